@@ -1,0 +1,150 @@
+"""What is folded: chains, complexes, and complexes that could not be built. No torch here."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count, product
+from pathlib import Path
+from typing import Literal
+
+Kind = Literal["protein", "dna", "rna", "ligand"]
+
+# One-letter alphabets. U, O, B, Z, J and X are legal in a protein and become unknown residues, as in Boltz.
+ALPHABETS: dict[Kind, frozenset[str]] = {
+    "protein": frozenset("ACDEFGHIKLMNPQRSTVWYBJOUXZ"),
+    "dna": frozenset("ACGTN"),
+    "rna": frozenset("ACGUN"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """One copy of one molecule.
+
+    A polymer has a `sequence`; a ligand has either CCD codes (`ccd`, one per component) or a `smiles`.
+    `msa` is the file of its alignment (a3m or Boltz's `key,sequence` CSV); None means the query alone.
+    `modifications` holds (position from 1, CCD code).
+    """
+
+    name: str
+    kind: Kind
+    sequence: str = ""
+    accession: str = ""
+    msa: Path | None = None
+    cyclic: bool = False
+    modifications: tuple[tuple[int, str], ...] = ()
+    ccd: tuple[str, ...] = ()
+    smiles: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ValueError("a chain has no name")
+        if self.kind == "ligand":
+            if bool(self.ccd) == bool(self.smiles):
+                raise ValueError(f"ligand {self.name}: give either CCD codes or a SMILES string")
+            return
+        if not self.sequence:
+            raise ValueError(f"chain {self.name}: the {self.kind} sequence is empty")
+        if illegal := sorted(set(self.sequence) - ALPHABETS[self.kind]):
+            raise ValueError(f"chain {self.name}: {''.join(illegal)!r} is no letter of a {self.kind} sequence")
+        for position, code in self.modifications:
+            if not 1 <= position <= len(self.sequence):
+                raise ValueError(
+                    f"chain {self.name}: modification {code} at position {position}, "
+                    f"but the chain has {len(self.sequence)} residues"
+                )
+
+
+# (chain name, residue from 1, or atom name for a ligand of one component)
+Token = tuple[str, int | str]
+
+
+@dataclass(frozen=True, slots=True)
+class Bond:
+    """A covalent bond between two atoms, each (chain name, residue from 1, atom name)."""
+
+    atom1: tuple[str, int, str]
+    atom2: tuple[str, int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Pocket:
+    """The tokens that a binder should touch, within `max_distance` Å; `force` adds a steering potential."""
+
+    binder: str
+    contacts: tuple[Token, ...]
+    max_distance: float = 6.0
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """Two tokens that should touch, within `max_distance` Å; `force` adds a steering potential."""
+
+    token1: Token
+    token2: Token
+    max_distance: float = 6.0
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A structure file to imitate: which chains of ours (all if empty) after which chains of its."""
+
+    path: Path
+    chains: tuple[str, ...] = ()
+    template_chains: tuple[str, ...] = ()
+    force: bool = False
+    threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Complex:
+    """Chains that are folded together, in the order of their tokens."""
+
+    name: str
+    chains: tuple[Chain, ...]
+    title: str = ""
+    organism: str = ""
+    source: str = ""
+    bonds: tuple[Bond, ...] = ()
+    pockets: tuple[Pocket, ...] = ()
+    contacts: tuple[Contact, ...] = ()
+    templates: tuple[Template, ...] = ()
+    method: str = ""
+    comment: dict[str, str] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.chains:
+            raise ValueError(f"complex {self.name}: it has no chains")
+        names = [chain.name for chain in self.chains]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"complex {self.name}: two chains are named {twice[0]!r}")
+
+    @property
+    def num_residues(self) -> int:
+        """Residues of all polymers; the token count of a complex without ligands or modifications."""
+        return sum(len(chain.sequence) for chain in self.chains)
+
+
+@dataclass(frozen=True, slots=True)
+class Unbuildable:
+    """A record of an input that is no complex, and why; it becomes a row, not an error."""
+
+    name: str
+    reason: str
+    title: str = ""
+    organism: str = ""
+    source: str = ""
+
+
+Record = Complex | Unbuildable
+
+
+def chain_names() -> Iterator[str]:
+    """A, B, .. Z, AA, AB, ..: as many as there are chains (the largest CORUM complex has 129)."""
+    for length in count(1):
+        for letters in product(string.ascii_uppercase, repeat=length):
+            yield "".join(letters)
