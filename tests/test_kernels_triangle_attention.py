@@ -8,7 +8,12 @@ from foldcp.kernels import picker, triangle_attention
 
 
 def draw(
-    num_rows: int, num_tokens: int, num_heads: int, width: int, dtype: torch.dtype = torch.float32, seed: int = 0
+    num_rows: int,
+    num_tokens: int,
+    num_heads: int,
+    width: int,
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
 ) -> tuple[Tensor, ...]:
     rng = torch.Generator().manual_seed(seed)
     q, k, v = torch.randn(3, num_rows, num_tokens, num_heads, width, generator=rng).to(dtype)

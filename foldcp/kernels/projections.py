@@ -1,0 +1,61 @@
+"""How do the pair updates enter and leave triangle attention: projections before, gate and residual after?"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F  # noqa: N812
+from jaxtyping import Float
+from torch import Tensor
+
+from foldcp.kernels.residual import add, layer_norm
+
+
+def project(
+    z: Float[Tensor, "*B C"],
+    norm_w: Float[Tensor, " C"],
+    norm_b: Float[Tensor, " C"],
+    weight: Float[Tensor, "K C"],
+) -> Float[Tensor, "*B K"]:
+    """weight LayerNorm(z), in the type of weight; several projections in one pass over z by stacked weights.
+
+    Source: AlphaFold 3, algorithm 14, lines 1 and 2.
+    """
+    return project_reference(z, norm_w, norm_b, weight)
+
+
+def project_reference(
+    z: Float[Tensor, "*B C"],
+    norm_w: Float[Tensor, " C"],
+    norm_b: Float[Tensor, " C"],
+    weight: Float[Tensor, "K C"],
+) -> Float[Tensor, "*B K"]:
+    """The same in torch."""
+    return F.linear(layer_norm(z, norm_w, norm_b).to(weight.dtype), weight)
+
+
+def add_attention_output(
+    z: Float[Tensor, "*B C"],
+    out: Float[Tensor, "*B K"],
+    norm_w: Float[Tensor, " C"],
+    norm_b: Float[Tensor, " C"],
+    gate_w: Float[Tensor, "K C"],
+    out_w: Float[Tensor, "C K"],
+) -> Float[Tensor, "*B C"]:
+    """z + out_w (out * sigmoid(gate_w LayerNorm(z))); in place where no gradient is wanted.
+
+    `out` is what attention gave, its heads side by side. Source: AlphaFold 3, algorithm 14, lines 4 to 7, and
+    the residual of algorithm 17.
+    """
+    return add_attention_output_reference(z, out, norm_w, norm_b, gate_w, out_w)
+
+
+def add_attention_output_reference(
+    z: Float[Tensor, "*B C"],
+    out: Float[Tensor, "*B K"],
+    norm_w: Float[Tensor, " C"],
+    norm_b: Float[Tensor, " C"],
+    gate_w: Float[Tensor, "K C"],
+    out_w: Float[Tensor, "C K"],
+) -> Float[Tensor, "*B C"]:
+    """The same in torch."""
+    gate = F.linear(layer_norm(z, norm_w, norm_b).to(gate_w.dtype), gate_w).sigmoid()
+    return add(z, F.linear(out.to(out_w.dtype) * gate, out_w))

@@ -1,0 +1,28 @@
+"""What do the residual updates of the pair representation share: LayerNorm in fp32 and an addition in place?"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from jaxtyping import Float
+from torch import Tensor
+
+EPSILON = 1e-5  # of every LayerNorm here
+
+
+def layer_norm(
+    x: Float[Tensor, "*B C"], weight: Float[Tensor, " C"], bias: Float[Tensor, " C"]
+) -> Float[Tensor, "*B C"]:
+    """LayerNorm over the last dimension; statistics and result in fp32, or in fp64 for an fp64 input."""
+    x = x if x.dtype == torch.float64 else x.float()
+    return F.layer_norm(x, x.shape[-1:], weight.to(x.dtype), bias.to(x.dtype), eps=EPSILON)
+
+
+def in_place(*tensors: Tensor) -> bool:
+    """May a residual be updated in place, because none of these tensors wants a gradient?"""
+    return not (torch.is_grad_enabled() and any(x.requires_grad for x in tensors))
+
+
+def add(z: Float[Tensor, "*B"], update: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
+    """z + update in the type of z; in place where no gradient is wanted."""
+    return z.add_(update) if in_place(z, update) else z + update.to(z.dtype)

@@ -1,0 +1,127 @@
+"""The fused updates of the pair representation against their equations in float64, written with einsum."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from foldcp.kernels.pair_bias_attention import pair_bias_attention
+from foldcp.kernels.projections import add_attention_output, project
+from foldcp.kernels.transition import add_transition
+from foldcp.kernels.triangle_multiply import add_gated_output, gated_projection, gated_projections
+
+I, N, C, K = 5, 13, 12, 10
+TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 2e-2}
+MIXES = [  # the type of z, the type of the arithmetic
+    (torch.float32, torch.float32),
+    (torch.float32, torch.bfloat16),
+    (torch.bfloat16, torch.bfloat16),
+]
+
+
+class Draw:
+    """Fresh numbers of any shape."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = torch.Generator().manual_seed(seed)
+
+    def __call__(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.randn(*shape, generator=self.rng).to(dtype)
+
+    def mask(self, size: int) -> Tensor:
+        return (torch.rand(size, generator=self.rng) < 0.8).float()
+
+
+def norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    x = x.double()
+    centred = x - x.mean(-1, keepdim=True)
+    return centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt() * weight.double() + bias.double()
+
+
+def close(got: Tensor, want: Tensor, tolerance: float) -> bool:
+    return bool((got.double() - want).norm() < tolerance * want.norm())
+
+
+@pytest.mark.parametrize(("residual", "arithmetic"), MIXES)
+def test_gated_projections(residual: torch.dtype, arithmetic: torch.dtype) -> None:
+    draw = Draw(0)
+    z, w, b, mask = draw(I, N, C, dtype=residual), draw(C), draw(C), draw.mask(N)
+    p, g = draw(2 * K, C, dtype=arithmetic), draw(2 * K, C, dtype=arithmetic)
+    x = norm(z, w, b)
+    both = (
+        torch.einsum("inc,kc->kin", x, p.double())
+        * torch.einsum("inc,kc->kin", x, g.double()).sigmoid()
+        * mask
+    )
+    a, b_ = gated_projections(z, mask, w, b, p, g)
+    assert a.dtype == b_.dtype == arithmetic
+    assert close(a, both[:K], TOLERANCE[arithmetic])
+    assert close(b_, both[K:], TOLERANCE[arithmetic])
+    assert close(gated_projection(z, mask, w, b, p[3:7], g[3:7]), both[3:7], TOLERANCE[arithmetic])
+
+
+@pytest.mark.parametrize(("residual", "arithmetic"), MIXES)
+def test_gated_output(residual: torch.dtype, arithmetic: torch.dtype) -> None:
+    draw = Draw(1)
+    z, product = draw(I, N, C, dtype=residual), draw(K, I, N, dtype=arithmetic)
+    w, b, w_out, b_out = draw(C), draw(C), draw(K), draw(K)
+    p, g = draw(C, K, dtype=arithmetic), draw(C, C, dtype=arithmetic)
+    y = norm(product.permute(1, 2, 0), w_out, b_out)
+    update = (y @ p.double().T) * (norm(z, w, b) @ g.double().T).sigmoid()
+    want = z.double() + update
+    got = add_gated_output(z, product, w, b, w_out, b_out, p, g)
+    assert got is z
+    assert z.dtype == residual
+    assert close(got, want, TOLERANCE[arithmetic])
+
+
+@pytest.mark.parametrize(("residual", "arithmetic"), MIXES)
+def test_transition(residual: torch.dtype, arithmetic: torch.dtype) -> None:
+    draw = Draw(2)
+    z, w, b = draw(I, N, C, dtype=residual), draw(C), draw(C)
+    w1, w2, w3 = draw(K, C, dtype=arithmetic), draw(K, C, dtype=arithmetic), draw(C, K, dtype=arithmetic)
+    x = norm(z, w, b)
+    first = x @ w1.double().T
+    want = z.double() + (first / (1 + (-first).exp()) * (x @ w2.double().T)) @ w3.double().T
+    assert add_transition(z, w, b, w1, w2, w3) is z
+    assert close(z, want, TOLERANCE[arithmetic])
+
+
+@pytest.mark.parametrize(("residual", "arithmetic"), MIXES)
+def test_projections_and_attention_output(residual: torch.dtype, arithmetic: torch.dtype) -> None:
+    draw = Draw(3)
+    z, out, w, b = draw(I, N, C, dtype=residual), draw(I, N, K, dtype=arithmetic), draw(C), draw(C)
+    gate, weight = draw(K, C, dtype=arithmetic), draw(C, K, dtype=arithmetic)
+    x = norm(z, w, b)
+    projected = project(z, w, b, gate)
+    assert projected.dtype == arithmetic
+    assert close(projected, x @ gate.double().T, TOLERANCE[arithmetic])
+    want = z.double() + (out.double() / (1 + (-x @ gate.double().T).exp())) @ weight.double().T
+    assert add_attention_output(z, out, w, b, gate, weight) is z
+    assert close(z, want, TOLERANCE[arithmetic])
+
+
+def test_with_gradients_z_is_left_alone() -> None:
+    draw = Draw(4)
+    z, w, b = draw(I, N, C), draw(C), draw(C)
+    w1, w2, w3 = draw(K, C).requires_grad_(), draw(K, C), draw(C, K)
+    before = z.clone()
+    after = add_transition(z, w, b, w1, w2, w3)
+    after.sum().backward()
+    assert torch.equal(z, before)
+    assert w1.grad is not None
+    with torch.no_grad():
+        torch.testing.assert_close(add_transition(z, w, b, w1, w2, w3), after)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.bfloat16, 1e-2)])
+def test_pair_bias_attention(dtype: torch.dtype, tolerance: float) -> None:
+    draw = Draw(5)
+    num_samples, num_heads, width = 3, 4, 6
+    q = draw(num_samples, I, num_heads, width, dtype=dtype)
+    k, v = draw(2, num_samples, N, num_heads, width, dtype=dtype)
+    bias, mask = draw(I, N, num_heads, dtype=dtype).permute(2, 0, 1), draw.mask(N)
+    scores = torch.einsum("mihd,mjhd->mhij", q.double(), k.double()) / width**0.5 + bias.double()
+    want = torch.einsum("mhij,mjhd->mihd", (scores - 1e9 * (1 - mask)).softmax(-1), v.double())
+    got = pair_bias_attention(q, k, v, bias, mask)
+    assert got.dtype == dtype
+    assert close(got, want, tolerance)
