@@ -1,0 +1,241 @@
+"""Coordinates -> mmCIF: how a predicted structure becomes a file that every viewer reads.
+
+One model per file. Chain names have any length, so there is no limit of 26 chains or 99,999 atoms. The B-factor of
+an atom is 100 x the pLDDT of its token; `ma_qa_metric_local` repeats it per residue, where Mol* looks for it.
+Chains and residues carry the same name and number in the label_ and auth_ items, residues count from 1 in each
+chain. Modified residues and ligands are HETATM.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gemmi
+import numpy as np
+from jaxtyping import Float, Int
+
+from foldcp.features import Layout
+
+POLYMER_TYPES = {"protein": "polypeptide(L)", "dna": "polydeoxyribonucleotide", "rna": "polyribonucleotide"}
+LINKING = {
+    "protein": "L-peptide linking",
+    "dna": "DNA linking",
+    "rna": "RNA linking",
+    "ligand": "non-polymer",
+}
+
+
+def write_cif(
+    path: Path,
+    layout: Layout,
+    coords: Float[np.ndarray, "A 3"],
+    plddt: Float[np.ndarray, " T"],
+    name: str,
+    title: str = "",
+    details: str = "",
+) -> None:
+    """Write `cif_text` to `path`; same arguments and errors."""
+    Path(path).write_text(cif_text(layout, coords, plddt, name, title, details), encoding="utf-8")
+
+
+def cif_text(
+    layout: Layout,
+    coords: Float[np.ndarray, "A 3"],
+    plddt: Float[np.ndarray, " T"],
+    name: str,
+    title: str = "",
+    details: str = "",
+) -> str:
+    """One model as mmCIF. `coords` in Å, kept to 0.001; `plddt` per token, 0..1; `name` names the data block, `title`
+    the molecule and `details` how it was made. Raises ValueError when a coordinate or a pLDDT is not finite."""
+    if not (np.isfinite(coords).all() and np.isfinite(plddt).all()):
+        raise ValueError(f"structure {name}: coordinates or pLDDT are not finite")
+    assert coords.shape == (len(layout.atom_token), 3) and plddt.shape == (len(layout.token_chain),)
+    document = gemmi.cif.Document()
+    block = document.add_new_block("".join(c if c.isprintable() and not c.isspace() else "_" for c in name))
+    block.set_pair("_entry.id", gemmi.cif.quote(name))
+    block.set_pair("_struct.entry_id", gemmi.cif.quote(name))
+    block.set_pair("_struct.title", gemmi.cif.quote(title or name))
+    if details:
+        block.set_pair("_struct.pdbx_model_details", gemmi.cif.quote(details))
+    residues = _Residues(layout)
+    _entities(block, residues)
+    _confidence(block, residues, plddt)
+    _atoms(block, residues, coords, plddt)
+    return document.as_string()
+
+
+class _Residues:
+    """The residues of a layout: runs of tokens with one chain and one number. R residues."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        chain, number = np.asarray(layout.token_chain), np.asarray(layout.token_residue)
+        new = np.append(True, (np.diff(chain) != 0) | (np.diff(number) != 0))
+        self.first: Int[np.ndarray, " R"] = np.flatnonzero(new)
+        self.of_token: Int[np.ndarray, " T"] = np.cumsum(new) - 1
+        self.chain = chain[self.first].tolist()
+        self.number = number[self.first].tolist()
+        self.name = [layout.token_name[token] for token in self.first]
+        self.kind = [layout.chain_kinds[c] for c in self.chain]
+        first_seen = dict.fromkeys(np.asarray(layout.chain_entities).tolist())
+        numbers = {entity: str(i) for i, entity in enumerate(first_seen, 1)}
+        self.entity_of_chain = [numbers[entity] for entity in np.asarray(layout.chain_entities).tolist()]
+        self.of_chain: dict[int, list[tuple[int, str]]] = {}  # (number, name) of each residue
+        for c, n, m in zip(self.chain, self.number, self.name, strict=True):
+            self.of_chain.setdefault(c, []).append((n, m))
+
+
+def _loop(block: gemmi.cif.Block, category: str, columns: dict[str, list[str]]) -> None:
+    block.init_loop(f"_{category}.", list(columns)).set_all_values(list(columns.values()))
+
+
+def _is_standard(name: str, kind: str) -> bool:
+    """A residue with a letter of its own, or an unknown one, in a polymer."""
+    return kind in POLYMER_TYPES and gemmi.find_tabulated_residue(name).is_standard()
+
+
+def _quote(values: list[str]) -> list[str]:
+    """CIF's quotes around the values that need them; values repeat, so each is looked at once."""
+    quoted = {value: gemmi.cif.quote(value) for value in set(values)}
+    return [quoted[value] for value in values]
+
+
+def _letters(names: list[str], kind: str) -> tuple[str, str]:
+    """A polymer as one-letter codes, and the same with the parent's letter for what is modified."""
+    exact, parents = [], []
+    for name in names:
+        letter = gemmi.find_tabulated_residue(name).one_letter_code.strip().upper() or "X"
+        spelled = kind == "dna" or name == "UNK" or not _is_standard(name, kind)
+        exact.append(f"({name})" if spelled else letter)
+        parents.append(letter)
+    return "".join(exact), "".join(parents)
+
+
+def _entities(block: gemmi.cif.Block, residues: _Residues) -> None:
+    """What is there: components, molecules, their sequences and their copies."""
+    layout = residues.layout
+    components = dict(sorted(zip(residues.name, residues.kind, strict=True)))
+    _loop(
+        block,
+        "chem_comp",
+        {"id": _quote(list(components)), "type": _quote([LINKING[kind] for kind in components.values()])},
+    )
+    copies: dict[str, list[int]] = {}
+    for chain, entity in enumerate(residues.entity_of_chain):
+        copies.setdefault(entity, []).append(chain)
+    sequences = {entity: residues.of_chain[chains[0]] for entity, chains in copies.items()}
+    kinds = {entity: layout.chain_kinds[chains[0]] for entity, chains in copies.items()}
+    types = [
+        "polymer" if kind in POLYMER_TYPES else "branched" if len(sequences[entity]) > 1 else "non-polymer"
+        for entity, kind in kinds.items()
+    ]
+    _loop(block, "entity", {"id": list(kinds), "type": types})
+    polymers = [entity for entity, kind in kinds.items() if kind in POLYMER_TYPES]
+    if polymers:
+        letters = [_letters([name for _, name in sequences[e]], kinds[e]) for e in polymers]
+        strands = [",".join(layout.chain_names[chain] for chain in copies[e]) for e in polymers]
+        columns = {
+            "entity_id": polymers,
+            "type": _quote([POLYMER_TYPES[kinds[e]] for e in polymers]),
+            "pdbx_seq_one_letter_code": _quote([exact for exact, _ in letters]),
+            "pdbx_seq_one_letter_code_can": _quote([parents for _, parents in letters]),
+            "pdbx_strand_id": _quote(strands),
+        }
+        _loop(block, "entity_poly", columns)
+        positions = [(e, str(number), name) for e in polymers for number, name in sequences[e]]
+        ids, numbers, names = (list(column) for column in zip(*positions, strict=True))
+        _loop(block, "entity_poly_seq", {"entity_id": ids, "num": numbers, "mon_id": _quote(names)})
+    _loop(
+        block,
+        "struct_asym",
+        {"id": _quote(list(layout.chain_names)), "entity_id": residues.entity_of_chain},
+    )
+
+
+def _confidence(block: gemmi.cif.Block, residues: _Residues, plddt: Float[np.ndarray, " T"]) -> None:
+    """pLDDT per model and per residue (the mean over its tokens), 0..100."""
+    _loop(block, "ma_model_list", {"ordinal_id": ["1"], "model_id": ["1"], "model_name": ["model"]})
+    _loop(
+        block,
+        "ma_qa_metric",
+        {"id": ["1", "2"], "name": ["pLDDT"] * 2, "type": ["pLDDT"] * 2, "mode": ["global", "local"]},
+    )
+    _loop(
+        block,
+        "ma_qa_metric_global",
+        {
+            "ordinal_id": ["1"],
+            "model_id": ["1"],
+            "metric_id": ["1"],
+            "metric_value": [f"{100 * plddt.mean():.3f}"],
+        },
+    )
+    R = len(residues.first)
+    mean = np.bincount(residues.of_token, weights=plddt, minlength=R) / np.bincount(
+        residues.of_token, minlength=R
+    )
+    _loop(
+        block,
+        "ma_qa_metric_local",
+        {
+            "ordinal_id": [str(i) for i in range(1, R + 1)],
+            "model_id": ["1"] * R,
+            "label_asym_id": _quote([residues.layout.chain_names[chain] for chain in residues.chain]),
+            "label_seq_id": _label_numbers(residues),
+            "label_comp_id": _quote(residues.name),
+            "metric_id": ["2"] * R,
+            "metric_value": [f"{value:.3f}" for value in 100 * mean],
+        },
+    )
+
+
+def _label_numbers(residues: _Residues) -> list[str]:
+    """label_seq_id: the position in a polymer; what is no polymer has none."""
+    return [
+        str(n) if kind in POLYMER_TYPES else "."
+        for n, kind in zip(residues.number, residues.kind, strict=True)
+    ]
+
+
+def _atoms(
+    block: gemmi.cif.Block,
+    residues: _Residues,
+    coords: Float[np.ndarray, "A 3"],
+    plddt: Float[np.ndarray, " T"],
+) -> None:
+    layout = residues.layout
+    A = len(coords)
+    of_atom = residues.of_token[layout.atom_token].tolist()
+
+    def spread(per_residue: list[str]) -> list[str]:
+        return [per_residue[residue] for residue in of_atom]
+
+    elements = {int(number): gemmi.Element(int(number)).name for number in np.unique(layout.atom_element)}
+    names = _quote(list(layout.atom_name))
+    standard = [_is_standard(name, kind) for name, kind in zip(residues.name, residues.kind, strict=True)]
+    component = spread(_quote(residues.name))
+    chain = spread(_quote([layout.chain_names[c] for c in residues.chain]))
+    columns = {
+        "group_PDB": spread(["ATOM" if ok else "HETATM" for ok in standard]),
+        "id": [str(i) for i in range(1, A + 1)],
+        "type_symbol": [elements[int(number)] for number in layout.atom_element],
+        "label_atom_id": names,
+        "label_alt_id": ["."] * A,
+        "label_comp_id": component,
+        "label_asym_id": chain,
+        "label_entity_id": spread([residues.entity_of_chain[c] for c in residues.chain]),
+        "label_seq_id": spread(_label_numbers(residues)),
+        "pdbx_PDB_ins_code": ["?"] * A,
+        "auth_seq_id": spread([str(number) for number in residues.number]),
+        "auth_comp_id": component,
+        "auth_asym_id": chain,
+        "auth_atom_id": names,
+        "Cartn_x": [f"{x:.3f}" for x in coords[:, 0].tolist()],
+        "Cartn_y": [f"{y:.3f}" for y in coords[:, 1].tolist()],
+        "Cartn_z": [f"{z:.3f}" for z in coords[:, 2].tolist()],
+        "occupancy": ["1"] * A,
+        "B_iso_or_equiv": [f"{value:.3f}" for value in (100 * plddt[layout.atom_token]).tolist()],
+        "pdbx_PDB_model_num": ["1"] * A,
+    }
+    _loop(block, "atom_site", columns)
