@@ -109,7 +109,12 @@ def _letters(names: list[str], kind: str) -> tuple[str, str]:
         spelled = kind == "dna" or name == "UNK" or not _is_standard(name, kind)
         exact.append(f"({name})" if spelled else letter)
         parents.append(letter)
-    return "".join(exact), "".join(parents)
+    return _wrap("".join(exact)), _wrap("".join(parents))
+
+
+def _wrap(sequence: str) -> str:
+    """Lines of 80, as a line of a CIF file holds 2,048 characters at most."""
+    return "\n".join(sequence[i : i + 80] for i in range(0, len(sequence), 80))
 
 
 def _entities(block: gemmi.cif.Block, residues: _Residues) -> None:

@@ -124,6 +124,9 @@ def test_more_chains_and_atoms_than_a_pdb_file_holds(tmp_path: Path) -> None:
     start = time.perf_counter()
     write_cif(path, layout, coords, np.full(T, 0.5, np.float32), "large")
     seconds = time.perf_counter() - start
+    assert max(map(len, path.read_text().splitlines())) <= 2048
+    sequences = pdbx.get_sequence(pdbx.CIFFile.read(path))
+    assert [str(sequences[chain]) for chain in ("A", "DY")] == ["S" * 156, "S" * 155]
     structure = gemmi.read_structure(str(path))
     assert T == 20_000 and structure[0].count_atom_sites() == 120_000
     assert [chain.name for chain in structure[0]][25:28] == ["Z", "AA", "AB"] and len(structure[0]) == 129
