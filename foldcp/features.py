@@ -13,7 +13,7 @@ from torch import Tensor
 from foldcp.atom_features import Augmentation, atom_features
 from foldcp.chemistry import GAP
 from foldcp.complex import Complex
-from foldcp.msa_features import alignment_features, query_alone
+from foldcp.msa_features import AlignmentSettings, align, alignment_features
 from foldcp.pair_features import contacts, covalent_bonds, cyclic_period, token_bonds
 from foldcp.template_features import no_templates
 from foldcp.tokens import Tables, tables
@@ -180,7 +180,13 @@ def _pad(x: Tensor, axis: tuple[int, int], extra: int) -> Tensor:
     return torch.cat([x, padding], dim) if extra else x
 
 
-def featurize(complex: Complex, *, seed: int = 0, augmentation: Augmentation | None = None) -> Features:
+def featurize(
+    complex: Complex,
+    *,
+    alignment: AlignmentSettings | None = None,
+    seed: int = 0,
+    augmentation: Augmentation | None = None,
+) -> Features:
     """Everything that the network reads about a complex, on the CPU, without padded tokens.
 
     Equal to what `boltz predict` 2.2.1 computes. The reference conformers are moved by `augmentation`, or by
@@ -201,7 +207,7 @@ def featurize(complex: Complex, *, seed: int = 0, augmentation: Augmentation | N
         contacts=torch.from_numpy(conditions.pairs),
         contact_threshold=torch.from_numpy(conditions.thresholds),
         contact_default=conditions.default,
-        **alignment_features(parts, query_alone(parts)),
+        **alignment_features(parts, align(complex, parts, alignment or AlignmentSettings())),
         **atom_features(parts, augmentation or Augmentation.draw(len(parts.residues.component), seed)),
         **no_templates(len(parts.tokens.type)),
     )

@@ -48,6 +48,8 @@ def ccd_component(code: str, kind: Kind) -> Component:
             if element != 1 and not (kind != "ligand" and ccd.leaving[i])
         ]
         bonds = _bonds(mol, keep)
+    if not keep:
+        raise ValueError(f"CCD component {code!r} has no heavy atoms")
     names = tuple(ccd.names[i] for i in keep)
     _check_names(names, f"CCD component {code!r}")
     return Component(
@@ -87,6 +89,8 @@ def smiles_component(smiles: str, code: str) -> Component:
         elements = np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()])
         charges = np.array([atom.GetFormalCharge() for atom in mol.GetAtoms()])
         keep = np.flatnonzero(elements != 1).tolist()
+        if not keep:
+            raise ValueError(f"SMILES {smiles!r} has no heavy atoms")
         bonds = _bonds(mol, keep)
     return Component(
         code=code,

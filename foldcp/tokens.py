@@ -124,7 +124,7 @@ def _chains(complex: Complex) -> tuple[ChainTable, list[list[Component]]]:
     return table, residues
 
 
-def _ranges(counts: Int[np.ndarray, " n"]) -> Int[np.ndarray, " total"]:
+def ranges(counts: Int[np.ndarray, " n"]) -> Int[np.ndarray, " total"]:
     """0..counts[0]-1, 0..counts[1]-1, ..: the place of each element within its own range."""
     starts = np.cumsum(counts) - counts
     return np.arange(counts.sum()) - np.repeat(starts, counts)
@@ -142,7 +142,7 @@ def tables(complex: Complex) -> Tables:
     residues = ResidueTable(
         component=components,
         chain=np.repeat(np.arange(len(lengths)), lengths),
-        number=_ranges(lengths),
+        number=ranges(lengths),
         type=np.array([TOKEN_IDS[c.code] if c.standard else TOKEN_IDS["UNK"] for c in unique])[kind],
         first_atom=np.concatenate([[0], np.cumsum(counts[kind])]),
     )
@@ -150,7 +150,7 @@ def tables(complex: Complex) -> Tables:
 
     # Row of each atom in the concatenated atoms of the unique components.
     residue_of_atom = np.repeat(np.arange(len(kind)), counts[kind])
-    row = (np.cumsum(counts) - counts)[kind][residue_of_atom] + _ranges(counts[kind])
+    row = (np.cumsum(counts) - counts)[kind][residue_of_atom] + ranges(counts[kind])
     names = [name for component in unique for name in component.atom_names]
     atoms = AtomTable(
         token=np.searchsorted(tokens.first_atom, np.arange(len(row)), side="right") - 1,
@@ -177,7 +177,7 @@ def _tokens(
     atoms = np.diff(residues.first_atom)
     tokens = np.where(ligand, atoms, 1)
     residue = np.repeat(np.arange(len(kind)), tokens)
-    first = residues.first_atom[residue] + _ranges(tokens)
+    first = residues.first_atom[residue] + ranges(tokens)
     center = np.array([c.center for c in unique])[kind][residue]
     representative = np.array([c.representative for c in unique])[kind][residue]
     frame = first[:, None] + np.array([c.frame for c in unique])[kind][residue]
