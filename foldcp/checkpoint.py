@@ -1,0 +1,223 @@
+"""Checkpoints -> networks: a Boltz-2 file, strictly, or seeded random weights for trying things out."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+import types
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from foldcp.config import UNTRAINED, Architecture, read_architecture
+from foldcp.model.boltz2 import Boltz2
+from foldcp.model.layers import LayerNorm, Linear, set_arithmetic
+from foldcp.rows import Rows
+
+Precision = Literal["fp32", "mixed", "bf16"]
+
+UNTRAINED_PREFIX = "untrained:"
+# Boltz's training losses and logging leave these in a state dict; nothing is computed with them.
+NOT_WEIGHTS = ("validators.", "train_confidence_loss")
+
+
+def load(
+    path: str | Path, *, device: torch.device | str = "cpu", precision: Precision = "fp32", rows: Rows | None = None
+) -> Boltz2:
+    """The network of a Boltz-2 checkpoint (or of `untrained:tiny`, `untrained:boltz2`) on one rank of a group.
+
+    The file is memory-mapped: ranks on one machine share its pages. EMA weights are preferred where present.
+    Raises ValueError naming the file when it is no Boltz-2 structure model, and naming every parameter that is
+    missing, unexpected or of another shape.
+    """
+    rows = rows or Rows()
+    name = str(path)
+    if name.startswith(UNTRAINED_PREFIX):
+        model = _untrained(name, rows)
+    else:
+        architecture, weights = read(Path(path))
+        model = _build(architecture, rows)
+        _check(Path(path), model, weights)
+        model.load_state_dict(weights, strict=True, assign=True)
+    model.requires_grad_(False).to(device)
+    set_precision(model, precision)
+    return model.eval()
+
+
+def identity(path: str | Path) -> str:
+    """What names a checkpoint's content: `untrained:tiny`, or the SHA-256 of the file."""
+    if str(path).startswith(UNTRAINED_PREFIX):
+        _untrained_architecture(str(path))
+        return str(path)
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: no such checkpoint file")
+    with open(path, "rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_untrained(path: str | Path) -> bool:
+    return str(path).startswith(UNTRAINED_PREFIX)
+
+
+def set_precision(model: Boltz2, precision: Precision) -> None:
+    """`fp32`, or bf16 for the matrix products over pairs (`mixed`, `bf16`; they differ in how z is kept).
+
+    Single representation, atoms, sampling and all norms stay fp32.
+    """
+    if precision == "fp32":
+        return
+    pair_parts: list[nn.Module] = [model.msa_module, model.diffusion_conditioning.pairwise_conditioner]
+    pair_parts += [model.diffusion_conditioning.token_trans_proj_z, model.z_recycle, model.z_norm]
+    if model.architecture.use_templates:
+        pair_parts.append(model.template_module)
+    for stack in (model.pairformer_module, model.confidence_module.pairformer_stack):
+        for layer in stack.layers:
+            pair_parts += [getattr(layer, name) for name in PAIR_UPDATES]
+    for part in pair_parts:
+        set_arithmetic(part, torch.bfloat16)
+
+
+PAIR_UPDATES = ("tri_mul_out", "tri_mul_in", "tri_att_start", "tri_att_end", "transition_z")
+
+
+def residual_type(precision: Precision) -> torch.dtype:
+    """The type in which the pair representation is kept."""
+    return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def read(path: Path) -> tuple[Architecture, dict[str, Tensor]]:
+    """Architecture and weights of a Boltz-2 structure checkpoint as Lightning writes it."""
+    contents = _unpickle(path)
+    if not isinstance(contents, Mapping) or not {"state_dict", "hyper_parameters"} <= contents.keys():
+        raise ValueError(f"{path}: not a Lightning checkpoint of Boltz-2 (no state_dict and hyper_parameters)")
+    hyper_parameters, weights = plain(contents["hyper_parameters"]), dict(contents["state_dict"])
+    if hyper_parameters.get("affinity_prediction") or any(name.startswith("affinity_module") for name in weights):
+        raise ValueError(f"{path}: an affinity model (boltz2_aff); give the structure model, boltz2_conf.ckpt")
+    if "contact_conditioning.encoder.weight" not in weights:
+        raise ValueError(f"{path}: a Boltz-1 model, or another network; only Boltz-2's structure model is supported")
+    weights.update((contents.get("ema") or {}).get("ema_weights") or {})
+    try:
+        architecture = read_architecture(hyper_parameters)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return architecture, {name: w for name, w in weights.items() if not name.startswith(NOT_WEIGHTS)}
+
+
+def _unpickle(path: Path) -> Any:
+    """Only tensors, containers and numbers come to life; any other object is kept as a `Foreign` shell.
+
+    Lightning checkpoints hold OmegaConf objects among the hyper parameters, which `weights_only` refuses, hence an
+    unpickler of our own; it runs no code of the file either.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such checkpoint file")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path}: not a checkpoint (no zip archive as torch.save writes it)")
+    try:
+        return torch.load(path, map_location="cpu", mmap=True, weights_only=False, pickle_module=_SAFE_PICKLE)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path}: not a checkpoint that torch.load can read ({reason})") from error
+
+
+class Foreign:
+    """A shell for an object of the file that is not brought to life; its state can be looked at."""
+
+    def __init__(self, *args: Any) -> None:
+        self.args, self.state = args, None
+
+    def __setstate__(self, state: Any) -> None:
+        self.args, self.state = (), state
+
+    def __call__(self, *args: Any) -> Foreign:
+        return Foreign(*args)
+
+
+def plain(x: Any) -> Any:
+    """Dicts, lists and values, also from the shells of OmegaConf containers."""
+    if isinstance(x, Foreign):
+        state = x.state if isinstance(x.state, Mapping) else {}
+        return plain(state["_content"] if "_content" in state else state.get("_val"))
+    if isinstance(x, Mapping):
+        return {plain(key): plain(value) for key, value in x.items()}
+    if isinstance(x, list | tuple):
+        return [plain(item) for item in x]
+    return x
+
+
+class _Unpickler(pickle.Unpickler):
+    ALLOWED = frozenset({("collections", "OrderedDict"), ("collections", "defaultdict"), ("builtins", "dict"),
+                         ("builtins", "list"), ("builtins", "set"), ("builtins", "int"), ("builtins", "float"),
+                         ("torch", "Size"), ("torch", "device"), ("torch.serialization", "_get_layout"),
+                         ("torch.nn.parameter", "Parameter")})  # fmt: skip
+
+    def find_class(self, module: str, name: str) -> Any:
+        rebuilds_tensor = module == "torch._utils" and name.startswith("_rebuild_")
+        is_type = module == "torch" and (
+            name.endswith("Storage") or isinstance(getattr(torch, name, None), torch.dtype)
+        )
+        if rebuilds_tensor or is_type or (module, name) in self.ALLOWED:
+            return super().find_class(module, name)
+        return type(name, (Foreign,), {})
+
+
+def _load(file: io.BufferedIOBase, **options: Any) -> Any:
+    return _Unpickler(file, **options).load()
+
+
+_SAFE_PICKLE = types.SimpleNamespace(__name__="foldcp.checkpoint", Unpickler=_Unpickler, load=_load)
+
+
+def _build(architecture: Architecture, rows: Rows) -> Boltz2:
+    with torch.device("meta"):
+        return Boltz2(architecture, rows)
+
+
+def _check(path: Path, model: Boltz2, weights: Mapping[str, Tensor]) -> None:
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    wrong = [f"missing {name}" for name in expected if name not in weights]
+    wrong += [f"unexpected {name}" for name in weights if name not in expected]
+    wrong += [
+        f"{name} has shape {tuple(weights[name].shape)}, not {shape}"
+        for name, shape in expected.items()
+        if name in weights and tuple(weights[name].shape) != shape
+    ]
+    if wrong:
+        raise ValueError(f"{path}: {len(wrong)} parameters do not fit Boltz-2: " + "; ".join(wrong))
+
+
+def _untrained_architecture(name: str) -> Architecture:
+    size = name.removeprefix(UNTRAINED_PREFIX)
+    if size not in UNTRAINED:
+        raise ValueError(
+            f"checkpoint {name!r}: untrained networks are {', '.join(UNTRAINED_PREFIX + s for s in UNTRAINED)}"
+        )
+    return UNTRAINED[size]
+
+
+def _untrained(name: str, rows: Rows) -> Boltz2:
+    """Random weights of sensible scale, each tensor from a generator of its own, seeded by its name."""
+    model = _build(_untrained_architecture(name), rows).to_empty(device="cpu")
+    for prefix, module in model.named_modules(remove_duplicate=False):
+        for leaf, parameter in module.named_parameters(recurse=False):
+            generator = torch.Generator().manual_seed(zlib.crc32(f"{prefix}.{leaf}".encode()))
+            with torch.no_grad():
+                parameter.copy_(_draw(module, leaf, parameter, generator))
+    confidence = model.confidence_module
+    confidence.boundaries.copy_(torch.linspace(2, 22, len(confidence.boundaries)))
+    return model
+
+
+def _draw(module: nn.Module, leaf: str, parameter: Tensor, generator: torch.Generator) -> Tensor:
+    noise = torch.randn(parameter.shape, generator=generator)
+    if isinstance(module, LayerNorm):
+        return 0.1 * noise + (leaf == "weight")
+    if isinstance(module, Linear) and leaf == "weight":
+        return noise * parameter.shape[1] ** -0.5
+    return 0.3 * noise

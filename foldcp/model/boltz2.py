@@ -1,0 +1,136 @@
+"""The Boltz-2 network for any number of ranks: trunk, diffusion, confidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from foldcp.config import Architecture, DiffusionProcess
+from foldcp.features import Features
+from foldcp.metrics import contact_probability
+from foldcp.model.confidence import ConfidenceModule
+from foldcp.model.diffusion import DiffusionConditioning
+from foldcp.model.embed import PairEmbedding
+from foldcp.model.inputs import InputEmbedder
+from foldcp.model.layers import LayerNorm, Linear, chunks
+from foldcp.model.msa import MSAModule
+from foldcp.model.pairformer import Pairformer
+from foldcp.model.sampler import AtomDiffusion
+from foldcp.model.templates import TemplateModule
+from foldcp.rows import Rows
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """What the trunk says of a complex; z by rows, the rest whole."""
+
+    s_inputs: Float[Tensor, "N S"]
+    s: Float[Tensor, "N S"]
+    z: Float[Tensor, "I N Z"]
+
+
+class DistogramModule(nn.Module):
+    """Distances between representative atoms, from z + z^T."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.distogram = Linear(architecture.token_z, architecture.num_distogram_bins, bias=True)
+
+
+class BFactorModule(nn.Module):
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.bfactor = Linear(architecture.token_s, architecture.num_distogram_bins, bias=True)
+
+
+class Boltz2(PairEmbedding):
+    """Parameters are named as in Boltz-2's checkpoints. One object per rank; `rows` is its place among the ranks."""
+
+    def __init__(self, architecture: Architecture, rows: Rows, process: DiffusionProcess | None = None) -> None:
+        super().__init__(architecture)
+        a = architecture
+        self.architecture, self.rows = architecture, rows
+        self.input_embedder = InputEmbedder(a)
+        self.s_init = Linear(a.token_s, a.token_s)
+        self.z_init_1 = Linear(a.token_s, a.token_z)
+        self.z_init_2 = Linear(a.token_s, a.token_z)
+        self.s_norm = LayerNorm(a.token_s)
+        self.z_norm = LayerNorm(a.token_z)
+        self.s_recycle = Linear(a.token_s, a.token_s)
+        self.z_recycle = Linear(a.token_z, a.token_z)
+        if a.use_templates:
+            self.template_module = TemplateModule(a, rows)
+        self.msa_module = MSAModule(a, rows)
+        self.pairformer_module = Pairformer(a, a.pairformer_blocks, a.token_heads, rows)
+        self.diffusion_conditioning = DiffusionConditioning(a, rows)
+        self.structure_module = AtomDiffusion(a, process or DiffusionProcess(), rows)
+        self.distogram_module = DistogramModule(a)
+        if a.predict_bfactor:
+            self.bfactor_module = BFactorModule(a)
+        self.confidence_module = ConfidenceModule(a, rows)
+
+    def trunk(
+        self,
+        features: Features,
+        recycling: int,
+        dtype: torch.dtype = torch.float32,
+        msa_rows: Callable[[int], list[int] | None] = lambda _: None,
+        progress: Callable[[], None] = lambda: None,
+    ) -> Trunk:
+        """`recycling` + 1 passes; z is kept in `dtype`; `msa_rows(pass)` chooses rows of the alignment."""
+        s_inputs = self.input_embedder(features)
+        own = self.rows.mine(s_inputs)
+        s_init = self.s_init(own)
+        s = torch.zeros_like(s_init)
+        z = None
+        for index in range(recycling + 1):
+            s = s_init + self.s_recycle(self.s_norm(s))
+            z = self._recycled(z, s_inputs, features, dtype)
+            if self.architecture.use_templates:
+                z = self.template_module(z, features)
+            z = self.msa_module(z, own, features, msa_rows(index))
+            s, z = self.pairformer_module(s, z, features.token_mask)
+            progress()
+        assert z is not None
+        return Trunk(s_inputs, self.rows.gather(s), z)
+
+    def _recycled(
+        self, z: Float[Tensor, "I N Z"] | None, s_inputs: Float[Tensor, "N S"], features: Features, dtype: torch.dtype
+    ) -> Float[Tensor, "I N Z"]:
+        """The initial z, made anew, + the recycled one; in place when no gradient is wanted."""
+        N = s_inputs.shape[0]
+        I, first, C = N // self.rows.size, self.rows.start(N), self.architecture.token_z
+        of_i, of_j = self.z_init_1(s_inputs), self.z_init_2(s_inputs)
+        out = z if z is not None and not torch.is_grad_enabled() else s_inputs.new_empty((I, N, C), dtype=dtype)
+        for rows in chunks(I, N * C * 24, s_inputs.device):
+            here = slice(first + rows.start, first + rows.stop)
+            x = of_i[here, None] + of_j + self.embed_pairs(features, here)
+            # The first pass recycles zeros, whose norm is the bias.
+            before = self.z_norm.bias.to(dtype).expand(1, 1, C) if z is None else self.z_norm(z[rows])
+            out[rows] = (x + self.z_recycle(before)).to(dtype)
+        return out
+
+    def distogram(self, z: Float[Tensor, "I N Z"], take: Callable[[slice, Tensor], None]) -> None:
+        """Distogram logits of this rank's rows go to `take`, some rows at a time."""
+        transposed = self.rows.transpose(z.clone())
+        linear = self.distogram_module.distogram
+        for rows in chunks(z.shape[0], z.shape[1] * (2 * z.shape[2] + 2 * linear.out_features) * 4, z.device):
+            take(rows, linear(z[rows] + transposed[rows]))
+
+    def contact_probability(self, z: Float[Tensor, "I N Z"]) -> Float[Tensor, "I N"]:
+        """Probability that two tokens are within about 8 Å, for this rank's rows."""
+        contact = z.new_empty(z.shape[:2], dtype=torch.float32)
+
+        def take(rows: slice, logits: Float[Tensor, "R N B"]) -> None:
+            contact[rows] = contact_probability(logits)
+
+        self.distogram(z, take)
+        return contact
+
+    def bfactor(self, s: Float[Tensor, "N S"]) -> Float[Tensor, "N B"]:
+        """Logits of the B-factor."""
+        return self.bfactor_module.bfactor(s)

@@ -1,0 +1,121 @@
+"""The confidence module: how far off is each atom of a sample? Its logits are reduced where they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from foldcp.config import Architecture
+from foldcp.features import Features
+from foldcp.model.embed import PairEmbedding
+from foldcp.model.layers import LayerNorm, Linear, chunks
+from foldcp.model.pairformer import Pairformer
+from foldcp.rows import Rows
+
+NUM_DISTANCE_BINS, MAX_DISTANCE = 64, 22.0  # Å
+
+# start of the rows among all N, their PAE logits and their PDE logits
+TakeLogits = Callable[[int, Tensor, Tensor], None]
+
+
+class ConfidenceHeads(nn.Module):
+    """Logits of pLDDT, resolvedness, PAE and PDE; pairs within and between chains have weights of their own."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        a = architecture
+        self.to_pae_intra_logits = Linear(a.token_z, a.num_pae_bins)
+        self.to_pae_inter_logits = Linear(a.token_z, a.num_pae_bins)
+        self.to_pde_intra_logits = Linear(a.token_z, a.num_pde_bins)
+        self.to_pde_inter_logits = Linear(a.token_z, a.num_pde_bins)
+        self.to_plddt_logits = Linear(a.token_s, a.num_plddt_bins)
+        self.to_resolved_logits = Linear(a.token_s, 2)
+
+    def pae_logits(self, z: Float[Tensor, "R N Z"], same_chain: Tensor) -> Float[Tensor, "R N B"]:
+        return torch.where(same_chain[..., None], self.to_pae_intra_logits(z), self.to_pae_inter_logits(z))
+
+    def pde_logits(self, symmetric: Float[Tensor, "R N Z"], same_chain: Tensor) -> Float[Tensor, "R N B"]:
+        """Of z + z^T."""
+        return torch.where(
+            same_chain[..., None], self.to_pde_intra_logits(symmetric), self.to_pde_inter_logits(symmetric)
+        )
+
+
+class ConfidenceModule(PairEmbedding):
+    """AlphaFold 3, algorithm 31, with Boltz-2's inputs."""
+
+    boundaries: Tensor
+
+    def __init__(self, architecture: Architecture, rows: Rows) -> None:
+        super().__init__(architecture)
+        a = architecture
+        self.rows = rows
+        self.register_buffer("boundaries", torch.linspace(2, MAX_DISTANCE, NUM_DISTANCE_BINS - 1))
+        self.dist_bin_pairwise_embed = nn.Embedding(NUM_DISTANCE_BINS, a.token_z)
+        self.s_to_z = Linear(a.token_s, a.token_z)
+        self.s_to_z_transpose = Linear(a.token_s, a.token_z)
+        self.s_to_z_prod_in1 = Linear(a.token_s, a.token_z)
+        self.s_to_z_prod_in2 = Linear(a.token_s, a.token_z)
+        self.s_to_z_prod_out = Linear(a.token_z, a.token_z)
+        self.s_inputs_norm = LayerNorm(a.token_s)
+        self.s_norm = LayerNorm(a.token_s)
+        self.z_norm = LayerNorm(a.token_z)
+        self.s_input_to_s = Linear(a.token_s, a.token_s)
+        self.pairformer_stack = Pairformer(a, a.confidence_blocks, a.confidence_heads, rows)
+        self.confidence_heads = ConfidenceHeads(a)
+
+    def forward(
+        self,
+        s_inputs: Float[Tensor, "N S"],
+        s: Float[Tensor, "N S"],
+        z: Float[Tensor, "I N Z"],
+        coords: Float[Tensor, "A 3"],
+        features: Features,
+        take: TakeLogits,
+    ) -> tuple[Float[Tensor, "N B"], Float[Tensor, "N 2"]]:
+        """Logits of pLDDT and resolvedness of one sample; PAE and PDE logits go to `take`, some rows at a time."""
+        inputs = self.s_inputs_norm(s_inputs)
+        single = self.rows.mine(self.s_norm(s) + self.s_input_to_s(inputs))
+        pairs = self._pairs(inputs, z, coords, features)
+        single, pairs = self.pairformer_stack(single, pairs, features.token_mask)
+        self._hand_over(pairs, features, take)
+        single = self.rows.gather(single)
+        heads = self.confidence_heads
+        return heads.to_plddt_logits(single), heads.to_resolved_logits(single)
+
+    def _pairs(
+        self, inputs: Float[Tensor, "N S"], z: Float[Tensor, "I N Z"], coords: Float[Tensor, "A 3"], features: Features
+    ) -> Float[Tensor, "I N Z"]:
+        (I, N, C), first = z.shape, self.rows.start(z.shape[1])
+        of_i, of_j = self.s_to_z(inputs), self.s_to_z_transpose(inputs)
+        factor_i, factor_j = self.s_to_z_prod_in1(inputs), self.s_to_z_prod_in2(inputs)
+        points = coords[features.rep_atom].to(self.boundaries.dtype)
+        pairs = torch.empty_like(z)
+        for rows in chunks(I, N * C * 24, z.device):
+            here = slice(first + rows.start, first + rows.stop)
+            distance = torch.cdist(points[here], points, compute_mode="donot_use_mm_for_euclid_dist")
+            x = self.z_norm(z[rows]) + self.embed_pairs(features, here)
+            x = x + of_i[here, None] + of_j + self.s_to_z_prod_out(factor_i[here, None] * factor_j)
+            pairs[rows] = x + self.dist_bin_pairwise_embed(torch.bucketize(distance, self.boundaries))
+        return pairs
+
+    def _hand_over(self, z: Float[Tensor, "I N Z"], features: Features, take: TakeLogits) -> None:
+        (I, N, C), first = z.shape, self.rows.start(z.shape[1])
+        transposed = self.rows.transpose(z.clone())
+        bins = self.confidence_heads.to_pae_intra_logits.out_features
+        for rows in chunks(I, N * (2 * C + 5 * bins) * 4, z.device):
+            start, stop = first + rows.start, first + rows.stop
+            same_chain = features.asym_id[start:stop, None] == features.asym_id
+            pae = self.confidence_heads.pae_logits(z[rows], same_chain)
+            take(start, pae, self.confidence_heads.pde_logits(z[rows] + transposed[rows], same_chain))
+
+
+def expected_plddt(logits: Float[Tensor, "N B"]) -> Float[Tensor, " N"]:
+    """Expectation (0 .. 1) over bins of equal width."""
+    num_bins = logits.shape[-1]
+    centres = (torch.arange(num_bins, device=logits.device, dtype=logits.dtype) + 0.5) / num_bins
+    return F.softmax(logits, -1) @ centres

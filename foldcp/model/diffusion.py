@@ -1,0 +1,190 @@
+"""The score network: where should each atom of a noisy structure go? And what it needs to be told only once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from foldcp.config import WINDOW_KEYS, WINDOW_QUERIES, Architecture
+from foldcp.features import Features
+from foldcp.kernels.pair_bias_attention import pair_bias_attention
+from foldcp.model.atoms import (
+    AtomAttentionDecoder,
+    AtomAttentionEncoder,
+    AtomEncoder,
+    DiffusionTransformer,
+    Modulation,
+    keys,
+    queries,
+)
+from foldcp.model.embed import RelativePosition
+from foldcp.model.layers import FourierEmbedding, LayerNorm, Linear, Transition, chunks
+from foldcp.rows import Rows
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What the score network needs of the trunk; the same for every sample and step."""
+
+    q: Float[Tensor, "A C"]
+    c: Float[Tensor, "A C"]
+    encoder_bias: Float[Tensor, "E K h 32 128"]
+    decoder_bias: Float[Tensor, "D K h 32 128"]
+    token_bias: Float[Tensor, "L H I N"]
+
+
+class PairwiseConditioning(nn.Module):
+    """AlphaFold 3, algorithm 21, lines 1 to 5."""
+
+    def __init__(self, dim: int, num_transitions: int) -> None:
+        super().__init__()
+        self.dim_pairwise_init_proj = nn.Sequential(LayerNorm(2 * dim), Linear(2 * dim, dim))
+        self.transitions = nn.ModuleList(Transition(dim, 2 * dim) for _ in range(num_transitions))
+
+    def forward(self, z: Float[Tensor, "R N C"], relative: Float[Tensor, "R N C"]) -> Float[Tensor, "R N C"]:
+        z = self.dim_pairwise_init_proj(torch.cat([z, relative.to(z.dtype)], -1))
+        for transition in self.transitions:
+            z = z + transition(z)
+        return z
+
+
+class DiffusionConditioning(nn.Module):
+    """From the trunk's representations to the biases of every layer of the score network."""
+
+    def __init__(self, architecture: Architecture, rows: Rows) -> None:
+        super().__init__()
+        a = architecture
+        self.rows, self.heads = rows, a.diffusion_heads
+        self.pairwise_conditioner = PairwiseConditioning(a.token_z, a.conditioning_transitions)
+        self.atom_encoder = AtomEncoder(a, structure=True)
+        self.atom_enc_proj_z = _projections(a.atom_encoder_blocks, a.atom_z, a.atom_heads)
+        self.atom_dec_proj_z = _projections(a.atom_decoder_blocks, a.atom_z, a.atom_heads)
+        self.token_trans_proj_z = _projections(a.token_transformer_blocks, a.token_z, a.diffusion_heads)
+
+    def forward(
+        self, s: Float[Tensor, "N S"], z: Float[Tensor, "I N Z"], rel_pos: RelativePosition, features: Features
+    ) -> Conditioning:
+        token_bias, from_tokens = self._of_pairs(z, rel_pos, features)
+        q = self.atom_encoder.atoms(features)
+        from_single = self.atom_encoder.s_to_c_trans(s).index_select(0, features.atom_token)
+        c = q + from_single * features.atom_mask[:, None]
+        p = self.atom_encoder.pairs(features, c, from_tokens)
+        encoder, decoder = (
+            torch.stack([proj(p).permute(0, 3, 1, 2) for proj in projections])
+            for projections in (self.atom_enc_proj_z, self.atom_dec_proj_z)
+        )
+        return Conditioning(q, c, encoder, decoder, token_bias)
+
+    def _of_pairs(
+        self, z: Float[Tensor, "I N Z"], rel_pos: RelativePosition, features: Features
+    ) -> tuple[Float[Tensor, "L H I N"], Float[Tensor, "K 32 128 Y"]]:
+        """The token transformer's biases of this rank's rows, and the share of token pairs in pairs of atoms."""
+        (I, N, C), L = z.shape, len(self.token_trans_proj_z)
+        bias = z.new_empty((L, self.heads, I, N), dtype=self.token_trans_proj_z[0][1].weight.dtype)  # type: ignore[index]
+        parts = []
+        first = self.rows.start(N)
+        for rows in chunks(I, N * (8 * C + L * self.heads) * 4, z.device):
+            whole = slice(first + rows.start, first + rows.stop)
+            pairs = self.pairwise_conditioner(z[rows], rel_pos(features, whole))
+            for layer, proj in enumerate(self.token_trans_proj_z):
+                bias[layer, :, rows] = proj(pairs).movedim(-1, 0)
+            parts.append(_onto_atoms(self.atom_encoder.z_to_p_trans(pairs), whole, features))
+        return bias, self.rows.sum(torch.stack(parts).sum(0) if len(parts) > 1 else parts[0])
+
+
+def _projections(num_blocks: int, dim: int, num_heads: int) -> nn.ModuleList:
+    return nn.ModuleList(nn.Sequential(LayerNorm(dim), Linear(dim, num_heads)) for _ in range(num_blocks))
+
+
+def _onto_atoms(pairs: Float[Tensor, "R N Z"], rows: slice, features: Features) -> Float[Tensor, "K 32 128 Z"]:
+    """pairs[token of the query - start, token of the key], zero where the query's token is not among `rows`."""
+    token, real = features.atom_token, features.atom_mask > 0
+    here = real & (token >= rows.start) & (token < rows.stop)
+    of_key = keys(token[:, None].float())[..., 0].long()
+    key_is_real = keys(features.atom_mask[:, None])[..., 0]
+    i = queries(torch.where(here, token - rows.start, 0)[:, None])
+    weight = queries(here[:, None].to(key_is_real)) * key_is_real[:, None]
+    assert of_key.shape[1] == WINDOW_KEYS and i.shape[1] == WINDOW_QUERIES
+    return pairs[i, of_key[:, None]] * weight[..., None]
+
+
+class SingleConditioning(nn.Module):
+    """AlphaFold 3, algorithm 21, from line 6, in two steps: without and with the noise level."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        dim = 2 * architecture.token_s
+        self.norm_single = LayerNorm(dim)
+        self.single_embed = Linear(dim, dim, bias=True)
+        self.fourier_embed = FourierEmbedding(architecture.fourier_dim)
+        self.norm_fourier = LayerNorm(architecture.fourier_dim)
+        self.fourier_to_single = Linear(architecture.fourier_dim, dim)
+        self.transitions = nn.ModuleList(Transition(dim, 2 * dim) for _ in range(architecture.conditioning_transitions))
+
+    def embed(self, s_trunk: Float[Tensor, "I S"], s_inputs: Float[Tensor, "I S"]) -> Float[Tensor, "I C"]:
+        return self.single_embed(self.norm_single(torch.cat([s_trunk, s_inputs], -1)))
+
+    def forward(self, single: Float[Tensor, "I C"], time: Float[Tensor, "1"]) -> Float[Tensor, "I C"]:
+        s = single + self.fourier_to_single(self.norm_fourier(self.fourier_embed(time)))
+        for transition in self.transitions:
+            s = s + transition(s)
+        return s
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The inputs of the score network that do not change from step to step."""
+
+    single: Float[Tensor, "I C"]
+    conditioning: Conditioning
+    encoder: list[Modulation]
+    decoder: list[Modulation]
+    features: Features
+
+
+class ScoreModel(nn.Module):
+    """AlphaFold 3, algorithm 20. Atoms are whole on every rank; a rank updates its own tokens, which see all."""
+
+    def __init__(self, architecture: Architecture, rows: Rows) -> None:
+        super().__init__()
+        a, dim = architecture, 2 * architecture.token_s
+        self.rows = rows
+        self.single_conditioner = SingleConditioning(a)
+        self.atom_attention_encoder = AtomAttentionEncoder(a, structure=True)
+        self.s_to_a_linear = nn.Sequential(LayerNorm(dim), Linear(dim, dim))
+        self.token_transformer = DiffusionTransformer(dim, dim, a.token_transformer_blocks, a.diffusion_heads)
+        self.a_norm = LayerNorm(dim)
+        self.atom_attention_decoder = AtomAttentionDecoder(a)
+
+    def prepare(
+        self,
+        s_trunk: Float[Tensor, "N S"],
+        s_inputs: Float[Tensor, "N S"],
+        conditioning: Conditioning,
+        features: Features,
+    ) -> Prepared:
+        single = self.single_conditioner.embed(self.rows.mine(s_trunk), self.rows.mine(s_inputs))
+        encoder = self.atom_attention_encoder.atom_encoder.modulations(conditioning.c)
+        decoder = self.atom_attention_decoder.atom_decoder.modulations(conditioning.c)
+        return Prepared(single, conditioning, encoder, decoder, features)
+
+    def forward(
+        self, r: Float[Tensor, "M A 3"], time: Float[Tensor, "1"], prepared: Prepared
+    ) -> Float[Tensor, "M A 3"]:
+        """Update of the scaled coordinates `r` at the scaled noise level `time` (no units)."""
+        told, features, mask = prepared.conditioning, prepared.features, prepared.features.token_mask
+
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            k, v = self.rows.gather(torch.stack([k, v]), 2)
+            return pair_bias_attention(q, k, v, told.token_bias[layer], mask)
+
+        s = self.single_conditioner(prepared.single, time)
+        q = told.q + self.atom_attention_encoder.r_to_q_trans(r)
+        a, q = self.atom_attention_encoder(q, prepared.encoder, told.encoder_bias, features)
+        a = self.rows.mine(a, 1) + self.s_to_a_linear(s)
+        a = self.token_transformer(a, self.token_transformer.modulations(s), attend)
+        a = self.rows.gather(self.a_norm(a), 1)
+        return self.atom_attention_decoder(a, q, prepared.decoder, told.decoder_bias, features)

@@ -1,0 +1,92 @@
+"""The small layers that everything is made of, and how an array is worked through a few rows at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+# Memory that a layer may take for what it computes between reading its input and writing its output.
+CHUNK_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}
+
+
+def chunks(num: int, bytes_each: int, device: torch.device) -> Iterator[slice]:
+    """Slices that cut `num` rows so that the intermediates of one slice, `bytes_each` a row, fit the budget."""
+    step = max(1, CHUNK_BYTES[device.type] // max(1, bytes_each))
+    for start in range(0, num, step):
+        yield slice(start, min(start + step, num))
+
+
+def add_by_rows(x: Float[Tensor, "I *S"], update: Callable[[slice], Tensor], bytes_each: int) -> Float[Tensor, "I *S"]:
+    """x + update, a slice of rows at a time; in place when no gradient is wanted."""
+    out = torch.empty_like(x) if torch.is_grad_enabled() else x
+    for rows in chunks(x.shape[0], bytes_each, x.device):
+        out[rows] = x[rows] + update(rows)
+    return out
+
+
+class Linear(nn.Linear):
+    """y = x W^T + b, in the type of the weights, without initialisation: weights come from elsewhere."""
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = False) -> None:
+        super().__init__(in_features, out_features, bias)
+
+    def reset_parameters(self) -> None:
+        """Left to `foldcp.checkpoint`."""
+
+    def forward(self, x: Float[Tensor, "*S in"]) -> Float[Tensor, "*S out"]:
+        return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
+
+
+class LayerNorm(nn.LayerNorm):
+    """LayerNorm over the last dimension with statistics in fp32 (or better); the result has type `out`."""
+
+    out: torch.dtype | None = None
+
+    def forward(self, x: Float[Tensor, "*S C"]) -> Float[Tensor, "*S C"]:
+        precise = torch.promote_types(x.dtype, torch.float32)
+        y = F.layer_norm(x.to(precise), self.normalized_shape, self.weight, self.bias, self.eps)
+        return y if self.out is None else y.to(self.out)
+
+
+def set_arithmetic(module: nn.Module, dtype: torch.dtype) -> None:
+    """Matrix products of `module` in `dtype`: its Linear weights are converted, its LayerNorms hand over `dtype`."""
+    for part in module.modules():
+        if isinstance(part, Linear):
+            part.to(dtype)
+        elif isinstance(part, LayerNorm):
+            part.out = dtype
+
+
+class Transition(nn.Module):
+    """fc3(silu(fc1(norm x)) * fc2(norm x)): AlphaFold 3, algorithm 11."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.norm = LayerNorm(dim)
+        self.fc1 = Linear(dim, hidden)
+        self.fc2 = Linear(dim, hidden)
+        self.fc3 = Linear(hidden, dim)
+
+    def forward(self, x: Float[Tensor, "*S C"]) -> Float[Tensor, "*S C"]:
+        x = self.norm(x)
+        return self.fc3(F.silu(self.fc1(x)) * self.fc2(x))
+
+    def add_to(self, x: Float[Tensor, "I *S C"]) -> Float[Tensor, "I *S C"]:
+        """x + transition(x), a few rows at a time."""
+        per_row = x[0].numel() // x.shape[-1] * (3 * self.fc1.out_features + 2 * x.shape[-1]) * 4
+        return add_by_rows(x, lambda rows: self(x[rows]), per_row)
+
+
+class FourierEmbedding(nn.Module):
+    """cos(2 pi (w t + b)) with fixed random w, b: AlphaFold 3, algorithm 22."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.proj = Linear(1, dim, bias=True)
+
+    def forward(self, t: Float[Tensor, " K"]) -> Float[Tensor, "K C"]:
+        return torch.cos(2 * torch.pi * self.proj(t[:, None]))

@@ -1,0 +1,107 @@
+"""The pairformer: blocks that refine the pair representation and, with it, the single representation."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from foldcp.config import Architecture
+from foldcp.model.layers import LayerNorm, Linear, Transition, chunks
+from foldcp.model.triangle import TriangleAttention, TriangleMultiplication
+from foldcp.rows import Rows
+
+MASKED = -1e6  # added to the score of a padding key, as Boltz does
+
+
+class PairBlock(nn.Module):
+    """The five updates of z; no single representation."""
+
+    def __init__(self, dim: int, num_heads: int, head_width: int, rows: Rows) -> None:
+        super().__init__()
+        self.tri_mul_out = TriangleMultiplication(dim, rows, incoming=False)
+        self.tri_mul_in = TriangleMultiplication(dim, rows, incoming=True)
+        self.tri_att_start = TriangleAttention(dim, num_heads, head_width, rows, ending=False)
+        self.tri_att_end = TriangleAttention(dim, num_heads, head_width, rows, ending=True)
+        self.transition_z = Transition(dim, 4 * dim)
+
+    def forward(self, z: Float[Tensor, "I N C"], mask: Float[Tensor, " N"]) -> Float[Tensor, "I N C"]:
+        z = self.tri_mul_out(z, mask)
+        z = self.tri_mul_in(z, mask)
+        z = self.tri_att_start(z, mask)
+        z = self.tri_att_end(z, mask)
+        return self.transition_z.add_to(z)
+
+
+class AttentionPairBias(nn.Module):
+    """Tokens attend to tokens, biased by the pair representation: AlphaFold 3, algorithm 24 without conditioning."""
+
+    def __init__(self, dim: int, pair_dim: int, num_heads: int, rows: Rows) -> None:
+        super().__init__()
+        self.rows, self.num_heads = rows, num_heads
+        self.proj_q = Linear(dim, dim, bias=True)
+        self.proj_k = Linear(dim, dim)
+        self.proj_v = Linear(dim, dim)
+        self.proj_g = Linear(dim, dim)
+        self.proj_z = nn.Sequential(LayerNorm(pair_dim), Linear(pair_dim, num_heads))
+        self.proj_o = Linear(dim, dim)
+
+    def forward(
+        self, s: Float[Tensor, "I C"], z: Float[Tensor, "I N Z"], mask: Float[Tensor, " N"]
+    ) -> Float[Tensor, "I C"]:
+        q = self.proj_q(s).unflatten(-1, (self.num_heads, -1)).transpose(0, 1)
+        k, v = self.rows.gather(torch.cat([self.proj_k(s), self.proj_v(s)], -1)).chunk(2, -1)
+        k, v = (x.unflatten(-1, (self.num_heads, -1)).transpose(0, 1) for x in (k, v))
+        o = torch.empty_like(q)
+        for rows in chunks(z.shape[0], z.shape[1] * (2 * z.shape[2] + 3 * self.num_heads) * 4, z.device):
+            bias = self.proj_z(z[rows]).movedim(-1, 0).to(q.dtype) + MASKED * (1 - mask.to(q.dtype))
+            o[:, rows] = F.scaled_dot_product_attention(q[None, :, rows], k[None], v[None], attn_mask=bias[None])[0]
+        return self.proj_o(o.transpose(0, 1).flatten(1) * self.proj_g(s).sigmoid())
+
+
+class PairformerLayer(PairBlock):
+    """A pair block, then attention and a transition on s with the new z as bias. s is fp32 throughout, as in Boltz."""
+
+    def __init__(self, architecture: Architecture, num_heads: int, rows: Rows) -> None:
+        a = architecture
+        super().__init__(a.token_z, a.pair_heads, a.pair_head_width, rows)
+        self.pre_norm_s = LayerNorm(a.token_s)
+        self.attention = AttentionPairBias(a.token_s, a.token_z, num_heads, rows)
+        self.transition_s = Transition(a.token_s, 4 * a.token_s)
+
+    def update(
+        self, s: Float[Tensor, "I C"], z: Float[Tensor, "I N Z"], mask: Float[Tensor, " N"]
+    ) -> tuple[Float[Tensor, "I C"], Float[Tensor, "I N Z"]]:
+        z = self(z, mask)
+        s = s + self.attention(self.pre_norm_s(s), z, mask)
+        return s + self.transition_s(s), z
+
+
+class Pairformer(nn.Module):
+    """A stack of layers on s and z."""
+
+    def __init__(self, architecture: Architecture, num_blocks: int, num_heads: int, rows: Rows) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(PairformerLayer(architecture, num_heads, rows) for _ in range(num_blocks))
+
+    def forward(
+        self, s: Float[Tensor, "I C"], z: Float[Tensor, "I N Z"], mask: Float[Tensor, " N"]
+    ) -> tuple[Float[Tensor, "I C"], Float[Tensor, "I N Z"]]:
+        for layer in self.layers:
+            assert isinstance(layer, PairformerLayer)
+            s, z = layer.update(s, z, mask)
+        return s, z
+
+
+class PairStack(nn.Module):
+    """A stack of pair blocks on z alone."""
+
+    def __init__(self, dim: int, num_blocks: int, num_heads: int, head_width: int, rows: Rows) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(PairBlock(dim, num_heads, head_width, rows) for _ in range(num_blocks))
+
+    def forward(self, z: Float[Tensor, "I N C"], mask: Float[Tensor, " N"]) -> Float[Tensor, "I N C"]:
+        for layer in self.layers:
+            z = layer(z, mask)
+        return z

@@ -1,0 +1,116 @@
+"""From noise to coordinates: the sampler, and the random numbers it draws."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Protocol, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from foldcp.config import Architecture, DiffusionProcess
+from foldcp.model.diffusion import Prepared, ScoreModel
+from foldcp.rows import Rows
+
+
+@runtime_checkable
+class Draws(Protocol):
+    """The random numbers of M samples, all of unit scale; whole, hence the same on every rank."""
+
+    def initial(self) -> Float[Tensor, "M A 3"]: ...
+
+    def step(self, index: int) -> tuple[Float[Tensor, "M 3 3"], Float[Tensor, "M 1 3"], Float[Tensor, "M A 3"]]:
+        """Rotation, translation and noise of a step; steps are asked for in order."""
+        ...
+
+
+class SeededDraws:
+    """Each sample has its own generator, on the CPU: its numbers depend on (seed, sample, atoms) and on nothing else,
+    neither on the device nor on the number of ranks or of samples drawn together."""
+
+    def __init__(self, seed: int, samples: range, num_atoms: int, device: torch.device) -> None:
+        self.num_atoms, self.device = num_atoms, device
+        self.generators = [torch.Generator().manual_seed(seed * 1_000_003 + sample) for sample in samples]
+
+    def _normal(self, *shape: int) -> Tensor:
+        drawn = torch.stack([torch.randn(shape, generator=generator) for generator in self.generators])
+        return drawn.to(self.device, non_blocking=True)
+
+    def initial(self) -> Float[Tensor, "M A 3"]:
+        return self._normal(self.num_atoms, 3)
+
+    def step(self, index: int) -> tuple[Float[Tensor, "M 3 3"], Float[Tensor, "M 1 3"], Float[Tensor, "M A 3"]]:
+        return rotation_of(self._normal(4)), self._normal(1, 3), self._normal(self.num_atoms, 3)
+
+
+def rotation_of(quaternion: Float[Tensor, "*M 4"]) -> Float[Tensor, "*M 3 3"]:
+    """The rotation of a quaternion (real part first) of any length; uniform over rotations if it is normal."""
+    r, i, j, k = F.normalize(quaternion, dim=-1).unbind(-1)
+    entries = [
+        1 - 2 * (j * j + k * k), 2 * (i * j - k * r), 2 * (i * k + j * r),
+        2 * (i * j + k * r), 1 - 2 * (i * i + k * k), 2 * (j * k - i * r),
+        2 * (i * k - j * r), 2 * (j * k + i * r), 1 - 2 * (i * i + j * j),
+    ]  # fmt: skip
+    return torch.stack(entries, -1).unflatten(-1, (3, 3))
+
+
+def align(
+    moving: Float[Tensor, "M A 3"], target: Float[Tensor, "M A 3"], weights: Float[Tensor, " A"]
+) -> Float[Tensor, "M A 3"]:
+    """`moving`, rotated and shifted onto `target` with the least weighted squares: AlphaFold 3, algorithm 28."""
+    share = (weights / weights.sum())[:, None]
+    from_centre, to_centre = (moving * share).sum(1, keepdim=True), (target * share).sum(1, keepdim=True)
+    centred = moving - from_centre
+    covariance = torch.einsum("mai,maj->mij", (target - to_centre) * weights[:, None], centred)
+    u, _, vt = torch.linalg.svd(covariance)
+    flip = torch.ones_like(u[:, 0])
+    flip[:, -1] = torch.det(u @ vt)
+    return torch.einsum("maj,mij->mai", centred, u @ (flip[..., None] * vt)) + to_centre
+
+
+class AtomDiffusion(nn.Module):
+    """Boltz-2's sampler: AlphaFold 3, algorithm 18, with alignment of the noisy onto the denoised structure."""
+
+    def __init__(self, architecture: Architecture, process: DiffusionProcess, rows: Rows) -> None:
+        super().__init__()
+        self.process, self.sigma_data = process, architecture.sigma_data
+        self.score_model = ScoreModel(architecture, rows)
+
+    def schedule(self, num_steps: int) -> list[float]:
+        """Noise levels in Å, `num_steps` + 1 of them, the last 0 (Karras et al. 2022, equation 5)."""
+        p, ramp = self.process, torch.arange(num_steps, dtype=torch.float32) / max(1, num_steps - 1)
+        low, high = p.sigma_min ** (1 / p.rho), p.sigma_max ** (1 / p.rho)
+        return [*((high + ramp * (low - high)) ** p.rho * self.sigma_data).tolist(), 0.0]
+
+    def denoise(self, x: Float[Tensor, "M A 3"], sigma: float, prepared: Prepared) -> Float[Tensor, "M A 3"]:
+        """The structure (Å) that the network sees behind `x` at noise level `sigma` (Å)."""
+        data = self.sigma_data
+        scale = math.sqrt(sigma**2 + data**2)
+        time = x.new_tensor([0.25 * math.log(max(sigma / data, 1e-20))])
+        update = self.score_model(x / scale, time, prepared)
+        return (data / scale) ** 2 * x + sigma * data / scale * update
+
+    def sample(
+        self,
+        prepared: Prepared,
+        num_steps: int,
+        draws: Draws,
+        progress: Callable[[], None] = lambda: None,
+    ) -> Float[Tensor, "M A 3"]:
+        """Coordinates (Å) of M samples."""
+        p, sigmas, mask = self.process, self.schedule(num_steps), prepared.features.atom_mask
+        x = sigmas[0] * draws.initial()
+        for index, (before, after) in enumerate(pairwise(sigmas)):
+            rotation, translation, noise = draws.step(index)
+            x = (x - x.mean(1, keepdim=True)) @ rotation + translation
+            t = before * (1 + (p.gamma_0 if after > p.gamma_min else 0.0))
+            x = x + p.noise_scale * math.sqrt(t**2 - before**2) * noise
+            denoised = self.denoise(x, t, prepared)
+            x = align(x, denoised, mask)
+            x = x + p.step_scale * (after - t) / t * (x - denoised)
+            progress()
+        return x

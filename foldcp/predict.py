@@ -1,0 +1,190 @@
+"""Fold one complex: features in, coordinates and scores out. Run as a module it folds on many ranks without Ray."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from foldcp.checkpoint import Precision, residual_type
+from foldcp.features import Features
+from foldcp.metrics import SampleScorer, Scores
+from foldcp.model.boltz2 import Boltz2, Trunk
+from foldcp.model.confidence import expected_plddt
+from foldcp.model.sampler import SeededDraws
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a complex is folded; the defaults are those of `boltz predict`."""
+
+    recycling: int = 3  # passes through the trunk after the first
+    steps: int = 200  # of the sampler
+    samples: int = 1
+    parallel_samples: int = 5  # drawn at once
+    precision: Precision = "fp32"
+    msa_subsample: int = 0  # rows of the alignment drawn anew in each pass; 0 uses all
+    seed: int = 0
+    keep_pairs: bool = False  # also return full PAE and PDE
+
+    def __post_init__(self) -> None:
+        for name, least in {
+            "recycling": 0,
+            "steps": 1,
+            "samples": 1,
+            "parallel_samples": 1,
+            "msa_subsample": 0,
+        }.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}, but at least {least} is needed")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """M samples of one complex, without padding; the same on every rank."""
+
+    coords: Float[np.ndarray, "M A 3"]  # Å
+    plddt: Float[np.ndarray, "M T"]  # 0 .. 1
+    scores: list[Scores]
+    pae: list[Float[np.ndarray, "T T"]] | None  # Å, [i, j]: error of j in the frame of i; whole, on the first rank
+    pde: list[Float[np.ndarray, "T T"]] | None  # Å
+    seconds: dict[str, float]
+    peak_bytes: int  # of this rank's device memory; 0 on a CPU
+
+
+Progress = Callable[[str, int, int], None]  # stage, steps done, steps in all
+
+
+def fold(
+    model: Boltz2, features: Features, settings: Settings, progress: Progress = lambda stage, done, total: None
+) -> Prediction:
+    """Fold one complex on this rank's group; all ranks call it together with equal arguments.
+
+    Deterministic in (features, settings): the number of ranks changes the result by rounding only.
+    """
+    device = next(model.parameters()).device
+    num_tokens, num_atoms = len(features.layout.token_chain), len(features.layout.atom_token)
+    features = features.pad(model.rows.size).to(device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    clock = Clock(device)
+    with torch.inference_mode():
+        with clock("trunk"):
+            count = Counter("trunk", settings.recycling + 1, progress)
+            rows = MSARows(features.num_rows, settings.msa_subsample, settings.seed)
+            trunk = model.trunk(features, settings.recycling, residual_type(settings.precision), rows, count)
+        with clock("sampling"):
+            coords = sample(model, trunk, features, settings, progress)
+        with clock("confidence"):
+            contact = model.contact_probability(trunk.z)
+            count = Counter("confidence", settings.samples, progress)
+            scored = [score(model, trunk, x, features, contact, settings.keep_pairs, count) for x in coords]
+    pairs = [[pair[:num_tokens, :num_tokens] for pair in (pae, pde)] for _, _, pae, pde in scored if pae is not None]
+    return Prediction(
+        coords=coords[:, :num_atoms].cpu().numpy(),
+        plddt=torch.stack([plddt for _, plddt, _, _ in scored])[:, :num_tokens].cpu().numpy(),
+        scores=[scores for scores, _, _, _ in scored],
+        pae=[pae for pae, _ in pairs] if settings.keep_pairs else None,
+        pde=[pde for _, pde in pairs] if settings.keep_pairs else None,
+        seconds=clock.seconds,
+        peak_bytes=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0,
+    )
+
+
+def sample(
+    model: Boltz2, trunk: Trunk, features: Features, settings: Settings, progress: Progress
+) -> Float[Tensor, "M A 3"]:
+    """All samples, as many at once as the settings allow."""
+    conditioning = model.diffusion_conditioning(trunk.s, trunk.z, model.rel_pos, features)
+    diffusion = model.structure_module
+    prepared = diffusion.score_model.prepare(trunk.s, trunk.s_inputs, conditioning, features)
+    batches = [
+        range(first, min(first + settings.parallel_samples, settings.samples))
+        for first in range(0, settings.samples, settings.parallel_samples)
+    ]
+    count = Counter("sampling", len(batches) * settings.steps, progress)
+    device = trunk.z.device
+    return torch.cat(
+        [
+            diffusion.sample(
+                prepared, settings.steps, SeededDraws(settings.seed, batch, features.num_atoms, device), count
+            )
+            for batch in batches
+        ]
+    )
+
+
+def score(
+    model: Boltz2,
+    trunk: Trunk,
+    coords: Float[Tensor, "A 3"],
+    features: Features,
+    contact: Float[Tensor, "I N"],
+    keep_pairs: bool,
+    count: Counter,
+) -> tuple[Scores, Float[Tensor, " N"], np.ndarray | None, np.ndarray | None]:
+    """Scores and pLDDT of one sample; whole PAE and PDE on request."""
+    rows = model.rows
+    scorer = SampleScorer(features, coords, rows, keep_pairs=keep_pairs)
+    first = rows.start(features.num_tokens)
+
+    def take(start: int, pae: Float[Tensor, "R N B"], pde: Float[Tensor, "R N B"]) -> None:
+        scorer.add(start, pae, pde, contact[start - first : start - first + len(pae)])
+
+    logits, _ = model.confidence_module(trunk.s_inputs, trunk.s, trunk.z, coords, features, take)
+    plddt = expected_plddt(logits)
+    scores = scorer.finish(plddt)
+    count()
+    if not keep_pairs:
+        return scores, plddt, None, None
+    return scores, plddt, rows.gather(scorer.pae).cpu().numpy(), rows.gather(scorer.pde).cpu().numpy()
+
+
+class MSARows:
+    """Which rows of the alignment a pass uses: all, or a fresh draw as `boltz predict --subsample_msa` makes it."""
+
+    def __init__(self, depth: int, most: int, seed: int) -> None:
+        self.depth, self.most, self.seed = depth, most, seed
+
+    def __call__(self, index: int) -> list[int] | None:
+        if not self.most or self.depth <= self.most:
+            return None
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
+        return torch.randperm(self.depth, generator=generator)[: self.most].tolist()
+
+
+class Counter:
+    """Counts the steps of a stage for whoever shows progress."""
+
+    def __init__(self, stage: str, total: int, progress: Progress) -> None:
+        self.stage, self.total, self.progress, self.done = stage, total, progress, 0
+        progress(stage, 0, total)
+
+    def __call__(self) -> None:
+        self.done += 1
+        self.progress(self.stage, self.done, self.total)
+
+
+class Clock:
+    """Seconds per stage; waits for the device at both ends."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = self._now()
+        yield
+        self.seconds[stage] = self._now() - start
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()

@@ -1,0 +1,109 @@
+"""Outputs of Boltz 2.2.1 on disk -> our types: its collated batch as Features, its random draws as Draws."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from foldcp.features import Features, Layout
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What `run_boltz.py` wrote."""
+    return torch.load(path, weights_only=True)
+
+
+def _listed(dense: Tensor, keep: Tensor) -> Tensor:
+    """[N, N] -> (i, j, value) where `keep`."""
+    i, j = keep.nonzero(as_tuple=True)
+    return torch.stack([i, j, dense[i, j].long()], -1)
+
+
+def features_of(feats: dict[str, Tensor]) -> Features:
+    """Boltz's batch, dense and one-hot, as ours. Names of chains and atoms are made up: the network reads none."""
+    f = {name: x[0] for name, x in feats.items()}
+    kind = f["contact_conditioning"].argmax(-1)
+    default = int(kind.max() > 1)
+    special = kind != default
+    atom_mask = f["atom_pad_mask"].float()
+    return Features(
+        layout=layout_of(f),
+        res_type=f["res_type"].argmax(-1),
+        mol_type=f["mol_type"],
+        token_index=f["token_index"],
+        residue_index=f["residue_index"],
+        asym_id=f["asym_id"],
+        entity_id=f["entity_id"],
+        sym_id=f["sym_id"],
+        cyclic_period=f["cyclic_period"].float(),
+        modified=f["modified"],
+        method=f["method_feature"],
+        token_mask=f["token_pad_mask"].float(),
+        rep_atom=f["token_to_rep_atom"].argmax(-1),
+        center_atom=f["token_to_center_atom"].argmax(-1),
+        frame_atoms=f["frames_idx"].reshape(-1, 3),
+        bonds=_listed(f["type_bonds"], f["token_bonds"][..., 0] > 0),
+        contacts=_listed(kind, special),
+        contact_threshold=f["contact_threshold"][special].float(),
+        contact_default=default,
+        msa=f["msa"],
+        has_deletion=f["has_deletion"].bool(),
+        deletion_value=f["deletion_value"].float(),
+        paired=f["msa_paired"].bool(),
+        msa_mask=f["msa_mask"].float(),
+        profile=f["profile"].float(),
+        deletion_mean=f["deletion_mean"].float(),
+        ref_pos=f["ref_pos"].float(),
+        ref_charge=f["ref_charge"].float(),
+        ref_element=f["ref_element"].argmax(-1),
+        ref_atom_name_chars=f["ref_atom_name_chars"].argmax(-1),
+        ref_space_uid=f["ref_space_uid"],
+        atom_mask=atom_mask,
+        atom_token=f["atom_to_token"].argmax(-1),
+        template_res_type=f["template_restype"].argmax(-1),
+        template_frame_rot=f["template_frame_rot"].float(),
+        template_frame_t=f["template_frame_t"].float(),
+        template_cb=f["template_cb"].float(),
+        template_ca=f["template_ca"].float(),
+        template_mask_cb=f["template_mask_cb"].float(),
+        template_mask_frame=f["template_mask_frame"].float(),
+        template_mask=f["template_mask"].float(),
+        template_visibility=f["visibility_ids"].long(),
+    )
+
+
+KINDS = ("protein", "dna", "rna", "ligand")
+
+
+def layout_of(f: dict[str, Tensor]) -> Layout:
+    chains, token_chain = np.unique(f["asym_id"].numpy(), return_inverse=True)
+    first = [int((f["asym_id"] == chain).nonzero()[0, 0]) for chain in chains]
+    num_atoms = int(f["atom_pad_mask"].sum())
+    return Layout(
+        chain_names=[str(chain) for chain in chains],
+        chain_kinds=[KINDS[int(f["mol_type"][token])] for token in first],
+        chain_entities=f["entity_id"][first].numpy(),
+        token_chain=token_chain,
+        token_residue=f["residue_index"].numpy() + 1,
+        token_name=["UNK"] * len(token_chain),
+        atom_token=f["atom_to_token"].argmax(-1)[:num_atoms].numpy(),
+        atom_name=["X"] * num_atoms,
+        atom_element=f["ref_element"].argmax(-1)[:num_atoms].numpy(),
+    )
+
+
+class ReplayedDraws:
+    """The random numbers that Boltz drew, in its order."""
+
+    def __init__(self, sample: dict[str, Tensor]) -> None:
+        self.drawn = sample
+
+    def initial(self) -> Tensor:
+        return self.drawn["init_noise"]
+
+    def step(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        return tuple(self.drawn[name][index] for name in ("rotation", "translation", "eps"))  # type: ignore[return-value]
