@@ -1,0 +1,108 @@
+"""Which complexes does an input hold? The one door to all formats.
+
+>>> from foldcp.datasets.reader import read
+>>> for record in read(Path("allComplexes.txt"), sequences=Path("uniprot.fasta.gz")):
+...     print(record.name, record)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from foldcp.complex import Record, Unbuildable
+from foldcp.datasets import boltz, databases, fasta
+from foldcp.datasets.msas import MsaFolder, open_msas
+from foldcp.datasets.sequences import read_sequences
+from foldcp.datasets.tables import Table, read_table
+from foldcp.datasets.text import read_text, stem
+
+_YAML = (".yaml", ".yml", ".json")
+_FASTA = (".fasta", ".fas", ".fa", ".faa")
+_YAML_START = re.compile(r"(?:\s|#.*\n|---.*\n)*(?:(?:sequences|version)\s*:|\{)")
+KNOWN = (
+    "CORUM, Complex Portal or hu.MAP table, FASTA, ColabFold CSV (id,sequence), Boltz YAML, "
+    "or a folder of FASTA and YAML files"
+)
+
+
+def read(path: Path, sequences: Path | None = None, msas: Path | None = None) -> Iterator[Record]:
+    """The complexes of `path`, in its order; a record that cannot be built is an `Unbuildable` with its reason.
+
+    What the file is, its content says: CORUM 2 to 5, Complex Portal's ComplexTAB and hu.MAP 2 and 3 by the
+    names of their columns (they list accessions, and `sequences` is the FASTA file that has them), FASTA and
+    ColabFold CSV (chains joined by `:`), Boltz YAML or Boltz FASTA (one complex), or a folder of YAML and
+    FASTA files. Gzip is unpacked. `msas` is a folder of alignments, see `MsaFolder`.
+
+    Raises ValueError at once, in a line with the file and the value, for a file that is none of these, lacks
+    all content or is a single wrong complex, for a missing `sequences`, and for a bad `sequences` or `msas`.
+    In a folder, a wrong file is an `Unbuildable` like a wrong row of a table.
+    """
+    path = Path(path)
+    folder = open_msas(msas) if msas else None
+    found = _folder(path, folder) if path.is_dir() else _file(path, sequences, folder)
+    return _distinct(found)
+
+
+def _file(path: Path, sequences: Path | None, msas: MsaFolder | None) -> Iterable[Record]:
+    name = path.name.lower().removesuffix(".gz")
+    if name.endswith(".a3m"):
+        raise ValueError(f"{path}: an alignment; give the folder that holds it with --msas")
+    content = read_text(path)
+    if name.endswith(_YAML) or _YAML_START.match(content):
+        return [boltz.boltz_yaml(path, content, msas)]
+    content = content.lstrip()
+    if content.startswith(">") or name.endswith(_FASTA):
+        if boltz.is_boltz_fasta(content):
+            return [boltz.boltz_fasta(path, content, msas)]
+        return fasta.fasta(path, content, msas)
+    table = read_table(path, content)
+    if records := _table(table, sequences, msas):
+        return records
+    columns = ", ".join(table.columns)
+    raise ValueError(f"{path}: not an input ({KNOWN}); its columns are {columns[:200]!r}")
+
+
+def _table(table: Table, sequences: Path | None, msas: MsaFolder | None) -> Iterable[Record] | None:
+    """The complexes of a table of a known kind, None for another."""
+    keys = frozenset(table.keys)
+    database = next((known for known in databases.DATABASES if known.required <= keys), None)
+    if database is None and not keys >= fasta.COLABFOLD:
+        if keys >= {"key", "sequence"}:
+            raise ValueError(f"{table.path}: an alignment (key,sequence); give the folder that holds it with --msas")
+        return None
+    if not table.body:
+        raise ValueError(f"{table.path}: the table has no rows")
+    if database is None:
+        return fasta.colabfold(table, msas)
+    if sequences is None:
+        raise ValueError(f"{table.path}: names proteins by accession; give a file that has them with --sequences FASTA")
+    return databases.records(table, database, read_sequences(sequences), msas)
+
+
+def _folder(path: Path, msas: MsaFolder | None) -> Iterable[Record]:
+    files = sorted(file for file in path.iterdir() if file.name.lower().removesuffix(".gz").endswith((*_YAML, *_FASTA)))
+    if not files:
+        raise ValueError(f"{path}: the folder has no file that ends in {', '.join((*_YAML, *_FASTA))}")
+    return _files(files, msas)
+
+
+def _files(files: list[Path], msas: MsaFolder | None) -> Iterator[Record]:
+    for file in files:
+        try:
+            yield from _file(file, None, msas)
+        except ValueError as error:
+            yield Unbuildable(stem(file), str(error), source=file.name)
+
+
+def _distinct(records: Iterable[Record]) -> Iterator[Record]:
+    """The records, but the second of one name cannot be told from the first and is left out with that reason."""
+    names: set[str] = set()
+    for record in records:
+        if record.name in names:
+            reason = f"an earlier record is named {record.name!r} too"
+            yield Unbuildable(record.name, reason, record.title, record.organism, record.source)
+        else:
+            names.add(record.name)
+            yield record

@@ -1,0 +1,102 @@
+"""Which sequence does an accession stand for? FASTA files and the look-up in them."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from foldcp.datasets.text import read_text
+
+# https://www.uniprot.org/help/accession_numbers
+UNIPROT = r"(?:[OPQ][0-9][A-Z0-9]{3}[0-9]|[A-NR-Z][0-9](?:[A-Z][A-Z0-9]{2}[0-9]){1,2})"
+_VARIANT = re.compile(rf"({UNIPROT})-(?:\d+|PRO_\d+)")  # an isoform, or a chain cut out of the precursor
+_RANGE = re.compile(r"(.+):(\d+)-(\d+)")
+# Words before the accession in `>sp|P12345|NAME`, as UniProt and NCBI write them.
+_LIBRARIES = frozenset({"sp", "tr", "ref", "gb", "emb", "dbj"})
+_TO_UPPER = str.maketrans(string.ascii_lowercase, string.ascii_uppercase)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A sequence, the accession of the entry that gave it, and what a reader should know about the choice."""
+
+    sequence: str
+    accession: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Sequences by accession."""
+
+    path: Path
+    by_accession: dict[str, str] = field(repr=False)
+
+    def find(self, accession: str) -> Found | None:
+        """The sequence of `accession`, or None if the file does not have it.
+
+        An entry of exactly this name comes first. Else `P12345-2` (isoform) and `P12345-PRO_0000000001`
+        (mature chain) fall back on the entry of P12345, whole, with a note; `P12345:25-54` is cut out of
+        the entry, both ends included, counted from 1. Raises ValueError where the range leaves the sequence.
+        """
+        tidy = accession.translate(_TO_UPPER).rstrip("-")  # CORUM has Q9Jm54 and Q9NZL9-
+        known = self.by_accession
+        if accession in known:
+            return Found(known[accession], accession)
+        if re.fullmatch(UNIPROT, tidy) and tidy in known:
+            return Found(known[tidy], tidy)
+        if part := _RANGE.fullmatch(accession):
+            return self._cut(accession, part[1], int(part[2]), int(part[3]))
+        if (variant := _VARIANT.fullmatch(tidy)) and variant[1] in known:
+            return Found(known[variant[1]], variant[1], f"{variant[1]} stands in, whole, for {tidy}")
+        return None
+
+    def _cut(self, accession: str, parent: str, first: int, last: int) -> Found | None:
+        whole = self.find(parent)
+        if whole is None:
+            return None
+        if not 1 <= first <= last <= len(whole.sequence):
+            raise ValueError(f"{accession}: {parent} has the residues 1 to {len(whole.sequence)}")
+        return Found(whole.sequence[first - 1 : last], f"{whole.accession}:{first}-{last}", whole.note)
+
+
+def read_sequences(path: Path) -> Sequences:
+    """The sequences of a FASTA file (gzip allowed) by the accession in each header.
+
+    Raises ValueError naming the file: no FASTA, a header without a name, or one accession for two sequences.
+    """
+    by_accession: dict[str, str] = {}
+    for header, body in fasta_records(path, read_text(path)):
+        accession = accession_of(header)
+        if not accession:
+            raise ValueError(f"{path}: a header names no accession (>{header})")
+        sequence = normalised(body)
+        if by_accession.setdefault(accession, sequence) != sequence:
+            raise ValueError(f"{path}: two different sequences are called {accession!r}")
+    return Sequences(path, by_accession)
+
+
+def fasta_records(path: Path, text: str) -> Iterator[tuple[str, str]]:
+    """(header without `>`, letters as written, without white space) of each record of a FASTA text."""
+    start, *blocks = ("\n" + text).split("\n>")
+    if start.strip():
+        raise ValueError(f"{path}: no FASTA file, it starts with {start.split()[0][:40]!r} instead of '>'")
+    for block in blocks:
+        header, _, body = block.partition("\n")
+        yield header.strip(), "".join(body.split())
+
+
+def accession_of(header: str) -> str:
+    """P12345 of `P12345 some text`, of `sp|P12345|NAME_HUMAN ...` and of `sp|P12345.2|NAME_HUMAN`."""
+    first, *rest = header.partition(" ")[0].partition("\t")[0].split("|")
+    if first.lower() in _LIBRARIES and rest:
+        return re.sub(r"\.\d+$", "", rest[0])
+    return first
+
+
+def normalised(sequence: str) -> str:
+    """One-letter codes in upper case without white space and without the stop sign at the end."""
+    return "".join(sequence.split()).translate(_TO_UPPER).removesuffix("*")

@@ -1,0 +1,147 @@
+"""The reader takes each file for what it is, in whatever wrapping, and says in a line what it cannot take."""
+
+import gzip
+import io
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from foldcp.complex import Complex, Record, Unbuildable
+from foldcp.datasets.reader import read
+from foldcp.datasets.text import read_text, stem
+
+FASTA = ">P12345 first\nMKTAYIAK\nQRWW\n>Q99999\nGSHMLEDP\n"
+CORUM = "ComplexID\tComplexName\tOrganism\tsubunits(UniProt IDs)\n7\tpair\tHuman\tP12345;Q99999\n"
+YAML = "sequences:\n- protein: {id: A, sequence: MKTAYIAK, msa: empty}\n"
+
+
+def _write(folder: Path, name: str, content: str | bytes) -> Path:
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def _all(path: Path, sequences: Path | None = None, msas: Path | None = None) -> list[Record]:
+    return list(read(path, sequences, msas))
+
+
+def _error(path: Path, sequences: Path | None = None, msas: Path | None = None) -> str:
+    """The message of the error that reading the file raises at once, before the first record is asked for."""
+    with pytest.raises(ValueError) as caught:
+        read(path, sequences, msas)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def _zip(members: dict[str, str]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        str.encode,
+        lambda text: text.encode("utf-8-sig"),
+        lambda text: text.encode("utf-16"),
+        lambda text: text.replace("\n", "\r\n").encode(),
+        lambda text: text.replace("\n", "\r").encode(),
+        lambda text: gzip.compress(text.encode()),
+        lambda text: _zip({"allComplexes.txt": text}),
+        lambda text: text.replace("pair", "pa\xefr").encode("latin-1").replace(b"\xef", b"i"),
+    ],
+    ids=["plain", "utf8-bom", "utf16", "crlf", "cr", "gzip", "zip", "latin1"],
+)
+def test_wrapping_makes_no_difference(tmp_path: Path, wrap: Callable[[str], bytes]) -> None:
+    sequences = _write(tmp_path, "s.fasta", wrap(FASTA))
+    [pair] = _all(_write(tmp_path, "any.name", wrap(CORUM)), sequences)
+    assert isinstance(pair, Complex)
+    assert (pair.name, pair.title, pair.organism, pair.source) == ("7", "pair", "Human", "any.name")
+    assert [(c.name, c.accession, c.sequence) for c in pair.chains] == [
+        ("A", "P12345", "MKTAYIAKQRWW"),
+        ("B", "Q99999", "GSHMLEDP"),
+    ]
+
+
+def test_a_title_in_an_old_encoding_is_kept(tmp_path: Path) -> None:
+    path = _write(tmp_path, "old.tsv", CORUM.replace("pair", "Kölner Paar").encode("cp1252"))
+    [pair] = _all(path, _write(tmp_path, "s.fasta", FASTA))
+    assert pair.title == "Kölner Paar"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("e.tsv", "", "the file is empty"),
+        ("blank.tsv", " \n\n", "the file is empty"),
+        ("b.tsv", b"\x7fELF\x02\x01\x01\x00\x00", "not a text file (character 0x02 at 4)"),
+        ("t.gz", gzip.compress(CORUM.encode())[:-12], "the gzip file is damaged"),
+        ("z.zip", _zip({"a": "1", "b": "2"}), "a zip archive of 2 files"),
+        ("w.csv", "a,b\n1,2\n", "its columns are 'a, b'"),
+        ("h.tsv", CORUM.partition("\n")[0] + "\n", "the table has no rows"),
+        ("m.csv", "key,sequence\n-1,MKT\n", "an alignment"),
+        ("x.a3m", ">101\nMKT\n", "an alignment"),
+        ("p.fasta", "MKTAYIAK\n", "starts with 'MKTAYIAK' instead of '>'"),
+        ("model.pdb", "ATOM      1  N   MET A   1\n", "not an input"),
+        ("broken.yaml", "sequences: [\n", "no YAML"),
+        ("list.yaml", "- 1\n", "wanted the keys sequences"),
+    ],
+)
+def test_a_file_that_is_no_input(tmp_path: Path, name: str, content: str | bytes, expected: str) -> None:
+    path = _write(tmp_path, name, content)
+    message = _error(path, _write(tmp_path, "s.fasta", FASTA))
+    assert message.startswith(f"{path}: ")
+    assert expected in message
+
+
+def test_files_that_are_not_there(tmp_path: Path) -> None:
+    here = _write(tmp_path, "c.tsv", CORUM)
+    assert _error(tmp_path / "none.tsv") == f"{tmp_path / 'none.tsv'}: No such file or directory"
+    assert _error(here, tmp_path / "none.fasta").startswith(f"{tmp_path / 'none.fasta'}: No such file")
+    assert _error(here, None).endswith("with --sequences FASTA")
+    assert "no folder of alignments" in _error(here, None, tmp_path / "nowhere")
+    assert "no folder of alignments" in _error(here, None, here)
+
+
+def test_a_folder_of_inputs(tmp_path: Path) -> None:
+    _write(tmp_path, "b.yaml", YAML)
+    _write(tmp_path, "a.yml.gz", gzip.compress(YAML.encode()))
+    _write(tmp_path, "c.fasta", FASTA)
+    _write(tmp_path, "bad.yaml", YAML.replace("MKT", "M1T"))
+    _write(tmp_path, "A.a3m", ">101\nMKTAYIAK\n")
+    _write(tmp_path, "notes.txt", "not read")
+    records = _all(tmp_path)
+    assert [record.name for record in records] == ["a", "b", "bad", "P12345", "Q99999"]
+    bad = records[2]
+    assert isinstance(bad, Unbuildable)
+    assert bad.reason == f"{tmp_path / 'bad.yaml'}: chain A: '1' is no letter of a protein sequence"
+    (tmp_path / "empty").mkdir()
+    assert "the folder has no file" in _error(tmp_path / "empty")
+
+
+def test_yaml_is_known_by_its_content(tmp_path: Path) -> None:
+    for number, text in enumerate([YAML, "# mine\n---\nversion: 1\n" + YAML, '{"sequences": []}']):
+        path = _write(tmp_path, f"{number}.txt", text)
+        if number < 2:
+            assert [record.name for record in read(path)] == [str(number)]
+        else:
+            assert _error(path) == f"{path}: complex 2: it has no chains"
+
+
+def test_a_name_that_occurs_twice_is_reported(tmp_path: Path) -> None:
+    path = _write(tmp_path, "c.csv", "id,sequence\nx,MKT\ny,MKW\nx,GGG\n")
+    records = _all(path)
+    assert [type(record) for record in records] == [Complex, Complex, Unbuildable]
+    assert records[2] == Unbuildable("x", "an earlier record is named 'x' too", source="c.csv")
+
+
+def test_names_and_texts_of_files(tmp_path: Path) -> None:
+    assert stem(Path("a/7yds.yaml.gz")) == "7yds"
+    assert stem(Path("a/7yds.v2.fasta")) == "7yds.v2"
+    assert read_text(_write(tmp_path, "t", "a\r\nb\rc\n")) == "a\nb\nc\n"
