@@ -15,7 +15,7 @@ from foldcp.chemistry import GAP
 from foldcp.complex import Complex
 from foldcp.msa_features import AlignmentSettings, align, alignment_features
 from foldcp.pair_features import contacts, covalent_bonds, cyclic_period, token_bonds
-from foldcp.template_features import no_templates
+from foldcp.template_features import template_features
 from foldcp.tokens import Tables, tables
 
 # Experimental methods and their classes (Boltz-2); "" is X-ray diffraction.
@@ -113,6 +113,8 @@ class Features:
     template_mask_frame: Float[Tensor, "T N"]
     template_mask: Float[Tensor, "T N"]
     template_visibility: Int[Tensor, "T N"]  # tokens of one group see each other
+    template_force: Bool[Tensor, " T"]  # whether a steering potential holds the prediction to the template
+    template_force_threshold: Float[Tensor, " T"]  # Å, infinite without force
 
     @property
     def num_tokens(self) -> int:
@@ -209,7 +211,7 @@ def featurize(
         contact_default=conditions.default,
         **alignment_features(parts, align(complex, parts, alignment or AlignmentSettings())),
         **atom_features(parts, augmentation or Augmentation.draw(len(parts.residues.component), seed)),
-        **no_templates(len(parts.tokens.type)),
+        **template_features(complex, parts),
     )
 
 
