@@ -12,7 +12,7 @@ from functools import cache
 import gemmi
 import numpy as np
 from biotite.structure.info.ccd import get_from_ccd
-from biotite.structure.io.pdbx import BinaryCIFCategory
+from biotite.structure.io.pdbx import BinaryCIFColumn
 from jaxtyping import Float, Int
 
 from foldcp.complex import Kind
@@ -120,35 +120,41 @@ class CcdAtoms:
     positions: Float[np.ndarray, "A 3"]
 
 
-def ccd_table(category: str, code: str) -> BinaryCIFCategory | None:
-    """The rows of one component in a category of the CCD; None if it has none."""
-    table = get_from_ccd(category, code)
-    assert table is None or isinstance(table, BinaryCIFCategory)
-    return table
+def ccd_column(category: str, code: str, column: str) -> BinaryCIFColumn | None:
+    """One column of a component's rows in a category of the CCD; None if it has none there.
+
+    A column is decoded for the whole dictionary when it is first asked for, so no more than needed are.
+    """
+    values = get_from_ccd(category, code, column)
+    assert values is None or isinstance(values, BinaryCIFColumn)
+    return values
 
 
 @cache
 def ccd_atoms(code: str) -> CcdAtoms:
     """Atoms of a component of the Chemical Component Dictionary, with its ideal coordinates (Å), or its model
     coordinates where the ideal ones lack a heavy atom. Raises ValueError for an unknown code."""
-    table = ccd_table("chem_comp_atom", code)
-    if table is None:
-        raise ValueError(f"{code!r} is no component of the Chemical Component Dictionary (CCD)")
-    symbols = table["type_symbol"].as_array(str).tolist()
+
+    def column(name: str) -> BinaryCIFColumn:
+        values = ccd_column("chem_comp_atom", code, name)
+        if values is None:
+            raise ValueError(f"{code!r} is no component of the Chemical Component Dictionary (CCD)")
+        return values
+
+    symbols = column("type_symbol").as_array(str).tolist()
     elements = np.array([gemmi.Element(symbol).atomic_number for symbol in symbols])
-    heavy = elements != 1
-    for column in ("pdbx_model_Cartn_{}_ideal", "model_Cartn_{}"):
-        positions = np.stack([table[column.format(axis)].as_array(float, np.nan) for axis in "xyz"], axis=1)
-        if np.isfinite(positions[heavy]).all():
+    for name in ("pdbx_model_Cartn_{}_ideal", "model_Cartn_{}"):
+        positions = np.stack([column(name.format(axis)).as_array(float, np.nan) for axis in "xyz"], axis=1)
+        if np.isfinite(positions[elements != 1]).all():
             break
     else:
         raise ValueError(f"CCD component {code!r} has no complete set of coordinates")
     return CcdAtoms(
-        names=table["atom_id"].as_array(str).tolist(),
+        names=column("atom_id").as_array(str).tolist(),
         symbols=symbols,
         elements=elements,
-        charges=table["charge"].as_array(int, 0),
-        leaving=(table["pdbx_leaving_atom_flag"].as_array(str) == "Y").tolist(),
+        charges=column("charge").as_array(int, 0),
+        leaving=(column("pdbx_leaving_atom_flag").as_array(str) == "Y").tolist(),
         positions=positions,
     )
 

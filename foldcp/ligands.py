@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from foldcp.chemistry import BOND_TYPES, MAX_NAME_CHARS, Component, ccd_atoms, ccd_table, frame_atoms
+from foldcp.chemistry import BOND_TYPES, MAX_NAME_CHARS, Component, ccd_atoms, ccd_column, frame_atoms
 from foldcp.complex import Kind
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _CONFORMER_SEED = 42
 
 
 @contextmanager
-def _rdkit(what: str) -> Iterator[None]:
+def with_rdkit(what: str) -> Iterator[None]:
     """Silence RDKit's log, and say what to install where it is missing."""
     try:
         from rdkit import rdBase
@@ -39,8 +39,8 @@ def ccd_component(code: str, kind: Kind) -> Component:
     perceives. Raises ValueError for an unknown code or one that RDKit cannot read.
     """
     ccd = ccd_atoms(code)
-    with _rdkit(f"CCD component {code!r}"):
-        mol = _ccd_molecule(code)
+    with with_rdkit(f"CCD component {code!r}"):
+        mol = ccd_molecule(code)
         charges = np.array([atom.GetFormalCharge() for atom in mol.GetAtoms()])
         keep = [
             i
@@ -74,7 +74,7 @@ def smiles_component(smiles: str, code: str) -> Component:
 
     Raises ValueError for a string that RDKit cannot read or embed.
     """
-    with _rdkit(f"SMILES {smiles!r}"):
+    with with_rdkit(f"SMILES {smiles!r}"):
         from rdkit.Chem import rdmolfiles, rdmolops
 
         mol = rdmolfiles.MolFromSmiles(smiles)
@@ -120,11 +120,11 @@ def _embed(mol: Mol, smiles: str) -> np.ndarray:
     return mol.GetConformer().GetPositions()
 
 
-def _ccd_molecule(code: str) -> Mol:
+def ccd_molecule(code: str) -> Mol:
     """The component as a sanitised molecule, hydrogens included, atoms in the order of the CCD."""
     from rdkit import Chem
 
-    ccd, bonds = ccd_atoms(code), ccd_table("chem_comp_bond", code)
+    ccd = ccd_atoms(code)
     mol = Chem.RWMol()
     for symbol, charge in zip(ccd.symbols, ccd.charges.tolist(), strict=True):
         atom = Chem.Atom("*" if symbol == "X" else symbol.capitalize())
@@ -132,11 +132,12 @@ def _ccd_molecule(code: str) -> Mol:
         atom.SetNoImplicit(True)  # the CCD lists every hydrogen
         mol.AddAtom(atom)
     orders = {"SING": Chem.BondType.SINGLE, "DOUB": Chem.BondType.DOUBLE, "TRIP": Chem.BondType.TRIPLE}
-    if bonds is not None:
-        place = {name: i for i, name in enumerate(ccd.names)}
-        columns = (bonds[column].as_array(str).tolist() for column in ("atom_id_1", "atom_id_2", "value_order"))
-        for first, second, order in zip(*columns, strict=True):
-            mol.AddBond(place[first], place[second], orders[order])
+    place = {name: i for i, name in enumerate(ccd.names)}
+    columns = [ccd_column("chem_comp_bond", code, name) for name in ("atom_id_1", "atom_id_2", "value_order")]
+    # A component of one atom has no bonds.
+    bonds = zip(*(column.as_array(str).tolist() for column in columns if column is not None), strict=True)
+    for first, second, order in bonds:
+        mol.AddBond(place[first], place[second], orders[order])
     _make_dative(mol)
     try:
         Chem.SanitizeMol(mol)

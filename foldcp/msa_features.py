@@ -53,7 +53,7 @@ class Alignment:
     """S rows over T tokens of C chains."""
 
     msa: Int[np.ndarray, "S T"]  # int8, index in the vocabulary
-    deletions: Int[np.ndarray, "S T"]  # int16, residues left out just before; of shape 1, 1 where there are none
+    deletions: Int[np.ndarray, "#S #T"]  # int16, residues left out just before; of shape 1, 1 where there are none
     paired: Bool[np.ndarray, "S C"]  # whether the chain's sequence came by its key
     profile: Float[np.ndarray, "T 33"]
 
@@ -92,7 +92,7 @@ def _check_query(chain: Int[np.ndarray, " L"], query: Int[np.ndarray, " L2"], wh
         )
 
 
-def pair(keys: list[Int[np.ndarray, " S_c"]], settings: AlignmentSettings) -> Pairing:
+def pair(keys: list[Int[np.ndarray, " _"]], settings: AlignmentSettings) -> Pairing:
     """Rows of the complex from the keys of its chains' rows.
 
     First the queries; then every key that occurs twice or more, those in more chains first, with as many rows as
