@@ -81,7 +81,8 @@ def test_samples_at_once_save_time_only() -> None:
 def test_small_networks_cost_little() -> None:
     tiny = Costs(H200, load(), TINY)
     assert tiny.seconds(task(3000), setup()) < COSTS.seconds(task(3000), setup()) / 20
-    assert tiny.bytes(task(3000), setup()) < COSTS.bytes(task(3000), setup())
+    reserved = H200.reserved_gb * 1e9
+    assert tiny.bytes(task(3000), setup()) - reserved < (COSTS.bytes(task(3000), setup()) - reserved) / 5
 
 
 def test_smallest_group_is_the_smallest_in_the_most_exact_arithmetic() -> None:

@@ -1,0 +1,123 @@
+"""The words between scheduler and driver, and what the scheduler remembers of a job and of a group."""
+
+from __future__ import annotations
+
+import bisect
+from dataclasses import dataclass, field
+from typing import Literal
+
+from foldcp.pipeline.cluster import Placement
+from foldcp.pipeline.costs import Setup
+from foldcp.pipeline.tasks import Task
+
+# oom: out of memory. lost: a rank died. hung: past its deadline. error: the program failed. invalid: the input is
+# at fault, which every rank saw before any talked to another, so the group lives on.
+Failure = Literal["oom", "lost", "hung", "error", "invalid"]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at one complex: how, where, when (seconds on the driver's clock), and what came of it."""
+
+    task: Task
+    number: int  # from 1
+    setup: Setup
+    group: int
+    placement: Placement
+    started: float
+    ended: float
+    predicted: float  # seconds
+    outcome: Failure | Literal["done"]
+    reason: str
+    steps: tuple[str, ...]  # what the ladder changed before this attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Make a group; it must be ready by `deadline`."""
+
+    group: int
+    placement: Placement
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Let a ready group fold a task; it must be back by `deadline`."""
+
+    group: int
+    task: Task
+    setup: Setup
+    number: int
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End a group and free its GPUs, however it resists."""
+
+    group: int
+    reason: str
+
+
+Action = Start | Fold | Stop
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A task that has no outcome yet, with the setup of its next attempt."""
+
+    task: Task
+    setup: Setup
+    seconds: float = 0.0  # predicted, for that setup
+    attempts: int = 0
+    losses: int = 0
+    steps: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Ranks it wants."""
+        return self.setup.num_ranks
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """Ranks that fold together; `job` is what it folds or was started for."""
+
+    id: int
+    placement: Placement
+    state: Literal["starting", "idle", "busy", "stopping"]
+    since: float
+    deadline: float
+    job: Job | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of ranks."""
+        return sum(count for _, count in self.placement)
+
+
+@dataclass(slots=True)
+class Queue:
+    """Waiting jobs by size, the longest of each size last."""
+
+    by_size: dict[int, list[Job]] = field(default_factory=dict)
+
+    def push(self, job: Job) -> None:
+        """Add a job."""
+        bisect.insort(self.by_size.setdefault(job.size, []), job, key=lambda j: (j.seconds, j.task.key))
+
+    def remove(self, job: Job) -> None:
+        """Take out a job; a size without jobs vanishes."""
+        self.by_size[job.size].remove(job)
+        if not self.by_size[job.size]:
+            del self.by_size[job.size]
+
+    def drain(self) -> list[Job]:
+        """Take out all jobs, the first to be started first."""
+        jobs = [job for size in sorted(self.by_size, reverse=True) for job in reversed(self.by_size[size])]
+        self.by_size.clear()
+        return jobs
+
+    def __len__(self) -> int:
+        return sum(map(len, self.by_size.values()))

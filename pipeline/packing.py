@@ -1,0 +1,176 @@
+"""Which waiting job may start now, and where.
+
+The largest groups come first. The first job that does not fit reserves the GPUs that are free the earliest, and
+smaller ones go ahead of it only where they do not delay it (EASY backfilling, Lifka 1995). Idle groups are used
+again, or stopped when their GPUs are wanted.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from foldcp.pipeline.cluster import Cluster, Placement, added, place
+from foldcp.pipeline.jobs import Group, Job, Queue
+from foldcp.pipeline.sizing import Sizes, stretch
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The next step for a job: fold in an idle group, start a group at a placement, or first stop idle groups."""
+
+    job: Job
+    group: Group | None = None
+    placement: Placement | None = None
+    stop: tuple[Group, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """When the first blocked job can start, and the GPUs per node that it leaves over then."""
+
+    time: float
+    spare: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """A view of the scheduler's state at one moment."""
+
+    queue: Queue
+    groups: Sequence[Group]
+    cluster: Cluster
+    sizes: Sizes
+    now: float
+    pace: float  # measured over predicted seconds
+    start_seconds: float
+
+    def choose(self) -> Choice | None:
+        """The next step, None when nothing more can start now."""
+        reservation: Reservation | None = None
+        for size in sorted(self.queue.by_size, reverse=True):
+            if reservation is None:
+                job = self.queue.by_size[size][-1]
+                if choice := self._anywhere(job):
+                    return choice
+                reservation, stop = self._reserve(job)
+                if stop:
+                    return Choice(job, stop=stop)
+            elif choice := self._ahead(self.queue.by_size[size], reservation):
+                return choice
+        return None
+
+    def _anywhere(self, job: Job) -> Choice | None:
+        """An idle group of its size, a larger one if that is cheaper than a new one, or a new one."""
+        if exact := self._idle(job.size, self.cluster.nodes):
+            return Choice(job, group=exact)
+        # Each of the groups made for this size would serve its share of the jobs that wait for it.
+        served = max(1.0, len(self.queue.by_size[job.size]) * job.size / self.cluster.num_gpus)
+        fresh = job.size * (job.seconds + self.start_seconds / served)
+        for group in sorted(self._idle_groups(), key=lambda g: (g.size, g.id)):
+            if group.size > job.size and group.size not in self.queue.by_size:
+                seconds = self.sizes.seconds(job.task, replace(job.setup, num_ranks=group.size))
+                if group.size * seconds <= fresh:
+                    return Choice(job, group=group)
+        placement = place(job.size, self.cluster.free, self.cluster.nodes)
+        return Choice(job, placement=placement) if placement else None
+
+    def _reserve(self, job: Job) -> tuple[Reservation, tuple[Group, ...]]:
+        """The earliest start of a job that fits nowhere now, and the idle groups to stop if that is at once."""
+        free = self.cluster.free
+        for group in self.groups:
+            if group.state in ("idle", "stopping"):
+                free = added(free, group.placement)
+        if at_once := place(job.size, free, self.cluster.nodes):
+            return Reservation(self.now, added(free, at_once, -1)), self._in_the_way(at_once, self._idle_groups())
+        running = [group for group in self.groups if group.state in ("starting", "busy")]
+        for group in sorted(running, key=lambda g: (self._end(g), g.id)):
+            free = added(free, group.placement)
+            if placement := place(job.size, free, self.cluster.nodes):
+                return Reservation(self._end(group), added(free, placement, -1)), ()
+        raise AssertionError(f"{job.task.name} waits for {job.size} GPUs, more than the cluster has")
+
+    def _ahead(self, jobs: list[Job], reservation: Reservation) -> Choice | None:
+        """A job of one size that does not delay the reservation: the longest one on GPUs that it leaves over, or
+        the longest one that ends before it begins."""
+        size = jobs[-1].size
+        spare = {node: min(count, reservation.spare.get(node, 0)) for node, count in self.cluster.free.items()}
+        if group := self._idle(size, reservation.spare):
+            return Choice(jobs[-1], group=group)
+        if placement := place(size, spare, self.cluster.nodes):
+            return Choice(jobs[-1], placement=placement)
+        left = reservation.time - self.now
+        if (group := self._idle(size, self.cluster.nodes)) and (job := self._longest(jobs, left)):
+            return Choice(job, group=group)
+        job = self._longest(jobs, left - self.start_seconds)
+        if job and (placement := place(size, self.cluster.free, self.cluster.nodes)):
+            return Choice(job, placement=placement)
+        return self._make_room(jobs[-1], reservation)
+
+    def _make_room(self, job: Job, reservation: Reservation) -> Choice | None:
+        """Stop idle groups whose size nobody waits for, if a job fits their place and the reservation allows it."""
+        useless = [g for g in self._idle_groups() if g.size not in self.queue.by_size or g.size > job.size]
+        free = self.cluster.free
+        for group in [*useless, *(g for g in self.groups if g.state == "stopping")]:
+            free = added(free, group.placement)
+        spare = {node: min(count, reservation.spare.get(node, 0)) for node, count in free.items()}
+        placement = place(job.size, spare, self.cluster.nodes)
+        stop = self._in_the_way(placement, useless) if placement else ()
+        return Choice(job, stop=stop) if stop else None
+
+    def _idle_groups(self) -> list[Group]:
+        return [group for group in self.groups if group.state == "idle" and group.job is None]
+
+    def _idle(self, size: int, room: dict[str, int]) -> Group | None:
+        """An idle group of exactly this size within `room`."""
+        for group in self._idle_groups():
+            if group.size == size and all(room.get(node, 0) >= count for node, count in group.placement):
+                return group
+        return None
+
+    def _in_the_way(self, placement: Placement, groups: Iterable[Group]) -> tuple[Group, ...]:
+        """The fewest idle groups, as they come, whose GPUs a placement needs beside the free and the stopping ones."""
+        coming = self.cluster.free
+        for group in self.groups:
+            if group.state == "stopping":
+                coming = added(coming, group.placement)
+        stop: list[Group] = []
+        for group in groups:
+            lacking = {node for node, count in placement if coming[node] < count}
+            if lacking & {node for node, _ in group.placement}:
+                stop.append(group)
+                coming = added(coming, group.placement)
+        return tuple(stop)
+
+    def _end(self, group: Group) -> float:
+        """When a group is expected to have no work."""
+        assert group.job is not None
+        start = self.start_seconds if group.state == "starting" else 0.0
+        return max(self.now, group.since + start + group.job.seconds * self.pace)
+
+    def _longest(self, jobs: list[Job], seconds: float) -> Job | None:
+        """The longest job that takes at most so long."""
+        index = bisect.bisect_right(jobs, seconds, key=lambda job: job.seconds * self.pace)
+        return jobs[index - 1] if index else None
+
+    def stretched(self) -> list[tuple[Job, int]]:
+        """New sizes for the waiting jobs if together they leave GPUs idle; empty while there is enough work."""
+        free = self.cluster.free
+        warm: Counter[int] = Counter()
+        for group in self.groups:
+            if group.state == "stopping" or (group.state == "idle" and group.job is None):
+                free = added(free, group.placement)
+                warm[group.size] += group.state == "idle"
+        num_free = sum(free.values())
+        if not len(self.queue) or sum(size * len(jobs) for size, jobs in self.queue.by_size.items()) >= num_free:
+            return []
+        jobs = [job for size in sorted(self.queue.by_size) for job in self.queue.by_size[size]]
+        work = [(job.task, job.setup) for job in jobs]
+        setups = stretch(self.sizes, work, num_free, warm, self.start_seconds)
+        for size in sorted((setup.num_ranks for setup in setups), reverse=True):
+            if (placement := place(size, free, self.cluster.nodes)) is None:
+                return []
+            free = added(free, placement, -1)
+        return [(job, s.num_ranks) for job, s in zip(jobs, setups, strict=True) if s.num_ranks != job.size]

@@ -1,0 +1,405 @@
+"""The scheduler in virtual time: nothing is lost, doubled or double-booked, and the end comes near the bound."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from time import perf_counter
+
+import pytest
+
+from foldcp.complex import Chain, Complex
+from foldcp.pipeline.cluster import Cluster, place
+from foldcp.pipeline.config import RunSection, load
+from foldcp.pipeline.costs import Costs, Setup, load_hardware
+from foldcp.pipeline.jobs import Fold, Group, Job, Queue, Start, Stop
+from foldcp.pipeline.packing import Choice, Packing
+from foldcp.pipeline.scheduler import BAD_STREAK, Scheduler
+from foldcp.pipeline.simulate import FREE_SECONDS, Faults, Simulation
+from foldcp.pipeline.sizing import Sizes, allot, climb, lower_bound, stretch
+from foldcp.pipeline.tasks import Done, Failed, Task
+
+ANY = Complex("any", (Chain("A", "protein", "MKT"),))
+COSTS = Costs(load_hardware("h200"), load(overrides=["model.samples=5"]))
+SETTINGS = RunSection()
+NODE = {"a": 8}
+
+
+def task(num_tokens: int, name: str = "", depth: int = 500) -> Task:
+    return Task(ANY, name or f"{num_tokens}", num_tokens, depth)
+
+
+def tasks(number: int, seed: int, scale: float = 1500.0, spread: float = 0.9) -> list[Task]:
+    draw = random.Random(seed)
+    sizes = (int(math.exp(draw.gauss(math.log(scale), spread))) for _ in range(number))
+    return [task(min(30_000, max(50, n)), f"{i}", draw.choice([1, 500, 4000])) for i, n in enumerate(sizes)]
+
+
+def simulate(
+    work: list[Task],
+    nodes: Mapping[str, int] = NODE,
+    faults: Faults | None = None,
+    settings: RunSection = SETTINGS,
+    costs: Costs = COSTS,
+) -> Simulation:
+    return Simulation(work, costs, nodes, settings, faults).run()
+
+
+def audit(simulation: Simulation, work: list[Task], nodes: Mapping[str, int]) -> None:
+    """What must hold whatever happens, read from the log of actions alone."""
+    scheduler = simulation.scheduler
+    assert set(scheduler.outcomes) == {t.key for t in work}
+    changes: list[tuple[float, int, str, int]] = []  # (time, order, node, GPUs)
+    folds: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    in_group: dict[int, list[tuple[float, float]]] = defaultdict(list)
+    placements = {}
+    for time, action in simulation.log:
+        if isinstance(action, Start):
+            placements[action.group] = action.placement
+            size = sum(count for _, count in action.placement)
+            assert len(action.placement) == 1 or size > max(nodes.values()), "spread though a node could hold it"
+            changes += [(time, 1, node, count) for node, count in action.placement]
+        elif isinstance(action, Stop):
+            changes += [(time + FREE_SECONDS, 0, node, -count) for node, count in placements[action.group]]
+    held: Counter[str] = Counter()
+    for _, _, node, count in sorted(changes):
+        held[node] += count
+        assert 0 <= held[node] <= nodes[node], f"{held[node]} GPUs of {node} are held, it has {nodes[node]}"
+    for attempt in scheduler.attempts:
+        folds[attempt.task.key].append((attempt.started, attempt.ended))
+        in_group[attempt.group].append((attempt.started, attempt.ended))
+        assert attempt.setup.num_ranks == sum(count for _, count in placements[attempt.group])
+    for spans in [*folds.values(), *in_group.values()]:
+        spans.sort()
+        assert all(end <= begin for (_, end), (begin, _) in pairwise(spans)), "two at once"
+    done = Counter(attempt.task.key for attempt in scheduler.attempts if attempt.outcome == "done")
+    assert all(count == 1 for count in done.values())
+    assert set(done) == {key for key, outcome in scheduler.outcomes.items() if isinstance(outcome, Done)}
+    assert sum(isinstance(action, Fold) for _, action in simulation.log) == len(scheduler.attempts)
+    assert all(outcome.attempt == len(folds[key]) for key, outcome in scheduler.outcomes.items())
+
+
+CLUSTERS = [{"a": 8}, {"a": 3}, {"a": 1}, {"a": 8, "b": 8}, {"a": 4, "b": 8, "c": 5}, {f"n{i}": 8 for i in range(4)}]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_nothing_is_lost_or_doubled_whatever_goes_wrong(seed: int) -> None:
+    nodes = CLUSTERS[seed % len(CLUSTERS)]
+    work = tasks(150, seed, scale=2500)
+    faults = Faults(seed, lost=0.08, hung=0.03, error=0.04, invalid=0.03, memory_spread=0.4, speed_spread=0.5,
+                    no_start=0.05, lost_nodes=((3000.0, "b"), (9000.0, "n2")) if seed % 2 else ())  # fmt: skip
+    simulation = simulate(work, nodes, faults)
+    audit(simulation, work, nodes)
+    assert {a.outcome for a in simulation.scheduler.attempts} >= {"done", "lost", "error"}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_losses_alone_lose_no_task(seed: int) -> None:
+    work = tasks(120, seed)
+    nodes = CLUSTERS[seed % len(CLUSTERS)]
+    simulation = simulate(work, nodes, Faults(seed, lost=0.15, hung=0.05), replace(SETTINGS, retries=12))
+    audit(simulation, work, nodes)
+    fitting = {t.key for t in work if COSTS.smallest(t, sum(nodes.values()))}
+    assert {key for key, outcome in simulation.scheduler.outcomes.items() if isinstance(outcome, Done)} == fitting
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(("number", "scale"), [(400, 1200), (60, 4000), (15, 9000)])
+def test_the_end_comes_near_the_lower_bound(seed: int, number: int, scale: float) -> None:
+    work = tasks(number, seed, scale)
+    simulation = simulate(work)
+    audit(simulation, work, NODE)
+    sizes = Sizes(COSTS, 8)
+    fitting = [(t, setup) for t in work if (setup := COSTS.smallest(t, 8))]
+    bound = lower_bound(sizes, fitting, 8)
+    start = COSTS.hardware.start_seconds
+    assert bound < simulation.now < {400: 1.02, 60: 1.08, 15: 1.25}[number] * bound + 3 * start
+    if number == 400:
+        assert simulation.busy_seconds / simulation.now / 8 > 0.95
+
+
+def test_lower_bound_by_hand() -> None:
+    sizes = Sizes(COSTS, 8)
+    single = task(600)
+    seconds = sizes.seconds(single, COSTS.first_setup(1, "mixed"))
+    equal = [(task(600, f"{i}"), COSTS.first_setup(1, "mixed")) for i in range(80)]
+    assert lower_bound(sizes, equal, 8) == pytest.approx(10 * seconds, rel=1e-3)
+    # One fold that outlasts all the others is bounded by its fastest group.
+    giant = (task(12_000), COSTS.first_setup(2, "mixed"))
+    fastest = min(sizes.seconds(giant[0], replace(giant[1], num_ranks=p)) for p in range(2, 9))
+    assert lower_bound(sizes, [giant, equal[0]], 8) == pytest.approx(fastest, rel=0.05)
+    assert lower_bound(sizes, [], 8) == 0
+    assert allot(sizes, [giant, *equal[:2]], 8)[giant[0].key].num_ranks > 5
+    for limit in (0.1, 0.35, 0.5, 0.9):
+        options = [replace(giant[1], num_ranks=p) for p in range(2, 9)]
+        limit *= sizes.seconds(*giant)
+        fits = [o for o in options if sizes.seconds(giant[0], o) <= limit]
+        cheapest = min(fits, key=lambda o: o.num_ranks * sizes.seconds(giant[0], o)) if fits else options[-1]
+        assert sizes.within(*giant, limit) == cheapest
+
+
+def test_cheapest_group_is_the_cheapest_of_all() -> None:
+    sizes = Sizes(COSTS, 8)
+    for num_tokens in (300, 3_000, 9_000, 10_500, 14_000):
+        t = task(num_tokens)
+        smallest = COSTS.smallest(t, 8)
+        assert smallest is not None
+        work = {p: p * sizes.seconds(t, replace(smallest, num_ranks=p)) for p in range(smallest.num_ranks, 9)}
+        assert sizes.cheapest(t, smallest).num_ranks == min(work, key=lambda p: work[p])
+
+
+def test_last_tasks_are_spread_over_idle_gpus() -> None:
+    long = task(6_000)
+    simulation = simulate([long])
+    alone = COSTS.seconds(long, COSTS.first_setup(1, "mixed"))
+    assert simulation.now < alone / 4
+    sizes, queue = Sizes(COSTS, 8), Queue()
+    one = COSTS.first_setup(1, "mixed")
+    for number in (2, 9):
+        while len(queue) < number:
+            t = task(6_000, f"{len(queue)}")
+            queue.push(Job(t, one, sizes.seconds(t, one)))
+        packing = Packing(queue, [], Cluster({"a": 8}), sizes, 0.0, 1.0, 30.0)
+        assert [size for _, size in packing.stretched()] == ([4, 4] if number == 2 else [])
+    assert [s.num_ranks for s in stretch(sizes, [(task(100), one)], 8, {1: 1}, 30.0)] == [1]  # no gain
+    two = stretch(sizes, [(long, one), (task(5_000), one)], 8, {1: 2}, 30.0)
+    assert sum(s.num_ranks for s in two) <= 8
+    assert two[0].num_ranks >= two[1].num_ranks > 1
+
+
+def test_big_ones_first_and_warm_groups_are_kept() -> None:
+    work = [*tasks(60, 1, 700, 0.2), task(17_000, "big1"), task(17_500, "big2")]
+    simulation = simulate(work)
+    folds = [action for _, action in simulation.log if isinstance(action, Fold)]
+    assert folds[0].task.key in ("big1", "big2")
+    starts = [action for _, action in simulation.log if isinstance(action, Start)]
+    assert len(starts) <= 12  # not one per fold
+
+
+def test_small_groups_fill_a_node_before_they_open_another() -> None:
+    nodes = {f"n{i}": 8 for i in range(4)}
+    scheduler = Scheduler(tasks(40, 0, 600, 0.1), COSTS, nodes, SETTINGS)
+    for _ in range(4):
+        placement = place(1, scheduler.cluster.free, nodes)
+        assert placement is not None
+        scheduler.cluster.take(placement)
+    assert sorted(scheduler.cluster.free.values()) == [4, 8, 8, 8]
+    assert place(8, scheduler.cluster.free, nodes) is not None
+
+
+@pytest.mark.parametrize(
+    ("size", "free", "expected"),
+    [(3, {"a": 8, "b": 5, "c": 3}, {"c": 3}), (6, {"a": 8, "b": 5, "c": 3}, {"a": 6}),
+     (6, {"a": 5, "b": 5, "c": 3}, None), (8, {"a": 8, "b": 5, "c": 3}, {"a": 8}),
+     (11, {"a": 8, "b": 4, "c": 3}, {"a": 8, "c": 3}), (16, {"a": 8, "b": 8, "c": 3}, {"a": 8, "b": 8}),
+     (20, {"a": 8, "b": 3, "c": 3}, None), (99, {"a": 8, "b": 8, "c": 3}, None)],
+)  # fmt: skip
+def test_placement(size: int, free: dict[str, int], expected: dict[str, int] | None) -> None:
+    placement = place(size, free, {"a": 8, "b": 8, "c": 3})
+    assert (dict(placement) if placement else None) == expected
+
+
+def test_a_blocked_large_fold_is_not_overtaken_by_what_delays_it() -> None:
+    # One GPU is free, others are busy with 2,000 tokens; the largest fold waits for two. If the free one is among
+    # them, a short fold may go ahead and a long one may not; if two others end at once, the long one may.
+    def choose(names: Sequence[str], num_busy: int) -> Choice | None:
+        sizes, one = Sizes(COSTS, 2), COSTS.first_setup(1, "mixed")
+        jobs = {"wide": Job(task(9_000, "wide"), replace(one, num_ranks=2)), "long": Job(task(2_200, "long"), one),
+                "short": Job(task(900, "short"), one), "running": Job(task(2_000, "running"), one)}  # fmt: skip
+        queue = Queue()
+        for name, job in jobs.items():
+            job.seconds = sizes.seconds(job.task, job.setup)
+            if name in names:
+                queue.push(job)
+        cluster = Cluster({"a": 1 + num_busy})
+        cluster.take((("a", num_busy),))
+        busy = [Group(1, (("a", num_busy),), "busy", 0.0, 1e9, jobs["running"])]
+        return Packing(queue, busy, cluster, sizes, 0.0, 1.0, 5.0).choose()
+
+    assert choose(["wide", "long"], 1) is None
+    for waiting in (["wide", "short"], ["wide", "long", "short"]):
+        choice = choose(waiting, 1)
+        assert choice is not None
+        assert (choice.job.task.key, choice.placement) == ("short", (("a", 1),))
+    choice = choose(["wide", "long", "short"], 2)
+    assert choice is not None
+    assert choice.job.task.key == "long"
+
+
+def test_the_ladder_climbs_in_its_order_and_every_step_is_recorded() -> None:
+    t = task(8_000, depth=5000)
+    setup: Setup | None = COSTS.smallest(t, 3)
+    words = []
+    while setup is not None and (step := climb(COSTS, t, setup, 3)):
+        assert COSTS.bytes(t, step[0]) < COSTS.bytes(t, setup)
+        setup = step[0]
+        words.append(step[1])
+    assert words == ["1 -> 2 ranks", "2 -> 3 ranks", "5 -> 1 samples at once", "mixed -> bf16",
+                     "5000 -> 1250 alignment rows", "1250 -> 312 alignment rows"]  # fmt: skip
+    wider = climb(COSTS, t, COSTS.first_setup(2, "mixed"), 8)
+    assert wider is not None
+    assert COSTS.bytes(t, wider[0]) <= 0.75 * COSTS.bytes(t, COSTS.first_setup(2, "mixed"))
+    assert wider[0].num_ranks == 3
+    fixed = Costs(COSTS.hardware, load(overrides=["model.precision=mixed"]))
+    assert climb(fixed, t, Setup(3, "mixed", 1, 300), 3) is None
+
+
+def test_out_of_memory_ends_with_every_step_told() -> None:
+    class Greedy(Simulation):
+        def _chance(self, probability: float) -> bool:
+            return False
+
+        def _fold(self, action: Fold) -> None:
+            self._later(self.now + 1.0, "failed", action.group, "oom")
+
+    t = task(1_000, depth=2000)
+    simulation = Greedy([t], COSTS, {"a": 2}, SETTINGS).run()
+    audit(simulation, [t], {"a": 2})
+    outcome = simulation.scheduler.outcomes[t.key]
+    assert isinstance(outcome, Failed)
+    assert "end of the ladder" in outcome.reason
+    attempts = simulation.scheduler.attempts
+    assert [len(a.steps) for a in attempts] == list(range(len(attempts)))
+    assert attempts[-1].setup == Setup(2, "bf16", 1, 500)
+    assert all(a.outcome == "oom" for a in attempts)
+
+
+def driven(work: list[Task], nodes: Mapping[str, int], settings: RunSection = SETTINGS) -> tuple[Scheduler, Fold]:
+    """A scheduler whose first group is folding."""
+    scheduler = Scheduler(work, COSTS, nodes, settings)
+    for action in scheduler.decide(0.0):
+        assert isinstance(action, Start)
+        scheduler.ready(action.group)
+    fold = scheduler.decide(10.0)[0]
+    assert isinstance(fold, Fold)
+    return scheduler, fold
+
+
+@pytest.mark.parametrize("failure", ["lost", "error"])
+def test_one_fresh_group_then_the_task_fails(failure: str) -> None:
+    scheduler, fold = driven([task(500)], {"a": 1})
+    actions = scheduler.failed(fold.group, failure, "rank 0 died", 20.0)  # type: ignore[arg-type]
+    assert [type(action) for action in actions] == [Stop]
+    assert not scheduler.decide(20.0)  # its GPUs are not free yet
+    scheduler.freed(fold.group)
+    (again,) = scheduler.decide(21.0)
+    assert isinstance(again, Start)
+    assert again.group != fold.group
+    scheduler.ready(again.group)
+    (second,) = scheduler.decide(30.0)
+    assert isinstance(second, Fold)
+    assert second.number == 2
+    scheduler.failed(again.group, failure, "rank 0 died again", 40.0)  # type: ignore[arg-type]
+    outcome = scheduler.outcomes[fold.task.key]
+    assert isinstance(outcome, Failed)
+    assert outcome.reason == "rank 0 died again"
+    assert scheduler.is_over
+
+
+def test_invalid_input_fails_at_once_and_keeps_the_group() -> None:
+    scheduler, fold = driven([task(500, "x"), task(400, "y")], {"a": 1})
+    assert scheduler.failed(fold.group, "invalid", "no atoms", 20.0) == []
+    assert isinstance(scheduler.outcomes[fold.task.key], Failed)
+    (following,) = scheduler.decide(20.0)
+    assert isinstance(following, Fold)
+    assert following.group == fold.group
+
+
+def test_a_fold_past_its_deadline_ends_its_group() -> None:
+    scheduler, fold = driven([task(5_000)], {"a": 1})
+    predicted = COSTS.seconds(fold.task, fold.setup)
+    assert fold.deadline == pytest.approx(10.0 + SETTINGS.deadline_factor * predicted)
+    assert scheduler.next_deadline() == fold.deadline
+    assert scheduler.decide(fold.deadline - 1) == []
+    (stop,) = scheduler.decide(fold.deadline)
+    assert isinstance(stop, Stop)
+    assert scheduler.attempts[-1].outcome == "hung"
+    # What the dead group still says is not heard.
+    assert scheduler.failed(fold.group, "lost", "killed", fold.deadline + 1) == []
+    assert len(scheduler.attempts) == 1
+
+
+def test_short_folds_have_the_floor_as_deadline_and_slow_machines_more() -> None:
+    scheduler, fold = driven([task(100, f"{i}") for i in range(3)], {"a": 1})
+    assert fold.deadline == 10.0 + SETTINGS.deadline_floor
+    scheduler.finished(fold.group, 5_000.0)  # far slower than predicted
+    (following,) = scheduler.decide(5_000.0)
+    assert isinstance(following, Fold)
+    assert scheduler.pace > 10
+    assert scheduler.work_left(5_000.0) == pytest.approx(2 * COSTS.seconds(fold.task, fold.setup))
+    slow = SETTINGS.deadline_factor * COSTS.seconds(fold.task, fold.setup) * scheduler.pace
+    assert slow < SETTINGS.deadline_floor == following.deadline - 5_000.0
+    eager, fold = driven([task(100, f"{i}") for i in range(3)], {"a": 1}, replace(SETTINGS, deadline_floor=1.0))
+    eager.finished(fold.group, 5_000.0)
+    (following,) = eager.decide(5_000.0)
+    assert isinstance(following, Fold)
+    assert following.deadline - 5_000.0 == pytest.approx(slow)
+
+
+def test_groups_that_do_not_start_give_up_the_node_and_not_the_tasks_alone() -> None:
+    work = tasks(5, 0)
+    simulation = simulate(work, {"a": 2}, Faults(no_start=1.0))
+    audit(simulation, work, {"a": 2})
+    assert all(isinstance(outcome, Failed) for outcome in simulation.scheduler.outcomes.values())
+    assert not simulation.scheduler.attempts
+    assert sum(isinstance(action, Start) for _, action in simulation.log) <= BAD_STREAK + 1
+
+
+def test_a_group_that_never_answers_its_start_is_stopped() -> None:
+    scheduler = Scheduler([task(500)], COSTS, {"a": 1}, SETTINGS)
+    (start,) = scheduler.decide(0.0)
+    assert isinstance(start, Start)
+    assert scheduler.next_deadline() == start.deadline == SETTINGS.start_deadline
+    assert [type(action) for action in scheduler.decide(start.deadline)] == [Stop]
+    assert not scheduler.is_over
+
+
+def test_a_lost_node_takes_its_groups_and_what_fits_nowhere_else() -> None:
+    nodes = {"a": 8, "b": 8}
+    work = [task(36_000, "giant"), task(25_000, "big"), *tasks(30, 3, 900)]
+    simulation = simulate(work, nodes, Faults(lost_nodes=((100.0, "a"),)))
+    audit(simulation, work, nodes)
+    outcomes = simulation.scheduler.outcomes
+    giant = outcomes["giant"]
+    assert isinstance(giant, Failed)
+    assert "36000 tokens" in giant.reason
+    assert isinstance(outcomes["big"], Done)
+    assert all(node == "b" for a in simulation.scheduler.attempts if a.started > 100 for node, _ in a.placement)
+    empty = simulate(work, nodes, Faults(lost_nodes=((100.0, "a"), (200.0, "b"))))
+    audit(empty, work, nodes)
+    assert {o.reason for o in empty.scheduler.outcomes.values() if isinstance(o, Failed)} >= {"no node is left"}
+
+
+def test_what_cannot_run_is_known_before_the_start() -> None:
+    scheduler = Scheduler([task(90_000), task(300)], COSTS, NODE, replace(SETTINGS, max_group=4))
+    outcome = scheduler.outcomes["90000"]
+    assert isinstance(outcome, Failed)
+    assert outcome.attempt == 0
+    assert "on each of 4 GPUs" in outcome.reason
+
+
+def test_max_group_is_kept_even_when_gpus_are_idle() -> None:
+    simulation = simulate(tasks(10, 0, 5_000, 0.3), settings=replace(SETTINGS, max_group=3))
+    assert max(a.setup.num_ranks for a in simulation.scheduler.attempts) <= 3
+
+
+def test_no_gpu_is_taken_twice() -> None:
+    cluster = Cluster({"a": 4})
+    cluster.take((("a", 3),))
+    with pytest.raises(AssertionError):
+        cluster.take((("a", 2),))
+    cluster.give_back((("a", 3),))
+    with pytest.raises(AssertionError):
+        cluster.give_back((("a", 1),))
+
+
+def test_thousands_of_tasks_are_scheduled_in_seconds() -> None:
+    work, nodes = tasks(2_000, 9, 1_000, 1.0), {f"n{i}": 8 for i in range(8)}
+    began = perf_counter()
+    simulation = simulate(work, nodes)
+    assert perf_counter() - began < 20
+    audit(simulation, work, nodes)
