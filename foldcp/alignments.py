@@ -51,7 +51,7 @@ def read_alignment(path: Path, max_rows: int, keep_keyed: bool = False) -> Rows:
     if not path.is_file():
         raise ValueError(f"alignment {path}: no such file")
     try:
-        with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
             rows = _a3m(file, path) if form == ".a3m" else _csv(file, path)
             kept = list(islice(_different(rows, keep_keyed), max_rows))
     except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error, csv.Error) as error:

@@ -138,7 +138,7 @@ class Features:
 
     def to(self, device: torch.device | str) -> Features:
         """The same on a device."""
-        return self._map(lambda name, x: _per_dense_part(x, lambda part: part.to(device)))
+        return self._map(lambda name, x: _stored(x).to(device).expand(x.shape))
 
     def _map(self, function: Callable[[str, Tensor], Tensor]) -> Features:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -167,19 +167,18 @@ _TOKEN_AXIS = {
 }  # fmt: skip
 
 
-def _per_dense_part(x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-    """Apply a function that keeps the shape to what an expanded tensor stores, and expand again."""
-    stored = tuple(slice(0, 1) if stride == 0 else slice(None) for stride in x.stride())
-    return function(x[stored]).expand(x.shape)
+def _stored(x: Tensor) -> Tensor:
+    """What an expanded tensor holds in memory; `expand` gives the whole again."""
+    return x[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in x.stride())]
 
 
 def _pad(x: Tensor, axis: tuple[int, int], extra: int) -> Tensor:
     dim, value = axis
-    shape = [*x.shape[:dim], x.shape[dim] + extra, *x.shape[dim + 1 :]]
-    if extra and x.stride(dim) == 0:  # an expanded constant, which is the padding's value
-        return x.narrow(dim, 0, 1).expand(shape)
-    padding = x.new_full((), value).expand([*shape[:dim], extra, *shape[dim + 1 :]])
-    return torch.cat([x, padding], dim) if extra else x
+    part, shape = _stored(x), [*x.shape[:dim], x.shape[dim] + extra, *x.shape[dim + 1 :]]
+    if part.shape[dim] == x.shape[dim]:  # else it is a constant, and the padding's value
+        padding = part.new_full([*part.shape[:dim], extra, *part.shape[dim + 1 :]], value)
+        part = torch.cat([part, padding], dim)
+    return part.expand(shape)
 
 
 def featurize(
