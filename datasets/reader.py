@@ -1,8 +1,9 @@
 """Which complexes does an input hold? The one door to all formats.
 
->>> from foldcp.datasets.reader import read
->>> for record in read(Path("allComplexes.txt"), sequences=Path("uniprot.fasta.gz")):
-...     print(record.name, record)
+from foldcp.datasets.reader import read
+
+for record in read(Path("allComplexes.txt"), sequences=Path("uniprot.fasta.gz")):
+    print(record.name, record.reason if isinstance(record, Unbuildable) else record.num_residues)
 """
 
 from __future__ import annotations
@@ -39,7 +40,6 @@ def read(path: Path, sequences: Path | None = None, msas: Path | None = None) ->
     all content or is a single wrong complex, for a missing `sequences`, and for a bad `sequences` or `msas`.
     In a folder, a wrong file is an `Unbuildable` like a wrong row of a table.
     """
-    path = Path(path)
     folder = open_msas(msas) if msas else None
     found = _folder(path, folder) if path.is_dir() else _file(path, sequences, folder)
     return _distinct(found)
@@ -82,9 +82,12 @@ def _table(table: Table, sequences: Path | None, msas: MsaFolder | None) -> Iter
 
 
 def _folder(path: Path, msas: MsaFolder | None) -> Iterable[Record]:
-    files = sorted(file for file in path.iterdir() if file.name.lower().removesuffix(".gz").endswith((*_YAML, *_FASTA)))
+    endings = (*_YAML, *_FASTA)
+    # Hidden files are none of the user's: a Mac leaves a binary `._a.yaml` beside each `a.yaml`.
+    shown = (file for file in path.iterdir() if not file.name.startswith("."))
+    files = sorted(file for file in shown if file.name.lower().removesuffix(".gz").endswith(endings))
     if not files:
-        raise ValueError(f"{path}: the folder has no file that ends in {', '.join((*_YAML, *_FASTA))}")
+        raise ValueError(f"{path}: the folder has no file that ends in {', '.join(endings)}")
     return _files(files, msas)
 
 

@@ -31,8 +31,7 @@ def read_text(path: Path) -> str:
 
 def stem(path: Path) -> str:
     """The file's name without its endings: `7yds` of `7yds.yaml.gz`."""
-    name = path.name.removesuffix(".gz").removesuffix(".zip")
-    return Path(name).stem
+    return re.sub(r"\.[^.]+(\.gz|\.zip)?$", "", path.name, flags=re.IGNORECASE)
 
 
 def _unpack(path: Path, data: bytes) -> bytes:

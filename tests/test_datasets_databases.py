@@ -84,7 +84,8 @@ def test_rows_that_cannot_be_built(tmp_path: Path, subunits: str, reason: str) -
 @pytest.mark.parametrize(
     ("subunits", "counts", "expected", "note"),
     [
-        ("P00001;P00002", "2;3", [2, 3], None),
+        ("P00001;P00002", "2; 3", [2, 3], None),
+        ("P00001", "1000", [1000], None),
         ("P00001;P00002;", "2;1;", [2, 1], None),
         ("P00001", "7.0", [7], None),
         ("P00001;P00002", ";", [1, 1], "not given: one copy of each"),

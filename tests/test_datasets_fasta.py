@@ -21,13 +21,13 @@ def _chains(record: Record) -> list[tuple[str, str, str]]:
 
 
 def test_a_record_is_a_complex(tmp_path: Path) -> None:
-    text = ">sp|P12345|A_B one chain\nmktayiak\nQR*\n\n>dimer two: and more\nMKT:\nGSHW\n>P99999\nACD\n"
+    text = ">sp|P12345|A_B   one chain\nmktayiak\nQR*\n\n>dimer two: and more\nMKT:\nGSHW\n>\nACD\n"
     one, two, last = _read(tmp_path, "x.fasta", text)
     assert (one.name, one.title, one.source) == ("P12345", "one chain", "x.fasta")
     assert _chains(one) == [("A", "MKTAYIAKQR", "P12345")]
     assert (two.name, two.title) == ("dimer", "two: and more")
     assert _chains(two) == [("A", "MKT", ""), ("B", "GSHW", "")]
-    assert _chains(last) == [("A", "ACD", "P99999")]
+    assert last.name == "record 3"
 
 
 def test_copies_are_side_by_side_and_keep_their_names(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_copies_are_side_by_side_and_keep_their_names(tmp_path: Path) -> None:
         ("MKT::GSH", "chain B: the protein sequence is empty"),
         ("", "chain A: the protein sequence is empty"),
         ("MKT:ACGTACGTACGTACGTACGTAC", "chain B: the letters are those of a nucleic acid"),
-        ("ACGUACGUACGUACGUACGUAC", "chain A: the letters are those of a nucleic acid"),
+        ("ACGUACGUACGUACGUACGU", "chain A: the letters are those of a nucleic acid"),
     ],
 )
 def test_a_bad_record_is_a_row_and_the_others_are_read(tmp_path: Path, sequence: str, reason: str) -> None:
@@ -61,8 +61,14 @@ def test_a_bad_record_is_a_row_and_the_others_are_read(tmp_path: Path, sequence:
 
 
 def test_short_or_poor_proteins_are_no_dna(tmp_path: Path) -> None:
-    records = _read(tmp_path, "c.csv", f"id,sequence\ntag,ACGTACGT\npoly,{'G' * 30}\nsilk,{'GAGAGS' * 5}\n")
+    records = _read(tmp_path, "c.csv", f"id,sequence\ntag,ACGTACGTACGTACGTACG\npoly,{'G' * 30}\nsilk,{'GAGAGS' * 5}\n")
     assert all(isinstance(record, Complex) for record in records)
+
+
+def test_a_very_large_complex(tmp_path: Path) -> None:
+    [record] = _read(tmp_path, "c.csv", f"id,sequence\nx,{':'.join(['GSHW' * 8600] * 4)}\n")
+    assert isinstance(record, Complex)
+    assert record.num_residues == 137_600
 
 
 def test_other_columns_and_damaged_rows(tmp_path: Path) -> None:

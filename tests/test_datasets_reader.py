@@ -83,6 +83,7 @@ def test_a_title_in_an_old_encoding_is_kept(tmp_path: Path) -> None:
         ("b.tsv", b"\x7fELF\x02\x01\x01\x00\x00", "not a text file (character 0x02 at 4)"),
         ("t.gz", gzip.compress(CORUM.encode())[:-12], "the gzip file is damaged"),
         ("z.zip", _zip({"a": "1", "b": "2"}), "a zip archive of 2 files"),
+        ("d.zip", _zip({"a": "1"})[:40], "the zip archive is damaged"),
         ("w.csv", "a,b\n1,2\n", "its columns are 'a, b'"),
         ("h.tsv", CORUM.partition("\n")[0] + "\n", "the table has no rows"),
         ("m.csv", "key,sequence\n-1,MKT\n", "an alignment"),
@@ -109,6 +110,15 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
     assert "no folder of alignments" in _error(here, None, here)
 
 
+def test_case_of_endings_and_blank_lines_make_no_difference(tmp_path: Path) -> None:
+    assert [record.name for record in read(_write(tmp_path, "A.YAML.GZ", gzip.compress(YAML.encode())))] == ["A"]
+    assert [record.name for record in read(_write(tmp_path, "s.txt", "\n \n" + FASTA))] == ["P12345", "Q99999"]
+    assert [record.name for record in read(tmp_path)] == ["A"]
+    table = "\n\ncomplex_id\tsubunits_uniprot_id\n\n \t\n 7 \tP12345\n"  # no more columns than it takes
+    [record] = read(_write(tmp_path, "c.tsv", table), tmp_path / "s.txt")
+    assert (record.name, record.title) == ("7", "")
+
+
 def test_a_folder_of_inputs(tmp_path: Path) -> None:
     _write(tmp_path, "b.yaml", YAML)
     _write(tmp_path, "a.yml.gz", gzip.compress(YAML.encode()))
@@ -116,6 +126,7 @@ def test_a_folder_of_inputs(tmp_path: Path) -> None:
     _write(tmp_path, "bad.yaml", YAML.replace("MKT", "M1T"))
     _write(tmp_path, "A.a3m", ">101\nMKTAYIAK\n")
     _write(tmp_path, "notes.txt", "not read")
+    _write(tmp_path, "._b.yaml", b"\x00\x05\x16\x07")
     records = _all(tmp_path)
     assert [record.name for record in records] == ["a", "b", "bad", "P12345", "Q99999"]
     bad = records[2]
@@ -144,4 +155,5 @@ def test_a_name_that_occurs_twice_is_reported(tmp_path: Path) -> None:
 def test_names_and_texts_of_files(tmp_path: Path) -> None:
     assert stem(Path("a/7yds.yaml.gz")) == "7yds"
     assert stem(Path("a/7yds.v2.fasta")) == "7yds.v2"
+    assert stem(Path("allComplexes.txt.zip")) == "allComplexes"
     assert read_text(_write(tmp_path, "t", "a\r\nb\rc\n")) == "a\nb\nc\n"

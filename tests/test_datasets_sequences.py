@@ -19,7 +19,7 @@ def fasta(tmp_path: Path) -> Path:
     path = tmp_path / "s.fasta"
     path.write_text(
         ">sp|P12345|AATM_RABIT Aspartate aminotransferase OS=Oryctolagus\nmktayiak\nQRSTVWYA*\n"
-        ">P12345-2\nMKTW\n>tr|A0A024RBG1|X_HUMAN\nGG SH\n>mine some text\nACDW\n"
+        ">  P12345-2\nMKTW\n>tr|A0A024RBG1|X_HUMAN\nGG SH\n>mine some text\nACDW\n"
         ">P12345 again\nMKTAYIAKQRSTVWYA\n>Q11111\n"
     )
     return path
@@ -77,7 +77,7 @@ def test_a_file_that_is_no_source_of_sequences(tmp_path: Path, content: str, exp
 
 
 def test_headers_and_letters() -> None:
-    headers = ["P12345", "P12345 name", "P12345\tname", "sp|P12345.2|A_B", "tr|P12345|A_B x", "P12345|BCL6_HUMAN"]
+    headers = ["P12345", "P12345 name", "P12345\tname", "sp|P12345.2|A_B", "TR|P12345|A_B x", "P12345|BCL6_HUMAN"]
     assert {accession_of(header) for header in headers} == {"P12345"}
     assert normalised("mk t\nay\t*") == "MKTAY"
     assert normalised("M*K") == "M*K"
@@ -98,11 +98,12 @@ def test_a_proteome_is_read_in_less_than_a_second() -> None:
     assert seconds < 1.0
 
 
-def test_alignments_are_found_by_hash_then_by_name(tmp_path: Path) -> None:
+def test_alignments_are_found_by_hash_then_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     digest = sha256(b"MKTAY").hexdigest()
     for name in ["P1.csv", "P1.a3m", "P2.a3m.gz", f"{digest}.a3m", "P3.txt", ".a3m"]:
         (tmp_path / name).touch()
-    msas = open_msas(tmp_path)
+    monkeypatch.chdir(tmp_path.parent)
+    msas = open_msas(Path(tmp_path.name))
     assert msas.find("MKTAY", ["P1"]) == tmp_path / f"{digest}.a3m"
     assert msas.find("MKTAW", ["P1"]) == tmp_path / "P1.csv"
     assert msas.find("MKTAW", ["P9", "P2"]) == tmp_path / "P2.a3m.gz"
