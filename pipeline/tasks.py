@@ -133,6 +133,11 @@ def _chain_content(chain: Chain) -> dict[str, Any]:
     return {**{name: getattr(chain, name) for name in fields}, "msa": _alignment(chain)[0]}
 
 
+def alignment_rows(chain: Chain) -> int:
+    """Rows of a chain's alignment file, the query among them."""
+    return _alignment(chain)[1]
+
+
 def _alignment(chain: Chain) -> tuple[str, int]:
     """(digest, rows) of a chain's alignment; the query alone is one row."""
     return _read_alignment(chain.msa) if chain.msa is not None else ("", 1)
