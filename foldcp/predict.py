@@ -52,8 +52,8 @@ class Prediction:
     coords: Float[np.ndarray, "M A 3"]  # Å
     plddt: Float[np.ndarray, "M T"]  # 0 .. 1
     scores: list[Scores]
-    pae: list[Float[np.ndarray, "T T"]] | None  # Å, [i, j]: error of j in the frame of i; whole, on the first rank
-    pde: list[Float[np.ndarray, "T T"]] | None  # Å
+    pae: list[Float[np.ndarray, "T T"]]  # Å, [i, j]: error of j in the frame of i; empty unless asked for
+    pde: list[Float[np.ndarray, "T T"]]  # Å
     seconds: dict[str, float]
     peak_bytes: int  # of this rank's device memory; 0 on a CPU
 
@@ -69,7 +69,7 @@ def fold(
     Deterministic in (features, settings): the number of ranks changes the result by rounding only.
     """
     device = next(model.parameters()).device
-    num_tokens, num_atoms = len(features.layout.token_chain), len(features.layout.atom_token)
+    num_atoms = len(features.layout.atom_token)
     features = features.pad(model.rows.size).to(device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -83,15 +83,16 @@ def fold(
             coords = sample(model, trunk, features, settings, progress)
         with clock("confidence"):
             contact = model.contact_probability(trunk.z)
-            count = Counter("confidence", settings.samples, progress)
-            scored = [score(model, trunk, x, features, contact, settings.keep_pairs, count) for x in coords]
-    pairs = [[pair[:num_tokens, :num_tokens] for pair in (pae, pde)] for _, _, pae, pde in scored if pae is not None]
+            count, scored = Counter("confidence", settings.samples, progress), []
+            for x in coords:
+                scored.append(score(model, trunk, x, features, contact, settings.keep_pairs))
+                count()
     return Prediction(
         coords=coords[:, :num_atoms].cpu().numpy(),
-        plddt=torch.stack([plddt for _, plddt, _, _ in scored])[:, :num_tokens].cpu().numpy(),
-        scores=[scores for scores, _, _, _ in scored],
-        pae=[pae for pae, _ in pairs] if settings.keep_pairs else None,
-        pde=[pde for _, pde in pairs] if settings.keep_pairs else None,
+        plddt=np.stack([sample.plddt for sample in scored]),
+        scores=[sample.scores for sample in scored],
+        pae=[sample.pae for sample in scored if sample.pae is not None],
+        pde=[sample.pde for sample in scored if sample.pde is not None],
         seconds=clock.seconds,
         peak_bytes=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0,
     )
@@ -120,6 +121,16 @@ def sample(
     )
 
 
+@dataclass(frozen=True)
+class Scored:
+    """What the confidence module says of one sample; T tokens without padding."""
+
+    scores: Scores
+    plddt: Float[np.ndarray, " T"]
+    pae: Float[np.ndarray, "T T"] | None
+    pde: Float[np.ndarray, "T T"] | None
+
+
 def score(
     model: Boltz2,
     trunk: Trunk,
@@ -127,23 +138,26 @@ def score(
     features: Features,
     contact: Float[Tensor, "I N"],
     keep_pairs: bool,
-    count: Counter,
-) -> tuple[Scores, Float[Tensor, " N"], np.ndarray | None, np.ndarray | None]:
-    """Scores and pLDDT of one sample; whole PAE and PDE on request."""
-    rows = model.rows
+) -> Scored:
+    """Scores of one sample, reduced while the logits exist; whole PAE and PDE, in host memory, on request."""
+    rows, num_tokens = model.rows, len(features.layout.token_chain)
     scorer = SampleScorer(features, coords, rows, keep_pairs=keep_pairs)
     first = rows.start(features.num_tokens)
 
     def take(start: int, pae: Float[Tensor, "R N B"], pde: Float[Tensor, "R N B"]) -> None:
         scorer.add(start, pae, pde, contact[start - first : start - first + len(pae)])
 
+    def whole(pairs: Float[Tensor, "I N"]) -> Float[np.ndarray, "T T"]:
+        return rows.gather(pairs)[:num_tokens, :num_tokens].cpu().numpy()
+
     logits, _ = model.confidence_module(trunk.s_inputs, trunk.s, trunk.z, coords, features, take)
     plddt = expected_plddt(logits)
-    scores = scorer.finish(plddt)
-    count()
-    if not keep_pairs:
-        return scores, plddt, None, None
-    return scores, plddt, rows.gather(scorer.pae).cpu().numpy(), rows.gather(scorer.pde).cpu().numpy()
+    return Scored(
+        scores=scorer.finish(plddt),
+        plddt=plddt[:num_tokens].cpu().numpy(),
+        pae=whole(scorer.pae) if keep_pairs else None,
+        pde=whole(scorer.pde) if keep_pairs else None,
+    )
 
 
 class MSARows:

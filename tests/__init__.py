@@ -2,5 +2,5 @@
 
 from jaxtyping import install_import_hook
 
-TYPED = ("features", "kernels", "metrics", "model", "predict", "rows")
+TYPED = ("features", "interfaces", "kernels", "metrics", "model", "predict", "rows")
 install_import_hook([f"foldcp.{name}" for name in TYPED], "beartype.beartype")

@@ -15,7 +15,7 @@ from foldcp.rows import Rows
 
 def _rank(rank: int, size: int, folder: str, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
-    rows = Rows.join(rank, size, f"file://{folder}/meeting", torch.device("cpu"), timeout=120)
+    rows = Rows.join(rank, size, f"file://{folder}/meeting", torch.device("cpu"), timeout=120.0)
     torch.save(function(rows, *args), Path(folder) / f"{rank}.pt")
     rows.leave()
 

@@ -43,10 +43,12 @@ class RelativePosition(nn.Module):
 
     def _along_chain(self, f: Features, rows: slice) -> Int[Tensor, "R N"]:
         distance = f.residue_index[rows, None] - f.residue_index
-        if self.cyclic_pos_enc and bool((f.cyclic_period > 0).any()):
-            period = torch.where(f.cyclic_period > 0, f.cyclic_period, NON_CYCLIC_PERIOD)
-            distance = (distance - period * torch.round(distance / period)).long()
-        return distance
+        if not self.cyclic_pos_enc:
+            return distance
+        cyclic = f.cyclic_period > 0
+        period = torch.where(cyclic, f.cyclic_period, NON_CYCLIC_PERIOD)
+        around = (distance - period * torch.round(distance / period)).long()
+        return torch.where(cyclic.any(), around, distance)
 
 
 def _clip(distance: Int[Tensor, "R N"], most: int) -> Int[Tensor, "R N"]:
@@ -108,7 +110,9 @@ class PairEmbedding(nn.Module):
 def _add_listed(
     pairs: Float[Tensor, "R N C"], listed: Int[Tensor, "K 3"], values: Float[Tensor, "K C"], rows: slice
 ) -> Float[Tensor, "R N C"]:
-    """pairs[i - start, j] += value of each listed (i, j) whose i lies in `rows`."""
+    """pairs[i - start, j] += value of each listed (i, j) whose i lies in `rows`; 0 is added for the others, since
+    choosing them would make a GPU wait for the CPU."""
     here = (listed[:, 0] >= rows.start) & (listed[:, 0] < rows.stop)
-    i, j = listed[here, 0] - rows.start, listed[here, 1]
-    return pairs.index_put((i, j), values[here].to(pairs.dtype), accumulate=True)
+    i = (listed[:, 0] - rows.start).clamp(0, rows.stop - rows.start - 1)
+    values = (values * here[:, None]).to(pairs.dtype)
+    return pairs.index_put((i, listed[:, 1]), values, accumulate=True)

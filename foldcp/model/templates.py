@@ -36,14 +36,15 @@ class TemplateModule(nn.Module):
         )
 
     def forward(self, z: Float[Tensor, "I N Z"], features: Features) -> Float[Tensor, "I N Z"]:
-        present = (features.template_mask > 0).any(1)
-        if not bool(present.any()):
+        present = (features.template_mask > 0).any(1).to(torch.float32)
+        if not len(present):
             return z
+        share = present / present.sum().clamp(min=1)
         I, N, _ = z.shape
         dim = self.u_proj.in_features
         mean = z.new_zeros((I, N, dim))
         first = self.rows.start(N)
-        for t in present.nonzero()[:, 0].tolist():
+        for t in range(len(present)):
             v = z.new_empty((I, N, dim))
             for rows in chunks(I, N * (4 * dim + 2 * z.shape[2]) * 4, z.device):
                 pairs = self._pair_features(features, t, slice(first + rows.start, first + rows.stop))
@@ -51,7 +52,7 @@ class TemplateModule(nn.Module):
             before = v.clone()
             v = self.pairformer(v, features.token_mask)
             for rows in chunks(I, N * 3 * dim * 4, z.device):
-                mean[rows] += self.v_norm(before[rows] + v[rows]) / present.sum()
+                mean[rows] += self.v_norm(before[rows] + v[rows]) * share[t].to(z.dtype)
         return add_by_rows(z, lambda rows: self.u_proj(F.relu(mean[rows])), N * (2 * dim + z.shape[2]) * 4)
 
     def _pair_features(self, f: Features, t: int, rows: slice) -> Float[Tensor, "R N C"]:
