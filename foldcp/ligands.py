@@ -21,7 +21,7 @@ _CONFORMER_SEED = 42
 
 
 @contextmanager
-def with_rdkit(what: str) -> Iterator[None]:
+def quiet_rdkit(what: str) -> Iterator[None]:
     """Silence RDKit's log, and say what to install where it is missing."""
     try:
         from rdkit import rdBase
@@ -39,7 +39,7 @@ def ccd_component(code: str, kind: Kind) -> Component:
     perceives. Raises ValueError for an unknown code or one that RDKit cannot read.
     """
     ccd = ccd_atoms(code)
-    with with_rdkit(f"CCD component {code!r}"):
+    with quiet_rdkit(f"CCD component {code!r}"):
         mol = ccd_molecule(code)
         charges = np.array([atom.GetFormalCharge() for atom in mol.GetAtoms()])
         keep = [
@@ -74,7 +74,7 @@ def smiles_component(smiles: str, code: str) -> Component:
 
     Raises ValueError for a string that RDKit cannot read or embed.
     """
-    with with_rdkit(f"SMILES {smiles!r}"):
+    with quiet_rdkit(f"SMILES {smiles!r}"):
         from rdkit.Chem import rdmolfiles, rdmolops
 
         mol = rdmolfiles.MolFromSmiles(smiles)

@@ -81,7 +81,7 @@ def cyclic_period(complex: Complex, tables: Tables, covalent: Int[np.ndarray, "B
     return period[tables.token_chain].astype(np.float32)
 
 
-def _tokens(complex: Complex, tables: Tables, token: Token) -> list[int]:
+def named_tokens(complex: Complex, tables: Tables, token: Token) -> list[int]:
     """Tokens named by (chain, residue from 1), or by (ligand, atom name of its first component)."""
     chain, place = token
     kinds = dict(zip(tables.chains.name, tables.chains.kind, strict=True))
@@ -103,11 +103,11 @@ def contacts(complex: Complex, tables: Tables) -> Contacts:
             raise ValueError(f"complex {complex.name}: the binder {pocket.binder!r} of a pocket does not exist")
         binder = np.flatnonzero(tables.token_chain == tables.chains.name.index(pocket.binder)).tolist()
         # Boltz goes through the tokens in order, not through the contacts.
-        for token in sorted({t for contact in pocket.contacts for t in _tokens(complex, tables, contact)}):
+        for token in sorted({t for contact in pocket.contacts for t in named_tokens(complex, tables, contact)}):
             rows += [(i, token, BINDER_TO_POCKET, pocket.max_distance) for i in binder]
             rows += [(token, i, POCKET_TO_BINDER, pocket.max_distance) for i in binder]
     for contact in complex.contacts:
-        i, j = (_tokens(complex, tables, token)[0] for token in (contact.token1, contact.token2))
+        i, j = (named_tokens(complex, tables, token)[0] for token in (contact.token1, contact.token2))
         rows += [(i, j, CONTACT, contact.max_distance), (j, i, CONTACT, contact.max_distance)]
     pairs = np.array([row[:3] for row in rows], dtype=np.int64).reshape(-1, 3)
     keep = _last_of_each(pairs, len(tables.tokens.type))

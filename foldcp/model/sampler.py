@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from foldcp.config import Architecture, DiffusionProcess
@@ -30,11 +31,17 @@ class Draws(Protocol):
 
 class SeededDraws:
     """Each sample has its own generator, on the CPU: its numbers depend on (seed, sample, atoms) and on nothing else,
-    neither on the device nor on the number of ranks or of samples drawn together."""
+    neither on the device nor on the number of ranks or of samples drawn together. So has each of its particles, of
+    which the first draws what the sample would draw alone, and the choice among them."""
 
-    def __init__(self, seed: int, samples: range, num_atoms: int, device: torch.device) -> None:
+    def __init__(self, seed: int, samples: range, num_atoms: int, device: torch.device, num_particles: int = 1) -> None:
+        def generator(sample: int, use: int) -> torch.Generator:
+            # torch's generator on the CPU reads 32 bits; the golden ratio of 2^32 keeps the uses apart.
+            return torch.Generator().manual_seed(seed * 1_000_003 + sample + use * 0x9E3779B9)
+
         self.num_atoms, self.device = num_atoms, device
-        self.generators = [torch.Generator().manual_seed(seed * 1_000_003 + sample) for sample in samples]
+        self.generators = [generator(sample, particle) for sample in samples for particle in range(num_particles)]
+        self.choices = [generator(sample, num_particles) for sample in samples]
 
     def _normal(self, *shape: int) -> Tensor:
         drawn = torch.stack([torch.randn(shape, generator=generator) for generator in self.generators])
@@ -45,6 +52,14 @@ class SeededDraws:
 
     def step(self, index: int) -> tuple[Float[Tensor, "M 3 3"], Float[Tensor, "M 1 3"], Float[Tensor, "M A 3"]]:
         return rotation_of(self._normal(4)), self._normal(1, 3), self._normal(self.num_atoms, 3)
+
+    def choose(self, index: int, weights: Float[Tensor, "B K"], count: int) -> Int[Tensor, "B n"]:
+        """`count` particles of each of B samples, with replacement, as likely as their weights; asked for in order."""
+        edges = weights.double().cpu().cumsum(1)
+        drawn = torch.stack([torch.rand(count, generator=choice, dtype=torch.float64) for choice in self.choices])
+        return (
+            torch.searchsorted(edges, drawn * edges[:, -1:], right=True).clamp(max=weights.shape[1] - 1).to(self.device)
+        )
 
 
 def rotation_of(quaternion: Float[Tensor, "*M 4"]) -> Float[Tensor, "*M 3 3"]:
@@ -70,6 +85,28 @@ def align(
     flip = torch.ones_like(u[:, 0])
     flip[:, -1] = torch.det(u @ vt)
     return torch.einsum("maj,mij->mai", centred, u @ (flip[..., None] * vt)) + to_centre
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the sampler of M structures, as those who steer it see it."""
+
+    index: int
+    rotation: Float[Tensor, "M 3 3"]  # by which all coordinates were turned at its start: x -> x @ rotation
+    noise: Float[Tensor, "M A 3"]  # Å, added then
+    variance: float  # Å², of the noise
+    pull: float  # how far the step goes from the noisy to the denoised structure: 1 all the way
+
+
+# (step, noisy structures, denoised ones) -> the same, moved or chosen among; Å
+Steer = Callable[
+    [Step, Float[Tensor, "M A 3"], Float[Tensor, "M A 3"]], tuple[Float[Tensor, "n A 3"], Float[Tensor, "n A 3"]]
+]
+
+
+def unsteered(step: Step, x: Tensor, denoised: Tensor) -> tuple[Tensor, Tensor]:
+    """Nothing is moved."""
+    return x, denoised
 
 
 class AtomDiffusion(nn.Module):
@@ -100,17 +137,21 @@ class AtomDiffusion(nn.Module):
         num_steps: int,
         draws: Draws,
         progress: Callable[[], None] = lambda: None,
+        steer: Steer = unsteered,
     ) -> Float[Tensor, "M A 3"]:
-        """Coordinates (Å) of M samples."""
+        """Coordinates (Å) of M samples; `steer` may move the structures of a step, and choose among them."""
         p, sigmas, mask = self.process, self.schedule(num_steps), prepared.features.atom_mask
         x = sigmas[0] * draws.initial()
         for index, (before, after) in enumerate(pairwise(sigmas)):
             rotation, translation, noise = draws.step(index)
             x = (x - x.mean(1, keepdim=True)) @ rotation + translation
             t = before * (1 + (p.gamma_0 if after > p.gamma_min else 0.0))
-            x = x + p.noise_scale * math.sqrt(t**2 - before**2) * noise
+            variance, pull = p.noise_scale**2 * (t**2 - before**2), p.step_scale * (t - after) / t
+            noise = math.sqrt(variance) * noise
+            x = x + noise
             denoised = self.denoise(x, t, prepared)
+            x, denoised = steer(Step(index, rotation, noise, variance, pull), x, denoised)
             x = align(x, denoised, mask)
-            x = x + p.step_scale * (after - t) / t * (x - denoised)
+            x = x + pull * (denoised - x)
             progress()
         return x
