@@ -163,6 +163,36 @@ def test_a_kill_at_every_step(tmp_path: Path, undisturbed: tuple[Path, int, dict
         check_recovery(folder, log_then, undisturbed)
 
 
+def test_a_result_is_never_half_replaced(tmp_path: Path) -> None:
+    """Old and new files have equal sizes, so that only the order of the steps can tell them apart."""
+    rows, _ = result("k1", "done")
+    versions = [
+        (
+            {name: [row | {"name": name_now} for row in part] for name, part in rows.items()},
+            {"structures/k1/0.cif": text},
+        )
+        for name_now, text in (("one", b"one"), ("two", b"two"))
+    ]
+    for fatal in range(100):
+        out, disk = tmp_path / str(fatal), Mortal(fatal=10_000)
+        store = Store.open(out, INFO, disk)
+        store.put("k1", *versions[0])
+        disk.fatal = disk.steps + fatal
+        try:
+            store.put("k1", *versions[1])
+        except Killed:
+            names = {row["name"] for part in tables(out).values() for row in part}
+            text = (out / "structures/k1/0.cif").read_bytes().decode()
+            assert names in (set(), {"one"}, {"two"}) and (not names or names == {text})
+            counts = {len(part) for name, part in tables(out).items()}
+            assert counts == ({2, 4} if names else {0})
+        else:
+            assert fatal > 20
+            break
+        finally:
+            store._lock.close()
+
+
 @pytest.mark.parametrize("loss", [1.0, 0.5], ids=["all", "some"])
 def test_a_power_cut(loss: float, tmp_path: Path, undisturbed: tuple[Path, int, dict[tuple[str, str], Any]]) -> None:
     """What was not synced is lost, in all folders or in some."""
@@ -272,6 +302,16 @@ def test_folders_read_by_pandas_hold_exactly_the_rows(tmp_path: Path) -> None:
     assert (run_row["num_done"], run_row["num_failed"], run_row["num_unbuildable"]) == (1, 1, 0)
     assert run_row["untrained"] and json.loads(run_row["settings"]) == INFO.settings
     assert read_run(out)["identity"] == INFO.identity
+
+
+def test_what_replaces_a_result_takes_all_of_it(tmp_path: Path) -> None:
+    """No part of the earlier result stays in a table that the new one has no rows for."""
+    with Store.open(tmp_path / "run", INFO) as store:
+        store.put("k1", *result("k1", "done"))
+        store.put("k1", *result("k1", "failed"))
+        assert not list((tmp_path / "run/tables/interfaces").iterdir())
+    assert len(pd.read_parquet(tmp_path / "run/tables/interfaces")) == 0
+    assert pd.read_parquet(tmp_path / "run/tables/complexes")["outcome"].tolist() == ["failed"]
 
 
 def test_missing_numbers_are_null_for_readers_that_know_nan(tmp_path: Path) -> None:
