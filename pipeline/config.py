@@ -36,7 +36,7 @@ class ModelConfig:
 class MsaConfig:
     """How alignments become features."""
 
-    max_rows: int = setting(8192, 1)  # rows kept of an alignment
+    max_rows: int = setting(8192, 1)  # rows read of each alignment file
     corrected: bool = False  # false: as Boltz 2.2.1 reads alignments, true: without its known faults
     subsample: int = setting(0, 0)  # rows drawn at random for each pass of the trunk; 0 takes all
 

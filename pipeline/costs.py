@@ -89,7 +89,7 @@ class Setup:
     num_ranks: int
     precision: Arithmetic
     parallel_samples: int
-    max_rows: int  # of the alignment
+    max_rows: int  # of the alignment of all chains
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +108,9 @@ class Costs:
         return ("fp32",) if self.hardware.device == "cpu" else ("mixed", "bf16")
 
     def first_setup(self, num_ranks: int, precision: Arithmetic) -> Setup:
-        """The setup of a first attempt."""
+        """The setup of a first attempt. Rows paired over the chains stand on top of the others, hence 2."""
         model, msa = self.config.model, self.config.msa
-        return Setup(num_ranks, precision, min(model.samples, model.parallel_samples), msa.max_rows)
+        return Setup(num_ranks, precision, min(model.samples, model.parallel_samples), 2 * msa.max_rows)
 
     def smallest(self, task: Task, max_ranks: int) -> Setup | None:
         """The smallest group that holds a task, in the most exact arithmetic that fits any group; None if none."""

@@ -22,7 +22,8 @@ KEY_LENGTH = 32  # hexadecimal digits of SHA-256
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A complex to fold. `key` names its result; `msa_depth` is the number of alignment rows the network gets."""
+    """A complex to fold. `key` names its result; `msa_depth` is the number of alignment rows the
+    network gets at most."""
 
     complex: Complex
     key: str
@@ -93,8 +94,15 @@ def make_task(complex: Complex, config: RunConfig, checkpoint: str) -> Task:
         complex=complex,
         key=content_key(complex, result_settings(config), checkpoint),
         num_tokens=num_tokens(complex),
-        msa_depth=min(config.msa.max_rows, max(_alignment(chain)[1] for chain in complex.chains)),
+        msa_depth=msa_depth(complex, config.msa.max_rows),
     )
+
+
+def msa_depth(complex: Complex, max_rows: int) -> int:
+    """Rows of the alignment of all chains at most: those of the deepest file, and again those paired by keys."""
+    deepest = min(max_rows, max(alignment_rows(chain) for chain in complex.chains))
+    keyed = {chain.msa for chain in complex.chains if chain.msa and _is_table(chain.msa)}
+    return deepest * (2 if len(keyed) > 1 else 1)
 
 
 def result_settings(config: RunConfig) -> dict[str, Any]:
@@ -147,12 +155,17 @@ def _alignment(chain: Chain) -> tuple[str, int]:
 def _read_alignment(path: Path) -> tuple[str, int]:
     """Read once per file: a protein of many complexes has one alignment."""
     content = _read(path)
-    if path.name.removesuffix(".gz").endswith(".csv"):
+    if _is_table(path):
         lines = csv.reader(io.StringIO(content.decode(errors="replace")))
         num_rows = sum(1 for line in lines if line) - 1
     else:
         num_rows = content.count(b"\n>") + content.startswith(b">")
     return hashlib.sha256(content).hexdigest(), max(1, num_rows)
+
+
+def _is_table(path: Path) -> bool:
+    """Whether an alignment is Boltz's `key,sequence` table."""
+    return path.name.removesuffix(".gz").endswith(".csv")
 
 
 @cache

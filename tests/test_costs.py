@@ -23,7 +23,7 @@ def task(num_tokens: int, msa_depth: int = 1000) -> Task:
     return Task(ANY, f"{num_tokens}/{msa_depth}", num_tokens, msa_depth)
 
 
-def setup(num_ranks: int = 1, precision: str = "bf16", parallel_samples: int = 1, max_rows: int = 8192) -> Setup:
+def setup(num_ranks: int = 1, precision: str = "bf16", parallel_samples: int = 1, max_rows: int = 16384) -> Setup:
     return Setup(num_ranks, precision, parallel_samples, max_rows)  # type: ignore[arg-type]
 
 

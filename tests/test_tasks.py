@@ -95,6 +95,11 @@ def test_depth_is_the_deepest_alignment_up_to_the_limit(tmp_path: Path) -> None:
     assert make_task(with_msa(a3m), CONFIG, "w").msa_depth == 3
     assert make_task(both, CONFIG, "w").msa_depth == 4
     assert make_task(both, load(overrides=["msa.max_rows=2"]), "w").msa_depth == 2
+    keyed = replace(PAIR, chains=tuple(replace(chain, msa=table) for chain in PAIR.chains))
+    assert make_task(keyed, CONFIG, "w").msa_depth == 4
+    (tmp_path / "c.csv").write_text(table.read_text())
+    keyed = replace(keyed, chains=(keyed.chains[0], replace(keyed.chains[1], msa=tmp_path / "c.csv")))
+    assert make_task(keyed, CONFIG, "w").msa_depth == 8  # four rows may be paired and stand twice
 
 
 def test_tokens_are_residues_and_ligand_atoms() -> None:
