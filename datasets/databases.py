@@ -127,7 +127,7 @@ def _split(field: str) -> list[str]:
     while parts and not parts[-1]:
         parts.pop()
     # CORUM 2 brackets subunits among which it could not decide.
-    parts = [part[1:-1].strip() if re.fullmatch(r"\([^(),\s]*\)", part) else part for part in parts]
+    parts = [re.sub(r"^\(\s*([^(),\s]+)\s*\)$", r"\1", part) for part in parts]
     if doubtful := [part for part in parts if "(" in part or ")" in part]:
         raise ValueError(f"which of the subunits {doubtful[0]!r} are there? List those that are, without brackets")
     return parts
