@@ -15,8 +15,8 @@ from foldcp.complex import Kind
 if TYPE_CHECKING:
     from rdkit.Chem import Mol, RWMol
 
-# Metals whose bond makes a donor over-valent in the CCD (the nitrogens of haem): the bond becomes dative.
-_METALS = frozenset({3, 11, 12, 19, 20, 25, 26, 27, 28, 29, 30, 42, 48})
+# A bond to one of these makes a donor over-valent in the CCD (the nitrogens of haem): the bond becomes dative.
+_METALS = frozenset({3, 4, *range(11, 14), *range(19, 32), *range(37, 51), *range(55, 84), *range(87, 104)})
 _CONFORMER_SEED = 42
 
 
