@@ -47,11 +47,7 @@ def test_gated_projections(residual: torch.dtype, arithmetic: torch.dtype) -> No
     z, w, b, mask = draw(I, N, C, dtype=residual), draw(C), draw(C), draw.mask(N)
     p, g = draw(2 * K, C, dtype=arithmetic), draw(2 * K, C, dtype=arithmetic)
     x = norm(z, w, b)
-    both = (
-        torch.einsum("inc,kc->kin", x, p.double())
-        * torch.einsum("inc,kc->kin", x, g.double()).sigmoid()
-        * mask
-    )
+    both = torch.einsum("inc,kc->kin", x, p.double()) * torch.einsum("inc,kc->kin", x, g.double()).sigmoid() * mask
     a, b_ = gated_projections(z, mask, w, b, p, g)
     assert a.dtype == b_.dtype == arithmetic
     assert close(a, both[:K], TOLERANCE[arithmetic])

@@ -33,14 +33,20 @@ def chosen(device: torch.device) -> Implementation:
     return _chosen[device.type]
 
 
+def fused(device: torch.device, arithmetic: torch.dtype) -> bool:
+    """Does this arithmetic run in the Triton kernels here? They are for bf16; fp32, for parity, stays in torch."""
+    return chosen(device) == "triton" and arithmetic == torch.bfloat16
+
+
 def describe() -> str:
-    """The choices made so far, for the record of a run, e.g. "cpu: torch 2.13.0, cuda: triton 3.6.0"."""
+    """The choices made so far, for the record of a run, e.g. "cpu: torch 2.13.0, cuda: triton 3.6.0 for bf16, ..."."""
     return ", ".join(f"{kind}: {_named(name)}" for kind, name in sorted(_chosen.items()))
 
 
 def _named(implementation: Implementation) -> str:
-    version = torch.__version__ if implementation == "torch" else _triton_version()
-    return f"{implementation} {version}"
+    if implementation == "torch":
+        return f"torch {torch.__version__}"
+    return f"triton {_triton_version()} for bf16, torch {torch.__version__} for the rest"
 
 
 def _triton_version() -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from foldcp.kernels.residual import add, layer_norm
+from foldcp.kernels.recompute import recomputed, recomputed_residual
+from foldcp.kernels.residual import add, fits, layer_norm
 
 
 def project(
@@ -19,7 +20,14 @@ def project(
 
     Source: AlphaFold 3, algorithm 14, lines 1 and 2.
     """
-    return project_reference(z, norm_w, norm_b, weight)
+    if not fits(z, weight):
+        return project_reference(z, norm_w, norm_b, weight)
+    from foldcp.kernels import pair_triton
+
+    def kernel(z: Tensor, norm_w: Tensor, norm_b: Tensor, weight: Tensor) -> Tensor:
+        return pair_triton.project(z, norm_w, norm_b, weight, channels_first=False)
+
+    return recomputed(kernel, project_reference, z, norm_w, norm_b, weight)
 
 
 def project_reference(
@@ -30,6 +38,36 @@ def project_reference(
 ) -> Float[Tensor, "*B K"]:
     """The same in torch."""
     return F.linear(layer_norm(z, norm_w, norm_b).to(weight.dtype), weight)
+
+
+def project_channels_first(
+    z: Float[Tensor, "I N C"],
+    norm_w: Float[Tensor, " C"],
+    norm_b: Float[Tensor, " C"],
+    weight: Float[Tensor, "K C"],
+) -> Float[Tensor, "K I N"]:
+    """The same with the channels first, as the biases of attention want it: one N-long line per channel and row.
+
+    Source: AlphaFold 3, algorithm 14, line 3.
+    """
+    if not fits(z, weight):
+        return project_channels_first_reference(z, norm_w, norm_b, weight)
+    from foldcp.kernels import pair_triton
+
+    def kernel(z: Tensor, norm_w: Tensor, norm_b: Tensor, weight: Tensor) -> Tensor:
+        return pair_triton.project(z, norm_w, norm_b, weight, channels_first=True)
+
+    return recomputed(kernel, project_channels_first_reference, z, norm_w, norm_b, weight)
+
+
+def project_channels_first_reference(
+    z: Float[Tensor, "I N C"],
+    norm_w: Float[Tensor, " C"],
+    norm_b: Float[Tensor, " C"],
+    weight: Float[Tensor, "K C"],
+) -> Float[Tensor, "K I N"]:
+    """The same in torch."""
+    return project_reference(z, norm_w, norm_b, weight).movedim(-1, 0).contiguous()
 
 
 def add_attention_output(
@@ -45,7 +83,13 @@ def add_attention_output(
     `out` is what attention gave, its heads side by side. Source: AlphaFold 3, algorithm 14, lines 4 to 7, and
     the residual of algorithm 17.
     """
-    return add_attention_output_reference(z, out, norm_w, norm_b, gate_w, out_w)
+    if not fits(z, out_w):
+        return add_attention_output_reference(z, out, norm_w, norm_b, gate_w, out_w)
+    from foldcp.kernels import pair_triton
+
+    return recomputed_residual(
+        pair_triton.add_attention_output, add_attention_output_reference, z, out, norm_w, norm_b, gate_w, out_w
+    )
 
 
 def add_attention_output_reference(

@@ -1,13 +1,21 @@
-"""What do the residual updates of the pair representation share: LayerNorm in fp32 and an addition in place?"""
+"""What do the updates of the pair representation share: LayerNorm in fp32, and an addition in place?"""
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from foldcp.kernels.picker import fused
+
 EPSILON = 1e-5  # of every LayerNorm here
+MAX_CHANNELS = 256  # of z: the kernels hold a tile of pairs with all its channels on chip
+
+
+def fits(z: Float[Tensor, "*B C"], weight: Float[Tensor, "K C2"]) -> bool:
+    """Is the update of z with such weights one for the fused kernels? Wider arrays are few tokens, not pairs."""
+    return z.shape[-1] <= MAX_CHANNELS and fused(z.device, weight.dtype)
 
 
 def layer_norm(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from foldcp.kernels.residual import add, layer_norm
+from foldcp.kernels.recompute import recomputed_residual
+from foldcp.kernels.residual import add, fits, layer_norm
 
 
 def add_transition(
@@ -21,7 +22,11 @@ def add_transition(
 
     Arithmetic in the type of w1, statistics in fp32. Source: AlphaFold 3, algorithm 11.
     """
-    return add_transition_reference(z, norm_w, norm_b, w1, w2, w3)
+    if not fits(z, w1):
+        return add_transition_reference(z, norm_w, norm_b, w1, w2, w3)
+    from foldcp.kernels import pair_triton
+
+    return recomputed_residual(pair_triton.add_transition, add_transition_reference, z, norm_w, norm_b, w1, w2, w3)
 
 
 def add_transition_reference(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+
+from foldcp.kernels.picker import fused
 
 MASKED = -1e9  # added to the score of a padding key, as Boltz does
 CHUNK_BYTES = 1 << 28  # largest [rows, H, N, N] in fp32 that the reference makes at once
@@ -25,7 +27,11 @@ def triangle_attention(
     beforehand. Any strides; result in the type of v. Differentiable in q, k, v and bias.
     Source: AlphaFold 3, algorithms 14 and 15.
     """
-    return triangle_attention_reference(q, k, v, bias, mask)
+    if not fused(q.device, q.dtype):
+        return triangle_attention_reference(q, k, v, bias, mask)
+    from foldcp.kernels.triangle_attention_gradient import triangle_attention_triton
+
+    return triangle_attention_triton(q, k, v, bias, mask)
 
 
 def triangle_attention_reference(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from foldcp.kernels.residual import add, layer_norm
+from foldcp.kernels.recompute import recomputed, recomputed_residual
+from foldcp.kernels.residual import add, fits, layer_norm
 
 
 def gated_projections(
@@ -36,7 +37,14 @@ def gated_projection(
     the output channels may be asked for by passing those rows of p_in and g_in. Source: AlphaFold 3,
     algorithms 12 and 13, lines 1 and 2.
     """
-    return gated_projection_reference(z, mask, norm_w, norm_b, p_in, g_in)
+    if not fits(z, p_in):
+        return gated_projection_reference(z, mask, norm_w, norm_b, p_in, g_in)
+    from foldcp.kernels.pair_triton import project
+
+    def kernel(z: Tensor, mask: Tensor, norm_w: Tensor, norm_b: Tensor, p_in: Tensor, g_in: Tensor) -> Tensor:
+        return project(z, norm_w, norm_b, p_in, channels_first=True, gate=(g_in, mask))
+
+    return recomputed(kernel, gated_projection_reference, z, mask, norm_w, norm_b, p_in, g_in)
 
 
 def gated_projection_reference(
@@ -68,7 +76,12 @@ def add_gated_output(
     `product` has its channels first; arithmetic in the type of p_out, statistics in fp32. Source: AlphaFold 3,
     algorithms 12 and 13, lines 3 and 4, and the residual of algorithm 17.
     """
-    return add_gated_output_reference(z, product, norm_w, norm_b, norm_out_w, norm_out_b, p_out, g_out)
+    tensors = (product, norm_w, norm_b, norm_out_w, norm_out_b, p_out, g_out)
+    if not fits(z, p_out):
+        return add_gated_output_reference(z, *tensors)
+    from foldcp.kernels import pair_triton
+
+    return recomputed_residual(pair_triton.add_gated_output, add_gated_output_reference, z, *tensors)
 
 
 def add_gated_output_reference(
