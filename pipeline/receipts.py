@@ -49,13 +49,12 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What counts in a folder at one moment. `merged` are the pieces whose rows are to be read from the merged tables;
-    `num_lost` of the manifest's pieces do not count any more."""
+    """What counts in a folder at one moment. `merged` are the pieces whose rows are to be read from the merged
+    tables."""
 
     receipts: dict[str, Receipt]
     manifest: Manifest
     merged: dict[str, Receipt]
-    num_lost: int
 
     @property
     def units(self) -> dict[str, Receipt]:
@@ -78,8 +77,7 @@ def take_snapshot(root: Path, verify: bool = False) -> Snapshot:
         for unit, receipt in manifest.units.items()
         if whole and unit not in receipts and all(_is_intact(root, file, verify) for file in receipt.files)
     }
-    superseded = sum(unit in receipts for unit in manifest.units)
-    return Snapshot(receipts, manifest, merged, len(manifest.units) - len(merged) - superseded)
+    return Snapshot(receipts, manifest, merged)
 
 
 def describe(path: str, content_at: Path) -> File:

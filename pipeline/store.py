@@ -137,7 +137,7 @@ class Store:
         """Merge the parts of every table into one file, and delete them. Readers see all rows once at every instant;
         a merge that was cut short is taken up by the next."""
         snapshot = take_snapshot(self.root)
-        if not snapshot.receipts and not snapshot.num_lost:
+        if not snapshot.receipts:
             return
         generation = snapshot.manifest.generation + 1
         merged = {

@@ -349,6 +349,27 @@ def test_two_runs_give_equal_bytes(tmp_path: Path) -> None:
         assert a.read_bytes() == b.read_bytes()
 
 
+def test_a_merge_cut_short_is_finished_on_opening(tmp_path: Path) -> None:
+    """So that the folders are right for pandas again, before the run goes on."""
+    for fatal in range(200):
+        out, disk = tmp_path / str(fatal), Mortal(fatal=10_000)
+        store = Store.open(out, INFO, disk)
+        store.put("k1", *result("k1", "done"))
+        disk.fatal = disk.steps + fatal
+        try:
+            store.compact()
+        except Killed:
+            store._lock.close()
+            store = Store.open(out, INFO, Mortal())
+            assert len(pd.read_parquet(out / "tables/interfaces")) == 4
+            assert len(pd.read_parquet(out / "tables/complexes")) == 2
+        else:
+            assert fatal > 30
+            break
+        finally:
+            store._lock.close()
+
+
 def test_merging_twice_changes_nothing(tmp_path: Path) -> None:
     with Store.open(tmp_path / "run", INFO) as store:
         store.put("k1", *result("k1", "done"))
