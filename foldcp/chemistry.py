@@ -113,8 +113,7 @@ class CcdAtoms:
     """The rows of one CCD component, hydrogens included."""
 
     names: list[str]
-    symbols: list[str]
-    elements: Int[np.ndarray, " A"]
+    elements: Int[np.ndarray, " A"]  # atomic numbers, 1 for deuterium too; 0 unknown
     charges: Int[np.ndarray, " A"]
     leaving: list[bool]
     positions: Float[np.ndarray, "A 3"]
@@ -151,7 +150,6 @@ def ccd_atoms(code: str) -> CcdAtoms:
         raise ValueError(f"CCD component {code!r} has no complete set of coordinates")
     return CcdAtoms(
         names=column("atom_id").as_array(str).tolist(),
-        symbols=symbols,
         elements=elements,
         charges=column("charge").as_array(int, 0),
         leaving=(column("pdbx_leaving_atom_flag").as_array(str) == "Y").tolist(),

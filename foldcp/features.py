@@ -38,7 +38,7 @@ METHODS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Layout:
     """Names of chains, tokens and atoms: what a structure file or a table needs and the network does not.
 
@@ -56,7 +56,7 @@ class Layout:
     atom_element: Int[np.ndarray, " A"]  # atomic number
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Features:
     """One complex as the network reads it. N tokens (padded), S MSA rows, A atoms (padded to 32), T templates,
     E bonds, K contacts. Every field is O(N); each rank builds its own rows of anything quadratic.

@@ -126,8 +126,8 @@ def ccd_molecule(code: str) -> Mol:
 
     ccd = ccd_atoms(code)
     mol = Chem.RWMol()
-    for symbol, charge in zip(ccd.symbols, ccd.charges.tolist(), strict=True):
-        atom = Chem.Atom("*" if symbol == "X" else symbol.capitalize())
+    for element, charge in zip(ccd.elements.tolist(), ccd.charges.tolist(), strict=True):
+        atom = Chem.Atom(element)
         atom.SetFormalCharge(charge)
         atom.SetNoImplicit(True)  # the CCD lists every hydrogen
         mol.AddAtom(atom)

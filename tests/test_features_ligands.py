@@ -85,6 +85,10 @@ class TestWithRDKit:
         with pytest.raises(ValueError, match=message):
             featurize(Complex("x", (Chain("L", "ligand", smiles=smiles),)))
 
+    def test_deuterium_is_hydrogen(self) -> None:
+        features = featurize(Complex("x", (Chain("L", "ligand", ccd=("DOD",)),)))
+        assert features.layout.atom_name == ["O"] and not len(features.bonds)
+
     def test_an_unknown_component_names_its_chain(self) -> None:
         with pytest.raises(ValueError, match="complex x, chain A: 'QQQQ' is no component"):
             featurize(Complex("x", (Chain("A", "protein", "AG", modifications=((2, "QQQQ"),)),)))

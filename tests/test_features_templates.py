@@ -43,7 +43,7 @@ def structure(
             for a, name in enumerate(ccd.names):
                 if ccd.elements[a] != 1 and not ccd.leaving[a] and (c, r, name) not in without:
                     atom = gemmi.Atom()
-                    atom.name, atom.element = name, gemmi.Element(ccd.symbols[a])
+                    atom.name, atom.element = name, gemmi.Element(int(ccd.elements[a]))
                     atom.pos = gemmi.Position(*position(c, r, a).tolist())
                     residue.add_atom(atom)
             chain.add_residue(residue)
