@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -84,31 +85,40 @@ class DiffusionConditioning(nn.Module):
         """The token transformer's biases of this rank's rows, and the share of token pairs in pairs of atoms."""
         (I, N, C), L = z.shape, len(self.token_trans_proj_z)
         bias = z.new_empty((L, self.heads, I, N), dtype=self.token_trans_proj_z[0][1].weight.dtype)  # type: ignore[index]
-        parts = []
+        width = self.atom_encoder.z_to_p_trans[1].out_features
+        from_tokens = z.new_zeros((features.num_atoms // WINDOW_QUERIES, WINDOW_QUERIES, WINDOW_KEYS, width))
         first = self.rows.start(N)
         for rows in chunks(I, N * (8 * C + L * self.heads) * 4, z.device):
             whole = slice(first + rows.start, first + rows.stop)
             pairs = self.pairwise_conditioner(z[rows], rel_pos(features, whole))
             for layer, proj in enumerate(self.token_trans_proj_z):
                 bias[layer, :, rows] = proj(pairs).movedim(-1, 0)
-            parts.append(_onto_atoms(self.atom_encoder.z_to_p_trans(pairs), whole, features))
-        return bias, self.rows.sum(torch.stack(parts).sum(0) if len(parts) > 1 else parts[0])
+            windows = windows_of(features, whole)
+            onto = _onto_atoms(self.atom_encoder.z_to_p_trans(pairs), whole, features, windows)
+            from_tokens[windows] = from_tokens[windows] + onto
+        return bias, self.rows.sum(from_tokens)
 
 
 def _projections(num_blocks: int, dim: int, num_heads: int) -> nn.ModuleList:
     return nn.ModuleList(nn.Sequential(LayerNorm(dim), Linear(dim, num_heads)) for _ in range(num_blocks))
 
 
-def _onto_atoms(pairs: Float[Tensor, "R N Z"], rows: slice, features: Features) -> Float[Tensor, "K 32 128 Z"]:
+def windows_of(features: Features, tokens: slice) -> slice:
+    """The windows whose queries include atoms of these tokens; atoms stand in the order of their tokens."""
+    first, last = np.searchsorted(features.layout.atom_token, [tokens.start, tokens.stop])
+    return slice(int(first) // WINDOW_QUERIES, -(-int(last) // WINDOW_QUERIES))
+
+
+def _onto_atoms(
+    pairs: Float[Tensor, "R N Y"], rows: slice, features: Features, windows: slice
+) -> Float[Tensor, "W 32 128 Y"]:
     """pairs[token of the query - start, token of the key], zero where the query's token is not among `rows`."""
     token, real = features.atom_token, features.atom_mask > 0
     here = real & (token >= rows.start) & (token < rows.stop)
-    of_key = keys(token[:, None].float())[..., 0].long()
-    key_is_real = keys(features.atom_mask[:, None])[..., 0]
-    i = queries(torch.where(here, token - rows.start, 0)[:, None])
-    weight = queries(here[:, None].to(key_is_real)) * key_is_real[:, None]
-    assert of_key.shape[1] == WINDOW_KEYS and i.shape[1] == WINDOW_QUERIES
-    return pairs[i, of_key[:, None]] * weight[..., None]
+    i = queries(torch.where(here, token - rows.start, 0)[:, None])[windows]
+    j = keys(token[:, None].float())[windows, None, :, 0].long()
+    weight = queries(here[:, None].to(pairs.dtype))[windows] * keys(real[:, None].to(pairs.dtype))[windows, None, :, 0]
+    return pairs[i, j] * weight[..., None]
 
 
 class SingleConditioning(nn.Module):

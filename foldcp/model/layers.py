@@ -9,6 +9,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from foldcp.kernels.residual import fits
+from foldcp.kernels.transition import add_transition
+
 # Memory that a layer may take for what it computes between reading its input and writing its output.
 CHUNK_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}
 
@@ -18,6 +21,16 @@ def chunks(num: int, bytes_each: int, device: torch.device) -> Iterator[slice]:
     step = max(1, CHUNK_BYTES[device.type] // max(1, bytes_each))
     for start in range(0, num, step):
         yield slice(start, min(start + step, num))
+
+
+def renew(x: Float[Tensor, "I *S"], renewed: Callable[[slice], Tensor], bytes_each: int) -> Float[Tensor, "I *S"]:
+    """x with every slice of rows replaced by `renewed(rows)`, which works in place when no gradient is wanted."""
+    out = torch.empty_like(x) if torch.is_grad_enabled() else x
+    for rows in chunks(x.shape[0], bytes_each, x.device):
+        new = renewed(rows)
+        if out is not x:
+            out[rows] = new
+    return out
 
 
 def add_by_rows(x: Float[Tensor, "I *S"], update: Callable[[slice], Tensor], bytes_each: int) -> Float[Tensor, "I *S"]:
@@ -77,8 +90,11 @@ class Transition(nn.Module):
 
     def add_to(self, x: Float[Tensor, "I *S C"]) -> Float[Tensor, "I *S C"]:
         """x + transition(x), a few rows at a time."""
+        weights = (self.norm.weight, self.norm.bias, self.fc1.weight, self.fc2.weight, self.fc3.weight)
+        weights = (self.norm.weight, self.norm.bias, self.fc1.weight, self.fc2.weight, self.fc3.weight)
         per_row = x[0].numel() // x.shape[-1] * (3 * self.fc1.out_features + 2 * x.shape[-1]) * 4
-        return add_by_rows(x, lambda rows: self(x[rows]), per_row)
+        fused = fits(x, self.fc1.weight)
+        return renew(x, lambda rows: add_transition(x[rows], *weights), 0 if fused else per_row)
 
 
 class FourierEmbedding(nn.Module):

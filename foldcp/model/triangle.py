@@ -6,8 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from foldcp.kernels.projections import add_attention_output, project, project_channels_first
+from foldcp.kernels.residual import fits
 from foldcp.kernels.triangle_attention import triangle_attention
-from foldcp.model.layers import LayerNorm, Linear, add_by_rows, chunks
+from foldcp.kernels.triangle_multiply import add_gated_output, gated_projection
+from foldcp.model.layers import LayerNorm, Linear, chunks, renew
 from foldcp.rows import Rows
 
 
@@ -40,18 +43,17 @@ class TriangleMultiplication(nn.Module):
             left, right = self._operands(z, mask, channels)
             for owner, block in self.rows.stream(right):
                 product[channels, :, owner * I : (owner + 1) * I] = torch.bmm(left, block.transpose(1, 2))
-
-        def update(rows: slice) -> Float[Tensor, "R N C"]:
-            y = self.p_out(self.norm_out(product[:, rows].permute(1, 2, 0)))
-            return y * self.g_out(self.norm_in(z[rows])).sigmoid()
-
-        return add_by_rows(z, update, N * C * 24)
+        norms = (self.norm_in.weight, self.norm_in.bias, self.norm_out.weight, self.norm_out.bias)
+        return renew(
+            z,
+            lambda rows: add_gated_output(z[rows], product[:, rows], *norms, self.p_out.weight, self.g_out.weight),
+            0 if fits(z, self.p_out.weight) else N * C * 24,
+        )
 
     def _channel_blocks(self, z: Float[Tensor, "I N C"]) -> list[slice]:
         """As many channels at a time as the budget holds operands of: left, right, and one block under way."""
         I, N, C = z.shape
-        bytes_each = 4 * I * N * self.p_in.weight.element_size()
-        return list(chunks(C, bytes_each, torch.device(z.device)))
+        return list(chunks(C, 4 * I * N * self.p_in.weight.element_size(), z.device))
 
     def _operands(
         self, z: Float[Tensor, "I N C"], mask: Float[Tensor, " N"], channels: slice
@@ -59,22 +61,17 @@ class TriangleMultiplication(nn.Module):
         """a and b of some channels, channel-major; exchanged for the incoming direction."""
         I, N, C = z.shape
         width = channels.stop - channels.start
-        index = torch.arange(channels.start, channels.stop, device=z.device)
-        index = torch.cat([index, index + C])
-        p, g = self.p_in.weight[index], self.g_in.weight[index]
-        own = self.rows.mine(mask)
+        # The checkpoint stacks the weights of a and b.
+        p, g = (w.unflatten(0, (2, C))[:, channels].flatten(0, 1) for w in (self.p_in.weight, self.g_in.weight))
         both = z.new_empty((2 * width, I, N), dtype=p.dtype)
-        for rows in chunks(I, N * (C + 4 * width) * 4, z.device):
-            x = self.norm_in(z[rows]).to(p.dtype)
-            gated = (x @ p.T) * (x @ g.T).sigmoid()
-            pair_mask = (own[rows, None] * mask)[..., None].to(p.dtype)
-            both[:, rows] = (gated * pair_mask).permute(2, 0, 1)
+        for rows in chunks(I, 0 if fits(z, p) else N * (C + 4 * width) * 4, z.device):
+            both[:, rows] = gated_projection(z[rows], mask, self.norm_in.weight, self.norm_in.bias, p, g)
         a, b = both[:width], both[width:]
         return (b, a) if self.incoming else (a, b)
 
 
 class GatedAttention(nn.Module):
-    """The projections of triangle attention, under the names of the checkpoint."""
+    """The weights of triangle attention, under the names of the checkpoint."""
 
     def __init__(self, dim: int, num_heads: int, head_width: int) -> None:
         super().__init__()
@@ -85,15 +82,6 @@ class GatedAttention(nn.Module):
         self.linear_v = Linear(dim, inner)
         self.linear_o = Linear(inner, dim)
         self.linear_g = Linear(dim, inner)
-
-    def forward(
-        self, x: Float[Tensor, "R N C"], bias: Float[Tensor, "H N N"], mask: Float[Tensor, " N"]
-    ) -> Float[Tensor, "R N C"]:
-        q, k, v = (
-            linear(x).unflatten(-1, (self.num_heads, -1)) for linear in (self.linear_q, self.linear_k, self.linear_v)
-        )
-        o = triangle_attention(q, k, v, bias, mask).flatten(-2)
-        return self.linear_o(o * self.linear_g(x).sigmoid())
 
 
 class TriangleAttention(nn.Module):
@@ -116,10 +104,17 @@ class TriangleAttention(nn.Module):
         return self.rows.transpose(self._starting(self.rows.transpose(z), mask))
 
     def _starting(self, z: Float[Tensor, "I N C"], mask: Float[Tensor, " N"]) -> Float[Tensor, "I N C"]:
-        I, N, C = z.shape
-        bias = z.new_empty((I, self.mha.num_heads, N), dtype=self.linear.weight.dtype)
-        for rows in chunks(I, N * C * 8, z.device):
-            bias[rows] = self.linear(self.layer_norm(z[rows])).transpose(1, 2)
+        (I, N, C), mha, heads = z.shape, self.mha, self.mha.num_heads
+        norm, fused = (self.layer_norm.weight, self.layer_norm.bias), fits(z, self.linear.weight)
+        bias = z.new_empty((I, heads, N), dtype=self.linear.weight.dtype)
+        for rows in chunks(I, 0 if fused else N * C * 8, z.device):
+            bias[rows] = project_channels_first(z[rows], *norm, self.linear.weight).transpose(0, 1)
         whole = self.rows.gather(bias).transpose(0, 1)
-        inner = self.mha.linear_q.out_features
-        return add_by_rows(z, lambda rows: self.mha(self.layer_norm(z[rows]), whole, mask), N * (2 * C + 5 * inner) * 4)
+        into = torch.cat([mha.linear_q.weight, mha.linear_k.weight, mha.linear_v.weight])
+
+        def attended(rows: slice) -> Float[Tensor, "R N C"]:
+            q, k, v = project(z[rows], *norm, into).unflatten(-1, (3, heads, -1)).unbind(-3)
+            o = triangle_attention(q, k, v, whole, mask).flatten(-2)
+            return add_attention_output(z[rows], o, *norm, mha.linear_g.weight, mha.linear_o.weight)
+
+        return renew(z, attended, N * (0 if fused else 2 * C) * 4 + N * 5 * len(into) * into.element_size())
