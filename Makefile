@@ -1,0 +1,39 @@
+# Everything runs in an environment of its own; nothing needs to be installed beforehand but Python 3.11 or newer.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help env demo test parity lint clean
+
+help:
+	@echo "make demo     fold and score the demo database on the CPU (a few minutes)"
+	@echo "make test     run the tests"
+	@echo "make parity   compare every module with the public boltz 2.2.1 package"
+	@echo "make lint     ruff, pyright"
+
+env: $(VENV)/.installed
+
+# torch first and alone: its CPU build is what the pin in constraints.txt means where one is at hand.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -c constraints.txt torch
+	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
+	touch $@
+
+demo: env
+	$(BIN)/foldcp score datasets/demo --out demo-run --checkpoint untrained:tiny
+
+test: env
+	$(BIN)/python -m pytest
+
+parity: env
+	bash tests/parity/run.sh
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+clean:
+	rm -rf $(VENV) .venv-parity .parity demo-run build dist *.egg-info

@@ -1,0 +1,114 @@
+"""Imports go down only, and what talks to the outside does so in one place."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# A module may import those of its own floor and of the floors below it.
+FLOORS = [
+    ["foldcp.complex", "foldcp.config"],
+    ["foldcp.rows", "foldcp.kernels", "foldcp.datasets"],
+    ["foldcp.chemistry"],
+    ["foldcp.alignments", "foldcp.ligands", "foldcp.ligand_geometry", "foldcp.tokens", "foldcp.template_structure"],
+    ["foldcp.features", "foldcp.*_features"],
+    ["foldcp.metrics", "foldcp.interfaces", "foldcp.structure"],
+    ["foldcp.model"],
+    ["foldcp.checkpoint"],
+    ["foldcp.predict"],
+    ["foldcp.pipeline"],
+]
+
+# Who may import what others may not.
+ONLY = {
+    "torch.distributed": {"foldcp/rows.py"},
+    "ray": {"pipeline/group.py", "pipeline/run.py", "pipeline/cli.py"},
+    "triton": {"foldcp/kernels/"},
+    "pyarrow": {"pipeline/store.py", "pipeline/report.py", "pipeline/schemas.py"},
+}
+
+# Deciding needs neither tensors nor actors; `plan` starts in a moment because of it.
+WITHOUT = {
+    "pipeline/config.py": {"torch", "ray"},
+    "pipeline/tasks.py": {"torch", "ray"},
+    "pipeline/costs.py": {"torch", "ray"},
+    "pipeline/scheduler.py": {"torch", "ray"},
+    "foldcp/complex.py": {"torch", "ray"},
+    "foldcp/config.py": {"torch", "ray"},
+    "datasets/": {"torch", "ray"},
+}
+
+FILES = sorted(path for folder in ("foldcp", "pipeline", "datasets") for path in (ROOT / folder).rglob("*.py"))
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = parts if parts[0] == "foldcp" else ("foldcp", *parts)
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0 and node.module, f"{path}: relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def belongs(module: str, pattern: str) -> bool:
+    if "*" in pattern:
+        head, tail = pattern.split("*")
+        return module.startswith(head) and module.split(".")[1].endswith(tail)
+    return module == pattern or module.startswith(pattern + ".")
+
+
+def floor(module: str) -> int:
+    for level, patterns in reversed(list(enumerate(FLOORS))):
+        if any(belongs(module, pattern) for pattern in patterns):
+            return level
+    raise AssertionError(f"{module} stands on no floor")
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_imports_go_down(path: Path) -> None:
+    module = module_of(path)
+    if module in ("foldcp",):
+        return
+    for name in imports(path):
+        if name.startswith("foldcp."):
+            assert floor(name) <= floor(module), f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("library", ONLY)
+def test_each_library_has_its_place(library: str) -> None:
+    users = {
+        str(path.relative_to(ROOT))
+        for path in FILES
+        if any(name == library or name.startswith(library + ".") for name in imports(path))
+    }
+    strangers = {user for user in users if not user.startswith(tuple(ONLY[library]))}
+    assert users, f"nobody imports {library}; is this rule out of date?"
+    assert not strangers, f"{library} is imported by {sorted(strangers)}"
+
+
+@pytest.mark.parametrize("place", WITHOUT)
+def test_deciding_needs_no_tensors(place: str) -> None:
+    paths = [path for path in FILES if str(path.relative_to(ROOT)).startswith(place)]
+    assert paths
+    for path in paths:
+        used = {name.split(".")[0] for name in imports(path)}
+        assert not used & WITHOUT[place], f"{path.name} imports {sorted(used & WITHOUT[place])}"
+
+
+def test_datasets_know_only_the_words() -> None:
+    for path in FILES:
+        if path.is_relative_to(ROOT / "datasets"):
+            ours = {name for name in imports(path) if name.startswith("foldcp.")}
+            assert all(name.startswith(("foldcp.complex", "foldcp.datasets")) for name in ours), f"{path.name}: {ours}"
