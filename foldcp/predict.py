@@ -17,7 +17,9 @@ from foldcp.features import Features
 from foldcp.metrics import SampleScorer, Scores
 from foldcp.model.boltz2 import Boltz2, Trunk
 from foldcp.model.confidence import expected_plddt
-from foldcp.model.sampler import SeededDraws
+from foldcp.model.sampler import SeededDraws, unsteered
+from foldcp.model.steering import NUM_PARTICLES, Steering, listed_potentials
+from foldcp.steering_features import UNCONSTRAINED, Constraints
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,7 @@ class Settings:
     parallel_samples: int = 5  # drawn at once
     precision: Precision = "fp32"
     msa_subsample: int = 0  # rows of the alignment drawn anew in each pass; 0 uses all
+    potentials: bool = False  # steer towards plausible chemistry: each sample is chosen among several
     seed: int = 0
     keep_pairs: bool = False  # also return full PAE and PDE
 
@@ -62,15 +65,23 @@ Progress = Callable[[str, int, int], None]  # stage, steps done, steps in all
 
 
 def fold(
-    model: Boltz2, features: Features, settings: Settings, progress: Progress = lambda stage, done, total: None
+    model: Boltz2,
+    features: Features,
+    settings: Settings,
+    progress: Progress = lambda stage, done, total: None,
+    constraints: Constraints = UNCONSTRAINED,
 ) -> Prediction:
     """Fold one complex on this rank's group; all ranks call it together with equal arguments.
 
-    Deterministic in (features, settings): the number of ranks changes the result by rounding only.
+    A complex with forced pockets or contacts, and every one with `settings.potentials`, needs its `constraints` from
+    `foldcp.steering_features`. Deterministic in (features, settings, constraints): the number of ranks changes the
+    result by rounding only. Raises ValueError if constraints and settings disagree about potentials.
     """
+    if settings.potentials != (constraints.molecules is not None):
+        raise ValueError(f"the constraints must be made with potentials={settings.potentials}, as the settings say")
     device = next(model.parameters()).device
     num_atoms = len(features.layout.atom_token)
-    features = features.pad(model.rows.size).to(device)
+    features, constraints = features.pad(model.rows.size).to(device), constraints.to(device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     clock = Clock(device)
@@ -80,7 +91,7 @@ def fold(
             rows = MSARows(features.num_rows, settings.msa_subsample, settings.seed)
             trunk = model.trunk(features, settings.recycling, residual_type(settings.precision), rows, count)
         with clock("sampling"):
-            coords = sample(model, trunk, features, settings, progress)
+            coords = sample(model, trunk, features, constraints, settings, progress)
         with clock("confidence"):
             contact = model.contact_probability(trunk.z)
             count, scored = Counter("confidence", settings.samples, progress), []
@@ -99,26 +110,25 @@ def fold(
 
 
 def sample(
-    model: Boltz2, trunk: Trunk, features: Features, settings: Settings, progress: Progress
+    model: Boltz2, trunk: Trunk, features: Features, constraints: Constraints, settings: Settings, progress: Progress
 ) -> Float[Tensor, "M A 3"]:
-    """All samples, as many at once as the settings allow."""
+    """All samples, as many at once as the settings allow; steered ones are chosen among particles."""
     conditioning = model.diffusion_conditioning(trunk.s, trunk.z, model.rel_pos, features)
     diffusion = model.structure_module
     prepared = diffusion.score_model.prepare(trunk.s, trunk.s_inputs, conditioning, features)
-    batches = [
-        range(first, min(first + settings.parallel_samples, settings.samples))
-        for first in range(0, settings.samples, settings.parallel_samples)
-    ]
+    potentials = listed_potentials(features, constraints)
+    particles = NUM_PARTICLES if potentials and settings.potentials else 1
+    size = max(1, settings.parallel_samples // particles)
+    batches = [range(first, min(first + size, settings.samples)) for first in range(0, settings.samples, size)]
     count = Counter("sampling", len(batches) * settings.steps, progress)
-    device = trunk.z.device
-    return torch.cat(
-        [
-            diffusion.sample(
-                prepared, settings.steps, SeededDraws(settings.seed, batch, features.num_atoms, device), count
-            )
-            for batch in batches
-        ]
-    )
+    coords = []
+    for batch in batches:
+        draws = SeededDraws(settings.seed, batch, features.num_atoms, trunk.z.device, particles)
+        steer = Steering(potentials, particles, settings.steps, draws.choose, model.rows) if potentials else unsteered
+        coords.append(
+            diffusion.sample(prepared, settings.steps, draws, count, steer, together=settings.parallel_samples)
+        )
+    return torch.cat(coords)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -37,7 +38,17 @@ BOND_MARGIN = 0.35
 
 
 @dataclass(frozen=True)
-class Molecules:
+class _Movable:
+    """Tensors that go to a device together."""
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same on a device."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: value.to(device) for name, value in values.items() if value is not None})
+
+
+@dataclass(frozen=True)
+class Molecules(_Movable):
     """Chemistry: bonds between chains, and the geometry of all but standard residues. Index fields hold atoms."""
 
     connected: Int[Tensor, "2 B"]
@@ -52,13 +63,18 @@ class Molecules:
 
 
 @dataclass(frozen=True)
-class Constraints:
+class Constraints(_Movable):
     """What potentials hold a structure to: forced pockets and contacts, and, on request, the molecules' chemistry."""
 
     contact_pairs: Int[Tensor, "2 U"]  # atoms
     contact_group: Int[Tensor, " U"]  # from 0; in each group some pair shall be close
     contact_threshold: Float[Tensor, " U"]  # Å
     molecules: Molecules | None
+
+
+UNCONSTRAINED = Constraints(
+    torch.zeros((2, 0), dtype=torch.int64), torch.zeros(0, dtype=torch.int64), torch.zeros(0), None
+)
 
 
 def constraints(complex: Complex, *, potentials: bool) -> Constraints:

@@ -138,8 +138,12 @@ class AtomDiffusion(nn.Module):
         draws: Draws,
         progress: Callable[[], None] = lambda: None,
         steer: Steer = unsteered,
+        together: int = 1 << 30,
     ) -> Float[Tensor, "M A 3"]:
-        """Coordinates (Å) of M samples; `steer` may move the structures of a step, and choose among them."""
+        """Coordinates (Å) of M samples, `together` of which pass through the network at once.
+
+        `steer` may move the structures of a step, and choose among them.
+        """
         p, sigmas, mask = self.process, self.schedule(num_steps), prepared.features.atom_mask
         x = sigmas[0] * draws.initial()
         for index, (before, after) in enumerate(pairwise(sigmas)):
@@ -149,7 +153,7 @@ class AtomDiffusion(nn.Module):
             variance, pull = p.noise_scale**2 * (t**2 - before**2), p.step_scale * (t - after) / t
             noise = math.sqrt(variance) * noise
             x = x + noise
-            denoised = self.denoise(x, t, prepared)
+            denoised = torch.cat([self.denoise(some, t, prepared) for some in x.split(together)])
             x, denoised = steer(Step(index, rotation, noise, variance, pull), x, denoised)
             x = align(x, denoised, mask)
             x = x + pull * (denoised - x)
