@@ -23,7 +23,7 @@ h2 + p { margin: 0 0 12px; color: var(--soft); }
 h2 + div { margin-top: 12px; }
 .warning { margin: 18px 0 0; padding: 12px 16px; border: 1px solid var(--warnline); border-left-width: 6px;
            border-radius: 6px; background: var(--warn); color: var(--warnink); font-weight: 600; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(140px, 1fr)); gap: 12px; margin-top: 20px; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(155px, 1fr)); gap: 12px; margin-top: 20px; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 12px 16px; }
 .card b { display: block; font-size: 22px; white-space: nowrap; line-height: 1.2; font-variant-numeric: tabular-nums; }
 .card span { color: var(--soft); font-size: 13px; }
