@@ -323,7 +323,7 @@ def test_mistakes_in_boltz_fasta(tmp_path: Path, text: str, expected: str) -> No
 
 
 def test_one_header_with_a_space_is_a_boltz_header(tmp_path: Path) -> None:
-    assert [chain.name for chain in _read(_write(tmp_path, "> A|protein|empty\nMK\n", "job.fasta")).chains] == ["A"]
+    assert _read(_write(tmp_path, "> A|protein|empty\nMK\n", "job.fasta")).name == "job"
 
 
 def test_uniprot_headers_are_not_boltz_headers(tmp_path: Path) -> None:

@@ -88,6 +88,7 @@ def test_a_title_in_an_old_encoding_is_kept(tmp_path: Path) -> None:
         ("h.tsv", CORUM.partition("\n")[0] + "\n", "the table has no rows"),
         ("m.csv", "key,sequence\n-1,MKT\n", "an alignment"),
         ("x.a3m", ">101\nMKT\n", "an alignment"),
+        ("X.A3M.gz", gzip.compress(b">101\nMKT\n"), "an alignment"),
         ("p.fasta", "MKTAYIAK\n", "starts with 'MKTAYIAK' instead of '>'"),
         ("model.pdb", "ATOM      1  N   MET A   1\n", "not an input"),
         ("broken.yaml", "sequences: [\n", "no YAML"),
