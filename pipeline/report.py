@@ -37,7 +37,7 @@ def best_interfaces(out: Path | str, n: int | None = None) -> pd.DataFrame:
     forth, back = rows[rows["index_a"] < rows["index_b"]], rows[rows["index_a"] > rows["index_b"]]
     back = back.rename(columns={"chain_a": "chain_b", "chain_b": "chain_a"})
     both = forth.merge(back, on=["key", "sample", "chain_a", "chain_b"], suffixes=("", "_ba"))
-    both["ipsae_min"] = both[["ipsae_d0res", "ipsae_d0res_ba"]].min(axis=1, skipna=False)
+    both["ipsae_min"] = both[["ipsae_d0res", "ipsae_d0res_ba"]].min(axis=1)
     both["pae_min"] = both[["pae_min", "pae_min_ba"]].min(axis=1)
     means = both.groupby(PAIR, as_index=False, dropna=False, sort=False).agg(
         num_samples=("sample", "count"),

@@ -373,6 +373,18 @@ def test_a_result_counts_only_while_its_files_are_whole(merged: bool, tmp_path: 
     assert pd.read_parquet(out / "tables/interfaces")["key"].unique().tolist() == ["k2"]
 
 
+def test_without_a_merged_table_its_results_are_computed_again(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "run", INFO) as store:
+        store.put("k1", *result("k1", "done"))
+    next((tmp_path / "run/tables/interfaces").iterdir()).unlink()
+    assert read_table(tmp_path / "run", "complexes").num_rows == 0
+    with Store.open(tmp_path / "run", INFO) as store:
+        assert store.done() == set()
+        store.put("k1", *result("k1", "done"))
+    assert len(pd.read_parquet(tmp_path / "run/tables/interfaces")) == 4
+    assert len(pd.read_parquet(tmp_path / "run/tables/complexes")) == 2
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
