@@ -21,6 +21,7 @@ from foldcp.model.layers import LayerNorm, Linear, set_arithmetic
 from foldcp.rows import Rows
 
 Precision = Literal["fp32", "mixed", "bf16"]
+Sampling = Literal["fp32", "bf16"]
 
 UNTRAINED_PREFIX = "untrained:"
 # Boltz's training losses and logging leave these in a state dict; nothing is computed with them.
@@ -28,7 +29,12 @@ NOT_WEIGHTS = ("validators.", "train_confidence_loss")
 
 
 def load(
-    path: str | Path, *, device: torch.device | str = "cpu", precision: Precision = "fp32", rows: Rows | None = None
+    path: str | Path,
+    *,
+    device: torch.device | str = "cpu",
+    precision: Precision = "fp32",
+    sampling: Sampling | None = None,
+    rows: Rows | None = None,
 ) -> Boltz2:
     """The network of a Boltz-2 checkpoint (or of `untrained:tiny`, `untrained:boltz2`) on one rank of a group.
 
@@ -46,7 +52,7 @@ def load(
         _check(Path(path), model, weights)
         model.load_state_dict(weights, strict=True, assign=True)
     model.requires_grad_(False).to(device)
-    set_precision(model, precision)
+    set_precision(model, precision, sampling)
     return model.eval()
 
 
@@ -65,11 +71,17 @@ def is_untrained(path: str | Path) -> bool:
     return str(path).startswith(UNTRAINED_PREFIX)
 
 
-def set_precision(model: Boltz2, precision: Precision) -> None:
+def set_precision(model: Boltz2, precision: Precision, sampling: Sampling | None = None) -> None:
     """`fp32`, or bf16 for the matrix products over pairs (`mixed`, `bf16`; they differ in how z is kept).
 
-    Single representation, atoms, sampling and all norms stay fp32.
+    Single representation, norms, coordinates and noise stay fp32. `sampling` is the arithmetic inside the
+    transformers of the score network: bf16 unless precision is fp32.
     """
+    if (sampling or ("fp32" if precision == "fp32" else "bf16")) == "bf16":
+        score = model.structure_module.score_model
+        atoms = (score.atom_attention_encoder.atom_encoder, score.atom_attention_decoder.atom_decoder)
+        for part in (*atoms, score.token_transformer, score.single_conditioner.transitions):
+            set_arithmetic(part, torch.bfloat16)
     if precision == "fp32":
         return
     pair_parts: list[nn.Module] = [model.msa_module, model.diffusion_conditioning.pairwise_conditioner]

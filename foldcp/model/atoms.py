@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +11,10 @@ from torch import Tensor, nn
 
 from foldcp.config import ATOM_NAME_CHARS, NUM_ELEMENTS, WINDOW_KEYS, WINDOW_QUERIES, Architecture
 from foldcp.features import Features
+from foldcp.kernels.window_attention import window_attention
 from foldcp.model.layers import LayerNorm, Linear
+from foldcp.model.transformer import DiffusionTransformer, Modulation
 
-MASKED = -1e6  # added to the score of a padding key, as Boltz does
 MARGIN = (WINDOW_KEYS - WINDOW_QUERIES) // 2  # keys before and after the queries of a window
 
 
@@ -28,109 +27,6 @@ def keys(x: Tensor) -> Tensor:
     """[*B, A, C] -> [*B, K, 128, C], the atoms that each window sees; zeros beyond both ends."""
     padded = F.pad(x, (0, 0, MARGIN, MARGIN))
     return padded.unfold(-2, WINDOW_KEYS, WINDOW_QUERIES).transpose(-1, -2)
-
-
-class Modulation(NamedTuple):
-    """How the conditioning scales, shifts and gates one layer; it does not depend on the sample."""
-
-    attention: tuple[Tensor, Tensor, Tensor]  # scale, shift, gate
-    transition: tuple[Tensor, Tensor, Tensor]
-
-
-class AdaLN(nn.Module):
-    """AlphaFold 3, algorithm 26, in two steps: what the conditioning asks for, and its application."""
-
-    def __init__(self, dim: int, cond_dim: int) -> None:
-        super().__init__()
-        self.a_norm = LayerNorm(dim, elementwise_affine=False)
-        self.s_norm = LayerNorm(cond_dim, bias=False)
-        self.s_scale = Linear(cond_dim, dim, bias=True)
-        self.s_bias = Linear(cond_dim, dim)
-
-    def modulation(self, s: Float[Tensor, "*B S"]) -> tuple[Tensor, Tensor]:
-        s = self.s_norm(s)
-        return self.s_scale(s).sigmoid(), self.s_bias(s)
-
-    def forward(self, a: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        return scale * self.a_norm(a) + shift
-
-
-class ConditionedTransition(nn.Module):
-    """AlphaFold 3, algorithm 25."""
-
-    def __init__(self, dim: int, cond_dim: int) -> None:
-        super().__init__()
-        self.adaln = AdaLN(dim, cond_dim)
-        self.swish_gate = nn.Sequential(Linear(dim, 4 * dim))
-        self.a_to_b = Linear(dim, 2 * dim)
-        self.b_to_a = Linear(2 * dim, dim)
-        self.output_projection = nn.Sequential(Linear(cond_dim, dim, bias=True), nn.Sigmoid())
-
-    def modulation(self, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return *self.adaln.modulation(s), self.output_projection(s)
-
-    def forward(self, a: Tensor, scale: Tensor, shift: Tensor, gate: Tensor) -> Tensor:
-        a = self.adaln(a, scale, shift)
-        x, swish = self.swish_gate(a).chunk(2, -1)
-        return gate * self.b_to_a(F.silu(swish) * x * self.a_to_b(a))
-
-
-Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # q, k, v [.., H, D] -> [.., H, D]
-
-
-class ConditionedAttention(nn.Module):
-    """The projections around an attention whose pair bias was computed beforehand."""
-
-    def __init__(self, dim: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.proj_q = Linear(dim, dim, bias=True)
-        self.proj_k = Linear(dim, dim)
-        self.proj_v = Linear(dim, dim)
-        self.proj_g = Linear(dim, dim)
-        self.proj_o = Linear(dim, dim)
-
-    def forward(self, a: Float[Tensor, "M A C"], attend: Attend) -> Float[Tensor, "M A C"]:
-        q, k, v = (proj(a).unflatten(-1, (self.num_heads, -1)) for proj in (self.proj_q, self.proj_k, self.proj_v))
-        return self.proj_o(attend(q, k, v).flatten(-2) * self.proj_g(a).sigmoid())
-
-
-class DiffusionLayer(nn.Module):
-    """AlphaFold 3, algorithm 23, one block."""
-
-    def __init__(self, dim: int, cond_dim: int, num_heads: int) -> None:
-        super().__init__()
-        self.adaln = AdaLN(dim, cond_dim)
-        self.pair_bias_attn = ConditionedAttention(dim, num_heads)
-        # One layer under two names, as in the checkpoint.
-        self.output_projection_linear = Linear(cond_dim, dim, bias=True)
-        self.output_projection = nn.Sequential(self.output_projection_linear, nn.Sigmoid())
-        self.transition = ConditionedTransition(dim, cond_dim)
-
-    def modulation(self, s: Float[Tensor, "*B S"]) -> Modulation:
-        return Modulation((*self.adaln.modulation(s), self.output_projection(s)), self.transition.modulation(s))
-
-    def forward(self, a: Float[Tensor, "M A C"], modulation: Modulation, attend: Attend) -> Float[Tensor, "M A C"]:
-        scale, shift, gate = modulation.attention
-        a = a + gate * self.pair_bias_attn(self.adaln(a, scale, shift), attend)
-        return a + self.transition(a, *modulation.transition)
-
-
-class DiffusionTransformer(nn.Module):
-    def __init__(self, dim: int, cond_dim: int, num_blocks: int, num_heads: int) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(DiffusionLayer(dim, cond_dim, num_heads) for _ in range(num_blocks))
-
-    def modulations(self, s: Float[Tensor, "*B S"]) -> list[Modulation]:
-        return [layer.modulation(s) for layer in self.layers]  # type: ignore[operator]
-
-    def forward(
-        self, a: Float[Tensor, "M A C"], modulations: Sequence[Modulation], attend: Callable[..., Tensor]
-    ) -> Float[Tensor, "M A C"]:
-        """`attend(layer, q, k, v)` knows the pair bias of each layer."""
-        for index, (layer, modulation) in enumerate(zip(self.layers, modulations, strict=True)):
-            a = layer(a, modulation, partial(attend, index))
-        return a
 
 
 class AtomTransformer(nn.Module):
@@ -150,14 +46,9 @@ class AtomTransformer(nn.Module):
         bias: Float[Tensor, "L K H 32 128"],
         atom_mask: Float[Tensor, " A"],
     ) -> Float[Tensor, "M A C"]:
-        masked = MASKED * (1 - keys(atom_mask[:, None])[..., 0])[:, None, None]
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Float[Tensor, "M A H D"]:
-            q = queries(q.flatten(-2)).unflatten(-1, q.shape[-2:])
-            k, v = (keys(x.flatten(-2)).unflatten(-1, x.shape[-2:]) for x in (k, v))
-            q, k, v = (x.transpose(-2, -3) for x in (q, k, v))
-            o = F.scaled_dot_product_attention(q, k, v, attn_mask=(bias[layer] + masked).to(q.dtype))
-            return o.transpose(-2, -3).flatten(1, 2)
+            return window_attention(q, k, v, bias[layer], atom_mask)
 
         return self.diffusion_transformer(q, modulations, attend)
 

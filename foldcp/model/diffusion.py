@@ -11,18 +11,19 @@ from torch import Tensor, nn
 
 from foldcp.config import WINDOW_KEYS, WINDOW_QUERIES, Architecture
 from foldcp.features import Features
-from foldcp.kernels.pair_bias_attention import pair_bias_attention
+from foldcp.kernels.pair_bias_attention import pair_bias_attention, prepare_bias, prepared_attention
+from foldcp.kernels.projections import project_channels_first
+from foldcp.kernels.residual import fits
 from foldcp.model.atoms import (
     AtomAttentionDecoder,
     AtomAttentionEncoder,
     AtomEncoder,
-    DiffusionTransformer,
-    Modulation,
     keys,
     queries,
 )
 from foldcp.model.embed import RelativePosition
-from foldcp.model.layers import FourierEmbedding, LayerNorm, Linear, Transition, chunks
+from foldcp.model.layers import FourierEmbedding, LayerNorm, Linear, Transition, chunks, room
+from foldcp.model.transformer import Attend, DiffusionTransformer, Modulation, Modulator
 from foldcp.rows import Rows
 
 
@@ -34,7 +35,23 @@ class Conditioning:
     c: Float[Tensor, "A C"]
     encoder_bias: Float[Tensor, "E K h 32 128"]
     decoder_bias: Float[Tensor, "D K h 32 128"]
-    token_bias: Float[Tensor, "L H I N"]
+    token_bias: Float[Tensor, "L H I N"] | OnDemand
+
+
+@dataclass(frozen=True)
+class OnDemand:
+    """The token transformer's biases where memory does not hold them all: made for one layer whenever it runs."""
+
+    pairs: Float[Tensor, "I N Z"]
+    projections: nn.ModuleList
+
+    def __getitem__(self, layer: int) -> Float[Tensor, "H I N"]:
+        norm, linear = self.projections[layer]  # type: ignore[misc]
+        bias = self.pairs.new_empty((linear.out_features, *self.pairs.shape[:2]), dtype=linear.weight.dtype)
+        fused = fits(self.pairs, linear.weight)
+        for rows in chunks(len(self.pairs), 0 if fused else self.pairs[0].numel() * 12, self.pairs.device):
+            bias[:, rows] = project_channels_first(self.pairs[rows], norm.weight, norm.bias, linear.weight)
+        return bias
 
 
 class PairwiseConditioning(nn.Module):
@@ -81,22 +98,32 @@ class DiffusionConditioning(nn.Module):
 
     def _of_pairs(
         self, z: Float[Tensor, "I N Z"], rel_pos: RelativePosition, features: Features
-    ) -> tuple[Float[Tensor, "L H I N"], Float[Tensor, "K 32 128 Y"]]:
+    ) -> tuple[Float[Tensor, "L H I N"] | OnDemand, Float[Tensor, "K 32 128 Y"]]:
         """The token transformer's biases of this rank's rows, and the share of token pairs in pairs of atoms."""
         (I, N, C), L = z.shape, len(self.token_trans_proj_z)
-        bias = z.new_empty((L, self.heads, I, N), dtype=self.token_trans_proj_z[0][1].weight.dtype)  # type: ignore[index]
-        width = self.atom_encoder.z_to_p_trans[1].out_features
-        from_tokens = z.new_zeros((features.num_atoms // WINDOW_QUERIES, WINDOW_QUERIES, WINDOW_KEYS, width))
+        dtype = self.token_trans_proj_z[0][1].weight.dtype  # type: ignore[index]
+        size = L * self.heads * I * N * dtype.itemsize
+        kept = z.new_empty((L, self.heads, I, N), dtype=dtype) if 3 * size < room(z.device) else None
+        pairs_kept = torch.empty_like(z) if kept is None else None
+        of_mask = self.atom_encoder.embed_atompair_mask.weight  # atom_z x 1, in the type of atoms
+        from_tokens = of_mask.new_zeros(
+            (features.num_atoms // WINDOW_QUERIES, WINDOW_QUERIES, WINDOW_KEYS, of_mask.shape[0])
+        )
         first = self.rows.start(N)
         for rows in chunks(I, N * (8 * C + L * self.heads) * 4, z.device):
             whole = slice(first + rows.start, first + rows.stop)
             pairs = self.pairwise_conditioner(z[rows], rel_pos(features, whole))
-            for layer, proj in enumerate(self.token_trans_proj_z):
-                bias[layer, :, rows] = proj(pairs).movedim(-1, 0)
+            if kept is not None:
+                for layer, proj in enumerate(self.token_trans_proj_z):
+                    kept[layer, :, rows] = proj(pairs).movedim(-1, 0)
+            if pairs_kept is not None:
+                pairs_kept[rows] = pairs
             windows = windows_of(features, whole)
             onto = _onto_atoms(self.atom_encoder.z_to_p_trans(pairs), whole, features, windows)
             from_tokens[windows] = from_tokens[windows] + onto
-        return bias, self.rows.sum(from_tokens)
+        biases = OnDemand(pairs_kept, self.token_trans_proj_z) if pairs_kept is not None else kept
+        assert biases is not None
+        return biases, self.rows.sum(from_tokens)
 
 
 def _projections(num_blocks: int, dim: int, num_heads: int) -> nn.ModuleList:
@@ -149,9 +176,13 @@ class Prepared:
     """The inputs of the score network that do not change from step to step."""
 
     single: Float[Tensor, "I C"]
-    conditioning: Conditioning
+    q: Float[Tensor, "A c"]
+    encoder_bias: Float[Tensor, "E K h 32 128"]
+    decoder_bias: Float[Tensor, "D K h 32 128"]
     encoder: list[Modulation]
     decoder: list[Modulation]
+    modulator: Modulator
+    attend: list[Attend]  # under the pair bias of each layer
     features: Features
 
 
@@ -176,25 +207,44 @@ class ScoreModel(nn.Module):
         conditioning: Conditioning,
         features: Features,
     ) -> Prepared:
-        single = self.single_conditioner.embed(self.rows.mine(s_trunk), self.rows.mine(s_inputs))
-        encoder = self.atom_attention_encoder.atom_encoder.modulations(conditioning.c)
-        decoder = self.atom_attention_decoder.atom_decoder.modulations(conditioning.c)
-        return Prepared(single, conditioning, encoder, decoder, features)
+        told, encoder, decoder = conditioning, self.atom_attention_encoder, self.atom_attention_decoder
+        return Prepared(
+            single=self.single_conditioner.embed(self.rows.mine(s_trunk), self.rows.mine(s_inputs)),
+            q=told.q,
+            encoder_bias=told.encoder_bias,
+            decoder_bias=told.decoder_bias,
+            encoder=encoder.atom_encoder.modulations(told.c),
+            decoder=decoder.atom_decoder.modulations(told.c),
+            modulator=self.token_transformer.modulator(),
+            attend=self._attentions(told.token_bias, features.token_mask),
+            features=features,
+        )
+
+    def _attentions(self, biases: Float[Tensor, "L H I N"] | OnDemand, mask: Float[Tensor, " N"]) -> list[Attend]:
+        dtype = self.token_transformer.dtype
+
+        def biased(layer: int) -> Attend:
+            if torch.is_grad_enabled() or isinstance(biases, OnDemand):
+                return lambda q, k, v: pair_bias_attention(q, k, v, biases[layer].to(dtype), mask)
+            bias = prepare_bias(biases[layer].to(dtype), mask)
+            return lambda q, k, v: prepared_attention(q, k, v, bias)
+
+        return [biased(layer) for layer in range(len(self.token_transformer.layers))]
 
     def forward(
         self, r: Float[Tensor, "M A 3"], time: Float[Tensor, "1"], prepared: Prepared
     ) -> Float[Tensor, "M A 3"]:
         """Update of the scaled coordinates `r` at the scaled noise level `time` (no units)."""
-        told, features, mask = prepared.conditioning, prepared.features, prepared.features.token_mask
+        p = prepared
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             k, v = self.rows.gather(torch.stack([k, v]), 2)
-            return pair_bias_attention(q, k, v, told.token_bias[layer], mask)
+            return p.attend[layer](q, k, v)
 
-        s = self.single_conditioner(prepared.single, time)
-        q = told.q + self.atom_attention_encoder.r_to_q_trans(r)
-        a, q = self.atom_attention_encoder(q, prepared.encoder, told.encoder_bias, features)
+        s = self.single_conditioner(p.single, time)
+        q = p.q + self.atom_attention_encoder.r_to_q_trans(r)
+        a, q = self.atom_attention_encoder(q, p.encoder, p.encoder_bias, p.features)
         a = self.rows.mine(a, 1) + self.s_to_a_linear(s)
-        a = self.token_transformer(a, self.token_transformer.modulations(s), attend)
+        a = self.token_transformer(a, p.modulator(s), attend)
         a = self.rows.gather(self.a_norm(a), 1)
-        return self.atom_attention_decoder(a, q, prepared.decoder, told.decoder_bias, features)
+        return self.atom_attention_decoder(a, q, p.decoder, p.decoder_bias, p.features)

@@ -16,6 +16,14 @@ from foldcp.kernels.transition import add_transition
 CHUNK_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}
 
 
+def room(device: torch.device) -> int:
+    """Bytes that can still be allocated; on a CPU there is no telling, and no limit is assumed."""
+    if device.type != "cuda":
+        return 1 << 62
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
 def chunks(num: int, bytes_each: int, device: torch.device) -> Iterator[slice]:
     """Slices that cut `num` rows so that the intermediates of one slice, `bytes_each` a row, fit the budget."""
     step = max(1, CHUNK_BYTES[device.type] // max(1, bytes_each))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from foldcp.config import Architecture, DiffusionProcess
 from foldcp.model.diffusion import Prepared, ScoreModel
+from foldcp.model.replay import Score, replayed
 from foldcp.rows import Rows
 
 
@@ -81,10 +82,11 @@ def align(
     from_centre, to_centre = (moving * share).sum(1, keepdim=True), (target * share).sum(1, keepdim=True)
     centred = moving - from_centre
     covariance = torch.einsum("mai,maj->mij", (target - to_centre) * weights[:, None], centred)
-    u, _, vt = torch.linalg.svd(covariance)
-    flip = torch.ones_like(u[:, 0])
-    flip[:, -1] = torch.det(u @ vt)
-    return torch.einsum("maj,mij->mai", centred, u @ (flip[..., None] * vt)) + to_centre
+    # Nine numbers a sample: the CPU decomposes them sooner than a GPU does, and alike for every device.
+    u, _, vt = torch.linalg.svd(covariance.double().cpu())
+    u[..., -1] *= torch.det(u @ vt)[:, None]
+    rotation = (u @ vt).to(moving)
+    return torch.einsum("maj,mij->mai", centred, rotation) + to_centre
 
 
 @dataclass(frozen=True)
@@ -123,12 +125,12 @@ class AtomDiffusion(nn.Module):
         low, high = p.sigma_min ** (1 / p.rho), p.sigma_max ** (1 / p.rho)
         return [*((high + ramp * (low - high)) ** p.rho * self.sigma_data).tolist(), 0.0]
 
-    def denoise(self, x: Float[Tensor, "M A 3"], sigma: float, prepared: Prepared) -> Float[Tensor, "M A 3"]:
+    def denoise(self, x: Float[Tensor, "M A 3"], sigma: float, score: Score) -> Float[Tensor, "M A 3"]:
         """The structure (Å) that the network sees behind `x` at noise level `sigma` (Å)."""
         data = self.sigma_data
         scale = math.sqrt(sigma**2 + data**2)
         time = x.new_tensor([0.25 * math.log(max(sigma / data, 1e-20))])
-        update = self.score_model(x / scale, time, prepared)
+        update = score(x / scale, time)
         return (data / scale) ** 2 * x + sigma * data / scale * update
 
     def sample(
@@ -145,15 +147,19 @@ class AtomDiffusion(nn.Module):
         `steer` may move the structures of a step, and choose among them.
         """
         p, sigmas, mask = self.process, self.schedule(num_steps), prepared.features.atom_mask
+        score = replayed(self.score_model, prepared)
         x = sigmas[0] * draws.initial()
+        drawn = draws.step(0)
         for index, (before, after) in enumerate(pairwise(sigmas)):
-            rotation, translation, noise = draws.step(index)
+            rotation, translation, noise = drawn
             x = (x - x.mean(1, keepdim=True)) @ rotation + translation
             t = before * (1 + (p.gamma_0 if after > p.gamma_min else 0.0))
             variance, pull = p.noise_scale**2 * (t**2 - before**2), p.step_scale * (t - after) / t
             noise = math.sqrt(variance) * noise
             x = x + noise
-            denoised = torch.cat([self.denoise(some, t, prepared) for some in x.split(together)])
+            denoised = torch.cat([self.denoise(some, t, score) for some in x.split(together)])
+            if index + 1 < num_steps:
+                drawn = draws.step(index + 1)  # the CPU draws while a GPU denoises
             x, denoised = steer(Step(index, rotation, noise, variance, pull), x, denoised)
             x = align(x, denoised, mask)
             x = x + pull * (denoised - x)

@@ -56,7 +56,7 @@ class TemplateModule(nn.Module):
         return add_by_rows(z, lambda rows: self.u_proj(F.relu(mean[rows])), N * (2 * dim + z.shape[2]) * 4)
 
     def _pair_features(self, f: Features, t: int, rows: slice) -> Float[Tensor, "R N C"]:
-        """a_proj of (distance bin, both CB known, unit vector, both frames known, residue types), without one-hots."""
+        """a_proj of (distance bin, both CB known, direction, both frames known, residue types), without one-hots."""
         sizes = [NUM_BINS, 1, 3, 1, NUM_RES_TYPES, NUM_RES_TYPES]
         weight = self.a_proj.weight.float().T
         by_distance, by_cb, by_vector, by_frame, by_type_i, by_type_j = weight.split(sizes)
@@ -65,10 +65,10 @@ class TemplateModule(nn.Module):
         distance = torch.cdist(cb[rows], cb, compute_mode="donot_use_mm_for_euclid_dist")
         pairs = F.embedding(torch.bucketize(distance, bounds), by_distance)
         pairs = pairs + (f.template_mask_cb[t, rows, None] * f.template_mask_cb[t])[..., None] * by_cb[0]
-        offset = ca[None] - f.template_frame_t[t, rows, None]
-        vector = torch.einsum("rji,rnj->rni", f.template_frame_rot[t, rows], offset)
-        norm = vector.norm(dim=-1, keepdim=True)
-        pairs = pairs + torch.where(norm > 0, vector / norm, 0.0) @ by_vector
+        # Boltz looks from the frame of the column at the CA of the row, AlphaFold 3 the other way; and what it takes
+        # for the length of the vector is each component's own, so that the signs are left.
+        offset = ca[rows, None] - f.template_frame_t[t]
+        pairs = pairs + torch.einsum("nji,rnj->rni", f.template_frame_rot[t], offset).sign() @ by_vector
         pairs = pairs + (f.template_mask_frame[t, rows, None] * f.template_mask_frame[t])[..., None] * by_frame[0]
         group = f.template_visibility[t] if self.by_visibility else f.asym_id
         pairs = pairs * (group[rows, None] == group)[..., None]

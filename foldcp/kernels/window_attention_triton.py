@@ -1,0 +1,55 @@
+"""Window attention in Triton: a program makes one window of one sample and head, straight from the atoms."""
+# pyright: reportMissingImports=false, reportIndexIssue=false
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+QUERIES = tl.constexpr(32)
+KEYS = tl.constexpr(128)
+MARGIN = tl.constexpr(48)
+MASKED = tl.constexpr(-1e6)
+
+
+@triton.jit
+def _forward(
+    Q, K, V, BIAS, MASK, OUT, num_atoms, num_heads,
+    q_m, q_a, q_h, k_m, k_a, k_h, v_m, v_a, v_h, b_k, b_h, b_q, o_m, o_a, o_h,
+    scale, D: tl.constexpr, BD: tl.constexpr,
+) -> None:  # fmt: skip
+    window, other = tl.program_id(0), tl.program_id(1)
+    sample, head = (other // num_heads).to(tl.int64), (other % num_heads).to(tl.int64)
+    query = window.to(tl.int64) * QUERIES + tl.arange(0, QUERIES)
+    key = window.to(tl.int64) * QUERIES - MARGIN + tl.arange(0, KEYS)
+    channel = tl.arange(0, BD)
+    inside = (key >= 0) & (key < num_atoms)
+    wide = channel[None, :] < D
+    q = tl.load(Q + sample * q_m + head * q_h + query[:, None] * q_a + channel[None, :], mask=wide, other=0)
+    there = inside[:, None] & wide
+    k = tl.load(K + sample * k_m + head * k_h + key[:, None] * k_a + channel[None, :], mask=there, other=0)
+    v = tl.load(V + sample * v_m + head * v_h + key[:, None] * v_a + channel[None, :], mask=there, other=0)
+    place = tl.arange(0, QUERIES)[:, None] * b_q + tl.arange(0, KEYS)[None, :]
+    score = tl.load(BIAS + window.to(tl.int64) * b_k + head * b_h + place).to(tl.float32)
+    real = tl.load(MASK + key, mask=inside, other=0).to(tl.float32)
+    score += tl.dot(q, tl.trans(k)) * scale + (MASKED * (1 - real))[None, :]
+    weight = tl.exp(score - tl.max(score, 1)[:, None])
+    weight = weight / tl.sum(weight, 1)[:, None]
+    out = tl.dot(weight.to(v.dtype), v)
+    tl.store(OUT + sample * o_m + head * o_h + query[:, None] * o_a + channel[None, :], out.to(v.dtype), mask=wide)
+
+
+def forward(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
+    """`window_attention` for bf16 on a GPU; channels, and the keys of the bias, are adjacent."""
+    M, A, H, D = q.shape
+    q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
+    bias = bias if bias.stride(-1) == 1 else bias.contiguous()
+    out = torch.empty((M, A, H, D), dtype=v.dtype, device=v.device)
+    _forward[(A // QUERIES.value, M * H)](
+        q, k, v, bias, mask.contiguous(), out, A, H,
+        *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *bias.stride()[:3], *out.stride()[:3],
+        D**-0.5, D=D, BD=max(16, triton.next_power_of_2(D)), num_warps=4,
+    )  # fmt: skip
+    return out
