@@ -95,7 +95,7 @@ def test_the_upper_of_two_bounds_that_contradict_each_other_holds() -> None:
 def test_centres_are_pushed_apart_and_their_chains_follow() -> None:
     chain = torch.tensor([0, 0, 1, 1, 1, 2, 2, 2, 2, 0, 0])
     mask = torch.tensor([1.0] * 9 + [0.0] * 2, dtype=torch.float64)
-    potential = Apart(torch.tensor([[0, 0, 1], [1, 2, 2]]), chain, mask, lambda time: 5 * time)
+    potential = Apart(torch.tensor([[0, 0, 1], [1, 2, 2]]), torch.tensor([2, 3, 4]), chain, mask, lambda time: 5 * time)
     x = points(2, 11, scale=1.5)
     centres = torch.stack([x[:, (chain == c) & (mask > 0)].sum(1) / (n + 1) for c, n in enumerate((2, 3, 4))], 1)
     near = [5 * TIME - (centres[:, a] - centres[:, b]).norm(dim=-1) for a, b in combinations(range(3), 2)]
@@ -216,7 +216,7 @@ def test_structures_that_keep_all_bounds_cost_nothing() -> None:
         Bounded(distances, terms(2, 9, 80), 0 * far, far),
         Bounded(dihedrals, terms(4, 9, 80), -turn, turn),
         Bounded(absolute_dihedrals, terms(4, 9, 80), 0 * turn, turn),
-        Apart(torch.tensor([[0, 1], [2, 3]]), chain, mask, lambda time: 5.0),
+        Apart(torch.tensor([[0, 1], [2, 3]]), torch.full((4,), 20), chain, mask, lambda time: 5.0),
         Unions(terms(2, 9, 80), torch.arange(9) % 3, far, lambda time: 1.0, 3),
         every_chain_apart(),
         Templates(position, torch.ones(1, tokens).double(), 0.01 + 0 * far[:1], 3 * torch.arange(tokens), chain),
@@ -224,3 +224,13 @@ def test_structures_that_keep_all_bounds_cost_nothing() -> None:
     for potential in kept:
         assert potential.energy(x, TIME).item() == 0, potential
         assert (potential.gradient(x, TIME) == 0).all(), potential
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_overlaps_on_a_gpu_are_those_on_a_cpu() -> None:
+    potential, x = every_chain_apart(), points(3, 80, scale=2.5)
+    moved = {name: value.cuda() if isinstance(value, Tensor) else value for name, value in vars(potential).items()}
+    there = Overlaps(**moved)
+    torch.testing.assert_close(there.energy(x.cuda(), TIME).cpu(), potential.energy(x, TIME))
+    torch.testing.assert_close(there.gradient(x.cuda(), TIME).cpu(), potential.gradient(x, TIME))

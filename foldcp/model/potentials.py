@@ -124,6 +124,7 @@ class Apart:
     """
 
     pairs: Int[Tensor, "2 K"]  # chains
+    num_atoms: Int[Tensor, " C"]
     chain: Int[Tensor, " A"]  # padding moves with the first chain, as in Boltz
     atom_mask: Float[Tensor, " A"]
     distance: Callable[[Time], float]  # Å
@@ -133,9 +134,8 @@ class Apart:
         return Bounded(distances, self.pairs, lower, torch.full_like(lower, torch.inf))
 
     def _centres(self, x: Float[Tensor, "M A 3"]) -> Float[Tensor, "M C 3"]:
-        count = torch.bincount(self.chain, self.atom_mask) + 1
-        total = x.new_zeros((len(x), len(count), 3)).index_add_(1, self.chain, x * self.atom_mask[:, None])
-        return total / count.to(x)[:, None]
+        total = x.new_zeros((len(x), len(self.num_atoms), 3)).index_add_(1, self.chain, x * self.atom_mask[:, None])
+        return total / (self.num_atoms + 1)[:, None]
 
     def energy(self, x: Float[Tensor, "M A 3"], time: Time) -> Float[Tensor, " M"]:
         return self._bounded(time).energy(self._centres(x), time)

@@ -105,7 +105,7 @@ def _physical(features: Features, m: Molecules) -> list[Weighted]:
     bulky = atoms > 1
     copies = ((entity[:, None] == entity) & bulky[:, None] & bulky).triu(1).nonzero().T
     if copies.shape[1]:
-        apart = Apart(copies, chain, features.atom_mask, exponential(1.0, 5.0, -2.0))
+        apart = Apart(copies, atoms, chain, features.atom_mask, exponential(1.0, 5.0, -2.0))
         listed.append(Weighted(apart, constant(0.5), 4, constant(0.5)))
 
     strangers = ~torch.eye(len(atoms), dtype=torch.bool, device=chain.device) & bulky[:, None] & bulky
