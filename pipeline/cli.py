@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from foldcp.complex import Record
 from foldcp.pipeline.config import load
+from foldcp.pipeline.sources import Sources, records
+
+if TYPE_CHECKING:  # Ray and torch take seconds to import, and `plan` needs neither
+    from foldcp.pipeline.run import Summary
 
 app = typer.Typer(
     add_completion=False,
@@ -32,7 +33,15 @@ Sequences = Annotated[
     Path | None,
     typer.Option(metavar="FASTA", help="Sequences by UniProt accession, for tables that list accessions."),
 ]
-Msas = Annotated[Path | None, typer.Option(metavar="DIR", help="Alignments (a3m or Boltz CSV) of the sequences.")]
+Msas = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Alignments (a3m or Boltz CSV); without, each chain stands alone.")
+]
+Checkpoint = Annotated[
+    str,
+    typer.Option(
+        metavar="PATH", help="Weights: a Boltz-2 .ckpt file; untrained:tiny and untrained:boltz2 are random ones."
+    ),
+]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="YAML with settings that differ from the defaults.")
 ]
@@ -40,6 +49,10 @@ Overrides = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="One setting, such as model.samples=5; repeat at will.")
 ]
 Organism = Annotated[str, typer.Option(metavar="NAME", help="Only complexes of this organism, such as Human.")]
+Limit = Annotated[int, typer.Option(metavar="N", min=0, help="Only the N smallest complexes, for a first look.")]
+HardwareFile = Annotated[
+    str, typer.Option("--hardware", metavar="NAME|FILE", help="One of configs/hardware, or a file.")
+]
 
 
 def main() -> None:
@@ -47,12 +60,8 @@ def main() -> None:
     try:
         app()
     except ValueError as error:
-        sys.exit(_complain(error))
-
-
-def _complain(error: ValueError) -> int:
-    print("foldcp: " + " ".join(str(error).split()), file=sys.stderr)
-    return 2
+        print("foldcp: " + " ".join(str(error).split()), file=sys.stderr)
+        sys.exit(2)
 
 
 @app.callback()
@@ -66,9 +75,10 @@ def plan(
     input: Input,
     sequences: Sequences = None,
     msas: Msas = None,
-    hardware: Annotated[str, typer.Option(metavar="NAME|FILE", help="One of configs/hardware, or a file.")] = "h200",
+    hardware: HardwareFile = "h200",
     gpus: Annotated[int, typer.Option(min=0, metavar="N", help="GPUs in all; 0: one node.")] = 0,
     organism: Organism = "",
+    limit: Limit = 0,
     config: ConfigFile = None,
     set_: Overrides = [],  # noqa: B006
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
@@ -82,23 +92,101 @@ def plan(
     """
     from foldcp.pipeline.costs import Costs, load_hardware
     from foldcp.pipeline.plan import make_plan, nodes_of, to_json, to_text
-    from foldcp.pipeline.tasks import make_work
+    from foldcp.pipeline.tasks import make_work, smallest
 
     settings, machine = load(config, set_), load_hardware(hardware)
-    work = make_work(_records(input, sequences, msas, organism), settings, "plan")
+    sources = Sources(input, sequences, msas, organism=organism, limit=limit)
+    work = smallest(make_work(records(sources), settings, "plan"), limit)
     nodes = nodes_of(gpus or machine.gpus_per_node, machine.gpus_per_node)
     found = make_plan(work, Costs(machine, settings), nodes, settings.run)
     print(to_json(found) if json else to_text(found))
 
 
-def _records(input: Path, sequences: Path | None, msas: Path | None, organism: str) -> Iterator[Record]:
-    from foldcp.datasets.reader import read
+@app.command()
+def score(
+    input: Input,
+    out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the run; an earlier run there goes on.")],
+    sequences: Sequences = None,
+    msas: Msas = None,
+    checkpoint: Checkpoint = "",
+    organism: Organism = "",
+    limit: Limit = 0,
+    config: ConfigFile = None,
+    set_: Overrides = [],  # noqa: B006
+    hardware: HardwareFile = "",
+    gpus: Annotated[int, typer.Option(min=0, metavar="N", help="GPUs (or CPU ranks) to use; 0: all.")] = 0,
+    address: Annotated[str, typer.Option(metavar="HOST", help="A running Ray cluster, or `auto` to find it.")] = "",
+    verbose: Annotated[bool, typer.Option("--verbose", help="Print what the ranks print, and tracebacks.")] = False,
+) -> None:
+    """Fold every complex and store structures and interface scores; the same command again goes on where it ended.
 
-    records = read(input, sequences=sequences, msas=msas)
-    if organism:
-        wanted = organism.strip().lower()
-        records = (record for record in records if record.organism.strip().lower().startswith(wanted))
-    first = next(records, None)
-    if first is None:
-        raise ValueError(f"{input}: no complex" + (f" of organism {organism!r}" if organism else ""))
-    return itertools.chain([first], records)
+    Exit code 0 when every complex has a result, 1 when some failed (the table `attempts` says why), 2 for a mistake
+    in the command or its files.
+
+    \b
+    foldcp score datasets/demo/complexes.tsv --sequences datasets/demo/sequences.fasta --out demo-run \\
+        --checkpoint untrained:tiny
+    foldcp score corum.tsv.gz --sequences uniprot.fasta.gz --organism Human --msas msas/ \\
+        --checkpoint boltz2_conf.ckpt --out corum-run --set model.samples=5 --set write=boltz
+    foldcp score pairs.fasta --checkpoint boltz2_conf.ckpt --out run --limit 10
+    """
+    from foldcp.pipeline.prepare import prepare
+    from foldcp.pipeline.report import format_best, write_report
+    from foldcp.pipeline.run import Options
+    from foldcp.pipeline.run import score as run
+
+    sources = Sources(input, sequences, msas, checkpoint, organism, limit)
+    prepared = prepare(sources, load(config, set_), out)
+    if prepared.made.untrained:
+        print(f"{checkpoint}: random weights, the scores mean nothing", file=sys.stderr)
+    summary = run(prepared, out, Options(address, gpus, hardware, verbose))
+    print(format_best(out))
+    print(f"\ntables      {out}/tables\nstructures  {out}/structures\nreport      {write_report(out)}\n")
+    _tell(summary, out)
+    raise typer.Exit(summary.exit_code)
+
+
+def _tell(summary: Summary, out: Path) -> None:
+    """How a run ended, in a few lines."""
+    words = [f"{summary.num_done} done", f"{len(summary.failed)} failed", f"{summary.num_unbuildable} cannot be built"]
+    print(", ".join(words))
+    for failed in summary.failed[:10]:
+        print(f"  failed: {failed.task.name}: {failed.reason}", file=sys.stderr)
+    if len(summary.failed) > 10:
+        print(f"  .. and {len(summary.failed) - 10} more in {out}/tables/complexes", file=sys.stderr)
+    if summary.signal:
+        print("stopped by a signal; the same command goes on from here", file=sys.stderr)
+
+
+@app.command()
+def fold(
+    input: Input,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the files of Boltz's layout.")],
+    sequences: Sequences = None,
+    msas: Msas = None,
+    checkpoint: Checkpoint = "",
+    config: ConfigFile = None,
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """Fold one complex in this process, without Ray, and write Boltz's files and the interface scores.
+
+    \b
+    foldcp fold complex.yaml --checkpoint boltz2_conf.ckpt --out folded
+    foldcp fold dimer.fasta --checkpoint untrained:tiny --out folded --set model.samples=5 --set model.seed=1
+    """
+    from foldcp.pipeline.single import fold_one
+
+    print(fold_one(Sources(input, sequences, msas, checkpoint), load(config, set_), out))
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, finished or not.")]) -> None:
+    """Write the summary page of a run and print its best interfaces.
+
+    \b
+    foldcp report demo-run
+    """
+    from foldcp.pipeline.report import format_best, write_report
+
+    page = write_report(run)
+    print(f"{format_best(run)}\n\nreport  {page}")

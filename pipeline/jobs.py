@@ -1,4 +1,4 @@
-"""The words between scheduler and driver, and what the scheduler remembers of a job and of a group."""
+"""The words between scheduler, driver and ranks, and what the scheduler remembers of jobs and groups."""
 
 from __future__ import annotations
 
@@ -7,12 +7,23 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from foldcp.pipeline.cluster import Placement
-from foldcp.pipeline.costs import Setup
+from foldcp.pipeline.config import RunConfig
+from foldcp.pipeline.costs import Arithmetic, Setup
 from foldcp.pipeline.tasks import Task
 
 # oom: out of memory. lost: a rank died. hung: past its deadline. error: the program failed. invalid: the input is
 # at fault, which every rank saw before any talked to another, so the group lives on.
 Failure = Literal["oom", "lost", "hung", "error", "invalid"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What is the same for every fold of a run."""
+
+    checkpoint: str
+    precision: Arithmetic  # with which the network is loaded
+    config: RunConfig
+    threads: int  # of a rank on a CPU
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,14 @@ def make_work(records: Iterable[Record], config: RunConfig, checkpoint: str) -> 
     return Work(tuple(tasks.values()), tuple(unbuildable), num_duplicates)
 
 
+def smallest(work: Work, limit: int) -> Work:
+    """The `limit` smallest tasks, in the order of the input, and nothing that could not be built; 0 is no limit."""
+    if not limit:
+        return work
+    chosen = {task.key for task in sorted(work.tasks, key=lambda task: task.num_tokens)[:limit]}
+    return Work(tuple(task for task in work.tasks if task.key in chosen), (), work.num_duplicates)
+
+
 def make_task(complex: Complex, config: RunConfig, checkpoint: str) -> Task:
     """The task of one complex; ValueError for an unknown component or an unreadable file."""
     return Task(

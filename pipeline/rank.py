@@ -1,0 +1,141 @@
+"""One rank of a group: meets the others, loads the network once, folds many complexes. No Ray here."""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from foldcp import checkpoint
+from foldcp.complex import Complex
+from foldcp.features import AlignmentSettings, featurize
+from foldcp.pipeline.config import RunConfig
+from foldcp.pipeline.costs import Setup
+from foldcp.pipeline.jobs import Recipe
+from foldcp.predict import Settings, fold
+from foldcp.rows import Rows
+
+MEMORY_WAIT = 60.0  # seconds in which a killed predecessor's GPU memory must come free
+MEMORY_SHARE = 0.9  # of a GPU that must be free before the network is loaded
+
+
+class Rank:
+    """A process's share of a group. Methods return plain dicts, `outcome` says what came of it."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+
+    def join(self, rank: int, size: int, meeting: str, device: str = "cpu", visible: str = "") -> dict[str, Any]:
+        """Meet the other ranks at `meeting` (`tcp://host:port` or `file://path`) and load the network.
+
+        `visible` lists the GPUs of this rank's node that the group has: all its ranks see the same list, as NCCL
+        trips over ranks that each see only their own.
+        """
+        self.device = torch.device(device)
+        if self.device.type == "cuda":
+            if visible:
+                os.environ["CUDA_VISIBLE_DEVICES"] = visible  # CUDA has not been touched yet
+            torch.cuda.set_device(self.device)
+            wait_for_memory(self.device)
+        else:
+            torch.set_num_threads(self.recipe.threads)
+        self.rows = Rows.join(rank, size, meeting, self.device)
+        self.model = checkpoint.load(
+            self.recipe.checkpoint, device=self.device, precision=self.recipe.precision, rows=self.rows
+        )
+        return {"outcome": "ready"}
+
+    def fold(self, complex: Complex, setup: Setup) -> dict[str, Any]:
+        """Fold one complex together with the other ranks.
+
+        `outcome` is `done`; `invalid` when the input is at fault, which every rank finds before it waits for any
+        other; or `oom`, after which the other ranks may wait for this one for ever. Rank 0 returns the prediction.
+        """
+        config, started = self.recipe.config, time.perf_counter()
+        reset_peak()
+        try:
+            features = featurize(complex, alignment=alignment_settings(config, setup.max_rows), seed=config.model.seed)
+        except ValueError as error:
+            return {"outcome": "invalid", "reason": str(error)}
+        seconds = {"features": time.perf_counter() - started}
+        try:
+            prediction = fold(self.model, features, fold_settings(config, setup))
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            return {"outcome": "oom", "reason": f"rank {self.rows.rank}: {_first_line(error)}"}
+        except RuntimeError as error:
+            if "DefaultCPUAllocator" not in str(error):
+                raise
+            return {"outcome": "oom", "reason": f"rank {self.rows.rank}: {_first_line(error)}"}
+        if not np.isfinite(prediction.coords).all():
+            return {"outcome": "invalid", "reason": "the network's coordinates are not finite"}
+        answer: dict[str, Any] = {
+            "outcome": "done",
+            "seconds": {**seconds, **prediction.seconds},
+            "peak_bytes": prediction.peak_bytes or peak_bytes(),
+            "msa_depth": features.num_rows,
+        }
+        if self.rows.rank == 0:
+            answer |= {"prediction": prediction, "layout": features.layout}
+        return answer
+
+
+def alignment_settings(config: RunConfig, max_rows: int) -> AlignmentSettings:
+    """How the run reads alignments, with at most `max_rows` rows in all."""
+    msa = config.msa
+    return AlignmentSettings(
+        max_file_rows=msa.max_rows,
+        max_paired=min(msa.max_rows, max_rows),
+        max_rows=max_rows,
+        corrected=msa.corrected,
+    )
+
+
+def fold_settings(config: RunConfig, setup: Setup) -> Settings:
+    """The run's settings and one attempt's setup, as `fold` takes them."""
+    model = config.model
+    return Settings(
+        recycling=model.recycling,
+        steps=model.steps,
+        samples=model.samples,
+        parallel_samples=setup.parallel_samples,
+        precision=setup.precision,
+        msa_subsample=config.msa.subsample,
+        seed=model.seed,
+        keep_pairs=bool(config.write),
+    )
+
+
+def wait_for_memory(device: torch.device) -> None:
+    """Wait until the memory of a group that was killed on this GPU is free again; later than that we try our luck."""
+    end = time.monotonic() + MEMORY_WAIT
+    while time.monotonic() < end:
+        free, total = torch.cuda.mem_get_info(device)
+        if free >= MEMORY_SHARE * total:
+            return
+        time.sleep(0.5)
+
+
+def reset_peak() -> None:
+    """Begin a new measurement of this process's peak memory, where the system can (Linux)."""
+    peak = Path("/proc/self/clear_refs")
+    if os.access(peak, os.W_OK):
+        peak.write_text("5")
+
+
+def peak_bytes() -> int:
+    """This process's peak memory since `reset_peak`; since its start where the system knows no better."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,88 @@
+"""One complex in this process, without Ray: Boltz's files and the interface scores."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from foldcp import checkpoint
+from foldcp.pipeline.boltz_files import file_stem
+from foldcp.pipeline.config import RunConfig
+from foldcp.pipeline.costs import Costs
+from foldcp.pipeline.disk import Content, Disk
+from foldcp.pipeline.jobs import Recipe
+from foldcp.pipeline.prepare import gpu_hardware, local_hardware, need_checkpoint, read_architecture
+from foldcp.pipeline.rank import Rank
+from foldcp.pipeline.records import Made, files_of, rows_of
+from foldcp.pipeline.sources import Sources, only_complex
+from foldcp.pipeline.tasks import make_task
+
+
+def fold_one(sources: Sources, config: RunConfig, out: Path) -> str:
+    """Fold the complex of an input on this machine's GPU or CPU and write its files under `out`; a summary.
+
+    The files are those of Boltz (`boltz_files.py`) and scores_<name>.json with the rows of our tables. Raises
+    ValueError for what cannot be used or does not fit; then nothing is written.
+    """
+    need_checkpoint(sources.checkpoint)
+    identity, architecture = checkpoint.identity(sources.checkpoint), read_architecture(sources.checkpoint)
+    config = replace(config, write=tuple(dict.fromkeys((*config.write, "boltz"))))
+    task = make_task(only_complex(sources), config, identity)
+    cuda = torch.cuda.is_available()
+    costs = Costs(gpu_hardware() if cuda else local_hardware(1), config, architecture)
+    setup = costs.smallest(task, 1)
+    if setup is None:
+        raise ValueError(f"{sources.input}: {costs.why_not(task, 1)}; `foldcp score` spreads it over GPUs")
+    rank = Rank(Recipe(sources.checkpoint, setup.precision, config, os.cpu_count() or 1))
+    rank.join(0, 1, "", "cuda:0" if cuda else "cpu")
+    answer = rank.fold(task.complex, setup)
+    if answer["outcome"] != "done":
+        raise ValueError(f"{sources.input}: {answer['reason']}")
+    made = Made(
+        identity, checkpoint.is_untrained(sources.checkpoint), config.model.seed, 1, setup.precision, setup.max_rows
+    )
+    prediction, layout = answer["prediction"], answer["layout"]
+    rows = rows_of(replace(task, msa_depth=answer["msa_depth"]), layout, prediction, made)
+    files = files_of(task, layout, prediction, made, config.write)
+    ours = {path: content for path, content in files.items() if not path.startswith("structures/")}
+    stem = file_stem(task.name)
+    folder = out / "predictions" / stem
+    ours[f"predictions/{stem}/scores_{stem}.json"] = json.dumps(_plain(rows), indent=1).encode()
+    _write(out, ours)
+    lines = [f"{folder}: {len(prediction.scores)} structures, {sum(answer['seconds'].values()):.1f} s"]
+    if made.untrained:
+        lines.append(f"{sources.checkpoint}: random weights, the scores mean nothing")
+    for row in rows["complexes"]:
+        lines.append(f"sample {row['sample']}: confidence {row['confidence_score']:.3f}, ipTM {row['iptm']:.3f}")
+    return "\n".join(lines)
+
+
+def _plain(value: Any) -> Any:
+    """NaN, which JSON does not know, as null."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return None if value != value else value
+
+
+def _write(out: Path, files: dict[str, Content]) -> None:
+    """All files or none of them: written aside first, then named."""
+    disk = Disk()
+    try:
+        disk.folder(out)
+        with tempfile.TemporaryDirectory(dir=out, prefix=".new-") as aside:
+            staged = {path: Path(aside) / str(number) for number, path in enumerate(files)}
+            for path, content in files.items():
+                disk.write(staged[path], content)
+            for path, temporary in staged.items():
+                disk.folder((out / path).parent)
+                disk.rename(temporary, out / path)
+    except OSError as error:
+        raise ValueError(f"{out}: cannot be written: {error.strerror}") from None

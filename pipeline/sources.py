@@ -1,0 +1,46 @@
+"""What the user names, and the complexes in it. No torch here."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from foldcp.complex import Complex, Record
+from foldcp.datasets.reader import read
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What the user names."""
+
+    input: Path
+    sequences: Path | None = None
+    msas: Path | None = None
+    checkpoint: str = ""
+    organism: str = ""
+    limit: int = 0
+
+
+def records(sources: Sources) -> Iterator[Record]:
+    """The records of the input; ValueError when there are none."""
+    found = read(sources.input, sequences=sources.sequences, msas=sources.msas)
+    if sources.organism:
+        wanted = sources.organism.strip().lower()
+        found = (record for record in found if record.organism.strip().lower().startswith(wanted))
+    first = next(found, None)
+    if first is None:
+        of = f" of organism {sources.organism!r}" if sources.organism else ""
+        raise ValueError(f"{sources.input}: no complex{of}")
+    return itertools.chain([first], found)
+
+
+def only_complex(sources: Sources) -> Complex:
+    """The one complex of an input."""
+    found = list(itertools.islice(records(sources), 2))
+    if len(found) > 1:
+        raise ValueError(f"{sources.input}: holds several complexes; `foldcp score` folds them")
+    if not isinstance(found[0], Complex):
+        raise ValueError(f"{sources.input}: {found[0].name}: {found[0].reason}")
+    return found[0]

@@ -1,0 +1,184 @@
+"""Whole runs through Ray on CPU ranks: whatever is killed, the tables are those of an undisturbed run."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+import yaml
+
+from foldcp.pipeline.costs import PRESETS
+from foldcp.pipeline.store import read_table
+
+LETTERS = "ACDEFGHIKLMNPQRSTVWY"
+SETTINGS = ("model.steps=60", "model.recycling=0", "run.cpu_ranks=2", "run.deadline_floor=15", "run.deadline_factor=1")
+
+
+def sequence(length: int, seed: int) -> str:
+    draw = random.Random(seed)
+    return "".join(draw.choice(LETTERS) for _ in range(length))
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five complexes for one rank, one that needs two, one that fits no group, and a record that is no complex."""
+    folder = tmp_path_factory.mktemp("input")
+    lengths = {
+        "a": (20, 17),
+        "b": (25, 14, 9),
+        "c": (31,),
+        "d": (16, 16),
+        "e": (40, 11),
+        "two": (77, 50),
+        "giant": (300,),
+    }
+    lines = [
+        f">{name}\n{':'.join(sequence(n, 100 * i + j) for j, n in enumerate(sizes))}\n"
+        for i, (name, sizes) in enumerate(lengths.items())
+    ]
+    (folder / "in.fasta").write_text("".join(lines) + ">bad\nMK1\n")
+    hardware = yaml.safe_load((PRESETS / "cpu.yaml").read_text())
+    (folder / "small.yaml").write_text(yaml.safe_dump(hardware | {"pair_bytes_fp32": 8e6, "memory_gb": 12.0}))
+    return folder / "in.fasta"
+
+
+def command(source: Path, out: Path) -> list[str | Path]:
+    program = "from foldcp.pipeline.cli import main; main()"
+    options = [part for setting in SETTINGS for part in ("--set", setting)]
+    hardware = source.parent / "small.yaml"
+    return [sys.executable, "-c", program, "score", source, "--out", out, "--checkpoint", "untrained:tiny",
+            "--hardware", hardware, *options]  # fmt: skip
+
+
+def score(source: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(source, out), capture_output=True, text=True, timeout=240)
+
+
+def begin(source: Path, out: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command(source, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def wait_for(what: Callable[[], object], process: subprocess.Popen[bytes], seconds: float = 120.0) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it never came"
+        assert process.poll() is None, "the run ended before"
+        time.sleep(0.02)
+
+
+def num_stored(out: Path) -> int:
+    """Results of complexes that are complete; attempts and runs have names with dashes."""
+    return sum("-" not in path.stem for path in (out / "receipts").glob("*.json"))
+
+
+def folding_ranks(driver: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """Ranks that are folding: Ray names a process after the method that it runs."""
+    found = []
+    for child in psutil.Process(driver.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if "RankActor.fold" in child.name():
+                found.append(child)
+    return found
+
+
+def tables(out: Path) -> dict[str, pd.DataFrame]:
+    return {name: read_table(out, name).to_pandas() for name in ("complexes", "chains", "interfaces")}
+
+
+def assert_equal(left: dict[str, pd.DataFrame], right: dict[str, pd.DataFrame]) -> None:
+    """Equal rows; the group's size may differ, and with it the last digits."""
+    for name, expected in right.items():
+        found = left[name]
+        assert len(found) == len(expected)
+        for column in expected.columns.drop("group_size", errors="ignore"):
+            if expected[column].dtype.kind == "f":
+                np.testing.assert_allclose(found[column], expected[column], rtol=1e-3, atol=2e-3, err_msg=column)
+            else:
+                assert found[column].fillna("none").tolist() == expected[column].fillna("none").tolist(), column
+
+
+@pytest.fixture(scope="module")
+def undisturbed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("undisturbed") / "run"
+    result = score(source, out)
+    assert result.returncode == 1, result.stderr  # one complex is too large
+    assert "6 done, 1 failed, 1 cannot be built" in result.stdout
+    assert "giant" in result.stderr
+    return out
+
+
+def test_every_complex_has_its_rows(undisturbed: Path) -> None:
+    found = tables(undisturbed)
+    complexes = found["complexes"].set_index("name")
+    assert complexes["outcome"].to_dict() == {
+        "a": "done", "b": "done", "c": "done", "d": "done", "e": "done", "two": "done", "giant": "failed",
+        "bad": "unbuildable",
+    }  # fmt: skip
+    assert complexes["group_size"]["two"] == 2
+    assert "need" in complexes["reason"]["giant"]
+    pairs = found["interfaces"].groupby("name").size().to_dict()
+    assert pairs == {"a": 2, "b": 6, "d": 2, "e": 2, "two": 2}  # every directed pair of different chains once
+    assert found["chains"].groupby("name").size()["b"] == 3
+    attempts = read_table(undisturbed, "attempts").to_pandas()
+    assert attempts["outcome"].tolist() == ["done"] * 6
+    assert (attempts["peak_bytes"] > 1e8).all()
+    for structure in complexes["structure"].dropna():
+        assert (undisturbed / structure).stat().st_size > 1000
+
+
+def test_a_killed_or_stopped_driver_goes_on_with_the_same_command(
+    source: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    driver = begin(source, out)
+    wait_for(lambda: num_stored(out) >= 3, driver)  # beside what has no result from the start
+    ranks = [p for p in psutil.Process(driver.pid).children(recursive=True) if "RankActor" in p.name()]
+    time.sleep(random.random())
+    driver.send_signal(signal.SIGKILL)
+    driver.wait(20)
+    assert ranks
+    assert not psutil.wait_procs(ranks, timeout=20)[1], "ranks outlive their driver"
+
+    driver = begin(source, out)
+    before = num_stored(out)
+    wait_for(lambda: num_stored(out) > before or folding_ranks(driver), driver)
+    driver.send_signal(signal.SIGTERM)
+    assert driver.wait(60) == 128 + signal.SIGTERM
+
+    result = score(source, out)
+    assert result.returncode == 1
+    assert_equal(tables(out), tables(undisturbed))
+    runs = read_table(out, "runs").to_pandas()
+    assert runs["status"].tolist() == ["running", "interrupted", "finished"]
+    again = score(source, out)
+    assert "6 of 7 complexes are done already" in again.stderr
+    assert_equal(tables(out), tables(undisturbed))
+
+
+def test_a_killed_and_a_hanging_rank_cost_their_groups_and_nothing_else(
+    source: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    driver = begin(source, out)
+    wait_for(lambda: len(folding_ranks(driver)) == 2, driver)
+    os.kill(folding_ranks(driver)[0].pid, signal.SIGKILL)  # of the group of two, which comes first
+    wait_for(lambda: num_stored(out) >= 5, driver)
+    wait_for(lambda: folding_ranks(driver), driver)
+    os.kill(folding_ranks(driver)[0].pid, signal.SIGSTOP)
+    assert driver.wait(120) == 1
+    attempts = read_table(out, "attempts").to_pandas()
+    assert attempts["outcome"].value_counts().to_dict() == {"done": 6, "lost": 1, "hung": 1}
+    assert attempts.loc[attempts["outcome"] == "lost", "name"].tolist() == ["two"]
+    assert "died" in attempts.loc[attempts["outcome"] == "lost", "reason"].item()
+    assert_equal(tables(out), tables(undisturbed))
