@@ -178,13 +178,23 @@ def test_cells_find_every_close_pair_once(scale: float, pairs_at_once: int) -> N
     blocks = list(neighbours(x, group, 2.7, pairs_at_once))
     found = [tuple(sorted(pair)) for i, j in blocks for pair in zip(i.tolist(), j.tolist(), strict=True)]
     assert len(found) == len(set(found))
-    assert all(group[i] == group[j] for i, j in found)
+    assert all(i != j and group[i] == group[j] for i, j in found)
     near = torch.cdist(x, x) < 2.7
     wanted = {(i, j) for i, j in combinations(range(83), 2) if near[i, j] and group[i] == group[j]}
     assert wanted <= set(found)
     assert scale > 1 or wanted  # some pairs are close
     assert all(len(i) < pairs_at_once + 83 for i, _ in blocks)
     assert scale < 50 or len(found) < 83 * 82 / 12  # far from all pairs
+
+
+def test_a_point_that_is_not_finite_is_near_none() -> None:
+    x, group = points(9, scale=0.1), torch.zeros(9, dtype=torch.int64)
+    x[4, 1], x[6] = math.nan, math.inf
+    found = {
+        tuple(sorted(pair)) for i, j in neighbours(x, group, 2.0) for pair in zip(i.tolist(), j.tolist(), strict=True)
+    }
+    assert found == set(combinations([0, 1, 2, 3, 5, 7, 8], 2))
+    assert list(neighbours(x[[4, 6]], group[:2], 2.0)) == []
 
 
 @pytest.mark.parametrize("scale", [0.5, 2.5])

@@ -293,11 +293,15 @@ def test_without_noise_no_particle_is_drawn_before_the_last_step() -> None:
     assert got is x and torch.equal(denoised, x)
 
 
-def test_structures_that_are_not_finite_are_no_choice() -> None:
-    steering = Steering([Weighted(Spring(), constant(0.0), 1, constant(1.0))], 3, 5, lambda *_: torch.zeros(0), Rows())
+def test_structures_that_are_not_finite_stay_so_and_harm_no_others() -> None:
+    """Whoever asked for them sees it; nothing hangs or fails halfway."""
+    draws = SeededDraws(5, range(2), 5, torch.device("cpu"), 3)
+    steering = Steering([Weighted(Spring(), constant(0.1), 1, constant(1.0))], 3, 5, draws.choose, Rows())
     x = normal(6, 5, 3, seed=1)
-    with pytest.raises(FloatingPointError, match="step 0 of the sampler"):
-        steering(some_step(0), x, x * math.nan)
+    x[3:] = math.nan
+    for index in range(5):
+        x, _ = steering(some_step(index), x, x)
+    assert x.isfinite().all((1, 2)).tolist() == [True, False]
 
 
 def test_particles_have_their_own_numbers_and_the_first_has_the_samples() -> None:

@@ -25,13 +25,18 @@ def neighbours(
 ) -> Iterator[tuple[Int[Tensor, " n"], Int[Tensor, " n"]]]:
     """Pairs of points of one group, each once: all that are closer than `cutoff`, and some that are not.
 
-    They come in blocks of fewer than `pairs_at_once` plus one point's pairs.
+    They come in blocks of fewer than `pairs_at_once` plus one point's pairs. A point that is not finite is near none.
     """
+    finite = x.isfinite().all(1).nonzero()[:, 0]
+    if not len(finite):
+        return
+    x, group = x[finite], group[finite]
     # Cells are a little wider than the cutoff, so that rounding loses no pair, and those at the border are empty.
     cell = ((x - x.amin(0)) / (1.001 * cutoff)).floor().long() + 1
     _, ny, nz = (cell.amax(0) + 2).tolist()
     key = ((group * (cell[:, 0].amax() + 2) + cell[:, 0]) * ny + cell[:, 1]) * nz + cell[:, 2]
     key, order = key.sort()
+    order = finite[order]
     following = torch.arange(1, len(key) + 1, device=key.device)
     for dx, dy in _COLUMNS:
         beside = key + (dx * ny + dy) * nz

@@ -204,8 +204,6 @@ class Steering:
 
     def _chosen(self, index: int, weights: Float[Tensor, "B K"], count: int) -> Int[Tensor, " n"]:
         """Places among all M; every rank takes the first rank's choice."""
-        if not weights.isfinite().all():
-            raise FloatingPointError(f"step {index} of the sampler: the structures to choose among are not finite")
         places = self.choose(index, weights, count)
         first = self.num_particles * torch.arange(len(places), device=places.device)
         return _agreed((first[:, None] + places).flatten(), self.rows)
