@@ -91,6 +91,7 @@ def set_precision(model: Boltz2, precision: Precision, sampling: Sampling | None
     for stack in (model.pairformer_module, model.confidence_module.pairformer_stack):
         for layer in stack.layers:
             pair_parts += [getattr(layer, name) for name in PAIR_UPDATES]
+            pair_parts.append(layer.attention.proj_z)  # type: ignore[union-attr]
     for part in pair_parts:
         set_arithmetic(part, torch.bfloat16)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from foldcp.config import Architecture, DiffusionProcess
 from foldcp.features import Features
+from foldcp.kernels.projections import project
 from foldcp.metrics import contact_probability
 from foldcp.model.confidence import ConfidenceModule
 from foldcp.model.diffusion import DiffusionConditioning
@@ -110,8 +111,9 @@ class Boltz2(PairEmbedding):
             here = slice(first + rows.start, first + rows.stop)
             x = of_i[here, None] + of_j + self.embed_pairs(features, here)
             # The first pass recycles zeros, whose norm is the bias.
-            before = self.z_norm.bias.to(dtype).expand(1, 1, C) if z is None else self.z_norm(z[rows])
-            out[rows] = (x + self.z_recycle(before)).to(dtype)
+            norm, weight = (self.z_norm.weight, self.z_norm.bias), self.z_recycle.weight
+            recycled = self.z_recycle(norm[1]) if z is None else project(z[rows], *norm, weight)
+            out[rows] = (x + recycled).to(dtype)
         return out
 
     def distogram(self, z: Float[Tensor, "I N Z"], take: Callable[[slice, Tensor], None]) -> None:

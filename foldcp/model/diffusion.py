@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from foldcp.config import WINDOW_KEYS, WINDOW_QUERIES, Architecture
 from foldcp.features import Features
 from foldcp.kernels.pair_bias_attention import pair_bias_attention, prepare_bias, prepared_attention
-from foldcp.kernels.projections import project_channels_first
 from foldcp.kernels.residual import fits
 from foldcp.model.atoms import (
     AtomAttentionDecoder,
@@ -22,7 +21,7 @@ from foldcp.model.atoms import (
     queries,
 )
 from foldcp.model.embed import RelativePosition
-from foldcp.model.layers import FourierEmbedding, LayerNorm, Linear, Transition, chunks, room
+from foldcp.model.layers import FourierEmbedding, LayerNorm, Linear, NormLinear, Transition, chunks, room
 from foldcp.model.transformer import Attend, DiffusionTransformer, Modulation, Modulator
 from foldcp.rows import Rows
 
@@ -46,11 +45,13 @@ class OnDemand:
     projections: nn.ModuleList
 
     def __getitem__(self, layer: int) -> Float[Tensor, "H I N"]:
-        norm, linear = self.projections[layer]  # type: ignore[misc]
+        proj = self.projections[layer]
+        assert isinstance(proj, NormLinear)
+        linear = proj.linear
         bias = self.pairs.new_empty((linear.out_features, *self.pairs.shape[:2]), dtype=linear.weight.dtype)
         fused = fits(self.pairs, linear.weight)
         for rows in chunks(len(self.pairs), 0 if fused else self.pairs[0].numel() * 12, self.pairs.device):
-            bias[:, rows] = project_channels_first(self.pairs[rows], norm.weight, norm.bias, linear.weight)
+            bias[:, rows] = proj.channels_first(self.pairs[rows])
         return bias
 
 
@@ -65,7 +66,7 @@ class PairwiseConditioning(nn.Module):
     def forward(self, z: Float[Tensor, "R N C"], relative: Float[Tensor, "R N C"]) -> Float[Tensor, "R N C"]:
         z = self.dim_pairwise_init_proj(torch.cat([z, relative.to(z.dtype)], -1))
         for transition in self.transitions:
-            z = z + transition(z)
+            z = transition.add_to(z)
         return z
 
 
@@ -115,7 +116,8 @@ class DiffusionConditioning(nn.Module):
             pairs = self.pairwise_conditioner(z[rows], rel_pos(features, whole))
             if kept is not None:
                 for layer, proj in enumerate(self.token_trans_proj_z):
-                    kept[layer, :, rows] = proj(pairs).movedim(-1, 0)
+                    assert isinstance(proj, NormLinear)
+                    kept[layer, :, rows] = proj.channels_first(pairs)
             if pairs_kept is not None:
                 pairs_kept[rows] = pairs
             windows = windows_of(features, whole)
@@ -127,7 +129,7 @@ class DiffusionConditioning(nn.Module):
 
 
 def _projections(num_blocks: int, dim: int, num_heads: int) -> nn.ModuleList:
-    return nn.ModuleList(nn.Sequential(LayerNorm(dim), Linear(dim, num_heads)) for _ in range(num_blocks))
+    return nn.ModuleList(NormLinear(dim, num_heads) for _ in range(num_blocks))
 
 
 def windows_of(features: Features, tokens: slice) -> slice:

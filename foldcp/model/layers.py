@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from foldcp.kernels.projections import project_channels_first
 from foldcp.kernels.residual import fits
 from foldcp.kernels.transition import add_transition
 
@@ -71,6 +72,25 @@ class LayerNorm(nn.LayerNorm):
         precise = torch.promote_types(x.dtype, torch.float32)
         y = F.layer_norm(x.to(precise), self.normalized_shape, self.weight, self.bias, self.eps)
         return y if self.out is None else y.to(self.out)
+
+
+class NormLinear(nn.Sequential):
+    """A LayerNorm and the Linear after it, named 0 and 1 as in the checkpoint."""
+
+    def __init__(self, dim: int, out_features: int) -> None:
+        super().__init__(LayerNorm(dim), Linear(dim, out_features))
+
+    @property
+    def linear(self) -> Linear:
+        linear = self[1]
+        assert isinstance(linear, Linear)
+        return linear
+
+    def channels_first(self, z: Float[Tensor, "R N C"]) -> Float[Tensor, "K R N"]:
+        """The same with the channels first, as attention wants its bias."""
+        norm = self[0]
+        assert isinstance(norm, LayerNorm)
+        return project_channels_first(z, norm.weight, norm.bias, self.linear.weight)
 
 
 def set_arithmetic(module: nn.Module, dtype: torch.dtype) -> None:

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from foldcp.config import NUM_RES_TYPES, Architecture
 from foldcp.features import Features
+from foldcp.kernels.projections import add_attention_output, project, project_channels_first
+from foldcp.kernels.residual import fits
 from foldcp.model.layers import LayerNorm, Linear, Transition, add_by_rows, chunks
 from foldcp.model.pairformer import MASKED, PairBlock
 from foldcp.rows import Rows
@@ -30,21 +32,24 @@ class PairWeightedAveraging(nn.Module):
     def forward(
         self, m: Float[Tensor, "I S C"], z: Float[Tensor, "I N Z"], mask: Float[Tensor, " N"]
     ) -> Float[Tensor, "I S C"]:
-        weights = self._weights(z, mask)
-        depth, inner = m.shape[1], self.proj_m.out_features
+        weights, norm = self._weights(z, mask), (self.norm_m.weight, self.norm_m.bias)
+        (I, depth, C), inner = m.shape, self.proj_m.out_features
         out = torch.empty_like(m) if torch.is_grad_enabled() else m
         # A slice of the alignment's rows at a time: they do not see each other.
-        for seqs in chunks(depth, m.shape[0] * (2 * m.shape[2] + 5 * inner) * 4, m.device):
-            x = self.norm_m(m[:, seqs])
-            o = self._average(weights, self.proj_m(x))
-            out[:, seqs] = m[:, seqs] + self.proj_o(o * self.proj_g(x).sigmoid())
+        per_row = I * (5 * inner * self.proj_m.weight.element_size() + (0 if fits(m, self.proj_m.weight) else 8 * C))
+        for seqs in chunks(depth, per_row, m.device):
+            o = self._average(weights, project(m[:, seqs], *norm, self.proj_m.weight))
+            new = add_attention_output(m[:, seqs], o, *norm, self.proj_g.weight, self.proj_o.weight)
+            if out is not m:
+                out[:, seqs] = new
         return out
 
     def _weights(self, z: Float[Tensor, "I N Z"], mask: Float[Tensor, " N"]) -> Float[Tensor, "H I N"]:
         I, N, C = z.shape
         weights = z.new_empty((self.num_heads, I, N), dtype=self.proj_z.weight.dtype)
-        for rows in chunks(I, N * (2 * C + 3 * self.num_heads) * 4, z.device):
-            scores = self.proj_z(self.norm_z(z[rows])).movedim(-1, 0)
+        fused = fits(z, self.proj_z.weight)
+        for rows in chunks(I, N * ((0 if fused else 2 * C) + 3 * self.num_heads) * 4, z.device):
+            scores = project_channels_first(z[rows], self.norm_z.weight, self.norm_z.bias, self.proj_z.weight)
             scores = scores.to(torch.promote_types(scores.dtype, torch.float32)) + MASKED * (1 - mask)
             weights[:, rows] = scores.softmax(-1).to(weights.dtype)
         return weights
@@ -73,23 +78,30 @@ class OuterProductMean(nn.Module):
     def forward(
         self, z: Float[Tensor, "I N Z"], m: Float[Tensor, "I S C"], msa_mask: Float[Tensor, "I S"]
     ) -> Float[Tensor, "I N Z"]:
-        I, depth, D = z.shape[0], m.shape[1], self.hidden
-        a = m.new_empty((I, D, depth), dtype=self.proj_a.weight.dtype)
-        b = torch.empty_like(a)
-        for rows in chunks(I, depth * (2 * m.shape[2] + 4 * D) * 4, m.device):
-            x, present = self.norm(m[rows]), msa_mask[rows, :, None].to(a.dtype)
-            a[rows] = (self.proj_a(x) * present).transpose(1, 2)
-            b[rows] = (self.proj_b(x) * present).transpose(1, 2)
+        I, D = z.shape[0], self.hidden
+        a, b = self._operands(m, msa_mask)
         out = torch.empty_like(z) if torch.is_grad_enabled() else z
         masks = self.rows.gather(msa_mask)
         for owner, block in self.rows.stream(b):
             columns = slice(owner * I, (owner + 1) * I)
             for rows in chunks(I, I * (3 * D * D + 2 * z.shape[2]) * 4, z.device):
                 count = (msa_mask[rows] @ masks[columns].T).clamp(min=1)[..., None]
-                outer = (a[rows].flatten(0, 1) @ block.flatten(0, 1).T).unflatten(0, (-1, D)).unflatten(2, (-1, D))
-                mean = outer.transpose(1, 2).flatten(2) / count.to(outer.dtype)
+                outer = (a[:, rows].flatten(0, 1) @ block.flatten(0, 1).T).unflatten(0, (D, -1)).unflatten(2, (D, -1))
+                mean = outer.permute(1, 3, 0, 2).flatten(2) / count.to(outer.dtype)
                 out[rows, columns] = z[rows, columns] + self.proj_o(mean)
         return out
+
+    def _operands(
+        self, m: Float[Tensor, "I S C"], msa_mask: Float[Tensor, "I S"]
+    ) -> tuple[Float[Tensor, "D I S"], Float[Tensor, "D I S"]]:
+        weight = torch.cat([self.proj_a.weight, self.proj_b.weight])
+        both = m.new_empty((len(weight), *m.shape[:2]), dtype=weight.dtype)
+        per_row = m.shape[1] * (2 * m.shape[2] + 4 * self.hidden) * 4
+        for rows in chunks(len(m), 0 if fits(m, weight) else per_row, m.device):
+            projected = project_channels_first(m[rows], self.norm.weight, self.norm.bias, weight)
+            both[:, rows] = projected * msa_mask[rows].to(weight.dtype)
+        a, b = both.chunk(2)
+        return a, b
 
 
 class MSALayer(nn.Module):

@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from foldcp.config import Architecture
-from foldcp.model.layers import LayerNorm, Linear, Transition, chunks
+from foldcp.kernels.residual import fits
+from foldcp.model.layers import LayerNorm, Linear, NormLinear, Transition, chunks
 from foldcp.model.triangle import TriangleAttention, TriangleMultiplication
 from foldcp.rows import Rows
 
@@ -44,7 +45,7 @@ class AttentionPairBias(nn.Module):
         self.proj_k = Linear(dim, dim)
         self.proj_v = Linear(dim, dim)
         self.proj_g = Linear(dim, dim)
-        self.proj_z = nn.Sequential(LayerNorm(pair_dim), Linear(pair_dim, num_heads))
+        self.proj_z = NormLinear(pair_dim, num_heads)
         self.proj_o = Linear(dim, dim)
 
     def forward(
@@ -54,8 +55,10 @@ class AttentionPairBias(nn.Module):
         k, v = self.rows.gather(torch.cat([self.proj_k(s), self.proj_v(s)], -1)).chunk(2, -1)
         k, v = (x.unflatten(-1, (self.num_heads, -1)).transpose(0, 1) for x in (k, v))
         o = torch.empty_like(q)
-        for rows in chunks(z.shape[0], z.shape[1] * (2 * z.shape[2] + 3 * self.num_heads) * 4, z.device):
-            bias = self.proj_z(z[rows]).movedim(-1, 0).to(q.dtype) + MASKED * (1 - mask.to(q.dtype))
+        wide = 0 if fits(z, self.proj_z.linear.weight) else 2 * z.shape[2]
+        for rows in chunks(z.shape[0], z.shape[1] * (wide + 3 * self.num_heads) * 4, z.device):
+            bias = self.proj_z.channels_first(z[rows]).to(q.dtype)
+            bias = bias + MASKED * (1 - mask.to(q.dtype))
             o[:, rows] = F.scaled_dot_product_attention(q[None, :, rows], k[None], v[None], attn_mask=bias[None])[0]
         return self.proj_o(o.transpose(0, 1).flatten(1) * self.proj_g(s).sigmoid())
 

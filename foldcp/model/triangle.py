@@ -42,7 +42,7 @@ class TriangleMultiplication(nn.Module):
         for channels in self._channel_blocks(z):
             left, right = self._operands(z, mask, channels)
             for owner, block in self.rows.stream(right):
-                product[channels, :, owner * I : (owner + 1) * I] = torch.bmm(left, block.transpose(1, 2))
+                _bmm_into(product[channels, :, owner * I : (owner + 1) * I], left, block.transpose(1, 2))
         norms = (self.norm_in.weight, self.norm_in.bias, self.norm_out.weight, self.norm_out.bias)
         return renew(
             z,
@@ -63,11 +63,20 @@ class TriangleMultiplication(nn.Module):
         width = channels.stop - channels.start
         # The checkpoint stacks the weights of a and b.
         p, g = (w.unflatten(0, (2, C))[:, channels].flatten(0, 1) for w in (self.p_in.weight, self.g_in.weight))
-        both = z.new_empty((2 * width, I, N), dtype=p.dtype)
-        for rows in chunks(I, 0 if fits(z, p) else N * (C + 4 * width) * 4, z.device):
-            both[:, rows] = gated_projection(z[rows], mask, self.norm_in.weight, self.norm_in.bias, p, g)
-        a, b = both[:width], both[width:]
+        parts = [
+            gated_projection(z[rows], mask, self.norm_in.weight, self.norm_in.bias, p, g)
+            for rows in chunks(I, 0 if fits(z, p) else N * (C + 4 * width) * 4, z.device)
+        ]
+        a, b = (parts[0] if len(parts) == 1 else torch.cat(parts, 1)).chunk(2)
         return (b, a) if self.incoming else (a, b)
+
+
+def _bmm_into(out: Float[Tensor, "D I J"], a: Float[Tensor, "D I N"], b: Float[Tensor, "D N J"]) -> None:
+    """Write the matrix products where they belong, without a copy unless a gradient is wanted."""
+    if torch.is_grad_enabled():
+        out[:] = torch.bmm(a, b)
+    else:
+        torch.bmm(a, b, out=out)
 
 
 class GatedAttention(nn.Module):
