@@ -66,6 +66,7 @@ class PairwiseConditioning(nn.Module):
     def forward(self, z: Float[Tensor, "R N C"], relative: Float[Tensor, "R N C"]) -> Float[Tensor, "R N C"]:
         z = self.dim_pairwise_init_proj(torch.cat([z, relative.to(z.dtype)], -1))
         for transition in self.transitions:
+            assert isinstance(transition, Transition)
             z = transition.add_to(z)
         return z
 
