@@ -1,7 +1,9 @@
-"""Outputs of Boltz 2.2.1 on disk -> our types: its collated batch as Features, its random draws as Draws."""
+"""What Boltz 2.2.1 wrote -> our types: its collated batch as Features, its random draws as ours."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,73 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foldcp.features import Features, Layout
+from foldcp.atom_features import Augmentation
+from foldcp.complex import Complex
+from foldcp.datasets.reader import read
+from foldcp.features import Features, Layout, featurize
+from foldcp.msa_features import AlignmentSettings
+from tests.parity.cases import INPUTS, Case
 
 
-def read(path: Path) -> dict[str, Any]:
-    """What `run_boltz.py` wrote."""
-    return torch.load(path, weights_only=True)
+@dataclass(frozen=True)
+class Oracle:
+    """The folder that reference/main.py filled."""
+
+    folder: Path
+
+    def path(self, name: str) -> Path:
+        return self.folder / json.loads((self.folder / "index.json").read_text())[name]
+
+    def batch(self, name: str) -> tuple[dict[str, Tensor], Augmentation]:
+        """Boltz's features of an input, with its types, and how it moved the conformers."""
+        saved = torch.load(self.path(f"features of {name}"), weights_only=True)
+        draws = saved["draws"]
+        rotation = draws.get("rotation", torch.zeros(0, 3, 3))
+        translation = draws.get("translation", torch.zeros(0, 1, 3))
+        motions = Augmentation(rotation.reshape(-1, 3, 3), translation.reshape(-1, 3))
+        return {key: x.to(saved["types"][key]) for key, x in saved["feats"].items()}, motions
+
+    def features(self, name: str) -> Features:
+        """Ours of the same input, the conformers moved alike."""
+        settings = AlignmentSettings(corrected=INPUTS[name].mended)
+        return featurize(complex_of(name), alignment=settings, augmentation=self.batch(name)[1])
+
+    def record(self, kind: str, case: Case) -> dict[str, Any]:
+        """The prediction, gradients or precision of a case; numbers as floats."""
+        return _floats(torch.load(self.path(f"{kind} of {case.name}"), weights_only=True))
+
+    def checkpoint(self, size: str) -> Path:
+        return self.path(f"checkpoint {size}")
+
+
+def complex_of(name: str) -> Complex:
+    """An input as our reader reads it."""
+    given = INPUTS[name]
+    (found,) = read(given.path)
+    assert isinstance(found, Complex)
+    return replace(found, method=given.method)
+
+
+def _floats(x: Any) -> Any:
+    """Zeros and ones were saved as truth values."""
+    if isinstance(x, dict):
+        return {key: _floats(value) for key, value in x.items()}
+    if isinstance(x, list):
+        return [_floats(value) for value in x]
+    return x.float() if isinstance(x, Tensor) and x.dtype == torch.bool else x
+
+
+class ReplayedDraws:
+    """The random numbers that Boltz drew, in its order."""
+
+    def __init__(self, sample: dict[str, Tensor]) -> None:
+        self.drawn = sample
+
+    def initial(self) -> Tensor:
+        return self.drawn["init_noise"]
+
+    def step(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        return tuple(self.drawn[name][index] for name in ("rotation", "translation", "eps"))  # type: ignore[return-value]
 
 
 def _listed(dense: Tensor, keep: Tensor) -> Tensor:
@@ -73,6 +136,8 @@ def features_of(feats: dict[str, Tensor]) -> Features:
         template_mask_frame=f["template_mask_frame"].float(),
         template_mask=f["template_mask"].float(),
         template_visibility=f["visibility_ids"].long(),
+        template_force=f["template_force"].bool(),
+        template_force_threshold=f["template_force_threshold"].float(),
     )
 
 
@@ -96,14 +161,3 @@ def layout_of(f: dict[str, Tensor]) -> Layout:
     )
 
 
-class ReplayedDraws:
-    """The random numbers that Boltz drew, in its order."""
-
-    def __init__(self, sample: dict[str, Tensor]) -> None:
-        self.drawn = sample
-
-    def initial(self) -> Tensor:
-        return self.drawn["init_noise"]
-
-    def step(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
-        return tuple(self.drawn[name][index] for name in ("rotation", "translation", "eps"))  # type: ignore[return-value]

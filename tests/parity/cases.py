@@ -1,0 +1,78 @@
+"""Which inputs, networks and settings are compared? Read by Boltz's side and by ours; imports neither."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+OWN = HERE / "inputs"
+SHARED = HERE.parents[2] / "shared" / "data" / "complexes"  # deep alignments; not everybody has them
+
+
+@dataclass(frozen=True)
+class Input:
+    """A Boltz YAML, and what is not written in it."""
+
+    path: Path
+    method: str = ""
+    mended: bool = False  # Boltz's three faults in the building of alignments corrected
+
+
+INPUTS = {
+    "two_proteins": Input(OWN / "two_proteins.yaml"),
+    "copies": Input(OWN / "copies.yaml"),
+    "nucleic": Input(OWN / "nucleic.yaml"),
+    "ligands": Input(OWN / "ligands.yaml"),
+    "modified": Input(OWN / "modified.yaml"),
+    "bonds": Input(OWN / "bonds.yaml"),
+    "constraints": Input(OWN / "constraints.yaml"),
+    "templates": Input(OWN / "templates.yaml"),
+    "method": Input(OWN / "nucleic.yaml", method="electron microscopy"),
+    "alignments": Input(OWN / "alignments.yaml"),
+    "alignments, mended": Input(OWN / "alignments.yaml", mended=True),
+    "assembly": Input(OWN / "assembly.yaml"),
+    "3g5o": Input(SHARED / "3g5o" / "input.yaml"),
+    "3g5o, mended": Input(SHARED / "3g5o" / "input.yaml", mended=True),
+    "7yds": Input(SHARED / "7yds" / "input.yaml"),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One prediction by a network of random weights."""
+
+    input: str
+    size: str  # of the network, see reference/make_checkpoint.py
+    recycling: int = 1
+    steps: int = 10
+    samples: int = 1
+    subsample: int = 0  # rows of the alignment that each pass draws; 0 takes all
+    ranks: tuple[int, ...] = (1, 2, 3)
+    modules: bool = False  # compare module by module, too
+
+    @property
+    def name(self) -> str:
+        subsampled = f", {self.subsample} rows drawn" if self.subsample else ""
+        return f"{self.input}, {self.size}, {self.recycling} recycles{subsampled}"
+
+
+CASES = {
+    case.name: case
+    for case in (
+        Case("two_proteins", "tiny", recycling=0, samples=2, ranks=(1, 2, 3, 4)),
+        Case("assembly", "tiny", recycling=3, samples=2, ranks=(1, 2, 3, 4), modules=True),
+        Case("assembly", "tiny", recycling=3, subsample=12),
+        Case("ligands", "tiny"),
+        Case("modified", "tiny"),
+        Case("bonds", "tiny"),
+        Case("constraints", "tiny"),
+        Case("copies", "tiny"),
+        Case("templates", "tiny", recycling=0, modules=True),
+        Case("assembly", "real", recycling=0, modules=True),
+        Case("assembly", "real", recycling=3, samples=2),
+    )
+}
+NOISE_LEVELS = (1.0, 20.0, 1500.0)  # Å, where the score network is asked on its own
+GRADIENTS = ("assembly, tiny, 3 recycles",)  # of the modules of its network, for its complex
+PRECISION = ("assembly, real, 3 recycles", "assembly, tiny, 3 recycles")

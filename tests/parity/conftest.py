@@ -1,0 +1,29 @@
+"""Parity with Boltz runs where `--oracle FOLDER` says what Boltz computed, and prints its rows at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.parity.oracle import Oracle
+from tests.parity.table import ROWS, render
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--oracle", type=Path, help="what reference/main.py wrote")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    return True if collection_path.name.startswith("test_") and not config.getoption("--oracle", None) else None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if ROWS:
+        terminalreporter.section("parity with Boltz 2.2.1")
+        terminalreporter.write(render())
+
+
+@pytest.fixture(scope="session")
+def oracle(pytestconfig: pytest.Config) -> Oracle:
+    return Oracle(pytestconfig.getoption("--oracle"))

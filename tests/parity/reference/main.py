@@ -1,0 +1,105 @@
+"""Everything that is compared, from Boltz: python main.py FOLDER. What the folder has already is not made again."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+from cases import CASES, GRADIENTS, INPUTS, PRECISION, Input  # noqa: E402
+
+INPUT_SUFFIXES = (".csv", ".a3m", ".cif")
+
+
+class Store:
+    """Files named by what they are made from."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.index = folder, {".gitignore": ".gitignore"}
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".gitignore").write_text("*\n")
+
+    def get(self, name: str, suffix: str, options: str, sources: list[Path], make: Callable[[Path], None]) -> Path:
+        key = hashlib.sha256(options.encode())
+        for source in sources:
+            key.update(source.read_bytes() if source.is_file() else b"")
+        slug = "".join(letter if letter.isalnum() else "-" for letter in name)
+        path = self.folder / f"{slug}-{key.hexdigest()[:12]}{suffix}"
+        if not path.exists():
+            start = time.time()
+            make(path)
+            print(f"{time.time() - start:6.1f} s  {name}", flush=True)
+        self.index[name] = path.name
+        return path
+
+    def close(self) -> None:
+        """Forget what another state of the scripts made, and tell where the rest is."""
+        for path in self.folder.iterdir():
+            if path.name not in self.index.values():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        (self.folder / "index.json").write_text(json.dumps(self.index, indent=1))
+
+
+def scripts(*names: str) -> list[Path]:
+    return [HERE / f"{name}.py" for name in names]
+
+
+def parts_of(given: Input) -> list[Path]:
+    """A YAML and the alignments and templates beside it."""
+    return [given.path, *sorted(p for p in given.path.parent.iterdir() if p.suffix in INPUT_SUFFIXES)]
+
+
+class Reference:
+    def __init__(self, folder: Path) -> None:
+        self.store = Store(folder)
+        self.mols = self.store.get("mols", "", "", scripts("make_mols"), lambda out: self._script("make_mols", out))
+        self.checkpoints = {size: self._checkpoint(size) for size in ("tiny", "real", "ema")}
+
+    def _script(self, name: str, *args: Any) -> None:
+        subprocess.run([sys.executable, HERE / f"{name}.py", *map(str, args)], check=True)
+
+    def _checkpoint(self, size: str) -> Path:
+        sources = scripts("make_checkpoint")
+        make = lambda out: self._script("make_checkpoint", out, size)  # noqa: E731
+        return self.store.get(f"checkpoint {size}", ".ckpt", size, sources, make)
+
+    def _boltz(self, function: str, *args: Any) -> Callable[[Path], None]:
+        return lambda out: getattr(importlib.import_module("produce"), function)(*args, out)
+
+    def features(self, name: str) -> Path:
+        given = INPUTS[name]
+        sources = [*scripts("features", "mended", "saving", "make_mols"), *parts_of(given)]
+        make = self._boltz("write_features", name, self.mols)
+        return self.store.get(f"features of {name}", ".pt", f"{given.method} {given.mended}", sources, make)
+
+    def network(self, kind: str, name: str, *used: str, more: tuple[Path, ...] = ()) -> Path:
+        """What function `write_<kind>` makes of a case."""
+        case = CASES[name]
+        files = [self.checkpoints[case.size], self.features(case.input), *more]
+        options = " ".join([kind, str(case), *(path.name for path in files)])
+        make = self._boltz(f"write_{kind}", name, *files)
+        return self.store.get(f"{kind} of {name}", ".pt", options, scripts("prediction", "saving", *used), make)
+
+    def all(self) -> None:
+        for name, given in INPUTS.items():
+            if given.path.exists():
+                self.features(name)
+        predictions = {name: self.network("prediction", name) for name in CASES}
+        for name in GRADIENTS:
+            self.network("gradients", name, "gradients")
+        for name in PRECISION:
+            self.network("precision", name, "precision", more=(predictions[name],))
+        self.store.close()
+
+
+if __name__ == "__main__":
+    Reference(Path(sys.argv[1]).resolve()).all()

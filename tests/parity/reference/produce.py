@@ -1,0 +1,53 @@
+"""Runs Boltz and writes files; imported only when a file is missing, since importing Boltz takes a while."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from cases import CASES, INPUTS, Case
+from features import featurise
+from gradients import gradients
+from precision import bf16_mixed
+from prediction import load_model, predict
+from rdkit import Chem
+from saving import save
+
+Chem.SetDefaultPickleProperties(Chem.PropertyPickleOptions.AllProps)
+torch.set_num_threads(len(os.sched_getaffinity(0)))
+torch.use_deterministic_algorithms(True)
+
+
+def write_features(name: str, mols: Path, out: Path) -> None:
+    with torch.no_grad():
+        save(featurise(INPUTS[name], mols), out)
+
+
+def _batch(features: Path) -> dict[str, Any]:
+    """The batch with the types that Boltz gives it."""
+    saved = torch.load(features, weights_only=True)
+    return {name: x.to(saved["types"][name]) for name, x in saved["feats"].items()}
+
+
+def write_prediction(name: str, ckpt: Path, features: Path, out: Path) -> None:
+    case = CASES[name]
+    with torch.no_grad():
+        save(predict(load_model(ckpt, case), _batch(features), case), out)
+
+
+def write_precision(name: str, ckpt: Path, features: Path, fp32: Path, out: Path) -> None:
+    """The same prediction in bf16-mixed, from the same draws."""
+    case = CASES[name]
+    with torch.no_grad(), bf16_mixed():
+        mixed = predict(load_model(ckpt, case), _batch(features), case)
+    plain = torch.load(fp32, weights_only=True)["sample"]
+    assert all(torch.equal(mixed["sample"][drawn], plain[drawn]) for drawn in ("init_noise", "rotation", "eps"))
+    kept = {"s": mixed["s"], "z": mixed["z"], "coords": mixed["sample"]["coords"]}
+    kept |= {measure: mixed["confidence"][measure] for measure in ("plddt", "pae")}
+    save({measure: x.float() for measure, x in kept.items()}, out)
+
+
+def write_gradients(name: str, ckpt: Path, features: Path, out: Path) -> None:
+    save(gradients(load_model(ckpt, CASES[name]), _batch(features)), out)

@@ -1,0 +1,151 @@
+"""Every module, and every stage given the stages before it from Boltz, for any number of ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from foldcp.checkpoint import load
+from foldcp.metrics import SampleScorer, Scores
+from foldcp.model.boltz2 import Boltz2
+from foldcp.model.confidence import expected_plddt
+from foldcp.model.diffusion import Prepared
+from foldcp.model.replay import replayed
+from foldcp.rows import Rows
+from tests.parity.cases import CASES, Case
+from tests.parity.forms import PAIRS, TOKENS, Share
+from tests.parity.modules import compared, modules
+from tests.parity.oracle import Oracle, ReplayedDraws, features_of
+from tests.parity.table import Measured, check, largest, relative, worst
+from tests.ranks import run
+
+MODULE, STACK, ANGSTROM, LOGITS, SCORES = 1e-5, 1e-4, 1e-3, 1e-4, 1e-5
+WHOLE_SCORES = (
+    "ptm", "iptm", "ligand_iptm", "protein_iptm", "complex_plddt", "complex_iplddt", "complex_pde", "complex_ipde",
+    "confidence_score",
+)  # fmt: skip
+Compared = Iterator[tuple[str, Tensor, Tensor]]  # what, ours, Boltz's
+
+
+def measure(rows: Rows, oracle: Oracle, case: Case) -> list[Measured]:
+    """All errors of one rank."""
+    record = oracle.record("prediction", case)
+    drawn = [chosen.tolist() for chosen in record["msa_rows"]]
+    real = features_of(oracle.batch(case.input)[0])
+    share = Share(rows, real.pad(rows.size), real.num_tokens, drawn[0] if drawn else None)
+    model = load(oracle.checkpoint(case.size), rows=rows)
+    with torch.inference_mode():
+        stages = [(what, relative(x, y), MODULE) for what, x, y in of_modules(model, share, record)]
+        stages += [(what, relative(x, y), MODULE) for what, x, y in of_stages(model, share, record)]
+        stages += [(what, relative(x, y), STACK) for what, x, y in trunk(model, share, record, case, drawn)]
+        stages += sampling(model, share, record, case)
+        stages += confidence(model, share, record)
+    return stages
+
+
+def of_modules(model: Boltz2, share: Share, record: dict[str, Any]) -> Compared:
+    """Each given what Boltz's was given."""
+    known = modules(model.architecture)
+    for name, call in record["calls"].items():
+        for output, ours, theirs in compared(known[name], model, share, call):
+            yield f"{name}: {output}", ours, theirs
+
+
+def of_stages(model: Boltz2, share: Share, record: dict[str, Any]) -> Compared:
+    """The stages of a prediction, each given Boltz's results of the stages before it."""
+    # The first pass recycles zeros, of which the norm's bias is left.
+    s_inputs = TOKENS.into(share, record["s_inputs"])
+    started = model._recycled(None, s_inputs, share.features, torch.float32)
+    yield "initial z", PAIRS.back(share, started - model.z_recycle(model.z_norm.bias)), record["z_init"]
+    z = PAIRS.into(share, record["z"])
+    logits = z.new_empty((*z.shape[:2], model.architecture.num_distogram_bins))
+
+    def take(rows: slice, block: Tensor) -> None:
+        logits[rows] = block
+
+    model.distogram(z, take)
+    yield "distogram", PAIRS.back(share, logits), record["pdistogram"][..., 0, :]
+    yield "B-factor", TOKENS.back(share, model.bfactor(TOKENS.into(share, record["s"]))), record["pbfactor"]
+    score = replayed(model.structure_module.score_model, prepare(model, share, record))
+    for asked in record["scores"]:
+        denoised = model.structure_module.denoise(asked["x"], asked["sigma"], score)
+        yield f"denoised structure at {asked['sigma']:g} Å of noise", denoised, asked["out"]
+
+
+def prepare(model: Boltz2, share: Share, record: dict[str, Any]) -> Prepared:
+    """What the sampler needs, from Boltz's trunk."""
+    s, s_inputs, z = (TOKENS.into(share, record["s"]), TOKENS.into(share, record["s_inputs"]), record["z"])
+    told = model.diffusion_conditioning(s, PAIRS.into(share, z), model.rel_pos, share.features)
+    return model.structure_module.score_model.prepare(s, s_inputs, told, share.features)
+
+
+def trunk(model: Boltz2, share: Share, record: dict[str, Any], case: Case, drawn: list[list[int]]) -> Compared:
+    """All passes, from features."""
+    ours = model.trunk(share.features, case.recycling, msa_rows=lambda index: drawn[index] if drawn else None)
+    yield "trunk: s_inputs", TOKENS.back(share, ours.s_inputs), record["s_inputs"]
+    yield "trunk: s", TOKENS.back(share, ours.s), record["s"]
+    yield "trunk: z", PAIRS.back(share, ours.z), record["z"]
+
+
+def sampling(model: Boltz2, share: Share, record: dict[str, Any], case: Case) -> list[Measured]:
+    """The whole sampler with Boltz's draws."""
+    drawn, diffusion, real = record["sample"], model.structure_module, share.features.atom_mask > 0
+    coords = diffusion.sample(prepare(model, share, record), case.steps, ReplayedDraws(drawn))
+    return [
+        ("noise levels", relative(torch.tensor(diffusion.schedule(case.steps)), drawn["sigmas"]), MODULE),
+        ("sampling (largest error, Å)", largest(coords[:, real], drawn["coords"][:, real]), ANGSTROM),
+    ]
+
+
+def confidence(model: Boltz2, share: Share, record: dict[str, Any]) -> list[Measured]:
+    """Logits and scores of Boltz's samples, from Boltz's trunk; the worst of the samples."""
+    contact = model.contact_probability(PAIRS.into(share, record["z"]))
+    each = [dict(of_sample(model, share, record, contact, k)) for k in range(len(record["sample"]["coords"]))]
+    allowed = {name: LOGITS if "logits" in name else SCORES for name in each[0]}
+    return [(f"confidence: {name}", max(errors[name] for errors in each), allowed[name]) for name in each[0]]
+
+
+def of_sample(
+    model: Boltz2, share: Share, record: dict[str, Any], contact: Tensor, k: int
+) -> Iterator[tuple[str, float]]:
+    s, s_inputs = (TOKENS.into(share, record[name]) for name in ("s", "s_inputs"))
+    coords, theirs, T = record["sample"]["coords"][k], record["confidence"], share.num_tokens
+    z = PAIRS.into(share, record["z"])
+    pae, pde = (z.new_empty((*z.shape[:2], model.architecture.num_pae_bins)) for _ in range(2))
+    scorer = SampleScorer(share.features, coords, share.rows, keep_pairs=True)
+    first = share.rows.start(share.features.num_tokens)
+
+    def take(start: int, pae_logits: Tensor, pde_logits: Tensor) -> None:
+        here = slice(start - first, start - first + len(pae_logits))
+        pae[here], pde[here] = pae_logits, pde_logits
+        scorer.add(start, pae_logits, pde_logits, contact[here])
+
+    plddt, resolved = model.confidence_module(s_inputs, s, z, coords, share.features, take)
+    for name, x in (("pae_logits", pae), ("pde_logits", pde)):
+        yield name, relative(PAIRS.back(share, x)[0], theirs[name][k])
+    for name, x in (("plddt_logits", plddt), ("resolved_logits", resolved), ("plddt", expected_plddt(plddt))):
+        yield name, relative(x[:T], theirs[name][k])
+    summary = scorer.finish(expected_plddt(plddt))
+    yield "pae", relative(PAIRS.back(share, scorer.pae)[0], theirs["pae"][k])
+    yield "pde", relative(PAIRS.back(share, scorer.pde)[0], theirs["pde"][k])
+    yield from of_scores(summary, theirs, k)
+
+
+def of_scores(ours: Scores, theirs: dict[str, Tensor], k: int) -> Iterator[tuple[str, float]]:
+    """Differences in units of max(1, |score|): most run from 0 to 1, the others are in Å."""
+    differences = []
+    for name in WHOLE_SCORES:
+        wanted = float(theirs[name][k])
+        differences.append(abs(getattr(ours, name) - wanted) / max(1.0, abs(wanted)))
+    yield "scores of the complex", max(differences)
+    yield "scores of pairs of chains", largest(torch.tensor(ours.pair_iptm_boltz).T, theirs["pair_chains_iptm"][k])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("name", CASES)
+def test_every_stage_computes_what_boltz_computes(name: str, size: int, oracle: Oracle) -> None:
+    check(worst(run(measure, size, oracle, CASES[name]), name))

@@ -1,0 +1,99 @@
+"""Potentials, guidance and the choice among particles, for any number of ranks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from foldcp.checkpoint import load
+from foldcp.features import Features
+from foldcp.model.boltz2 import Boltz2
+from foldcp.model.steering import NUM_PARTICLES, Steering, Weighted, listed_potentials
+from foldcp.rows import Rows
+from foldcp.steering_features import constraints
+from tests.parity.cases import STEERED, Case
+from tests.parity.modules import Share
+from tests.parity.oracle import Oracle, ReplayedDraws, complex_of
+from tests.parity.table import check, largest, relative, worst
+from tests.ranks import run
+
+POTENTIAL, WEIGHT, ANGSTROM = 1e-5, 1e-4, 1e-3
+Measured = tuple[str, float, float]  # what, error, allowed
+
+
+def measure(rows: Rows, oracle: Oracle, case: Case) -> list[Measured]:
+    """All errors of one rank."""
+    real = oracle.features(case.input)
+    share = Share(rows, real.pad(rows.size), real.num_tokens)
+    model, record = load(oracle.checkpoint(case.size), rows=rows), oracle.record("steering", case)
+    with torch.inference_mode():
+        listed = potentials_of(case, share.features, potentials=True)
+        return [
+            *(judged(listed, record) if rows.size == 1 else []),  # it knows no ranks
+            *steered(model, share, record["steered"], case, listed, NUM_PARTICLES),
+            *steered(model, share, record["guided"], case, potentials_of(case, share.features, potentials=False), 1),
+        ]
+
+
+def potentials_of(case: Case, features: Features, potentials: bool) -> list[Weighted]:
+    return listed_potentials(features, constraints(complex_of(case.input), potentials=potentials))
+
+
+def judged(listed: list[Weighted], record: dict[str, Any]) -> list[Measured]:
+    """Energies, gradients and weights; the worst over the times."""
+    names = list(dict.fromkeys(said["name"] for said in record["potentials"]))
+    assert len(names) == len(listed), f"Boltz has the potentials {names}"
+    errors: dict[str, list[float]] = {}
+    for said in record["potentials"]:
+        weighted, x, time = listed[names.index(said["name"])], record["structures"], said["time"]
+        weights = torch.tensor([weighted.guidance(time), weighted.resampling(time)])
+        assert weighted.interval == said["interval"]
+        errors.setdefault(f"{said['name']}: weights", []).append(largest(weights, said["weights"]))
+        energy, gradient = weighted.potential.energy(x, time), weighted.potential.gradient(x, time)
+        errors.setdefault(f"{said['name']}: energy", []).append(relative(energy, said["energy"]))
+        errors.setdefault(f"{said['name']}: gradient", []).append(relative(gradient, said["gradient"]))
+    return [(name, max(measured), POTENTIAL) for name, measured in errors.items()]
+
+
+class Replayed(ReplayedDraws):
+    """Also what Boltz chose among its particles; `far` is how far our weights are from its own."""
+
+    def __init__(self, sample: dict[str, Any]) -> None:
+        super().__init__(sample)
+        self.choices = iter(zip(sample["weights"], sample["chosen"], strict=True))
+        self.far: list[float] = []
+
+    def choose(self, index: int, weights: Tensor, count: int) -> Tensor:
+        theirs, chosen = next(self.choices)
+        self.far.append(largest(weights, theirs))
+        assert chosen.shape == (len(weights), count)
+        return chosen.long()
+
+
+def steered(
+    model: Boltz2, share: Share, record: dict[str, Any], case: Case, listed: list[Weighted], num_particles: int
+) -> list[Measured]:
+    """The whole sampler with Boltz's draws, from Boltz's trunk.
+
+    Where a bound is met rounding decides about a whole step: over 20 steps a change of the denoised structures by
+    1e-7 grows to some 1e-3 Å. Hence the case has few steps.
+    """
+    s, draws, diffusion = share.tokens(record["s"]), Replayed(record["sample"]), model.structure_module
+    told = model.diffusion_conditioning(s, share.pairs(record["z"]), model.rel_pos, share.features)
+    prepared = diffusion.score_model.prepare(s, share.tokens(record["s_inputs"]), told, share.features)
+    steer = Steering(listed, num_particles, case.steps, draws.choose, share.rows)
+    coords = diffusion.sample(prepared, case.steps, draws, steer=steer)
+    assert next(draws.choices, None) is None
+    real, name = share.features.atom_mask > 0, "potentials" if num_particles > 1 else "forced contacts"
+    error = largest(coords[:, real], record["sample"]["coords"][:, real])
+    measured = [(f"sampling with {name}, largest error in Å", error, ANGSTROM)]
+    return [*measured, ("weights of particles", max(draws.far), WEIGHT)] if num_particles > 1 else measured
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("name", STEERED)
+def test_steering_does_what_boltz_does(name: str, size: int, oracle: Oracle) -> None:
+    check(worst(run(measure, size, oracle, STEERED[name]), name))
