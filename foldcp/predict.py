@@ -17,8 +17,10 @@ from foldcp.features import Features
 from foldcp.metrics import SampleScorer, Scores
 from foldcp.model.boltz2 import Boltz2, Trunk
 from foldcp.model.confidence import expected_plddt
+from foldcp.model.layers import chunks, plan_chunks
 from foldcp.model.sampler import SeededDraws, unsteered
 from foldcp.model.steering import NUM_PARTICLES, Steering, listed_potentials
+from foldcp.rows import Rows
 from foldcp.steering_features import UNCONSTRAINED, Constraints
 
 
@@ -87,16 +89,20 @@ def fold(
     clock = Clock(device)
     with torch.inference_mode():
         with clock("trunk"):
+            plan_chunks(device)
             count = Counter("trunk", settings.recycling + 1, progress)
             rows = MSARows(features.num_rows, settings.msa_subsample, settings.seed)
             trunk = model.trunk(features, settings.recycling, residual_type(settings.precision), rows, count)
         with clock("sampling"):
+            plan_chunks(device)
             coords = sample(model, trunk, features, constraints, settings, progress)
         with clock("confidence"):
+            plan_chunks(device)
             contact = model.contact_probability(trunk.z)
             count, scored = Counter("confidence", settings.samples, progress), []
-            for x in coords:
-                scored.append(score(model, trunk, x, features, contact, settings.keep_pairs))
+            for index, x in enumerate(coords):
+                last = index + 1 == settings.samples
+                scored.append(score(model, trunk, x, features, contact, settings.keep_pairs, last))
                 count()
     return Prediction(
         coords=coords[:, :num_atoms].cpu().numpy(),
@@ -148,8 +154,12 @@ def score(
     features: Features,
     contact: Float[Tensor, "I N"],
     keep_pairs: bool,
+    last: bool = False,
 ) -> Scored:
-    """Scores of one sample, reduced while the logits exist; whole PAE and PDE, in host memory, on request."""
+    """Scores of one sample, reduced while the logits exist; whole PAE and PDE, in host memory, on request.
+
+    The `last` sample uses up the trunk's z.
+    """
     rows, num_tokens = model.rows, len(features.layout.token_chain)
     scorer = SampleScorer(features, coords, rows, keep_pairs=keep_pairs)
     first = rows.start(features.num_tokens)
@@ -158,9 +168,10 @@ def score(
         scorer.add(start, pae, pde, contact[start - first : start - first + len(pae)])
 
     def whole(pairs: Float[Tensor, "I N"]) -> Float[np.ndarray, "T T"]:
-        return rows.gather(pairs)[:num_tokens, :num_tokens].cpu().numpy()
+        return collect(pairs, rows).numpy()[:num_tokens, :num_tokens]
 
-    logits, _ = model.confidence_module(trunk.s_inputs, trunk.s, trunk.z, coords, features, take)
+    into = trunk.z if last else None
+    logits, _ = model.confidence_module(trunk.s_inputs, trunk.s, trunk.z, coords, features, take, into)
     plddt = expected_plddt(logits)
     return Scored(
         scores=scorer.finish(plddt),
@@ -168,6 +179,15 @@ def score(
         pae=whole(scorer.pae) if keep_pairs else None,
         pde=whole(scorer.pde) if keep_pairs else None,
     )
+
+
+def collect(pairs: Float[Tensor, "I N"], rows: Rows) -> Float[Tensor, "N N"]:
+    """The rows of all ranks in host memory; only a few at a time pass through the devices."""
+    I, N = pairs.shape
+    whole = torch.empty((rows.size, I, N), dtype=pairs.dtype)
+    for some in chunks(I, rows.size * N * pairs.element_size(), pairs.device):
+        whole[:, some] = rows.gather(pairs[None, some]).cpu()
+    return whole.flatten(0, 1)
 
 
 class MSARows:

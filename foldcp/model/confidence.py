@@ -76,11 +76,15 @@ class ConfidenceModule(PairEmbedding):
         coords: Float[Tensor, "A 3"],
         features: Features,
         take: TakeLogits,
+        into: Float[Tensor, "I N Z"] | None = None,
     ) -> tuple[Float[Tensor, "N B"], Float[Tensor, "N 2"]]:
-        """Logits of pLDDT and resolvedness of one sample; PAE and PDE logits go to `take`, some rows at a time."""
+        """Logits of pLDDT and resolvedness of one sample; PAE and PDE logits go to `take`, some rows at a time.
+
+        `into` is memory to work in, which may be z itself when nobody needs it any more.
+        """
         inputs = self.s_inputs_norm(s_inputs)
         single = self.rows.mine(self.s_norm(s) + self.s_input_to_s(inputs))
-        pairs = self._pairs(inputs, z, coords, features)
+        pairs = self._pairs(inputs, z, coords, features, torch.empty_like(z) if into is None else into)
         single, pairs = self.pairformer_stack(single, pairs, features.token_mask)
         self._hand_over(pairs, features, take)
         single = self.rows.gather(single)
@@ -88,13 +92,17 @@ class ConfidenceModule(PairEmbedding):
         return heads.to_plddt_logits(single), heads.to_resolved_logits(single)
 
     def _pairs(
-        self, inputs: Float[Tensor, "N S"], z: Float[Tensor, "I N Z"], coords: Float[Tensor, "A 3"], features: Features
+        self,
+        inputs: Float[Tensor, "N S"],
+        z: Float[Tensor, "I N Z"],
+        coords: Float[Tensor, "A 3"],
+        features: Features,
+        pairs: Float[Tensor, "I N Z"],
     ) -> Float[Tensor, "I N Z"]:
         (I, N, C), first = z.shape, self.rows.start(z.shape[1])
         of_i, of_j = self.s_to_z(inputs), self.s_to_z_transpose(inputs)
         factor_i, factor_j = self.s_to_z_prod_in1(inputs), self.s_to_z_prod_in2(inputs)
         points = coords[features.rep_atom].to(self.boundaries.dtype)
-        pairs = torch.empty_like(z)
         for rows in chunks(I, N * C * 24, z.device):
             here = slice(first + rows.start, first + rows.stop)
             distance = torch.cdist(points[here], points, compute_mode="donot_use_mm_for_euclid_dist")

@@ -16,6 +16,10 @@ from foldcp.kernels.transition import add_transition
 # Memory that a layer may take for what it computes between reading its input and writing its output.
 CHUNK_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}
 
+# A copy of the pair representation above this is kept in host memory: moving it costs well under a hundredth of the
+# time that so many tokens take anyway.
+LARGE_BYTES = 4 << 30
+
 
 def room(device: torch.device) -> int:
     """Bytes that can still be allocated; on a CPU there is no telling, and no limit is assumed."""
@@ -23,6 +27,19 @@ def room(device: torch.device) -> int:
         return 1 << 62
     free, _ = torch.cuda.mem_get_info(device)
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def plan_chunks(device: torch.device) -> None:
+    """Size the chunks of what comes next by the memory that is free now."""
+    if device.type == "cuda":
+        CHUNK_BYTES["cuda"] = min(max(room(device) // 8, 256 << 20), 8 << 30)
+
+
+def aside(z: Float[Tensor, "I N C"]) -> Float[Tensor, "I N C"]:
+    """A copy of z for later; in host memory if z is large."""
+    if not z.is_cuda or z.nbytes < LARGE_BYTES:
+        return z.clone()
+    return torch.empty(z.shape, dtype=z.dtype, pin_memory=True).copy_(z)
 
 
 def chunks(num: int, bytes_each: int, device: torch.device) -> Iterator[slice]:

@@ -11,7 +11,7 @@ from foldcp.config import NUM_RES_TYPES, Architecture
 from foldcp.features import Features
 from foldcp.kernels.projections import add_attention_output, project, project_channels_first
 from foldcp.kernels.residual import fits
-from foldcp.model.layers import LayerNorm, Linear, Transition, add_by_rows, chunks
+from foldcp.model.layers import LayerNorm, Linear, Transition, add_by_rows, aside, chunks
 from foldcp.model.pairformer import MASKED, PairBlock
 from foldcp.rows import Rows
 
@@ -148,10 +148,10 @@ class MSAModule(nn.Module):
         """`chosen` are the alignment rows to use, all of them when None."""
         m = self._embed(s_inputs, features, chosen, z.dtype)
         msa_mask = self._columns(features.msa_mask, chosen).to(torch.promote_types(z.dtype, torch.float32))
-        before = z.clone()
+        before = aside(z)
         for layer in self.layers:
             z, m = layer(z, m, features.token_mask, msa_mask)
-        return add_by_rows(z, lambda rows: before[rows], 0)
+        return add_by_rows(z, lambda rows: before[rows].to(z.device), z[0].nbytes)
 
     def _columns(self, x: Tensor, chosen: list[int] | None) -> Tensor:
         """[S, N] -> this rank's tokens, [I, S]."""
