@@ -165,6 +165,36 @@ def test_a_kill_at_every_step(tmp_path: Path, undisturbed: tuple[Path, int, dict
         check_recovery(folder, log_then, undisturbed)
 
 
+def test_a_result_is_never_half_replaced(tmp_path: Path) -> None:
+    """Old and new files have equal sizes, so that only the order of the steps can tell them apart."""
+    rows, _ = result("k1", "done")
+    versions = [
+        (
+            {name: [row | {"name": name_now} for row in part] for name, part in rows.items()},
+            {"structures/k1/0.cif": text},
+        )
+        for name_now, text in (("one", b"one"), ("two", b"two"))
+    ]
+    for fatal in range(100):
+        out, disk = tmp_path / str(fatal), Mortal(fatal=10_000)
+        store = Store.open(out, INFO, disk)
+        store.put("k1", *versions[0])
+        disk.fatal = disk.steps + fatal
+        try:
+            store.put("k1", *versions[1])
+        except Killed:
+            names = {row["name"] for part in tables(out).values() for row in part}
+            text = (out / "structures/k1/0.cif").read_bytes().decode()
+            assert names in (set(), {"one"}, {"two"}) and (not names or names == {text})
+            counts = {len(part) for name, part in tables(out).items()}
+            assert counts == ({2, 4} if names else {0})
+        else:
+            assert fatal > 20
+            break
+        finally:
+            store._lock.close()
+
+
 @pytest.mark.parametrize("loss", [1.0, 0.5], ids=["all", "some"])
 def test_a_power_cut(loss: float, tmp_path: Path, undisturbed: tuple[Path, int, dict[tuple[str, str], Any]]) -> None:
     """What was not synced is lost, in all folders or in some."""
