@@ -20,6 +20,7 @@ from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.costs import Hardware, load_hardware
 from foldcp.pipeline.records import Made
 from foldcp.pipeline.sources import Sources, records
+from foldcp.pipeline.store import read_table
 from foldcp.pipeline.tasks import Work, make_work, result_settings, smallest
 
 LIBRARIES = ("foldcp", "torch", "numpy", "ray", "pyarrow", "gemmi", "biotite")
@@ -74,6 +75,10 @@ def prepare(sources: Sources, config: RunConfig, out: Path) -> Prepared:
     }
     refuse_other_input(out, sources.input, content["input"])
     work = make_work(records(sources), config, identity)
+    if not work.tasks:
+        first = work.unbuildable[0]
+        raise ValueError(f"{sources.input}: no complex can be built; {first.name}: {first.reason}")
+    refuse_changed_files(out, content, work)
     # Not --limit nor --organism: a later run may go on with more of the same input.
     work = smallest(work, sources.limit)
     made = Made(identity, checkpoint.is_untrained(sources.checkpoint))
@@ -113,6 +118,19 @@ def refuse_other_input(out: Path, input: Path, content: str) -> None:
         if about.get("identity", {}).get("input") != content:
             raise ValueError(
                 f"{out}: belongs to another input, {about.get('input')}, not {input}; choose another --out"
+            )
+
+
+def refuse_changed_files(out: Path, identity: dict[str, Any], work: Work) -> None:
+    """ValueError when `out` has results of this very input, but from alignments or templates that have changed since:
+    the old rows would stand beside the new ones."""
+    if not (out / RUN_FILE).exists() or read_run(out).get("identity") != identity:
+        return
+    keys = {task.name: task.key for task in work.tasks}
+    for row in read_table(out, "complexes").select(["name", "key"]).to_pylist():
+        if keys.get(row["name"], row["key"]) != row["key"]:
+            raise ValueError(
+                f"{out}: an alignment or template of {row['name']} has changed since; choose another --out"
             )
 
 

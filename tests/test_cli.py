@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -13,6 +14,12 @@ from time import perf_counter
 import pytest
 
 from foldcp.pipeline.cli import main
+from foldcp.pipeline.config import load
+from foldcp.pipeline.prepare import prepare
+from foldcp.pipeline.records import failed_rows
+from foldcp.pipeline.sources import Sources
+from foldcp.pipeline.store import Store
+from foldcp.pipeline.tasks import _read_alignment as read_alignment_once
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 CORUM = SHARED / "corum" / "corum_4.1_core.tsv.gz"
@@ -136,8 +143,129 @@ def test_mistakes_are_one_line_and_exit_code_2(run: Run, tmp_path: Path, name: s
     assert all(word in result.err for word in words), result.err
 
 
+SCORE_MISTAKES = {
+    "no checkpoint": (["in.fasta"], ["--checkpoint is missing"]),
+    "no such checkpoint": (["in.fasta", "--checkpoint", "none.ckpt"], ["none.ckpt", "no such checkpoint"]),
+    "not a checkpoint": (["in.fasta", "--checkpoint", "text.ckpt"], ["text.ckpt", "not a checkpoint"]),
+    "unknown untrained": (["in.fasta", "--checkpoint", "untrained:huge"], ["untrained:huge", "untrained:tiny"]),
+    "empty file": (["empty.fasta", *(TINY := ["--checkpoint", "untrained:tiny"])], ["empty.fasta"]),
+    "wrong columns": (["wrong.tsv", *TINY], ["wrong.tsv"]),
+    "digits": (["digits.fasta", *TINY], ["digits.fasta", "'17'"]),
+    "equal names": (["twice.yaml", *TINY], ["twice.yaml", "'A'"]),
+    "unknown setting": (["in.fasta", *TINY, "--set", "model.seeds=3"], ["model.seeds", "model.seed"]),
+    "unknown hardware": (["in.fasta", *TINY, "--hardware", "h20"], ["h20", "h200"]),
+    "missing sequences": (["corum.txt", *TINY], ["corum.txt", "--sequences"]),
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [*(("score", name) for name in SCORE_MISTAKES), *(("fold", name) for name in SCORE_MISTAKES if "hard" not in name)],
+)
+def test_mistakes_write_nothing(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, command: str
+) -> None:
+    arguments, words = SCORE_MISTAKES[name]
+    monkeypatch.chdir(tmp_path)
+    fasta(tmp_path / "in.fasta", "MKT")
+    fasta(tmp_path / "digits.fasta", "MK17T")
+    Path("empty.fasta").write_text("")
+    Path("text.ckpt").write_text("these are no weights")
+    Path("wrong.tsv").write_text("a\tb\n1\t2\n")
+    Path("corum.txt").write_text("ComplexID\tComplexName\tOrganism\tsubunits(UniProt IDs)\n1\ta\tHuman\tP1\n")
+    protein = "  - protein: {id: A, sequence: MKT, msa: empty}\n"
+    Path("twice.yaml").write_text("version: 1\nsequences:\n" + 2 * protein)
+    result = run(command, *arguments, "--out", "out")
+    assert result.code == 2
+    assert result.err.splitlines()[-1].startswith("foldcp: ")
+    assert all(word in result.err.splitlines()[-1] for word in words), result.err
+    assert not Path("out").exists()
+
+
+def stored(out: Path, identity: dict[str, object], **more: object) -> None:
+    """A folder that says it belongs to a run."""
+    out.mkdir()
+    (out / "run.json").write_text(json.dumps({"format": 1, "identity": identity, "input": "old.fasta", **more}))
+
+
+def test_a_folder_of_something_else_is_refused(run: Run, tmp_path: Path) -> None:
+    source, other = fasta(tmp_path / "in.fasta", "MKT"), fasta(tmp_path / "other.fasta", "MKTA")
+    checkpoint = ("--checkpoint", "untrained:tiny")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    result = run("score", source, *checkpoint, "--out", tmp_path / "full")
+    assert (result.code, result.err.splitlines()[-1].startswith(f"foldcp: {tmp_path / 'full'}: ")) == (2, True)
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["notes.txt"]
+
+    prepared = prepare(Sources(source, checkpoint="untrained:tiny"), load(), tmp_path / "run")
+    stored(tmp_path / "run", prepared.identity)
+    before = (tmp_path / "run" / "run.json").read_bytes()
+    result = run("score", other, *checkpoint, "--out", tmp_path / "run")
+    assert result.code == 2
+    assert "belongs to another input, old.fasta" in result.err
+    result = run("score", source, *checkpoint, "--out", tmp_path / "run", "--set", "model.samples=7")
+    assert result.code == 2
+    assert "samples" in result.err.splitlines()[-1]
+    assert "7" in result.err.splitlines()[-1]
+    assert (tmp_path / "run" / "run.json").read_bytes() == before
+
+
+def test_changed_alignments_are_refused(tmp_path: Path) -> None:
+    source, msas, out = fasta(tmp_path / "in.fasta", "MKTAYI:GSHMW"), tmp_path / "msas", tmp_path / "run"
+    msas.mkdir()
+    name = hashlib.sha256(b"MKTAYI").hexdigest()
+    sources = Sources(source, msas=msas, checkpoint="untrained:tiny")
+    (msas / f"{name}.a3m").write_text(">q\nMKTAYI\n")
+    first = prepare(sources, load(), out)
+    assert first.work.tasks[0].complex.chains[0].msa is not None
+    with Store.open(out, first.info("cpu")) as store:
+        store.put(first.work.tasks[0].key, failed_rows(first.work.tasks[0], "a reason", first.made))
+    assert prepare(sources, load(), out).work == first.work
+    read_alignment_once.cache_clear()
+    (msas / f"{name}.a3m").write_text(">q\nMKTAYI\n>hit\nMKT-YI\n")
+    with pytest.raises(ValueError, match="alignment or template of c1 has changed"):
+        prepare(sources, load(), out)
+
+
+def test_limit_takes_the_smallest(tmp_path: Path) -> None:
+    source = fasta(tmp_path / "in.fasta", "MKTAYI", "MK", "MKT", "M1")
+    prepared = prepare(Sources(source, checkpoint="untrained:tiny", limit=2), load(), tmp_path / "out")
+    assert [task.name for task in prepared.work.tasks] == ["c2", "c3"]
+    assert not prepared.work.unbuildable
+    whole = prepare(Sources(source, checkpoint="untrained:tiny"), load(), tmp_path / "out")
+    assert whole.identity == prepared.identity  # so that a later run may go on with more
+    assert len(whole.work.tasks) == 3
+
+
+def test_fold_writes_the_files_of_boltz_and_the_scores(run: Run, tmp_path: Path) -> None:
+    source = fasta(tmp_path / "in.fasta", "MKTAYIAKQR:GSHMWLL")
+    settings = [part for s in ("steps=2", "recycling=0", "samples=2") for part in ("--set", f"model.{s}")]
+    result = run("fold", source, "--checkpoint", "untrained:tiny", "--out", tmp_path / "out", *settings)
+    assert result.code == 0
+    assert "random weights" in result.out
+    folder = tmp_path / "out" / "predictions" / "c1"
+    assert {path.name for path in folder.iterdir()} >= {
+        "c1_model_0.cif", "c1_model_1.cif", "confidence_c1_model_0.json", "pae_c1_model_0.npz",
+        "plddt_c1_model_1.npz", "scores_c1.json",
+    }  # fmt: skip
+    scores = json.loads((folder / "scores_c1.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert [(row["chain_a"], row["chain_b"], row["sample"]) for row in scores["interfaces"]] == [
+        ("A", "B", 0), ("B", "A", 0), ("A", "B", 1), ("B", "A", 1),
+    ]  # fmt: skip
+    assert not list((tmp_path / "out").glob(".new*"))
+    several = fasta(tmp_path / "two.fasta", "MKT", "MKTA")
+    result = run("fold", several, "--checkpoint", "untrained:tiny", "--out", tmp_path / "no")
+    assert (result.code, "several complexes" in result.err) == (2, True)
+
+
+def test_report_wants_a_run(run: Run, tmp_path: Path) -> None:
+    result = run("report", tmp_path)
+    assert (result.code, result.err) == (2, f"foldcp: {tmp_path}: not the folder of a run, as there is no run.json\n")
+
+
 def test_help_has_examples(run: Run) -> None:
     whole = run("--help")
     assert whole.code == 0
-    assert "plan" in whole.out
-    assert "foldcp plan corum.tsv.gz --sequences" in run("plan", "--help").out
+    for command in ("plan", "score", "fold", "report"):
+        assert command in whole.out
+        assert f"\n  foldcp {command} " in run(command, "--help").out

@@ -10,24 +10,132 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import psutil
 import pytest
+import torch
 import yaml
 
-from foldcp.pipeline.costs import PRESETS
+from foldcp.complex import Chain, Complex
+from foldcp.features import AlignmentSettings
+from foldcp.pipeline.config import load
+from foldcp.pipeline.costs import PRESETS, Setup, load_hardware
+from foldcp.pipeline.group import GroupActor, Node
+from foldcp.pipeline.jobs import Recipe
+from foldcp.pipeline.rank import Rank, alignment_settings, fold_settings
+from foldcp.pipeline.run import slots
 from foldcp.pipeline.store import read_table
 
 LETTERS = "ACDEFGHIKLMNPQRSTVWY"
-SETTINGS = ("model.steps=60", "model.recycling=0", "run.cpu_ranks=2", "run.deadline_floor=15", "run.deadline_factor=1")
+SETTINGS = ("model.steps=30", "model.recycling=0", "run.cpu_ranks=2", "run.deadline_floor=10", "run.deadline_factor=1")
 
 
 def sequence(length: int, seed: int) -> str:
     draw = random.Random(seed)
     return "".join(draw.choice(LETTERS) for _ in range(length))
+
+
+def a_rank(*overrides: str) -> Rank:
+    recipe = Recipe("untrained:tiny", "fp32", load(overrides=["model.steps=2", "model.recycling=0", *overrides]), 1)
+    rank = Rank(recipe)
+    assert rank.join(0, 1, "") == {"outcome": "ready"}
+    return rank
+
+
+DIMER = Complex("dimer", (Chain("A", "protein", sequence(13, 0)), Chain("B", "protein", sequence(9, 1))))
+ONE = Setup(1, "fp32", 1, 100)
+
+
+def test_a_rank_folds_many_and_tells_what_it_took() -> None:
+    rank = a_rank()
+    first, second = rank.fold(DIMER, ONE), rank.fold(DIMER, ONE)
+    assert first["outcome"] == "done"
+    assert (first["msa_depth"], len(first["layout"].token_chain)) == (1, 22)
+    assert set(first["seconds"]) >= {"features", "trunk", "sampling", "confidence"}
+    assert 1e8 < first["peak_bytes"] < 1e10
+    np.testing.assert_array_equal(first["prediction"].coords, second["prediction"].coords)
+    assert not first["prediction"].pae
+    assert len(a_rank("write=pae").fold(DIMER, ONE)["prediction"].pae) == 1
+
+
+def test_a_rank_tells_bad_input_from_lack_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rank = a_rank()
+    (tmp_path / "a.a3m").write_text(">q\nMKTAYI\n")
+    wrong = replace(DIMER, chains=(replace(DIMER.chains[0], msa=tmp_path / "a.a3m"),))
+    answer = rank.fold(wrong, ONE)
+    assert answer["outcome"] == "invalid"
+    assert "a.a3m" in answer["reason"]
+    errors = {
+        "oom": [torch.OutOfMemoryError("CUDA out of memory. Tried"), MemoryError(),
+                RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")],
+        "raised": [RuntimeError("a bug"), AssertionError("another")],
+    }  # fmt: skip
+    for outcome, raised in errors.items():
+        for error in raised:
+
+            def fail(*_: object, error: BaseException = error) -> None:
+                raise error
+
+            monkeypatch.setattr("foldcp.pipeline.rank.fold", fail)
+            if outcome == "oom":
+                assert rank.fold(DIMER, ONE)["outcome"] == "oom"
+            else:
+                with pytest.raises(type(error)):
+                    rank.fold(DIMER, ONE)
+
+
+def test_settings_reach_the_network_and_the_alignments() -> None:
+    config = load(overrides=["model.recycling=7", "model.steps=11", "model.samples=6", "model.seed=5", "write=pae",
+                             "msa.max_rows=50", "msa.corrected=true", "msa.subsample=8"])  # fmt: skip
+    settings = fold_settings(config, Setup(3, "bf16", 2, 40))
+    assert (settings.recycling, settings.steps, settings.samples, settings.seed) == (7, 11, 6, 5)
+    assert (settings.parallel_samples, settings.precision, settings.msa_subsample) == (2, "bf16", 8)
+    assert settings.keep_pairs
+    alignments = alignment_settings(config, 40)
+    assert (alignments.max_file_rows, alignments.max_paired, alignments.max_rows) == (50, 40, 40)
+    assert alignments.corrected
+    # What Boltz does is what happens without any setting.
+    assert alignment_settings(load(), 2 * 8192) == AlignmentSettings()
+
+
+class FakeRank:
+    """Stands for an actor's handle; remembers how it was asked to join."""
+
+    def __init__(self, place: tuple[str, str], joined: dict[tuple[str, str], tuple[object, ...]]) -> None:
+        self.join = SimpleNamespace(remote=lambda *args: joined.update({place: args}))
+        self.meeting = SimpleNamespace(remote=lambda: "tcp://here:1")
+
+
+def test_ranks_are_numbered_by_node_and_gpu() -> None:
+    placement = (("n2", 3), ("n1", 2))
+    places = [("n1", "10"), ("n2", "7"), ("n2", "0"), ("n1", "9"), ("n2", "2")]  # in no order
+    group = GroupActor.__ray_actor_class__("name", placement, None, "cuda", 1.0)
+    joined: dict[tuple[str, str], tuple[object, ...]] = {}
+    group.ranks = [FakeRank(place, joined) for place in places]
+    group._ask = list
+    assert group._join(places) == {"outcome": "ready"}
+    assert joined == {
+        ("n2", "0"): (0, 5, "tcp://here:1", "cuda:0", "0,2,7"),
+        ("n2", "2"): (1, 5, "tcp://here:1", "cuda:1", "0,2,7"),
+        ("n2", "7"): (2, 5, "tcp://here:1", "cuda:2", "0,2,7"),
+        ("n1", "9"): (3, 5, "tcp://here:1", "cuda:0", "9,10"),
+        ("n1", "10"): (4, 5, "tcp://here:1", "cuda:1", "9,10"),
+    }
+
+
+def test_slots_of_a_cluster() -> None:
+    nodes = [Node("a", "host1", 64, 8), Node("b", "host2", 64, 8), Node("c", "head", 4, 0)]
+    cuda, cpu, config = load_hardware("h200"), load_hardware("cpu"), load(overrides=["run.cpu_ranks=3"])
+    assert slots(nodes, cuda, config, 0) == {"a": 8, "b": 8}
+    assert slots(nodes, cuda, config, 11) == {"a": 8, "b": 3}
+    assert slots(nodes, cpu, config, 0) == {"a": 3, "b": 3, "c": 3}
+    with pytest.raises(ValueError, match="no node"):
+        slots(nodes[2:], cuda, config, 0)
 
 
 @pytest.fixture(scope="module")
