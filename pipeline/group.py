@@ -81,9 +81,7 @@ class RankActor:
     """A rank as a Ray actor."""
 
     def __init__(self, recipe: Recipe) -> None:
-        from foldcp.pipeline.rank import Rank  # here, as the group actor has no use for torch
-
-        self.rank = Rank(recipe)
+        self.recipe = recipe
 
     def where(self) -> tuple[str, str]:
         """(node, GPU of it) that Ray gave; the GPU is empty on a CPU."""
@@ -97,8 +95,14 @@ class RankActor:
             return f"tcp://{ray.util.get_node_ip_address()}:{free.getsockname()[1]}"
 
     def join(self, rank: int, size: int, meeting: str, device: str, visible: str) -> Answer:
-        """See Rank."""
-        return self.rank.join(rank, size, meeting, device, visible)
+        """See Rank. `visible` lists the GPUs of this node that the group has: all its ranks here see the same list,
+        as NCCL trips over ranks that each see only their own."""
+        if visible:
+            os.environ["CUDA_VISIBLE_DEVICES"] = visible
+        from foldcp.pipeline.rank import Rank  # now, as torch may look at the GPUs; the group actor never needs it
+
+        self.rank = Rank(self.recipe)
+        return self.rank.join(rank, size, meeting, device)
 
     def fold(self, complex: Complex, setup: Setup) -> Answer:
         """See Rank; the prediction goes past the group actor, straight to the driver."""

@@ -30,16 +30,10 @@ class Rank:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
 
-    def join(self, rank: int, size: int, meeting: str, device: str = "cpu", visible: str = "") -> dict[str, Any]:
-        """Meet the other ranks at `meeting` (`tcp://host:port` or `file://path`) and load the network.
-
-        `visible` lists the GPUs of this rank's node that the group has: all its ranks see the same list, as NCCL
-        trips over ranks that each see only their own.
-        """
+    def join(self, rank: int, size: int, meeting: str, device: str = "cpu") -> dict[str, Any]:
+        """Meet the other ranks at `meeting` (`tcp://host:port` or `file://path`) and load the network."""
         self.device = torch.device(device)
         if self.device.type == "cuda":
-            if visible:
-                os.environ["CUDA_VISIBLE_DEVICES"] = visible  # CUDA has not been touched yet
             torch.cuda.set_device(self.device)
             wait_for_memory(self.device)
         else:
