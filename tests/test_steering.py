@@ -116,6 +116,10 @@ def test_bounds_are_slackened() -> None:
     raw = smiles_geometry("CCCC")
     assert ends is not None and ends.bounded.T.tolist()[2] == [0, 3]
     assert (ends.lower[2].item(), ends.upper[2].item()) == (pytest.approx(raw.lower[2] * 0.9), math.inf)
+    ring = constraints(Complex("x", (Chain("L", "ligand", smiles="C1CCC1"),)), potentials=True).molecules
+    across = (~smiles_geometry("C1CCC1").bond).nonzero()[0].tolist()
+    assert ring is not None and smiles_geometry("C1CCC1").lower[across].max() * 0.875 < 2
+    assert ring.lower[across].tolist() == [pytest.approx(0.35 + 1.7)] * 2
     bromine = constraints(Complex("x", (Chain("L", "ligand", smiles="[Be]Br"),)), potentials=True).molecules
     raw = smiles_geometry("[Be]Br")
     assert bromine is not None
@@ -267,12 +271,6 @@ def test_particles_are_drawn_by_their_likelihood_and_the_fall_of_their_energy() 
     torch.testing.assert_close(denoised_first, denoised[chosen] * 0.98**10)  # every other one of 20 steps
     shift = 0.7 * denoised[chosen] * (0.98**10 - 1)
 
-    for index in (1, 2):  # nothing is drawn here, but the structures are guided
-        _, shifted = steering(some_step(index), x, denoised)
-        torch.testing.assert_close(shifted, denoised * 0.98**10)
-        shift = 0.7 * denoised * (0.98**10 - 1)
-    assert len(asked) == 1
-
     step = some_step(3)
     later = 0.3 * normal(6, 5, 3, seed=5)
     steering(step, x, later)
@@ -284,6 +282,16 @@ def test_particles_are_drawn_by_their_likelihood_and_the_fall_of_their_energy() 
     last, _ = steering(some_step(4, variance=0.0), x, denoised)
     assert [(index, count) for index, _, count in asked] == [(0, 3), (3, 3), (4, 1)]
     torch.testing.assert_close(last, x[[1, 5]])
+
+
+def test_between_two_draws_structures_are_guided_only() -> None:
+    steering = Steering(
+        [Weighted(Spring(), constant(0.02), 2, constant(0.05))], 3, 5, lambda *_: torch.zeros(0), Rows()
+    )
+    x, denoised = normal(6, 5, 3, seed=1), normal(6, 5, 3, seed=2)
+    got, guided = steering(some_step(2), x, denoised)
+    assert got is x
+    torch.testing.assert_close(guided, denoised * 0.98**10)
 
 
 def test_without_noise_no_particle_is_drawn_before_the_last_step() -> None:
@@ -315,6 +323,8 @@ def test_particles_have_their_own_numbers_and_the_first_has_the_samples() -> Non
     weights = torch.tensor([[0.2, 0.5, 0.3], [0.6, 0.0, 0.4]])
     chosen, alike = particles.choose(0, weights, 4000), one.choose(0, weights[1:], 4000)
     torch.testing.assert_close(chosen[1:], alike)
+    again = particles.choose(3, torch.ones(2, 3), 20)
+    assert not torch.equal(*again)
     share = torch.stack([row.bincount(minlength=3) / 4000 for row in chosen])
     torch.testing.assert_close(share, weights, atol=0.03, rtol=0)
     assert share[1, 1] == 0
