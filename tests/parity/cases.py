@@ -27,6 +27,7 @@ INPUTS = {
     "modified": Input(OWN / "modified.yaml"),
     "bonds": Input(OWN / "bonds.yaml"),
     "constraints": Input(OWN / "constraints.yaml"),
+    "steered": Input(OWN / "steered.yaml"),
     "templates": Input(OWN / "templates.yaml"),
     "method": Input(OWN / "nucleic.yaml", method="electron microscopy"),
     "alignments": Input(OWN / "alignments.yaml"),
@@ -71,6 +72,13 @@ CASES = {
         Case("templates", "tiny", recycling=0, modules=True),
         Case("assembly", "real", recycling=0, modules=True),
         Case("assembly", "real", recycling=3, samples=2),
+    )
+}
+STEERED = {
+    case.name: case
+    for case in (
+        Case("steered", "tiny", recycling=0, steps=10, samples=2),
+        Case("two_proteins", "tiny", recycling=0, steps=10),
     )
 }
 NOISE_LEVELS = (1.0, 20.0, 1500.0)  # Å, where the score network is asked on its own

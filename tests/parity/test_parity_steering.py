@@ -15,13 +15,13 @@ from foldcp.model.steering import NUM_PARTICLES, Steering, Weighted, listed_pote
 from foldcp.rows import Rows
 from foldcp.steering_features import constraints
 from tests.parity.cases import STEERED, Case
-from tests.parity.modules import Share
+from tests.parity.forms import Share
 from tests.parity.oracle import Oracle, ReplayedDraws, complex_of
-from tests.parity.table import check, largest, relative, worst
+from tests.parity.table import Measured, check, largest, relative, worst
+from tests.parity.test_parity_modules import prepare
 from tests.ranks import run
 
 POTENTIAL, WEIGHT, ANGSTROM = 1e-5, 1e-4, 1e-3
-Measured = tuple[str, float, float]  # what, error, allowed
 
 
 def measure(rows: Rows, oracle: Oracle, case: Case) -> list[Measured]:
@@ -81,15 +81,13 @@ def steered(
     Where a bound is met rounding decides about a whole step: over 20 steps a change of the denoised structures by
     1e-7 grows to some 1e-3 Å. Hence the case has few steps.
     """
-    s, draws, diffusion = share.tokens(record["s"]), Replayed(record["sample"]), model.structure_module
-    told = model.diffusion_conditioning(s, share.pairs(record["z"]), model.rel_pos, share.features)
-    prepared = diffusion.score_model.prepare(s, share.tokens(record["s_inputs"]), told, share.features)
+    draws = Replayed(record["sample"])
     steer = Steering(listed, num_particles, case.steps, draws.choose, share.rows)
-    coords = diffusion.sample(prepared, case.steps, draws, steer=steer)
+    coords = model.structure_module.sample(prepare(model, share, record), case.steps, draws, steer=steer)
     assert next(draws.choices, None) is None
     real, name = share.features.atom_mask > 0, "potentials" if num_particles > 1 else "forced contacts"
     error = largest(coords[:, real], record["sample"]["coords"][:, real])
-    measured = [(f"sampling with {name}, largest error in Å", error, ANGSTROM)]
+    measured = [(f"sampling with {name} (largest error, Å)", error, ANGSTROM)]
     return [*measured, ("weights of particles", max(draws.far), WEIGHT)] if num_particles > 1 else measured
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-from cases import CASES, GRADIENTS, INPUTS, PRECISION, Input  # noqa: E402
+from cases import CASES, GRADIENTS, INPUTS, PRECISION, STEERED, Input  # noqa: E402
 
 INPUT_SUFFIXES = (".csv", ".a3m", ".cif")
 
@@ -83,7 +83,7 @@ class Reference:
 
     def network(self, kind: str, name: str, *used: str, more: tuple[Path, ...] = ()) -> Path:
         """What function `write_<kind>` makes of a case."""
-        case = CASES[name]
+        case = (STEERED if kind == "steering" else CASES)[name]
         files = [self.checkpoints[case.size], self.features(case.input), *more]
         options = " ".join([kind, str(case), *(path.name for path in files)])
         make = self._boltz(f"write_{kind}", name, *files)
@@ -98,6 +98,8 @@ class Reference:
             self.network("gradients", name, "gradients")
         for name in PRECISION:
             self.network("precision", name, "precision", more=(predictions[name],))
+        for name in STEERED:
+            self.network("steering", name, "steering")
         self.store.close()
 
 

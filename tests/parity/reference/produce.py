@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cases import CASES, INPUTS, Case
+from cases import CASES, INPUTS, STEERED
 from features import featurise
 from gradients import gradients
 from precision import bf16_mixed
 from prediction import load_model, predict
 from rdkit import Chem
 from saving import save
+from steering import steering
 
 Chem.SetDefaultPickleProperties(Chem.PropertyPickleOptions.AllProps)
 torch.set_num_threads(len(os.sched_getaffinity(0)))
@@ -51,3 +52,9 @@ def write_precision(name: str, ckpt: Path, features: Path, fp32: Path, out: Path
 
 def write_gradients(name: str, ckpt: Path, features: Path, out: Path) -> None:
     save(gradients(load_model(ckpt, CASES[name]), _batch(features)), out)
+
+
+def write_steering(name: str, ckpt: Path, features: Path, out: Path) -> None:
+    case = STEERED[name]
+    with torch.no_grad():
+        save(steering(load_model(ckpt, case), _batch(features), case), out)

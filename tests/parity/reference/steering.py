@@ -15,7 +15,7 @@ from boltz.model.models.boltz2 import Boltz2
 from boltz.model.potentials.potentials import get_potentials
 from cases import Case
 from prediction import SEED, sampling, whole_outputs
-from saving import recorded_calls, recorded_draws
+from saving import in_and_out, recorded_calls, recorded_draws
 from torch import Tensor
 
 TIMES = (1.0, 0.7, 0.38, 0.05)
@@ -63,7 +63,7 @@ def steered(model: Boltz2, feats: dict[str, Tensor], case: Case, potentials: boo
     pytorch_lightning.seed_everything(SEED, verbose=False)
     with (
         patch.object(model, "steering_args", switches(potentials)),
-        recorded_calls(model, {"input_embedder"}) as calls,
+        recorded_calls(model, {"input_embedder"}, in_and_out) as calls,
         whole_outputs(model) as outs,
         recorded_draws() as draws,
         recorded_choices() as choices,
