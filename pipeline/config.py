@@ -29,6 +29,7 @@ class ModelConfig:
     samples: int = setting(1, 1)  # structures for each complex
     parallel_samples: int = setting(5, 1)  # structures sampled at once; never changes the answer
     precision: Precision = "auto"  # auto: mixed where it fits, else bf16; fp32 without a GPU
+    potentials: bool = False  # steer towards plausible chemistry; forced pockets and contacts always steer
     seed: int = setting(0, 0)
 
 

@@ -23,6 +23,7 @@ PRESETS = Path(__file__).parents[1] / "configs" / "hardware"
 
 # Kernels launched by one pair block, one layer of a transformer and one block of the MSA module.
 BLOCK_LAUNCHES, LAYER_LAUNCHES, MSA_LAUNCHES = 100, 25, 150
+PARTICLES = 3  # structures steered at once for each sample, with potentials
 ATOMS_PER_TOKEN = 8.2  # heavy atoms of an average residue
 # Chunks shrink as memory runs out; fitted to the row prototype at 16,384 and 24,576 tokens on four H200s.
 SQUEEZE, SQUEEZE_POWER = 0.45, 0.8
@@ -138,7 +139,8 @@ class Costs:
         pairs = self.hardware.pair_bytes(setup.precision) * net.token_z / 128 * N * N / P
         bias = 2 * size * net.pair_heads * N * N
         msa = S * N * (24 + 4 * size * net.msa_s / P)
-        tokens = setup.parallel_samples * N * (16 * 2 * net.token_s + 24 * ATOMS_PER_TOKEN * net.atom_s)
+        samples = setup.parallel_samples * (PARTICLES if self.config.model.potentials else 1)
+        tokens = samples * N * (16 * 2 * net.token_s + 24 * ATOMS_PER_TOKEN * net.atom_s)
         return self.hardware.reserved_gb * 1e9 + pairs + bias + msa + tokens
 
     def seconds(self, task: Task, setup: Setup) -> float:
@@ -209,12 +211,13 @@ class Costs:
         net, hw, model, P = self.architecture, self.hardware, self.config.model, setup.num_ranks
         width, layers = 2 * net.token_s, net.token_transformer_blocks
         atom_layers = net.atom_encoder_blocks + net.atom_decoder_blocks
+        samples = model.samples * (PARTICLES if model.potentials else 1)
         rounds = math.ceil(model.samples / setup.parallel_samples)
-        tokens = model.samples * N / P * layers * (36 * width**2 + 4 * width * N)
-        atoms = model.samples * N * ATOMS_PER_TOKEN * atom_layers * (36 * net.atom_s**2 + 4 * net.atom_s * 128)
-        exps = model.samples * layers * net.token_heads * N**2 / P
+        tokens = samples * N / P * layers * (36 * width**2 + 4 * width * N)
+        atoms = samples * N * ATOMS_PER_TOKEN * atom_layers * (36 * net.atom_s**2 + 4 * net.atom_s * 128)
+        exps = samples * layers * net.token_heads * N**2 / P
         bias = rounds * layers * net.token_heads * _size(setup.precision) * N**2 / P
-        exchange = 2 * model.samples * layers * _size(setup.precision) * width * N * (P - 1) / P
+        exchange = 2 * samples * layers * _size(setup.precision) * width * N * (P - 1) / P
         step = (
             3 * (tokens + atoms) / self._flop_rate(setup)
             + exps / hw.exp_per_s

@@ -19,6 +19,7 @@ from foldcp.pipeline.costs import Setup
 from foldcp.pipeline.jobs import Recipe
 from foldcp.predict import Settings, fold
 from foldcp.rows import Rows
+from foldcp.steering_features import constraints
 
 MEMORY_WAIT = 60.0  # seconds in which a killed predecessor's GPU memory must come free
 MEMORY_SHARE = 0.9  # of a GPU that must be free before the network is loaded
@@ -54,11 +55,12 @@ class Rank:
         reset_peak()
         try:
             features = featurize(complex, alignment=alignment_settings(config, setup.max_rows), seed=config.model.seed)
+            held = constraints(complex, potentials=config.model.potentials)
         except ValueError as error:
             return {"outcome": "invalid", "reason": str(error)}
         seconds = {"features": time.perf_counter() - started}
         try:
-            prediction = fold(self.model, features, fold_settings(config, setup))
+            prediction = fold(self.model, features, fold_settings(config, setup), constraints=held)
         except (torch.OutOfMemoryError, MemoryError) as error:
             return {"outcome": "oom", "reason": f"rank {self.rows.rank}: {_first_line(error)}"}
         except RuntimeError as error:
@@ -99,6 +101,7 @@ def fold_settings(config: RunConfig, setup: Setup) -> Settings:
         parallel_samples=setup.parallel_samples,
         precision=setup.precision,
         msa_subsample=config.msa.subsample,
+        potentials=model.potentials,
         seed=model.seed,
         keep_pairs=bool(config.write),
     )

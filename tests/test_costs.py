@@ -46,9 +46,7 @@ def test_large_blocks_follow_the_arithmetic() -> None:
 
 def test_ranks_share_memory_and_time() -> None:
     big = task(4_999)
-    bytes_, seconds = (
-        [function(big, setup(p)) for p in (1, 2, 3, 5, 8)] for function in (COSTS.bytes, COSTS.seconds)
-    )
+    bytes_, seconds = ([function(big, setup(p)) for p in (1, 2, 3, 5, 8)] for function in (COSTS.bytes, COSTS.seconds))
     assert bytes_ == sorted(bytes_, reverse=True)
     assert seconds == sorted(seconds, reverse=True)
     assert seconds[0] / seconds[4] > 5  # communication costs something, and not most of it
@@ -76,6 +74,14 @@ def test_samples_at_once_save_time_only() -> None:
     at_once, in_turn = costs.stages(task(300), setup(parallel_samples=5)), costs.stages(task(300), setup())
     assert at_once["diffusion"] < in_turn["diffusion"]
     assert at_once["confidence"] == in_turn["confidence"]
+
+
+def test_potentials_cost_particles() -> None:
+    steered = Costs(H200, load(overrides=["model.potentials=true"]))
+    assert steered.bytes(task(3000), setup()) > COSTS.bytes(task(3000), setup())
+    with_, without = steered.stages(task(3000), setup()), COSTS.stages(task(3000), setup())
+    assert with_["diffusion"] > 1.5 * without["diffusion"]
+    assert with_["trunk"] == without["trunk"]
 
 
 def test_small_networks_cost_little() -> None:

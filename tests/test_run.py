@@ -21,7 +21,7 @@ import pytest
 import torch
 import yaml
 
-from foldcp.complex import Chain, Complex
+from foldcp.complex import Chain, Complex, Contact
 from foldcp.features import AlignmentSettings
 from foldcp.pipeline.config import load
 from foldcp.pipeline.costs import PRESETS, Setup, load_hardware
@@ -63,6 +63,15 @@ def test_a_rank_folds_many_and_tells_what_it_took() -> None:
     assert len(a_rank("write=pae").fold(DIMER, ONE)["prediction"].pae) == 1
 
 
+def test_forced_contacts_and_potentials_steer() -> None:
+    free = a_rank("model.steps=8").fold(DIMER, ONE)
+    forced = replace(DIMER, contacts=(Contact(("A", 1), ("B", 9), 4.0, force=True),))
+    for rank, complex in ((a_rank("model.steps=8"), forced), (a_rank("model.steps=8", "model.potentials=true"), DIMER)):
+        steered = rank.fold(complex, ONE)
+        assert steered["outcome"] == "done"
+        assert np.abs(steered["prediction"].coords - free["prediction"].coords).max() > 0.01
+
+
 def test_a_rank_tells_bad_input_from_lack_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rank = a_rank()
     (tmp_path / "a.a3m").write_text(">q\nMKTAYI\n")
@@ -78,7 +87,7 @@ def test_a_rank_tells_bad_input_from_lack_of_memory(tmp_path: Path, monkeypatch:
     for outcome, raised in errors.items():
         for error in raised:
 
-            def fail(*_: object, error: BaseException = error) -> None:
+            def fail(*_: object, constraints: object, error: BaseException = error) -> None:
                 raise error
 
             monkeypatch.setattr("foldcp.pipeline.rank.fold", fail)
