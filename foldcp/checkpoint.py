@@ -80,8 +80,12 @@ def set_precision(model: Boltz2, precision: Precision, sampling: Sampling | None
     if (sampling or ("fp32" if precision == "fp32" else "bf16")) == "bf16":
         score = model.structure_module.score_model
         atoms = (score.atom_attention_encoder.atom_encoder, score.atom_attention_decoder.atom_decoder)
-        for part in (*atoms, score.token_transformer, score.single_conditioner.transitions):
+        for part in (score.token_transformer, score.single_conditioner.transitions):
             set_arithmetic(part, torch.bfloat16)
+        # Between atoms only attention: transitions and modulations, in bf16, would double the error of coordinates and
+        # exceed that of Boltz's bf16-mixed; they take little time.
+        for layer in (layer for atom_transformer in atoms for layer in atom_transformer.diffusion_transformer.layers):
+            set_arithmetic(layer.pair_bias_attn, torch.bfloat16)  # type: ignore[union-attr, arg-type]
     if precision == "fp32":
         return
     pair_parts: list[nn.Module] = [model.msa_module, model.diffusion_conditioning.pairwise_conditioner]

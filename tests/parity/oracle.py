@@ -159,5 +159,3 @@ def layout_of(f: dict[str, Tensor]) -> Layout:
         atom_name=["X"] * num_atoms,
         atom_element=f["ref_element"].argmax(-1)[:num_atoms].numpy(),
     )
-
-

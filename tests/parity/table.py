@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -61,9 +62,10 @@ def render() -> str:
     lines = [f"{'module':{widths[0]}}  {'input, network':{widths[1]}}{heads}{'allowed':>10}"]
     for (case, module), rows in cells.items():
         errors = "".join(f"{rows[size].error:10.1e}" if size in rows else " " * 10 for size in sizes)
-        allowed = max(row.allowed for row in rows.values())
+        limit = max(row.allowed for row in rows.values())
+        allowed = f"{limit:10.1e}" if limit < math.inf else f"{'reported':>10}"
         failed = "" if all(row.passes for row in rows.values()) else "  FAILED"
-        lines.append(f"{module:{widths[0]}}  {case:{widths[1]}}{errors}{allowed:10.0e}{failed}")
+        lines.append(f"{module:{widths[0]}}  {case:{widths[1]}}{errors}{allowed}{failed}")
     num_failed = sum(not row.passes for row in ROWS)
     return "\n".join([*lines, f"{len(ROWS)} comparisons, {num_failed} failed", ""])
 

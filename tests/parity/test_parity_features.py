@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -20,6 +18,8 @@ COMPUTED = {
     "template_ca", "contact_threshold", "template_force_threshold", "cyclic_period", "ref_charge",
 }  # fmt: skip
 POLYMERS_ONLY = "frames_idx"  # the frames of ligands are made anew from predicted coordinates
+
+
 def dense_pairs(f: Features) -> dict[str, Tensor]:
     """Bonds and contacts as N x N arrays."""
     N = f.num_tokens
@@ -72,8 +72,10 @@ def templates(f: Features) -> dict[str, Tensor]:
 def difference(name: str, ours: Tensor, theirs: Tensor) -> float:
     """The largest; of what is computed, in units of max(1, |value|), since a coordinate has 7 digits."""
     theirs = theirs.double()
-    return largest(ours / theirs.abs().clamp(min=1), theirs / theirs.abs().clamp(min=1)) if name in COMPUTED else (
-        largest(ours, theirs)
+    return (
+        largest(ours / theirs.abs().clamp(min=1), theirs / theirs.abs().clamp(min=1))
+        if name in COMPUTED
+        else (largest(ours, theirs))
     )
 
 

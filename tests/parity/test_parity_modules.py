@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from foldcp.checkpoint import load
-from foldcp.metrics import SampleScorer, Scores
+from foldcp.metrics import SampleScorer
 from foldcp.model.boltz2 import Boltz2
 from foldcp.model.confidence import expected_plddt
 from foldcp.model.diffusion import Prepared
@@ -20,14 +20,11 @@ from tests.parity.cases import CASES, Case
 from tests.parity.forms import PAIRS, TOKENS, Share
 from tests.parity.modules import compared, modules
 from tests.parity.oracle import Oracle, ReplayedDraws, features_of
+from tests.parity.scores import of_scores
 from tests.parity.table import Measured, check, largest, relative, worst
 from tests.ranks import run
 
 MODULE, STACK, ANGSTROM, LOGITS, SCORES = 1e-5, 1e-4, 1e-3, 1e-4, 1e-5
-WHOLE_SCORES = (
-    "ptm", "iptm", "ligand_iptm", "protein_iptm", "complex_plddt", "complex_iplddt", "complex_pde", "complex_ipde",
-    "confidence_score",
-)  # fmt: skip
 Compared = Iterator[tuple[str, Tensor, Tensor]]  # what, ours, Boltz's
 
 
@@ -133,16 +130,6 @@ def of_sample(
     yield "pae", relative(PAIRS.back(share, scorer.pae)[0], theirs["pae"][k])
     yield "pde", relative(PAIRS.back(share, scorer.pde)[0], theirs["pde"][k])
     yield from of_scores(summary, theirs, k)
-
-
-def of_scores(ours: Scores, theirs: dict[str, Tensor], k: int) -> Iterator[tuple[str, float]]:
-    """Differences in units of max(1, |score|): most run from 0 to 1, the others are in Å."""
-    differences = []
-    for name in WHOLE_SCORES:
-        wanted = float(theirs[name][k])
-        differences.append(abs(getattr(ours, name) - wanted) / max(1.0, abs(wanted)))
-    yield "scores of the complex", max(differences)
-    yield "scores of pairs of chains", largest(torch.tensor(ours.pair_iptm_boltz).T, theirs["pair_chains_iptm"][k])
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])

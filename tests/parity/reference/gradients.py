@@ -26,7 +26,7 @@ RELATIVE = "relative_position_encoding"
 
 
 def gradients(model: Boltz2, feats: dict[str, Tensor]) -> dict[str, dict[str, Any]]:
-    """{module: inputs, outputs, the outputs' random gradients, and those of numbers among the inputs, of parameters}."""
+    """{module: inputs, outputs, the random gradients given to these, and those of inputs and parameters}."""
     pytorch_lightning.seed_everything(0, verbose=False)
     with torch.no_grad(), recorded_calls(model, MODULES, lambda name, module, given, out: given) as calls:
         model.predict_step(dict(feats), 0)

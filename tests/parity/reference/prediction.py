@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pytorch_lightning
 import torch
@@ -55,7 +55,7 @@ def load_model(ckpt: Path, case: Case) -> Boltz2:
 
 
 @contextmanager
-def whole_outputs(model: Boltz2):
+def whole_outputs(model: Boltz2) -> Iterator[list[dict[str, Any]]]:
     """The dictionary that the forward pass returns, which `predict_step` hands on in part."""
     kept: list[dict[str, Any]] = []
     handle = model.register_forward_hook(lambda module, args, out: kept.append(out))
@@ -73,7 +73,11 @@ def predict(model: Boltz2, feats: dict[str, Tensor], case: Case) -> dict[str, An
     assert not told["exception"]
     s_inputs = calls["input_embedder"]["out"][0]
     conditioning = dict(
-        zip(("q", "c", "encoder_bias", "decoder_bias", "token_bias"), calls["diffusion_conditioning"]["out"], strict=True)
+        zip(
+            ("q", "c", "encoder_bias", "decoder_bias", "token_bias"),
+            calls["diffusion_conditioning"]["out"],
+            strict=True,
+        )
     )
     pairs = out["pair_chains_iptm"]
     iptm = torch.stack([torch.stack([pairs[i][j] for j in sorted(pairs)], -1) for i in sorted(pairs)], -2)

@@ -1,0 +1,26 @@
+"""How far are our scores of a sample from Boltz's?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from foldcp.metrics import Scores
+from tests.parity.table import largest
+
+WHOLE_SCORES = (
+    "ptm", "iptm", "ligand_iptm", "protein_iptm", "complex_plddt", "complex_iplddt", "complex_pde", "complex_ipde",
+    "confidence_score",
+)  # fmt: skip
+
+
+def of_scores(ours: Scores, theirs: dict[str, Tensor], k: int) -> Iterator[tuple[str, float]]:
+    """Differences in units of max(1, |score|): most run from 0 to 1, the others are in Å."""
+    differences = []
+    for name in WHOLE_SCORES:
+        wanted = float(theirs[name][k])
+        differences.append(abs(getattr(ours, name) - wanted) / max(1.0, abs(wanted)))
+    yield "scores of the complex", max(differences)
+    yield "scores of pairs of chains", largest(torch.tensor(ours.pair_iptm_boltz).T, theirs["pair_chains_iptm"][k])
