@@ -25,7 +25,7 @@ def prepare_bias(bias: Float[Tensor, "H I N"], mask: Float[Tensor, " N"]) -> Pre
     """The bias for `prepared_attention` with queries of its type; takes as much memory as the bias. No gradient."""
     if not fused(bias.device, bias.dtype):
         return PreparedBias(_additive(bias, mask), tiled=False)
-    from foldcp.kernels.biased_attention_triton import prepare
+    from foldcp.kernels.tiles import prepare
 
     return PreparedBias(prepare(bias, mask), tiled=True)
 
@@ -51,11 +51,12 @@ def pair_bias_attention(
     """out[m, i] = sum_j softmax_j(q[m, i] . k[m, j] / sqrt(D) + bias[i, j] - 1e9 (1 - mask[j])) v[m, j].
 
     M samples share the bias of this rank's I queries over all N keys; `mask` is 1 at tokens, 0 at padding.
-    Any strides; result in the type of v. Differentiable. Source: AlphaFold 3, algorithm 24, lines 4 to 8.
+    Any strides; result in the type of q. Differentiable. Source: AlphaFold 3, algorithm 24, lines 4 to 8.
     """
     if not fused(q.device, q.dtype):
         return pair_bias_attention_reference(q, k, v, bias, mask)
-    from foldcp.kernels.biased_attention_triton import forward, prepare
+    from foldcp.kernels.biased_attention_triton import forward
+    from foldcp.kernels.tiles import prepare
 
     def kernel(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
         return forward(q, k, v, prepare(bias, mask))[0]

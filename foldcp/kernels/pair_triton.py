@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import no_type_check
+
 import torch
 import triton
 import triton.language as tl
@@ -14,7 +16,8 @@ from foldcp.kernels.residual import EPSILON
 LOG2E = tl.constexpr(1.4426950408889634)
 EPS = tl.constexpr(EPSILON)
 TILES = {  # pairs a program, channels a step, warps, stages of the pipeline
-    "project": (128, 64, 8, 2),
+    "project": (64, 64, 4, 2),
+    "gated projection": (128, 64, 8, 2),
     "add_gated_output": (64, 32, 4, 2),
     "add_attention_output": (64, 64, 4, 2),
     "add_transition": (64, 64, 4, 2),
@@ -22,6 +25,7 @@ TILES = {  # pairs a program, channels a step, warps, stages of the pipeline
 
 
 @triton.jit
+@no_type_check
 def _reciprocal(x) -> tl.tensor:
     """1 / x to 1 ulp; the division operator spends four more instructions on the ends of the range."""
     return tl.inline_asm_elementwise(
@@ -30,23 +34,27 @@ def _reciprocal(x) -> tl.tensor:
 
 
 @triton.jit
+@no_type_check
 def _sigmoid(x) -> tl.tensor:
     return _reciprocal(1.0 + tl.exp2(-LOG2E * x))
 
 
 @triton.jit
+@no_type_check
 def _tile(BM: tl.constexpr) -> tl.tensor:
     """The pairs of this program, counted along the rows."""
     return tl.program_id(0) * BM + tl.arange(0, BM)
 
 
 @triton.jit
+@no_type_check
 def _place(pair, N, stride_i, stride_n) -> tl.tensor:
     """Where the channels of each pair begin."""
     return (pair // N).to(tl.int64) * stride_i + (pair % N).to(tl.int64) * stride_n
 
 
 @triton.jit
+@no_type_check
 def _normed(x, inside, weight, bias, C: tl.constexpr, DIM: tl.constexpr) -> tl.tensor:
     """LayerNorm of x over DIM, where `inside` marks its C real channels; 0 in the others."""
     mean = tl.expand_dims(tl.sum(x, DIM) / C, DIM)
@@ -56,11 +64,13 @@ def _normed(x, inside, weight, bias, C: tl.constexpr, DIM: tl.constexpr) -> tl.t
 
 
 @triton.jit
+@no_type_check
 def _vector(X, index, size) -> tl.tensor:
     return tl.load(X + index, mask=index < size, other=0.0).to(tl.float32)
 
 
 @triton.jit
+@no_type_check
 def _normed_pairs(Z, W, B, place, real, C: tl.constexpr, BC: tl.constexpr) -> tl.tensor:
     """LayerNorm of the pairs at `place`, in fp32."""
     c = tl.arange(0, BC)
@@ -71,6 +81,7 @@ def _normed_pairs(Z, W, B, place, real, C: tl.constexpr, BC: tl.constexpr) -> tl
 
 
 @triton.jit
+@no_type_check
 def _weight(W, rows, cols, num_rows, num_cols) -> tl.tensor:
     """rows x cols of a matrix [num_rows, num_cols], zeros outside."""
     inside = (rows < num_rows)[:, None] & (cols < num_cols)[None, :]
@@ -78,6 +89,7 @@ def _weight(W, rows, cols, num_rows, num_cols) -> tl.tensor:
 
 
 @triton.jit
+@no_type_check
 def _add(Z, OUT, place, out_place, channel, real, update, C: tl.constexpr) -> None:
     inside = real[:, None] & (channel < C)[None, :]
     z = tl.load(Z + place[:, None] + channel[None, :], mask=inside, other=0.0).to(tl.float32)
@@ -85,6 +97,7 @@ def _add(Z, OUT, place, out_place, channel, real, update, C: tl.constexpr) -> No
 
 
 @triton.jit(do_not_specialize=["N"])
+@no_type_check
 def _project(
     Z, MASK, W, B, P, G, OUT, num_pairs, N, K, zi, zn,
     C: tl.constexpr, BC: tl.constexpr, BM: tl.constexpr, STEP: tl.constexpr, STAGES: tl.constexpr,
@@ -109,6 +122,7 @@ def _project(
 
 
 @triton.jit(do_not_specialize=["N"])
+@no_type_check
 def _add_gated_output(
     Z, PRODUCT, OUT, W, B, W_OUT, B_OUT, P, G, num_pairs, N, zi, zn, oi, on, pk,
     C: tl.constexpr, BC: tl.constexpr, K: tl.constexpr, BK: tl.constexpr, BM: tl.constexpr, STEP: tl.constexpr,
@@ -132,6 +146,7 @@ def _add_gated_output(
 
 
 @triton.jit(do_not_specialize=["N"])
+@no_type_check
 def _add_attention_output(
     Z, A, OUT, W, B, G, P, num_pairs, N, zi, zn, oi, on, ai, an,
     C: tl.constexpr, BC: tl.constexpr, K: tl.constexpr, BM: tl.constexpr, STEP: tl.constexpr, STAGES: tl.constexpr,
@@ -153,6 +168,7 @@ def _add_attention_output(
 
 
 @triton.jit(do_not_specialize=["N"])
+@no_type_check
 def _add_transition(
     Z, OUT, W, B, W1, W2, W3, num_pairs, N, zi, zn, oi, on,
     C: tl.constexpr, BC: tl.constexpr, E: tl.constexpr, BM: tl.constexpr, STEP: tl.constexpr, STAGES: tl.constexpr,
@@ -192,7 +208,7 @@ def project(
     shape = (num_out, *z.shape[:-1]) if channels_first else (*z.shape[:-1], num_out)
     out = torch.empty(shape, dtype=weight.dtype, device=z.device)
     gate_w, mask = gate or (weight, weight)
-    tile, step, warps, stages = TILES["project"]
+    tile, step, warps, stages = TILES["gated projection" if gate else "project"]
     _project[(triton.cdiv(num_pairs, tile),)](
         z, mask, norm_w, norm_b, weight.contiguous(), gate_w.contiguous(), out,
         num_pairs, N, num_out, *_strides(z, N),

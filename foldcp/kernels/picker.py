@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
 from typing import Literal
@@ -12,6 +13,7 @@ Implementation = Literal["torch", "triton"]
 
 _log = logging.getLogger(__name__)
 _chosen: dict[str, Implementation] = {}
+_HOPPER_TRITON = "3.6."  # the language of the kernels for one chip changes between releases: those it was tried with
 
 
 def choose(device_type: str, implementation: Implementation) -> None:
@@ -38,15 +40,26 @@ def fused(device: torch.device, arithmetic: torch.dtype) -> bool:
     return chosen(device) == "triton" and arithmetic == torch.bfloat16
 
 
+def hopper(device: torch.device) -> bool:
+    """Are the kernels written for Hopper alone (H100, H200) chosen here, among those in Triton?"""
+    return chosen(device) == "triton" and _on_hopper()
+
+
 def describe() -> str:
-    """The choices made so far, for the record of a run, e.g. "cpu: torch 2.13.0, cuda: triton 3.6.0 for bf16, ..."."""
+    """The choices made so far, for the record of a run: "cpu: torch 2.13.0, cuda: triton 3.6.0 for Hopper ..."."""
     return ", ".join(f"{kind}: {_named(name)}" for kind, name in sorted(_chosen.items()))
 
 
 def _named(implementation: Implementation) -> str:
     if implementation == "torch":
         return f"torch {torch.__version__}"
-    return f"triton {_triton_version()} for bf16, torch {torch.__version__} for the rest"
+    chip = " for Hopper" if _on_hopper() else ""
+    return f"triton {_triton_version()}{chip} in bf16, torch {torch.__version__} for the rest"
+
+
+@functools.cache
+def _on_hopper() -> bool:
+    return torch.cuda.get_device_capability()[0] == 9 and _triton_version().startswith(_HOPPER_TRITON)
 
 
 def _triton_version() -> str:

@@ -24,7 +24,7 @@ def triangle_attention(
     """out[i, n] = sum_m softmax_m(q[i, n] . k[i, m] / sqrt(D) + bias[n, m] - 1e9 (1 - mask[m])) v[i, m].
 
     One softmax per row i, query n and head; `mask` is 1 at tokens and 0 at padding. q is not scaled
-    beforehand. Any strides; result in the type of v. Differentiable in q, k, v and bias.
+    beforehand. Any strides; result in the type of q. Differentiable in q, k, v and bias.
     Source: AlphaFold 3, algorithms 14 and 15.
     """
     if not fused(q.device, q.dtype):

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, no_type_check
 
 import torch
 import torch.nn.functional as F
@@ -13,20 +13,23 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from foldcp.kernels.biased_attention_triton import LOG2E, TILE, WARPS, _block_of, _rows_of, forward, prepare
+from foldcp.kernels.biased_attention_triton import LOG2E, forward, rows_of
 from foldcp.kernels.residual import in_place
+from foldcp.kernels.tiles import TILE, WARPS, block_of, prepare
 
 SIZES = ["num_rows", "N", "num_heads", "num_tiles"]  # one compilation for all of them
 PROGRAMS = 1024  # at least so many keep a large GPU busy: the rows of the bias gradient are split to reach it
 
 
 @triton.jit
+@no_type_check
 def _weights(a, b, bias, lse, scale) -> tl.tensor:
     """The softmax again from the saved log-sum-exp: in range whatever the scores."""
     return tl.exp2(tl.dot(a, tl.trans(b)) * scale + (bias - lse))
 
 
 @triton.jit(do_not_specialize=SIZES)
+@no_type_check
 def _gradient_q(
     Q, K, V, BIAS, DO, LSE, DELTA, DQ, num_rows, N, num_heads, num_tiles, scale,
     qi, qn, qh, ki, kn, kh, vi, vn, vh, di, dn, dh, oi, on, oh,
@@ -37,16 +40,16 @@ def _gradient_q(
     tile, head = tl.program_id(0) % num_tiles, tl.program_id(1)
     cols = tl.arange(0, BD)
     token = tile * TILE + tl.arange(0, TILE)
-    q = _rows_of(Q + row * qi + head * qh, tile * TILE, N, qn, D, BD, EVEN)
-    do = _rows_of(DO + row * di + head * dh, tile * TILE, N, dn, D, BD, EVEN)
+    q = rows_of(Q + row * qi + head * qh, tile * TILE, N, qn, D, BD, EVEN)
+    do = rows_of(DO + row * di + head * dh, tile * TILE, N, dn, D, BD, EVEN)
     lse = tl.load(LSE + (row * num_heads + head) * num_tiles * TILE + token)
     delta = tl.load(DELTA + (row * num_heads + head) * num_tiles * TILE + token)
     B = BIAS + (head.to(tl.int64) * num_tiles + tile) * num_tiles * TILE * TILE + tl.arange(0, TILE * TILE)
     dq = tl.zeros((TILE, BD), tl.float32)
     for other in tl.range(num_tiles, num_stages=2):
-        bias = _block_of(tl.load(B + other * TILE * TILE)).to(tl.float32) * LOG2E
-        k = _rows_of(K + row * ki + head * kh, other * TILE, N, kn, D, BD, EVEN)
-        v = _rows_of(V + row * vi + head * vh, other * TILE, N, vn, D, BD, EVEN)
+        bias = block_of(tl.load(B + other * TILE * TILE)).to(tl.float32) * LOG2E
+        k = rows_of(K + row * ki + head * kh, other * TILE, N, kn, D, BD, EVEN)
+        v = rows_of(V + row * vi + head * vh, other * TILE, N, vn, D, BD, EVEN)
         p = _weights(q, k, bias, lse[:, None], scale)
         ds = p * (tl.dot(do, tl.trans(v)) - delta[:, None])
         dq = tl.dot(ds.to(k.dtype), k, dq)
@@ -56,6 +59,7 @@ def _gradient_q(
 
 
 @triton.jit(do_not_specialize=SIZES)
+@no_type_check
 def _gradient_kv(
     Q, K, V, BIAS, DO, LSE, DELTA, DK, DV, num_rows, N, num_heads, num_tiles, scale,
     qi, qn, qh, ki, kn, kh, vi, vn, vh, di, dn, dh, oi, on, oh,
@@ -65,16 +69,16 @@ def _gradient_kv(
     row = (tl.program_id(0) // num_tiles).to(tl.int64)
     tile, head = tl.program_id(0) % num_tiles, tl.program_id(1)
     cols = tl.arange(0, BD)
-    k = _rows_of(K + row * ki + head * kh, tile * TILE, N, kn, D, BD, EVEN)
-    v = _rows_of(V + row * vi + head * vh, tile * TILE, N, vn, D, BD, EVEN)
+    k = rows_of(K + row * ki + head * kh, tile * TILE, N, kn, D, BD, EVEN)
+    v = rows_of(V + row * vi + head * vh, tile * TILE, N, vn, D, BD, EVEN)
     B = BIAS + (head.to(tl.int64) * num_tiles + tile) * num_tiles * TILE * TILE + tl.arange(0, TILE * TILE)
     dk = tl.zeros((TILE, BD), tl.float32)
     dv = tl.zeros((TILE, BD), tl.float32)
     for other in tl.range(num_tiles, num_stages=2):
         token = other * TILE + tl.arange(0, TILE)
-        bias = _block_of(tl.load(B + other * TILE * TILE)).to(tl.float32) * LOG2E
-        q = _rows_of(Q + row * qi + head * qh, other * TILE, N, qn, D, BD, EVEN)
-        do = _rows_of(DO + row * di + head * dh, other * TILE, N, dn, D, BD, EVEN)
+        bias = block_of(tl.load(B + other * TILE * TILE)).to(tl.float32) * LOG2E
+        q = rows_of(Q + row * qi + head * qh, other * TILE, N, qn, D, BD, EVEN)
+        do = rows_of(DO + row * di + head * dh, other * TILE, N, dn, D, BD, EVEN)
         lse = tl.load(LSE + (row * num_heads + head) * num_tiles * TILE + token)
         delta = tl.load(DELTA + (row * num_heads + head) * num_tiles * TILE + token)
         p = _weights(k, q, bias, lse[None, :], scale)
@@ -89,6 +93,7 @@ def _gradient_kv(
 
 
 @triton.jit(do_not_specialize=[*SIZES, "rows_a_part"])
+@no_type_check
 def _gradient_bias(
     Q, K, V, BIAS, DO, LSE, DELTA, DB, num_rows, N, num_heads, num_tiles, scale,
     qi, qn, qh, ki, kn, kh, vi, vn, vh, di, dn, dh, rows_a_part,
@@ -99,15 +104,15 @@ def _gradient_bias(
     head, part = tl.program_id(1), tl.program_id(2)
     token = queries * TILE + tl.arange(0, TILE)
     B = BIAS + ((head.to(tl.int64) * num_tiles + queries) * num_tiles + keys) * TILE * TILE
-    bias = _block_of(tl.load(B + tl.arange(0, TILE * TILE))).to(tl.float32) * LOG2E
+    bias = block_of(tl.load(B + tl.arange(0, TILE * TILE))).to(tl.float32) * LOG2E
     db = tl.zeros((TILE, TILE), tl.float32)
     first = (part * rows_a_part).to(tl.int64)
     for index in tl.range(tl.minimum(rows_a_part, num_rows - part * rows_a_part), num_stages=2):
         row = first + index
-        q = _rows_of(Q + row * qi + head * qh, queries * TILE, N, qn, D, BD, EVEN)
-        k = _rows_of(K + row * ki + head * kh, keys * TILE, N, kn, D, BD, EVEN)
-        v = _rows_of(V + row * vi + head * vh, keys * TILE, N, vn, D, BD, EVEN)
-        do = _rows_of(DO + row * di + head * dh, queries * TILE, N, dn, D, BD, EVEN)
+        q = rows_of(Q + row * qi + head * qh, queries * TILE, N, qn, D, BD, EVEN)
+        k = rows_of(K + row * ki + head * kh, keys * TILE, N, kn, D, BD, EVEN)
+        v = rows_of(V + row * vi + head * vh, keys * TILE, N, vn, D, BD, EVEN)
+        do = rows_of(DO + row * di + head * dh, queries * TILE, N, dn, D, BD, EVEN)
         lse = tl.load(LSE + (row * num_heads + head) * num_tiles * TILE + token)
         delta = tl.load(DELTA + (row * num_heads + head) * num_tiles * TILE + token)
         p = _weights(q, k, bias, lse[:, None], scale)
