@@ -36,7 +36,7 @@ class Scheduler:
         self._sizes = Sizes(costs, self._largest())
         self._streaks: Counter[str] = Counter()
         self._measured = self._predicted = PRIOR_SECONDS
-        self._num_groups = 0
+        self._num_groups, self._last_loss = 0, ""
         setups: list[tuple[Task, Setup]] = []
         for task in tasks:
             if (setup := costs.smallest(task, self._largest())) is None:
@@ -143,6 +143,7 @@ class Scheduler:
     def lose_node(self, node: str, reason: str, now: float) -> list[Action]:
         """A node is gone: its groups die, and what no longer fits the rest fails."""
         self.cluster.lose(node)
+        self._last_loss = reason
         self._sizes = Sizes(self.costs, self._largest())
         actions: list[Action] = []
         for group in list(self.groups.values()):
@@ -169,7 +170,7 @@ class Scheduler:
             largest = self._largest()
             job.setup = replace(job.setup, num_ranks=max(1, largest))
             if largest == 0:
-                return self._give_up(job, "no node is left")
+                return self._give_up(job, f"no node is left: {self._last_loss}")
             if self.costs.bytes(job.task, job.setup) > self.costs.hardware.memory:
                 return self._give_up(job, self.costs.why_not(job.task, largest))
         job.seconds = self._sizes.seconds(job.task, job.setup)
