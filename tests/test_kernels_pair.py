@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from foldcp.kernels.pair_bias_attention import pair_bias_attention
-from foldcp.kernels.projections import add_attention_output, project
+from foldcp.kernels.pair_bias_attention import pair_bias_attention, prepare_bias, prepared_attention
+from foldcp.kernels.projections import add_attention_output, project, project_channels_first
+from foldcp.kernels.recompute import recomputed, recomputed_residual
 from foldcp.kernels.transition import add_transition
 from foldcp.kernels.triangle_multiply import add_gated_output, gated_projection, gated_projections
 
@@ -121,3 +122,53 @@ def test_pair_bias_attention(dtype: torch.dtype, tolerance: float) -> None:
     got = pair_bias_attention(q, k, v, bias, mask)
     assert got.dtype == dtype
     assert close(got, want, tolerance)
+    assert torch.equal(prepared_attention(q, k, v, prepare_bias(bias, mask)), got)
+
+
+def test_channels_first() -> None:
+    draw = Draw(6)
+    z, w, b, weight = draw(I, N, C), draw(C), draw(C), draw(K, C)
+    torch.testing.assert_close(
+        project_channels_first(z, w, b, weight), project(z, w, b, weight).permute(2, 0, 1), atol=0, rtol=0
+    )
+
+
+def test_a_kernel_borrows_the_gradient_of_its_reference() -> None:
+    draw = Draw(7)
+    x, y, weight = draw(N), draw(N), draw(N)
+    calls = []
+
+    def kernel(x: Tensor, y: Tensor) -> Tensor:
+        calls.append("kernel")
+        return x.sin() * y + 100  # a value that tells it from the reference
+
+    def reference(x: Tensor, y: Tensor) -> Tensor:
+        calls.append("reference")
+        return x.sin() * y
+
+    assert torch.equal(recomputed(kernel, reference, x, y), x.sin() * y + 100)
+    assert calls == ["kernel"]
+    leaf = x.clone().requires_grad_()
+    out = recomputed(kernel, reference, leaf, y)
+    assert torch.equal(out, x.sin() * y + 100)
+    (gradient,) = torch.autograd.grad((out * weight).sum(), leaf)
+    torch.testing.assert_close(gradient, x.cos() * y * weight)
+    assert calls == ["kernel", "kernel", "reference"]
+
+
+def test_a_residual_kernel_writes_in_place_only_without_gradients() -> None:
+    draw = Draw(8)
+    z, x = draw(N), draw(N)
+
+    def kernel(z: Tensor, x: Tensor, out: Tensor) -> None:
+        torch.add(z, x, alpha=2, out=out)
+
+    def reference(z: Tensor, x: Tensor) -> Tensor:
+        return z + 2 * x
+
+    leaf, before = x.clone().requires_grad_(), z.clone()
+    out = recomputed_residual(kernel, reference, z, leaf)
+    assert torch.equal(z, before)
+    assert torch.equal(torch.autograd.grad(out.sum(), leaf)[0], torch.full_like(x, 2))
+    assert recomputed_residual(kernel, reference, z, x) is z
+    assert torch.equal(z, before + 2 * x)
