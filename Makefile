@@ -1,4 +1,4 @@
-# Everything runs in an environment of its own; nothing needs to be installed beforehand but Python 3.11 or newer.
+# Everything runs in an environment of its own; nothing is needed beforehand but Python 3.11 or newer.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,11 +10,12 @@ help:
 	@echo "make demo     fold and score the demo database on the CPU (a few minutes)"
 	@echo "make test     run the tests"
 	@echo "make parity   compare every module with the public boltz 2.2.1 package"
-	@echo "make lint     ruff, pyright"
+	@echo "make lint     ruff and pyright"
+	@echo "make clean    remove the environments and the demo's results"
 
 env: $(VENV)/.installed
 
-# torch first and alone: its CPU build is what the pin in constraints.txt means where one is at hand.
+# torch first and alone: the pin in constraints.txt takes a CPU build where one is at hand.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q -c constraints.txt torch
@@ -22,7 +23,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 demo: env
-	$(BIN)/foldcp score datasets/demo --out demo-run --checkpoint untrained:tiny
+	$(BIN)/foldcp score datasets/demo/complexes.tsv --sequences datasets/demo/sequences.fasta \
+		--out demo-run --checkpoint untrained:tiny
 
 test: env
 	$(BIN)/python -m pytest
@@ -30,9 +32,12 @@ test: env
 parity: env
 	bash tests/parity/run.sh
 
+# pyright follows no package-dir mapping, so it is shown the three folders as the one package that they become.
 lint: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	mkdir -p $(VENV)/tree/foldcp
+	ln -sfn $(CURDIR)/pipeline $(CURDIR)/datasets $(CURDIR)/foldcp/* $(VENV)/tree/foldcp/
 	$(BIN)/pyright
 
 clean:

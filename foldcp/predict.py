@@ -232,3 +232,12 @@ class Clock:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
+
+
+if __name__ == "__main__":  # torchrun --nproc_per_node P -m foldcp.predict INPUT --out DIR: `foldcp fold` on P ranks
+    import sys
+
+    from foldcp.pipeline.cli import main
+
+    sys.argv.insert(1, "fold")
+    main()

@@ -168,7 +168,8 @@ def fold(
     config: ConfigFile = None,
     set_: Overrides = [],  # noqa: B006
 ) -> None:
-    """Fold one complex in this process, without Ray, and write Boltz's files and the interface scores.
+    """Fold one complex in this process, without Ray, and write Boltz's files and the interface scores. On several
+    GPUs: torchrun --nproc_per_node 4 -m foldcp.predict, with the same arguments.
 
     \b
     foldcp fold complex.yaml --checkpoint boltz2_conf.ckpt --out folded
@@ -176,7 +177,8 @@ def fold(
     """
     from foldcp.pipeline.single import fold_one
 
-    print(fold_one(Sources(input, sequences, msas, checkpoint), load(config, set_), out))
+    if summary := fold_one(Sources(input, sequences, msas, checkpoint), load(config, set_), out):
+        print(summary)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""One complex in this process, without Ray: Boltz's files and the interface scores."""
+"""One complex without Ray, in this process or on the ranks that torchrun starts: Boltz's files and the scores."""
 
 from __future__ import annotations
 
@@ -27,25 +27,34 @@ from foldcp.pipeline.tasks import make_task
 def fold_one(sources: Sources, config: RunConfig, out: Path) -> str:
     """Fold the complex of an input on this machine's GPU or CPU and write its files under `out`; a summary.
 
-    The files are those of Boltz (`boltz_files.py`) and scores_<name>.json with the rows of our tables. Raises
-    ValueError for what cannot be used or does not fit; then nothing is written.
+    Under torchrun every rank calls it; the first one writes, the others return nothing. The files are those of Boltz
+    (`boltz_files.py`) and scores_<name>.json with the rows of our tables. Raises ValueError for what cannot be used
+    or does not fit; then nothing is written.
     """
+    index, size, local, on_host = (
+        int(os.environ.get(name, default))
+        for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1))
+    )
     need_checkpoint(sources.checkpoint)
     identity, architecture = checkpoint.identity(sources.checkpoint), read_architecture(sources.checkpoint)
     config = replace(config, write=tuple(dict.fromkeys((*config.write, "boltz"))))
     task = make_task(only_complex(sources), config, identity)
     cuda = torch.cuda.is_available()
-    costs = Costs(gpu_hardware() if cuda else local_hardware(1), config, architecture)
-    setup = costs.smallest(task, 1)
+    costs = Costs(gpu_hardware() if cuda else local_hardware(on_host), config, architecture)
+    setup = costs.smallest(task, size)
     if setup is None:
-        raise ValueError(f"{sources.input}: {costs.why_not(task, 1)}; `foldcp score` spreads it over GPUs")
-    rank = Rank(Recipe(sources.checkpoint, setup.precision, config, os.cpu_count() or 1))
-    rank.join(0, 1, "", "cuda:0" if cuda else "cpu")
+        raise ValueError(f"{sources.input}: {costs.why_not(task, size)}; `foldcp score` spreads it over GPUs")
+    setup = replace(setup, num_ranks=size)
+    rank = Rank(Recipe(sources.checkpoint, setup.precision, config, max(1, (os.cpu_count() or 1) // on_host)))
+    rank.join(index, size, "env://", f"cuda:{local}" if cuda else "cpu")
     answer = rank.fold(task.complex, setup)
     if answer["outcome"] != "done":
         raise ValueError(f"{sources.input}: {answer['reason']}")
+    rank.rows.leave()
+    if index > 0:
+        return ""
     made = Made(
-        identity, checkpoint.is_untrained(sources.checkpoint), config.model.seed, 1, setup.precision, setup.max_rows
+        identity, checkpoint.is_untrained(sources.checkpoint), config.model.seed, size, setup.precision, setup.max_rows
     )
     prediction, layout = answer["prediction"], answer["layout"]
     rows = rows_of(replace(task, msa_depth=answer["msa_depth"]), layout, prediction, made)
