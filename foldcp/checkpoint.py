@@ -111,19 +111,25 @@ def residual_type(precision: Precision) -> torch.dtype:
 def read(path: Path) -> tuple[Architecture, dict[str, Tensor]]:
     """Architecture and weights of a Boltz-2 structure checkpoint as Lightning writes it."""
     contents = _unpickle(path)
-    if not isinstance(contents, Mapping) or not {"state_dict", "hyper_parameters"} <= contents.keys():
+    parts = contents if isinstance(contents, Mapping) else {}
+    hyper_parameters, weights, average = (plain(parts.get(name)) for name in ("hyper_parameters", "state_dict", "ema"))
+    if not isinstance(hyper_parameters, Mapping) or not _are_weights(weights):
         raise ValueError(f"{path}: not a Lightning checkpoint of Boltz-2 (no state_dict and hyper_parameters)")
-    hyper_parameters, weights = plain(contents["hyper_parameters"]), dict(contents["state_dict"])
     if hyper_parameters.get("affinity_prediction") or any(name.startswith("affinity_module") for name in weights):
         raise ValueError(f"{path}: an affinity model (boltz2_aff); give the structure model, boltz2_conf.ckpt")
     if "contact_conditioning.encoder.weight" not in weights:
         raise ValueError(f"{path}: a Boltz-1 model, or another network; only Boltz-2's structure model is supported")
-    weights.update((contents.get("ema") or {}).get("ema_weights") or {})
+    if isinstance(average, Mapping) and _are_weights(average.get("ema_weights")):
+        weights = {**weights, **average["ema_weights"]}
     try:
         architecture = read_architecture(hyper_parameters)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return architecture, {name: w for name, w in weights.items() if not name.startswith(NOT_WEIGHTS)}
+
+
+def _are_weights(x: Any) -> bool:
+    return isinstance(x, Mapping) and all(isinstance(name, str) and isinstance(w, Tensor) for name, w in x.items())
 
 
 def _unpickle(path: Path) -> Any:
@@ -136,6 +142,9 @@ def _unpickle(path: Path) -> Any:
         raise ValueError(f"{path}: no such checkpoint file")
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path}: not a checkpoint (no zip archive as torch.save writes it)")
+    with zipfile.ZipFile(path) as archive:
+        if any(name.endswith("/constants.pkl") for name in archive.namelist()):
+            raise ValueError(f"{path}: not a checkpoint but a TorchScript program, which would run")
     try:
         return torch.load(path, map_location="cpu", mmap=True, weights_only=False, pickle_module=_SAFE_PICKLE)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
