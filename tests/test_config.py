@@ -28,9 +28,7 @@ def test_defaults_are_those_of_boltz() -> None:
 
 def test_file_then_overrides(tmp_path: Path) -> None:
     file = write(tmp_path / "run.yaml", "model:\n  samples: 5\n  seed: 7\nwrite: [pae, boltz]\n")
-    config = load(
-        file, ["model.samples=2", "msa.corrected=true", "run.deadline_factor=3", "model.precision=bf16"]
-    )
+    config = load(file, ["model.samples=2", "msa.corrected=true", "run.deadline_factor=3", "model.precision=bf16"])
     assert (config.model.samples, config.model.seed, config.model.precision) == (2, 7, "bf16")
     assert config.msa.corrected is True
     assert config.run.deadline_factor == 3.0
