@@ -1,4 +1,4 @@
-"""The command line: `foldcp plan | score | fold | report`."""
+"""The command line: `foldcp plan | score | fold | report | fetch`."""
 
 from __future__ import annotations
 
@@ -192,3 +192,23 @@ def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a 
 
     page = write_report(run)
     print(f"{format_best(run)}\n\nreport  {page}")
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The weights: boltz2 (2.3 GB).")],
+    to: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for the file; else $FOLDCP_CACHE, else ~/.foldcp.")
+    ] = None,
+) -> None:
+    """Download released weights and check their SHA-256; the same command again goes on where it was cut off.
+
+    \b
+    foldcp fetch boltz2
+    foldcp fetch boltz2 --to /data/weights
+    """
+    from foldcp.pipeline.fetch import cache_folder
+    from foldcp.pipeline.fetch import fetch as download
+
+    path = download(name, to or cache_folder())
+    print(f"{path}: SHA-256 is right\nfoldcp score INPUT --checkpoint {path} --out RUN")

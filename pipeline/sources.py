@@ -9,6 +9,7 @@ from pathlib import Path
 
 from foldcp.complex import Complex, Record
 from foldcp.datasets.reader import read
+from foldcp.pipeline.fetch import find
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,10 @@ class Sources:
     checkpoint: str = ""
     organism: str = ""
     limit: int = 0
+
+    def __post_init__(self) -> None:
+        """Fetched weights may be named: `boltz2` stands for their path. ValueError when they are not there."""
+        object.__setattr__(self, "checkpoint", find(self.checkpoint))
 
 
 def records(sources: Sources) -> Iterator[Record]:
