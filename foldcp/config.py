@@ -77,10 +77,10 @@ class DiffusionProcess:
 BOLTZ2 = Architecture()
 TINY = Architecture(
     atom_s=16, atom_z=8, token_s=32, token_z=16, msa_s=16, template_dim=16, fourier_dim=32,
-    token_heads=4, diffusion_heads=4, confidence_heads=4, pair_heads=2, pair_head_width=8,
+    token_heads=4, diffusion_heads=4, confidence_heads=4, pair_heads=1, pair_head_width=8,
     averaging_heads=2, averaging_head_width=8, outer_product_width=8, input_atom_heads=2, input_atom_blocks=1,
     atom_heads=2, atom_encoder_blocks=1, atom_decoder_blocks=1, token_transformer_blocks=2,
-    template_blocks=1, msa_blocks=1, pairformer_blocks=2, confidence_blocks=1,
+    template_blocks=1, msa_blocks=1, pairformer_blocks=1, confidence_blocks=1,
 )  # fmt: skip
 UNTRAINED = {"tiny": TINY, "boltz2": BOLTZ2}
 

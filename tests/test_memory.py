@@ -20,13 +20,12 @@ from foldcp.config import TINY
 from foldcp.features import Features, featurize
 from foldcp.kernels import triangle_attention
 from foldcp.metrics import SampleScorer
+from foldcp.model import layers
 from foldcp.model.boltz2 import Boltz2
 from foldcp.model.replay import replayed
 from foldcp.rows import Rows
 from tests.memory import LiveBytes
 from tests.ranks import run
-
-ONE_BLOCK_EACH = replace(TINY, pairformer_blocks=1)
 
 
 def features_of(num_residues: int) -> Features:
@@ -59,7 +58,7 @@ def on_fake_tensors(features: Features, size: int) -> LiveBytes:
         with FakeTensorMode(), torch.inference_mode():
             tensors = {f.name: getattr(padded, f.name) for f in fields(padded)}
             fake = {name: torch.empty(x.shape, dtype=x.dtype) for name, x in tensors.items() if isinstance(x, Tensor)}
-            model = Boltz2(ONE_BLOCK_EACH, rows)
+            model = Boltz2(TINY, rows)
             with LiveBytes() as counted:
                 whole_prediction(model, replace(padded, **fake))
     finally:
@@ -68,20 +67,21 @@ def on_fake_tensors(features: Features, size: int) -> LiveBytes:
 
 
 def test_the_peak_of_a_rank_falls_with_the_number_of_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triangle_attention, "CHUNK_BYTES", 1 << 33)  # fewer steps to fake
+    # Larger slices are fewer to fake.
+    monkeypatch.setattr(triangle_attention, "CHUNK_BYTES", 1 << 33)
+    monkeypatch.setitem(layers.CHUNK_BYTES, "cpu", 256 << 20)
     features = features_of(4000)
     whole_pair_array = 4000**2 * TINY.token_z * 4
     peak = {}
-    for size in (1, 2, 3):
+    for size in (1, 2):
         counted = on_fake_tensors(features, size)
         peak[size] = counted.peak
         assert counted.largest <= 1.01 * whole_pair_array / size
-    assert peak[2] < 0.58 * peak[1]
-    assert peak[3] < 0.42 * peak[1]
+    assert peak[2] < 0.6 * peak[1]
 
 
 def on_real_tensors(rows: Rows, features: Features) -> int:
-    model = Boltz2(ONE_BLOCK_EACH, rows)
+    model = Boltz2(TINY, rows)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     with torch.inference_mode(), LiveBytes() as counted:
