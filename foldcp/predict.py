@@ -66,11 +66,15 @@ class Prediction:
 Progress = Callable[[str, int, int], None]  # stage, steps done, steps in all
 
 
+def silent(stage: str, done: int, total: int) -> None:
+    """Nobody looks."""
+
+
 def fold(
     model: Boltz2,
     features: Features,
     settings: Settings,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = silent,
     constraints: Constraints = UNCONSTRAINED,
 ) -> Prediction:
     """Fold one complex on this rank's group; all ranks call it together with equal arguments.

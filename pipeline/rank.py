@@ -17,7 +17,7 @@ from foldcp.features import AlignmentSettings, featurize
 from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.costs import Setup
 from foldcp.pipeline.jobs import Recipe
-from foldcp.predict import Settings, fold
+from foldcp.predict import Progress, Settings, fold, silent
 from foldcp.rows import Rows
 from foldcp.steering_features import constraints
 
@@ -45,7 +45,7 @@ class Rank:
         )
         return {"outcome": "ready"}
 
-    def fold(self, complex: Complex, setup: Setup) -> dict[str, Any]:
+    def fold(self, complex: Complex, setup: Setup, progress: Progress = silent) -> dict[str, Any]:
         """Fold one complex together with the other ranks.
 
         `outcome` is `done`; `invalid` when the input is at fault, which every rank finds before it waits for any
@@ -60,7 +60,7 @@ class Rank:
             return {"outcome": "invalid", "reason": str(error)}
         seconds = {"features": time.perf_counter() - started}
         try:
-            prediction = fold(self.model, features, fold_settings(config, setup), constraints=held)
+            prediction = fold(self.model, features, fold_settings(config, setup), progress, held)
         except (torch.OutOfMemoryError, MemoryError) as error:
             return {"outcome": "oom", "reason": f"rank {self.rows.rank}: {_first_line(error)}"}
         except RuntimeError as error:

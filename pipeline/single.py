@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from foldcp import checkpoint
 from foldcp.pipeline.boltz_files import file_stem
@@ -47,7 +48,8 @@ def fold_one(sources: Sources, config: RunConfig, out: Path) -> str:
     setup = replace(setup, num_ranks=size)
     rank = Rank(Recipe(sources.checkpoint, setup.precision, config, max(1, (os.cpu_count() or 1) // on_host)))
     rank.join(index, size, "env://", f"cuda:{local}" if cuda else "cpu")
-    answer = rank.fold(task.complex, setup)
+    with Bar(costs.stages(task, setup), hidden=index > 0) as bar:
+        answer = rank.fold(task.complex, setup, bar.show)
     if answer["outcome"] != "done":
         raise ValueError(f"{sources.input}: {answer['reason']}")
     rank.rows.leave()
@@ -70,6 +72,34 @@ def fold_one(sources: Sources, config: RunConfig, out: Path) -> str:
     for row in rows["complexes"]:
         lines.append(f"sample {row['sample']}: confidence {row['confidence_score']:.3f}, ipTM {row['iptm']:.3f}")
     return "\n".join(lines)
+
+
+class Bar:
+    """Progress of a fold on the screen; stages count by the seconds that they are expected to take."""
+
+    def __init__(self, seconds: dict[str, float], hidden: bool) -> None:
+        before = seconds["features"]
+        trunk = seconds["templates"] + seconds["msa"] + seconds["trunk"]
+        lengths = {"trunk": trunk, "sampling": seconds["diffusion"], "confidence": seconds["confidence"]}
+        self.spans: dict[str, tuple[float, float]] = {}
+        for stage, length in lengths.items():
+            self.spans[stage] = (before, length)
+            before += length
+        self.bar = tqdm(
+            total=before, disable=hidden, bar_format="{percentage:3.0f}%|{bar}| {desc} [{elapsed} < {remaining}]"
+        )
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.close()
+
+    def show(self, stage: str, done: int, total: int) -> None:
+        """Stand where `done` of a stage's `total` steps are made."""
+        start, length = self.spans[stage]
+        self.bar.set_description_str(f"{stage} {done}/{total}", refresh=False)
+        self.bar.update(start + length * done / total - self.bar.n)
 
 
 def _plain(value: Any) -> Any:
