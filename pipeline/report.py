@@ -23,7 +23,7 @@ PAIR = ["key", "name", "chain_a", "chain_b", "accession_a", "accession_b"]
 
 def best_interfaces(out: Path | str, n: int | None = None) -> pd.DataFrame:
     """The `n` best pairs of chains (all without `n`), one row each, by `ipsae_min`: ipSAE (d0res) of the worse
-    direction, averaged over the samples. Pairs without one, such as ligands, come last.
+    direction, averaged over the samples; equals by the better ipTM. Pairs without one, such as ligands, come last.
 
     Columns end in _ab for frames in chain_a and scored tokens in chain_b, in _ba for the other direction; all are means
     over samples. `structure` is the file of the most confident sample. Raises ValueError when `out` is no run.
@@ -54,8 +54,9 @@ def best_interfaces(out: Path | str, n: int | None = None) -> pd.DataFrame:
     complexes = read_table(out, "complexes").to_pandas()
     about = complexes.loc[complexes["rank"] == 0, ["key", "title", "organism", "num_tokens", "structure", "checkpoint"]]
     found = means.merge(about, on="key", how="left")
-    order = ["ipsae_min", "name", "key", "chain_a", "chain_b"]
-    found = found.sort_values(order, ascending=[False, True, True, True, True], ignore_index=True)
+    found["iptm_max"] = found[["iptm_ab", "iptm_ba"]].max(axis=1)
+    order = ["ipsae_min", "iptm_max", "name", "key", "chain_a", "chain_b"]
+    found = found.sort_values(order, ascending=[False, False, True, True, True, True], ignore_index=True)
     return found if n is None else found.head(n)
 
 
