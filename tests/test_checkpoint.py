@@ -115,6 +115,12 @@ def test_files_that_are_no_checkpoints(tmp_path: Path, write: Callable[..., Path
     for share in (0.3, 0.9, 0.999):  # a download that broke off
         (tmp_path / "part.ckpt").write_bytes(whole[: int(len(whole) * share)])
         assert "not a checkpoint" in message_of(tmp_path / "part.ckpt")
+    for name, data in {"empty.zip": {}, "garbage.zip": {"small/data.pkl": "garbage"}}.items():
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("small/version", "3")
+            for member, text in data.items():
+                archive.writestr(member, text)
+        assert "not a checkpoint that torch.load can read" in message_of(tmp_path / name)
 
 
 def test_other_objects_of_torch_are_refused(tmp_path: Path) -> None:

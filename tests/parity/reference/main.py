@@ -62,7 +62,7 @@ class Reference:
     def __init__(self, folder: Path) -> None:
         self.store = Store(folder)
         self.mols = self.store.get("mols", "", "", scripts("make_mols"), lambda out: self._script("make_mols", out))
-        self.checkpoints = {size: self._checkpoint(size) for size in ("tiny", "real", "ema")}
+        self.checkpoints = {size: self._checkpoint(size) for size in ("tiny", "real", "averaged")}
 
     def _script(self, name: str, *args: Any) -> None:
         subprocess.run([sys.executable, HERE / f"{name}.py", *map(str, args)], check=True)
@@ -90,6 +90,9 @@ class Reference:
         return self.store.get(f"{kind} of {name}", ".pt", options, scripts("prediction", "saving", *used), make)
 
     def all(self) -> None:
+        for size, checkpoint in self.checkpoints.items():
+            make = self._boltz("write_weights", checkpoint)
+            self.store.get(f"weights of {size}", ".pt", checkpoint.name, scripts("produce"), make)
         for name, given in INPUTS.items():
             if given.path.exists():
                 self.features(name)

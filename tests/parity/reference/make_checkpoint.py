@@ -1,9 +1,9 @@
 """A Lightning checkpoint of Boltz-2's own class: the released options, small sizes, every parameter random.
 
-usage: python make_checkpoint.py OUT.ckpt tiny|real|ema
+usage: python make_checkpoint.py OUT.ckpt tiny|real|averaged
 
-`real` has the released widths and few layers. `ema` is tiny, and keeps what a training run and an OmegaConf
-configuration leave in a file.
+`real` has the released widths and few layers. `averaged` is tiny, with what Boltz's callback keeps of the weights in
+training, and with options as OmegaConf objects.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ REAL = {
     "fourier": 256, "template_dim": 64, "template_blocks": 1, "msa_blocks": 1, "pairformer_blocks": 2,
     "confidence_blocks": 1, "atom_depth": 3, "token_depth": 2,
 }  # fmt: skip
-SIZES = {"tiny": TINY, "real": REAL, "ema": TINY}
+SIZES = {"tiny": TINY, "real": REAL, "averaged": TINY}
 
 
 def hyper_parameters(size: str) -> dict[str, Any]:
@@ -132,7 +132,7 @@ if __name__ == "__main__":
     model, hparams = random_network(size)
     checkpoint = {"pytorch-lightning_version": "2.5.0", "epoch": 0, "global_step": 0,
                   "state_dict": model.state_dict(), "hyper_parameters": hparams}  # fmt: skip
-    if size == "ema":
+    if size == "averaged":
         checkpoint.update(as_trained(model, hparams))
     torch.save(checkpoint, out)
     loaded = Boltz2.load_from_checkpoint(out, strict=True, map_location="cpu").state_dict()

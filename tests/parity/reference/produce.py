@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from boltz.model.models.boltz2 import Boltz2
+from boltz.model.optim.ema import EMA
 from cases import CASES, INPUTS, STEERED
 from features import featurise
 from gradients import gradients
@@ -58,3 +60,13 @@ def write_steering(name: str, ckpt: Path, features: Path, out: Path) -> None:
     case = STEERED[name]
     with torch.no_grad():
         save(steering(load_model(ckpt, case), _batch(features), case), out)
+
+
+def write_weights(ckpt: Path, out: Path) -> None:
+    """The tensors of Boltz's network; the averages where the file has them."""
+    network = Boltz2.load_from_checkpoint(ckpt, strict=True, map_location="cpu")
+    if "ema" in (stored := torch.load(ckpt, weights_only=False)):
+        average = EMA()
+        average.load_state_dict(stored["ema"])
+        average.replace_model_weights(network)
+    torch.save(dict(network.state_dict()), out)
