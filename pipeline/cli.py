@@ -1,4 +1,4 @@
-"""The command line: `foldcp plan | score | fold | report | fetch`."""
+"""The command line: `foldcp plan | score | fold | report | fetch | bench`."""
 
 from __future__ import annotations
 
@@ -212,3 +212,28 @@ def fetch(
 
     path = download(name, to or cache_folder())
     print(f"{path}: SHA-256 is right\nfoldcp score INPUT --checkpoint {path} --out RUN")
+
+
+@app.command()
+def bench(
+    sizes: Annotated[str, typer.Option(metavar="N,N", help="Tokens; empty: what suits the device.")] = "",
+    precision: Annotated[str, typer.Option(metavar="NAMES", help="Of fp32, mixed and bf16.")] = "",
+    ranks: Annotated[str, typer.Option(metavar="P,P", help="GPUs at once; empty: 1, then all.")] = "",
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes, few repeats.")] = False,
+    write: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The hardware file; else <gpu>.yaml in this folder.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a hardware file that exists.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Measure this machine's GPUs (or its CPU), print how near folds come to the limit, and write a hardware file,
+    which `plan` and `score` take with --hardware. On the ranks of torchrun: python -m foldcp.pipeline.bench.
+
+    \b
+    foldcp bench --quick
+    foldcp bench --sizes 512,1024,2048 --precision mixed,bf16 --write our-node.yaml
+    foldcp bench --ranks 1,2,4 --json > bench.json
+    """
+    from foldcp.pipeline.bench import Options, show
+
+    show(Options(sizes, precision, ranks, quick, write, overwrite), json)
