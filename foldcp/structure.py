@@ -177,9 +177,7 @@ def _confidence(block: gemmi.cif.Block, residues: _Residues, plddt: Float[np.nda
         },
     )
     R = len(residues.first)
-    mean = np.bincount(residues.of_token, weights=plddt, minlength=R) / np.bincount(
-        residues.of_token, minlength=R
-    )
+    mean = np.bincount(residues.of_token, weights=plddt, minlength=R) / np.bincount(residues.of_token, minlength=R)
     _loop(
         block,
         "ma_qa_metric_local",
@@ -197,10 +195,7 @@ def _confidence(block: gemmi.cif.Block, residues: _Residues, plddt: Float[np.nda
 
 def _label_numbers(residues: _Residues) -> list[str]:
     """label_seq_id: the position in a polymer; what is no polymer has none."""
-    return [
-        str(n) if kind in POLYMER_TYPES else "."
-        for n, kind in zip(residues.number, residues.kind, strict=True)
-    ]
+    return [str(n) if kind in POLYMER_TYPES else "." for n, kind in zip(residues.number, residues.kind, strict=True)]
 
 
 def _atoms(

@@ -110,9 +110,7 @@ def test_local_confidence_is_the_mean_over_the_tokens_of_a_residue(
     assert found[6][:2] == ("lig", ".") and abs(found[6][2] - 100 * plddt[ligand].mean()) < 1e-3
     first = slice(0, 8)  # one token per atom of the modified residue
     assert found[0][:2] == ("A", "1") and abs(found[0][2] - 100 * plddt[first].mean()) < 1e-3
-    assert float(block.find_value("_ma_qa_metric_global.metric_value")) == pytest.approx(
-        100 * plddt.mean(), abs=1e-3
-    )
+    assert float(block.find_value("_ma_qa_metric_global.metric_value")) == pytest.approx(100 * plddt.mean(), abs=1e-3)
 
 
 def test_more_chains_and_atoms_than_a_pdb_file_holds(tmp_path: Path) -> None:
