@@ -163,7 +163,7 @@ class GroupActor:
                 for index, (rank, (node, gpu)) in enumerate(zip(self.ranks, places, strict=True))
             ]
         )
-        return answers if isinstance(answers, dict) else {"outcome": "ready"}
+        return answers if isinstance(answers, dict) else {"outcome": "ready", "places": places}
 
     def fold(self, complex: Complex, setup: Setup) -> Answer:
         """All ranks fold; the answer is rank 0's, with the largest peak of memory."""

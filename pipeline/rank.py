@@ -60,7 +60,7 @@ class Rank:
             return {"outcome": "invalid", "reason": str(error)}
         seconds = {"features": time.perf_counter() - started}
         try:
-            prediction = fold(self.model, features, fold_settings(config, setup), progress, held)
+            prediction = fold(self.model, features, fold_settings(config, setup), progress, constraints=held)
         except (torch.OutOfMemoryError, MemoryError) as error:
             return {"outcome": "oom", "reason": f"rank {self.rows.rank}: {_first_line(error)}"}
         except RuntimeError as error:

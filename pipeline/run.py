@@ -20,7 +20,7 @@ from tqdm import tqdm
 from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.costs import Costs, Hardware, load_hardware
 from foldcp.pipeline.group import Answer, Group, Node, alive_nodes, hear, start_ray, with_heavy
-from foldcp.pipeline.jobs import Action, Fold, Recipe, Start, Stop
+from foldcp.pipeline.jobs import Action, Attempt, Fold, Recipe, Start, Stop
 from foldcp.pipeline.prepare import Prepared, cpu_ranks, gpu_hardware, local_hardware
 from foldcp.pipeline.records import attempt_row, failed_rows, files_of, rows_of, unbuildable_rows
 from foldcp.pipeline.scheduler import Scheduler
@@ -140,6 +140,7 @@ class Driver:
         self.stopping: dict[int, Group] = {}
         self.pending: dict[Any, int] = {}
         self.measured: dict[tuple[str, int], Answer] = {}
+        self.gpus: dict[int, list[tuple[str, str]]] = {}  # (node, GPU) of each rank of a group
         self.num_attempts = self.num_outcomes = self.num_failed = 0
         self.began, self.looked, self.signal = datetime.now(UTC), 0.0, 0
         self.zero = time.monotonic()
@@ -228,6 +229,7 @@ class Driver:
             print(answer["trace"], file=sys.stderr)
         outcome, now = answer["outcome"], self._now()
         if outcome == "ready":
+            self.gpus[number] = [place for place in answer["places"] if place[1]]
             self.scheduler.ready(number)
         elif outcome == "done":
             self._keep(number, answer)
@@ -266,11 +268,10 @@ class Driver:
         for attempt in self.scheduler.attempts[self.num_attempts :]:
             self.num_attempts += 1
             answer = self.measured.pop((attempt.task.key, attempt.number), {})
-            where = ",".join(f"{self.nodes[node].host}:{count}" for node, count in attempt.placement)
             row = attempt_row(
                 attempt,
                 self.began + timedelta(seconds=attempt.started),
-                where,
+                self._where(attempt),
                 self.prepared.config.model.samples,
                 self.costs.bytes(attempt.task, attempt.setup),
                 answer.get("seconds"),
@@ -283,6 +284,11 @@ class Driver:
                 self.num_failed += 1
                 self.store.put(outcome.task.key, failed_rows(outcome.task, outcome.reason, self.prepared.made))
                 tqdm.write(f"{outcome.task.name}: {outcome.reason}", file=sys.stderr)
+
+    def _where(self, attempt: Attempt) -> str:
+        """The GPUs of an attempt as node:index; node:count for CPU ranks and for a group that never came up."""
+        named = self.gpus.get(attempt.group) or [(node, str(count)) for node, count in attempt.placement]
+        return ",".join(f"{self.nodes[node].host}:{what}" for node, what in named)
 
     def _look_at_nodes(self) -> None:
         self.looked = self._now()

@@ -162,7 +162,12 @@ ATTEMPTS = Table(
         Column("samples", "whole", "structures asked for", "count", True),
         Column("parallel_samples", "whole", "structures sampled at once", "count", True),
         Column("group_size", "whole", "GPUs (or CPU ranks) that folded it together", "count", True),
-        Column("gpus", "text", "GPUs of the group, as node:count separated by commas", optional=True),
+        Column(
+            "gpus",
+            "text",
+            "GPUs of the group, as node:index separated by commas; CPU ranks as node:count",
+            optional=True,
+        ),
         Column("precision", "text", "arithmetic: fp32, mixed or bf16", optional=True),
         Column("seconds", "seconds", "wall time of the try", "s", True),
         Column("predicted_seconds", "seconds", "wall time that the cost model expected", "s", True),

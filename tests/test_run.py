@@ -127,7 +127,8 @@ def test_ranks_are_numbered_by_node_and_gpu() -> None:
     joined: dict[tuple[str, str], tuple[object, ...]] = {}
     group.ranks = [FakeRank(place, joined) for place in places]
     group._ask = list
-    assert group._join(places) == {"outcome": "ready"}
+    in_order = [("n2", "0"), ("n2", "2"), ("n2", "7"), ("n1", "9"), ("n1", "10")]
+    assert group._join(places) == {"outcome": "ready", "places": in_order}
     assert joined == {
         ("n2", "0"): (0, 5, "tcp://here:1", "cuda:0", "0,2,7"),
         ("n2", "2"): (1, 5, "tcp://here:1", "cuda:1", "0,2,7"),
