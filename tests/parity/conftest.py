@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.parity.oracle import Oracle
 from tests.parity.table import ROWS, render
@@ -26,4 +27,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session")
 def oracle(pytestconfig: pytest.Config) -> Oracle:
+    torch.set_num_threads(1)  # as on each of many ranks
     return Oracle(pytestconfig.getoption("--oracle"))

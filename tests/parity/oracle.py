@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -136,8 +137,9 @@ def features_of(feats: dict[str, Tensor]) -> Features:
         template_mask_frame=f["template_mask_frame"].float(),
         template_mask=f["template_mask"].float(),
         template_visibility=f["visibility_ids"].long(),
-        template_force=f["template_force"].bool(),
-        template_force_threshold=f["template_force_threshold"].float(),
+        # Boltz leaves these out where it has no template but an empty one.
+        template_force=f.get("template_force", torch.zeros(len(f["template_mask"]))).bool(),
+        template_force_threshold=f.get("template_force_threshold", torch.full((len(f["template_mask"]),), math.inf)),
     )
 
 

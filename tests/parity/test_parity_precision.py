@@ -7,74 +7,43 @@ reference/precision.py.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 import torch
 from torch import Tensor
 
-from foldcp import predict
-from foldcp.checkpoint import Precision, load
-from foldcp.model.boltz2 import Trunk
-from foldcp.predict import Settings, fold
+from foldcp.checkpoint import Precision
 from tests.parity.cases import CASES, PRECISION, Case
-from tests.parity.oracle import Oracle, ReplayedDraws
+from tests.parity.oracle import Oracle
+from tests.parity.replay import replayed
 from tests.parity.table import Row, check, relative
 
 WORSE = 1.25  # times Boltz's error
 
 
-def outcome(oracle: Oracle, case: Case, precision: Precision) -> dict[str, Tensor]:
-    """s, z, coordinates, pLDDT and PAE in a precision."""
-    record, trunks, sample = oracle.record("prediction", case), [], predict.sample
-    settings = Settings(
-        recycling=case.recycling, steps=case.steps, samples=case.samples, precision=precision, keep_pairs=True
-    )
-
-    def remember(model: Any, trunk: Trunk, *args: Any) -> Tensor:
-        trunks.append(replace(trunk, z=trunk.z.clone()))  # the last use of z overwrites it
-        return sample(model, trunk, *args)
-
-    with (
-        patch.object(predict, "SeededDraws", lambda *_: ReplayedDraws(record["sample"])),
-        patch.object(predict, "sample", remember),
-    ):
-        model = load(oracle.checkpoint(case.size), precision=precision)
-        prediction = fold(model, oracle.features(case.input), settings)
-    (trunk,), pae = trunks, prediction.pae
-    assert pae is not None
-    return {
-        "s": trunk.s.float(), "z": trunk.z.float(), "coords": torch.tensor(prediction.coords),
-        "plddt": torch.tensor(prediction.plddt), "pae": torch.stack([torch.tensor(x) for x in pae]),
-    }  # fmt: skip
+def of_ours(oracle: Oracle, case: Case, precision: Precision) -> dict[str, Tensor]:
+    got = replayed(oracle, case, precision=precision)
+    assert got.prediction.pae is not None
+    pae = torch.stack([torch.tensor(x) for x in got.prediction.pae])
+    return {"s": got.s, "z": got.z, "coords": got.coords, "plddt": torch.tensor(got.prediction.plddt), "pae": pae}
 
 
-def of_boltz(record: dict[str, Any], num_atoms: int) -> dict[str, Tensor]:
-    confidence = record["confidence"]
-    coords = record["sample"]["coords"][:, :num_atoms]
-    return {
-        "s": record["s"], "z": record["z"], "coords": coords, "plddt": confidence["plddt"], "pae": confidence["pae"],
-    }  # fmt: skip
+def of_boltz(record: dict[str, Any]) -> dict[str, Tensor]:
+    confidence, coords = record["confidence"], record["sample"]["coords"]
+    return {"s": record["s"], "z": record["z"], "coords": coords} | {key: confidence[key] for key in ("plddt", "pae")}
 
 
 @pytest.mark.parametrize("name", PRECISION)
 def test_bf16_costs_no_more_than_in_boltz(name: str, oracle: Oracle) -> None:
     case = CASES[name]
-    ours: dict[Precision, dict[str, Tensor]] = {
-        precision: outcome(oracle, case, precision) for precision in ("fp32", "mixed", "bf16")
-    }
-    num_atoms = ours["fp32"]["coords"].shape[1]
-    theirs = of_boltz(oracle.record("prediction", case), num_atoms)
-    mixed = oracle.record("precision", case)
-    mixed["coords"] = mixed["coords"][:, :num_atoms]
+    exact, mixed, bf16 = (of_ours(oracle, case, precision) for precision in ("fp32", "mixed", "bf16"))
+    theirs, their_mixed = of_boltz(oracle.record("prediction", case)), oracle.record("precision", case)
     rows = []
-    for measure, exact in ours["fp32"].items():
-        allowed = relative(mixed[measure], theirs[measure])
-        rows.append(Row(f"precision, Boltz's bf16-mixed: {measure}", name, 1, allowed, math.inf))
-        rows.append(
-            Row(f"precision, mixed: {measure}", name, 1, relative(ours["mixed"][measure], exact), WORSE * allowed)
-        )
-        rows.append(Row(f"precision, bf16: {measure}", name, 1, relative(ours["bf16"][measure], exact), math.inf))
+    for what, x in exact.items():
+        real = (slice(None), slice(x.shape[1]))  # Boltz's coordinates have padding
+        allowed = relative(their_mixed[what][real], theirs[what][real])
+        rows.append(Row(f"precision, Boltz's bf16-mixed: {what}", name, 1, allowed, math.inf))
+        rows.append(Row(f"precision, mixed: {what}", name, 1, relative(mixed[what], x), WORSE * allowed))
+        rows.append(Row(f"precision, bf16: {what}", name, 1, relative(bf16[what], x), math.inf))
     check(rows)

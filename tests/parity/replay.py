@@ -1,0 +1,64 @@
+"""`foldcp.predict.fold` on the random numbers that Boltz drew, and what passes between its stages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
+
+from torch import Tensor
+
+from foldcp import predict
+from foldcp.checkpoint import Precision, load
+from foldcp.model.boltz2 import Boltz2, Trunk
+from foldcp.predict import Prediction, Settings, fold
+from foldcp.rows import Rows
+from tests.parity.cases import Case
+from tests.parity.oracle import Oracle, ReplayedDraws
+
+
+@dataclass(frozen=True)
+class Run:
+    """Ours of a case, whole and without padding: s [1, T, C], z [1, T, T, C], coordinates [M, A, 3] in Å."""
+
+    s: Tensor
+    z: Tensor
+    coords: Tensor
+    prediction: Prediction
+
+
+def replayed(
+    oracle: Oracle, case: Case, rows: Rows | None = None, precision: Precision = "fp32", exchange: bool = False
+) -> Run:
+    """From the YAML on. With `exchange` the scores are those of Boltz's coordinates: a distance that rounding moves
+    over the edge of a bin would change them by more than rounding."""
+    record, stages = oracle.record("prediction", case), []
+    settings = Settings(
+        recycling=case.recycling, steps=case.steps, samples=case.samples, precision=precision, keep_pairs=True,
+        msa_subsample=case.subsample,
+    )  # fmt: skip
+    with _stages(record, stages, exchange):
+        model = load(oracle.checkpoint(case.size), rows=rows, precision=precision)
+        prediction = fold(model, oracle.features(case.input), settings)
+    ((s, z, coords),) = stages
+    T, A = record["s"].shape[1], prediction.coords.shape[1]
+    return Run(s[:T][None], z[:T, :T][None], coords[:, :A], prediction)
+
+
+@contextmanager
+def _stages(record: dict[str, Any], stages: list[tuple[Tensor, Tensor, Tensor]], exchange: bool) -> Iterator[None]:
+    drawn, sample = [chosen.tolist() for chosen in record["msa_rows"]], predict.sample
+
+    def listen(model: Boltz2, trunk: Trunk, *args: Any) -> Tensor:
+        s, z = trunk.s.float(), model.rows.gather(trunk.z.float()).clone()  # the last use of z overwrites it
+        stages.append((s, z, sample(model, trunk, *args)))
+        return record["sample"]["coords"] if exchange else stages[-1][-1]
+
+    with (
+        patch.object(predict, "SeededDraws", lambda *_: ReplayedDraws(record["sample"])),
+        patch.object(predict, "MSARows", lambda *_: lambda index: drawn[index] if drawn else None),
+        patch.object(predict, "sample", listen),
+    ):
+        yield
