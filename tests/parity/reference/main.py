@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import multiprocessing
 import shutil
 import subprocess
 import sys
@@ -58,6 +59,19 @@ def parts_of(given: Input) -> list[Path]:
     return [given.path, *sorted(p for p in given.path.parent.iterdir() if p.suffix in INPUT_SUFFIXES)]
 
 
+def in_fresh_process(make: Callable[[Path], None]) -> Callable[[Path], None]:
+    """RDKit's conformer of a SMILES depends on those that the process made before it; here it is always the first."""
+
+    def run(out: Path) -> None:
+        process = multiprocessing.get_context("fork").Process(target=make, args=(out,))
+        process.start()
+        process.join()
+        if process.exitcode:
+            sys.exit(f"{out.name} was not made: exit code {process.exitcode}")
+
+    return run
+
+
 class Reference:
     def __init__(self, folder: Path) -> None:
         self.store = Store(folder)
@@ -78,7 +92,7 @@ class Reference:
     def features(self, name: str) -> Path:
         given = INPUTS[name]
         sources = [*scripts("features", "mended", "saving", "make_mols"), *parts_of(given)]
-        make = self._boltz("write_features", name, self.mols)
+        make = in_fresh_process(self._boltz("write_features", name, self.mols))
         return self.store.get(f"features of {name}", ".pt", f"{given.method} {given.mended}", sources, make)
 
     def network(self, kind: str, name: str, *used: str, more: tuple[Path, ...] = ()) -> Path:
