@@ -104,12 +104,13 @@ class Reference:
         return self.store.get(f"{kind} of {name}", ".pt", options, scripts("prediction", "saving", *used), make)
 
     def all(self) -> None:
-        for size, checkpoint in self.checkpoints.items():
-            make = self._boltz("write_weights", checkpoint)
-            self.store.get(f"weights of {size}", ".pt", checkpoint.name, scripts("produce"), make)
+        importlib.import_module("produce")  # once for all the processes below, which fork before torch has threads
         for name, given in INPUTS.items():
             if given.path.exists():
                 self.features(name)
+        for size, checkpoint in self.checkpoints.items():
+            make = self._boltz("write_weights", checkpoint)
+            self.store.get(f"weights of {size}", ".pt", checkpoint.name, scripts("produce"), make)
         predictions = {name: self.network("prediction", name) for name in CASES}
         for name in GRADIENTS:
             self.network("gradients", name, "gradients")
