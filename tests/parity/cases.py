@@ -21,6 +21,7 @@ class Input:
 
 INPUTS = {
     "two_proteins": Input(OWN / "two_proteins.yaml"),
+    "long": Input(OWN / "long.yaml"),  # more residues, and more copies, than relative positions tell apart
     "copies": Input(OWN / "copies.yaml"),
     "nucleic": Input(OWN / "nucleic.yaml"),
     "ligands": Input(OWN / "ligands.yaml"),
@@ -64,6 +65,7 @@ CASES = {
         Case("two_proteins", "tiny", recycling=0, samples=2, ranks=(1, 2, 3, 4)),
         Case("assembly", "tiny", recycling=3, samples=2, ranks=(1, 2, 3, 4), modules=True),
         Case("assembly", "tiny", recycling=3, subsample=12),
+        Case("long", "tiny"),
         Case("ligands", "tiny"),
         Case("modified", "tiny"),
         Case("bonds", "tiny"),

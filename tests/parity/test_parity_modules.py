@@ -37,7 +37,7 @@ def measure(rows: Rows, oracle: Oracle, case: Case) -> list[Measured]:
     """All errors of one rank; of two, on as little memory as can be: every array is worked through in pieces."""
     if rows.size != 2:
         return measured(rows, oracle, case)
-    little = 1 << 12
+    little = 1 << 17  # bytes
     with (
         patch.dict(layers.CHUNK_BYTES, cpu=little),
         patch.object(kernels.triangle_attention, "CHUNK_BYTES", little),
