@@ -136,7 +136,6 @@ class Transition(nn.Module):
     def add_to(self, x: Float[Tensor, "I *S C"]) -> Float[Tensor, "I *S C"]:
         """x + transition(x), a few rows at a time."""
         weights = (self.norm.weight, self.norm.bias, self.fc1.weight, self.fc2.weight, self.fc3.weight)
-        weights = (self.norm.weight, self.norm.bias, self.fc1.weight, self.fc2.weight, self.fc3.weight)
         per_row = x[0].numel() // x.shape[-1] * (3 * self.fc1.out_features + 2 * x.shape[-1]) * 4
         fused = fits(x, self.fc1.weight)
         return renew(x, lambda rows: add_transition(x[rows], *weights), 0 if fused else per_row)

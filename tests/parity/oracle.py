@@ -71,8 +71,8 @@ def _floats(x: Any) -> Any:
 class ReplayedDraws:
     """The random numbers that Boltz drew, in its order."""
 
-    def __init__(self, sample: dict[str, Tensor]) -> None:
-        self.drawn = sample
+    def __init__(self, sample: dict[str, Tensor], device: torch.device) -> None:
+        self.drawn = {name: x.to(device) for name, x in sample.items()}
 
     def initial(self) -> Tensor:
         return self.drawn["init_noise"]

@@ -17,6 +17,7 @@ from foldcp.predict import Prediction, Settings, fold
 from foldcp.rows import Rows
 from tests.parity.cases import Case
 from tests.parity.oracle import Oracle, ReplayedDraws
+from tests.ranks import device_of
 
 
 @dataclass(frozen=True)
@@ -30,17 +31,26 @@ class Run:
 
 
 def replayed(
-    oracle: Oracle, case: Case, rows: Rows | None = None, precision: Precision = "fp32", exchange: bool = False
+    oracle: Oracle,
+    case: Case,
+    rows: Rows | None = None,
+    precision: Precision = "fp32",
+    exchange: bool = False,
+    kind: str = "cpu",
 ) -> Run:
-    """From the YAML on. With `exchange` the scores are those of Boltz's coordinates: a distance that rounding moves
-    over the edge of a bin would change them by more than rounding."""
+    """From the YAML on, on the CPU or on GPUs.
+
+    With `exchange` the scores are those of Boltz's coordinates: a distance that rounding moves over the edge of a bin
+    would change them by more than rounding.
+    """
     record, stages = oracle.record("prediction", case), []
     settings = Settings(
         recycling=case.recycling, steps=case.steps, samples=case.samples, precision=precision, keep_pairs=True,
         msa_subsample=case.subsample,
     )  # fmt: skip
     with _stages(record, stages, exchange):
-        model = load(oracle.checkpoint(case.size), rows=rows, precision=precision)
+        device = device_of(rows or Rows(), kind)
+        model = load(oracle.checkpoint(case.size), rows=rows, precision=precision, device=device)
         prediction = fold(model, oracle.features(case.input), settings)
     ((s, z, coords),) = stages
     T, A = record["s"].shape[1], prediction.coords.shape[1]
@@ -52,12 +62,13 @@ def _stages(record: dict[str, Any], stages: list[tuple[Tensor, Tensor, Tensor]],
     drawn, sample = [chosen.tolist() for chosen in record["msa_rows"]], predict.sample
 
     def listen(model: Boltz2, trunk: Trunk, *args: Any) -> Tensor:
-        s, z = trunk.s.float(), model.rows.gather(trunk.z.float()).clone()  # the last use of z overwrites it
-        stages.append((s, z, sample(model, trunk, *args)))
-        return record["sample"]["coords"] if exchange else stages[-1][-1]
+        s, z = trunk.s.float().cpu(), model.rows.gather(trunk.z.float()).to("cpu", copy=True)  # z is used up later
+        coords = sample(model, trunk, *args)
+        stages.append((s, z, coords.cpu()))
+        return record["sample"]["coords"].to(coords) if exchange else coords
 
     with (
-        patch.object(predict, "SeededDraws", lambda *_: ReplayedDraws(record["sample"])),
+        patch.object(predict, "SeededDraws", lambda *given: ReplayedDraws(record["sample"], given[3])),
         patch.object(predict, "MSARows", lambda *_: lambda index: drawn[index] if drawn else None),
         patch.object(predict, "sample", listen),
     ):

@@ -99,7 +99,7 @@ def prepare(model: Boltz2, share: Share, record: dict[str, Any]) -> Prepared:
 def sampling(model: Boltz2, share: Share, record: dict[str, Any], case: Case) -> list[Measured]:
     """The whole sampler with Boltz's draws."""
     drawn, diffusion, real = record["sample"], model.structure_module, share.features.atom_mask > 0
-    coords = diffusion.sample(prepare(model, share, record), case.steps, ReplayedDraws(drawn))
+    coords = diffusion.sample(prepare(model, share, record), case.steps, ReplayedDraws(drawn, torch.device("cpu")))
     return [
         ("noise levels", relative(torch.tensor(diffusion.schedule(case.steps)), drawn["sigmas"]), MODULE),
         ("sampling (largest error, Å)", largest(coords[:, real], drawn["coords"][:, real]), ANGSTROM),
