@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from foldcp.config import UNTRAINED, Architecture, read_architecture
 from foldcp.model.boltz2 import Boltz2
 from foldcp.model.layers import LayerNorm, Linear, set_arithmetic
+from foldcp.model.transformer import DiffusionLayer
 from foldcp.rows import Rows
 
 Precision = Literal["fp32", "mixed", "bf16"]
@@ -83,9 +84,11 @@ def set_precision(model: Boltz2, precision: Precision, sampling: Sampling | None
         for part in (score.token_transformer, score.single_conditioner.transitions):
             set_arithmetic(part, torch.bfloat16)
         # Between atoms only attention: transitions and modulations, in bf16, would double the error of coordinates and
-        # exceed that of Boltz's bf16-mixed; they take little time.
+        # exceed that of Boltz's bf16-mixed. So the transitions work with split fp32 numbers.
         for layer in (layer for atom_transformer in atoms for layer in atom_transformer.diffusion_transformer.layers):
-            set_arithmetic(layer.pair_bias_attn, torch.bfloat16)  # type: ignore[union-attr, arg-type]
+            assert isinstance(layer, DiffusionLayer)
+            set_arithmetic(layer.pair_bias_attn, torch.bfloat16)
+            layer.transition.split = True
     if precision == "fp32":
         return
     pair_parts: list[nn.Module] = [model.msa_module, model.diffusion_conditioning.pairwise_conditioner]

@@ -169,3 +169,20 @@ def test_a_sample_draws_its_own_numbers() -> None:
     for together, first, second in zip(drawn(range(2)), drawn(range(1)), drawn(range(1, 2)), strict=True):
         assert torch.equal(together, torch.cat([first, second]))
         assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("stretch", [(1, 1, 1), (1, 1, 0), (30, 1, 1e-3), (1, 1e-2, 0)], ids=str)
+@pytest.mark.parametrize("mirror", [1.0, -1.0])
+def test_rotation_is_that_of_the_singular_vectors(stretch: tuple[float, ...], mirror: float) -> None:
+    """Kabsch 1978, with the determinant's sign: for solid, flat, long and nearly straight structures."""
+    torch.manual_seed(3)
+    turn = rotation_of(torch.randn(4, 4).double())
+    stretches = torch.tensor(stretch).double()
+    x = torch.randn(4, 50, 3).double() * stretches
+    noise = 0.1 * torch.randn(4, 50, 3).double() * stretches
+    y = (x * torch.tensor([mirror, 1.0, 1.0]) + noise) @ turn
+    weights = torch.rand(50).double()
+    x, y = (v - (v * weights[:, None]).sum(1, keepdim=True) / weights.sum() for v in (x, y))
+    u, _, vt = torch.linalg.svd((y * weights[:, None]).mT @ x)
+    u[..., -1] *= torch.det(u @ vt)[:, None]
+    torch.testing.assert_close(align(x, y, weights), x @ (u @ vt).mT, atol=1e-6, rtol=1e-6)

@@ -47,8 +47,8 @@ class AtomTransformer(nn.Module):
         atom_mask: Float[Tensor, " A"],
     ) -> Float[Tensor, "M A C"]:
 
-        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Float[Tensor, "M A H D"]:
-            return window_attention(q, k, v, bias[layer], atom_mask)
+        def attend(layer: int, q: Tensor, kv: Tensor) -> Float[Tensor, "M A H D"]:
+            return window_attention(q, kv[:, :, 0], kv[:, :, 1], bias[layer], atom_mask)
 
         return self.diffusion_transformer(q, modulations, attend)
 

@@ -228,9 +228,9 @@ class ScoreModel(nn.Module):
 
         def biased(layer: int) -> Attend:
             if torch.is_grad_enabled() or isinstance(biases, OnDemand):
-                return lambda q, k, v: pair_bias_attention(q, k, v, biases[layer].to(dtype), mask)
+                return lambda q, kv: pair_bias_attention(q, kv[:, :, 0], kv[:, :, 1], biases[layer].to(dtype), mask)
             bias = prepare_bias(biases[layer].to(dtype), mask)
-            return lambda q, k, v: prepared_attention(q, k, v, bias)
+            return lambda q, kv: prepared_attention(q, kv[:, :, 0], kv[:, :, 1], bias)
 
         return [biased(layer) for layer in range(len(self.token_transformer.layers))]
 
@@ -240,9 +240,8 @@ class ScoreModel(nn.Module):
         """Update of the scaled coordinates `r` at the scaled noise level `time` (no units)."""
         p = prepared
 
-        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            k, v = self.rows.gather(torch.stack([k, v]), 2)
-            return p.attend[layer](q, k, v)
+        def attend(layer: int, q: Tensor, kv: Tensor) -> Tensor:
+            return p.attend[layer](q, self.rows.gather(kv, 1))
 
         s = self.single_conditioner(p.single, time)
         q = p.q + self.atom_attention_encoder.r_to_q_trans(r)

@@ -46,6 +46,7 @@ class SeededDraws:
 
     def _normal(self, *shape: int) -> Tensor:
         drawn = torch.stack([torch.randn(shape, generator=generator) for generator in self.generators])
+        drawn = drawn.pin_memory() if self.device.type == "cuda" else drawn  # else the GPU would be waited for
         return drawn.to(self.device, non_blocking=True)
 
     def initial(self) -> Float[Tensor, "M A 3"]:
@@ -81,12 +82,33 @@ def align(
     share = (weights / weights.sum())[:, None]
     from_centre, to_centre = (moving * share).sum(1, keepdim=True), (target * share).sum(1, keepdim=True)
     centred = moving - from_centre
-    covariance = torch.einsum("mai,maj->mij", (target - to_centre) * weights[:, None], centred)
-    # Nine numbers a sample: the CPU decomposes them sooner than a GPU does, and alike for every device.
-    u, _, vt = torch.linalg.svd(covariance.double().cpu())
-    u[..., -1] *= torch.det(u @ vt)[:, None]
-    rotation = (u @ vt).to(moving)
+    covariance = torch.einsum("mai,maj->mij", centred * weights[:, None], target - to_centre)
+    rotation = rotation_of(_nearest_rotation(covariance.double())).to(moving)
     return torch.einsum("maj,mij->mai", centred, rotation) + to_centre
+
+
+def _nearest_rotation(covariance: Float[Tensor, "M 3 3"]) -> Float[Tensor, "M 4"]:
+    """The quaternion of the rotation R with the largest sum of R_ij covariance_ji (Horn 1987, equation 36).
+
+    It is the eigenvector of the largest eigenvalue of a 4 x 4 matrix. Powers of the matrix, made positive, tend to its
+    projector: only products, so that a GPU never waits for the CPU, as it would for a decomposition.
+    """
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = (row.unbind(-1) for row in covariance.unbind(-2))
+    entries = [
+        xx + yy + zz, yz - zy, zx - xz, xy - yx,
+        yz - zy, xx - yy - zz, xy + yx, zx + xz,
+        zx - xz, xy + yx, yy - xx - zz, yz + zy,
+        xy - yx, zx + xz, yz + zy, zz - xx - yy,
+    ]  # fmt: skip
+    power = torch.stack(entries, -1).unflatten(-1, (4, 4))
+    size = torch.linalg.matrix_norm(power)[:, None, None].clamp(min=torch.finfo(power.dtype).tiny)
+    power = power / size + torch.eye(4, dtype=power.dtype, device=power.device)
+    for _ in range(3):  # the power 2^24
+        power = power / torch.linalg.matrix_norm(power)[:, None, None]
+        for _ in range(8):  # none smaller than 2^-256
+            power = power @ power
+    largest = power.diagonal(dim1=1, dim2=2).argmax(1)
+    return power[torch.arange(len(power), device=power.device), largest]
 
 
 @dataclass(frozen=True)
@@ -109,6 +131,23 @@ Steer = Callable[
 def unsteered(step: Step, x: Tensor, denoised: Tensor) -> tuple[Tensor, Tensor]:
     """Nothing is moved."""
     return x, denoised
+
+
+class Pace:
+    """Lets the CPU run one step ahead of a GPU: it never waits for work, and progress is told when it is made."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.before: torch.cuda.Event | None = None
+
+    def __call__(self) -> None:
+        """A step has been asked for."""
+        if self.device.type != "cuda":
+            return
+        if self.before is not None:
+            self.before.synchronize()
+        self.before = torch.cuda.Event()
+        self.before.record()
 
 
 class AtomDiffusion(nn.Module):
@@ -147,7 +186,7 @@ class AtomDiffusion(nn.Module):
         `steer` may move the structures of a step, and choose among them.
         """
         p, sigmas, mask = self.process, self.schedule(num_steps), prepared.features.atom_mask
-        score = replayed(self.score_model, prepared)
+        score, pace = replayed(self.score_model, prepared), Pace(mask.device)
         x = sigmas[0] * draws.initial()
         drawn = draws.step(0)
         for index, (before, after) in enumerate(pairwise(sigmas)):
@@ -163,5 +202,6 @@ class AtomDiffusion(nn.Module):
             x, denoised = steer(Step(index, rotation, noise, variance, pull), x, denoised)
             x = align(x, denoised, mask)
             x = x + pull * (denoised - x)
+            pace()
             progress()
         return x

@@ -11,11 +11,21 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from foldcp.kernels.conditioned import add_gated, add_split_transition, gated, glu, modulated_norm
 from foldcp.model.layers import LayerNorm, Linear
 
 
+class Stacked(NamedTuple):
+    """Weights of one layer that meet the same input, stacked: one matrix product for all of them."""
+
+    into: Float[Tensor, "4C C"]  # query, key, value, gate
+    into_bias: Float[Tensor, " 4C"]
+    widen: Float[Tensor, "6C C"]  # the three factors of the transition
+
+
 class Modulation(NamedTuple):
-    """How the conditioning scales, shifts and gates the two halves of one layer; the same for every sample."""
+    """What one layer is given: how the conditioning scales, shifts and gates its two halves, the same for every
+    sample, and its stacked weights."""
 
     attention_scale: Float[Tensor, "*B C"]
     attention_shift: Float[Tensor, "*B C"]
@@ -23,6 +33,7 @@ class Modulation(NamedTuple):
     transition_scale: Float[Tensor, "*B C"]
     transition_shift: Float[Tensor, "*B C"]
     transition_gate: Float[Tensor, "*B C"]
+    weights: Stacked
 
 
 class Modulator(NamedTuple):
@@ -36,6 +47,7 @@ class Modulator(NamedTuple):
     of_raw: Float[Tensor, "G S"]  # per layer: gate, gate
     bias_of_raw: Float[Tensor, " G"]
     dim: int
+    stacked: list[Stacked]
 
     def __call__(self, s: Float[Tensor, "*B S"]) -> list[Modulation]:
         precise = s.to(torch.promote_types(s.dtype, torch.float32))
@@ -45,11 +57,10 @@ class Modulator(NamedTuple):
             F.linear(s.to(self.of_raw.dtype), self.of_raw, self.bias_of_raw).sigmoid().unflatten(-1, (-1, 2, self.dim))
         )
         scale, shift = scaled[..., 0::2, :].sigmoid(), scaled[..., 1::2, :]
+        given = (scale, shift, gate)
         return [
-            Modulation(
-                *(x[..., layer, half, :] for half in (0, 1) for x in (scale, shift, gate)),
-            )
-            for layer in range(gate.shape[-3])
+            Modulation._make([*(x[..., layer, half, :] for half in (0, 1) for x in given), weights])
+            for layer, weights in enumerate(self.stacked)
         ]
 
 
@@ -58,7 +69,6 @@ class AdaLN(nn.Module):
 
     def __init__(self, dim: int, cond_dim: int) -> None:
         super().__init__()
-        self.a_norm = LayerNorm(dim, elementwise_affine=False)
         self.s_norm = LayerNorm(cond_dim, bias=False)
         self.s_scale = Linear(cond_dim, dim, bias=True)
         self.s_bias = Linear(cond_dim, dim)
@@ -69,12 +79,11 @@ class AdaLN(nn.Module):
         bias = self.s_scale.bias
         return (weight * self.s_norm.weight).to(weight.dtype), torch.cat([bias, torch.zeros_like(bias)])
 
-    def forward(self, a: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        return torch.addcmul(shift, scale, self.a_norm(a))
-
 
 class ConditionedTransition(nn.Module):
-    """AlphaFold 3, algorithm 25."""
+    """AlphaFold 3, algorithm 25; `split` asks for fp32 weights in a GPU's fast arithmetic."""
+
+    split = False
 
     def __init__(self, dim: int, cond_dim: int) -> None:
         super().__init__()
@@ -84,13 +93,15 @@ class ConditionedTransition(nn.Module):
         self.b_to_a = Linear(2 * dim, dim)
         self.output_projection = nn.Sequential(Linear(cond_dim, dim, bias=True), nn.Sigmoid())
 
-    def forward(self, a: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        a = self.adaln(a, scale, shift)
-        x, swish = self.swish_gate(a).chunk(2, -1)
-        return self.b_to_a(F.silu(swish) * x * self.a_to_b(a))
+    def add_to(self, a: Float[Tensor, "M A C"], m: Modulation) -> Float[Tensor, "M A C"]:
+        scale, shift, gate, widen = m.transition_scale, m.transition_shift, m.transition_gate, m.weights.widen
+        if self.split:
+            return add_split_transition(a, scale, shift, gate, widen, self.b_to_a.weight)
+        x = modulated_norm(a, scale, shift, widen.dtype)
+        return add_gated(a, self.b_to_a(glu(F.linear(x, widen))), gate)
 
 
-Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # q, k, v [M, A, H, D] -> [M, A, H, D]
+Attend = Callable[[Tensor, Tensor], Tensor]  # q [M, A, H, D], keys and values [M, A, 2, H, D] -> [M, A, H, D]
 
 
 class ConditionedAttention(nn.Module):
@@ -105,9 +116,11 @@ class ConditionedAttention(nn.Module):
         self.proj_g = Linear(dim, dim)
         self.proj_o = Linear(dim, dim)
 
-    def forward(self, a: Float[Tensor, "M A C"], attend: Attend) -> Float[Tensor, "M A C"]:
-        q, k, v = (proj(a).unflatten(-1, (self.num_heads, -1)) for proj in (self.proj_q, self.proj_k, self.proj_v))
-        return self.proj_o(attend(q, k, v).flatten(-2) * self.proj_g(a).sigmoid())
+    def forward(self, a: Float[Tensor, "M A C"], weights: Stacked, attend: Attend) -> Float[Tensor, "M A C"]:
+        C, heads = a.shape[-1], self.num_heads
+        q, kv, gate = F.linear(a, weights.into, weights.into_bias).split([C, 2 * C, C], -1)
+        attended = attend(q.unflatten(-1, (heads, -1)), kv.unflatten(-1, (2, heads, -1)))
+        return self.proj_o(gated(attended.flatten(-2), gate))
 
 
 class DiffusionLayer(nn.Module):
@@ -122,12 +135,21 @@ class DiffusionLayer(nn.Module):
         self.output_projection = nn.Sequential(self.output_projection_linear, nn.Sigmoid())
         self.transition = ConditionedTransition(dim, cond_dim)
 
-    def forward(self, a: Float[Tensor, "M A C"], modulation: Modulation, attend: Attend) -> Float[Tensor, "M A C"]:
-        m = modulation
-        update = self.pair_bias_attn(self.adaln(a, m.attention_scale, m.attention_shift), attend)
-        a = torch.addcmul(a, m.attention_gate.to(a.dtype), update.to(a.dtype))
-        update = self.transition(a, m.transition_scale, m.transition_shift)
-        return torch.addcmul(a, m.transition_gate.to(a.dtype), update.to(a.dtype))
+    def stacked(self) -> Stacked:
+        """Made once for many calls."""
+        attention, transition = self.pair_bias_attn, self.transition
+        into = [attention.proj_q, attention.proj_k, attention.proj_v, attention.proj_g]
+        bias = attention.proj_q.bias
+        return Stacked(
+            torch.cat([linear.weight for linear in into]),
+            torch.cat([bias, *[torch.zeros_like(bias)] * 3]),
+            torch.cat([transition.swish_gate[0].weight, transition.a_to_b.weight]),  # type: ignore[list-item]
+        )
+
+    def forward(self, a: Float[Tensor, "M A C"], m: Modulation, attend: Attend) -> Float[Tensor, "M A C"]:
+        x = modulated_norm(a, m.attention_scale, m.attention_shift, m.weights.into.dtype)
+        a = add_gated(a, self.pair_bias_attn(x, m.weights, attend), m.attention_gate)
+        return self.transition.add_to(a, m)
 
 
 class DiffusionTransformer(nn.Module):
@@ -143,17 +165,19 @@ class DiffusionTransformer(nn.Module):
 
     def modulator(self) -> Modulator:
         """The stacked weights; made once for many steps."""
-        of_norm, of_raw = [], []
+        of_norm, of_raw, stacked = [], [], []
         for layer in self.layers:
             assert isinstance(layer, DiffusionLayer)
             of_norm += [layer.adaln.of_norm(), layer.transition.adaln.of_norm()]
             of_raw += [layer.output_projection_linear, layer.transition.output_projection[0]]
+            stacked.append(layer.stacked())
         return Modulator(
             torch.cat([weight for weight, _ in of_norm]),
             torch.cat([bias for _, bias in of_norm]),
             torch.cat([linear.weight for linear in of_raw]),
             torch.cat([linear.bias for linear in of_raw]),
             self.dim,
+            stacked,
         )
 
     def modulations(self, s: Float[Tensor, "*B S"]) -> list[Modulation]:
@@ -162,7 +186,7 @@ class DiffusionTransformer(nn.Module):
     def forward(
         self, a: Float[Tensor, "M A C"], modulations: Sequence[Modulation], attend: Callable[..., Tensor]
     ) -> Float[Tensor, "M A C"]:
-        """`attend(layer, q, k, v)` knows the pair bias of each layer. The residual keeps the type of `a`."""
+        """`attend(layer, q, kv)` knows the pair bias of each layer. The residual keeps the type of `a`."""
         for index, (layer, modulation) in enumerate(zip(self.layers, modulations, strict=True)):
             a = layer(a, modulation, partial(attend, index))
         return a

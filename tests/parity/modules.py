@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from foldcp.config import Architecture
@@ -203,8 +202,8 @@ def atom_encoder(model: Boltz2, share: Share, q: Tensor, c: Tensor, bias: Tensor
 def token_transformer(model: Boltz2, share: Share, a: Tensor, s: Tensor, bias: Tensor) -> Outputs:
     transformer, rows = model.structure_module.score_model.token_transformer, share.rows
 
-    def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        k, v = rows.gather(torch.stack([k, v]), 2)
+    def attend(layer: int, q: Tensor, kv: Tensor) -> Tensor:
+        k, v = rows.gather(kv, 1).unbind(2)
         return pair_bias_attention(q, k, v, bias[layer], share.features.token_mask)
 
     return (rows.gather(transformer(rows.mine(a, 1), transformer.modulations(s), attend), 1),)

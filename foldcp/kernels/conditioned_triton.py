@@ -1,0 +1,225 @@
+"""The Triton kernels between the matrix products of a conditioned transformer; arithmetic in fp32."""
+# pyright: reportMissingImports=false, reportIndexIssue=false
+
+from __future__ import annotations
+
+from typing import no_type_check
+
+import torch
+import triton
+import triton.language as tl
+from jaxtyping import Float
+from torch import Tensor
+
+from foldcp.kernels.residual import EPSILON
+
+LOG2E = tl.constexpr(1.4426950408889634)
+EPS = tl.constexpr(EPSILON)
+NUMBERS = 2048  # that a program works on
+SPLIT_TILE, SPLIT_STEP = 64, 32  # atoms of a program, hidden channels of a step
+
+
+@triton.jit
+@no_type_check
+def _sigmoid(x) -> tl.tensor:
+    return 1.0 / (1.0 + tl.exp2(-LOG2E * x))
+
+
+@triton.jit
+@no_type_check
+def _load(X, row, stride, channel, inside) -> tl.tensor:
+    place = row.to(tl.int64)[:, None] * stride + channel[None, :]
+    return tl.load(X + place, mask=inside, other=0.0).to(tl.float32)
+
+
+@triton.jit
+@no_type_check
+def _normed(a, inside, C: tl.constexpr) -> tl.tensor:
+    centred = tl.where(inside, a - tl.expand_dims(tl.sum(a, 1) / C, 1), 0.0)
+    return centred * tl.expand_dims(tl.rsqrt(tl.sum(centred * centred, 1) / C + EPS), 1)
+
+
+@triton.jit
+@no_type_check
+def _modulated_norm(
+    A, SCALE, SHIFT, OUT, num_rows, num_atoms, scale_a, shift_a,
+    C: tl.constexpr, BC: tl.constexpr, BM: tl.constexpr,
+) -> None:  # fmt: skip
+    row = tl.program_id(0) * BM + tl.arange(0, BM)
+    channel = tl.arange(0, BC)
+    inside = (row < num_rows)[:, None] & (channel < C)[None, :]
+    x = _normed(_load(A, row, C, channel, inside), inside, C)
+    x = x * _load(SCALE, row % num_atoms, scale_a, channel, inside) + _load(
+        SHIFT, row % num_atoms, shift_a, channel, inside
+    )
+    place = row.to(tl.int64)[:, None] * C + channel[None, :]
+    tl.store(OUT + place, x.to(OUT.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+@no_type_check
+def _add_gated(
+    A, UPDATE, GATE, OUT, num_rows, num_atoms, gate_a, C: tl.constexpr, BC: tl.constexpr, BM: tl.constexpr
+) -> None:
+    row = tl.program_id(0) * BM + tl.arange(0, BM)
+    channel = tl.arange(0, BC)
+    inside = (row < num_rows)[:, None] & (channel < C)[None, :]
+    x = _load(A, row, C, channel, inside)
+    x += _load(GATE, row % num_atoms, gate_a, channel, inside) * _load(UPDATE, row, C, channel, inside)
+    place = row.to(tl.int64)[:, None] * C + channel[None, :]
+    tl.store(OUT + place, x.to(OUT.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+@no_type_check
+def _gated(X, GATE, OUT, num_rows, gate_m, C: tl.constexpr, BC: tl.constexpr, BM: tl.constexpr) -> None:
+    row = tl.program_id(0) * BM + tl.arange(0, BM)
+    channel = tl.arange(0, BC)
+    inside = (row < num_rows)[:, None] & (channel < C)[None, :]
+    x = _load(X, row, C, channel, inside) * _sigmoid(_load(GATE, row, gate_m, channel, inside))
+    place = row.to(tl.int64)[:, None] * C + channel[None, :]
+    tl.store(OUT + place, x.to(OUT.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+@no_type_check
+def _glu(H, OUT, num_rows, K: tl.constexpr, BK: tl.constexpr, BM: tl.constexpr) -> None:
+    row = tl.program_id(0) * BM + tl.arange(0, BM)
+    channel = tl.program_id(1) * BK + tl.arange(0, BK)
+    inside = (row < num_rows)[:, None] & (channel < K)[None, :]
+    x, y, w = (
+        _load(H, row, 3 * K, channel, inside),
+        _load(H + K, row, 3 * K, channel, inside),
+        _load(H + 2 * K, row, 3 * K, channel, inside),
+    )
+    place = row.to(tl.int64)[:, None] * K + channel[None, :]
+    tl.store(OUT + place, (x * y * _sigmoid(y) * w).to(OUT.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+@no_type_check
+def _high(x) -> tl.tensor:
+    return x.to(tl.bfloat16)
+
+
+@triton.jit
+@no_type_check
+def _low(x) -> tl.tensor:
+    return (x - x.to(tl.bfloat16).to(tl.float32)).to(tl.bfloat16)
+
+
+@triton.jit
+@no_type_check
+def _split_dot(high, low, w) -> tl.tensor:
+    """(high + low) w^T without the product of the low halves, the small terms first."""
+    w_high, w_low = tl.trans(_high(w)), tl.trans(_low(w))
+    return tl.dot(high, w_high, tl.dot(high, w_low, tl.dot(low, w_high)))
+
+
+@triton.jit
+@no_type_check
+def _matrix(W, rows, cols, num_rows, num_cols) -> tl.tensor:
+    """rows x cols of a matrix [num_rows, num_cols], zeros outside."""
+    inside = (rows < num_rows)[:, None] & (cols < num_cols)[None, :]
+    return tl.load(W + rows[:, None] * num_cols + cols[None, :], mask=inside, other=0.0).to(tl.float32)
+
+
+@triton.jit
+@no_type_check
+def _add_split_transition(
+    A, SCALE, SHIFT, GATE, WIDEN, BACK, OUT, num_rows, num_atoms, scale_a, shift_a, gate_a,
+    C: tl.constexpr, BC: tl.constexpr, K: tl.constexpr, BM: tl.constexpr, STEP: tl.constexpr,
+) -> None:  # fmt: skip
+    row = tl.program_id(0) * BM + tl.arange(0, BM)
+    atom = row % num_atoms
+    channel = tl.arange(0, BC)
+    inside = (row < num_rows)[:, None] & (channel < C)[None, :]
+    x = _normed(_load(A, row, C, channel, inside), inside, C)
+    x = x * _load(SCALE, atom, scale_a, channel, inside) + _load(SHIFT, atom, shift_a, channel, inside)
+    high, low = _high(x), _low(x)
+    update = tl.zeros((BM, BC), tl.float32)
+    for start in tl.range(0, K, STEP):
+        k = start + tl.arange(0, STEP)
+        y = _split_dot(high, low, _matrix(WIDEN + K * C, k, channel, K, C))
+        y = y * _sigmoid(y)
+        y *= _split_dot(high, low, _matrix(WIDEN, k, channel, K, C))
+        y *= _split_dot(high, low, _matrix(WIDEN + 2 * K * C, k, channel, K, C))
+        update += _split_dot(_high(y), _low(y), _matrix(BACK, channel, k, C, K))
+    a = _load(A, row, C, channel, inside) + _load(GATE, atom, gate_a, channel, inside) * update
+    place = row.to(tl.int64)[:, None] * C + channel[None, :]
+    tl.store(OUT + place, a.to(OUT.dtype.element_ty), mask=inside)
+
+
+def _rows(x: Float[Tensor, "*M C"]) -> tuple[int, int, int, int]:
+    """Rows, channels, channels padded to a power of two, rows of a program."""
+    C = x.shape[-1]
+    block = triton.next_power_of_2(C)
+    return x.shape[:-1].numel(), C, block, max(1, NUMBERS // block)
+
+
+def _step(x: Float[Tensor, "A C"]) -> int:
+    """From row to row; channels are adjacent."""
+    assert x.stride(-1) == 1, f"strides {x.stride()}"
+    return x.stride(0)
+
+
+def modulated_norm(
+    a: Float[Tensor, "*M A C"], scale: Float[Tensor, "A C"], shift: Float[Tensor, "A C"], dtype: torch.dtype
+) -> Float[Tensor, "*M A C"]:
+    """scale LayerNorm(a) + shift."""
+    a, (num_rows, C, block, tile) = a.contiguous(), _rows(a)
+    out = torch.empty(a.shape, dtype=dtype, device=a.device)
+    _modulated_norm[(triton.cdiv(num_rows, tile),)](
+        a, scale, shift, out, num_rows, a.shape[-2], _step(scale), _step(shift), C=C, BC=block, BM=tile
+    )
+    return out
+
+
+def add_gated(
+    a: Float[Tensor, "*M A C"], update: Float[Tensor, "*M A C"], gate: Float[Tensor, "A C"]
+) -> Float[Tensor, "*M A C"]:
+    """a + gate update."""
+    a, (num_rows, C, block, tile) = a.contiguous(), _rows(a)
+    out = torch.empty_like(a)
+    _add_gated[(triton.cdiv(num_rows, tile),)](
+        a, update.contiguous(), gate, out, num_rows, a.shape[-2], _step(gate), C=C, BC=block, BM=tile
+    )
+    return out
+
+
+def gated(x: Float[Tensor, "*M C"], gate: Float[Tensor, "*M C"]) -> Float[Tensor, "*M C"]:
+    """x sigmoid(gate); the gate's rows may be apart."""
+    x, (num_rows, C, block, tile) = x.contiguous(), _rows(x)
+    gate = gate.flatten(0, -2)
+    out = torch.empty_like(x)
+    _gated[(triton.cdiv(num_rows, tile),)](x, gate, out, num_rows, _step(gate), C=C, BC=block, BM=tile)
+    return out
+
+
+def glu(h: Float[Tensor, "*M K"]) -> Float[Tensor, "*M K/3"]:
+    """x silu(y) w of the thirds."""
+    h, num_rows, K = h.contiguous(), h.shape[:-1].numel(), h.shape[-1] // 3
+    out = torch.empty((*h.shape[:-1], K), dtype=h.dtype, device=h.device)
+    block = min(512, triton.next_power_of_2(K))
+    tile = NUMBERS // block
+    _glu[(triton.cdiv(num_rows, tile), triton.cdiv(K, block))](h, out, num_rows, K=K, BK=block, BM=tile)
+    return out
+
+
+def add_split_transition(
+    a: Float[Tensor, "*M A C"],
+    scale: Float[Tensor, "A C"],
+    shift: Float[Tensor, "A C"],
+    gate: Float[Tensor, "A C"],
+    widen: Float[Tensor, "K C"],
+    back: Float[Tensor, "C K/3"],
+) -> Float[Tensor, "*M A C"]:
+    """a + gate back glu(widen (scale LayerNorm(a) + shift))."""
+    a, (num_rows, C, block, _) = a.contiguous(), _rows(a)
+    out = torch.empty_like(a)
+    _add_split_transition[(triton.cdiv(num_rows, SPLIT_TILE),)](
+        a, scale, shift, gate, widen.contiguous(), back.contiguous(), out,
+        num_rows, a.shape[-2], _step(scale), _step(shift), _step(gate),
+        C=C, BC=max(16, block), K=back.shape[1], BM=SPLIT_TILE, STEP=SPLIT_STEP, num_warps=4,
+    )  # fmt: skip
+    return out
