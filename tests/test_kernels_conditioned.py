@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from foldcp.kernels.conditioned import add_gated, add_split_transition, gated, glu, modulated_norm
+from foldcp.kernels.conditioned import add_gated, add_split_transition, gated, glu, modulated_norm, split
 
 GPU = pytest.param(
     "cuda",
@@ -82,7 +82,7 @@ def test_split_transition_is_nearly_exact(device: str, channels: int) -> None:
     hidden = (scale * normed(a) + shift) @ widen.double().T
     x, y, w = hidden.split(K, -1)
     update = gate * ((x * y * y.sigmoid() * w) @ back.double().T)
-    got = add_split_transition(a, scale, shift, gate, widen, back)
+    got = add_split_transition(a, scale, shift, gate, split(widen), split(back))
     assert error(got - a, update) < 3e-5
 
 
@@ -95,7 +95,7 @@ def test_gradients(device: str) -> None:
 
     def total(a: Tensor, update: Tensor, scale: Tensor, shift: Tensor, gate: Tensor) -> Tensor:
         a = add_gated(a, gated(update, modulated_norm(a, scale, shift, torch.float32)), gate)
-        return add_split_transition(a, scale, shift, gate, widen, back).square().sum()
+        return add_split_transition(a, scale, shift, gate, split(widen), split(back)).square().sum()
 
     assert all(x.isfinite().all() and x.any() for x in torch.autograd.grad(total(*leaves), leaves))
     assert torch.autograd.gradcheck(lambda h: glu(h), torch.randn(2, 12).double().requires_grad_())

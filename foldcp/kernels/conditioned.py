@@ -85,18 +85,24 @@ def glu_reference(h: Float[Tensor, "*M K"]) -> Float[Tensor, "*M K/3"]:
     return F.silu(y) * x * w
 
 
+def split(weight: Float[Tensor, "K C"]) -> Float[Tensor, "2 K C"]:
+    """Two bf16 matrices whose sum is the fp32 one up to 2^-17 of each entry."""
+    high = weight.bfloat16()
+    return torch.stack([high, (weight - high.float()).bfloat16()])
+
+
 def add_split_transition(
     a: Float[Tensor, "*M A C"],
     scale: Float[Tensor, "A C"],
     shift: Float[Tensor, "A C"],
     gate: Float[Tensor, "A C"],
-    widen: Float[Tensor, "K C"],
-    back: Float[Tensor, "C K/3"],
+    widen: Float[Tensor, "2 K C"],
+    back: Float[Tensor, "2 C K/3"],
 ) -> Float[Tensor, "*M A C"]:
     """a + gate back glu(widen (scale LayerNorm(a) + shift)) for few channels, in one pass over a.
 
-    Weights are fp32; a GPU multiplies x = x1 + x2, y = y1 + y2, sums of two bf16 numbers, as x1 y1 + x1 y2 + x2 y1,
-    off by 2^-16 relative to their sizes. Source: AlphaFold 3, algorithm 25; Ootomo and Yokota 2022 for the splitting.
+    The weights are `split`, and so is what they multiply: of (x1 + x2) (w1 + w2) in bf16 only x2 w2, about 2^-16 of it,
+    is left out. Source: AlphaFold 3, algorithm 25; Ootomo and Yokota 2022 for the splitting.
     """
     operands = (a, scale, shift, gate, widen, back)
     if chosen(a.device) != "triton" or a.shape[-1] > SPLIT_CHANNELS:
@@ -114,9 +120,10 @@ def add_split_transition_reference(
     scale: Float[Tensor, "A C"],
     shift: Float[Tensor, "A C"],
     gate: Float[Tensor, "A C"],
-    widen: Float[Tensor, "K C"],
-    back: Float[Tensor, "C K/3"],
+    widen: Float[Tensor, "2 K C"],
+    back: Float[Tensor, "2 C K/3"],
 ) -> Float[Tensor, "*M A C"]:
-    """The same in torch, without splitting."""
+    """The same in torch, in the type of a."""
+    widen, back = (weight.to(a.dtype).sum(0) for weight in (widen, back))
     x = torch.addcmul(shift, scale, F.layer_norm(a, a.shape[-1:], eps=EPSILON))
     return add_gated_reference(a, F.linear(glu_reference(F.linear(x, widen)), back), gate)

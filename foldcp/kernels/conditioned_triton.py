@@ -16,7 +16,7 @@ from foldcp.kernels.residual import EPSILON
 LOG2E = tl.constexpr(1.4426950408889634)
 EPS = tl.constexpr(EPSILON)
 NUMBERS = 2048  # that a program works on
-SPLIT_TILE, SPLIT_STEP = 64, 32  # atoms of a program, hidden channels of a step
+SPLIT_TILE, SPLIT_STEP, SPLIT_STAGES = 64, 32, 1  # atoms of a program, hidden channels of a step
 
 
 @triton.jit
@@ -98,37 +98,28 @@ def _glu(H, OUT, num_rows, K: tl.constexpr, BK: tl.constexpr, BM: tl.constexpr) 
 
 @triton.jit
 @no_type_check
-def _high(x) -> tl.tensor:
-    return x.to(tl.bfloat16)
-
-
-@triton.jit
-@no_type_check
-def _low(x) -> tl.tensor:
-    return (x - x.to(tl.bfloat16).to(tl.float32)).to(tl.bfloat16)
-
-
-@triton.jit
-@no_type_check
-def _split_dot(high, low, w) -> tl.tensor:
-    """(high + low) w^T without the product of the low halves, the small terms first."""
-    w_high, w_low = tl.trans(_high(w)), tl.trans(_low(w))
-    return tl.dot(high, w_high, tl.dot(high, w_low, tl.dot(low, w_high)))
-
-
-@triton.jit
-@no_type_check
-def _matrix(W, rows, cols, num_rows, num_cols) -> tl.tensor:
-    """rows x cols of a matrix [num_rows, num_cols], zeros outside."""
+def _weight(W, rows, cols, num_rows, num_cols) -> tl.tensor:
+    """The transpose of rows x cols of a matrix [num_rows, num_cols], zeros outside."""
     inside = (rows < num_rows)[:, None] & (cols < num_cols)[None, :]
-    return tl.load(W + rows[:, None] * num_cols + cols[None, :], mask=inside, other=0.0).to(tl.float32)
+    return tl.trans(tl.load(W + rows[:, None] * num_cols + cols[None, :], mask=inside, other=0.0))
+
+
+@triton.jit
+@no_type_check
+def _split_dot(
+    high, low, W, rows, cols, num_rows: tl.constexpr, num_cols: tl.constexpr, PLANE: tl.constexpr
+) -> tl.tensor:
+    """(high + low) (W[0] + W[1])^T without the product of the low halves."""
+    w_high = _weight(W, rows, cols, num_rows, num_cols)
+    y = tl.dot(high, _weight(W + PLANE, rows, cols, num_rows, num_cols))
+    return tl.dot(high, w_high, tl.dot(low, w_high, y))
 
 
 @triton.jit
 @no_type_check
 def _add_split_transition(
     A, SCALE, SHIFT, GATE, WIDEN, BACK, OUT, num_rows, num_atoms, scale_a, shift_a, gate_a,
-    C: tl.constexpr, BC: tl.constexpr, K: tl.constexpr, BM: tl.constexpr, STEP: tl.constexpr,
+    C: tl.constexpr, BC: tl.constexpr, K: tl.constexpr, BM: tl.constexpr, STEP: tl.constexpr, STAGES: tl.constexpr,
 ) -> None:  # fmt: skip
     row = tl.program_id(0) * BM + tl.arange(0, BM)
     atom = row % num_atoms
@@ -136,15 +127,20 @@ def _add_split_transition(
     inside = (row < num_rows)[:, None] & (channel < C)[None, :]
     x = _normed(_load(A, row, C, channel, inside), inside, C)
     x = x * _load(SCALE, atom, scale_a, channel, inside) + _load(SHIFT, atom, shift_a, channel, inside)
-    high, low = _high(x), _low(x)
+    high = x.to(tl.bfloat16)
+    low = (x - high.to(tl.float32)).to(tl.bfloat16)
     update = tl.zeros((BM, BC), tl.float32)
-    for start in tl.range(0, K, STEP):
+    for start in tl.range(0, K, STEP, num_stages=STAGES):
         k = start + tl.arange(0, STEP)
-        y = _split_dot(high, low, _matrix(WIDEN + K * C, k, channel, K, C))
+        y = _split_dot(high, low, WIDEN + K * C, k, channel, K, C, 3 * K * C)
         y = y * _sigmoid(y)
-        y *= _split_dot(high, low, _matrix(WIDEN, k, channel, K, C))
-        y *= _split_dot(high, low, _matrix(WIDEN + 2 * K * C, k, channel, K, C))
-        update += _split_dot(_high(y), _low(y), _matrix(BACK, channel, k, C, K))
+        y *= _split_dot(high, low, WIDEN, k, channel, K, C, 3 * K * C)
+        y *= _split_dot(high, low, WIDEN + 2 * K * C, k, channel, K, C, 3 * K * C)
+        y_high = y.to(tl.bfloat16)
+        y_low = (y - y_high.to(tl.float32)).to(tl.bfloat16)
+        w_high = _weight(BACK, channel, k, C, K)
+        update = tl.dot(y_high, _weight(BACK + C * K, channel, k, C, K), update)
+        update = tl.dot(y_high, w_high, tl.dot(y_low, w_high, update))
     a = _load(A, row, C, channel, inside) + _load(GATE, atom, gate_a, channel, inside) * update
     place = row.to(tl.int64)[:, None] * C + channel[None, :]
     tl.store(OUT + place, a.to(OUT.dtype.element_ty), mask=inside)
@@ -211,15 +207,15 @@ def add_split_transition(
     scale: Float[Tensor, "A C"],
     shift: Float[Tensor, "A C"],
     gate: Float[Tensor, "A C"],
-    widen: Float[Tensor, "K C"],
-    back: Float[Tensor, "C K/3"],
+    widen: Float[Tensor, "2 K C"],
+    back: Float[Tensor, "2 C K/3"],
 ) -> Float[Tensor, "*M A C"]:
-    """a + gate back glu(widen (scale LayerNorm(a) + shift))."""
+    """a + gate back glu(widen (scale LayerNorm(a) + shift)), where the matrices are sums of two."""
     a, (num_rows, C, block, _) = a.contiguous(), _rows(a)
     out = torch.empty_like(a)
     _add_split_transition[(triton.cdiv(num_rows, SPLIT_TILE),)](
         a, scale, shift, gate, widen.contiguous(), back.contiguous(), out,
         num_rows, a.shape[-2], _step(scale), _step(shift), _step(gate),
-        C=C, BC=max(16, block), K=back.shape[1], BM=SPLIT_TILE, STEP=SPLIT_STEP, num_warps=4,
+        C=C, BC=max(16, block), K=back.shape[2], BM=SPLIT_TILE, STEP=SPLIT_STEP, STAGES=SPLIT_STAGES, num_warps=4,
     )  # fmt: skip
     return out

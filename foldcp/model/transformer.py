@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from foldcp.kernels.conditioned import add_gated, add_split_transition, gated, glu, modulated_norm
+from foldcp.kernels.conditioned import add_gated, add_split_transition, gated, glu, modulated_norm, split
 from foldcp.model.layers import LayerNorm, Linear
 
 
@@ -20,7 +20,8 @@ class Stacked(NamedTuple):
 
     into: Float[Tensor, "4C C"]  # query, key, value, gate
     into_bias: Float[Tensor, " 4C"]
-    widen: Float[Tensor, "6C C"]  # the three factors of the transition
+    widen: Float[Tensor, "*2 6C C"]  # the three factors of the transition; two matrices to be added if it is split
+    back: Float[Tensor, "*2 C 2C"]
 
 
 class Modulation(NamedTuple):
@@ -93,12 +94,17 @@ class ConditionedTransition(nn.Module):
         self.b_to_a = Linear(2 * dim, dim)
         self.output_projection = nn.Sequential(Linear(cond_dim, dim, bias=True), nn.Sigmoid())
 
+    def stacked(self) -> tuple[Tensor, Tensor]:
+        """The weights into the hidden channels, and back."""
+        widen = torch.cat([self.swish_gate[0].weight, self.a_to_b.weight])  # type: ignore[list-item]
+        return (split(widen), split(self.b_to_a.weight)) if self.split else (widen, self.b_to_a.weight)
+
     def add_to(self, a: Float[Tensor, "M A C"], m: Modulation) -> Float[Tensor, "M A C"]:
-        scale, shift, gate, widen = m.transition_scale, m.transition_shift, m.transition_gate, m.weights.widen
+        (_, _, widen, back), given = m.weights, (m.transition_scale, m.transition_shift)
         if self.split:
-            return add_split_transition(a, scale, shift, gate, widen, self.b_to_a.weight)
-        x = modulated_norm(a, scale, shift, widen.dtype)
-        return add_gated(a, self.b_to_a(glu(F.linear(x, widen))), gate)
+            return add_split_transition(a, *given, m.transition_gate, widen, back)
+        x = modulated_norm(a, *given, widen.dtype)
+        return add_gated(a, F.linear(glu(F.linear(x, widen)), back), m.transition_gate)
 
 
 Attend = Callable[[Tensor, Tensor], Tensor]  # q [M, A, H, D], keys and values [M, A, 2, H, D] -> [M, A, H, D]
@@ -137,13 +143,13 @@ class DiffusionLayer(nn.Module):
 
     def stacked(self) -> Stacked:
         """Made once for many calls."""
-        attention, transition = self.pair_bias_attn, self.transition
+        attention = self.pair_bias_attn
         into = [attention.proj_q, attention.proj_k, attention.proj_v, attention.proj_g]
         bias = attention.proj_q.bias
         return Stacked(
             torch.cat([linear.weight for linear in into]),
             torch.cat([bias, *[torch.zeros_like(bias)] * 3]),
-            torch.cat([transition.swish_gate[0].weight, transition.a_to_b.weight]),  # type: ignore[list-item]
+            *self.transition.stacked(),
         )
 
     def forward(self, a: Float[Tensor, "M A C"], m: Modulation, attend: Attend) -> Float[Tensor, "M A C"]:
