@@ -16,7 +16,7 @@ from foldcp.kernels.residual import EPSILON
 LOG2E = tl.constexpr(1.4426950408889634)
 EPS = tl.constexpr(EPSILON)
 NUMBERS = 2048  # that a program works on
-SPLIT_TILE, SPLIT_STEP, SPLIT_STAGES = 64, 32, 1  # atoms of a program, hidden channels of a step
+SPLIT_TILE, SPLIT_STEP, SPLIT_STAGES = 64, 64, 1  # atoms of a program, hidden channels of a step
 
 
 @triton.jit
