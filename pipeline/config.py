@@ -12,6 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import yaml
 
 Precision = Literal["auto", "fp32", "mixed", "bf16"]
+Sampling = Literal["auto", "fp32", "bf16"]
 Extra = Literal["boltz", "pae", "pde"]
 
 
@@ -29,6 +30,7 @@ class ModelConfig:
     samples: int = setting(1, 1)  # structures for each complex
     parallel_samples: int = setting(5, 1)  # structures sampled at once; never changes the answer
     precision: Precision = "auto"  # auto: mixed where it fits, else bf16; fp32 without a GPU
+    sampling: Sampling = "auto"  # arithmetic inside the sampler's transformers; auto: fp32 with fp32, else bf16
     potentials: bool = False  # steer towards plausible chemistry; forced pockets and contacts always steer
     seed: int = setting(0, 0)
 

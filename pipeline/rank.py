@@ -40,8 +40,13 @@ class Rank:
         else:
             torch.set_num_threads(self.recipe.threads)
         self.rows = Rows.join(rank, size, meeting, self.device)
+        wanted = self.recipe.config.model.sampling
         self.model = checkpoint.load(
-            self.recipe.checkpoint, device=self.device, precision=self.recipe.precision, rows=self.rows
+            self.recipe.checkpoint,
+            device=self.device,
+            precision=self.recipe.precision,
+            sampling=None if wanted == "auto" else wanted,
+            rows=self.rows,
         )
         return {"outcome": "ready"}
 

@@ -16,7 +16,7 @@ from typing import Any
 from foldcp.complex import Chain, Complex, Record, Unbuildable
 from foldcp.pipeline.config import RunConfig
 
-KEY_FORMAT = 1  # to be raised when the same content would give another result
+KEY_FORMAT = 2  # to be raised when the same content would give another result
 KEY_LENGTH = 32  # hexadecimal digits of SHA-256
 
 

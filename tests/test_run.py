@@ -112,6 +112,14 @@ def test_settings_reach_the_network_and_the_alignments() -> None:
     assert alignment_settings(load(), 2 * 8192) == AlignmentSettings()
 
 
+def test_the_arithmetic_of_the_sampler_is_a_setting() -> None:
+    def arithmetic(*overrides: str) -> torch.dtype:
+        return a_rank(*overrides).model.structure_module.score_model.token_transformer.dtype
+
+    assert arithmetic() == arithmetic("model.sampling=fp32") == torch.float32
+    assert arithmetic("model.sampling=bf16") == torch.bfloat16
+
+
 class FakeRank:
     """Stands for an actor's handle; remembers how it was asked to join."""
 

@@ -11,7 +11,7 @@ from unittest.mock import patch
 from torch import Tensor
 
 from foldcp import predict
-from foldcp.checkpoint import Precision, load
+from foldcp.checkpoint import Precision, Sampling, load
 from foldcp.model.boltz2 import Boltz2, Trunk
 from foldcp.predict import Prediction, Settings, fold
 from foldcp.rows import Rows
@@ -37,6 +37,7 @@ def replayed(
     precision: Precision = "fp32",
     exchange: bool = False,
     kind: str = "cpu",
+    sampling: Sampling | None = None,
 ) -> Run:
     """From the YAML on, on the CPU or on GPUs.
 
@@ -50,7 +51,7 @@ def replayed(
     )  # fmt: skip
     with _stages(record, stages, exchange):
         device = device_of(rows or Rows(), kind)
-        model = load(oracle.checkpoint(case.size), rows=rows, precision=precision, device=device)
+        model = load(oracle.checkpoint(case.size), rows=rows, precision=precision, sampling=sampling, device=device)
         prediction = fold(model, oracle.features(case.input), settings)
     ((s, z, coords),) = stages
     T, A = record["s"].shape[1], prediction.coords.shape[1]

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from foldcp.checkpoint import Precision
+from foldcp.checkpoint import Precision, Sampling
 from tests.parity.cases import CASES, PRECISION, Case
 from tests.parity.oracle import Oracle
 from tests.parity.replay import replayed
@@ -22,8 +22,8 @@ from tests.parity.table import Row, check, relative
 WORSE = 1.25  # times Boltz's error
 
 
-def of_ours(oracle: Oracle, case: Case, precision: Precision) -> dict[str, Tensor]:
-    got = replayed(oracle, case, precision=precision)
+def of_ours(oracle: Oracle, case: Case, precision: Precision, sampling: Sampling | None = None) -> dict[str, Tensor]:
+    got = replayed(oracle, case, precision=precision, sampling=sampling)
     assert got.prediction.pae is not None
     pae = torch.stack([torch.tensor(x) for x in got.prediction.pae])
     return {"s": got.s, "z": got.z, "coords": got.coords, "plddt": torch.tensor(got.prediction.plddt), "pae": pae}
@@ -38,6 +38,7 @@ def of_boltz(record: dict[str, Any]) -> dict[str, Tensor]:
 def test_bf16_costs_no_more_than_in_boltz(name: str, oracle: Oracle) -> None:
     case = CASES[name]
     exact, mixed, bf16 = (of_ours(oracle, case, precision) for precision in ("fp32", "mixed", "bf16"))
+    sampler, trunk = of_ours(oracle, case, "fp32", "bf16")["coords"], of_ours(oracle, case, "mixed", "fp32")["coords"]
     theirs, their_mixed = of_boltz(oracle.record("prediction", case)), oracle.record("precision", case)
     rows = []
     for what, x in exact.items():
@@ -46,4 +47,7 @@ def test_bf16_costs_no_more_than_in_boltz(name: str, oracle: Oracle) -> None:
         rows.append(Row(f"precision, Boltz's bf16-mixed: {what}", name, 1, allowed, math.inf))
         rows.append(Row(f"precision, mixed: {what}", name, 1, relative(mixed[what], x), WORSE * allowed))
         rows.append(Row(f"precision, bf16: {what}", name, 1, relative(bf16[what], x), math.inf))
+    coords = exact["coords"]
+    rows.append(Row("precision, bf16 in the sampler alone: coords", name, 1, relative(sampler, coords), math.inf))
+    rows.append(Row("precision, mixed but for the sampler: coords", name, 1, relative(trunk, coords), math.inf))
     check(rows)
