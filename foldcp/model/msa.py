@@ -55,12 +55,14 @@ class PairWeightedAveraging(nn.Module):
         return weights
 
     def _average(self, weights: Float[Tensor, "H I N"], v: Float[Tensor, "I S D"]) -> Float[Tensor, "I S D"]:
-        """sum_j weights[h, i, j] v[j], accumulated in fp32 over the ranks' blocks."""
+        """sum_j weights[h, i, j] v[j], added up in fp32 over the ranks' blocks."""
         I, depth, _ = v.shape
         by_head = v.unflatten(-1, (self.num_heads, -1)).permute(2, 0, 1, 3).flatten(2).contiguous()
-        total = torch.zeros_like(by_head, dtype=torch.promote_types(v.dtype, torch.float32))
+        total, precise = None, torch.promote_types(v.dtype, torch.float32)
         for owner, block in self.rows.stream(by_head):
-            total = total + torch.bmm(weights[:, :, owner * I : (owner + 1) * I], block)
+            product = torch.bmm(weights[:, :, owner * I : (owner + 1) * I], block)
+            total = product if total is None else total.to(precise) + product
+        assert total is not None
         return total.to(v.dtype).unflatten(-1, (depth, -1)).permute(1, 2, 0, 3).flatten(2)
 
 
@@ -87,8 +89,8 @@ class OuterProductMean(nn.Module):
             for rows in chunks(I, I * (3 * D * D + 2 * z.shape[2]) * 4, z.device):
                 count = (msa_mask[rows] @ masks[columns].T).clamp(min=1)[..., None]
                 outer = (a[:, rows].flatten(0, 1) @ block.flatten(0, 1).T).unflatten(0, (D, -1)).unflatten(2, (D, -1))
-                mean = outer.permute(1, 3, 0, 2).flatten(2) / count.to(outer.dtype)
-                out[rows, columns] = z[rows, columns] + self.proj_o(mean)
+                update = F.linear(outer.permute(1, 3, 0, 2).flatten(2), self.proj_o.weight) / count
+                out[rows, columns] = z[rows, columns] + (update + self.proj_o.bias)
         return out
 
     def _operands(

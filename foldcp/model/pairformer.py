@@ -57,8 +57,7 @@ class AttentionPairBias(nn.Module):
         o = torch.empty_like(q)
         wide = 0 if fits(z, self.proj_z.linear.weight) else 2 * z.shape[2]
         for rows in chunks(z.shape[0], z.shape[1] * (wide + 3 * self.num_heads) * 4, z.device):
-            bias = self.proj_z.channels_first(z[rows]).to(q.dtype)
-            bias = bias + MASKED * (1 - mask.to(q.dtype))
+            bias = self.proj_z.channels_first(z[rows]) + MASKED * (1 - mask.to(q.dtype))
             o[:, rows] = F.scaled_dot_product_attention(q[None, :, rows], k[None], v[None], attn_mask=bias[None])[0]
         return self.proj_o(o.transpose(0, 1).flatten(1) * self.proj_g(s).sigmoid())
 
