@@ -45,6 +45,7 @@ class Options:
     """What the user asks for; empty texts mean the defaults of the machine."""
 
     sizes: str = ""  # tokens, such as 512,1024
+    folds: str = ""  # tokens of whole predictions; the sizes if empty, none if 0
     precision: str = ""  # such as mixed,bf16
     ranks: str = ""  # sizes of groups, such as 1,4
     quick: bool = False
@@ -60,9 +61,11 @@ def bench(options: Options) -> tuple[Report, Path] | None:
     kind, gpu, num_devices = devices()
     launched = "WORLD_SIZE" in os.environ
     groups = _launched(options) if launched else _groups(options, kind, num_devices)
+    sizes = _numbers(options.sizes, "--sizes") or SIZES[kind, options.quick]
     plan = Plan(
         device=kind,
-        sizes=_numbers(options.sizes, "--sizes") or SIZES[kind, options.quick],
+        sizes=sizes,
+        fold_sizes=() if options.folds == "0" else _numbers(options.folds, "--folds") or sizes,
         precisions=_precisions(options.precision) or ARITHMETIC[kind],
         fold=FOLDS[kind, options.quick],
         quick=options.quick,

@@ -263,7 +263,8 @@ class Plan:
     """All that is measured on one group of ranks."""
 
     device: str  # cuda or cpu
-    sizes: tuple[int, ...]
+    sizes: tuple[int, ...]  # of pair blocks
+    fold_sizes: tuple[int, ...]
     precisions: tuple[Arithmetic, ...]
     fold: FoldPlan
     quick: bool
@@ -277,9 +278,9 @@ def measure(rows: Rows, device: torch.device, plan: Plan) -> Iterator[Finding]:
     for precision in plan.precisions:
         for N in plan.sizes:
             yield attempt(place, f"block, {N} tokens, {precision}", partial(block_time, place, N, precision))
-    for precision in plan.precisions:
+    for precision in plan.precisions if plan.fold_sizes else ():
         model = load(plan.fold.network, device=device, precision=precision, rows=rows)
-        for N in plan.sizes:
+        for N in plan.fold_sizes:
             what = f"prediction, {N} tokens, {precision}"
             yield attempt(place, what, partial(fold_time, place, model, plan.fold, N, precision))
         del model

@@ -217,6 +217,9 @@ def fetch(
 @app.command()
 def bench(
     sizes: Annotated[str, typer.Option(metavar="N,N", help="Tokens; empty: what suits the device.")] = "",
+    folds: Annotated[
+        str, typer.Option(metavar="N,N", help="Tokens of whole predictions; empty: the sizes; 0: none.")
+    ] = "",
     precision: Annotated[str, typer.Option(metavar="NAMES", help="Of fp32, mixed and bf16.")] = "",
     ranks: Annotated[str, typer.Option(metavar="P,P", help="GPUs at once; empty: 1, then all.")] = "",
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes, few repeats.")] = False,
@@ -232,8 +235,8 @@ def bench(
     \b
     foldcp bench --quick
     foldcp bench --sizes 512,1024,2048 --precision mixed,bf16 --write our-node.yaml
-    foldcp bench --ranks 1,2,4 --json > bench.json
+    foldcp bench --sizes 4096,8192 --folds 4096 --ranks 1,2,4 --json > bench.json
     """
     from foldcp.pipeline.bench import Options, show
 
-    show(Options(sizes, precision, ranks, quick, write, overwrite), json)
+    show(Options(sizes, folds, precision, ranks, quick, write, overwrite), json)

@@ -208,6 +208,7 @@ def test_bench_on_a_cpu(
 @pytest.mark.parametrize(
     ("options", "words"),
     [(Options(sizes="12,many"), "--sizes 12,many: 'many'"), (Options(sizes="0"), "'0' is no positive"),
+     (Options(folds="512,x"), "--folds 512,x: 'x'"),
      (Options(precision="bf61"), "did you mean bf16"), (Options(ranks="-1"), "--ranks -1"),
      (Options(write=Path("here.txt")), "ends in .yaml"), (Options(write=Path("no/where.yaml")), "no folder no")],
 )  # fmt: skip
@@ -235,7 +236,7 @@ def test_ranks_of_torchrun(quick: None, monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def test_several_ranks(quick: None, tmp_path: Path) -> None:
-    plan = Plan("cpu", (13,), ("fp32",), SMALL, quick=True)
+    plan = Plan("cpu", (13,), (13,), ("fp32",), SMALL, quick=True)
     one, *others = run(_measured, 3, plan)
     assert others == [one, one]  # the slowest rank's, everywhere
     ceilings, block, fold = one
@@ -244,12 +245,22 @@ def test_several_ranks(quick: None, tmp_path: Path) -> None:
     assert list(fold.peak_bytes) == ["trunk", "sampling", "confidence"]
 
 
+@pytest.mark.parametrize(("asked", "measured"), [("", (24, 40)), ("9,11", (9, 11)), ("0", ())])
+def test_predictions_have_sizes_of_their_own(
+    asked: str, measured: tuple[int, ...], quick: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    plans: list[Plan] = []
+    monkeypatch.setattr(bench, "measure", lambda rows, device, plan: plans.append(plan) or iter([H200]))
+    bench.bench(Options(quick=True, folds=asked, ranks="1", write=tmp_path / "x.yaml"))
+    assert [(plan.sizes, plan.fold_sizes) for plan in plans] == [((24, 40), measured)]
+
+
 def _measured(rows: Rows, plan: Plan) -> list[Finding]:
     return list(bench_measure.measure(rows, torch.device("cpu"), plan))
 
 
 def test_processes_that_fail_leave_what_they_found(quick: None) -> None:
-    plan = Plan("cpu", (7,), ("fp32",), replace(SMALL, network="untrained:large"), quick=True)
+    plan = Plan("cpu", (7,), (7,), ("fp32",), replace(SMALL, network="untrained:large"), quick=True)
     *found, missing = bench._on_ranks(2, plan)
     assert [type(f) for f in found] == [Ceilings, BlockTime]
     assert isinstance(missing, Missing)
