@@ -135,7 +135,14 @@ def test_repeats_exactly() -> None:
     assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
 
 
-PAIRS = [(29, 203, 128, 128, False), (7, 61, 128, 128, True), (3, 50, 64, 40, False), (2, 33, 100, 24, True)]
+PAIRS = [  # rows, columns, channels, inner channels, is z a view of its transpose
+    (29, 203, 128, 128, False),
+    (7, 61, 128, 128, True),
+    (130, 203, 128, 128, True),  # more tiles of pairs than programs at once
+    (3, 50, 64, 40, False),
+    (2, 33, 100, 24, True),
+    (3, 45, 64, 256, False),
+]
 
 
 class Pairs:
@@ -167,6 +174,7 @@ class Pairs:
         ]
 
 
+@pytest.mark.usefixtures("chip")
 @pytest.mark.parametrize("residual", [torch.float32, bf16])
 @pytest.mark.parametrize("sizes", PAIRS, ids=str)
 def test_pair_updates(sizes: tuple[int, int, int, int, bool], residual: torch.dtype) -> None:
@@ -206,8 +214,8 @@ def test_a_bias_prepared_once_serves_all_rows() -> None:
     with torch.no_grad():
         attention = attention_under(bias, mask)
         for rows in (slice(0, 4), slice(4, 9)):
-            one = [x[rows] for x in (q, k, v)]
-            assert torch.equal(attention(*one), triangle_attention(*one, bias, mask))
+            got = attention(q[rows], k[rows], v[rows])
+            assert torch.equal(got, triangle_attention(q[rows], k[rows], v[rows], bias, mask))
 
 
 def test_pair_updates_have_gradients() -> None:

@@ -23,9 +23,9 @@ def project(
     """
     if not fits(z, weight):
         return project_reference(z, norm_w, norm_b, weight)
-    from foldcp.kernels import pair_triton
+    from foldcp.kernels import project_triton
 
-    return recomputed(pair_triton.project, project_reference, z, norm_w, norm_b, weight)
+    return recomputed(project_triton.project, project_reference, z, norm_w, norm_b, weight)
 
 
 def project_reference(
@@ -51,9 +51,9 @@ def project_attention(
     """
     inner = len(weight) // 3
     if fits(z, weight) and in_place(z, norm_w, norm_b, weight) and inner % 32 == 0:
-        from foldcp.kernels import pair_triton
+        from foldcp.kernels import project_triton
 
-        out = pair_triton.project(z, norm_w, norm_b, weight, half_from=2 * inner)
+        out = project_triton.project(z, norm_w, norm_b, weight, half_from=2 * inner)
         q, k, v = out.unflatten(-1, (3, num_heads, -1)).unbind(-3)
         return q, k, v.view(torch.float16)
     q, k, v = project(z, norm_w, norm_b, weight).unflatten(-1, (3, num_heads, -1)).unbind(-3)
@@ -72,9 +72,9 @@ def project_channels_first(
     """
     if not fits(z, weight):
         return project_channels_first_reference(z, norm_w, norm_b, weight)
-    from foldcp.kernels import pair_triton
+    from foldcp.kernels import project_triton
 
-    kernel = pair_triton.project_channels_first
+    kernel = project_triton.project_channels_first
     return recomputed(kernel, project_channels_first_reference, z, norm_w, norm_b, weight)
 
 

@@ -39,7 +39,7 @@ def gated_projection(
     """
     if not fits(z, p_in):
         return gated_projection_reference(z, mask, norm_w, norm_b, p_in, g_in)
-    from foldcp.kernels.pair_triton import project_channels_first
+    from foldcp.kernels.project_triton import project_channels_first
 
     def kernel(z: Tensor, mask: Tensor, norm_w: Tensor, norm_b: Tensor, p_in: Tensor, g_in: Tensor) -> Tensor:
         return project_channels_first(z, norm_w, norm_b, p_in, gate=(g_in, mask))
