@@ -253,6 +253,12 @@ def add_transition(
 ) -> None:
     """out = z + w3 (silu(w1 x) * (w2 x)) with x = LayerNorm(z); out may be z."""
     num_pairs, N, (hidden, width) = z.shape[:-1].numel(), z.shape[-2], w1.shape
+    if hopper(z.device):
+        from foldcp.kernels import transition_hopper
+
+        if transition_hopper.fits(z, w1):
+            transition_hopper.add_transition(z, norm_w, norm_b, w1, w2, w3, out)
+            return
     tile, step, warps, stages = TILES["add_transition"]
     _add_transition[(triton.cdiv(num_pairs, tile),)](
         z, out, norm_w, norm_b, w1.contiguous(), w2.contiguous(), w3.contiguous(),
