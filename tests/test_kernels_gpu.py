@@ -14,12 +14,13 @@ from foldcp.kernels.projections import (
     add_attention_output,
     add_attention_output_reference,
     project,
+    project_attention,
     project_channels_first,
     project_channels_first_reference,
     project_reference,
 )
 from foldcp.kernels.transition import add_transition, add_transition_reference
-from foldcp.kernels.triangle_attention import triangle_attention, triangle_attention_reference
+from foldcp.kernels.triangle_attention import attention_under, triangle_attention, triangle_attention_reference
 from foldcp.kernels.triangle_multiply import (
     add_gated_output,
     add_gated_output_reference,
@@ -134,7 +135,14 @@ def test_repeats_exactly() -> None:
     assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
 
 
-PAIRS = [(29, 203, 128, 128, False), (7, 61, 128, 128, True), (3, 50, 64, 40, False), (2, 33, 100, 24, True)]
+PAIRS = [  # rows, columns, channels, inner channels, is z a view of its transpose
+    (29, 203, 128, 128, False),
+    (7, 61, 128, 128, True),
+    (130, 203, 128, 128, True),  # more tiles of pairs than programs at once
+    (3, 50, 64, 40, False),
+    (2, 33, 100, 24, True),
+    (3, 45, 64, 256, False),
+]
 
 
 class Pairs:
@@ -166,6 +174,7 @@ class Pairs:
         ]
 
 
+@pytest.mark.usefixtures("chip")
 @pytest.mark.parametrize("residual", [torch.float32, bf16])
 @pytest.mark.parametrize("sizes", PAIRS, ids=str)
 def test_pair_updates(sizes: tuple[int, int, int, int, bool], residual: torch.dtype) -> None:
@@ -179,6 +188,34 @@ def test_pair_updates(sizes: tuple[int, int, int, int, bool], residual: torch.dt
         assert got.dtype == (residual if kernel.__name__.startswith("add") else bf16), kernel.__name__
         assert (got is mine) == kernel.__name__.startswith("add"), kernel.__name__
         assert error(got, want) < 1.05 * torch_ + 1e-5, kernel.__name__
+
+
+def test_attention_gets_its_values_in_fp16() -> None:
+    pairs = Pairs(*PAIRS[1], torch.float32)
+    weight = torch.cat([*pairs.wide, pairs.gate_k])[:576]
+    q, k, v = project_attention(pairs.z, *pairs.norm, weight, num_heads=6)
+    want = project_reference(pairs.z.double(), *(x.double() for x in (*pairs.norm, weight)))
+    assert (q.dtype, k.dtype, v.dtype) == (bf16, bf16, torch.float16)
+    for got, part in zip((q, k, v), want.unflatten(-1, (3, 6, 32)).unbind(-3), strict=True):
+        assert error(got, part) < 3e-3
+    assert v.isfinite().all()
+
+
+def test_values_beyond_fp16_stay_finite() -> None:
+    pairs = Pairs(*PAIRS[1], bf16)
+    weight = pairs.wide[0][:192] * 1e5
+    *_, v = project_attention(pairs.z, *pairs.norm, weight, num_heads=2)
+    assert v.isfinite().all() and v.abs().max() == 65504
+
+
+@pytest.mark.usefixtures("chip")
+def test_a_bias_prepared_once_serves_all_rows() -> None:
+    q, k, v, bias, mask = draw_attention(9, 150, 32, 1.0, 2.0)
+    with torch.no_grad():
+        attention = attention_under(bias, mask)
+        for rows in (slice(0, 4), slice(4, 9)):
+            got = attention(q[rows], k[rows], v[rows])
+            assert torch.equal(got, triangle_attention(q[rows], k[rows], v[rows], bias, mask))
 
 
 def test_pair_updates_have_gradients() -> None:

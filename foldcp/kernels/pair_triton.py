@@ -5,19 +5,17 @@ from __future__ import annotations
 
 from typing import no_type_check
 
-import torch
 import triton
 import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
+from foldcp.kernels.picker import hopper
 from foldcp.kernels.residual import EPSILON
 
 LOG2E = tl.constexpr(1.4426950408889634)
 EPS = tl.constexpr(EPSILON)
 TILES = {  # pairs a program, channels a step, warps, stages of the pipeline
-    "project": (64, 64, 4, 2),
-    "gated projection": (128, 64, 8, 2),
     "add_gated_output": (64, 32, 4, 2),
     "add_attention_output": (64, 64, 4, 2),
     "add_transition": (64, 64, 4, 2),
@@ -41,16 +39,24 @@ def _sigmoid(x) -> tl.tensor:
 
 @triton.jit
 @no_type_check
-def _tile(BM: tl.constexpr) -> tl.tensor:
-    """The pairs of this program, counted along the rows."""
-    return tl.program_id(0) * BM + tl.arange(0, BM)
+def _place(first, pair, N, stride_i, stride_n, FLAT: tl.constexpr) -> tl.tensor:
+    """Where the channels of each pair begin, in a tile that begins with pair `first`; FLAT: rows follow each other."""
+    if FLAT:
+        place = first.to(tl.int64) * stride_n + (pair - first) * stride_n
+    else:
+        row, column = _split(first, pair, N)
+        place = row.to(tl.int64) * stride_i + column.to(tl.int64) * stride_n
+    return place
 
 
 @triton.jit
 @no_type_check
-def _place(pair, N, stride_i, stride_n) -> tl.tensor:
-    """Where the channels of each pair begin."""
-    return (pair // N).to(tl.int64) * stride_i + (pair % N).to(tl.int64) * stride_n
+def _split(first, pair, N) -> tuple[tl.tensor, tl.tensor]:
+    """Rows and columns: one division for the tile, and for a pair a product with 1 / N, exact at this size."""
+    row = first // N
+    column = pair - row * N
+    more = ((column + 0.5) * (1.0 / N)).to(tl.int32)
+    return row + more, column - more * N
 
 
 @triton.jit
@@ -98,39 +104,16 @@ def _add(Z, OUT, place, out_place, channel, real, update, C: tl.constexpr) -> No
 
 @triton.jit(do_not_specialize=["N"])
 @no_type_check
-def _project(
-    Z, MASK, W, B, P, G, OUT, num_pairs, N, K, zi, zn,
-    C: tl.constexpr, BC: tl.constexpr, BM: tl.constexpr, STEP: tl.constexpr, STAGES: tl.constexpr,
-    GATED: tl.constexpr, CHANNELS_FIRST: tl.constexpr,
-) -> None:  # fmt: skip
-    pair = _tile(BM)
-    real = pair < num_pairs
-    c = tl.arange(0, BC)
-    x = _normed_pairs(Z, W, B, _place(pair, N, zi, zn), real, C, BC).to(P.dtype.element_ty)
-    if GATED:
-        keep = tl.load(MASK + pair % N).to(tl.float32)[:, None]
-    for start in tl.range(0, K, STEP, num_stages=STAGES):
-        k = start + tl.arange(0, STEP)
-        y = tl.dot(x, tl.trans(_weight(P, k, c, K, C)))
-        if GATED:
-            y *= _sigmoid(tl.dot(x, tl.trans(_weight(G, k, c, K, C)))) * keep
-        if CHANNELS_FIRST:
-            place = k.to(tl.int64)[None, :] * num_pairs + pair[:, None]
-        else:
-            place = pair.to(tl.int64)[:, None] * K + k[None, :]
-        tl.store(OUT + place, y.to(OUT.dtype.element_ty), mask=real[:, None] & (k < K)[None, :])
-
-
-@triton.jit(do_not_specialize=["N"])
-@no_type_check
 def _add_gated_output(
     Z, PRODUCT, OUT, W, B, W_OUT, B_OUT, P, G, num_pairs, N, zi, zn, oi, on, pk,
+    FLAT: tl.constexpr,
     C: tl.constexpr, BC: tl.constexpr, K: tl.constexpr, BK: tl.constexpr, BM: tl.constexpr, STEP: tl.constexpr,
     STAGES: tl.constexpr,
 ) -> None:  # fmt: skip
-    pair = _tile(BM)
+    first = tl.program_id(0) * BM
+    pair = first + tl.arange(0, BM)
     real = pair < num_pairs
-    place, out_place = _place(pair, N, zi, zn), _place(pair, N, oi, on)
+    place, out_place = _place(first, pair, N, zi, zn, FLAT), _place(first, pair, N, oi, on, FLAT)
     c, k = tl.arange(0, BC), tl.arange(0, BK)
     x = _normed_pairs(Z, W, B, place, real, C, BC).to(G.dtype.element_ty)
     inside = (k < K)[:, None]
@@ -149,45 +132,49 @@ def _add_gated_output(
 @no_type_check
 def _add_attention_output(
     Z, A, OUT, W, B, G, P, num_pairs, N, zi, zn, oi, on, ai, an,
+    FLAT: tl.constexpr,
     C: tl.constexpr, BC: tl.constexpr, K: tl.constexpr, BM: tl.constexpr, STEP: tl.constexpr, STAGES: tl.constexpr,
 ) -> None:  # fmt: skip
-    pair = _tile(BM)
+    first = tl.program_id(0) * BM
+    pair = first + tl.arange(0, BM)
     real = pair < num_pairs
-    place = _place(pair, N, zi, zn)
+    place = _place(first, pair, N, zi, zn, FLAT)
     c = tl.arange(0, BC)
     x = _normed_pairs(Z, W, B, place, real, C, BC).to(G.dtype.element_ty)
     update = tl.zeros((BM, BC), tl.float32)
-    a_place = _place(pair, N, ai, an)
+    a_place = _place(first, pair, N, ai, an, FLAT)
     for start in tl.range(0, K, STEP, num_stages=STAGES):
         k = start + tl.arange(0, STEP)
         inside = real[:, None] & (k < K)[None, :]
         a = tl.load(A + a_place[:, None] + k[None, :], mask=inside, other=0.0).to(tl.float32)
         a *= _sigmoid(tl.dot(x, tl.trans(_weight(G, k, c, K, C))))
         update = tl.dot(a.to(P.dtype.element_ty), tl.trans(_weight(P, c, k, C, K)), update)
-    _add(Z, OUT, place, _place(pair, N, oi, on), c, real, update, C)
+    _add(Z, OUT, place, _place(first, pair, N, oi, on, FLAT), c, real, update, C)
 
 
 @triton.jit(do_not_specialize=["N"])
 @no_type_check
 def _add_transition(
     Z, OUT, W, B, W1, W2, W3, num_pairs, N, zi, zn, oi, on,
+    FLAT: tl.constexpr,
     C: tl.constexpr, BC: tl.constexpr, E: tl.constexpr, BM: tl.constexpr, STEP: tl.constexpr, STAGES: tl.constexpr,
 ) -> None:  # fmt: skip
-    pair = _tile(BM)
+    first = tl.program_id(0) * BM
+    pair = first + tl.arange(0, BM)
     real = pair < num_pairs
-    place = _place(pair, N, zi, zn)
+    place = _place(first, pair, N, zi, zn, FLAT)
     c = tl.arange(0, BC)
     x = _normed_pairs(Z, W, B, place, real, C, BC).to(W1.dtype.element_ty)
     update = tl.zeros((BM, BC), tl.float32)
     for start in tl.range(0, E, STEP, num_stages=STAGES):
         e = start + tl.arange(0, STEP)
-        first = tl.dot(x, tl.trans(_weight(W1, e, c, E, C)))
-        hidden = first * _sigmoid(first) * tl.dot(x, tl.trans(_weight(W2, e, c, E, C)))
+        value = tl.dot(x, tl.trans(_weight(W1, e, c, E, C)))
+        hidden = value * _sigmoid(value) * tl.dot(x, tl.trans(_weight(W2, e, c, E, C)))
         update = tl.dot(hidden.to(W3.dtype.element_ty), tl.trans(_weight(W3, c, e, C, E)), update)
-    _add(Z, OUT, place, _place(pair, N, oi, on), c, real, update, C)
+    _add(Z, OUT, place, _place(first, pair, N, oi, on, FLAT), c, real, update, C)
 
 
-def _strides(x: Float[Tensor, "*B C"], N: int) -> tuple[int, int]:
+def strides(x: Float[Tensor, "*B C"], N: int) -> tuple[int, int]:
     """Distances from row to row and from column to column; anything contiguous counts as rows of N pairs."""
     if x.is_contiguous():
         return N * x.shape[-1], x.shape[-1]
@@ -195,27 +182,9 @@ def _strides(x: Float[Tensor, "*B C"], N: int) -> tuple[int, int]:
     return x.stride(0), x.stride(1)
 
 
-def project(
-    z: Float[Tensor, "*B C"],
-    norm_w: Float[Tensor, " C"],
-    norm_b: Float[Tensor, " C"],
-    weight: Float[Tensor, "K C"],
-    channels_first: bool,
-    gate: tuple[Float[Tensor, "K C"], Float[Tensor, " N"]] | None = None,
-) -> Tensor:
-    """weight LayerNorm(z), [*B, K] or [K, *B], times the sigmoid of a gate and a mask where there is one."""
-    num_pairs, N, (num_out, width) = z.shape[:-1].numel(), z.shape[-2], weight.shape
-    shape = (num_out, *z.shape[:-1]) if channels_first else (*z.shape[:-1], num_out)
-    out = torch.empty(shape, dtype=weight.dtype, device=z.device)
-    gate_w, mask = gate or (weight, weight)
-    tile, step, warps, stages = TILES["gated projection" if gate else "project"]
-    _project[(triton.cdiv(num_pairs, tile),)](
-        z, mask, norm_w, norm_b, weight.contiguous(), gate_w.contiguous(), out,
-        num_pairs, N, num_out, *_strides(z, N),
-        C=width, BC=triton.next_power_of_2(width), BM=tile, STEP=step, STAGES=stages,
-        GATED=gate is not None, CHANNELS_FIRST=channels_first, num_warps=warps,
-    )  # fmt: skip
-    return out
+def flat(N: int, *arrays: Tensor) -> bool:
+    """Do the rows of all these follow each other?"""
+    return all(i == N * n for i, n in (strides(x, N) for x in arrays))
 
 
 def add_gated_output(
@@ -230,13 +199,19 @@ def add_gated_output(
     out: Float[Tensor, "I N C"],
 ) -> None:
     """out = z + p_out(LayerNorm_out(product)) sigmoid(g_out LayerNorm(z)); out may be z."""
+    assert product.stride()[1:] == (z.shape[1], 1), f"strides {product.stride()}: rows must follow each other"
+    if hopper(z.device):
+        from foldcp.kernels import pair_hopper
+
+        if pair_hopper.have_room(p_out, g_out):
+            pair_hopper.add_gated_output(z, product, norm_w, norm_b, norm_out_w, norm_out_b, p_out, g_out, out)
+            return
     num_pairs, N, (width, depth) = z.shape[:-1].numel(), z.shape[1], p_out.shape
-    assert product.stride()[1:] == (N, 1), f"strides {product.stride()}: rows must follow each other"
     tile, step, warps, stages = TILES["add_gated_output"]
     _add_gated_output[(triton.cdiv(num_pairs, tile),)](
         z, product, out, norm_w, norm_b, norm_out_w, norm_out_b, p_out.contiguous(), g_out.contiguous(),
-        num_pairs, N, *_strides(z, N), *_strides(out, N), product.stride(0),
-        C=width, BC=triton.next_power_of_2(width), K=depth, BK=triton.next_power_of_2(depth),
+        num_pairs, N, *strides(z, N), *strides(out, N), product.stride(0),
+        FLAT=flat(N, z, out), C=width, BC=triton.next_power_of_2(width), K=depth, BK=triton.next_power_of_2(depth),
         BM=tile, STEP=step, STAGES=stages, num_warps=warps,
     )  # fmt: skip
 
@@ -251,11 +226,18 @@ def add_attention_output(
     out: Float[Tensor, "*B C"],
 ) -> None:
     """out = z + out_w (attended * sigmoid(gate_w LayerNorm(z))); out may be z."""
+    if hopper(z.device):
+        from foldcp.kernels import pair_hopper
+
+        if pair_hopper.have_room(gate_w, out_w):
+            pair_hopper.add_attention_output(z, attended, norm_w, norm_b, gate_w, out_w, out)
+            return
     num_pairs, N, (width, depth) = z.shape[:-1].numel(), z.shape[-2], out_w.shape
     tile, step, warps, stages = TILES["add_attention_output"]
     _add_attention_output[(triton.cdiv(num_pairs, tile),)](
         z, attended, out, norm_w, norm_b, gate_w.contiguous(), out_w.contiguous(),
-        num_pairs, N, *_strides(z, N), *_strides(out, N), *_strides(attended, N),
+        num_pairs, N, *strides(z, N), *strides(out, N), *strides(attended, N),
+        FLAT=flat(N, z, attended, out),
         C=width, BC=triton.next_power_of_2(width), K=depth, BM=tile, STEP=step, STAGES=stages, num_warps=warps,
     )  # fmt: skip
 
@@ -271,9 +253,16 @@ def add_transition(
 ) -> None:
     """out = z + w3 (silu(w1 x) * (w2 x)) with x = LayerNorm(z); out may be z."""
     num_pairs, N, (hidden, width) = z.shape[:-1].numel(), z.shape[-2], w1.shape
+    if hopper(z.device):
+        from foldcp.kernels import transition_hopper
+
+        if transition_hopper.fits(z, w1):
+            transition_hopper.add_transition(z, norm_w, norm_b, w1, w2, w3, out)
+            return
     tile, step, warps, stages = TILES["add_transition"]
     _add_transition[(triton.cdiv(num_pairs, tile),)](
         z, out, norm_w, norm_b, w1.contiguous(), w2.contiguous(), w3.contiguous(),
-        num_pairs, N, *_strides(z, N), *_strides(out, N),
+        num_pairs, N, *strides(z, N), *strides(out, N),
+        FLAT=flat(N, z, out),
         C=width, BC=triton.next_power_of_2(width), E=hidden, BM=tile, STEP=step, STAGES=stages, num_warps=warps,
     )  # fmt: skip

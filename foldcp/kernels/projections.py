@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from foldcp.kernels.recompute import recomputed, recomputed_residual
-from foldcp.kernels.residual import add, fits, layer_norm
+from foldcp.kernels.residual import add, fits, in_place, layer_norm
 
 
 def project(
@@ -22,12 +23,9 @@ def project(
     """
     if not fits(z, weight):
         return project_reference(z, norm_w, norm_b, weight)
-    from foldcp.kernels import pair_triton
+    from foldcp.kernels import project_triton
 
-    def kernel(z: Tensor, norm_w: Tensor, norm_b: Tensor, weight: Tensor) -> Tensor:
-        return pair_triton.project(z, norm_w, norm_b, weight, channels_first=False)
-
-    return recomputed(kernel, project_reference, z, norm_w, norm_b, weight)
+    return recomputed(project_triton.project, project_reference, z, norm_w, norm_b, weight)
 
 
 def project_reference(
@@ -38,6 +36,28 @@ def project_reference(
 ) -> Float[Tensor, "*B K"]:
     """The same in torch."""
     return F.linear(layer_norm(z, norm_w, norm_b).to(weight.dtype), weight)
+
+
+def project_attention(
+    z: Float[Tensor, "*B C"],
+    norm_w: Float[Tensor, " C"],
+    norm_b: Float[Tensor, " C"],
+    weight: Float[Tensor, "K C"],
+    num_heads: int,
+) -> tuple[Float[Tensor, "*B H D"], Float[Tensor, "*B H D"], Float[Tensor, "*B H D"]]:
+    """q, k and v of triangle attention, whose weights are stacked in `weight`.
+
+    Where no gradient is wanted, v comes in fp16, as the kernels of attention weigh it.
+    """
+    inner = len(weight) // 3
+    if fits(z, weight) and in_place(z, norm_w, norm_b, weight) and inner % 32 == 0:
+        from foldcp.kernels import project_triton
+
+        out = project_triton.project(z, norm_w, norm_b, weight, half_from=2 * inner)
+        q, k, v = out.unflatten(-1, (3, num_heads, -1)).unbind(-3)
+        return q, k, v.view(torch.float16)
+    q, k, v = project(z, norm_w, norm_b, weight).unflatten(-1, (3, num_heads, -1)).unbind(-3)
+    return q, k, v
 
 
 def project_channels_first(
@@ -52,11 +72,9 @@ def project_channels_first(
     """
     if not fits(z, weight):
         return project_channels_first_reference(z, norm_w, norm_b, weight)
-    from foldcp.kernels import pair_triton
+    from foldcp.kernels import project_triton
 
-    def kernel(z: Tensor, norm_w: Tensor, norm_b: Tensor, weight: Tensor) -> Tensor:
-        return pair_triton.project(z, norm_w, norm_b, weight, channels_first=True)
-
+    kernel = project_triton.project_channels_first
     return recomputed(kernel, project_channels_first_reference, z, norm_w, norm_b, weight)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -32,6 +34,18 @@ def triangle_attention(
     from foldcp.kernels.triangle_attention_gradient import triangle_attention_triton
 
     return triangle_attention_triton(q, k, v, bias, mask)
+
+
+def attention_under(bias: Float[Tensor, "H N N"], mask: Float[Tensor, " N"]) -> Callable[..., Tensor]:
+    """`triangle_attention` of q, k and v of any rows under this bias, which is made ready once for all of them;
+    for each call again where a gradient may be wanted."""
+    if torch.is_grad_enabled() or not fused(bias.device, bias.dtype):
+        return lambda q, k, v: triangle_attention(q, k, v, bias, mask)
+    from foldcp.kernels.biased_attention_triton import forward
+    from foldcp.kernels.tiles import prepare
+
+    tiles = prepare(bias, mask)
+    return lambda q, k, v: forward(q, k, v, tiles)[0]
 
 
 def triangle_attention_reference(

@@ -39,10 +39,10 @@ def gated_projection(
     """
     if not fits(z, p_in):
         return gated_projection_reference(z, mask, norm_w, norm_b, p_in, g_in)
-    from foldcp.kernels.pair_triton import project
+    from foldcp.kernels.project_triton import project_channels_first
 
     def kernel(z: Tensor, mask: Tensor, norm_w: Tensor, norm_b: Tensor, p_in: Tensor, g_in: Tensor) -> Tensor:
-        return project(z, norm_w, norm_b, p_in, channels_first=True, gate=(g_in, mask))
+        return project_channels_first(z, norm_w, norm_b, p_in, gate=(g_in, mask))
 
     return recomputed(kernel, gated_projection_reference, z, mask, norm_w, norm_b, p_in, g_in)
 

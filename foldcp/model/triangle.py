@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from foldcp.kernels.projections import add_attention_output, project, project_channels_first
+from foldcp.kernels.projections import add_attention_output, project_attention, project_channels_first
 from foldcp.kernels.residual import fits
-from foldcp.kernels.triangle_attention import triangle_attention
+from foldcp.kernels.triangle_attention import attention_under
 from foldcp.kernels.triangle_multiply import add_gated_output, gated_projection
 from foldcp.model.layers import LayerNorm, Linear, chunks, renew
 from foldcp.rows import Rows
@@ -118,12 +118,13 @@ class TriangleAttention(nn.Module):
         bias = z.new_empty((I, heads, N), dtype=self.linear.weight.dtype)
         for rows in chunks(I, 0 if fused else N * C * 8, z.device):
             bias[rows] = project_channels_first(z[rows], *norm, self.linear.weight).transpose(0, 1)
-        whole = self.rows.gather(bias).transpose(0, 1)
+        attention = attention_under(self.rows.gather(bias).transpose(0, 1), mask)
         into = torch.cat([mha.linear_q.weight, mha.linear_k.weight, mha.linear_v.weight])
 
         def attended(rows: slice) -> Float[Tensor, "R N C"]:
-            q, k, v = project(z[rows], *norm, into).unflatten(-1, (3, heads, -1)).unbind(-3)
-            o = triangle_attention(q, k, v, whole, mask).flatten(-2)
+            o = attention(*project_attention(z[rows], *norm, into, heads)).flatten(-2)
             return add_attention_output(z[rows], o, *norm, mha.linear_g.weight, mha.linear_o.weight)
 
-        return renew(z, attended, N * (0 if fused else 2 * C) * 4 + N * 5 * len(into) * into.element_size())
+        # q, k, v and what attention makes of them; in torch also z normalised, scores, gates and copies
+        per_pair = 4 * len(into) // 3 * into.element_size() if fused else 8 * C + 5 * len(into) * into.element_size()
+        return renew(z, attended, N * per_pair)

@@ -1,0 +1,129 @@
+"""The Triton kernels of projections: LayerNorm and matrix product in one read of z, channels last or first."""
+# pyright: reportMissingImports=false, reportIndexIssue=false, reportPossiblyUnboundVariable=false
+
+from __future__ import annotations
+
+from typing import no_type_check
+
+import torch
+import triton
+import triton.language as tl
+from jaxtyping import Float
+from torch import Tensor
+
+from foldcp.kernels.pair_triton import _normed_pairs, _place, _sigmoid, _split, _weight, flat, strides
+
+TILES = {  # pairs a program, channels a step, warps, stages of the pipeline
+    "project": (64, 64, 4, 2),
+    "gated projection": (128, 64, 8, 2),
+    "bias": (64, 64, 4, 1),
+}
+
+
+@triton.jit
+@no_type_check
+def _narrowed(x, half) -> tl.tensor:
+    """x in bf16 or, where `half`, in fp16, what lies beyond its range as the ends of the range; both called bf16."""
+    return tl.inline_asm_elementwise(
+        """{
+            .reg .b32 as_bf16, as_half, least, most;
+            .reg .pred wanted;
+            cvt.rn.bf16x2.f32 as_bf16, $2, $1;
+            cvt.rn.f16x2.f32 as_half, $2, $1;
+            mov.b32 most, 0x7bff7bff;
+            mov.b32 least, 0xfbfffbff;
+            min.f16x2 as_half, as_half, most;
+            max.f16x2 as_half, as_half, least;
+            setp.ne.b32 wanted, $3, 0;
+            selp.b32 $0, as_half, as_bf16, wanted;
+        }""",
+        "=r,f,f,r,r", [x, half.to(tl.int32)], dtype=tl.bfloat16, is_pure=True, pack=2,
+    )  # fmt: skip
+
+
+@triton.jit(do_not_specialize=["N"])
+@no_type_check
+def _project(
+    Z, W, B, P, OUT, num_pairs, N, K, zi, zn,
+    FLAT: tl.constexpr,
+    C: tl.constexpr, BC: tl.constexpr, BM: tl.constexpr, STEP: tl.constexpr, STAGES: tl.constexpr, HALF: tl.constexpr,
+) -> None:  # fmt: skip
+    """Channels from HALF on, a multiple of STEP, leave as the bits of fp16."""
+    first = tl.program_id(0) * BM
+    pair = first + tl.arange(0, BM)
+    real = pair < num_pairs
+    c = tl.arange(0, BC)
+    x = _normed_pairs(Z, W, B, _place(first, pair, N, zi, zn, FLAT), real, C, BC).to(P.dtype.element_ty)
+    for start in tl.range(0, K, STEP, num_stages=STAGES):
+        k = start + tl.arange(0, STEP)
+        y = tl.dot(x, tl.trans(_weight(P, k, c, K, C)))
+        out = y.to(OUT.dtype.element_ty)
+        if HALF is not None:
+            out = _narrowed(y, start >= HALF)
+        place = pair.to(tl.int64)[:, None] * K + k[None, :]
+        tl.store(OUT + place, out, mask=real[:, None] & (k < K)[None, :])
+
+
+@triton.jit(do_not_specialize=["N"])
+@no_type_check
+def _project_channels_first(
+    Z, MASK, W, B, P, G, OUT, num_pairs, N, K, zi, zn,
+    FLAT: tl.constexpr, C: tl.constexpr, BC: tl.constexpr, BM: tl.constexpr, STEP: tl.constexpr, STAGES: tl.constexpr,
+    GATED: tl.constexpr,
+) -> None:  # fmt: skip
+    """Weights times pairs, so that results need no transposition on their way out."""
+    first = tl.program_id(0) * BM
+    pair = first + tl.arange(0, BM)
+    real = pair < num_pairs
+    c = tl.arange(0, BC)
+    x = tl.trans(_normed_pairs(Z, W, B, _place(first, pair, N, zi, zn, FLAT), real, C, BC).to(P.dtype.element_ty))
+    if GATED:
+        keep = tl.load(MASK + _split(first, pair, N)[1], mask=real, other=0.0).to(tl.float32)[None, :]
+    for start in tl.range(0, K, STEP, num_stages=STAGES):
+        k = start + tl.arange(0, STEP)
+        y = tl.dot(_weight(P, k, c, K, C), x)
+        if GATED:
+            y *= _sigmoid(tl.dot(_weight(G, k, c, K, C), x)) * keep
+        place = k.to(tl.int64)[:, None] * num_pairs + pair[None, :]
+        tl.store(OUT + place, y.to(OUT.dtype.element_ty), mask=(k < K)[:, None] & real[None, :])
+
+
+def project(
+    z: Float[Tensor, "*B C"],
+    norm_w: Float[Tensor, " C"],
+    norm_b: Float[Tensor, " C"],
+    weight: Float[Tensor, "K C"],
+    half_from: int | None = None,
+) -> Float[Tensor, "*B K"]:
+    """weight LayerNorm(z); channels from `half_from` on, if given, hold fp16, whatever the type says."""
+    num_pairs, N, (num_out, width) = z.shape[:-1].numel(), z.shape[-2], weight.shape
+    out = torch.empty((*z.shape[:-1], num_out), dtype=weight.dtype, device=z.device)
+    tile, step, warps, stages = TILES["project"]
+    assert half_from is None or half_from % step == 0, f"{half_from} channels are no multiple of {step}"
+    _project[(triton.cdiv(num_pairs, tile),)](
+        z, norm_w, norm_b, weight.contiguous(), out, num_pairs, N, num_out, *strides(z, N),
+        FLAT=flat(N, z),
+        C=width, BC=triton.next_power_of_2(width), BM=tile, STEP=step, STAGES=stages, HALF=half_from, num_warps=warps,
+    )  # fmt: skip
+    return out
+
+
+def project_channels_first(
+    z: Float[Tensor, "*B C"],
+    norm_w: Float[Tensor, " C"],
+    norm_b: Float[Tensor, " C"],
+    weight: Float[Tensor, "K C"],
+    gate: tuple[Float[Tensor, "K C"], Float[Tensor, " N"]] | None = None,
+) -> Float[Tensor, "K *B"]:
+    """weight LayerNorm(z) times the sigmoid of a gate and a mask where there is one."""
+    num_pairs, N, (num_out, width) = z.shape[:-1].numel(), z.shape[-2], weight.shape
+    out = torch.empty((num_out, *z.shape[:-1]), dtype=weight.dtype, device=z.device)
+    gate_w, mask = gate or (weight, weight)
+    tile, step, warps, stages = TILES["gated projection" if gate else "bias"]
+    _project_channels_first[(triton.cdiv(num_pairs, tile),)](
+        z, mask, norm_w, norm_b, weight.contiguous(), gate_w.contiguous(), out,
+        num_pairs, N, num_out, *strides(z, N),
+        FLAT=flat(N, z), C=width, BC=triton.next_power_of_2(width), BM=tile, STEP=step, STAGES=stages,
+        GATED=gate is not None, num_warps=warps,
+    )  # fmt: skip
+    return out
