@@ -95,15 +95,15 @@ def fold(
     clock = Clock(device)
     with torch.inference_mode():
         with clock("trunk"):
-            plan_chunks(device)
+            plan_chunks(device, model.rows)
             count = Counter("trunk", settings.recycling + 1, progress)
             rows = MSARows(features.num_rows, settings.msa_subsample, settings.seed)
             trunk = model.trunk(features, settings.recycling, residual_type(settings.precision), rows, count)
         with clock("sampling"):
-            plan_chunks(device)
+            plan_chunks(device, model.rows)
             coords = sample(model, trunk, features, constraints, settings, progress)
         with clock("confidence"):
-            plan_chunks(device)
+            plan_chunks(device, model.rows)
             contact = model.contact_probability(trunk.z)
             count, scored = Counter("confidence", settings.samples, progress), []
             for index, x in enumerate(coords):

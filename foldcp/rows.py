@@ -11,7 +11,7 @@ summed over the ranks at the end.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import torch
@@ -22,8 +22,14 @@ from torch import Tensor
 # Named differently up to and from PyTorch 2.12.
 _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 
-# `transpose` exchanges square tiles; two of them per peer are in flight, this many bytes at a time in all.
+# `transpose` exchanges square tiles; those on their way and those that land meanwhile take so many bytes in all.
 TILE_BYTES = 256 << 20
+
+# `by_columns` cuts a rank's columns at least so often: nothing hides the arrival of the first chunk and the return of
+# the last one.
+PIECES = 8
+
+Update = Callable[[Shaped[Tensor, "R N *C"]], Shaped[Tensor, "R N *C"]]
 
 
 class Rows:
@@ -41,6 +47,10 @@ class Rows:
         if size == 1:
             return cls()
         cuda = device.type == "cuda"
+        options = None
+        if cuda:
+            # What travels under a computation must not queue behind its thousands of blocks for a place to run.
+            options = dist.ProcessGroupNCCL.Options(is_high_priority_stream=True)
         dist.init_process_group(
             "nccl" if cuda else "gloo",
             init_method=init_method,
@@ -48,6 +58,7 @@ class Rows:
             world_size=size,
             timeout=timedelta(seconds=timeout),
             device_id=device if cuda else None,
+            pg_options=options,
         )
         return cls(rank, size, dist.group.WORLD)
 
@@ -81,6 +92,20 @@ class Rows:
             return _Transpose.apply(z, self)
         return _transpose_(z, self)
 
+    def by_columns(self, z: Shaped[Tensor, "I N *C"], update: Update, most: int) -> Shaped[Tensor, "I N *C"]:
+        """z with every row of z^T replaced by its `update`, at most `most` of them at a time. Without gradients z is
+        updated in place, as the rows given to `update` are: one chunk arrives and another returns while a third is
+        updated. All ranks give the same `most`."""
+        if self.size > 1 and not torch.is_grad_enabled():
+            return _by_columns_(z, update, most, self)
+        turned = self.transpose(z)
+        out = torch.empty_like(turned) if torch.is_grad_enabled() else turned
+        for rows in _cuts(len(turned), most):
+            new = update(turned[rows])
+            if out is not turned:
+                out[rows] = new
+        return self.transpose(out)
+
     def stream(self, b: Shaped[Tensor, "..."]) -> Iterator[tuple[int, Shaped[Tensor, "..."]]]:
         """(rank, its block) for every rank, this rank first; the next block travels while this one is used."""
         if self.size > 1 and torch.is_grad_enabled() and b.requires_grad:
@@ -92,6 +117,14 @@ class Rows:
     def sum(self, x: Shaped[Tensor, "*S"]) -> Shaped[Tensor, "*S"]:
         """The sum over ranks, on every rank."""
         return x if self.size == 1 else _Sum.apply(x, self)
+
+    def least(self, number: int, device: torch.device) -> int:
+        """The smallest of the ranks' numbers: what they cut an array by must be the same. Waits for the device."""
+        if self.size == 1:
+            return number
+        least = torch.tensor(number, device=device)
+        dist.all_reduce(least, dist.ReduceOp.MIN, group=self.group)
+        return int(least)
 
     def _ring(self) -> list[int]:
         return [(self.rank + step) % self.size for step in range(self.size)]
@@ -109,29 +142,93 @@ def _gather(x: Tensor, rows: Rows) -> Tensor:
     return whole
 
 
+def _cells(x: Shaped[Tensor, "A B *C"]) -> Shaped[Tensor, "A B W"]:
+    """The same memory in the widest words that fit, because copies that rearrange go word by word."""
+    x = x.reshape(*x.shape[:2], -1)
+    for word in (torch.complex128, torch.int64, torch.int32, torch.int16):
+        size = word.itemsize // x.element_size()
+        if size and x.shape[2] % size == 0 and x.storage_offset() % size == 0:
+            return x.view(word)
+    return x
+
+
+def _cuts(num: int, most: int) -> list[slice]:
+    step = max(1, most)
+    return [slice(start, min(start + step, num)) for start in range(0, num, step)]
+
+
+class _Flight:
+    """Arrays on their way together, part p of each to rank p; they travel beside what is computed until they land."""
+
+    def __init__(self, arrays: list[Tensor], rows: Rows) -> None:
+        self.sent = [x.contiguous() for x in arrays]  # to be kept, as is what arrives, until they have landed
+        self.received = [torch.empty_like(x) for x in self.sent]
+        steps: list[dist.P2POp] = []
+        for sent, received in zip(self.sent, self.received, strict=True):
+            for p in rows._ring()[1:]:
+                steps.append(dist.P2POp(dist.isend, _bytes(sent[p]), p, rows.group))
+                steps.append(dist.P2POp(dist.irecv, _bytes(received[p]), p, rows.group))
+            received[rows.rank].copy_(sent[rows.rank])
+        self.works = dist.batch_isend_irecv(steps)
+
+    def land(self) -> list[Tensor]:
+        """Part p of each came from rank p. Lets go of what was sent; to be called once."""
+        for work in self.works:
+            work.wait()
+        received = self.received
+        del self.sent, self.received, self.works
+        return received
+
+
 def _transpose_(z: Tensor, rows: Rows) -> Tensor:
-    """Exchange tile (a, b) of every block with the owner's tile (b, a), in place."""
+    """Exchange tile (a, b) of every block with the owner's tile (b, a), in place; two pairs of tiles take turns."""
     assert z.is_contiguous() and z.shape[1] == rows.size * z.shape[0]
     I, P = z.shape[0], rows.size
-    blocks = z.view(I, P, I, *z.shape[2:])
+    blocks = _cells(z).view(I, P, I, -1)
     cell = z[0, 0].numel() * z.element_size()
-    tile = max(1, min(I, int((TILE_BYTES / (4 * P * cell)) ** 0.5)))
-    cuts = [slice(i, min(i + tile, I)) for i in range(0, I, tile)]
-    for n, a in enumerate(cuts):
-        for b in cuts[n:]:
-            upper = _exchange(blocks[a, :, b], rows)
-            if a != b:
-                blocks[a, :, b] = _exchange(blocks[b, :, a], rows)
-            blocks[b, :, a] = upper
+    tiles = _cuts(I, max(1, min(I, int((TILE_BYTES / (8 * P * cell)) ** 0.5))))
+    flying: list[tuple[list[Tensor], _Flight]] = []
+    for n, a in enumerate(tiles):
+        for b in tiles[n:]:
+            pairs = [(a, b)] if a == b else [(a, b), (b, a)]
+            flight = _Flight([blocks[i, :, j].transpose(0, 1) for i, j in pairs], rows)
+            _put(flying)
+            flying = [([blocks[j, :, i] for i, j in pairs], flight)]
+    _put(flying)
     return z
 
 
-def _exchange(tiles: Shaped[Tensor, "a P b *C"], rows: Rows) -> Shaped[Tensor, "b P a *C"]:
-    """Send tile p to rank p; the received tiles, transposed."""
-    sent = tiles.transpose(0, 1).contiguous()
-    received = torch.empty_like(sent)
-    dist.all_to_all_single(_bytes(received), _bytes(sent), group=rows.group)
-    return received.permute(2, 0, 1, *range(3, received.dim()))
+def _put(flying: list[tuple[list[Tensor], _Flight]]) -> None:
+    """Write what comes, [P, a, b, W], into its place, [b, P, a, W]."""
+    for places, flight in flying:
+        for place, came in zip(places, flight.land(), strict=True):
+            place.copy_(came.permute(2, 0, 1, 3))
+
+
+def _by_columns_(z: Tensor, update: Update, most: int, rows: Rows) -> Tensor:
+    """What is packed and sent in one turn is updated in the next and put back in the third."""
+    assert z.is_contiguous() and z.shape[1] == rows.size * z.shape[0]
+    I, P = z.shape[0], rows.size
+    blocks = _cells(z).view(I, P, I, -1)
+    pieces = [blocks[:, :, cut] for cut in _cuts(I, min(most, -(-I // PIECES)))]
+
+    def sent(pieces: list[Tensor]) -> list[_Flight]:
+        return [_Flight([piece.permute(1, 2, 0, 3)], rows) for piece in pieces]
+
+    def updated(arriving: _Flight) -> _Flight:
+        (parts,) = arriving.land()  # [P, columns, I, W]
+        chunk = parts.transpose(0, 1).flatten(1, 2).view(z.dtype).view(-1, *z.shape[1:])
+        return _Flight([_cells(update(chunk)).unflatten(1, (P, I)).transpose(0, 1)], rows)
+
+    arriving = sent(pieces[:1])
+    returning: list[tuple[list[Tensor], _Flight]] = []
+    for n, piece in enumerate(pieces):
+        arriving += sent(pieces[n + 1 : n + 2])
+        leaving = ([piece], updated(arriving.pop(0)))
+        _put(returning)
+        returning = [leaving]
+    _put(returning)
+    return z
 
 
 def _stream(b: Tensor, rows: Rows) -> Iterator[tuple[int, Tensor]]:
@@ -171,11 +268,11 @@ class _Transpose(torch.autograd.Function):
     @staticmethod
     def forward(ctx, z: Tensor, rows: Rows) -> Tensor:
         ctx.rows = rows
-        return _transpose_(z.contiguous().clone(), rows)
+        return _transpose_(z.clone(memory_format=torch.contiguous_format), rows)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        return _transpose_(grad.contiguous().clone(), ctx.rows), None
+        return _transpose_(grad.clone(memory_format=torch.contiguous_format), ctx.rows), None
 
 
 class _Sum(torch.autograd.Function):

@@ -211,7 +211,7 @@ def block_time(place: Place, num_tokens: int, precision: Arithmetic) -> BlockTim
     block, mask = pair_block(place, precision), last_masked(N, place.device)
     before = begin_peak(place.device)
     z = place.randn(N // P, N, BOLTZ2.token_z, dtype=residual_type(precision))
-    plan_chunks(place.device)
+    plan_chunks(place.device, place.rows)
     seconds = place.seconds(lambda: block(z, mask))
     most = place.slowest(float(peak(place.device) - before))
     return BlockTime(num_tokens, P, precision, seconds, most / (N * N / P))

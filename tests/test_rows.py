@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -44,6 +46,30 @@ def test_transpose_works_in_place(size: int) -> None:
     assert torch.equal(torch.cat(run(transposed_twice, size, z)), z + 1)
 
 
+def updated_by_columns(rows: Rows, z: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+    """Rows of z^T are told apart by a running sum along them."""
+    mine, sizes = rows.mine(z).clone(), []
+
+    def update(chunk: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(chunk))
+        return chunk.copy_(chunk.cumsum(1))
+
+    with torch.no_grad():
+        return rows.by_columns(mine, update, most), mine, sizes
+
+
+@pytest.mark.parametrize("most", [1, 3, 100])
+@pytest.mark.parametrize("tail", [(), (3,), (16,)])
+@pytest.mark.parametrize("size", SIZES)
+def test_by_columns_updates_the_rows_of_the_transpose_in_place(size: int, tail: tuple[int, ...], most: int) -> None:
+    z = whole(size, *tail).to(torch.float32)
+    parts = run(updated_by_columns, size, z, most)
+    torch.testing.assert_close(torch.cat([out for out, _, _ in parts]), z.cumsum(0))
+    for out, mine, sizes in parts:
+        assert torch.equal(out, mine)
+        assert sum(sizes) == 7 and max(sizes) <= most
+
+
 def gathered(rows: Rows, x: torch.Tensor, dim: int) -> torch.Tensor:
     return rows.gather(rows.mine(x, dim), dim)
 
@@ -80,8 +106,19 @@ def test_sum_adds_over_ranks(size: int) -> None:
         assert got.tolist() == [size * (size + 1) / 2, 10.0 * size]
 
 
-def gradients(rows: Rows, z: torch.Tensor, weight: torch.Tensor, dy: torch.Tensor) -> dict[str, torch.Tensor]:
-    """A made-up layer that uses every verb; each rank differentiates the loss of its own rows."""
+def smallest(rows: Rows) -> int:
+    return rows.least(10 - rows.rank, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_least_is_the_smallest_of_the_ranks(size: int) -> None:
+    assert run(smallest, size) == [11 - size] * size
+
+
+def gradients(
+    rows: Rows, layer: Callable[..., torch.Tensor], z: torch.Tensor, weight: torch.Tensor, dy: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """Each rank differentiates the loss of its own rows."""
     mine = rows.mine(z).clone().requires_grad_()
     w = weight.clone().requires_grad_()
     y = layer(mine, w, rows)
@@ -91,21 +128,32 @@ def gradients(rows: Rows, z: torch.Tensor, weight: torch.Tensor, dy: torch.Tenso
 
 
 def layer(z: torch.Tensor, w: torch.Tensor, rows: Rows) -> torch.Tensor:
+    """Made up to use every verb."""
     zt = rows.transpose(z * w)
     y = torch.cat([zt @ block.T for _, block in sorted(rows.stream(z * z), key=lambda item: item[0])], dim=1)
     token = rows.gather(y.mean(1))
     total = rows.sum((z * w).sum(0))
+    z = rows.by_columns(z, lambda chunk: chunk + (chunk * w).cumsum(1).tanh(), 4)
     return y * rows.mine(token)[:, None].tanh() + zt * token.sin() + total.tanh() * z
 
 
+def plain_layer(z: torch.Tensor, w: torch.Tensor, rows: Rows) -> torch.Tensor:
+    """The same of a whole z."""
+    zt = (z * w).T
+    y = zt @ (z * z).T
+    token, total = y.mean(1), (z * w).sum(0)
+    z = z + (z * w[:, None]).cumsum(0).tanh()
+    return y * token[:, None].tanh() + zt * token.sin() + total.tanh() * z
+
+
 @pytest.mark.parametrize("size", SIZES)
-def test_gradients_equal_those_of_one_rank(size: int) -> None:
+def test_gradients_equal_those_without_ranks(size: int) -> None:
     torch.manual_seed(0)
     N = 15 * 2
     z, dy = torch.randn(2, N, N, dtype=torch.float64)
     w = torch.randn(N, dtype=torch.float64)
-    expected = gradients(Rows(), z, w, dy)
-    parts = run(gradients, size, z, w, dy)
+    expected = gradients(Rows(), plain_layer, z, w, dy)
+    parts = run(gradients, size, layer, z, w, dy)
     torch.testing.assert_close(torch.cat([part["y"] for part in parts]), expected["y"])
     torch.testing.assert_close(torch.cat([part["z"] for part in parts]), expected["z"])
     torch.testing.assert_close(sum(part["w"] for part in parts), expected["w"])

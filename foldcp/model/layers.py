@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from foldcp.kernels.projections import project_channels_first
 from foldcp.kernels.residual import fits
 from foldcp.kernels.transition import add_transition
+from foldcp.rows import Rows
 
 # Memory that a layer may take for what it computes between reading its input and writing its output.
 CHUNK_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}
@@ -29,10 +30,11 @@ def room(device: torch.device) -> int:
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
-def plan_chunks(device: torch.device) -> None:
-    """Size the chunks of what comes next by the memory that is free now."""
+def plan_chunks(device: torch.device, rows: Rows) -> None:
+    """Size the chunks of what comes next by the memory that is free now, on the rank that has least."""
     if device.type == "cuda":
-        CHUNK_BYTES["cuda"] = min(max(room(device) // 8, 256 << 20), 8 << 30)
+        free = rows.least(room(device), device)
+        CHUNK_BYTES["cuda"] = min(max(free // 8, 256 << 20), 8 << 30)
 
 
 def aside(z: Float[Tensor, "I N C"]) -> Float[Tensor, "I N C"]:
@@ -42,9 +44,14 @@ def aside(z: Float[Tensor, "I N C"]) -> Float[Tensor, "I N C"]:
     return torch.empty(z.shape, dtype=z.dtype, pin_memory=True).copy_(z)
 
 
+def fitting(bytes_each: int, device: torch.device) -> int:
+    """How many rows with intermediates of `bytes_each` a row fit the budget; at least one."""
+    return max(1, CHUNK_BYTES[device.type] // max(1, bytes_each))
+
+
 def chunks(num: int, bytes_each: int, device: torch.device) -> Iterator[slice]:
     """Slices that cut `num` rows so that the intermediates of one slice, `bytes_each` a row, fit the budget."""
-    step = max(1, CHUNK_BYTES[device.type] // max(1, bytes_each))
+    step = fitting(bytes_each, device)
     for start in range(0, num, step):
         yield slice(start, min(start + step, num))
 

@@ -10,7 +10,7 @@ from foldcp.kernels.projections import add_attention_output, project_attention, 
 from foldcp.kernels.residual import fits
 from foldcp.kernels.triangle_attention import attention_under
 from foldcp.kernels.triangle_multiply import add_gated_output, gated_projection
-from foldcp.model.layers import LayerNorm, Linear, chunks, renew
+from foldcp.model.layers import LayerNorm, Linear, chunks, fitting, renew
 from foldcp.rows import Rows
 
 
@@ -108,23 +108,29 @@ class TriangleAttention(nn.Module):
         self.mha = GatedAttention(dim, num_heads, head_width)
 
     def forward(self, z: Float[Tensor, "I N C"], mask: Float[Tensor, " N"]) -> Float[Tensor, "I N C"]:
-        if not self.ending:
-            return self._starting(z, mask)
-        return self.rows.transpose(self._starting(self.rows.transpose(z), mask))
-
-    def _starting(self, z: Float[Tensor, "I N C"], mask: Float[Tensor, " N"]) -> Float[Tensor, "I N C"]:
-        (I, N, C), mha, heads = z.shape, self.mha, self.mha.num_heads
-        norm, fused = (self.layer_norm.weight, self.layer_norm.bias), fits(z, self.linear.weight)
-        bias = z.new_empty((I, heads, N), dtype=self.linear.weight.dtype)
-        for rows in chunks(I, 0 if fused else N * C * 8, z.device):
-            bias[rows] = project_channels_first(z[rows], *norm, self.linear.weight).transpose(0, 1)
-        attention = attention_under(self.rows.gather(bias).transpose(0, 1), mask)
+        (N, C), mha = z.shape[1:], self.mha
+        norm, attention = (self.layer_norm.weight, self.layer_norm.bias), attention_under(self._bias(z), mask)
         into = torch.cat([mha.linear_q.weight, mha.linear_k.weight, mha.linear_v.weight])
 
-        def attended(rows: slice) -> Float[Tensor, "R N C"]:
-            o = attention(*project_attention(z[rows], *norm, into, heads)).flatten(-2)
-            return add_attention_output(z[rows], o, *norm, mha.linear_g.weight, mha.linear_o.weight)
+        def attended(z: Float[Tensor, "R N C"]) -> Float[Tensor, "R N C"]:
+            o = attention(*project_attention(z, *norm, into, mha.num_heads)).flatten(-2)
+            return add_attention_output(z, o, *norm, mha.linear_g.weight, mha.linear_o.weight)
 
         # q, k, v and what attention makes of them; in torch also z normalised, scores, gates and copies
-        per_pair = 4 * len(into) // 3 * into.element_size() if fused else 8 * C + 5 * len(into) * into.element_size()
-        return renew(z, attended, N * per_pair)
+        fused, inner = fits(z, into), len(into) // 3
+        per_row = N * (4 * inner * into.element_size() if fused else 8 * C + 15 * inner * into.element_size())
+        if not self.ending:
+            return renew(z, lambda rows: attended(z[rows]), per_row)
+        travelling = 7 * N * C * z.element_size()  # chunks that arrive, are computed and return
+        return self.rows.by_columns(z, attended, fitting(per_row + travelling, z.device))
+
+    def _bias(self, z: Float[Tensor, "I N C"]) -> Float[Tensor, "H N N"]:
+        """One number per head, query and key, whole on every rank. Rows of z are its queries or, when `ending`, its
+        keys, so that they need not move."""
+        I, N, C = z.shape
+        norm, weight = (self.layer_norm.weight, self.layer_norm.bias), self.linear.weight
+        bias = z.new_empty((I, self.mha.num_heads, N), dtype=weight.dtype)
+        for rows in chunks(I, 0 if fits(z, weight) else N * C * 8, z.device):
+            bias[rows] = project_channels_first(z[rows], *norm, weight).transpose(0, 1)
+        whole = self.rows.gather(bias)
+        return whole.permute(1, 2, 0) if self.ending else whole.transpose(0, 1)
