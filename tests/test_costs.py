@@ -28,12 +28,15 @@ def setup(num_ranks: int = 1, precision: str = "bf16", parallel_samples: int = 1
 
 
 @pytest.mark.parametrize(
-    ("num_tokens", "num_ranks", "milliseconds"),
-    [(1024, 1, 35.8), (2048, 1, 171), (4096, 1, 861), (4096, 4, 262), (8192, 4, 1486), (16384, 4, 11300),
-     (24576, 4, 39100)],
+    ("num_tokens", "num_ranks", "precision", "milliseconds"),
+    [(512, 1, "mixed", 2.34), (1024, 1, "mixed", 11.0), (2048, 1, "mixed", 63.2), (4096, 1, "mixed", 441),
+     (512, 1, "bf16", 2.14), (1024, 1, "bf16", 10.1), (2048, 1, "bf16", 59.4), (4096, 1, "bf16", 425),
+     (4096, 2, "mixed", 260), (4096, 2, "bf16", 243)],
 )  # fmt: skip
-def test_block_times_meet_the_row_prototype_on_h200(num_tokens: int, num_ranks: int, milliseconds: float) -> None:
-    assert COSTS.block(num_tokens, setup(num_ranks)) * 1e3 == pytest.approx(milliseconds, rel=0.1)
+def test_blocks_take_the_time_measured_on_h200(
+    num_tokens: int, num_ranks: int, precision: str, milliseconds: float
+) -> None:
+    assert COSTS.block(num_tokens, setup(num_ranks, precision)) * 1e3 == pytest.approx(milliseconds, rel=0.1)
 
 
 def test_large_blocks_follow_the_arithmetic() -> None:
@@ -49,7 +52,7 @@ def test_ranks_share_memory_and_time() -> None:
     bytes_, seconds = ([function(big, setup(p)) for p in (1, 2, 3, 5, 8)] for function in (COSTS.bytes, COSTS.seconds))
     assert bytes_ == sorted(bytes_, reverse=True)
     assert seconds == sorted(seconds, reverse=True)
-    assert seconds[0] / seconds[4] > 5  # communication costs something, and not most of it
+    assert seconds[0] / seconds[4] > 4  # communication costs something, and not most of it
     assert seconds[0] / seconds[4] < 8
     assert COSTS.seconds(big, setup(9)) > seconds[4]  # over the network to another node
 
