@@ -190,8 +190,7 @@ def _on_ranks(size: int, plan: Plan) -> Iterator[Finding]:
 
 def _rank(rank: int, size: int, folder: str, plan: Plan) -> None:
     """The life of a rank's process."""
-    if plan.device == "cpu":
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // size))
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // size))
     rows, device = _join(rank, size, rank, f"file://{folder}/meeting", plan)
     for finding in measure(rows, device, plan):
         if rank == 0:

@@ -23,7 +23,7 @@ class Recipe:
     checkpoint: str
     precision: Arithmetic  # with which the network is loaded
     config: RunConfig
-    threads: int  # of a rank on a CPU
+    threads: int  # of a rank
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,11 +34,10 @@ class Rank:
     def join(self, rank: int, size: int, meeting: str, device: str = "cpu") -> dict[str, Any]:
         """Meet the other ranks at `meeting` (`tcp://host:port` or `file://path`) and load the network."""
         self.device = torch.device(device)
+        torch.set_num_threads(self.recipe.threads)  # threads that wait for work take time from those that launch it
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
             wait_for_memory(self.device)
-        else:
-            torch.set_num_threads(self.recipe.threads)
         self.rows = Rows.join(rank, size, meeting, self.device)
         wanted = self.recipe.config.model.sampling
         self.model = checkpoint.load(
