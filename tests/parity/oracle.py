@@ -71,8 +71,10 @@ def _floats(x: Any) -> Any:
 class ReplayedDraws:
     """The random numbers that Boltz drew, in its order."""
 
-    def __init__(self, sample: dict[str, Tensor], device: torch.device) -> None:
-        self.drawn = {name: x.to(device) for name, x in sample.items()}
+    NAMES = ("init_noise", "rotation", "translation", "eps")
+
+    def __init__(self, sample: dict[str, Any], device: torch.device) -> None:
+        self.drawn = {name: sample[name].to(device) for name in self.NAMES}
 
     def initial(self) -> Tensor:
         return self.drawn["init_noise"]

@@ -62,7 +62,7 @@ class Replayed(ReplayedDraws):
     """Also what Boltz chose among its particles; `far` is how far our weights are from its own."""
 
     def __init__(self, sample: dict[str, Any]) -> None:
-        super().__init__(sample)
+        super().__init__(sample, torch.device("cpu"))
         self.choices = iter(zip(sample["weights"], sample["chosen"], strict=True))
         self.far: list[float] = []
 
