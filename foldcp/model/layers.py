@@ -21,6 +21,9 @@ CHUNK_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}
 # time that so many tokens take anyway.
 LARGE_BYTES = 4 << 30
 
+# It is kept in pieces of this size: page-locked memory is handed out in powers of two.
+PIECE_BYTES = 1 << 30
+
 
 def room(device: torch.device) -> int:
     """Bytes that can still be allocated; on a CPU there is no telling, and no limit is assumed."""
@@ -37,11 +40,14 @@ def plan_chunks(device: torch.device, rows: Rows) -> None:
         CHUNK_BYTES["cuda"] = min(max(free // 8, 256 << 20), 8 << 30)
 
 
-def aside(z: Float[Tensor, "I N C"]) -> Float[Tensor, "I N C"]:
-    """A copy of z for later; in host memory if z is large."""
+def aside(z: Float[Tensor, "I N C"]) -> list[tuple[slice, Float[Tensor, "R N C"]]]:
+    """A copy of z for later, some rows at a time; in host memory if z is large."""
     if not z.is_cuda or z.nbytes < LARGE_BYTES:
-        return z.clone()
-    return torch.empty(z.shape, dtype=z.dtype, pin_memory=True).copy_(z)
+        copy = z.clone()
+        return [(rows, copy[rows]) for rows in chunks(len(z), z[0].nbytes, z.device)]
+    step = max(1, PIECE_BYTES // z[0].nbytes)
+    cuts = [slice(start, min(start + step, len(z))) for start in range(0, len(z), step)]
+    return [(rows, torch.empty(z[rows].shape, dtype=z.dtype, pin_memory=True).copy_(z[rows])) for rows in cuts]
 
 
 def fitting(bytes_each: int, device: torch.device) -> int:

@@ -11,7 +11,7 @@ from foldcp.config import NUM_RES_TYPES, Architecture
 from foldcp.features import Features
 from foldcp.kernels.projections import add_attention_output, project, project_channels_first
 from foldcp.kernels.residual import fits
-from foldcp.model.layers import LayerNorm, Linear, Transition, add_by_rows, aside, chunks
+from foldcp.model.layers import LayerNorm, Linear, Transition, aside, chunks
 from foldcp.model.pairformer import MASKED, PairBlock
 from foldcp.rows import Rows
 
@@ -153,7 +153,10 @@ class MSAModule(nn.Module):
         before = aside(z)
         for layer in self.layers:
             z, m = layer(z, m, features.token_mask, msa_mask)
-        return add_by_rows(z, lambda rows: before[rows].to(z.device), z[0].nbytes)
+        out = torch.empty_like(z) if torch.is_grad_enabled() else z
+        for rows, piece in before:
+            out[rows] = z[rows] + piece.to(z.device)
+        return out
 
     def _columns(self, x: Tensor, chosen: list[int] | None) -> Tensor:
         """[S, N] -> this rank's tokens, [I, S]."""
