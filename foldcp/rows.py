@@ -32,6 +32,12 @@ PIECES = 8
 Update = Callable[[Shaped[Tensor, "R N *C"]], Shaped[Tensor, "R N *C"]]
 
 
+def cuts(num: int, most: int) -> list[slice]:
+    """Slices of `num` rows, `most` of them (at least one) at a time."""
+    step = max(1, most)
+    return [slice(start, min(start + step, num)) for start in range(0, num, step)]
+
+
 class Rows:
     """This rank's place among the P ranks that hold one complex."""
 
@@ -100,7 +106,7 @@ class Rows:
             return _by_columns_(z, update, most, self)
         turned = self.transpose(z)
         out = torch.empty_like(turned) if torch.is_grad_enabled() else turned
-        for rows in _cuts(len(turned), most):
+        for rows in cuts(len(turned), most):
             new = update(turned[rows])
             if out is not turned:
                 out[rows] = new
@@ -152,11 +158,6 @@ def _cells(x: Shaped[Tensor, "A B *C"]) -> Shaped[Tensor, "A B W"]:
     return x
 
 
-def _cuts(num: int, most: int) -> list[slice]:
-    step = max(1, most)
-    return [slice(start, min(start + step, num)) for start in range(0, num, step)]
-
-
 class _Flight:
     """Arrays on their way together, part p of each to rank p; they travel beside what is computed until they land."""
 
@@ -186,7 +187,7 @@ def _transpose_(z: Tensor, rows: Rows) -> Tensor:
     I, P = z.shape[0], rows.size
     blocks = _cells(z).view(I, P, I, -1)
     cell = z[0, 0].numel() * z.element_size()
-    tiles = _cuts(I, max(1, min(I, int((TILE_BYTES / (8 * P * cell)) ** 0.5))))
+    tiles = cuts(I, max(1, min(I, int((TILE_BYTES / (8 * P * cell)) ** 0.5))))
     flying: list[tuple[list[Tensor], _Flight]] = []
     for n, a in enumerate(tiles):
         for b in tiles[n:]:
@@ -210,7 +211,7 @@ def _by_columns_(z: Tensor, update: Update, most: int, rows: Rows) -> Tensor:
     assert z.is_contiguous() and z.shape[1] == rows.size * z.shape[0]
     I, P = z.shape[0], rows.size
     blocks = _cells(z).view(I, P, I, -1)
-    pieces = [blocks[:, :, cut] for cut in _cuts(I, min(most, -(-I // PIECES)))]
+    pieces = [blocks[:, :, cut] for cut in cuts(I, min(most, -(-I // PIECES)))]
 
     def sent(pieces: list[Tensor]) -> list[_Flight]:
         return [_Flight([piece.permute(1, 2, 0, 3)], rows) for piece in pieces]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from foldcp.complex import Chain, Complex
 from foldcp.config import Architecture
 from foldcp.pipeline.config import ModelConfig, RunConfig
-from foldcp.pipeline.costs import ATOMS_PER_TOKEN, Arithmetic, Costs, Hardware, Setup
+from foldcp.pipeline.costs import Arithmetic, Costs, Hardware, Setup, step_flops
 from foldcp.pipeline.tasks import Task
 
 # What a block must at least carry per token pair: z is read and written so often ..
@@ -118,12 +118,9 @@ def fold_limit(net: Architecture, plan: FoldPlan, fold: FoldTime, ceilings: Ceil
     the token and atom transformers that sample. The other layers count as nothing."""
     N, P = fold.num_tokens, fold.num_ranks
     block = block_limit(net, N, P, fold.precision, ceilings)
-    width, atom_layers = 2 * net.token_s, net.atom_encoder_blocks + net.atom_decoder_blocks
-    tokens = N / P * net.token_transformer_blocks * (36 * width**2 + 4 * width * N)
-    atoms = N * ATOMS_PER_TOKEN * atom_layers * (36 * net.atom_s**2 + 4 * net.atom_s * 128)
     return {
         "trunk": (plan.recycling + 1) * (net.msa_blocks + net.pairformer_blocks) * block,
-        "sampling": plan.samples * plan.steps * (tokens + atoms) / ceilings.flops(fold.precision),
+        "sampling": plan.samples * plan.steps * step_flops(net, N, P) / ceilings.flops(fold.precision),
         "confidence": plan.samples * net.confidence_blocks * block,
     }
 
@@ -191,7 +188,7 @@ def fit_pair_bytes(
         if peak < TIGHT * hardware.memory:
             continue
         empty = replace(hardware, **{f"pair_bytes_{fold.precision}": 0.0})
-        apart = _costs(empty, net, plan).bytes(_task(fold.num_tokens, plan), _setup(fold, plan))
+        apart = model_bytes(empty, net, plan, fold)
         wide = net.token_z / 128 * fold.num_tokens**2 / fold.num_ranks
         least = 128 * 2 * (2 if fold.precision == "bf16" else 4)
         new[f"pair_bytes_{fold.precision}"] = max((peak - apart) / wide, least)

@@ -214,19 +214,25 @@ class Costs:
         atom_layers = net.atom_encoder_blocks + net.atom_decoder_blocks
         samples = model.samples * (PARTICLES if model.potentials else 1)
         rounds = math.ceil(model.samples / setup.parallel_samples)
-        tokens = samples * N / P * layers * (36 * width**2 + 4 * width * N)
-        atoms = samples * N * ATOMS_PER_TOKEN * atom_layers * (36 * net.atom_s**2 + 4 * net.atom_s * 128)
+        products = samples * step_flops(net, N, P)
         exps = samples * layers * net.token_heads * N**2 / P
         bias = rounds * layers * net.token_heads * _size(setup.precision) * N**2 / P
         exchange = 2 * samples * layers * _size(setup.precision) * width * N * (P - 1) / P
         step = (
-            3 * (tokens + atoms) / self._flop_rate(setup)
+            3 * products / self._flop_rate(setup)
             + exps / hw.exp_per_s
             + bias / hw.copy_bytes_per_s
             + exchange / (hw.link_bytes_per_s if hw.gpus_per_node >= P else hw.network_bytes_per_s)
             + rounds * (layers + atom_layers) * LAYER_LAUNCHES * hw.launch_seconds
         )
         return model.steps * step
+
+
+def step_flops(net: Architecture, N: int, P: int) -> float:
+    """Operations of a rank in one step of one sample: the matrix products between tokens and between atoms."""
+    width, atom_layers = 2 * net.token_s, net.atom_encoder_blocks + net.atom_decoder_blocks
+    tokens = N / P * net.token_transformer_blocks * (36 * width**2 + 4 * width * N)
+    return tokens + N * ATOMS_PER_TOKEN * atom_layers * (36 * net.atom_s**2 + 4 * net.atom_s * 128)
 
 
 def _size(precision: Arithmetic) -> int:

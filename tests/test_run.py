@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -179,12 +179,14 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "in.fasta"
 
 
-def command(source: Path, out: Path) -> list[str | Path]:
+def command(
+    source: Path, out: Path, hardware: str | Path = "", num_ranks: int = 0, settings: Sequence[str] = SETTINGS
+) -> list[str | Path]:
+    """`foldcp score`, on devices as small.yaml beside the source declares them unless told otherwise."""
     program = "from foldcp.pipeline.cli import main; main()"
-    options = [part for setting in SETTINGS for part in ("--set", setting)]
-    hardware = source.parent / "small.yaml"
+    options = [part for setting in settings for part in ("--set", setting)]
     return [sys.executable, "-c", program, "score", source, "--out", out, "--checkpoint", "untrained:tiny",
-            "--hardware", hardware, *options]  # fmt: skip
+            "--hardware", hardware or source.parent / "small.yaml", "--gpus", str(num_ranks), *options]  # fmt: skip
 
 
 def score(source: Path, out: Path) -> subprocess.CompletedProcess[str]:

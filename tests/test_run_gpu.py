@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ import yaml
 
 from foldcp.pipeline.costs import PRESETS
 from foldcp.pipeline.store import read_table
-from tests.test_run import assert_equal, folding_ranks, sequence, tables, wait_for
+from tests.test_run import assert_equal, command, folding_ranks, sequence, tables, wait_for
 
 SETTINGS = ("model.steps=20", "model.recycling=0", "model.precision=fp32", "run.cpu_ranks=4")
 # Residues of the complexes that need so many ranks, when memory is declared as below.
@@ -32,13 +31,6 @@ def write_input(folder: Path, lengths: dict[int, tuple[int, ...]]) -> Path:
     return folder / "in.fasta"
 
 
-def command(source: Path, out: Path, hardware: str | Path, num_ranks: int) -> list[str]:
-    program = "from foldcp.pipeline.cli import main; main()"
-    options = [part for setting in SETTINGS for part in ("--set", setting)]
-    named = ["--checkpoint", "untrained:tiny", "--hardware", str(hardware), "--gpus", str(num_ranks)]
-    return [sys.executable, "-c", program, "score", str(source), "--out", str(out), *named, *options]
-
-
 def disturbed(source: Path, out: Path, preset: str, num_ranks: int) -> None:
     """A whole run on devices that are declared small, with groups that cost nothing to make, so that many are made.
     The first one loses a rank."""
@@ -46,7 +38,7 @@ def disturbed(source: Path, out: Path, preset: str, num_ranks: int) -> None:
     small |= {"pair_bytes_fp32": 8e6, "memory_gb": 12.0, "start_seconds": 1e-6}
     (source.parent / "small.yaml").write_text(yaml.safe_dump(small))
     with open(source.parent / "log", "wb") as log:
-        driver = subprocess.Popen(command(source, out, source.parent / "small.yaml", num_ranks), stdout=log, stderr=log)
+        driver = subprocess.Popen(command(source, out, "", num_ranks, SETTINGS), stdout=log, stderr=log)
     wait_for(lambda: len(folding_ranks(driver)) >= 2, driver, seconds=300)
     os.kill(folding_ranks(driver)[0].pid, signal.SIGKILL)
     assert driver.wait(600) == 0, (source.parent / "log").read_text()
@@ -54,7 +46,7 @@ def disturbed(source: Path, out: Path, preset: str, num_ranks: int) -> None:
 
 def check(source: Path, preset: str, num_ranks: int, sizes: set[int]) -> None:
     alone, many = source.parent / "alone", source.parent / "many"
-    subprocess.run(command(source, alone, preset, 1), check=True, capture_output=True, timeout=600)
+    subprocess.run(command(source, alone, preset, 1, SETTINGS), check=True, capture_output=True, timeout=600)
     disturbed(source, many, preset, num_ranks)
     attempts = read_table(many, "attempts").to_pandas()
     done = attempts[attempts["outcome"] == "done"]

@@ -109,6 +109,20 @@ def _finish(
     gl.store(OUT + place, gl.convert_layout(out.to(gl.bfloat16), STORED), mask=inside)
 
 
+@gluon.jit
+@no_type_check
+def _work(num_rows, query_tiles, GROUP: gl.constexpr) -> tuple[gl.tensor, gl.tensor, gl.tensor]:
+    """The head, the tile of queries and the first of the two rows of this program."""
+    num_groups = (num_rows + 1) // 2
+    head = gl.program_id(0) // (num_groups * query_tiles)
+    place = gl.program_id(0) % (num_groups * query_tiles)
+    chunk = place // (GROUP * query_tiles)
+    size = gl.minimum(num_groups - chunk * GROUP, GROUP)
+    tile = (place - chunk * GROUP * query_tiles) // size
+    first = (chunk * GROUP + (place - chunk * GROUP * query_tiles) % size) * 2
+    return head, tile, first
+
+
 @gluon.jit(do_not_specialize=["num_rows", "N", "num_heads", "query_tiles", "num_tiles"])
 @no_type_check
 def _forward(
@@ -130,13 +144,7 @@ def _forward(
         mbarrier.init(ready.index(i), count=1)
     fence_async_shared()
 
-    num_groups = (num_rows + 1) // 2
-    head = gl.program_id(0) // (num_groups * query_tiles)
-    place = gl.program_id(0) % (num_groups * query_tiles)
-    chunk = place // (GROUP * query_tiles)
-    size = gl.minimum(num_groups - chunk * GROUP, GROUP)
-    tile = (place - chunk * GROUP * query_tiles) // size
-    first = (chunk * GROUP + (place - chunk * GROUP * query_tiles) % size) * 2
+    head, tile, first = _work(num_rows, query_tiles, GROUP)
     col = head * WIDTH
     B = BIAS + (head * query_tiles + tile).to(gl.int64) * num_tiles * TILE * TILE
 

@@ -5,6 +5,8 @@ A [.., A, C] may be one of many samples; what conditions it, [A, C], is the same
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -23,19 +25,21 @@ def modulated_norm(
     Source: AlphaFold 3, algorithm 26, line 3.
     """
 
-    def reference(a: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        precise = torch.promote_types(a.dtype, torch.float32)
-        normed = F.layer_norm(a.to(precise), a.shape[-1:], eps=EPSILON)
-        return torch.addcmul(shift.to(precise), scale.to(precise), normed).to(dtype)
-
     if not fused(a.device, dtype):
-        return reference(a, scale, shift)
+        return modulated_norm_reference(a, scale, shift, dtype)
     from foldcp.kernels import conditioned_triton
 
-    def kernel(a: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        return conditioned_triton.modulated_norm(a, scale, shift, dtype)
+    kernel = partial(conditioned_triton.modulated_norm, dtype=dtype)
+    return recomputed(kernel, partial(modulated_norm_reference, dtype=dtype), a, scale, shift)
 
-    return recomputed(kernel, reference, a, scale, shift)
+
+def modulated_norm_reference(
+    a: Float[Tensor, "*M A C"], scale: Float[Tensor, "A C"], shift: Float[Tensor, "A C"], dtype: torch.dtype
+) -> Float[Tensor, "*M A C"]:
+    """The same in torch."""
+    precise = torch.promote_types(a.dtype, torch.float32)
+    normed = F.layer_norm(a.to(precise), a.shape[-1:], eps=EPSILON)
+    return torch.addcmul(shift.to(precise), scale.to(precise), normed).to(dtype)
 
 
 def add_gated(
@@ -125,5 +129,5 @@ def add_split_transition_reference(
 ) -> Float[Tensor, "*M A C"]:
     """The same in torch, in the type of a."""
     widen, back = (weight.to(a.dtype).sum(0) for weight in (widen, back))
-    x = torch.addcmul(shift, scale, F.layer_norm(a, a.shape[-1:], eps=EPSILON))
+    x = modulated_norm_reference(a, scale, shift, a.dtype)
     return add_gated_reference(a, F.linear(glu_reference(F.linear(x, widen)), back), gate)

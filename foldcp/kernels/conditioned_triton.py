@@ -11,10 +11,8 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
-from foldcp.kernels.residual import EPSILON
+from foldcp.kernels.pair_triton import LOG2E, _normed, _weight
 
-LOG2E = tl.constexpr(1.4426950408889634)
-EPS = tl.constexpr(EPSILON)
 NUMBERS = 2048  # that a program works on
 SPLIT_TILE, SPLIT_STEP, SPLIT_STAGES = 64, 64, 1  # atoms of a program, hidden channels of a step
 
@@ -34,9 +32,9 @@ def _load(X, row, stride, channel, inside) -> tl.tensor:
 
 @triton.jit
 @no_type_check
-def _normed(a, inside, C: tl.constexpr) -> tl.tensor:
-    centred = tl.where(inside, a - tl.expand_dims(tl.sum(a, 1) / C, 1), 0.0)
-    return centred * tl.expand_dims(tl.rsqrt(tl.sum(centred * centred, 1) / C + EPS), 1)
+def _modulated(A, SCALE, SHIFT, row, atom, scale_a, shift_a, channel, inside, C: tl.constexpr) -> tl.tensor:
+    scale, shift = _load(SCALE, atom, scale_a, channel, inside), _load(SHIFT, atom, shift_a, channel, inside)
+    return _normed(_load(A, row, C, channel, inside), inside, scale, shift, C, 1)
 
 
 @triton.jit
@@ -48,10 +46,7 @@ def _modulated_norm(
     row = tl.program_id(0) * BM + tl.arange(0, BM)
     channel = tl.arange(0, BC)
     inside = (row < num_rows)[:, None] & (channel < C)[None, :]
-    x = _normed(_load(A, row, C, channel, inside), inside, C)
-    x = x * _load(SCALE, row % num_atoms, scale_a, channel, inside) + _load(
-        SHIFT, row % num_atoms, shift_a, channel, inside
-    )
+    x = _modulated(A, SCALE, SHIFT, row, row % num_atoms, scale_a, shift_a, channel, inside, C)
     place = row.to(tl.int64)[:, None] * C + channel[None, :]
     tl.store(OUT + place, x.to(OUT.dtype.element_ty), mask=inside)
 
@@ -98,20 +93,12 @@ def _glu(H, OUT, num_rows, K: tl.constexpr, BK: tl.constexpr, BM: tl.constexpr) 
 
 @triton.jit
 @no_type_check
-def _weight(W, rows, cols, num_rows, num_cols) -> tl.tensor:
-    """The transpose of rows x cols of a matrix [num_rows, num_cols], zeros outside."""
-    inside = (rows < num_rows)[:, None] & (cols < num_cols)[None, :]
-    return tl.trans(tl.load(W + rows[:, None] * num_cols + cols[None, :], mask=inside, other=0.0))
-
-
-@triton.jit
-@no_type_check
 def _split_dot(
     high, low, W, rows, cols, num_rows: tl.constexpr, num_cols: tl.constexpr, PLANE: tl.constexpr
 ) -> tl.tensor:
     """(high + low) (W[0] + W[1])^T without the product of the low halves."""
-    w_high = _weight(W, rows, cols, num_rows, num_cols)
-    y = tl.dot(high, _weight(W + PLANE, rows, cols, num_rows, num_cols))
+    w_high = tl.trans(_weight(W, rows, cols, num_rows, num_cols))
+    y = tl.dot(high, tl.trans(_weight(W + PLANE, rows, cols, num_rows, num_cols)))
     return tl.dot(high, w_high, tl.dot(low, w_high, y))
 
 
@@ -125,8 +112,7 @@ def _add_split_transition(
     atom = row % num_atoms
     channel = tl.arange(0, BC)
     inside = (row < num_rows)[:, None] & (channel < C)[None, :]
-    x = _normed(_load(A, row, C, channel, inside), inside, C)
-    x = x * _load(SCALE, atom, scale_a, channel, inside) + _load(SHIFT, atom, shift_a, channel, inside)
+    x = _modulated(A, SCALE, SHIFT, row, atom, scale_a, shift_a, channel, inside, C)
     high = x.to(tl.bfloat16)
     low = (x - high.to(tl.float32)).to(tl.bfloat16)
     update = tl.zeros((BM, BC), tl.float32)
@@ -138,8 +124,8 @@ def _add_split_transition(
         y *= _split_dot(high, low, WIDEN + 2 * K * C, k, channel, K, C, 3 * K * C)
         y_high = y.to(tl.bfloat16)
         y_low = (y - y_high.to(tl.float32)).to(tl.bfloat16)
-        w_high = _weight(BACK, channel, k, C, K)
-        update = tl.dot(y_high, _weight(BACK + C * K, channel, k, C, K), update)
+        w_high = tl.trans(_weight(BACK, channel, k, C, K))
+        update = tl.dot(y_high, tl.trans(_weight(BACK + C * K, channel, k, C, K)), update)
         update = tl.dot(y_high, w_high, tl.dot(y_low, w_high, update))
     a = _load(A, row, C, channel, inside) + _load(GATE, atom, gate_a, channel, inside) * update
     place = row.to(tl.int64)[:, None] * C + channel[None, :]

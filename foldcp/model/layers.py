@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from foldcp.kernels.projections import project_channels_first
 from foldcp.kernels.residual import fits
 from foldcp.kernels.transition import add_transition
-from foldcp.rows import Rows
+from foldcp.rows import Rows, cuts
 
 # Memory that a layer may take for what it computes between reading its input and writing its output.
 CHUNK_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}
@@ -45,9 +45,8 @@ def aside(z: Float[Tensor, "I N C"]) -> list[tuple[slice, Float[Tensor, "R N C"]
     if not z.is_cuda or z.nbytes < LARGE_BYTES:
         copy = z.clone()
         return [(rows, copy[rows]) for rows in chunks(len(z), z[0].nbytes, z.device)]
-    step = max(1, PIECE_BYTES // z[0].nbytes)
-    cuts = [slice(start, min(start + step, len(z))) for start in range(0, len(z), step)]
-    return [(rows, torch.empty(z[rows].shape, dtype=z.dtype, pin_memory=True).copy_(z[rows])) for rows in cuts]
+    pieces = cuts(len(z), PIECE_BYTES // z[0].nbytes)
+    return [(rows, torch.empty(z[rows].shape, dtype=z.dtype, pin_memory=True).copy_(z[rows])) for rows in pieces]
 
 
 def fitting(bytes_each: int, device: torch.device) -> int:
@@ -55,11 +54,9 @@ def fitting(bytes_each: int, device: torch.device) -> int:
     return max(1, CHUNK_BYTES[device.type] // max(1, bytes_each))
 
 
-def chunks(num: int, bytes_each: int, device: torch.device) -> Iterator[slice]:
+def chunks(num: int, bytes_each: int, device: torch.device) -> list[slice]:
     """Slices that cut `num` rows so that the intermediates of one slice, `bytes_each` a row, fit the budget."""
-    step = fitting(bytes_each, device)
-    for start in range(0, num, step):
-        yield slice(start, min(start + step, num))
+    return cuts(num, fitting(bytes_each, device))
 
 
 def renew(x: Float[Tensor, "I *S"], renewed: Callable[[slice], Tensor], bytes_each: int) -> Float[Tensor, "I *S"]:

@@ -53,7 +53,7 @@ class TriangleMultiplication(nn.Module):
     def _channel_blocks(self, z: Float[Tensor, "I N C"]) -> list[slice]:
         """As many channels at a time as the budget holds operands of: left, right, and one block under way."""
         I, N, C = z.shape
-        return list(chunks(C, 4 * I * N * self.p_in.weight.element_size(), z.device))
+        return chunks(C, 4 * I * N * self.p_in.weight.element_size(), z.device)
 
     def _operands(
         self, z: Float[Tensor, "I N C"], mask: Float[Tensor, " N"], channels: slice
