@@ -18,6 +18,7 @@ from foldcp.metrics import SampleScorer, Scores
 from foldcp.model.boltz2 import Boltz2, Trunk
 from foldcp.model.confidence import expected_plddt
 from foldcp.model.layers import chunks, plan_chunks
+from foldcp.model.pairformer import Refine
 from foldcp.model.sampler import SeededDraws, unsteered
 from foldcp.model.steering import NUM_PARTICLES, Steering, listed_potentials
 from foldcp.rows import Rows
@@ -81,7 +82,7 @@ def fold(
 
     A complex with forced pockets or contacts, and every one with `settings.potentials`, needs its `constraints` from
     `foldcp.steering_features`. Deterministic in (features, settings, constraints): the number of ranks changes the
-    result by rounding only. Raises ValueError if constraints and settings disagree about potentials.
+    result by rounding only, as does each prediction that is steered on a GPU, where forces add up in any order. Raises ValueError if constraints and settings disagree about potentials.
     """
     if settings.potentials != (constraints.molecules is not None):
         raise ValueError(f"the constraints must be made with potentials={settings.potentials}, as the settings say")
@@ -106,9 +107,10 @@ def fold(
             plan_chunks(device, model.rows)
             contact = model.contact_probability(trunk.z)
             count, scored = Counter("confidence", settings.samples, progress), []
+            refine = model.confidence_module.pairformer_stack.repeated(features.token_mask, settings.samples)
             for index, x in enumerate(coords):
                 last = index + 1 == settings.samples
-                scored.append(score(model, trunk, x, features, contact, settings.keep_pairs, last))
+                scored.append(score(model, trunk, x, features, contact, refine, settings.keep_pairs, last))
                 count()
     return Prediction(
         coords=coords[:, :num_atoms].cpu().numpy(),
@@ -159,6 +161,7 @@ def score(
     coords: Float[Tensor, "A 3"],
     features: Features,
     contact: Float[Tensor, "I N"],
+    refine: Refine,
     keep_pairs: bool,
     last: bool = False,
 ) -> Scored:
@@ -177,7 +180,7 @@ def score(
         return collect(pairs, rows).numpy()[:num_tokens, :num_tokens]
 
     into = trunk.z if last else None
-    logits, _ = model.confidence_module(trunk.s_inputs, trunk.s, trunk.z, coords, features, take, into)
+    logits, _ = model.confidence_module(trunk.s_inputs, trunk.s, trunk.z, coords, features, take, into, refine)
     plddt = expected_plddt(logits)
     return Scored(
         scores=scorer.finish(plddt),

@@ -22,7 +22,7 @@ from foldcp.kernels import triangle_attention
 from foldcp.metrics import SampleScorer
 from foldcp.model import layers
 from foldcp.model.boltz2 import Boltz2
-from foldcp.model.replay import replayed
+from foldcp.model.sampler import Level
 from foldcp.rows import Rows
 from tests.memory import LiveBytes
 from tests.ranks import run
@@ -38,9 +38,9 @@ def whole_prediction(model: Boltz2, features: Features) -> None:
     trunk = model.trunk(features, recycling=0)
     conditioning = model.diffusion_conditioning(trunk.s, trunk.z, model.rel_pos, features)
     prepared = model.structure_module.score_model.prepare(trunk.s, trunk.s_inputs, conditioning, features)
-    score = replayed(model.structure_module.score_model, prepared)
-    coords = model.structure_module.denoise(torch.ones(1, features.num_atoms, 3), 16.0, score)[0]
-    del conditioning, prepared, score
+    numbers = torch.tensor(Level(sigma=16.0, variance=1.0, pull=1.0, data=16.0).numbers)
+    coords = model.structure_module.denoise(torch.ones(1, features.num_atoms, 3), numbers, prepared)[0]
+    del conditioning, prepared
     contact = model.contact_probability(trunk.z)
     scorer, first = SampleScorer(features, coords, model.rows), model.rows.start(features.num_tokens)
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import no_type_check
 
 import torch
-import triton
 from jaxtyping import Float, Int
 from torch import Tensor
 from triton.experimental import gluon
@@ -20,6 +19,8 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma_wait,
 )
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
+
+from foldcp.kernels.grid import cdiv
 
 TILE = gl.constexpr(64)  # queries and keys of a tile
 WIDTH = gl.constexpr(32)  # of a head
@@ -225,7 +226,7 @@ def forward(
     _, query_tiles, num_tiles, _ = tiles.shape
     redo = torch.empty((num_rows, num_heads, query_tiles), dtype=torch.int32, device=q.device)
     operands = [TensorDescriptor.from_tensor(_columns(x), [2, 64, 32], TWO_ROWS) for x in (q, k, v)]
-    _forward[(num_heads * query_tiles * triton.cdiv(num_rows, 2),)](
+    _forward[(num_heads * query_tiles * cdiv(num_rows, 2),)](
         *operands, tiles, out, out if lse is None else lse, redo,
         num_rows, N, num_heads, query_tiles, num_tiles, LOG2E.value * width**-0.5, *out.stride()[:3],
         GROUP=GROUP, WANT_LSE=lse is not None, num_warps=4,

@@ -12,6 +12,7 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
+from foldcp.kernels.grid import cdiv, next_power_of_2
 from foldcp.kernels.picker import hopper
 from foldcp.kernels.tiles import TILE, WARPS, block_of, narrow
 
@@ -179,7 +180,7 @@ def forward(
     """The output and, if wanted, the base-2 logarithm of the sum of each query's exponentials."""
     num_rows, num_queries, num_heads, width = q.shape
     num_keys, (_, query_tiles, key_tiles, _) = k.shape[1], tiles.shape
-    block = max(16, triton.next_power_of_2(width))
+    block = max(16, next_power_of_2(width))
     share = 2 if block <= 32 else 1  # rows in one program: as many as the registers hold
     q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
@@ -190,7 +191,7 @@ def forward(
     if hopper(q.device) and width == 32 and num_queries == num_keys:
         _forward_on_hopper(q, k, v, tiles, out, lse)
         return out, lse
-    _forward[(num_heads * query_tiles * triton.cdiv(num_rows, share),)](
+    _forward[(num_heads * query_tiles * cdiv(num_rows, share),)](
         q, k, v, tiles, out, out if lse is None else lse,
         num_rows, num_queries, num_keys, num_heads, query_tiles, key_tiles, LOG2E.value * width**-0.5,
         *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *out.stride()[:3],
@@ -214,7 +215,7 @@ def _forward_on_hopper(
     num_rows, N, num_heads, width = q.shape
     num_tiles = tiles.shape[1]
     redo = biased_attention_hopper.forward(q, k, v, tiles, out, lse)
-    _again[(num_tiles, num_heads, triton.cdiv(num_rows, 32))](
+    _again[(num_tiles, num_heads, cdiv(num_rows, 32))](
         q, k, v, tiles, out, out if lse is None else lse, redo, num_rows, N, num_heads, num_tiles,
         LOG2E.value * width**-0.5, *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *out.stride()[:3],
         D=width, ROWS=32, WANT_LSE=lse is not None, num_warps=WARPS.value,

@@ -11,6 +11,7 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
+from foldcp.kernels.grid import cdiv, next_power_of_2
 from foldcp.kernels.pair_triton import LOG2E, _normed, _weight
 
 NUMBERS = 2048  # that a program works on
@@ -135,7 +136,7 @@ def _add_split_transition(
 def _rows(x: Float[Tensor, "*M C"]) -> tuple[int, int, int, int]:
     """Rows, channels, channels padded to a power of two, rows of a program."""
     C = x.shape[-1]
-    block = triton.next_power_of_2(C)
+    block = next_power_of_2(C)
     return x.shape[:-1].numel(), C, block, max(1, NUMBERS // block)
 
 
@@ -151,7 +152,7 @@ def modulated_norm(
     """scale LayerNorm(a) + shift."""
     a, (num_rows, C, block, tile) = a.contiguous(), _rows(a)
     out = torch.empty(a.shape, dtype=dtype, device=a.device)
-    _modulated_norm[(triton.cdiv(num_rows, tile),)](
+    _modulated_norm[(cdiv(num_rows, tile),)](
         a, scale, shift, out, num_rows, a.shape[-2], _step(scale), _step(shift), C=C, BC=block, BM=tile
     )
     return out
@@ -163,7 +164,7 @@ def add_gated(
     """a + gate update."""
     a, (num_rows, C, block, tile) = a.contiguous(), _rows(a)
     out = torch.empty_like(a)
-    _add_gated[(triton.cdiv(num_rows, tile),)](
+    _add_gated[(cdiv(num_rows, tile),)](
         a, update.contiguous(), gate, out, num_rows, a.shape[-2], _step(gate), C=C, BC=block, BM=tile
     )
     return out
@@ -174,7 +175,7 @@ def gated(x: Float[Tensor, "*M C"], gate: Float[Tensor, "*M C"]) -> Float[Tensor
     x, (num_rows, C, block, tile) = x.contiguous(), _rows(x)
     gate = gate.flatten(0, -2)
     out = torch.empty_like(x)
-    _gated[(triton.cdiv(num_rows, tile),)](x, gate, out, num_rows, _step(gate), C=C, BC=block, BM=tile)
+    _gated[(cdiv(num_rows, tile),)](x, gate, out, num_rows, _step(gate), C=C, BC=block, BM=tile)
     return out
 
 
@@ -182,9 +183,9 @@ def glu(h: Float[Tensor, "*M K"]) -> Float[Tensor, "*M K/3"]:
     """x silu(y) w of the thirds."""
     h, num_rows, K = h.contiguous(), h.shape[:-1].numel(), h.shape[-1] // 3
     out = torch.empty((*h.shape[:-1], K), dtype=h.dtype, device=h.device)
-    block = min(512, triton.next_power_of_2(K))
+    block = min(512, next_power_of_2(K))
     tile = NUMBERS // block
-    _glu[(triton.cdiv(num_rows, tile), triton.cdiv(K, block))](h, out, num_rows, K=K, BK=block, BM=tile)
+    _glu[(cdiv(num_rows, tile), cdiv(K, block))](h, out, num_rows, K=K, BK=block, BM=tile)
     return out
 
 
@@ -199,7 +200,7 @@ def add_split_transition(
     """a + gate back glu(widen (scale LayerNorm(a) + shift)), where the matrices are sums of two."""
     a, (num_rows, C, block, _) = a.contiguous(), _rows(a)
     out = torch.empty_like(a)
-    _add_split_transition[(triton.cdiv(num_rows, SPLIT_TILE),)](
+    _add_split_transition[(cdiv(num_rows, SPLIT_TILE),)](
         a, scale, shift, gate, widen.contiguous(), back.contiguous(), out,
         num_rows, a.shape[-2], _step(scale), _step(shift), _step(gate),
         C=C, BC=max(16, block), K=back.shape[2], BM=SPLIT_TILE, STEP=SPLIT_STEP, STAGES=SPLIT_STAGES, num_warps=4,

@@ -11,6 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from foldcp.kernels.grid import cdiv, next_power_of_2
 from foldcp.kernels.pair_triton import (
     _add,
     _normed,
@@ -88,7 +89,7 @@ def _add_attention_output(
 
 def have_room(*weights: Tensor) -> bool:
     """Do these weights, padded to powers of two, fit beside the pairs?"""
-    padded = (triton.next_power_of_2(w.shape[0]) * triton.next_power_of_2(w.shape[1]) for w in weights)
+    padded = (next_power_of_2(w.shape[0]) * next_power_of_2(w.shape[1]) for w in weights)
     return 2 * sum(padded) <= ROOM
 
 
@@ -101,7 +102,7 @@ def add_gated_output(
     _add_gated_output[(_programs(num_pairs, z.device),)](
         z, product, out, norm_w, norm_b, norm_out_w, norm_out_b, p_out.contiguous(), g_out.contiguous(),
         num_pairs, N, *strides(z, N), *strides(out, N), product.stride(0),
-        FLAT=flat(N, z, out), C=width, BC=triton.next_power_of_2(width), K=depth, BK=triton.next_power_of_2(depth),
+        FLAT=flat(N, z, out), C=width, BC=next_power_of_2(width), K=depth, BK=next_power_of_2(depth),
         BM=PAIRS, STEP=STEP, num_warps=WARPS,
     )  # fmt: skip
 
@@ -115,10 +116,10 @@ def add_attention_output(
         z, attended, out, norm_w, norm_b, gate_w.contiguous(), out_w.contiguous(),
         num_pairs, N, *strides(z, N), *strides(out, N), *strides(attended, N),
         FLAT=flat(N, z, attended, out),
-        C=width, BC=triton.next_power_of_2(width), K=depth, BM=PAIRS, STEP=STEP, num_warps=WARPS,
+        C=width, BC=next_power_of_2(width), K=depth, BM=PAIRS, STEP=STEP, num_warps=WARPS,
     )  # fmt: skip
 
 
 def _programs(num_pairs: int, device: torch.device) -> int:
     """Two on every multiprocessor, or as many as there are tiles."""
-    return min(triton.cdiv(num_pairs, PAIRS), 2 * torch.cuda.get_device_properties(device).multi_processor_count)
+    return min(cdiv(num_pairs, PAIRS), 2 * torch.cuda.get_device_properties(device).multi_processor_count)

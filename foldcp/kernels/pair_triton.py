@@ -10,6 +10,7 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
+from foldcp.kernels.grid import cdiv, next_power_of_2
 from foldcp.kernels.picker import hopper
 from foldcp.kernels.residual import EPSILON
 
@@ -208,10 +209,10 @@ def add_gated_output(
             return
     num_pairs, N, (width, depth) = z.shape[:-1].numel(), z.shape[1], p_out.shape
     tile, step, warps, stages = TILES["add_gated_output"]
-    _add_gated_output[(triton.cdiv(num_pairs, tile),)](
+    _add_gated_output[(cdiv(num_pairs, tile),)](
         z, product, out, norm_w, norm_b, norm_out_w, norm_out_b, p_out.contiguous(), g_out.contiguous(),
         num_pairs, N, *strides(z, N), *strides(out, N), product.stride(0),
-        FLAT=flat(N, z, out), C=width, BC=triton.next_power_of_2(width), K=depth, BK=triton.next_power_of_2(depth),
+        FLAT=flat(N, z, out), C=width, BC=next_power_of_2(width), K=depth, BK=next_power_of_2(depth),
         BM=tile, STEP=step, STAGES=stages, num_warps=warps,
     )  # fmt: skip
 
@@ -234,11 +235,11 @@ def add_attention_output(
             return
     num_pairs, N, (width, depth) = z.shape[:-1].numel(), z.shape[-2], out_w.shape
     tile, step, warps, stages = TILES["add_attention_output"]
-    _add_attention_output[(triton.cdiv(num_pairs, tile),)](
+    _add_attention_output[(cdiv(num_pairs, tile),)](
         z, attended, out, norm_w, norm_b, gate_w.contiguous(), out_w.contiguous(),
         num_pairs, N, *strides(z, N), *strides(out, N), *strides(attended, N),
         FLAT=flat(N, z, attended, out),
-        C=width, BC=triton.next_power_of_2(width), K=depth, BM=tile, STEP=step, STAGES=stages, num_warps=warps,
+        C=width, BC=next_power_of_2(width), K=depth, BM=tile, STEP=step, STAGES=stages, num_warps=warps,
     )  # fmt: skip
 
 
@@ -260,9 +261,9 @@ def add_transition(
             transition_hopper.add_transition(z, norm_w, norm_b, w1, w2, w3, out)
             return
     tile, step, warps, stages = TILES["add_transition"]
-    _add_transition[(triton.cdiv(num_pairs, tile),)](
+    _add_transition[(cdiv(num_pairs, tile),)](
         z, out, norm_w, norm_b, w1.contiguous(), w2.contiguous(), w3.contiguous(),
         num_pairs, N, *strides(z, N), *strides(out, N),
         FLAT=flat(N, z, out),
-        C=width, BC=triton.next_power_of_2(width), E=hidden, BM=tile, STEP=step, STAGES=stages, num_warps=warps,
+        C=width, BC=next_power_of_2(width), E=hidden, BM=tile, STEP=step, STAGES=stages, num_warps=warps,
     )  # fmt: skip

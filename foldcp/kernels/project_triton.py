@@ -11,6 +11,7 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
+from foldcp.kernels.grid import cdiv, next_power_of_2
 from foldcp.kernels.pair_triton import _normed_pairs, _place, _sigmoid, _split, _weight, flat, strides
 
 TILES = {  # pairs a program, channels a step, warps, stages of the pipeline
@@ -100,10 +101,10 @@ def project(
     out = torch.empty((*z.shape[:-1], num_out), dtype=weight.dtype, device=z.device)
     tile, step, warps, stages = TILES["project"]
     assert half_from is None or half_from % step == 0, f"{half_from} channels are no multiple of {step}"
-    _project[(triton.cdiv(num_pairs, tile),)](
+    _project[(cdiv(num_pairs, tile),)](
         z, norm_w, norm_b, weight.contiguous(), out, num_pairs, N, num_out, *strides(z, N),
         FLAT=flat(N, z),
-        C=width, BC=triton.next_power_of_2(width), BM=tile, STEP=step, STAGES=stages, HALF=half_from, num_warps=warps,
+        C=width, BC=next_power_of_2(width), BM=tile, STEP=step, STAGES=stages, HALF=half_from, num_warps=warps,
     )  # fmt: skip
     return out
 
@@ -120,10 +121,10 @@ def project_channels_first(
     out = torch.empty((num_out, *z.shape[:-1]), dtype=weight.dtype, device=z.device)
     gate_w, mask = gate or (weight, weight)
     tile, step, warps, stages = TILES["gated projection" if gate else "bias"]
-    _project_channels_first[(triton.cdiv(num_pairs, tile),)](
+    _project_channels_first[(cdiv(num_pairs, tile),)](
         z, mask, norm_w, norm_b, weight.contiguous(), gate_w.contiguous(), out,
         num_pairs, N, num_out, *strides(z, N),
-        FLAT=flat(N, z), C=width, BC=triton.next_power_of_2(width), BM=tile, STEP=step, STAGES=stages,
+        FLAT=flat(N, z), C=width, BC=next_power_of_2(width), BM=tile, STEP=step, STAGES=stages,
         GATED=gate is not None, num_warps=warps,
     )  # fmt: skip
     return out

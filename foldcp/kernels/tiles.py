@@ -11,6 +11,8 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
+from foldcp.kernels.grid import cdiv, next_power_of_2
+
 TILE = tl.constexpr(64)  # queries and keys of a tile
 WARPS = tl.constexpr(4)  # that work on a tile
 FLOOR = tl.constexpr(-60000.0)  # the bias of a padding key: within fp16, and exp of it is 0
@@ -95,9 +97,7 @@ def narrow(x: Float[Tensor, "R N H D"]) -> Float[Tensor, "R N H D"]:
         return x
     out = torch.empty(x.shape, dtype=torch.float16, device=x.device)
     R, N, H, D = x.shape
-    _narrow[(R, triton.cdiv(N, 32))](
-        x, out, N, *x.stride()[:3], H=H, D=D, BLOCK=triton.next_power_of_2(H * D), TOKENS=32
-    )
+    _narrow[(R, cdiv(N, 32))](x, out, N, *x.stride()[:3], H=H, D=D, BLOCK=next_power_of_2(H * D), TOKENS=32)
     return out
 
 
@@ -108,7 +108,7 @@ def prepare(
     queries, tiles and blocks alike, when `transposed`; fp16, mask included."""
     num_heads, num_queries, num_keys = bias.shape
     tile = TILE.value
-    tiles = (triton.cdiv(num_queries, tile), triton.cdiv(num_keys, tile))
+    tiles = (cdiv(num_queries, tile), cdiv(num_keys, tile))
     shape = (num_heads, *(reversed(tiles) if transposed else tiles), tile * tile)
     out = torch.empty(shape, dtype=torch.float16, device=bias.device)
     _prepare[(tiles[0], num_heads)](

@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import no_type_check
 
 import torch
-import triton
 from jaxtyping import Float
 from torch import Tensor
 from triton.experimental import gluon
@@ -21,6 +20,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
+from foldcp.kernels.grid import cdiv
 from foldcp.kernels.pair_triton import strides
 from foldcp.kernels.residual import EPSILON
 
@@ -157,7 +157,7 @@ def add_transition(
     num_pairs, N = z.shape[:-1].numel(), z.shape[-2]
     into = [TensorDescriptor.from_tensor(w.contiguous(), [64, 128], INTO) for w in (w1, w2)]
     back = TensorDescriptor.from_tensor(w3.contiguous(), [128, 64], BACK)
-    _add_transition[(triton.cdiv(num_pairs, PAIRS),)](
+    _add_transition[(cdiv(num_pairs, PAIRS),)](
         *into, back, z, out, norm_w, norm_b, num_pairs, N, len(w1) // STEP.value, *strides(z, N), *strides(out, N),
         PAIRS=PAIRS, VECTOR=8 if z.dtype == torch.bfloat16 else 4, num_warps=WARPS,
     )  # fmt: skip

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from foldcp.kernels.biased_attention_triton import LOG2E, forward, rows_of
+from foldcp.kernels.grid import cdiv, next_power_of_2
 from foldcp.kernels.residual import in_place
 from foldcp.kernels.tiles import TILE, WARPS, block_of, prepare
 
@@ -142,16 +143,16 @@ def gradient(
     dq, dk, dv = (torch.empty(q.shape, dtype=x.dtype, device=q.device) for x in (q, k, v))
     sizes = (num_rows, num_tokens, num_heads, num_tiles, LOG2E.value * width**-0.5)
     strides = [s for x in (q, k, v, dout) for s in x.stride()[:3]]
-    block = max(16, triton.next_power_of_2(width))
+    block = max(16, next_power_of_2(width))
     even = num_tokens % TILE.value == 0 and block == width
     shape = {"D": width, "BD": block, "EVEN": even, "num_warps": WARPS.value}
     grid = (num_rows * num_tiles, num_heads)
     _gradient_q[grid](q, k, v, tiles, dout, lse, delta, dq, *sizes, *strides, *dq.stride()[:3], **shape)
     _gradient_kv[grid](q, k, v, tiles_transposed, dout, lse, delta, dk, dv, *sizes, *strides, *dk.stride()[:3], **shape)
-    num_parts = min(num_rows, triton.cdiv(PROGRAMS, num_tiles**2 * num_heads))
+    num_parts = min(num_rows, cdiv(PROGRAMS, num_tiles**2 * num_heads))
     db = q.new_empty((num_parts, num_heads, num_tokens, num_tokens), dtype=torch.float32)
     _gradient_bias[(num_tiles**2, num_heads, num_parts)](
-        q, k, v, tiles, dout, lse, delta, db, *sizes, *strides, triton.cdiv(num_rows, num_parts), **shape
+        q, k, v, tiles, dout, lse, delta, db, *sizes, *strides, cdiv(num_rows, num_parts), **shape
     )
     return dq, dk, dv, db.sum(0)
 

@@ -10,6 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from foldcp.kernels.grid import next_power_of_2
+
 QUERIES = tl.constexpr(32)
 KEYS = tl.constexpr(128)
 MARGIN = tl.constexpr(48)
@@ -54,6 +56,6 @@ def forward(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor) -> Tens
     _forward[(A // QUERIES.value, M * H)](
         q, k, v, bias, mask.contiguous(), out, A, H,
         *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *bias.stride()[:3], *out.stride()[:3],
-        D**-0.5, D=D, BD=max(16, triton.next_power_of_2(D)), num_warps=4,
+        D**-0.5, D=D, BD=max(16, next_power_of_2(D)), num_warps=4,
     )  # fmt: skip
     return out

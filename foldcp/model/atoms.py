@@ -103,12 +103,17 @@ class AtomEncoder(nn.Module):
 
 
 def to_tokens(x: Float[Tensor, "*M A C"], features: Features) -> Float[Tensor, "*M N C"]:
-    """The mean over each token's atoms; zero for padding."""
-    mask = features.atom_mask.to(x.dtype)
-    total = x.new_zeros((*x.shape[:-2], features.num_tokens, x.shape[-1]))
-    total = total.index_add(-2, features.atom_token, x * mask[:, None])
-    count = mask.new_zeros(features.num_tokens).index_add(0, features.atom_token, mask)
-    return total / (count + 1e-6)[:, None]
+    """The mean over each token's atoms, which follow each other; zero for padding.
+
+    Added up atom by atom: `index_add` on a GPU adds in any order, and no two predictions would be the same.
+    """
+    real, N = features.atom_mask > 0, features.num_tokens
+    token = torch.where(real, features.atom_token, N)  # padding atoms come last
+    edges = torch.searchsorted(token, torch.arange(N + 1, device=token.device))
+    by_atom = (x * real[:, None]).movedim(-2, 0)
+    total = torch.segment_reduce(by_atom.flatten(1), "sum", offsets=edges, unsafe=True)
+    mean = total / (edges.diff()[:, None] + 1e-6)
+    return mean.unflatten(1, by_atom.shape[1:]).movedim(0, -2)
 
 
 def to_atoms(x: Float[Tensor, "*M N C"], features: Features) -> Float[Tensor, "*M A C"]:

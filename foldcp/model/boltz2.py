@@ -87,14 +87,14 @@ class Boltz2(PairEmbedding):
         own = self.rows.mine(s_inputs)
         s_init = self.s_init(own)
         s = torch.zeros_like(s_init)
-        z = None
+        z, refine = None, self.pairformer_module.repeated(features.token_mask, recycling + 1)
         for index in range(recycling + 1):
             s = s_init + self.s_recycle(self.s_norm(s))
             z = self._recycled(z, s_inputs, features, dtype)
             if self.architecture.use_templates:
                 z = self.template_module(z, features)
             z = self.msa_module(z, own, features, msa_rows(index))
-            s, z = self.pairformer_module(s, z, features.token_mask)
+            s, z = refine(s, z)
             progress()
         assert z is not None
         return Trunk(s_inputs, self.rows.gather(s), z)

@@ -13,7 +13,7 @@ from foldcp.config import Architecture
 from foldcp.features import Features
 from foldcp.model.embed import PairEmbedding
 from foldcp.model.layers import LayerNorm, Linear, chunks
-from foldcp.model.pairformer import Pairformer
+from foldcp.model.pairformer import Pairformer, Refine
 from foldcp.rows import Rows
 
 NUM_DISTANCE_BINS, MAX_DISTANCE = 64, 22.0  # Å
@@ -77,15 +77,18 @@ class ConfidenceModule(PairEmbedding):
         features: Features,
         take: TakeLogits,
         into: Float[Tensor, "I N Z"] | None = None,
+        refine: Refine | None = None,
     ) -> tuple[Float[Tensor, "N B"], Float[Tensor, "N 2"]]:
         """Logits of pLDDT and resolvedness of one sample; PAE and PDE logits go to `take`, some rows at a time.
 
-        `into` is memory to work in, which may be z itself when nobody needs it any more.
+        `into` is memory to work in, which may be z itself when nobody needs it any more; `refine` is the stack as
+        `Pairformer.repeated` gives it, for several samples.
         """
         inputs = self.s_inputs_norm(s_inputs)
         single = self.rows.mine(self.s_norm(s) + self.s_input_to_s(inputs))
         pairs = self._pairs(inputs, z, coords, features, torch.empty_like(z) if into is None else into)
-        single, pairs = self.pairformer_stack(single, pairs, features.token_mask)
+        refine = refine or self.pairformer_stack.repeated(features.token_mask, 1)
+        single, pairs = refine(single, pairs)
         self._hand_over(pairs, features, take)
         single = self.rows.gather(single)
         heads = self.confidence_heads

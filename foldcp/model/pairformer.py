@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -10,10 +13,15 @@ from torch import Tensor, nn
 from foldcp.config import Architecture
 from foldcp.kernels.residual import fits
 from foldcp.model.layers import LayerNorm, Linear, NormLinear, Transition, chunks
+from foldcp.model.replay import Recorded, new_pool, recordable
 from foldcp.model.triangle import TriangleAttention, TriangleMultiplication
-from foldcp.rows import Rows
+from foldcp.rows import Rows, cuts
 
 MASKED = -1e6  # added to the score of a padding key, as Boltz does
+
+# Above this, the launches of a layer take less time than its work, and a recording's memory counts.
+MOST_TOKENS = 1024
+LAYERS_AT_ONCE = 4  # in a recording
 
 
 class PairBlock(nn.Module):
@@ -51,15 +59,25 @@ class AttentionPairBias(nn.Module):
     def forward(
         self, s: Float[Tensor, "I C"], z: Float[Tensor, "I N Z"], mask: Float[Tensor, " N"]
     ) -> Float[Tensor, "I C"]:
-        q = self.proj_q(s).unflatten(-1, (self.num_heads, -1)).transpose(0, 1)
-        k, v = self.rows.gather(torch.cat([self.proj_k(s), self.proj_v(s)], -1)).chunk(2, -1)
-        k, v = (x.unflatten(-1, (self.num_heads, -1)).transpose(0, 1) for x in (k, v))
+        q, kv, gate = self._projected(s)
+        q, k, v = (
+            x.unflatten(-1, (self.num_heads, -1)).transpose(0, 1) for x in (q, *self.rows.gather(kv).chunk(2, -1))
+        )
         o = torch.empty_like(q)
         wide = 0 if fits(z, self.proj_z.linear.weight) else 2 * z.shape[2]
         for rows in chunks(z.shape[0], z.shape[1] * (wide + 3 * self.num_heads) * 4, z.device):
             bias = self.proj_z.channels_first(z[rows]) + MASKED * (1 - mask.to(q.dtype))
             o[:, rows] = F.scaled_dot_product_attention(q[None, :, rows], k[None], v[None], attn_mask=bias[None])[0]
-        return self.proj_o(o.transpose(0, 1).flatten(1) * self.proj_g(s).sigmoid())
+        return self.proj_o(o.transpose(0, 1).flatten(1) * gate.sigmoid())
+
+    def _projected(
+        self, s: Float[Tensor, "I C"]
+    ) -> tuple[Float[Tensor, "I C"], Float[Tensor, "I 2*C"], Float[Tensor, "I C"]]:
+        """q, k beside v, and the gate before its sigmoid, from one product: for small complexes launches count."""
+        weight = torch.cat([layer.weight for layer in (self.proj_q, self.proj_k, self.proj_v, self.proj_g)])
+        C = s.shape[-1]
+        q, kv, gate = F.linear(s.to(weight.dtype), weight).split([C, 2 * C, C], -1)
+        return q + self.proj_q.bias, kv, gate
 
 
 class PairformerLayer(PairBlock):
@@ -80,20 +98,49 @@ class PairformerLayer(PairBlock):
         return s + self.transition_s(s), z
 
 
+Refine = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # s and z -> the same, refined; z in place
+
+
 class Pairformer(nn.Module):
     """A stack of layers on s and z."""
 
     def __init__(self, architecture: Architecture, num_blocks: int, num_heads: int, rows: Rows) -> None:
         super().__init__()
+        self.rows = rows
         self.layers = nn.ModuleList(PairformerLayer(architecture, num_heads, rows) for _ in range(num_blocks))
 
     def forward(
         self, s: Float[Tensor, "I C"], z: Float[Tensor, "I N Z"], mask: Float[Tensor, " N"]
     ) -> tuple[Float[Tensor, "I C"], Float[Tensor, "I N Z"]]:
-        for layer in self.layers:
-            assert isinstance(layer, PairformerLayer)
-            s, z = layer.update(s, z, mask)
+        z, s = _refined(self.layers, mask, z, s)
         return s, z
+
+    def repeated(self, mask: Float[Tensor, " N"], times: int) -> Refine:
+        """The stack under this mask, for several calls: of a small complex the first is recorded, some layers at a
+        time, each lot while the one before runs, and the rest are replays. s then lives until the next call."""
+        if times == 1 or self.rows.size > 1 or len(mask) > MOST_TOKENS or not recordable(mask.device):
+            return lambda s, z: self(s, z, mask)
+        pool = new_pool()
+        lots = [
+            Recorded(partial(_refined, self.layers[lot], mask), pool, updated=1, at_once=lot.start > 0)
+            for lot in cuts(len(self.layers), LAYERS_AT_ONCE)
+        ]
+
+        def refine(s: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+            for lot in lots:
+                z, s = lot(z, s)
+            return s, z
+
+        return refine
+
+
+def _refined(
+    layers: Iterable[nn.Module], mask: Float[Tensor, " N"], z: Float[Tensor, "I N Z"], s: Float[Tensor, "I C"]
+) -> tuple[Float[Tensor, "I N Z"], Float[Tensor, "I C"]]:
+    for layer in layers:
+        assert isinstance(layer, PairformerLayer)
+        s, z = layer.update(s, z, mask)
+    return z, s
 
 
 class PairStack(nn.Module):

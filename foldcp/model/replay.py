@@ -1,56 +1,69 @@
-"""The score network as one launch: on a GPU a step of a small complex is recorded once and replayed 199 times."""
+"""What a small complex asks for again and again: recorded on a GPU when asked for a second time, then one launch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from foldcp.model.diffusion import Prepared, ScoreModel
-
-Score = Callable[[Tensor, Tensor], Tensor]  # scaled coordinates [M, A, 3], scaled noise level [1] -> update [M, A, 3]
-
-# Above this, launching the kernels takes no time worth saving, and a recording's memory is.
-MOST_TOKENS = 3000
+Result = TypeVar("Result")
 
 
-def replayed(model: ScoreModel, prepared: Prepared) -> Score:
-    """The score network with `prepared` given; recorded where that is faster and no gradient is wanted."""
-    score = partial(_score, model, prepared)
-    small = prepared.features.num_tokens <= MOST_TOKENS
-    return Recorded(score) if prepared.q.is_cuda and small and not torch.is_grad_enabled() else score
+def recordable(device: torch.device) -> bool:
+    """Can this device replay what it did, and is no gradient wanted, which a recording cannot give?"""
+    return device.type == "cuda" and not torch.is_grad_enabled()
 
 
-def _score(model: ScoreModel, prepared: Prepared, r: Tensor, time: Tensor) -> Tensor:
-    return model(r, time, prepared)
+def new_pool() -> Any:
+    """Memory for recordings that are replayed in the order in which they were made."""
+    return torch.cuda.graph_pool_handle()
 
 
-class Recorded:
-    """A CUDA graph per shape of input. Results live in the graph's memory until the next call."""
+@dataclass(frozen=True)
+class _Recording(Generic[Result]):
+    graph: torch.cuda.CUDAGraph
+    given: list[Tensor]
+    result: Result
 
-    def __init__(self, function: Score) -> None:
-        self.function = function
-        self.graphs: dict[torch.Size, tuple[torch.cuda.CUDAGraph, Tensor, Tensor, Tensor]] = {}
 
-    def __call__(self, r: Tensor, time: Tensor) -> Tensor:
-        if r.shape not in self.graphs:
-            self.graphs[r.shape] = self._record(r, time)
-        graph, given_r, given_time, update = self.graphs[r.shape]
-        given_r.copy_(r)
-        given_time.copy_(time)
-        graph.replay()
-        return update
+class Recorded(Generic[Result]):
+    """A function of tensors as a CUDA graph, one for each set of their shapes.
 
-    def _record(self, r: Tensor, time: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor, Tensor, Tensor]:
-        r, time = r.clone(), time.clone()
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            self.function(r, time)  # kernels are compiled and workspaces made outside the recording
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            update = self.function(r, time)
-        return graph, r, time, update
+    The first call with some shapes runs as written, which compiles kernels; the second is recorded, or already the
+    first `at_once`, where another call compiled the same kernels. Results then live in the graph's memory until the
+    next call. The first `updated` arguments are updated in place: the memory of those given when it was recorded
+    becomes the recording's, and is what later calls return.
+    """
+
+    def __init__(self, function: Callable[..., Result], pool: Any, updated: int = 0, at_once: bool = False) -> None:
+        self.function, self.pool, self.updated, self.at_once = function, pool, updated, at_once
+        self.recordings: dict[tuple[torch.Size, ...], _Recording[Result] | None] = {}
+
+    def __call__(self, *given: Tensor) -> Result:
+        shapes = tuple(x.shape for x in given)
+        if shapes not in self.recordings and not self.at_once:
+            self.recordings[shapes] = None
+            return self.function(*given)
+        recording = self.recordings.get(shapes) or self._record(given)
+        self.recordings[shapes] = recording
+        for held, x in zip(recording.given, given, strict=True):
+            if held.data_ptr() != x.data_ptr():
+                held.copy_(x)
+        recording.graph.replay()
+        return recording.result
+
+    def _record(self, given: tuple[Tensor, ...]) -> _Recording[Result]:
+        """Unlike `torch.cuda.graph` this does not wait for the device, which works on what was asked for before."""
+        held = [x if index < self.updated else x.clone() for index, x in enumerate(given)]
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            graph.capture_begin(pool=self.pool, capture_error_mode="thread_local")
+            try:
+                result = self.function(*held)
+            finally:
+                graph.capture_end()
+        return _Recording(graph, held, result)

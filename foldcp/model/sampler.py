@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
@@ -15,8 +16,11 @@ from torch import Tensor, nn
 
 from foldcp.config import Architecture, DiffusionProcess
 from foldcp.model.diffusion import Prepared, ScoreModel
-from foldcp.model.replay import Score, replayed
+from foldcp.model.replay import Recorded, new_pool, recordable
 from foldcp.rows import Rows
+
+# Above this, launching the kernels of a step takes no time worth saving, and a recording's memory is.
+MOST_TOKENS = 3000
 
 
 @runtime_checkable
@@ -45,15 +49,18 @@ class SeededDraws:
         self.choices = [generator(sample, num_particles) for sample in samples]
 
     def _normal(self, *shape: int) -> Tensor:
-        drawn = torch.stack([torch.randn(shape, generator=generator) for generator in self.generators])
+        return torch.stack([torch.randn(shape, generator=generator) for generator in self.generators])
+
+    def _sent(self, drawn: Tensor) -> Tensor:
         drawn = drawn.pin_memory() if self.device.type == "cuda" else drawn  # else the GPU would be waited for
         return drawn.to(self.device, non_blocking=True)
 
     def initial(self) -> Float[Tensor, "M A 3"]:
-        return self._normal(self.num_atoms, 3)
+        return self._sent(self._normal(self.num_atoms, 3))
 
     def step(self, index: int) -> tuple[Float[Tensor, "M 3 3"], Float[Tensor, "M 1 3"], Float[Tensor, "M A 3"]]:
-        return rotation_of(self._normal(4)), self._normal(1, 3), self._normal(self.num_atoms, 3)
+        rotation, translation, noise = rotation_of(self._normal(4)), self._normal(1, 3), self._normal(self.num_atoms, 3)
+        return self._sent(rotation), self._sent(translation), self._sent(noise)
 
     def choose(self, index: int, weights: Float[Tensor, "B K"], count: int) -> Int[Tensor, "B n"]:
         """`count` particles of each of B samples, with replacement, as likely as their weights; asked for in order."""
@@ -112,6 +119,24 @@ def _nearest_rotation(covariance: Float[Tensor, "M 3 3"]) -> Float[Tensor, "M 4"
 
 
 @dataclass(frozen=True)
+class Level:
+    """What a step of the sampler does at its noise level, and the weights of input and output around the network."""
+
+    sigma: float  # Å, after its noise was added
+    variance: float  # Å², of that noise
+    pull: float  # how far the step goes from the noisy to the denoised structure: 1 all the way
+    data: float  # Å, spread of structures
+
+    @property
+    def numbers(self) -> list[float]:
+        """Spread of the noise, pull; then the scale of the input, the time, the weights of input and output."""
+        scale = math.sqrt(self.sigma**2 + self.data**2)
+        time = 0.25 * math.log(max(self.sigma / self.data, 1e-20))
+        weights = (self.data / scale) ** 2, self.sigma * self.data / scale
+        return [math.sqrt(self.variance), self.pull, scale, time, *weights]
+
+
+@dataclass(frozen=True)
 class Step:
     """One step of the sampler of M structures, as those who steer it see it."""
 
@@ -164,13 +189,21 @@ class AtomDiffusion(nn.Module):
         low, high = p.sigma_min ** (1 / p.rho), p.sigma_max ** (1 / p.rho)
         return [*((high + ramp * (low - high)) ** p.rho * self.sigma_data).tolist(), 0.0]
 
-    def denoise(self, x: Float[Tensor, "M A 3"], sigma: float, score: Score) -> Float[Tensor, "M A 3"]:
-        """The structure (Å) that the network sees behind `x` at noise level `sigma` (Å)."""
-        data = self.sigma_data
-        scale = math.sqrt(sigma**2 + data**2)
-        time = x.new_tensor([0.25 * math.log(max(sigma / data, 1e-20))])
-        update = score(x / scale, time)
-        return (data / scale) ** 2 * x + sigma * data / scale * update
+    def levels(self, num_steps: int) -> list[Level]:
+        """Of every step, in order."""
+        p, levels = self.process, []
+        for before, after in pairwise(self.schedule(num_steps)):
+            t = before * (1 + (p.gamma_0 if after > p.gamma_min else 0.0))
+            variance, pull = p.noise_scale**2 * (t**2 - before**2), p.step_scale * (t - after) / t
+            levels.append(Level(t, variance, pull, self.sigma_data))
+        return levels
+
+    def denoise(
+        self, x: Float[Tensor, "M A 3"], numbers: Float[Tensor, " L"], prepared: Prepared
+    ) -> Float[Tensor, "M A 3"]:
+        """The structure (Å) that the network sees behind `x` at the noise level of these `Level.numbers`."""
+        _, _, scale, time, keep, move = numbers.split(1)
+        return keep * x + move * self.score_model(x / scale, time, prepared)
 
     def sample(
         self,
@@ -185,23 +218,44 @@ class AtomDiffusion(nn.Module):
 
         `steer` may move the structures of a step, and choose among them.
         """
-        p, sigmas, mask = self.process, self.schedule(num_steps), prepared.features.atom_mask
-        score, pace = replayed(self.score_model, prepared), Pace(mask.device)
-        x = sigmas[0] * draws.initial()
-        drawn = draws.step(0)
-        for index, (before, after) in enumerate(pairwise(sigmas)):
-            rotation, translation, noise = drawn
-            x = (x - x.mean(1, keepdim=True)) @ rotation + translation
-            t = before * (1 + (p.gamma_0 if after > p.gamma_min else 0.0))
-            variance, pull = p.noise_scale**2 * (t**2 - before**2), p.step_scale * (t - after) / t
-            noise = math.sqrt(variance) * noise
-            x = x + noise
-            denoised = torch.cat([self.denoise(some, t, score) for some in x.split(together)])
+        mask, levels = prepared.features.atom_mask, self.levels(num_steps)
+        ahead, back = partial(self._ahead, prepared, together), partial(_back, mask)
+        if recordable(mask.device) and prepared.features.num_tokens <= MOST_TOKENS:
+            pool = new_pool()
+            ahead, back = Recorded(ahead, pool), Recorded(back, pool)
+        x = self.schedule(num_steps)[0] * draws.initial()
+        numbers = x.new_tensor([level.numbers for level in levels])
+        pace, drawn = Pace(mask.device), draws.step(0)
+        for index, level in enumerate(levels):
+            noise, x, denoised = ahead(x, *drawn, numbers[index])
+            step = Step(index, drawn[0], noise, level.variance, level.pull)
             if index + 1 < num_steps:
                 drawn = draws.step(index + 1)  # the CPU draws while a GPU denoises
-            x, denoised = steer(Step(index, rotation, noise, variance, pull), x, denoised)
-            x = align(x, denoised, mask)
-            x = x + pull * (denoised - x)
+            x = back(*steer(step, x, denoised), numbers[index])
             pace()
             progress()
-        return x
+        return x.clone()  # a recording's memory ends here
+
+    def _ahead(
+        self,
+        prepared: Prepared,
+        together: int,
+        x: Float[Tensor, "M A 3"],
+        rotation: Float[Tensor, "M 3 3"],
+        translation: Float[Tensor, "M 1 3"],
+        noise: Float[Tensor, "M A 3"],
+        numbers: Float[Tensor, " L"],
+    ) -> tuple[Float[Tensor, "M A 3"], Float[Tensor, "M A 3"], Float[Tensor, "M A 3"]]:
+        """The noise (Å), and the structures with it, turned at random, and denoised."""
+        x = (x - x.mean(1, keepdim=True)) @ rotation + translation
+        noise = numbers[0] * noise
+        x = x + noise
+        return noise, x, torch.cat([self.denoise(some, numbers, prepared) for some in x.split(together)])
+
+
+def _back(
+    mask: Float[Tensor, " A"], x: Float[Tensor, "M A 3"], denoised: Float[Tensor, "M A 3"], numbers: Float[Tensor, " L"]
+) -> Float[Tensor, "M A 3"]:
+    """From the noisy structures, aligned, towards the denoised ones."""
+    x = align(x, denoised, mask)
+    return x + numbers[1] * (denoised - x)

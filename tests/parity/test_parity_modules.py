@@ -19,7 +19,7 @@ from foldcp.model import layers
 from foldcp.model.boltz2 import Boltz2
 from foldcp.model.confidence import expected_plddt
 from foldcp.model.diffusion import Prepared
-from foldcp.model.replay import replayed
+from foldcp.model.sampler import Level
 from foldcp.rows import Rows
 from tests.parity.cases import CASES, Case
 from tests.parity.forms import PAIRS, TOKENS, Share
@@ -83,9 +83,10 @@ def of_stages(model: Boltz2, share: Share, record: dict[str, Any]) -> Compared:
     model.distogram(z, take)
     yield "distogram", PAIRS.back(share, logits), record["pdistogram"][..., 0, :]
     yield "B-factor", TOKENS.back(share, model.bfactor(TOKENS.into(share, record["s"]))), record["pbfactor"]
-    score = replayed(model.structure_module.score_model, prepare(model, share, record))
+    prepared, diffusion = prepare(model, share, record), model.structure_module
     for asked in record["scores"]:
-        denoised = model.structure_module.denoise(asked["x"], asked["sigma"], score)
+        level = Level(sigma=float(asked["sigma"]), variance=0.0, pull=1.0, data=diffusion.sigma_data)
+        denoised = diffusion.denoise(asked["x"], asked["x"].new_tensor(level.numbers), prepared)
         yield f"denoised structure at {asked['sigma']:g} Å of noise", denoised, asked["out"]
 
 
