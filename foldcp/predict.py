@@ -82,7 +82,8 @@ def fold(
 
     A complex with forced pockets or contacts, and every one with `settings.potentials`, needs its `constraints` from
     `foldcp.steering_features`. Deterministic in (features, settings, constraints): the number of ranks changes the
-    result by rounding only, as does each prediction that is steered on a GPU, where forces add up in any order. Raises ValueError if constraints and settings disagree about potentials.
+    result by rounding only; so does steering on a GPU, where forces add up in any order. Raises ValueError if
+    constraints and settings disagree about potentials.
     """
     if settings.potentials != (constraints.molecules is not None):
         raise ValueError(f"the constraints must be made with potentials={settings.potentials}, as the settings say")

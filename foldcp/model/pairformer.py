@@ -121,10 +121,10 @@ class Pairformer(nn.Module):
         if times == 1 or self.rows.size > 1 or len(mask) > MOST_TOKENS or not recordable(mask.device):
             return lambda s, z: self(s, z, mask)
         pool = new_pool()
-        lots = [
-            Recorded(partial(_refined, self.layers[lot], mask), pool, updated=1, at_once=lot.start > 0)
-            for lot in cuts(len(self.layers), LAYERS_AT_ONCE)
-        ]
+        first, *others = self.layers  # the first compiles what the others need
+        lots = [Recorded(partial(_refined, [first], mask), pool, updated=1)]
+        for lot in cuts(len(others), LAYERS_AT_ONCE):
+            lots.append(Recorded(partial(_refined, others[lot], mask), pool, updated=1, at_once=True))
 
         def refine(s: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
             for lot in lots:

@@ -129,8 +129,9 @@ class TriangleAttention(nn.Module):
         keys, so that they need not move."""
         I, N, C = z.shape
         norm, weight = (self.layer_norm.weight, self.layer_norm.bias), self.linear.weight
-        bias = z.new_empty((I, self.mha.num_heads, N), dtype=weight.dtype)
-        for rows in chunks(I, 0 if fits(z, weight) else N * C * 8, z.device):
-            bias[rows] = project_channels_first(z[rows], *norm, weight).transpose(0, 1)
-        whole = self.rows.gather(bias)
-        return whole.permute(1, 2, 0) if self.ending else whole.transpose(0, 1)
+        parts = [
+            project_channels_first(z[rows], *norm, weight)
+            for rows in chunks(I, 0 if fits(z, weight) else N * C * 8, z.device)
+        ]
+        whole = self.rows.gather(parts[0] if len(parts) == 1 else torch.cat(parts, 1), 1)
+        return whole.transpose(1, 2) if self.ending else whole
