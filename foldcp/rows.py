@@ -120,6 +120,15 @@ class Rows:
         else:
             yield from _stream(b, self)
 
+    def across(self, x: Shaped[Tensor, "D I N"]) -> Iterator[tuple[int, Shaped[Tensor, "D I I"]]]:
+        """(rank p, p's rows and this rank's columns of x) for every rank, this rank first. Without gradients x's
+        memory is reused."""
+        parts = x.unflatten(2, (self.size, -1)).permute(2, 0, 1, 3)
+        if self.size > 1:
+            wants_grad = torch.is_grad_enabled() and x.requires_grad
+            parts = _Exchange.apply(parts, self) if wants_grad else _exchange_(parts, self)
+        yield from ((p, parts[p]) for p in self._ring())
+
     def sum(self, x: Shaped[Tensor, "*S"]) -> Shaped[Tensor, "*S"]:
         """The sum over ranks, on every rank."""
         return x if self.size == 1 else _Sum.apply(x, self)
@@ -181,6 +190,13 @@ class _Flight:
         return received
 
 
+def _put(flying: list[tuple[list[Tensor], _Flight]]) -> None:
+    """Write what comes into its place."""
+    for places, flight in flying:
+        for place, came in zip(places, flight.land(), strict=True):
+            place.copy_(came)
+
+
 def _transpose_(z: Tensor, rows: Rows) -> Tensor:
     """Exchange tile (a, b) of every block with the owner's tile (b, a), in place; two pairs of tiles take turns."""
     assert z.is_contiguous() and z.shape[1] == rows.size * z.shape[0]
@@ -194,16 +210,20 @@ def _transpose_(z: Tensor, rows: Rows) -> Tensor:
             pairs = [(a, b)] if a == b else [(a, b), (b, a)]
             flight = _Flight([blocks[i, :, j].transpose(0, 1) for i, j in pairs], rows)
             _put(flying)
-            flying = [([blocks[j, :, i] for i, j in pairs], flight)]
+            flying = [([blocks[j, :, i].permute(1, 2, 0, 3) for i, j in pairs], flight)]
     _put(flying)
     return z
 
 
-def _put(flying: list[tuple[list[Tensor], _Flight]]) -> None:
-    """Write what comes, [P, a, b, W], into its place, [b, P, a, W]."""
-    for places, flight in flying:
-        for place, came in zip(places, flight.land(), strict=True):
-            place.copy_(came.permute(2, 0, 1, 3))
+def _exchange_(parts: Shaped[Tensor, "P D *S"], rows: Rows) -> Shaped[Tensor, "P D *S"]:
+    """Part p goes to rank p, and what p sends takes its place; two lots of D take turns."""
+    flying: list[tuple[list[Tensor], _Flight]] = []
+    for lot in cuts(parts.shape[1], TILE_BYTES // (4 * parts[:, 0].nbytes)):
+        flight = _Flight([parts[:, lot]], rows)
+        _put(flying)
+        flying = [([parts[:, lot]], flight)]
+    _put(flying)
+    return parts
 
 
 def _by_columns_(z: Tensor, update: Update, most: int, rows: Rows) -> Tensor:
@@ -225,7 +245,7 @@ def _by_columns_(z: Tensor, update: Update, most: int, rows: Rows) -> Tensor:
     returning: list[tuple[list[Tensor], _Flight]] = []
     for n, piece in enumerate(pieces):
         arriving += sent(pieces[n + 1 : n + 2])
-        leaving = ([piece], updated(arriving.pop(0)))
+        leaving = ([piece.permute(1, 2, 0, 3)], updated(arriving.pop(0)))
         _put(returning)
         returning = [leaving]
     _put(returning)
@@ -274,6 +294,19 @@ class _Transpose(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
         return _transpose_(grad.clone(memory_format=torch.contiguous_format), ctx.rows), None
+
+
+class _Exchange(torch.autograd.Function):
+    """Part p of an array to rank p."""
+
+    @staticmethod
+    def forward(ctx, parts: Tensor, rows: Rows) -> Tensor:
+        ctx.rows = rows
+        return _Flight([parts], rows).land()[0]
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        return _Flight([grad], ctx.rows).land()[0], None
 
 
 class _Sum(torch.autograd.Function):

@@ -150,7 +150,7 @@ class Pairs:
 
     def __init__(self, I: int, N: int, C: int, K: int, transposed: bool, residual: torch.dtype) -> None:
         self.z = (2 * draw(N, I, C).transpose(0, 1) if transposed else 2 * draw(I, N, C) + 0.3).to(residual)
-        self.mask, self.norm = draw_mask(N), (draw(C), draw(C))
+        self.mask, self.row_mask, self.norm = draw_mask(N), draw_mask(I)[:, None], (draw(C), draw(C))
         self.wide = [draw(2 * K, C, dtype=bf16) / C**0.5 for _ in range(2)]
         self.out = draw(C, K, dtype=bf16) / K**0.5
         self.gate_c, self.gate_k = draw(C, C, dtype=bf16) / C**0.5, draw(K, C, dtype=bf16) / C**0.5
@@ -162,6 +162,7 @@ class Pairs:
         n = self.norm
         return [
             (gated_projection, gated_projection_reference, (self.mask, *n, *self.wide)),
+            (gated_projection, gated_projection_reference, (self.row_mask, *n, *self.wide)),
             (project, project_reference, (*n, self.wide[0])),
             (project_channels_first, project_channels_first_reference, (*n, self.wide[0])),
             (

@@ -8,7 +8,7 @@ from foldcp.kernels.pair_bias_attention import pair_bias_attention, prepare_bias
 from foldcp.kernels.projections import add_attention_output, project, project_channels_first
 from foldcp.kernels.recompute import recomputed, recomputed_residual
 from foldcp.kernels.transition import add_transition
-from foldcp.kernels.triangle_multiply import add_gated_output, gated_projection, gated_projections
+from foldcp.kernels.triangle_multiply import add_gated_output, gated_projection
 
 I, N, C, K = 5, 13, 12, 10
 TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 2e-2}
@@ -43,17 +43,17 @@ def close(got: Tensor, want: Tensor, tolerance: float) -> bool:
 
 
 @pytest.mark.parametrize(("residual", "arithmetic"), MIXES)
-def test_gated_projections(residual: torch.dtype, arithmetic: torch.dtype) -> None:
+def test_gated_projection(residual: torch.dtype, arithmetic: torch.dtype) -> None:
     draw = Draw(0)
-    z, w, b, mask = draw(I, N, C, dtype=residual), draw(C), draw(C), draw.mask(N)
+    z, w, b, of_columns, of_rows = draw(I, N, C, dtype=residual), draw(C), draw(C), draw.mask(N), draw.mask(I)
     p, g = draw(2 * K, C, dtype=arithmetic), draw(2 * K, C, dtype=arithmetic)
     x = norm(z, w, b)
-    both = torch.einsum("inc,kc->kin", x, p.double()) * torch.einsum("inc,kc->kin", x, g.double()).sigmoid() * mask
-    a, b_ = gated_projections(z, mask, w, b, p, g)
-    assert a.dtype == b_.dtype == arithmetic
-    assert close(a, both[:K], TOLERANCE[arithmetic])
-    assert close(b_, both[K:], TOLERANCE[arithmetic])
-    assert close(gated_projection(z, mask, w, b, p[3:7], g[3:7]), both[3:7], TOLERANCE[arithmetic])
+    both = torch.einsum("inc,kc->kin", x, p.double()) * torch.einsum("inc,kc->kin", x, g.double()).sigmoid()
+    got = gated_projection(z, of_columns, w, b, p, g)
+    assert got.dtype == arithmetic
+    assert close(got, both * of_columns, TOLERANCE[arithmetic])
+    assert close(gated_projection(z, of_columns, w, b, p[3:7], g[3:7]), (both * of_columns)[3:7], TOLERANCE[arithmetic])
+    assert close(gated_projection(z, of_rows[:, None], w, b, p, g), both * of_rows[:, None], TOLERANCE[arithmetic])
 
 
 @pytest.mark.parametrize(("residual", "arithmetic"), MIXES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -20,9 +21,9 @@ def whole(size: int, *tail: int) -> torch.Tensor:
 
 
 def transposed(rows: Rows, z: torch.Tensor, tile_bytes: int) -> torch.Tensor:
-    rows_module.TILE_BYTES = tile_bytes
     mine = rows.mine(z).clone()
-    return rows.transpose(mine).clone()
+    with patch.object(rows_module, "TILE_BYTES", tile_bytes):
+        return rows.transpose(mine).clone()
 
 
 @pytest.mark.parametrize("tile_bytes", [1, 3000, 1 << 30])
@@ -83,6 +84,21 @@ def test_gather_returns_the_whole_on_every_rank(size: int, dim: int, dtype: torc
         assert torch.equal(got, x)
 
 
+def met(rows: Rows, x: torch.Tensor, tile_bytes: int) -> list[tuple[int, torch.Tensor]]:
+    with patch.object(rows_module, "TILE_BYTES", tile_bytes):
+        return [(owner, part.clone()) for owner, part in rows.across(rows.mine(x, 1).clone())]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("tile_bytes", [1, 1 << 15, 1 << 20])
+def test_across_gives_this_ranks_columns_of_every_rank_its_own_first(size: int, tile_bytes: int) -> None:
+    x = torch.arange(7 * 900, dtype=torch.float32).view(7, 30, 30)
+    for rank, parts in enumerate(run(met, size, x, tile_bytes)):
+        assert [owner for owner, _ in parts] == [(rank + step) % size for step in range(size)]
+        columns = x.chunk(size, 2)[rank]
+        assert all(torch.equal(part, columns.chunk(size, 1)[owner]) for owner, part in parts)
+
+
 def streamed(rows: Rows, x: torch.Tensor) -> list[tuple[int, torch.Tensor]]:
     return [(owner, block.clone()) for owner, block in rows.stream(rows.mine(x))]
 
@@ -134,6 +150,8 @@ def layer(z: torch.Tensor, w: torch.Tensor, rows: Rows) -> torch.Tensor:
     token = rows.gather(y.mean(1))
     total = rows.sum((z * w).sum(0))
     z = rows.by_columns(z, lambda chunk: chunk + (chunk * w).cumsum(1).tanh(), 4)
+    for (_, part), (_, block) in zip(rows.across((z * w)[None]), rows.stream(z), strict=True):
+        y = y + part[0].T @ block
     return y * rows.mine(token)[:, None].tanh() + zt * token.sin() + total.tanh() * z
 
 
@@ -143,6 +161,7 @@ def plain_layer(z: torch.Tensor, w: torch.Tensor, rows: Rows) -> torch.Tensor:
     y = zt @ (z * z).T
     token, total = y.mean(1), (z * w).sum(0)
     z = z + (z * w[:, None]).cumsum(0).tanh()
+    y = y + (z * w).T @ z
     return y * token[:, None].tanh() + zt * token.sin() + total.tanh() * z
 
 

@@ -70,7 +70,7 @@ def _project(
 def _project_channels_first(
     Z, MASK, W, B, P, G, OUT, num_pairs, N, K, zi, zn,
     FLAT: tl.constexpr, C: tl.constexpr, BC: tl.constexpr, BM: tl.constexpr, STEP: tl.constexpr, STAGES: tl.constexpr,
-    GATED: tl.constexpr,
+    GATED: tl.constexpr, BY_ROW: tl.constexpr,
 ) -> None:  # fmt: skip
     """Weights times pairs, so that results need no transposition on their way out."""
     first = tl.program_id(0) * BM
@@ -79,7 +79,8 @@ def _project_channels_first(
     c = tl.arange(0, BC)
     x = tl.trans(_normed_pairs(Z, W, B, _place(first, pair, N, zi, zn, FLAT), real, C, BC).to(P.dtype.element_ty))
     if GATED:
-        keep = tl.load(MASK + _split(first, pair, N)[1], mask=real, other=0.0).to(tl.float32)[None, :]
+        row, column = _split(first, pair, N)
+        keep = tl.load(MASK + (row if BY_ROW else column), mask=real, other=0.0).to(tl.float32)[None, :]
     for start in tl.range(0, K, STEP, num_stages=STAGES):
         k = start + tl.arange(0, STEP)
         y = tl.dot(_weight(P, k, c, K, C), x)
@@ -114,17 +115,18 @@ def project_channels_first(
     norm_w: Float[Tensor, " C"],
     norm_b: Float[Tensor, " C"],
     weight: Float[Tensor, "K C"],
-    gate: tuple[Float[Tensor, "K C"], Float[Tensor, " N"]] | None = None,
+    gate: tuple[Float[Tensor, "K C"], Float[Tensor, " N"] | Float[Tensor, "I 1"]] | None = None,
 ) -> Float[Tensor, "K *B"]:
-    """weight LayerNorm(z) times the sigmoid of a gate and a mask where there is one."""
+    """weight LayerNorm(z) times the sigmoid of a gate and a mask of columns or of rows where there is one."""
     num_pairs, N, (num_out, width) = z.shape[:-1].numel(), z.shape[-2], weight.shape
     out = torch.empty((num_out, *z.shape[:-1]), dtype=weight.dtype, device=z.device)
     gate_w, mask = gate or (weight, weight)
+    assert mask.stride(0) == 1 or gate is None, f"a mask with stride {mask.stride(0)}"
     tile, step, warps, stages = TILES["gated projection" if gate else "bias"]
     _project_channels_first[(cdiv(num_pairs, tile),)](
         z, mask, norm_w, norm_b, weight.contiguous(), gate_w.contiguous(), out,
         num_pairs, N, num_out, *strides(z, N),
         FLAT=flat(N, z), C=width, BC=next_power_of_2(width), BM=tile, STEP=step, STAGES=stages,
-        GATED=gate is not None, num_warps=warps,
+        GATED=gate is not None, BY_ROW=mask.dim() == 2, num_warps=warps,
     )  # fmt: skip
     return out

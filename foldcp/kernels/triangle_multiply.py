@@ -10,22 +10,9 @@ from foldcp.kernels.recompute import recomputed, recomputed_residual
 from foldcp.kernels.residual import add, fits, layer_norm
 
 
-def gated_projections(
-    z: Float[Tensor, "I N C"],
-    mask: Float[Tensor, " N"],
-    norm_w: Float[Tensor, " C"],
-    norm_b: Float[Tensor, " C"],
-    p_in: Float[Tensor, "K C"],
-    g_in: Float[Tensor, "K C"],
-) -> tuple[Float[Tensor, "K/2 I N"], Float[Tensor, "K/2 I N"]]:
-    """The two factors a, b of a triangle multiplication: the halves of `gated_projection`, channels first."""
-    a, b = gated_projection(z, mask, norm_w, norm_b, p_in, g_in).chunk(2)
-    return a, b
-
-
 def gated_projection(
     z: Float[Tensor, "I N C"],
-    mask: Float[Tensor, " N"],
+    mask: Float[Tensor, " N"] | Float[Tensor, "I 1"],
     norm_w: Float[Tensor, " C"],
     norm_b: Float[Tensor, " C"],
     p_in: Float[Tensor, "K C"],
@@ -33,8 +20,8 @@ def gated_projection(
 ) -> Float[Tensor, "K I N"]:
     """(p_in x) sigmoid(g_in x) mask with x = LayerNorm(z), channels first, in the type of p_in.
 
-    `mask` is 1 at tokens and 0 at padding columns: the columns are what the product sums over. Any subset of
-    the output channels may be asked for by passing those rows of p_in and g_in. Source: AlphaFold 3,
+    `mask` is 1 at tokens and 0 at padding, of columns [N] or of rows [I, 1], whichever the product sums over. Any
+    subset of the output channels may be asked for by passing those rows of p_in and g_in. Source: AlphaFold 3,
     algorithms 12 and 13, lines 1 and 2.
     """
     if not fits(z, p_in):
@@ -49,7 +36,7 @@ def gated_projection(
 
 def gated_projection_reference(
     z: Float[Tensor, "I N C"],
-    mask: Float[Tensor, " N"],
+    mask: Float[Tensor, " N"] | Float[Tensor, "I 1"],
     norm_w: Float[Tensor, " C"],
     norm_b: Float[Tensor, " C"],
     p_in: Float[Tensor, "K C"],
@@ -57,7 +44,7 @@ def gated_projection_reference(
 ) -> Float[Tensor, "K I N"]:
     """The same in torch."""
     x = layer_norm(z, norm_w, norm_b).to(p_in.dtype)
-    gated = F.linear(x, p_in) * F.linear(x, g_in).sigmoid() * mask[:, None].to(p_in.dtype)
+    gated = F.linear(x, p_in) * F.linear(x, g_in).sigmoid() * mask[..., None].to(p_in.dtype)
     return gated.permute(2, 0, 1).contiguous()
 
 

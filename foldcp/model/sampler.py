@@ -20,7 +20,7 @@ from foldcp.model.replay import Recorded, new_pool, recordable
 from foldcp.rows import Rows
 
 # Above this, launching the kernels of a step takes no time worth saving, and a recording's memory is.
-MOST_TOKENS = 3000
+MOST_TOKENS = 8192
 
 
 @runtime_checkable
@@ -195,7 +195,7 @@ class AtomDiffusion(nn.Module):
         for before, after in pairwise(self.schedule(num_steps)):
             t = before * (1 + (p.gamma_0 if after > p.gamma_min else 0.0))
             variance, pull = p.noise_scale**2 * (t**2 - before**2), p.step_scale * (t - after) / t
-            levels.append(Level(t, variance, pull, self.sigma_data))
+            levels.append(Level(t, variance, pull, float(self.sigma_data)))
         return levels
 
     def denoise(

@@ -17,8 +17,8 @@ from foldcp.rows import Rows
 class TriangleMultiplication(nn.Module):
     """z_ij += gate * p_out(norm(sum_k a_ik b_jk)), or with a_ki b_kj when `incoming`: AlphaFold 3, algorithms 12, 13.
 
-    Incoming is outgoing on z^T with a and b exchanged: sum_k b'_jk a'_ik, a' = a of z^T, is its entry (j, i), so the
-    result stands where the transposed z needs it.
+    Outgoing, the rows of b come by from all ranks, a block at a time. Incoming, they are terms of the sum instead, and
+    meet the columns of a that stand in this rank's rows of the result; z itself never moves.
     """
 
     def __init__(self, dim: int, rows: Rows, incoming: bool) -> None:
@@ -32,17 +32,11 @@ class TriangleMultiplication(nn.Module):
         self.g_out = Linear(dim, dim)
 
     def forward(self, z: Float[Tensor, "I N C"], mask: Float[Tensor, " N"]) -> Float[Tensor, "I N C"]:
-        if not self.incoming:
-            return self._outgoing(z, mask)
-        return self.rows.transpose(self._outgoing(self.rows.transpose(z), mask))
-
-    def _outgoing(self, z: Float[Tensor, "I N C"], mask: Float[Tensor, " N"]) -> Float[Tensor, "I N C"]:
         I, N, C = z.shape
         product = z.new_empty((C, I, N), dtype=self.p_in.weight.dtype)
         for channels in self._channel_blocks(z):
-            left, right = self._operands(z, mask, channels)
-            for owner, block in self.rows.stream(right):
-                _bmm_into(product[channels, :, owner * I : (owner + 1) * I], left, block.transpose(1, 2))
+            a, b = self._operands(z, mask, channels)
+            (self._incoming if self.incoming else self._outgoing)(product[channels], a, b)
         norms = (self.norm_in.weight, self.norm_in.bias, self.norm_out.weight, self.norm_out.bias)
         return renew(
             z,
@@ -50,31 +44,46 @@ class TriangleMultiplication(nn.Module):
             0 if fits(z, self.p_out.weight) else N * C * 24,
         )
 
+    def _outgoing(self, product: Float[Tensor, "D I N"], a: Float[Tensor, "D I N"], b: Float[Tensor, "D I N"]) -> None:
+        I = a.shape[1]
+        for owner, block in self.rows.stream(b):
+            _multiply(product[:, :, owner * I : (owner + 1) * I], a, block.transpose(1, 2))
+
+    def _incoming(self, product: Float[Tensor, "D I N"], a: Float[Tensor, "D I N"], b: Float[Tensor, "D I N"]) -> None:
+        for (owner, part), (_, block) in zip(self.rows.across(a), self.rows.stream(b), strict=True):
+            _multiply(product, part.transpose(1, 2), block, add=owner != self.rows.rank)
+
     def _channel_blocks(self, z: Float[Tensor, "I N C"]) -> list[slice]:
-        """As many channels at a time as the budget holds operands of: left, right, and one block under way."""
+        """As many channels at a time as the budget holds operands of: a, b, and one block under way."""
         I, N, C = z.shape
         return chunks(C, 4 * I * N * self.p_in.weight.element_size(), z.device)
 
     def _operands(
         self, z: Float[Tensor, "I N C"], mask: Float[Tensor, " N"], channels: slice
     ) -> tuple[Float[Tensor, "D I N"], Float[Tensor, "D I N"]]:
-        """a and b of some channels, channel-major; exchanged for the incoming direction."""
+        """a and b of some channels, channel-major; zero where the index of the sum is padding."""
         I, N, C = z.shape
         width = channels.stop - channels.start
         # The checkpoint stacks the weights of a and b.
         p, g = (w.unflatten(0, (2, C))[:, channels].flatten(0, 1) for w in (self.p_in.weight, self.g_in.weight))
+        norm, own = (self.norm_in.weight, self.norm_in.bias), self.rows.mine(mask)
         parts = [
-            gated_projection(z[rows], mask, self.norm_in.weight, self.norm_in.bias, p, g)
+            gated_projection(z[rows], own[rows, None] if self.incoming else mask, *norm, p, g)
             for rows in chunks(I, 0 if fits(z, p) else N * (C + 4 * width) * 4, z.device)
         ]
         a, b = (parts[0] if len(parts) == 1 else torch.cat(parts, 1)).chunk(2)
-        return (b, a) if self.incoming else (a, b)
+        return a, b
 
 
-def _bmm_into(out: Float[Tensor, "D I J"], a: Float[Tensor, "D I N"], b: Float[Tensor, "D N J"]) -> None:
-    """Write the matrix products where they belong, without a copy unless a gradient is wanted."""
+def _multiply(
+    out: Float[Tensor, "D I J"], a: Float[Tensor, "D I N"], b: Float[Tensor, "D N J"], add: bool = False
+) -> None:
+    """Write the matrix products where they belong or add them there, without a copy unless a gradient is wanted."""
     if torch.is_grad_enabled():
-        out[:] = torch.bmm(a, b)
+        product = torch.bmm(a, b)
+        out[:] = out + product if add else product
+    elif add:
+        out.baddbmm_(a, b)
     else:
         torch.bmm(a, b, out=out)
 
