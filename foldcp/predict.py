@@ -96,6 +96,8 @@ def fold(
         torch.cuda.reset_peak_memory_stats(device)
     clock = Clock(device)
     with torch.inference_mode():
+        # Now, as it lets go of what a complex of another size left.
+        refine = model.confidence_module.pairformer_stack.repeated(features.token_mask, settings.samples)
         with clock("trunk"):
             plan_chunks(device, model.rows)
             count = Counter("trunk", settings.recycling + 1, progress)
@@ -108,7 +110,6 @@ def fold(
             plan_chunks(device, model.rows)
             contact = model.contact_probability(trunk.z)
             count, scored = Counter("confidence", settings.samples, progress), []
-            refine = model.confidence_module.pairformer_stack.repeated(features.token_mask, settings.samples)
             for index, x in enumerate(coords):
                 last = index + 1 == settings.samples
                 scored.append(score(model, trunk, x, features, contact, refine, settings.keep_pairs, last))

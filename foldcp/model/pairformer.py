@@ -99,6 +99,7 @@ class PairformerLayer(PairBlock):
 
 
 Refine = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # s and z -> the same, refined; z in place
+Lot = Recorded[tuple[Tensor, Tensor]]  # some layers
 
 
 class Pairformer(nn.Module):
@@ -108,34 +109,47 @@ class Pairformer(nn.Module):
         super().__init__()
         self.rows = rows
         self.layers = nn.ModuleList(PairformerLayer(architecture, num_heads, rows) for _ in range(num_blocks))
+        self.recorded: tuple[list[int], list[Lot]] | None = None  # for which sizes and weights, and what
 
     def forward(
         self, s: Float[Tensor, "I C"], z: Float[Tensor, "I N Z"], mask: Float[Tensor, " N"]
     ) -> tuple[Float[Tensor, "I C"], Float[Tensor, "I N Z"]]:
-        z, s = _refined(self.layers, mask, z, s)
+        z, s = _refined(self.layers, z, s, mask)
         return s, z
 
     def repeated(self, mask: Float[Tensor, " N"], times: int) -> Refine:
         """The stack under this mask, for several calls: of a small complex the first is recorded, some layers at a
-        time, each lot while the one before runs, and the rest are replays. s then lives until the next call."""
-        if times == 1 or self.rows.size > 1 or len(mask) > MOST_TOKENS or not recordable(mask.device):
+        time, each lot while the one before runs, and the rest are replays, as is all of the next complex if it has
+        as many tokens. s, and z as it is returned, then live until the next call."""
+        small = self.rows.size == 1 and len(mask) <= MOST_TOKENS and recordable(mask.device)
+        of = [len(mask), *(weight.data_ptr() for weight in self.parameters())]
+        if not small or self.recorded is None or self.recorded[0] != of:
+            self.recorded = (of, self._lots()) if small and times > 1 else None
+        if self.recorded is None:
             return lambda s, z: self(s, z, mask)
-        pool = new_pool()
-        first, *others = self.layers  # the first compiles what the others need
-        lots = [Recorded(partial(_refined, [first], mask), pool, updated=1)]
-        for lot in cuts(len(others), LAYERS_AT_ONCE):
-            lots.append(Recorded(partial(_refined, others[lot], mask), pool, updated=1, at_once=True))
+        _, lots = self.recorded
 
         def refine(s: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
             for lot in lots:
-                z, s = lot(z, s)
+                z, s = lot(z, s, mask)
             return s, z
 
         return refine
 
+    def _lots(self) -> list[Lot]:
+        pool = new_pool()
+        first, *others = self.layers  # the first compiles what the others need
+        return [
+            Recorded(partial(_refined, [first]), pool, updated=1),
+            *(
+                Recorded(partial(_refined, others[lot]), pool, updated=1, at_once=True)
+                for lot in cuts(len(others), LAYERS_AT_ONCE)
+            ),
+        ]
+
 
 def _refined(
-    layers: Iterable[nn.Module], mask: Float[Tensor, " N"], z: Float[Tensor, "I N Z"], s: Float[Tensor, "I C"]
+    layers: Iterable[nn.Module], z: Float[Tensor, "I N Z"], s: Float[Tensor, "I C"], mask: Float[Tensor, " N"]
 ) -> tuple[Float[Tensor, "I N Z"], Float[Tensor, "I C"]]:
     for layer in layers:
         assert isinstance(layer, PairformerLayer)

@@ -24,15 +24,15 @@ def new_pool() -> Any:
 
 @dataclass(frozen=True)
 class _Recording(Generic[Result]):
-    graph: torch.cuda.CUDAGraph
+    replay: Callable[[], None]
     given: list[Tensor]
     result: Result
 
 
 class Recorded(Generic[Result]):
-    """A function of tensors as a CUDA graph, one for each set of their shapes.
+    """A function of tensors as a CUDA graph, one for each set of their shapes and types.
 
-    The first call with some shapes runs as written, which compiles kernels; the second is recorded, or already the
+    The first call with some of them runs as written, which compiles kernels; the second is recorded, or already the
     first `at_once`, where another call compiled the same kernels. Results then live in the graph's memory until the
     next call. The first `updated` arguments are updated in place: the memory of those given when it was recorded
     becomes the recording's, and is what later calls return.
@@ -40,19 +40,19 @@ class Recorded(Generic[Result]):
 
     def __init__(self, function: Callable[..., Result], pool: Any, updated: int = 0, at_once: bool = False) -> None:
         self.function, self.pool, self.updated, self.at_once = function, pool, updated, at_once
-        self.recordings: dict[tuple[torch.Size, ...], _Recording[Result] | None] = {}
+        self.recordings: dict[tuple[tuple[torch.Size, torch.dtype], ...], _Recording[Result] | None] = {}
 
     def __call__(self, *given: Tensor) -> Result:
-        shapes = tuple(x.shape for x in given)
-        if shapes not in self.recordings and not self.at_once:
-            self.recordings[shapes] = None
+        of = tuple((x.shape, x.dtype) for x in given)
+        if of not in self.recordings and not self.at_once:
+            self.recordings[of] = None
             return self.function(*given)
-        recording = self.recordings.get(shapes) or self._record(given)
-        self.recordings[shapes] = recording
+        recording = self.recordings.get(of) or self._record(given)
+        self.recordings[of] = recording
         for held, x in zip(recording.given, given, strict=True):
             if held.data_ptr() != x.data_ptr():
                 held.copy_(x)
-        recording.graph.replay()
+        recording.replay()
         return recording.result
 
     def _record(self, given: tuple[Tensor, ...]) -> _Recording[Result]:
@@ -66,4 +66,4 @@ class Recorded(Generic[Result]):
                 result = self.function(*held)
             finally:
                 graph.capture_end()
-        return _Recording(graph, held, result)
+        return _Recording(graph.replay, held, result)
