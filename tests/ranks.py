@@ -1,7 +1,8 @@
-"""Run a function on P ranks of this machine: gloo on its CPUs, NCCL on its GPUs."""
+"""Run a function on P ranks of this machine: gloo on its CPUs, NCCL on its GPUs, which they share if they are more."""
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,15 +15,22 @@ from foldcp.rows import Rows
 
 
 def device_of(rows: Rows, kind: str) -> torch.device:
-    """Where a rank computes: "cpu", or the GPU of its number."""
-    return torch.device(kind, rows.rank if kind == "cuda" else None)
+    """Where a rank computes: "cpu", or a GPU."""
+    return torch.device(kind, rows.rank % torch.cuda.device_count() if kind == "cuda" else None)
+
+
+def _share_gpus(rank: int) -> None:
+    """NCCL refuses two ranks on one GPU of a host: let each be a host of its own and talk through sockets."""
+    os.environ |= {"NCCL_HOSTID": f"rank {rank}", "NCCL_SOCKET_IFNAME": "lo", "NCCL_IB_DISABLE": "1"}
 
 
 def _rank(rank: int, size: int, kind: str, folder: str, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
     device = torch.device("cpu")
     if kind == "cuda":
-        device = torch.device("cuda", rank)
+        if size > torch.cuda.device_count():
+            _share_gpus(rank)
+        device = torch.device("cuda", rank % torch.cuda.device_count())
         torch.cuda.set_device(device)
     rows = Rows.join(rank, size, f"file://{folder}/meeting", device, timeout=120.0)
     torch.save(function(rows, *args), Path(folder) / f"{rank}.pt")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -64,6 +65,9 @@ class Recorded(Generic[Result]):
             graph.capture_begin(pool=self.pool, capture_error_mode="thread_local")
             try:
                 result = self.function(*held)
-            finally:
-                graph.capture_end()
+            except BaseException:
+                with suppress(RuntimeError):  # it says that the recording failed, not why
+                    graph.capture_end()
+                raise
+            graph.capture_end()
         return _Recording(graph.replay, held, result)
