@@ -171,14 +171,15 @@ class _Flight:
     """Arrays on their way together, part p of each to rank p; they travel beside what is computed until they land."""
 
     def __init__(self, arrays: list[Tensor], rows: Rows) -> None:
-        self.sent = [x.contiguous() for x in arrays]  # to be kept, as is what arrives, until they have landed
-        self.received = [torch.empty_like(x) for x in self.sent]
+        self.sent: list[Tensor] = []  # to be kept, as is what arrives, until they have landed
+        self.received = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in arrays]
         steps: list[dist.P2POp] = []
-        for sent, received in zip(self.sent, self.received, strict=True):
+        for x, received in zip(arrays, self.received, strict=True):
             for p in rows._ring()[1:]:
-                steps.append(dist.P2POp(dist.isend, _bytes(sent[p]), p, rows.group))
+                self.sent.append(x[p].contiguous())
+                steps.append(dist.P2POp(dist.isend, _bytes(self.sent[-1]), p, rows.group))
                 steps.append(dist.P2POp(dist.irecv, _bytes(received[p]), p, rows.group))
-            received[rows.rank].copy_(sent[rows.rank])
+            received[rows.rank].copy_(x[rows.rank])
         self.works = dist.batch_isend_irecv(steps)
 
     def land(self) -> list[Tensor]:
