@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -21,6 +22,12 @@ def recordable(device: torch.device) -> bool:
 def new_pool() -> Any:
     """Memory for recordings that are replayed in the order in which they were made."""
     return torch.cuda.graph_pool_handle()
+
+
+@cache
+def _aside(device: int) -> torch.cuda.Stream:
+    """One stream for all recordings on a device: for each that it meets cuBLAS keeps a workspace of 32 MiB."""
+    return torch.cuda.Stream(device)
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ class Recorded(Generic[Result]):
     def _record(self, given: tuple[Tensor, ...]) -> _Recording[Result]:
         """Unlike `torch.cuda.graph` this does not wait for the device, which works on what was asked for before."""
         held = [x if index < self.updated else x.clone() for index, x in enumerate(given)]
-        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+        graph, stream = torch.cuda.CUDAGraph(), _aside(torch.cuda.current_device())
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             graph.capture_begin(pool=self.pool, capture_error_mode="thread_local")
