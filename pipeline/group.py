@@ -25,10 +25,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, Place
 
 from foldcp.complex import Complex
 from foldcp.pipeline.cluster import Placement
+from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.costs import Setup
 from foldcp.pipeline.jobs import Recipe
 
 OBJECT_STORE = 100_000_000  # bytes; Ray wants 80 MB at least and would take a third of the machine
+AHEAD_TIMEOUT = 60.0  # seconds; what takes longer is made where it is wanted
 GRACE = 2.0  # seconds in which the other ranks may tell the true cause of a failure
 FREE_SECONDS = 0.1  # from the end of a placement group to its GPUs being free, as measured
 NODE_LABEL = "ray.io/node-id"
@@ -76,6 +78,21 @@ def alive_nodes() -> list[Node]:
     return sorted(nodes, key=lambda node: (node.host, node.id))
 
 
+@ray.remote(num_cpus=0, max_retries=0)
+def _make_ahead(complex: Complex, config: RunConfig, setup: Setup) -> Any:
+    from foldcp.pipeline.rank import inputs_of  # now, as in `join`
+
+    try:
+        return inputs_of(complex, config, setup)
+    except ValueError:  # told where it is folded
+        return None
+
+
+def make_ahead(complex: Complex, config: RunConfig, setup: Setup) -> Any:
+    """Begin to make what a fold starts from, so that no GPU waits for it; the reference to it."""
+    return _make_ahead.remote(complex, config, setup)
+
+
 @ray.remote(max_restarts=0)
 class RankActor:
     """A rank as a Ray actor."""
@@ -104,9 +121,17 @@ class RankActor:
         self.rank = Rank(self.recipe)
         return self.rank.join(rank, size, meeting, device)
 
-    def fold(self, complex: Complex, setup: Setup) -> Answer:
-        """See Rank; the prediction goes past the group actor, straight to the driver."""
-        answer = self.rank.fold(complex, setup)
+    def fold(self, complex: Complex, setup: Setup, ahead: Sequence[Any]) -> Answer:
+        """See Rank; the prediction goes past the group actor, straight to the driver. `ahead` has the reference to
+        what `make_ahead` began, or nothing."""
+
+        def made() -> Any:
+            try:
+                return ray.get(ahead[0], timeout=AHEAD_TIMEOUT) if ahead else None
+            except RayError:  # made here instead, where what is wrong with the input is told
+                return None
+
+        answer = self.rank.fold(complex, setup, made=made)
         return {name: ray.put(part) if name in HEAVY else part for name, part in answer.items()}
 
 
@@ -165,9 +190,9 @@ class GroupActor:
         )
         return answers if isinstance(answers, dict) else {"outcome": "ready", "places": places}
 
-    def fold(self, complex: Complex, setup: Setup) -> Answer:
+    def fold(self, complex: Complex, setup: Setup, ahead: Sequence[Any]) -> Answer:
         """All ranks fold; the answer is rank 0's, with the largest peak of memory."""
-        answers = self._ask([rank.fold.remote(complex, setup) for rank in self.ranks])
+        answers = self._ask([rank.fold.remote(complex, setup, ahead) for rank in self.ranks])
         if isinstance(answers, dict):
             return answers
         bad = [answer for answer in answers if answer["outcome"] != "done"]
@@ -238,9 +263,9 @@ class Group:
         """Reference to the answer of a start."""
         return self._actor.start.remote(timeout)
 
-    def fold(self, complex: Complex, setup: Setup) -> Any:
-        """Reference to the answer of a fold."""
-        return self._actor.fold.remote(complex, setup)
+    def fold(self, complex: Complex, setup: Setup, ahead: Any = None) -> Any:
+        """Reference to the answer of a fold; `ahead` is what `make_ahead` gave for it, if anything."""
+        return self._actor.fold.remote(complex, setup, [] if ahead is None else [ahead])
 
     def stop(self) -> None:
         """Kill the actor and with it the ranks, whatever they wait for."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,23 @@ import torch
 
 from foldcp import checkpoint
 from foldcp.complex import Complex
-from foldcp.features import AlignmentSettings, featurize
+from foldcp.features import AlignmentSettings, Features, featurize
 from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.costs import Setup
 from foldcp.pipeline.jobs import Recipe
 from foldcp.predict import Progress, Settings, fold, silent
 from foldcp.rows import Rows
-from foldcp.steering_features import constraints
+from foldcp.steering_features import Constraints, constraints
 
 MEMORY_WAIT = 60.0  # seconds in which a killed predecessor's GPU memory must come free
 MEMORY_SHARE = 0.9  # of a GPU that must be free before the network is loaded
+
+
+Inputs = tuple[Features, Constraints]
+
+
+def nothing() -> None:
+    """Nobody made anything."""
 
 
 class Rank:
@@ -49,8 +57,10 @@ class Rank:
         )
         return {"outcome": "ready"}
 
-    def fold(self, complex: Complex, setup: Setup, progress: Progress = silent) -> dict[str, Any]:
-        """Fold one complex together with the other ranks.
+    def fold(
+        self, complex: Complex, setup: Setup, progress: Progress = silent, made: Callable[[], Inputs | None] = nothing
+    ) -> dict[str, Any]:
+        """Fold one complex together with the other ranks; `made` gives what somebody made of it beforehand, if so.
 
         `outcome` is `done`; `invalid` when the input is at fault, which every rank finds before it waits for any
         other; or `oom`, after which the other ranks may wait for this one for ever. Rank 0 returns the prediction.
@@ -58,8 +68,7 @@ class Rank:
         config, started = self.recipe.config, time.perf_counter()
         reset_peak()
         try:
-            features = featurize(complex, alignment=alignment_settings(config, setup.max_rows), seed=config.model.seed)
-            held = constraints(complex, potentials=config.model.potentials)
+            features, held = made() or inputs_of(complex, config, setup)
         except ValueError as error:
             return {"outcome": "invalid", "reason": str(error)}
         seconds = {"features": time.perf_counter() - started}
@@ -82,6 +91,13 @@ class Rank:
         if self.rows.rank == 0:
             answer |= {"prediction": prediction, "layout": features.layout}
         return answer
+
+
+def inputs_of(complex: Complex, config: RunConfig, setup: Setup) -> Inputs:
+    """What a fold starts from; ValueError if the complex or an alignment is at fault."""
+    alignment = alignment_settings(config, setup.max_rows)
+    features = featurize(complex, alignment=alignment, seed=config.model.seed)
+    return features, constraints(complex, potentials=config.model.potentials)
 
 
 def alignment_settings(config: RunConfig, max_rows: int) -> AlignmentSettings:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.costs import Costs, Hardware, load_hardware
-from foldcp.pipeline.group import Answer, Group, Node, alive_nodes, hear, start_ray, with_heavy
+from foldcp.pipeline.group import Answer, Group, Node, alive_nodes, hear, make_ahead, start_ray, with_heavy
 from foldcp.pipeline.jobs import Action, Attempt, Fold, Recipe, Start, Stop
 from foldcp.pipeline.prepare import Prepared, cpu_ranks, gpu_hardware, local_hardware
 from foldcp.pipeline.records import attempt_row, failed_rows, files_of, rows_of, unbuildable_rows
@@ -30,6 +30,7 @@ from foldcp.pipeline.tasks import Failed, Task
 import ray  # isort: skip  after group.py, which sets its environment
 
 TICK = 0.5  # seconds at most between two looks at deadlines and signals
+AHEAD_TOKENS = 2048  # of larger complexes the features take little of the time, and much memory
 NODE_TICK = 5.0  # seconds between two looks at the nodes
 
 
@@ -139,6 +140,7 @@ class Driver:
         self.groups: dict[int, Group] = {}
         self.stopping: dict[int, Group] = {}
         self.pending: dict[Any, int] = {}
+        self.ahead: dict[tuple[str, int], Any] = {}  # by task and depth of its alignment
         self.measured: dict[tuple[str, int], Answer] = {}
         self.gpus: dict[int, list[tuple[str, str]]] = {}  # (node, GPU) of each rank of a group
         self.num_attempts = self.num_outcomes = self.num_failed = 0
@@ -178,6 +180,7 @@ class Driver:
 
     def _step(self) -> None:
         self._do(self.scheduler.decide(self._now()))
+        self._look_ahead()
         wait = min(TICK, max(0.0, self.scheduler.next_deadline() - self._now()))
         done: list[Any] = []
         if self.pending:
@@ -201,12 +204,22 @@ class Driver:
             if isinstance(action, Start):
                 self._start(action)
             elif isinstance(action, Fold):
-                ref = self.groups[action.group].fold(action.task.complex, action.setup)
+                ahead = self.ahead.pop((action.task.key, action.setup.max_rows), None)
+                ref = self.groups[action.group].fold(action.task.complex, action.setup, ahead)
                 self.pending[ref] = action.group
             elif isinstance(action, Stop):
                 group = self.groups.pop(action.group)
                 group.stop()
                 self.stopping[action.group] = group
+
+    def _look_ahead(self) -> None:
+        """Have the features of what comes next made while the groups fold; forget those of what does not come."""
+        ahead = {}
+        for task, setup in self.scheduler.upcoming():
+            if task.num_tokens <= AHEAD_TOKENS:
+                key = task.key, setup.max_rows
+                ahead[key] = self.ahead.get(key) or make_ahead(task.complex, self.prepared.config, setup)
+        self.ahead = ahead
 
     def _start(self, action: Start) -> None:
         node = self.nodes[action.placement[0][0]]

@@ -101,6 +101,12 @@ class Scheduler:
             packing = self._packing(now)
         return actions
 
+    def upcoming(self) -> list[tuple[Task, Setup]]:
+        """What the busy groups will probably fold next: the longest jobs that wait for groups of their size."""
+        busy = Counter(group.size for group in self.groups.values() if group.state == "busy")
+        jobs = [job for size, count in busy.items() for job in self._queue.by_size.get(size, [])[-count:]]
+        return [(job.task, job.setup) for job in jobs]
+
     # What the driver tells.
 
     def ready(self, group_id: int) -> None:

@@ -20,14 +20,15 @@ import psutil
 import pytest
 import torch
 import yaml
+from ray.exceptions import ObjectLostError
 
 from foldcp.complex import Chain, Complex, Contact
 from foldcp.features import AlignmentSettings
 from foldcp.pipeline.config import load
 from foldcp.pipeline.costs import PRESETS, Setup, load_hardware
-from foldcp.pipeline.group import GroupActor, Node
+from foldcp.pipeline.group import GroupActor, Node, RankActor
 from foldcp.pipeline.jobs import Recipe
-from foldcp.pipeline.rank import Rank, alignment_settings, fold_settings
+from foldcp.pipeline.rank import Rank, alignment_settings, fold_settings, inputs_of
 from foldcp.pipeline.run import slots
 from foldcp.pipeline.store import read_table
 
@@ -61,6 +62,26 @@ def test_a_rank_folds_many_and_tells_what_it_took() -> None:
     np.testing.assert_array_equal(first["prediction"].coords, second["prediction"].coords)
     assert not first["prediction"].pae
     assert len(a_rank("write=pae").fold(DIMER, ONE)["prediction"].pae) == 1
+
+
+def test_features_made_ahead_are_taken_and_without_them_a_rank_makes_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    actor = RankActor.__ray_actor_class__(None)
+    actor.rank = a_rank()
+    expected = actor.rank.fold(DIMER, ONE)["prediction"]
+    inputs = inputs_of(DIMER, actor.rank.recipe.config, ONE)
+    store = {"made": inputs, "at fault": None}
+
+    def get(ref: str, timeout: float) -> object:
+        if ref == "lost":
+            raise ObjectLostError("its id", None, "its owner")
+        return store[ref]
+
+    monkeypatch.setattr("ray.get", get)
+    monkeypatch.setattr("ray.put", lambda part: part)
+    for ahead in ([], ["at fault"], ["lost"]):
+        np.testing.assert_array_equal(actor.fold(DIMER, ONE, ahead)["prediction"].coords, expected.coords)
+    monkeypatch.setattr("foldcp.pipeline.rank.featurize", None)
+    np.testing.assert_array_equal(actor.fold(DIMER, ONE, ["made"])["prediction"].coords, expected.coords)
 
 
 def test_forced_contacts_and_potentials_steer() -> None:

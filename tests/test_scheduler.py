@@ -16,7 +16,7 @@ from foldcp.complex import Chain, Complex
 from foldcp.pipeline.cluster import Cluster, place
 from foldcp.pipeline.config import RunSection, load
 from foldcp.pipeline.costs import Costs, Setup, load_hardware
-from foldcp.pipeline.jobs import Fold, Group, Job, Queue, Start, Stop
+from foldcp.pipeline.jobs import Action, Fold, Group, Job, Queue, Start, Stop
 from foldcp.pipeline.packing import Choice, Packing
 from foldcp.pipeline.scheduler import BAD_STREAK, Scheduler
 from foldcp.pipeline.simulate import FREE_SECONDS, Faults, Simulation
@@ -404,3 +404,21 @@ def test_thousands_of_tasks_are_scheduled_in_seconds() -> None:
     simulation = simulate(work, nodes)
     assert perf_counter() - began < 20
     audit(simulation, work, nodes)
+
+
+def test_what_is_folded_next_is_known_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    known: set[str] = set()
+    foreseen: Counter[bool] = Counter()
+    decide = Scheduler.decide
+
+    def watched(self: Scheduler, now: float) -> list[Action]:
+        actions = decide(self, now)
+        foreseen.update(action.task.key in known for action in actions if isinstance(action, Fold))
+        known.clear()
+        known.update(task.key for task, _ in self.upcoming())
+        return actions
+
+    monkeypatch.setattr(Scheduler, "decide", watched)
+    simulate(tasks(300, 5))
+    assert foreseen[True] + foreseen[False] == 300
+    assert foreseen[True] > 240
