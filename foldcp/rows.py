@@ -11,7 +11,7 @@ summed over the ranks at the end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 
 import torch
@@ -191,11 +191,24 @@ class _Flight:
         return received
 
 
-def _put(flying: list[tuple[list[Tensor], _Flight]]) -> None:
+Places = list[Tensor]  # where what a flight brings belongs
+
+
+def _put(flying: list[tuple[Places, _Flight]]) -> None:
     """Write what comes into its place."""
     for places, flight in flying:
         for place, came in zip(places, flight.land(), strict=True):
             place.copy_(came)
+
+
+def _in_turns(moves: Iterable[tuple[list[Tensor], Places]], rows: Rows) -> None:
+    """Send the arrays of each move, and put what comes for them into its places while the next ones travel."""
+    flying: list[tuple[Places, _Flight]] = []
+    for leaving, places in moves:
+        flight = _Flight(leaving, rows)
+        _put(flying)
+        flying = [(places, flight)]
+    _put(flying)
 
 
 def _transpose_(z: Tensor, rows: Rows) -> Tensor:
@@ -205,25 +218,19 @@ def _transpose_(z: Tensor, rows: Rows) -> Tensor:
     blocks = _cells(z).view(I, P, I, -1)
     cell = z[0, 0].numel() * z.element_size()
     tiles = cuts(I, max(1, min(I, int((TILE_BYTES / (8 * P * cell)) ** 0.5))))
-    flying: list[tuple[list[Tensor], _Flight]] = []
-    for n, a in enumerate(tiles):
-        for b in tiles[n:]:
-            pairs = [(a, b)] if a == b else [(a, b), (b, a)]
-            flight = _Flight([blocks[i, :, j].transpose(0, 1) for i, j in pairs], rows)
-            _put(flying)
-            flying = [([blocks[j, :, i].permute(1, 2, 0, 3) for i, j in pairs], flight)]
-    _put(flying)
+    pairs = [[(a, b)] if a == b else [(a, b), (b, a)] for n, a in enumerate(tiles) for b in tiles[n:]]
+    moves = (
+        ([blocks[i, :, j].transpose(0, 1) for i, j in pair], [blocks[j, :, i].permute(1, 2, 0, 3) for i, j in pair])
+        for pair in pairs
+    )
+    _in_turns(moves, rows)
     return z
 
 
 def _exchange_(parts: Shaped[Tensor, "P D *S"], rows: Rows) -> Shaped[Tensor, "P D *S"]:
     """Part p goes to rank p, and what p sends takes its place; two lots of D take turns."""
-    flying: list[tuple[list[Tensor], _Flight]] = []
-    for lot in cuts(parts.shape[1], TILE_BYTES // (4 * parts[:, 0].nbytes)):
-        flight = _Flight([parts[:, lot]], rows)
-        _put(flying)
-        flying = [([parts[:, lot]], flight)]
-    _put(flying)
+    lots = [[parts[:, lot]] for lot in cuts(parts.shape[1], TILE_BYTES // (4 * parts[:, 0].nbytes))]
+    _in_turns(zip(lots, lots, strict=True), rows)
     return parts
 
 
@@ -243,7 +250,7 @@ def _by_columns_(z: Tensor, update: Update, most: int, rows: Rows) -> Tensor:
         return _Flight([_cells(update(chunk)).unflatten(1, (P, I)).transpose(0, 1)], rows)
 
     arriving = sent(pieces[:1])
-    returning: list[tuple[list[Tensor], _Flight]] = []
+    returning: list[tuple[Places, _Flight]] = []
     for n, piece in enumerate(pieces):
         arriving += sent(pieces[n + 1 : n + 2])
         leaving = ([piece.permute(1, 2, 0, 3)], updated(arriving.pop(0)))

@@ -16,7 +16,11 @@ from foldcp.rows import Rows
 
 def device_of(rows: Rows, kind: str) -> torch.device:
     """Where a rank computes: "cpu", or a GPU."""
-    return torch.device(kind, rows.rank % torch.cuda.device_count() if kind == "cuda" else None)
+    return _device(rows.rank, kind)
+
+
+def _device(rank: int, kind: str) -> torch.device:
+    return torch.device(kind, rank % torch.cuda.device_count() if kind == "cuda" else None)
 
 
 def _share_gpus(rank: int) -> None:
@@ -26,11 +30,10 @@ def _share_gpus(rank: int) -> None:
 
 def _rank(rank: int, size: int, kind: str, folder: str, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
-    device = torch.device("cpu")
+    device = _device(rank, kind)
     if kind == "cuda":
         if size > torch.cuda.device_count():
             _share_gpus(rank)
-        device = torch.device("cuda", rank % torch.cuda.device_count())
         torch.cuda.set_device(device)
     rows = Rows.join(rank, size, f"file://{folder}/meeting", device, timeout=120.0)
     torch.save(function(rows, *args), Path(folder) / f"{rank}.pt")

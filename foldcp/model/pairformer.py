@@ -121,12 +121,12 @@ class Pairformer(nn.Module):
         """The stack under this mask, for several calls: of a small complex the first is recorded, some layers at a
         time, each lot while the one before runs, and the rest are replays, as is all of the next complex if it has
         as many tokens. s, and z as it is returned, then live until the next call."""
-        if self.rows.size > 1 or len(mask) > MOST_TOKENS or not recordable(mask.device):
+        if self.rows.size == 1 and len(mask) <= MOST_TOKENS and recordable(mask.device):
+            of = [len(mask), *(weight.data_ptr() for weight in self.parameters())]
+            if self.recorded is None or self.recorded[0] != of:
+                self.recorded = (of, self._lots()) if times > 1 else None
+        else:
             self.recorded = None
-            return lambda s, z: self(s, z, mask)
-        of = [len(mask), *(weight.data_ptr() for weight in self.parameters())]
-        if self.recorded is None or self.recorded[0] != of:
-            self.recorded = (of, self._lots()) if times > 1 else None
         if self.recorded is None:
             return lambda s, z: self(s, z, mask)
         _, lots = self.recorded

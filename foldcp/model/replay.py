@@ -1,4 +1,4 @@
-"""What a small complex asks for again and again: recorded on a GPU when asked for a second time, then one launch."""
+"""What a small complex asks for again and again: recorded on a GPU, then one launch."""
 
 from __future__ import annotations
 

@@ -180,7 +180,7 @@ class AtomDiffusion(nn.Module):
 
     def __init__(self, architecture: Architecture, process: DiffusionProcess, rows: Rows) -> None:
         super().__init__()
-        self.process, self.sigma_data = process, architecture.sigma_data
+        self.process, self.sigma_data = process, float(architecture.sigma_data)
         self.score_model = ScoreModel(architecture, rows)
 
     def schedule(self, num_steps: int) -> list[float]:
@@ -189,13 +189,13 @@ class AtomDiffusion(nn.Module):
         low, high = p.sigma_min ** (1 / p.rho), p.sigma_max ** (1 / p.rho)
         return [*((high + ramp * (low - high)) ** p.rho * self.sigma_data).tolist(), 0.0]
 
-    def levels(self, num_steps: int) -> list[Level]:
-        """Of every step, in order."""
+    def levels(self, sigmas: list[float]) -> list[Level]:
+        """Of every step of a schedule."""
         p, levels = self.process, []
-        for before, after in pairwise(self.schedule(num_steps)):
+        for before, after in pairwise(sigmas):
             t = before * (1 + (p.gamma_0 if after > p.gamma_min else 0.0))
             variance, pull = p.noise_scale**2 * (t**2 - before**2), p.step_scale * (t - after) / t
-            levels.append(Level(t, variance, pull, float(self.sigma_data)))
+            levels.append(Level(t, variance, pull, self.sigma_data))
         return levels
 
     def denoise(
@@ -218,12 +218,13 @@ class AtomDiffusion(nn.Module):
 
         `steer` may move the structures of a step, and choose among them.
         """
-        mask, levels = prepared.features.atom_mask, self.levels(num_steps)
+        mask, sigmas = prepared.features.atom_mask, self.schedule(num_steps)
+        levels = self.levels(sigmas)
         ahead, back = partial(self._ahead, prepared, together), partial(_back, mask)
         if recordable(mask.device) and prepared.features.num_tokens <= MOST_TOKENS:
             pool = new_pool()
             ahead, back = Recorded(ahead, pool), Recorded(back, pool)
-        x = self.schedule(num_steps)[0] * draws.initial()
+        x = sigmas[0] * draws.initial()
         numbers = x.new_tensor([level.numbers for level in levels])
         pace, drawn = Pace(mask.device), draws.step(0)
         for index, level in enumerate(levels):

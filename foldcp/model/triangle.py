@@ -67,11 +67,10 @@ class TriangleMultiplication(nn.Module):
         # The checkpoint stacks the weights of a and b.
         p, g = (w.unflatten(0, (2, C))[:, channels].flatten(0, 1) for w in (self.p_in.weight, self.g_in.weight))
         norm, own = (self.norm_in.weight, self.norm_in.bias), self.rows.mine(mask)
-        parts = [
-            gated_projection(z[rows], own[rows, None] if self.incoming else mask, *norm, p, g)
-            for rows in chunks(I, 0 if fits(z, p) else N * (C + 4 * width) * 4, z.device)
-        ]
-        a, b = (parts[0] if len(parts) == 1 else torch.cat(parts, 1)).chunk(2)
+        some = chunks(I, 0 if fits(z, p) else N * (C + 4 * width) * 4, z.device)
+        a, b = _joined(
+            [gated_projection(z[rows], own[rows, None] if self.incoming else mask, *norm, p, g) for rows in some]
+        ).chunk(2)
         return a, b
 
 
@@ -86,6 +85,11 @@ def _multiply(
         out.baddbmm_(a, b)
     else:
         torch.bmm(a, b, out=out)
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    """[D, R, N] of all rows from those of some rows each; without a copy where there is one part."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
 class GatedAttention(nn.Module):
@@ -138,9 +142,6 @@ class TriangleAttention(nn.Module):
         keys, so that they need not move."""
         I, N, C = z.shape
         norm, weight = (self.layer_norm.weight, self.layer_norm.bias), self.linear.weight
-        parts = [
-            project_channels_first(z[rows], *norm, weight)
-            for rows in chunks(I, 0 if fits(z, weight) else N * C * 8, z.device)
-        ]
-        whole = self.rows.gather(parts[0] if len(parts) == 1 else torch.cat(parts, 1), 1)
+        some = chunks(I, 0 if fits(z, weight) else N * C * 8, z.device)
+        whole = self.rows.gather(_joined([project_channels_first(z[rows], *norm, weight) for rows in some]), 1)
         return whole.transpose(1, 2) if self.ending else whole
