@@ -121,7 +121,7 @@ def fold(
         pae=[sample.pae for sample in scored if sample.pae is not None],
         pde=[sample.pde for sample in scored if sample.pde is not None],
         seconds=clock.seconds,
-        peak_bytes=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0,
+        peak_bytes=torch.cuda.max_memory_allocated(device) + model.rows.carrier.held if device.type == "cuda" else 0,
     )
 
 

@@ -13,11 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from jaxtyping import Shaped
 from torch import Tensor
+
+from foldcp.carriers import Carrier, Messages, as_bytes, carrier
 
 # Named differently up to and from PyTorch 2.12.
 _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
@@ -29,7 +32,12 @@ TILE_BYTES = 256 << 20
 # the last one.
 PIECES = 8
 
-Update = Callable[[Shaped[Tensor, "R N *C"]], Shaped[Tensor, "R N *C"]]
+T = TypeVar("T")
+ByRank = list[list[Tensor]]  # arrays for every rank, or from it
+Visit = tuple[slice, int, list[Tensor]]
+
+# Rows in parts, which joined along the second dimension are N long; updated in place without gradients.
+Update = Callable[[list[Shaped[Tensor, "R J *C"]]], list[Shaped[Tensor, "R J *C"]]]
 
 
 def cuts(num: int, most: int) -> list[slice]:
@@ -41,9 +49,16 @@ def cuts(num: int, most: int) -> list[slice]:
 class Rows:
     """This rank's place among the P ranks that hold one complex."""
 
-    def __init__(self, rank: int = 0, size: int = 1, group: dist.ProcessGroup | None = None) -> None:
+    def __init__(
+        self,
+        rank: int = 0,
+        size: int = 1,
+        group: dist.ProcessGroup | None = None,
+        carrier: Carrier | None = None,
+    ) -> None:
         assert 0 <= rank < size and (size == 1 or group is not None)
         self.rank, self.size, self.group = rank, size, group
+        self.carrier = carrier or Messages(rank, size, group)
 
     @classmethod
     def join(cls, rank: int, size: int, init_method: str, device: torch.device, timeout: float = 1800.0) -> Rows:
@@ -66,7 +81,9 @@ class Rows:
             device_id=device if cuda else None,
             pg_options=options,
         )
-        return cls(rank, size, dist.group.WORLD)
+        group = dist.group.WORLD
+        assert group is not None
+        return cls(rank, size, group, carrier(rank, size, group, device))
 
     def leave(self) -> None:
         """Part from the group; all ranks do so together."""
@@ -99,35 +116,43 @@ class Rows:
         return _transpose_(z, self)
 
     def by_columns(self, z: Shaped[Tensor, "I N *C"], update: Update, most: int) -> Shaped[Tensor, "I N *C"]:
-        """z with every row of z^T replaced by its `update`, at most `most` of them at a time. Without gradients z is
-        updated in place, as the rows given to `update` are: one chunk arrives and another returns while a third is
-        updated. All ranks give the same `most`."""
+        """z with every row of z^T replaced by its `update`, at most `most` of them at a time, in the parts that ranks
+        hold. Without gradients z is updated in place, as the parts given to `update` are: one chunk arrives and
+        another returns while a third is updated. All ranks give the same `most`."""
         if self.size > 1 and not torch.is_grad_enabled():
             return _by_columns_(z, update, most, self)
         turned = self.transpose(z)
         out = torch.empty_like(turned) if torch.is_grad_enabled() else turned
         for rows in cuts(len(turned), most):
-            new = update(turned[rows])
+            (new,) = update([turned[rows]])
             if out is not turned:
                 out[rows] = new
         return self.transpose(out)
 
-    def stream(self, b: Shaped[Tensor, "..."]) -> Iterator[tuple[int, Shaped[Tensor, "..."]]]:
-        """(rank, its block) for every rank, this rank first; the next block travels while this one is used."""
-        if self.size > 1 and torch.is_grad_enabled() and b.requires_grad:
+    def stream(self, b: Shaped[Tensor, "D *S"]) -> Iterator[tuple[slice, int, Shaped[Tensor, "R *S"]]]:
+        """(lot, rank, that lot of its b) for every lot of D indices and every rank, this rank first; the next lot
+        travels while one is used."""
+        if self.size == 1:
+            yield slice(0, len(b)), 0, b
+        elif torch.is_grad_enabled() and b.requires_grad:
             whole = self.gather(b[None])
-            yield from ((p, whole[p]) for p in self._ring())
+            yield from ((slice(0, len(b)), p, whole[p]) for p in self._ring())
         else:
-            yield from _stream(b, self)
+            yield from ((lot, p, x) for lot, p, (x,) in _visits(self, len(b), b[0].nbytes, lambda lot, _: [b[lot]]))
 
-    def across(self, x: Shaped[Tensor, "D I N"]) -> Iterator[tuple[int, Shaped[Tensor, "D I I"]]]:
-        """(rank p, p's rows and this rank's columns of x) for every rank, this rank first. Without gradients x's
-        memory is reused."""
-        parts = x.unflatten(2, (self.size, -1)).permute(2, 0, 1, 3)
-        if self.size > 1:
-            wants_grad = torch.is_grad_enabled() and x.requires_grad
-            parts = _Exchange.apply(parts, self) if wants_grad else _exchange_(parts, self)
-        yield from ((p, parts[p]) for p in self._ring())
+    def across(
+        self, a: Shaped[Tensor, "D I N"], b: Shaped[Tensor, "D *S"]
+    ) -> Iterator[tuple[slice, int, Shaped[Tensor, "R I I"], Shaped[Tensor, "R *S"]]]:
+        """The same with a: (lot, rank p, its rows and this rank's columns of a, its b)."""
+        parts = a.unflatten(2, (self.size, -1)).permute(2, 0, 1, 3)
+        if torch.is_grad_enabled() and a.requires_grad and self.size > 1:
+            parts = _Exchange.apply(parts, self)
+            yield from ((lot, p, parts[p], x) for lot, p, x in self.stream(b))
+        elif self.size == 1:
+            yield slice(0, len(b)), 0, a, b
+        else:
+            visits = _visits(self, len(a), parts[0, 0].nbytes + b[0].nbytes, lambda lot, p: [parts[p, lot], b[lot]])
+            yield from ((lot, p, part, x) for lot, p, (part, x) in visits)
 
     def sum(self, x: Shaped[Tensor, "*S"]) -> Shaped[Tensor, "*S"]:
         """The sum over ranks, on every rank."""
@@ -145,16 +170,56 @@ class Rows:
         return [(self.rank + step) % self.size for step in range(self.size)]
 
 
-def _bytes(x: Tensor) -> Tensor:
-    """Memory of a contiguous tensor: what travels has no type, so every backend moves every type."""
-    return x.reshape(-1).view(torch.uint8)
-
-
 def _gather(x: Tensor, rows: Rows) -> Tensor:
     x = x.contiguous()
     whole = x.new_empty((rows.size * x.shape[0], *x.shape[1:]))
-    _all_gather(_bytes(whole), _bytes(x), group=rows.group)
+    _all_gather(as_bytes(whole), as_bytes(x), group=rows.group)
     return whole
+
+
+class _Flight:
+    """The arrays parts[p] on their way to each rank p, while something else is computed."""
+
+    def __init__(self, parts: ByRank, rows: Rows) -> None:
+        ahead, back = ([(rows.rank + way * s) % rows.size for s in range(1, rows.size)] for way in (1, -1))
+        self.received = list(parts)  # from each rank, once they have landed; its own are there already
+        for p in back:
+            self.received[p] = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in parts[p]]
+        self.land = rows.carrier.start([parts[p] for p in ahead], [self.received[p] for p in back])
+
+    def put(self, places: ByRank) -> None:
+        """Land, and write what has come where it belongs."""
+        self.land()
+        for to, came in zip(places, self.received, strict=True):
+            for place, x in zip(to, came, strict=True):
+                place.copy_(x)
+
+
+def _one_ahead(things: Iterable[T]) -> Iterator[T]:
+    """Each of them, once the next has been made, too."""
+    made: list[T] = []
+    for thing in things:
+        yield from made
+        made = [thing]
+    yield from made
+
+
+def _visits(rows: Rows, num: int, cell: int, given: Callable[[slice, int], list[Tensor]]) -> Iterator[Visit]:
+    """(lot, rank p, what p has of it for this rank) for lots of `num` indices, of each of which a rank gives another
+    `cell` bytes: `given(lot, p)`. The next lot travels while one is used."""
+    lots = cuts(num, rows.carrier.room // (cell * (rows.size - 1)))
+    flights = (_Flight([given(lot, p) for p in range(rows.size)], rows) for lot in lots)
+    for lot, flight in zip(lots, _one_ahead(flights), strict=True):
+        for p in rows._ring():
+            yield lot, p, flight.received[p]
+            if p == rows.rank:
+                flight.land()
+
+
+def _exchange(parts: Shaped[Tensor, "P *S"], rows: Rows) -> Shaped[Tensor, "P *S"]:
+    flight = _Flight([[part] for part in parts], rows)
+    flight.land()
+    return torch.stack([part for (part,) in flight.received])
 
 
 def _cells(x: Shaped[Tensor, "A B *C"]) -> Shaped[Tensor, "A B W"]:
@@ -167,117 +232,46 @@ def _cells(x: Shaped[Tensor, "A B *C"]) -> Shaped[Tensor, "A B W"]:
     return x
 
 
-class _Flight:
-    """Arrays on their way together, part p of each to rank p; they travel beside what is computed until they land."""
-
-    def __init__(self, arrays: list[Tensor], rows: Rows) -> None:
-        self.sent: list[Tensor] = []  # to be kept, as is what arrives, until they have landed
-        self.received = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in arrays]
-        steps: list[dist.P2POp] = []
-        for x, received in zip(arrays, self.received, strict=True):
-            for p in rows._ring()[1:]:
-                self.sent.append(x[p].contiguous())
-                steps.append(dist.P2POp(dist.isend, _bytes(self.sent[-1]), p, rows.group))
-                steps.append(dist.P2POp(dist.irecv, _bytes(received[p]), p, rows.group))
-            received[rows.rank].copy_(x[rows.rank])
-        self.works = dist.batch_isend_irecv(steps)
-
-    def land(self) -> list[Tensor]:
-        """Part p of each came from rank p. Lets go of what was sent; to be called once."""
-        for work in self.works:
-            work.wait()
-        received = self.received
-        del self.sent, self.received, self.works
-        return received
-
-
-Places = list[Tensor]  # where what a flight brings belongs
-
-
-def _put(flying: list[tuple[Places, _Flight]]) -> None:
-    """Write what comes into its place."""
-    for places, flight in flying:
-        for place, came in zip(places, flight.land(), strict=True):
-            place.copy_(came)
-
-
-def _in_turns(moves: Iterable[tuple[list[Tensor], Places]], rows: Rows) -> None:
-    """Send the arrays of each move, and put what comes for them into its places while the next ones travel."""
-    flying: list[tuple[Places, _Flight]] = []
-    for leaving, places in moves:
-        flight = _Flight(leaving, rows)
-        _put(flying)
-        flying = [(places, flight)]
-    _put(flying)
+def _blocks(z: Shaped[Tensor, "I N *C"], rows: Rows) -> Shaped[Tensor, "P I J W"]:
+    """The same memory, by the ranks whose rows z's columns are."""
+    assert z.is_contiguous() and z.shape[1] == rows.size * z.shape[0]
+    return _cells(z).view(z.shape[0], rows.size, z.shape[0], -1).transpose(0, 1)
 
 
 def _transpose_(z: Tensor, rows: Rows) -> Tensor:
     """Exchange tile (a, b) of every block with the owner's tile (b, a), in place; two pairs of tiles take turns."""
-    assert z.is_contiguous() and z.shape[1] == rows.size * z.shape[0]
-    I, P = z.shape[0], rows.size
-    blocks = _cells(z).view(I, P, I, -1)
-    cell = z[0, 0].numel() * z.element_size()
-    tiles = cuts(I, max(1, min(I, int((TILE_BYTES / (8 * P * cell)) ** 0.5))))
+    blocks, I = _blocks(z, rows), len(z)
+    most = min(TILE_BYTES // 4, rows.carrier.room // 2) / (z[0, 0].nbytes * rows.size)
+    tiles = cuts(I, min(I, int(most**0.5)))
     pairs = [[(a, b)] if a == b else [(a, b), (b, a)] for n, a in enumerate(tiles) for b in tiles[n:]]
-    moves = (
-        ([blocks[i, :, j].transpose(0, 1) for i, j in pair], [blocks[j, :, i].permute(1, 2, 0, 3) for i, j in pair])
-        for pair in pairs
-    )
-    _in_turns(moves, rows)
+
+    def sent(pair: list[tuple[slice, slice]]) -> tuple[_Flight, ByRank]:
+        leaving = [[block[i, j] for i, j in pair] for block in blocks]
+        leaving[rows.rank] = [x.clone() for x in leaving[rows.rank]]  # each other's places
+        return _Flight(leaving, rows), [[block[j, i].transpose(0, 1) for i, j in pair] for block in blocks]
+
+    for flight, places in _one_ahead(map(sent, pairs)):
+        flight.put(places)
     return z
-
-
-def _exchange_(parts: Shaped[Tensor, "P D *S"], rows: Rows) -> Shaped[Tensor, "P D *S"]:
-    """Part p goes to rank p, and what p sends takes its place; two lots of D take turns."""
-    lots = [[parts[:, lot]] for lot in cuts(parts.shape[1], TILE_BYTES // (4 * parts[:, 0].nbytes))]
-    _in_turns(zip(lots, lots, strict=True), rows)
-    return parts
 
 
 def _by_columns_(z: Tensor, update: Update, most: int, rows: Rows) -> Tensor:
-    """What is packed and sent in one turn is updated in the next and put back in the third."""
-    assert z.is_contiguous() and z.shape[1] == rows.size * z.shape[0]
-    I, P = z.shape[0], rows.size
-    blocks = _cells(z).view(I, P, I, -1)
-    pieces = [blocks[:, :, cut] for cut in cuts(I, min(most, -(-I // PIECES)))]
+    """What is sent in one turn is updated in the next and put back in the third; this rank's own part never moves."""
+    turned, I, P = _blocks(z, rows).transpose(1, 2), len(z), rows.size
+    pieces = cuts(I, min(most, -(-I // PIECES), rows.carrier.room // ((P - 1) * I * z[0, 0].nbytes)))
 
-    def sent(pieces: list[Tensor]) -> list[_Flight]:
-        return [_Flight([piece.permute(1, 2, 0, 3)], rows) for piece in pieces]
+    def returned() -> Iterator[tuple[_Flight, ByRank]]:
+        arrivals = (_Flight([[part[piece]] for part in turned], rows) for piece in pieces)
+        for piece, flight in zip(pieces, _one_ahead(arrivals), strict=True):
+            flight.land()
+            parts = [x.view(z.dtype).view(*x.shape[:2], *z.shape[2:]) for (x,) in flight.received]
+            new, places = [[_cells(x)] for x in update(parts)], [[part[piece]] for part in turned]
+            new[rows.rank], places[rows.rank] = [], []
+            yield _Flight(new, rows), places
 
-    def updated(arriving: _Flight) -> _Flight:
-        (parts,) = arriving.land()  # [P, columns, I, W]
-        chunk = parts.transpose(0, 1).flatten(1, 2).view(z.dtype).view(-1, *z.shape[1:])
-        return _Flight([_cells(update(chunk)).unflatten(1, (P, I)).transpose(0, 1)], rows)
-
-    arriving = sent(pieces[:1])
-    returning: list[tuple[Places, _Flight]] = []
-    for n, piece in enumerate(pieces):
-        arriving += sent(pieces[n + 1 : n + 2])
-        leaving = ([piece.permute(1, 2, 0, 3)], updated(arriving.pop(0)))
-        _put(returning)
-        returning = [leaving]
-    _put(returning)
+    for flight, places in _one_ahead(returned()):
+        flight.put(places)
     return z
-
-
-def _stream(b: Tensor, rows: Rows) -> Iterator[tuple[int, Tensor]]:
-    """A ring: what arrives from the right neighbour is used here and goes on to the left one."""
-    block = b.contiguous()
-    for step, owner in enumerate(rows._ring()):
-        works: list[dist.Work] = []
-        arriving = block
-        if step + 1 < rows.size:
-            arriving = torch.empty_like(block)
-            works = dist.batch_isend_irecv(
-                [
-                    dist.P2POp(dist.isend, _bytes(block), (rows.rank - 1) % rows.size, rows.group),
-                    dist.P2POp(dist.irecv, _bytes(arriving), (rows.rank + 1) % rows.size, rows.group),
-                ]
-            )
-        yield owner, block
-        for work in works:
-            work.wait()
-        block = arriving
 
 
 class _Gather(torch.autograd.Function):
@@ -305,16 +299,16 @@ class _Transpose(torch.autograd.Function):
 
 
 class _Exchange(torch.autograd.Function):
-    """Part p of an array to rank p."""
+    """Part p of an array to rank p; part p of the result comes from there."""
 
     @staticmethod
     def forward(ctx, parts: Tensor, rows: Rows) -> Tensor:
         ctx.rows = rows
-        return _Flight([parts], rows).land()[0]
+        return _exchange(parts, rows)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        return _Flight([grad], ctx.rows).land()[0], None
+        return _exchange(grad, ctx.rows), None
 
 
 class _Sum(torch.autograd.Function):

@@ -176,7 +176,7 @@ def launch_cost(place: Place) -> float:
 def link_rates(place: Place) -> tuple[float, float]:
     """Bytes/s that a rank receives from the others: in a ring, one block after the other; while z is transposed."""
     rows, P = place.rows, place.rows.size
-    block = place.randn(place.scale.link_bytes // 4)
+    block = place.randn(place.scale.link_bytes // 4).view(64, -1)
     around = place.seconds(lambda: [None for _ in rows.stream(block)])
     I = max(1, int((place.scale.link_bytes / (4 * BOLTZ2.token_z * P)) ** 0.5))
     z = place.randn(I, P * I, BOLTZ2.token_z)
@@ -244,7 +244,7 @@ def fold_time(place: Place, model: Boltz2, plan: FoldPlan, num_tokens: int, prec
     def ended(stage: str, done: int, total: int) -> None:
         """At a stage's last step; what prepares the next one counts as its own."""
         if done == total:
-            peaks[stage] = max(peaks.get(stage, 0), peak(place.device))
+            peaks[stage] = max(peaks.get(stage, 0), peak(place.device) + place.rows.carrier.held)
             begin_peak(place.device)
 
     found: list[dict[str, float]] = []

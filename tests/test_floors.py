@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 # A module may import those of its own floor and of the floors below it.
 FLOORS = [
-    ["foldcp.complex", "foldcp.config"],
+    ["foldcp.complex", "foldcp.config", "foldcp.carriers"],
     ["foldcp.rows", "foldcp.kernels", "foldcp.datasets"],
     ["foldcp.chemistry"],
     ["foldcp.alignments", "foldcp.ligands", "foldcp.ligand_geometry", "foldcp.tokens", "foldcp.template_structure"],
@@ -25,7 +25,8 @@ FLOORS = [
 
 # Who may import what others may not.
 ONLY = {
-    "torch.distributed": {"foldcp/rows.py"},
+    "torch.distributed": {"foldcp/rows.py", "foldcp/carriers.py"},
+    "foldcp.carriers": {"foldcp/rows.py"},
     "ray": {"pipeline/group.py", "pipeline/run.py", "pipeline/cli.py"},
     "triton": {"foldcp/kernels/"},
     "pyarrow": {"pipeline/store.py", "pipeline/report.py", "pipeline/schemas.py"},

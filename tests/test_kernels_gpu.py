@@ -194,7 +194,7 @@ def test_pair_updates(sizes: tuple[int, int, int, int, bool], residual: torch.dt
 def test_attention_gets_its_values_in_fp16() -> None:
     pairs = Pairs(*PAIRS[1], torch.float32)
     weight = torch.cat([*pairs.wide, pairs.gate_k])[:576]
-    q, k, v = project_attention(pairs.z, *pairs.norm, weight, num_heads=6)
+    q, k, v = project_attention([pairs.z], *pairs.norm, weight, num_heads=6)
     want = project_reference(pairs.z.double(), *(x.double() for x in (*pairs.norm, weight)))
     assert (q.dtype, k.dtype, v.dtype) == (bf16, bf16, torch.float16)
     for got, part in zip((q, k, v), want.unflatten(-1, (3, 6, 32)).unbind(-3), strict=True):
@@ -205,7 +205,7 @@ def test_attention_gets_its_values_in_fp16() -> None:
 def test_values_beyond_fp16_stay_finite() -> None:
     pairs = Pairs(*PAIRS[1], bf16)
     weight = pairs.wide[0][:192] * 1e5
-    *_, v = project_attention(pairs.z, *pairs.norm, weight, num_heads=2)
+    *_, v = project_attention([pairs.z], *pairs.norm, weight, num_heads=2)
     assert v.isfinite().all() and v.abs().max() == 65504
 
 

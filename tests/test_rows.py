@@ -51,9 +51,10 @@ def updated_by_columns(rows: Rows, z: torch.Tensor, most: int) -> tuple[torch.Te
     """Rows of z^T are told apart by a running sum along them."""
     mine, sizes = rows.mine(z).clone(), []
 
-    def update(chunk: torch.Tensor) -> torch.Tensor:
-        sizes.append(len(chunk))
-        return chunk.copy_(chunk.cumsum(1))
+    def update(parts: list[torch.Tensor]) -> list[torch.Tensor]:
+        sizes.append(len(parts[0]))
+        summed = torch.cat(parts, 1).cumsum(1).split([part.shape[1] for part in parts], 1)
+        return [part.copy_(new) for part, new in zip(parts, summed, strict=True)]
 
     with torch.no_grad():
         return rows.by_columns(mine, update, most), mine, sizes
@@ -84,32 +85,29 @@ def test_gather_returns_the_whole_on_every_rank(size: int, dim: int, dtype: torc
         assert torch.equal(got, x)
 
 
-def met(rows: Rows, x: torch.Tensor, tile_bytes: int) -> list[tuple[int, torch.Tensor]]:
-    with patch.object(rows_module, "TILE_BYTES", tile_bytes):
-        return [(owner, part.clone()) for owner, part in rows.across(rows.mine(x, 1).clone())]
+def streamed(rows: Rows, x: torch.Tensor, room: int) -> list[tuple[slice, int, torch.Tensor]]:
+    with patch.object(rows.carrier, "room", room):
+        return [(lot, p, block.clone()) for lot, p, block in rows.stream(rows.mine(x, 1))]
 
 
+def met(rows: Rows, x: torch.Tensor, room: int) -> list[tuple[slice, int, torch.Tensor, torch.Tensor]]:
+    mine = rows.mine(x, 1)
+    with patch.object(rows.carrier, "room", room):
+        return [(lot, p, part.clone(), block.clone()) for lot, p, part, block in rows.across(mine, 2 * mine)]
+
+
+@pytest.mark.parametrize("room", [1, 1 << 30])
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("tile_bytes", [1, 1 << 15, 1 << 20])
-def test_across_gives_this_ranks_columns_of_every_rank_its_own_first(size: int, tile_bytes: int) -> None:
+def test_stream_and_across_visit_every_rank_for_every_lot(size: int, room: int) -> None:
     x = torch.arange(7 * 900, dtype=torch.float32).view(7, 30, 30)
-    for rank, parts in enumerate(run(met, size, x, tile_bytes)):
-        assert [owner for owner, _ in parts] == [(rank + step) % size for step in range(size)]
-        columns = x.chunk(size, 2)[rank]
-        assert all(torch.equal(part, columns.chunk(size, 1)[owner]) for owner, part in parts)
-
-
-def streamed(rows: Rows, x: torch.Tensor) -> list[tuple[int, torch.Tensor]]:
-    return [(owner, block.clone()) for owner, block in rows.stream(rows.mine(x))]
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_stream_visits_every_rank_once_its_own_first(size: int) -> None:
-    x = whole(size)
-    for rank, blocks in enumerate(run(streamed, size, x)):
-        assert [owner for owner, _ in blocks] == [(rank + step) % size for step in range(size)]
-        for owner, block in blocks:
-            assert torch.equal(block, x.chunk(size)[owner])
+    lots = [slice(0, 7)] if size == 1 or room > 1 else [slice(n, n + 1) for n in range(7)]
+    for rank, (blocks, pairs) in enumerate(zip(run(streamed, size, x, room), run(met, size, x, room), strict=True)):
+        visits = [(lot, (rank + step) % size) for lot in lots for step in range(size)]
+        assert [(lot, p) for lot, p, _ in blocks] == [(lot, p) for lot, p, *_ in pairs] == visits
+        for (lot, p), (*_, alone), (*_, part, block) in zip(visits, blocks, pairs, strict=True):
+            theirs = x.chunk(size, 1)[p][lot]
+            assert torch.equal(alone, theirs) and torch.equal(block, 2 * theirs)
+            assert torch.equal(part, theirs.chunk(size, 2)[rank])
 
 
 def summed(rows: Rows) -> torch.Tensor:
@@ -146,12 +144,15 @@ def gradients(
 def layer(z: torch.Tensor, w: torch.Tensor, rows: Rows) -> torch.Tensor:
     """Made up to use every verb."""
     zt = rows.transpose(z * w)
-    y = torch.cat([zt @ block.T for _, block in sorted(rows.stream(z * z), key=lambda item: item[0])], dim=1)
+    I = len(z)
+    y = torch.empty_like(z)
+    for lot, p, block in rows.stream(z * z):
+        y[:, p * I + lot.start : p * I + lot.stop] = zt @ block.T
     token = rows.gather(y.mean(1))
     total = rows.sum((z * w).sum(0))
-    z = rows.by_columns(z, lambda chunk: chunk + (chunk * w).cumsum(1).tanh(), 4)
-    for (_, part), (_, block) in zip(rows.across((z * w)[None]), rows.stream(z), strict=True):
-        y = y + part[0].T @ block
+    z = rows.by_columns(z, lambda parts: [chunk + (chunk * w).cumsum(1).tanh() for chunk in parts], 4)
+    for _, _, part, block in rows.across((z * w)[None], z[None]):
+        y = y + part[0].T @ block[0]
     return y * rows.mine(token)[:, None].tanh() + zt * token.sin() + total.tanh() * z
 
 

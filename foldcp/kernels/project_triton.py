@@ -45,7 +45,7 @@ def _narrowed(x, half) -> tl.tensor:
 @triton.jit(do_not_specialize=["N"])
 @no_type_check
 def _project(
-    Z, W, B, P, OUT, num_pairs, N, K, zi, zn,
+    Z, W, B, P, OUT, num_pairs, N, K, zi, zn, oi, on,
     FLAT: tl.constexpr,
     C: tl.constexpr, BC: tl.constexpr, BM: tl.constexpr, STEP: tl.constexpr, STAGES: tl.constexpr, HALF: tl.constexpr,
 ) -> None:  # fmt: skip
@@ -55,14 +55,14 @@ def _project(
     real = pair < num_pairs
     c = tl.arange(0, BC)
     x = _normed_pairs(Z, W, B, _place(first, pair, N, zi, zn, FLAT), real, C, BC).to(P.dtype.element_ty)
+    out_place = _place(first, pair, N, oi, on, FLAT)
     for start in tl.range(0, K, STEP, num_stages=STAGES):
         k = start + tl.arange(0, STEP)
         y = tl.dot(x, tl.trans(_weight(P, k, c, K, C)))
         out = y.to(OUT.dtype.element_ty)
         if HALF is not None:
             out = _narrowed(y, start >= HALF)
-        place = pair.to(tl.int64)[:, None] * K + k[None, :]
-        tl.store(OUT + place, out, mask=real[:, None] & (k < K)[None, :])
+        tl.store(OUT + out_place[:, None] + k[None, :], out, mask=real[:, None] & (k < K)[None, :])
 
 
 @triton.jit(do_not_specialize=["N"])
@@ -95,19 +95,38 @@ def project(
     norm_w: Float[Tensor, " C"],
     norm_b: Float[Tensor, " C"],
     weight: Float[Tensor, "K C"],
-    half_from: int | None = None,
 ) -> Float[Tensor, "*B K"]:
-    """weight LayerNorm(z); channels from `half_from` on, if given, hold fp16, whatever the type says."""
-    num_pairs, N, (num_out, width) = z.shape[:-1].numel(), z.shape[-2], weight.shape
-    out = torch.empty((*z.shape[:-1], num_out), dtype=weight.dtype, device=z.device)
-    tile, step, warps, stages = TILES["project"]
-    assert half_from is None or half_from % step == 0, f"{half_from} channels are no multiple of {step}"
-    _project[(cdiv(num_pairs, tile),)](
-        z, norm_w, norm_b, weight.contiguous(), out, num_pairs, N, num_out, *strides(z, N),
-        FLAT=flat(N, z),
-        C=width, BC=next_power_of_2(width), BM=tile, STEP=step, STAGES=stages, HALF=half_from, num_warps=warps,
-    )  # fmt: skip
+    """weight LayerNorm(z)."""
+    out = torch.empty((*z.shape[:-1], len(weight)), dtype=weight.dtype, device=z.device)
+    _launch(z, norm_w, norm_b, weight, out)
     return out
+
+
+def project_parts(
+    parts: list[Float[Tensor, "R J C"]],
+    norm_w: Float[Tensor, " C"],
+    norm_b: Float[Tensor, " C"],
+    weight: Float[Tensor, "K C"],
+    half_from: int,
+) -> Float[Tensor, "R N K"]:
+    """The same of rows that come in parts, N columns in all; channels from `half_from` on hold fp16, whatever the type
+    says."""
+    first, columns = parts[0], [part.shape[1] for part in parts]
+    out = torch.empty((len(first), sum(columns), len(weight)), dtype=weight.dtype, device=first.device)
+    for part, some in zip(parts, out.split(columns, 1), strict=True):
+        _launch(part, norm_w, norm_b, weight, some, half_from)
+    return out
+
+
+def _launch(z: Tensor, norm_w: Tensor, norm_b: Tensor, weight: Tensor, out: Tensor, half: int | None = None) -> None:
+    num_pairs, N, (num_out, width) = z.shape[:-1].numel(), z.shape[-2], weight.shape
+    tile, step, warps, stages = TILES["project"]
+    assert half is None or half % step == 0, f"{half} channels are no multiple of {step}"
+    _project[(cdiv(num_pairs, tile),)](
+        z, norm_w, norm_b, weight.contiguous(), out, num_pairs, N, num_out, *strides(z, N), *strides(out, N),
+        FLAT=flat(N, z, out),
+        C=width, BC=next_power_of_2(width), BM=tile, STEP=step, STAGES=stages, HALF=half, num_warps=warps,
+    )  # fmt: skip
 
 
 def project_channels_first(

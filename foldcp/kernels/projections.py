@@ -39,23 +39,25 @@ def project_reference(
 
 
 def project_attention(
-    z: Float[Tensor, "*B C"],
+    parts: list[Float[Tensor, "R J C"]],
     norm_w: Float[Tensor, " C"],
     norm_b: Float[Tensor, " C"],
     weight: Float[Tensor, "K C"],
     num_heads: int,
-) -> tuple[Float[Tensor, "*B H D"], Float[Tensor, "*B H D"], Float[Tensor, "*B H D"]]:
-    """q, k and v of triangle attention, whose weights are stacked in `weight`.
+) -> tuple[Float[Tensor, "R N H D"], Float[Tensor, "R N H D"], Float[Tensor, "R N H D"]]:
+    """q, k and v of triangle attention, whose weights are stacked in `weight`, for rows of z that come in parts, N
+    columns in all.
 
     Where no gradient is wanted, v comes in fp16, as the kernels of attention weigh it.
     """
     inner = len(weight) // 3
-    if fits(z, weight) and in_place(z, norm_w, norm_b, weight) and inner % 32 == 0:
+    if fits(parts[0], weight) and in_place(*parts, norm_w, norm_b, weight) and inner % 32 == 0:
         from foldcp.kernels import project_triton
 
-        out = project_triton.project(z, norm_w, norm_b, weight, half_from=2 * inner)
+        out = project_triton.project_parts(parts, norm_w, norm_b, weight, half_from=2 * inner)
         q, k, v = out.unflatten(-1, (3, num_heads, -1)).unbind(-3)
         return q, k, v.view(torch.float16)
+    z = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
     q, k, v = project(z, norm_w, norm_b, weight).unflatten(-1, (3, num_heads, -1)).unbind(-3)
     return q, k, v
 

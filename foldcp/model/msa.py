@@ -58,12 +58,15 @@ class PairWeightedAveraging(nn.Module):
         """sum_j weights[h, i, j] v[j], added up in fp32 over the ranks' blocks."""
         I, depth, _ = v.shape
         by_head = v.unflatten(-1, (self.num_heads, -1)).permute(2, 0, 1, 3).flatten(2).contiguous()
-        total, precise = None, torch.promote_types(v.dtype, torch.float32)
-        for owner, block in self.rows.stream(by_head):
-            product = torch.bmm(weights[:, :, owner * I : (owner + 1) * I], block)
-            total = product if total is None else total.to(precise) + product
-        assert total is not None
-        return total.to(v.dtype).unflatten(-1, (depth, -1)).permute(1, 2, 0, 3).flatten(2)
+        precise = torch.promote_types(v.dtype, torch.float32)
+        total: list[Tensor] = []  # of some heads each
+        for heads, owner, block in self.rows.stream(by_head):
+            product = torch.bmm(weights[heads, :, owner * I : (owner + 1) * I], block)
+            if owner == self.rows.rank:  # it comes first
+                total.append(product)
+            else:
+                total[-1] = total[-1].to(precise) + product
+        return torch.cat(total).to(v.dtype).unflatten(-1, (depth, -1)).permute(1, 2, 0, 3).flatten(2)
 
 
 class OuterProductMean(nn.Module):
@@ -84,12 +87,12 @@ class OuterProductMean(nn.Module):
         a, b = self._operands(m, msa_mask)
         out = torch.empty_like(z) if torch.is_grad_enabled() else z
         masks = self.rows.gather(msa_mask)
-        for owner, block in self.rows.stream(b):
-            columns = slice(owner * I, (owner + 1) * I)
-            for rows in chunks(I, I * (3 * D * D + 2 * z.shape[2]) * 4, z.device):
+        for lot, owner, block in self.rows.stream(b.transpose(0, 1)):
+            columns, block = slice(owner * I + lot.start, owner * I + lot.stop), block.flatten(0, 1)
+            for rows in chunks(I, (lot.stop - lot.start) * (3 * D * D + 2 * z.shape[2]) * 4, z.device):
                 count = (msa_mask[rows] @ masks[columns].T).clamp(min=1)[..., None]
-                outer = (a[:, rows].flatten(0, 1) @ block.flatten(0, 1).T).unflatten(0, (D, -1)).unflatten(2, (D, -1))
-                update = F.linear(outer.permute(1, 3, 0, 2).flatten(2), self.proj_o.weight) / count
+                outer = (a[:, rows].flatten(0, 1) @ block.T).unflatten(0, (D, -1)).unflatten(2, (-1, D))
+                update = F.linear(outer.permute(1, 2, 0, 3).flatten(2), self.proj_o.weight) / count
                 out[rows, columns] = z[rows, columns] + (update + self.proj_o.bias)
         return out
 

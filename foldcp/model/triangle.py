@@ -46,12 +46,12 @@ class TriangleMultiplication(nn.Module):
 
     def _outgoing(self, product: Float[Tensor, "D I N"], a: Float[Tensor, "D I N"], b: Float[Tensor, "D I N"]) -> None:
         I = a.shape[1]
-        for owner, block in self.rows.stream(b):
-            _multiply(product[:, :, owner * I : (owner + 1) * I], a, block.transpose(1, 2))
+        for lot, owner, block in self.rows.stream(b):
+            _multiply(product[lot, :, owner * I : (owner + 1) * I], a[lot], block.transpose(1, 2))
 
     def _incoming(self, product: Float[Tensor, "D I N"], a: Float[Tensor, "D I N"], b: Float[Tensor, "D I N"]) -> None:
-        for (owner, part), (_, block) in zip(self.rows.across(a), self.rows.stream(b), strict=True):
-            _multiply(product, part.transpose(1, 2), block, add=owner != self.rows.rank)
+        for lot, owner, part, block in self.rows.across(a, b):
+            _multiply(product[lot], part.transpose(1, 2), block, add=owner != self.rows.rank)
 
     def _channel_blocks(self, z: Float[Tensor, "I N C"]) -> list[slice]:
         """As many channels at a time as the budget holds operands of: a, b, and one block under way."""
@@ -125,15 +125,18 @@ class TriangleAttention(nn.Module):
         norm, attention = (self.layer_norm.weight, self.layer_norm.bias), attention_under(self._bias(z), mask)
         into = torch.cat([mha.linear_q.weight, mha.linear_k.weight, mha.linear_v.weight])
 
-        def attended(z: Float[Tensor, "R N C"]) -> Float[Tensor, "R N C"]:
-            o = attention(*project_attention(z, *norm, into, mha.num_heads)).flatten(-2)
-            return add_attention_output(z, o, *norm, mha.linear_g.weight, mha.linear_o.weight)
+        def attended(parts: list[Float[Tensor, "R J C"]]) -> list[Float[Tensor, "R J C"]]:
+            o = attention(*project_attention(parts, *norm, into, mha.num_heads)).flatten(-2)
+            return [
+                add_attention_output(z, some, *norm, mha.linear_g.weight, mha.linear_o.weight)
+                for z, some in zip(parts, o.split([z.shape[1] for z in parts], 1), strict=True)
+            ]
 
         # q, k, v and what attention makes of them; in torch also z normalised, scores, gates and copies
         fused, inner = fits(z, into), len(into) // 3
         per_row = N * (4 * inner * into.element_size() if fused else 8 * C + 15 * inner * into.element_size())
         if not self.ending:
-            return renew(z, lambda rows: attended(z[rows]), per_row)
+            return renew(z, lambda rows: attended([z[rows]])[0], per_row)
         travelling = 7 * N * C * z.element_size()  # chunks that arrive, are computed and return
         return self.rows.by_columns(z, attended, fitting(per_row + travelling, z.device))
 

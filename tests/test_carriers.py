@@ -1,0 +1,122 @@
+"""What travels arrives, by messages and from shelves, on 1, 2, 3 and 5 ranks; also when shelves are used again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from foldcp.carriers import SHELVES, Carrier, Fetches, Messages, _layout
+from foldcp.rows import Rows
+from tests.ranks import device_of, run
+
+SIZES = [2, 3, 5]
+
+
+class SharedFiles:
+    """Stands in for torch's handle of symmetric memory: a file for each rank, which all map."""
+
+    def __init__(self, rows: Rows, folder: str) -> None:
+        self.rank, self.world_size, self.folder = rows.rank, rows.size, Path(folder)
+
+    def get_buffer(self, rank: int, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        size = torch.Size(shape).numel()
+        return torch.from_file(str(self.folder / str(rank)), shared=True, size=size, dtype=dtype).view(shape)
+
+    def barrier(self) -> None:
+        dist.barrier()
+
+
+class LastMoment:
+    """A stream that does nothing before somebody waits for it."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self.work = [work]
+
+    def wait(self) -> None:
+        while self.work:
+            self.work.pop()()
+
+
+def messages(rows: Rows) -> Carrier:
+    return Messages(rows.rank, rows.size, rows.group)
+
+
+class LateFetches(Fetches):
+    def _beside(self, work: Callable[[], None]) -> Any:
+        return LastMoment(work)
+
+
+def from_shelves(folder: str, room: int, rows: Rows) -> Carrier:
+    messages = Messages(rows.rank, rows.size, rows.group)
+    return LateFetches(SharedFiles(rows, folder), room, None, messages)  # type: ignore[arg-type]  (the stream is not used)
+
+
+def numbers(journey: int, source: int, to: int) -> list[torch.Tensor]:
+    """What a rank sends to another, none of it packed: two arrays for it alone, between them one for all."""
+    generator = torch.Generator().manual_seed(1000 * journey + source)
+    own = torch.randn(3, 5, 5, 2, generator=generator)
+    for_all = torch.randint(0, 99, (4 + journey, 7), generator=generator)
+    return [own[:, to].transpose(0, 1), for_all.T, own[0, to, ::2].to(torch.bfloat16)]
+
+
+def all_arrived(rows: Rows, how: Callable[[Rows], Carrier], at_once: int, kind: str = "cpu") -> list[bool]:
+    """Of ten journeys, `at_once` of them under way at a time."""
+    by, rank, P, device = how(rows), rows.rank, rows.size, device_of(rows, kind)
+    flying: list[tuple[Any, ...]] = []
+    right: list[bool] = []
+
+    def land() -> None:
+        arriving, expected, end = flying.pop(0)
+        end()
+        pairs = (pair for xs, ys in zip(arriving, expected, strict=True) for pair in zip(xs, ys, strict=True))
+        right.append(all(torch.equal(x, y) for x, y in pairs))
+
+    for journey in range(10):
+        leaving = [[x.to(device) for x in numbers(journey, rank, (rank + s) % P)] for s in range(1, P)]
+        for arrays in leaving:
+            arrays[1] = leaving[0][1]  # one in memory, too
+        expected = [[x.to(device) for x in numbers(journey, (rank - s) % P, rank)] for s in range(1, P)]
+        arriving = [[torch.zeros_like(x, memory_format=torch.contiguous_format) for x in xs] for xs in expected]
+        flying.append((arriving, expected, by.start(leaving, arriving)))
+        if len(flying) == at_once:
+            land()
+    while flying:
+        land()
+    return right
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 4])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("room", [None, 1 << 16, 2600])
+def test_what_leaves_arrives(size: int, room: int | None, at_once: int, tmp_path: Path) -> None:
+    """As messages; from shelves; and from shelves of which some journeys need more."""
+    for rank in range(size):
+        (tmp_path / str(rank)).write_bytes(bytes(SHELVES * (room or 0)))
+    how = messages if room is None else partial(from_shelves, str(tmp_path), room)
+    assert run(all_arrived, size, how, at_once) == [[True] * 10] * size
+
+
+def fetches(rows: Rows) -> Carrier:
+    assert isinstance(rows.carrier, Fetches)
+    return rows.carrier
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices that reach each other's memory")
+@pytest.mark.parametrize("at_once", [1, 2, 4])
+def test_gpus_fetch_what_leaves(at_once: int) -> None:
+    size = torch.cuda.device_count()
+    assert run(all_arrived, size, fetches, at_once, "cuda", kind="cuda") == [[True] * 10] * size
+
+
+def test_what_goes_to_several_ranks_is_laid_out_once() -> None:
+    one, for_all = torch.zeros(3), torch.zeros(100)
+    laid, places, end = _layout([[one, for_all], [torch.zeros(3), for_all]])
+    assert [x.shape[0] for x in laid.values()] == [3, 100, 3]
+    assert places == [[0, 256], [768, 256]] and end == 1024
