@@ -14,7 +14,7 @@ from torch import Tensor
 MESSAGE_BYTES = 256 << 20  # that leave at a time, as messages
 
 SHELVES = 3
-SHARE = 256  # a shelf takes one part of so many of a GPU's memory
+SHARE = 512  # a shelf takes one part of so many of a GPU's memory
 ALIGNMENT = 256  # bytes, of arrays on a shelf
 
 Parcels = list[list[Tensor]]  # number s leaves for the rank s + 1 steps on, or arrives from that s + 1 steps back

@@ -28,9 +28,9 @@ _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_t
 # `transpose` exchanges square tiles; those on their way and those that land meanwhile take so many bytes in all.
 TILE_BYTES = 256 << 20
 
-# `by_columns` cuts a rank's columns at least so often: nothing hides the arrival of the first chunk and the return of
-# the last one.
-PIECES = 8
+# `by_columns` cuts a rank's columns into so many pieces, as nothing hides the arrival of the first one and the return
+# of the last; but not into smaller ones than this, which take longer to launch than to compute.
+PIECES, PIECE_BYTES = 8, 64 << 20
 
 T = TypeVar("T")
 ByRank = list[list[Tensor]]  # arrays for every rank, or from it
@@ -258,7 +258,8 @@ def _transpose_(z: Tensor, rows: Rows) -> Tensor:
 def _by_columns_(z: Tensor, update: Update, most: int, rows: Rows) -> Tensor:
     """What is sent in one turn is updated in the next and put back in the third; this rank's own part never moves."""
     turned, I, P = _blocks(z, rows).transpose(1, 2), len(z), rows.size
-    pieces = cuts(I, min(most, -(-I // PIECES), rows.carrier.room // ((P - 1) * I * z[0, 0].nbytes)))
+    wanted = max(-(-I // PIECES), PIECE_BYTES // z[0].nbytes)
+    pieces = cuts(I, min(most, wanted, rows.carrier.room // ((P - 1) * I * z[0, 0].nbytes)))
 
     def returned() -> Iterator[tuple[_Flight, ByRank]]:
         arrivals = (_Flight([[part[piece]] for part in turned], rows) for piece in pieces)

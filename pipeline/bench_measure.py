@@ -128,7 +128,6 @@ def exp_limit(place: Place) -> float:
 def ceilings(place: Place) -> Ceilings:
     """What the device does at best."""
     attention = attention_rate(place)
-    around, across = link_rates(place) if place.rows.size > 1 else (None, None)
     return Ceilings(
         num_ranks=place.rows.size,
         copy_bytes_per_s=copy_rate(place),
@@ -137,8 +136,7 @@ def ceilings(place: Place) -> Ceilings:
         exp_per_s=attention,
         exp_limit_per_s=max(exp_limit(place), attention),
         launch_seconds=launch_cost(place),
-        link_bytes_per_s=around,
-        transpose_bytes_per_s=across,
+        link_bytes_per_s=link_rate(place) if place.rows.size > 1 else None,
     )
 
 
@@ -173,15 +171,10 @@ def launch_cost(place: Place) -> float:
     return place.seconds(lambda: x.mul_(-1), place.scale.launches)
 
 
-def link_rates(place: Place) -> tuple[float, float]:
-    """Bytes/s that a rank receives from the others: in a ring, one block after the other; while z is transposed."""
-    rows, P = place.rows, place.rows.size
-    block = place.randn(place.scale.link_bytes // 4).view(64, -1)
-    around = place.seconds(lambda: [None for _ in rows.stream(block)])
-    I = max(1, int((place.scale.link_bytes / (4 * BOLTZ2.token_z * P)) ** 0.5))
-    z = place.randn(I, P * I, BOLTZ2.token_z)
-    across = place.seconds(lambda: rows.transpose(z))
-    return (P - 1) * block.nbytes / around, (P - 1) / P * z.nbytes / across
+def link_rate(place: Place) -> float:
+    """Bytes/s that a rank receives from the others, one after the other."""
+    block = place.randn(64, place.scale.link_bytes // 256)
+    return (place.rows.size - 1) * block.nbytes / place.seconds(lambda: [None for _ in place.rows.stream(block)])
 
 
 def last_masked(N: int, device: torch.device) -> Tensor:

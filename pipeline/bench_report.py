@@ -32,8 +32,7 @@ CEILINGS = (  # name of the field, what it is called, unit
     ("exp_limit_per_s", "exponentials, limit", "/s"),
     ("exp_per_s", "exponentials, triangle attention", "/s"),
     ("launch_seconds", "launch of a small kernel", "s"),
-    ("link_bytes_per_s", "received in a ring", "B/s"),
-    ("transpose_bytes_per_s", "received in a transpose", "B/s"),
+    ("link_bytes_per_s", "received from other ranks", "B/s"),
 )
 PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n"))
 

@@ -32,8 +32,7 @@ class Ceilings:
     exp_per_s: float  # of the triangle attention kernel
     exp_limit_per_s: float  # of the exponential units (on a CPU: of a plain exponential)
     launch_seconds: float  # from one small kernel to the next
-    link_bytes_per_s: float | None  # what a rank receives while blocks go round the ring; None for one rank
-    transpose_bytes_per_s: float | None  # what a rank receives while z is transposed
+    link_bytes_per_s: float | None  # what a rank receives from the others; None for one rank
 
     def flops(self, precision: Arithmetic) -> float:
         """Rate of matrix products, 1/s."""
@@ -144,12 +143,7 @@ def fit(
         "exp_per_s": first.exp_per_s,
         "launch_seconds": first.launch_seconds,
     }
-    links = [
-        min(c.link_bytes_per_s, c.transpose_bytes_per_s)
-        for c in ceilings
-        if c.link_bytes_per_s and c.transpose_bytes_per_s
-    ]
-    if links:
+    if links := [c.link_bytes_per_s for c in ceilings if c.link_bytes_per_s]:
         new["link_bytes_per_s"] = links[-1]  # of the most ranks
     hardware = replace(machine.hardware, **new)
     blocks = [f for f in findings if isinstance(f, BlockTime)]

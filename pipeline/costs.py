@@ -185,15 +185,15 @@ class Costs:
         return 1 + SQUEEZE * min(1.0, (least / room) ** SQUEEZE_POWER)
 
     def _exchange(self, N: int, setup: Setup) -> float:
-        """Seconds of a block's communication that nothing hides: one operand of each multiplication and the bias of
-        each attention are gathered, two transposes move a rank's rows. The columns of the ending attention travel
-        while it computes."""
+        """Seconds of a block's communication: one operand of each multiplication and the bias of each attention are
+        gathered, and the columns of the other operand exchanged in the incoming one. They hide under matrix products
+        in part, which is not counted; the columns of the ending attention do so wholly."""
         net, hw, P = self.architecture, self.hardware, setup.num_ranks
         if P == 1:
             return 0.0
         size, nodes = _size(setup.precision), math.ceil(P / hw.gpus_per_node)
         gathered = size * (2 * net.token_z + 2 * net.pair_heads) * N**2
-        moved = 2 * size * net.token_z * N**2 / P
+        moved = size * net.token_z * N**2 / P
         within = (gathered + moved) * (P - 1) / P / hw.link_bytes_per_s
         between = (gathered * nodes / P + moved) * (nodes - 1) / nodes / hw.network_bytes_per_s
         return within + between

@@ -42,8 +42,8 @@ from foldcp.pipeline.tasks import Task
 from foldcp.rows import Rows
 from tests.ranks import run
 
-H200 = Ceilings(1, 4.2e12, 750e12, 50e12, 2.0e12, 4.2e12, 5e-6, None, None)
-FOUR = replace(H200, num_ranks=4, link_bytes_per_s=300e9, transpose_bytes_per_s=200e9)
+H200 = Ceilings(1, 4.2e12, 750e12, 50e12, 2.0e12, 4.2e12, 5e-6, None)
+FOUR = replace(H200, num_ranks=4, link_bytes_per_s=300e9)
 WHOLE = FoldPlan("untrained:boltz2", recycling=3, steps=200, samples=5, msa_rows=4096)
 SMALL = FoldPlan("untrained:tiny", recycling=0, steps=2, samples=2, msa_rows=3)
 MACHINE = Machine("NVIDIA H200", 4, {"torch": "2.0"}, load_hardware("h200"))
@@ -97,7 +97,7 @@ def test_the_fit_gives_the_blocks_back() -> None:
     }  # fmt: skip
     # Times of several ranks say something of the link, not of the traffic.
     more = [*findings(truth), FOUR, BlockTime(4096, 4, "bf16", 9.0, 900.0)]
-    assert fit(MACHINE, BOLTZ2, BOLTZ2, WHOLE, more)[0] == replace(hardware, link_bytes_per_s=200e9)
+    assert fit(MACHINE, BOLTZ2, BOLTZ2, WHOLE, more)[0] == replace(hardware, link_bytes_per_s=300e9)
     # A block faster than the model thinks possible leaves the least traffic, not none.
     fast = [H200, BlockTime(2048, 1, "bf16", 1e-6, 900.0)]
     assert fit(MACHINE, BOLTZ2, BOLTZ2, WHOLE, fast)[0].pair_traffic == pytest.approx(10_784)
@@ -241,7 +241,7 @@ def test_several_ranks(quick: None, tmp_path: Path) -> None:
     assert others == [one, one]  # the slowest rank's, everywhere
     ceilings, block, fold = one
     assert (ceilings.num_ranks, block.num_ranks, fold.num_ranks) == (3, 3, 3)
-    assert ceilings.link_bytes_per_s > 0 and ceilings.transpose_bytes_per_s > 0
+    assert ceilings.link_bytes_per_s > 0
     assert list(fold.peak_bytes) == ["trunk", "sampling", "confidence"]
 
 
