@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 import torch.distributed as dist
@@ -17,6 +18,7 @@ SHELVES = 3
 SHARE = 512  # a shelf takes one part of so many of a GPU's memory
 ALIGNMENT = 256  # bytes, of arrays on a shelf
 
+T = TypeVar("T")
 Parcels = list[list[Tensor]]  # number s leaves for the rank s + 1 steps on, or arrives from that s + 1 steps back
 Land = Callable[[], None]  # makes what is computed next wait for what arrives; to be called once
 
@@ -106,28 +108,55 @@ class Fetches:
         return done
 
 
+@dataclass(frozen=True)
+class Seat:
+    """Where a rank computes."""
+
+    host: str
+    index: int  # of its GPU, among those that it sees
+    gpu: str  # which one that is, whoever looks
+    room: int  # bytes of its shelf
+    aloof: bool  # its memory is not to be reached
+
+
+def together(seats: list[Seat]) -> bool:
+    """Are all ranks on one machine, each on a GPU of its own and by the same list of GPUs?"""
+    size = len(seats)
+    return (
+        len({seat.host for seat in seats}) == 1
+        and len({seat.index for seat in seats}) == size
+        and len({seat.gpu for seat in seats}) == size
+        and not any(seat.aloof for seat in seats)
+    )
+
+
 def carrier(rank: int, size: int, group: dist.ProcessGroup, device: torch.device) -> Carrier:
-    """Fetches where all ranks are on one machine, see the same GPUs, and have one each that reaches the others' memory;
-    messages elsewhere, and where NCCL_P2P_DISABLE is set. All ranks call this together."""
+    """Fetches where all ranks are on one machine and reach each other's memory; messages elsewhere, and where
+    NCCL_P2P_DISABLE is set. All ranks call this together."""
     messages = Messages(rank, size, group)
     if device.type != "cuda":
         return messages
     properties = torch.cuda.get_device_properties(device)
     room = properties.total_memory // SHARE // ALIGNMENT * ALIGNMENT
-    own = (socket.gethostname(), os.environ.get("NCCL_P2P_DISABLE", "0"), device.index, str(properties.uuid), room)
-    ranks: list[Any] = [None] * size
-    dist.all_gather_object(ranks, own, group)
-    hosts, disabled, indices, uuids, rooms = zip(*ranks, strict=True)
-    apart = len(set(hosts)) > 1 or len(set(indices)) < size or len(set(uuids)) < size or set(disabled) != {"0"}
-    reach = not apart and all(torch.cuda.can_device_access_peer(device, i) for i in indices if i != device.index)
-    dist.all_gather_object(ranks, reach, group)
-    if not all(ranks):
+    aloof = os.environ.get("NCCL_P2P_DISABLE", "0") != "0"
+    seats = _told(Seat(socket.gethostname(), device.index, str(properties.uuid), room, aloof), size, group)
+    others = [seat.index for seat in seats if seat.index != device.index]
+    reached = together(seats) and all(torch.cuda.can_device_access_peer(device, other) for other in others)
+    if not all(_told(reached, size, group)):
         return messages
     import torch.distributed._symmetric_memory as symmetric
 
-    memory = symmetric.empty((SHELVES, min(rooms)), dtype=torch.uint8, device=device)
+    room = min(seat.room for seat in seats)
+    memory = symmetric.empty((SHELVES, room), dtype=torch.uint8, device=device)
     handle, stream = symmetric.rendezvous(memory, group), torch.cuda.Stream(device, priority=-1)
-    return Fetches(handle, min(rooms), stream, messages)
+    return Fetches(handle, room, stream, messages)
+
+
+def _told(own: T, size: int, group: dist.ProcessGroup) -> list[T]:
+    """What every rank says, on every rank."""
+    said: list[Any] = [None] * size
+    dist.all_gather_object(said, own, group)
+    return said
 
 
 def as_bytes(x: Tensor) -> Tensor:

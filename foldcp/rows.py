@@ -145,11 +145,11 @@ class Rows:
     ) -> Iterator[tuple[slice, int, Shaped[Tensor, "R I I"], Shaped[Tensor, "R *S"]]]:
         """The same with a: (lot, rank p, its rows and this rank's columns of a, its b)."""
         parts = a.unflatten(2, (self.size, -1)).permute(2, 0, 1, 3)
-        if torch.is_grad_enabled() and a.requires_grad and self.size > 1:
-            parts = _Exchange.apply(parts, self)
-            yield from ((lot, p, parts[p], x) for lot, p, x in self.stream(b))
-        elif self.size == 1:
+        if self.size == 1:
             yield slice(0, len(b)), 0, a, b
+        elif torch.is_grad_enabled() and (a.requires_grad or b.requires_grad):
+            parts = _Exchange.apply(parts, self)
+            yield from ((lot, p, parts[p, lot], x) for lot, p, x in self.stream(b))
         else:
             visits = _visits(self, len(a), parts[0, 0].nbytes + b[0].nbytes, lambda lot, p: [parts[p, lot], b[lot]])
             yield from ((lot, p, part, x) for lot, p, (part, x) in visits)

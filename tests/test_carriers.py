@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from foldcp.carriers import SHELVES, Carrier, Fetches, Messages, _layout
+from foldcp.carriers import SHELVES, Carrier, Fetches, Messages, Seat, _layout, together
 from foldcp.rows import Rows
 from tests.ranks import device_of, run
 
@@ -113,6 +114,21 @@ def fetches(rows: Rows) -> Carrier:
 def test_gpus_fetch_what_leaves(at_once: int) -> None:
     size = torch.cuda.device_count()
     assert run(all_arrived, size, fetches, at_once, "cuda", kind="cuda") == [[True] * 10] * size
+
+
+@pytest.mark.parametrize(
+    ("what", "others", "expected"),
+    [
+        ("each on a GPU of one machine", {}, True),
+        ("on two machines", {"host": "b"}, False),
+        ("on one GPU", {"gpu": "GPU-0"}, False),
+        ("each sees its own GPU alone", {"index": 0}, False),
+        ("one wants no part in it", {"aloof": True}, False),
+    ],
+)
+def test_ranks_fetch_where_they_reach_each_other(what: str, others: dict[str, Any], expected: bool) -> None:
+    seats = [Seat("a", index, f"GPU-{index}", 1 << 20, False) for index in range(3)]
+    assert together([*seats[:2], replace(seats[2], **others)]) is expected, what
 
 
 def test_what_goes_to_several_ranks_is_laid_out_once() -> None:
