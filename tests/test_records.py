@@ -21,7 +21,7 @@ from foldcp.pipeline.store import Store
 from foldcp.pipeline.tasks import Task
 from foldcp.predict import Prediction
 from tests.made_up import made_up_layout, made_up_prediction
-from tests.test_store import INFO
+from tests.made_up_results import INFO
 
 MADE = Made("untrained:tiny", True, seed=7, num_ranks=2, precision="fp32", max_rows=50)
 

@@ -20,7 +20,7 @@ from foldcp.pipeline.store import Store
 from foldcp.pipeline.tasks import Task
 from foldcp.predict import Prediction
 from tests.made_up import made_up_layout, made_up_prediction
-from tests.test_store import INFO
+from tests.made_up_results import INFO
 
 MADE = Made("untrained:tiny", True, 0, 2, "fp32", 64)
 EVIL = "<script>alert('x')</script> & \"co\""
