@@ -188,11 +188,12 @@ class _Flight:
         self.land = rows.carrier.start([parts[p] for p in ahead], [self.received[p] for p in back])
 
     def put(self, places: ByRank) -> None:
-        """Land, and write what has come where it belongs."""
+        """Land, and write what has come where it belongs; once."""
         self.land()
         for to, came in zip(places, self.received, strict=True):
             for place, x in zip(to, came, strict=True):
                 place.copy_(x)
+        self.received.clear()  # while the next ones are made
 
 
 def _one_ahead(things: Iterable[T]) -> Iterator[T]:
@@ -214,6 +215,7 @@ def _visits(rows: Rows, num: int, cell: int, given: Callable[[slice, int], list[
             yield lot, p, flight.received[p]
             if p == rows.rank:
                 flight.land()
+        flight.received.clear()  # while the next but one is made
 
 
 def _exchange(parts: Shaped[Tensor, "P *S"], rows: Rows) -> Shaped[Tensor, "P *S"]:
