@@ -103,6 +103,39 @@ def test_what_leaves_arrives(size: int, room: int | None, at_once: int, tmp_path
     assert run(all_arrived, size, how, at_once) == [[True] * 10] * size
 
 
+def verbs(rows: Rows, z: torch.Tensor) -> list[torch.Tensor]:
+    """What every verb that sends something gives without gradients."""
+
+    def turned(parts: list[torch.Tensor]) -> list[torch.Tensor]:
+        summed = torch.cat(parts, 1).cumsum(1).split([part.shape[1] for part in parts], 1)
+        return [part.copy_(new) for part, new in zip(parts, summed, strict=True)]
+
+    mine = rows.mine(z)
+    with torch.no_grad():
+        found = [rows.transpose(mine.clone()).clone(), rows.by_columns(mine.clone(), turned, 2)]
+        found += [block.clone() for _, _, block in rows.stream(mine)]
+        a = mine[..., 0].expand(3, -1, -1) + torch.arange(3)[:, None, None]
+        found += [x.clone() for _, _, part, block in rows.across(a, 2 * a) for x in (part, block)]
+    return found
+
+
+def verbs_by_both(rows: Rows, folder: str, room: int, z: torch.Tensor) -> bool:
+    outcomes = []
+    for by in (messages(rows), from_shelves(folder, room, rows)):
+        rows.carrier, by.room = by, room
+        outcomes.append(verbs(rows, z))
+    return all(torch.equal(x, y) for x, y in zip(*outcomes, strict=True))
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("room", [2048, 1 << 16])
+def test_rows_are_the_same_from_shelves(size: int, room: int, tmp_path: Path) -> None:
+    for rank in range(size):
+        (tmp_path / str(rank)).write_bytes(bytes(SHELVES * room))
+    z = torch.randn(7 * size, 7 * size, 4, generator=torch.Generator().manual_seed(0))
+    assert run(verbs_by_both, size, str(tmp_path), room, z) == [True] * size
+
+
 def fetches(rows: Rows) -> Carrier:
     assert isinstance(rows.carrier, Fetches)
     return rows.carrier
