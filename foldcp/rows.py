@@ -1,4 +1,4 @@
-"""Rows: one rank's share of the N x N arrays, and the only place where ranks talk to each other.
+"""Rows: one rank's share of the N x N arrays, and the only place where ranks talk to each other (by `carriers`).
 
 An array `z[N, N, C]` is cut by rows over the P ranks of a group: rank r holds `z[I, N, C]`, I = N / P, the rows
 r*I .. (r+1)*I - 1. N is padded to a multiple of P beforehand, with a mask. At P = 1 every verb is the identity
@@ -112,7 +112,7 @@ class Rows:
         if self.size == 1:
             return z.transpose(0, 1)
         if torch.is_grad_enabled() and z.requires_grad:
-            return _Transpose.apply(z, self)
+            return _SelfAdjoint.apply(z, _transposed, self)
         return _transpose_(z, self)
 
     def by_columns(self, z: Shaped[Tensor, "I N *C"], update: Update, most: int) -> Shaped[Tensor, "I N *C"]:
@@ -144,11 +144,12 @@ class Rows:
         self, a: Shaped[Tensor, "D I N"], b: Shaped[Tensor, "D *S"]
     ) -> Iterator[tuple[slice, int, Shaped[Tensor, "R I I"], Shaped[Tensor, "R *S"]]]:
         """The same with a: (lot, rank p, its rows and this rank's columns of a, its b)."""
-        parts = a.unflatten(2, (self.size, -1)).permute(2, 0, 1, 3)
         if self.size == 1:
             yield slice(0, len(b)), 0, a, b
-        elif torch.is_grad_enabled() and (a.requires_grad or b.requires_grad):
-            parts = _Exchange.apply(parts, self)
+            return
+        parts = a.unflatten(2, (self.size, -1)).permute(2, 0, 1, 3)
+        if torch.is_grad_enabled() and (a.requires_grad or b.requires_grad):
+            parts = _SelfAdjoint.apply(parts, _exchanged, self)
             yield from ((lot, p, parts[p, lot], x) for lot, p, x in self.stream(b))
         else:
             visits = _visits(self, len(a), parts[0, 0].nbytes + b[0].nbytes, lambda lot, p: [parts[p, lot], b[lot]])
@@ -156,7 +157,7 @@ class Rows:
 
     def sum(self, x: Shaped[Tensor, "*S"]) -> Shaped[Tensor, "*S"]:
         """The sum over ranks, on every rank."""
-        return x if self.size == 1 else _Sum.apply(x, self)
+        return x if self.size == 1 else _SelfAdjoint.apply(x, _sum, self)
 
     def least(self, number: int, device: torch.device) -> int:
         """The smallest of the ranks' numbers: what they cut an array by must be the same. Waits for the device."""
@@ -175,6 +176,12 @@ def _gather(x: Tensor, rows: Rows) -> Tensor:
     whole = x.new_empty((rows.size * x.shape[0], *x.shape[1:]))
     _all_gather(as_bytes(whole), as_bytes(x), group=rows.group)
     return whole
+
+
+def _sum(x: Tensor, rows: Rows) -> Tensor:
+    total = x.clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(total, group=rows.group)
+    return total
 
 
 class _Flight:
@@ -218,7 +225,8 @@ def _visits(rows: Rows, num: int, cell: int, given: Callable[[slice, int], list[
         flight.received.clear()  # while the next but one is made
 
 
-def _exchange(parts: Shaped[Tensor, "P *S"], rows: Rows) -> Shaped[Tensor, "P *S"]:
+def _exchanged(parts: Shaped[Tensor, "P *S"], rows: Rows) -> Shaped[Tensor, "P *S"]:
+    """Part p to rank p; part p of what is returned comes from there."""
     flight = _Flight([[part] for part in parts], rows)
     flight.land()
     return torch.stack([part for (part,) in flight.received])
@@ -243,7 +251,7 @@ def _blocks(z: Shaped[Tensor, "I N *C"], rows: Rows) -> Shaped[Tensor, "P I J W"
 def _transpose_(z: Tensor, rows: Rows) -> Tensor:
     """Exchange tile (a, b) of every block with the owner's tile (b, a), in place; two pairs of tiles take turns."""
     blocks, I = _blocks(z, rows), len(z)
-    most = min(TILE_BYTES // 4, rows.carrier.room // 2) / (z[0, 0].nbytes * rows.size)
+    most = min(TILE_BYTES // 8, rows.carrier.room // 2) / (z[0, 0].nbytes * rows.size)
     tiles = cuts(I, min(I, int(most**0.5)))
     pairs = [[(a, b)] if a == b else [(a, b), (b, a)] for n, a in enumerate(tiles) for b in tiles[n:]]
 
@@ -255,6 +263,10 @@ def _transpose_(z: Tensor, rows: Rows) -> Tensor:
     for flight, places in _one_ahead(map(sent, pairs)):
         flight.put(places)
     return z
+
+
+def _transposed(z: Tensor, rows: Rows) -> Tensor:
+    return _transpose_(z.clone(memory_format=torch.contiguous_format), rows)
 
 
 def _by_columns_(z: Tensor, update: Update, most: int, rows: Rows) -> Tensor:
@@ -285,45 +297,17 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        grad = grad.contiguous().clone()
-        dist.all_reduce(grad, group=ctx.rows.group)
-        return ctx.rows.mine(grad), None
+        return ctx.rows.mine(_sum(grad, ctx.rows)), None
 
 
-class _Transpose(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, z: Tensor, rows: Rows) -> Tensor:
-        ctx.rows = rows
-        return _transpose_(z.clone(memory_format=torch.contiguous_format), rows)
+class _SelfAdjoint(torch.autograd.Function):
+    """What moves the gradients as it moves the arrays."""
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        return _transpose_(grad.clone(memory_format=torch.contiguous_format), ctx.rows), None
-
-
-class _Exchange(torch.autograd.Function):
-    """Part p of an array to rank p; part p of the result comes from there."""
+    def forward(ctx, x: Tensor, move: Callable[[Tensor, Rows], Tensor], rows: Rows) -> Tensor:
+        ctx.move, ctx.rows = move, rows
+        return move(x, rows)
 
     @staticmethod
-    def forward(ctx, parts: Tensor, rows: Rows) -> Tensor:
-        ctx.rows = rows
-        return _exchange(parts, rows)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        return _exchange(grad, ctx.rows), None
-
-
-class _Sum(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x: Tensor, rows: Rows) -> Tensor:
-        ctx.rows = rows
-        total = x.contiguous().clone()
-        dist.all_reduce(total, group=rows.group)
-        return total
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        total = grad.contiguous().clone()
-        dist.all_reduce(total, group=ctx.rows.group)
-        return total, None
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.move(grad, ctx.rows), None, None

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from foldcp.carriers import SHELVES, Carrier, Fetches, Messages, Seat, _layout, together
 from foldcp.rows import Rows
 from tests.ranks import device_of, run
+from tests.test_rows import running_sums
 
 SIZES = [2, 3, 5]
 
@@ -53,9 +54,15 @@ class LateFetches(Fetches):
         return LastMoment(work)
 
 
+def put_up_shelves(folder: Path, size: int, room: int) -> str:
+    for rank in range(size):
+        (folder / str(rank)).write_bytes(bytes(SHELVES * room))
+    return str(folder)
+
+
 def from_shelves(folder: str, room: int, rows: Rows) -> Carrier:
-    messages = Messages(rows.rank, rows.size, rows.group)
-    return LateFetches(SharedFiles(rows, folder), room, None, messages)  # type: ignore[arg-type]  (the stream is not used)
+    memory = SharedFiles(rows, folder)
+    return LateFetches(memory, room, None, messages(rows))  # type: ignore[arg-type]  (the stream is not used)
 
 
 def numbers(journey: int, source: int, to: int) -> list[torch.Tensor]:
@@ -97,22 +104,15 @@ def all_arrived(rows: Rows, how: Callable[[Rows], Carrier], at_once: int, kind: 
 @pytest.mark.parametrize("room", [None, 1 << 16, 2600])
 def test_what_leaves_arrives(size: int, room: int | None, at_once: int, tmp_path: Path) -> None:
     """As messages; from shelves; and from shelves of which some journeys need more."""
-    for rank in range(size):
-        (tmp_path / str(rank)).write_bytes(bytes(SHELVES * (room or 0)))
-    how = messages if room is None else partial(from_shelves, str(tmp_path), room)
+    how = messages if room is None else partial(from_shelves, put_up_shelves(tmp_path, size, room), room)
     assert run(all_arrived, size, how, at_once) == [[True] * 10] * size
 
 
 def verbs(rows: Rows, z: torch.Tensor) -> list[torch.Tensor]:
     """What every verb that sends something gives without gradients."""
-
-    def turned(parts: list[torch.Tensor]) -> list[torch.Tensor]:
-        summed = torch.cat(parts, 1).cumsum(1).split([part.shape[1] for part in parts], 1)
-        return [part.copy_(new) for part, new in zip(parts, summed, strict=True)]
-
     mine = rows.mine(z)
     with torch.no_grad():
-        found = [rows.transpose(mine.clone()).clone(), rows.by_columns(mine.clone(), turned, 2)]
+        found = [rows.transpose(mine.clone()).clone(), rows.by_columns(mine.clone(), running_sums, 2)]
         found += [block.clone() for _, _, block in rows.stream(mine)]
         a = mine[..., 0].expand(3, -1, -1) + torch.arange(3)[:, None, None]
         found += [x.clone() for _, _, part, block in rows.across(a, 2 * a) for x in (part, block)]
@@ -130,10 +130,8 @@ def verbs_by_both(rows: Rows, folder: str, room: int, z: torch.Tensor) -> bool:
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("room", [2048, 1 << 16])
 def test_rows_are_the_same_from_shelves(size: int, room: int, tmp_path: Path) -> None:
-    for rank in range(size):
-        (tmp_path / str(rank)).write_bytes(bytes(SHELVES * room))
     z = torch.randn(7 * size, 7 * size, 4, generator=torch.Generator().manual_seed(0))
-    assert run(verbs_by_both, size, str(tmp_path), room, z) == [True] * size
+    assert run(verbs_by_both, size, put_up_shelves(tmp_path, size, room), room, z) == [True] * size
 
 
 def fetches(rows: Rows) -> Carrier:

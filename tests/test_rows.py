@@ -47,14 +47,19 @@ def test_transpose_works_in_place(size: int) -> None:
     assert torch.equal(torch.cat(run(transposed_twice, size, z)), z + 1)
 
 
+def running_sums(parts: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Of rows in parts, in place."""
+    sums = torch.cat(parts, 1).cumsum(1).split([part.shape[1] for part in parts], 1)
+    return [part.copy_(new) for part, new in zip(parts, sums, strict=True)]
+
+
 def updated_by_columns(rows: Rows, z: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
     """Rows of z^T are told apart by a running sum along them."""
     mine, sizes = rows.mine(z).clone(), []
 
     def update(parts: list[torch.Tensor]) -> list[torch.Tensor]:
         sizes.append(len(parts[0]))
-        summed = torch.cat(parts, 1).cumsum(1).split([part.shape[1] for part in parts], 1)
-        return [part.copy_(new) for part, new in zip(parts, summed, strict=True)]
+        return running_sums(parts)
 
     with torch.no_grad():
         return rows.by_columns(mine, update, most), mine, sizes

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from foldcp.kernels.recompute import recomputed, recomputed_residual
-from foldcp.kernels.residual import add, fits, in_place, layer_norm
+from foldcp.kernels.residual import add, fits, in_place, joined, layer_norm
 
 
 def project(
@@ -57,8 +57,7 @@ def project_attention(
         out = project_triton.project_parts(parts, norm_w, norm_b, weight, half_from=2 * inner)
         q, k, v = out.unflatten(-1, (3, num_heads, -1)).unbind(-3)
         return q, k, v.view(torch.float16)
-    z = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
-    q, k, v = project(z, norm_w, norm_b, weight).unflatten(-1, (3, num_heads, -1)).unbind(-3)
+    q, k, v = project(joined(parts, 1), norm_w, norm_b, weight).unflatten(-1, (3, num_heads, -1)).unbind(-3)
     return q, k, v
 
 

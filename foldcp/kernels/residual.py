@@ -1,4 +1,4 @@
-"""What do the updates of the pair representation share: LayerNorm in fp32, and an addition in place?"""
+"""What do the updates of the pair representation share: LayerNorm in fp32, an addition in place, parts joined?"""
 
 from __future__ import annotations
 
@@ -34,3 +34,8 @@ def in_place(*tensors: Tensor) -> bool:
 def add(z: Float[Tensor, "*B"], update: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
     """z + update in the type of z; in place where no gradient is wanted."""
     return z.add_(update) if in_place(z, update) else z + update.to(z.dtype)
+
+
+def joined(parts: list[Tensor], dim: int = 0) -> Tensor:
+    """The parts of an array put together, without a copy where there is one."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)

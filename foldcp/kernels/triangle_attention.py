@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from foldcp.kernels.picker import fused
+from foldcp.kernels.residual import joined
 
 MASKED = -1e9  # added to the score of a padding key, as Boltz does
 CHUNK_BYTES = 1 << 28  # largest [rows, H, N, N] in fp32 that the reference makes at once
@@ -67,7 +68,7 @@ def triangle_attention_reference(
             out.append(checkpoint(_attend, q[rows], k[rows], v[rows], additive, use_reentrant=False))
         else:
             out.append(_attend(q[rows], k[rows], v[rows], additive))
-    return torch.cat(out)
+    return joined(out)
 
 
 def _attend(

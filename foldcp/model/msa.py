@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from foldcp.config import NUM_RES_TYPES, Architecture
 from foldcp.features import Features
 from foldcp.kernels.projections import add_attention_output, project, project_channels_first
-from foldcp.kernels.residual import fits
+from foldcp.kernels.residual import fits, joined
 from foldcp.model.layers import LayerNorm, Linear, Transition, aside, chunks
 from foldcp.model.pairformer import MASKED, PairBlock
 from foldcp.rows import Rows
@@ -66,7 +66,7 @@ class PairWeightedAveraging(nn.Module):
                 total.append(product)
             else:
                 total[-1] = total[-1].to(precise) + product
-        return torch.cat(total).to(v.dtype).unflatten(-1, (depth, -1)).permute(1, 2, 0, 3).flatten(2)
+        return joined(total).to(v.dtype).unflatten(-1, (depth, -1)).permute(1, 2, 0, 3).flatten(2)
 
 
 class OuterProductMean(nn.Module):

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from foldcp.kernels.projections import add_attention_output, project_attention, project_channels_first
-from foldcp.kernels.residual import fits
+from foldcp.kernels.residual import fits, joined
 from foldcp.kernels.triangle_attention import attention_under
 from foldcp.kernels.triangle_multiply import add_gated_output, gated_projection
 from foldcp.model.layers import LayerNorm, Linear, chunks, fitting, renew
@@ -68,9 +68,8 @@ class TriangleMultiplication(nn.Module):
         p, g = (w.unflatten(0, (2, C))[:, channels].flatten(0, 1) for w in (self.p_in.weight, self.g_in.weight))
         norm, own = (self.norm_in.weight, self.norm_in.bias), self.rows.mine(mask)
         some = chunks(I, 0 if fits(z, p) else N * (C + 4 * width) * 4, z.device)
-        a, b = _joined(
-            [gated_projection(z[rows], own[rows, None] if self.incoming else mask, *norm, p, g) for rows in some]
-        ).chunk(2)
+        parts = [gated_projection(z[rows], own[rows, None] if self.incoming else mask, *norm, p, g) for rows in some]
+        a, b = joined(parts, 1).chunk(2)
         return a, b
 
 
@@ -85,11 +84,6 @@ def _multiply(
         out.baddbmm_(a, b)
     else:
         torch.bmm(a, b, out=out)
-
-
-def _joined(parts: list[Tensor]) -> Tensor:
-    """[D, R, N] of all rows from those of some rows each; without a copy where there is one part."""
-    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
 class GatedAttention(nn.Module):
@@ -146,5 +140,5 @@ class TriangleAttention(nn.Module):
         I, N, C = z.shape
         norm, weight = (self.layer_norm.weight, self.layer_norm.bias), self.linear.weight
         some = chunks(I, 0 if fits(z, weight) else N * C * 8, z.device)
-        whole = self.rows.gather(_joined([project_channels_first(z[rows], *norm, weight) for rows in some]), 1)
+        whole = self.rows.gather(joined([project_channels_first(z[rows], *norm, weight) for rows in some], 1), 1)
         return whole.transpose(1, 2) if self.ending else whole
