@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count, product
 from pathlib import Path
@@ -102,7 +102,12 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Complex:
-    """Chains that are folded together, in the order of their tokens."""
+    """Chains that are folded together, in the order of their tokens.
+
+    `comment` tells what was assumed about the source's record, by subject; it becomes a column of the tables.
+    `digests` holds the SHA-256 of each alignment and template as it was when the complex was planned: another
+    content is refused where it is read.
+    """
 
     name: str
     chains: tuple[Chain, ...]
@@ -115,6 +120,7 @@ class Complex:
     templates: tuple[Template, ...] = ()
     method: str = ""
     comment: dict[str, str] = field(default_factory=dict, compare=False)
+    digests: Mapping[Path, str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         if not self.chains:
@@ -131,13 +137,17 @@ class Complex:
 
 @dataclass(frozen=True, slots=True)
 class Unbuildable:
-    """A record of an input that is no complex, and why; it becomes a row, not an error."""
+    """A record of an input that is no complex, and why; it becomes a row, not an error.
+
+    `place` is the number of the record in its input, from 0.
+    """
 
     name: str
     reason: str
     title: str = ""
     organism: str = ""
     source: str = ""
+    place: int = 0
 
 
 Record = Complex | Unbuildable

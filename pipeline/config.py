@@ -54,6 +54,15 @@ class RunSection:
     start_deadline: float = setting(900.0, 1.0)  # seconds in which a group must be ready
     cpu_ranks: int = setting(0, 0)  # ranks on a machine without GPUs; 0: one per core, 4 at most
     max_group: int = setting(0, 0)  # largest number of ranks for one complex; 0: no limit
+    stale: Literal["drop", "keep"] = "drop"  # results of changed inputs or settings: left out of the tables, or marked
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsConfig:
+    """How much is read of what a user names; more is refused in a line. Nothing here changes a result."""
+
+    input_bytes: int = setting(1_000_000_000, 1)  # of an input, sequence or template file, unpacked
+    msa_bytes: int = setting(1_000_000_000, 1)  # of an alignment, unpacked
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +73,7 @@ class RunConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     msa: MsaConfig = field(default_factory=MsaConfig)
     run: RunSection = field(default_factory=RunSection)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
     write: tuple[Extra, ...] = ()
 
 

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 # A module may import those of its own floor and of the floors below it.
 FLOORS = [
+    ["foldcp.files"],
     ["foldcp.complex", "foldcp.config", "foldcp.carriers"],
     ["foldcp.rows", "foldcp.kernels", "foldcp.datasets"],
     ["foldcp.chemistry"],

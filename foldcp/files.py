@@ -1,0 +1,134 @@
+"""Reading the files that a user names: regular files only, of bounded size, unpacked, every failure told with the file.
+
+Every reader of every format goes through here, so that a damaged file is one complex's error and never a traceback.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+MAX_BYTES = 1_000_000_000  # of a file, unpacked, unless a caller says otherwise
+_CHUNK = 1 << 20
+
+# What the standard library and the parsers of formats raise on bad input, beside ValueError. RuntimeError covers
+# RecursionError and NotImplementedError; LookupError covers IndexError and KeyError.
+INPUT_ERRORS = (
+    OSError,
+    EOFError,
+    OverflowError,
+    LookupError,
+    RuntimeError,
+    MemoryError,
+    csv.Error,
+    zlib.error,
+    zipfile.BadZipFile,
+)
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Whatever reading an input raises becomes a ValueError that begins with `what`: the file, or the complex.
+
+    A ValueError passes as it is: its message names what is wrong already.
+    """
+    try:
+        yield
+    except ValueError:
+        raise
+    except INPUT_ERRORS as error:
+        raise ValueError(f"{what}: {describe_error(error)}") from error
+
+
+def describe_error(error: BaseException) -> str:
+    """An exception in a few words: what the system says of a file, else its type and the first line of its message."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    message = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+@dataclass(frozen=True, slots=True)
+class FileContent:
+    """What a file holds once unpacked, and the SHA-256 of that in hexadecimal."""
+
+    data: bytes
+    sha256: str
+
+
+def read_file(path: Path, max_bytes: int = MAX_BYTES) -> FileContent:
+    """The content of a file; gzip, and a zip archive of one file, are recognised by their first bytes and unpacked.
+
+    Args:
+        path: a regular file, or a link to one.
+        max_bytes: the most that the file may hold once unpacked, in bytes.
+
+    Raises:
+        ValueError: naming the file, when it is absent, no regular file (a device, a pipe, a folder), unreadable,
+            damaged, or larger than `max_bytes`.
+    """
+    with reading(str(path)):
+        check_regular(path)
+        with path.open("rb") as file:
+            data = _unpack(path, file, max_bytes)
+    return FileContent(data, hashlib.sha256(data).hexdigest())
+
+
+def check_regular(path: Path) -> None:
+    """ValueError for what is no regular file: reading a pipe or a device may wait for ever or never end."""
+    with reading(str(path)):
+        mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise ValueError(f"{path}: is a folder, not a file")
+    if not stat.S_ISREG(mode):
+        raise ValueError(f"{path}: not a regular file (a pipe, a socket or a device)")
+
+
+def is_regular(path: Path) -> bool:
+    """Whether a path is a regular file or a link to one; False for what cannot be looked at."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (OSError, ValueError):  # ValueError: a NUL in the name
+        return False
+
+
+def _unpack(path: Path, file: IO[bytes], max_bytes: int) -> bytes:
+    magic = file.read(4)
+    file.seek(0)
+    if magic.startswith(b"\x1f\x8b"):
+        with gzip.GzipFile(fileobj=file) as unpacked:
+            return _read_bounded(path, unpacked, max_bytes)
+    if magic == b"PK\x03\x04":
+        return _unzip(path, file, max_bytes)
+    return _read_bounded(path, file, max_bytes)
+
+
+def _unzip(path: Path, file: IO[bytes], max_bytes: int) -> bytes:
+    with zipfile.ZipFile(file) as archive:
+        names = [name for name in archive.namelist() if not name.endswith("/")]
+        if len(names) != 1:
+            raise ValueError(f"{path}: a zip archive of {len(names)} files; expected one")
+        with archive.open(names[0]) as unpacked:
+            return _read_bounded(path, unpacked, max_bytes)
+
+
+def _read_bounded(path: Path, file: IO[bytes], max_bytes: int) -> bytes:
+    """All of a file, a chunk at a time: a small archive may unpack to more than the machine's memory."""
+    whole = io.BytesIO()
+    while chunk := file.read(_CHUNK):
+        if whole.tell() + len(chunk) > max_bytes:
+            raise ValueError(f"{path}: holds more than {max_bytes:,} bytes once unpacked; raise the limit if it should")
+        whole.write(chunk)
+    return whole.getvalue()

@@ -1,0 +1,107 @@
+"""Files that users name are read whole or refused in a line that names them, whatever they are."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import os
+import zipfile
+import zlib
+from pathlib import Path
+
+import pytest
+
+from foldcp.files import check_regular, is_regular, read_file, reading
+
+
+def test_plain_gzip_and_zip_hold_the_same(tmp_path: Path) -> None:
+    data = b">a\nACDE\n" * 1000
+    plain, packed, archive = tmp_path / "a", tmp_path / "b.txt", tmp_path / "c"
+    plain.write_bytes(data)
+    packed.write_bytes(gzip.compress(data))
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("folder/", "")
+        file.writestr("folder/a.fasta", data)
+    for path in (plain, packed, archive):
+        content = read_file(path)
+        assert content.data == data
+        assert content.sha256 == hashlib.sha256(data).hexdigest()
+
+
+def test_more_than_the_limit_is_refused_without_being_unpacked(tmp_path: Path) -> None:
+    bomb = tmp_path / "bomb.gz"
+    bomb.write_bytes(gzip.compress(bytes(50_000_000)))
+    archive = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("a", bytes(50_000_000))
+    plain = tmp_path / "plain"
+    plain.write_bytes(bytes(1001))
+    for path in (bomb, archive, plain):
+        with pytest.raises(ValueError, match=rf"{path.name}: holds more than 1,000 bytes"):
+            read_file(path, max_bytes=1000)
+    assert len(read_file(plain, max_bytes=1001).data) == 1001
+
+
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
+    pipe, link, device = tmp_path / "pipe", tmp_path / "link", Path("/dev/zero")
+    os.mkfifo(pipe)
+    link.symlink_to(device)
+    for path in (pipe, link, device):
+        assert not is_regular(path)
+        with pytest.raises(ValueError, match=rf"{path.name}: not a regular file"):
+            check_regular(path)
+        with pytest.raises(ValueError, match=rf"{path.name}: not a regular file"):
+            read_file(path)
+    with pytest.raises(ValueError, match="is a folder"):
+        read_file(tmp_path)
+    with pytest.raises(ValueError, match="absent: No such file"):
+        read_file(tmp_path / "absent")
+    with pytest.raises(ValueError, match="File name too long"):
+        read_file(tmp_path / ("x" * 300))
+
+
+def test_a_damaged_archive_is_told_with_its_file(tmp_path: Path) -> None:
+    packed = bytearray(gzip.compress(b"ACDE" * 10_000))
+    packed[len(packed) // 2] ^= 0xFF
+    damaged, cut, archive = tmp_path / "damaged", tmp_path / "cut", tmp_path / "archive"
+    damaged.write_bytes(packed)
+    cut.write_bytes(gzip.compress(b"ACDE" * 10_000)[:-9])
+    archive.write_bytes(b"PK\x03\x04" + bytes(100))
+    for path in (damaged, cut, archive):
+        with pytest.raises(ValueError, match=f"{path.name}: "):
+            read_file(path)
+    two = tmp_path / "two.zip"
+    with zipfile.ZipFile(two, "w") as file:
+        file.writestr("a", "")
+        file.writestr("b", "")
+    with pytest.raises(ValueError, match="2 files"):
+        read_file(two)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OverflowError("int too big"),
+        csv.Error("new-line character seen"),
+        zlib.error("Error -3"),
+        IndexError("list index out of range"),
+        RecursionError("maximum recursion depth exceeded"),
+        RuntimeError("File is encrypted"),
+        NotImplementedError("compression type 97"),
+        OSError(36, "File name too long"),
+        MemoryError(),
+    ],
+)
+def test_whatever_reading_raises_becomes_an_error_that_names_the_input(error: Exception) -> None:
+    with pytest.raises(ValueError, match=r"^a\.yaml: .") as caught, reading("a.yaml"):
+        raise error
+    assert caught.value.__cause__ is error
+
+
+def test_a_value_error_passes_and_a_fault_of_ours_is_not_hidden() -> None:
+    with pytest.raises(ValueError, match=r"^as it is$"), reading("a.yaml"):
+        raise ValueError("as it is")
+    for fault in (AssertionError("ours"), AttributeError("ours"), TypeError("ours")):
+        with pytest.raises(type(fault), match="ours"), reading("a.yaml"):
+            raise fault
