@@ -29,7 +29,6 @@ INPUT_ERRORS = (
     OverflowError,
     LookupError,
     RuntimeError,
-    MemoryError,
     csv.Error,
     zlib.error,
     zipfile.BadZipFile,
@@ -40,7 +39,8 @@ INPUT_ERRORS = (
 def reading(what: str) -> Iterator[None]:
     """Whatever reading an input raises becomes a ValueError that begins with `what`: the file, or the complex.
 
-    A ValueError passes as it is: its message names what is wrong already.
+    A ValueError passes as it is: its message names what is wrong already. So does MemoryError: what is read is bounded,
+    so the machine is short of memory, and the input is not at fault.
     """
     try:
         yield

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,10 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from foldcp.pipeline.config import load
+from foldcp.pipeline.interrupts import end_process
 from foldcp.pipeline.sources import Sources, records
+from foldcp.pipeline.terminal import close_stdout, guard_streams
 
 if TYPE_CHECKING:  # Ray and torch take seconds to import, and `plan` needs neither
     from foldcp.pipeline.run import Summary
+
+RESTARTS = "FOLDCP_RESTARTS"  # environment variable: how often in a row the run was started again, and what was done
+MAX_RESTARTS = 3  # in a row, without one complex done in between
 
 app = typer.Typer(
     add_completion=False,
@@ -57,11 +64,18 @@ HardwareFile = Annotated[
 
 def main() -> None:
     """Run a command; a user's mistake is one line and exit code 2."""
+    guard_streams()
     try:
         app()
     except ValueError as error:
         print("foldcp: " + " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:  # the reader of stdout has seen enough
+        sys.exit(0)
+    finally:
+        close_stdout()
 
 
 @app.callback()
@@ -121,7 +135,8 @@ def score(
     """Fold every complex and store structures and interface scores; the same command again goes on where it ended.
 
     Exit code 0 when every complex has a result, 1 when some failed (the table `attempts` says why), 2 for a mistake
-    in the command or its files.
+    in the command or its files, 3 when the run had to stop (a full disk, no node left), 128 + signal when it was
+    stopped; after 3 and a signal the same command resumes.
 
     \b
     foldcp score datasets/demo/complexes.tsv --sequences datasets/demo/sequences.fasta --out demo-run \\
@@ -140,10 +155,30 @@ def score(
     if prepared.made.untrained:
         print(f"{checkpoint}: random weights, the scores mean nothing", file=sys.stderr)
     summary = run(prepared, out, Options(address, gpus, hardware, verbose))
-    print(format_best(out))
-    print(f"\ntables      {out}/tables\nstructures  {out}/structures\nreport      {write_report(out)}\n")
-    _tell(summary, out)
+    if summary.ray_lost and not summary.signal:
+        _start_again(summary)
+    try:
+        print(format_best(out))
+        print(f"\ntables      {out}/tables\nstructures  {out}/structures\nreport      {write_report(out)}\n")
+        _tell(summary, out)
+    except OSError as error:  # what was computed is stored; that nobody reads this changes nothing of it
+        print(f"foldcp: the summary cannot be printed: {error.strerror}", file=sys.stderr)
+    if not summary.is_complete:
+        close_stdout()
+        end_process(summary.exit_code)
     raise typer.Exit(summary.exit_code)
+
+
+def _start_again(summary: Summary) -> None:
+    """Replace this process by a new one with the same command: the only way to get rid of a dead Ray, which ends the
+    process a minute later. Returns when that has not helped several times in a row."""
+    count, num_done = map(int, os.environ.get(RESTARTS, "0:0").split(":"))
+    count = 0 if summary.num_done > num_done else count
+    if count == MAX_RESTARTS:
+        return
+    print(f"foldcp: {summary.stopped}; starting it again", file=sys.stderr)
+    os.environ[RESTARTS] = f"{count + 1}:{summary.num_done}"
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def _tell(summary: Summary, out: Path) -> None:
@@ -154,8 +189,10 @@ def _tell(summary: Summary, out: Path) -> None:
         print(f"  failed: {failed.task.name}: {failed.reason}", file=sys.stderr)
     if len(summary.failed) > 10:
         print(f"  .. and {len(summary.failed) - 10} more in {out}/tables/complexes", file=sys.stderr)
-    if summary.signal:
-        print("stopped by a signal; the same command goes on from here", file=sys.stderr)
+    if summary.stopped:
+        print(f"foldcp: stopped: {summary.stopped}", file=sys.stderr)
+    if not summary.is_complete:
+        print("interrupted; the same command resumes from here", file=sys.stderr)
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 # (node, GPUs of it), the fullest share first: rank 0 sits on the first node.
@@ -53,6 +53,17 @@ class Cluster:
             if node in self.nodes:
                 self.free[node] += count
                 assert self.free[node] <= self.nodes[node], f"{node} has only {self.nodes[node]} GPUs"
+
+    def without(self, nodes: Collection[str]) -> Cluster:
+        """A copy in which no GPU of some nodes is free."""
+        copy = Cluster(dict(self.nodes))
+        copy.free = {node: 0 if node in nodes else count for node, count in self.free.items()}
+        return copy
+
+    def add(self, node: str, num_gpus: int) -> None:
+        """Take a node into the cluster."""
+        assert node not in self.nodes, f"{node} is in the cluster already"
+        self.nodes[node] = self.free[node] = num_gpus
 
     def lose(self, node: str) -> None:
         """Take a node out of the cluster."""

@@ -48,10 +48,10 @@ class MsaConfig:
 class RunSection:
     """How the work is spread and watched; nothing here changes a result."""
 
-    retries: int = setting(1, 0)  # fresh groups a complex gets after its group was lost
-    deadline_factor: float = setting(5.0, 1.0)  # a fold may take so many times the predicted seconds ..
-    deadline_floor: float = setting(600.0, 1.0)  # .. but always at least these seconds
-    start_deadline: float = setting(900.0, 1.0)  # seconds in which a group must be ready
+    retries: int = setting(1, 0)  # fresh groups a complex gets after a group was lost while it folded it
+    deadline_factor: float = setting(3.0, 1.0)  # a fold or a start may take so many times what was predicted and learnt
+    deadline_floor: float = setting(30.0, 1.0)  # seconds that a fold may always take
+    start_deadline: float = setting(30.0, 1.0)  # seconds that the start of a group may always take
     cpu_ranks: int = setting(0, 0)  # ranks on a machine without GPUs; 0: one per core, 4 at most
     max_group: int = setting(0, 0)  # largest number of ranks for one complex; 0: no limit
     stale: Literal["drop", "keep"] = "drop"  # results of changed inputs or settings: left out of the tables, or marked

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 Content = bytes | Callable[[Path], None]  # a file's bytes, or what writes them to a path
+
+_FAILURES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+
+
+def is_disk_failure(error: OSError) -> bool:
+    """Whether an error means that the disk is full, read-only or broken: every further result would fail as well."""
+    return error.errno in _FAILURES
 
 
 class Disk:

@@ -10,31 +10,46 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import subprocess
+import sys
+import tempfile
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import psutil
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from foldcp.complex import Complex
+from foldcp.files import describe_error
 from foldcp.pipeline.cluster import Placement
 from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.costs import Setup
+from foldcp.pipeline.interrupts import adopt_orphans, kill_descendants
 from foldcp.pipeline.jobs import Recipe
 
 OBJECT_STORE = 100_000_000  # bytes; Ray wants 80 MB at least and would take a third of the machine
 AHEAD_TIMEOUT = 60.0  # seconds; what takes longer is made where it is wanted
+FETCH_TIMEOUT = 60.0  # seconds; a prediction is some megabytes
 GRACE = 2.0  # seconds in which the other ranks may tell the true cause of a failure
+CONNECT_SECONDS = 15.0  # in which a cluster must answer before we join it
+CLOSE_SECONDS = 4.0  # in which Ray must disconnect
+GCS_SECONDS = 8.0  # in which a cluster that we joined must answer
+DAEMONS = ("gcs_server", "raylet")  # without which a local Ray is dead
 FREE_SECONDS = 0.1  # from the end of a placement group to its GPUs being free, as measured
 NODE_LABEL = "ray.io/node-id"
 HEAVY = ("prediction", "layout")
+CAUSES = ("oom", "lost", "error")  # of what fails at once the first of these is the cause
 Answer = dict[str, Any]
 
 
@@ -48,19 +63,110 @@ class Node:
     gpus: int
 
 
-def start_ray(address: str, num_cpus: int, verbose: bool) -> None:
-    """Join the cluster at `address`, or start one on this machine for this process alone."""
-    options: dict[str, Any] = {"log_to_driver": verbose, "logging_level": logging.INFO if verbose else logging.ERROR}
-    if address:
-        ray.init(address=address, **options)
-        return
-    ray.init(
-        address="local",
-        num_cpus=num_cpus,
-        object_store_memory=OBJECT_STORE,
-        include_dashboard=False,
-        **options,
-    )
+class RayLostError(Exception):
+    """Ray's daemons are dead or do not answer."""
+
+
+class RayConnection:
+    """A Ray that was started on this machine for this process alone, or a cluster that it joined."""
+
+    def __init__(self, address: str, num_cpus: int, verbose: bool) -> None:
+        """`address` is that of a cluster, `auto` for the one that `ray start` made on this machine, or empty.
+
+        Raises ValueError when nobody answers there.
+        """
+        level = logging.INFO if verbose else logging.ERROR
+        options: dict[str, Any] = {"log_to_driver": verbose, "logging_level": level}
+        self._daemons: list[psutil.Process] = []
+        self.is_local = not address
+        if address:
+            address = _auto_address() if address == "auto" else address
+            _check_answers(address)
+            ray.init(address=address, **options)
+            return
+        adopt_orphans()
+        try:
+            ray.init(
+                address="local",
+                num_cpus=num_cpus,
+                object_store_memory=OBJECT_STORE,
+                include_dashboard=False,
+                **options,
+            )
+        except (OSError, RuntimeError, RayError) as error:
+            raise ValueError(f"Ray cannot be started on this machine: {describe_error(error)}") from error
+        children = psutil.Process().children(recursive=True)
+        self._daemons = [process for process in children if process.name() in DAEMONS]
+
+    def close(self) -> None:
+        """Disconnect, and end a local Ray with all its processes. Ray's own way out may block when its daemons are
+        dead; then it is not waited for, and the process should leave by `end_process`."""
+        thread = threading.Thread(target=ray.shutdown, daemon=True)
+        if all(map(_is_alive, self._daemons)):
+            thread.start()
+            thread.join(CLOSE_SECONDS)
+        if self.is_local:
+            kill_descendants()
+
+    def check(self) -> None:
+        """RayLostError when a daemon of a local Ray is dead."""
+        for daemon in self._daemons:
+            if not _is_alive(daemon):
+                raise RayLostError("a daemon of Ray is dead")
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _auto_address() -> str:
+    """What RAY_ADDRESS says, or `ray start` left on this machine. `ray.init` would also join the private Ray of another
+    process."""
+    if address := os.environ.get("RAY_ADDRESS", ""):
+        return address
+    folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    file = Path(folder) / "ray" / "ray_current_cluster"
+    try:
+        return file.read_text().strip()
+    except OSError:
+        raise ValueError(
+            "--address auto: no Ray cluster was started on this machine (ray start --head), and RAY_ADDRESS is not set"
+        ) from None
+
+
+def _check_answers(address: str) -> None:
+    """ValueError when no Ray of our version answers at `address`. Another process asks, as `ray.init` waits for minutes
+    and then ends the process."""
+    program = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR')"
+    command = [sys.executable, "-c", program, address]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=CONNECT_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise ValueError(f"--address {address}: no Ray cluster answers there") from None
+    if answer.returncode:
+        lines = answer.stderr.strip().splitlines() or ["no Ray cluster answers there"]
+        raise ValueError(f"--address {address}: {lines[-1]}")
+
+
+def _ask_gcs(function: Callable[[], Any]) -> Any:
+    """What a call to the cluster's control service returns; RayLostError when it does not answer in time, which Ray
+    itself would notice after a minute by ending the process."""
+    answers: list[Any] = []
+
+    def ask() -> None:
+        answers.append(function())
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(GCS_SECONDS)
+    if thread.is_alive():
+        raise RayLostError(f"Ray's control service did not answer for {GCS_SECONDS:.0f} s")
+    if not answers:
+        raise RayLostError("Ray's control service failed")
+    return answers[0]
 
 
 def alive_nodes() -> list[Node]:
@@ -72,7 +178,7 @@ def alive_nodes() -> list[Node]:
             cpus=int(node["Resources"].get("CPU", 0)),
             gpus=int(node["Resources"].get("GPU", 0)),
         )
-        for node in ray.nodes()
+        for node in _ask_gcs(ray.nodes)
         if node["Alive"]
     ]
     return sorted(nodes, key=lambda node: (node.host, node.id))
@@ -143,6 +249,7 @@ class GroupActor:
         self.name, self.placement, self.recipe = name, placement, recipe
         self.device, self.cpus_per_rank = device, cpus_per_rank
         self.ranks: list[Any] = []
+        self.rank_nodes: list[str] = []  # known once the ranks are up
 
     def start(self, timeout: float) -> Answer:
         """Take the GPUs, start the ranks in the order of their nodes and GPUs, load the network."""
@@ -172,6 +279,7 @@ class GroupActor:
         order = sorted(range(len(places)), key=lambda i: (node_order[places[i][0]], _natural(places[i][1])))
         self.ranks = [self.ranks[i] for i in order]
         places = [places[i] for i in order]
+        self.rank_nodes = [node for node, _ in places]
         visible = {node: [gpu for other, gpu in places if other == node] for node in node_order}
         meeting = self._ask([self.ranks[0].meeting.remote()])
         if isinstance(meeting, dict):
@@ -195,55 +303,93 @@ class GroupActor:
         answers = self._ask([rank.fold.remote(complex, setup, ahead) for rank in self.ranks])
         if isinstance(answers, dict):
             return answers
-        bad = [answer for answer in answers if answer["outcome"] != "done"]
-        if bad:
-            return bad[0]
+        if bad := next((answer for answer in answers if answer["outcome"] != "done"), None):
+            return bad
         return answers[0] | {"peak_bytes": max(answer["peak_bytes"] for answer in answers)}
 
     def _ask(self, refs: Sequence[Any]) -> list[Any] | Answer:
         """The answers of all ranks, or the failure of one as soon as it is known."""
         rank_of, answers, pending = {ref: rank for rank, ref in enumerate(refs)}, {}, list(refs)
+        kills = num_oom_kills()
         while pending:
             (done,), pending = ray.wait(pending, num_returns=1)
-            answer = hear(done, f"rank {rank_of[done]}")
-            if isinstance(answer, dict) and answer["outcome"] in ("oom", "lost", "error"):
-                return self._cause(answer, pending, rank_of)
+            answer = self._hear(done, rank_of[done], kills)
+            if isinstance(answer, dict) and answer["outcome"] in CAUSES:
+                return self._cause(answer, pending, rank_of, kills)
             answers[done] = answer
+            if isinstance(answer, dict) and answer["outcome"] == "invalid" and pending:
+                # Mostly all ranks say so at once. One that does so alone leaves the others waiting for it.
+                late = ray.wait(pending, num_returns=len(pending), timeout=GRACE)[1]
+                if late:
+                    alone = answer | {"outcome": "error", "node": self._node(rank_of[done])}
+                    return self._cause(alone, pending, rank_of, kills)
         return [answers[ref] for ref in refs]
 
-    def _cause(self, first: Answer, pending: list[Any], rank_of: dict[Any, int]) -> Answer:
+    def _hear(self, ref: Any, rank: int, kills: int) -> Any:
+        """The answer of a rank; a failure names its node, and tells when the system killed it to free memory."""
+        answer = hear(ref, f"rank {rank}")
+        if not isinstance(answer, dict) or answer["outcome"] not in CAUSES:
+            return answer
+        if answer["outcome"] == "lost" and num_oom_kills() > kills:
+            reason = f"{answer['reason']}: the system was out of memory and killed processes"
+            answer |= {"outcome": "oom", "killed": True, "reason": reason}
+        return answer | {"node": self._node(rank)}
+
+    def _node(self, rank: int) -> str:
+        return self.rank_nodes[rank] if self.rank_nodes else ""
+
+    def _cause(self, first: Answer, pending: list[Any], rank_of: dict[Any, int], kills: int) -> Answer:
         """Of what fails at once the cause: a rank that died looks to the others like a broken connection."""
         failures, end = [first], time.monotonic() + GRACE
         while pending and (left := end - time.monotonic()) > 0:
             done, pending = ray.wait(pending, num_returns=1, timeout=left)
-            failures += [answer for ref in done if isinstance(answer := hear(ref, f"rank {rank_of[ref]}"), dict)]
-        causes = ("oom", "lost", "error")
-        return min((f for f in failures if f["outcome"] in causes), key=lambda f: causes.index(f["outcome"]))
+            answers = [self._hear(ref, rank_of[ref], kills) for ref in done]
+            failures += [answer for answer in answers if isinstance(answer, dict)]
+        causes = (failure for failure in failures if failure["outcome"] in CAUSES)
+        return min(causes, key=lambda failure: CAUSES.index(failure["outcome"]))
+
+
+def num_oom_kills() -> int:
+    """Processes that the kernel of this machine has killed for lack of memory since it started; 0 where it does not
+    count them."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
 
 def _natural(text: str) -> tuple[int, str]:
     return (int(text), "") if text.isdigit() else (0, text)
 
 
-def hear(ref: Any, who: str) -> Any:
+def hear(ref: Any, who: str, timeout: float | None = None) -> Any:
     """What a call came to; a death or an exception becomes an answer too."""
     try:
-        answer = ray.get(ref)
+        answer = ray.get(ref, timeout=timeout)
     except RayTaskError as error:
         cause = error.cause if isinstance(error.cause, BaseException) else error
         lines = str(cause).strip().splitlines() or [""]
         return {"outcome": "error", "reason": f"{who}: {type(cause).__name__}: {lines[0]}", "trace": str(error)}
+    except OutOfMemoryError as error:
+        return _killed(who, error)
     except RayActorError as error:
-        outcome = "oom" if "memory pressure" in str(error) or "low on memory" in str(error) else "lost"
-        return {"outcome": outcome, "reason": f"{who} died", "trace": str(error)}
+        if "memory pressure" in str(error) or "low on memory" in str(error):
+            return _killed(who, error)
+        return {"outcome": "lost", "reason": f"{who} died", "trace": str(error)}
     except RayError as error:
         return {"outcome": "lost", "reason": f"{who}: {type(error).__name__}", "trace": str(error)}
     return answer
 
 
+def _killed(who: str, error: RayError) -> Answer:
+    reason = f"{who} was killed: the machine was low on memory"
+    return {"outcome": "oom", "killed": True, "reason": reason, "trace": str(error)}
+
+
 def with_heavy(answer: Answer, who: str) -> Answer:
     """An answer with its prediction, which the rank kept; `lost` if the rank died since."""
-    parts = {name: hear(answer[name], who) for name in HEAVY}
+    parts = {name: hear(answer[name], who, FETCH_TIMEOUT) for name in HEAVY}
     lost = next((part for part in parts.values() if isinstance(part, dict)), None)
     return lost or answer | parts
 
@@ -267,10 +413,14 @@ class Group:
         """Reference to the answer of a fold; `ahead` is what `make_ahead` gave for it, if anything."""
         return self._actor.fold.remote(complex, setup, [] if ahead is None else [ahead])
 
-    def stop(self) -> None:
-        """Kill the actor and with it the ranks, whatever they wait for."""
+    def kill(self) -> None:
+        """Kill the actor and with it the ranks, whatever they wait for. Does not wait for Ray."""
         self.stopped = time.monotonic()
         ray.kill(self._actor)
+
+    def stop(self) -> None:
+        """Kill the actor and its ranks, and free their GPUs."""
+        self.kill()
         self._remove()
 
     def is_gone(self) -> bool:
@@ -281,8 +431,8 @@ class Group:
     def _remove(self) -> bool:
         """Ask for the end of the placement group; whether there still was one. The actor may have made it just before
         it was killed, so that this is asked again."""
-        tables = placement_group_table().values()
+        tables = _ask_gcs(placement_group_table).values()
         if not any(table["name"] == self.name and table["state"] != "REMOVED" for table in tables):
             return False
-        remove_placement_group(ray.util.get_placement_group(self.name))
+        _ask_gcs(lambda: remove_placement_group(ray.util.get_placement_group(self.name)))
         return True

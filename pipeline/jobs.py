@@ -13,7 +13,21 @@ from foldcp.pipeline.tasks import Task
 
 # oom: out of memory. lost: a rank died. hung: past its deadline. error: the program failed. invalid: the input is
 # at fault, which every rank saw before any talked to another, so the group lives on.
-Failure = Literal["oom", "lost", "hung", "error", "invalid"]
+FailureKind = Literal["oom", "lost", "hung", "error", "invalid"]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a start or a fold failed.
+
+    `node` is the node whose rank failed, where that is known. `killed` is set when the system killed a process to
+    free memory of the machine: then other processes may be at fault, and the same fold may succeed later.
+    """
+
+    kind: FailureKind
+    reason: str
+    node: str = ""
+    killed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +52,7 @@ class Attempt:
     started: float
     ended: float
     predicted: float  # seconds
-    outcome: Failure | Literal["done"]
+    outcome: FailureKind | Literal["done"]
     reason: str
     steps: tuple[str, ...]  # what the ladder changed before this attempt
 
@@ -82,7 +96,11 @@ class Job:
     setup: Setup
     seconds: float = 0.0  # predicted, for that setup
     attempts: int = 0
-    losses: int = 0
+    losses: int = 0  # groups that ended while they folded it, through no fault of a node
+    timeouts: int = 0  # of them, those that passed their deadline
+    kills: int = 0  # groups that were killed to free memory of their machine while they folded it
+    avoid: frozenset[str] = frozenset()  # nodes on which it was lost: the next attempt goes elsewhere if it can
+    suspect: bool = False  # it lost a group, in this run or an earlier one: another loss says nothing of the node
     steps: tuple[str, ...] = ()
 
     @property
@@ -123,6 +141,11 @@ class Queue:
         self.by_size[job.size].remove(job)
         if not self.by_size[job.size]:
             del self.by_size[job.size]
+
+    def cheapest(self, max_ranks: int) -> Job | None:
+        """The job of the least predicted work that wants at most so many ranks."""
+        small = [jobs[0] for size, jobs in self.by_size.items() if size <= max_ranks]
+        return min(small, key=lambda job: (job.suspect, job.seconds * job.size), default=None)
 
     def drain(self) -> list[Job]:
         """Take out all jobs, the first to be started first."""

@@ -46,6 +46,7 @@ class Packing:
     now: float
     pace: float  # measured over predicted seconds
     start_seconds: float
+    may_wait: bool = False  # whether GPUs that nobody holds are kept out of `cluster.free` for a while
 
     def choose(self) -> Choice | None:
         """The next step, None when nothing more can start now."""
@@ -64,17 +65,27 @@ class Packing:
 
     def _anywhere(self, job: Job) -> Choice | None:
         """An idle group of its size, a larger one if that is cheaper than a new one, or a new one."""
-        if exact := self._idle(job.size, self.cluster.nodes):
+        elsewhere = {node: count for node, count in self.cluster.nodes.items() if node not in job.avoid}
+        for room in (elsewhere, self.cluster.nodes) if job.avoid else (elsewhere,):
+            if choice := self._within(job, room):
+                return choice
+        return None
+
+    def _within(self, job: Job, room: dict[str, int]) -> Choice | None:
+        """The same on some of the nodes."""
+        if exact := self._idle(job.size, room):
             return Choice(job, group=exact)
         # Each of the groups made for this size would serve its share of the jobs that wait for it.
         served = max(1.0, len(self.queue.by_size[job.size]) * job.size / self.cluster.num_gpus)
         fresh = job.size * (job.seconds + self.start_seconds / served)
         for group in sorted(self._idle_groups(), key=lambda g: (g.size, g.id)):
-            if group.size > job.size and group.size not in self.queue.by_size:
+            within = all(node in room for node, _ in group.placement)
+            if within and group.size > job.size and group.size not in self.queue.by_size:
                 seconds = self.sizes.seconds(job.task, replace(job.setup, num_ranks=group.size))
                 if group.size * seconds <= fresh:
                     return Choice(job, group=group)
-        placement = place(job.size, self.cluster.free, self.cluster.nodes)
+        free = {node: count for node, count in self.cluster.free.items() if node in room}
+        placement = place(job.size, free, self.cluster.nodes)
         return Choice(job, placement=placement) if placement else None
 
     def _reserve(self, job: Job) -> tuple[Reservation, tuple[Group, ...]]:
@@ -90,6 +101,8 @@ class Packing:
             free = added(free, group.placement)
             if placement := place(job.size, free, self.cluster.nodes):
                 return Reservation(self._end(group), added(free, placement, -1)), ()
+        if self.may_wait:
+            return Reservation(float("inf"), {}), ()
         raise AssertionError(f"{job.task.name} waits for {job.size} GPUs, more than the cluster has")
 
     def _ahead(self, jobs: list[Job], reservation: Reservation) -> Choice | None:

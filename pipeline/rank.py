@@ -15,6 +15,7 @@ import torch
 from foldcp import checkpoint
 from foldcp.complex import Complex
 from foldcp.features import AlignmentSettings, Features, featurize
+from foldcp.files import reading
 from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.costs import Setup
 from foldcp.pipeline.jobs import Recipe
@@ -69,17 +70,19 @@ class Rank:
         reset_peak()
         try:
             features, held = made() or inputs_of(complex, config, setup)
+        except MemoryError as error:
+            return self._out_of_memory(error)
         except ValueError as error:
             return {"outcome": "invalid", "reason": str(error)}
         seconds = {"features": time.perf_counter() - started}
         try:
             prediction = fold(self.model, features, fold_settings(config, setup), progress, constraints=held)
         except (torch.OutOfMemoryError, MemoryError) as error:
-            return {"outcome": "oom", "reason": f"rank {self.rows.rank}: {_first_line(error)}"}
+            return self._out_of_memory(error)
         except RuntimeError as error:
             if "DefaultCPUAllocator" not in str(error):
                 raise
-            return {"outcome": "oom", "reason": f"rank {self.rows.rank}: {_first_line(error)}"}
+            return self._out_of_memory(error)
         if not np.isfinite(prediction.coords).all():
             return {"outcome": "invalid", "reason": "the network's coordinates are not finite"}
         answer: dict[str, Any] = {
@@ -92,12 +95,17 @@ class Rank:
             answer |= {"prediction": prediction, "layout": features.layout}
         return answer
 
+    def _out_of_memory(self, error: BaseException) -> dict[str, Any]:
+        return {"outcome": "oom", "reason": f"rank {self.rows.rank}: {_first_line(error)}"}
+
 
 def inputs_of(complex: Complex, config: RunConfig, setup: Setup) -> Inputs:
-    """What a fold starts from; ValueError if the complex or an alignment is at fault."""
+    """What a fold starts from; ValueError if the complex, an alignment or a template is at fault, whatever reading it
+    raised. MemoryError passes: that is no fault of the input."""
     alignment = alignment_settings(config, setup.max_rows)
-    features = featurize(complex, alignment=alignment, seed=config.model.seed)
-    return features, constraints(complex, potentials=config.model.potentials)
+    with reading(f"complex {complex.name}"):
+        features = featurize(complex, alignment=alignment, seed=config.model.seed)
+        return features, constraints(complex, potentials=config.model.potentials)
 
 
 def alignment_settings(config: RunConfig, max_rows: int) -> AlignmentSettings:

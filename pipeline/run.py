@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
-import signal
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -19,8 +17,20 @@ from tqdm import tqdm
 
 from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.costs import Costs, Hardware, load_hardware
-from foldcp.pipeline.group import Answer, Group, Node, alive_nodes, hear, make_ahead, start_ray, with_heavy
-from foldcp.pipeline.jobs import Action, Attempt, Fold, Recipe, Start, Stop
+from foldcp.pipeline.disk import is_disk_failure
+from foldcp.pipeline.group import (
+    Answer,
+    Group,
+    Node,
+    RayConnection,
+    RayLostError,
+    alive_nodes,
+    hear,
+    make_ahead,
+    with_heavy,
+)
+from foldcp.pipeline.interrupts import StopSignals
+from foldcp.pipeline.jobs import Action, Attempt, Failure, Fold, Recipe, Start, Stop
 from foldcp.pipeline.prepare import Prepared, cpu_ranks, gpu_hardware, local_hardware
 from foldcp.pipeline.records import attempt_row, failed_rows, files_of, rows_of, unbuildable_rows
 from foldcp.pipeline.scheduler import Scheduler
@@ -46,51 +56,109 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """How a run ended."""
+    """How a run ended. `stopped` says why it ended before all was done, without a signal."""
 
     num_done: int
     failed: tuple[Failed, ...]
     num_unbuildable: int
     signal: int = 0
+    stopped: str = ""
+    ray_lost: bool = False  # the Ray of this process died: the same run can go on in a new process
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every task has an outcome."""
+        return not (self.signal or self.stopped)
 
     @property
     def exit_code(self) -> int:
-        """0 when every task has a result, 1 when some failed, 128 + signal when somebody stopped the run."""
-        return 128 + self.signal if self.signal else int(bool(self.failed))
+        """0 when every task has a result, 1 when some failed, 3 when the run had to stop before its end, and
+        128 + signal when somebody stopped it."""
+        if self.signal:
+            return 128 + self.signal
+        return 3 if self.stopped else int(bool(self.failed))
 
 
 def score(prepared: Prepared, out: Path, options: Options) -> Summary:
-    """Fold and store everything that has no result in `out` yet."""
-    hardware, num_slots = choose_hardware(prepared.config, options)
-    store, status = Store.open(out, prepared.info(hardware.name)), "interrupted"
-    try:
-        summary = _score(prepared, store, hardware, num_slots, options)
-        status = "interrupted" if summary.signal else "finished"
-    finally:
-        store.close(status)
+    """Fold and store everything that has no result in `out` yet.
+
+    Raises ValueError when it cannot begin: no Ray answers, no device is free, or `out` cannot be written.
+    """
+    hardware, num_cpus = choose_hardware(prepared.config, options)
+    with StopSignals() as signals:
+        store = Store.open(out, prepared.info(hardware.name))
+        run = Run(prepared, store, hardware, options, signals)
+        status = "interrupted"
+        try:
+            summary = run.score(num_cpus)
+            if summary.is_complete:
+                status = "finished"
+        finally:
+            run.kill_groups()
+            store.close(status)
+            run.disconnect()
     return summary
 
 
-def _score(prepared: Prepared, store: Store, hardware: Hardware, num_slots: int, options: Options) -> Summary:
-    outcomes, tasks, unbuildable = store.outcomes(), prepared.work.tasks, prepared.work.unbuildable
-    for record in unbuildable:
-        key, rows = unbuildable_rows(record, prepared.made)
-        if key not in outcomes:
-            store.put(key, rows)
-    left = [task for task in tasks if outcomes.get(task.key) != "done"]
-    num_done = len(tasks) - len(left)
-    if num_done:
-        print(f"{store.root}: {num_done} of {len(tasks)} complexes are done already", file=sys.stderr)
-    if not left:
-        return Summary(num_done, (), len(unbuildable))
-    start_ray(options.address, num_slots, options.verbose)
-    try:
-        driver = Driver(prepared, left, store, hardware, options)
-        number = driver.run()
-    finally:
-        ray.shutdown()
-    failed = tuple(outcome for outcome in driver.scheduler.outcomes.values() if isinstance(outcome, Failed))
-    return Summary(num_done + len(driver.scheduler.outcomes) - len(failed), failed, len(unbuildable), number)
+class Run:
+    """One invocation on a folder: what is left to do, Ray, and how it ended."""
+
+    def __init__(
+        self, prepared: Prepared, store: Store, hardware: Hardware, options: Options, signals: StopSignals
+    ) -> None:
+        self.prepared, self.store, self.hardware = prepared, store, hardware
+        self.options, self.signals = options, signals
+        self.connection: RayConnection | None = None
+        self.driver: Driver | None = None
+
+    def score(self, num_cpus: int) -> Summary:
+        """Fold what has no result; `num_cpus` are those that a local Ray shall offer."""
+        outcomes, tasks, unbuildable = self.store.outcomes(), self.prepared.work.tasks, self.prepared.work.unbuildable
+        left = [task for task in tasks if outcomes.get(task.key) != "done"]
+        num_done = len(tasks) - len(left)
+        stopped, ray_lost = "", False
+        try:
+            self._store_unbuildable(outcomes)
+            if num_done:
+                print(f"{self.store.root}: {num_done} of {len(tasks)} complexes are done already", file=sys.stderr)
+            if left and not self.signals.number:
+                stopped = self._fold(left, num_cpus)
+        except RayLostError as error:
+            stopped, ray_lost = str(error), self.connection is not None and self.connection.is_local
+        except OSError as error:
+            if not is_disk_failure(error):
+                raise
+            where = error.filename or self.store.root
+            stopped = f"{where}: {error.strerror}; the run resumes with the same command once that is mended"
+        outcomes = self.driver.scheduler.outcomes if self.driver else {}
+        failed = tuple(outcome for outcome in outcomes.values() if isinstance(outcome, Failed))
+        num_done += len(outcomes) - len(failed)
+        return Summary(num_done, failed, len(unbuildable), self.signals.number, stopped, ray_lost)
+
+    def _store_unbuildable(self, outcomes: dict[str, str]) -> None:
+        for record in self.prepared.work.unbuildable:
+            key, rows = unbuildable_rows(record, self.prepared.made)
+            if key not in outcomes:
+                self.store.put(key, rows)
+
+    def _fold(self, tasks: Sequence[Task], num_cpus: int) -> str:
+        """Fold tasks; why that could not be finished, empty when it was."""
+        self.connection = RayConnection(self.options.address, num_cpus, self.options.verbose)
+        self.signals.install()
+        self.driver = Driver(self.prepared, tasks, self.store, self.hardware, self.options, self.connection)
+        self.driver.run(self.signals)
+        return self.driver.scheduler.stopped
+
+    def kill_groups(self) -> None:
+        """End all groups without waiting for them."""
+        if self.driver:
+            for group in self.driver.groups.values():
+                group.kill()
+
+    def disconnect(self) -> None:
+        """Leave Ray, or end the one that was started for this process."""
+        if self.connection:
+            self.connection.close()
 
 
 def choose_hardware(config: RunConfig, options: Options) -> tuple[Hardware, int]:
@@ -107,32 +175,47 @@ def choose_hardware(config: RunConfig, options: Options) -> tuple[Hardware, int]
 
 
 def slots(nodes: Sequence[Node], hardware: Hardware, config: RunConfig, limit: int) -> dict[str, int]:
-    """Ranks that each node takes: its GPUs, or CPUs where the hardware is one; at most `limit` in all.
+    """Ranks that each node takes, as `free_slots`. Raises ValueError when there are none."""
+    found = free_slots(nodes, hardware, config, limit)
+    if not found:
+        raise ValueError(f"no node of the cluster has a {hardware.device} device free for {hardware.name}")
+    return found
 
-    Raises ValueError when there are none.
-    """
+
+def free_slots(nodes: Sequence[Node], hardware: Hardware, config: RunConfig, limit: int) -> dict[str, int]:
+    """Ranks that each node takes: its GPUs, or CPUs where the hardware is one; at most `limit` in all unless it is 0."""
     found: dict[str, int] = {}
     for node in nodes:
         count = node.gpus if hardware.device == "cuda" else min(node.cpus, cpu_ranks(config))
         count = min(count, limit - sum(found.values())) if limit else count
         if count:
             found[node.id] = count
-    if not found:
-        raise ValueError(f"no node of the cluster has a {hardware.device} device free for {hardware.name}")
     return found
+
+
+def lost_before(store: Store) -> set[str]:
+    """Keys of complexes that lost a group in an earlier run on the folder."""
+    attempts = store.table("attempts").select(["key", "outcome"]).to_pylist()
+    return {row["key"] for row in attempts if row["outcome"] in ("lost", "hung", "error")}
 
 
 class Driver:
     """Carries out what the scheduler decides and tells it what happened."""
 
     def __init__(
-        self, prepared: Prepared, tasks: Sequence[Task], store: Store, hardware: Hardware, options: Options
+        self,
+        prepared: Prepared,
+        tasks: Sequence[Task],
+        store: Store,
+        hardware: Hardware,
+        options: Options,
+        connection: RayConnection,
     ) -> None:
-        self.prepared, self.store, self.options = prepared, store, options
+        self.prepared, self.store, self.options, self.connection = prepared, store, options, connection
         self.nodes = {node.id: node for node in alive_nodes()}
         places = slots(list(self.nodes.values()), hardware, prepared.config, options.gpus)
         self.costs = Costs(hardware, prepared.config, prepared.architecture)
-        self.scheduler = Scheduler(tasks, self.costs, places, prepared.config.run)
+        self.scheduler = Scheduler(tasks, self.costs, places, prepared.config.run, lost_before(store))
         most = max(places.values())
         threads = max(1, (os.cpu_count() or 1) // most)
         precision = self.costs.precisions()[0]
@@ -144,36 +227,24 @@ class Driver:
         self.measured: dict[tuple[str, int], Answer] = {}
         self.gpus: dict[int, list[tuple[str, str]]] = {}  # (node, GPU) of each rank of a group
         self.num_attempts = self.num_outcomes = self.num_failed = 0
-        self.began, self.looked, self.signal = datetime.now(UTC), 0.0, 0
+        self.began, self.looked = datetime.now(UTC), 0.0
         self.zero = time.monotonic()
         self.num_tasks, self.total = len(tasks), self.scheduler.work_left(0.0)
 
-    def run(self) -> int:
-        """Work until every task has an outcome, or a signal ends it; the signal's number, 0 without."""
-        before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    def run(self, signals: StopSignals) -> None:
+        """Work until every task has an outcome, a signal comes, or the run cannot go on."""
         bar = tqdm(
             total=self.total,
             bar_format="{percentage:3.0f}%|{bar}| {desc}",
             mininterval=0.5 if sys.stderr.isatty() else 30.0,
             disable=self.total == 0,
         )
-        try:
-            while not self.scheduler.is_over and not self.signal:
+        with bar:
+            while not self.scheduler.is_over and not signals.number:
+                self.connection.check()
                 self._step()
                 self._show(bar)
             bar.refresh()
-        finally:
-            bar.close()
-            for group in self.groups.values():
-                group.stop()
-            for number, handler in before.items():
-                signal.signal(number, handler)
-        return self.signal
-
-    def _stop(self, number: int, frame: FrameType | None) -> None:
-        if self.signal:  # asked twice
-            raise KeyboardInterrupt
-        self.signal = number
 
     def _now(self) -> float:
         return time.monotonic() - self.zero
@@ -181,7 +252,7 @@ class Driver:
     def _step(self) -> None:
         self._do(self.scheduler.decide(self._now()))
         self._look_ahead()
-        wait = min(TICK, max(0.0, self.scheduler.next_deadline() - self._now()))
+        wait = min(TICK, max(0.0, self.scheduler.next_deadline(self._now()) - self._now()))
         done: list[Any] = []
         if self.pending:
             done, _ = ray.wait(list(self.pending), num_returns=len(self.pending), timeout=0)
@@ -240,14 +311,17 @@ class Driver:
             answer = with_heavy(answer, f"group {number}")
         if answer.get("trace") and self.options.verbose:
             print(answer["trace"], file=sys.stderr)
-        outcome, now = answer["outcome"], self._now()
+        outcome = answer["outcome"]
         if outcome == "ready":
             self.gpus[number] = [place for place in answer["places"] if place[1]]
-            self.scheduler.ready(number)
+            self.scheduler.ready(number, self._now())
         elif outcome == "done":
             self._keep(number, answer)
         else:
-            self._do(self.scheduler.failed(number, outcome, answer["reason"], now))
+            if outcome != "invalid":  # whose fault it is depends on whether its nodes are still there
+                self._look_at_nodes()
+            failure = Failure(outcome, answer["reason"], answer.get("node", ""), answer.get("killed", False))
+            self._do(self.scheduler.failed(number, failure, self._now()))
 
     def _keep(self, number: int, answer: Answer) -> None:
         """Store a result; one that cannot be made into rows and files is a failed complex, and the run goes on."""
@@ -266,11 +340,11 @@ class Driver:
         try:
             rows = rows_of(task, layout, prediction, made)
             self.store.put(task.key, rows, files_of(task, layout, prediction, made, config.write))
-        except OSError:  # a full disk would fail every complex; the run ends, and can go on later
-            raise
         except Exception as error:
+            if isinstance(error, OSError) and is_disk_failure(error):
+                raise  # it would fail every complex; the run ends, and can go on later
             reason = f"its result cannot be stored: {type(error).__name__}: {error}"
-            self._do(self.scheduler.failed(number, "invalid", " ".join(reason.split()), self._now()))
+            self._do(self.scheduler.failed(number, Failure("invalid", " ".join(reason.split())), self._now()))
             return
         answer["seconds"]["write"] = time.perf_counter() - started
         self.measured[job.task.key, job.attempts] = answer
@@ -304,10 +378,20 @@ class Driver:
         return ",".join(f"{self.nodes[node].host}:{what}" for node, what in named)
 
     def _look_at_nodes(self) -> None:
+        """Tell the scheduler which nodes have gone and which have come."""
         self.looked = self._now()
-        alive = {node.id for node in alive_nodes()}
-        for node in set(self.scheduler.cluster.nodes) - alive:
+        alive = {node.id: node for node in alive_nodes()}
+        for node in set(self.scheduler.cluster.nodes) - set(alive):
             self._do(self.scheduler.lose_node(node, f"node {self.nodes[node].host} is gone", self._now()))
+        new = [node for node in alive.values() if node.id not in self.nodes]
+        if not new:
+            return
+        self.nodes |= {node.id: node for node in new}
+        room = self.options.gpus - self.scheduler.cluster.num_gpus if self.options.gpus else 0
+        if self.options.gpus and room <= 0:
+            return
+        for node, count in free_slots(new, self.costs.hardware, self.prepared.config, room).items():
+            self.scheduler.add_node(node, count)
 
     def _show(self, bar: tqdm) -> None:
         left = self.scheduler.work_left(self._now())

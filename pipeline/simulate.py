@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from foldcp.pipeline.config import RunSection
 from foldcp.pipeline.costs import Costs
-from foldcp.pipeline.jobs import Action, Failure, Fold, Start, Stop
+from foldcp.pipeline.jobs import Action, Failure, FailureKind, Fold, Start, Stop
 from foldcp.pipeline.scheduler import Scheduler
 from foldcp.pipeline.tasks import Task
 
@@ -38,7 +38,7 @@ class _Event:
     order: int
     kind: str = field(compare=False)
     group: int = field(compare=False)
-    failure: Failure = field(compare=False, default="lost")
+    failure: FailureKind = field(compare=False, default="lost")
     node: str = field(compare=False, default="")
 
 
@@ -72,7 +72,7 @@ class Simulation:
             self._carry_out(self.scheduler.decide(self.now))
             if self.scheduler.is_over:
                 return self
-            deadline = self.scheduler.next_deadline()
+            deadline = self.scheduler.next_deadline(self.now)
             if not self._events or self._events[0].time > deadline:
                 assert deadline < math.inf, "the run stands still"
                 self.now = deadline
@@ -81,7 +81,7 @@ class Simulation:
             self.now = max(self.now, event.time)
             self._tell(event)
 
-    def _later(self, time: float, kind: str, group: int, failure: Failure = "lost", node: str = "") -> None:
+    def _later(self, time: float, kind: str, group: int, failure: FailureKind = "lost", node: str = "") -> None:
         self._num_events += 1
         heapq.heappush(self._events, _Event(time, self._num_events, kind, group, failure, node))
 
@@ -93,13 +93,14 @@ class Simulation:
         elif event.group in self._stopped:
             pass
         elif event.kind == "ready":
-            self.scheduler.ready(event.group)
+            self.scheduler.ready(event.group, self.now)
         elif event.kind == "finished":
             group = self.scheduler.groups[event.group]
             self.busy_seconds += (self.now - group.since) * group.size
             self.scheduler.finished(event.group, self.now)
         else:
-            self._carry_out(self.scheduler.failed(event.group, event.failure, f"simulated: {event.failure}", self.now))
+            failure = Failure(event.failure, f"simulated: {event.failure}")
+            self._carry_out(self.scheduler.failed(event.group, failure, self.now))
 
     def _carry_out(self, actions: Iterable[Action]) -> None:
         for action in actions:

@@ -1,0 +1,115 @@
+"""Signals that stop a run, and the end of all processes that it started.
+
+A run must end within seconds of SIGINT, SIGTERM or SIGHUP, also when its process group got the signal and Ray's daemons
+are dead already: calls to Ray may then block for a minute. So signals are noted by a thread, which ends the process
+when the main thread takes too long; the store is safe at any instant.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+import threading
+from types import FrameType
+from typing import Self
+
+import psutil
+
+STOP_SIGNALS = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+STOP_SECONDS = 8.0  # from a signal to the end of the process; batch systems send SIGKILL after 30 s
+_KILL_SECONDS = 2.0  # in which killed processes must vanish
+_PR_SET_CHILD_SUBREAPER = 36  # of prctl(2)
+
+
+class StopSignals:
+    """A context in which signals are noted and end nothing. `number` is the first one's, 0 before.
+
+    Outside the main thread, where Python takes no signals, it notes none. A signal that the parent process told us to
+    ignore (nohup, a shell's background jobs) stays ignored.
+    """
+
+    def __init__(self, seconds: float = STOP_SECONDS) -> None:
+        self.number = 0
+        self._seconds = seconds
+        self._handlers: dict[int, object] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._reader, self._writer = socket.socketpair()
+            self._writer.setblocking(False)
+            self._old_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+            self.install()
+            threading.Thread(target=self._watch, name="stop-signals", daemon=True).start()
+        return self
+
+    def install(self) -> None:
+        """Take the signals; once more after a library has taken them for itself, as `ray.init` does."""
+        for number in STOP_SIGNALS:
+            handler = signal.getsignal(number)
+            if handler not in (signal.SIG_IGN, _do_nothing):
+                self._handlers.setdefault(number, handler)
+                signal.signal(number, _do_nothing)
+
+    def __exit__(self, *error: object) -> None:
+        if not self._handlers:
+            return
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        signal.set_wakeup_fd(self._old_fd)
+        self._writer.close()  # which ends the thread
+
+    def _watch(self) -> None:
+        """Note the first signal, and end the process if it is still there `seconds` later."""
+        with self._reader:
+            while numbers := self._reader.recv(1):
+                if numbers[0] in self._handlers:
+                    break
+            if not numbers:
+                return
+            self.number = numbers[0]
+            print(f"foldcp: {signal.Signals(self.number).name}: stopping", file=sys.stderr)
+            self._reader.settimeout(self._seconds)
+            try:
+                while self._reader.recv(1):
+                    pass
+            except TimeoutError:
+                end_process(128 + self.number)
+
+
+def _do_nothing(number: int, frame: FrameType | None) -> None:
+    """The watching thread does it."""
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose parent dies, so that `kill_descendants` finds them (Linux; elsewhere Ray's
+    processes end by themselves some seconds after their daemons)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def kill_descendants() -> None:
+    """Kill every process that this one has started, with all that those have started."""
+    for _ in range(3):  # a process may start another just before it dies
+        processes = psutil.Process().children(recursive=True)
+        if not processes:
+            return
+        for process in processes:
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+        psutil.wait_procs(processes, timeout=_KILL_SECONDS)
+
+
+def end_process(code: int) -> None:
+    """Leave at once, with nothing left behind. Ray's own way out may block on daemons that are dead."""
+    kill_descendants()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            continue
+    os._exit(code)
