@@ -39,10 +39,10 @@ from foldcp.pipeline.interrupts import adopt_orphans, kill_descendants
 from foldcp.pipeline.jobs import Recipe
 
 OBJECT_STORE = 100_000_000  # bytes; Ray wants 80 MB at least and would take a third of the machine
-AHEAD_TIMEOUT = 60.0  # seconds; what takes longer is made where it is wanted
+AHEAD_TIMEOUT = 5.0  # seconds; what takes longer is made where it is wanted
 FETCH_TIMEOUT = 60.0  # seconds; a prediction is some megabytes
 GRACE = 2.0  # seconds in which the other ranks may tell the true cause of a failure
-CONNECT_SECONDS = 15.0  # in which a cluster must answer before we join it
+CONNECT_SECONDS = 12.0  # in which a cluster must answer before we join it
 CLOSE_SECONDS = 4.0  # in which Ray must disconnect
 GCS_SECONDS = 8.0  # in which a cluster that we joined must answer
 DAEMONS = ("gcs_server", "raylet")  # without which a local Ray is dead
@@ -71,17 +71,15 @@ class RayConnection:
     """A Ray that was started on this machine for this process alone, or a cluster that it joined."""
 
     def __init__(self, address: str, num_cpus: int, verbose: bool) -> None:
-        """`address` is that of a cluster, `auto` for the one that `ray start` made on this machine, or empty.
+        """`address` is that of a cluster that answers (see `check_address`), or empty to start a Ray here.
 
-        Raises ValueError when nobody answers there.
+        Raises ValueError when Ray cannot be started.
         """
         level = logging.INFO if verbose else logging.ERROR
         options: dict[str, Any] = {"log_to_driver": verbose, "logging_level": level}
         self._daemons: list[psutil.Process] = []
         self.is_local = not address
         if address:
-            address = _auto_address() if address == "auto" else address
-            _check_answers(address)
             ray.init(address=address, **options)
             return
         adopt_orphans()
@@ -122,6 +120,33 @@ def _is_alive(process: psutil.Process) -> bool:
         return False
 
 
+def check_address(address: str) -> str:
+    """The address of the cluster to join: `address`, or what `auto` stands for; empty stays empty.
+
+    Raises ValueError when no Ray of our version answers there. Another process asks, as `ray.init` waits for minutes
+    and then ends the process.
+    """
+    if not address:
+        return ""
+    address = _auto_address() if address == "auto" else address
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS / 4):
+            pass
+    except (OSError, ValueError, OverflowError) as error:
+        raise ValueError(f"--address {address}: no Ray cluster answers there: {describe_error(error)}") from None
+    program = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR')"
+    command = [sys.executable, "-c", program, address]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=CONNECT_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise ValueError(f"--address {address}: no Ray cluster answers there") from None
+    if answer.returncode:
+        lines = answer.stderr.strip().splitlines() or ["no Ray cluster answers there"]
+        raise ValueError(f"--address {address}: {lines[-1]}")
+    return address
+
+
 def _auto_address() -> str:
     """What RAY_ADDRESS says, or `ray start` left on this machine. `ray.init` would also join the private Ray of another
     process."""
@@ -135,20 +160,6 @@ def _auto_address() -> str:
         raise ValueError(
             "--address auto: no Ray cluster was started on this machine (ray start --head), and RAY_ADDRESS is not set"
         ) from None
-
-
-def _check_answers(address: str) -> None:
-    """ValueError when no Ray of our version answers at `address`. Another process asks, as `ray.init` waits for minutes
-    and then ends the process."""
-    program = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR')"
-    command = [sys.executable, "-c", program, address]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=CONNECT_SECONDS)
-    except subprocess.TimeoutExpired:
-        raise ValueError(f"--address {address}: no Ray cluster answers there") from None
-    if answer.returncode:
-        lines = answer.stderr.strip().splitlines() or ["no Ray cluster answers there"]
-        raise ValueError(f"--address {address}: {lines[-1]}")
 
 
 def _ask_gcs(function: Callable[[], Any]) -> Any:

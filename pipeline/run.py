@@ -25,6 +25,7 @@ from foldcp.pipeline.group import (
     RayConnection,
     RayLostError,
     alive_nodes,
+    check_address,
     hear,
     make_ahead,
     with_heavy,
@@ -41,6 +42,7 @@ import ray  # isort: skip  after group.py, which sets its environment
 
 TICK = 0.5  # seconds at most between two looks at deadlines and signals
 AHEAD_TOKENS = 2048  # of larger complexes the features take little of the time, and much memory
+AHEAD_SECONDS = 1.0  # of what folds faster the features are made as fast as a process that makes them is started
 NODE_TICK = 5.0  # seconds between two looks at the nodes
 
 
@@ -84,6 +86,7 @@ def score(prepared: Prepared, out: Path, options: Options) -> Summary:
 
     Raises ValueError when it cannot begin: no Ray answers, no device is free, or `out` cannot be written.
     """
+    options = replace(options, address=check_address(options.address))
     hardware, num_cpus = choose_hardware(prepared.config, options)
     with StopSignals() as signals:
         store = Store.open(out, prepared.info(hardware.name))
@@ -125,6 +128,9 @@ class Run:
                 stopped = self._fold(left, num_cpus)
         except RayLostError as error:
             stopped, ray_lost = str(error), self.connection is not None and self.connection.is_local
+        except SystemExit:  # how `ray.init` ends a process that gets SIGTERM meanwhile
+            if not self.signals.number:
+                raise
         except OSError as error:
             if not is_disk_failure(error):
                 raise
@@ -183,7 +189,7 @@ def slots(nodes: Sequence[Node], hardware: Hardware, config: RunConfig, limit: i
 
 
 def free_slots(nodes: Sequence[Node], hardware: Hardware, config: RunConfig, limit: int) -> dict[str, int]:
-    """Ranks that each node takes: its GPUs, or CPUs where the hardware is one; at most `limit` in all unless it is 0."""
+    """Ranks that each node takes: its GPUs, or CPUs where the hardware is one; at most `limit` in all, 0 for all."""
     found: dict[str, int] = {}
     for node in nodes:
         count = node.gpus if hardware.device == "cuda" else min(node.cpus, cpu_ranks(config))
@@ -287,7 +293,7 @@ class Driver:
         """Have the features of what comes next made while the groups fold; forget those of what does not come."""
         ahead = {}
         for task, setup in self.scheduler.upcoming():
-            if task.num_tokens <= AHEAD_TOKENS:
+            if task.num_tokens <= AHEAD_TOKENS and self.costs.seconds(task, setup) >= AHEAD_SECONDS:
                 key = task.key, setup.max_rows
                 ahead[key] = self.ahead.get(key) or make_ahead(task.complex, self.prepared.config, setup)
         self.ahead = ahead
