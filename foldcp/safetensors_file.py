@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from foldcp.files import reading
 
-# One key: safetensors writes several in no fixed order, and equal content should have an equal SHA-256.
 METADATA_KEY = "foldcp"
+LENGTH = struct.Struct("<Q")  # of the header
+ALIGNMENT = 64
 
 
 def is_safetensors(head: bytes) -> bool:
@@ -53,24 +55,23 @@ def _read_metadata(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
 def write_safetensors(path: Path, about: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
     """A new file; equal content gives equal bytes. OSError when it cannot be written.
 
+    Weights begin at multiples of 64 bytes, as `checkpoint.load` wants them. The format allows no gaps, so those whose
+    size is no such multiple come last.
+
     Args:
         about: what describes the network, as JSON takes it.
-        weights: tensors on the CPU; one that has several names is written under each.
+        weights: float32, on the CPU; one that has several names is written under each.
     """
-    metadata = {METADATA_KEY: json.dumps(about, sort_keys=True)}
-    try:
-        save_file(_apart(weights), path, metadata)
-    except SafetensorError as error:  # of the disk: what it is given is well formed
-        raise OSError(str(error)) from error
-
-
-def _apart(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous tensors that share no memory, as safetensors wants them."""
-    seen: set[int] = set()
-    apart = {}
-    for name, weight in weights.items():
-        weight = weight.contiguous()
-        shared = weight.untyped_storage().data_ptr() in seen
-        seen.add(weight.untyped_storage().data_ptr())
-        apart[name] = weight.clone() if shared else weight
-    return apart
+    assert all(weight.dtype == torch.float32 for weight in weights.values())
+    names = sorted(weights, key=lambda name: (weights[name].nbytes % ALIGNMENT > 0, name))
+    header: dict[str, Any] = {"__metadata__": {METADATA_KEY: json.dumps(about, sort_keys=True)}}
+    end = 0
+    for name in names:
+        begin, end = end, end + weights[name].nbytes
+        header[name] = {"dtype": "F32", "shape": list(weights[name].shape), "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-(LENGTH.size + len(text)) % ALIGNMENT)
+    with path.open("wb") as file:
+        file.write(LENGTH.pack(len(text)) + text)
+        for name in names:
+            file.write(weights[name].contiguous().flatten().view(torch.uint8).numpy().data)

@@ -117,12 +117,17 @@ class _Archive:
             return OpaqueObject(kind)
         num_bytes = numel * dtype.itemsize
         if num_bytes == 0:
-            return _Storage(self.mapped[:0], dtype)
+            return self.view(0, 0, dtype)
         entry = self.entry(f"data/{key}")
         if num_bytes > entry.file_size:
             raise ValueError(f"storage {key} has {entry.file_size:,} bytes; expected {num_bytes:,}")
-        start = self.start_of(entry)
-        return _Storage(self.mapped[start : start + num_bytes], dtype)
+        return self.view(self.start_of(entry), num_bytes, dtype)
+
+    def view(self, start: int, num_bytes: int, dtype: torch.dtype) -> _Storage:
+        """A part of the mapped file, of which nothing is read yet."""
+        data = self.mapped[start : start + num_bytes]
+        assert isinstance(data, torch.UntypedStorage) and data.nbytes() == num_bytes
+        return _Storage(data, dtype)
 
     def start_of(self, entry: zipfile.ZipInfo) -> int:
         """Where an entry's content begins in the file, which holds all of it."""

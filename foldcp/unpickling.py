@@ -207,10 +207,10 @@ _LITERALS = {
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _EMPTY: dict[str, Callable[[], Any]] = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_SET": list, "EMPTY_TUPLE": tuple}
 _FRAMING = {"PROTO", "FRAME", "STOP"}
-_OPERATIONS: dict[str, Callable[[_Interpreter, Any], None]] = {
+_OPERATIONS: dict[str, Callable[[_Interpreter, Any], object]] = {
     "MARK": _Interpreter.mark,
     "POP": _Interpreter.pop_or_unmark,
-    "POP_MARK": lambda self, _: self.pop_mark() and None,
+    "POP_MARK": lambda self, _: self.pop_mark(),
     "DUP": lambda self, _: self.push(self.top()),
     "PUT": _Interpreter.put,
     "BINPUT": _Interpreter.put,
