@@ -168,8 +168,9 @@ def read_architecture(hyper_parameters: Mapping[str, Any]) -> Architecture:
     values = {}
     for field, (section, name, default) in PLACES.items():
         value = _section(hyper_parameters, section).get(name, default)
-        if reason := _why_not(value, default, MAX_DEPTH if field.endswith("blocks") else MAX_WIDTH):
-            raise ValueError(f"option {_option(section, name)} is {short(value)}; expected {reason}")
+        if not _can_be_meant(field, value, default):
+            expected = "True or False" if isinstance(default, bool) else f"a number such as {default}"
+            raise ValueError(f"option {_option(section, name)} is {short(value)}; expected {expected}")
         values[field] = value
     return Architecture(**values)
 
@@ -195,14 +196,15 @@ def _option(section: str, name: str) -> str:
     return f"{section}.{name}".lstrip(".")
 
 
-def _why_not(value: Any, default: Any, most: int) -> str:
-    """What an option's value should have been; empty when it will do."""
-    if isinstance(default, bool):
-        return "" if isinstance(value, bool) else "True or False"
-    number = int if isinstance(default, int) else (int, float)
-    if isinstance(value, number) and not isinstance(value, bool) and 0 < value <= most:
-        return ""
-    return f"a{' whole' if number is int else ''} number above 0 and at most {most:,}"
+def _can_be_meant(field: str, value: Any, default: Any) -> bool:
+    """Whether an option has the type of its default, and a size with which a network can be built."""
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    if not isinstance(value, int if isinstance(default, int) else (int, float)):
+        return False
+    depth = field.endswith(("blocks", "transitions"))
+    least_is_zero = depth or field == "contact_cutoff_min"
+    return (value == 0 and least_is_zero) or 0 < value <= (MAX_DEPTH if depth else MAX_WIDTH)
 
 
 def _section(tree: Mapping[str, Any], path: str) -> Mapping[str, Any]:

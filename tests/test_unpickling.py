@@ -413,7 +413,8 @@ BEYOND = {
 
 @pytest.mark.parametrize("name", BEYOND)
 def test_a_tensor_beyond_its_storage_is_refused(tmp_path: Path, name: str) -> None:
-    refusal(write_archive(tmp_path / "a", tensor_pickle(**BEYOND[name])))
+    message = refusal(write_archive(tmp_path / "a", tensor_pickle(**BEYOND[name])))
+    assert "RuntimeError" not in message or name == "larger than any machine"  # which only torch counts
 
 
 def test_real_tensors_of_every_kind_come_back(tmp_path: Path) -> None:
