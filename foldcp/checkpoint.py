@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import pickle
-import types
-import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,10 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from foldcp.config import UNTRAINED, Architecture, read_architecture
+from foldcp.files import is_regular, reading
+from foldcp.lightning_checkpoint import read_lightning
 from foldcp.model.boltz2 import Boltz2
 from foldcp.model.layers import LayerNorm, Linear, set_arithmetic
 from foldcp.model.transformer import DiffusionLayer
 from foldcp.rows import Rows
+from foldcp.safetensors_file import ALIGNMENT, is_safetensors, read_safetensors
+from foldcp.torch_archive import MAGIC
 
 Precision = Literal["fp32", "mixed", "bf16"]
 Sampling = Literal["fp32", "bf16"]
@@ -39,9 +39,10 @@ def load(
 ) -> Boltz2:
     """The network of a Boltz-2 checkpoint (or of `untrained:tiny`, `untrained:boltz2`) on one rank of a group.
 
-    The file is memory-mapped: ranks on one machine share its pages. EMA weights are preferred where present.
+    The file, a Lightning checkpoint or safetensors, is memory-mapped: ranks on one machine share its pages. EMA
+    weights are preferred where present. No code of the file runs.
     Raises ValueError naming the file when it is no Boltz-2 structure model, and naming every parameter that is
-    missing, unexpected or of another shape.
+    missing, unexpected or of another shape or type.
     """
     rows = rows or Rows()
     name = str(path)
@@ -51,7 +52,7 @@ def load(
         architecture, weights = read(Path(path))
         model = _build(architecture, rows)
         _check(Path(path), model, weights)
-        model.load_state_dict(weights, strict=True, assign=True)
+        model.load_state_dict({name: _aligned(w) for name, w in weights.items()}, strict=True, assign=True)
     model.requires_grad_(False).to(device)
     set_precision(model, precision, sampling)
     return model.eval()
@@ -62,9 +63,9 @@ def identity(path: str | Path) -> str:
     if str(path).startswith(UNTRAINED_PREFIX):
         _untrained_architecture(str(path))
         return str(path)
-    if not Path(path).is_file():
+    if not is_regular(Path(path)):
         raise ValueError(f"{path}: no such checkpoint file")
-    with open(path, "rb") as file:
+    with reading(str(path)), open(path, "rb") as file:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -112,95 +113,43 @@ def residual_type(precision: Precision) -> torch.dtype:
 
 
 def read(path: Path) -> tuple[Architecture, dict[str, Tensor]]:
-    """Architecture and weights of a Boltz-2 structure checkpoint as Lightning writes it."""
-    contents = _unpickle(path)
-    parts = contents if isinstance(contents, Mapping) else {}
-    hyper_parameters, weights, average = (plain(parts.get(name)) for name in ("hyper_parameters", "state_dict", "ema"))
-    if not isinstance(hyper_parameters, Mapping) or not _are_weights(weights):
-        raise ValueError(f"{path}: not a Lightning checkpoint of Boltz-2 (no state_dict and hyper_parameters)")
+    """Architecture and weights of a Boltz-2 structure checkpoint: as Lightning writes it, or of `foldcp convert`.
+
+    Which of the two it is, its first bytes say. The weights are memory-mapped. Raises ValueError as `load` does, but
+    for parameters that do not fit.
+    """
+    if not is_regular(path):
+        raise ValueError(f"{path}: no such checkpoint file")
+    with reading(str(path)), path.open("rb") as file:
+        head = file.read(9)
+    if head.startswith(MAGIC):
+        hyper_parameters, weights = read_lightning(path)
+    elif is_safetensors(head):
+        about, weights = read_safetensors(path)
+        hyper_parameters = about.get("hyper_parameters")
+    else:
+        raise ValueError(f"{path}: not a checkpoint (neither a zip archive of torch.save nor safetensors)")
+    if not isinstance(hyper_parameters, Mapping):
+        raise ValueError(f"{path}: not a checkpoint of Boltz-2 (no hyper_parameters)")
+    with reading(str(path)):  # options may be anything, even tensors
+        _refuse_other_models(path, hyper_parameters, weights)
+        try:
+            architecture = read_architecture(hyper_parameters)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+    return architecture, {name: w for name, w in weights.items() if not name.startswith(NOT_WEIGHTS)}
+
+
+def check(path: Path, architecture: Architecture, weights: Mapping[str, Tensor]) -> None:
+    """ValueError naming the file and every parameter that is missing, unexpected, or of another shape or type."""
+    _check(path, _build(architecture, Rows()), weights)
+
+
+def _refuse_other_models(path: Path, hyper_parameters: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
     if hyper_parameters.get("affinity_prediction") or any(name.startswith("affinity_module") for name in weights):
         raise ValueError(f"{path}: an affinity model (boltz2_aff); give the structure model, boltz2_conf.ckpt")
     if "contact_conditioning.encoder.weight" not in weights:
         raise ValueError(f"{path}: a Boltz-1 model, or another network; only Boltz-2's structure model is supported")
-    if isinstance(average, Mapping) and _are_weights(average.get("ema_weights")):
-        weights = {**weights, **average["ema_weights"]}
-    try:
-        architecture = read_architecture(hyper_parameters)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    return architecture, {name: w for name, w in weights.items() if not name.startswith(NOT_WEIGHTS)}
-
-
-def _are_weights(x: Any) -> bool:
-    return isinstance(x, Mapping) and all(isinstance(name, str) and isinstance(w, Tensor) for name, w in x.items())
-
-
-def _unpickle(path: Path) -> Any:
-    """Only tensors, containers and numbers come to life; any other object is kept as a `Foreign` shell.
-
-    Lightning checkpoints hold OmegaConf objects among the hyper parameters, which `weights_only` refuses, hence an
-    unpickler of our own; it runs no code of the file either.
-    """
-    if not path.is_file():
-        raise ValueError(f"{path}: no such checkpoint file")
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path}: not a checkpoint (no zip archive as torch.save writes it)")
-    with zipfile.ZipFile(path) as archive:
-        if any(name.endswith("/constants.pkl") for name in archive.namelist()):
-            raise ValueError(f"{path}: not a checkpoint but a TorchScript program, which would run")
-    try:
-        return torch.load(path, map_location="cpu", mmap=True, weights_only=False, pickle_module=_SAFE_PICKLE)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{path}: not a checkpoint that torch.load can read ({reason})") from error
-
-
-class Foreign:
-    """A shell for an object of the file that is not brought to life; its state can be looked at."""
-
-    def __init__(self, *args: Any) -> None:
-        self.args, self.state = args, None
-
-    def __setstate__(self, state: Any) -> None:
-        self.args, self.state = (), state
-
-    def __call__(self, *args: Any) -> Foreign:
-        return Foreign(*args)
-
-
-def plain(x: Any) -> Any:
-    """Dicts, lists and values, also from the shells of OmegaConf containers."""
-    if isinstance(x, Foreign):
-        state = x.state if isinstance(x.state, Mapping) else {}
-        return plain(state["_content"] if "_content" in state else state.get("_val"))
-    if isinstance(x, Mapping):
-        return {plain(key): plain(value) for key, value in x.items()}
-    if isinstance(x, list | tuple):
-        return [plain(item) for item in x]
-    return x
-
-
-class _Unpickler(pickle.Unpickler):
-    ALLOWED = frozenset({("collections", "OrderedDict"), ("collections", "defaultdict"), ("builtins", "dict"),
-                         ("builtins", "list"), ("builtins", "set"), ("builtins", "int"), ("builtins", "float"),
-                         ("torch", "Size"), ("torch", "device"), ("torch.serialization", "_get_layout"),
-                         ("torch.nn.parameter", "Parameter")})  # fmt: skip
-
-    def find_class(self, module: str, name: str) -> Any:
-        rebuilds_tensor = module == "torch._utils" and name.startswith("_rebuild_")
-        is_type = module == "torch" and (
-            name.endswith("Storage") or isinstance(getattr(torch, name, None), torch.dtype)
-        )
-        if rebuilds_tensor or is_type or (module, name) in self.ALLOWED:
-            return super().find_class(module, name)
-        return type(name, (Foreign,), {})
-
-
-def _load(file: io.BufferedIOBase, **options: Any) -> Any:
-    return _Unpickler(file, **options).load()
-
-
-_SAFE_PICKLE = types.SimpleNamespace(__name__="foldcp.checkpoint", Unpickler=_Unpickler, load=_load)
 
 
 def _build(architecture: Architecture, rows: Rows) -> Boltz2:
@@ -209,16 +158,23 @@ def _build(architecture: Architecture, rows: Rows) -> Boltz2:
 
 
 def _check(path: Path, model: Boltz2, weights: Mapping[str, Tensor]) -> None:
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    expected = model.state_dict()
     wrong = [f"missing {name}" for name in expected if name not in weights]
     wrong += [f"unexpected {name}" for name in weights if name not in expected]
-    wrong += [
-        f"{name} has shape {tuple(weights[name].shape)}, not {shape}"
-        for name, shape in expected.items()
-        if name in weights and tuple(weights[name].shape) != shape
-    ]
+    for name in (name for name in expected if name in weights):
+        x, y = weights[name], expected[name]
+        if x.shape != y.shape:
+            wrong.append(f"{name} has shape {tuple(x.shape)}, not {tuple(y.shape)}")
+        elif x.dtype != y.dtype:
+            wrong.append(f"{name} has type {x.dtype}, not {y.dtype}")
     if wrong:
         raise ValueError(f"{path}: {len(wrong)} parameters do not fit Boltz-2: " + "; ".join(wrong))
+
+
+def _aligned(weight: Tensor) -> Tensor:
+    """A weight where it can be computed with: CPU libraries round differently at other addresses, and the place of a
+    weight in its file should not change a prediction."""
+    return weight if weight.data_ptr() % ALIGNMENT == 0 else weight.clone()
 
 
 def _untrained_architecture(name: str) -> Architecture:

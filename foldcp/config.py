@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from reprlib import repr as short  # a value may be long
 from typing import Any
 
 NUM_RES_TYPES = 33  # padding, 20 amino acids, UNK, 5 + 5 nucleotides and unknowns, gap: Boltz's vocabulary
@@ -151,23 +152,64 @@ REQUIRED: tuple[tuple[str, str, Any, Any], ...] = (
 )
 
 
+MAX_WIDTH, MAX_DEPTH = 65_536, 1_024  # of what a checkpoint may ask for
+
+
 def read_architecture(hyper_parameters: Mapping[str, Any]) -> Architecture:
     """The architecture that a Boltz-2 checkpoint's `hyper_parameters` describe.
 
-    Raises ValueError naming the option when it asks for something that Boltz-2's structure model does not have.
+    Raises ValueError naming the option when it asks for something that Boltz-2's structure model does not have, or
+    has a value that cannot be meant.
     """
     for section, name, default, ours in REQUIRED:
         value = _section(hyper_parameters, section).get(name, default)
         if value != ours:
-            raise ValueError(f"option {f'{section}.{name}'.lstrip('.')} is {value!r}, only {ours!r} is supported")
-    values = {
-        field: _section(hyper_parameters, section).get(name, default)
-        for field, (section, name, default) in PLACES.items()
-    }
+            raise ValueError(f"option {_option(section, name)} is {short(value)}, only {ours!r} is supported")
+    values = {}
+    for field, (section, name, default) in PLACES.items():
+        value = _section(hyper_parameters, section).get(name, default)
+        if not _can_be_meant(field, value, default):
+            expected = "True or False" if isinstance(default, bool) else f"a number such as {default}"
+            raise ValueError(f"option {_option(section, name)} is {short(value)}; expected {expected}")
+        values[field] = value
     return Architecture(**values)
+
+
+def to_hyper_parameters(architecture: Architecture) -> dict[str, Any]:
+    """What `read_architecture` reads as the same architecture, which is one that it has read.
+
+    Three widths stand in no checkpoint, as all of Boltz-2's have the same.
+    """
+    tree: dict[str, Any] = {}
+    values = [(section, name, getattr(architecture, field)) for field, (section, name, _) in PLACES.items()]
+    values += [(section, name, ours) for section, name, _, ours in REQUIRED]
+    for section, name, value in values:
+        node = tree
+        for part in section.split(".") if section else ():
+            node = node.setdefault(part, {})
+        node[name] = value
+    assert read_architecture(tree) == architecture
+    return tree
+
+
+def _option(section: str, name: str) -> str:
+    return f"{section}.{name}".lstrip(".")
+
+
+def _can_be_meant(field: str, value: Any, default: Any) -> bool:
+    """Whether an option has the type of its default, and a size with which a network can be built."""
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    if not isinstance(value, int if isinstance(default, int) else (int, float)):
+        return False
+    depth = field.endswith(("blocks", "transitions"))
+    least_is_zero = depth or field == "contact_cutoff_min"
+    return (value == 0 and least_is_zero) or 0 < value <= (MAX_DEPTH if depth else MAX_WIDTH)
 
 
 def _section(tree: Mapping[str, Any], path: str) -> Mapping[str, Any]:
     for part in path.split(".") if path else ():
         tree = tree.get(part) or {}
+        if not isinstance(tree, Mapping):
+            raise ValueError(f"section {path} of the options is {short(tree)}; expected names and values")
     return tree

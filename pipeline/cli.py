@@ -1,4 +1,4 @@
-"""The command line: `foldcp plan | score | fold | report | fetch | bench`."""
+"""The command line: `foldcp plan | score | fold | report | fetch | convert | bench`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ Msas = Annotated[
 Checkpoint = Annotated[
     str,
     typer.Option(
-        metavar="PATH", help="Weights: a Boltz-2 .ckpt file; untrained:tiny and untrained:boltz2 are random ones."
+        metavar="PATH",
+        help="Weights: a Boltz-2 .ckpt or .safetensors file; untrained:tiny and untrained:boltz2 are random ones.",
     ),
 ]
 ConfigFile = Annotated[
@@ -249,6 +250,24 @@ def fetch(
 
     path = download(name, to or cache_folder())
     print(f"{path}: SHA-256 is right\nfoldcp score INPUT --checkpoint {path} --out RUN")
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(metavar="IN", help="A Boltz-2 .ckpt file, or the name of fetched weights.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The new file, whose name ends in .safetensors.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
+) -> None:
+    """Write the weights of a checkpoint as safetensors, a format that cannot hold code. Predictions stay the same to
+    the last bit; the new file has a SHA-256 of its own, so a run that began with one of the two goes on with that one.
+
+    \b
+    foldcp convert boltz2_conf.ckpt boltz2_conf.safetensors
+    foldcp convert boltz2 /data/weights/boltz2.safetensors --overwrite
+    """
+    from foldcp.pipeline.convert import convert as write
+
+    print(write(source, target, overwrite))
 
 
 @app.command()

@@ -12,7 +12,9 @@ from pathlib import Path
 from time import perf_counter
 
 import pytest
+import torch
 
+from foldcp.checkpoint import identity
 from foldcp.pipeline.cli import main
 from foldcp.pipeline.config import load
 from foldcp.pipeline.prepare import prepare
@@ -20,6 +22,7 @@ from foldcp.pipeline.records import failed_rows
 from foldcp.pipeline.sources import Sources
 from foldcp.pipeline.store import Store
 from foldcp.pipeline.tasks import _read_alignment as read_alignment_once
+from tests.test_checkpoint import contents
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 CORUM = SHARED / "corum" / "corum_4.1_core.tsv.gz"
@@ -258,6 +261,21 @@ def test_fold_writes_the_files_of_boltz_and_the_scores(run: Run, tmp_path: Path)
     assert (result.code, "several complexes" in result.err) == (2, True)
 
 
+def test_convert_says_what_it_wrote_and_names_what_it_cannot_read(run: Run, tmp_path: Path) -> None:
+    source, target = tmp_path / "small.ckpt", tmp_path / "small.safetensors"
+    torch.save(contents(), source)
+    result = run("convert", source, target)
+    assert (result.code, result.err) == (0, "")
+    assert result.out == f"{target}: 465 weights, {target.stat().st_size / 1e6:.1f} MB, {identity(target)}\n"
+    result = run("convert", source, target)
+    assert (result.code, result.err) == (2, f"foldcp: {target}: exists; --overwrite replaces it\n")
+    assert run("convert", source, target, "--overwrite").code == 0
+    source.write_text("these are no weights")
+    result = run("convert", source, target, "--overwrite")
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert result.err.startswith(f"foldcp: {source}: not a checkpoint")
+
+
 def test_report_wants_a_run(run: Run, tmp_path: Path) -> None:
     result = run("report", tmp_path)
     assert (result.code, result.err) == (2, f"foldcp: {tmp_path}: not the folder of a run, as there is no run.json\n")
@@ -266,6 +284,6 @@ def test_report_wants_a_run(run: Run, tmp_path: Path) -> None:
 def test_help_has_examples(run: Run) -> None:
     whole = run("--help")
     assert whole.code == 0
-    for command in ("plan", "score", "fold", "report"):
+    for command in ("plan", "score", "fold", "report", "convert"):
         assert command in whole.out
         assert f"\n  foldcp {command} " in run(command, "--help").out

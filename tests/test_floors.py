@@ -11,7 +11,9 @@ ROOT = Path(__file__).parents[1]
 
 # A module may import those of its own floor and of the floors below it.
 FLOORS = [
-    ["foldcp.files"],
+    ["foldcp.files", "foldcp.unpickling"],
+    ["foldcp.torch_archive", "foldcp.safetensors_file"],
+    ["foldcp.lightning_checkpoint"],
     ["foldcp.complex", "foldcp.config", "foldcp.carriers"],
     ["foldcp.rows", "foldcp.kernels", "foldcp.datasets"],
     ["foldcp.chemistry"],
@@ -30,6 +32,8 @@ ONLY = {
     "foldcp.carriers": {"foldcp/rows.py"},
     "ray": {"pipeline/group.py", "pipeline/run.py", "pipeline/cli.py"},
     "triton": {"foldcp/kernels/"},
+    "pickle": {"pipeline/bench.py"},
+    "safetensors": {"foldcp/safetensors_file.py"},
     "pyarrow": {"pipeline/store.py", "pipeline/report.py", "pipeline/schemas.py"},
 }
 
@@ -41,6 +45,7 @@ WITHOUT = {
     "pipeline/scheduler.py": {"torch", "ray"},
     "foldcp/complex.py": {"torch", "ray"},
     "foldcp/config.py": {"torch", "ray"},
+    "foldcp/unpickling.py": {"torch", "ray"},
     "datasets/": {"torch", "ray"},
 }
 

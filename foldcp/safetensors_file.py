@@ -1,0 +1,77 @@
+"""Weights in safetensors files, which hold nothing but tensors, with what describes their network in the metadata."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from foldcp.files import reading
+
+METADATA_KEY = "foldcp"
+LENGTH = struct.Struct("<Q")  # of the header
+ALIGNMENT = 64
+
+
+def is_safetensors(head: bytes) -> bool:
+    """Whether a file that begins like this is one: eight bytes of length, then a header in JSON."""
+    return head[8:9] == b"{"
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What describes the network, and its weights on the CPU, memory-mapped.
+
+    Raises:
+        ValueError: naming the file, when it is damaged or not of `foldcp convert`.
+    """
+    with reading(str(path)):
+        try:
+            with safe_open(path, "pt", device="cpu") as file:
+                metadata = file.metadata() or {}
+                weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise ValueError(f"{path}: not a safetensors file that can be read ({error})") from error
+        return _read_metadata(path, metadata), weights
+
+
+def _read_metadata(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    if METADATA_KEY not in metadata:
+        raise ValueError(f"{path}: does not say which network its weights are of; `foldcp convert` makes files that do")
+    try:
+        about = json.loads(metadata[METADATA_KEY])
+    except ValueError as error:
+        raise ValueError(f"{path}: metadata {METADATA_KEY!r} is not JSON ({error})") from error
+    if not isinstance(about, dict):
+        raise ValueError(f"{path}: metadata {METADATA_KEY!r} is not a JSON object")
+    return about
+
+
+def write_safetensors(path: Path, about: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+    """A new file; equal content gives equal bytes. OSError when it cannot be written.
+
+    Weights begin at multiples of 64 bytes, as `checkpoint.load` wants them. The format allows no gaps, so those whose
+    size is no such multiple come last.
+
+    Args:
+        about: what describes the network, as JSON takes it.
+        weights: float32, on the CPU; one that has several names is written under each.
+    """
+    assert all(weight.dtype == torch.float32 for weight in weights.values())
+    names = sorted(weights, key=lambda name: (weights[name].nbytes % ALIGNMENT > 0, name))
+    header: dict[str, Any] = {"__metadata__": {METADATA_KEY: json.dumps(about, sort_keys=True)}}
+    end = 0
+    for name in names:
+        begin, end = end, end + weights[name].nbytes
+        header[name] = {"dtype": "F32", "shape": list(weights[name].shape), "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-(LENGTH.size + len(text)) % ALIGNMENT)
+    with path.open("wb") as file:
+        file.write(LENGTH.pack(len(text)) + text)
+        for name in names:
+            file.write(weights[name].contiguous().flatten().view(torch.uint8).numpy().data)
