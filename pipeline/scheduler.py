@@ -6,7 +6,7 @@ Plain Python on plain objects: the driver tells what happened and when (`ready`,
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -20,6 +20,8 @@ from foldcp.pipeline.packing import Packing
 from foldcp.pipeline.sizing import Sizes, allot, climb
 from foldcp.pipeline.tasks import Done, Failed, Outcome, Task
 
+NUM_RECENT = 20  # folds of which it is remembered how long they took
+MAX_DOUBLINGS = 4  # of the time that a fold is given, while folds are cut and none comes back
 LONGEST_START = 900.0  # seconds that a start is given at most
 PRIOR_SECONDS = 300.0  # weight of the cost model against the run's own measurements
 
@@ -52,8 +54,10 @@ class Scheduler:
         self._health = NodeHealth()
         self._sizes = Sizes(costs, self._largest())
         self._measured = self._predicted = PRIOR_SECONDS
+        self._recent: deque[tuple[float, float]] = deque(maxlen=NUM_RECENT)  # (predicted, measured) seconds of folds
         self._start_seconds = costs.hardware.start_seconds
         self._num_slow_starts = 0  # that were cut, while none has succeeded
+        self._num_slow_folds = 0  # that were cut since one came back: the machine may be slower than predicted
         self._num_groups = 0
         setups: list[tuple[Task, Setup]] = []
         for task in tasks:
@@ -186,6 +190,8 @@ class Scheduler:
         assert group.state == "busy" and group.job is not None
         self._measured += now - group.since
         self._predicted += group.job.seconds
+        self._recent.append((group.job.seconds, now - group.since))
+        self._num_slow_folds = 0
         self._health.succeeded(node for node, _ in group.placement)
         self._record(group, "done", "", now)
         self.outcomes[group.job.task.key] = Done(group.job.task, group.job.attempts)
@@ -283,11 +289,18 @@ class Scheduler:
         job.setup = replace(job.setup, num_ranks=group.size)
         job.seconds = self._sizes.seconds(job.task, job.setup)
         job.attempts += 1
-        learnt = job.seconds * max(1.0, self.pace)
-        allowed = max(self.settings.deadline_floor, self.settings.deadline_factor * learnt)
         group.state, group.job, group.since = "busy", job, now
-        group.deadline = now + allowed * 2**job.timeouts
+        group.deadline = now + self._allowed_seconds(job)
         return Fold(group.id, job.task, job.setup, job.attempts, group.deadline)
+
+    def _allowed_seconds(self, job: Job) -> float:
+        """How long a fold may take: a multiple of what was predicted, corrected by what folds have taken, and of the
+        longest recent fold that was predicted to be no longer; more after folds were cut that may have been slow."""
+        settings = self.settings
+        shorter = [measured for predicted, measured in self._recent if predicted <= job.seconds]
+        expected = max([job.seconds * max(1.0, self.pace), *shorter])
+        allowed = max(settings.deadline_floor, settings.deadline_factor * expected)
+        return allowed * 2 ** max(job.timeouts, min(self._num_slow_folds, MAX_DOUBLINGS))
 
     def _stop(self, group: Group, reason: str) -> Stop:
         group.state, group.job = "stopping", None
@@ -297,6 +310,7 @@ class Scheduler:
         """End a group that failed; its job is tried again or fails, and its node may be doubted."""
         job, was_busy = group.job, group.state == "busy"
         if job is not None and was_busy:
+            self._num_slow_folds += failure.kind == "hung"
             self._doubt_after_fold(group, job, failure, now)
         else:
             self._doubt_after_start(group, failure, now)
