@@ -386,6 +386,7 @@ class Driver:
     def _look_at_nodes(self) -> None:
         """Tell the scheduler which nodes have gone and which have come."""
         self.looked = self._now()
+        self.connection.check()
         alive = {node.id: node for node in alive_nodes()}
         for node in set(self.scheduler.cluster.nodes) - set(alive):
             self._do(self.scheduler.lose_node(node, f"node {self.nodes[node].host} is gone", self._now()))
