@@ -4,40 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from foldcp.alignments import UNPAIRED, Rows, read_alignment
-from foldcp.chemistry import GAP, NUM_TOKENS, TOKEN_IDS, TOKENS
+from foldcp.alignments import UNPAIRED, Rows
+from foldcp.chain_alignments import AlignmentSettings, read_chains
+from foldcp.chemistry import GAP, NUM_TOKENS
 from foldcp.complex import Complex
 from foldcp.tokens import Tables, ranges
 
 _PROFILE_BLOCK = 1 << 22  # residues that are counted at once
-
-
-@dataclass(frozen=True)
-class AlignmentSettings:
-    """How many rows are read, and in which way.
-
-    Boltz 2.2.1 has three faults here, which its published accuracy includes; `corrected` mends them:
-    rows that were paired by key come again as unpaired ones; deletions are ignored unless they are the query's; a
-    row with a key is dropped if its chain's sequence occurred before, so that its partners lose it.
-    """
-
-    max_file_rows: int = 8192  # of each file
-    max_paired: int = 8192  # rows made by pairing keys, the query included
-    max_rows: int = 16384
-    corrected: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("max_file_rows", "max_paired", "max_rows"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"alignment setting {name} must be at least 1, not {getattr(self, name)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,43 +32,10 @@ class Alignment:
     """S rows over T tokens of C chains."""
 
     msa: Int[np.ndarray, "S T"]  # int8, index in the vocabulary
-    deletions: Int[np.ndarray, "#S #T"]  # int16, residues left out just before; of shape 1, 1 where there are none
+    deletions: Int[np.ndarray, "#S #T"]  # residues left out just before; of shape 1, 1 where there are none
     paired: Bool[np.ndarray, "S C"]  # whether the chain's sequence came by its key
     profile: Float[np.ndarray, "T 33"]
-
-
-def read_chains(complex: Complex, tables: Tables, settings: AlignmentSettings) -> list[Rows]:
-    """The rows of each chain, the query alone where it has no file; a file is read once for all its chains."""
-    files: dict[Path, Rows] = {}
-    chains = []
-    for chain, (first, last) in zip(complex.chains, pairwise(tables.chains.first_residue), strict=True):
-        query = tables.residues.type[first:last].astype(np.int8)
-        if chain.msa is None:
-            chains.append(Rows(query[None], np.zeros((0, 3), dtype=np.int64), np.array([UNPAIRED])))
-            continue
-        where = f"alignment {chain.msa} of chain {chain.name} of complex {complex.name}"
-        if chain.kind != "protein":
-            raise ValueError(f"{where}: the network reads alignments of proteins, not of {chain.kind}")
-        if chain.msa not in files:
-            files[chain.msa] = read_alignment(chain.msa, settings.max_file_rows, keep_keyed=settings.corrected)
-        rows = files[chain.msa]
-        _check_query(query, rows.residues[0], where)
-        chains.append(Rows(np.concatenate([query[None], rows.residues[1:]]), rows.deletions, rows.keys))
-    return chains
-
-
-def _check_query(chain: Int[np.ndarray, " L"], query: Int[np.ndarray, " L2"], where: str) -> None:
-    """An unknown or modified residue fits every letter, and an unknown letter fits methionine (which MSE becomes)."""
-    if len(chain) != len(query):
-        raise ValueError(f"{where}: its query has {len(query)} residues, but the chain {len(chain)}")
-    unknown = TOKEN_IDS["UNK"]
-    fits = (chain == query) | (chain == unknown) | ((chain == TOKEN_IDS["MET"]) & (query == unknown))
-    if not fits.all():
-        i = int(np.argmin(fits))
-        raise ValueError(
-            f"{where}: its query is another sequence; residue {i + 1} is {TOKENS[query[i]]}, "
-            f"but {TOKENS[chain[i]]} in the chain"
-        )
+    chain_depth: Int[np.ndarray, " C"]  # different sequences of each chain's alignment that are shown, the query one
 
 
 def pair(keys: list[Int[np.ndarray, " _"]], settings: AlignmentSettings) -> Pairing:
@@ -160,12 +106,13 @@ def _paired_rows(
 
 def align(complex: Complex, tables: Tables, settings: AlignmentSettings) -> Alignment:
     """The alignment of a complex. Raises ValueError for a file that is unreadable or belongs to another chain."""
-    chains = read_chains(complex, tables, settings)
+    chains = read_chains(complex, settings)
     pairing = pair([rows.keys for rows in chains], settings)
     shape = len(pairing.row), len(tables.tokens.type)
     deletions = [_seen_deletions(rows, settings) for rows in chains]
+    count = _smallest_type(max((int(found[:, 2].max()) for found in deletions if len(found)), default=0))
     msa = np.empty(shape, dtype=np.int8)
-    left_out = np.zeros(shape if any(map(len, deletions)) else (1, 1), dtype=np.int16)
+    left_out = np.zeros(shape if any(map(len, deletions)) else (1, 1), dtype=count)
     for c, rows in enumerate(chains):
         tokens = np.flatnonzero(tables.token_chain == c)
         span, number = slice(tokens[0], tokens[-1] + 1), tables.token_number[tokens]
@@ -173,11 +120,17 @@ def align(complex: Complex, tables: Tables, settings: AlignmentSettings) -> Alig
         msa[:, span] = rows.residues[shown][:, number]
         msa[gap, span] = GAP
         if len(deletions[c]):
-            dense = np.zeros(rows.residues.shape, dtype=np.int16)
+            dense = np.zeros(rows.residues.shape, dtype=count)
             dense[deletions[c][:, 0], deletions[c][:, 1]] = deletions[c][:, 2]
             left_out[:, span] = dense[shown][:, number]
             left_out[gap, span] = 0
-    return Alignment(msa, left_out, pairing.by_key, _profile(msa))
+    depth = np.array([len(np.unique(shown[shown >= 0])) for shown in pairing.row.T])
+    return Alignment(msa, left_out, pairing.by_key, _profile(msa), depth)
+
+
+def _smallest_type(largest: int) -> type[np.signedinteger]:
+    """The integers of two bytes, unless a count is beyond them."""
+    return np.int16 if largest <= np.iinfo(np.int16).max else np.int64
 
 
 def _seen_deletions(rows: Rows, settings: AlignmentSettings) -> Int[np.ndarray, "D 3"]:

@@ -96,7 +96,8 @@ class Rank:
 def inputs_of(complex: Complex, config: RunConfig, setup: Setup) -> Inputs:
     """What a fold starts from; ValueError if the complex or an alignment is at fault."""
     alignment = alignment_settings(config, setup.max_rows)
-    features = featurize(complex, alignment=alignment, seed=config.model.seed)
+    limit = config.limits.input_bytes
+    features = featurize(complex, alignment=alignment, seed=config.model.seed, max_template_bytes=limit)
     return features, constraints(complex, potentials=config.model.potentials)
 
 
@@ -108,6 +109,7 @@ def alignment_settings(config: RunConfig, max_rows: int) -> AlignmentSettings:
         max_paired=min(msa.max_rows, max_rows),
         max_rows=max_rows,
         corrected=msa.corrected,
+        max_bytes=config.limits.msa_bytes,
     )
 
 

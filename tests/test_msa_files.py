@@ -114,7 +114,6 @@ def test_random_files_against_reading_letter_by_letter(
         ("x.csv", "key,sequence\n1,MKLV\n1.5,MKLA\n", "line 3: the key '1.5' is no integer"),
         ("x.csv", "key,sequence\n1,MKLV,3\n", "line 2 has 3 fields, not 2"),
         ("x.sto", "# STOCKHOLM 1.0\n", r"its name ends neither in \.a3m nor in \.csv"),
-        ("x.a3m.gz", "no gzip", "Not a gzipped file"),
     ],
 )
 def test_what_cannot_be_read_is_an_error_that_names_the_file(
@@ -127,7 +126,7 @@ def test_what_cannot_be_read_is_an_error_that_names_the_file(
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"none\.a3m: no such file"):
+    with pytest.raises(ValueError, match=r"none\.a3m: No such file"):
         read_alignment(tmp_path / "none.a3m", 99)
 
 

@@ -182,7 +182,7 @@ def test_unknown_residues_fit_and_show_as_themselves(tmp_path: Path) -> None:
 
 def test_alignments_of_other_chains_than_proteins_are_refused(tmp_path: Path) -> None:
     (tmp_path / "r.a3m").write_text(">q\nACG\n")
-    with pytest.raises(ValueError, match=r"r\.a3m of chain R of complex x: .* not of rna"):
+    with pytest.raises(ValueError, match=r"chain R of complex x: .*r\.a3m: .* not of rna"):
         featurize(Complex("x", (Chain("R", "rna", "ACG", msa=tmp_path / "r.a3m"),)))
 
 
