@@ -15,6 +15,9 @@ import numpy as np
 
 UNPAIRED = -1  # the key of a row that belongs to no row of another chain
 
+# A row may be longer than the module's 131,072 characters; `read_file` bounds the whole.
+csv.field_size_limit(2**31 - 1)
+
 # (number of the sequence in its alignment, from 1; key; letters, gaps and insertions)
 Row = tuple[int, int, bytes]
 Alignment = Callable[[], Iterator[Row]]  # reads one alignment from its first row
@@ -118,7 +121,7 @@ def _columns(whole: Alignment, ends: list[int], chain: int, path: Path) -> Itera
 
 
 def _csv(data: bytes, path: Path) -> Iterator[Row]:
-    """An empty key is that of an unpaired row. Columns are divided by commas or, as some spreadsheets do, by semicolons."""
+    """An empty key is that of an unpaired row. Some spreadsheets write semicolons instead of commas."""
     header_line = io.BytesIO(data).readline()
     separator = ";" if b";" in header_line and b"," not in header_line else ","
     lines = io.TextIOWrapper(io.BytesIO(data), encoding="latin-1", newline="")

@@ -128,7 +128,7 @@ def _structure(path: Path, data: bytes) -> gemmi.Structure:
 
 
 def _complete(block: gemmi.cif.Block) -> None:
-    """Add what some programs leave out: which entity each chain is, after its atoms, and which entities are polymers."""
+    """Add what some programs leave out: the entity of each chain, as its atoms tell it, and which are polymers."""
     atoms = block.find("_atom_site.", ["label_asym_id", "label_entity_id"])
     chains = dict.fromkeys((row.str(0), row.str(1)) for row in atoms)
     told = [(chain, entity) for chain, entity in chains if chain and entity]
