@@ -53,12 +53,12 @@ def alignments_of(path: Path, data: bytes) -> list[Alignment]:
     if is_table(path):
         return [partial(_csv, data.rstrip(b"\0"), path)]
     found: list[Alignment] = []
-    line = 1
+    start = 0
     for part in data.split(b"\0"):
         if part and not part.isspace():
-            whole = partial(_a3m, part, path, line)
+            whole = partial(_a3m, part, path, 1 + data.count(b"\n", 0, start))
             found += [whole, *_chains(part, whole, path)]
-        line += part.count(b"\n")
+        start += len(part) + 1
     return found or [partial(_a3m, b"", path, 1)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -18,11 +19,14 @@ _BLOCK = 1 << 22  # characters that are translated at once
 
 # What each byte of a row is: an index in the vocabulary, an insertion, or nothing.
 _INSERTION, _ILLEGAL = 100, 101
-_MEANING = np.full(256, _ILLEGAL, dtype=np.int8)
-_MEANING[ord("a") : ord("z") + 1] = _INSERTION
-_MEANING[list(b"XJBZOU")] = TOKEN_IDS["UNK"]
-_MEANING[[ord(letter) for letter in PROTEIN_LETTERS]] = [TOKEN_IDS[name] for name in PROTEIN_LETTERS.values()]
-_MEANING[ord("-")] = GAP
+_LOWER = string.ascii_lowercase.encode()
+_MEANINGS = {
+    **dict.fromkeys(_LOWER, _INSERTION),
+    **dict.fromkeys(b"XJBZOU", TOKEN_IDS["UNK"]),
+    **{ord(letter): TOKEN_IDS[name] for letter, name in PROTEIN_LETTERS.items()},
+    ord("-"): GAP,
+}
+_MEANING = bytes(_MEANINGS.get(byte, _ILLEGAL) for byte in range(256))
 _UPPER = bytes(range(256)).upper()
 
 
@@ -100,7 +104,7 @@ def _of_chain(found: list[Alignment], chain: Int[np.ndarray, " L"] | None, path:
 def _query(rows: Alignment) -> Int[np.ndarray, " L"]:
     """The first sequence of an alignment; what is no residue counts as unknown until it is read in earnest."""
     text = next((text for _, _, text in rows()), b"")
-    meaning = _MEANING[np.frombuffer(text, dtype=np.uint8)]
+    meaning = np.frombuffer(text.translate(_MEANING), dtype=np.int8)
     return np.where(meaning == _ILLEGAL, TOKEN_IDS["UNK"], meaning)[meaning != _INSERTION]
 
 
@@ -132,7 +136,7 @@ def _different(rows: Iterator[Row], keep_keyed: bool) -> Iterator[Row]:
 
 def _translate(texts: Sequence[bytes], numbers: Sequence[int], path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Residues and deletions; a block of rows at a time, since all rows take a byte per residue and no more."""
-    num_columns = int((_MEANING[np.frombuffer(texts[0], dtype=np.uint8)] != _INSERTION).sum())
+    num_columns = len(texts[0].translate(None, _LOWER))
     if not num_columns:
         raise ValueError(f"alignment {path}: its query has no residues")
     residues = np.empty((len(texts), num_columns), dtype=np.int8)
@@ -140,33 +144,36 @@ def _translate(texts: Sequence[bytes], numbers: Sequence[int], path: Path) -> tu
     rows_at_once = max(1, _BLOCK // num_columns)
     for start in range(0, len(texts), rows_at_once):
         block = texts[start : start + rows_at_once]
-        meaning = _MEANING[np.frombuffer(b"".join(block), dtype=np.uint8)]
-        ends = np.cumsum([len(text) for text in block])
+        meaning = np.frombuffer(b"".join(block).translate(_MEANING), dtype=np.int8)
+        edges = np.cumsum([0, *map(len, block)])
         illegal = meaning == _ILLEGAL
         if illegal.any():
-            row = int(np.searchsorted(ends, np.argmax(illegal), side="right"))
+            row = int(np.searchsorted(edges, np.argmax(illegal), side="right")) - 1
             letter = _illegal_letter(block[row])
             raise ValueError(f"alignment {path}: {letter!r} in sequence {numbers[start + row]} is no residue")
-        is_column = meaning != _INSERTION
-        columns = np.diff(np.cumsum(is_column)[ends - 1], prepend=0)
+        insertion = meaning == _INSERTION
+        found = _deletions(np.flatnonzero(insertion), edges)
+        columns = np.diff(edges) - np.bincount(found[:, 0], found[:, 2], minlength=len(block)).astype(np.int64)
         if (columns != num_columns).any():
             row = int(np.argmax(columns != num_columns))
             raise ValueError(
                 f"alignment {path}: sequence {numbers[start + row]} has {columns[row]} columns, "
                 f"but the query {num_columns}"
             )
-        residues[start : start + len(block)] = meaning[is_column].reshape(len(block), num_columns)
-        deletions.append(_deletions(is_column, ends) + np.array([start, 0, 0]))
+        residues[start : start + len(block)] = meaning[~insertion].reshape(len(block), num_columns)
+        # What is left out at a row's end stands before no column.
+        deletions.append(found[found[:, 1] < num_columns] + np.array([start, 0, 0]))
     return residues, np.concatenate(deletions)
 
 
-def _deletions(is_column: np.ndarray, ends: Int[np.ndarray, " rows"]) -> Int[np.ndarray, "D 3"]:
-    """(row, column, number of insertions just before it) within a block of rows; those at a row's end are lost."""
-    places = np.flatnonzero(is_column).reshape(len(ends), -1)
-    before = np.concatenate([[[0]], ends[:-1, None]]) - 1
-    left_out = np.diff(places, axis=1, prepend=before) - 1
-    row, column = np.nonzero(left_out)
-    return np.stack([row, column, left_out[row, column]], axis=1)
+def _deletions(inserted: Int[np.ndarray, " n"], edges: Int[np.ndarray, " rows+1"]) -> Int[np.ndarray, "D 3"]:
+    """(row, column, number of insertions just before it) from the places of the insertions in rows that follow each
+    other."""
+    row = np.searchsorted(edges, inserted, side="right") - 1
+    before = np.arange(len(inserted)) - np.searchsorted(inserted, edges[row])  # insertions of the same row
+    column = inserted - edges[row] - before
+    starts = np.flatnonzero((np.diff(row, prepend=-1) != 0) | (np.diff(column, prepend=-1) != 0))
+    return np.stack([row[starts], column[starts], np.diff(starts, append=len(inserted))], axis=1)
 
 
 def _illegal_letter(row: bytes) -> str:
