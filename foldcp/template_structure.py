@@ -16,6 +16,7 @@ from foldcp.files import INPUT_ERRORS, MAX_BYTES, check_unchanged, describe_erro
 
 _BONDED = 2.0  # Å, from C to the next N; a peptide bond is 1.33 long
 _MAX_GAP = 10_000  # residues
+_MAX_COORDINATE = 1e6  # Å
 # (CCD code, the residue or None where it is not resolved)
 Residues = list[tuple[str, gemmi.Residue | None]]
 
@@ -58,8 +59,11 @@ def read_template(path: Path, digest: str = "", max_bytes: int = MAX_BYTES) -> d
         entities = {name: entity for entity in structure.entities for name in entity.subchains}
         proteins = {}
         for label, (chain, span) in chains.items():
-            if residues := _residues(label, span, entities.get(label)):
-                proteins[label] = _chain(chain.name, residues)
+            try:
+                if residues := _residues(span, entities.get(label)):
+                    proteins[label] = _chain(chain.name, residues)
+            except ValueError as error:
+                raise ValueError(f"chain {label}: {error}") from error
     except ValueError as error:
         raise ValueError(f"template {path}: {error}") from error
     except (TypeError, *INPUT_ERRORS) as error:  # gemmi raises them all
@@ -82,7 +86,9 @@ def chain_label(chains: Mapping[str, TemplateChain], name: str) -> str:
     known = ", ".join(f"{label} (author's {c.author})" if c.author != label else label for label, c in chains.items())
     if not authors:
         raise ValueError(f"{name!r} is no protein chain of the file, which has {known}")
-    raise ValueError(f"{name!r} may be any of several protein chains of the file, which has {known}")
+    raise ValueError(
+        f"{name!r} may be any of several protein chains of the file, which has {known}; use a name that is of one alone"
+    )
 
 
 def _chains(structure: gemmi.Structure) -> list[gemmi.Chain]:
@@ -146,7 +152,7 @@ def _add_loop(block: gemmi.cif.Block, category: str, tags: list[str], rows: list
         loop.add_row([value if value == "?" else gemmi.cif.quote(value) for value in row])
 
 
-def _residues(label: str, span: gemmi.ResidueSpan, entity: gemmi.Entity | None) -> Residues:
+def _residues(span: gemmi.ResidueSpan, entity: gemmi.Entity | None) -> Residues:
     """The residues along a protein's sequence, resolved or not; nothing for any other chain."""
     if entity is None or entity.polymer_type == gemmi.PolymerType.Unknown:
         known = entity is not None and entity.entity_type not in (gemmi.EntityType.Unknown, gemmi.EntityType.Polymer)
@@ -154,12 +160,9 @@ def _residues(label: str, span: gemmi.ResidueSpan, entity: gemmi.Entity | None) 
             return []
     elif entity.polymer_type != gemmi.PolymerType.PeptideL:
         return []
-    try:
-        if entity is not None and entity.full_sequence:
-            return _along_sequence(span, entity)
-        return _as_numbered([residue for residue in span if residue.entity_type == gemmi.EntityType.Polymer])
-    except ValueError as error:
-        raise ValueError(f"chain {label}: {error}") from error
+    if entity is not None and entity.full_sequence:
+        return _along_sequence(span, entity)
+    return _as_numbered([residue for residue in span if residue.entity_type == gemmi.EntityType.Polymer])
 
 
 def _along_sequence(span: gemmi.ResidueSpan, entity: gemmi.Entity) -> Residues:
@@ -221,6 +224,8 @@ def _chain(author: str, residues: Residues) -> TemplateChain:
         names.append([atoms.get(name, np.zeros(3)) for name in wanted])
         present.append([name in atoms for name in wanted])
     positions, mask = np.array(names, dtype=np.float32), np.array(present)
+    if not (np.abs(positions) < _MAX_COORDINATE).all():
+        raise ValueError(f"a coordinate is no number, or beyond {_MAX_COORDINATE:,.0f} Å")
     frame_mask = np.all(mask[:, :3], axis=1)
     frames = _frames(positions[:, 0], positions[:, 1], positions[:, 2])
     return TemplateChain(

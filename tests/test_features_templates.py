@@ -338,6 +338,16 @@ def test_whatever_is_no_structure_is_an_error_that_names_the_file(tmp_path: Path
         read_template(tmp_path / name)
 
 
+@pytest.mark.parametrize("value", ["?", "1e30"])
+def test_coordinates_are_numbers_of_this_world(tmp_path: Path, value: str) -> None:
+    path = write(tmp_path / "t.cif", [CODES])
+    document = gemmi.cif.read(str(path))
+    document[0].find("_atom_site.", ["Cartn_y"])[0][0] = value
+    document.write_file(str(path))
+    with pytest.raises(ValueError, match=r"t\.cif: chain A: a coordinate is no number, or beyond 1,000,000 Å"):
+        read_template(path)
+
+
 def test_the_encoding_of_a_template_is_that_of_any_program(tmp_path: Path) -> None:
     path = write(tmp_path / "t.cif", [CODES])
     text = path.read_text().replace("data_", "# é\ndata_", 1)
