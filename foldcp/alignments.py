@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +72,7 @@ def read_alignment(
     check_unchanged(f"alignment {path}", content, digest)
     with reading(f"alignment {path}"):
         rows = _of_chain(alignments_of(path, content.data), chain, path)
-        kept = list(islice(_different(rows(), keep_keyed), max_rows))
+        kept = list(itertools.islice(_different(rows(), keep_keyed), max_rows))
     if not kept:
         raise ValueError(f"alignment {path}: it has no sequences")
     numbers, keys, texts = zip(*kept, strict=True)
@@ -83,16 +83,16 @@ def read_alignment(
 
 
 def _of_chain(found: list[Alignment], chain: Int[np.ndarray, " L"] | None, path: Path) -> Alignment:
-    """The alignment whose query is the chain, of several; the only one, whatever its query."""
+    """The alignment whose query is the chain, of several; one after the other if there are more of it. The only one,
+    whatever its query."""
     if len(found) == 1:
         return found[0]
     if chain is None:
         raise ValueError(f"alignment {path}: it is of several chains, and none is named")
-    queries = []
-    for rows in found:
-        queries.append(_query(rows))
-        if not _difference(chain, queries[-1]):
-            return rows
+    queries = [_query(rows) for rows in found]
+    fitting = [rows for rows, query in zip(found, queries, strict=True) if not _difference(chain, query)]
+    if fitting:
+        return lambda: itertools.chain.from_iterable(rows() for rows in fitting)
     lengths = ", ".join(str(len(query)) for query in queries)
     nearest = min(queries, key=lambda query: abs(len(query) - len(chain)))
     raise ValueError(

@@ -56,8 +56,8 @@ def align(complex: Complex, tables: Tables, settings: AlignmentSettings) -> Alig
 
 
 def _smallest_type(largest: int) -> type[np.signedinteger]:
-    """The integers of two bytes, unless a count is beyond them."""
-    return np.int16 if largest <= np.iinfo(np.int16).max else np.int64
+    """Integers of two bytes, unless a count is beyond them."""
+    return np.int16 if largest <= np.iinfo(np.int16).max else np.int32
 
 
 def _seen_deletions(rows: Rows, settings: AlignmentSettings) -> Int[np.ndarray, "D 3"]:

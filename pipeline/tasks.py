@@ -78,8 +78,7 @@ def make_work(records: Iterable[Record], config: RunConfig, checkpoint: str) -> 
     num_duplicates = 0
     for record in tqdm(records, "reading", unit=" complexes", delay=QUIET_SECONDS, leave=False, disable=None):
         try:
-            with reading(f"complex {record.name}"):
-                task = make_task(record, config, checkpoint) if isinstance(record, Complex) else record
+            task = make_task(record, config, checkpoint) if isinstance(record, Complex) else record
         except ValueError as error:
             task = Unbuildable(record.name, str(error), record.title, record.organism, record.source, record.place)
         if isinstance(task, Unbuildable):
@@ -106,16 +105,17 @@ def make_task(complex: Complex, config: RunConfig, checkpoint: str) -> Task:
     chain, a template that cannot be read or lacks a chain, an unknown component, a constraint on an atom that does not
     exist.
     """
-    alignments = read_alignments(complex, config)
-    digests = alignments.digests | read_templates(complex, config)
-    check_constraints(complex)
-    complex = replace(complex, digests=digests)
-    return Task(
-        complex=complex,
-        key=content_key(complex, result_settings(config), checkpoint),
-        num_tokens=num_tokens(complex),
-        msa_depth=alignments.depth,
-    )
+    with reading(f"complex {complex.name}"):
+        alignments = read_alignments(complex, config)
+        templates = read_templates(complex, config)
+        check_constraints(complex)
+        planned = replace(complex, digests={**alignments.digests, **templates})
+        return Task(
+            complex=planned,
+            key=content_key(planned, result_settings(config), checkpoint),
+            num_tokens=num_tokens(planned),
+            msa_depth=alignments.depth,
+        )
 
 
 def result_settings(config: RunConfig) -> dict[str, Any]:

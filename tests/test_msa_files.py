@@ -198,6 +198,8 @@ def test_a_nul_ends_an_alignment_and_the_query_tells_which_is_meant(tmp_path: Pa
     two = write(tmp_path / "two.a3m", ">101\nMKLV\n>a\nM-LV\n\0>102\nGSH\n>b\nGAH\n>c\nG-H\n\0")
     assert letters(read_alignment(two, 99, chain=types("MKLV"))) == ["MKLV", "M-LV"]
     assert letters(read_alignment(two, 99, chain=types("GSH"))) == ["GSH", "GAH", "G-H"]
+    again = write(tmp_path / "again.a3m", two.read_text() + ">101\nMKLV\n>d\nMK-V\n\0")
+    assert letters(read_alignment(again, 99, chain=types("MKLV"))) == ["MKLV", "M-LV", "MK-V"]
     with pytest.raises(ValueError, match=r"two\.a3m: it is of several chains, and none is named"):
         read_alignment(two, 99)
     wrong = r"several queries \(of 4, 3 residues\), .* residue 3 is HIS, but TRP in the chain"

@@ -225,6 +225,19 @@ def test_what_would_be_refused_on_a_gpu_is_no_task(tmp_path: Path) -> None:
         assert wrong[record.name][1] in record.reason and "\n" not in record.reason
 
 
+def test_whatever_a_reader_raises_is_of_its_complex_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(code: str, kind: str) -> None:
+        raise KeyError(code)
+
+    monkeypatch.setattr("foldcp.tokens.ccd_component", fail)
+    odd = Complex("odd", (Chain("L", "ligand", ccd=("ATP",)),))
+    work = make_work([odd, PAIR], CONFIG, "w")
+    assert [task.name for task in work.tasks] == ["pair"]
+    assert work.unbuildable == (Unbuildable("odd", "complex odd: KeyError: 'ATP'"),)
+    with pytest.raises(ValueError, match="complex odd: KeyError: 'ATP'"):
+        make_task(odd, CONFIG, "w")
+
+
 def test_limits_bound_what_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.a3m").write_text(">q\nMKTAYIA\n")
     template(tmp_path / "t.cif")
