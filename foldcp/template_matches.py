@@ -10,7 +10,7 @@ from Bio.Align import PairwiseAligner
 from scipy.optimize import linear_sum_assignment
 
 from foldcp.complex import Complex, Template
-from foldcp.template_structure import TemplateChain, chain_label
+from foldcp.template_structure import TemplateChain, chain_labels
 
 _NO_GAPS = -1000.0
 
@@ -36,7 +36,7 @@ def matches(complex: Complex, template: Template, structure: dict[str, TemplateC
     if unknown := [name for name in ours if name not in proteins]:
         raise ValueError(f"{where}: {unknown[0]!r} is no protein chain of the complex")
     try:
-        theirs = [chain_label(structure, name) for name in template.template_chains] or list(structure)
+        theirs = chain_labels(structure, template.template_chains) or list(structure)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
     if template.force and template.threshold is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,22 +73,30 @@ def read_template(path: Path, digest: str = "", max_bytes: int = MAX_BYTES) -> d
     return proteins
 
 
-def chain_label(chains: Mapping[str, TemplateChain], name: str) -> str:
-    """The label of the chain that is meant by a name: its label, or the author's name of it.
+def chain_labels(chains: Mapping[str, TemplateChain], names: Sequence[str]) -> list[str]:
+    """The labels of the chains that are meant by names: all are labels, or all are the author's names.
 
-    Raises ValueError where the name is neither, or the label of one chain and the author's name of another.
+    Names of which only one reading is possible may be mixed. Raises ValueError for a name that is neither, and for
+    one that may be the label of one chain and the author's name of another.
     """
-    authors = [label for label, chain in chains.items() if chain.author == name]
-    if name in chains and (not authors or name in authors):
-        return name
-    if name not in chains and len(authors) == 1:
-        return authors[0]
+    authors = {name: [label for label, chain in chains.items() if chain.author == name] for name in names}
+    all_labels, all_authors = all(name in chains for name in names), all(authors.values())
+    if all_labels and not all_authors:
+        return list(names)
+    if all_authors and not all_labels and all(len(labels) == 1 for labels in authors.values()):
+        return [authors[name][0] for name in names]
     known = ", ".join(f"{label} (author's {c.author})" if c.author != label else label for label, c in chains.items())
-    if not authors:
-        raise ValueError(f"{name!r} is no protein chain of the file, which has {known}")
-    raise ValueError(
-        f"{name!r} may be any of several protein chains of the file, which has {known}; use a name that is of one alone"
-    )
+    labels = []
+    for name in names:
+        if name in chains and (not authors[name] or name in authors[name]):
+            labels.append(name)
+        elif name not in chains and len(authors[name]) == 1:
+            labels += authors[name]
+        elif not authors[name]:
+            raise ValueError(f"{name!r} is no protein chain of the file, which has {known}")
+        else:
+            raise ValueError(f"{name!r} may be any of several protein chains of the file, which has {known}")
+    return labels
 
 
 def _chains(structure: gemmi.Structure) -> list[gemmi.Chain]:

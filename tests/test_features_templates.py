@@ -305,14 +305,21 @@ def test_a_chain_is_named_by_its_label_or_by_its_author(tmp_path: Path) -> None:
     wrong = r"'B' may be any of several protein chains of the file, which has A \(author's B\), B \(author's C\)"
     with pytest.raises(ValueError, match=wrong):
         imitate(Template(path, ("H",), ("B",)), chains=chains)
+    chains["L"] = "CCQNIYWCCQNNIW"
+    both = imitate(Template(path), chains=chains)
+    for names in (("A", "B"), ("B", "C")):  # as C is no label, B is the author's, too
+        told = imitate(Template(path, ("H", "L"), names), chains=chains)
+        assert torch.equal(told.template_res_type, both.template_res_type) and told.template_mask.all()
     by_author = imitate(Template(path, ("L",), ("C",)), chains={"L": "CCQNIYWCCQNNIW"})
     assert by_author.template_res_type[0].tolist() == [TOKEN_IDS[code] for code in other]
     with pytest.raises(ValueError, match=r"'D' is no protein chain of the file, which has A \(author's B\)"):
         imitate(Template(path, ("H",), ("D",)), chains=chains)
     made = in_a_row([CODES, other])
-    made[0][1].name = "B"  # one chain of the author's, two labels
-    made.write_pdb(str(tmp_path / "t.pdb"))
-    assert imitate(Template(path, ("H",), ("A",)), chains=chains).template_mask.all()
+    for chain in made[0]:
+        chain.name = "A"  # one chain of the author's, two labels
+    without(made).write_file(str(path))
+    assert list(read_template(path)) == ["A", "B"]
+    assert imitate(Template(path, ("H",), ("A",)), chains={"H": SEQUENCE}).template_mask.all()
 
 
 def test_a_template_that_was_planned_with_another_content_or_is_too_large_is_refused(tmp_path: Path) -> None:
