@@ -315,6 +315,8 @@ def test_a_chain_is_named_by_its_label_or_by_its_author(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"'D' is no protein chain of the file, which has A \(author's B\)"):
         imitate(Template(path, ("H",), ("D",)), chains=chains)
     made = in_a_row([CODES, other])
+    for residue in made[0][1]:
+        residue.seqid.num += 500  # type: ignore[operator]
     for chain in made[0]:
         chain.name = "A"  # one chain of the author's, two labels
     without(made).write_file(str(path))
