@@ -88,7 +88,7 @@ def _molecule(item: Node, where: str) -> list[tuple[Chain, str]]:
     if key == "ligand":
         given = fields(value, where, ["id"], ["ccd", "smiles"])
         ccd = tuple(code.upper() for code in texts(given["ccd"], f"{where}, ccd")) if "ccd" in given else ()
-        smiles = text(given["smiles"], f"{where}, smiles") if "smiles" in given else ""
+        smiles = text(given["smiles"], f"{where}, smiles").strip() if "smiles" in given else ""
         return [(Chain(name, "ligand", ccd=ccd, smiles=smiles), "") for name in texts(given["id"], f"{where}, id")]
     kind: Kind = "protein" if key == "protein" else "dna" if key == "dna" else "rna"
     given = fields(value, where, ["id", "sequence"], ["msa", "modifications", "cyclic"])

@@ -80,13 +80,13 @@ def read_sequences(path: Path) -> Sequences:
 
 
 def fasta_records(path: Path, text: str) -> Iterator[tuple[str, str]]:
-    """(header without `>`, letters as written, without white space) of each record of a FASTA text."""
+    """(header without `>`, letters as written, lines joined) of each record of a FASTA text."""
     start, *blocks = ("\n" + text).split("\n>")
     if start.strip():
         raise ValueError(f"{path}: no FASTA file, it starts with {start.split()[0][:40]!r} instead of '>'")
     for block in blocks:
         header, _, body = block.partition("\n")
-        yield header.strip(), "".join(body.split())
+        yield header.strip(), "".join(map(str.strip, body.splitlines()))
 
 
 def accession_of(header: str) -> str:

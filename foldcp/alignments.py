@@ -2,112 +2,131 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import re
-import zlib
+import itertools
+import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from jaxtyping import Int
 
-from foldcp.chemistry import GAP, PROTEIN_LETTERS, TOKEN_IDS
+from foldcp.alignment_text import UNPAIRED, Alignment, Row, alignments_of, check_form
+from foldcp.chemistry import GAP, PROTEIN_LETTERS, TOKEN_IDS, TOKENS
+from foldcp.files import MAX_BYTES, check_unchanged, read_file, reading
 
-UNPAIRED = -1  # the key of a row that belongs to no row of another chain
 _BLOCK = 1 << 22  # characters that are translated at once
 
 # What each byte of a row is: an index in the vocabulary, an insertion, or nothing.
 _INSERTION, _ILLEGAL = 100, 101
-_MEANING = np.full(256, _ILLEGAL, dtype=np.int8)
-_MEANING[ord("a") : ord("z") + 1] = _INSERTION
-_MEANING[list(b"XJBZOU")] = TOKEN_IDS["UNK"]
-_MEANING[[ord(letter) for letter in PROTEIN_LETTERS]] = [TOKEN_IDS[name] for name in PROTEIN_LETTERS.values()]
-_MEANING[ord("-")] = GAP
+_LOWER = string.ascii_lowercase.encode()
+_MEANINGS = {
+    **dict.fromkeys(_LOWER, _INSERTION),
+    **dict.fromkeys(b"XJBZOU", TOKEN_IDS["UNK"]),
+    **{ord(letter): TOKEN_IDS[name] for letter, name in PROTEIN_LETTERS.items()},
+    ord("-"): GAP,
+}
+_MEANING = bytes(_MEANINGS.get(byte, _ILLEGAL) for byte in range(256))
+_UPPER = bytes(range(256)).upper()
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """The rows of one file, S of them over L columns; the first is the query."""
+    """The rows of one alignment, S of them over L columns; the first is the query."""
 
     residues: Int[np.ndarray, "S L"]  # int8, index in the vocabulary
     deletions: Int[np.ndarray, "D 3"]  # (row, column, residues left out just before it), where there are any
     keys: Int[np.ndarray, " S"]
+    sha256: str = ""  # of the file's content, unpacked; "" where there is no file
 
 
-def read_alignment(path: Path, max_rows: int, keep_keyed: bool = False) -> Rows:
+def read_alignment(
+    path: Path,
+    max_rows: int,
+    keep_keyed: bool = False,
+    *,
+    chain: Int[np.ndarray, " L"] | None = None,
+    digest: str = "",
+    max_bytes: int = MAX_BYTES,
+) -> Rows:
     """The first `max_rows` different rows of an alignment of a protein.
 
     Rows are the same if they are equal without gaps and case; the first is kept. With `keep_keyed`, a row with a
-    key (of the CSV form) is the same only as one with its key. An a3m has no keys. Sequences may be wrapped.
-    Raises ValueError naming the file: no such file or form, no rows, a malformed or illegal row.
+    key is the same only as one with its key.
+
+    Args:
+        path: an a3m or CSV file, gzipped or not.
+        max_rows: as many rows are read at most, the query among them.
+        keep_keyed: whether a row with a key may repeat the sequence of a row with another key.
+        chain: the chain that the query must be, as indices in the vocabulary. In a file of several alignments it
+            tells which is meant.
+        digest: SHA-256 that the unpacked content must have; "" is any.
+        max_bytes: the most that the file may hold once unpacked.
+
+    Raises:
+        ValueError: naming the file: absent, too large, changed, of no known form, without rows, with a malformed or
+            illegal row, or of another chain.
     """
-    form = "".join(path.suffixes[-2:] if path.suffix == ".gz" else path.suffixes[-1:]).removesuffix(".gz")
-    if form not in (".a3m", ".csv"):
-        raise ValueError(f"alignment {path}: its name ends neither in .a3m nor in .csv (nor those with .gz)")
-    if not path.is_file():
-        raise ValueError(f"alignment {path}: no such file")
-    try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
-            rows = _a3m(file, path) if form == ".a3m" else _csv(file, path)
-            kept = list(islice(_different(rows, keep_keyed), max_rows))
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error, csv.Error) as error:
-        raise ValueError(f"alignment {path}: {error}") from error
+    check_form(path)
+    content = read_file(path, max_bytes)
+    check_unchanged(f"alignment {path}", content, digest)
+    with reading(f"alignment {path}"):
+        rows = _of_chain(alignments_of(path, content.data), chain, path)
+        kept = list(itertools.islice(_different(rows(), keep_keyed), max_rows))
     if not kept:
         raise ValueError(f"alignment {path}: it has no sequences")
     numbers, keys, texts = zip(*kept, strict=True)
-    return Rows(*_translate(texts, numbers, path), np.array(keys, dtype=np.int64))
+    residues, deletions = _translate(texts, numbers, path)
+    if chain is not None and (difference := _difference(chain, residues[0])):
+        raise ValueError(f"alignment {path}: {difference}")
+    return Rows(residues, deletions, np.array(keys, dtype=np.int64), content.sha256)
 
 
-def _a3m(file: IO[str], path: Path) -> Iterator[tuple[int, str]]:
-    """(key, row); lines that begin with # are comments."""
-    row: list[str] | None = None
-    for number, line in enumerate(map(str.strip, file), 1):
-        if line.startswith(">"):
-            if row:
-                yield UNPAIRED, "".join(row)
-            row = []
-        elif line and not line.startswith("#"):
-            if row is None:
-                raise ValueError(f"alignment {path}: line {number} comes before the first header (>)")
-            row.append(line)
-    if row:
-        yield UNPAIRED, "".join(row)
+def _of_chain(found: list[Alignment], chain: Int[np.ndarray, " L"] | None, path: Path) -> Alignment:
+    """The alignment whose query is the chain, of several; one after the other if there are more of it. The only one,
+    whatever its query."""
+    if len(found) == 1:
+        return found[0]
+    if chain is None:
+        raise ValueError(f"alignment {path}: it is of several chains, and none is named")
+    queries = [_query(rows) for rows in found]
+    fitting = [rows for rows, query in zip(found, queries, strict=True) if not _difference(chain, query)]
+    if fitting:
+        return lambda: itertools.chain.from_iterable(rows() for rows in fitting)
+    lengths = ", ".join(str(len(query)) for query in queries)
+    nearest = min(queries, key=lambda query: abs(len(query) - len(chain)))
+    raise ValueError(
+        f"alignment {path}: it has several queries (of {lengths} residues), and the chain is none of them; "
+        f"of the nearest: {_difference(chain, nearest)}"
+    )
 
 
-def _csv(file: IO[str], path: Path) -> Iterator[tuple[int, str]]:
-    """(key, row); an empty key is that of an unpaired row."""
-    reader = csv.reader(file)
-    header = next(reader, [])
-    if sorted(header) != ["key", "sequence"]:
-        raise ValueError(f"alignment {path}: the columns must be key and sequence, not {','.join(header)!r}")
-    key, sequence = header.index("key"), header.index("sequence")
-    for fields in reader:
-        if not fields:
-            continue
-        if len(fields) != 2:
-            raise ValueError(f"alignment {path}: line {reader.line_num} has {len(fields)} fields, not 2")
-        if text := fields[sequence].strip():
-            yield _key(fields[key].strip(), f"alignment {path}: line {reader.line_num}"), text
+def _query(rows: Alignment) -> Int[np.ndarray, " L"]:
+    """The first sequence of an alignment; what is no residue counts as unknown until it is read in earnest."""
+    text = next((text for _, _, text in rows()), b"")
+    meaning = np.frombuffer(text.translate(_MEANING), dtype=np.int8)
+    return np.where(meaning == _ILLEGAL, TOKEN_IDS["UNK"], meaning)[meaning != _INSERTION]
 
 
-def _key(text: str, where: str) -> int:
-    """An integer, which a table with empty keys may have written as 15.0."""
-    if not text:
-        return UNPAIRED
-    if not re.fullmatch(r"[+-]?\d+(\.0*)?", text):
-        raise ValueError(f"{where}: the key {text!r} is no integer")
-    return int(text.partition(".")[0])
+def _difference(chain: Int[np.ndarray, " L"], query: Int[np.ndarray, " L2"]) -> str:
+    """Why a query is not that of a chain; "" if it is.
+
+    An unknown or modified residue fits every letter, and an unknown letter fits methionine (which MSE becomes).
+    """
+    if len(chain) != len(query):
+        return f"its query has {len(query)} residues, but the chain {len(chain)}"
+    unknown = TOKEN_IDS["UNK"]
+    fits = (chain == query) | (chain == unknown) | ((chain == TOKEN_IDS["MET"]) & (query == unknown))
+    if fits.all():
+        return ""
+    i = int(np.argmin(fits))
+    return f"its query is another sequence; residue {i + 1} is {TOKENS[query[i]]}, but {TOKENS[chain[i]]} in the chain"
 
 
-def _different(rows: Iterator[tuple[int, str]], keep_keyed: bool) -> Iterator[tuple[int, int, str]]:
-    """(number in the file from 1, key, row)"""
-    seen: set[str | tuple[int, str]] = set()
-    for number, (key, text) in enumerate(rows, 1):
-        sequence = text.replace("-", "").upper()
+def _different(rows: Iterator[Row], keep_keyed: bool) -> Iterator[Row]:
+    seen: set[bytes | tuple[int, bytes]] = set()
+    for number, key, text in rows:
+        sequence = text.translate(_UPPER, b"-")
         keyed = keep_keyed and key != UNPAIRED
         mark = (key, sequence) if keyed else sequence
         if mark not in seen:
@@ -115,38 +134,52 @@ def _different(rows: Iterator[tuple[int, str]], keep_keyed: bool) -> Iterator[tu
             yield number, key, text
 
 
-def _translate(texts: Sequence[str], numbers: Sequence[int], path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _translate(texts: Sequence[bytes], numbers: Sequence[int], path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Residues and deletions; a block of rows at a time, since all rows take a byte per residue and no more."""
-    num_columns = sum(not character.islower() for character in texts[0])
+    num_columns = len(texts[0].translate(None, _LOWER))
+    if not num_columns:
+        raise ValueError(f"alignment {path}: its query has no residues")
     residues = np.empty((len(texts), num_columns), dtype=np.int8)
     deletions = []
-    rows_at_once = max(1, _BLOCK // max(1, num_columns))
+    rows_at_once = max(1, _BLOCK // num_columns)
     for start in range(0, len(texts), rows_at_once):
         block = texts[start : start + rows_at_once]
-        meaning = _MEANING[np.frombuffer("".join(block).encode("latin-1", "replace"), dtype=np.uint8)]
-        ends = np.cumsum([len(text) for text in block])
+        meaning = np.frombuffer(b"".join(block).translate(_MEANING), dtype=np.int8)
+        edges = np.cumsum([0, *map(len, block)])
         illegal = meaning == _ILLEGAL
         if illegal.any():
-            row = int(np.searchsorted(ends, np.argmax(illegal), side="right"))
-            letter = "".join(block)[int(np.argmax(illegal))]
+            row = int(np.searchsorted(edges, np.argmax(illegal), side="right")) - 1
+            letter = _illegal_letter(block[row])
             raise ValueError(f"alignment {path}: {letter!r} in sequence {numbers[start + row]} is no residue")
-        is_column = meaning != _INSERTION
-        columns = np.diff(np.cumsum(is_column)[ends - 1], prepend=0)
+        insertion = meaning == _INSERTION
+        found = _deletions(np.flatnonzero(insertion), edges)
+        columns = np.diff(edges) - np.bincount(found[:, 0], found[:, 2], minlength=len(block)).astype(np.int64)
         if (columns != num_columns).any():
             row = int(np.argmax(columns != num_columns))
             raise ValueError(
                 f"alignment {path}: sequence {numbers[start + row]} has {columns[row]} columns, "
                 f"but the query {num_columns}"
             )
-        residues[start : start + len(block)] = meaning[is_column].reshape(len(block), num_columns)
-        deletions.append(_deletions(is_column, ends) + np.array([start, 0, 0]))
+        residues[start : start + len(block)] = meaning[~insertion].reshape(len(block), num_columns)
+        # What is left out at a row's end stands before no column.
+        deletions.append(found[found[:, 1] < num_columns] + np.array([start, 0, 0]))
     return residues, np.concatenate(deletions)
 
 
-def _deletions(is_column: np.ndarray, ends: Int[np.ndarray, " rows"]) -> Int[np.ndarray, "D 3"]:
-    """(row, column, number of insertions just before it) within a block of rows; those at a row's end are lost."""
-    places = np.flatnonzero(is_column).reshape(len(ends), -1)
-    before = np.concatenate([[[0]], ends[:-1, None]]) - 1
-    left_out = np.diff(places, axis=1, prepend=before) - 1
-    row, column = np.nonzero(left_out)
-    return np.stack([row, column, left_out[row, column]], axis=1)
+def _deletions(inserted: Int[np.ndarray, " n"], edges: Int[np.ndarray, " rows+1"]) -> Int[np.ndarray, "D 3"]:
+    """(row, column, number of insertions just before it) from the places of the insertions in rows that follow each
+    other."""
+    row = np.searchsorted(edges, inserted, side="right") - 1
+    before = np.arange(len(inserted)) - np.searchsorted(inserted, edges[row])  # insertions of the same row
+    column = inserted - edges[row] - before
+    starts = np.flatnonzero((np.diff(row, prepend=-1) != 0) | (np.diff(column, prepend=-1) != 0))
+    return np.stack([row[starts], column[starts], np.diff(starts, append=len(inserted))], axis=1)
+
+
+def _illegal_letter(row: bytes) -> str:
+    """The first letter of a row that is no residue, in whatever encoding it was written."""
+    try:
+        text = row.decode()
+    except UnicodeDecodeError:
+        text = row.decode("cp1252", errors="replace")
+    return next(letter for letter in text if ord(letter) > 255 or _MEANING[ord(letter)] == _ILLEGAL)

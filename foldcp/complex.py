@@ -44,6 +44,12 @@ class Chain:
         if self.kind == "ligand":
             if bool(self.ccd) == bool(self.smiles):
                 raise ValueError(f"ligand {self.name}: give either CCD codes or a SMILES string")
+            # RDKit reads a SMILES up to the first white space, and takes the rest for the molecule's name.
+            if any(character.isspace() or not character.isprintable() for character in self.smiles):
+                raise ValueError(
+                    f"ligand {self.name}: white space in SMILES {self.smiles!r}; write it without, on one line, "
+                    "without a name behind it, and in single quotes if it has backslashes"
+                )
             return
         if not self.sequence:
             raise ValueError(f"chain {self.name}: the {self.kind} sequence is empty")
@@ -121,6 +127,7 @@ class Complex:
     method: str = ""
     comment: dict[str, str] = field(default_factory=dict, compare=False)
     digests: Mapping[Path, str] = field(default_factory=dict, compare=False)
+    place: int = field(default=0, compare=False)
 
     def __post_init__(self) -> None:
         if not self.chains:

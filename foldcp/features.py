@@ -11,9 +11,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from foldcp.atom_features import Augmentation, atom_features
+from foldcp.chain_alignments import AlignmentSettings
 from foldcp.chemistry import GAP
 from foldcp.complex import Complex
-from foldcp.msa_features import AlignmentSettings, align, alignment_features
+from foldcp.files import MAX_BYTES
+from foldcp.msa_features import Alignment, align, alignment_features
 from foldcp.pair_features import contacts, covalent_bonds, cyclic_period, token_bonds
 from foldcp.template_features import template_features
 from foldcp.tokens import Tables, tables
@@ -54,6 +56,9 @@ class Layout:
     atom_token: Int[np.ndarray, " A"]  # index of the token
     atom_name: list[str]  # [A] CCD atom name
     atom_element: Int[np.ndarray, " A"]  # atomic number
+    chain_msa_depth: Int[
+        np.ndarray, " C"
+    ]  # different rows that the network got of the chain's alignment, query included
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,12 +192,14 @@ def featurize(
     alignment: AlignmentSettings | None = None,
     seed: int = 0,
     augmentation: Augmentation | None = None,
+    max_template_bytes: int = MAX_BYTES,
 ) -> Features:
     """Everything that the network reads about a complex, on the CPU, without padded tokens.
 
     Equal to what `boltz predict` 2.2.1 computes. The reference conformers are moved by `augmentation`, or by
     motions drawn from `seed`. Raises ValueError naming the complex and the value at fault: an unknown component
-    or method, a constraint on an atom that does not exist, an alignment that does not fit its chain.
+    or method, a constraint on an atom that does not exist, an alignment that does not fit its chain, an alignment or
+    template that is larger than the limits or not the one that was planned.
     """
     if complex.method.lower() not in METHODS:
         known = ", ".join(method for method in METHODS if method)
@@ -200,21 +207,22 @@ def featurize(
     parts = tables(complex)
     covalent = covalent_bonds(complex, parts)
     conditions = contacts(complex, parts)
+    rows = align(complex, parts, alignment or AlignmentSettings())
     return Features(
-        layout=_layout(parts),
+        layout=_layout(parts, rows),
         **_token_features(parts, METHODS[complex.method.lower()]),
         cyclic_period=torch.from_numpy(cyclic_period(complex, parts, covalent)),
         bonds=torch.from_numpy(token_bonds(parts, covalent)),
         contacts=torch.from_numpy(conditions.pairs),
         contact_threshold=torch.from_numpy(conditions.thresholds),
         contact_default=conditions.default,
-        **alignment_features(parts, align(complex, parts, alignment or AlignmentSettings())),
+        **alignment_features(parts, rows),
         **atom_features(parts, augmentation or Augmentation.draw(len(parts.residues.component), seed)),
-        **template_features(complex, parts),
+        **template_features(complex, parts, max_template_bytes),
     )
 
 
-def _layout(parts: Tables) -> Layout:
+def _layout(parts: Tables, rows: Alignment) -> Layout:
     component, residue = parts.residues.component, parts.tokens.residue
     return Layout(
         chain_names=parts.chains.name,
@@ -226,6 +234,7 @@ def _layout(parts: Tables) -> Layout:
         atom_token=parts.atoms.token,
         atom_name=parts.atoms.name,
         atom_element=parts.atoms.element,
+        chain_msa_depth=rows.chain_depth,
     )
 
 

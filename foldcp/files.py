@@ -132,3 +132,9 @@ def _read_bounded(path: Path, file: IO[bytes], max_bytes: int) -> bytes:
             raise ValueError(f"{path}: holds more than {max_bytes:,} bytes once unpacked; raise the limit if it should")
         whole.write(chunk)
     return whole.getvalue()
+
+
+def check_unchanged(what: str, content: FileContent, sha256: str) -> None:
+    """ValueError, beginning with `what`, for another content than the one expected; "" expects nothing."""
+    if sha256 and content.sha256 != sha256:
+        raise ValueError(f"{what}: its content has changed since the run began; the next run reads it anew")

@@ -4,48 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from foldcp.alignments import UNPAIRED, Rows, read_alignment
-from foldcp.chemistry import GAP, NUM_TOKENS, TOKEN_IDS, TOKENS
+from foldcp.alignments import Rows
+from foldcp.chain_alignments import AlignmentSettings, read_chains
+from foldcp.chemistry import GAP, NUM_TOKENS
 from foldcp.complex import Complex
-from foldcp.tokens import Tables, ranges
+from foldcp.msa_pairing import pair
+from foldcp.tokens import Tables
 
 _PROFILE_BLOCK = 1 << 22  # residues that are counted at once
-
-
-@dataclass(frozen=True)
-class AlignmentSettings:
-    """How many rows are read, and in which way.
-
-    Boltz 2.2.1 has three faults here, which its published accuracy includes; `corrected` mends them:
-    rows that were paired by key come again as unpaired ones; deletions are ignored unless they are the query's; a
-    row with a key is dropped if its chain's sequence occurred before, so that its partners lose it.
-    """
-
-    max_file_rows: int = 8192  # of each file
-    max_paired: int = 8192  # rows made by pairing keys, the query included
-    max_rows: int = 16384
-    corrected: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("max_file_rows", "max_paired", "max_rows"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"alignment setting {name} must be at least 1, not {getattr(self, name)}")
-
-
-@dataclass(frozen=True, eq=False)
-class Pairing:
-    """Which sequence of each chain a row shows; -1 is a gap. Row 0 is the query."""
-
-    row: Int[np.ndarray, "S C"]
-    by_key: Bool[np.ndarray, "S C"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,119 +25,21 @@ class Alignment:
     """S rows over T tokens of C chains."""
 
     msa: Int[np.ndarray, "S T"]  # int8, index in the vocabulary
-    deletions: Int[np.ndarray, "#S #T"]  # int16, residues left out just before; of shape 1, 1 where there are none
+    deletions: Int[np.ndarray, "#S #T"]  # residues left out just before; of shape 1, 1 where there are none
     paired: Bool[np.ndarray, "S C"]  # whether the chain's sequence came by its key
     profile: Float[np.ndarray, "T 33"]
-
-
-def read_chains(complex: Complex, tables: Tables, settings: AlignmentSettings) -> list[Rows]:
-    """The rows of each chain, the query alone where it has no file; a file is read once for all its chains."""
-    files: dict[Path, Rows] = {}
-    chains = []
-    for chain, (first, last) in zip(complex.chains, pairwise(tables.chains.first_residue), strict=True):
-        query = tables.residues.type[first:last].astype(np.int8)
-        if chain.msa is None:
-            chains.append(Rows(query[None], np.zeros((0, 3), dtype=np.int64), np.array([UNPAIRED])))
-            continue
-        where = f"alignment {chain.msa} of chain {chain.name} of complex {complex.name}"
-        if chain.kind != "protein":
-            raise ValueError(f"{where}: the network reads alignments of proteins, not of {chain.kind}")
-        if chain.msa not in files:
-            files[chain.msa] = read_alignment(chain.msa, settings.max_file_rows, keep_keyed=settings.corrected)
-        rows = files[chain.msa]
-        _check_query(query, rows.residues[0], where)
-        chains.append(Rows(np.concatenate([query[None], rows.residues[1:]]), rows.deletions, rows.keys))
-    return chains
-
-
-def _check_query(chain: Int[np.ndarray, " L"], query: Int[np.ndarray, " L2"], where: str) -> None:
-    """An unknown or modified residue fits every letter, and an unknown letter fits methionine (which MSE becomes)."""
-    if len(chain) != len(query):
-        raise ValueError(f"{where}: its query has {len(query)} residues, but the chain {len(chain)}")
-    unknown = TOKEN_IDS["UNK"]
-    fits = (chain == query) | (chain == unknown) | ((chain == TOKEN_IDS["MET"]) & (query == unknown))
-    if not fits.all():
-        i = int(np.argmin(fits))
-        raise ValueError(
-            f"{where}: its query is another sequence; residue {i + 1} is {TOKENS[query[i]]}, "
-            f"but {TOKENS[chain[i]]} in the chain"
-        )
-
-
-def pair(keys: list[Int[np.ndarray, " _"]], settings: AlignmentSettings) -> Pairing:
-    """Rows of the complex from the keys of its chains' rows.
-
-    First the queries; then every key that occurs twice or more, those in more chains first, with as many rows as
-    the chain that has it most often, the sequences of the others repeating; chains without the key show their
-    next unpaired sequence. Then the unpaired sequences of all chains side by side.
-    """
-    chain = np.repeat(np.arange(len(keys)), [len(k) for k in keys])
-    sequence = np.concatenate([np.arange(len(k)) for k in keys])
-    rank = _key_ranks(np.concatenate(keys), chain)
-    row = _paired_rows(chain, sequence, rank, len(keys), settings.max_paired)
-    by_key = row >= 0
-
-    free = (sequence > 0) & ((rank < 0) | (not settings.corrected))
-    rest = []
-    for c in range(len(keys)):
-        unpaired, holes = sequence[free & (chain == c)], np.flatnonzero(row[:, c] < 0)
-        num_filled = min(len(unpaired), len(holes))
-        row[holes[:num_filled], c] = unpaired[:num_filled]
-        rest.append(unpaired[num_filled:])
-    row = np.pad(row, ((0, max(map(len, rest))), (0, 0)), constant_values=-1)
-    for c, unpaired in enumerate(rest):
-        row[len(by_key) : len(by_key) + len(unpaired), c] = unpaired
-    by_key = np.pad(by_key, ((0, len(row) - len(by_key)), (0, 0)))
-    return Pairing(row[: settings.max_rows], by_key[: settings.max_rows])
-
-
-def _key_ranks(key: Int[np.ndarray, " n"], chain: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-    """Place of each sequence's key in the order of pairing; -1 for a key that pairs nothing."""
-    keys, first, inverse, counts = np.unique(key, return_index=True, return_inverse=True, return_counts=True)
-    in_chains = np.unique(np.stack([inverse, chain]), axis=1)[0]
-    num_chains = np.bincount(in_chains, minlength=len(keys))
-    pairs = np.flatnonzero((counts > 1) & (keys != UNPAIRED))
-    order = pairs[np.lexsort((first[pairs], -num_chains[pairs]))]
-    rank = np.full(len(keys), -1)
-    rank[order] = np.arange(len(order))
-    return rank[inverse]
-
-
-def _paired_rows(
-    chain: Int[np.ndarray, " n"],
-    sequence: Int[np.ndarray, " n"],
-    rank: Int[np.ndarray, " n"],
-    num_chains: int,
-    limit: int,
-) -> Int[np.ndarray, "S C"]:
-    """The query's row and the rows made by keys, at most `limit` together; -1 where a chain lacks the key."""
-    entries = np.flatnonzero(rank >= 0)
-    entries = entries[np.argsort(rank[entries], kind="stable")]  # by key, then chain, then sequence
-    # A group is what one chain has of one key.
-    _, start, size = np.unique(rank[entries] * num_chains + chain[entries], return_index=True, return_counts=True)
-    key_of_group = rank[entries[start]]
-    height = np.zeros(int(rank.max()) + 1, dtype=np.int64)
-    np.maximum.at(height, key_of_group, size)
-    top = 1 + np.cumsum(height) - height
-    height = np.clip(limit - top, 0, height)
-
-    repeats = height[key_of_group]
-    place = ranges(repeats)
-    chosen = entries[np.repeat(start, repeats) + place % np.repeat(size, repeats)]
-    row = np.full((1 + height.sum(), num_chains), -1)
-    row[0] = 0
-    row[np.repeat(top[key_of_group], repeats) + place, chain[chosen]] = sequence[chosen]
-    return row
+    chain_depth: Int[np.ndarray, " C"]  # different sequences of each chain's alignment that are shown, the query one
 
 
 def align(complex: Complex, tables: Tables, settings: AlignmentSettings) -> Alignment:
     """The alignment of a complex. Raises ValueError for a file that is unreadable or belongs to another chain."""
-    chains = read_chains(complex, tables, settings)
+    chains = read_chains(complex, settings)
     pairing = pair([rows.keys for rows in chains], settings)
     shape = len(pairing.row), len(tables.tokens.type)
     deletions = [_seen_deletions(rows, settings) for rows in chains]
+    count = _smallest_type(max((int(found[:, 2].max()) for found in deletions if len(found)), default=0))
     msa = np.empty(shape, dtype=np.int8)
-    left_out = np.zeros(shape if any(map(len, deletions)) else (1, 1), dtype=np.int16)
+    left_out = np.zeros(shape if any(map(len, deletions)) else (1, 1), dtype=count)
     for c, rows in enumerate(chains):
         tokens = np.flatnonzero(tables.token_chain == c)
         span, number = slice(tokens[0], tokens[-1] + 1), tables.token_number[tokens]
@@ -173,11 +47,17 @@ def align(complex: Complex, tables: Tables, settings: AlignmentSettings) -> Alig
         msa[:, span] = rows.residues[shown][:, number]
         msa[gap, span] = GAP
         if len(deletions[c]):
-            dense = np.zeros(rows.residues.shape, dtype=np.int16)
+            dense = np.zeros(rows.residues.shape, dtype=count)
             dense[deletions[c][:, 0], deletions[c][:, 1]] = deletions[c][:, 2]
             left_out[:, span] = dense[shown][:, number]
             left_out[gap, span] = 0
-    return Alignment(msa, left_out, pairing.by_key, _profile(msa))
+    depth = np.array([len(np.unique(shown[shown >= 0])) for shown in pairing.row.T])
+    return Alignment(msa, left_out, pairing.by_key, _profile(msa), depth)
+
+
+def _smallest_type(largest: int) -> type[np.signedinteger]:
+    """Integers of two bytes, unless a count is beyond them."""
+    return np.int16 if largest <= np.iinfo(np.int16).max else np.int32
 
 
 def _seen_deletions(rows: Rows, settings: AlignmentSettings) -> Int[np.ndarray, "D 3"]:

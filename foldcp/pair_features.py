@@ -70,15 +70,22 @@ def token_bonds(tables: Tables, covalent: Int[np.ndarray, "B 3"]) -> Int[np.ndar
 def cyclic_period(complex: Complex, tables: Tables, covalent: Int[np.ndarray, "B 3"]) -> Float[np.ndarray, " T"]:
     """Number of residues of a cyclic chain at its tokens, 0 elsewhere.
 
-    A chain is cyclic if it says so, or if it is the first chain and a bond closes it: Boltz compares the
-    bond's residues, which it numbers through the complex, with the ends of the chain.
+    A chain is cyclic if it says so, or if it is a protein and a bond joins the C of its last residue to the N of its
+    first. Boltz takes any bond between the two residues for that, a disulfide too, but in the first chain alone.
     """
     lengths = np.diff(tables.chains.first_residue)
-    period = np.where([chain.cyclic for chain in complex.chains], lengths, 0)
-    ends = np.sort(tables.atoms.residue[covalent[:, :2]], axis=1)
-    if lengths[0] > 2 and ((ends[:, 0] == 0) & (ends[:, 1] == lengths[0] - 1)).any():
-        period[0] = lengths[0]
-    return period[tables.token_chain].astype(np.float32)
+    closed = [chain.cyclic or _is_closed(tables, i, covalent) for i, chain in enumerate(complex.chains)]
+    return np.where(closed, lengths, 0)[tables.token_chain].astype(np.float32)
+
+
+def _is_closed(tables: Tables, chain: int, covalent: Int[np.ndarray, "B 3"]) -> bool:
+    """Whether a peptide bond closes a chain of three residues or more, head to tail."""
+    start, stop = tables.chains.first_residue[chain : chain + 2].tolist()
+    if tables.chains.kind[chain] != "protein" or stop - start <= 2:
+        return False
+    ends = {(start, "N"), (stop - 1, "C")}
+    residue, name = tables.atoms.residue, tables.atoms.name
+    return any({(int(residue[atom]), name[atom]) for atom in bond} == ends for bond in covalent[:, :2].tolist())
 
 
 def named_tokens(complex: Complex, tables: Tables, token: Token) -> list[int]:

@@ -3,46 +3,38 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from Bio.Align import PairwiseAligner
 from jaxtyping import Float
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from foldcp.complex import Complex, Template
+from foldcp.files import MAX_BYTES
+from foldcp.template_matches import Match, matches
 from foldcp.template_structure import TemplateChain, read_template
 from foldcp.tokens import Tables
 
-_NO_GAPS = -1000.0
 
-
-@dataclass(frozen=True)
-class Match:
-    """Residue r of our chain is imitated from residue r + offset of a template's chain."""
-
-    chain: int
-    template: TemplateChain
-    offset: int
-
-
-def template_features(complex: Complex, tables: Tables) -> dict[str, Tensor]:
+def template_features(complex: Complex, tables: Tables, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
     """The fields of `Features` for T templates; a file given several times is one template, as in Boltz, and one
-    that matches nothing is none. Raises ValueError for a chain that does not exist or is no protein."""
+    that matches nothing is none.
+
+    Raises ValueError for a file that cannot be read, is larger than `max_bytes` or another than when the complex was
+    planned, and for a chain that does not exist or is no protein.
+    """
     files: dict[Path, list[Match]] = {}
     last: dict[Path, Template] = {}
     structures: dict[Path, dict[str, TemplateChain]] = {}
     for template in complex.templates:
         if template.path not in structures:
-            structures[template.path] = read_template(template.path)
-        if matches := _matches(complex, template, structures[template.path]):
-            files.setdefault(template.path, []).extend(matches)
+            digest = complex.digests.get(template.path, "")
+            structures[template.path] = read_template(template.path, digest, max_bytes)
+        if found := matches(complex, template, structures[template.path]):
+            files.setdefault(template.path, []).extend(found)
             last[template.path] = template
-    rows = [_row(tables, matches, number) for number, matches in enumerate(files.values())]
+    rows = [_row(tables, found, number) for number, found in enumerate(files.values())]
     empty = _empty_row(len(tables.tokens.type))
     features = {name: torch.from_numpy(np.stack([row[name] for row in [empty, *rows]])[1:]) for name in empty}
     thresholds = [t.threshold if t.force and t.threshold is not None else math.inf for t in last.values()]
@@ -51,57 +43,6 @@ def template_features(complex: Complex, tables: Tables) -> dict[str, Tensor]:
         "template_force": torch.tensor([t.force for t in last.values()], dtype=torch.bool),
         "template_force_threshold": torch.tensor(thresholds, dtype=torch.float32),
     }
-
-
-def _matches(complex: Complex, template: Template, structure: dict[str, TemplateChain]) -> list[Match]:
-    """Which chain imitates which: as the template says, or the assignment of the largest global alignment score.
-
-    Among equal assignments the order of the chains decides (in Boltz, the hash of their names in that process).
-    """
-    where = f"complex {complex.name}, template {template.path}"
-    proteins = {chain.name: chain.sequence for chain in complex.chains if chain.kind == "protein"}
-    ours = list(template.chains) or list(proteins)
-    theirs = list(template.template_chains) or list(structure)
-    if unknown := [name for name in ours if name not in proteins]:
-        raise ValueError(f"{where}: {unknown[0]!r} is no protein chain of the complex")
-    if unknown := [name for name in theirs if name not in structure]:
-        known = ", ".join(structure)
-        raise ValueError(f"{where}: {unknown[0]!r} is no protein chain of the file, which has {known}")
-    if template.force and template.threshold is None:
-        raise ValueError(f"{where}: a forced template needs a threshold")
-    if template.chains and template.template_chains:
-        if len(ours) != len(theirs):
-            raise ValueError(f"{where}: {len(ours)} chains cannot imitate {len(theirs)} one by one")
-        pairs = list(zip(ours, theirs, strict=True))
-    else:
-        scores = [[_score(proteins[a], structure[b].sequence) for b in theirs] for a in ours]
-        assigned = linear_sum_assignment(np.array(scores), maximize=True)
-        pairs = [(ours[i], theirs[j]) for i, j in zip(*assigned, strict=True)]
-    place = {chain.name: i for i, chain in enumerate(complex.chains)}
-    return [
-        Match(place[a], structure[b], offset)
-        for a, b in pairs
-        for offset in _offsets(proteins[a], structure[b].sequence)
-    ]
-
-
-@cache
-def _score(query: str, template: str) -> float:
-    """Global alignment with BLAST's scores for proteins."""
-    aligner = PairwiseAligner(scoring="blastp")
-    aligner.mode = "global"
-    return aligner.score(query, template)
-
-
-@cache
-def _offsets(query: str, template: str) -> tuple[int, ...]:
-    """Place in the template less place in the query, of every best local alignment without gaps."""
-    aligner = PairwiseAligner(scoring="blastp")
-    aligner.mode = "local"
-    aligner.open_gap_score = _NO_GAPS
-    aligner.extend_gap_score = _NO_GAPS
-    starts = [np.asarray(alignment.coordinates)[:, 0].tolist() for alignment in aligner.align(query, template)]
-    return tuple(theirs - ours for ours, theirs in starts)
 
 
 def _empty_row(num_tokens: int) -> dict[str, np.ndarray]:

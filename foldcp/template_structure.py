@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,13 +10,22 @@ import gemmi
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from foldcp.alignment_text import plain_text
 from foldcp.chemistry import TOKEN_IDS, ccd_atoms, standard_residue
+from foldcp.files import INPUT_ERRORS, MAX_BYTES, check_unchanged, describe_error, read_file
+
+_BONDED = 2.0  # Å, from C to the next N; a peptide bond is 1.33 long
+_MAX_GAP = 10_000  # residues
+_MAX_COORDINATE = 1e6  # Å
+# (CCD code, the residue or None where it is not resolved)
+Residues = list[tuple[str, gemmi.Residue | None]]
 
 
 @dataclass(frozen=True, eq=False)
 class TemplateChain:
     """One protein chain over the L residues of its entity's sequence; 0 where an atom is not resolved."""
 
+    author: str  # the author's name of the chain (`auth_asym_id`, the letter of a PDB file)
     sequence: str  # one letter a residue, X for what is not standard
     type: Int[np.ndarray, " L"]  # index in the vocabulary
     frame_rot: Float[np.ndarray, "L 3 3"]  # columns: CA -> C, in the plane of N, normal; 1 where frame_mask is 0
@@ -26,42 +36,97 @@ class TemplateChain:
     representative_mask: Bool[np.ndarray, " L"]
 
 
-def read_template(path: Path) -> dict[str, TemplateChain]:
+def read_template(path: Path, digest: str = "", max_bytes: int = MAX_BYTES) -> dict[str, TemplateChain]:
     """The protein chains of a file's first model by `label_asym_id` (of a PDB file: chain name and number, A1).
 
-    Alternative conformations, hydrogens and water are left out. Raises ValueError naming the file: unreadable,
-    no entity sequences, coordinates that contradict the sequence, an unknown component.
+    Alternative conformations, hydrogens and water are left out. A chain without an entity sequence (`_entity_poly_seq`,
+    SEQRES) has that of its residues, and unknown residues where its numbers leave some out.
+
+    Args:
+        path: mmCIF, or PDB if its name ends in .pdb or .ent; gzipped or not.
+        digest: SHA-256 that the unpacked content must have; "" is any.
+        max_bytes: the most that the file may hold once unpacked.
+
+    Raises:
+        ValueError: naming the file: absent, too large, changed, not of its form, without proteins, with coordinates
+            that contradict the sequence, with an unknown component.
     """
+    content = read_file(path, max_bytes)
+    check_unchanged(f"template {path}", content, digest)
     try:
-        structure = gemmi.make_structure_from_block(_block(path))
-    except (OSError, RuntimeError, ValueError) as error:
+        structure = _structure(path, content.data)
+        chains = {span.subchain_id(): (chain, span) for chain in _chains(structure) for span in chain.subchains()}
+        entities = {name: entity for entity in structure.entities for name in entity.subchains}
+        proteins = {}
+        for label, (chain, span) in chains.items():
+            try:
+                if residues := _residues(span, entities.get(label)):
+                    proteins[label] = _chain(chain.name, residues)
+            except ValueError as error:
+                raise ValueError(f"chain {label}: {error}") from error
+    except ValueError as error:
         raise ValueError(f"template {path}: {error}") from error
+    except (TypeError, *INPUT_ERRORS) as error:  # gemmi raises them all
+        raise ValueError(f"template {path}: {describe_error(error)}") from error
+    if not proteins:
+        raise ValueError(f"template {path}: it has no protein chains")
+    return proteins
+
+
+def chain_labels(chains: Mapping[str, TemplateChain], names: Sequence[str]) -> list[str]:
+    """The labels of the chains that are meant by names: all are labels, or all are the author's names.
+
+    Names of which only one reading is possible may be mixed. Raises ValueError for a name that is neither, and for
+    one that may be the label of one chain and the author's name of another.
+    """
+    authors = {name: [label for label, chain in chains.items() if chain.author == name] for name in names}
+    all_labels, all_authors = all(name in chains for name in names), all(authors.values())
+    if all_labels and not all_authors:
+        return list(names)
+    if all_authors and not all_labels and all(len(labels) == 1 for labels in authors.values()):
+        return [authors[name][0] for name in names]
+    known = ", ".join(f"{label} (author's {c.author})" if c.author != label else label for label, c in chains.items())
+    labels = []
+    for name in names:
+        if name in chains and (not authors[name] or name in authors[name]):
+            labels.append(name)
+        elif name not in chains and len(authors[name]) == 1:
+            labels += authors[name]
+        elif not authors[name]:
+            raise ValueError(f"{name!r} is no protein chain of the file, which has {known}")
+        else:
+            raise ValueError(f"{name!r} may be any of several protein chains of the file, which has {known}")
+    return labels
+
+
+def _chains(structure: gemmi.Structure) -> list[gemmi.Chain]:
+    """Those of the first model, cleaned."""
     structure.merge_chain_parts()
+    for chain in structure[0] if len(structure) else ():
+        for residue in chain:
+            residue.subchain = residue.subchain or chain.name  # in a file without label_asym_id
+    structure.add_entity_types(overwrite=False)  # where the file does not tell polymers from ligands
     structure.remove_waters()
     structure.remove_hydrogens()
     structure.remove_alternative_conformations()
     structure.remove_empty_chains()
-    entities = {name: entity for entity in structure.entities for name in entity.subchains}
-    chains = {}
-    for span in structure[0].subchains() if len(structure) else ():
-        entity = entities.get(span.subchain_id())
-        if entity is not None and entity.polymer_type == gemmi.PolymerType.PeptideL:
-            if not entity.full_sequence:
-                raise ValueError(f"template {path}: it has no entity sequence for chain {span.subchain_id()}")
-            try:
-                chains[span.subchain_id()] = _chain(span, entity)
-            except ValueError as error:
-                raise ValueError(f"template {path}, chain {span.subchain_id()}: {error}") from error
-    if not chains:
-        raise ValueError(f"template {path}: it has no protein chains")
-    return chains
+    return list(structure[0]) if len(structure) else []
 
 
-def _block(path: Path) -> gemmi.cif.Block:
+def _structure(path: Path, data: bytes) -> gemmi.Structure:
+    data = plain_text(data)
     suffixes = "".join(path.suffixes).lower()
     if not suffixes.removesuffix(".gz").endswith((".pdb", ".ent")):
-        return gemmi.cif.read(str(path))[0]
-    structure = gemmi.read_structure(str(path))
+        document = gemmi.cif.read_string(data)
+        if not len(document):
+            raise ValueError("it has no data block")
+        block = document[0]
+        _complete(block)
+        return gemmi.make_structure_from_block(block)
+    structure = gemmi.read_pdb_string(data)
+    structure.merge_chain_parts()
+    if not len(structure):
+        raise ValueError("it has no atoms")
     structure.setup_entities()
     names: dict[str, str] = {}
     for chain in structure[0]:
@@ -72,17 +137,49 @@ def _block(path: Path) -> gemmi.cif.Block:
                 names[residue.subchain] = f"{chain.name}{number}"
             residue.subchain = names[residue.subchain]
     for entity in structure.entities:
-        entity.subchains = [names[subchain] for subchain in entity.subchains]
-    return structure.make_mmcif_document()[0]
+        entity.subchains = [names[subchain] for subchain in entity.subchains if subchain in names]
+    return gemmi.make_structure_from_block(structure.make_mmcif_document()[0])
 
 
-def _residues(span: gemmi.ResidueSpan, entity: gemmi.Entity) -> list[tuple[str, gemmi.Residue | None]]:
-    """(CCD code, the residue or None where it is not resolved) along the entity's sequence."""
+def _complete(block: gemmi.cif.Block) -> None:
+    """Add what some programs leave out: the entity of each chain, as its atoms tell it, and which are polymers."""
+    atoms = block.find("_atom_site.", ["label_asym_id", "label_entity_id"])
+    chains = dict.fromkeys((row.str(0), row.str(1)) for row in atoms)
+    told = [(chain, entity) for chain, entity in chains if chain and entity]
+    if not block.find_values("_struct_asym.id"):
+        _add_loop(block, "_struct_asym.", ["id", "entity_id"], told)
+    if not block.find_values("_entity.id"):
+        polymers = {row.str(0) for row in block.find("_entity_poly.", ["entity_id"])}
+        entities = dict.fromkeys(entity for _, entity in told)
+        _add_loop(block, "_entity.", ["id", "type"], [(e, "polymer" if e in polymers else "?") for e in entities])
+
+
+def _add_loop(block: gemmi.cif.Block, category: str, tags: list[str], rows: list[tuple[str, str]]) -> None:
+    loop = block.init_loop(category, tags)
+    for row in rows:
+        loop.add_row([value if value == "?" else gemmi.cif.quote(value) for value in row])
+
+
+def _residues(span: gemmi.ResidueSpan, entity: gemmi.Entity | None) -> Residues:
+    """The residues along a protein's sequence, resolved or not; nothing for any other chain."""
+    if entity is None or entity.polymer_type == gemmi.PolymerType.Unknown:
+        known = entity is not None and entity.entity_type not in (gemmi.EntityType.Unknown, gemmi.EntityType.Polymer)
+        if known or span.check_polymer_type() != gemmi.PolymerType.PeptideL:
+            return []
+    elif entity.polymer_type != gemmi.PolymerType.PeptideL:
+        return []
+    if entity is not None and entity.full_sequence:
+        return _along_sequence(span, entity)
+    return _as_numbered([residue for residue in span if residue.entity_type == gemmi.EntityType.Polymer])
+
+
+def _along_sequence(span: gemmi.ResidueSpan, entity: gemmi.Entity) -> Residues:
     codes = [gemmi.Entity.first_mon(item) for item in entity.full_sequence]
-    found = gemmi.align_sequence_to_polymer(codes, span, entity.polymer_type, gemmi.AlignmentScoring())
+    found = gemmi.align_sequence_to_polymer(codes, span, gemmi.PolymerType.PeptideL, gemmi.AlignmentScoring())
     if len(found.match_string) != len(codes):
         raise ValueError("it has residues that its sequence lacks")
-    residues, resolved = [], 0
+    residues: Residues = []
+    resolved = 0
     for code, match in zip(codes, found.match_string, strict=True):
         residue = None
         if match == "|":
@@ -94,8 +191,30 @@ def _residues(span: gemmi.ResidueSpan, entity: gemmi.Entity) -> list[tuple[str, 
     return residues
 
 
-def _chain(span: gemmi.ResidueSpan, entity: gemmi.Entity) -> TemplateChain:
-    residues = _residues(span, entity)
+def _as_numbered(resolved: list[gemmi.Residue]) -> Residues:
+    """The residues themselves, and an unknown one for each number that is left out between two without a bond."""
+    residues: Residues = []
+    for before, residue in zip([None, *resolved], resolved, strict=False):
+        if before is not None and not _is_bonded(before, residue):
+            step = max(1, _step(before.seqid.num, residue.seqid.num), _step(before.label_seq, residue.label_seq))
+            if step > _MAX_GAP:
+                raise ValueError(f"{step - 1:,} residues are missing between {before.seqid} and {residue.seqid}")
+            residues += [("UNK", None)] * (step - 1)
+        residues.append((residue.name, residue))
+    return residues
+
+
+def _step(first: int | None, second: int | None) -> int:
+    return second - first if first is not None and second is not None else 1
+
+
+def _is_bonded(before: gemmi.Residue, after: gemmi.Residue) -> bool:
+    """Whether a peptide bond joins two residues, so that nothing is missing however they are numbered."""
+    c, n = before.find_atom("C", "*"), after.find_atom("N", "*")
+    return c is not None and n is not None and c.pos.dist(n.pos) < _BONDED
+
+
+def _chain(author: str, residues: Residues) -> TemplateChain:
     types, names, present = [], [], []
     for code, residue in residues:
         atoms = {atom.name: np.array(atom.pos.tolist()) for atom in residue} if residue is not None else {}
@@ -113,9 +232,12 @@ def _chain(span: gemmi.ResidueSpan, entity: gemmi.Entity) -> TemplateChain:
         names.append([atoms.get(name, np.zeros(3)) for name in wanted])
         present.append([name in atoms for name in wanted])
     positions, mask = np.array(names, dtype=np.float32), np.array(present)
+    if not (np.abs(positions) < _MAX_COORDINATE).all():
+        raise ValueError(f"a coordinate is no number, or beyond {_MAX_COORDINATE:,.0f} Å")
     frame_mask = np.all(mask[:, :3], axis=1)
     frames = _frames(positions[:, 0], positions[:, 1], positions[:, 2])
     return TemplateChain(
+        author=author,
         sequence=gemmi.one_letter_code([code for code, _ in residues]),
         type=np.array(types),
         frame_rot=np.where(frame_mask[:, None, None], frames, np.eye(3, dtype=np.float32)),

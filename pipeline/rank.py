@@ -103,8 +103,9 @@ def inputs_of(complex: Complex, config: RunConfig, setup: Setup) -> Inputs:
     """What a fold starts from; ValueError if the complex, an alignment or a template is at fault, whatever reading it
     raised. MemoryError passes: that is no fault of the input."""
     alignment = alignment_settings(config, setup.max_rows)
+    limit = config.limits.input_bytes
     with reading(f"complex {complex.name}"):
-        features = featurize(complex, alignment=alignment, seed=config.model.seed)
+        features = featurize(complex, alignment=alignment, seed=config.model.seed, max_template_bytes=limit)
         return features, constraints(complex, potentials=config.model.potentials)
 
 
@@ -116,6 +117,7 @@ def alignment_settings(config: RunConfig, max_rows: int) -> AlignmentSettings:
         max_paired=min(msa.max_rows, max_rows),
         max_rows=max_rows,
         corrected=msa.corrected,
+        max_bytes=config.limits.msa_bytes,
     )
 
 

@@ -19,7 +19,7 @@ from foldcp.pipeline.boltz_files import SUMMARY, boltz_files, ranking, write_arr
 from foldcp.pipeline.config import Extra
 from foldcp.pipeline.disk import Content
 from foldcp.pipeline.jobs import Attempt
-from foldcp.pipeline.tasks import KEY_LENGTH, Task, alignment_rows
+from foldcp.pipeline.tasks import KEY_LENGTH, Task
 from foldcp.predict import Prediction
 from foldcp.structure import write_cif
 
@@ -190,7 +190,7 @@ def _chains(task: Task, layout: Layout) -> list[dict[str, Any]]:
             "sequence_sha256": hashlib.sha256(
                 (chain.sequence or chain.smiles or "-".join(chain.ccd)).encode()
             ).hexdigest(),
-            "msa_depth": alignment_rows(chain),
+            "msa_depth": int(layout.chain_msa_depth[index]),
         }
         for index, chain in enumerate(chains)
     ]

@@ -101,7 +101,12 @@ CHAINS = Table(
         Column("num_residues", "whole", "residues; components of a ligand", "count"),
         Column("num_tokens", "whole", "tokens", "count"),
         Column("sequence_sha256", "text", "SHA-256 of the sequence, to find equal chains and changed entries"),
-        Column("msa_depth", "whole", "rows of the chain's alignment, the query among them", "count"),
+        Column(
+            "msa_depth",
+            "whole",
+            "different rows of the chain's alignment that were used, the query among them",
+            "count",
+        ),
         _score("plddt", "mean pLDDT of the chain's tokens"),
         _score("ptm", "predicted TM-score of the chain, d0 from its own length (as AlphaFold 3)"),
         CHECKPOINT,

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import hashlib
-import io
 import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from functools import cache
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from foldcp.complex import Chain, Complex, Record, Unbuildable
+from foldcp.files import reading
+from foldcp.pipeline.checks import check_constraints, read_alignments, read_templates
 from foldcp.pipeline.config import RunConfig
 
 KEY_FORMAT = 2  # to be raised when the same content would give another result
+BONDS_FORMAT = 1  # the same, of complexes with bonds alone
+QUIET_SECONDS = 3.0  # before a bar shows that the input is being read
 KEY_LENGTH = 32  # hexadecimal digits of SHA-256
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A complex to fold. `key` names its result; `msa_depth` is the number of alignment rows the
-    network gets at most."""
+    """A complex to fold. `key` names its result; `msa_depth` is the number of alignment rows that the network gets,
+    unless there is no memory for so many."""
 
     complex: Complex
     key: str
@@ -68,17 +70,17 @@ class Work:
 def make_work(records: Iterable[Record], config: RunConfig, checkpoint: str) -> Work:
     """Tasks of the records, each content once, in the order of the input.
 
-    `checkpoint` is the identity of the weights. A complex with an unknown component, or whose alignment or
-    template cannot be read, becomes an Unbuildable.
+    `checkpoint` is the identity of the weights. What `make_task` refuses becomes an Unbuildable. A terminal shows how
+    far the reading has come, if it takes long.
     """
     tasks: dict[str, Task] = {}
     unbuildable: list[Unbuildable] = []
     num_duplicates = 0
-    for record in records:
+    for record in tqdm(records, "reading", unit=" complexes", delay=QUIET_SECONDS, leave=False, disable=None):
         try:
             task = make_task(record, config, checkpoint) if isinstance(record, Complex) else record
         except ValueError as error:
-            task = Unbuildable(record.name, str(error), record.title, record.organism, record.source)
+            task = Unbuildable(record.name, str(error), record.title, record.organism, record.source, record.place)
         if isinstance(task, Unbuildable):
             unbuildable.append(task)
         elif task.key in tasks:
@@ -97,20 +99,23 @@ def smallest(work: Work, limit: int) -> Work:
 
 
 def make_task(complex: Complex, config: RunConfig, checkpoint: str) -> Task:
-    """The task of one complex; ValueError for an unknown component or an unreadable file."""
-    return Task(
-        complex=complex,
-        key=content_key(complex, result_settings(config), checkpoint),
-        num_tokens=num_tokens(complex),
-        msa_depth=msa_depth(complex, config.msa.max_rows),
-    )
+    """The task of one complex, with the digests of its files as they are now.
 
-
-def msa_depth(complex: Complex, max_rows: int) -> int:
-    """Rows of the alignment of all chains at most: those of the deepest file, and again those paired by keys."""
-    deepest = min(max_rows, max(alignment_rows(chain) for chain in complex.chains))
-    keyed = {chain.msa for chain in complex.chains if chain.msa and _is_table(chain.msa)}
-    return deepest * (2 if len(keyed) > 1 else 1)
+    Raises ValueError naming the file or value that cannot be folded: an alignment that cannot be read or is of another
+    chain, a template that cannot be read or lacks a chain, an unknown component, a constraint on an atom that does not
+    exist.
+    """
+    with reading(f"complex {complex.name}"):
+        alignments = read_alignments(complex, config)
+        templates = read_templates(complex, config)
+        check_constraints(complex)
+        planned = replace(complex, digests={**alignments.digests, **templates})
+        return Task(
+            complex=planned,
+            key=content_key(planned, result_settings(config), checkpoint),
+            num_tokens=num_tokens(planned),
+            msa_depth=alignments.depth,
+        )
 
 
 def result_settings(config: RunConfig) -> dict[str, Any]:
@@ -123,17 +128,17 @@ def content_key(complex: Complex, settings: dict[str, Any], checkpoint: str) -> 
     """SHA-256 over canonical JSON of the complex, the settings and the weights.
 
     The name counts, since results are found by it; title, organism and source do not. Alignments and templates
-    count by their content, so moving a file changes nothing and editing it does.
+    count by their content (`Complex.digests`), so moving a file changes nothing and editing it does.
     """
     content = {
-        "format": KEY_FORMAT,
+        "format": KEY_FORMAT + (BONDS_FORMAT if complex.bonds else 0),
         "name": complex.name,
-        "chains": [_chain_content(chain) for chain in complex.chains],
+        "chains": [_chain_content(chain, complex.digests) for chain in complex.chains],
         "bonds": [asdict(bond) for bond in complex.bonds],
         "pockets": [asdict(pocket) for pocket in complex.pockets],
         "contacts": [asdict(contact) for contact in complex.contacts],
         "templates": [
-            {**{k: v for k, v in asdict(template).items() if k != "path"}, "file": _digest(template.path)}
+            {**{k: v for k, v in asdict(template).items() if k != "path"}, "file": complex.digests[template.path]}
             for template in complex.templates
         ],
         "method": complex.method,
@@ -144,50 +149,9 @@ def content_key(complex: Complex, settings: dict[str, Any], checkpoint: str) -> 
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
 
 
-def _chain_content(chain: Chain) -> dict[str, Any]:
+def _chain_content(chain: Chain, digests: Mapping[Path, str]) -> dict[str, Any]:
     fields = ("name", "kind", "sequence", "accession", "cyclic", "modifications", "ccd", "smiles")
-    return {**{name: getattr(chain, name) for name in fields}, "msa": _alignment(chain)[0]}
-
-
-def alignment_rows(chain: Chain) -> int:
-    """Rows of a chain's alignment file, the query among them."""
-    return _alignment(chain)[1]
-
-
-def _alignment(chain: Chain) -> tuple[str, int]:
-    """(digest, rows) of a chain's alignment; the query alone is one row."""
-    return _read_alignment(chain.msa) if chain.msa is not None else ("", 1)
-
-
-@cache
-def _read_alignment(path: Path) -> tuple[str, int]:
-    """Read once per file: a protein of many complexes has one alignment."""
-    content = _read(path)
-    if _is_table(path):
-        lines = csv.reader(io.StringIO(content.decode(errors="replace")))
-        num_rows = sum(1 for line in lines if line) - 1
-    else:
-        num_rows = content.count(b"\n>") + content.startswith(b">")
-    return hashlib.sha256(content).hexdigest(), max(1, num_rows)
-
-
-def _is_table(path: Path) -> bool:
-    """Whether an alignment is Boltz's `key,sequence` table."""
-    return path.name.removesuffix(".gz").endswith(".csv")
-
-
-@cache
-def _digest(path: Path) -> str:
-    return hashlib.sha256(_read(path)).hexdigest()
-
-
-def _read(path: Path) -> bytes:
-    """The content of a file, unpacked if it is gzipped."""
-    try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if path.suffix == ".gz" else content
-    except (OSError, EOFError) as error:
-        raise ValueError(f"{path}: cannot be read: {error}") from None
+    return {**{name: getattr(chain, name) for name in fields}, "msa": digests[chain.msa] if chain.msa else ""}
 
 
 def num_tokens(complex: Complex) -> int:

@@ -31,8 +31,11 @@ WHOLE = [field.name for field in fields(Scores) if field.type == "float"]
 TOKEN_PER_ATOM = {"MSE", "ATP", "NAG", "ZN"}
 
 
-def made_up_layout(chains: list[tuple[str, list[str]]], names: list[str] | None = None) -> Layout:
-    """A layout of (kind, residues) chains; equal chains are copies of one entity."""
+def made_up_layout(
+    chains: list[tuple[str, list[str]]], names: list[str] | None = None, depths: list[int] | None = None
+) -> Layout:
+    """A layout of (kind, residues) chains; equal chains are copies of one entity. Alignments are of one row, unless
+    `depths` says otherwise."""
     entities: dict[tuple[str, ...], int] = {}
     chain, residue, name, atom_token, atom_name, element = [], [], [], [], [], []
     for c, (_, residues) in enumerate(chains):
@@ -55,6 +58,7 @@ def made_up_layout(chains: list[tuple[str, list[str]]], names: list[str] | None 
         atom_token=np.array(atom_token),
         atom_name=atom_name,
         atom_element=np.array(element),
+        chain_msa_depth=np.array(depths or [1] * len(chains)),
     )
 
 

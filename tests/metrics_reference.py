@@ -54,6 +54,7 @@ def made_up_layout(chains: list[tuple[str, int]]) -> Layout:
         atom_token=np.repeat(np.arange(len(kinds)), [len(ATOMS[kind]) for kind in kinds]),
         atom_name=[name for kind in kinds for name in ATOMS[kind]],
         atom_element=np.full(sum(len(ATOMS[kind]) for kind in kinds), 6),
+        chain_msa_depth=np.ones(len(chains), dtype=np.int64),
     )
 
 

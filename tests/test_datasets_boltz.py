@@ -307,9 +307,18 @@ def test_boltz_fasta(tmp_path: Path) -> None:
     assert [chain.msa for chain in job.chains[:3]] == [(tmp_path / "a.a3m").resolve()] * 2 + [None]
 
 
+def test_smiles_may_be_wrapped_in_fasta_and_end_in_a_line_break_in_yaml(tmp_path: Path) -> None:
+    yaml = f"sequences:\n{PROTEIN}\n- ligand:\n    id: L\n    smiles: |\n      CCO\n"
+    assert _read(_write(tmp_path, yaml)).chains[-1].smiles == "CCO"
+    for smiles in ("CC\n      O", '"CC\\nO"', '"CCO ethanol"'):
+        wrapped = f"sequences:\n{PROTEIN}\n- ligand:\n    id: L\n    smiles: {smiles}\n"
+        assert "ligand L: white space in SMILES 'CC" in _error(_write(tmp_path, wrapped))
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        (">L|smiles\nCC\nO ethanol\n", "ligand L: white space in SMILES 'CCO ethanol'"),
         (">A|protein|empty\nM1K\n", "chain A: '1' is no letter of a protein sequence"),
         (">A|protein|empty\nMK\n>A|rna\nGA\n", "complex job: two chains are named 'A'"),
         (">A|protein|empty\nMK\n>P12345\nGA\n", "the header '>P12345' has not the form '>CHAIN|KIND|MSA'"),

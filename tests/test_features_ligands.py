@@ -164,14 +164,35 @@ def test_a_pocket_within_its_own_binder_names_each_pair_once() -> None:
     assert features.contacts.tolist() == [[3, 4, 3], [4, 3, 2], [4, 4, 2]]
 
 
-def test_a_cycle_closed_by_a_bond_counts_in_the_first_chain_only() -> None:
-    def period(chain: str) -> list[float]:
-        chains = (Chain("A", "protein", "CGC"), Chain("B", "protein", "CAC"))
-        bond = Bond((chain, 3, "SG"), (chain, 1, "SG"))
-        return featurize(Complex("x", chains, bonds=(bond,))).cyclic_period.tolist()
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_bond_from_tail_to_head_makes_a_cycle_and_no_other_bond_does(place: int) -> None:
+    def period(atom1: tuple[int, str], atom2: tuple[int, str], sequence: str = "CGC") -> list[float]:
+        chains = [Chain("B", "protein", "CAAC")]
+        chains.insert(place, Chain("A", "protein", sequence))
+        features = featurize(Complex("x", tuple(chains), bonds=(Bond(("A", *atom1), ("A", *atom2)),)))
+        period = features.cyclic_period[features.asym_id == place]
+        assert not features.cyclic_period[features.asym_id != place].any()
+        return period.tolist()
 
-    assert period("A") == [3, 3, 3, 0, 0, 0]
-    assert period("B") == [0] * 6
+    assert period((1, "SG"), (3, "SG")) == period((3, "SG"), (1, "SG")) == [0, 0, 0]
+    assert period((1, "N"), (3, "C")) == period((3, "C"), (1, "N")) == [3, 3, 3]
+    assert period((1, "C"), (3, "N")) == period((1, "N"), (3, "CA")) == period((1, "N"), (2, "C")) == [0, 0, 0]
+    assert period((1, "N"), (2, "C"), "CC") == [0, 0]
+
+
+def test_a_bond_between_two_chains_closes_neither() -> None:
+    chains = (Chain("A", "protein", "CGC"), Chain("B", "protein", "CAC"))
+    bond = Bond(("A", 1, "N"), ("B", 3, "C"))
+    assert not featurize(Complex("x", chains, bonds=(bond,))).cyclic_period.any()
+
+
+@pytest.mark.parametrize(
+    "smiles", ["CC(=O)Oc1ccccc1 C(=O)O", "O/C=C\n1cccc1", "CCO ethanol", "CC\tO", "CC\0O", "CCO\n"]
+)
+def test_a_smiles_holds_no_white_space(smiles: str) -> None:
+    with pytest.raises(ValueError, match=r"ligand L: white space in SMILES '") as caught:
+        Chain("L", "ligand", smiles=smiles)
+    assert repr(smiles) in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import gemmi
@@ -183,7 +186,7 @@ def test_what_a_template_cannot_be(tmp_path: Path) -> None:
         imitate(Template(path, ("A", "B"), ("A",)), chains=chains)
     with pytest.raises(ValueError, match="a forced template needs a threshold"):
         imitate(Template(path, force=True), chains=chains)
-    with pytest.raises(ValueError, match=r"template .*none\.cif"):
+    with pytest.raises(ValueError, match=r"none\.cif: No such file"):
         imitate(Template(tmp_path / "none.cif"), chains=chains)
     (tmp_path / "bad.cif").write_text("no cif\n")
     with pytest.raises(ValueError, match=r"template .*bad\.cif"):
@@ -193,12 +196,173 @@ def test_what_a_template_cannot_be(tmp_path: Path) -> None:
         imitate(Template(tmp_path / "empty.cif"), chains=chains)
 
 
-def test_a_template_without_entity_sequences(tmp_path: Path) -> None:
-    made = structure([CODES], set(), set())
+def in_a_row(sequences: list[list[str]], missing: set[tuple[int, int]] = frozenset()) -> gemmi.Structure:  # type: ignore[assignment]
+    """The same with each author's name the next letter (A is B), numbers from 101, and a peptide bond between
+    neighbours alone."""
+    made = structure(sequences, missing, set())
+    for c, chain in enumerate(made[0]):
+        chain.name = "BCD"[c]
+        for residue in chain:
+            residue.seqid.num = 100 + residue.label_seq  # type: ignore[operator]
+            for atom in residue:
+                atom.pos = gemmi.Position(0, 0, 10.0 * residue.label_seq + {"C": 8.7}.get(atom.name, 0))  # type: ignore[operator]
+    return made
+
+
+def without(made: gemmi.Structure, *categories: str) -> gemmi.cif.Block:
+    block = made.make_mmcif_document()[0]
+    for category in categories:
+        block.find_mmcif_category(category).erase()
+    return block
+
+
+GAP = {(0, 5), (0, 6), (0, 7)}
+
+
+@pytest.mark.parametrize(
+    "lost", [("_struct_asym.",), ("_struct_asym.", "_entity."), ("_entity.",), ("_entity_poly_seq.",),
+             ("_struct_asym.", "_entity.", "_entity_poly.", "_entity_poly_seq.")],
+)  # fmt: skip
+def test_an_mmcif_that_leaves_out_what_its_atoms_tell(tmp_path: Path, lost: tuple[str, ...]) -> None:
+    whole, path = tmp_path / "whole.cif", tmp_path / "t.cif"
+    made = in_a_row([CODES, CODES[:11]], GAP)
+    without(made).write_file(str(whole)), without(made, *lost).write_file(str(path))
+    expected, found = read_template(whole), read_template(path)
+    assert list(found) == list(expected) == ["A", "B"]
+    told = "_entity_poly_seq." not in lost
+    assert found["A"].sequence == (SEQUENCE if told else SEQUENCE[:5] + "XXX" + SEQUENCE[8:])
+    for label in "AB":
+        for field in ("frame_rot", "frame_t", "frame_mask", "center", "representative", "representative_mask"):
+            np.testing.assert_array_equal(getattr(found[label], field), getattr(expected[label], field))
+    assert [found[label].author for label in "AB"] == ["B", "C"]
+
+
+def test_a_chain_that_holds_ligands_too_gives_its_protein(tmp_path: Path) -> None:
+    """As programs write it that know one name of a chain: no entities, no labels, ligands in the chain."""
+    made = in_a_row([CODES])
+    ligand = gemmi.Residue()
+    ligand.name, ligand.subchain, ligand.seqid, ligand.het_flag = "ATP", "A", gemmi.SeqId("900"), "H"
+    atom = gemmi.Atom()
+    atom.name, atom.element = "PG", gemmi.Element("P")
+    ligand.add_atom(atom)
+    made[0][0].add_residue(ligand)
+    categories = ("_struct_asym.", "_entity.", "_entity_poly.", "_entity_poly_seq.")
+    block = without(made, *categories)
+    table = block.find("_atom_site.", ["label_asym_id", "label_entity_id", "label_seq_id"])
+    for row in table:
+        row[0], row[1], row[2] = "A", "?", "?"
+    block.write_file(str(tmp_path / "t.cif"))
+    assert {label: chain.sequence for label, chain in read_template(tmp_path / "t.cif").items()} == {"A": SEQUENCE}
+    for row in table:
+        row[0] = "?"
+    block.write_file(str(tmp_path / "u.cif"))
+    assert {label: chain.sequence for label, chain in read_template(tmp_path / "u.cif").items()} == {"B": SEQUENCE}
+
+
+@pytest.mark.parametrize("name", ["t.pdb", "t.ent", "t.pdb.gz"])
+def test_a_pdb_file_without_seqres_has_unknown_residues_where_its_numbers_leave_some_out(
+    tmp_path: Path, name: str
+) -> None:
+    made = in_a_row([CODES, CODES[:11]], GAP)
+    for entity in made.entities:
+        entity.full_sequence = []
+    text = made.make_pdb_string()
+    assert "SEQRES" not in text
+    (tmp_path / name).write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+    features = imitate(Template(tmp_path / name), chains={"H": SEQUENCE, "L": SEQUENCE[:11]})
+    assert features.template_mask.sum() == 27
+    assert features.template_mask_frame.sum() == 24
+    assert features.template_res_type[0, 4:9].tolist() == [TOKEN_IDS[c] for c in (CODES[4], *["UNK"] * 3, CODES[8])]
+    torch.testing.assert_close(features.template_ca[0, [4, 8], 2], torch.tensor([50.0, 90.0]))
+
+
+def test_bonded_residues_have_nothing_between_them_however_they_are_numbered(tmp_path: Path) -> None:
+    made = in_a_row([CODES])
     made.entities[0].full_sequence = []
-    made.make_mmcif_document().write_file(str(tmp_path / "t.cif"))
-    with pytest.raises(ValueError, match=r"t\.cif: it has no entity sequence for chain A"):
-        read_template(tmp_path / "t.cif")
+    for residue in list(made[0][0])[6:]:
+        residue.seqid.num += 40  # type: ignore[operator]
+    made.write_pdb(str(tmp_path / "t.pdb"))
+    assert read_template(tmp_path / "t.pdb")["B1"].sequence == SEQUENCE
+    for atom in made[0][0][6]:
+        atom.pos = gemmi.Position(50, 50, 50)
+    made.write_pdb(str(tmp_path / "t.pdb"))
+    assert read_template(tmp_path / "t.pdb")["B1"].sequence == SEQUENCE[:6] + "X" * 40 + SEQUENCE[6:]
+    block = without(made, "_entity_poly_seq.")
+    for row in block.find("_atom_site.", ["label_seq_id"]):
+        row[0] = str(int(row[0]) + 2_000_000_000 * (int(row[0]) > 6))
+    block.write_file(str(tmp_path / "u.cif"))
+    with pytest.raises(ValueError, match=r"u\.cif: chain A: 2,000,000,000 residues are missing between 106 and 147"):
+        read_template(tmp_path / "u.cif")
+
+
+def test_a_chain_is_named_by_its_label_or_by_its_author(tmp_path: Path) -> None:
+    path = tmp_path / "t.cif"
+    other = [PROTEIN_LETTERS[letter] for letter in "CCQNIYWCCQNNIW"]
+    without(in_a_row([CODES, other])).write_file(str(path))
+    chains = {"H": SEQUENCE}
+    label = imitate(Template(path, ("H",), ("A",)), chains=chains)
+    assert label.template_mask.sum() == len(SEQUENCE)
+    wrong = r"'B' may be any of several protein chains of the file, which has A \(author's B\), B \(author's C\)"
+    with pytest.raises(ValueError, match=wrong):
+        imitate(Template(path, ("H",), ("B",)), chains=chains)
+    chains["L"] = "CCQNIYWCCQNNIW"
+    both = imitate(Template(path), chains=chains)
+    for names in (("A", "B"), ("B", "C")):  # as C is no label, B is the author's, too
+        told = imitate(Template(path, ("H", "L"), names), chains=chains)
+        assert torch.equal(told.template_res_type, both.template_res_type) and told.template_mask.all()
+    by_author = imitate(Template(path, ("L",), ("C",)), chains={"L": "CCQNIYWCCQNNIW"})
+    assert by_author.template_res_type[0].tolist() == [TOKEN_IDS[code] for code in other]
+    with pytest.raises(ValueError, match=r"'D' is no protein chain of the file, which has A \(author's B\)"):
+        imitate(Template(path, ("H",), ("D",)), chains=chains)
+    made = in_a_row([CODES, other])
+    for residue in made[0][1]:
+        residue.seqid.num += 500  # type: ignore[operator]
+    for chain in made[0]:
+        chain.name = "A"  # one chain of the author's, two labels
+    without(made).write_file(str(path))
+    assert list(read_template(path)) == ["A", "B"]
+    assert imitate(Template(path, ("H",), ("A",)), chains={"H": SEQUENCE}).template_mask.all()
+
+
+def test_a_template_that_was_planned_with_another_content_or_is_too_large_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.cif", [CODES])
+    complex = Complex("x", (Chain("A", "protein", SEQUENCE),), templates=(Template(path),))
+    planned = replace(complex, digests={path: hashlib.sha256(path.read_bytes()).hexdigest()})
+    assert featurize(planned).template_mask.all()
+    with pytest.raises(ValueError, match=r"t\.cif: holds more than 99 bytes"):
+        featurize(planned, max_template_bytes=99)
+    path.write_text(path.read_text() + "\n")
+    with pytest.raises(ValueError, match=r"template .*t\.cif: its content has changed since the run began"):
+        featurize(planned)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [("x.cif", b""), ("x.cif", b"loop_\n"), ("x.cif", b"data_x\nloop_\n_a.b\n_a.c\n1 2 3\n"),
+     ("x.cif", bytes(range(256))), ("x.pdb", b""), ("x.pdb", b"ATOM  nonsense\n"), ("x.pdb", bytes(range(256)))],
+)  # fmt: skip
+def test_whatever_is_no_structure_is_an_error_that_names_the_file(tmp_path: Path, name: str, data: bytes) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ValueError, match=rf"template .*{name}: "):
+        read_template(tmp_path / name)
+
+
+@pytest.mark.parametrize("value", ["?", "1e30"])
+def test_coordinates_are_numbers_of_this_world(tmp_path: Path, value: str) -> None:
+    path = write(tmp_path / "t.cif", [CODES])
+    document = gemmi.cif.read(str(path))
+    document[0].find("_atom_site.", ["Cartn_y"])[0][0] = value
+    document.write_file(str(path))
+    with pytest.raises(ValueError, match=r"t\.cif: chain A: a coordinate is no number, or beyond 1,000,000 Å"):
+        read_template(path)
+
+
+def test_the_encoding_of_a_template_is_that_of_any_program(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.cif", [CODES])
+    text = path.read_text().replace("data_", "# é\ndata_", 1)
+    for data in (text.replace("\n", "\r\n").encode("utf-8-sig"), text.replace("\n", "\r").encode("cp1252")):
+        path.write_bytes(data)
+        assert read_template(path)["A"].sequence == SEQUENCE
 
 
 def test_the_representative_of_every_standard_residue_is_the_structures(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,41 @@ def test_only_insertions_of_the_query_count_for_boltz(tmp_path: Path) -> None:
     assert corrected.has_deletion.nonzero().tolist() == [[0, 1], [2, 0]]
 
 
+def test_deletions_beyond_two_bytes_do_not_wrap(tmp_path: Path) -> None:
+    (tmp_path / "x.a3m").write_text(f">q\nA{'k' * 40_000}GW\n>a\nAG-\n")
+    features = featurize(Complex("x", (Chain("A", "protein", "AGW", msa=tmp_path / "x.a3m"),)))
+    assert features.has_deletion.tolist() == [[False, True, False], [False] * 3]
+    torch.testing.assert_close(float(features.deletion_value[0, 1]), np.pi / 2 * np.arctan(40_000 / 3))
+
+
+def test_a_complex_of_colabfold_keeps_its_pairs(tmp_path: Path) -> None:
+    path = tmp_path / "x.a3m"
+    path.write_text("#3,2\t1,1\n>101\t102\nAGWMK\n>a\tb\nAG-M-\n>101\nAGW--\n>c\nA-W--\n>102\n---MK\n>d\n----K\n")
+    chains = Chain("A", "protein", "AGW", msa=path), Chain("B", "protein", "MK", msa=path)
+    features = featurize(Complex("x", chains), alignment=AlignmentSettings(corrected=True))
+    assert features.msa.tolist() == [ids(row) for row in ("AGWMK", "AG-M-", "A-W-K")]
+    assert features.paired.tolist() == [[True] * 5, [True] * 5, [False] * 5]
+
+
+@pytest.mark.parametrize(("corrected", "depths"), [(False, [4, 1, 4]), (True, [4, 1, 5])])
+def test_the_depth_of_a_chain_is_the_rows_that_it_gave(two: Complex, corrected: bool, depths: list[int]) -> None:
+    features = featurize(two, alignment=AlignmentSettings(corrected=corrected))
+    assert features.layout.chain_msa_depth.tolist() == depths
+    few = featurize(two, alignment=AlignmentSettings(max_file_rows=2, corrected=corrected))
+    assert few.layout.chain_msa_depth.tolist() == [2, 1, 2]
+    one = featurize(two, alignment=AlignmentSettings(max_rows=1, corrected=corrected))
+    assert one.layout.chain_msa_depth.tolist() == [1, 1, 1]
+
+
+def test_an_alignment_that_was_planned_with_another_content_is_refused(two: Complex, tmp_path: Path) -> None:
+    path = tmp_path / "A.csv"
+    planned = replace(two, digests={path: read_alignment(path, 9).sha256})
+    assert torch.equal(featurize(planned).msa, featurize(two).msa)
+    path.write_text(A + ",AAA\n")
+    with pytest.raises(ValueError, match=r"chain A of complex two: alignment .*A\.csv: its content has changed"):
+        featurize(planned)
+
+
 def test_padding_of_an_alignment(two: Complex) -> None:
     features = featurize(two, alignment=AlignmentSettings(corrected=True)).pad(4)
     assert features.msa[:, 6:].tolist() == [[TOKEN_IDS["-"]] * 2] * 5
@@ -182,7 +218,7 @@ def test_unknown_residues_fit_and_show_as_themselves(tmp_path: Path) -> None:
 
 def test_alignments_of_other_chains_than_proteins_are_refused(tmp_path: Path) -> None:
     (tmp_path / "r.a3m").write_text(">q\nACG\n")
-    with pytest.raises(ValueError, match=r"r\.a3m of chain R of complex x: .* not of rna"):
+    with pytest.raises(ValueError, match=r"chain R of complex x: .*r\.a3m: .* not of rna"):
         featurize(Complex("x", (Chain("R", "rna", "ACG", msa=tmp_path / "r.a3m"),)))
 
 

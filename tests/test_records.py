@@ -42,7 +42,9 @@ def fold(tmp_path: Path) -> tuple[Task, Layout, Prediction]:
         source="corum.tsv",
     )
     layout = made_up_layout(
-        [("protein", ["ALA", "SER", "GLY"]), ("ligand", ["ZN"]), ("protein", ["GLY", "ALA"])], ["A", "lig", "AB"]
+        [("protein", ["ALA", "SER", "GLY"]), ("ligand", ["ZN"]), ("protein", ["GLY", "ALA"])],
+        ["A", "lig", "AB"],
+        [2, 1, 1],
     )
     return Task(complex, "k" * 32, 6, 3), layout, made_up_prediction(layout, 4)
 
@@ -74,7 +76,7 @@ def test_rows_of_chains_and_of_the_complex(fold: tuple[Task, Layout, Prediction]
     assert last["ptm"] == pytest.approx(prediction.scores[3].chain_ptm[2])
     assert last["sequence_sha256"] == hashlib.sha256(b"GA").hexdigest()
     assert [(r["num_residues"], r["num_tokens"], r["msa_depth"]) for r in rows["chains"][:3]] == [
-        (3, 3, 3), (1, 1, 1), (2, 2, 1),
+        (3, 3, 2), (1, 1, 1), (2, 2, 1),
     ]  # fmt: skip
     best = int(np.argmax([scores.confidence_score for scores in prediction.scores]))
     assert [row["rank"] for row in rows["complexes"]].index(0) == best

@@ -31,6 +31,7 @@ from foldcp.pipeline.jobs import Recipe
 from foldcp.pipeline.rank import Rank, alignment_settings, fold_settings, inputs_of
 from foldcp.pipeline.run import slots
 from foldcp.pipeline.store import read_table
+from foldcp.pipeline.tasks import make_task
 
 LETTERS = "ACDEFGHIKLMNPQRSTVWY"
 SETTINGS = ("model.steps=30", "model.recycling=0", "run.cpu_ranks=2", "run.deadline_floor=10", "run.deadline_factor=1")
@@ -62,6 +63,20 @@ def test_a_rank_folds_many_and_tells_what_it_took() -> None:
     np.testing.assert_array_equal(first["prediction"].coords, second["prediction"].coords)
     assert not first["prediction"].pae
     assert len(a_rank("write=pae").fold(DIMER, ONE)["prediction"].pae) == 1
+
+
+def test_a_rank_folds_what_was_planned_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "a.a3m"
+    path.write_text(f">q\n{sequence(13, 0)}\n>h\n{sequence(13, 2)}\n")
+    rank = a_rank()
+    complex = replace(DIMER, chains=(replace(DIMER.chains[0], msa=path), DIMER.chains[1]))
+    planned = make_task(complex, rank.recipe.config, "w").complex
+    done = rank.fold(planned, ONE)
+    assert done["outcome"] == "done" and done["layout"].chain_msa_depth.tolist() == [2, 1]
+    path.write_text(f">q\n{sequence(13, 0)}\n>h\n{sequence(13, 3)}\n")
+    answer = rank.fold(planned, ONE)
+    assert answer["outcome"] == "invalid"
+    assert f"alignment {path}: its content has changed since the run began" in answer["reason"]
 
 
 def test_features_made_ahead_are_taken_and_without_them_a_rank_makes_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

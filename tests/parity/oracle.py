@@ -162,4 +162,5 @@ def layout_of(f: dict[str, Tensor]) -> Layout:
         atom_token=f["atom_to_token"].argmax(-1)[:num_atoms].numpy(),
         atom_name=["X"] * num_atoms,
         atom_element=f["ref_element"].argmax(-1)[:num_atoms].numpy(),
+        chain_msa_depth=np.ones(len(chains), dtype=np.int64),
     )
