@@ -40,7 +40,7 @@ from foldcp.pipeline.jobs import Recipe
 
 OBJECT_STORE = 100_000_000  # bytes; Ray wants 80 MB at least and would take a third of the machine
 AHEAD_TIMEOUT = 5.0  # seconds; what takes longer is made where it is wanted
-FETCH_TIMEOUT = 60.0  # seconds; a prediction is some megabytes
+FETCH_TIMEOUT = 30.0  # seconds; a prediction is some megabytes
 GRACE = 2.0  # seconds in which the other ranks may tell the true cause of a failure
 CONNECT_SECONDS = 12.0  # in which a cluster must answer before we join it
 CLOSE_SECONDS = 4.0  # in which Ray must disconnect

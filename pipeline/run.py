@@ -153,7 +153,7 @@ class Run:
         self.signals.install()
         self.driver = Driver(self.prepared, tasks, self.store, self.hardware, self.options, self.connection)
         self.driver.run(self.signals)
-        return self.driver.scheduler.stopped
+        return self.driver.stopped
 
     def kill_groups(self) -> None:
         """End all groups without waiting for them."""
@@ -251,6 +251,14 @@ class Driver:
                 self._step()
                 self._show(bar)
             bar.refresh()
+
+    @property
+    def stopped(self) -> str:
+        """Why the run cannot go on, empty as long as it can; nodes by the names of their machines."""
+        reason = self.scheduler.stopped
+        for node in self.nodes.values():
+            reason = reason.replace(node.id, node.host)
+        return reason
 
     def _now(self) -> float:
         return time.monotonic() - self.zero
