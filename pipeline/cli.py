@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from foldcp.pipeline.config import load
-from foldcp.pipeline.sources import Sources, records
+from foldcp.pipeline.sources import Sources, records, remarks
 
 if TYPE_CHECKING:  # Ray and torch take seconds to import, and `plan` needs neither
     from foldcp.pipeline.run import Summary
@@ -96,7 +96,9 @@ def plan(
 
     settings, machine = load(config, set_), load_hardware(hardware)
     sources = Sources(input, sequences, msas, organism=organism, limit=limit)
-    work = smallest(make_work(records(sources), settings, "plan"), limit)
+    work = smallest(make_work(records(sources, settings.limits), settings, "plan"), limit)
+    for line in remarks(sources, [task.complex for task in work.tasks]):
+        print(line, file=sys.stderr)
     nodes = nodes_of(gpus or machine.gpus_per_node, machine.gpus_per_node)
     found = make_plan(work, Costs(machine, settings), nodes, settings.run)
     print(to_json(found) if json else to_text(found))
@@ -139,6 +141,8 @@ def score(
     prepared = prepare(sources, load(config, set_), out)
     if prepared.made.untrained:
         print(f"{checkpoint}: random weights, the scores mean nothing", file=sys.stderr)
+    for line in remarks(sources, [task.complex for task in prepared.work.tasks]):
+        print(line, file=sys.stderr)
     summary = run(prepared, out, Options(address, gpus, hardware, verbose))
     print(format_best(out))
     print(f"\ntables      {out}/tables\nstructures  {out}/structures\nreport      {write_report(out)}\n")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from foldcp.complex import Complex, Record
+from foldcp.datasets.fasta import ALONE
 from foldcp.datasets.reader import read
+from foldcp.pipeline.config import LimitsConfig
 from foldcp.pipeline.fetch import find
 
 
@@ -28,9 +30,9 @@ class Sources:
         object.__setattr__(self, "checkpoint", find(self.checkpoint))
 
 
-def records(sources: Sources) -> Iterator[Record]:
+def records(sources: Sources, limits: LimitsConfig = LimitsConfig()) -> Iterator[Record]:  # noqa: B008
     """The records of the input; ValueError when there are none."""
-    found = read(sources.input, sequences=sources.sequences, msas=sources.msas)
+    found = read(sources.input, sources.sequences, sources.msas, limits.input_bytes)
     if sources.organism:
         wanted = sources.organism.strip().lower()
         found = (record for record in found if record.organism.strip().lower().startswith(wanted))
@@ -41,11 +43,27 @@ def records(sources: Sources) -> Iterator[Record]:
     return itertools.chain([first], found)
 
 
-def only_complex(sources: Sources) -> Complex:
+def only_complex(sources: Sources, limits: LimitsConfig = LimitsConfig()) -> Complex:  # noqa: B008
     """The one complex of an input."""
-    found = list(itertools.islice(records(sources), 2))
+    found = list(itertools.islice(records(sources, limits), 2))
     if len(found) > 1:
-        raise ValueError(f"{sources.input}: holds several complexes; `foldcp score` folds them")
+        joined = "; the chains of one complex are joined by ':'" if ALONE in found[0].comment else ""
+        raise ValueError(f"{sources.input}: holds several complexes; `foldcp score` folds them{joined}")
     if not isinstance(found[0], Complex):
         raise ValueError(f"{sources.input}: {found[0].name}: {found[0].reason}")
     return found[0]
+
+
+def remarks(sources: Sources, complexes: Sequence[Complex]) -> list[str]:
+    """What a user should know before these complexes are folded, a line each: chains that stand alone, for want of
+    an alignment in the folder that was named or because each is a record of its own."""
+    lines = []
+    if sources.msas is not None:
+        proteins = [chain for complex in complexes for chain in complex.chains if chain.kind == "protein"]
+        aligned = sum(chain.msa is not None for chain in proteins)
+        if aligned < len(proteins):
+            lines.append(f"{aligned:,} of {len(proteins):,} chains have an alignment in {sources.msas}")
+    if alone := sum(ALONE in complex.comment for complex in complexes):
+        join = "join the chains of one complex by ':'"
+        lines.append(f"{sources.input}: {alone:,} records of one chain, each folded alone; {join}")
+    return lines

@@ -78,7 +78,7 @@ def make_work(records: Iterable[Record], config: RunConfig, checkpoint: str) -> 
         try:
             task = make_task(record, config, checkpoint) if isinstance(record, Complex) else record
         except ValueError as error:
-            task = Unbuildable(record.name, str(error), record.title, record.organism, record.source)
+            task = Unbuildable(record.name, str(error), record.title, record.organism, record.source, record.place)
         if isinstance(task, Unbuildable):
             unbuildable.append(task)
         elif task.key in tasks:

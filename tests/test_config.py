@@ -100,7 +100,7 @@ def test_mistakes_in_a_file_name_the_file(tmp_path: Path, text: str, word: str) 
 
 
 def test_missing_and_unreadable_files(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"none\.yaml: no such file"):
+    with pytest.raises(ValueError, match=r"none\.yaml: No such file"):
         load(tmp_path / "none.yaml")
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match=r"binary\.yaml"):

@@ -116,7 +116,7 @@ def test_mistakes_at_the_top(tmp_path: Path, text: str, expected: str) -> None:
         ("peptide: {id: A}", "ENTRY: unknown key 'peptide', known are protein, dna"),
         ("A", "ENTRY: wanted one of the keys protein, dna, rna, ligand, found 'A'"),
         ("protein: {id: [A, A], sequence: MK, msa: empty}", "complex job: two chains are named 'A'"),
-        ("protein: {id: A, id: B, sequence: MK}", "no YAML: the key 'id' occurs twice"),
+        ("protein: {id: A, id: B, sequence: MK}", "not valid YAML: the key 'id' occurs twice (line 2, column 20)"),
         (
             "protein: {id: [], sequence: MK, msa: empty}",
             "ENTRY (protein), id: the list is empty",

