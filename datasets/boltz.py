@@ -39,8 +39,8 @@ def boltz_yaml(path: Path, content: str, msas: MsaFolder | None) -> Complex:
         try:
             return _complex(path, parse(content, (*_REQUIRED, *_OPTIONAL)), msas)
         except ValueError as error:
-            other = next((f"; {what} is not read" for mark, what in _OTHERS.items() if mark in content), "")
-            raise ValueError(f"{path}: {error}{other}") from error
+            other = next((f"{what}, which is not read: " for mark, what in _OTHERS.items() if mark in content), "")
+            raise ValueError(f"{path}: {other}{error}") from error
 
 
 def is_boltz_fasta(headers: Iterable[str]) -> bool:
