@@ -45,6 +45,8 @@ def read_templates(node: Node, chains: Chains, folder: Path) -> tuple[Template, 
     templates: list[Template] = []
     for number, item in enumerate(items(node, "templates"), start=1):
         where = f"templates, entry {number}"
+        if all(chain.kind != "protein" for chain in chains.values()):
+            raise ValueError(f"{where}: only proteins have templates, and there is none")
         given = fields(item, where, [], ["cif", "pdb", "chain_id", "template_id", "force", "threshold"])
         if ("cif" in given) == ("pdb" in given):
             raise ValueError(f"{where}: give a file, either cif or pdb")

@@ -262,6 +262,11 @@ def test_paths_are_those_of_the_file_then_of_the_working_directory(
     assert _read(home).chains[0].msa == (tmp_path / "home.a3m").resolve()
 
 
+def test_templates_need_a_protein(tmp_path: Path) -> None:
+    path = _write(tmp_path, f"sequences:\n{LIGAND}\ntemplates: [{{cif: t.cif}}]\n")
+    assert _error(path) == "templates, entry 1: only proteins have templates, and there is none"
+
+
 def test_small_distances_and_ligands_of_one_component(tmp_path: Path) -> None:
     near = "contact: {token1: [A, 1], token2: [L, PG], max_distance: 0.5}"
     bond = "bond: {atom1: [A, 4, OG], atom2: [L, 1, PG]}"
