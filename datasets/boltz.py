@@ -83,7 +83,7 @@ def _entry(header: str, body: str) -> Node:
 def _complex(path: Path, schema: Node, msas: MsaFolder | None) -> Complex:
     top = fields(schema, "the file", _REQUIRED, _OPTIONAL)
     if (version := top.get("version", "1")) != "1":
-        raise ValueError(f"version {version!r}, but 1 is the only one")
+        raise ValueError(f"version {shown(version)}, but 1 is the only one")
     if top.get("properties"):
         raise ValueError("properties: affinity is not supported yet")
     drafts = [
@@ -122,7 +122,7 @@ def _molecule(item: Node, where: str) -> list[tuple[Chain, str]]:
     modifications = _modifications(given.get("modifications", []), f"{where}, modifications")
     msa = text(given["msa"], f"{where}, msa") if "msa" in given else ""
     if kind != "protein" and msa not in ("", "empty"):
-        raise ValueError(f"{where}, msa: only a protein has an alignment, found {msa!r}")
+        raise ValueError(f"{where}, msa: only a protein has an alignment, found {shown(msa)}")
     return [
         (Chain(name, kind, sequence, cyclic=cyclic, modifications=modifications), msa)
         for name in texts(given["id"], f"{where}, id")
@@ -154,7 +154,7 @@ def _aligned(drafts: list[tuple[Chain, str]], path: Path, msas: MsaFolder | None
             if asked not in found:
                 found[asked] = _alignment(chain, msa, path, msas, entity, proteins)
             if shared.setdefault(chain.sequence, found[asked]) != found[asked]:
-                raise ValueError(f"chain {chain.name}: copies of one protein have different alignments ({msa!r})")
+                raise ValueError(f"chain {chain.name}: copies of one protein have different alignments ({shown(msa)})")
             chain = replace(chain, msa=found[asked])
         chains.append(chain)
     return chains

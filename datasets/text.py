@@ -29,7 +29,7 @@ def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
 
 def stem(path: Path) -> str:
     """The file's name without its endings: `7yds` of `7yds.yaml.gz`."""
-    return re.sub(r"\.[^.]+(\.gz|\.zip)?$", "", path.name, flags=re.IGNORECASE)
+    return re.sub(r"\.[^.]+(\.gz|\.zip)?$", "", path.name, flags=re.IGNORECASE) or path.name
 
 
 def is_unicode(text: str) -> bool:

@@ -47,7 +47,8 @@ def only_complex(sources: Sources, limits: LimitsConfig = LimitsConfig()) -> Com
     """The one complex of an input."""
     found = list(itertools.islice(records(sources, limits), 2))
     if len(found) > 1:
-        joined = "; the chains of one complex are joined by ':'" if ALONE in found[0].comment else ""
+        alone = any(isinstance(record, Complex) and ALONE in record.comment for record in found)
+        joined = "; the chains of one complex are joined by ':'" if alone else ""
         raise ValueError(f"{sources.input}: holds several complexes; `foldcp score` folds them{joined}")
     if not isinstance(found[0], Complex):
         raise ValueError(f"{sources.input}: {found[0].name}: {found[0].reason}")

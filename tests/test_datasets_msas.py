@@ -128,6 +128,9 @@ def test_chains_that_stand_alone_in_a_fasta_file_are_told(tmp_path: Path) -> Non
     ]
     with pytest.raises(ValueError, match=r"holds several complexes.*the chains of one complex are joined by ':'"):
         only_complex(Sources(path))
+    path.write_text(">bad\nM1\n>worse\nM2\n")
+    with pytest.raises(ValueError, match=r"holds several complexes; `foldcp score` folds them$"):
+        only_complex(Sources(path))
     path.write_text(f">pair\n{ONE}:{TWO}\n>single\n{TWO}\n")
     records = [record for record in read(path) if isinstance(record, Complex)]
     assert remarks(Sources(path), records) == []
