@@ -64,12 +64,15 @@ class MsaFolder:
     def aligned(self, chains: Iterable[Chain], names: Sequence[str]) -> tuple[Chain, ...]:
         """The chains of one record, each protein with its alignment or else that of the record, called `names`."""
         chains = tuple(chains)
-        accessions = {chain.sequence: chain.accession for chain in chains if chain.kind == "protein"}
+        proteins = [chain for chain in chains if chain.kind == "protein"]
+        accessions = {chain.sequence: chain.accession for chain in proteins}
         found = {
             sequence: self.find(sequence, [accession]) or self.of_record(names, accessions)
             for sequence, accession in accessions.items()
         }
-        return tuple(replace(chain, msa=found.get(chain.sequence)) for chain in chains)
+        return tuple(
+            replace(chain, msa=found[chain.sequence]) if chain.kind == "protein" else chain for chain in chains
+        )
 
     def _first(self, names: Iterable[str], suffixes: Iterable[str]) -> Path | None:
         for name in names:

@@ -9,7 +9,8 @@ for record in read(Path("allComplexes.txt"), sequences=Path("uniprot.fasta.gz"))
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,6 +92,7 @@ def _table(table: Table, sequences: Path | None, msas: MsaFolder | None, max_byt
         if keys >= {"key", "sequence"}:
             raise ValueError(f"{table.path}: an alignment (key,sequence); give the folder that holds it with --msas")
         return None
+    _check_columns(table, {*database.required, "stoichiometry"} if database else fasta.COLABFOLD)
     if not table.body:
         raise ValueError(f"{table.path}: the table has no rows")
     if database is None:
@@ -98,6 +100,16 @@ def _table(table: Table, sequences: Path | None, msas: MsaFolder | None, max_byt
     if sequences is None:
         raise ValueError(f"{table.path}: names proteins by accession; give a file that has them with --sequences FASTA")
     return databases.records(table, database, read_sequences(sequences, max_bytes), msas)
+
+
+def _check_columns(table: Table, needed: Collection[str]) -> None:
+    """ValueError where two columns say the same: only one of them would be read."""
+    counts = Counter(table.keys)
+    columns = zip(table.columns, table.keys, strict=True)
+    if twice := [column for column, key in columns if key in needed and counts[key] > 1]:
+        raise ValueError(
+            f"{table.path}: which of the columns {', '.join(map(repr, twice))} is meant? Leave out the others"
+        )
 
 
 def _folder(path: Path, msas: MsaFolder | None, max_bytes: int) -> Iterable[Record]:

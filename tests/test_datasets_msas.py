@@ -134,3 +134,13 @@ def test_chains_that_stand_alone_in_a_fasta_file_are_told(tmp_path: Path) -> Non
     path.write_text(f">pair\n{ONE}:{TWO}\n>single\n{TWO}\n")
     records = [record for record in read(path) if isinstance(record, Complex)]
     assert remarks(Sources(path), records) == []
+
+
+def test_only_proteins_get_an_alignment(tmp_path: Path) -> None:
+    folder = tmp_path / "msas"
+    folder.mkdir()
+    (folder / "job.a3m").touch()
+    (tmp_path / "job.fasta").write_text(">protein|name=A\nACGT\n>dna|name=B\nACGT\n>ligand|name=C\nCCO\n")
+    [record] = read(tmp_path / "job.fasta", msas=folder)
+    assert isinstance(record, Complex)
+    assert [chain.msa for chain in record.chains] == [folder / "job.a3m", None, None]

@@ -268,3 +268,19 @@ def test_line_separators_that_are_no_line_ends_stay_in_their_cell(tmp_path: Path
     table = CORUM.replace("pair", '"a" \u2028 \x85 b')
     [pair] = _all(_write(tmp_path, "c.tsv", table), _write(tmp_path, "s.fasta", FASTA))
     assert pair.title == '"a" \u2028 \x85 b'
+
+
+@pytest.mark.parametrize(
+    ("table", "columns"),
+    [
+        ("id,sequence,Sequence\nx,MKT,GSH\n", "'sequence', 'Sequence'"),
+        (CORUM.replace("Organism", "UniProt_ACCs"), "'UniProt_ACCs', 'subunits(UniProt IDs)'"),
+        (CORUM.replace("ComplexName", "complex_id"), "'ComplexID', 'complex_id'"),
+    ],
+)
+def test_two_columns_of_one_meaning_are_refused(tmp_path: Path, table: str, columns: str) -> None:
+    path = _write(tmp_path, "c.csv", table)
+    expected = f"{path}: which of the columns {columns} is meant? Leave out the others"
+    assert _error(path, _write(tmp_path, "s.fasta", FASTA)) == expected
+    doubled = "id,sequence,note,note\nx,MKT,a,b\n"
+    assert [record.name for record in read(_write(tmp_path, "d.csv", doubled))] == ["x"]

@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import lzma
 import random
-import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -20,6 +18,7 @@ from foldcp.alignments import read_alignment
 from foldcp.complex import Complex
 from foldcp.datasets.reader import read
 from foldcp.features import featurize
+from foldcp.files import LZMAError
 from foldcp.steering_features import constraints
 from foldcp.template_structure import read_template
 from tests.fuzz.mutate import mutated
@@ -163,7 +162,7 @@ def _mutating(seeds: Sequence[bytes]) -> Make:
 
 # A text may look like YAML or a table whatever its file is called.
 _TEXT = (csv.Error, yaml.YAMLError)
-_PACKED = (*_TEXT, OSError, EOFError, RuntimeError, zlib.error, lzma.LZMAError, struct.error, zipfile.BadZipFile)
+_PACKED = (*_TEXT, OSError, EOFError, RuntimeError, zlib.error, LZMAError, zipfile.BadZipFile)
 _NAMED = (*_TEXT, OSError, RuntimeError)  # names of files that are too long, or in an unknown home
 _GEMMI = (OSError, RuntimeError, ValueError)
 

@@ -129,7 +129,7 @@ def _narrow(reader: Reader) -> Iterator[None]:
     """Only the expected exceptions become ValueErrors: one of our own mistakes, turned into the reason of a row, would
     look like a bad input."""
     before = files.INPUT_ERRORS
-    files.INPUT_ERRORS = reader.expected
+    files.INPUT_ERRORS = tuple(error for error in reader.expected if issubclass(error, before))
     try:
         yield
     finally:
