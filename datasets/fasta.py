@@ -17,6 +17,7 @@ from foldcp.files import reading
 COLABFOLD = frozenset({"id", "sequence"})
 # The subject in `Complex.comment` for a chain that may have been meant as part of a complex.
 ALONE = "chains"
+_MOST_CHAINS = 100  # more records than this are no complex that was written down chain by chain
 # From this length on, a sequence of all of A, C, G and T and nothing else is taken for DNA.
 _DNA_LENGTH = 20
 
@@ -41,7 +42,7 @@ def fasta(path: Path, records: Sequence[tuple[str, str]], msas: MsaFolder | None
     """
     begin_alike = Counter(accession_of(header) for header, _ in records)
     comment = {}
-    if len(records) > 1 and not any(":" in body for _, body in records):
+    if 1 < len(records) <= _MOST_CHAINS and not any(":" in body for _, body in records):
         comment = {ALONE: "a record of its own, folded alone; the chains of one complex are joined by ':'"}
     for number, (header, body) in enumerate(records, start=1):
         accession = name = accession_of(header)

@@ -97,7 +97,7 @@ def msa_comment(chains: Iterable[Chain]) -> dict[str, str]:
     alone = dict.fromkeys(
         chain.accession or f"chain {chain.name}" for chain in chains if chain.kind == "protein" and not chain.msa
     )
-    return {"msa": f"no alignment for {listed(alone)}"} if alone else {}
+    return {"msa": f"no alignment for {listed(alone, 200)}"} if alone else {}
 
 
 def _first_line(path: Path) -> str:

@@ -137,7 +137,9 @@ def test_free_text_between_bars_is_a_header_like_any_other(tmp_path: Path) -> No
 
 def test_single_chains_of_one_file_are_noted(tmp_path: Path) -> None:
     note = "a record of its own, folded alone; the chains of one complex are joined by ':'"
-    for text, expected in ((">A\nMKT\n>B\nGSH\n", note), (">A\nMKT\n", None), (">A\nMKT\n>B\nGSH:MKT\n", None)):
+    many = "".join(f">A{number}\nMKT\n" for number in range(101))
+    pair = ">A\nMKT\n>B\nGSH:MKT\n"
+    for text, expected in ((">A\nMKT\n>B\nGSH\n", note), (">A\nMKT\n", None), (pair, None), (many, None)):
         for record in _read(tmp_path, "x.fasta", text):
             assert isinstance(record, Complex)
             assert record.comment.get("chains") == expected
