@@ -74,7 +74,7 @@ def prepare(sources: Sources, config: RunConfig, out: Path) -> Prepared:
         "checkpoint": identity,
     }
     refuse_other_input(out, sources.input, content["input"])
-    work = make_work(records(sources, config.limits), config, identity)
+    work = make_work(records(sources), config, identity)
     if not work.tasks:
         first = work.unbuildable[0]
         raise ValueError(f"{sources.input}: no complex can be built; {first.name}: {first.reason}")

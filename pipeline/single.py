@@ -39,7 +39,7 @@ def fold_one(sources: Sources, config: RunConfig, out: Path) -> str:
     need_checkpoint(sources.checkpoint)
     identity, architecture = checkpoint.identity(sources.checkpoint), read_architecture(sources.checkpoint)
     config = replace(config, write=tuple(dict.fromkeys((*config.write, "boltz"))))
-    task = make_task(only_complex(sources, config.limits), config, identity)
+    task = make_task(only_complex(sources), config, identity)
     cuda = torch.cuda.is_available()
     costs = Costs(gpu_hardware() if cuda else local_hardware(on_host), config, architecture)
     setup = costs.smallest(task, size)

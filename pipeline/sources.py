@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from foldcp.complex import Complex, Record
 from foldcp.datasets.fasta import ALONE
 from foldcp.datasets.reader import read
-from foldcp.pipeline.config import LimitsConfig
+from foldcp.files import MAX_BYTES
 from foldcp.pipeline.fetch import find
 
 
@@ -24,15 +24,16 @@ class Sources:
     checkpoint: str = ""
     organism: str = ""
     limit: int = 0
+    max_bytes: int = MAX_BYTES  # of the input and of the sequences, unpacked
 
     def __post_init__(self) -> None:
         """Fetched weights may be named: `boltz2` stands for their path. ValueError when they are not there."""
         object.__setattr__(self, "checkpoint", find(self.checkpoint))
 
 
-def records(sources: Sources, limits: LimitsConfig = LimitsConfig()) -> Iterator[Record]:  # noqa: B008
+def records(sources: Sources) -> Iterator[Record]:
     """The records of the input; ValueError when there are none."""
-    found = read(sources.input, sources.sequences, sources.msas, limits.input_bytes)
+    found = read(sources.input, sources.sequences, sources.msas, sources.max_bytes)
     if sources.organism:
         wanted = sources.organism.strip().lower()
         found = (record for record in found if record.organism.strip().lower().startswith(wanted))
@@ -43,9 +44,9 @@ def records(sources: Sources, limits: LimitsConfig = LimitsConfig()) -> Iterator
     return itertools.chain([first], found)
 
 
-def only_complex(sources: Sources, limits: LimitsConfig = LimitsConfig()) -> Complex:  # noqa: B008
+def only_complex(sources: Sources) -> Complex:
     """The one complex of an input."""
-    found = list(itertools.islice(records(sources, limits), 2))
+    found = list(itertools.islice(records(sources), 2))
     if len(found) > 1:
         alone = any(isinstance(record, Complex) and ALONE in record.comment for record in found)
         joined = "; the chains of one complex are joined by ':'" if alone else ""
@@ -53,18 +54,3 @@ def only_complex(sources: Sources, limits: LimitsConfig = LimitsConfig()) -> Com
     if not isinstance(found[0], Complex):
         raise ValueError(f"{sources.input}: {found[0].name}: {found[0].reason}")
     return found[0]
-
-
-def remarks(sources: Sources, complexes: Sequence[Complex]) -> list[str]:
-    """What a user should know before these complexes are folded, a line each: chains that stand alone, for want of
-    an alignment in the folder that was named or because each is a record of its own."""
-    lines = []
-    if sources.msas is not None:
-        proteins = [chain for complex in complexes for chain in complex.chains if chain.kind == "protein"]
-        aligned = sum(chain.msa is not None for chain in proteins)
-        if aligned < len(proteins):
-            lines.append(f"{aligned:,} of {len(proteins):,} chains have an alignment in {sources.msas}")
-    if alone := sum(ALONE in complex.comment for complex in complexes):
-        join = "join the chains of one complex by ':'"
-        lines.append(f"{sources.input}: {alone:,} records of one chain, each folded alone; {join}")
-    return lines

@@ -11,7 +11,8 @@ import pytest
 from foldcp.complex import Complex, Record, Unbuildable
 from foldcp.datasets.msas import open_msas
 from foldcp.datasets.reader import read
-from foldcp.pipeline.sources import Sources, only_complex, remarks
+from foldcp.pipeline.remarks import remarks
+from foldcp.pipeline.sources import Sources, only_complex
 
 ONE, TWO = "MKTAYIAKQRQISFVKSHFS", "GSHMRYAAC"
 
