@@ -1,4 +1,4 @@
-"""How does a Boltz input (YAML, or FASTA with `>A|protein|a.a3m` headers) become a complex?
+"""The complex of a Boltz input: YAML, or FASTA with `>A|protein|a.a3m` headers.
 
 The YAML is what boltz 2.2.1 reads (https://github.com/jwohlwend/boltz/blob/v2.2.1/docs/prediction.md) but
 for affinity. Keys that are not in it are errors, and so are letters that Boltz would take for unknown residues.
@@ -6,59 +6,84 @@ for affinity. Keys that are not in it are errors, and so are letters that Boltz 
 
 from __future__ import annotations
 
-import re
+import string
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from foldcp.complex import Chain, Complex, Kind
 from foldcp.datasets.chains import by_molecule
-from foldcp.datasets.fields import Node, fields, file, flag, items, only, parse, text, texts, whole
+from foldcp.datasets.fields import fields, file, flag, items, only, text, texts, whole
 from foldcp.datasets.hints import read_constraints, read_templates
 from foldcp.datasets.msas import SUFFIXES, MsaFolder, msa_comment
-from foldcp.datasets.sequences import fasta_records, normalised
+from foldcp.datasets.sequences import normalised
 from foldcp.datasets.text import stem
+from foldcp.datasets.yaml_tree import Node, parse, shown
+from foldcp.files import reading
 
 _KINDS = ("protein", "dna", "rna", "ligand")
-_HEADER = re.compile(r"([^|\s]+)\|(protein|dna|rna|ccd|smiles)(?:\|(\S*))?(?:\s.*)?", re.IGNORECASE)
+_FASTA_KINDS = ("protein", "dna", "rna", "ccd", "smiles")
+_REQUIRED = ("sequences",)
+_OPTIONAL = ("version", "constraints", "templates", "properties")
+# What the inputs of other programs hold and Boltz's never does.
+_OTHERS = {
+    '"modelSeeds"': "an input of AlphaFold 3 or its server",
+    '"proteinChain"': "an input of AlphaFold's server or Protenix",
+    "entities:": "a design of BoltzGen",
+}
 
 
 def boltz_yaml(path: Path, content: str, msas: MsaFolder | None) -> Complex:
     """The complex of a Boltz YAML, named after the file. Raises ValueError naming the file and the value."""
-    try:
-        return _complex(path, parse(content), msas)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    with reading(str(path)):
+        try:
+            return _complex(path, parse(content, (*_REQUIRED, *_OPTIONAL)), msas)
+        except ValueError as error:
+            other = next((f"{what}, which is not read: " for mark, what in _OTHERS.items() if mark in content), "")
+            raise ValueError(f"{path}: {other}{error}") from error
 
 
-def is_boltz_fasta(content: str) -> bool:
-    """Whether a header of a FASTA text has the form `>A|protein|...`."""
-    return any(_HEADER.fullmatch(line[1:].strip()) for line in content.splitlines() if line.startswith(">"))
+def is_boltz_fasta(headers: Iterable[str]) -> bool:
+    """Whether a header of a FASTA text has the form `>A|protein|...`: its second field is a kind and nothing else."""
+    return any(_kind(header) in _FASTA_KINDS for header in headers)
 
 
-def boltz_fasta(path: Path, content: str, msas: MsaFolder | None) -> Complex:
-    """The complex of a FASTA file whose headers say chain, kind and alignment. Raises ValueError as above."""
-    records = fasta_records(path, content)
-    try:
-        return _complex(path, {"sequences": [_entry(header, body) for header, body in records]}, msas)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+def boltz_fasta(path: Path, records: Iterable[tuple[str, str]], msas: MsaFolder | None) -> Complex:
+    """The complex of a FASTA file's (header, letters); the headers say chain, kind and alignment. Raises as above."""
+    with reading(str(path)):
+        try:
+            return _complex(path, {"sequences": [_entry(header, body) for header, body in records]}, msas)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+
+def _kind(header: str) -> str:
+    """The second field of a header, if the first one is the name of a chain."""
+    name, _, rest = header.partition("|")
+    return rest.partition("|")[0].strip().lower() if name and not set(name) & set(string.whitespace) else ""
 
 
 def _entry(header: str, body: str) -> Node:
     """The entry of `sequences` that a FASTA record stands for."""
-    match = _HEADER.fullmatch(header)
-    if match is None:
-        raise ValueError(f"the header '>{header}' has not the form '>CHAIN|KIND|MSA' of the file's other headers")
-    name, kind, msa = match[1], match[2].lower(), match[3] or ""
+    kind = _kind(header)
+    if not kind:
+        raise ValueError(f"the header {shown('>' + header)} has not the form '>CHAIN|KIND|MSA' of the file's others")
+    if kind not in _FASTA_KINDS:
+        raise ValueError(
+            f"the header {shown('>' + header)}: its kind {shown(kind)} is none of {', '.join(_FASTA_KINDS)}, "
+            "but others in the file are"
+        )
+    name, _, *rest = header.split("|", 2)
     if kind in ("ccd", "smiles"):
         return {"ligand": {"id": name, kind: body}}
+    msa = (rest[0].split() or [""])[0] if rest else ""
     return {kind: {"id": name, "sequence": body, "msa": msa}}
 
 
 def _complex(path: Path, schema: Node, msas: MsaFolder | None) -> Complex:
-    top = fields(schema, "the file", ["sequences"], ["version", "constraints", "templates", "properties"])
+    top = fields(schema, "the file", _REQUIRED, _OPTIONAL)
     if (version := top.get("version", "1")) != "1":
-        raise ValueError(f"version {version!r}, but 1 is the only one")
+        raise ValueError(f"version {shown(version)}, but 1 is the only one")
     if top.get("properties"):
         raise ValueError("properties: affinity is not supported yet")
     drafts = [
@@ -97,7 +122,7 @@ def _molecule(item: Node, where: str) -> list[tuple[Chain, str]]:
     modifications = _modifications(given.get("modifications", []), f"{where}, modifications")
     msa = text(given["msa"], f"{where}, msa") if "msa" in given else ""
     if kind != "protein" and msa not in ("", "empty"):
-        raise ValueError(f"{where}, msa: only a protein has an alignment, found {msa!r}")
+        raise ValueError(f"{where}, msa: only a protein has an alignment, found {shown(msa)}")
     return [
         (Chain(name, kind, sequence, cyclic=cyclic, modifications=modifications), msa)
         for name in texts(given["id"], f"{where}, id")
@@ -119,28 +144,39 @@ def _aligned(drafts: list[tuple[Chain, str]], path: Path, msas: MsaFolder | None
     """The chains with the files of their alignments; equal proteins must share one."""
     chains: list[Chain] = []
     entities: dict[tuple[str, ...], int] = {}
-    written: dict[str, str] = {}
+    proteins = [chain.sequence for chain, msa in drafts if chain.kind == "protein" and not msa]
+    found: dict[tuple[str, str], Path | None] = {}  # by sequence and `msa` as written
+    shared: dict[str, Path | None] = {}
     for chain, msa in drafts:
         entity = entities.setdefault((chain.kind, chain.sequence, *chain.ccd, chain.smiles), len(entities))
         if chain.kind == "protein":
-            if written.setdefault(chain.sequence, msa) != msa:
-                raise ValueError(f"chain {chain.name}: copies of one protein have different alignments ({msa!r})")
-            # Boltz's server alignments are called <input>_<entity>.csv.
-            chain = replace(chain, msa=_alignment(chain, msa, path, msas, f"{stem(path)}_{entity}"))
+            asked = (chain.sequence, msa)
+            if asked not in found:
+                found[asked] = _alignment(chain, msa, path, msas, entity, proteins)
+            if shared.setdefault(chain.sequence, found[asked]) != found[asked]:
+                raise ValueError(f"chain {chain.name}: copies of one protein have different alignments ({shown(msa)})")
+            chain = replace(chain, msa=found[asked])
         chains.append(chain)
     return chains
 
 
-def _alignment(chain: Chain, msa: str, path: Path, msas: MsaFolder | None, name: str) -> Path | None:
+def _alignment(
+    chain: Chain, msa: str, path: Path, msas: MsaFolder | None, entity: int, proteins: Sequence[str]
+) -> Path | None:
+    """The file of a protein's alignment; `proteins` are the sequences of all that name none."""
     if msa == "empty":
         return None
     if msa:
         found = file(msa, f"chain {chain.name}, msa", path.parent)
         if not found.name.endswith(SUFFIXES):
-            raise ValueError(f"chain {chain.name}, msa: {msa!r} ends in none of {', '.join(SUFFIXES)}")
+            raise ValueError(f"chain {chain.name}, msa: {shown(msa)} ends in none of {', '.join(SUFFIXES)}")
         return found
-    if found := msas.find(chain.sequence, [name]) if msas else None:
-        return found
+    if msas:
+        # Boltz's server alignments are called <input>_<entity>.csv, ColabFold's of a whole complex <input>.a3m.
+        name = stem(path)
+        found = msas.find(chain.sequence, [f"{name}_{entity}"]) or msas.of_record([name], proteins)
+        if found:
+            return found
     looked = f"there is no alignment of it in {msas.path}; " if msas else ""
     raise ValueError(
         f"chain {chain.name} has no msa: {looked}give a file (`msa: {chain.name}.a3m`) or a folder of them "

@@ -1,10 +1,18 @@
-"""How do chains of one complex get their order and their names?"""
+"""Order and number of the chains of a complex."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from foldcp.complex import Chain
+
+MAX_CHAINS = 100_000  # of a complex; the largest of CORUM has 129
+
+
+def check_number(num_chains: int) -> None:
+    """ValueError for more chains than a complex may have, before they are made."""
+    if num_chains > MAX_CHAINS:
+        raise ValueError(f"{num_chains:,} chains, but {MAX_CHAINS:,} are the most")
 
 
 def by_molecule(chains: Iterable[Chain]) -> tuple[Chain, ...]:

@@ -1,21 +1,25 @@
-"""How do the rows of a database become complexes? CORUM 2 to 5, Complex Portal, hu.MAP: lists of accessions."""
+"""Complexes of the rows of a database, CORUM 2 to 5, Complex Portal or hu.MAP: lists of accessions."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain as chained
 from typing import NamedTuple
 
 from foldcp.complex import Chain, Complex, Record, Unbuildable, chain_names
+from foldcp.datasets.chains import check_number
 from foldcp.datasets.msas import MsaFolder, msa_comment
 from foldcp.datasets.sequences import UNIPROT, Found, Sequences
 from foldcp.datasets.tables import Row, Table
+from foldcp.datasets.text import listed
+from foldcp.files import reading
 
 # More copies than this are a slip of the pen: large capsids have some hundreds of one protein.
 MAX_COPIES = 1000
 _COUNT = re.compile(r"(\d+)(?:\.0)?")
+_BRACKETED = re.compile(r"\(\s*([^(),\s]+)\s*\)")
 _NO_COUNT = frozenset({"", "0", "?", "None", "nan", "NaN", "-"})
 _NO_ACCESSION = frozenset({"", "None", "nan", "NaN", "-"})
 
@@ -49,13 +53,15 @@ def records(table: Table, database: Database, sequences: Sequences, msas: MsaFol
         title = row.get(database.title)
         organism = row.get(database.organism) if database.organism in row.cells else database.organism
         try:
-            if row.num_cells != row.num_columns:
-                raise ValueError(f"row {row.number} has {row.num_cells} columns, the table {row.num_columns}")
-            subunits, comment = database.subunits(row)
-            chains, notes = _chains(subunits, sequences, msas)
-            yield Complex(name, chains, title, organism, source, comment=comment | notes)
+            with reading(f"row {row.number}"):
+                if row.num_cells != row.num_columns:
+                    raise ValueError(f"row {row.number} has {row.num_cells} columns, the table {row.num_columns}")
+                subunits, comment = database.subunits(row)
+                chains, notes = _chains(subunits, sequences, msas)
+                record = Complex(name, chains, title, organism, source, comment=comment | notes)
         except ValueError as error:
-            yield Unbuildable(name, str(error), title, organism, source)
+            record = Unbuildable(name, str(error), title, organism, source)
+        yield record
 
 
 def _chains(
@@ -64,6 +70,7 @@ def _chains(
     """Chains A, B, .., copies of one molecule side by side, and notes on their sequences and alignments."""
     copies: dict[str, list[Found]] = {}
     unknown: dict[str, None] = {}
+    check_number(sum(count or 1 for _, count in subunits))
     for accession, count in subunits:
         if (count or 1) > MAX_COPIES:
             raise ValueError(f"{count} copies of {accession}, but {MAX_COPIES} are the most")
@@ -72,9 +79,13 @@ def _chains(
         else:
             unknown[accession] = None
     if unknown:
-        raise ValueError(f"unknown accession: {', '.join(unknown)} not in {sequences.path.name}")
+        raise ValueError(f"unknown accession: {listed(unknown, 200)} not in {sequences.path.name}")
     ordered = list(chained.from_iterable(copies.values()))
-    chains = tuple(_chain(name, found, msas) for name, found in zip(chain_names(), ordered, strict=False))
+    first: dict[Found, Chain] = {}  # one chain of each; the others are copies of it
+    for name, found in zip(chain_names(), ordered, strict=False):
+        if found not in first:
+            first[found] = _chain(name, found, msas)
+    chains = tuple(replace(first[found], name=name) for name, found in zip(chain_names(), ordered, strict=False))
     notes = msa_comment(chains)
     if remarks := dict.fromkeys(found.note for found in ordered if found.note):
         notes["sequence"] = "; ".join(remarks)
@@ -91,46 +102,54 @@ def _chain(name: str, found: Found, msas: MsaFolder | None) -> Chain:
 
 def _corum(row: Row) -> Subunits:
     """`P1;P2-3;`, and in CORUM 5 the copies of each, `2;1`, which are mostly absent."""
-    listed = _split(row.get("subunitsuniprotids"))
-    copies, comment = _copies(row.get("stoichiometry"), listed)
-    both = zip(listed, copies, strict=True)
+    names, choice = _split(row.get("subunitsuniprotids"))
+    copies, comment = _copies(row.get("stoichiometry"), names)
+    comment |= choice
+    both = zip(names, copies, strict=True)
     subunits = [Subunit(name, count) for name, count in both if name not in _NO_ACCESSION]
     if not subunits:
         raise ValueError("no subunits are listed")
-    if missing := len(listed) - len(subunits):
-        comment["subunits"] = f"{missing} of {len(listed)} subunits have no accession and are left out"
+    if missing := len(names) - len(subunits):
+        comment["subunits"] = f"{missing} of {len(names)} subunits have no accession and are left out"
     return subunits, comment
 
 
-def _copies(field: str, listed: list[str]) -> tuple[list[int | None], dict[str, str]]:
+def _copies(field: str, names: list[str]) -> tuple[list[int | None], dict[str, str]]:
     """The copies of each listed subunit, None where the database does not say, and a note if it does not."""
     counts = [count.strip() for count in field.split(";")]
-    while len(counts) > len(listed) and not counts[-1]:
+    while len(counts) > len(names) and not counts[-1]:
         counts.pop()
-    unknown: list[int | None] = [None] * len(listed)
+    unknown: list[int | None] = [None] * len(names)
     if all(count in _NO_COUNT for count in counts):
         return unknown, {"stoichiometry": "not given: one copy of each"}
     numbers = [_COUNT.fullmatch(count) for count in counts]
     readable = all(number or count in _NO_COUNT for number, count in zip(numbers, counts, strict=True))
-    if not readable or len(counts) != len(listed):
-        note = f"{field!r} is no count for each of {len(listed)} subunits: one copy of each"
+    if not readable or len(counts) != len(names):
+        note = f"{field!r} is no count for each of {len(names)} subunits: one copy of each"
         return unknown, {"stoichiometry": note}
-    copies = [int(number[1]) or None if number else None for number in numbers]
-    once = [name for name, count in zip(listed, copies, strict=True) if not count]
-    return copies, {"stoichiometry": f"not given for {', '.join(once)}: one copy"} if once else {}
+    copies = [_number(number[1]) or None if number else None for number in numbers]
+    once = [name for name, count in zip(names, copies, strict=True) if not count]
+    return copies, {"stoichiometry": f"not given for {listed(once)}: one copy"} if once else {}
 
 
-def _split(field: str) -> list[str]:
-    """The accessions of a list with `;`, or else commas or spaces, between them and perhaps behind them."""
+def _number(digits: str) -> int:
+    """A count; Python converts no more than some thousand digits, and none is needed to see that it is too large."""
+    return int(digits) if len(digits) < 20 else 10**20
+
+
+def _split(field: str) -> tuple[list[str], dict[str, str]]:
+    """The accessions of a list with `;`, or else commas or spaces, between them and perhaps behind them; a note."""
     parts = field.split(";") if ";" in field else re.split(r"[,\s]+", field)
     parts = [part.strip() for part in parts]
     while parts and not parts[-1]:
         parts.pop()
     # CORUM 2 brackets subunits among which it could not decide.
-    parts = [re.sub(r"^\(\s*([^(),\s]+)\s*\)$", r"\1", part) for part in parts]
+    bracketed = [_BRACKETED.fullmatch(part) for part in parts]
+    alone = [match[1] for match in bracketed if match]
+    parts = [match[1] if match else part for match, part in zip(bracketed, parts, strict=True)]
     if doubtful := [part for part in parts if "(" in part or ")" in part]:
         raise ValueError(f"which of the subunits {doubtful[0]!r} are there? List those that are, without brackets")
-    return parts
+    return parts, {"choice": f"{listed(alone)} in brackets, taken to be there"} if alone else {}
 
 
 def _humap(row: Row) -> Subunits:
@@ -151,12 +170,13 @@ def _complextab(row: Row) -> Subunits:
     subunits: list[Subunit] = []
     left_out: dict[str, None] = {}
     comment: dict[str, str] = {}
+    choices: dict[str, None] = {}
     for entry in filter(None, (entry.strip() for entry in expanded.split("|"))):
         match = _PARTICIPANT.fullmatch(entry)
-        name, count = (match[1], int(match[2])) if match else (entry, 0)
+        name, count = (match[1], _number(match[2])) if match else (entry, 0)
         if name.startswith("["):
             first = name.strip("[]").split(",")[0].strip()
-            comment["choice"] = f"{first} stands for any of {name}"
+            choices[f"{first} stands for any of {name}"] = None
             name = first
         if _PROTEIN.fullmatch(name):
             subunits.append(Subunit(name, count or None))
@@ -167,12 +187,14 @@ def _complextab(row: Row) -> Subunits:
         if not name.startswith(("[", "CPX-")) and not _PROTEIN.fullmatch(name):
             left_out[name] = None
     if not subunits:
-        only = f" but {', '.join(left_out)}" if left_out else ""
+        only = f" but {listed(left_out)}" if left_out else ""
         raise ValueError(f"no proteins are listed{only}")
+    if choices:
+        comment["choice"] = "; ".join(choices)
     if unknown := dict.fromkeys(subunit.accession for subunit in subunits if not subunit.copies):
-        comment["stoichiometry"] = f"not given for {', '.join(unknown)}: one copy"
+        comment["stoichiometry"] = f"not given for {listed(unknown)}: one copy"
     if left_out:
-        comment["subunits"] = f"only the proteins are folded, without {', '.join(left_out)}"
+        comment["subunits"] = f"only the proteins are folded, without {listed(left_out)}"
     return subunits, comment
 
 

@@ -1,4 +1,4 @@
-"""What does a Boltz YAML ask of the structure? Bonds, pockets, contacts and templates."""
+"""Bonds, pockets, contacts and templates of a Boltz YAML: what it asks of the structure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from foldcp.complex import Bond, Chain, Contact, Pocket, Template, Token
-from foldcp.datasets.fields import Node, distance, fields, file, flag, items, only, text, texts, whole
+from foldcp.datasets.fields import distance, fields, file, flag, items, only, text, texts, whole
+from foldcp.datasets.text import listed
+from foldcp.datasets.yaml_tree import Node, shown
 
 Chains = Mapping[str, Chain]
 Constraints = tuple[tuple[Bond, ...], tuple[Pocket, ...], tuple[Contact, ...]]
@@ -43,6 +45,8 @@ def read_templates(node: Node, chains: Chains, folder: Path) -> tuple[Template, 
     templates: list[Template] = []
     for number, item in enumerate(items(node, "templates"), start=1):
         where = f"templates, entry {number}"
+        if all(chain.kind != "protein" for chain in chains.values()):
+            raise ValueError(f"{where}: only proteins have templates, and there is none")
         given = fields(item, where, [], ["cif", "pdb", "chain_id", "template_id", "force", "threshold"])
         if ("cif" in given) == ("pdb" in given):
             raise ValueError(f"{where}: give a file, either cif or pdb")
@@ -72,7 +76,7 @@ def _strength(given: Mapping[str, Node], where: str) -> tuple[float, bool]:
 def _chain(node: Node, where: str, chains: Chains) -> Chain:
     name = text(node, where)
     if name not in chains:
-        raise ValueError(f"{where}: there is no chain {name!r}, only {', '.join(chains)}")
+        raise ValueError(f"{where}: there is no chain {shown(name)}, only {listed(chains)}")
     return chains[name]
 
 

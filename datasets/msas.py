@@ -1,21 +1,28 @@
-"""Where is a chain's alignment?"""
+"""Alignment files of chains, found in a folder."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import gzip
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 
 from foldcp.complex import Chain
+from foldcp.datasets.text import listed
+from foldcp.files import check_regular, reading
 
 # In the order of preference: Boltz's `key,sequence` CSV says which rows of two chains belong together.
 SUFFIXES = (".csv", ".a3m", ".a3m.gz")
+# ColabFold's first line: lengths of the different sequences, and the copies of each.
+_LENGTHS = re.compile(r"#(\d+(?:,\d+)*)\s+\d+(?:,\d+)*\s*")
+_LONGEST_LINE = 100_000
 
 
 @dataclass(frozen=True)
 class MsaFolder:
-    """A folder of alignments, each named by the sha256 of its sequence or by its accession."""
+    """A folder of alignments, each named by the SHA-256 of its sequence, its accession or its record."""
 
     path: Path
     files: frozenset[str] = field(repr=False)  # listed once: a database asks for tens of thousands of chains
@@ -23,11 +30,55 @@ class MsaFolder:
     def find(self, sequence: str, names: Iterable[str]) -> Path | None:
         """The alignment of `sequence`: `<sha256(sequence)>.csv`, .a3m or .a3m.gz, else one of `names` so ended.
 
-        The hash goes first because it cannot be the alignment of another isoform or fragment.
+        The hash goes first because it cannot be the alignment of another isoform or fragment. Raises ValueError
+        where what has the name is no regular file.
         """
-        for name in (sha256(sequence.encode()).hexdigest(), *names):
-            for suffix in SUFFIXES:
+        return self._first((sha256(sequence.encode()).hexdigest(), *names), SUFFIXES)
+
+    def of_record(self, names: Sequence[str], sequences: Iterable[str]) -> Path | None:
+        """The alignment of a whole record, `<name>.a3m` or .a3m.gz, as ColabFold writes it.
+
+        Such a file holds the chains side by side, their lengths in its first line. It is what each of the different
+        `sequences` (in the order of the record) is aligned by; a record of copies of one sequence needs no such line.
+        ColabFold puts `_` for the letters that it allows in no file name.
+
+        Raises ValueError where a file has the record's name and aligns other chains: it would go unused in silence.
+        """
+        lengths = [len(sequence) for sequence in dict.fromkeys(sequences)]
+        safe = [re.sub(r"[^\w.-]", "_", name) for name in names]
+        if len(lengths) == 1:
+            return self._first((*names, *safe), SUFFIXES)
+        found = self._first((*names, *safe), SUFFIXES[1:])
+        if found is None:
+            return None
+        match = _LENGTHS.fullmatch(_first_line(found))
+        if match is None:
+            raise ValueError(
+                f"{found}: has the name of a record of several chains, but its first line does not give their lengths "
+                "(#20,9 and a tab and 1,1, as ColabFold writes it)"
+            )
+        if match[1] != ",".join(map(str, lengths)):
+            raise ValueError(f"{found}: aligns chains of {match[1]} residues, but the record's have {listed(lengths)}")
+        return found
+
+    def aligned(self, chains: Iterable[Chain], names: Sequence[str]) -> tuple[Chain, ...]:
+        """The chains of one record, each protein with its alignment or else that of the record, called `names`."""
+        chains = tuple(chains)
+        proteins = [chain for chain in chains if chain.kind == "protein"]
+        accessions = {chain.sequence: chain.accession for chain in proteins}
+        found = {
+            sequence: self.find(sequence, [accession]) or self.of_record(names, accessions)
+            for sequence, accession in accessions.items()
+        }
+        return tuple(
+            replace(chain, msa=found[chain.sequence]) if chain.kind == "protein" else chain for chain in chains
+        )
+
+    def _first(self, names: Iterable[str], suffixes: Iterable[str]) -> Path | None:
+        for name in names:
+            for suffix in suffixes:
                 if name and name + suffix in self.files:
+                    check_regular(self.path / (name + suffix))
                     return self.path / (name + suffix)
         return None
 
@@ -36,8 +87,9 @@ def open_msas(path: Path) -> MsaFolder:
     """The alignments in the folder `path`. Raises ValueError if it is none."""
     try:
         return MsaFolder(path.resolve(), frozenset(file.name for file in path.iterdir()))
-    except OSError as error:
-        raise ValueError(f"{path}: no folder of alignments ({error.strerror})") from error
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ValueError(f"{path}: no folder of alignments ({reason})") from error
 
 
 def msa_comment(chains: Iterable[Chain]) -> dict[str, str]:
@@ -45,4 +97,15 @@ def msa_comment(chains: Iterable[Chain]) -> dict[str, str]:
     alone = dict.fromkeys(
         chain.accession or f"chain {chain.name}" for chain in chains if chain.kind == "protein" and not chain.msa
     )
-    return {"msa": f"no alignment for {', '.join(alone)}"} if alone else {}
+    return {"msa": f"no alignment for {listed(alone, 200)}"} if alone else {}
+
+
+def _first_line(path: Path) -> str:
+    """The first line of an alignment, which may be gzipped."""
+    with reading(str(path)):
+        check_regular(path)
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            line = (gzip.GzipFile(fileobj=file) if packed else file).readline(_LONGEST_LINE)
+    return line.decode("utf-8-sig", errors="replace")

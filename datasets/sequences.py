@@ -1,4 +1,4 @@
-"""Which sequence does an accession stand for? FASTA files and the look-up in them."""
+"""Sequences by accession: FASTA files and the look-up in them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from foldcp.datasets.text import read_text
+from foldcp.files import MAX_BYTES
 
 # https://www.uniprot.org/help/accession_numbers
 UNIPROT = r"(?:[OPQ][0-9][A-Z0-9]{3}[0-9]|[A-NR-Z][0-9](?:[A-Z][A-Z0-9]{2}[0-9]){1,2})"
 _VARIANT = re.compile(rf"({UNIPROT})-(?:\d+|PRO_\d+)")  # an isoform, or a chain cut out of the precursor
-_RANGE = re.compile(r"(.+):(\d+)-(\d+)")
+_RANGE = re.compile(r"(.+):([0-9]{1,9})-([0-9]{1,9})")
 # Words before the accession in `>sp|P12345|NAME`, as UniProt and NCBI write them.
 _LIBRARIES = frozenset({"sp", "tr", "ref", "gb", "emb", "dbj"})
 _TO_UPPER = str.maketrans(string.ascii_lowercase, string.ascii_uppercase)
@@ -55,7 +56,7 @@ class Sequences:
         return None
 
     def _cut(self, accession: str, parent: str, first: int, last: int) -> Found | None:
-        whole = self.find(parent)
+        whole = None if _RANGE.fullmatch(parent) else self.find(parent)  # no range is cut out of a range
         if whole is None:
             return None
         if not 1 <= first <= last <= len(whole.sequence):
@@ -63,13 +64,14 @@ class Sequences:
         return Found(whole.sequence[first - 1 : last], f"{whole.accession}:{first}-{last}", whole.note)
 
 
-def read_sequences(path: Path) -> Sequences:
+def read_sequences(path: Path, max_bytes: int = MAX_BYTES) -> Sequences:
     """The sequences of a FASTA file (gzip allowed) by the accession in each header.
 
-    Raises ValueError naming the file: no FASTA, a header without a name, or one accession for two sequences.
+    Raises ValueError naming the file: unreadable, larger than `max_bytes` once unpacked, no FASTA, a header
+    without a name, or one accession for two sequences.
     """
     by_accession: dict[str, str] = {}
-    for header, body in fasta_records(path, read_text(path)):
+    for header, body in fasta_records(path, read_text(path, max_bytes)):
         accession = accession_of(header)
         if not accession:
             raise ValueError(f"{path}: a header names no accession (>{header})")

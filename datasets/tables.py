@@ -1,4 +1,4 @@
-"""How is a delimited table read? By column names, whatever their order, spelling and quoting."""
+"""Delimited tables, read by column names, whatever their order, spelling and quoting."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from foldcp.files import reading
 
 # One thing by the names that the releases of CORUM and hu.MAP give it.
 _SAME = {
@@ -52,19 +54,27 @@ class Row:
 
 
 def read_table(path: Path, text: str) -> Table:
-    """The table in `text`, separated by tabs, commas or semicolons, whichever the first line has.
+    """The table in `text`, separated by tabs, commas or semicolons, whichever the first line has most of.
 
     Fields in double quotes may hold separators and line ends; where the quotes do not work out, as in
     Complex Portal's files, they are letters like any other. Raises ValueError if neither reading works.
     """
     text = text.lstrip("\n")
     header = text.partition("\n")[0]
-    delimiter = next((mark for mark in "\t,;" if mark in header), ",")
-    try:
-        columns, *body = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    except csv.Error as error:
-        columns, *body = csv.reader(text.splitlines(), delimiter=delimiter, quoting=csv.QUOTE_NONE)
-        if any(len(row) not in (0, len(columns)) for row in body):
-            raise ValueError(f"{path}: the quotes in the table do not match ({error})") from error
+    delimiter = max("\t,;", key=header.count)
+    with reading(str(path)):
+        columns, *body = _cells(path, text, delimiter)
     keys = [re.sub(r"[^a-z0-9]", "", column.lower()) for column in columns]
     return Table(path, tuple(columns), tuple(_SAME.get(key, key) for key in keys), body)
+
+
+def _cells(path: Path, text: str, delimiter: str) -> list[list[str]]:
+    quoted = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        return list(quoted)
+    except csv.Error as error:
+        plain = list(csv.reader(text.split("\n"), delimiter=delimiter, quoting=csv.QUOTE_NONE))
+        if any(len(row) not in (0, len(plain[0])) for row in plain):
+            reason = f"line {quoted.line_num}: the quotes in the table do not match ({error})"
+            raise ValueError(f"{path}: {reason}") from error
+        return plain

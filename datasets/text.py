@@ -1,29 +1,27 @@
-"""What is the text of a file? Packed or not, in whatever encoding its program wrote it."""
+"""Text of a file: packed or not, in whatever encoding its program wrote it."""
 
 from __future__ import annotations
 
-import gzip
-import io
+import os
 import re
-import zipfile
-import zlib
+from collections.abc import Iterable
 from pathlib import Path
+
+from foldcp.files import MAX_BYTES, read_file, reading
 
 # Control characters that no text holds (tab, line feed, form feed, carriage return and escape may occur).
 _BINARY = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
     """The text of `path` with plain line ends and no byte order mark.
 
-    Gzip and zip archives of one file are unpacked, recognised by their first bytes and not by their name.
-    Raises ValueError naming the file: absent, unreadable, empty, damaged, or no text.
+    Gzip and zip archives of one file are unpacked, see `read_file`. Raises ValueError naming the file: absent, no
+    regular file, unreadable, larger than `max_bytes` once unpacked, empty, damaged, or no text.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}") from error
-    text = _decode(path, _unpack(path, data))
+    data = read_file(path, max_bytes).data
+    with reading(str(path)):
+        text = _decode(path, data)
     if not text.strip():
         raise ValueError(f"{path}: the file is empty")
     return text.replace("\r\n", "\n").replace("\r", "\n")
@@ -31,25 +29,28 @@ def read_text(path: Path) -> str:
 
 def stem(path: Path) -> str:
     """The file's name without its endings: `7yds` of `7yds.yaml.gz`."""
-    return re.sub(r"\.[^.]+(\.gz|\.zip)?$", "", path.name, flags=re.IGNORECASE)
+    return re.sub(r"\.[^.]+(\.gz|\.zip)?$", "", path.name, flags=re.IGNORECASE) or path.name
 
 
-def _unpack(path: Path, data: bytes) -> bytes:
-    if data.startswith(b"\x1f\x8b"):
-        try:
-            return gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise ValueError(f"{path}: the gzip file is damaged ({error})") from error
-    if data.startswith(b"PK\x03\x04"):
-        try:
-            with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                names = [name for name in archive.namelist() if not name.endswith("/")]
-                if len(names) != 1:
-                    raise ValueError(f"{path}: a zip archive of {len(names)} files, wanted one text file")
-                return archive.read(names[0])
-        except zipfile.BadZipFile as error:
-            raise ValueError(f"{path}: the zip archive is damaged ({error})") from error
-    return data
+def is_unicode(text: str) -> bool:
+    """Whether a text can be encoded: names of files whose bytes are no UTF-8 cannot, and no table takes them."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def escaped(path: Path | str) -> str:
+    """A path whose bytes may be no UTF-8, as printable text: `caf\\xe9.yaml`."""
+    return os.fsencode(path).decode("utf-8", errors="backslashreplace")
+
+
+def listed(names: Iterable[object], most: int = 20) -> str:
+    """The names with commas between them; of very many the first, and how many more there are."""
+    words = list(map(str, names))
+    more = f" and {len(words) - most:,} more" if len(words) > most else ""
+    return ", ".join(words[:most]) + more
 
 
 def _decode(path: Path, data: bytes) -> str:

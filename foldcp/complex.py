@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count, product
@@ -111,6 +112,7 @@ class Complex:
     """Chains that are folded together, in the order of their tokens.
 
     `comment` tells what was assumed about the source's record, by subject; it becomes a column of the tables.
+    `place` is the number of the record in its input, from 0.
     `digests` holds the SHA-256 of each alignment and template as it was when the complex was planned: another
     content is refused where it is read.
     """
@@ -132,9 +134,10 @@ class Complex:
     def __post_init__(self) -> None:
         if not self.chains:
             raise ValueError(f"complex {self.name}: it has no chains")
-        names = [chain.name for chain in self.chains]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"complex {self.name}: two chains are named {twice[0]!r}")
+        counts = Counter(chain.name for chain in self.chains)
+        if len(counts) < len(self.chains):
+            twice = min(name for name, count in counts.items() if count > 1)
+            raise ValueError(f"complex {self.name}: two chains are named {twice!r}")
 
     @property
     def num_residues(self) -> int:

@@ -18,6 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+try:
+    from lzma import LZMAError
+except ImportError:  # a Python that was built without it cannot unpack such archives either
+    LZMAError = zlib.error
+
 MAX_BYTES = 1_000_000_000  # of a file, unpacked, unless a caller says otherwise
 _CHUNK = 1 << 20
 
@@ -31,6 +36,7 @@ INPUT_ERRORS = (
     RuntimeError,
     csv.Error,
     zlib.error,
+    LZMAError,
     zipfile.BadZipFile,
 )
 

@@ -12,6 +12,7 @@ import typer
 
 from foldcp.pipeline.config import load
 from foldcp.pipeline.interrupts import end_process
+from foldcp.pipeline.remarks import remarks
 from foldcp.pipeline.sources import Sources, records
 from foldcp.pipeline.terminal import close_stdout, guard_streams
 
@@ -110,8 +111,11 @@ def plan(
     from foldcp.pipeline.tasks import make_work, smallest
 
     settings, machine = load(config, set_), load_hardware(hardware)
-    sources = Sources(input, sequences, msas, organism=organism, limit=limit)
+    limits = settings.limits
+    sources = Sources(input, sequences, msas, organism=organism, limit=limit, max_bytes=limits.input_bytes)
     work = smallest(make_work(records(sources), settings, "plan"), limit)
+    for line in remarks(sources, [task.complex for task in work.tasks]):
+        print(line, file=sys.stderr)
     nodes = nodes_of(gpus or machine.gpus_per_node, machine.gpus_per_node)
     found = make_plan(work, Costs(machine, settings), nodes, settings.run)
     print(to_json(found) if json else to_text(found))
@@ -151,8 +155,11 @@ def score(
     from foldcp.pipeline.run import Options
     from foldcp.pipeline.run import score as run
 
-    sources = Sources(input, sequences, msas, checkpoint, organism, limit)
-    prepared = prepare(sources, load(config, set_), out)
+    settings = load(config, set_)
+    sources = Sources(input, sequences, msas, checkpoint, organism, limit, settings.limits.input_bytes)
+    prepared = prepare(sources, settings, out)
+    for line in remarks(sources, [task.complex for task in prepared.work.tasks]):
+        print(line, file=sys.stderr)
     if prepared.made.untrained:
         print(f"{checkpoint}: random weights, the scores mean nothing", file=sys.stderr)
     summary = run(prepared, out, Options(address, gpus, hardware, verbose))
@@ -215,7 +222,9 @@ def fold(
     """
     from foldcp.pipeline.single import fold_one
 
-    if summary := fold_one(Sources(input, sequences, msas, checkpoint), load(config, set_), out):
+    settings = load(config, set_)
+    sources = Sources(input, sequences, msas, checkpoint, max_bytes=settings.limits.input_bytes)
+    if summary := fold_one(sources, settings, out):
         print(summary)
 
 

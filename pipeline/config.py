@@ -11,6 +11,12 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
+from foldcp.datasets.text import read_text
+from foldcp.datasets.yaml_tree import parse
+from foldcp.files import reading
+
+MAX_YAML_BYTES = 1_000_000
+
 Precision = Literal["auto", "fp32", "mixed", "bf16"]
 Sampling = Literal["auto", "fp32", "bf16"]
 Extra = Literal["boltz", "pae", "pde"]
@@ -92,8 +98,8 @@ def load(file: Path | None = None, overrides: Sequence[str] = ()) -> RunConfig:
         if not equals:
             raise ValueError(f"--set {line}: write it as KEY=VALUE, such as model.samples=5")
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
+            value = _yaml(text, "--set")
+        except ValueError:
             value = text
         config = _set(config, key.strip(), value, where="--set")
     return config
@@ -101,20 +107,22 @@ def load(file: Path | None = None, overrides: Sequence[str] = ()) -> RunConfig:
 
 def read_yaml(file: Path) -> dict[str, Any]:
     """The mapping in a YAML file; ValueError with file and line when there is none."""
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{file}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file}: cannot be read: {error}") from None
-    except yaml.MarkedYAMLError as error:
-        line = f" line {error.problem_mark.line + 1}:" if error.problem_mark else ""
-        raise ValueError(f"{file}:{line} not YAML: {error.problem}") from None
+    content = _yaml(read_text(file, MAX_YAML_BYTES), str(file))
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise ValueError(f"{file}: holds {content!r}, not KEY: VALUE lines")
     return content
+
+
+def _yaml(text: str, where: str) -> Any:
+    """The value of a YAML text; ValueError with `where` and the line."""
+    with reading(where):
+        try:
+            parse(text)  # which is strict and bounded; what follows knows numbers
+            return yaml.safe_load(text)
+        except (yaml.YAMLError, ValueError, AttributeError) as error:  # such as the date 2026-13-45
+            raise ValueError(f"{where}: {' '.join(str(error).split())}") from error
 
 
 def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

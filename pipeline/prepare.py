@@ -105,7 +105,7 @@ def digest(path: Path) -> str:
         for file in sorted(path.iterdir()) if path.is_dir() else [path]:
             if file.is_file():
                 name = file.name if path.is_dir() else ""
-                total.update(name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+                total.update(os.fsencode(name) + b"\0" + hashlib.sha256(file.read_bytes()).digest())
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from None
     return total.hexdigest()

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foldcp.complex import Complex, Record
+from foldcp.datasets.fasta import ALONE
 from foldcp.datasets.reader import read
+from foldcp.files import MAX_BYTES
 from foldcp.pipeline.fetch import find
 
 
@@ -22,6 +24,7 @@ class Sources:
     checkpoint: str = ""
     organism: str = ""
     limit: int = 0
+    max_bytes: int = MAX_BYTES  # of the input and of the sequences, unpacked
 
     def __post_init__(self) -> None:
         """Fetched weights may be named: `boltz2` stands for their path. ValueError when they are not there."""
@@ -30,7 +33,7 @@ class Sources:
 
 def records(sources: Sources) -> Iterator[Record]:
     """The records of the input; ValueError when there are none."""
-    found = read(sources.input, sequences=sources.sequences, msas=sources.msas)
+    found = read(sources.input, sources.sequences, sources.msas, sources.max_bytes)
     if sources.organism:
         wanted = sources.organism.strip().lower()
         found = (record for record in found if record.organism.strip().lower().startswith(wanted))
@@ -45,7 +48,9 @@ def only_complex(sources: Sources) -> Complex:
     """The one complex of an input."""
     found = list(itertools.islice(records(sources), 2))
     if len(found) > 1:
-        raise ValueError(f"{sources.input}: holds several complexes; `foldcp score` folds them")
+        alone = any(isinstance(record, Complex) and ALONE in record.comment for record in found)
+        joined = "; the chains of one complex are joined by ':'" if alone else ""
+        raise ValueError(f"{sources.input}: holds several complexes; `foldcp score` folds them{joined}")
     if not isinstance(found[0], Complex):
         raise ValueError(f"{sources.input}: {found[0].name}: {found[0].reason}")
     return found[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -285,3 +286,55 @@ def test_help_has_examples(run: Run) -> None:
     for command in ("plan", "score", "fold", "report", "convert"):
         assert command in whole.out
         assert f"\n  foldcp {command} " in run(command, "--help").out
+
+
+def test_chains_without_an_alignment_are_counted_on_stderr(run: Run, tmp_path: Path) -> None:
+    source, msas = tmp_path / "in.csv", tmp_path / "msas"
+    source.write_text("id,sequence\ndimer,MKTAYI:GSHMW\nhomo,MKTAYI:MKTAYI\n")
+    msas.mkdir()
+    result = run("plan", source, "--msas", msas, "--hardware", "cpu", "--json")
+    assert (result.code, result.err) == (0, f"0 of 4 chains have an alignment in {msas}\n")
+    assert len(json.loads(result.out)["entries"]) == 2
+    (msas / "homo.a3m").write_text(">q\nMKTAYI\n")
+    assert run("plan", source, "--msas", msas, "--hardware", "cpu").err.startswith("2 of 4 chains")
+    assert run("plan", source, "--hardware", "cpu").err == ""
+
+
+def test_single_chains_of_a_fasta_file_are_told(run: Run, tmp_path: Path) -> None:
+    source = fasta(tmp_path / "in.fasta", "MKT", "GSH")
+    assert "2 records of one chain, each folded alone" in run("plan", source, "--hardware", "cpu").err
+    result = run("fold", source, "--out", tmp_path / "out", "--checkpoint", "untrained:tiny")
+    assert result.code == 2
+    assert "the chains of one complex are joined by ':'" in result.err
+
+
+def test_no_more_of_an_input_is_read_than_the_limit(run: Run, tmp_path: Path) -> None:
+    source = fasta(tmp_path / "in.fasta", "MKT" * 1_000)
+    result = run("plan", source, "--hardware", "cpu", "--set", "limits.input_bytes=1000")
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "in.fasta: holds more than 1,000 bytes once unpacked" in result.err
+    out = tmp_path / "out"
+    for command in ("score", "fold"):
+        result = run(command, source, "--out", out, "--checkpoint", "untrained:tiny", "--set", "limits.input_bytes=10")
+        assert (result.code, "holds more than 10 bytes" in result.err) == (2, True)
+
+
+def test_a_folder_with_a_name_that_is_not_utf8_is_prepared(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    fasta(folder / "right.fasta", "MKT:GSH")
+    fasta(folder / os.fsdecode(b"caf\xe9.fasta"), "MKT")
+    prepared = prepare(Sources(folder, checkpoint="untrained:tiny"), load(), tmp_path / "out")
+    assert [task.name for task in prepared.work.tasks] == ["c1"]
+    [wrong] = prepared.work.unbuildable
+    assert (wrong.name, wrong.place) == (r"caf\xe9", 0)
+    assert r"caf\xe9.fasta: the file's name is not valid UTF-8" in wrong.reason
+
+
+@pytest.mark.timeout(60)
+def test_pipes_and_devices_are_refused_at_once(run: Run, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    source, pipe = fasta(tmp_path / "in.fasta", "MKT"), tmp_path / "pipe.yaml"
+    for arguments in ((pipe,), (source, "--config", pipe), (source, "--hardware", pipe), ("/dev/zero",)):
+        result = run("plan", *arguments)
+        assert (result.code, result.err.count("\n")) == (2, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 
@@ -100,7 +101,7 @@ def test_mistakes_in_a_file_name_the_file(tmp_path: Path, text: str, word: str) 
 
 
 def test_missing_and_unreadable_files(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"none\.yaml: no such file"):
+    with pytest.raises(ValueError, match=r"none\.yaml: No such file"):
         load(tmp_path / "none.yaml")
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match=r"binary\.yaml"):
@@ -125,3 +126,42 @@ def test_every_key_can_be_set() -> None:
         for part in key.split("."):
             value = getattr(value, part)
         assert load(overrides=[f"{key}={json.dumps(value)}"]) == RunConfig()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("model: " + "[" * 5_000, "nested more than"),
+        ("model: {seed: 1}\nmodel: {steps: 5}", "the key 'model' occurs twice (line 2"),
+        ("model: {seed: !!int ''}", "IndexError: string index out of range"),
+        ("model: {seed: 2026-13-45}", "month must be in 1..12"),
+        ("model: {seed: !!timestamp x}", "'NoneType' object"),
+        ("a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 99)}]\n" for i in range(1, 5)), "values"),
+    ],
+)
+def test_a_file_that_cannot_be_a_config_is_refused_in_a_line(tmp_path: Path, text: str, problem: str) -> None:
+    file = write(tmp_path / "bad.yaml", text)
+    with pytest.raises(ValueError) as caught:
+        load(file)
+    message = str(caught.value)
+    assert message.startswith(f"{file}: ")
+    assert problem in message
+    assert "\n" not in message
+
+
+@pytest.mark.timeout(60)
+def test_a_config_is_a_regular_file_of_some_size(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(ValueError, match=r"pipe\.yaml: not a regular file"):
+        load(tmp_path / "pipe.yaml")
+    with pytest.raises(ValueError, match=r"zero: not a regular file"):
+        load(Path("/dev/zero"))
+    with pytest.raises(ValueError, match=r"large\.yaml: holds more than 1,000,000 bytes"):
+        load(write(tmp_path / "large.yaml", "#" * 1_000_001))
+
+
+def test_a_value_that_is_no_yaml_is_text() -> None:
+    for text in ("[" * 5_000, "2026-13-45", "!!int ''", "a: b: c"):
+        with pytest.raises(ValueError, match=r"--set: model\.seed: "):
+            load(overrides=[f"model.seed={text}"])

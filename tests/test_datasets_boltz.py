@@ -1,5 +1,6 @@
 """Boltz's YAML and FASTA, key by key; every mistake names the file, the place and the value."""
 
+import os
 from hashlib import sha256
 from pathlib import Path
 
@@ -116,7 +117,7 @@ def test_mistakes_at_the_top(tmp_path: Path, text: str, expected: str) -> None:
         ("peptide: {id: A}", "ENTRY: unknown key 'peptide', known are protein, dna"),
         ("A", "ENTRY: wanted one of the keys protein, dna, rna, ligand, found 'A'"),
         ("protein: {id: [A, A], sequence: MK, msa: empty}", "complex job: two chains are named 'A'"),
-        ("protein: {id: A, id: B, sequence: MK}", "no YAML: the key 'id' occurs twice"),
+        ("protein: {id: A, id: B, sequence: MK}", "not valid YAML: the key 'id' occurs twice (line 2, column 20)"),
         (
             "protein: {id: [], sequence: MK, msa: empty}",
             "ENTRY (protein), id: the list is empty",
@@ -261,6 +262,11 @@ def test_paths_are_those_of_the_file_then_of_the_working_directory(
     assert _read(home).chains[0].msa == (tmp_path / "home.a3m").resolve()
 
 
+def test_templates_need_a_protein(tmp_path: Path) -> None:
+    path = _write(tmp_path, f"sequences:\n{LIGAND}\ntemplates: [{{cif: t.cif}}]\n")
+    assert _error(path) == "templates, entry 1: only proteins have templates, and there is none"
+
+
 def test_small_distances_and_ligands_of_one_component(tmp_path: Path) -> None:
     near = "contact: {token1: [A, 1], token2: [L, PG], max_distance: 0.5}"
     bond = "bond: {atom1: [A, 4, OG], atom2: [L, 1, PG]}"
@@ -322,6 +328,14 @@ def test_smiles_may_be_wrapped_in_fasta_and_end_in_a_line_break_in_yaml(tmp_path
         (">A|protein|empty\nM1K\n", "chain A: '1' is no letter of a protein sequence"),
         (">A|protein|empty\nMK\n>A|rna\nGA\n", "complex job: two chains are named 'A'"),
         (">A|protein|empty\nMK\n>P12345\nGA\n", "the header '>P12345' has not the form '>CHAIN|KIND|MSA'"),
+        (
+            ">A|protein|empty\nMK\n>B|protien|empty\nGA\n",
+            "the header '>B|protien|empty': its kind 'protien' is none of",
+        ),
+        (
+            ">A|protein|empty\nMK\n>B|dna of ours\nGA\n",
+            "the header '>B|dna of ours': its kind 'dna of ours' is none of",
+        ),
         (">A|protein\nMK\n", "chain A has no msa: "),
         (">A|rna|a.a3m\nGAU\n", "sequences, entry 1 (rna), msa: only a protein has an alignment, found 'a.a3m'"),
         (">A|protein|no.a3m\nMK\n", "chain A, msa: there is no file no.a3m"),
@@ -329,6 +343,45 @@ def test_smiles_may_be_wrapped_in_fasta_and_end_in_a_line_break_in_yaml(tmp_path
 )
 def test_mistakes_in_boltz_fasta(tmp_path: Path, text: str, expected: str) -> None:
     assert _error(_write(tmp_path, text, "job.fasta")).startswith(expected)
+
+
+def test_one_alignment_may_be_spelled_in_several_ways(tmp_path: Path) -> None:
+    (tmp_path / "link.a3m").symlink_to("a.a3m")
+    (tmp_path / "b.a3m").touch()
+    spellings = ["a.a3m", "./a.a3m", str(tmp_path / "a.a3m"), f"../{tmp_path.name}/a.a3m", "link.a3m"]
+    entry = "- protein: {{id: {}, sequence: MKTS, msa: {}}}\n"
+    text = "sequences:\n" + "".join(entry.format(name, msa) for name, msa in zip("ABCDE", spellings, strict=True))
+    assert {chain.msa for chain in _read(_write(tmp_path, text)).chains} == {(tmp_path / "a.a3m").resolve()}
+    other = _write(tmp_path, text + entry.format("F", "b.a3m"))
+    assert _error(other) == "chain F: copies of one protein have different alignments ('b.a3m')"
+
+
+@pytest.mark.parametrize(
+    ("msa", "expected"),
+    [
+        ("a" * 300, "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...': File name too long"),
+        (
+            "~nobody-of-that-name/x.a3m",
+            "'~nobody-of-that-name/x.a3m': RuntimeError: Could not determine home directory",
+        ),
+        ('"a\\0b.a3m"', "there is no file a\0b.a3m, neither in"),
+    ],
+)
+def test_names_of_files_that_cannot_be(tmp_path: Path, msa: str, expected: str) -> None:
+    message = _error(_write(tmp_path, f"sequences:\n- protein: {{id: A, sequence: MKTS, msa: {msa}}}\n"))
+    assert message.startswith(f"chain A, msa: {expected}")
+
+
+@pytest.mark.parametrize("place", ["msa", "cif"])
+def test_pipes_devices_and_folders_are_no_files(tmp_path: Path, place: str) -> None:
+    os.mkfifo(tmp_path / "pipe.a3m")
+    (tmp_path / "zero.a3m").symlink_to("/dev/zero")
+    (tmp_path / "folder.a3m").mkdir()
+    for name, reason in (("pipe", "not a regular file"), ("zero", "not a regular file"), ("folder", "is a folder")):
+        text = f"sequences:\n- protein: {{id: A, sequence: MKTS, msa: {name if place == 'msa' else 'a'}.a3m}}\n"
+        path = _write(tmp_path, text + (f"templates: [{{cif: {name}.a3m}}]\n" if place == "cif" else ""))
+        with pytest.raises(ValueError, match=f"{name}.a3m: {reason}"):
+            read(path)
 
 
 def test_one_header_with_a_space_is_a_boltz_header(tmp_path: Path) -> None:

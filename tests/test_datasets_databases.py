@@ -8,6 +8,7 @@ import pytest
 
 from foldcp.complex import Complex, Record, Unbuildable
 from foldcp.datasets.reader import read
+from foldcp.datasets.sequences import Found, Sequences
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 HUMAN = SHARED / "inputs" / "human_proteins_uniprot.fasta.gz"
@@ -102,6 +103,64 @@ def test_stoichiometry(tmp_path: Path, subunits: str, counts: str, expected: lis
     assert list(Counter(accession for _, accession in _chains(record)).values()) == expected
     assert isinstance(record, Complex)
     assert record.comment.get("stoichiometry") == note
+
+
+def test_a_count_of_more_digits_than_python_converts(tmp_path: Path) -> None:
+    for subunits, counts in (("P00001", "9" * 5_000), ("P00001;P00002", f"1;{'9' * 5_000}")):
+        record = _row(tmp_path, subunits, counts)
+        assert isinstance(record, Unbuildable)
+        assert record.reason.endswith("chains, but 100,000 are the most")
+    record = _row(tmp_path, f"P00001:1-{'9' * 5_000}")
+    assert isinstance(record, Unbuildable)
+    assert record.reason.startswith("unknown accession")
+
+
+def test_no_range_is_cut_out_of_a_range(tmp_path: Path) -> None:
+    record = _row(tmp_path, "P00001" + ":1-2" * 5_000)
+    assert isinstance(record, Unbuildable)
+    assert record.reason.startswith("unknown accession: P00001:1-2:1-2")
+
+
+def test_whatever_a_row_raises_is_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = Sequences.find
+
+    def find_or_fail(sequences: Sequences, accession: str) -> Found | None:
+        if accession == "P00002":
+            raise OverflowError("too large")
+        return find(sequences, accession)
+
+    monkeypatch.setattr(Sequences, "find", find_or_fail)
+    table = f"{HEADER}\n1\ta\tHuman\tP00001\t\n2\tb\tHuman\tP00002\t\n3\tc\tHuman\tP00003\t\n"
+    first, second, third = _read(tmp_path, table)
+    assert isinstance(first, Complex)
+    assert isinstance(second, Unbuildable)
+    assert second.reason == "row 2: OverflowError: too large"
+    assert isinstance(third, Complex)
+    assert [first.place, second.place, third.place] == [0, 1, 2]
+
+
+def test_every_interchangeable_choice_is_noted(tmp_path: Path) -> None:
+    expanded = "[P00001,P00002](1)|[P00005,P00002](1)"
+    [record] = _read(tmp_path, f"{COMPLEXTAB}CPX-1\t-\t9606\t{expanded}\ts\t{expanded}\n")
+    assert isinstance(record, Complex)
+    assert record.comment["choice"] == (
+        "P00001 stands for any of [P00001,P00002]; P00005 stands for any of [P00005,P00002]"
+    )
+    bracketed = _row(tmp_path, "(P00001);P00002")
+    assert isinstance(bracketed, Complex)
+    assert bracketed.comment["choice"] == "P00001 in brackets, taken to be there"
+
+
+def test_the_separator_is_the_one_that_the_header_has_most_of(tmp_path: Path) -> None:
+    table = 'complex_id;complex_name, long;organism;subunits_uniprot_id\n11;a, b;Human;"P00001;P00002"\n'
+    [record] = _read(tmp_path, table)
+    assert len(_chains(record)) == 2
+
+
+def test_quotes_that_do_not_match_are_told_with_their_line(tmp_path: Path) -> None:
+    table = f'{HEADER}\n1\t"two\nlines"\tHuman\tP00001\t1\n2\t"Ends" here\tHuman\tP00002\t1\n'
+    with pytest.raises(ValueError, match=r"db\.tsv: line 4: the quotes in the table do not match"):
+        _read(tmp_path, table)
 
 
 def test_too_many_copies(tmp_path: Path) -> None:

@@ -101,3 +101,91 @@ def test_the_csv_and_the_yaml_of_one_complex_agree() -> None:
     assert _chains(table) == _chains(yaml)
     assert isinstance(yaml, Complex)
     assert [chain.msa for chain in yaml.chains] == [(folder / "A.csv").resolve(), (folder / "B.csv").resolve()]
+
+
+def test_records_that_begin_alike_are_named_by_their_whole_header(tmp_path: Path) -> None:
+    text = ">pair one\nMKT : GSH\n>pair  two \nMKT:\nGSHW\n>other text\nMKT:MKT\n>sp|P12345|A x\nMK\n>sp|P12345|B\nMW\n"
+    records = _read(tmp_path, "x.fasta", text)
+    assert [record.name for record in records] == [
+        "pair one",
+        "pair two",
+        "other",
+        "sp|P12345|A x",
+        "sp|P12345|B",
+    ]
+    one, two, other, first, _ = records
+    assert isinstance(one, Complex)
+    assert one.comment["name"] == "the whole header, as several records begin with 'pair'"
+    assert isinstance(other, Complex)
+    assert "name" not in other.comment
+    assert isinstance(first, Complex)
+    assert first.chains[0].accession == "P12345"
+    assert len(_chains(two)) == 2
+
+
+def test_equal_headers_are_still_one_name_too_many(tmp_path: Path) -> None:
+    one, two = _read(tmp_path, "x.fasta", ">pair x\nMKT\n>pair x\nGSH\n")
+    assert isinstance(one, Complex)
+    assert isinstance(two, Unbuildable)
+    assert two.reason == "an earlier record is named 'pair x' too"
+
+
+def test_free_text_between_bars_is_a_header_like_any_other(tmp_path: Path) -> None:
+    text = ">k1|protein kinase alpha|human\nMKT\n>k2|protein phosphatase|human\nGSH\n"
+    assert [record.name for record in _read(tmp_path, "x.fasta", text)] == ["k1", "k2"]
+
+
+def test_single_chains_of_one_file_are_noted(tmp_path: Path) -> None:
+    note = "a record of its own, folded alone; the chains of one complex are joined by ':'"
+    many = "".join(f">A{number}\nMKT\n" for number in range(101))
+    pair = ">A\nMKT\n>B\nGSH:MKT\n"
+    for text, expected in ((">A\nMKT\n>B\nGSH\n", note), (">A\nMKT\n", None), (pair, None), (many, None)):
+        for record in _read(tmp_path, "x.fasta", text):
+            assert isinstance(record, Complex)
+            assert record.comment.get("chains") == expected
+
+
+CHAI = ">protein|name=long-one\nMKTAYIAK\n>ligand|name=drug\nC[C@H](N)\nC(=O)O\n>Protein | name=B\nmktayiak\n"
+
+
+def test_the_fasta_of_chai_lab_is_one_complex(tmp_path: Path) -> None:
+    text = CHAI + ">dna|name=D\nGATTACA\n>rna|name=R\nGAUUACA\n"
+    [record] = _read(tmp_path, "job.fasta", text)
+    assert isinstance(record, Complex)
+    assert record.name == "job"
+    assert [(chain.name, chain.kind, chain.sequence or chain.smiles) for chain in record.chains] == [
+        ("long-one", "protein", "MKTAYIAK"),
+        ("B", "protein", "MKTAYIAK"),
+        ("drug", "ligand", "C[C@H](N)C(=O)O"),
+        ("D", "dna", "GATTACA"),
+        ("R", "rna", "GAUUACA"),
+    ]
+    assert record.comment == {"msa": "no alignment for chain long-one, chain B"}
+    [plain] = _read(tmp_path, "job.fasta", ">protein|A\nMKT\n>rna|B\nGAU\n")
+    assert isinstance(plain, Complex)
+    assert [chain.kind for chain in plain.chains] == ["protein", "rna"]
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        (">glycan|name=G\nNAG(4-1 NAG)\n", "chain G: a glycan is not read"),
+        (">protein|name=M\nMK(SEP)T\n", "chain M: modified residues in brackets are not read"),
+        (">protein|name=M\nMK[SEP]T\n", "chain M: modified residues in brackets are not read"),
+        (">peptide|name=P\nMKT\n", "the header '>peptide|name=P' has not the form '>KIND|name=NAME'"),
+        (">protein|name=\nMKT\n", "the header '>protein|name=' has not the form '>KIND|name=NAME'"),
+        (">P12345\nMKT\n", "the header '>P12345' has not the form '>KIND|name=NAME'"),
+        (">protein|name=drug\nMKT\n", "complex job: two chains are named 'drug'"),
+    ],
+)
+def test_what_is_not_read_of_chai_lab_is_told(tmp_path: Path, record: str, reason: str) -> None:
+    (tmp_path / "job.fasta").write_text(CHAI + record)
+    with pytest.raises(ValueError) as caught:
+        read(tmp_path / "job.fasta")
+    assert str(caught.value).startswith(f"{tmp_path / 'job.fasta'}: {reason}")
+
+
+def test_more_chains_than_any_complex_has_are_refused(tmp_path: Path) -> None:
+    [record] = _read(tmp_path, "c.csv", f"id,sequence\nx,{'M:' * 100_000}M\n")
+    assert isinstance(record, Unbuildable)
+    assert record.reason == "100,001 chains, but 100,000 are the most"

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -81,9 +82,9 @@ def test_a_title_in_an_old_encoding_is_kept(tmp_path: Path) -> None:
         ("e.tsv", "", "the file is empty"),
         ("blank.tsv", " \n\n", "the file is empty"),
         ("b.tsv", b"\x7fELF\x02\x01\x01\x00\x00", "not a text file (character 0x02 at 4)"),
-        ("t.gz", gzip.compress(CORUM.encode())[:-12], "the gzip file is damaged"),
+        ("t.gz", gzip.compress(CORUM.encode())[:-12], "Compressed file ended before the end-of-stream marker"),
         ("z.zip", _zip({"a": "1", "b": "2"}), "a zip archive of 2 files"),
-        ("d.zip", _zip({"a": "1"})[:40], "the zip archive is damaged"),
+        ("d.zip", _zip({"a": "1"})[:40], "BadZipFile: File is not a zip file"),
         ("w.csv", "a,b\n1,2\n", "its columns are 'a, b'"),
         ("h.tsv", CORUM.partition("\n")[0] + "\n", "the table has no rows"),
         ("m.csv", "key,sequence\n-1,MKT\n", "an alignment"),
@@ -91,7 +92,11 @@ def test_a_title_in_an_old_encoding_is_kept(tmp_path: Path) -> None:
         ("X.A3M.gz", gzip.compress(b">101\nMKT\n"), "an alignment"),
         ("p.fasta", "MKTAYIAK\n", "starts with 'MKTAYIAK' instead of '>'"),
         ("model.pdb", "ATOM      1  N   MET A   1\n", "not an input"),
-        ("broken.yaml", "sequences: [\n", "no YAML"),
+        (
+            "broken.yaml",
+            "sequences: [\n",
+            "not valid YAML: while parsing a flow node did not find expected node content (line 2",
+        ),
         ("list.yaml", "- 1\n", "wanted the keys sequences"),
     ],
 )
@@ -150,7 +155,7 @@ def test_a_name_that_occurs_twice_is_reported(tmp_path: Path) -> None:
     path = _write(tmp_path, "c.csv", "id,sequence\nx,MKT\ny,MKW\nx,GGG\n")
     records = _all(path)
     assert [type(record) for record in records] == [Complex, Complex, Unbuildable]
-    assert records[2] == Unbuildable("x", "an earlier record is named 'x' too", source="c.csv")
+    assert records[2] == Unbuildable("x", "an earlier record is named 'x' too", source="c.csv", place=2)
 
 
 def test_names_and_texts_of_files(tmp_path: Path) -> None:
@@ -158,3 +163,124 @@ def test_names_and_texts_of_files(tmp_path: Path) -> None:
     assert stem(Path("a/7yds.v2.fasta")) == "7yds.v2"
     assert stem(Path("allComplexes.txt.zip")) == "allComplexes"
     assert read_text(_write(tmp_path, "t", "a\r\nb\rc\n")) == "a\nb\nc\n"
+
+
+@pytest.mark.timeout(60)
+def test_pipes_and_devices_are_refused_wherever_they_are_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    table = _write(tmp_path, "c.tsv", CORUM)
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        expected = f"{path}: not a regular file (a pipe, a socket or a device)"
+        assert _error(path) == expected
+        assert _error(table, path) == expected
+        assert "no folder of alignments" in _error(table, None, path)
+
+
+@pytest.mark.timeout(60)
+def test_in_a_folder_what_is_no_file_is_a_row(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.yaml")
+    (tmp_path / "b.fasta").symlink_to("/dev/zero")
+    (tmp_path / "c.json").mkdir()
+    (tmp_path / "d.yaml").symlink_to("nowhere")
+    _write(tmp_path, "e.yaml", YAML)
+    *wrong, right = _all(tmp_path)
+    reasons = [record.reason if isinstance(record, Unbuildable) else "" for record in wrong]
+    pipe = "not a regular file (a pipe, a socket or a device)"
+    assert reasons == [
+        f"{tmp_path}/a.yaml: {pipe}",
+        f"{tmp_path}/b.fasta: {pipe}",
+        f"{tmp_path}/c.json: is a folder, not a file",
+        f"{tmp_path}/d.yaml: No such file or directory",
+    ]
+    assert right.name == "e"
+    assert [record.place for record in (*wrong, right)] == [0, 1, 2, 3, 4]
+
+
+def test_no_more_is_read_than_the_limit(tmp_path: Path) -> None:
+    table = _write(tmp_path, "c.tsv", CORUM)
+    sequences = _write(tmp_path, "s.fasta.gz", gzip.compress((FASTA + "M" * 5_000).encode()))
+    assert len(list(read(table, sequences, max_bytes=10_000))) == 1
+    with pytest.raises(ValueError, match=r"s\.fasta\.gz: holds more than 1,000 bytes once unpacked"):
+        read(table, sequences, max_bytes=1_000)
+    with pytest.raises(ValueError, match=r"c\.tsv: holds more than 50 bytes"):
+        read(table, sequences, max_bytes=50)
+    _write(tmp_path, "a.yaml", YAML + "#" * 2_000)
+    _write(tmp_path, "b.yaml", YAML)
+    folder = {record.name: record for record in read(tmp_path, max_bytes=1_000)}
+    assert isinstance(folder["a"], Unbuildable)
+    assert folder["a"].reason.startswith(f"{tmp_path}/a.yaml: holds more than 1,000 bytes")
+    assert isinstance(folder["b"], Complex)
+
+
+def test_archives_that_cannot_be_unpacked_are_rows(tmp_path: Path) -> None:
+    encrypted = bytearray(_zip({"a": YAML}))
+    for start, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        encrypted[encrypted.index(start) + offset] |= 1
+    unknown = bytearray(_zip({"a": YAML}))
+    for start, offset in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        unknown[unknown.index(start) + offset] = 77
+    flipped = bytearray(gzip.compress(YAML.encode()))
+    flipped[20] ^= 0xFF
+    _write(tmp_path, "a.yaml", bytes(encrypted))
+    _write(tmp_path, "b.yaml", bytes(unknown))
+    _write(tmp_path, "c.yaml.gz", bytes(flipped))
+    _write(tmp_path, "d.yaml", YAML)
+    *wrong, right = _all(tmp_path)
+    for record, word in zip(wrong, ("RuntimeError: File 'a' is encrypted", "NotImplementedError", ""), strict=True):
+        assert isinstance(record, Unbuildable)
+        assert record.reason.startswith(f"{tmp_path}/{record.source}: {word}")
+    assert isinstance(right, Complex)
+
+
+def test_a_file_whose_name_is_not_utf8_is_a_row(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.yaml")
+    _write(tmp_path, name, YAML)
+    _write(tmp_path, "b.yaml", YAML)
+    right, wrong = _all(tmp_path)
+    assert isinstance(right, Complex)
+    assert wrong == Unbuildable(
+        r"caf\xe9",
+        rf"{tmp_path}/caf\xe9.yaml: the file's name is not valid UTF-8; rename it",
+        source=r"caf\xe9.yaml",
+        place=1,
+    )
+    assert _error(tmp_path / name) == rf"{tmp_path}/caf\xe9.yaml: the name is not valid UTF-8; rename it"
+    (tmp_path / os.fsdecode(b"\xff.a3m")).touch()
+    (tmp_path / "link.a3m").symlink_to(os.fsdecode(b"\xff.a3m"))
+    path = _write(tmp_path, "l.yaml", YAML.replace("empty", "link.a3m"))
+    assert _error(path).endswith("'link.a3m' leads to a file whose name is not valid UTF-8")
+
+
+def test_names_of_inputs_that_cannot_be(tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 300)
+    assert _error(long) == f"{long}: File name too long"
+    assert _error(_write(tmp_path, "c.tsv", CORUM), long) == f"{long}: File name too long"
+
+
+def test_reasons_stay_short_enough_for_a_table(tmp_path: Path) -> None:
+    path = _write(tmp_path, "c.csv", f"id,sequence\n{'x' * 9_000},MKT\n{'x' * 9_000},MKT\n")
+    second = _all(path)[1]
+    assert isinstance(second, Unbuildable)
+    assert len(second.reason) == 2_000
+
+
+def test_line_separators_that_are_no_line_ends_stay_in_their_cell(tmp_path: Path) -> None:
+    table = CORUM.replace("pair", '"a" \u2028 \x85 b')
+    [pair] = _all(_write(tmp_path, "c.tsv", table), _write(tmp_path, "s.fasta", FASTA))
+    assert pair.title == '"a" \u2028 \x85 b'
+
+
+@pytest.mark.parametrize(
+    ("table", "columns"),
+    [
+        ("id,sequence,Sequence\nx,MKT,GSH\n", "'sequence', 'Sequence'"),
+        (CORUM.replace("Organism", "UniProt_ACCs"), "'UniProt_ACCs', 'subunits(UniProt IDs)'"),
+        (CORUM.replace("ComplexName", "complex_id"), "'ComplexID', 'complex_id'"),
+    ],
+)
+def test_two_columns_of_one_meaning_are_refused(tmp_path: Path, table: str, columns: str) -> None:
+    path = _write(tmp_path, "c.csv", table)
+    expected = f"{path}: which of the columns {columns} is meant? Leave out the others"
+    assert _error(path, _write(tmp_path, "s.fasta", FASTA)) == expected
+    doubled = "id,sequence,note,note\nx,MKT,a,b\n"
+    assert [record.name for record in read(_write(tmp_path, "d.csv", doubled))] == ["x"]

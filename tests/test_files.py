@@ -104,3 +104,16 @@ def test_a_value_error_passes_and_a_fault_of_ours_is_not_hidden() -> None:
     for fault in (AssertionError("ours"), AttributeError("ours"), TypeError("ours"), MemoryError("ours")):
         with pytest.raises(type(fault), match="ours"), reading("a.yaml"):
             raise fault
+
+
+def test_a_damaged_archive_of_any_method_is_refused(tmp_path: Path) -> None:
+    for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        path = tmp_path / f"{method}.zip"
+        with zipfile.ZipFile(path, "w", method) as archive:
+            archive.writestr("a", b">a\nACDE\n" * 100)
+        data = bytearray(path.read_bytes())
+        for place in range(40, 48):
+            data[place] ^= 0xFF
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match=rf"{path.name}: "):
+            read_file(path)

@@ -1,0 +1,37 @@
+"""Chains and complexes check what they are made of."""
+
+from __future__ import annotations
+
+import pytest
+
+from foldcp.complex import Chain, Complex
+
+
+class Counted(str):
+    """A name that counts how often it is compared."""
+
+    num_compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Counted.num_compared += 1
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+
+def test_two_chains_of_one_name_are_refused() -> None:
+    chains = [Chain(name, "protein", "MKT") for name in ("A", "D", "C", "D", "B", "B")]
+    with pytest.raises(ValueError, match="complex x: two chains are named 'B'"):
+        Complex("x", tuple(chains))
+
+
+def test_names_are_not_compared_pair_by_pair() -> None:
+    chains = tuple(Chain(Counted(f"C{number}"), "protein", "MKT") for number in range(2_000))
+    Counted.num_compared = 0
+    Complex("x", chains)
+    assert Counted.num_compared < 2_000
+
+
+def test_the_place_is_no_part_of_a_complex() -> None:
+    chains = (Chain("A", "protein", "MKT"),)
+    assert Complex("x", chains, place=3) == Complex("x", chains)
