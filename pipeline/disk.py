@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 Content = bytes | Callable[[Path], None]  # a file's bytes, or what writes them to a path
+DISK_FAILURES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+
+
+def is_disk_failure(error: OSError) -> bool:
+    """Whether the disk is full, read-only or broken, so that nothing else can be written either; any other error of
+    the system is about the one file."""
+    return error.errno in DISK_FAILURES
 
 
 class Disk:

@@ -19,10 +19,11 @@ from tqdm import tqdm
 
 from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.costs import Costs, Hardware, load_hardware
+from foldcp.pipeline.disk import is_disk_failure
 from foldcp.pipeline.group import Answer, Group, Node, alive_nodes, hear, make_ahead, start_ray, with_heavy
 from foldcp.pipeline.jobs import Action, Attempt, Fold, Recipe, Start, Stop
 from foldcp.pipeline.prepare import Prepared, cpu_ranks, gpu_hardware, local_hardware
-from foldcp.pipeline.records import attempt_row, failed_rows, files_of, rows_of, unbuildable_rows
+from foldcp.pipeline.records import attempt_row, failed_rows, files_of, rows_of, sync_unbuildable
 from foldcp.pipeline.scheduler import Scheduler
 from foldcp.pipeline.store import Store
 from foldcp.pipeline.tasks import Failed, Task
@@ -72,11 +73,10 @@ def score(prepared: Prepared, out: Path, options: Options) -> Summary:
 
 
 def _score(prepared: Prepared, store: Store, hardware: Hardware, num_slots: int, options: Options) -> Summary:
-    outcomes, tasks, unbuildable = store.outcomes(), prepared.work.tasks, prepared.work.unbuildable
-    for record in unbuildable:
-        key, rows = unbuildable_rows(record, prepared.made)
-        if key not in outcomes:
-            store.put(key, rows)
+    tasks, unbuildable = prepared.work.tasks, prepared.work.unbuildable
+    store.mark_stale(prepared.present, keep=prepared.config.run.stale == "keep")
+    sync_unbuildable(store, unbuildable, prepared.made)
+    outcomes = store.outcomes()
     left = [task for task in tasks if outcomes.get(task.key) != "done"]
     num_done = len(tasks) - len(left)
     if num_done:
@@ -266,9 +266,9 @@ class Driver:
         try:
             rows = rows_of(task, layout, prediction, made)
             self.store.put(task.key, rows, files_of(task, layout, prediction, made, config.write))
-        except OSError:  # a full disk would fail every complex; the run ends, and can go on later
-            raise
         except Exception as error:
+            if isinstance(error, OSError) and is_disk_failure(error):
+                raise  # it would fail every complex; the run ends, and can go on later
             reason = f"its result cannot be stored: {type(error).__name__}: {error}"
             self._do(self.scheduler.failed(number, "invalid", " ".join(reason.split()), self._now()))
             return

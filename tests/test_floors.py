@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 # A module may import those of its own floor and of the floors below it.
 FLOORS = [
-    ["foldcp.files"],
+    ["foldcp.files", "foldcp.printable"],
     ["foldcp.complex", "foldcp.config", "foldcp.carriers"],
     ["foldcp.rows", "foldcp.kernels", "foldcp.datasets"],
     ["foldcp.chemistry"],
@@ -30,7 +30,7 @@ ONLY = {
     "foldcp.carriers": {"foldcp/rows.py"},
     "ray": {"pipeline/group.py", "pipeline/run.py", "pipeline/cli.py"},
     "triton": {"foldcp/kernels/"},
-    "pyarrow": {"pipeline/store.py", "pipeline/report.py", "pipeline/schemas.py"},
+    "pyarrow": {"pipeline/parquet.py", "pipeline/tables.py", "pipeline/repair.py", "pipeline/store.py"},
 }
 
 # Deciding needs neither tensors nor actors; `plan` starts in a moment because of it.
