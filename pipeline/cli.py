@@ -10,6 +10,7 @@ import typer
 
 from foldcp.pipeline.config import load
 from foldcp.pipeline.sources import Sources, records
+from foldcp.printable import printable
 
 if TYPE_CHECKING:  # Ray and torch take seconds to import, and `plan` needs neither
     from foldcp.pipeline.run import Summary
@@ -60,7 +61,7 @@ def main() -> None:
     try:
         app()
     except ValueError as error:
-        print("foldcp: " + " ".join(str(error).split()), file=sys.stderr)
+        print("foldcp: " + printable(" ".join(str(error).split())), file=sys.stderr)
         sys.exit(2)
 
 
@@ -131,7 +132,7 @@ def score(
     foldcp score pairs.fasta --checkpoint boltz2_conf.ckpt --out run --limit 10
     """
     from foldcp.pipeline.prepare import prepare
-    from foldcp.pipeline.report import format_best, write_report
+    from foldcp.pipeline.report import format_best
     from foldcp.pipeline.run import Options
     from foldcp.pipeline.run import score as run
 
@@ -141,9 +142,23 @@ def score(
         print(f"{checkpoint}: random weights, the scores mean nothing", file=sys.stderr)
     summary = run(prepared, out, Options(address, gpus, hardware, verbose))
     print(format_best(out))
-    print(f"\ntables      {out}/tables\nstructures  {out}/structures\nreport      {write_report(out)}\n")
+    page = _write_page(out) or "not written"
+    place = printable(str(out))
+    print(f"\ntables      {place}/tables\nstructures  {place}/structures\nreport      {printable(str(page))}\n")
     _tell(summary, out)
     raise typer.Exit(summary.exit_code)
+
+
+def _write_page(out: Path) -> Path | None:
+    """The report's page; without it, as on a disk that is full or read-only, a line says why."""
+    from foldcp.pipeline.report import REPORT, write_report
+
+    try:
+        return write_report(out)
+    except OSError as error:
+        line = f"{out / REPORT}: cannot be written: {error.strerror}"
+        print("foldcp: " + printable(line), file=sys.stderr)
+        return None
 
 
 def _tell(summary: Summary, out: Path) -> None:
@@ -188,10 +203,12 @@ def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a 
     \b
     foldcp report demo-run
     """
-    from foldcp.pipeline.report import format_best, write_report
+    from foldcp.pipeline.report import format_best
 
-    page = write_report(run)
-    print(f"{format_best(run)}\n\nreport  {page}")
+    print(format_best(run))
+    if (page := _write_page(run)) is None:
+        raise typer.Exit(1)
+    print(f"\nreport  {printable(str(page))}")
 
 
 @app.command()
