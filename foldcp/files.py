@@ -130,7 +130,7 @@ def _unzip(path: Path, file: IO[bytes], max_bytes: int) -> bytes:
             return _read_bounded(path, unpacked, max_bytes)
 
 
-def _read_bounded(path: Path, file: IO[bytes], max_bytes: int) -> bytes:
+def _read_bounded(path: Path, file: IO[bytes] | gzip.GzipFile, max_bytes: int) -> bytes:
     """All of a file, a chunk at a time: a small archive may unpack to more than the machine's memory."""
     whole = io.BytesIO()
     while chunk := file.read(_CHUNK):

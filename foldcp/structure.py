@@ -4,6 +4,8 @@ One model per file. Chain names have any length, so there is no limit of 26 chai
 an atom is 100 x the pLDDT of its token; `ma_qa_metric_local` repeats it per residue, where Mol* looks for it.
 Chains and residues carry the same name and number in the label_ and auth_ items, residues count from 1 in each
 chain. Modified residues and ligands are HETATM.
+
+The file is ASCII, as CIF 1.1 asks for: other letters and control characters of names and titles become `\\uNNNN`.
 """
 
 from __future__ import annotations
@@ -15,7 +17,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from foldcp.features import Layout
+from foldcp.printable import printable_ascii
 
+MAX_BLOCK_CODE = 75  # characters, by CIF 1.1
+MAX_TEXT = 900  # characters of a value; CIF 1.1 has lines of 2,048, and an atom's has its chain's name twice
 POLYMER_TYPES = {"protein": "polypeptide(L)", "dna": "polydeoxyribonucleotide", "rna": "polyribonucleotide"}
 LINKING = {
     "protein": "L-peptide linking",
@@ -52,17 +57,40 @@ def cif_text(
         raise ValueError(f"structure {name}: coordinates or pLDDT are not finite")
     assert coords.shape == (len(layout.atom_token), 3) and plddt.shape == (len(layout.token_chain),)
     document = gemmi.cif.Document()
-    block = document.add_new_block("".join(c if c.isprintable() and not c.isspace() else "_" for c in name))
-    block.set_pair("_entry.id", gemmi.cif.quote(name))
-    block.set_pair("_struct.entry_id", gemmi.cif.quote(name))
-    block.set_pair("_struct.title", gemmi.cif.quote(title or name))
+    block = document.add_new_block(_block_code(name))
+    block.set_pair("_entry.id", _text(name))
+    block.set_pair("_struct.entry_id", _text(name))
+    block.set_pair("_struct.title", _text(title or name))
     if details:
-        block.set_pair("_struct.pdbx_model_details", gemmi.cif.quote(details))
+        block.set_pair("_struct.pdbx_model_details", _text(details))
     residues = _Residues(layout)
     _entities(block, residues)
     _confidence(block, residues, plddt)
     _atoms(block, residues, coords, plddt)
     return document.as_string()
+
+
+def _block_code(name: str) -> str:
+    """A name as that of a data block: up to 75 ASCII characters without blanks."""
+    return "".join(c if c.isascii() and c.isprintable() and not c.isspace() else "_" for c in name)[:MAX_BLOCK_CODE]
+
+
+def _text(value: str) -> str:
+    """Any text as a value: one line of ASCII, in CIF's quotes where it needs them."""
+    return gemmi.cif.quote(_cut(value))
+
+
+def _cut(value: str) -> str:
+    """Any text as one line of ASCII; what is too long for a line of a CIF file is cut."""
+    line = printable_ascii(value)
+    return line if len(line) <= MAX_TEXT else line[: MAX_TEXT - 3] + "..."
+
+
+def _join(names: list[str]) -> str:
+    """Names with commas as one value, which has lines when it is long."""
+    cut = [_cut(name) for name in names]
+    line = ",".join(cut)
+    return gemmi.cif.quote(line if len(line) <= MAX_TEXT else ",\n".join(cut))
 
 
 class _Residues:
@@ -96,8 +124,8 @@ def _is_standard(name: str, kind: str) -> bool:
 
 
 def _quote(values: list[str]) -> list[str]:
-    """CIF's quotes around the values that need them; values repeat, so each is looked at once."""
-    quoted = {value: gemmi.cif.quote(value) for value in set(values)}
+    """Values in CIF's quotes where they need them; they repeat, so each is looked at once."""
+    quoted = {value: _text(value) for value in set(values)}
     return [quoted[value] for value in values]
 
 
@@ -139,13 +167,13 @@ def _entities(block: gemmi.cif.Block, residues: _Residues) -> None:
     polymers = [entity for entity, kind in kinds.items() if kind in POLYMER_TYPES]
     if polymers:
         letters = [_letters([name for _, name in sequences[e]], kinds[e]) for e in polymers]
-        strands = [",".join(layout.chain_names[chain] for chain in copies[e]) for e in polymers]
+        strands = [_join([layout.chain_names[chain] for chain in copies[e]]) for e in polymers]
         columns = {
             "entity_id": polymers,
             "type": _quote([POLYMER_TYPES[kinds[e]] for e in polymers]),
-            "pdbx_seq_one_letter_code": _quote([exact for exact, _ in letters]),
-            "pdbx_seq_one_letter_code_can": _quote([parents for _, parents in letters]),
-            "pdbx_strand_id": _quote(strands),
+            "pdbx_seq_one_letter_code": [gemmi.cif.quote(exact) for exact, _ in letters],
+            "pdbx_seq_one_letter_code_can": [gemmi.cif.quote(parents) for _, parents in letters],
+            "pdbx_strand_id": strands,
         }
         _loop(block, "entity_poly", columns)
         positions = [(e, str(number), name) for e in polymers for number, name in sequences[e]]

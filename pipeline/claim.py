@@ -5,19 +5,35 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-FORMAT = 1  # of the folder: raised when an older run can no longer be read
+from foldcp.files import reading
+
+FORMAT = 2  # of the folder: raised when an older run can no longer be read
 RUN_FILE, TEMPORARY, LOCK = "run.json", ".tmp", ".lock"
+# What every reader of run.json relies on.
+RUN_FIELDS = {
+    "run_id": str,
+    "identity": dict,
+    "command": str,
+    "input": str,
+    "checkpoint": str,
+    "untrained": bool,
+    "settings": dict,
+    "versions": dict,
+}
+LOCK_TRIES, LOCK_PAUSE = 10, 0.1  # a reader that asks who holds the lock has it for an instant
+NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)  # of a file system that has none
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """One invocation. `identity` is what the results of the folder hang on: input, settings, weights; another run may
-    only go on in the folder when its identity is equal. The rest is recorded."""
+    """One invocation. `identity` is what all results of the folder have in common: the weights; another run may only
+    go on in the folder when its identity is equal. The rest is recorded."""
 
     identity: dict[str, Any]
     command: str
@@ -31,29 +47,46 @@ class RunInfo:
 
 
 def read_run(out: Path | str) -> dict[str, Any]:
-    """What run.json says of the last invocation; ValueError when `out` is not the folder of a run."""
+    """What run.json says of the last invocation; ValueError when `out` is not the folder of a run, or of a run that
+    this version can read."""
     path = Path(out) / RUN_FILE
     try:
-        return json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        raise ValueError(f"{out}: not the folder of a run, as there is no {RUN_FILE}") from None
-
-
-def check_folder(root: Path, info: RunInfo) -> None:
-    """ValueError if the run may not be written to the folder."""
-    if not root.exists():
-        return
-    if not root.is_dir():
-        raise ValueError(f"{root}: not a folder")
-    if not (root / RUN_FILE).exists():
-        if {path.name for path in root.iterdir()} - {LOCK, TEMPORARY}:
-            raise ValueError(f"{root}: neither empty nor the folder of a run; choose another --out")
-        return
-    about = read_run(root)
+        with reading(str(path)):
+            content = path.read_bytes()
+    except ValueError as error:
+        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+            raise ValueError(f"{out}: not the folder of a run, as there is no {RUN_FILE}") from None
+        raise
+    try:
+        about = json.loads(content)
+    except ValueError:  # also what is not UTF-8
+        raise ValueError(f"{path}: damaged: not JSON") from None
+    if not isinstance(about, dict) or type(about.get("format")) is not int:
+        raise ValueError(f"{path}: damaged: not what foldcp writes")
     if about["format"] != FORMAT:
-        raise ValueError(f"{root}: written by another version of foldcp (format {about['format']}, not {FORMAT})")
-    there = dict(_leaves(about["identity"]))
-    here = dict(_leaves(json.loads(json.dumps(info.identity))))
+        raise ValueError(
+            f"{out}: written by another version of foldcp (format {about['format']}; this one reads and writes "
+            f"format {FORMAT}); choose another --out"
+        )
+    for name, kind in RUN_FIELDS.items():
+        if not isinstance(about.get(name), kind):
+            raise ValueError(f"{path}: damaged: {name} is {about.get(name)!r}")
+    return about
+
+
+def check_folder(root: Path, identity: Mapping[str, Any]) -> None:
+    """ValueError if results of this identity may not be written to the folder."""
+    with reading(str(root)):
+        if not root.exists():
+            return
+        if not root.is_dir():
+            raise ValueError(f"{root}: not a folder")
+        if not (root / RUN_FILE).exists():
+            if {path.name for path in root.iterdir()} - {LOCK, TEMPORARY}:
+                raise ValueError(f"{root}: neither empty nor the folder of a run; choose another --out")
+            return
+    there = dict(_leaves(read_run(root)["identity"]))
+    here = dict(_leaves(json.loads(json.dumps(identity))))
     for name in sorted(there.keys() | here.keys()):
         if there.get(name) != here.get(name):
             raise ValueError(
@@ -73,12 +106,29 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 def take_lock(path: Path) -> IO[str]:
     """Keep other writers out; the system lets go of it even when we are killed."""
     file = path.open("a")
+    for attempt in range(LOCK_TRIES):
+        if attempt:
+            time.sleep(LOCK_PAUSE)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                file.close()
+                raise
+        return file
+    file.close()
+    raise ValueError(f"{path.parent}: another process is writing there")
+
+
+def is_being_written(root: Path) -> bool:
+    """Whether a process holds the lock of a run's folder; False where nobody can tell."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with (root / LOCK).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        file.close()
-        raise ValueError(f"{path.parent}: another process is writing there") from None
-    except OSError as error:
-        if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):  # a file system without locks
-            raise
-    return file
+        return True
+    except OSError:
+        return False
+    return False

@@ -15,6 +15,7 @@ from foldcp.pipeline.interrupts import end_process
 from foldcp.pipeline.remarks import remarks
 from foldcp.pipeline.sources import Sources, records
 from foldcp.pipeline.terminal import close_stdout, guard_streams
+from foldcp.printable import printable
 
 if TYPE_CHECKING:  # Ray and torch take seconds to import, and `plan` needs neither
     from foldcp.pipeline.run import Summary
@@ -70,7 +71,7 @@ def main() -> None:
     try:
         app()
     except ValueError as error:
-        print("foldcp: " + " ".join(str(error).split()), file=sys.stderr)
+        print("foldcp: " + printable(" ".join(str(error).split())), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
@@ -151,7 +152,7 @@ def score(
     foldcp score pairs.fasta --checkpoint boltz2_conf.ckpt --out run --limit 10
     """
     from foldcp.pipeline.prepare import prepare
-    from foldcp.pipeline.report import format_best, write_report
+    from foldcp.pipeline.report import format_best
     from foldcp.pipeline.run import Options
     from foldcp.pipeline.run import score as run
 
@@ -167,7 +168,9 @@ def score(
         _start_again(summary)
     try:
         print(format_best(out))
-        print(f"\ntables      {out}/tables\nstructures  {out}/structures\nreport      {write_report(out)}\n")
+        page = _write_page(out) or "not written"
+        place = printable(str(out))
+        print(f"\ntables      {place}/tables\nstructures  {place}/structures\nreport      {printable(str(page))}\n")
         _tell(summary, out)
     except OSError as error:  # what was computed is stored; that nobody reads this changes nothing of it
         print(f"foldcp: the summary cannot be printed: {error.strerror}", file=sys.stderr)
@@ -184,9 +187,21 @@ def _start_again(summary: Summary) -> None:
     count = 0 if summary.num_done > num_done else count
     if count == MAX_RESTARTS:
         return
-    print(f"foldcp: {summary.stopped}; starting it again", file=sys.stderr)
+    print(printable(f"foldcp: {summary.stopped}; starting it again"), file=sys.stderr)
     os.environ[RESTARTS] = f"{count + 1}:{summary.num_done}"
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _write_page(out: Path) -> Path | None:
+    """The report's page; without it, as on a disk that is full or read-only, a line says why."""
+    from foldcp.pipeline.report import REPORT, write_report
+
+    try:
+        return write_report(out)
+    except OSError as error:
+        line = f"{out / REPORT}: cannot be written: {error.strerror}"
+        print("foldcp: " + printable(line), file=sys.stderr)
+        return None
 
 
 def _tell(summary: Summary, out: Path) -> None:
@@ -194,11 +209,11 @@ def _tell(summary: Summary, out: Path) -> None:
     words = [f"{summary.num_done} done", f"{len(summary.failed)} failed", f"{summary.num_unbuildable} cannot be built"]
     print(", ".join(words))
     for failed in summary.failed[:10]:
-        print(f"  failed: {failed.task.name}: {failed.reason}", file=sys.stderr)
+        print(printable(f"  failed: {failed.task.name}: {failed.reason}"), file=sys.stderr)
     if len(summary.failed) > 10:
         print(f"  .. and {len(summary.failed) - 10} more in {out}/tables/complexes", file=sys.stderr)
     if summary.stopped:
-        print(f"foldcp: stopped: {summary.stopped}", file=sys.stderr)
+        print(printable(f"foldcp: stopped: {summary.stopped}"), file=sys.stderr)
     if not summary.is_complete:
         print("interrupted; the same command resumes from here", file=sys.stderr)
 
@@ -235,10 +250,12 @@ def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a 
     \b
     foldcp report demo-run
     """
-    from foldcp.pipeline.report import format_best, write_report
+    from foldcp.pipeline.report import format_best
 
-    page = write_report(run)
-    print(f"{format_best(run)}\n\nreport  {page}")
+    print(format_best(run))
+    if (page := _write_page(run)) is None:
+        raise typer.Exit(1)
+    print(f"\nreport  {printable(str(page))}")
 
 
 @app.command()

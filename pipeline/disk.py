@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 Content = bytes | Callable[[Path], None]  # a file's bytes, or what writes them to a path
-
-_FAILURES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+DISK_FAILURES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 
 
 def is_disk_failure(error: OSError) -> bool:
-    """Whether an error means that the disk is full, read-only or broken: every further result would fail as well."""
-    return error.errno in _FAILURES
+    """Whether the disk is full, read-only or broken, so that nothing else can be written either; any other error of
+    the system is about the one file."""
+    return error.errno in DISK_FAILURES
 
 
 class Disk:

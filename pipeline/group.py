@@ -442,7 +442,7 @@ class Group:
     def _remove(self) -> bool:
         """Ask for the end of the placement group; whether there still was one. The actor may have made it just before
         it was killed, so that this is asked again."""
-        tables = _ask_gcs(placement_group_table).values()
+        tables = _ask_gcs(lambda: placement_group_table()).values()
         if not any(table["name"] == self.name and table["state"] != "REMOVED" for table in tables):
             return False
         _ask_gcs(lambda: remove_placement_group(ray.util.get_placement_group(self.name)))

@@ -15,6 +15,7 @@ from foldcp.pipeline.config import RunSection
 from foldcp.pipeline.costs import Costs
 from foldcp.pipeline.simulate import Simulation
 from foldcp.pipeline.tasks import Failed, Work
+from foldcp.printable import printable
 
 # Upper ends of the size classes, in tokens.
 CLASSES = (256, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 24576, 32768)
@@ -130,10 +131,14 @@ def _rounded(value: Any) -> Any:
 
 def to_text(plan: Plan) -> str:
     """For people: the list of what cannot run first, so that the summary stays on the screen."""
-    lines = [f"cannot be built\t{e.name}\t{e.organism}\t{e.reason}" for e in plan.unbuildable]
-    lines += [f"too large\t{e.name}\t{e.organism}\t{e.reason}" for e in plan.too_large]
+    lines = [_line("cannot be built", excluded) for excluded in plan.unbuildable]
+    lines += [_line("too large", excluded) for excluded in plan.too_large]
     lines += ["", *_summary(plan)]
     return "\n".join(lines)
+
+
+def _line(what: str, excluded: Excluded) -> str:
+    return "\t".join(map(printable, (what, excluded.name, excluded.organism, excluded.reason)))
 
 
 def _summary(plan: Plan) -> list[str]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import sys
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -15,18 +18,19 @@ import torch
 
 from foldcp import checkpoint
 from foldcp.config import UNTRAINED, Architecture
-from foldcp.pipeline.claim import RUN_FILE, RunInfo, read_run
+from foldcp.pipeline.claim import RunInfo, check_folder
 from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.costs import Hardware, load_hardware
-from foldcp.pipeline.records import Made
+from foldcp.pipeline.records import Made, unbuildable_rows
 from foldcp.pipeline.sources import Sources, records
-from foldcp.pipeline.store import read_table
+from foldcp.pipeline.staleness import Present
 from foldcp.pipeline.tasks import Work, make_work, result_settings, smallest
 
 LIBRARIES = ("foldcp", "torch", "numpy", "ray", "pyarrow", "gemmi", "biotite")
 # Part of a GPU's name -> hardware file, for a memory of at least so many GB; the first that fits.
 KNOWN_GPUS = (("H200", 100, "h200"), ("H100", 60, "h100-80"), ("A100", 60, "a100-80"), ("A100", 0, "a100-40"),
               ("4090", 0, "rtx4090-24"))  # fmt: skip
+SETTINGS_DIGITS = 12  # hexadecimal digits of SHA-256
 MEMORY_SHARE = 0.97  # of a GPU; what the driver keeps
 HOST_SHARE = 0.8  # of the machine's memory, for all CPU ranks
 
@@ -40,6 +44,7 @@ class Prepared:
     architecture: Architecture
     work: Work
     made: Made
+    present: Present
     identity: dict[str, Any]
 
     def info(self, hardware: str) -> RunInfo:
@@ -60,29 +65,29 @@ class Prepared:
 
 
 def prepare(sources: Sources, config: RunConfig, out: Path) -> Prepared:
-    """Read everything that the user names, and refuse an `out` that belongs to something else.
+    """Read everything that the user names, and refuse an `out` that holds something else than results of the weights.
 
     Raises ValueError naming the file and the value for anything that cannot be used; nothing is written.
     """
     need_checkpoint(sources.checkpoint)
     identity = checkpoint.identity(sources.checkpoint)
     architecture = read_architecture(sources.checkpoint)
-    content = {
-        "input": digest(sources.input),
-        "sequences": digest(sources.sequences) if sources.sequences else "",
-        "settings": result_settings(config),
-        "checkpoint": identity,
-    }
-    refuse_other_input(out, sources.input, content["input"])
-    work = make_work(records(sources), config, identity)
+    check_folder(out, {"checkpoint": identity})
+    left_out: set[str] = set()
+    work = make_work(records(sources, left_out), config, identity)
     if not work.tasks:
         first = work.unbuildable[0]
         raise ValueError(f"{sources.input}: no complex can be built; {first.name}: {first.reason}")
-    refuse_changed_files(out, content, work)
-    # Not --limit nor --organism: a later run may go on with more of the same input.
+    made = Made(
+        identity,
+        checkpoint.is_untrained(sources.checkpoint),
+        settings=settings_digest(config),
+        repeated=repeated_names(work),
+    )
+    present = find_present(work, left_out, made)
+    # What --limit leaves out still counts: a later run may go on with more of the same input.
     work = smallest(work, sources.limit)
-    made = Made(identity, checkpoint.is_untrained(sources.checkpoint))
-    return Prepared(sources, config, architecture, work, made, content)
+    return Prepared(sources, config, architecture, work, made, present, {"checkpoint": identity})
 
 
 def need_checkpoint(name: str) -> None:
@@ -98,40 +103,24 @@ def read_architecture(name: str) -> Architecture:
     return checkpoint.read(Path(name))[0]
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of a file, or of the names and contents of a folder's files. ValueError when there is none."""
-    total = hashlib.sha256()
-    try:
-        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-            if file.is_file():
-                name = file.name if path.is_dir() else ""
-                total.update(os.fsencode(name) + b"\0" + hashlib.sha256(file.read_bytes()).digest())
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}") from None
-    return total.hexdigest()
+def settings_digest(config: RunConfig) -> str:
+    """A short name for the settings that results hang on."""
+    text = json.dumps(result_settings(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:SETTINGS_DIGITS]
 
 
-def refuse_other_input(out: Path, input: Path, content: str) -> None:
-    """ValueError when `out` is the folder of a run on another input."""
-    if (out / RUN_FILE).exists():
-        about = read_run(out)
-        if about.get("identity", {}).get("input") != content:
-            raise ValueError(
-                f"{out}: belongs to another input, {about.get('input')}, not {input}; choose another --out"
-            )
+def repeated_names(work: Work) -> frozenset[str]:
+    """Names that several complexes of an input share."""
+    counts = Counter(task.name for task in work.tasks)
+    return frozenset(name for name, count in counts.items() if count > 1)
 
 
-def refuse_changed_files(out: Path, identity: dict[str, Any], work: Work) -> None:
-    """ValueError when `out` has results of this very input, but from alignments or templates that have changed since:
-    the old rows would stand beside the new ones."""
-    if not (out / RUN_FILE).exists() or read_run(out).get("identity") != identity:
-        return
-    keys = {task.name: task.key for task in work.tasks}
-    for row in read_table(out, "complexes").select(["name", "key"]).to_pylist():
-        if keys.get(row["name"], row["key"]) != row["key"]:
-            raise ValueError(
-                f"{out}: an alignment or template of {row['name']} has changed since; choose another --out"
-            )
+def find_present(work: Work, left_out: Collection[str], made: Made) -> Present:
+    """What an input asks for. `left_out` are names of records that were not looked at; a name that was looked at,
+    too, is not among them."""
+    names = {record.name for record in (*work.tasks, *work.unbuildable)}
+    keys = {task.key for task in work.tasks} | unbuildable_rows(work.unbuildable, made).keys()
+    return Present(frozenset(keys), frozenset(left_out) - names, made.settings)
 
 
 def cpu_ranks(config: RunConfig) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -15,10 +15,11 @@ import numpy as np
 from foldcp.complex import Unbuildable
 from foldcp.features import Layout
 from foldcp.metrics import Scores
-from foldcp.pipeline.boltz_files import SUMMARY, boltz_files, ranking, write_array
+from foldcp.pipeline.boltz_files import SUMMARY, boltz_files, file_stem, ranking, write_array
 from foldcp.pipeline.config import Extra
 from foldcp.pipeline.disk import Content
 from foldcp.pipeline.jobs import Attempt
+from foldcp.pipeline.store import Store
 from foldcp.pipeline.tasks import KEY_LENGTH, Task
 from foldcp.predict import Prediction
 from foldcp.structure import write_cif
@@ -41,7 +42,8 @@ PAIR_SCORES = {
 @dataclass(frozen=True, slots=True)
 class Made:
     """How results were made: on what weights, and for a fold by how many ranks, in which arithmetic, from how many
-    alignment rows at most."""
+    alignment rows at most. `settings` is the digest of the settings that results hang on, `repeated` are the names of
+    more than one complex."""
 
     checkpoint: str
     untrained: bool
@@ -49,6 +51,8 @@ class Made:
     num_ranks: int | None = None
     precision: str | None = None
     max_rows: int | None = None
+    settings: str = ""
+    repeated: frozenset[str] = frozenset()
 
     @property
     def stamp(self) -> dict[str, Any]:
@@ -88,11 +92,30 @@ def failed_rows(task: Task, reason: str, made: Made) -> Rows:
     return {"complexes": [{**_about(task, made), "outcome": "failed", "reason": reason}]}
 
 
-def unbuildable_rows(record: Unbuildable, made: Made) -> tuple[str, Rows]:
-    """(key, rows) of a record that is no complex; the key is the hash of its fields."""
-    text = json.dumps(["unbuildable", asdict(record)], sort_keys=True)
-    key = hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
-    return key, {"complexes": [{"key": key, **asdict(record), "outcome": "unbuildable", **made.stamp}]}
+def unbuildable_rows(records: Sequence[Unbuildable], made: Made) -> dict[str, Rows]:
+    """key -> rows, of the records of an input that are no complexes. The key is the hash of the record's name and
+    place in the input, so that another reason replaces the first."""
+    rows: dict[str, Rows] = {}
+    for record in records:
+        key = _hash(["unbuildable", record.name, record.place])
+        about = {name: getattr(record, name) for name in ("name", "reason", "title", "organism", "source")}
+        rows[key] = {
+            "complexes": [{"key": key, **about, "outcome": "unbuildable", "settings": made.settings, **made.stamp}]
+        }
+    return rows
+
+
+def _hash(content: Sequence[Any]) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:KEY_LENGTH]
+
+
+def sync_unbuildable(store: Store, records: Sequence[Unbuildable], made: Made) -> None:
+    """Store the rows of records that are no complexes, each once, with the reason of now. Those that are gone are
+    removed by `Store.mark_stale`."""
+    stored = store.reasons("unbuildable")
+    for key, rows in unbuildable_rows(records, made).items():
+        if stored.get(key) != rows["complexes"][0]["reason"]:
+            store.put(key, rows)
 
 
 def files_of(
@@ -114,7 +137,8 @@ def files_of(
                 array = getattr(prediction, name)[sample]
                 files[path.replace(".cif", f"_{name}.npz")] = partial(write_array, name=name, array=array)
     if "boltz" in write:
-        files |= boltz_files(task.name, layout, prediction, details, write_pde="pde" in write)
+        stem = file_stem(task.name, task.key, task.name in made.repeated)
+        files |= boltz_files(task.name, stem, layout, prediction, details, write_pde="pde" in write)
     return files
 
 
@@ -170,8 +194,15 @@ def _about(task: Task, made: Made) -> dict[str, Any]:
         "num_residues": complex.num_residues,
         "num_tokens": task.num_tokens,
         "msa_depth": task.msa_depth,
+        "notes": notes_of(complex.comment),
+        "settings": made.settings,
         **made.stamp,
     }
+
+
+def notes_of(comment: Mapping[str, str]) -> str:
+    """What was assumed about a record, by subject, as one line: `subject: text; subject: text`."""
+    return "; ".join(f"{subject}: {' '.join(text.split()).replace(';', ',')}" for subject, text in comment.items())
 
 
 def _chains(task: Task, layout: Layout) -> list[dict[str, Any]]:

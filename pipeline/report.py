@@ -11,12 +11,13 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from foldcp.pipeline.claim import TEMPORARY
+from foldcp.pipeline.claim import TEMPORARY, read_run
 from foldcp.pipeline.report_page import PAGE
-from foldcp.pipeline.store import read_run, read_table
+from foldcp.pipeline.tables import count_stale, read_table
+from foldcp.printable import printable
 
 REPORT = "report.html"
-NUM_BEST, NUM_FAILURES, NUM_SLOWEST = 25, 200, 10  # rows of the page; the tables have all
+NUM_BEST, NUM_FAILURES, NUM_SLOWEST, NUM_EXAMPLES = 25, 200, 10, 3  # rows of the page; the tables have all
 STAGES = ("features", "trunk", "sampling", "confidence", "write")
 PAIR = ["key", "name", "chain_a", "chain_b", "accession_a", "accession_b"]
 
@@ -26,10 +27,11 @@ def best_interfaces(out: Path | str, n: int | None = None) -> pd.DataFrame:
     direction, averaged over the samples; equals by the better ipTM. Pairs without one, such as ligands, come last.
 
     Columns end in _ab for frames in chain_a and scored tokens in chain_b, in _ba for the other direction; all are means
-    over samples. `structure` is the file of the most confident sample. Raises ValueError when `out` is no run.
+    over samples. `structure` is the file of the most confident sample. Stale results are not among them. Raises
+    ValueError when `out` is no run.
     """
-    rows = read_table(out, "interfaces").to_pandas()
-    chains = read_table(out, "chains").to_pandas()
+    rows = _fresh(out, "interfaces")
+    chains = _fresh(out, "chains")
     place = chains[["key", "sample", "chain", "chain_index"]]
     for end in "ab":
         names = {"chain": f"chain_{end}", "chain_index": f"index_{end}"}
@@ -51,7 +53,7 @@ def best_interfaces(out: Path | str, n: int | None = None) -> pd.DataFrame:
         plddt_ab=("interface_plddt", "mean"),
         plddt_ba=("interface_plddt_ba", "mean"),
     )
-    complexes = read_table(out, "complexes").to_pandas()
+    complexes = _fresh(out, "complexes")
     about = complexes.loc[complexes["rank"] == 0, ["key", "title", "organism", "num_tokens", "structure", "checkpoint"]]
     found = means.merge(about, on="key", how="left")
     found["iptm_max"] = found[["iptm_ab", "iptm_ba"]].max(axis=1)
@@ -63,7 +65,7 @@ def best_interfaces(out: Path | str, n: int | None = None) -> pd.DataFrame:
 def format_best(out: Path | str, n: int = 10) -> str:
     """The best interfaces as lines for a terminal, with both directions of ipSAE and ipTM."""
     best = best_interfaces(out, n)
-    lines = [_untrained(out)] if _untrained(out) else []
+    lines = [line for line in (_untrained(out), _stale(out)) if line]
     if best.empty:
         return "\n".join([*lines, "no interfaces: no complex of two or more chains has a result"])
     table = [["complex", "chains", "accessions", "ipSAE a>b", "b>a", "ipTM a>b", "b>a", "min PAE", "contacts"]]
@@ -72,7 +74,8 @@ def format_best(out: Path | str, n: int = 10) -> str:
         names = f"{row['chain_a']}-{row['chain_b']}", f"{row['accession_a']}-{row['accession_b']}".strip("-")
         scores = [_number(row[name], 3) for name in ("ipsae_ab", "ipsae_ba", "iptm_ab", "iptm_ba")]
         ends = _number(row["pae_min"], 1), _number(row["contacts"], 0)
-        table.append([_short(f"{row['name']} {title}".strip(), 44), *names, *scores, *ends])
+        cells = [_short(f"{row['name']} {title}".strip(), 44), *names]
+        table.append([*map(printable, cells), *scores, *ends])
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for line in table:
         texts = [cell.ljust(width) for cell, width in zip(line[:3], widths[:3], strict=True)]
@@ -82,8 +85,10 @@ def format_best(out: Path | str, n: int = 10) -> str:
 
 
 def write_report(out: Path | str) -> Path:
-    """Write RUN/report.html, a page that needs no other file, and return its path. Raises ValueError when `out` is not
-    the folder of a run."""
+    """Write RUN/report.html, a page that needs no other file, and return its path.
+
+    Raises ValueError when `out` is not the folder of a run, and OSError when the page cannot be written there.
+    """
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters |= {"number": _number, "duration": _duration, "size": _size, "when": _when}
     environment.lstrip_blocks = True
@@ -91,7 +96,7 @@ def write_report(out: Path | str) -> Path:
     path = Path(out) / REPORT
     temporary = Path(out) / TEMPORARY / REPORT
     temporary.parent.mkdir(exist_ok=True)
-    temporary.write_text(page, encoding="utf-8")
+    temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
     os.replace(temporary, path)
     return path
 
@@ -99,7 +104,7 @@ def write_report(out: Path | str) -> Path:
 def _content(out: Path) -> dict[str, Any]:
     """Everything the page shows."""
     run = read_run(out)
-    complexes = read_table(out, "complexes").to_pandas()
+    complexes = _fresh(out, "complexes")
     attempts = read_table(out, "attempts").to_pandas()
     runs = read_table(out, "runs").to_pandas()
     once = complexes.drop_duplicates("key")
@@ -110,6 +115,8 @@ def _content(out: Path) -> dict[str, Any]:
     return {
         "run": run,
         "untrained": _untrained(out),
+        "stale": _stale(out),
+        "assumptions": _assumptions(once),
         "settings": json.dumps(run["settings"], indent=2, ensure_ascii=False),
         "counts": {word: int((once["outcome"] == word).sum()) for word in ("done", "failed", "unbuildable")},
         "num_samples": int(complexes["sample"].count()),
@@ -125,6 +132,31 @@ def _content(out: Path) -> dict[str, Any]:
         "num_retries": int((attempts["outcome"] != "done").sum()),
         "slowest": _records(done.sort_values("seconds", ascending=False).head(NUM_SLOWEST)),
     }
+
+
+def _fresh(out: Path | str, table: str) -> Any:
+    """The rows of the present input and settings, as a DataFrame."""
+    rows = read_table(out, table).to_pandas()
+    return rows.loc[~rows["stale"]]
+
+
+def _assumptions(complexes: pd.DataFrame) -> list[dict[str, Any]]:
+    """What was assumed where the input does not say: by subject, with the number of complexes and some examples."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for name, notes in zip(complexes["name"], complexes["notes"], strict=True):
+        for note in filter(None, notes.split("; ")):
+            subject, _, text = note.partition(": ")
+            found.setdefault(subject, []).append((name, text))
+    ordered = sorted(found.items(), key=lambda item: -len(item[1]))
+    return [{"subject": s, "count": len(notes), "examples": notes[:NUM_EXAMPLES]} for s, notes in ordered]
+
+
+def _stale(out: Path | str) -> str:
+    """How many results are left out, as the input or the settings have changed since; empty without any."""
+    count = count_stale(out)
+    if not count:
+        return ""
+    return f"{count} stale {'result' if count == 1 else 'results'}, of an earlier input or other settings, left out."
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:

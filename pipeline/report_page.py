@@ -64,6 +64,9 @@ weights {{ run.checkpoint }}</p>
 {% if untrained %}
 <div class="warning">{{ untrained }}</div>
 {% endif %}
+{% if stale %}
+<p>{{ stale }}</p>
+{% endif %}
 <div class="cards">
 <div class="card good"><b>{{ counts.done }}</b><span>complexes scored</span></div>
 <div class="card{{ ' bad' if counts.failed }}"><b>{{ counts.failed }}</b><span>failed</span></div>
@@ -120,6 +123,21 @@ all are in <a href="tables/complexes">tables/complexes</a>.{% endif %}</p>
 </tbody></table></div>
 {% endif %}
 
+{% if assumptions %}
+<h2>Assumptions</h2>
+<p>What was assumed where the input does not say; the column notes of <a href="tables/complexes">tables/complexes</a>
+has all.</p>
+<div class="scroll"><table>
+<thead><tr><th>Subject</th><th class="num">Complexes</th><th>For example</th></tr></thead>
+<tbody>
+{% for row in assumptions %}
+<tr><td class="short">{{ row.subject }}</td><td class="num">{{ row.count }}</td>
+<td class="wrap">{% for name, text in row.examples %}{{ name }}: {{ text }}{% if not loop.last %}<br>{% endif %}
+{% endfor %}</td></tr>
+{% endfor %}
+</tbody></table></div>
+{% endif %}
+
 <h2>Where the time went</h2>
 <p>{{ num_attempts }} attempts, {{ num_retries }} of them without a result.</p>
 {% set total = stages.values() | sum %}
@@ -145,7 +163,7 @@ style="width: {{ (100 * seconds / total) | round(2) }}%"></i>{% endfor %}</div>
 {% endif %}
 
 <h2>Invocations</h2>
-<p>Running the same command again goes on where the last one stopped.</p>
+<p>Running the same command again resumes where the last one stopped.</p>
 <div class="scroll"><table>
 <thead><tr><th>Started</th><th>Time</th><th>Status</th><th class="num">Done</th><th class="num">Failed</th>
 <th class="num">Not buildable</th><th>Command</th></tr></thead>
@@ -154,7 +172,7 @@ style="width: {{ (100 * seconds / total) | round(2) }}%"></i>{% endfor %}</div>
 {% set seconds = (row.ended - row.started).total_seconds() if row.ended else none %}
 <tr><td class="num left">{{ row.started | when }}</td>
 <td class="num left">{{ seconds | duration }}</td>
-<td>{{ row.status if row.ended or loop.last else "killed" }}</td><td class="num">{{ row.num_done | number(0) }}</td>
+<td>{{ row.status }}</td><td class="num">{{ row.num_done | number(0) }}</td>
 <td class="num">{{ row.num_failed | number(0) }}</td><td class="num">{{ row.num_unbuildable | number(0) }}</td>
 <td class="wrap"><code>{{ row.command }}</code></td></tr>
 {% endfor %}

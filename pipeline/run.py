@@ -33,10 +33,11 @@ from foldcp.pipeline.group import (
 from foldcp.pipeline.interrupts import StopSignals
 from foldcp.pipeline.jobs import Action, Attempt, Failure, Fold, Recipe, Start, Stop
 from foldcp.pipeline.prepare import Prepared, cpu_ranks, gpu_hardware, local_hardware
-from foldcp.pipeline.records import attempt_row, failed_rows, files_of, rows_of, unbuildable_rows
+from foldcp.pipeline.records import attempt_row, failed_rows, files_of, rows_of, sync_unbuildable
 from foldcp.pipeline.scheduler import Scheduler
 from foldcp.pipeline.store import Store
 from foldcp.pipeline.tasks import Failed, Task
+from foldcp.printable import printable
 
 import ray  # isort: skip  after group.py, which sets its environment
 
@@ -98,9 +99,11 @@ def score(prepared: Prepared, out: Path, options: Options) -> Summary:
                 status = "finished"
         finally:
             run.kill_groups()
-            store.close(status)
+            is_closed = store.close(status)
             run.disconnect()
-    return summary
+    if is_closed or summary.stopped:
+        return summary
+    return replace(summary, stopped=f"{out}: the end of the run could not be recorded")
 
 
 class Run:
@@ -116,14 +119,17 @@ class Run:
 
     def score(self, num_cpus: int) -> Summary:
         """Fold what has no result; `num_cpus` are those that a local Ray shall offer."""
-        outcomes, tasks, unbuildable = self.store.outcomes(), self.prepared.work.tasks, self.prepared.work.unbuildable
-        left = [task for task in tasks if outcomes.get(task.key) != "done"]
-        num_done = len(tasks) - len(left)
-        stopped, ray_lost = "", False
+        tasks, unbuildable = self.prepared.work.tasks, self.prepared.work.unbuildable
+        num_done, stopped, ray_lost = 0, "", False
         try:
-            self._store_unbuildable(outcomes)
+            self.store.mark_stale(self.prepared.present, keep=self.prepared.config.run.stale == "keep")
+            sync_unbuildable(self.store, unbuildable, self.prepared.made)
+            outcomes = self.store.outcomes()
+            left = [task for task in tasks if outcomes.get(task.key) != "done"]
+            num_done = len(tasks) - len(left)
             if num_done:
-                print(f"{self.store.root}: {num_done} of {len(tasks)} complexes are done already", file=sys.stderr)
+                place = printable(str(self.store.root))
+                print(f"{place}: {num_done} of {len(tasks)} complexes are done already", file=sys.stderr)
             if left and not self.signals.number:
                 stopped = self._fold(left, num_cpus)
         except RayLostError as error:
@@ -136,16 +142,10 @@ class Run:
                 raise
             where = error.filename or self.store.root
             stopped = f"{where}: {error.strerror}; the run resumes with the same command once that is mended"
-        outcomes = self.driver.scheduler.outcomes if self.driver else {}
-        failed = tuple(outcome for outcome in outcomes.values() if isinstance(outcome, Failed))
-        num_done += len(outcomes) - len(failed)
+        ended = list(self.driver.scheduler.outcomes.values()) if self.driver else []
+        failed = tuple(outcome for outcome in ended if isinstance(outcome, Failed))
+        num_done += len(ended) - len(failed)
         return Summary(num_done, failed, len(unbuildable), self.signals.number, stopped, ray_lost)
-
-    def _store_unbuildable(self, outcomes: dict[str, str]) -> None:
-        for record in self.prepared.work.unbuildable:
-            key, rows = unbuildable_rows(record, self.prepared.made)
-            if key not in outcomes:
-                self.store.put(key, rows)
 
     def _fold(self, tasks: Sequence[Task], num_cpus: int) -> str:
         """Fold tasks; why that could not be finished, empty when it was."""
@@ -264,18 +264,14 @@ class Driver:
         return time.monotonic() - self.zero
 
     def _step(self) -> None:
+        self._hear_ready()  # what came while a result was stored has not hung
         self._do(self.scheduler.decide(self._now()))
         self._look_ahead()
         wait = min(TICK, max(0.0, self.scheduler.next_deadline(self._now()) - self._now()))
-        done: list[Any] = []
         if self.pending:
-            done, _ = ray.wait(list(self.pending), num_returns=len(self.pending), timeout=0)
-            if not done:
-                done, _ = ray.wait(list(self.pending), timeout=TICK / 5 if self.stopping else wait)
+            self._hear_ready(TICK / 5 if self.stopping else wait)
         else:
             time.sleep(TICK / 5)
-        for ref in done:
-            self._hear(self.pending.pop(ref), ref)
         for number, group in list(self.stopping.items()):
             if group.is_gone():
                 del self.stopping[number]
@@ -283,6 +279,14 @@ class Driver:
         if self._now() - self.looked > NODE_TICK:
             self._look_at_nodes()
         self._settle()
+
+    def _hear_ready(self, timeout: float = 0.0) -> None:
+        """Hear all groups that have answered; when none has, wait for one for so many seconds."""
+        ready, _ = ray.wait(list(self.pending), num_returns=len(self.pending), timeout=0) if self.pending else ([], [])
+        if not ready and timeout:
+            ready, _ = ray.wait(list(self.pending), timeout=timeout)
+        for ref in ready:
+            self._hear(self.pending.pop(ref), ref)
 
     def _do(self, actions: Sequence[Action]) -> None:
         for action in actions:
@@ -384,7 +388,7 @@ class Driver:
             if isinstance(outcome, Failed):
                 self.num_failed += 1
                 self.store.put(outcome.task.key, failed_rows(outcome.task, outcome.reason, self.prepared.made))
-                tqdm.write(f"{outcome.task.name}: {outcome.reason}", file=sys.stderr)
+                tqdm.write(printable(f"{outcome.task.name}: {outcome.reason}"), file=sys.stderr)
 
     def _where(self, attempt: Attempt) -> str:
         """The GPUs of an attempt as node:index; node:count for CPU ranks and for a group that never came up."""

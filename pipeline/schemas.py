@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+Row = Mapping[str, Any]  # by the names of columns
 Type = Literal["text", "whole", "real", "seconds", "flag", "time"]
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """`unit` is empty for what has none, such as a name; a column that is `optional` may be null."""
+    """`unit` is empty for what has none, such as a name; a column that is `optional` may be null. `default` is what a
+    row without it has."""
 
     name: str
     type: Type
     description: str
     unit: str = ""
     optional: bool = False
+    default: str | bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,12 @@ CHECKPOINT = Column(
     "checkpoint", "text", "weights of the network; untrained:* are random and their scores mean nothing"
 )
 UNTRAINED = Column("untrained", "flag", "true when the weights are random")
+STALE = Column(
+    "stale",
+    "flag",
+    "true for a result of an earlier input or of other settings; such rows are left out unless run.stale is keep",
+    default=False,
+)
 
 COMPLEXES = Table(
     "complexes",
@@ -56,6 +66,12 @@ COMPLEXES = Table(
         Column("source", "text", "database or file that the complex comes from"),
         Column("outcome", "text", "done, failed (no attempt succeeded) or unbuildable (the input is no complex)"),
         Column("reason", "text", "why there is no result; empty when done"),
+        Column(
+            "notes",
+            "text",
+            "what was assumed where the input does not say, as subject: text; subject: text",
+            default="",
+        ),
         Column("num_chains", "whole", "chains", "count", True),
         Column("num_residues", "whole", "residues of all polymers", "count", True),
         Column(
@@ -81,8 +97,10 @@ COMPLEXES = Table(
         Column("group_size", "whole", "GPUs (or CPU ranks) that folded it together", "count", True),
         Column("precision", "text", "arithmetic: fp32, mixed or bf16", optional=True),
         Column("seed", "whole", "seed of the noise", optional=True),
+        Column("settings", "text", "digest of the settings that results hang on; runs has them all", default=""),
         CHECKPOINT,
         UNTRAINED,
+        STALE,
     ),
 )
 CHAINS = Table(
@@ -111,6 +129,7 @@ CHAINS = Table(
         _score("ptm", "predicted TM-score of the chain, d0 from its own length (as AlphaFold 3)"),
         CHECKPOINT,
         UNTRAINED,
+        STALE,
     ),
 )
 _FRAMES = "frames in chain_a, scored tokens in chain_b"
@@ -145,6 +164,7 @@ INTERFACES = Table(
         ),
         CHECKPOINT,
         UNTRAINED,
+        STALE,
     ),
 )
 ATTEMPTS = Table(
@@ -193,14 +213,14 @@ ATTEMPTS = Table(
 )
 RUNS = Table(
     "runs",
-    "One row per invocation on this folder; one that was killed has no end.",
+    "One row per invocation on this folder, once it is over; one that was killed has no end.",
     "run_id",
     ("started", "run_id"),
     (
         Column("run_id", "text", "name of the invocation"),
         Column("started", "time", "start", "UTC"),
-        Column("ended", "time", "end; null while it runs or when it was killed", "UTC", True),
-        Column("status", "text", "running, finished or interrupted"),
+        Column("ended", "time", "end; null when it was killed", "UTC", True),
+        Column("status", "text", "finished or interrupted; running only for read_table, while the run goes on"),
         Column("command", "text", "command line"),
         Column("input", "text", "input file"),
         Column("num_done", "whole", "complexes of the folder with a result, at the end", "count", True),

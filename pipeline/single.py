@@ -13,16 +13,24 @@ import torch
 from tqdm import tqdm
 
 from foldcp import checkpoint
+from foldcp.files import reading
 from foldcp.pipeline.boltz_files import file_stem
 from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.costs import Costs
 from foldcp.pipeline.disk import Content, Disk
 from foldcp.pipeline.jobs import Recipe
-from foldcp.pipeline.prepare import gpu_hardware, local_hardware, need_checkpoint, read_architecture
+from foldcp.pipeline.prepare import (
+    gpu_hardware,
+    local_hardware,
+    need_checkpoint,
+    read_architecture,
+    settings_digest,
+)
 from foldcp.pipeline.rank import Rank
 from foldcp.pipeline.records import Made, files_of, rows_of
 from foldcp.pipeline.sources import Sources, only_complex
 from foldcp.pipeline.tasks import make_task
+from foldcp.printable import printable
 
 
 def fold_one(sources: Sources, config: RunConfig, out: Path) -> str:
@@ -37,6 +45,7 @@ def fold_one(sources: Sources, config: RunConfig, out: Path) -> str:
         for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1))
     )
     need_checkpoint(sources.checkpoint)
+    check_writable(out)
     identity, architecture = checkpoint.identity(sources.checkpoint), read_architecture(sources.checkpoint)
     config = replace(config, write=tuple(dict.fromkeys((*config.write, "boltz"))))
     task = make_task(only_complex(sources), config, identity)
@@ -56,17 +65,24 @@ def fold_one(sources: Sources, config: RunConfig, out: Path) -> str:
     if index > 0:
         return ""
     made = Made(
-        identity, checkpoint.is_untrained(sources.checkpoint), config.model.seed, size, setup.precision, setup.max_rows
+        identity,
+        checkpoint.is_untrained(sources.checkpoint),
+        config.model.seed,
+        size,
+        setup.precision,
+        setup.max_rows,
+        settings_digest(config),
     )
     prediction, layout = answer["prediction"], answer["layout"]
     rows = rows_of(replace(task, msa_depth=answer["msa_depth"]), layout, prediction, made)
     files = files_of(task, layout, prediction, made, config.write)
     ours = {path: content for path, content in files.items() if not path.startswith("structures/")}
-    stem = file_stem(task.name)
+    stem = file_stem(task.name, task.key)
     folder = out / "predictions" / stem
     ours[f"predictions/{stem}/scores_{stem}.json"] = json.dumps(_plain(rows), indent=1).encode()
     _write(out, ours)
-    lines = [f"{folder}: {len(prediction.scores)} structures, {sum(answer['seconds'].values()):.1f} s"]
+    seconds = sum(answer["seconds"].values())
+    lines = [f"{printable(str(folder))}: {len(prediction.scores)} structures, {seconds:.1f} s"]
     if made.untrained:
         lines.append(f"{sources.checkpoint}: random weights, the scores mean nothing")
     for row in rows["complexes"]:
@@ -100,6 +116,16 @@ class Bar:
         start, length = self.spans[stage]
         self.bar.set_description_str(f"{stage} {done}/{total}", refresh=False)
         self.bar.update(start + length * done / total - self.bar.n)
+
+
+def check_writable(out: Path) -> None:
+    """ValueError for a folder that cannot be made or written to, before anything is folded for it."""
+    with reading(str(out)):
+        there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+        if not there.is_dir():
+            raise ValueError(f"{out}: {there} is not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"{out}: cannot be written: {there} is read-only")
 
 
 def _plain(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,17 +31,26 @@ class Sources:
         object.__setattr__(self, "checkpoint", find(self.checkpoint))
 
 
-def records(sources: Sources) -> Iterator[Record]:
-    """The records of the input; ValueError when there are none."""
+def records(sources: Sources, left_out: set[str] | None = None) -> Iterator[Record]:
+    """The records of the input; ValueError when there are none. The names of those of other organisms go to
+    `left_out`."""
     found = read(sources.input, sources.sequences, sources.msas, sources.max_bytes)
     if sources.organism:
-        wanted = sources.organism.strip().lower()
-        found = (record for record in found if record.organism.strip().lower().startswith(wanted))
+        found = _of_organism(found, sources.organism, set() if left_out is None else left_out)
     first = next(found, None)
     if first is None:
         of = f" of organism {sources.organism!r}" if sources.organism else ""
         raise ValueError(f"{sources.input}: no complex{of}")
     return itertools.chain([first], found)
+
+
+def _of_organism(found: Iterable[Record], organism: str, left_out: set[str]) -> Iterator[Record]:
+    wanted = organism.strip().lower()
+    for record in found:
+        if record.organism.strip().lower().startswith(wanted):
+            yield record
+        else:
+            left_out.add(record.name)
 
 
 def only_complex(sources: Sources) -> Complex:

@@ -10,7 +10,7 @@ from foldcp.pipeline.disk import Content
 from foldcp.pipeline.store import read_table
 
 INFO = RunInfo(
-    identity={"input": "demo.tsv", "settings": {"model": {"samples": 1}}, "checkpoint": "abc"},
+    identity={"checkpoint": "abc"},
     command="foldcp score demo.tsv",
     input="demo.tsv",
     checkpoint="untrained:tiny",
@@ -25,7 +25,7 @@ Rows = dict[str, list[dict[str, Any]]]
 def result(key: str, outcome: str) -> tuple[Rows, dict[str, Content]]:
     """Rows and files of a made-up complex of two chains and two samples, or of one that failed."""
     base = {"key": key, "name": f"name of {key}", "checkpoint": "untrained:tiny", "untrained": True}
-    about = {**base, "title": "", "organism": "", "source": "", "outcome": outcome, "reason": ""}
+    about = {**base, "title": "", "organism": "", "source": "", "outcome": outcome, "reason": "", "settings": "s1"}
     if outcome != "done":
         return {"complexes": [about | {"reason": "no memory"}]}, {}
     ends = [("A", "B"), ("B", "A")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -37,7 +38,7 @@ def fold() -> tuple[Layout, Prediction]:
 
 def test_names_and_ranks(fold: tuple[Layout, Prediction], tmp_path: Path) -> None:
     layout, prediction = fold
-    written(tmp_path, boltz_files("x 1/2", layout, prediction, write_pde=True))
+    written(tmp_path, boltz_files("x 1/2", "x_1_2", layout, prediction, write_pde=True))
     folder = tmp_path / "predictions" / "x_1_2"
     kinds = ["", "confidence_", "plddt_", "pae_", "pde_"]
     ends = {"": "cif", "confidence_": "json"}
@@ -56,7 +57,7 @@ def test_names_and_ranks(fold: tuple[Layout, Prediction], tmp_path: Path) -> Non
 
 def test_the_confidence_file(fold: tuple[Layout, Prediction], tmp_path: Path) -> None:
     layout, prediction = fold
-    files = boltz_files("x", layout, prediction)
+    files = boltz_files("x", "x", layout, prediction)
     assert not any("pde" in path for path in files)
     content = files["predictions/x/confidence_x_model_0.json"]
     assert isinstance(content, bytes)
@@ -77,11 +78,46 @@ def test_the_confidence_file(fold: tuple[Layout, Prediction], tmp_path: Path) ->
 def test_a_fold_without_pae_is_our_mistake(fold: tuple[Layout, Prediction]) -> None:
     layout, prediction = fold
     with pytest.raises(AssertionError):
-        boltz_files("x", layout, replace(prediction, pae=[]))
+        boltz_files("x", "x", layout, replace(prediction, pae=[]))
     with pytest.raises(AssertionError):
-        boltz_files("x", layout, replace(prediction, pde=[]), write_pde=True)
+        boltz_files("x", "x", layout, replace(prediction, pde=[]), write_pde=True)
 
 
-def test_names_become_file_names() -> None:
-    assert file_stem("CORUM:12 (human)") == "CORUM_12__human_"
-    assert file_stem("../../etc") == "_.._etc" and file_stem("...") == "_" and file_stem("a.b-c+d_1") == "a.b-c+d_1"
+KEY = "0123456789abcdef" * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("a.b-c+d_1", "a.b-c+d_1"),
+        ("A.B-C+D_1", "A.B-C+D_1"),
+        ("a b", "a_b-01234567"),
+        ("a/b", "a_b-01234567"),
+        ("CORUM:12 (human)", "CORUM_12__human_-01234567"),
+        ("../../etc", "_.._etc-01234567"),
+        ("..", "_-01234567"),
+        (".hidden", "hidden-01234567"),
+        ("", "_-01234567"),
+        ("line\n", "line_-01234567"),
+        ("é" * 3, "___-01234567"),
+        ("x" * 100, "x" * 100),
+        ("x" * 101, "x" * 91 + "-01234567"),
+        ("中" * 90, "_" * 90 + "-01234567"),
+        ("a_b-01234567", "a_b-01234567-01234567"),  # or it could be the stem of `a b`
+        ("\ud800", "_-01234567"),
+    ],
+)
+def test_names_become_file_names(name: str, stem: str, tmp_path: Path) -> None:
+    assert file_stem(name, KEY) == stem
+    assert len(stem) <= 100
+    (tmp_path / f"confidence_{stem}_model_10.json").touch()
+
+
+def test_a_name_of_several_complexes_is_told_apart_by_the_key() -> None:
+    assert file_stem("a", KEY, is_repeated=True) == "a-01234567"
+
+
+def test_names_that_look_alike_have_files_of_their_own() -> None:
+    names = ["a/b", "a_b", "a b", "a:b", "..", ".", "_", "", "x" * 300, "x" * 301, "中" * 90, "中" * 91, "a", "A"]
+    stems = [file_stem(name, hashlib.sha256(name.encode()).hexdigest()) for name in names]
+    assert len(set(stems)) == len(names)

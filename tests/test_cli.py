@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
@@ -21,7 +22,9 @@ from foldcp.pipeline.config import load
 from foldcp.pipeline.prepare import prepare
 from foldcp.pipeline.records import failed_rows
 from foldcp.pipeline.sources import Sources
+from foldcp.pipeline.staleness import Present
 from foldcp.pipeline.store import Store
+from tests.made_up_results import INFO
 from tests.test_checkpoint import contents
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -185,14 +188,13 @@ def test_mistakes_write_nothing(
     assert not Path("out").exists()
 
 
-def stored(out: Path, identity: dict[str, object], **more: object) -> None:
+def stored(out: Path, identity: dict[str, object]) -> None:
     """A folder that says it belongs to a run."""
-    out.mkdir()
-    (out / "run.json").write_text(json.dumps({"format": 1, "identity": identity, "input": "old.fasta", **more}))
+    Store.open(out, replace(INFO, identity=identity)).close()
 
 
 def test_a_folder_of_something_else_is_refused(run: Run, tmp_path: Path) -> None:
-    source, other = fasta(tmp_path / "in.fasta", "MKT"), fasta(tmp_path / "other.fasta", "MKTA")
+    source = fasta(tmp_path / "in.fasta", "MKT")
     checkpoint = ("--checkpoint", "untrained:tiny")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")
@@ -200,33 +202,69 @@ def test_a_folder_of_something_else_is_refused(run: Run, tmp_path: Path) -> None
     assert (result.code, result.err.splitlines()[-1].startswith(f"foldcp: {tmp_path / 'full'}: ")) == (2, True)
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["notes.txt"]
 
-    prepared = prepare(Sources(source, checkpoint="untrained:tiny"), load(), tmp_path / "run")
-    stored(tmp_path / "run", prepared.identity)
+    stored(tmp_path / "run", {"checkpoint": "sha256:other"})
     before = (tmp_path / "run" / "run.json").read_bytes()
-    result = run("score", other, *checkpoint, "--out", tmp_path / "run")
+    result = run("score", source, *checkpoint, "--out", tmp_path / "run")
     assert result.code == 2
-    assert "belongs to another input, old.fasta" in result.err
-    result = run("score", source, *checkpoint, "--out", tmp_path / "run", "--set", "model.samples=7")
-    assert result.code == 2
-    assert "samples" in result.err.splitlines()[-1]
-    assert "7" in result.err.splitlines()[-1]
+    assert "checkpoint is 'sha256:other' there and 'untrained:tiny' here" in result.err.splitlines()[-1]
     assert (tmp_path / "run" / "run.json").read_bytes() == before
 
 
-def test_changed_alignments_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["score", "fold"])
+def test_a_folder_that_cannot_be_made_is_one_line(run: Run, tmp_path: Path, command: str) -> None:
+    source = fasta(tmp_path / "in.fasta", "MKT")
+    result = run(command, source, "--checkpoint", "untrained:tiny", "--out", tmp_path / ("x" * 300))
+    assert result.code == 2
+    assert result.err.splitlines()[-1].endswith("x: File name too long")
+    result = run(command, source, "--checkpoint", "untrained:tiny", "--out", source / "out")
+    assert result.code == 2
+    assert str(source) in result.err.splitlines()[-1]
+
+
+def test_what_is_asked_for_now_is_told_by_the_input_and_the_settings(tmp_path: Path) -> None:
+    table, sequences = tmp_path / "corum.txt", tmp_path / "s.fasta"
+    sequences.write_text(">P1\nMKTAYI\n")
+    head = "ComplexID\tComplexName\tOrganism\tsubunits(UniProt IDs)\n"
+    table.write_text(f"{head}1\ta\tHuman\tP1;P1\n2\tb\tMouse\tP1\n3\tc\tMouse\tP2\n4\td\tHuman\tP2\n")
+    everything = Sources(table, sequences, checkpoint="untrained:tiny")
+
+    def present(sources: Sources, *settings: str) -> Present:
+        return prepare(sources, load(overrides=settings), tmp_path / "out").present
+
+    whole = present(everything)
+    assert (len(whole.keys), whole.unselected) == (4, frozenset())
+    assert present(replace(everything, limit=1)) == whole
+    human = present(replace(everything, organism="human"))
+    assert human.unselected == {"2", "3"}
+    assert human.settings == whole.settings
+    assert len(human.keys & whole.keys) >= 1
+    more = present(everything, "model.samples=2")
+    assert more.settings != whole.settings
+    assert present(everything, "model.parallel_samples=1", "run.retries=3") == whole
+
+
+def test_changed_alignments_make_another_task(tmp_path: Path) -> None:
     source, msas, out = fasta(tmp_path / "in.fasta", "MKTAYI:GSHMW"), tmp_path / "msas", tmp_path / "run"
     msas.mkdir()
     name = hashlib.sha256(b"MKTAYI").hexdigest()
     sources = Sources(source, msas=msas, checkpoint="untrained:tiny")
     (msas / f"{name}.a3m").write_text(">q\nMKTAYI\n")
     first = prepare(sources, load(), out)
+    (key,) = first.present.keys
     assert first.work.tasks[0].complex.chains[0].msa is not None
     with Store.open(out, first.info("cpu")) as store:
         store.put(first.work.tasks[0].key, failed_rows(first.work.tasks[0], "a reason", first.made))
-    assert prepare(sources, load(), out).work == first.work
+    assert prepare(sources, load(), out).present == first.present
     (msas / f"{name}.a3m").write_text(">q\nMKTAYI\n>hit\nMKT-YI\n")
-    with pytest.raises(ValueError, match="alignment or template of c1 has changed"):
-        prepare(sources, load(), out)
+    changed = prepare(sources, load(), out)
+    assert key not in changed.present.keys
+    with Store.open(out, changed.info("cpu")) as store:
+        store.mark_stale(changed.present)
+        assert store.outcomes() == {}
+    (msas / f"{name}.a3m").write_text(">q\nMKTAYI\n")
+    with Store.open(out, first.info("cpu")) as store:
+        store.mark_stale(prepare(sources, load(), out).present)
+        assert store.outcomes() == {key: "failed"}
 
 
 def test_limit_takes_the_smallest(tmp_path: Path) -> None:
@@ -235,7 +273,7 @@ def test_limit_takes_the_smallest(tmp_path: Path) -> None:
     assert [task.name for task in prepared.work.tasks] == ["c2", "c3"]
     assert not prepared.work.unbuildable
     whole = prepare(Sources(source, checkpoint="untrained:tiny"), load(), tmp_path / "out")
-    assert whole.identity == prepared.identity  # so that a later run may go on with more
+    assert whole.present == prepared.present  # so that a later run may go on with more
     assert len(whole.work.tasks) == 3
 
 
@@ -273,6 +311,31 @@ def test_convert_says_what_it_wrote_and_names_what_it_cannot_read(run: Run, tmp_
     result = run("convert", source, target, "--overwrite")
     assert (result.code, result.err.count("\n")) == (2, 1)
     assert result.err.startswith(f"foldcp: {source}: not a checkpoint")
+
+
+def test_a_report_without_its_page(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a full or read-only disk the best interfaces are printed all the same."""
+    stored(tmp_path / "run", {"checkpoint": "abc"})
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("foldcp.pipeline.report.os.replace", fail)
+    result = run("report", tmp_path / "run")
+    assert result.code == 1
+    assert "no interfaces" in result.out
+    page = tmp_path / "run" / "report.html"
+    assert result.err == f"foldcp: {page}: cannot be written: No space left on device\n"
+
+
+def test_control_characters_do_not_reach_the_terminal(run: Run, tmp_path: Path) -> None:
+    source = tmp_path / "in.fasta"
+    source.write_text(">\x1b[31mred\u202e\nMK1\n>ok\nMKT\n")
+    result = run("plan", source)
+    assert "cannot be built\t\\x1b[31mred\\u202e\t" in result.out
+    result = run("plan", tmp_path / "\x1b[31mnone.fasta")
+    assert "\x1b" not in result.err
+    assert "\\x1b[31mnone.fasta" in result.err
 
 
 def test_report_wants_a_run(run: Run, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 # A module may import those of its own floor and of the floors below it.
 FLOORS = [
-    ["foldcp.files", "foldcp.unpickling"],
+    ["foldcp.files", "foldcp.printable", "foldcp.unpickling"],
     ["foldcp.torch_archive", "foldcp.safetensors_file"],
     ["foldcp.lightning_checkpoint"],
     ["foldcp.complex", "foldcp.config", "foldcp.carriers"],
@@ -44,7 +44,7 @@ ONLY = {
     "triton": {"foldcp/kernels/"},
     "pickle": {"pipeline/bench.py"},
     "safetensors": {"foldcp/safetensors_file.py"},
-    "pyarrow": {"pipeline/store.py", "pipeline/report.py", "pipeline/schemas.py"},
+    "pyarrow": {"pipeline/parquet.py", "pipeline/tables.py", "pipeline/repair.py", "pipeline/store.py"},
 }
 
 # Deciding needs neither tensors nor actors; `plan` starts in a moment because of it.

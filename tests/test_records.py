@@ -15,7 +15,7 @@ from foldcp.complex import Chain, Complex, Unbuildable
 from foldcp.features import Layout
 from foldcp.pipeline.costs import Setup
 from foldcp.pipeline.jobs import Attempt
-from foldcp.pipeline.records import Made, attempt_row, failed_rows, files_of, rows_of, unbuildable_rows
+from foldcp.pipeline.records import Made, attempt_row, failed_rows, files_of, notes_of, rows_of, unbuildable_rows
 from foldcp.pipeline.schemas import TABLES
 from foldcp.pipeline.store import Store
 from foldcp.pipeline.tasks import Task
@@ -102,7 +102,7 @@ def test_everything_fits_the_tables(fold: tuple[Task, Layout, Prediction], tmp_p
         files = files_of(task, layout, prediction, MADE, ("boltz", "pae"))
         store.put(task.key, rows_of(task, layout, prediction, MADE), files)
         store.put(other.key, failed_rows(other, "no memory", MADE))
-        key, rows = unbuildable_rows(record, MADE)
+        ((key, rows),) = unbuildable_rows([record], MADE).items()
         store.put(key, rows)
         store.attempt(attempt_row(attempt, started, "n1:2", 4, 1e9, prediction.seconds, prediction.peak_bytes))
         assert store.outcomes() == {task.key: "done", other.key: "failed", key: "unbuildable"}
@@ -128,10 +128,24 @@ def test_every_column_of_a_fold_is_filled(fold: tuple[Task, Layout, Prediction])
     task, layout, prediction = fold
     rows = rows_of(task, layout, prediction, MADE)
     for table in ("complexes", "chains", "interfaces"):
-        assert set(rows[table][0]) == {column.name for column in TABLES[table].columns}
+        assert set(rows[table][0]) == {column.name for column in TABLES[table].columns} - {"stale"}
 
 
-def test_the_key_of_an_unbuildable_record_is_its_content() -> None:
-    record = Unbuildable("c9", "no sequence")
-    keys = [unbuildable_rows(r, MADE)[0] for r in (record, record, replace(record, reason="other"))]
-    assert keys[0] == keys[1] != keys[2] and len(keys[0]) == 32
+def test_the_key_of_an_unbuildable_record_is_its_name_and_place() -> None:
+    """Not the reason, which may hold the path of a file as it was typed; records of one name have a key each."""
+    record = Unbuildable("c9", "in/a.a3m: no such file", place=3)
+
+    def keys(*records: Unbuildable) -> list[str]:
+        return list(unbuildable_rows(records, MADE))
+
+    assert keys(record) == keys(replace(record, reason="/home/me/in/a.a3m: no such file"))
+    assert len(keys(record)[0]) == 32
+    others = [replace(record, place=4), replace(record, name="c8")]
+    assert len(set(keys(record, *others))) == 3
+    assert keys(record, *others) == keys(record, *others)
+
+
+def test_notes_are_one_line_by_subject() -> None:
+    comment = {"stoichiometry": "not given;\n one copy", "msa": "no alignment for P1, P2"}
+    assert notes_of(comment) == "stoichiometry: not given, one copy; msa: no alignment for P1, P2"
+    assert notes_of({}) == ""

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from foldcp.complex import Chain, Complex, Unbuildable
+from foldcp.features import Layout
 from foldcp.pipeline.costs import Setup
 from foldcp.pipeline.jobs import Attempt
 from foldcp.pipeline.records import Made, attempt_row, failed_rows, files_of, rows_of, unbuildable_rows
 from foldcp.pipeline.report import best_interfaces, format_best, write_report
+from foldcp.pipeline.staleness import Present
 from foldcp.pipeline.store import Store
 from foldcp.pipeline.tasks import Task
 from foldcp.predict import Prediction
@@ -60,12 +62,15 @@ def a_task(name: str, key: str) -> Task:
     return Task(Complex(name, chains, title=f"title of {name}"), key * 32, 6, 1)
 
 
+def a_layout() -> Layout:
+    chains = [("protein", ["ALA", "GLY"]), ("protein", ["GLY", "SER", "ALA"]), ("ligand", ["ZN"])]
+    return made_up_layout(chains, NAMES)
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> tuple[Path, dict[str, Prediction]]:
     """Two complexes of three samples, one failure, two unbuildable ones for one reason."""
-    layout = made_up_layout(
-        [("protein", ["ALA", "GLY"]), ("protein", ["GLY", "SER", "ALA"]), ("ligand", ["ZN"])], NAMES
-    )
+    layout = a_layout()
     predictions = {}
     with Store.open(tmp_path / "run", replace(INFO, input=EVIL)) as store:
         for seed, name in enumerate(["one", EVIL]):
@@ -80,8 +85,9 @@ def run(tmp_path: Path) -> tuple[Path, dict[str, Prediction]]:
             store.attempt(attempt_row(attempt, datetime(2026, 1, 2, tzinfo=UTC), "n:2", 3, 1e9, {"trunk": 60.0}, 10**9))
         failed = a_task("too large", "f")
         store.put(failed.key, failed_rows(failed, "needs <512> GPUs", MADE))
-        for name in ("u1", "u2"):
-            store.put(*unbuildable_rows(Unbuildable(name, "P9: no sequence"), MADE))
+        records = [Unbuildable(name, "P9: no sequence") for name in ("u1", "u2")]
+        for key, rows in unbuildable_rows(records, MADE).items():
+            store.put(key, rows)
     return tmp_path / "run", predictions
 
 
@@ -176,7 +182,54 @@ def test_a_report_while_the_run_goes_on_and_after_a_kill(tmp_path: Path) -> None
     killed._lock.close()
     with Store.open(out, INFO):
         words = " ".join(Tags(write_report(out).read_text(encoding="utf-8")).text.split())
-    assert " - killed - - - foldcp score" in words and " - running - - - foldcp score" in words
+    assert " - interrupted - - - foldcp score" in words and " - running - - - foldcp score" in words
+
+
+def test_what_was_assumed_is_grouped_by_subject(tmp_path: Path) -> None:
+    layout = a_layout()
+    out = tmp_path / "run"
+    with Store.open(out, INFO) as store:
+        for number in range(5):
+            task = a_task(f"c{number}", str(number))
+            comment = {"msa": f"no <alignment> for P{number}"} | ({"stoichiometry": "one copy"} if number == 3 else {})
+            task = replace(task, complex=replace(task.complex, comment=comment))
+            store.put(task.key, rows_of(task, layout, made_up_prediction(layout, 2), MADE))
+    words = " ".join(Tags(write_report(out).read_text(encoding="utf-8")).text.split())
+    assert "Assumptions" in words
+    assert " msa 5 c0: no <alignment> for P0 c1: no <alignment> for P1 c2: no <alignment> for P2 " in words
+    assert " stoichiometry 1 c3: one copy " in words
+    assert "c3: no <alignment>" not in words
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_stale_results_are_told_and_left_out(run: tuple[Path, dict[str, Prediction]], keep: bool) -> None:
+    out, _ = run
+    with Store.open(out, INFO) as store:
+        store.mark_stale(Present(frozenset({"0" * 32, "f" * 32})), keep)
+    assert set(best_interfaces(out)["name"]) == {"one"}
+    line = "1 stale result, of an earlier input or other settings, left out."
+    assert format_best(out).splitlines()[1] == line
+    words = " ".join(Tags(write_report(out).read_text(encoding="utf-8")).text.split())
+    assert line in words
+    for expected in ("1 complexes scored", "1 failed", "0 not buildable", "3 structures"):
+        assert expected in words, expected
+
+
+def test_names_that_a_terminal_would_obey(tmp_path: Path) -> None:
+    """And one that is not UTF-8, in the tables, on the page and on the terminal."""
+    layout = a_layout()
+    out = tmp_path / "run"
+    with Store.open(out, replace(INFO, input="caf\udce9.fasta")) as store:
+        for number, name in enumerate(["\x1b[31mred", "caf\udce9"]):
+            task = a_task(name, str(number))
+            prediction = made_up_prediction(layout, 1)
+            store.put(task.key, rows_of(task, layout, prediction, MADE), files_of(task, layout, prediction, MADE))
+    text = format_best(out)
+    assert r"\x1b[31mred" in text
+    assert r"caf\udce9" in text
+    assert all(line.isprintable() for line in text.splitlines())
+    assert r"caf\udce9.fasta" in write_report(out).read_text(encoding="utf-8")
+    assert best_interfaces(out)["name"].unique().tolist() == ["\x1b[31mred", r"caf\udce9"]
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:

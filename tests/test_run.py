@@ -324,7 +324,7 @@ def test_a_killed_or_stopped_driver_goes_on_with_the_same_command(
     assert result.returncode == 1
     assert_equal(tables(out), tables(undisturbed))
     runs = read_table(out, "runs").to_pandas()
-    assert runs["status"].tolist() == ["running", "interrupted", "finished"]
+    assert runs["status"].tolist() == ["interrupted", "interrupted", "finished"]
     again = score(source, out)
     assert "6 of 7 complexes are done already" in again.stderr
     assert_equal(tables(out), tables(undisturbed))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import os
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +19,7 @@ import pytest
 
 from foldcp.pipeline import disk as disk_module
 from foldcp.pipeline.claim import read_run
+from foldcp.pipeline.disk import Content, Disk, is_disk_failure
 from foldcp.pipeline.schemas import TABLES
 from foldcp.pipeline.store import Store, read_table
 from tests.made_up_results import ATTEMPT, INFO, RESULTS, result, tables
@@ -49,7 +54,7 @@ def test_what_replaces_a_result_takes_all_of_it(tmp_path: Path) -> None:
     with Store.open(tmp_path / "run", INFO) as store:
         store.put("k1", *result("k1", "done"))
         store.put("k1", *result("k1", "failed"))
-        assert not list((tmp_path / "run/tables/interfaces").iterdir())
+        assert [path.name[:4] for path in (tmp_path / "run/parts/interfaces").iterdir()] == ["all-"]
     assert len(pd.read_parquet(tmp_path / "run/tables/interfaces")) == 0
     assert pd.read_parquet(tmp_path / "run/tables/complexes")["outcome"].tolist() == ["failed"]
 
@@ -141,16 +146,27 @@ def test_a_result_counts_only_while_its_files_are_whole(merged: bool, tmp_path: 
     assert pd.read_parquet(out / "tables/interfaces")["key"].unique().tolist() == ["k2"]
 
 
-def test_without_a_merged_table_its_results_are_computed_again(tmp_path: Path) -> None:
+def test_without_both_copies_of_a_table_its_results_are_computed_again(tmp_path: Path) -> None:
     with Store.open(tmp_path / "run", INFO) as store:
         store.put("k1", *result("k1", "done"))
-    next((tmp_path / "run/tables/interfaces").iterdir()).unlink()
+    for folder in ("parts", "tables"):
+        next((tmp_path / "run" / folder / "interfaces").iterdir()).unlink()
     assert read_table(tmp_path / "run", "complexes").num_rows == 0
     with Store.open(tmp_path / "run", INFO) as store:
         assert store.done() == set()
         store.put("k1", *result("k1", "done"))
     assert len(pd.read_parquet(tmp_path / "run/tables/interfaces")) == 4
     assert len(pd.read_parquet(tmp_path / "run/tables/complexes")) == 2
+
+
+def run_json(out: Path, content: str) -> None:
+    out.mkdir()
+    (out / "run.json").write_bytes(content.encode("latin-1"))
+
+
+def manifest(out: Path, content: str) -> None:
+    Store.open(out, INFO).close()
+    (out / "manifest.json").write_text(content)
 
 
 @pytest.mark.parametrize(
@@ -160,19 +176,22 @@ def test_without_a_merged_table_its_results_are_computed_again(tmp_path: Path) -
         (lambda out: (out.mkdir(), (out / "thesis.txt").touch()), "neither empty nor the folder of a run"),
         (lambda out: Store.open(out, INFO), "another process is writing there"),
         (
-            lambda out: Store.open(out, replace(INFO, identity=INFO.identity | {"input": "corum.tsv"})).close(),
-            "input is 'corum.tsv' there and 'demo.tsv' here",
+            lambda out: Store.open(out, replace(INFO, identity={"checkpoint": "xyz"})).close(),
+            "checkpoint is 'xyz' there and 'abc' here; choose another --out",
         ),
+        (lambda out: Store.open(out, replace(INFO, identity={})).close(), "checkpoint is None there and 'abc' here"),
+        (lambda out: run_json(out, "{"), "run.json: damaged: not JSON"),
+        (lambda out: run_json(out, "\x00\xff"), "run.json: damaged: not JSON"),
+        (lambda out: run_json(out, "[]"), "run.json: damaged: not what foldcp writes"),
+        (lambda out: run_json(out, '{"format": 2}'), "run.json: damaged: run_id is None"),
         (
-            lambda out: Store.open(out, replace(INFO, identity={"settings": {"model": {"samples": 5}}})).close(),
-            "checkpoint is None there and 'abc' here",
+            lambda out: run_json(out, '{"format": 1}'),
+            "another version of foldcp .format 1; .* format 2.; choose another",
         ),
-        (
-            lambda out: Store.open(
-                out, replace(INFO, identity=INFO.identity | {"settings": {"model": {"samples": 5}}})
-            ).close(),
-            "settings.model.samples is 5 there and 1 here",
-        ),
+        (lambda out: manifest(out, "{"), "manifest.json: damaged .JSONDecodeError.; delete it"),
+        (lambda out: manifest(out, "[]"), "manifest.json: damaged: not what foldcp writes; delete it"),
+        (lambda out: manifest(out, '{"generation": "1"}'), "manifest.json: damaged: not what foldcp writes"),
+        (lambda out: manifest(out, '{"generation": 1, "tables": {"runs": 7}}'), "manifest.json: damaged"),
     ],
 )
 def test_a_folder_that_is_not_ours_is_left_alone(make: Callable[[Path], Any], message: str, tmp_path: Path) -> None:
@@ -229,6 +248,120 @@ def test_files_and_folders_are_synced(tmp_path: Path, monkeypatch: pytest.Monkey
     for path in (tmp_path / "run").rglob("*"):
         if path.name not in (".lock", ".tmp"):  # what lies in them may be lost
             assert path.stat().st_ino in synced, path
+
+
+def test_a_long_run_publishes_while_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each merge is of half as many results as were merged before, within bounds."""
+    monkeypatch.setattr("foldcp.pipeline.store.MERGE_UNITS", 8)
+    monkeypatch.setattr("foldcp.pipeline.store.MERGE_MOST", 14)
+    folder, sizes = tmp_path / "run/tables/complexes", []
+    with Store.open(tmp_path / "run", INFO, Mortal()) as store:
+        for n in range(60):
+            store.put(f"k{n:03}", *result(f"k{n:03}", "failed"))
+            sizes.append(len(pd.read_parquet(folder)))
+            assert len(read_table(tmp_path / "run", "complexes")) == n + 1
+            assert len(pd.read_parquet(tmp_path / "run/tables/runs")) == 0  # a kill would leave it as running
+    merges = sorted(set(sizes) - {0})
+    assert merges == [8, 16, 24, 36, 50]
+    assert len(pd.read_parquet(folder)) == 60
+
+
+def test_a_merge_that_fails_costs_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is wrong with a merged file is no fault of the complex that was just stored."""
+    monkeypatch.setattr("foldcp.pipeline.store.MERGE_UNITS", 2)
+    with Store.open(tmp_path / "run", INFO) as store:
+        store.put("k1", *result("k1", "done"))
+        store.put("k2", *result("k2", "done"))
+        (own,) = (tmp_path / "run/parts/complexes").iterdir()
+        own.write_bytes(bytes(own.stat().st_size))
+        for key in ("k3", "k4", "k5"):
+            store.put(key, *result(key, "done"))
+        assert store.done() == {"k1", "k2", "k3", "k4", "k5"}
+    assert len(caplog.messages) == 2  # of the merge, and of the last one
+    assert all(str(own) in message and "\n" not in message for message in caplog.messages)
+    with Store.open(tmp_path / "run", INFO) as store:
+        assert store.done() == {"k1", "k2", "k3", "k4", "k5"}
+
+
+class FullDisk(Disk):
+    """A disk on which nothing can be written any more once `error` is set."""
+
+    error: int = 0
+
+    def fill(self, path: Path, content: Content) -> None:
+        if self.error:
+            raise OSError(self.error, os.strerror(self.error))
+        super().fill(path, content)
+
+
+def test_closing_on_a_full_disk_says_so_in_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """And never hides the error that ended the run."""
+    disk = FullDisk()
+    store = Store.open(tmp_path / "run", INFO, disk)
+    store.put("k1", *result("k1", "done"))
+    disk.error = errno.ENOSPC
+    with pytest.raises(OSError, match="No space left"):
+        store.put("k2", *result("k2", "done"))
+    assert store.close("interrupted") is False
+    assert caplog.messages == [f"{tmp_path / 'run'}: the tables are not up to date: No space left on device"]
+    assert read_table(tmp_path / "run", "runs")["status"].to_pylist() == ["interrupted"]
+    with pytest.raises(ValueError, match="run: cannot be written: No space left on device"):
+        Store.open(tmp_path / "run", INFO, disk)
+    with Store.open(tmp_path / "run", INFO) as store:
+        assert store.done() == {"k1"}
+    assert set(pd.read_parquet(tmp_path / "run/tables/complexes")["key"]) == {"k1"}
+
+
+def test_only_some_errors_are_of_the_disk() -> None:
+    assert all(is_disk_failure(OSError(number, "")) for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO))
+    others = (errno.ENAMETOOLONG, errno.EACCES, errno.ENOENT, errno.EISDIR, errno.ENOTDIR)
+    assert not any(is_disk_failure(OSError(number, "")) for number in others)
+    assert not is_disk_failure(OSError("no number"))
+
+
+def test_a_killed_run_is_never_told_as_running(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    killed = Store.open(out, INFO)
+    assert read_table(out, "runs")["status"].to_pylist() == ["running"]
+    assert len(pd.read_parquet(out / "tables/runs")) == 0
+    killed._lock.close()
+    assert read_table(out, "runs")["status"].to_pylist() == ["interrupted"]
+    with Store.open(out, INFO):
+        assert read_table(out, "runs")["status"].to_pylist() == ["interrupted", "running"]
+        assert pd.read_parquet(out / "tables/runs")["status"].tolist() == ["interrupted"]
+    assert pd.read_parquet(out / "tables/runs")["status"].tolist() == ["interrupted", "finished"]
+
+
+def test_a_reader_keeps_no_writer_out(tmp_path: Path) -> None:
+    """Who asks whether a run goes on has the lock for an instant."""
+    out = tmp_path / "run"
+    Store.open(out, INFO).close()
+    with (out / ".lock").open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        threading.Timer(0.2, lambda: fcntl.flock(file, fcntl.LOCK_UN)).start()
+        with Store.open(out, INFO) as store:
+            assert store.done() == set()
+
+
+def test_text_that_is_not_utf8_is_stored_escaped(tmp_path: Path) -> None:
+    rows, files = result("k1", "failed")
+    with Store.open(tmp_path / "run", replace(INFO, command="foldcp score caf\udce9")) as store:
+        store.put("k1", {"complexes": [rows["complexes"][0] | {"source": "caf\udce9.fasta", "title": "é"}]}, files)
+    (row,) = pd.read_parquet(tmp_path / "run/tables/complexes").to_dict("records")
+    assert (row["source"], row["title"]) == (r"caf\udce9.fasta", "é")
+    assert pd.read_parquet(tmp_path / "run/tables/runs")["command"].tolist() == [r"foldcp score caf\udce9"]
+
+
+def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "run", INFO) as store:
+        store.put("k1", *result("k1", "done"))
+    mine = tmp_path / "run/tables/complexes/notes.txt"
+    mine.write_text("mine")
+    with Store.open(tmp_path / "run", INFO):
+        pass
+    assert mine.read_text() == "mine"
 
 
 def test_many_complexes_are_merged_quickly(tmp_path: Path) -> None:

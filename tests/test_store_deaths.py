@@ -7,12 +7,13 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from foldcp.pipeline import receipts
 from foldcp.pipeline.receipts import take_snapshot
 from foldcp.pipeline.store import Store, read_table
-from tests.made_up_results import ATTEMPT, INFO, result, tables
+from tests.made_up_results import ATTEMPT, INFO, RESULTS, result, tables
 from tests.mortal import Killed, Mortal
 
 # One failure is repaired before it was merged and one after.
@@ -55,6 +56,28 @@ def files(out: Path) -> dict[str, int]:
     return {str(p.parent / "all" if p.name.startswith("all-") else p): 1 for p in found}
 
 
+def published(out: Path) -> dict[str, list[dict[str, Any]]]:
+    """The tables as a reader sees them who knows nothing of this project: whatever lies in their folders."""
+    found = {}
+    for name in RESULTS:
+        folder = out / "tables" / name
+        there = folder.is_dir() and any(folder.iterdir())
+        found[name] = pd.read_parquet(folder).to_dict("records") if there else []
+    return found
+
+
+def check_published(out: Path, allowed: dict[tuple[str, str], Any]) -> None:
+    """In every table, each complex is there as one of its versions or not at all; nothing twice, nothing in part."""
+    for name, rows in published(out).items():
+        rows = [{column: None if value != value else value for column, value in row.items()} for row in rows]
+        for key in {row["key"] for row in rows}:
+            versions = [tables[name] for (k, _), tables in allowed.items() if k == key]
+            assert of_key({name: rows}, key)[name] in versions, (name, key)
+    runs = out / "tables/runs"
+    if runs.is_dir() and any(runs.iterdir()):
+        assert set(pd.read_parquet(runs)["status"]) <= {"finished", "interrupted"}
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, dict[tuple[str, str], Any]]:
     """A whole run, the number of its steps, and the rows that each (key, outcome) may show."""
@@ -74,6 +97,7 @@ def check_after_death(out: Path, log: list[tuple[str, str]], allowed: dict[tuple
     if not (out / "run.json").exists():
         assert not log
         return
+    check_published(out, allowed)
     found = tables(out)
     committed = {key: outcome for key, outcome in log if key != "begin"}
     in_flight = log[-1][1] if log and log[-1][0] == "begin" else None
@@ -95,6 +119,9 @@ def check_recovery(
     run(out, Mortal(), [])
     assert tables(out) == tables(reference), out.name
     assert files(out) == files(reference), out.name
+    for name in RESULTS:
+        file = f"tables/{name}/{name}.parquet"
+        assert (out / file).read_bytes() == (reference / file).read_bytes(), out.name
 
 
 def test_a_kill_at_every_step(tmp_path: Path, undisturbed: tuple[Path, int, dict[tuple[str, str], Any]]) -> None:
@@ -176,7 +203,7 @@ def test_readers_see_all_rows_once_at_every_instant(
     run(out, Mortal(watch=lambda: check_after_death(out, log, allowed)), log)
 
 
-@pytest.mark.parametrize("moment", ["_read_receipt", "_read_manifest", "_is_intact"])
+@pytest.mark.parametrize("moment", ["_read_receipt", "read_manifest", "is_intact"])
 def test_a_merge_in_the_middle_of_a_read(moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Deletes receipts, parts and the former merged files just before the reader looks at them."""
     with Store.open(tmp_path / "run", INFO) as store:
@@ -196,6 +223,24 @@ def test_a_merge_in_the_middle_of_a_read(moment: str, tmp_path: Path, monkeypatc
         assert tables(tmp_path / "run") == expected
 
 
+def test_a_merge_after_the_manifest_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The merged files of the manifest that was read are gone; the reader must not take that for a loss."""
+    with Store.open(tmp_path / "run", INFO) as store:
+        store.put("k1", *result("k1", "done"))
+        store.compact()
+        inner = receipts.read_manifest
+
+        def late(root: Path) -> receipts.Manifest:
+            monkeypatch.setattr(receipts, "read_manifest", inner)
+            manifest = inner(root)
+            store.put("k2", *result("k2", "done"))
+            store.compact()
+            return manifest
+
+        monkeypatch.setattr(receipts, "read_manifest", late)
+        assert {row["key"] for row in read_table(tmp_path / "run", "complexes").to_pylist()} == {"k1", "k2"}
+
+
 def test_a_merge_between_looking_and_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Store.open(tmp_path / "run", INFO) as store:
         store.put("k1", *result("k1", "done"))
@@ -204,7 +249,7 @@ def test_a_merge_between_looking_and_reading(tmp_path: Path, monkeypatch: pytest
         store.compact()
         stale = [old]
         monkeypatch.setattr(
-            "foldcp.pipeline.store.take_snapshot", lambda root: stale.pop() if stale else take_snapshot(root)
+            "foldcp.pipeline.tables.take_snapshot", lambda root: stale.pop() if stale else take_snapshot(root)
         )
         assert tables(tmp_path / "run") == expected and not stale
 

@@ -12,6 +12,7 @@ import pytest
 from Bio.PDB.MMCIFParser import MMCIFParser
 
 from foldcp.features import Layout
+from foldcp.printable import printable_ascii
 from foldcp.structure import cif_text, write_cif
 from tests.made_up import made_up_layout
 
@@ -130,6 +131,48 @@ def test_more_chains_and_atoms_than_a_pdb_file_holds(tmp_path: Path) -> None:
     assert [chain.name for chain in structure[0]][25:28] == ["Z", "AA", "AB"] and len(structure[0]) == 129
     assert structure[0][-1][-1][-1].serial == 120_000
     assert seconds < 20, f"{seconds:.1f} s"  # about 1 s on an idle machine
+
+
+ODD_TEXTS = [
+    "中文复合物",
+    "a\n;b\n;",
+    'both \' and " in it\'s "text"',
+    "line\nbreaks\r\n",
+    "_loop_ data_x",
+    "data_y",
+    ";starts",
+    "#comment",
+    "$frame [x]",
+    "?",
+    ".",
+    "\x1b[31m\x00",
+    "\udce9",
+    "x" * 3000,
+    "a b",
+]
+
+
+@pytest.mark.parametrize("text", ODD_TEXTS, ids=range(len(ODD_TEXTS)))
+def test_any_text_makes_a_valid_file(text: str, tmp_path: Path) -> None:
+    """As the name of a complex, as its title and as that of a chain: ASCII, lines of 2,048 at most, read back."""
+    layout = made_up_layout([("protein", ["GLY", "SER"]), ("ligand", ["ZN"])], names=[text, "B"])
+    coords = np.zeros((len(layout.atom_token), 3), np.float32)
+    path = tmp_path / "odd.cif"
+    write_cif(path, layout, coords, np.full(3, 0.5, np.float32), text, text, text)
+    content = path.read_bytes()
+    assert content.isascii()
+    assert max(map(len, content.splitlines())) <= 2048
+    document = gemmi.cif.read(str(path))
+    block = document.sole_block()
+    assert 0 < len(block.name) <= 75
+    assert not set(block.name) & set(" \t\n")
+    expected = printable_ascii(text) if len(text) < 900 else "x" * 897 + "..."
+    for item in ("_entry.id", "_struct.entry_id", "_struct.title", "_struct.pdbx_model_details"):
+        assert gemmi.cif.as_string(block.find_value(item)) == expected
+    assert [chain.name for chain in gemmi.read_structure(str(path))[0]] == [expected, "B"]
+    assert [row.str(0) for row in block.find("_entity_poly.", ["pdbx_strand_id"])] == [expected]
+    file = pdbx.CIFFile.read(path)
+    assert file.block["struct"]["title"].as_item() == expected
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
