@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import logging
 import secrets
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -62,6 +63,9 @@ DISK = Disk()
 # A run merges when at least so many pieces of work are not merged, and half as many as are, or when there are so many
 # that another would keep its driver from its other work for too long.
 MERGE_UNITS, MERGE_MOST = 256, 1024
+# It also merges after so many seconds, so that tables are up to date where a complex takes long, unless merging would
+# take more than this share of the time.
+MERGE_SECONDS, MERGE_SHARE = 300.0, 0.01
 HEADS = {"complex": "complexes", "attempt": "attempts", "run": "runs"}  # the table that tells what a piece of work is
 logger = logging.getLogger(__name__)
 
@@ -80,6 +84,7 @@ class Store:
         self._stale: frozenset[str] = frozenset()
         self._unmerged: set[str] = set()
         self._merges_itself = True
+        self._merge_due = time.monotonic() + MERGE_SECONDS
 
     @classmethod
     def open(cls, out: Path | str, info: RunInfo, disk: Disk = DISK) -> Store:
@@ -237,10 +242,14 @@ class Store:
         """Merge now and then while the run goes on. A merge that fails for another reason than the disk's costs no
         result."""
         num_merged = len(self._units) - len(self._unmerged)
-        if not self._merges_itself or len(self._unmerged) < min(max(MERGE_UNITS, num_merged // 2), MERGE_MOST):
+        is_much = len(self._unmerged) >= min(max(MERGE_UNITS, num_merged // 2), MERGE_MOST)
+        started = time.monotonic()
+        if not self._merges_itself or not (is_much or started >= self._merge_due):
             return
         try:
             self._merge()
+            ended = time.monotonic()
+            self._merge_due = ended + max(MERGE_SECONDS, (ended - started) / MERGE_SHARE)
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and is_disk_failure(error):
                 raise

@@ -21,7 +21,7 @@ from foldcp.pipeline import disk as disk_module
 from foldcp.pipeline.claim import read_run
 from foldcp.pipeline.disk import Content, Disk, is_disk_failure
 from foldcp.pipeline.schemas import TABLES
-from foldcp.pipeline.store import Store, read_table
+from foldcp.pipeline.store import MERGE_SECONDS, Store, read_table
 from tests.made_up_results import ATTEMPT, INFO, RESULTS, result, tables
 from tests.mortal import Killed, Mortal
 
@@ -264,6 +264,17 @@ def test_a_long_run_publishes_while_it_goes_on(tmp_path: Path, monkeypatch: pyte
     merges = sorted(set(sizes) - {0})
     assert merges == [8, 16, 24, 36, 50]
     assert len(pd.read_parquet(folder)) == 60
+
+
+def test_a_slow_run_publishes_every_few_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("foldcp.pipeline.store.time.monotonic", lambda: clock[0])
+    folder = tmp_path / "run/tables/complexes"
+    with Store.open(tmp_path / "run", INFO, Mortal()) as store:
+        for seconds, published in ((10.0, 0), (MERGE_SECONDS, 2), (MERGE_SECONDS + 10.0, 2), (2 * MERGE_SECONDS, 4)):
+            clock[0] = seconds
+            store.put(f"k{seconds}", *result(f"k{seconds}", "failed"))
+            assert len(pd.read_parquet(folder)) == published
 
 
 def test_a_merge_that_fails_costs_no_result(
