@@ -1,4 +1,4 @@
-"""A group: one placement group, the ranks in it, one fate. Also how Ray is started and what it says of the nodes.
+"""A group: one placement group, the ranks in it, one fate.
 
 The group actor makes the placement group and its ranks and speaks for them. When a rank dies, fails or runs out of
 memory the others may wait for it for ever, so nothing is repaired: the driver kills the actor, whose ranks die with
@@ -7,192 +7,33 @@ it, removes the placement group and makes another one.
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
-import subprocess
-import sys
-import tempfile
-import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
+from foldcp.complex import Complex
+from foldcp.pipeline.cluster import Placement
+from foldcp.pipeline.config import RunConfig
+from foldcp.pipeline.costs import Setup
+from foldcp.pipeline.jobs import Recipe
+from foldcp.pipeline.ray_cluster import ask_gcs
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-
-import ray
+import ray  # isort: skip  after ray_cluster.py, which sets its environment
 from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
-from foldcp.complex import Complex
-from foldcp.files import describe_error
-from foldcp.pipeline.cluster import Placement
-from foldcp.pipeline.config import RunConfig
-from foldcp.pipeline.costs import Setup
-from foldcp.pipeline.interrupts import adopt_orphans, kill_descendants
-from foldcp.pipeline.jobs import Recipe
-
-OBJECT_STORE = 100_000_000  # bytes; Ray wants 80 MB at least and would take a third of the machine
 AHEAD_TIMEOUT = 5.0  # seconds; what takes longer is made where it is wanted
 FETCH_TIMEOUT = 30.0  # seconds; a prediction is some megabytes
 GRACE = 2.0  # seconds in which the other ranks may tell the true cause of a failure
-CONNECT_SECONDS = 12.0  # in which a cluster must answer before we join it
-CLOSE_SECONDS = 4.0  # in which Ray must disconnect
-GCS_SECONDS = 8.0  # in which a cluster that we joined must answer
-DAEMONS = ("gcs_server", "raylet")  # without which a local Ray is dead
 FREE_SECONDS = 0.1  # from the end of a placement group to its GPUs being free, as measured
 NODE_LABEL = "ray.io/node-id"
 HEAVY = ("prediction", "layout")
 CAUSES = ("oom", "lost", "error")  # of what fails at once the first of these is the cause
 Answer = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A machine of the cluster, as Ray sees it."""
-
-    id: str
-    host: str
-    cpus: int
-    gpus: int
-
-
-class RayLostError(Exception):
-    """Ray's daemons are dead or do not answer."""
-
-
-class RayConnection:
-    """A Ray that was started on this machine for this process alone, or a cluster that it joined."""
-
-    def __init__(self, address: str, num_cpus: int, verbose: bool) -> None:
-        """`address` is that of a cluster that answers (see `check_address`), or empty to start a Ray here.
-
-        Raises ValueError when Ray cannot be started.
-        """
-        level = logging.INFO if verbose else logging.ERROR
-        options: dict[str, Any] = {"log_to_driver": verbose, "logging_level": level}
-        self._daemons: list[psutil.Process] = []
-        self.is_local = not address
-        if address:
-            ray.init(address=address, **options)
-            return
-        adopt_orphans()
-        try:
-            ray.init(
-                address="local",
-                num_cpus=num_cpus,
-                object_store_memory=OBJECT_STORE,
-                include_dashboard=False,
-                **options,
-            )
-        except (OSError, RuntimeError, RayError) as error:
-            raise ValueError(f"Ray cannot be started on this machine: {describe_error(error)}") from error
-        children = psutil.Process().children(recursive=True)
-        self._daemons = [process for process in children if process.name() in DAEMONS]
-
-    def close(self) -> None:
-        """Disconnect, and end a local Ray with all its processes. Ray's own way out may block when its daemons are
-        dead; then it is not waited for, and the process should leave by `end_process`."""
-        thread = threading.Thread(target=ray.shutdown, daemon=True)
-        if all(map(_is_alive, self._daemons)):
-            thread.start()
-            thread.join(CLOSE_SECONDS)
-        if self.is_local:
-            kill_descendants()
-
-    def check(self) -> None:
-        """RayLostError when a daemon of a local Ray is dead."""
-        for daemon in self._daemons:
-            if not _is_alive(daemon):
-                raise RayLostError("a daemon of Ray is dead")
-
-
-def _is_alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def check_address(address: str) -> str:
-    """The address of the cluster to join: `address`, or what `auto` stands for; empty stays empty.
-
-    Raises ValueError when no Ray of our version answers there. Another process asks, as `ray.init` waits for minutes
-    and then ends the process.
-    """
-    if not address:
-        return ""
-    address = _auto_address() if address == "auto" else address
-    host, _, port = address.rpartition("://")[2].rpartition(":")
-    try:
-        with socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS / 4):
-            pass
-    except (OSError, ValueError, OverflowError) as error:
-        raise ValueError(f"--address {address}: no Ray cluster answers there: {describe_error(error)}") from None
-    program = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR')"
-    command = [sys.executable, "-c", program, address]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=CONNECT_SECONDS)
-    except subprocess.TimeoutExpired:
-        raise ValueError(f"--address {address}: no Ray cluster answers there") from None
-    if answer.returncode:
-        lines = answer.stderr.strip().splitlines() or ["no Ray cluster answers there"]
-        raise ValueError(f"--address {address}: {lines[-1]}")
-    return address
-
-
-def _auto_address() -> str:
-    """What RAY_ADDRESS says, or `ray start` left on this machine. `ray.init` would also join the private Ray of another
-    process."""
-    if address := os.environ.get("RAY_ADDRESS", ""):
-        return address
-    folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
-    file = Path(folder) / "ray" / "ray_current_cluster"
-    try:
-        return file.read_text().strip()
-    except OSError:
-        raise ValueError(
-            "--address auto: no Ray cluster was started on this machine (ray start --head), and RAY_ADDRESS is not set"
-        ) from None
-
-
-def _ask_gcs(function: Callable[[], Any]) -> Any:
-    """What a call to the cluster's control service returns; RayLostError when it does not answer in time, which Ray
-    itself would notice after a minute by ending the process."""
-    answers: list[Any] = []
-
-    def ask() -> None:
-        answers.append(function())
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(GCS_SECONDS)
-    if thread.is_alive():
-        raise RayLostError(f"Ray's control service did not answer for {GCS_SECONDS:.0f} s")
-    if not answers:
-        raise RayLostError("Ray's control service failed")
-    return answers[0]
-
-
-def alive_nodes() -> list[Node]:
-    """The machines that answer, in the order of their names."""
-    nodes = [
-        Node(
-            id=node["NodeID"],
-            host=node["NodeManagerHostname"],
-            cpus=int(node["Resources"].get("CPU", 0)),
-            gpus=int(node["Resources"].get("GPU", 0)),
-        )
-        for node in _ask_gcs(ray.nodes)
-        if node["Alive"]
-    ]
-    return sorted(nodes, key=lambda node: (node.host, node.id))
 
 
 @ray.remote(num_cpus=0, max_retries=0)
@@ -442,8 +283,8 @@ class Group:
     def _remove(self) -> bool:
         """Ask for the end of the placement group; whether there still was one. The actor may have made it just before
         it was killed, so that this is asked again."""
-        tables = _ask_gcs(lambda: placement_group_table()).values()
+        tables = ask_gcs(lambda: placement_group_table()).values()
         if not any(table["name"] == self.name and table["state"] != "REMOVED" for table in tables):
             return False
-        _ask_gcs(lambda: remove_placement_group(ray.util.get_placement_group(self.name)))
+        ask_gcs(lambda: remove_placement_group(ray.util.get_placement_group(self.name)))
         return True

@@ -18,21 +18,11 @@ from tqdm import tqdm
 from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.costs import Costs, Hardware, load_hardware
 from foldcp.pipeline.disk import is_disk_failure
-from foldcp.pipeline.group import (
-    Answer,
-    Group,
-    Node,
-    RayConnection,
-    RayLostError,
-    alive_nodes,
-    check_address,
-    hear,
-    make_ahead,
-    with_heavy,
-)
+from foldcp.pipeline.group import Answer, Group, hear, make_ahead, with_heavy
 from foldcp.pipeline.interrupts import StopSignals
 from foldcp.pipeline.jobs import Action, Attempt, Failure, Fold, Recipe, Start, Stop
 from foldcp.pipeline.prepare import Prepared, cpu_ranks, gpu_hardware, local_hardware
+from foldcp.pipeline.ray_cluster import Node, RayConnection, RayLostError, alive_nodes, check_address
 from foldcp.pipeline.records import attempt_row, failed_rows, files_of, rows_of, sync_unbuildable
 from foldcp.pipeline.scheduler import Scheduler
 from foldcp.pipeline.store import Store

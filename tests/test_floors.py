@@ -40,7 +40,7 @@ FLOORS = [
 ONLY = {
     "torch.distributed": {"foldcp/rows.py", "foldcp/carriers.py"},
     "foldcp.carriers": {"foldcp/rows.py"},
-    "ray": {"pipeline/group.py", "pipeline/run.py", "pipeline/cli.py"},
+    "ray": {"pipeline/ray_cluster.py", "pipeline/group.py", "pipeline/run.py"},
     "triton": {"foldcp/kernels/"},
     "pickle": {"pipeline/bench.py"},
     "safetensors": {"foldcp/safetensors_file.py"},

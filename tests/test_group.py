@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 from ray.exceptions import ActorDiedError, OutOfMemoryError, RayTaskError, WorkerCrashedError
 
 from foldcp.pipeline import group as module
-from foldcp.pipeline.group import GroupActor, RayLostError, check_address, hear
+from foldcp.pipeline.group import GroupActor, hear
 
 DONE = {"outcome": "done"}
 NO_FILE = {"outcome": "invalid", "reason": "a.a3m: no such file"}
@@ -104,39 +99,3 @@ def test_deaths_and_exceptions_become_answers(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(module.ray, "get", ray.get)
     for ref in ray.answers:
         assert hear(ref, "rank 0")["outcome"] == ref.split()[0]
-
-
-@contextmanager
-def listener() -> Iterator[str]:
-    """An address where a connection is taken and nothing is answered."""
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        server.listen()
-        yield f"127.0.0.1:{server.getsockname()[1]}"
-
-
-def test_an_address_where_nobody_answers_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert check_address("") == ""
-    for address in ("127.0.0.1:1", "nowhere", "127.0.0.1:seven", "127.0.0.1:99999999", "no.such.host.invalid:6379"):
-        with pytest.raises(ValueError, match=f"--address {address}: no Ray cluster answers"):
-            check_address(address)
-    monkeypatch.setattr(module, "CONNECT_SECONDS", 3.0)
-    with listener() as silent, pytest.raises(ValueError, match="no Ray cluster answers"):
-        check_address(silent)
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    with pytest.raises(ValueError, match="no Ray cluster was started"):
-        check_address("auto")
-    (tmp_path / "ray").mkdir()
-    (tmp_path / "ray/ray_current_cluster").write_text("127.0.0.1:1\n")
-    with pytest.raises(ValueError, match=r"--address 127\.0\.0\.1:1: no Ray cluster answers"):
-        check_address("auto")
-
-
-def test_a_control_service_that_does_not_answer_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    silence = threading.Event()
-    monkeypatch.setattr(module, "GCS_SECONDS", 0.05)
-    with pytest.raises(RayLostError, match="did not answer"):
-        module._ask_gcs(silence.wait)
-    silence.set()
-    assert module._ask_gcs(lambda: 7) == 7

@@ -26,9 +26,10 @@ from foldcp.complex import Chain, Complex, Contact
 from foldcp.features import AlignmentSettings
 from foldcp.pipeline.config import load
 from foldcp.pipeline.costs import PRESETS, Setup, load_hardware
-from foldcp.pipeline.group import GroupActor, Node, RankActor
+from foldcp.pipeline.group import GroupActor, RankActor
 from foldcp.pipeline.jobs import Recipe
 from foldcp.pipeline.rank import Rank, alignment_settings, fold_settings, inputs_of
+from foldcp.pipeline.ray_cluster import Node
 from foldcp.pipeline.run import slots
 from foldcp.pipeline.store import read_table
 from foldcp.pipeline.tasks import make_task
