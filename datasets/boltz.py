@@ -44,8 +44,10 @@ def boltz_yaml(path: Path, content: str, msas: MsaFolder | None) -> Complex:
 
 
 def is_boltz_fasta(headers: Iterable[str]) -> bool:
-    """Whether a header of a FASTA text has the form `>A|protein|...`: its second field is a kind and nothing else."""
-    return any(_kind(header) in _FASTA_KINDS for header in headers)
+    """Whether most headers of a FASTA text have the form `>A|protein|...`: the second field is a kind and nothing
+    else."""
+    found = [_kind(header) in _FASTA_KINDS for header in headers]
+    return 2 * sum(found) >= len(found) > 0
 
 
 def boltz_fasta(path: Path, records: Iterable[tuple[str, str]], msas: MsaFolder | None) -> Complex:

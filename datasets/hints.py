@@ -25,7 +25,10 @@ def read_constraints(node: Node, chains: Chains) -> Constraints:
         where = f"constraints, entry {number} ({kind})"
         if kind == "bond":
             given = fields(value, where, ["atom1", "atom2"])
-            bonds.append(Bond(_atom(given["atom1"], where, chains), _atom(given["atom2"], where, chains)))
+            bond = Bond(_atom(given["atom1"], where, chains), _atom(given["atom2"], where, chains))
+            if bond.atom1 == bond.atom2:
+                raise ValueError(f"{where}: atom1 and atom2 are the same atom")
+            bonds.append(bond)
         elif kind == "pocket":
             given = fields(value, where, ["binder", "contacts"], ["max_distance", "force"])
             binder = _chain(given["binder"], where, chains).name

@@ -84,10 +84,13 @@ def _a3m(data: bytes, path: Path, first_line: int) -> Iterator[Row]:
             if row:
                 number += 1
                 yield number, UNPAIRED, b"".join(row)
+            elif row is not None and not number:
+                raise ValueError(f"alignment {path}: the query, before line {line_number}, has no sequence")
             row = []
         elif text and not text.startswith(b"#"):
             if row is None:
-                raise ValueError(f"alignment {path}: line {line_number} comes before the first header (>)")
+                after = " or follows a NUL character" if first_line > 1 else ""
+                raise ValueError(f"alignment {path}: line {line_number} comes before the first header (>){after}")
             row.append(text)
     if row:
         yield number + 1, UNPAIRED, b"".join(row)

@@ -36,19 +36,22 @@ def load(
     precision: Precision = "fp32",
     sampling: Sampling | None = None,
     rows: Rows | None = None,
+    expected: str = "",
 ) -> Boltz2:
     """The network of a Boltz-2 checkpoint (or of `untrained:tiny`, `untrained:boltz2`) on one rank of a group.
 
     The file, a Lightning checkpoint or safetensors, is memory-mapped: ranks on one machine share its pages. EMA
     weights are preferred where present. No code of the file runs.
-    Raises ValueError naming the file when it is no Boltz-2 structure model, and naming every parameter that is
-    missing, unexpected or of another shape or type.
+    Raises ValueError naming the file when its `identity` is not the `expected` one, when it is no Boltz-2 structure
+    model, and naming every parameter that is missing, unexpected or of another shape or type.
     """
     rows = rows or Rows()
     name = str(path)
     if name.startswith(UNTRAINED_PREFIX):
         model = _untrained(name, rows)
     else:
+        if expected and identity(path) != expected:
+            raise ValueError(f"{path}: the weights have changed since the run began")
         architecture, weights = read(Path(path))
         model = _build(architecture, rows)
         _check(Path(path), model, weights)

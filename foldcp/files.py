@@ -40,6 +40,16 @@ INPUT_ERRORS = (
     zipfile.BadZipFile,
 )
 
+_PLAIN_WORDS: tuple[tuple[type[BaseException], str], ...] = (
+    (gzip.BadGzipFile, "a damaged gzip file"),
+    (zlib.error, "a damaged gzip file"),
+    (EOFError, "a file that was cut off"),
+    (zipfile.BadZipFile, "a damaged zip archive"),
+    (RecursionError, "nested too deeply"),
+    (OverflowError, "a number out of range"),
+    (csv.Error, "a damaged table"),
+)
+
 
 @contextmanager
 def reading(what: str) -> Iterator[None]:
@@ -60,10 +70,11 @@ def describe_error(error: BaseException) -> str:
     """An exception in a few words: what the system says of a file, else its type and the first line of its message."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    if isinstance(error, RecursionError):
-        return "nested too deeply"
-    message = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+    message = str(error).strip().partition("\n")[0] or type(error).__name__
+    known = next((words for kind, words in _PLAIN_WORDS if isinstance(error, kind)), None)
+    if known is not None:
+        return f"{known} ({message})"
+    return message if type(error) is RuntimeError else f"{type(error).__name__}: {message}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +100,8 @@ def read_file(path: Path, max_bytes: int = MAX_BYTES) -> FileContent:
         check_regular(path)
         with path.open("rb") as file:
             data = _unpack(path, file, max_bytes)
+    if data.startswith(b"\x1f\x8b"):
+        raise ValueError(f"{path}: is packed with gzip twice")
     return FileContent(data, hashlib.sha256(data).hexdigest())
 
 
@@ -135,7 +148,9 @@ def _read_bounded(path: Path, file: IO[bytes] | gzip.GzipFile, max_bytes: int) -
     whole = io.BytesIO()
     while chunk := file.read(_CHUNK):
         if whole.tell() + len(chunk) > max_bytes:
-            raise ValueError(f"{path}: holds more than {max_bytes:,} bytes once unpacked; raise the limit if it should")
+            raise ValueError(
+                f"{path}: holds more than {max_bytes:,} bytes once unpacked (see limits.input_bytes, limits.msa_bytes)"
+            )
         whole.write(chunk)
     return whole.getvalue()
 

@@ -91,6 +91,8 @@ def smiles_component(smiles: str, code: str) -> Component:
         keep = np.flatnonzero(elements != 1).tolist()
         if not keep:
             raise ValueError(f"SMILES {smiles!r} has no heavy atoms")
+        if not elements.all():
+            raise ValueError(f"SMILES {smiles!r} has an atom of no element (*)")
         bonds = _bonds(mol, keep)
     return Component(
         code=code,

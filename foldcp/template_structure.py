@@ -231,9 +231,10 @@ def _chain(author: str, residues: Residues) -> TemplateChain:
         types.append(TOKEN_IDS.get(code, TOKEN_IDS["UNK"]))
         names.append([atoms.get(name, np.zeros(3)) for name in wanted])
         present.append([name in atoms for name in wanted])
-    positions, mask = np.array(names, dtype=np.float32), np.array(present)
-    if not (np.abs(positions) < _MAX_COORDINATE).all():
+    exact, mask = np.array(names, dtype=np.float64), np.array(present)
+    if not (np.abs(exact) < _MAX_COORDINATE).all():
         raise ValueError(f"a coordinate is no number, or beyond {_MAX_COORDINATE:,.0f} Å")
+    positions = exact.astype(np.float32)
     frame_mask = np.all(mask[:, :3], axis=1)
     frames = _frames(positions[:, 0], positions[:, 1], positions[:, 2])
     return TemplateChain(

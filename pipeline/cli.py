@@ -115,6 +115,8 @@ def plan(
     limits = settings.limits
     sources = Sources(input, sequences, msas, organism=organism, limit=limit, max_bytes=limits.input_bytes)
     work = smallest(make_work(records(sources), settings, "plan"), limit)
+    if not work.tasks and len(work.unbuildable) == 1 and not input.is_dir():
+        raise ValueError(f"{input}: {work.unbuildable[0].reason}")
     for line in remarks(sources, [task.complex for task in work.tasks]):
         print(line, file=sys.stderr)
     nodes = nodes_of(gpus or machine.gpus_per_node, machine.gpus_per_node)
@@ -138,11 +140,11 @@ def score(
     address: Annotated[str, typer.Option(metavar="HOST", help="A running Ray cluster, or `auto` to find it.")] = "",
     verbose: Annotated[bool, typer.Option("--verbose", help="Print what the ranks print, and tracebacks.")] = False,
 ) -> None:
-    """Fold every complex and store structures and interface scores; the same command again goes on where it ended.
+    """Fold every complex and store structures and interface scores; the same command again resumes.
 
-    Exit code 0 when every complex has a result, 1 when some failed (the table `attempts` says why), 2 for a mistake
-    in the command or its files, 3 when the run had to stop (a full disk, no node left), 128 + signal when it was
-    stopped; after 3 and a signal the same command resumes.
+    Exit code 0 when every complex that can be built has a result, 1 when some failed (the table `attempts` says why),
+    2 for a mistake in the command or its files, 3 when the run had to stop (a full disk, no node left), 128 + signal
+    when it was stopped; after 3 and a signal the same command resumes.
 
     \b
     foldcp score datasets/demo/complexes.tsv --sequences datasets/demo/sequences.fasta --out demo-run \\
@@ -206,8 +208,12 @@ def _write_page(out: Path) -> Path | None:
 
 def _tell(summary: Summary, out: Path) -> None:
     """How a run ended, in a few lines."""
-    words = [f"{summary.num_done} done", f"{len(summary.failed)} failed", f"{summary.num_unbuildable} cannot be built"]
+    words = [f"{summary.num_done} done", f"{len(summary.failed)} failed", f"{len(summary.unbuildable)} cannot be built"]
     print(", ".join(words))
+    for record in summary.unbuildable[:10]:
+        print(printable(f"  cannot be built: {record.name}: {record.reason}"), file=sys.stderr)
+    if len(summary.unbuildable) > 10:
+        print(f"  .. and {len(summary.unbuildable) - 10} more in {out}/tables/complexes", file=sys.stderr)
     for failed in summary.failed[:10]:
         print(printable(f"  failed: {failed.task.name}: {failed.reason}"), file=sys.stderr)
     if len(summary.failed) > 10:

@@ -148,7 +148,10 @@ class GroupActor:
                 for index, (rank, (node, gpu)) in enumerate(zip(self.ranks, places, strict=True))
             ]
         )
-        return answers if isinstance(answers, dict) else {"outcome": "ready", "places": places}
+        if isinstance(answers, dict):
+            return answers
+        refused = next((answer for answer in answers if answer["outcome"] != "ready"), None)
+        return refused or {"outcome": "ready", "places": places}
 
     def fold(self, complex: Complex, setup: Setup, ahead: Sequence[Any]) -> Answer:
         """All ranks fold; the answer is rank 0's, with the largest peak of memory."""

@@ -34,7 +34,8 @@ class Failure:
 class Recipe:
     """What is the same for every fold of a run."""
 
-    checkpoint: str
+    checkpoint: str  # path or name of the weights
+    identity: str  # of the weights' content; other weights are refused
     precision: Arithmetic  # with which the network is loaded
     config: RunConfig
     threads: int  # of a rank
@@ -119,6 +120,7 @@ class Group:
     since: float
     deadline: float
     job: Job | None = None
+    num_folds: int = 0  # that came back
 
     @property
     def size(self) -> int:

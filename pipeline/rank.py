@@ -41,7 +41,10 @@ class Rank:
         self.recipe = recipe
 
     def join(self, rank: int, size: int, meeting: str, device: str = "cpu") -> dict[str, Any]:
-        """Meet the other ranks at `meeting` (`tcp://host:port` or `file://path`) and load the network."""
+        """Meet the other ranks at `meeting` (`tcp://host:port` or `file://path`) and load the network.
+
+        `outcome` is `ready`, or `invalid` when the checkpoint is not what it was when the run began.
+        """
         self.device = torch.device(device)
         torch.set_num_threads(self.recipe.threads)  # threads that wait for work take time from those that launch it
         if self.device.type == "cuda":
@@ -49,13 +52,17 @@ class Rank:
             wait_for_memory(self.device)
         self.rows = Rows.join(rank, size, meeting, self.device)
         wanted = self.recipe.config.model.sampling
-        self.model = checkpoint.load(
-            self.recipe.checkpoint,
-            device=self.device,
-            precision=self.recipe.precision,
-            sampling=None if wanted == "auto" else wanted,
-            rows=self.rows,
-        )
+        try:
+            self.model = checkpoint.load(
+                self.recipe.checkpoint,
+                device=self.device,
+                precision=self.recipe.precision,
+                sampling=None if wanted == "auto" else wanted,
+                rows=self.rows,
+                expected=self.recipe.identity,
+            )
+        except ValueError as error:
+            return {"outcome": "invalid", "reason": str(error)}
         return {"outcome": "ready"}
 
     def fold(

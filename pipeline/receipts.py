@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from foldcp.pipeline.schemas import TABLES
+
 RECEIPTS, MANIFEST = "receipts", "manifest.json"
 T = TypeVar("T")
 RETRIES = 20  # of a reader, when a merge changes the folder under its eyes
@@ -146,8 +148,8 @@ def read_manifest(root: Path) -> Manifest:
     try:
         return Manifest(
             _typed(content["generation"], int),
-            {name: _file(file) for name, file in content["tables"].items()},
-            {name: _file(file) for name, file in content["published"].items()},
+            {_table(name): _file(file) for name, file in content["tables"].items()},
+            {_table(name): _file(file) for name, file in content["published"].items()},
             {unit: _receipt(receipt) for unit, receipt in content["units"].items()},
             tuple(_typed(unit, str) for unit in content["stale"]),
             _typed(content["keep_stale"], bool),
@@ -179,11 +181,17 @@ def _receipt(content: dict[str, Any]) -> Receipt:
     words = (_typed(content[name], str) for name in ("unit", "kind", "outcome", "name", "settings"))
     return Receipt(
         *words,
-        rows={name: _typed(count, int) for name, count in content["rows"].items()},
-        tables={name: _file(file) for name, file in content["tables"].items()},
+        rows={_table(name): _typed(count, int) for name, count in content["rows"].items()},
+        tables={_table(name): _file(file) for name, file in content["tables"].items()},
         files=tuple(map(_file, content["files"])),
         released=tuple(map(_file, content["released"])),
     )
+
+
+def _table(name: str) -> str:
+    if name not in TABLES:
+        raise KeyError(name)
+    return name
 
 
 def _file(content: dict[str, Any]) -> File:

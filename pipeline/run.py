@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from foldcp.complex import Unbuildable
+from foldcp.files import describe_error
 from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.costs import Costs, Hardware, load_hardware
 from foldcp.pipeline.disk import is_disk_failure
@@ -53,7 +55,7 @@ class Summary:
 
     num_done: int
     failed: tuple[Failed, ...]
-    num_unbuildable: int
+    unbuildable: tuple[Unbuildable, ...]
     signal: int = 0
     stopped: str = ""
     ray_lost: bool = False  # the Ray of this process died: the same run can go on in a new process
@@ -89,9 +91,12 @@ def score(prepared: Prepared, out: Path, options: Options) -> Summary:
                 status = "finished"
         finally:
             run.kill_groups()
+            run.settle()
             is_closed = store.close(status)
             run.disconnect()
-    if is_closed or summary.stopped:
+        if not summary.is_complete:  # a signal may have come since
+            summary = replace(summary, signal=signals.number)
+    if is_closed or not summary.is_complete:
         return summary
     return replace(summary, stopped=f"{out}: the end of the run could not be recorded")
 
@@ -127,15 +132,13 @@ class Run:
         except SystemExit:  # how `ray.init` ends a process that gets SIGTERM meanwhile
             if not self.signals.number:
                 raise
-        except OSError as error:
-            if not is_disk_failure(error):
-                raise
+        except OSError as error:  # of the disk, or of a folder that somebody has taken away
             where = error.filename or self.store.root
-            stopped = f"{where}: {error.strerror}; the run resumes with the same command once that is mended"
+            stopped = f"{where}: {describe_error(error)}; the run resumes with the same command once that is mended"
         ended = list(self.driver.scheduler.outcomes.values()) if self.driver else []
         failed = tuple(outcome for outcome in ended if isinstance(outcome, Failed))
         num_done += len(ended) - len(failed)
-        return Summary(num_done, failed, len(unbuildable), self.signals.number, stopped, ray_lost)
+        return Summary(num_done, failed, unbuildable, self.signals.number, stopped, ray_lost)
 
     def _fold(self, tasks: Sequence[Task], num_cpus: int) -> str:
         """Fold tasks; why that could not be finished, empty when it was."""
@@ -150,6 +153,14 @@ class Run:
         if self.driver:
             for group in self.driver.groups.values():
                 group.kill()
+
+    def settle(self) -> None:
+        """Store the attempts that ended, if that is still possible."""
+        if self.driver:
+            try:
+                self.driver.settle()
+            except OSError as error:
+                print(printable(f"foldcp: {self.store.root}: {describe_error(error)}"), file=sys.stderr)
 
     def disconnect(self) -> None:
         """Leave Ray, or end the one that was started for this process."""
@@ -215,13 +226,14 @@ class Driver:
         most = max(places.values())
         threads = max(1, (os.cpu_count() or 1) // most)
         precision = self.costs.precisions()[0]
-        self.recipe = Recipe(prepared.sources.checkpoint, precision, prepared.config, threads)
+        self.recipe = Recipe(prepared.sources.checkpoint, prepared.made.checkpoint, precision, prepared.config, threads)
         self.groups: dict[int, Group] = {}
         self.stopping: dict[int, Group] = {}
         self.pending: dict[Any, int] = {}
         self.ahead: dict[tuple[str, int], Any] = {}  # by task and depth of its alignment
         self.measured: dict[tuple[str, int], Answer] = {}
         self.gpus: dict[int, list[tuple[str, str]]] = {}  # (node, GPU) of each rank of a group
+        self.told: set[str] = set()  # why groups did not start
         self.num_attempts = self.num_outcomes = self.num_failed = 0
         self.began, self.looked = datetime.now(UTC), 0.0
         self.zero = time.monotonic()
@@ -268,7 +280,7 @@ class Driver:
                 self.scheduler.freed(number)
         if self._now() - self.looked > NODE_TICK:
             self._look_at_nodes()
-        self._settle()
+        self.settle()
 
     def _hear_ready(self, timeout: float = 0.0) -> None:
         """Hear all groups that have answered; when none has, wait for one for so many seconds."""
@@ -328,8 +340,19 @@ class Driver:
         else:
             if outcome != "invalid":  # whose fault it is depends on whether its nodes are still there
                 self._look_at_nodes()
+            if self.scheduler.groups[number].state == "starting":
+                if outcome == "invalid":  # the weights, which all groups load
+                    return self.scheduler.stop(answer["reason"])
+                self._tell_start(number, answer["reason"])
             failure = Failure(outcome, answer["reason"], answer.get("node", ""), answer.get("killed", False))
             self._do(self.scheduler.failed(number, failure, self._now()))
+
+    def _tell_start(self, number: int, reason: str) -> None:
+        """Print why a group did not start, each reason once: until one starts there is nothing else to see."""
+        node = self.nodes[self.scheduler.groups[number].placement[0][0]]
+        if reason not in self.told:
+            self.told.add(reason)
+            tqdm.write(printable(f"a group did not start on {node.host}: {reason}"), file=sys.stderr)
 
     def _keep(self, number: int, answer: Answer) -> None:
         """Store a result; one that cannot be made into rows and files is a failed complex, and the run goes on."""
@@ -357,8 +380,9 @@ class Driver:
         answer["seconds"]["write"] = time.perf_counter() - started
         self.measured[job.task.key, job.attempts] = answer
         self.scheduler.finished(number, self._now())
+        self.settle()
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Store the attempts that ended and the tasks that failed since the last time."""
         for attempt in self.scheduler.attempts[self.num_attempts :]:
             self.num_attempts += 1

@@ -192,6 +192,7 @@ class Scheduler:
         self._predicted += group.job.seconds
         self._recent.append((group.job.seconds, now - group.since))
         self._num_slow_folds = 0
+        group.num_folds += 1
         self._health.succeeded(node for node, _ in group.placement)
         self._record(group, "done", "", now)
         self.outcomes[group.job.task.key] = Done(group.job.task, group.job.attempts)
@@ -209,6 +210,10 @@ class Scheduler:
         self._give_up(group.job, failure.reason)
         group.state, group.job = "idle", None
         return []
+
+    def stop(self, reason: str) -> None:
+        """End the run, as nothing can be folded any more; what is left stays without an outcome."""
+        self.stopped = reason
 
     def freed(self, group_id: int) -> None:
         """The GPUs of a stopped group can be used again."""
@@ -290,15 +295,20 @@ class Scheduler:
         job.seconds = self._sizes.seconds(job.task, job.setup)
         job.attempts += 1
         group.state, group.job, group.since = "busy", job, now
-        group.deadline = now + self._allowed_seconds(job)
+        group.deadline = now + self._allowed_seconds(group, job)
         return Fold(group.id, job.task, job.setup, job.attempts, group.deadline)
 
-    def _allowed_seconds(self, job: Job) -> float:
+    def _allowed_seconds(self, group: Group, job: Job) -> float:
         """How long a fold may take: a multiple of what was predicted, corrected by what folds have taken, and of the
-        longest recent fold that was predicted to be no longer; more after folds were cut that may have been slow."""
-        settings = self.settings
+        longest recent fold that was predicted to be no longer; more after folds were cut that may have been slow. The
+        first fold of a group on GPUs also compiles kernels, which takes about as long as the group's start. What
+        took long to read when the complex was planned takes as long again."""
+        settings, hardware = self.settings, self.costs.hardware
         shorter = [measured for predicted, measured in self._recent if predicted <= job.seconds]
         expected = max([job.seconds * max(1.0, self.pace), *shorter])
+        if not group.num_folds and hardware.device == "cuda":
+            expected += hardware.start_seconds
+        expected += job.task.read_seconds
         allowed = max(settings.deadline_floor, settings.deadline_factor * expected)
         return allowed * 2 ** max(job.timeouts, min(self._num_slow_folds, MAX_DOUBLINGS))
 

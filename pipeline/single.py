@@ -55,8 +55,10 @@ def fold_one(sources: Sources, config: RunConfig, out: Path) -> str:
     if setup is None:
         raise ValueError(f"{sources.input}: {costs.why_not(task, size)}; `foldcp score` spreads it over GPUs")
     setup = replace(setup, num_ranks=size)
-    rank = Rank(Recipe(sources.checkpoint, setup.precision, config, max(1, (os.cpu_count() or 1) // on_host)))
-    rank.join(index, size, "env://", f"cuda:{local}" if cuda else "cpu")
+    rank = Rank(Recipe(sources.checkpoint, identity, setup.precision, config, max(1, (os.cpu_count() or 1) // on_host)))
+    joined = rank.join(index, size, "env://", f"cuda:{local}" if cuda else "cpu")
+    if joined["outcome"] != "ready":
+        raise ValueError(joined["reason"])
     with Bar(costs.stages(task, setup), hidden=index > 0) as bar:
         answer = rank.fold(task.complex, setup, bar.show)
     if answer["outcome"] != "done":

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from tqdm import tqdm
@@ -25,12 +26,14 @@ KEY_LENGTH = 32  # hexadecimal digits of SHA-256
 @dataclass(frozen=True, slots=True)
 class Task:
     """A complex to fold. `key` names its result; `msa_depth` is the number of alignment rows that the network gets,
-    unless there is no memory for so many."""
+    unless there is no memory for so many. `read_seconds` is how long its files and components took to read when it was
+    planned; a rank reads them again."""
 
     complex: Complex
     key: str
     num_tokens: int
     msa_depth: int
+    read_seconds: float = field(default=0.0, compare=False)
 
     @property
     def name(self) -> str:
@@ -105,6 +108,7 @@ def make_task(complex: Complex, config: RunConfig, checkpoint: str) -> Task:
     chain, a template that cannot be read or lacks a chain, an unknown component, a constraint on an atom that does not
     exist.
     """
+    started = perf_counter()
     with reading(f"complex {complex.name}"):
         alignments = read_alignments(complex, config)
         templates = read_templates(complex, config)
@@ -115,6 +119,7 @@ def make_task(complex: Complex, config: RunConfig, checkpoint: str) -> Task:
             key=content_key(planned, result_settings(config), checkpoint),
             num_tokens=num_tokens(planned),
             msa_depth=alignments.depth,
+            read_seconds=perf_counter() - started,
         )
 
 

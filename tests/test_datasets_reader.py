@@ -84,7 +84,7 @@ def test_a_title_in_an_old_encoding_is_kept(tmp_path: Path) -> None:
         ("b.tsv", b"\x7fELF\x02\x01\x01\x00\x00", "not a text file (character 0x02 at 4)"),
         ("t.gz", gzip.compress(CORUM.encode())[:-12], "Compressed file ended before the end-of-stream marker"),
         ("z.zip", _zip({"a": "1", "b": "2"}), "a zip archive of 2 files"),
-        ("d.zip", _zip({"a": "1"})[:40], "BadZipFile: File is not a zip file"),
+        ("d.zip", _zip({"a": "1"})[:40], "a damaged zip archive (File is not a zip file)"),
         ("w.csv", "a,b\n1,2\n", "its columns are 'a, b'"),
         ("h.tsv", CORUM.partition("\n")[0] + "\n", "the table has no rows"),
         ("m.csv", "key,sequence\n-1,MKT\n", "an alignment"),
@@ -226,7 +226,7 @@ def test_archives_that_cannot_be_unpacked_are_rows(tmp_path: Path) -> None:
     _write(tmp_path, "c.yaml.gz", bytes(flipped))
     _write(tmp_path, "d.yaml", YAML)
     *wrong, right = _all(tmp_path)
-    for record, word in zip(wrong, ("RuntimeError: File 'a' is encrypted", "NotImplementedError", ""), strict=True):
+    for record, word in zip(wrong, ("File 'a' is encrypted", "NotImplementedError", ""), strict=True):
         assert isinstance(record, Unbuildable)
         assert record.reason.startswith(f"{tmp_path}/{record.source}: {word}")
     assert isinstance(right, Complex)

@@ -43,6 +43,13 @@ def test_more_than_the_limit_is_refused_without_being_unpacked(tmp_path: Path) -
     assert len(read_file(plain, max_bytes=1001).data) == 1001
 
 
+def test_what_is_packed_twice_is_refused_by_name(tmp_path: Path) -> None:
+    packed = tmp_path / "a.gz.gz"
+    packed.write_bytes(gzip.compress(gzip.compress(b"ACDE")))
+    with pytest.raises(ValueError, match=r"a\.gz\.gz: is packed with gzip twice"):
+        read_file(packed)
+
+
 def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
     pipe, link, device = tmp_path / "pipe", tmp_path / "link", Path("/dev/zero")
     os.mkfifo(pipe)

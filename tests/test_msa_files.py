@@ -103,7 +103,7 @@ def test_random_files_against_reading_letter_by_letter(
     ("name", "text", "message"),
     [
         ("x.a3m", "", "it has no sequences"),
-        ("x.a3m", "# nothing\n>a\n>b\n", "it has no sequences"),
+        ("x.a3m", "# nothing\n>a\n>b\n", "the query, before line 3, has no sequence"),
         ("x.a3m", "MKLV\n>a\nMKLV\n", r"line 1 comes before the first header"),
         ("x.a3m", ">q\nMKLV\n>a\nMKL\n", "sequence 2 has 3 columns, but the query 4"),
         ("x.a3m", ">q\nMKLV\n>a\nMKLV\n>b\nM*LV\n", r"'\*' in sequence 3 is no residue"),

@@ -44,7 +44,13 @@ def sequence(length: int, seed: int) -> str:
 
 
 def a_rank(*overrides: str) -> Rank:
-    recipe = Recipe("untrained:tiny", "fp32", load(overrides=["model.steps=2", "model.recycling=0", *overrides]), 1)
+    recipe = Recipe(
+        "untrained:tiny",
+        "untrained:tiny",
+        "fp32",
+        load(overrides=["model.steps=2", "model.recycling=0", *overrides]),
+        1,
+    )
     rank = Rank(recipe)
     assert rank.join(0, 1, "") == {"outcome": "ready"}
     return rank

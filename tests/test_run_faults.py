@@ -12,8 +12,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
+from foldcp.checkpoint import identity
+from foldcp.pipeline.config import load
+from foldcp.pipeline.jobs import Recipe
+from foldcp.pipeline.rank import Rank
 from foldcp.pipeline.store import read_table
+from tests.test_checkpoint import contents
 from tests.test_run import assert_equal, folding_ranks, num_stored, sequence, tables, wait_for
 
 SETTINGS = ("model.steps=20", "model.recycling=0", "run.cpu_ranks=1")
@@ -147,3 +153,16 @@ def test_complexes_that_end_their_groups_fail_alone(tmp_path: Path) -> None:
     assert sorted(attempts["name"].tolist()[-2:]) == ["bad1", "bad2"]  # .. and what lost a group comes last
     assert attempts["outcome"].value_counts().to_dict() == {"lost": 4, "done": 3}
     assert statuses(out) == ["finished"]
+
+
+def test_weights_that_change_during_a_run_are_refused(tmp_path: Path) -> None:
+    checkpoint, other = tmp_path / "weights.ckpt", tmp_path / "other.ckpt"
+    torch.save(contents(), checkpoint)
+    torch.save(contents(), other)
+    other.write_bytes(other.read_bytes() + b"more")
+    expected = identity(checkpoint)
+    rank = Rank(Recipe(str(checkpoint), expected, "fp32", load(), 1))
+    assert rank.join(0, 1, "") == {"outcome": "ready"}
+    other.replace(checkpoint)
+    answer = Rank(Recipe(str(checkpoint), expected, "fp32", load(), 1)).join(0, 1, "")
+    assert answer == {"outcome": "invalid", "reason": f"{checkpoint}: the weights have changed since the run began"}

@@ -314,7 +314,8 @@ def test_invalid_input_fails_at_once_and_keeps_the_group() -> None:
 def test_a_fold_past_its_deadline_ends_its_group() -> None:
     scheduler, fold = driven([task(5_000)], {"a": 1})
     predicted = COSTS.seconds(fold.task, fold.setup)
-    assert fold.deadline == pytest.approx(10.0 + SETTINGS.deadline_factor * predicted)
+    warm_up = COSTS.hardware.start_seconds  # of the group's first fold
+    assert fold.deadline == pytest.approx(10.0 + SETTINGS.deadline_factor * (predicted + warm_up))
     assert scheduler.next_deadline(10.0) == fold.deadline
     assert scheduler.decide(fold.deadline - 1) == []
     (stop,) = scheduler.decide(fold.deadline)
@@ -327,7 +328,8 @@ def test_a_fold_past_its_deadline_ends_its_group() -> None:
 
 def test_short_folds_have_the_floor_as_deadline_and_slow_machines_more() -> None:
     scheduler, fold = driven([task(100, f"{i}") for i in range(3)], {"a": 1})
-    assert fold.deadline == 10.0 + SETTINGS.deadline_floor
+    predicted = COSTS.seconds(fold.task, fold.setup) + COSTS.hardware.start_seconds
+    assert fold.deadline == pytest.approx(10.0 + SETTINGS.deadline_factor * predicted)
     scheduler.finished(fold.group, 5_000.0)  # far slower than predicted
     (following,) = scheduler.decide(5_000.0)
     assert isinstance(following, Fold)
@@ -335,6 +337,19 @@ def test_short_folds_have_the_floor_as_deadline_and_slow_machines_more() -> None
     assert scheduler.work_left(5_000.0) == pytest.approx(2 * COSTS.seconds(fold.task, fold.setup))
     # As long as the fold before it took, and not only what the corrected prediction says.
     assert following.deadline - 5_000.0 == pytest.approx(SETTINGS.deadline_factor * 4_990.0)
+
+
+def test_a_warm_group_has_the_floor_and_slow_reading_is_waited_for() -> None:
+    slow = replace(task(90, "slow"), read_seconds=25.0)
+    scheduler, fold = driven([task(100, "first"), task(95, "second"), slow], {"a": 1})
+    scheduler.finished(fold.group, 11.0)
+    (second,) = scheduler.decide(11.0)
+    assert isinstance(second, Fold)
+    assert second.deadline == 11.0 + SETTINGS.deadline_floor
+    scheduler.finished(fold.group, 12.0)
+    (third,) = scheduler.decide(12.0)
+    assert isinstance(third, Fold)
+    assert third.deadline > 12.0 + SETTINGS.deadline_factor * 25.0
 
 
 def test_groups_that_never_start_end_the_run_and_no_task_is_filed() -> None:
