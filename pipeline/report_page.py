@@ -36,6 +36,7 @@ tbody tr:hover { background: color-mix(in srgb, var(--tint) 28%, transparent); }
 .num { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .wrap { overflow-wrap: anywhere; min-width: 160px; }
 .left { text-align: left; } .short { white-space: nowrap; }
+.short .soft { white-space: normal; overflow-wrap: anywhere; }
 .soft { color: var(--soft); }
 .bar { display: inline-block; width: 76px; height: 8px; margin-right: 8px; border-radius: 4px; background: var(--line);
        overflow: hidden; vertical-align: 1px; }

@@ -328,6 +328,7 @@ class Driver:
         if number not in self.groups:
             return
         if answer["outcome"] == "done":
+            self.connection.check()  # Ray ends a process that asks a dead daemon for an object
             answer = with_heavy(answer, f"group {number}")
         if answer.get("trace") and self.options.verbose:
             print(answer["trace"], file=sys.stderr)
