@@ -127,7 +127,7 @@ def plan(
 @app.command()
 def score(
     input: Input,
-    out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the run; an earlier run there goes on.")],
+    out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the run; resumes an earlier run there.")],
     sequences: Sequences = None,
     msas: Msas = None,
     checkpoint: Checkpoint = "",
@@ -271,7 +271,7 @@ def fetch(
         Path | None, typer.Option(metavar="DIR", help="Folder for the file; else $FOLDCP_CACHE, else ~/.foldcp.")
     ] = None,
 ) -> None:
-    """Download released weights and check their SHA-256; the same command again goes on where it was cut off.
+    """Download released weights and check their SHA-256; the same command again resumes where it was cut off.
 
     \b
     foldcp fetch boltz2
@@ -291,7 +291,7 @@ def convert(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
 ) -> None:
     """Write the weights of a checkpoint as safetensors, a format that cannot hold code. Predictions stay the same to
-    the last bit; the new file has a SHA-256 of its own, so a run that began with one of the two goes on with that one.
+    the last bit; the new file has a SHA-256 of its own, so a run resumes only with the file that it began with.
 
     \b
     foldcp convert boltz2_conf.ckpt boltz2_conf.safetensors

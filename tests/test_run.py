@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -24,15 +25,16 @@ from ray.exceptions import ObjectLostError
 
 from foldcp.complex import Chain, Complex, Contact
 from foldcp.features import AlignmentSettings
+from foldcp.pipeline.cluster import Cluster
 from foldcp.pipeline.config import load
 from foldcp.pipeline.costs import PRESETS, Setup, load_hardware
 from foldcp.pipeline.group import GroupActor, RankActor
 from foldcp.pipeline.jobs import Recipe
 from foldcp.pipeline.rank import Rank, alignment_settings, fold_settings, inputs_of
 from foldcp.pipeline.ray_cluster import Node
-from foldcp.pipeline.run import slots
+from foldcp.pipeline.run import Driver, Options, Run, Summary, slots
 from foldcp.pipeline.store import read_table
-from foldcp.pipeline.tasks import make_task
+from foldcp.pipeline.tasks import Failed, Task, Work, make_task
 
 LETTERS = "ACDEFGHIKLMNPQRSTVWY"
 SETTINGS = ("model.steps=30", "model.recycling=0", "run.cpu_ranks=2", "run.deadline_floor=10", "run.deadline_factor=1")
@@ -197,6 +199,54 @@ def test_slots_of_a_cluster() -> None:
     assert slots(nodes, cpu, config, 0) == {"a": 3, "b": 3, "c": 3}
     with pytest.raises(ValueError, match="no node"):
         slots(nodes[2:], cuda, config, 0)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.ENOENT])
+def test_a_disk_that_fails_ends_the_run_and_files_nothing(tmp_path: Path, number: int) -> None:
+    def fail(*_: object, keep: bool) -> None:
+        raise OSError(number, os.strerror(number), str(tmp_path / "file"))
+
+    prepared = SimpleNamespace(work=Work((), (), 0), config=load(), present=None)
+    store = SimpleNamespace(root=tmp_path, mark_stale=fail)
+    run = Run(prepared, store, load_hardware("cpu"), Options(), SimpleNamespace(number=0))  # type: ignore[arg-type]
+    summary = run.score(1)
+    assert summary.stopped.startswith(f"{tmp_path}/file: {os.strerror(number)}; the run resumes")
+    assert (summary.exit_code, summary.is_complete, summary.failed) == (3, False, ())
+
+
+def test_exit_codes() -> None:
+    failed = Failed(Task(DIMER, "key", 22, 1), 2, "a reason")
+    assert Summary(3, (), ()).exit_code == 0
+    assert Summary(3, (failed,), ()).exit_code == 1
+    assert Summary(3, (failed,), (), stopped="no node is left").exit_code == 3
+    assert Summary(3, (failed,), (), signal=15, stopped="a daemon of Ray is dead").exit_code == 143
+
+
+def test_nodes_that_have_gone_are_lost_and_new_ones_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[object, ...]] = []
+    driver = object.__new__(Driver)
+    driver.connection = SimpleNamespace(check=lambda: None)  # type: ignore[assignment]
+    driver.nodes = {name: Node(name, f"host {name}", 8, 0) for name in ("a", "b")}
+    driver.prepared = SimpleNamespace(config=load(overrides=["run.cpu_ranks=3"]))  # type: ignore[assignment]
+    driver.costs = SimpleNamespace(hardware=load_hardware("cpu"))  # type: ignore[assignment]
+    driver.zero, driver.groups = 0.0, {}
+    driver.scheduler = SimpleNamespace(  # type: ignore[assignment]
+        cluster=Cluster({"a": 3, "b": 3}),
+        lose_node=lambda node, reason, now: told.append((node, reason)) or [],
+        add_node=lambda node, count: told.append((node, count)),
+    )
+    monkeypatch.setattr("foldcp.pipeline.run.alive_nodes", lambda: [Node("b", "host b", 8, 0), Node("c", "new", 2, 0)])
+    driver.options = Options()
+    driver._look_at_nodes()
+    assert told == [("a", "node host a is gone"), ("c", 2)]
+    told.clear()
+    driver._look_at_nodes()  # what is known is told once
+    assert told == [("a", "node host a is gone")]
+    del driver.nodes["c"]
+    driver.options = Options(gpus=6)  # as many as there are
+    told.clear()
+    driver._look_at_nodes()
+    assert told == [("a", "node host a is gone")]
 
 
 @pytest.fixture(scope="module")
