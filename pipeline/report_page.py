@@ -71,7 +71,7 @@ weights {{ run.checkpoint }}</p>
 <div class="cards">
 <div class="card good"><b>{{ counts.done }}</b><span>complexes scored</span></div>
 <div class="card{{ ' bad' if counts.failed }}"><b>{{ counts.failed }}</b><span>failed</span></div>
-<div class="card{{ ' bad' if counts.unbuildable }}"><b>{{ counts.unbuildable }}</b><span>not buildable</span></div>
+<div class="card{{ ' bad' if counts.unbuildable }}"><b>{{ counts.unbuildable }}</b><span>cannot be built</span></div>
 <div class="card"><b>{{ num_samples }}</b><span>structures</span></div>
 <div class="card"><b>{{ num_pairs }}</b><span>chain pairs</span></div>
 <div class="card"><b>{{ gpu_seconds | duration }}</b><span>time &times; GPUs (or CPU ranks)</span></div>
@@ -167,7 +167,7 @@ style="width: {{ (100 * seconds / total) | round(2) }}%"></i>{% endfor %}</div>
 <p>Running the same command again resumes where the last one stopped.</p>
 <div class="scroll"><table>
 <thead><tr><th>Started</th><th>Time</th><th>Status</th><th class="num">Done</th><th class="num">Failed</th>
-<th class="num">Not buildable</th><th>Command</th></tr></thead>
+<th class="num">Cannot be built</th><th>Command</th></tr></thead>
 <tbody>
 {% for row in runs %}
 {% set seconds = (row.ended - row.started).total_seconds() if row.ended else none %}
