@@ -19,7 +19,7 @@ from typing import Self
 import psutil
 
 STOP_SIGNALS = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-STOP_SECONDS = 8.0  # from a signal to the end of the process; batch systems send SIGKILL after 30 s
+STOP_SECONDS = 6.0  # from a signal to the end of the process, if its main thread is not done before
 _KILL_SECONDS = 2.0  # in which killed processes must vanish
 _PR_SET_CHILD_SUBREAPER = 36  # of prctl(2)
 

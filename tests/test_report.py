@@ -152,7 +152,7 @@ def test_the_page_is_whole_and_escaped(run: tuple[Path, dict[str, Prediction]]) 
         "UNTRAINED",
         "2 complexes scored",
         "1 failed",
-        "2 not buildable",
+        "2 cannot be built",
         "6 structures",
         "6 chain pairs",
         "8 min 40 s time",  # two attempts of 130 s on 2 ranks
@@ -211,7 +211,7 @@ def test_stale_results_are_told_and_left_out(run: tuple[Path, dict[str, Predicti
     assert format_best(out).splitlines()[1] == line
     words = " ".join(Tags(write_report(out).read_text(encoding="utf-8")).text.split())
     assert line in words
-    for expected in ("1 complexes scored", "1 failed", "0 not buildable", "3 structures"):
+    for expected in ("1 complexes scored", "1 failed", "0 cannot be built", "3 structures"):
         assert expected in words, expected
 
 
