@@ -169,7 +169,8 @@ class FakeRank:
     """Stands for an actor's handle; remembers how it was asked to join."""
 
     def __init__(self, place: tuple[str, str], joined: dict[tuple[str, str], tuple[object, ...]]) -> None:
-        self.join = SimpleNamespace(remote=lambda *args: joined.update({place: args}))
+        self.answer = {"outcome": "ready"}
+        self.join = SimpleNamespace(remote=lambda *args: joined.update({place: args}) or self.answer)
         self.meeting = SimpleNamespace(remote=lambda: "tcp://here:1")
 
 
@@ -189,6 +190,10 @@ def test_ranks_are_numbered_by_node_and_gpu() -> None:
         ("n1", "9"): (3, 5, "tcp://here:1", "cuda:0", "9,10"),
         ("n1", "10"): (4, 5, "tcp://here:1", "cuda:1", "9,10"),
     }
+    changed = {"outcome": "invalid", "reason": "the weights have changed"}
+    for rank in group.ranks:
+        rank.answer = changed
+    assert group._join(places) == changed
 
 
 def test_slots_of_a_cluster() -> None:
