@@ -144,8 +144,10 @@ class Run:
         """Fold tasks; why that could not be finished, empty when it was."""
         self.connection = RayConnection(self.options.address, num_cpus, self.options.verbose)
         self.signals.install()
-        self.driver = Driver(self.prepared, tasks, self.store, self.hardware, self.options, self.connection)
-        self.driver.run(self.signals)
+        self.driver = Driver(
+            self.prepared, tasks, self.store, self.hardware, self.options, self.connection, self.signals
+        )
+        self.driver.run()
         return self.driver.stopped
 
     def kill_groups(self) -> None:
@@ -217,8 +219,10 @@ class Driver:
         hardware: Hardware,
         options: Options,
         connection: RayConnection,
+        signals: StopSignals,
     ) -> None:
-        self.prepared, self.store, self.options, self.connection = prepared, store, options, connection
+        self.prepared, self.store, self.options = prepared, store, options
+        self.connection, self.signals = connection, signals
         self.nodes = {node.id: node for node in alive_nodes()}
         places = slots(list(self.nodes.values()), hardware, prepared.config, options.gpus)
         self.costs = Costs(hardware, prepared.config, prepared.architecture)
@@ -239,7 +243,7 @@ class Driver:
         self.zero = time.monotonic()
         self.num_tasks, self.total = len(tasks), self.scheduler.work_left(0.0)
 
-    def run(self, signals: StopSignals) -> None:
+    def run(self) -> None:
         """Work until every task has an outcome, a signal comes, or the run cannot go on."""
         bar = tqdm(
             total=self.total,
@@ -248,7 +252,7 @@ class Driver:
             disable=self.total == 0,
         )
         with bar:
-            while not self.scheduler.is_over and not signals.number:
+            while not self.scheduler.is_over and not self.signals.number:
                 self.connection.check()
                 self._step()
                 self._show(bar)
@@ -328,7 +332,10 @@ class Driver:
         if number not in self.groups:
             return
         if answer["outcome"] == "done":
-            self.connection.check()  # Ray ends a process that asks a dead daemon for an object
+            # Ray ends a process that asks a dead daemon for an object, and a signal may have been for the daemons, too.
+            self.connection.check()
+            if self.signals.number:
+                return
             answer = with_heavy(answer, f"group {number}")
         if answer.get("trace") and self.options.verbose:
             print(answer["trace"], file=sys.stderr)
