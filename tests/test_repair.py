@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import random
 import shutil
@@ -186,6 +187,20 @@ def test_a_damaged_receipt_does_not_count(content: bytes, tmp_path: Path) -> Non
     killed._lock.close()
     (out / "receipts/k1.json").write_bytes(content)
     assert {row["key"] for row in read_table(out, "complexes").to_pylist()} == {"k0"}
+    assert resume(out) == {"k0"}
+
+
+@pytest.mark.parametrize("field", ["tables", "rows"])
+def test_a_receipt_of_an_unknown_table_does_not_count(field: str, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    killed = Store.open(out, INFO, Mortal())
+    for key in KEYS[:2]:
+        killed.put(key, *result(key, "done"))
+    killed._lock.close()
+    receipt = out / "receipts/k1.json"
+    content = json.loads(receipt.read_bytes())
+    content[field]["unknown"] = content[field].pop("chains")
+    receipt.write_text(json.dumps(content))
     assert resume(out) == {"k0"}
 
 
