@@ -199,7 +199,7 @@ def test_a_receipt_of_an_unknown_table_does_not_count(field: str, tmp_path: Path
     killed._lock.close()
     receipt = out / "receipts/k1.json"
     content = json.loads(receipt.read_bytes())
-    content[field]["unknown"] = content[field].pop("chains")
+    content[field]["unknown"] = content[field].pop("interfaces")
     receipt.write_text(json.dumps(content))
     assert resume(out) == {"k0"}
 
