@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from foldcp.config import UNTRAINED, Architecture, read_architecture
-from foldcp.files import is_regular, reading
+from foldcp.files import file_sha256, is_regular, reading
 from foldcp.lightning_checkpoint import read_lightning
 from foldcp.model.boltz2 import Boltz2
 from foldcp.model.layers import LayerNorm, Linear, set_arithmetic
@@ -68,8 +67,8 @@ def identity(path: str | Path) -> str:
         return str(path)
     if not is_regular(Path(path)):
         raise ValueError(f"{path}: no such checkpoint file")
-    with reading(str(path)), open(path, "rb") as file:
-        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+    with reading(str(path)):
+        return "sha256:" + file_sha256(Path(path))
 
 
 def is_untrained(path: str | Path) -> bool:

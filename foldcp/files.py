@@ -155,6 +155,12 @@ def _read_bounded(path: Path, file: IO[bytes] | gzip.GzipFile, max_bytes: int) -
     return whole.getvalue()
 
 
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file as it lies on the disk, in hexadecimal, a piece at a time. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def check_unchanged(what: str, content: FileContent, sha256: str) -> None:
     """ValueError, beginning with `what`, for another content than the one expected; "" expects nothing."""
     if sha256 and content.sha256 != sha256:

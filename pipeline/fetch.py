@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import sys
@@ -13,6 +12,8 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from tqdm import tqdm
+
+from foldcp.files import file_sha256
 
 CHUNK = 1 << 20
 TIMEOUT = 60.0  # seconds without a byte
@@ -75,7 +76,7 @@ def fetch(name: str, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         if not target.exists():
             download(weights, target)
-        elif (found := sha256(target)) != weights.sha256:
+        elif (found := file_sha256(target)) != weights.sha256:
             raise ValueError(f"{target}: has SHA-256 {found}, not {weights.sha256}; remove it and fetch again")
     except OSError as error:
         raise ValueError(f"{error.filename or folder}: {error.strerror}") from None
@@ -115,7 +116,7 @@ def fill(part: Path, url: str, weights: Weights) -> None:
         before, have = have, bytes_of(part)
         if have <= before:
             raise DownloadError(f"cut off after {have} of {weights.size} bytes")
-    found = sha256(part)
+    found = file_sha256(part)
     if found != weights.sha256:
         discard(part)
         raise DownloadError(f"gave a file of SHA-256 {found}, not {weights.sha256}")
@@ -190,8 +191,3 @@ def discard(part: Path) -> None:
 
 def bytes_of(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

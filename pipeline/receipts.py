@@ -10,13 +10,13 @@ piece has both.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from foldcp.files import file_sha256
 from foldcp.pipeline.schemas import TABLES
 
 RECEIPTS, MANIFEST = "receipts", "manifest.json"
@@ -120,7 +120,7 @@ def _look(root: Path, verify: bool, trusted: Collection[str]) -> Snapshot:
 
 def describe(path: str, content_at: Path) -> File:
     """The record of a file that will be called `path` and lies at `content_at` now."""
-    return File(path, content_at.stat().st_size, _sha256(content_at))
+    return File(path, content_at.stat().st_size, file_sha256(content_at))
 
 
 def receipt_path(unit: str) -> str:
@@ -163,7 +163,7 @@ def is_intact(root: Path, file: File, verify: bool = False) -> bool:
     """Whether a file is there with its size and, with `verify`, its SHA-256."""
     path = root / file.path
     try:
-        return path.stat().st_size == file.size and (not verify or _sha256(path) == file.sha256)
+        return path.stat().st_size == file.size and (not verify or file_sha256(path) == file.sha256)
     except OSError:  # it is not there, or the disk does not give it back
         return False
 
@@ -211,8 +211,3 @@ def _state(path: Path) -> tuple[int, ...]:
     except OSError:
         return ()
     return about.st_ino, about.st_size, about.st_mtime_ns
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -31,7 +31,7 @@ from foldcp.pipeline.store import Store
 from foldcp.pipeline.tasks import Failed, Task
 from foldcp.printable import printable
 
-import ray  # isort: skip  after group.py, which sets its environment
+import ray  # isort: skip  after ray_cluster.py, which sets its environment
 
 TICK = 0.5  # seconds at most between two looks at deadlines and signals
 AHEAD_TOKENS = 2048  # of larger complexes the features take little of the time, and much memory

@@ -167,12 +167,17 @@ def read_unchecked(path: Path) -> pa.Table | None:
         return None
 
 
-def test_damaged_parts_are_computed_again(tmp_path: Path) -> None:
-    out = tmp_path / "run"
+def killed_with_two_parts(out: Path) -> Path:
+    """The folder of a run that was killed before it merged its two results."""
     killed = Store.open(out, INFO, Mortal())
     for key in KEYS[:2]:
         killed.put(key, *result(key, "done"))
     killed._lock.close()
+    return out
+
+
+def test_damaged_parts_are_computed_again(tmp_path: Path) -> None:
+    out = killed_with_two_parts(tmp_path / "run")
     flip(out / "parts/interfaces/k1.parquet", 30)
     assert resume(out) == {"k0"}
     assert set(pd.read_parquet(out / "tables/interfaces")["key"]) == {"k0"}
@@ -180,11 +185,7 @@ def test_damaged_parts_are_computed_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"7", b'{"unit": 7}', b'{"unit": "k0", "kind": "complex"}', b"\xff"])
 def test_a_damaged_receipt_does_not_count(content: bytes, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    killed = Store.open(out, INFO, Mortal())
-    for key in KEYS[:2]:
-        killed.put(key, *result(key, "done"))
-    killed._lock.close()
+    out = killed_with_two_parts(tmp_path / "run")
     (out / "receipts/k1.json").write_bytes(content)
     assert {row["key"] for row in read_table(out, "complexes").to_pylist()} == {"k0"}
     assert resume(out) == {"k0"}
@@ -192,11 +193,7 @@ def test_a_damaged_receipt_does_not_count(content: bytes, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("field", ["tables", "rows"])
 def test_a_receipt_of_an_unknown_table_does_not_count(field: str, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    killed = Store.open(out, INFO, Mortal())
-    for key in KEYS[:2]:
-        killed.put(key, *result(key, "done"))
-    killed._lock.close()
+    out = killed_with_two_parts(tmp_path / "run")
     receipt = out / "receipts/k1.json"
     content = json.loads(receipt.read_bytes())
     content[field]["unknown"] = content[field].pop("interfaces")
