@@ -1,7 +1,8 @@
 """The complex of a Boltz input: YAML, or FASTA with `>A|protein|a.a3m` headers.
 
-The YAML is what boltz 2.2.1 reads (https://github.com/jwohlwend/boltz/blob/v2.2.1/docs/prediction.md) but
-for affinity. Keys that are not in it are errors, and so are letters that Boltz would take for unknown residues.
+The YAML is what boltz 2.2.1 reads
+(https://github.com/jwohlwend/boltz/blob/v2.2.1/docs/prediction.md) but for affinity. Keys that are
+not in it are errors, and so are letters that Boltz would take for unknown residues.
 """
 
 from __future__ import annotations
@@ -34,27 +35,43 @@ _OTHERS = {
 
 
 def boltz_yaml(path: Path, content: str, msas: MsaFolder | None) -> Complex:
-    """The complex of a Boltz YAML, named after the file. Raises ValueError naming the file and the value."""
+    """The complex of a Boltz YAML, named after the file. Raises ValueError naming the file and
+    the value.
+    """
     with reading(str(path)):
         try:
             return _complex(path, parse(content, (*_REQUIRED, *_OPTIONAL)), msas)
         except ValueError as error:
-            other = next((f"{what}, which is not read: " for mark, what in _OTHERS.items() if mark in content), "")
+            other = next(
+                (
+                    f"{what}, which is not read: "
+                    for mark, what in _OTHERS.items()
+                    if mark in content
+                ),
+                "",
+            )
             raise ValueError(f"{path}: {other}{error}") from error
 
 
 def is_boltz_fasta(headers: Iterable[str]) -> bool:
-    """Whether most headers of a FASTA text have the form `>A|protein|...`: the second field is a kind and nothing
-    else."""
+    """Whether most headers of a FASTA text have the form `>A|protein|...`: the second field is a
+    kind and nothing else.
+    """
     found = [_kind(header) in _FASTA_KINDS for header in headers]
     return 2 * sum(found) >= len(found) > 0
 
 
 def boltz_fasta(path: Path, records: Iterable[tuple[str, str]], msas: MsaFolder | None) -> Complex:
-    """The complex of a FASTA file's (header, letters); the headers say chain, kind and alignment. Raises as above."""
+    """The complex of a FASTA file's (header, letters); the headers say chain, kind and
+    alignment. Raises as above.
+    """
     with reading(str(path)):
         try:
-            return _complex(path, {"sequences": [_entry(header, body) for header, body in records]}, msas)
+            return _complex(
+                path,
+                {"sequences": [_entry(header, body) for header, body in records]},
+                msas,
+            )
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
@@ -62,17 +79,25 @@ def boltz_fasta(path: Path, records: Iterable[tuple[str, str]], msas: MsaFolder 
 def _kind(header: str) -> str:
     """The second field of a header, if the first one is the name of a chain."""
     name, _, rest = header.partition("|")
-    return rest.partition("|")[0].strip().lower() if name and not set(name) & set(string.whitespace) else ""
+    return (
+        rest.partition("|")[0].strip().lower()
+        if name and not set(name) & set(string.whitespace)
+        else ""
+    )
 
 
 def _entry(header: str, body: str) -> Node:
     """The entry of `sequences` that a FASTA record stands for."""
     kind = _kind(header)
     if not kind:
-        raise ValueError(f"the header {shown('>' + header)} has not the form '>CHAIN|KIND|MSA' of the file's others")
+        raise ValueError(
+            f"the header {shown('>' + header)} has not the form '>CHAIN|KIND|MSA' of the "
+            "file's others"
+        )
     if kind not in _FASTA_KINDS:
         raise ValueError(
-            f"the header {shown('>' + header)}: its kind {shown(kind)} is none of {', '.join(_FASTA_KINDS)}, "
+            f"the header {shown('>' + header)}: its kind {shown(kind)} is none of "
+            f"{', '.join(_FASTA_KINDS)}, "
             "but others in the file are"
         )
     name, _, *rest = header.split("|", 2)
@@ -114,9 +139,16 @@ def _molecule(item: Node, where: str) -> list[tuple[Chain, str]]:
     where = f"{where} ({key})"
     if key == "ligand":
         given = fields(value, where, ["id"], ["ccd", "smiles"])
-        ccd = tuple(code.upper() for code in texts(given["ccd"], f"{where}, ccd")) if "ccd" in given else ()
+        ccd = (
+            tuple(code.upper() for code in texts(given["ccd"], f"{where}, ccd"))
+            if "ccd" in given
+            else ()
+        )
         smiles = text(given["smiles"], f"{where}, smiles").strip() if "smiles" in given else ""
-        return [(Chain(name, "ligand", ccd=ccd, smiles=smiles), "") for name in texts(given["id"], f"{where}, id")]
+        return [
+            (Chain(name, "ligand", ccd=ccd, smiles=smiles), "")
+            for name in texts(given["id"], f"{where}, id")
+        ]
     kind: Kind = "protein" if key == "protein" else "dna" if key == "dna" else "rna"
     given = fields(value, where, ["id", "sequence"], ["msa", "modifications", "cyclic"])
     sequence = normalised(text(given["sequence"], f"{where}, sequence"))
@@ -150,20 +182,30 @@ def _aligned(drafts: list[tuple[Chain, str]], path: Path, msas: MsaFolder | None
     found: dict[tuple[str, str], Path | None] = {}  # by sequence and `msa` as written
     shared: dict[str, Path | None] = {}
     for chain, msa in drafts:
-        entity = entities.setdefault((chain.kind, chain.sequence, *chain.ccd, chain.smiles), len(entities))
+        entity = entities.setdefault(
+            (chain.kind, chain.sequence, *chain.ccd, chain.smiles), len(entities)
+        )
         if chain.kind == "protein":
             asked = (chain.sequence, msa)
             if asked not in found:
                 found[asked] = _alignment(chain, msa, path, msas, entity, proteins)
             if shared.setdefault(chain.sequence, found[asked]) != found[asked]:
-                raise ValueError(f"chain {chain.name}: copies of one protein have different alignments ({shown(msa)})")
+                raise ValueError(
+                    f"chain {chain.name}: copies of one protein have different alignments "
+                    f"({shown(msa)})"
+                )
             chain = replace(chain, msa=found[asked])
         chains.append(chain)
     return chains
 
 
 def _alignment(
-    chain: Chain, msa: str, path: Path, msas: MsaFolder | None, entity: int, proteins: Sequence[str]
+    chain: Chain,
+    msa: str,
+    path: Path,
+    msas: MsaFolder | None,
+    entity: int,
+    proteins: Sequence[str],
 ) -> Path | None:
     """The file of a protein's alignment; `proteins` are the sequences of all that name none."""
     if msa == "empty":
@@ -171,16 +213,20 @@ def _alignment(
     if msa:
         found = file(msa, f"chain {chain.name}, msa", path.parent)
         if not found.name.endswith(SUFFIXES):
-            raise ValueError(f"chain {chain.name}, msa: {shown(msa)} ends in none of {', '.join(SUFFIXES)}")
+            raise ValueError(
+                f"chain {chain.name}, msa: {shown(msa)} ends in none of {', '.join(SUFFIXES)}"
+            )
         return found
     if msas:
-        # Boltz's server alignments are called <input>_<entity>.csv, ColabFold's of a whole complex <input>.a3m.
+        # Boltz's server alignments are called <input>_<entity>.csv, ColabFold's of a whole complex
+        # <input>.a3m.
         name = stem(path)
         found = msas.find(chain.sequence, [f"{name}_{entity}"]) or msas.of_record([name], proteins)
         if found:
             return found
     looked = f"there is no alignment of it in {msas.path}; " if msas else ""
     raise ValueError(
-        f"chain {chain.name} has no msa: {looked}give a file (`msa: {chain.name}.a3m`) or a folder of them "
+        f"chain {chain.name} has no msa: {looked}give a file (`msa: {chain.name}.a3m`) or a "
+        "folder of them "
         "(--msas DIR), or fold it from its sequence alone, less well (`msa: empty`)"
     )

@@ -1,7 +1,7 @@
 """The complex of a Chai-lab FASTA file, whose headers read `>protein|name=A`.
 
-The form is that of https://github.com/chaidiscovery/chai-lab: a record is a chain, its kind the first field of the
-header and its name the second; ligands are written as SMILES.
+The form is that of https://github.com/chaidiscovery/chai-lab: a record is a chain, its kind the
+first field of the header and its name the second; ligands are written as SMILES.
 """
 
 from __future__ import annotations
@@ -28,9 +28,11 @@ def is_chai_fasta(headers: Collection[str]) -> bool:
 
 
 def chai_fasta(path: Path, records: Iterable[tuple[str, str]], msas: MsaFolder | None) -> Complex:
-    """The complex of a file's (header, letters), named after the file, each protein's alignment one of `msas`.
+    """The complex of a file's (header, letters), named after the file, each protein's alignment one
+    of `msas`.
 
-    Raises ValueError naming the file and the header: another form, a glycan, or a modified residue in brackets.
+    Raises ValueError naming the file and the header: another form, a glycan, or a modified residue
+    in brackets.
     """
     with reading(str(path)):
         try:
@@ -48,13 +50,27 @@ def _kind(header: str) -> str:
 
 
 def _chain(header: str, body: str) -> Chain:
-    kind, name = _kind(header), header.partition("|")[2].strip().removeprefix("name=").strip()
+    kind = _kind(header)
+    name = header.partition("|")[2].strip().removeprefix("name=").strip()
     if kind not in _KINDS or not name:
-        raise ValueError(f"the header {shown('>' + header)} has not the form '>KIND|name=NAME' of the file's others")
+        raise ValueError(
+            f"the header {shown('>' + header)} has not the form '>KIND|name=NAME' of the "
+            "file's others"
+        )
     if kind == "glycan":
-        raise ValueError(f"chain {name}: a glycan is not read; a Boltz YAML file can list its components and bonds")
+        raise ValueError(
+            f"chain {name}: a glycan is not read; a Boltz YAML file can list its "
+            "components and bonds"
+        )
     if kind == "ligand":
         return Chain(name, "ligand", smiles=body)
     if set(body) & set("()[]"):
-        raise ValueError(f"chain {name}: modified residues in brackets are not read; a Boltz YAML file can list them")
-    return Chain(name, "protein" if kind == "protein" else "dna" if kind == "dna" else "rna", normalised(body))
+        raise ValueError(
+            f"chain {name}: modified residues in brackets are not read; a Boltz YAML file "
+            "can list them"
+        )
+    return Chain(
+        name,
+        "protein" if kind == "protein" else "dna" if kind == "dna" else "rna",
+        normalised(body),
+    )

@@ -1,4 +1,6 @@
-"""Complexes of the rows of a database, CORUM 2 to 5, Complex Portal or hu.MAP: lists of accessions."""
+"""Complexes of the rows of a database, CORUM 2 to 5, Complex Portal or hu.MAP: lists of
+accessions.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ Subunits = tuple[list[Subunit], dict[str, str]]  # and what to tell about them
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """Where a database keeps what, as column keys; `organism` is the organism itself if it is no column."""
+    """Where a database keeps what, as column keys; `organism` is the organism itself if it is no
+    column.
+    """
 
     required: frozenset[str]
     name: str
@@ -45,17 +49,23 @@ class Database:
     subunits: Callable[[Row], Subunits]
 
 
-def records(table: Table, database: Database, sequences: Sequences, msas: MsaFolder | None) -> Iterator[Record]:
+def records(
+    table: Table, database: Database, sequences: Sequences, msas: MsaFolder | None
+) -> Iterator[Record]:
     """One record for each row of the table, in its order; what cannot be built says why."""
     source = table.path.name
     for row in table.rows():
         name = row.get(database.name) or f"row {row.number}"
         title = row.get(database.title)
-        organism = row.get(database.organism) if database.organism in row.cells else database.organism
+        organism = (
+            row.get(database.organism) if database.organism in row.cells else database.organism
+        )
         try:
             with reading(f"row {row.number}"):
                 if row.num_cells != row.num_columns:
-                    raise ValueError(f"row {row.number} has {row.num_cells} columns, the table {row.num_columns}")
+                    raise ValueError(
+                        f"row {row.number} has {row.num_cells} columns, the table {row.num_columns}"
+                    )
                 subunits, comment = database.subunits(row)
                 chains, notes = _chains(subunits, sequences, msas)
                 record = Complex(name, chains, title, organism, source, comment=comment | notes)
@@ -67,7 +77,9 @@ def records(table: Table, database: Database, sequences: Sequences, msas: MsaFol
 def _chains(
     subunits: list[Subunit], sequences: Sequences, msas: MsaFolder | None
 ) -> tuple[tuple[Chain, ...], dict[str, str]]:
-    """Chains A, B, .., copies of one molecule side by side, and notes on their sequences and alignments."""
+    """Chains A, B, .., copies of one molecule side by side, and notes on their sequences and
+    alignments.
+    """
     copies: dict[str, list[Found]] = {}
     unknown: dict[str, None] = {}
     check_number(sum(count or 1 for _, count in subunits))
@@ -85,7 +97,10 @@ def _chains(
     for name, found in zip(chain_names(), ordered, strict=False):
         if found not in first:
             first[found] = _chain(name, found, msas)
-    chains = tuple(replace(first[found], name=name) for name, found in zip(chain_names(), ordered, strict=False))
+    chains = tuple(
+        replace(first[found], name=name)
+        for name, found in zip(chain_names(), ordered, strict=False)
+    )
     notes = msa_comment(chains)
     if remarks := dict.fromkeys(found.note for found in ordered if found.note):
         notes["sequence"] = "; ".join(remarks)
@@ -110,12 +125,16 @@ def _corum(row: Row) -> Subunits:
     if not subunits:
         raise ValueError("no subunits are listed")
     if missing := len(names) - len(subunits):
-        comment["subunits"] = f"{missing} of {len(names)} subunits have no accession and are left out"
+        comment["subunits"] = (
+            f"{missing} of {len(names)} subunits have no accession and are left out"
+        )
     return subunits, comment
 
 
 def _copies(field: str, names: list[str]) -> tuple[list[int | None], dict[str, str]]:
-    """The copies of each listed subunit, None where the database does not say, and a note if it does not."""
+    """The copies of each listed subunit, None where the database does not say, and a note if it
+    does not.
+    """
     counts = [count.strip() for count in field.split(";")]
     while len(counts) > len(names) and not counts[-1]:
         counts.pop()
@@ -123,7 +142,9 @@ def _copies(field: str, names: list[str]) -> tuple[list[int | None], dict[str, s
     if all(count in _NO_COUNT for count in counts):
         return unknown, {"stoichiometry": "not given: one copy of each"}
     numbers = [_COUNT.fullmatch(count) for count in counts]
-    readable = all(number or count in _NO_COUNT for number, count in zip(numbers, counts, strict=True))
+    readable = all(
+        number or count in _NO_COUNT for number, count in zip(numbers, counts, strict=True)
+    )
     if not readable or len(counts) != len(names):
         note = f"{field!r} is no count for each of {len(names)} subunits: one copy of each"
         return unknown, {"stoichiometry": note}
@@ -133,12 +154,16 @@ def _copies(field: str, names: list[str]) -> tuple[list[int | None], dict[str, s
 
 
 def _number(digits: str) -> int:
-    """A count; Python converts no more than some thousand digits, and none is needed to see that it is too large."""
+    """A count; Python converts no more than some thousand digits, and none is needed to see that
+    it is too large.
+    """
     return int(digits) if len(digits) < 20 else 10**20
 
 
 def _split(field: str) -> tuple[list[str], dict[str, str]]:
-    """The accessions of a list with `;`, or else commas or spaces, between them and perhaps behind them; a note."""
+    """The accessions of a list with `;`, or else commas or spaces, between them and perhaps
+    behind them; a note.
+    """
     parts = field.split(";") if ";" in field else re.split(r"[,\s]+", field)
     parts = [part.strip() for part in parts]
     while parts and not parts[-1]:
@@ -148,7 +173,10 @@ def _split(field: str) -> tuple[list[str], dict[str, str]]:
     alone = [match[1] for match in bracketed if match]
     parts = [match[1] if match else part for match, part in zip(bracketed, parts, strict=True)]
     if doubtful := [part for part in parts if "(" in part or ")" in part]:
-        raise ValueError(f"which of the subunits {doubtful[0]!r} are there? List those that are, without brackets")
+        raise ValueError(
+            f"which of the subunits {doubtful[0]!r} are there? List those that are, "
+            "without brackets"
+        )
     return parts, {"choice": f"{listed(alone)} in brackets, taken to be there"} if alone else {}
 
 
@@ -164,7 +192,9 @@ _PROTEIN = re.compile(rf"{UNIPROT}(?:-\d+|-PRO_\d+)?")
 
 
 def _complextab(row: Row) -> Subunits:
-    """`P1(2)|URS..(1)|CHEBI:1(0)|[P3,P4](1)`: (0) is an unknown number, brackets hold interchangeable proteins."""
+    """`P1(2)|URS..(1)|CHEBI:1(0)|[P3,P4](1)`: (0) is an unknown number, brackets hold
+    interchangeable proteins.
+    """
     members = row.get("identifiersandstoichiometryofmoleculesincomplex")
     expanded = row.get("expandedparticipantlist") or members
     subunits: list[Subunit] = []
@@ -182,7 +212,9 @@ def _complextab(row: Row) -> Subunits:
             subunits.append(Subunit(name, count or None))
         else:
             left_out[name] = None
-    for entry in filter(None, members.split("|")):  # the expanded list leaves out what is no protein
+    for entry in filter(
+        None, members.split("|")
+    ):  # the expanded list leaves out what is no protein
         name = entry.partition("(")[0].strip()
         if not name.startswith(("[", "CPX-")) and not _PROTEIN.fullmatch(name):
             left_out[name] = None
@@ -199,7 +231,13 @@ def _complextab(row: Row) -> Subunits:
 
 
 DATABASES = (
-    Database(frozenset({"complexid", "subunitsuniprotids"}), "complexid", "complexname", "organism", _corum),
+    Database(
+        frozenset({"complexid", "subunitsuniprotids"}),
+        "complexid",
+        "complexname",
+        "organism",
+        _corum,
+    ),
     Database(
         frozenset({"complexac", "expandedparticipantlist"}),
         "complexac",
@@ -207,6 +245,18 @@ DATABASES = (
         "taxonomyidentifier",
         _complextab,
     ),
-    Database(frozenset({"humap3id", "subunitsuniprotids"}), "humap3id", "genenames", "Human", _humap),
-    Database(frozenset({"humap2id", "subunitsuniprotids"}), "humap2id", "genenames", "Human", _humap),
+    Database(
+        frozenset({"humap3id", "subunitsuniprotids"}),
+        "humap3id",
+        "genenames",
+        "Human",
+        _humap,
+    ),
+    Database(
+        frozenset({"humap2id", "subunitsuniprotids"}),
+        "humap2id",
+        "genenames",
+        "Human",
+        _humap,
+    ),
 )

@@ -24,7 +24,9 @@ _DNA_LENGTH = 20
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One record as written; `files` are the names that the alignment of the whole record may have."""
+    """One record as written; `files` are the names that the alignment of the whole record may
+    have.
+    """
 
     name: str
     sequence: str
@@ -35,31 +37,57 @@ class _Entry:
     comment: dict[str, str] = field(default_factory=dict)
 
 
-def fasta(path: Path, records: Sequence[tuple[str, str]], msas: MsaFolder | None) -> Iterator[Record]:
+def fasta(
+    path: Path, records: Sequence[tuple[str, str]], msas: MsaFolder | None
+) -> Iterator[Record]:
     """A complex for each (header, letters) of a FASTA file, its chains joined by `:`.
 
-    It is named by its accession, the first word of its header, or by the whole header where several begin alike.
+    It is named by its accession, the first word of its header, or by the whole header where several
+    begin alike.
     """
     begin_alike = Counter(accession_of(header) for header, _ in records)
     comment = {}
     if 1 < len(records) <= _MOST_CHAINS and not any(":" in body for _, body in records):
-        comment = {ALONE: "a record of its own, folded alone; the chains of one complex are joined by ':'"}
+        comment = {
+            ALONE: "a record of its own, folded alone; the chains of one complex are joined by ':'"
+        }
     for number, (header, body) in enumerate(records, start=1):
         accession = name = accession_of(header)
         notes = comment
         if name and begin_alike[name] > 1:
-            notes = {**comment, "name": f"the whole header, as several records begin with {accession!r}"}
+            notes = {
+                **comment,
+                "name": f"the whole header, as several records begin with {accession!r}",
+            }
             name = " ".join(header.split())
         title = header.partition(" ")[2].strip()
         files = tuple(dict.fromkeys(filter(None, (name, accession, header))))
-        yield _record(_Entry(name or f"record {number}", body, path.name, files, title, accession, notes), msas)
+        yield _record(
+            _Entry(
+                name or f"record {number}",
+                body,
+                path.name,
+                files,
+                title,
+                accession,
+                notes,
+            ),
+            msas,
+        )
 
 
 def colabfold(table: Table, msas: MsaFolder | None) -> Iterator[Record]:
-    """A complex for each row of a table with the columns `id` and `sequence`, its chains joined by `:`."""
+    """A complex for each row of a table with the columns `id` and `sequence`, its chains joined
+    by `:`.
+    """
     for row in table.rows():
         name = row.get("id")
-        entry = _Entry(name or f"row {row.number}", row.get("sequence"), table.path.name, (name,) if name else ())
+        entry = _Entry(
+            name or f"row {row.number}",
+            row.get("sequence"),
+            table.path.name,
+            (name,) if name else (),
+        )
         if row.num_cells != row.num_columns:
             reason = f"row {row.number} has {row.num_cells} columns, the table {row.num_columns}"
             yield Unbuildable(entry.name, reason, source=entry.source)
@@ -80,18 +108,24 @@ def _record(entry: _Entry, msas: MsaFolder | None) -> Record:
 def _chains(entry: _Entry, msas: MsaFolder | None) -> tuple[Chain, ...]:
     check_number(entry.sequence.count(":") + 1)
     parts = [normalised(part) for part in entry.sequence.split(":")]
-    accession = entry.accession if len(parts) == 1 else ""  # the header of several names the complex, not its chains
+    accession = (
+        entry.accession if len(parts) == 1 else ""
+    )  # the header of several names the complex, not its chains
     first = {}  # one chain of each sequence; the others are copies of it
     for name, part in zip(chain_names(), parts, strict=False):
         if part not in first:
             first[part] = _protein(name, part, accession)
     if msas:
         first = dict(zip(first, msas.aligned(first.values(), entry.files), strict=True))
-    return by_molecule(replace(first[part], name=name) for name, part in zip(chain_names(), parts, strict=False))
+    return by_molecule(
+        replace(first[part], name=name) for name, part in zip(chain_names(), parts, strict=False)
+    )
 
 
 def _protein(name: str, sequence: str, accession: str) -> Chain:
     letters = set(sequence)
     if len(sequence) >= _DNA_LENGTH and (letters == set("ACGT") or letters == set("ACGU")):
-        raise ValueError(f"chain {name}: the letters are those of a nucleic acid; a Boltz YAML file can say so")
+        raise ValueError(
+            f"chain {name}: the letters are those of a nucleic acid; a Boltz YAML file can say so"
+        )
     return Chain(name, "protein", sequence, accession)

@@ -10,19 +10,32 @@ from foldcp.datasets.yaml_tree import Node, shown
 from foldcp.files import check_regular, is_regular, reading
 
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
-_FLAGS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+_FLAGS = {
+    "true": True,
+    "yes": True,
+    "on": True,
+    "false": False,
+    "no": False,
+    "off": False,
+}
 
 
-def fields(node: Node, where: str, required: Collection[str], optional: Collection[str] = ()) -> dict[str, Node]:
+def fields(
+    node: Node, where: str, required: Collection[str], optional: Collection[str] = ()
+) -> dict[str, Node]:
     """A mapping with all the required keys and no others than these and the optional ones.
 
     Optional keys without a value (`msa:` or `msa: null`) are left out.
     """
     if not isinstance(node, dict):
-        raise ValueError(f"{where}: wanted the keys {', '.join([*required, *optional])}, found {shown(node)}")
+        raise ValueError(
+            f"{where}: wanted the keys {', '.join([*required, *optional])}, found {shown(node)}"
+        )
     for key in node:
         if key not in required and key not in optional:
-            raise ValueError(f"{where}: unknown key {shown(key)}, known are {', '.join([*required, *optional])}")
+            raise ValueError(
+                f"{where}: unknown key {shown(key)}, known are {', '.join([*required, *optional])}"
+            )
     for key in required:
         if key not in node:
             raise ValueError(f"{where}: the key {shown(key)} is missing")
@@ -99,18 +112,24 @@ def flag(node: Node, where: str) -> bool:
 
 
 def file(node: Node, where: str, folder: Path) -> Path:
-    """An existing regular file, named from `folder` (that of the input) or else from the working directory."""
+    """An existing regular file, named from `folder` (that of the input) or else from the working
+    directory.
+    """
     written = text(node, where)
     with reading(f"{where}: {shown(written)}"):
         name = Path(written).expanduser()
         places = [base / name for base in (folder, Path.cwd())]
         for place in filter(is_regular, places):
             if not is_unicode(str(place.resolve())):
-                raise ValueError(f"{where}: {shown(written)} leads to a file whose name is not valid UTF-8")
+                raise ValueError(
+                    f"{where}: {shown(written)} leads to a file whose name is not valid UTF-8"
+                )
             return place.resolve()
         for place in places:
             if place.exists():
                 check_regular(place)
     if name.is_absolute():
         raise ValueError(f"{where}: there is no file {name}")
-    raise ValueError(f"{where}: there is no file {name}, neither in {folder.resolve()} nor in {Path.cwd()}")
+    raise ValueError(
+        f"{where}: there is no file {name}, neither in {folder.resolve()} nor in {Path.cwd()}"
+    )

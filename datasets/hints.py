@@ -6,7 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from foldcp.complex import Bond, Chain, Contact, Pocket, Template, Token
-from foldcp.datasets.fields import distance, fields, file, flag, items, only, text, texts, whole
+from foldcp.datasets.fields import (
+    distance,
+    fields,
+    file,
+    flag,
+    items,
+    only,
+    text,
+    texts,
+    whole,
+)
 from foldcp.datasets.text import listed
 from foldcp.datasets.yaml_tree import Node, shown
 
@@ -25,20 +35,28 @@ def read_constraints(node: Node, chains: Chains) -> Constraints:
         where = f"constraints, entry {number} ({kind})"
         if kind == "bond":
             given = fields(value, where, ["atom1", "atom2"])
-            bond = Bond(_atom(given["atom1"], where, chains), _atom(given["atom2"], where, chains))
+            bond = Bond(
+                _atom(given["atom1"], where, chains),
+                _atom(given["atom2"], where, chains),
+            )
             if bond.atom1 == bond.atom2:
                 raise ValueError(f"{where}: atom1 and atom2 are the same atom")
             bonds.append(bond)
         elif kind == "pocket":
             given = fields(value, where, ["binder", "contacts"], ["max_distance", "force"])
             binder = _chain(given["binder"], where, chains).name
-            touched = tuple(_token(token, where, chains) for token in items(given["contacts"], where))
+            touched = tuple(
+                _token(token, where, chains) for token in items(given["contacts"], where)
+            )
             if not touched:
                 raise ValueError(f"{where}: contacts is empty")
             pockets.append(Pocket(binder, touched, *_strength(given, where)))
         else:
             given = fields(value, where, ["token1", "token2"], ["max_distance", "force"])
-            pair = (_token(given["token1"], where, chains), _token(given["token2"], where, chains))
+            pair = (
+                _token(given["token1"], where, chains),
+                _token(given["token2"], where, chains),
+            )
             contacts.append(Contact(*pair, *_strength(given, where)))
     return tuple(bonds), tuple(pockets), tuple(contacts)
 
@@ -50,12 +68,19 @@ def read_templates(node: Node, chains: Chains, folder: Path) -> tuple[Template, 
         where = f"templates, entry {number}"
         if all(chain.kind != "protein" for chain in chains.values()):
             raise ValueError(f"{where}: only proteins have templates, and there is none")
-        given = fields(item, where, [], ["cif", "pdb", "chain_id", "template_id", "force", "threshold"])
+        given = fields(
+            item,
+            where,
+            [],
+            ["cif", "pdb", "chain_id", "template_id", "force", "threshold"],
+        )
         if ("cif" in given) == ("pdb" in given):
             raise ValueError(f"{where}: give a file, either cif or pdb")
         kind = "cif" if "cif" in given else "pdb"
         ours = texts(given["chain_id"], f"{where}, chain_id") if "chain_id" in given else ()
-        theirs = texts(given["template_id"], f"{where}, template_id") if "template_id" in given else ()
+        theirs = (
+            texts(given["template_id"], f"{where}, template_id") if "template_id" in given else ()
+        )
         for name in ours:
             if _chain(name, where, chains).kind != "protein":
                 raise ValueError(f"{where}: only proteins have templates, and chain {name} is none")
@@ -72,7 +97,11 @@ def read_templates(node: Node, chains: Chains, folder: Path) -> tuple[Template, 
 
 def _strength(given: Mapping[str, Node], where: str) -> tuple[float, bool]:
     """(max_distance in Å, force)."""
-    far = distance(given["max_distance"], f"{where}, max_distance") if "max_distance" in given else _MAX_DISTANCE
+    far = (
+        distance(given["max_distance"], f"{where}, max_distance")
+        if "max_distance" in given
+        else _MAX_DISTANCE
+    )
     return far, flag(given["force"], f"{where}, force") if "force" in given else False
 
 
@@ -102,7 +131,9 @@ def _atom(node: Node, where: str, chains: Chains) -> tuple[str, int, str]:
 def _token(node: Node, where: str, chains: Chains) -> Token:
     parts = items(node, where)
     if len(parts) != 2:
-        raise ValueError(f"{where}: a token is [chain, residue] or, in a ligand, [chain, atom name]")
+        raise ValueError(
+            f"{where}: a token is [chain, residue] or, in a ligand, [chain, atom name]"
+        )
     chain = _chain(parts[0], where, chains)
     if chain.kind == "ligand":
         return chain.name, text(parts[1], where)

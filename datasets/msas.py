@@ -13,7 +13,8 @@ from foldcp.complex import Chain
 from foldcp.datasets.text import listed
 from foldcp.files import check_regular, reading
 
-# In the order of preference: Boltz's `key,sequence` CSV says which rows of two chains belong together.
+# In the order of preference: Boltz's `key,sequence` CSV says which rows of two chains belong
+# together.
 SUFFIXES = (".csv", ".a3m", ".a3m.gz")
 # ColabFold's first line: lengths of the different sequences, and the copies of each.
 _LENGTHS = re.compile(r"#(\d+(?:,\d+)*)\s+\d+(?:,\d+)*\s*")
@@ -22,27 +23,34 @@ _LONGEST_LINE = 100_000
 
 @dataclass(frozen=True)
 class MsaFolder:
-    """A folder of alignments, each named by the SHA-256 of its sequence, its accession or its record."""
+    """A folder of alignments, each named by the SHA-256 of its sequence, its accession or its
+    record.
+    """
 
     path: Path
-    files: frozenset[str] = field(repr=False)  # listed once: a database asks for tens of thousands of chains
+    files: frozenset[str] = field(
+        repr=False
+    )  # listed once: a database asks for tens of thousands of chains
 
     def find(self, sequence: str, names: Iterable[str]) -> Path | None:
-        """The alignment of `sequence`: `<sha256(sequence)>.csv`, .a3m or .a3m.gz, else one of `names` so ended.
+        """The alignment of `sequence`: `<sha256(sequence)>.csv`, .a3m or .a3m.gz, else one of
+        `names` so ended.
 
-        The hash goes first because it cannot be the alignment of another isoform or fragment. Raises ValueError
-        where what has the name is no regular file.
+        The hash goes first because it cannot be the alignment of another isoform or fragment.
+        Raises ValueError where what has the name is no regular file.
         """
         return self._first((sha256(sequence.encode()).hexdigest(), *names), SUFFIXES)
 
     def of_record(self, names: Sequence[str], sequences: Iterable[str]) -> Path | None:
         """The alignment of a whole record, `<name>.a3m` or .a3m.gz, as ColabFold writes it.
 
-        Such a file holds the chains side by side, their lengths in its first line. It is what each of the different
-        `sequences` (in the order of the record) is aligned by; a record of copies of one sequence needs no such line.
-        ColabFold puts `_` for the letters that it allows in no file name.
+        Such a file holds the chains side by side, their lengths in its first line. It is what each
+        of the different `sequences` (in the order of the record) is aligned by; a record of copies
+        of one sequence needs no such line. ColabFold puts `_` for the letters that it allows in no
+        file name.
 
-        Raises ValueError where a file has the record's name and aligns other chains: it would go unused in silence.
+        Raises ValueError where a file has the record's name and aligns other chains: it would go
+        unused in silence.
         """
         lengths = [len(sequence) for sequence in dict.fromkeys(sequences)]
         safe = [re.sub(r"[^\w.-]", "_", name) for name in names]
@@ -54,15 +62,21 @@ class MsaFolder:
         match = _LENGTHS.fullmatch(_first_line(found))
         if match is None:
             raise ValueError(
-                f"{found}: has the name of a record of several chains, but its first line does not give their lengths "
+                f"{found}: has the name of a record of several chains, but its first line does "
+                "not give their lengths "
                 "(#20,9 and a tab and 1,1, as ColabFold writes it)"
             )
         if match[1] != ",".join(map(str, lengths)):
-            raise ValueError(f"{found}: aligns chains of {match[1]} residues, but the record's have {listed(lengths)}")
+            raise ValueError(
+                f"{found}: aligns chains of {match[1]} residues, but the record's have "
+                f"{listed(lengths)}"
+            )
         return found
 
     def aligned(self, chains: Iterable[Chain], names: Sequence[str]) -> tuple[Chain, ...]:
-        """The chains of one record, each protein with its alignment or else that of the record, called `names`."""
+        """The chains of one record, each protein with its alignment or else that of the record,
+        called `names`.
+        """
         chains = tuple(chains)
         proteins = [chain for chain in chains if chain.kind == "protein"]
         accessions = {chain.sequence: chain.accession for chain in proteins}
@@ -71,7 +85,8 @@ class MsaFolder:
             for sequence, accession in accessions.items()
         }
         return tuple(
-            replace(chain, msa=found[chain.sequence]) if chain.kind == "protein" else chain for chain in chains
+            replace(chain, msa=found[chain.sequence]) if chain.kind == "protein" else chain
+            for chain in chains
         )
 
     def _first(self, names: Iterable[str], suffixes: Iterable[str]) -> Path | None:
@@ -93,9 +108,13 @@ def open_msas(path: Path) -> MsaFolder:
 
 
 def msa_comment(chains: Iterable[Chain]) -> dict[str, str]:
-    """What to tell about proteins that are folded from their sequence alone: a poor prediction mostly."""
+    """What to tell about proteins that are folded from their sequence alone: a poor prediction
+    mostly.
+    """
     alone = dict.fromkeys(
-        chain.accession or f"chain {chain.name}" for chain in chains if chain.kind == "protein" and not chain.msa
+        chain.accession or f"chain {chain.name}"
+        for chain in chains
+        if chain.kind == "protein" and not chain.msa
     )
     return {"msa": f"no alignment for {listed(alone, 200)}"} if alone else {}
 

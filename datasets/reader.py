@@ -34,30 +34,42 @@ KNOWN = (
 
 
 def read(
-    path: Path, sequences: Path | None = None, msas: Path | None = None, max_bytes: int = MAX_BYTES
+    path: Path,
+    sequences: Path | None = None,
+    msas: Path | None = None,
+    max_bytes: int = MAX_BYTES,
 ) -> Iterator[Record]:
-    """The complexes of `path`, in its order; a record that cannot be built is an `Unbuildable` with its reason.
+    """The complexes of `path`, in its order; a record that cannot be built is an `Unbuildable` with
+    its reason.
 
-    What the file is, its content says: CORUM 2 to 5, Complex Portal's ComplexTAB and hu.MAP 2 and 3 by the
-    names of their columns (they list accessions, and `sequences` is the FASTA file that has them), FASTA and
-    ColabFold CSV (chains joined by `:`), Boltz YAML, Boltz FASTA or Chai-lab FASTA (one complex), or a folder of
-    YAML and FASTA files. Gzip is unpacked. `msas` is a folder of alignments, see `MsaFolder`. Only regular files of
-    at most `max_bytes` once unpacked are read. Records are numbered (`place`) from 0.
+    What the file is, its content says: CORUM 2 to 5, Complex Portal's ComplexTAB and hu.MAP 2 and 3
+    by the names of their columns (they list accessions, and `sequences` is the FASTA file that has
+    them), FASTA and ColabFold CSV (chains joined by `:`), Boltz YAML, Boltz FASTA or Chai-lab FASTA
+    (one complex), or a folder of YAML and FASTA files. Gzip is unpacked. `msas` is a folder of
+    alignments, see `MsaFolder`. Only regular files of at most `max_bytes` once unpacked are read.
+    Records are numbered (`place`) from 0.
 
-    Raises ValueError at once, in a line with the file and the value, for a file that is none of these, lacks
-    all content or is a single wrong complex, for a missing `sequences`, and for a bad `sequences` or `msas`.
-    In a folder, a wrong file is an `Unbuildable` like a wrong row of a table.
+    Raises ValueError at once, in a line with the file and the value, for a file that is none of
+    these, lacks all content or is a single wrong complex, for a missing `sequences`, and for a bad
+    `sequences` or `msas`. In a folder, a wrong file is an `Unbuildable` like a wrong row of a
+    table.
     """
     for named in filter(None, (path, sequences, msas)):
         if not is_unicode(str(named)):
             raise ValueError(f"{escaped(named)}: the name is not valid UTF-8; rename it")
     folder = open_msas(msas) if msas else None
     with reading(str(path)):
-        found = _folder(path, folder, max_bytes) if path.is_dir() else _file(path, sequences, folder, max_bytes)
+        found = (
+            _folder(path, folder, max_bytes)
+            if path.is_dir()
+            else _file(path, sequences, folder, max_bytes)
+        )
     return _numbered(_distinct(found))
 
 
-def _file(path: Path, sequences: Path | None, msas: MsaFolder | None, max_bytes: int) -> Iterable[Record]:
+def _file(
+    path: Path, sequences: Path | None, msas: MsaFolder | None, max_bytes: int
+) -> Iterable[Record]:
     name = path.name.lower().removesuffix(".gz")
     if name.endswith(".a3m"):
         raise ValueError(f"{path}: an alignment; give the folder that holds it with --msas")
@@ -70,11 +82,15 @@ def _file(path: Path, sequences: Path | None, msas: MsaFolder | None, max_bytes:
     table = read_table(path, content)
     if records := _table(table, sequences, msas, max_bytes):
         return records
-    raise ValueError(f"{path}: not an input ({KNOWN}); its columns are {', '.join(table.columns)[:200]!r}")
+    raise ValueError(
+        f"{path}: not an input ({KNOWN}); its columns are {', '.join(table.columns)[:200]!r}"
+    )
 
 
 def _fasta(path: Path, content: str, msas: MsaFolder | None) -> Iterable[Record]:
-    """The complexes of a FASTA text; the form of its headers tells which program it was written for."""
+    """The complexes of a FASTA text; the form of its headers tells which program it was written
+    for.
+    """
     records = list(fasta_records(path, content))
     headers = [header for header, _ in records]
     if boltz.is_boltz_fasta(headers):
@@ -84,13 +100,18 @@ def _fasta(path: Path, content: str, msas: MsaFolder | None) -> Iterable[Record]
     return fasta.fasta(path, records, msas)
 
 
-def _table(table: Table, sequences: Path | None, msas: MsaFolder | None, max_bytes: int) -> Iterable[Record] | None:
+def _table(
+    table: Table, sequences: Path | None, msas: MsaFolder | None, max_bytes: int
+) -> Iterable[Record] | None:
     """The complexes of a table of a known kind, None for another."""
     keys = frozenset(table.keys)
     database = next((known for known in databases.DATABASES if known.required <= keys), None)
     if database is None and not keys >= fasta.COLABFOLD:
         if keys >= {"key", "sequence"}:
-            raise ValueError(f"{table.path}: an alignment (key,sequence); give the folder that holds it with --msas")
+            raise ValueError(
+                f"{table.path}: an alignment (key,sequence); give the folder that holds "
+                "it with --msas"
+            )
         return None
     _check_columns(table, {*database.required, "stoichiometry"} if database else fasta.COLABFOLD)
     if not table.body:
@@ -98,7 +119,10 @@ def _table(table: Table, sequences: Path | None, msas: MsaFolder | None, max_byt
     if database is None:
         return fasta.colabfold(table, msas)
     if sequences is None:
-        raise ValueError(f"{table.path}: names proteins by accession; give a file that has them with --sequences FASTA")
+        raise ValueError(
+            f"{table.path}: names proteins by accession; give a file that has them with "
+            "--sequences FASTA"
+        )
     return databases.records(table, database, read_sequences(sequences, max_bytes), msas)
 
 
@@ -108,7 +132,8 @@ def _check_columns(table: Table, needed: Collection[str]) -> None:
     columns = zip(table.columns, table.keys, strict=True)
     if twice := [column for column, key in columns if key in needed and counts[key] > 1]:
         raise ValueError(
-            f"{table.path}: which of the columns {', '.join(map(repr, twice))} is meant? Leave out the others"
+            f"{table.path}: which of the columns {', '.join(map(repr, twice))} is meant? Leave "
+            "out the others"
         )
 
 
@@ -116,7 +141,9 @@ def _folder(path: Path, msas: MsaFolder | None, max_bytes: int) -> Iterable[Reco
     endings = (*_YAML, *_FASTA)
     # Hidden files are none of the user's: a Mac leaves a binary `._a.yaml` beside each `a.yaml`.
     shown = (file for file in path.iterdir() if not file.name.startswith("."))
-    files = sorted(file for file in shown if file.name.lower().removesuffix(".gz").endswith(endings))
+    files = sorted(
+        file for file in shown if file.name.lower().removesuffix(".gz").endswith(endings)
+    )
     if not files:
         raise ValueError(f"{path}: the folder has no file that ends in {', '.join(endings)}")
     return _files(files, msas, max_bytes)
@@ -134,7 +161,9 @@ def _files(files: list[Path], msas: MsaFolder | None, max_bytes: int) -> Iterato
 
 
 def _distinct(records: Iterable[Record]) -> Iterator[Record]:
-    """The records, but the second of one name cannot be told from the first and is left out with that reason."""
+    """The records, but the second of one name cannot be told from the first and is left out with
+    that reason.
+    """
     names: set[str] = set()
     for record in records:
         if record.name in names:

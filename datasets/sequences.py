@@ -13,7 +13,9 @@ from foldcp.files import MAX_BYTES
 
 # https://www.uniprot.org/help/accession_numbers
 UNIPROT = r"(?:[OPQ][0-9][A-Z0-9]{3}[0-9]|[A-NR-Z][0-9](?:[A-Z][A-Z0-9]{2}[0-9]){1,2})"
-_VARIANT = re.compile(rf"({UNIPROT})-(?:\d+|PRO_\d+)")  # an isoform, or a chain cut out of the precursor
+_VARIANT = re.compile(
+    rf"({UNIPROT})-(?:\d+|PRO_\d+)"
+)  # an isoform, or a chain cut out of the precursor
 _RANGE = re.compile(r"(.+):([0-9]{1,9})-([0-9]{1,9})")
 # Words before the accession in `>sp|P12345|NAME`, as UniProt and NCBI write them.
 _LIBRARIES = frozenset({"sp", "tr", "ref", "gb", "emb", "dbj"})
@@ -22,7 +24,9 @@ _TO_UPPER = str.maketrans(string.ascii_lowercase, string.ascii_uppercase)
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A sequence, the accession of the entry that gave it, and what a reader should know about the choice."""
+    """A sequence, the accession of the entry that gave it, and what a reader should know about
+    the choice.
+    """
 
     sequence: str
     accession: str
@@ -39,9 +43,10 @@ class Sequences:
     def find(self, accession: str) -> Found | None:
         """The sequence of `accession`, or None if the file does not have it.
 
-        An entry of exactly this name comes first. Else `P12345-2` (isoform) and `P12345-PRO_0000000001`
-        (mature chain) fall back on the entry of P12345, whole, with a note; `P12345:25-54` is cut out of
-        the entry, both ends included, counted from 1. Raises ValueError where the range leaves the sequence.
+        An entry of exactly this name comes first. Else `P12345-2` (isoform) and
+        `P12345-PRO_0000000001` (mature chain) fall back on the entry of P12345, whole, with a note;
+        `P12345:25-54` is cut out of the entry, both ends included, counted from 1. Raises
+        ValueError where the range leaves the sequence.
         """
         tidy = accession.translate(_TO_UPPER).rstrip("-")  # CORUM has Q9Jm54 and Q9NZL9-
         known = self.by_accession
@@ -52,23 +57,33 @@ class Sequences:
         if part := _RANGE.fullmatch(accession):
             return self._cut(accession, part[1], int(part[2]), int(part[3]))
         if (variant := _VARIANT.fullmatch(tidy)) and variant[1] in known:
-            return Found(known[variant[1]], variant[1], f"{variant[1]} stands in, whole, for {tidy}")
+            return Found(
+                known[variant[1]],
+                variant[1],
+                f"{variant[1]} stands in, whole, for {tidy}",
+            )
         return None
 
     def _cut(self, accession: str, parent: str, first: int, last: int) -> Found | None:
-        whole = None if _RANGE.fullmatch(parent) else self.find(parent)  # no range is cut out of a range
+        whole = (
+            None if _RANGE.fullmatch(parent) else self.find(parent)
+        )  # no range is cut out of a range
         if whole is None:
             return None
         if not 1 <= first <= last <= len(whole.sequence):
             raise ValueError(f"{accession}: {parent} has the residues 1 to {len(whole.sequence)}")
-        return Found(whole.sequence[first - 1 : last], f"{whole.accession}:{first}-{last}", whole.note)
+        return Found(
+            whole.sequence[first - 1 : last],
+            f"{whole.accession}:{first}-{last}",
+            whole.note,
+        )
 
 
 def read_sequences(path: Path, max_bytes: int = MAX_BYTES) -> Sequences:
     """The sequences of a FASTA file (gzip allowed) by the accession in each header.
 
-    Raises ValueError naming the file: unreadable, larger than `max_bytes` once unpacked, no FASTA, a header
-    without a name, or one accession for two sequences.
+    Raises ValueError naming the file: unreadable, larger than `max_bytes` once unpacked, no FASTA,
+    a header without a name, or one accession for two sequences.
     """
     by_accession: dict[str, str] = {}
     for header, body in fasta_records(path, read_text(path, max_bytes)):
@@ -85,14 +100,18 @@ def fasta_records(path: Path, text: str) -> Iterator[tuple[str, str]]:
     """(header without `>`, letters as written, lines joined) of each record of a FASTA text."""
     start, *blocks = ("\n" + text).split("\n>")
     if start.strip():
-        raise ValueError(f"{path}: no FASTA file, it starts with {start.split()[0][:40]!r} instead of '>'")
+        raise ValueError(
+            f"{path}: no FASTA file, it starts with {start.split()[0][:40]!r} instead of '>'"
+        )
     for block in blocks:
         header, _, body = block.partition("\n")
         yield header.strip(), "".join(map(str.strip, body.splitlines()))
 
 
 def accession_of(header: str) -> str:
-    """P12345 of `P12345 some text`, of `sp|P12345|NAME_HUMAN ...` and of `sp|P12345.2|NAME_HUMAN`."""
+    """P12345 of `P12345 some text`, of `sp|P12345|NAME_HUMAN ...` and of
+    `sp|P12345.2|NAME_HUMAN`.
+    """
     first, *rest = header.partition(" ")[0].partition("\t")[0].split("|")
     if first.lower() in _LIBRARIES and rest:
         return re.sub(r"\.\d+$", "", rest[0])

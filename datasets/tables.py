@@ -35,12 +35,19 @@ class Table:
         """Each row that is not blank, numbered from 1."""
         cells = (cells for cells in self.body if any(cell.strip() for cell in cells))
         for number, values in enumerate(cells, start=1):
-            yield Row(number, dict(zip(self.keys, values, strict=False)), len(values), len(self.keys))
+            yield Row(
+                number,
+                dict(zip(self.keys, values, strict=False)),
+                len(values),
+                len(self.keys),
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The cells of one row by column key; `num_cells` differs from `num_columns` where the row is damaged."""
+    """The cells of one row by column key; `num_cells` differs from `num_columns` where the row
+    is damaged.
+    """
 
     number: int
     cells: dict[str, str]
@@ -48,16 +55,20 @@ class Row:
     num_columns: int
 
     def get(self, key: str) -> str:
-        """The cell without white space around it; empty where the column or the value is missing."""
+        """The cell without white space around it; empty where the column or the value is
+        missing.
+        """
         value = self.cells.get(key, "").strip()
         return "" if value in _MISSING else value
 
 
 def read_table(path: Path, text: str) -> Table:
-    """The table in `text`, separated by tabs, commas or semicolons, whichever the first line has most of.
+    """The table in `text`, separated by tabs, commas or semicolons, whichever the first line has
+    most of.
 
-    Fields in double quotes may hold separators and line ends; where the quotes do not work out, as in
-    Complex Portal's files, they are letters like any other. Raises ValueError if neither reading works.
+    Fields in double quotes may hold separators and line ends; where the quotes do not work out, as
+    in Complex Portal's files, they are letters like any other. Raises ValueError if neither reading
+    works.
     """
     text = text.lstrip("\n")
     header = text.partition("\n")[0]

@@ -9,15 +9,17 @@ from pathlib import Path
 
 from foldcp.files import MAX_BYTES, read_file, reading
 
-# Control characters that no text holds (tab, line feed, form feed, carriage return and escape may occur).
+# Control characters that no text holds (tab, line feed, form feed, carriage return and escape may
+# occur).
 _BINARY = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
 def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
     """The text of `path` with plain line ends and no byte order mark.
 
-    Gzip and zip archives of one file are unpacked, see `read_file`. Raises ValueError naming the file: absent, no
-    regular file, unreadable, larger than `max_bytes` once unpacked, empty, damaged, or no text.
+    Gzip and zip archives of one file are unpacked, see `read_file`. Raises ValueError naming the
+    file: absent, no regular file, unreadable, larger than `max_bytes` once unpacked, empty,
+    damaged, or no text.
     """
     data = read_file(path, max_bytes).data
     with reading(str(path)):
@@ -33,7 +35,9 @@ def stem(path: Path) -> str:
 
 
 def is_unicode(text: str) -> bool:
-    """Whether a text can be encoded: names of files whose bytes are no UTF-8 cannot, and no table takes them."""
+    """Whether a text can be encoded: names of files whose bytes are no UTF-8 cannot, and no
+    table takes them.
+    """
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -60,8 +64,11 @@ def _decode(path: Path, data: bytes) -> str:
         try:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError:
-            # All that is computed with is ASCII; an old single-byte encoding garbles a title at worst.
+            # All that is computed with is ASCII; an old single-byte encoding garbles a title at
+            # worst.
             text = data.decode("cp1252", errors="replace")
     if found := _BINARY.search(text):
-        raise ValueError(f"{path}: not a text file (character {ord(found[0]):#04x} at {found.start()})")
+        raise ValueError(
+            f"{path}: not a text file (character {ord(found[0]):#04x} at {found.start()})"
+        )
     return text

@@ -1,7 +1,8 @@
 """Nested lists and mappings of a YAML or JSON text, read strictly and within bounds.
 
-Every scalar is its text as written, to be typed where it is used: YAML's own guesses would turn the ligand `NO` into
-false and `017` into 15. The tree is built from the parser's events, without recursion.
+Every scalar is its text as written, to be typed where it is used: YAML's own guesses would turn the
+ligand `NO` into false and `017` into 15. The tree is built from the parser's events, without
+recursion.
 """
 
 from __future__ import annotations
@@ -30,13 +31,15 @@ def parse(text: str, known: Collection[str] = ()) -> Node:
 
     Args:
         text: YAML 1.1 or JSON, one document.
-        known: the keys of the mapping that the document must be; another key, or another kind of document, is
+        known: the keys of the mapping that the document must be; another key, or another kind of
+        document, is
             refused when it is met, before the rest is read. Any document where empty.
 
     Raises:
-        ValueError: with the line and column: not YAML, two documents, a key that occurs twice or is no text, an
-            alias without an anchor before it, more than `MAX_CHARACTERS`, `MAX_DEPTH` or `MAX_NODES`, or a key
-            that is not `known`.
+        ValueError: with the line and column: not YAML, two documents, a key that occurs twice or is
+        no text, an
+            alias without an anchor before it, more than `MAX_CHARACTERS`, `MAX_DEPTH` or
+            `MAX_NODES`, or a key that is not `known`.
     """
     if len(text) > MAX_CHARACTERS:
         raise ValueError(f"more than {MAX_CHARACTERS:,} characters of YAML or JSON")
@@ -79,7 +82,9 @@ class _Tree:
     num_nodes: int = 0
     num_documents: int = 0
     open: list[_Open] = field(default_factory=list)
-    anchors: dict[str, tuple[Node, int]] = field(default_factory=dict)  # what each names, and its number of nodes
+    anchors: dict[str, tuple[Node, int]] = field(
+        default_factory=dict
+    )  # what each names, and its number of nodes
 
     def add(self, event: yaml.Event) -> None:
         """Take the next event."""
@@ -95,7 +100,10 @@ class _Tree:
             self._put(done.node, event)
         elif isinstance(event, yaml.AliasEvent):
             if event.anchor not in self.anchors:
-                raise _refusal(f"the alias {shown('*' + str(event.anchor))} has no anchor before it", event)
+                raise _refusal(
+                    f"the alias {shown('*' + str(event.anchor))} has no anchor before it",
+                    event,
+                )
             node, num_nodes = self.anchors[event.anchor]
             self._count(num_nodes, event)
             self._put(node, event)
@@ -147,7 +155,9 @@ class _Tree:
         if node in mapping:
             raise _refusal(f"the key {shown(node)} occurs twice", event)
         if self.known and len(self.open) == 1 and node not in self.known:
-            raise ValueError(f"the file: unknown key {shown(node)}, known are {', '.join(self.known)}")
+            raise ValueError(
+                f"the file: unknown key {shown(node)}, known are {', '.join(self.known)}"
+            )
         return node
 
 

@@ -1,4 +1,6 @@
-"""The rows that an alignment file holds, as they are written: a3m, or Boltz's `key,sequence` CSV."""
+"""The rows that an alignment file holds, as they are written: a3m, or Boltz's `key,sequence`
+CSV.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +28,17 @@ _LOWER = string.ascii_lowercase.encode()
 _IS_COLUMN = np.ones(256, dtype=bool)
 _IS_COLUMN[list(_LOWER)] = False
 _MAX_KEY = 2**63 - 1
-# ColabFold's first line of a complex: the lengths of its different chains, a tab, and how often each occurs.
+# ColabFold's first line of a complex: the lengths of its different chains, a tab, and how often
+# each occurs.
 _COMPLEX = re.compile(rb"#(\d{1,9}(?:,\d{1,9})+)\t\d{1,9}(?:,\d{1,9})*[ \t]*(?:\n|$)")
 
 
 def check_form(path: Path) -> None:
     """ValueError for a file whose name is not that of an alignment."""
     if not path.name.removesuffix(".gz").endswith((".a3m", ".csv")):
-        raise ValueError(f"alignment {path}: its name ends neither in .a3m nor in .csv (nor those with .gz)")
+        raise ValueError(
+            f"alignment {path}: its name ends neither in .a3m nor in .csv (nor those with .gz)"
+        )
 
 
 def is_table(path: Path) -> bool:
@@ -44,10 +49,10 @@ def is_table(path: Path) -> bool:
 def alignments_of(path: Path, data: bytes) -> list[Alignment]:
     """The alignments that a file holds: one, with two exceptions.
 
-    An a3m of MMseqs2's server may hold one after the other, each ended by a NUL byte. An a3m of a complex by
-    ColabFold (its first line is `#20,9<TAB>1,1`) holds one beside the other: here it is the whole and then each
-    chain by itself, where the rows that show several chains have their number as their key.
-    Reading the rows raises ValueError naming the file and the line.
+    An a3m of MMseqs2's server may hold one after the other, each ended by a NUL byte. An a3m of a
+    complex by ColabFold (its first line is `#20,9<TAB>1,1`) holds one beside the other: here it is
+    the whole and then each chain by itself, where the rows that show several chains have their
+    number as their key. Reading the rows raises ValueError naming the file and the line.
     """
     data = plain_text(data)
     if is_table(path):
@@ -77,7 +82,8 @@ def plain_text(data: bytes) -> bytes:
 
 def _a3m(data: bytes, path: Path, first_line: int) -> Iterator[Row]:
     """An a3m has no keys; sequences may be wrapped, lines that begin with # are comments."""
-    number, row = 0, None
+    number = 0
+    row = None
     for line_number, line in enumerate(io.BytesIO(data), first_line):
         text = line.strip()
         if text.startswith(b">"):
@@ -85,12 +91,16 @@ def _a3m(data: bytes, path: Path, first_line: int) -> Iterator[Row]:
                 number += 1
                 yield number, UNPAIRED, b"".join(row)
             elif row is not None and not number:
-                raise ValueError(f"alignment {path}: the query, before line {line_number}, has no sequence")
+                raise ValueError(
+                    f"alignment {path}: the query, before line {line_number}, has no sequence"
+                )
             row = []
         elif text and not text.startswith(b"#"):
             if row is None:
                 after = " or follows a NUL character" if first_line > 1 else ""
-                raise ValueError(f"alignment {path}: line {line_number} comes before the first header (>){after}")
+                raise ValueError(
+                    f"alignment {path}: line {line_number} comes before the first header (>){after}"
+                )
             row.append(text)
     if row:
         yield number + 1, UNPAIRED, b"".join(row)
@@ -106,12 +116,15 @@ def _chains(data: bytes, whole: Alignment, path: Path) -> list[Alignment]:
 
 
 def _columns(whole: Alignment, ends: list[int], chain: int, path: Path) -> Iterator[Row]:
-    """One chain's columns of the rows that show it; rows that show others, too, are paired by their number."""
+    """One chain's columns of the rows that show it; rows that show others, too, are paired by
+    their number.
+    """
     for number, _, text in whole():
         places = np.flatnonzero(_IS_COLUMN[np.frombuffer(text, dtype=np.uint8)])
         if len(places) != ends[-1]:
             raise ValueError(
-                f"alignment {path}: sequence {number} has {len(places)} columns, but its first line tells of {ends[-1]}"
+                f"alignment {path}: sequence {number} has {len(places)} columns, but its first "
+                f"line tells of {ends[-1]}"
             )
         # An insertion between two chains is the end of the first.
         cuts = [0, *places[ends[:-1]].tolist(), len(text)]
@@ -124,21 +137,29 @@ def _columns(whole: Alignment, ends: list[int], chain: int, path: Path) -> Itera
 
 
 def _csv(data: bytes, path: Path) -> Iterator[Row]:
-    """An empty key is that of an unpaired row. Some spreadsheets write semicolons instead of commas."""
+    """An empty key is that of an unpaired row. Some spreadsheets write semicolons instead of
+    commas.
+    """
     header_line = io.BytesIO(data).readline()
     separator = ";" if b";" in header_line and b"," not in header_line else ","
     lines = io.TextIOWrapper(io.BytesIO(data), encoding="latin-1", newline="")
     reader = csv.reader(lines, delimiter=separator)
     header = [name.strip() for name in next(reader, [])]
     if sorted(header) != ["key", "sequence"]:
-        raise ValueError(f"alignment {path}: the columns must be key and sequence, not {separator.join(header)!r}")
-    key, sequence = header.index("key"), header.index("sequence")
+        raise ValueError(
+            f"alignment {path}: the columns must be key and sequence, not "
+            f"{separator.join(header)!r}"
+        )
+    key = header.index("key")
+    sequence = header.index("sequence")
     number = 0
     for fields in reader:
         if not fields:
             continue
         if len(fields) != 2:
-            raise ValueError(f"alignment {path}: line {reader.line_num} has {len(fields)} fields, not 2")
+            raise ValueError(
+                f"alignment {path}: line {reader.line_num} has {len(fields)} fields, not 2"
+            )
         if text := fields[sequence].strip():
             number += 1
             where = f"alignment {path}: line {reader.line_num}"

@@ -1,4 +1,6 @@
-"""Alignment files (a3m, Boltz's key,sequence CSV; gzipped or not) -> rows of residues, keys and deletions."""
+"""Alignment files (a3m, Boltz's key,sequence CSV; gzipped or not) -> rows of residues, keys and
+deletions.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from foldcp.files import MAX_BYTES, check_unchanged, read_file, reading
 _BLOCK = 1 << 22  # characters that are translated at once
 
 # What each byte of a row is: an index in the vocabulary, an insertion, or nothing.
-_INSERTION, _ILLEGAL = 100, 101
+_INSERTION = 100
+_ILLEGAL = 101
 _LOWER = string.ascii_lowercase.encode()
 _MEANINGS = {
     **dict.fromkeys(_LOWER, _INSERTION),
@@ -35,7 +38,9 @@ class Rows:
     """The rows of one alignment, S of them over L columns; the first is the query."""
 
     residues: Int[np.ndarray, "S L"]  # int8, index in the vocabulary
-    deletions: Int[np.ndarray, "D 3"]  # (row, column, residues left out just before it), where there are any
+    deletions: Int[
+        np.ndarray, "D 3"
+    ]  # (row, column, residues left out just before it), where there are any
     keys: Int[np.ndarray, " S"]
     sha256: str = ""  # of the file's content, unpacked; "" where there is no file
 
@@ -51,20 +56,22 @@ def read_alignment(
 ) -> Rows:
     """The first `max_rows` different rows of an alignment of a protein.
 
-    Rows are the same if they are equal without gaps and case; the first is kept. With `keep_keyed`, a row with a
-    key is the same only as one with its key.
+    Rows are the same if they are equal without gaps and case; the first is kept. With `keep_keyed`,
+    a row with a key is the same only as one with its key.
 
     Args:
         path: an a3m or CSV file, gzipped or not.
         max_rows: as many rows are read at most, the query among them.
         keep_keyed: whether a row with a key may repeat the sequence of a row with another key.
-        chain: the chain that the query must be, as indices in the vocabulary. In a file of several alignments it
+        chain: the chain that the query must be, as indices in the vocabulary. In a file of several
+        alignments it
             tells which is meant.
         digest: SHA-256 that the unpacked content must have; "" is any.
         max_bytes: the most that the file may hold once unpacked.
 
     Raises:
-        ValueError: naming the file: absent, too large, changed, of no known form, without rows, with a malformed or
+        ValueError: naming the file: absent, too large, changed, of no known form, without rows,
+        with a malformed or
             illegal row, or of another chain.
     """
     check_form(path)
@@ -83,26 +90,32 @@ def read_alignment(
 
 
 def _of_chain(found: list[Alignment], chain: Int[np.ndarray, " L"] | None, path: Path) -> Alignment:
-    """The alignment whose query is the chain, of several; one after the other if there are more of it. The only one,
-    whatever its query."""
+    """The alignment whose query is the chain, of several; one after the other if there are more of
+    it. The only one, whatever its query.
+    """
     if len(found) == 1:
         return found[0]
     if chain is None:
         raise ValueError(f"alignment {path}: it is of several chains, and none is named")
     queries = [_query(rows) for rows in found]
-    fitting = [rows for rows, query in zip(found, queries, strict=True) if not _difference(chain, query)]
+    fitting = [
+        rows for rows, query in zip(found, queries, strict=True) if not _difference(chain, query)
+    ]
     if fitting:
         return lambda: itertools.chain.from_iterable(rows() for rows in fitting)
     lengths = ", ".join(str(len(query)) for query in queries)
     nearest = min(queries, key=lambda query: abs(len(query) - len(chain)))
     raise ValueError(
-        f"alignment {path}: it has several queries (of {lengths} residues), and the chain is none of them; "
+        f"alignment {path}: it has several queries (of {lengths} residues), and the chain is "
+        "none of them; "
         f"of the nearest: {_difference(chain, nearest)}"
     )
 
 
 def _query(rows: Alignment) -> Int[np.ndarray, " L"]:
-    """The first sequence of an alignment; what is no residue counts as unknown until it is read in earnest."""
+    """The first sequence of an alignment; what is no residue counts as unknown until it is read
+    in earnest.
+    """
     text = next((text for _, _, text in rows()), b"")
     meaning = np.frombuffer(text.translate(_MEANING), dtype=np.int8)
     return np.where(meaning == _ILLEGAL, TOKEN_IDS["UNK"], meaning)[meaning != _INSERTION]
@@ -111,16 +124,22 @@ def _query(rows: Alignment) -> Int[np.ndarray, " L"]:
 def _difference(chain: Int[np.ndarray, " L"], query: Int[np.ndarray, " L2"]) -> str:
     """Why a query is not that of a chain; "" if it is.
 
-    An unknown or modified residue fits every letter, and an unknown letter fits methionine (which MSE becomes).
+    An unknown or modified residue fits every letter, and an unknown letter fits methionine (which
+    MSE becomes).
     """
     if len(chain) != len(query):
         return f"its query has {len(query)} residues, but the chain {len(chain)}"
     unknown = TOKEN_IDS["UNK"]
-    fits = (chain == query) | (chain == unknown) | ((chain == TOKEN_IDS["MET"]) & (query == unknown))
+    fits = (
+        (chain == query) | (chain == unknown) | ((chain == TOKEN_IDS["MET"]) & (query == unknown))
+    )
     if fits.all():
         return ""
     i = int(np.argmin(fits))
-    return f"its query is another sequence; residue {i + 1} is {TOKENS[query[i]]}, but {TOKENS[chain[i]]} in the chain"
+    return (
+        f"its query is another sequence; residue {i + 1} is {TOKENS[query[i]]}, but "
+        f"{TOKENS[chain[i]]} in the chain"
+    )
 
 
 def _different(rows: Iterator[Row], keep_keyed: bool) -> Iterator[Row]:
@@ -134,8 +153,12 @@ def _different(rows: Iterator[Row], keep_keyed: bool) -> Iterator[Row]:
             yield number, key, text
 
 
-def _translate(texts: Sequence[bytes], numbers: Sequence[int], path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Residues and deletions; a block of rows at a time, since all rows take a byte per residue and no more."""
+def _translate(
+    texts: Sequence[bytes], numbers: Sequence[int], path: Path
+) -> tuple[np.ndarray, np.ndarray]:
+    """Residues and deletions; a block of rows at a time, since all rows take a byte per residue
+    and no more.
+    """
     num_columns = len(texts[0].translate(None, _LOWER))
     if not num_columns:
         raise ValueError(f"alignment {path}: its query has no residues")
@@ -150,10 +173,14 @@ def _translate(texts: Sequence[bytes], numbers: Sequence[int], path: Path) -> tu
         if illegal.any():
             row = int(np.searchsorted(edges, np.argmax(illegal), side="right")) - 1
             letter = _illegal_letter(block[row])
-            raise ValueError(f"alignment {path}: {letter!r} in sequence {numbers[start + row]} is no residue")
+            raise ValueError(
+                f"alignment {path}: {letter!r} in sequence {numbers[start + row]} is no residue"
+            )
         insertion = meaning == _INSERTION
         found = _deletions(np.flatnonzero(insertion), edges)
-        columns = np.diff(edges) - np.bincount(found[:, 0], found[:, 2], minlength=len(block)).astype(np.int64)
+        columns = np.diff(edges) - np.bincount(
+            found[:, 0], found[:, 2], minlength=len(block)
+        ).astype(np.int64)
         if (columns != num_columns).any():
             row = int(np.argmax(columns != num_columns))
             raise ValueError(
@@ -166,11 +193,16 @@ def _translate(texts: Sequence[bytes], numbers: Sequence[int], path: Path) -> tu
     return residues, np.concatenate(deletions)
 
 
-def _deletions(inserted: Int[np.ndarray, " n"], edges: Int[np.ndarray, " rows+1"]) -> Int[np.ndarray, "D 3"]:
-    """(row, column, number of insertions just before it) from the places of the insertions in rows that follow each
-    other."""
+def _deletions(
+    inserted: Int[np.ndarray, " n"], edges: Int[np.ndarray, " rows+1"]
+) -> Int[np.ndarray, "D 3"]:
+    """(row, column, number of insertions just before it) from the places of the insertions in rows
+    that follow each other.
+    """
     row = np.searchsorted(edges, inserted, side="right") - 1
-    before = np.arange(len(inserted)) - np.searchsorted(inserted, edges[row])  # insertions of the same row
+    before = np.arange(len(inserted)) - np.searchsorted(
+        inserted, edges[row]
+    )  # insertions of the same row
     column = inserted - edges[row] - before
     starts = np.flatnonzero((np.diff(row, prepend=-1) != 0) | (np.diff(column, prepend=-1) != 0))
     return np.stack([row[starts], column[starts], np.diff(starts, append=len(inserted))], axis=1)

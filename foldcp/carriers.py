@@ -1,4 +1,6 @@
-"""How arrays travel from rank to rank beside what is computed: as messages, or fetched by copy engines."""
+"""How arrays travel from rank to rank beside what is computed: as messages, or fetched by copy
+engines.
+"""
 
 from __future__ import annotations
 
@@ -19,37 +21,53 @@ SHARE = 512  # a shelf takes one part of so many of a GPU's memory
 ALIGNMENT = 256  # bytes, of arrays on a shelf
 
 T = TypeVar("T")
-Parcels = list[list[Tensor]]  # number s leaves for the rank s + 1 steps on, or arrives from that s + 1 steps back
+Parcels = list[
+    list[Tensor]
+]  # number s leaves for the rank s + 1 steps on, or arrives from that s + 1 steps back
 Land = Callable[[], None]  # makes what is computed next wait for what arrives; to be called once
 
 
 @runtime_checkable
 class Carrier(Protocol):
-    """Takes arrays between the ranks of a group, all of which begin the same journeys in the same order."""
+    """Takes arrays between the ranks of a group, all of which begin the same journeys in the
+    same order.
+    """
 
     room: int  # bytes that should leave at a time, the same on all ranks
     held: int  # bytes of the device, beside those that torch counts
 
     def start(self, leaving: Parcels, arriving: Parcels) -> Land:
-        """Send arrays of any strides to the other ranks, and fill contiguous ones with what these send. Neither may be
-        written to before they land."""
+        """Send arrays of any strides to the other ranks, and fill contiguous ones with what these
+        send. Neither may be written to before they land.
+        """
         ...
 
 
 class Messages:
-    """Point-to-point messages of NCCL or gloo. On a GPU they take multiprocessors, and wait until some are free."""
+    """Point-to-point messages of NCCL or gloo. On a GPU they take multiprocessors, and wait
+    until some are free.
+    """
 
-    room, held = MESSAGE_BYTES, 0
+    room = MESSAGE_BYTES
+    held = 0
 
     def __init__(self, rank: int, size: int, group: dist.ProcessGroup | None) -> None:
-        self.rank, self.size, self.group = rank, size, group
+        self.rank = rank
+        self.size = size
+        self.group = group
 
     def start(self, leaving: Parcels, arriving: Parcels) -> Land:
         packed = [[x.contiguous() for x in out] for out in leaving]
         steps: list[dist.P2POp] = []
         for s, (out, into) in enumerate(zip(packed, arriving, strict=True), 1):
-            steps += [dist.P2POp(dist.isend, as_bytes(x), (self.rank + s) % self.size, self.group) for x in out]
-            steps += [dist.P2POp(dist.irecv, as_bytes(x), (self.rank - s) % self.size, self.group) for x in into]
+            steps += [
+                dist.P2POp(dist.isend, as_bytes(x), (self.rank + s) % self.size, self.group)
+                for x in out
+            ]
+            steps += [
+                dist.P2POp(dist.irecv, as_bytes(x), (self.rank - s) % self.size, self.group)
+                for x in into
+            ]
         works = dist.batch_isend_irecv(steps)
 
         def land() -> None:
@@ -61,19 +79,29 @@ class Messages:
 
 
 class Fetches:
-    """What leaves is laid on a shelf that all ranks of a machine can reach, and they fetch it from there. Copy
-    engines do so on a stream of their own: a matrix product that holds every multiprocessor does not hold them up.
+    """What leaves is laid on a shelf that all ranks of a machine can reach, and they fetch it from
+    there. Copy engines do so on a stream of their own: a matrix product that holds every
+    multiprocessor does not hold them up.
 
-    A shelf serves every third journey. Whoever begins journey n has waited for what it fetched on n - 2, and waits
-    for all to begin n; hence who begins n + 1 knows that nobody reads any more where it lays over the parcels of n - 2.
+    A shelf serves every third journey. Whoever begins journey n has waited for what it fetched on n
+    - 2, and waits for all to begin n; hence who begins n + 1 knows that nobody reads any more where
+    it lays over the parcels of n - 2.
     """
 
-    def __init__(self, memory: Any, room: int, stream: torch.cuda.Stream, otherwise: Carrier) -> None:
-        """`memory` is torch's handle of symmetric memory, `SHELVES` * room bytes on every rank; they are fetched on
-        `stream`. What has no room on a shelf goes `otherwise`."""
-        self.memory, self.stream, self.otherwise = memory, stream, otherwise
-        self.room, self.held = room, SHELVES * room
-        self.shelves = [memory.get_buffer(p, (SHELVES, room), torch.uint8) for p in range(memory.world_size)]
+    def __init__(
+        self, memory: Any, room: int, stream: torch.cuda.Stream, otherwise: Carrier
+    ) -> None:
+        """`memory` is torch's handle of symmetric memory, `SHELVES` * room bytes on every rank;
+        they are fetched on `stream`. What has no room on a shelf goes `otherwise`.
+        """
+        self.memory = memory
+        self.stream = stream
+        self.otherwise = otherwise
+        self.room = room
+        self.held = SHELVES * room
+        self.shelves = [
+            memory.get_buffer(p, (SHELVES, room), torch.uint8) for p in range(memory.world_size)
+        ]
         self.fetched: list[torch.cuda.Event] = []  # on the last two journeys
         self.journeys = 0
 
@@ -81,7 +109,8 @@ class Fetches:
         laid, places, end = _layout(leaving)
         if end > self.room:
             return self.otherwise.start(leaving, arriving)
-        rank, P = self.memory.rank, self.memory.world_size
+        rank = self.memory.rank
+        P = self.memory.world_size
         shelves = [shelf[self.journeys % SHELVES] for shelf in self.shelves]
         self.journeys += 1
         for place, x in laid.items():
@@ -131,24 +160,32 @@ def together(seats: list[Seat]) -> bool:
 
 
 def carrier(rank: int, size: int, group: dist.ProcessGroup, device: torch.device) -> Carrier:
-    """Fetches where all ranks are on one machine and reach each other's memory; messages elsewhere, and where
-    NCCL_P2P_DISABLE is set. All ranks call this together."""
+    """Fetches where all ranks are on one machine and reach each other's memory; messages elsewhere,
+    and where NCCL_P2P_DISABLE is set. All ranks call this together.
+    """
     messages = Messages(rank, size, group)
     if device.type != "cuda":
         return messages
     properties = torch.cuda.get_device_properties(device)
     room = properties.total_memory // SHARE // ALIGNMENT * ALIGNMENT
     aloof = os.environ.get("NCCL_P2P_DISABLE", "0") != "0"
-    seats = _told(Seat(socket.gethostname(), device.index, str(properties.uuid), room, aloof), size, group)
+    seats = _told(
+        Seat(socket.gethostname(), device.index, str(properties.uuid), room, aloof),
+        size,
+        group,
+    )
     others = [seat.index for seat in seats if seat.index != device.index]
-    reached = together(seats) and all(torch.cuda.can_device_access_peer(device, other) for other in others)
+    reached = together(seats) and all(
+        torch.cuda.can_device_access_peer(device, other) for other in others
+    )
     if not all(_told(reached, size, group)):
         return messages
     import torch.distributed._symmetric_memory as symmetric
 
     room = min(seat.room for seat in seats)
     memory = symmetric.empty((SHELVES, room), dtype=torch.uint8, device=device)
-    handle, stream = symmetric.rendezvous(memory, group), torch.cuda.Stream(device, priority=-1)
+    handle = symmetric.rendezvous(memory, group)
+    stream = torch.cuda.Stream(device, priority=-1)
     return Fetches(handle, room, stream, messages)
 
 
@@ -160,13 +197,16 @@ def _told(own: T, size: int, group: dist.ProcessGroup) -> list[T]:
 
 
 def as_bytes(x: Tensor) -> Tensor:
-    """Memory of a contiguous tensor: what travels has no type, so every backend moves every type."""
+    """Memory of a contiguous tensor: what travels has no type, so every backend moves every
+    type.
+    """
     return x.reshape(-1).view(torch.uint8)
 
 
 def _layout(leaving: Parcels) -> tuple[dict[int, Tensor], list[list[int]], int]:
-    """What lies on a shelf, by where it begins; where each of the arrays is found; where the last one ends. What
-    goes to several ranks lies there once."""
+    """What lies on a shelf, by where it begins; where each of the arrays is found; where the last
+    one ends. What goes to several ranks lies there once.
+    """
     laid: dict[int, Tensor] = {}
     known: dict[tuple[object, ...], int] = {}
     places: list[list[int]] = []

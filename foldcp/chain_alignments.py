@@ -1,4 +1,6 @@
-"""The alignments of a complex's chains: how they are read, and whether each is of its chain. No torch here."""
+"""The alignments of a complex's chains: how they are read, and whether each is of its chain. No
+torch here.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,10 @@ from foldcp.files import MAX_BYTES
 class AlignmentSettings:
     """How many rows are read, and in which way.
 
-    Boltz 2.2.1 has three faults here, which its published accuracy includes; `corrected` mends them:
-    rows that were paired by key come again as unpaired ones; deletions are ignored unless they are the query's; a
-    row with a key is dropped if its chain's sequence occurred before, so that its partners lose it.
+    Boltz 2.2.1 has three faults here, which its published accuracy includes; `corrected` mends
+    them: rows that were paired by key come again as unpaired ones; deletions are ignored unless
+    they are the query's; a row with a key is dropped if its chain's sequence occurred before, so
+    that its partners lose it.
     """
 
     max_file_rows: int = 8192  # of each file
@@ -32,27 +35,38 @@ class AlignmentSettings:
     def __post_init__(self) -> None:
         for name in ("max_file_rows", "max_paired", "max_rows", "max_bytes"):
             if getattr(self, name) < 1:
-                raise ValueError(f"alignment setting {name} must be at least 1, not {getattr(self, name)}")
+                raise ValueError(
+                    f"alignment setting {name} must be at least 1, not {getattr(self, name)}"
+                )
 
 
 def read_chains(complex: Complex, settings: AlignmentSettings) -> list[Rows]:
-    """The rows of each chain, the query alone where it has no file; a file is read once for equal chains.
+    """The rows of each chain, the query alone where it has no file; a file is read once for equal
+    chains.
 
-    Raises ValueError naming the complex, the chain and the file, for a file that is unreadable, of another chain, or
-    another than when the complex was planned.
+    Raises ValueError naming the complex, the chain and the file, for a file that is unreadable, of
+    another chain, or another than when the complex was planned.
     """
     read: dict[tuple[Path, str, tuple[tuple[int, str], ...]], Rows] = {}
     chains = []
     for chain in complex.chains:
         if chain.msa is None:
-            chains.append(Rows(residue_types(chain)[None], np.zeros((0, 3), dtype=np.int64), np.array([UNPAIRED])))
+            chains.append(
+                Rows(
+                    residue_types(chain)[None],
+                    np.zeros((0, 3), dtype=np.int64),
+                    np.array([UNPAIRED]),
+                )
+            )
             continue
         molecule = (chain.msa, chain.sequence, chain.modifications)
         if molecule not in read:
             try:
                 read[molecule] = read_chain(chain, settings, complex.digests.get(chain.msa, ""))
             except ValueError as error:
-                raise ValueError(f"chain {chain.name} of complex {complex.name}: {error}") from error
+                raise ValueError(
+                    f"chain {chain.name} of complex {complex.name}: {error}"
+                ) from error
         chains.append(read[molecule])
     return chains
 
@@ -60,11 +74,14 @@ def read_chains(complex: Complex, settings: AlignmentSettings) -> list[Rows]:
 def read_chain(chain: Chain, settings: AlignmentSettings, digest: str = "") -> Rows:
     """The rows of a chain's alignment, the first of which shows the chain as it is.
 
-    Raises ValueError naming the file, as `read_alignment` does, and for the alignment of a chain that is no protein.
+    Raises ValueError naming the file, as `read_alignment` does, and for the alignment of a chain
+    that is no protein.
     """
     assert chain.msa is not None
     if chain.kind != "protein":
-        raise ValueError(f"alignment {chain.msa}: the network reads alignments of proteins, not of {chain.kind}")
+        raise ValueError(
+            f"alignment {chain.msa}: the network reads alignments of proteins, not of {chain.kind}"
+        )
     query = residue_types(chain)
     rows = read_alignment(
         chain.msa,
@@ -79,8 +96,9 @@ def read_chain(chain: Chain, settings: AlignmentSettings, digest: str = "") -> R
 
 
 def residue_types(chain: Chain) -> Int[np.ndarray, " L"]:
-    """Indices in the vocabulary as an alignment sees a chain; what is modified, and each component of a ligand, is
-    unknown."""
+    """Indices in the vocabulary as an alignment sees a chain; what is modified, and each component
+    of a ligand, is unknown.
+    """
     unknown = TOKEN_IDS["UNK"]
     if chain.kind == "ligand":
         return np.full(max(1, len(chain.ccd)), unknown, dtype=np.int8)

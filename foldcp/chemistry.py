@@ -1,7 +1,8 @@
-"""What the residues are made of: the vocabulary of tokens and the atoms of each residue, after the CCD.
+"""What the residues are made of: the vocabulary of tokens and the atoms of each residue, after the
+CCD.
 
-The vocabulary, the atoms of a standard residue and their order, the centre and representative atoms are
-those of Boltz-2 (`boltz.data.const`, 2.2.1): its weights are tied to them.
+The vocabulary, the atoms of a standard residue and their order, the centre and representative atoms
+are those of Boltz-2 (`boltz.data.const`, 2.2.1): its weights are tied to them.
 """
 
 from __future__ import annotations
@@ -122,7 +123,8 @@ class CcdAtoms:
 def ccd_column(category: str, code: str, column: str) -> BinaryCIFColumn | None:
     """One column of a component's rows in a category of the CCD; None if it has none there.
 
-    A column is decoded for the whole dictionary when it is first asked for, so no more than needed are.
+    A column is decoded for the whole dictionary when it is first asked for, so no more than needed
+    are.
     """
     values = get_from_ccd(category, code, column)
     assert values is None or isinstance(values, BinaryCIFColumn)
@@ -131,8 +133,10 @@ def ccd_column(category: str, code: str, column: str) -> BinaryCIFColumn | None:
 
 @cache
 def ccd_atoms(code: str) -> CcdAtoms:
-    """Atoms of a component of the Chemical Component Dictionary, with its ideal coordinates (Å), or its model
-    coordinates where the ideal ones lack a heavy atom. Raises ValueError for an unknown code."""
+    """Atoms of a component of the Chemical Component Dictionary, with its ideal coordinates (Å), or
+    its model coordinates where the ideal ones lack a heavy atom. Raises ValueError for an unknown
+    code.
+    """
 
     def column(name: str) -> BinaryCIFColumn:
         values = ccd_column("chem_comp_atom", code, name)
@@ -143,7 +147,10 @@ def ccd_atoms(code: str) -> CcdAtoms:
     symbols = column("type_symbol").as_array(str).tolist()
     elements = np.array([gemmi.Element(symbol).atomic_number for symbol in symbols])
     for name in ("pdbx_model_Cartn_{}_ideal", "model_Cartn_{}"):
-        positions = np.stack([column(name.format(axis)).as_array(float, np.nan) for axis in "xyz"], axis=1)
+        positions = np.stack(
+            [column(name.format(axis)).as_array(float, np.nan) for axis in "xyz"],
+            axis=1,
+        )
         if np.isfinite(positions[elements != 1]).all():
             break
     else:
@@ -159,14 +166,26 @@ def ccd_atoms(code: str) -> CcdAtoms:
 
 @cache
 def standard_residue(code: str) -> Component:
-    """The component of a word of the vocabulary: its atoms as the network orders them, without leaving atoms."""
-    ccd, names = ccd_atoms(code), STANDARD_ATOMS[code]
+    """The component of a word of the vocabulary: its atoms as the network orders them, without
+    leaving atoms.
+    """
+    ccd = ccd_atoms(code)
+    names = STANDARD_ATOMS[code]
     rows = [ccd.names.index(name) for name in names]
     if code in _SIDE_CHAINS:
-        center, representative = "CA", "CA" if code == "GLY" else "CB"
+        center = "CA"
+        representative = "CA" if code == "GLY" else "CB"
     else:
-        representatives = {"A": "C4", "G": "C4", "C": "C2", "U": "C2", "T": "C2", "N": "C1'"}
-        center, representative = "C1'", representatives[code[-1]]
+        representatives = {
+            "A": "C4",
+            "G": "C4",
+            "C": "C2",
+            "U": "C2",
+            "T": "C2",
+            "N": "C1'",
+        }
+        center = "C1'"
+        representative = representatives[code[-1]]
     return Component(
         code=code,
         standard=True,
@@ -177,18 +196,24 @@ def standard_residue(code: str) -> Component:
         bonds=np.zeros((0, 3), dtype=np.int64),
         center=names.index(center),
         representative=names.index(representative),
-        frame=(0, 0, 0) if code == "UNK" else frame_atoms(names, nucleotide=code not in _SIDE_CHAINS),
+        frame=(0, 0, 0)
+        if code == "UNK"
+        else frame_atoms(names, nucleotide=code not in _SIDE_CHAINS),
     )
 
 
 def frame_atoms(names: tuple[str, ...], nucleotide: bool) -> tuple[int, int, int]:
-    """Indices of C1', C3', C4' of a nucleotide or of N, CA, C; an absent atom counts as the first."""
+    """Indices of C1', C3', C4' of a nucleotide or of N, CA, C; an absent atom counts as the
+    first.
+    """
     wanted = ("C1'", "C3'", "C4'") if nucleotide else ("N", "CA", "C")
     a, b, c = (names.index(name) if name in names else 0 for name in wanted)
     return a, b, c
 
 
-def residue_codes(kind: Kind, sequence: str, modifications: tuple[tuple[int, str], ...]) -> list[str]:
+def residue_codes(
+    kind: Kind, sequence: str, modifications: tuple[tuple[int, str], ...]
+) -> list[str]:
     """CCD codes of a polymer's residues. Selenomethionine is read as methionine, as in Boltz."""
     codes = [LETTERS[kind].get(letter, UNKNOWN[kind]) for letter in sequence]
     for position, code in modifications:

@@ -12,7 +12,8 @@ from typing import Literal
 
 Kind = Literal["protein", "dna", "rna", "ligand"]
 
-# One-letter alphabets. U, O, B, Z, J and X are legal in a protein and become unknown residues, as in Boltz.
+# One-letter alphabets. U, O, B, Z, J and X are legal in a protein and become unknown residues, as
+# in Boltz.
 ALPHABETS: dict[Kind, frozenset[str]] = {
     "protein": frozenset("ACDEFGHIKLMNPQRSTVWYBJOUXZ"),
     "dna": frozenset("ACGTN"),
@@ -24,9 +25,9 @@ ALPHABETS: dict[Kind, frozenset[str]] = {
 class Chain:
     """One copy of one molecule.
 
-    A polymer has a `sequence`; a ligand has either CCD codes (`ccd`, one per component) or a `smiles`.
-    `msa` is the file of its alignment (a3m or Boltz's `key,sequence` CSV); None means the query alone.
-    `modifications` holds (position from 1, CCD code).
+    A polymer has a `sequence`; a ligand has either CCD codes (`ccd`, one per component) or a
+    `smiles`. `msa` is the file of its alignment (a3m or Boltz's `key,sequence` CSV); None means the
+    query alone. `modifications` holds (position from 1, CCD code).
     """
 
     name: str
@@ -45,17 +46,21 @@ class Chain:
         if self.kind == "ligand":
             if bool(self.ccd) == bool(self.smiles):
                 raise ValueError(f"ligand {self.name}: give either CCD codes or a SMILES string")
-            # RDKit reads a SMILES up to the first white space, and takes the rest for the molecule's name.
+            # RDKit reads a SMILES up to the first white space, and takes the rest for the
+            # molecule's name.
             if any(character.isspace() or not character.isprintable() for character in self.smiles):
                 raise ValueError(
-                    f"ligand {self.name}: white space in SMILES {self.smiles!r}; write it without, on one line, "
+                    f"ligand {self.name}: white space in SMILES {self.smiles!r}; write it "
+                    "without, on one line, "
                     "without a name behind it, and in single quotes if it has backslashes"
                 )
             return
         if not self.sequence:
             raise ValueError(f"chain {self.name}: the {self.kind} sequence is empty")
         if illegal := sorted(set(self.sequence) - ALPHABETS[self.kind]):
-            raise ValueError(f"chain {self.name}: {''.join(illegal)!r} is no letter of a {self.kind} sequence")
+            raise ValueError(
+                f"chain {self.name}: {''.join(illegal)!r} is no letter of a {self.kind} sequence"
+            )
         for position, code in self.modifications:
             if not 1 <= position <= len(self.sequence):
                 raise ValueError(
@@ -78,7 +83,9 @@ class Bond:
 
 @dataclass(frozen=True, slots=True)
 class Pocket:
-    """The tokens that a binder should touch, within `max_distance` Å; `force` adds a steering potential."""
+    """The tokens that a binder should touch, within `max_distance` Å; `force` adds a steering
+    potential.
+    """
 
     binder: str
     contacts: tuple[Token, ...]
@@ -98,7 +105,9 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A structure file to imitate: which chains of ours (all if empty) after which chains of its."""
+    """A structure file to imitate: which chains of ours (all if empty) after which chains of
+    its.
+    """
 
     path: Path
     chains: tuple[str, ...] = ()
@@ -111,10 +120,10 @@ class Template:
 class Complex:
     """Chains that are folded together, in the order of their tokens.
 
-    `comment` tells what was assumed about the source's record, by subject; it becomes a column of the tables.
-    `place` is the number of the record in its input, from 0.
-    `digests` holds the SHA-256 of each alignment and template as it was when the complex was planned: another
-    content is refused where it is read.
+    `comment` tells what was assumed about the source's record, by subject; it becomes a column of
+    the tables. `place` is the number of the record in its input, from 0. `digests` holds the
+    SHA-256 of each alignment and template as it was when the complex was planned: another content
+    is refused where it is read.
     """
 
     name: str
@@ -141,7 +150,9 @@ class Complex:
 
     @property
     def num_residues(self) -> int:
-        """Residues of all polymers; the token count of a complex without ligands or modifications."""
+        """Residues of all polymers; the token count of a complex without ligands or
+        modifications.
+        """
         return sum(len(chain.sequence) for chain in self.chains)
 
 

@@ -7,19 +7,23 @@ from dataclasses import dataclass
 from reprlib import repr as short  # a value may be long
 from typing import Any
 
-NUM_RES_TYPES = 33  # padding, 20 amino acids, UNK, 5 + 5 nucleotides and unknowns, gap: Boltz's vocabulary
+# padding, 20 amino acids, UNK, 5 + 5 nucleotides and unknowns, gap: Boltz's vocabulary
+NUM_RES_TYPES = 33
 NUM_METHODS = 12
 NUM_MOL_TYPES = 4
 NUM_BOND_TYPES = 7  # 0 is no bond
 NUM_ELEMENTS = 128
 ATOM_NAME_CHARS = (4, 64)
 NUM_CONTACT_KINDS = 5  # unspecified, unselected, pocket>binder, binder>pocket, contact
-WINDOW_QUERIES, WINDOW_KEYS = 32, 128
+WINDOW_QUERIES = 32
+WINDOW_KEYS = 128
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """Widths, depths and switches. The defaults are those of the released Boltz-2 structure model."""
+    """Widths, depths and switches. The defaults are those of the released Boltz-2 structure
+    model.
+    """
 
     atom_s: int = 128
     atom_z: int = 16
@@ -57,7 +61,9 @@ class Architecture:
     fix_sym_check: bool = True
     cyclic_pos_enc: bool = True
     use_templates: bool = True
-    template_by_visibility: bool = True  # a template's tokens see their group; otherwise their chain
+    template_by_visibility: bool = (
+        True  # a template's tokens see their group; otherwise their chain
+    )
     bond_types: bool = True
     predict_bfactor: bool = True
 
@@ -105,7 +111,11 @@ PLACES: dict[str, tuple[str, str, Any]] = {
     "atom_encoder_blocks": ("score_model_args", "atom_encoder_depth", 3),
     "atom_decoder_blocks": ("score_model_args", "atom_decoder_depth", 3),
     "token_transformer_blocks": ("score_model_args", "token_transformer_depth", 24),
-    "conditioning_transitions": ("score_model_args", "conditioning_transition_layers", 2),
+    "conditioning_transitions": (
+        "score_model_args",
+        "conditioning_transition_layers",
+        2,
+    ),
     "template_blocks": ("template_args", "template_blocks", 2),
     "msa_blocks": ("msa_args", "msa_blocks", 4),
     "pairformer_blocks": ("pairformer_args", "num_blocks", 64),
@@ -126,7 +136,8 @@ PLACES: dict[str, tuple[str, str, Any]] = {
     "predict_bfactor": ("", "predict_bfactor", False),
 }
 
-# Options that change the arithmetic and that this network has in one form only: (section, name, Boltz's default, ours).
+# Options that change the arithmetic and that this network has in one form only: (section, name,
+# Boltz's default, ours).
 REQUIRED: tuple[tuple[str, str, Any, Any], ...] = (
     ("", "confidence_prediction", True, True),
     ("", "token_level_confidence", True, True),
@@ -152,25 +163,33 @@ REQUIRED: tuple[tuple[str, str, Any, Any], ...] = (
 )
 
 
-MAX_WIDTH, MAX_DEPTH = 65_536, 1_024  # of what a checkpoint may ask for
+# of what a checkpoint may ask for
+MAX_WIDTH = 65_536
+MAX_DEPTH = 1_024
 
 
 def read_architecture(hyper_parameters: Mapping[str, Any]) -> Architecture:
     """The architecture that a Boltz-2 checkpoint's `hyper_parameters` describe.
 
-    Raises ValueError naming the option when it asks for something that Boltz-2's structure model does not have, or
-    has a value that cannot be meant.
+    Raises ValueError naming the option when it asks for something that Boltz-2's structure model
+    does not have, or has a value that cannot be meant.
     """
     for section, name, default, ours in REQUIRED:
         value = _section(hyper_parameters, section).get(name, default)
         if value != ours:
-            raise ValueError(f"option {_option(section, name)} is {short(value)}, only {ours!r} is supported")
+            raise ValueError(
+                f"option {_option(section, name)} is {short(value)}, only {ours!r} is supported"
+            )
     values = {}
     for field, (section, name, default) in PLACES.items():
         value = _section(hyper_parameters, section).get(name, default)
         if not _can_be_meant(field, value, default):
-            expected = "True or False" if isinstance(default, bool) else f"a number such as {default}"
-            raise ValueError(f"option {_option(section, name)} is {short(value)}; expected {expected}")
+            expected = (
+                "True or False" if isinstance(default, bool) else f"a number such as {default}"
+            )
+            raise ValueError(
+                f"option {_option(section, name)} is {short(value)}; expected {expected}"
+            )
         values[field] = value
     return Architecture(**values)
 
@@ -181,7 +200,10 @@ def to_hyper_parameters(architecture: Architecture) -> dict[str, Any]:
     Three widths stand in no checkpoint, as all of Boltz-2's have the same.
     """
     tree: dict[str, Any] = {}
-    values = [(section, name, getattr(architecture, field)) for field, (section, name, _) in PLACES.items()]
+    values = [
+        (section, name, getattr(architecture, field))
+        for field, (section, name, _) in PLACES.items()
+    ]
     values += [(section, name, ours) for section, name, _, ours in REQUIRED]
     for section, name, value in values:
         node = tree
@@ -197,7 +219,9 @@ def _option(section: str, name: str) -> str:
 
 
 def _can_be_meant(field: str, value: Any, default: Any) -> bool:
-    """Whether an option has the type of its default, and a size with which a network can be built."""
+    """Whether an option has the type of its default, and a size with which a network can be
+    built.
+    """
     if isinstance(default, bool) or isinstance(value, bool):
         return isinstance(default, bool) and isinstance(value, bool)
     if not isinstance(value, int if isinstance(default, int) else (int, float)):
@@ -211,5 +235,7 @@ def _section(tree: Mapping[str, Any], path: str) -> Mapping[str, Any]:
     for part in path.split(".") if path else ():
         tree = tree.get(part) or {}
         if not isinstance(tree, Mapping):
-            raise ValueError(f"section {path} of the options is {short(tree)}; expected names and values")
+            raise ValueError(
+                f"section {path} of the options is {short(tree)}; expected names and values"
+            )
     return tree

@@ -42,7 +42,8 @@ METHODS = {
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """Names of chains, tokens and atoms: what a structure file or a table needs and the network does not.
+    """Names of chains, tokens and atoms: what a structure file or a table needs and the network
+    does not.
 
     T = tokens without padding, A = atoms without padding, C = chains; numpy arrays.
     """
@@ -63,12 +64,14 @@ class Layout:
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """One complex as the network reads it. N tokens (padded), S MSA rows, A atoms (padded to 32), T templates,
-    E bonds, K contacts. Every field is O(N); each rank builds its own rows of anything quadratic.
+    """One complex as the network reads it. N tokens (padded), S MSA rows, A atoms (padded to 32), T
+    templates, E bonds, K contacts. Every field is O(N); each rank builds its own rows of anything
+    quadratic.
 
-    Where a token or an atom is padding, an index field holds 0 and `msa` the gap; Boltz's one-hot vectors are all
-    zero there, so whoever makes one-hots multiplies them by the mask. `msa_mask`, and the deletions of an
-    alignment without any, are expanded tensors that occupy a row or nothing.
+    Where a token or an atom is padding, an index field holds 0 and `msa` the gap; Boltz's one-hot
+    vectors are all zero there, so whoever makes one-hots multiplies them by the mask. `msa_mask`,
+    and the deletions of an alignment without any, are expanded tensors that occupy a row or
+    nothing.
     """
 
     layout: Layout
@@ -84,9 +87,13 @@ class Features:
     modified: Int[Tensor, " N"]
     method: Int[Tensor, " N"]  # experimental method to imitate
     token_mask: Float[Tensor, " N"]  # 1 token, 0 padding
-    rep_atom: Int[Tensor, " N"]  # the token's representative atom (CB; CA of glycine; C4/C2 of a base; the atom)
+    rep_atom: Int[
+        Tensor, " N"
+    ]  # the token's representative atom (CB; CA of glycine; C4/C2 of a base; the atom)
     center_atom: Int[Tensor, " N"]  # the token's centre atom (CA, C1', the atom)
-    frame_atoms: Int[Tensor, "N 3"]  # the three atoms of the token's frame (N, CA, C; C1', C3', C4')
+    frame_atoms: Int[
+        Tensor, "N 3"
+    ]  # the three atoms of the token's frame (N, CA, C; C1', C3', C4')
     # pairs of tokens, as lists
     bonds: Int[Tensor, "E 3"]  # (i, j, bond type + 1); both directions are listed
     contacts: Int[Tensor, "K 3"]  # (i, j, kind of contact); both directions are listed
@@ -118,7 +125,9 @@ class Features:
     template_mask_frame: Float[Tensor, "T N"]
     template_mask: Float[Tensor, "T N"]
     template_visibility: Int[Tensor, "T N"]  # tokens of one group see each other
-    template_force: Bool[Tensor, " T"]  # whether a steering potential holds the prediction to the template
+    template_force: Bool[
+        Tensor, " T"
+    ]  # whether a steering potential holds the prediction to the template
     template_force_threshold: Float[Tensor, " T"]  # Å, infinite without force
 
     @property
@@ -139,7 +148,9 @@ class Features:
     def pad(self, multiple: int) -> Features:
         """The same with the number of tokens padded to a multiple; mask 0 there."""
         extra = -self.num_tokens % multiple
-        return self._map(lambda name, x: _pad(x, _TOKEN_AXIS[name], extra) if name in _TOKEN_AXIS else x)
+        return self._map(
+            lambda name, x: _pad(x, _TOKEN_AXIS[name], extra) if name in _TOKEN_AXIS else x
+        )
 
     def to(self, device: torch.device | str) -> Features:
         """The same on a device."""
@@ -147,7 +158,10 @@ class Features:
 
     def _map(self, function: Callable[[str, Tensor], Tensor]) -> Features:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{n: function(n, v) for n, v in values.items() if isinstance(v, Tensor)})
+        return replace(
+            self,
+            **{n: function(n, v) for n, v in values.items() if isinstance(v, Tensor)},
+        )
 
 
 # Fields with an axis of tokens: the axis and the value of padding.
@@ -179,7 +193,8 @@ def _stored(x: Tensor) -> Tensor:
 
 def _pad(x: Tensor, axis: tuple[int, int], extra: int) -> Tensor:
     dim, value = axis
-    part, shape = _stored(x), [*x.shape[:dim], x.shape[dim] + extra, *x.shape[dim + 1 :]]
+    part = _stored(x)
+    shape = [*x.shape[:dim], x.shape[dim] + extra, *x.shape[dim + 1 :]]
     if part.shape[dim] == x.shape[dim]:  # else it is a constant, and the padding's value
         padding = part.new_full([*part.shape[:dim], extra, *part.shape[dim + 1 :]], value)
         part = torch.cat([part, padding], dim)
@@ -196,14 +211,17 @@ def featurize(
 ) -> Features:
     """Everything that the network reads about a complex, on the CPU, without padded tokens.
 
-    Equal to what `boltz predict` 2.2.1 computes. The reference conformers are moved by `augmentation`, or by
-    motions drawn from `seed`. Raises ValueError naming the complex and the value at fault: an unknown component
-    or method, a constraint on an atom that does not exist, an alignment that does not fit its chain, an alignment or
-    template that is larger than the limits or not the one that was planned.
+    Equal to what `boltz predict` 2.2.1 computes. The reference conformers are moved by
+    `augmentation`, or by motions drawn from `seed`. Raises ValueError naming the complex and the
+    value at fault: an unknown component or method, a constraint on an atom that does not exist, an
+    alignment that does not fit its chain, an alignment or template that is larger than the limits
+    or not the one that was planned.
     """
     if complex.method.lower() not in METHODS:
         known = ", ".join(method for method in METHODS if method)
-        raise ValueError(f"complex {complex.name}: {complex.method!r} is no experimental method; known: {known}")
+        raise ValueError(
+            f"complex {complex.name}: {complex.method!r} is no experimental method; known: {known}"
+        )
     parts = tables(complex)
     covalent = covalent_bonds(complex, parts)
     conditions = contacts(complex, parts)
@@ -217,13 +235,17 @@ def featurize(
         contact_threshold=torch.from_numpy(conditions.thresholds),
         contact_default=conditions.default,
         **alignment_features(parts, rows),
-        **atom_features(parts, augmentation or Augmentation.draw(len(parts.residues.component), seed)),
+        **atom_features(
+            parts,
+            augmentation or Augmentation.draw(len(parts.residues.component), seed),
+        ),
         **template_features(complex, parts, max_template_bytes),
     )
 
 
 def _layout(parts: Tables, rows: Alignment) -> Layout:
-    component, residue = parts.residues.component, parts.tokens.residue
+    component = parts.residues.component
+    residue = parts.tokens.residue
     return Layout(
         chain_names=parts.chains.name,
         chain_kinds=parts.chains.kind,
@@ -239,7 +261,8 @@ def _layout(parts: Tables, rows: Alignment) -> Layout:
 
 
 def _token_features(parts: Tables, method: int) -> dict[str, Tensor]:
-    chain, tokens = parts.token_chain, parts.tokens
+    chain = parts.token_chain
+    tokens = parts.tokens
     features = {
         "res_type": tokens.type,
         "mol_type": parts.token_kind,

@@ -1,6 +1,8 @@
-"""Reading the files that a user names: regular files only, of bounded size, unpacked, every failure told with the file.
+"""Reading the files that a user names: regular files only, of bounded size, unpacked, every failure
+told with the file.
 
-Every reader of every format goes through here, so that a damaged file is one complex's error and never a traceback.
+Every reader of every format goes through here, so that a damaged file is one complex's error and
+never a traceback.
 """
 
 from __future__ import annotations
@@ -26,8 +28,9 @@ except ImportError:  # a Python that was built without it cannot unpack such arc
 MAX_BYTES = 1_000_000_000  # of a file, unpacked, unless a caller says otherwise
 _CHUNK = 1 << 20
 
-# What the standard library and the parsers of formats raise on bad input, beside ValueError. RuntimeError covers
-# RecursionError and NotImplementedError; LookupError covers IndexError and KeyError.
+# What the standard library and the parsers of formats raise on bad input, beside ValueError.
+# RuntimeError covers RecursionError and NotImplementedError; LookupError covers IndexError and
+# KeyError.
 INPUT_ERRORS = (
     OSError,
     EOFError,
@@ -53,10 +56,11 @@ _PLAIN_WORDS: tuple[tuple[type[BaseException], str], ...] = (
 
 @contextmanager
 def reading(what: str) -> Iterator[None]:
-    """Whatever reading an input raises becomes a ValueError that begins with `what`: the file, or the complex.
+    """Whatever reading an input raises becomes a ValueError that begins with `what`: the file, or
+    the complex.
 
-    A ValueError passes as it is: its message names what is wrong already. So does MemoryError: what is read is bounded,
-    so the machine is short of memory, and the input is not at fault.
+    A ValueError passes as it is: its message names what is wrong already. So does MemoryError: what
+    is read is bounded, so the machine is short of memory, and the input is not at fault.
     """
     try:
         yield
@@ -67,7 +71,9 @@ def reading(what: str) -> Iterator[None]:
 
 
 def describe_error(error: BaseException) -> str:
-    """An exception in a few words: what the system says of a file, else its type and the first line of its message."""
+    """An exception in a few words: what the system says of a file, else its type and the first
+    line of its message.
+    """
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     message = str(error).strip().partition("\n")[0] or type(error).__name__
@@ -86,14 +92,16 @@ class FileContent:
 
 
 def read_file(path: Path, max_bytes: int = MAX_BYTES) -> FileContent:
-    """The content of a file; gzip, and a zip archive of one file, are recognised by their first bytes and unpacked.
+    """The content of a file; gzip, and a zip archive of one file, are recognised by their first
+    bytes and unpacked.
 
     Args:
         path: a regular file, or a link to one.
         max_bytes: the most that the file may hold once unpacked, in bytes.
 
     Raises:
-        ValueError: naming the file, when it is absent, no regular file (a device, a pipe, a folder), unreadable,
+        ValueError: naming the file, when it is absent, no regular file (a device, a pipe, a
+        folder), unreadable,
             damaged, or larger than `max_bytes`.
     """
     with reading(str(path)):
@@ -106,7 +114,9 @@ def read_file(path: Path, max_bytes: int = MAX_BYTES) -> FileContent:
 
 
 def check_regular(path: Path) -> None:
-    """ValueError for what is no regular file: reading a pipe or a device may wait for ever or never end."""
+    """ValueError for what is no regular file: reading a pipe or a device may wait for ever or
+    never end.
+    """
     with reading(str(path)):
         mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
@@ -144,24 +154,33 @@ def _unzip(path: Path, file: IO[bytes], max_bytes: int) -> bytes:
 
 
 def _read_bounded(path: Path, file: IO[bytes] | gzip.GzipFile, max_bytes: int) -> bytes:
-    """All of a file, a chunk at a time: a small archive may unpack to more than the machine's memory."""
+    """All of a file, a chunk at a time: a small archive may unpack to more than the machine's
+    memory.
+    """
     whole = io.BytesIO()
     while chunk := file.read(_CHUNK):
         if whole.tell() + len(chunk) > max_bytes:
             raise ValueError(
-                f"{path}: holds more than {max_bytes:,} bytes once unpacked (see limits.input_bytes, limits.msa_bytes)"
+                f"{path}: holds more than {max_bytes:,} bytes once unpacked (see "
+                "limits.input_bytes, limits.msa_bytes)"
             )
         whole.write(chunk)
     return whole.getvalue()
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file as it lies on the disk, in hexadecimal, a piece at a time. Raises OSError."""
+    """SHA-256 of a file as it lies on the disk, in hexadecimal, a piece at a time. Raises
+    OSError.
+    """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_unchanged(what: str, content: FileContent, sha256: str) -> None:
-    """ValueError, beginning with `what`, for another content than the one expected; "" expects nothing."""
+    """ValueError, beginning with `what`, for another content than the one expected; "" expects
+    nothing.
+    """
     if sha256 and content.sha256 != sha256:
-        raise ValueError(f"{what}: its content has changed since the run began; the next run reads it anew")
+        raise ValueError(
+            f"{what}: its content has changed since the run began; the next run reads it anew"
+        )

@@ -23,7 +23,8 @@ _STEP_PAIRS = 1 << 22
 
 @dataclass(frozen=True)
 class Spans:
-    """The chains as spans of tokens: plain numbers, so cutting a tensor by chain never waits for its device.
+    """The chains as spans of tokens: plain numbers, so cutting a tensor by chain never waits for
+    its device.
 
     Padding lies behind the last span, so what is cut by spans never sees it. T tokens, C chains.
     """
@@ -70,7 +71,9 @@ class Spans:
         return torch.from_numpy(np.repeat(np.arange(self.num_chains), self.lengths)).to(device)
 
     def sum(self, x: Shaped[Tensor, "R T *K"]) -> Shaped[Tensor, "R C *K"]:
-        """Sums over the columns of each chain: one kernel a chain, and the same order of summation every time."""
+        """Sums over the columns of each chain: one kernel a chain, and the same order of
+        summation every time.
+        """
         return torch.stack([x[:, a:b].sum(1) for a, b in self._pairs()], 1)
 
     def amin(self, x: Float[Tensor, "R T"]) -> Float[Tensor, "R C"]:
@@ -80,7 +83,8 @@ class Spans:
     def rows(self, first: int, num_rows: int) -> Iterator[tuple[int, slice]]:
         """(chain, its rows) among the rows first .. first + num_rows - 1, counted from `first`."""
         for chain, (a, b) in enumerate(self._pairs()):
-            low, high = max(a, first), min(b, first + num_rows)
+            low = max(a, first)
+            high = min(b, first + num_rows)
             if low < high:
                 yield chain, slice(low - first, high - first)
 
@@ -88,8 +92,12 @@ class Spans:
         return list(zip(self.starts[:-1], self.starts[1:], strict=True))
 
 
-def tm_d0(num_tokens: Int[np.ndarray, "*S"] | int) -> Float[np.ndarray, "*S"] | np.float64:
-    """The TM-score's distance scale 1.24 (n - 15)^(1/3) - 1.8 in Å, n at least 19 (Yang & Skolnick 2004)."""
+def tm_d0(
+    num_tokens: Int[np.ndarray, "*S"] | int,
+) -> Float[np.ndarray, "*S"] | np.float64:
+    """The TM-score's distance scale 1.24 (n - 15)^(1/3) - 1.8 in Å, n at least 19 (Yang &
+    Skolnick 2004).
+    """
     return 1.24 * np.cbrt(np.maximum(num_tokens, 19.0) - 15.0) - 1.8
 
 
@@ -100,9 +108,11 @@ def tm_of_bins(num_tokens: Int[np.ndarray, "*S"] | int) -> Float[Tensor, "*S 64"
 
 
 def iptm_partners(spans: Spans) -> Bool[np.ndarray, "4 C C"]:
-    """[score, a, b]: do the tokens of chain b count for a frame in chain a? Of ptm, iptm, ligand_iptm, protein_iptm
-    (Boltz, `compute_ptms`)."""
-    ligand, protein = spans.mask("ligand"), spans.mask("protein")
+    """[score, a, b]: do the tokens of chain b count for a frame in chain a? Of ptm, iptm,
+    ligand_iptm, protein_iptm (Boltz, `compute_ptms`).
+    """
+    ligand = spans.mask("ligand")
+    protein = spans.mask("protein")
     other = ~np.eye(spans.num_chains, dtype=bool)
     mixed = np.logical_and.outer(ligand, protein)
     proteins = np.logical_and.outer(protein, protein)
@@ -115,30 +125,42 @@ def ipsae_floor(spans: Spans) -> Float[np.ndarray, "C C"]:
     return np.where(nucleic[:, None] | nucleic[None, :], 2.0, 1.0)
 
 
-def ipsae_d0(num_residues: Int[np.ndarray, "C C"], floor: Float[np.ndarray, "C C"]) -> Float[np.ndarray, "C C"]:
-    """d0 of ipSAE for one number of residues per chain pair: the floor up to 27 (ipsae.py, `calc_d0`)."""
+def ipsae_d0(
+    num_residues: Int[np.ndarray, "C C"], floor: Float[np.ndarray, "C C"]
+) -> Float[np.ndarray, "C C"]:
+    """d0 of ipSAE for one number of residues per chain pair: the floor up to 27 (ipsae.py,
+    `calc_d0`).
+    """
     d0 = 1.24 * np.cbrt(np.maximum(num_residues, 27.0) - 15.0) - 1.8
     return np.where(num_residues > 27, np.maximum(d0, floor), floor)
 
 
-def ipsae_d0_by_row(num_partners: Float[Tensor, "R C"], floor: Float[Tensor, "R C"]) -> Float[Tensor, "R C"]:
-    """d0 of ipSAE for a number of residues per row: n at least 26, so 27 gives 1.04 and not the 1.0 that
-    `ipsae_d0` gives (ipsae.py, `calc_d0_array`)."""
+def ipsae_d0_by_row(
+    num_partners: Float[Tensor, "R C"], floor: Float[Tensor, "R C"]
+) -> Float[Tensor, "R C"]:
+    """d0 of ipSAE for a number of residues per row: n at least 26, so 27 gives 1.04 and not the 1.0
+    that `ipsae_d0` gives (ipsae.py, `calc_d0_array`).
+    """
     return torch.maximum(1.24 * (num_partners.clamp(min=26.0) - 15.0) ** (1 / 3) - 1.8, floor)
 
 
-def valid_frames(features: Features, coords: Float[Tensor, "A 3"], spans: Spans) -> Bool[Tensor, " N"]:
-    """Tokens whose three frame atoms span a plane in the predicted structure (Boltz, `compute_frame_pred`).
+def valid_frames(
+    features: Features, coords: Float[Tensor, "A 3"], spans: Spans
+) -> Bool[Tensor, " N"]:
+    """Tokens whose three frame atoms span a plane in the predicted structure (Boltz,
+    `compute_frame_pred`).
 
-    A ligand's frames are rebuilt from the prediction: the nearest atom of its chain, the atom, the next nearest;
-    one of fewer than three atoms has none. Invalid are frames with an angle below 25 degrees or above 155
-    (|cos| >= 0.9063), or with an arm of at most 0.01 Å.
+    A ligand's frames are rebuilt from the prediction: the nearest atom of its chain, the atom, the
+    next nearest; one of fewer than three atoms has none. Invalid are frames with an angle below 25
+    degrees or above 155 (|cos| >= 0.9063), or with an arm of at most 0.01 Å.
     """
     frames = features.frame_atoms.clone()
     valid = features.token_mask > 0
     for chain in np.flatnonzero(spans.mask("ligand")):
         tokens = slice(spans.starts[chain], spans.starts[chain + 1])
-        first, last = (int(i) for i in np.searchsorted(features.layout.atom_token, (tokens.start, tokens.stop)))
+        first, last = (
+            int(i) for i in np.searchsorted(features.layout.atom_token, (tokens.start, tokens.stop))
+        )
         assert last - first == tokens.stop - tokens.start, "a ligand has one token per atom"
         if last - first < 3:
             valid[tokens] = False
@@ -151,7 +173,8 @@ def valid_frames(features: Features, coords: Float[Tensor, "A 3"], spans: Spans)
 
 def _collinear(u: Float[Tensor, "N 3"], v: Float[Tensor, "N 3"]) -> Bool[Tensor, " N"]:
     """Boltz's `compute_collinear_mask`, negated."""
-    long_u, long_v = u.norm(dim=1), v.norm(dim=1)
+    long_u = u.norm(dim=1)
+    long_v = v.norm(dim=1)
     cosine = (u / (long_u + 1e-6)[:, None] * (v / (long_v + 1e-6)[:, None])).sum(1)
     return (cosine.abs() >= 0.9063) | (long_u <= 1e-2) | (long_v <= 1e-2)
 
@@ -161,9 +184,12 @@ def _distances(x: Float[Tensor, "R 3"], y: Float[Tensor, "T 3"]) -> Float[Tensor
     return torch.cdist(x.float(), y.float(), compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def contact_counts(points: Float[Tensor, "T 3"], spans: Spans, first: int, num_rows: int) -> Float[Tensor, "R C"]:
-    """Tokens of each chain nearer than 8 Å to each of the rows first .. first + num_rows - 1; [row, own chain]
-    counts the token itself. `points` are the representative atoms in Å."""
+def contact_counts(
+    points: Float[Tensor, "T 3"], spans: Spans, first: int, num_rows: int
+) -> Float[Tensor, "R C"]:
+    """Tokens of each chain nearer than 8 Å to each of the rows first .. first + num_rows - 1; [row,
+    own chain] counts the token itself. `points` are the representative atoms in Å.
+    """
     counts = points.new_zeros((num_rows, spans.num_chains), dtype=torch.float32)
     for rows in _steps(num_rows, spans.num_tokens):
         distance = _distances(points[first + rows.start : first + rows.stop], points)
@@ -172,9 +198,14 @@ def contact_counts(points: Float[Tensor, "T 3"], spans: Spans, first: int, num_r
 
 
 def domain_sizes(
-    pae: Float[Tensor, "R T"], nearest: Float[Tensor, "R C"], spans: Spans, first: int, rows: Rows
+    pae: Float[Tensor, "R T"],
+    nearest: Float[Tensor, "R C"],
+    spans: Spans,
+    first: int,
+    rows: Rows,
 ) -> Int[np.ndarray, "C C"]:
-    """[a, b]: how many rows of a and columns of b have any error below 10 Å between a and b; all ranks together.
+    """[a, b]: how many rows of a and columns of b have any error below 10 Å between a and b; all
+    ranks together.
 
     `nearest` is the least error of each row in each chain.
     """
@@ -203,7 +234,8 @@ def ipsae_rows(
     scores = pae.new_zeros((pae.shape[0], spans.num_chains, 3))
     column_chain = spans.token_chain(pae.device)
     for rows in _steps(*pae.shape):
-        error, chain = pae[rows], row_chain[rows]
+        error = pae[rows]
+        chain = row_chain[rows]
         near = (error < PAE_CUTOFF).float()
         count = spans.sum(near)
         d0s = (ipsae_d0_by_row(count, floor[chain]), d0chn[chain], d0dom[chain])
@@ -222,7 +254,9 @@ def max_by_chain(x: Float[Tensor, "R C *K"], spans: Spans, first: int) -> Float[
 
 
 def sum_by_chain(x: Float[Tensor, "R C *K"], spans: Spans, first: int) -> Float[Tensor, "C C *K"]:
-    """Sums in double precision over the rows of each chain among rows first ..; 0 for chains without rows here."""
+    """Sums in double precision over the rows of each chain among rows first ..; 0 for chains
+    without rows here.
+    """
     total = x.new_zeros((spans.num_chains, *x.shape[1:]), dtype=torch.float64)
     for chain, rows in spans.rows(first, x.shape[0]):
         total[chain] = x[rows].sum(0, dtype=torch.float64)

@@ -1,4 +1,6 @@
-"""How a ligand or modified residue may be bent: distance bounds, chirality, stereo and planar bonds, after RDKit."""
+"""How a ligand or modified residue may be bent: distance bounds, chirality, stereo and planar
+bonds, after RDKit.
+"""
 
 from __future__ import annotations
 
@@ -22,18 +24,24 @@ _PLANAR_BOND = "[C;X3;^2](*)(*)=[C;X3;^2](*)(*)"
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """One molecule; columns are places among the heavy atoms that the network sees, in its order."""
+    """One molecule; columns are places among the heavy atoms that the network sees, in its
+    order.
+    """
 
     pairs: Int[np.ndarray, "2 D"]  # all pairs of heavy atoms
     lower: Float[np.ndarray, " D"]  # Å
     upper: Float[np.ndarray, " D"]  # Å
     bond: Bool[np.ndarray, " D"]  # bonded
     angle: Bool[np.ndarray, " D"]  # bonded to a common atom
-    chiral: Int[np.ndarray, "4 K"]  # three neighbours and the centre; the dihedral angle of R is positive
+    chiral: Int[
+        np.ndarray, "4 K"
+    ]  # three neighbours and the centre; the dihedral angle of R is positive
     chiral_r: Bool[np.ndarray, " K"]
     stereo: Int[np.ndarray, "4 S"]  # a substituent, the bond's start, its end, a substituent there
     stereo_e: Bool[np.ndarray, " S"]  # whether the substituents lie on opposite sides
-    planar: Int[np.ndarray, "6 L"]  # a double bond's start and its two substituents, its end and its two
+    planar: Int[
+        np.ndarray, "6 L"
+    ]  # a double bond's start and its two substituents, its end and its two
 
 
 def _no_terms(*shape: int) -> Int[np.ndarray, "..."]:
@@ -60,7 +68,8 @@ NOTHING = Geometry(
 
 @cache
 def ccd_geometry(code: str, atom_names: tuple[str, ...]) -> Geometry:
-    """A CCD component with the stereochemistry of its ideal coordinates; the network sees `atom_names` of it.
+    """A CCD component with the stereochemistry of its ideal coordinates; the network sees
+    `atom_names` of it.
 
     Raises ValueError without RDKit or for a component that RDKit cannot read.
     """
@@ -105,13 +114,22 @@ def _geometry(mol: Mol, place: dict[int, int]) -> Geometry:
     Chem.GetSymmSSSR(mol)
     bounds = np.array(
         GetMoleculeBoundsMatrix(
-            mol, set15bounds=True, scaleVDW=True, doTriangleSmoothing=True, useMacrocycle14config=False
+            mol,
+            set15bounds=True,
+            scaleVDW=True,
+            doTriangleSmoothing=True,
+            useMacrocycle14config=False,
         )
         if len(place) > 1
         else np.zeros((mol.GetNumAtoms(), mol.GetNumAtoms()))
     )
-    matches = [mol.GetSubstructMatches(Chem.MolFromSmarts(pattern)) for pattern in ("*~*", "*~*~*", _PLANAR_BOND)]
-    bonds, angles = ({tuple(sorted((match[0], match[-1]))) for match in found} for found in matches[:2])
+    matches = [
+        mol.GetSubstructMatches(Chem.MolFromSmarts(pattern))
+        for pattern in ("*~*", "*~*~*", _PLANAR_BOND)
+    ]
+    bonds, angles = (
+        {tuple(sorted((match[0], match[-1]))) for match in found} for found in matches[:2]
+    )
     pairs = [(i, j) for i in sorted(place) for j in sorted(place) if i < j]
     ranked = all(atom.HasProp("_CIPRank") for atom in mol.GetAtoms())
     chiral, chiral_r = _placed(_chiral(mol) if ranked else [], 4, place)
@@ -134,7 +152,9 @@ Term = tuple[Sequence[int], bool]  # atoms, and whether the molecule is R or E t
 
 
 def _chiral(mol: Mol) -> list[Term]:
-    """Each centre with three of its neighbours, in an order that makes the dihedral angle positive for R."""
+    """Each centre with three of its neighbours, in an order that makes the dihedral angle
+    positive for R.
+    """
     from rdkit import Chem
 
     terms: list[Term] = []
@@ -152,14 +172,17 @@ def _chiral(mol: Mol) -> list[Term]:
 
 
 def _stereo(mol: Mol) -> list[Term]:
-    """Each double bond with its substituents of highest rank, and of lowest rank where both ends have two."""
+    """Each double bond with its substituents of highest rank, and of lowest rank where both ends
+    have two.
+    """
     from rdkit import Chem
 
     terms: list[Term] = []
     for bond in mol.GetBonds():
         if bond.GetStereo() not in (Chem.BondStereo.STEREOE, Chem.BondStereo.STEREOZ):
             continue
-        start, end = bond.GetBeginAtom(), bond.GetEndAtom()
+        start = bond.GetBeginAtom()
+        end = bond.GetEndAtom()
         first = _by_rank([atom for atom in start.GetNeighbors() if atom.GetIdx() != end.GetIdx()])
         last = _by_rank([atom for atom in end.GetNeighbors() if atom.GetIdx() != start.GetIdx()])
         opposite = bond.GetStereo() == Chem.BondStereo.STEREOE
@@ -170,7 +193,9 @@ def _stereo(mol: Mol) -> list[Term]:
 
 def _by_rank(atoms: list[Atom]) -> list[int]:
     """Indices in falling CIP rank."""
-    return [atom.GetIdx() for atom in sorted(atoms, key=lambda atom: -int(atom.GetProp("_CIPRank")))]
+    return [
+        atom.GetIdx() for atom in sorted(atoms, key=lambda atom: -int(atom.GetProp("_CIPRank")))
+    ]
 
 
 def _placed(
@@ -178,5 +203,9 @@ def _placed(
 ) -> tuple[Int[np.ndarray, "width K"], Bool[np.ndarray, " K"]]:
     """Terms of which the network sees all atoms, and their flags."""
     seen = [(atoms, flag) for atoms, flag in terms if all(atom in place for atom in atoms)]
-    columns = np.array([[place[atom] for atom in atoms] for atoms, _ in seen], dtype=np.int64).reshape(-1, width).T
+    columns = (
+        np.array([[place[atom] for atom in atoms] for atoms, _ in seen], dtype=np.int64)
+        .reshape(-1, width)
+        .T
+    )
     return columns, np.array([flag for _, flag in seen], dtype=bool)

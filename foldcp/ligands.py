@@ -1,4 +1,6 @@
-"""Components outside the vocabulary: modified residues, ligands and ions, read with RDKit (an optional extra)."""
+"""Components outside the vocabulary: modified residues, ligands and ions, read with RDKit (an
+optional extra).
+"""
 
 from __future__ import annotations
 
@@ -9,14 +11,32 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from foldcp.chemistry import BOND_TYPES, MAX_NAME_CHARS, Component, ccd_atoms, ccd_column, frame_atoms
+from foldcp.chemistry import (
+    BOND_TYPES,
+    MAX_NAME_CHARS,
+    Component,
+    ccd_atoms,
+    ccd_column,
+    frame_atoms,
+)
 from foldcp.complex import Kind
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol, RWMol
 
-# A bond to one of these makes a donor over-valent in the CCD (the nitrogens of haem): the bond becomes dative.
-_METALS = frozenset({3, 4, *range(11, 14), *range(19, 32), *range(37, 51), *range(55, 84), *range(87, 104)})
+# A bond to one of these makes a donor over-valent in the CCD (the nitrogens of haem): the bond
+# becomes dative.
+_METALS = frozenset(
+    {
+        3,
+        4,
+        *range(11, 14),
+        *range(19, 32),
+        *range(37, 51),
+        *range(55, 84),
+        *range(87, 104),
+    }
+)
 _CONFORMER_SEED = 42
 
 
@@ -33,10 +53,11 @@ def quiet_rdkit(what: str) -> Iterator[None]:
 
 @cache
 def ccd_component(code: str, kind: Kind) -> Component:
-    """A CCD component as a ligand, whole, or as a modified residue of a polymer, without its leaving atoms.
+    """A CCD component as a ligand, whole, or as a modified residue of a polymer, without its
+    leaving atoms.
 
-    Atoms come in the order of the CCD without hydrogens; bonds carry the orders and the aromaticity that RDKit
-    perceives. Raises ValueError for an unknown code or one that RDKit cannot read.
+    Atoms come in the order of the CCD without hydrogens; bonds carry the orders and the aromaticity
+    that RDKit perceives. Raises ValueError for an unknown code or one that RDKit cannot read.
     """
     ccd = ccd_atoms(code)
     with quiet_rdkit(f"CCD component {code!r}"):
@@ -63,14 +84,16 @@ def ccd_component(code: str, kind: Kind) -> Component:
         center=0,
         representative=0,
         # Boltz looks for a frame in modified nucleotides alone.
-        frame=frame_atoms(names, nucleotide=True) if kind in ("dna", "rna") and len(names) >= 3 else (0, 0, 0),
+        frame=frame_atoms(names, nucleotide=True)
+        if kind in ("dna", "rna") and len(names) >= 3
+        else (0, 0, 0),
     )
 
 
 @cache
 def smiles_component(smiles: str, code: str) -> Component:
-    """A ligand from its SMILES string: heavy atoms named by element and canonical rank (from 1, hydrogens
-    counted), and one conformer (ETKDG v3 with a fixed seed, then the UFF force field), Å.
+    """A ligand from its SMILES string: heavy atoms named by element and canonical rank (from 1,
+    hydrogens counted), and one conformer (ETKDG v3 with a fixed seed, then the UFF force field), Å.
 
     Raises ValueError for a string that RDKit cannot read or embed.
     """
@@ -82,7 +105,10 @@ def smiles_component(smiles: str, code: str) -> Component:
             raise ValueError(f"{smiles!r} is no SMILES string that RDKit can read")
         mol = rdmolops.AddHs(mol)
         ranks = rdmolfiles.CanonicalRankAtoms(mol)
-        labels = [f"{a.GetSymbol().upper()}{rank + 1}" for a, rank in zip(mol.GetAtoms(), ranks, strict=True)]
+        labels = [
+            f"{a.GetSymbol().upper()}{rank + 1}"
+            for a, rank in zip(mol.GetAtoms(), ranks, strict=True)
+        ]
         _check_names(labels, f"SMILES {smiles!r}")
         rdmolops.AssignStereochemistry(mol, force=True, cleanIt=True)
         positions = _embed(mol, smiles)
@@ -133,11 +159,21 @@ def ccd_molecule(code: str) -> Mol:
         atom.SetFormalCharge(charge)
         atom.SetNoImplicit(True)  # the CCD lists every hydrogen
         mol.AddAtom(atom)
-    orders = {"SING": Chem.BondType.SINGLE, "DOUB": Chem.BondType.DOUBLE, "TRIP": Chem.BondType.TRIPLE}
+    orders = {
+        "SING": Chem.BondType.SINGLE,
+        "DOUB": Chem.BondType.DOUBLE,
+        "TRIP": Chem.BondType.TRIPLE,
+    }
     place = {name: i for i, name in enumerate(ccd.names)}
-    columns = [ccd_column("chem_comp_bond", code, name) for name in ("atom_id_1", "atom_id_2", "value_order")]
+    columns = [
+        ccd_column("chem_comp_bond", code, name)
+        for name in ("atom_id_1", "atom_id_2", "value_order")
+    ]
     # A component of one atom has no bonds.
-    bonds = zip(*(column.as_array(str).tolist() for column in columns if column is not None), strict=True)
+    bonds = zip(
+        *(column.as_array(str).tolist() for column in columns if column is not None),
+        strict=True,
+    )
     for first, second, order in bonds:
         mol.AddBond(place[first], place[second], orders[order])
     _make_dative(mol)
@@ -156,17 +192,24 @@ def _make_dative(mol: RWMol) -> None:
         if problem.GetType() != "AtomValenceException":
             continue
         donor = problem.GetAtomIdx()
-        for metal in [a.GetIdx() for a in mol.GetAtomWithIdx(donor).GetNeighbors() if a.GetAtomicNum() in _METALS]:
+        for metal in [
+            a.GetIdx()
+            for a in mol.GetAtomWithIdx(donor).GetNeighbors()
+            if a.GetAtomicNum() in _METALS
+        ]:
             mol.RemoveBond(metal, donor)
             mol.AddBond(donor, metal, Chem.BondType.DATIVE)
 
 
 def _bonds(mol: Mol, keep: list[int]) -> np.ndarray:
-    """Bonds among the atoms in `keep`, renumbered, in RDKit's order: (lower atom, higher atom, bond type)."""
+    """Bonds among the atoms in `keep`, renumbered, in RDKit's order: (lower atom, higher atom,
+    bond type).
+    """
     place = {atom: i for i, atom in enumerate(keep)}
     bonds = []
     for bond in mol.GetBonds():
-        first, second = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
+        first = bond.GetBeginAtomIdx()
+        second = bond.GetEndAtomIdx()
         if first in place and second in place:
             name = bond.GetBondType().name
             kind = BOND_TYPES.index(name) if name in BOND_TYPES else BOND_TYPES.index("OTHER")

@@ -23,30 +23,39 @@ def read_lightning(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]
     contents = read_archive(path)
     parts = contents if isinstance(contents, Mapping) else {}
     try:
-        hyper_parameters, weights, average = (plain(parts.get(n)) for n in ("hyper_parameters", "state_dict", "ema"))
+        hyper_parameters, weights, average = (
+            plain(parts.get(n)) for n in ("hyper_parameters", "state_dict", "ema")
+        )
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     if not isinstance(hyper_parameters, Mapping) or not _are_weights(weights):
-        raise ValueError(f"{path}: not a Lightning checkpoint of Boltz-2 (no state_dict and hyper_parameters)")
+        raise ValueError(
+            f"{path}: not a Lightning checkpoint of Boltz-2 (no state_dict and hyper_parameters)"
+        )
     if isinstance(average, Mapping) and _are_weights(average.get("ema_weights")):
         weights = {**weights, **average["ema_weights"]}
     return hyper_parameters, weights
 
 
 def _are_weights(x: Any) -> bool:
-    return isinstance(x, Mapping) and all(isinstance(name, str) and isinstance(w, Tensor) for name, w in x.items())
+    return isinstance(x, Mapping) and all(
+        isinstance(name, str) and isinstance(w, Tensor) for name, w in x.items()
+    )
 
 
 def plain(x: Any) -> Any:
     """Dicts, lists and values, also from OmegaConf's containers; other objects become None.
 
-    Raises ValueError for what is nested more than `MAX_DEPTH` deep, such as a list that contains itself.
+    Raises ValueError for what is nested more than `MAX_DEPTH` deep, such as a list that contains
+    itself.
     """
     return _plain(x, {}, MAX_DEPTH)
 
 
 def _plain(x: Any, known: dict[int, Any], depth: int) -> Any:
-    """`known`: by id, what has been made plain; a part that occurs often, which doubles at each level, is done once."""
+    """`known`: by id, what has been made plain; a part that occurs often, which doubles at each
+    level, is done once.
+    """
     if isinstance(x, OpaqueObject):
         state = x.state if isinstance(x.state, Mapping) else {}
         x = state["_content"] if "_content" in state else state.get("_val")

@@ -25,25 +25,35 @@ class Alignment:
     """S rows over T tokens of C chains."""
 
     msa: Int[np.ndarray, "S T"]  # int8, index in the vocabulary
-    deletions: Int[np.ndarray, "#S #T"]  # residues left out just before; of shape 1, 1 where there are none
+    deletions: Int[
+        np.ndarray, "#S #T"
+    ]  # residues left out just before; of shape 1, 1 where there are none
     paired: Bool[np.ndarray, "S C"]  # whether the chain's sequence came by its key
     profile: Float[np.ndarray, "T 33"]
-    chain_depth: Int[np.ndarray, " C"]  # different sequences of each chain's alignment that are shown, the query one
+    chain_depth: Int[
+        np.ndarray, " C"
+    ]  # different sequences of each chain's alignment that are shown, the query one
 
 
 def align(complex: Complex, tables: Tables, settings: AlignmentSettings) -> Alignment:
-    """The alignment of a complex. Raises ValueError for a file that is unreadable or belongs to another chain."""
+    """The alignment of a complex. Raises ValueError for a file that is unreadable or belongs to
+    another chain.
+    """
     chains = read_chains(complex, settings)
     pairing = pair([rows.keys for rows in chains], settings)
     shape = len(pairing.row), len(tables.tokens.type)
     deletions = [_seen_deletions(rows, settings) for rows in chains]
-    count = _smallest_type(max((int(found[:, 2].max()) for found in deletions if len(found)), default=0))
+    count = _smallest_type(
+        max((int(found[:, 2].max()) for found in deletions if len(found)), default=0)
+    )
     msa = np.empty(shape, dtype=np.int8)
     left_out = np.zeros(shape if any(map(len, deletions)) else (1, 1), dtype=count)
     for c, rows in enumerate(chains):
         tokens = np.flatnonzero(tables.token_chain == c)
-        span, number = slice(tokens[0], tokens[-1] + 1), tables.token_number[tokens]
-        shown, gap = pairing.row[:, c], pairing.row[:, c] < 0
+        span = slice(tokens[0], tokens[-1] + 1)
+        number = tables.token_number[tokens]
+        shown = pairing.row[:, c]
+        gap = pairing.row[:, c] < 0
         msa[:, span] = rows.residues[shown][:, number]
         msa[gap, span] = GAP
         if len(deletions[c]):

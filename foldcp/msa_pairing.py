@@ -24,9 +24,10 @@ class Pairing:
 def pair(keys: Sequence[Int[np.ndarray, " _"]], settings: AlignmentSettings) -> Pairing:
     """Rows of the complex from the keys of its chains' rows.
 
-    First the queries; then every key that occurs twice or more, those in more chains first, with as many rows as
-    the chain that has it most often, the sequences of the others repeating; chains without the key show their
-    next unpaired sequence. Then the unpaired sequences of all chains side by side.
+    First the queries; then every key that occurs twice or more, those in more chains first, with as
+    many rows as the chain that has it most often, the sequences of the others repeating; chains
+    without the key show their next unpaired sequence. Then the unpaired sequences of all chains
+    side by side.
     """
     chain = np.repeat(np.arange(len(keys)), [len(k) for k in keys])
     sequence = np.concatenate([np.arange(len(k)) for k in keys])
@@ -37,7 +38,8 @@ def pair(keys: Sequence[Int[np.ndarray, " _"]], settings: AlignmentSettings) -> 
     free = (sequence > 0) & ((rank < 0) | (not settings.corrected))
     rest = []
     for c in range(len(keys)):
-        unpaired, holes = sequence[free & (chain == c)], np.flatnonzero(row[:, c] < 0)
+        unpaired = sequence[free & (chain == c)]
+        holes = np.flatnonzero(row[:, c] < 0)
         num_filled = min(len(unpaired), len(holes))
         row[holes[:num_filled], c] = unpaired[:num_filled]
         rest.append(unpaired[num_filled:])
@@ -50,7 +52,9 @@ def pair(keys: Sequence[Int[np.ndarray, " _"]], settings: AlignmentSettings) -> 
 
 def _key_ranks(key: Int[np.ndarray, " n"], chain: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     """Place of each sequence's key in the order of pairing; -1 for a key that pairs nothing."""
-    keys, first, inverse, counts = np.unique(key, return_index=True, return_inverse=True, return_counts=True)
+    keys, first, inverse, counts = np.unique(
+        key, return_index=True, return_inverse=True, return_counts=True
+    )
     in_chains = np.unique(np.stack([inverse, chain]), axis=1)[0]
     num_chains = np.bincount(in_chains, minlength=len(keys))
     pairs = np.flatnonzero((counts > 1) & (keys != UNPAIRED))
@@ -67,11 +71,17 @@ def _paired_rows(
     num_chains: int,
     limit: int,
 ) -> Int[np.ndarray, "S C"]:
-    """The query's row and the rows made by keys, at most `limit` together; -1 where a chain lacks the key."""
+    """The query's row and the rows made by keys, at most `limit` together; -1 where a chain
+    lacks the key.
+    """
     entries = np.flatnonzero(rank >= 0)
     entries = entries[np.argsort(rank[entries], kind="stable")]  # by key, then chain, then sequence
     # A group is what one chain has of one key.
-    _, start, size = np.unique(rank[entries] * num_chains + chain[entries], return_index=True, return_counts=True)
+    _, start, size = np.unique(
+        rank[entries] * num_chains + chain[entries],
+        return_index=True,
+        return_counts=True,
+    )
     key_of_group = rank[entries[start]]
     height = np.zeros(int(rank.max()) + 1, dtype=np.int64)
     np.maximum.at(height, key_of_group, size)

@@ -1,4 +1,6 @@
-"""Fold one complex: features in, coordinates and scores out. Run as a module it folds on many ranks without Ray."""
+"""Fold one complex: features in, coordinates and scores out. Run as a module it folds on many
+ranks without Ray.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ class Settings:
     parallel_samples: int = 5  # drawn at once
     precision: Precision = "fp32"
     msa_subsample: int = 0  # rows of the alignment drawn anew in each pass; 0 uses all
-    potentials: bool = False  # steer towards plausible chemistry: each sample is chosen among several
+    potentials: bool = (
+        False  # steer towards plausible chemistry: each sample is chosen among several
+    )
     seed: int = 0
     keep_pairs: bool = False  # also return full PAE and PDE
 
@@ -58,7 +62,9 @@ class Prediction:
     coords: Float[np.ndarray, "M A 3"]  # Å
     plddt: Float[np.ndarray, "M T"]  # 0 .. 1
     scores: list[Scores]
-    pae: list[Float[np.ndarray, "T T"]]  # Å, [i, j]: error of j in the frame of i; empty unless asked for
+    pae: list[
+        Float[np.ndarray, "T T"]
+    ]  # Å, [i, j]: error of j in the frame of i; empty unless asked for
     pde: list[Float[np.ndarray, "T T"]]  # Å
     seconds: dict[str, float]
     peak_bytes: int  # of this rank's device memory; 0 on a CPU
@@ -80,39 +86,64 @@ def fold(
 ) -> Prediction:
     """Fold one complex on this rank's group; all ranks call it together with equal arguments.
 
-    A complex with forced pockets or contacts, and every one with `settings.potentials`, needs its `constraints` from
-    `foldcp.steering_features`. Deterministic in (features, settings, constraints): the number of ranks changes the
-    result by rounding only; so does steering on a GPU, where forces add up in any order. Raises ValueError if
-    constraints and settings disagree about potentials.
+    A complex with forced pockets or contacts, and every one with `settings.potentials`, needs its
+    `constraints` from `foldcp.steering_features`. Deterministic in (features, settings,
+    constraints): the number of ranks changes the result by rounding only; so does steering on a
+    GPU, where forces add up in any order. Raises ValueError if constraints and settings disagree
+    about potentials.
     """
     if settings.potentials != (constraints.molecules is not None):
-        raise ValueError(f"the constraints must be made with potentials={settings.potentials}, as the settings say")
+        raise ValueError(
+            f"the constraints must be made with potentials={settings.potentials}, as the "
+            "settings say"
+        )
     device = next(model.parameters()).device
     num_atoms = len(features.layout.atom_token)
     # Kernels move 16 numbers at a time; the padding is masked everywhere.
     multiple = model.rows.size * (16 if device.type == "cuda" else 1)
-    features, constraints = features.pad(multiple).to(device), constraints.to(device)
+    features = features.pad(multiple).to(device)
+    constraints = constraints.to(device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     clock = Clock(device)
     with torch.inference_mode():
         # Now, as it lets go of what a complex of another size left.
-        refine = model.confidence_module.pairformer_stack.repeated(features.token_mask, settings.samples)
+        refine = model.confidence_module.pairformer_stack.repeated(
+            features.token_mask, settings.samples
+        )
         with clock("trunk"):
             plan_chunks(device, model.rows)
             count = Counter("trunk", settings.recycling + 1, progress)
             rows = MSARows(features.num_rows, settings.msa_subsample, settings.seed)
-            trunk = model.trunk(features, settings.recycling, residual_type(settings.precision), rows, count)
+            trunk = model.trunk(
+                features,
+                settings.recycling,
+                residual_type(settings.precision),
+                rows,
+                count,
+            )
         with clock("sampling"):
             plan_chunks(device, model.rows)
             coords = sample(model, trunk, features, constraints, settings, progress)
         with clock("confidence"):
             plan_chunks(device, model.rows)
             contact = model.contact_probability(trunk.z)
-            count, scored = Counter("confidence", settings.samples, progress), []
+            count = Counter("confidence", settings.samples, progress)
+            scored = []
             for index, x in enumerate(coords):
                 last = index + 1 == settings.samples
-                scored.append(score(model, trunk, x, features, contact, refine, settings.keep_pairs, last))
+                scored.append(
+                    score(
+                        model,
+                        trunk,
+                        x,
+                        features,
+                        contact,
+                        refine,
+                        settings.keep_pairs,
+                        last,
+                    )
+                )
                 count()
     return Prediction(
         coords=coords[:, :num_atoms].cpu().numpy(),
@@ -121,28 +152,51 @@ def fold(
         pae=[sample.pae for sample in scored if sample.pae is not None],
         pde=[sample.pde for sample in scored if sample.pde is not None],
         seconds=clock.seconds,
-        peak_bytes=torch.cuda.max_memory_allocated(device) + model.rows.carrier.held if device.type == "cuda" else 0,
+        peak_bytes=torch.cuda.max_memory_allocated(device) + model.rows.carrier.held
+        if device.type == "cuda"
+        else 0,
     )
 
 
 def sample(
-    model: Boltz2, trunk: Trunk, features: Features, constraints: Constraints, settings: Settings, progress: Progress
+    model: Boltz2,
+    trunk: Trunk,
+    features: Features,
+    constraints: Constraints,
+    settings: Settings,
+    progress: Progress,
 ) -> Float[Tensor, "M A 3"]:
-    """All samples, as many at once as the settings allow; steered ones are chosen among particles."""
+    """All samples, as many at once as the settings allow; steered ones are chosen among
+    particles.
+    """
     conditioning = model.diffusion_conditioning(trunk.s, trunk.z, model.rel_pos, features)
     diffusion = model.structure_module
     prepared = diffusion.score_model.prepare(trunk.s, trunk.s_inputs, conditioning, features)
     potentials = listed_potentials(features, constraints)
     particles = NUM_PARTICLES if potentials and settings.potentials else 1
     size = max(1, settings.parallel_samples // particles)
-    batches = [range(first, min(first + size, settings.samples)) for first in range(0, settings.samples, size)]
+    batches = [
+        range(first, min(first + size, settings.samples))
+        for first in range(0, settings.samples, size)
+    ]
     count = Counter("sampling", len(batches) * settings.steps, progress)
     coords = []
     for batch in batches:
         draws = SeededDraws(settings.seed, batch, features.num_atoms, trunk.z.device, particles)
-        steer = Steering(potentials, particles, settings.steps, draws.choose, model.rows) if potentials else unsteered
+        steer = (
+            Steering(potentials, particles, settings.steps, draws.choose, model.rows)
+            if potentials
+            else unsteered
+        )
         coords.append(
-            diffusion.sample(prepared, settings.steps, draws, count, steer, together=settings.parallel_samples)
+            diffusion.sample(
+                prepared,
+                settings.steps,
+                draws,
+                count,
+                steer,
+                together=settings.parallel_samples,
+            )
         )
     return torch.cat(coords)
 
@@ -167,11 +221,13 @@ def score(
     keep_pairs: bool,
     last: bool = False,
 ) -> Scored:
-    """Scores of one sample, reduced while the logits exist; whole PAE and PDE, in host memory, on request.
+    """Scores of one sample, reduced while the logits exist; whole PAE and PDE, in host memory, on
+    request.
 
     The `last` sample uses up the trunk's z.
     """
-    rows, num_tokens = model.rows, len(features.layout.token_chain)
+    rows = model.rows
+    num_tokens = len(features.layout.token_chain)
     scorer = SampleScorer(features, coords, rows, keep_pairs=keep_pairs)
     first = rows.start(features.num_tokens)
 
@@ -182,7 +238,9 @@ def score(
         return collect(pairs, rows).numpy()[:num_tokens, :num_tokens]
 
     into = trunk.z if last else None
-    logits, _ = model.confidence_module(trunk.s_inputs, trunk.s, trunk.z, coords, features, take, into, refine)
+    logits, _ = model.confidence_module(
+        trunk.s_inputs, trunk.s, trunk.z, coords, features, take, into, refine
+    )
     plddt = expected_plddt(logits)
     return Scored(
         scores=scorer.finish(plddt),
@@ -202,10 +260,14 @@ def collect(pairs: Float[Tensor, "I N"], rows: Rows) -> Float[Tensor, "N N"]:
 
 
 class MSARows:
-    """Which rows of the alignment a pass uses: all, or a fresh draw as `boltz predict --subsample_msa` makes it."""
+    """Which rows of the alignment a pass uses: all, or a fresh draw as `boltz predict
+    --subsample_msa` makes it.
+    """
 
     def __init__(self, depth: int, most: int, seed: int) -> None:
-        self.depth, self.most, self.seed = depth, most, seed
+        self.depth = depth
+        self.most = most
+        self.seed = seed
 
     def __call__(self, index: int) -> list[int] | None:
         if not self.most or self.depth <= self.most:
@@ -218,7 +280,10 @@ class Counter:
     """Counts the steps of a stage for whoever shows progress."""
 
     def __init__(self, stage: str, total: int, progress: Progress) -> None:
-        self.stage, self.total, self.progress, self.done = stage, total, progress, 0
+        self.stage = stage
+        self.total = total
+        self.progress = progress
+        self.done = 0
         progress(stage, 0, total)
 
     def __call__(self) -> None:
@@ -245,7 +310,9 @@ class Clock:
         return time.perf_counter()
 
 
-if __name__ == "__main__":  # torchrun --nproc_per_node P -m foldcp.predict INPUT --out DIR: `foldcp fold` on P ranks
+if (
+    __name__ == "__main__"
+):  # torchrun --nproc_per_node P -m foldcp.predict INPUT --out DIR: `foldcp fold` on P ranks
     import sys
 
     from foldcp.pipeline.cli import main

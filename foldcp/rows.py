@@ -1,12 +1,14 @@
-"""Rows: one rank's share of the N x N arrays, and the only place where ranks talk to each other (by `carriers`).
+"""Rows: one rank's share of the N x N arrays, and the only place where ranks talk to each other (by
+`carriers`).
 
-An array `z[N, N, C]` is cut by rows over the P ranks of a group: rank r holds `z[I, N, C]`, I = N / P, the rows
-r*I .. (r+1)*I - 1. N is padded to a multiple of P beforehand, with a mask. At P = 1 every verb is the identity
-(`transpose` is the plain transpose), so layers are written once, without asking for P.
+An array `z[N, N, C]` is cut by rows over the P ranks of a group: rank r holds `z[I, N, C]`, I = N /
+P, the rows r*I .. (r+1)*I - 1. N is padded to a multiple of P beforehand, with a mask. At P = 1
+every verb is the identity (`transpose` is the plain transpose), so layers are written once, without
+asking for P.
 
-Gradients: the gradient of a tensor that is whole on every rank is a share on each of them, and the shares add up
-to the true gradient. Hence each rank differentiates the loss of its own rows, and the gradients of the weights are
-summed over the ranks at the end.
+Gradients: the gradient of a tensor that is whole on every rank is a share on each of them, and the
+shares add up to the true gradient. Hence each rank differentiates the loss of its own rows, and the
+gradients of the weights are summed over the ranks at the end.
 """
 
 from __future__ import annotations
@@ -25,18 +27,22 @@ from foldcp.carriers import Carrier, Messages, as_bytes, carrier
 # Named differently up to and from PyTorch 2.12.
 _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 
-# `transpose` exchanges square tiles; those on their way and those that land meanwhile take so many bytes in all.
+# `transpose` exchanges square tiles; those on their way and those that land meanwhile take so many
+# bytes in all.
 TILE_BYTES = 256 << 20
 
-# `by_columns` cuts a rank's columns into so many pieces, as nothing hides the arrival of the first one and the return
-# of the last; but not into smaller ones than this, which take longer to launch than to compute.
-PIECES, PIECE_BYTES = 8, 64 << 20
+# `by_columns` cuts a rank's columns into so many pieces, as nothing hides the arrival of the first
+# one and the return of the last; but not into smaller ones than this, which take longer to launch
+# than to compute.
+PIECES = 8
+PIECE_BYTES = 64 << 20
 
 T = TypeVar("T")
 ByRank = list[list[Tensor]]  # arrays for every rank, or from it
 Visit = tuple[slice, int, list[Tensor]]
 
-# Rows in parts, which joined along the second dimension are N long; updated in place without gradients.
+# Rows in parts, which joined along the second dimension are N long; updated in place without
+# gradients.
 Update = Callable[[list[Shaped[Tensor, "R J *C"]]], list[Shaped[Tensor, "R J *C"]]]
 
 
@@ -57,20 +63,31 @@ class Rows:
         carrier: Carrier | None = None,
     ) -> None:
         assert 0 <= rank < size and (size == 1 or group is not None)
-        self.rank, self.size, self.group = rank, size, group
+        self.rank = rank
+        self.size = size
+        self.group = group
         self.carrier = carrier or Messages(rank, size, group)
 
     @classmethod
-    def join(cls, rank: int, size: int, init_method: str, device: torch.device, timeout: float = 1800.0) -> Rows:
-        """Meet the other ranks at `init_method` (`file://..`, `tcp://host:port` or `env://`), over NCCL on GPUs and
-        gloo on CPUs. A group of one needs nobody. Raises torch's DistNetworkError or DistStoreError when the
-        others do not come within `timeout` seconds."""
+    def join(
+        cls,
+        rank: int,
+        size: int,
+        init_method: str,
+        device: torch.device,
+        timeout: float = 1800.0,
+    ) -> Rows:
+        """Meet the other ranks at `init_method` (`file://..`, `tcp://host:port` or `env://`), over
+        NCCL on GPUs and gloo on CPUs. A group of one needs nobody. Raises torch's DistNetworkError
+        or DistStoreError when the others do not come within `timeout` seconds.
+        """
         if size == 1:
             return cls()
         cuda = device.type == "cuda"
         options = None
         if cuda:
-            # What travels under a computation must not queue behind its thousands of blocks for a place to run.
+            # What travels under a computation must not queue behind its thousands of blocks for a
+            # place to run.
             options = dist.ProcessGroupNCCL.Options(is_high_priority_stream=True)
         dist.init_process_group(
             "nccl" if cuda else "gloo",
@@ -107,18 +124,23 @@ class Rows:
         return _Gather.apply(x.movedim(dim, 0), self).movedim(0, dim)
 
     def transpose(self, z: Shaped[Tensor, "I N *C"]) -> Shaped[Tensor, "I N *C"]:
-        """The rows of z^T. Without gradients `z`'s memory is reused and `z` must not be read again; writing to
-        the result and transposing back updates it in place."""
+        """The rows of z^T. Without gradients `z`'s memory is reused and `z` must not be read again;
+        writing to the result and transposing back updates it in place.
+        """
         if self.size == 1:
             return z.transpose(0, 1)
         if torch.is_grad_enabled() and z.requires_grad:
             return _SelfAdjoint.apply(z, _transposed, self)
         return _transpose_(z, self)
 
-    def by_columns(self, z: Shaped[Tensor, "I N *C"], update: Update, most: int) -> Shaped[Tensor, "I N *C"]:
-        """z with every row of z^T replaced by its `update`, at most `most` of them at a time, in the parts that ranks
-        hold. Without gradients z is updated in place, as the parts given to `update` are: one chunk arrives and
-        another returns while a third is updated. All ranks give the same `most`."""
+    def by_columns(
+        self, z: Shaped[Tensor, "I N *C"], update: Update, most: int
+    ) -> Shaped[Tensor, "I N *C"]:
+        """z with every row of z^T replaced by its `update`, at most `most` of them at a time, in
+        the parts that ranks hold. Without gradients z is updated in place, as the parts given to
+        `update` are: one chunk arrives and another returns while a third is updated. All ranks give
+        the same `most`.
+        """
         if self.size > 1 and not torch.is_grad_enabled():
             return _by_columns_(z, update, most, self)
         turned = self.transpose(z)
@@ -129,16 +151,22 @@ class Rows:
                 out[rows] = new
         return self.transpose(out)
 
-    def stream(self, b: Shaped[Tensor, "D *S"]) -> Iterator[tuple[slice, int, Shaped[Tensor, "R *S"]]]:
-        """(lot, rank, that lot of its b) for every lot of D indices and every rank, this rank first; the next lot
-        travels while one is used."""
+    def stream(
+        self, b: Shaped[Tensor, "D *S"]
+    ) -> Iterator[tuple[slice, int, Shaped[Tensor, "R *S"]]]:
+        """(lot, rank, that lot of its b) for every lot of D indices and every rank, this rank
+        first; the next lot travels while one is used.
+        """
         if self.size == 1:
             yield slice(0, len(b)), 0, b
         elif torch.is_grad_enabled() and b.requires_grad:
             whole = self.gather(b[None])
             yield from ((slice(0, len(b)), p, whole[p]) for p in self._ring())
         else:
-            yield from ((lot, p, x) for lot, p, (x,) in _visits(self, len(b), b[0].nbytes, lambda lot, _: [b[lot]]))
+            yield from (
+                (lot, p, x)
+                for lot, p, (x,) in _visits(self, len(b), b[0].nbytes, lambda lot, _: [b[lot]])
+            )
 
     def across(
         self, a: Shaped[Tensor, "D I N"], b: Shaped[Tensor, "D *S"]
@@ -152,7 +180,12 @@ class Rows:
             parts = _SelfAdjoint.apply(parts, _exchanged, self)
             yield from ((lot, p, parts[p, lot], x) for lot, p, x in self.stream(b))
         else:
-            visits = _visits(self, len(a), parts[0, 0].nbytes + b[0].nbytes, lambda lot, p: [parts[p, lot], b[lot]])
+            visits = _visits(
+                self,
+                len(a),
+                parts[0, 0].nbytes + b[0].nbytes,
+                lambda lot, p: [parts[p, lot], b[lot]],
+            )
             yield from ((lot, p, part, x) for lot, p, (part, x) in visits)
 
     def sum(self, x: Shaped[Tensor, "*S"]) -> Shaped[Tensor, "*S"]:
@@ -160,7 +193,9 @@ class Rows:
         return x if self.size == 1 else _SelfAdjoint.apply(x, _sum, self)
 
     def least(self, number: int, device: torch.device) -> int:
-        """The smallest of the ranks' numbers: what they cut an array by must be the same. Waits for the device."""
+        """The smallest of the ranks' numbers: what they cut an array by must be the same. Waits
+        for the device.
+        """
         if self.size == 1:
             return number
         least = torch.tensor(number, device=device)
@@ -188,10 +223,16 @@ class _Flight:
     """The arrays parts[p] on their way to each rank p, while something else is computed."""
 
     def __init__(self, parts: ByRank, rows: Rows) -> None:
-        ahead, back = ([(rows.rank + way * s) % rows.size for s in range(1, rows.size)] for way in (1, -1))
-        self.received = list(parts)  # from each rank, once they have landed; its own are there already
+        ahead, back = (
+            [(rows.rank + way * s) % rows.size for s in range(1, rows.size)] for way in (1, -1)
+        )
+        self.received = list(
+            parts
+        )  # from each rank, once they have landed; its own are there already
         for p in back:
-            self.received[p] = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in parts[p]]
+            self.received[p] = [
+                torch.empty_like(x, memory_format=torch.contiguous_format) for x in parts[p]
+            ]
         self.land = rows.carrier.start([parts[p] for p in ahead], [self.received[p] for p in back])
 
     def put(self, places: ByRank) -> None:
@@ -212,9 +253,12 @@ def _one_ahead(things: Iterable[T]) -> Iterator[T]:
     yield from made
 
 
-def _visits(rows: Rows, num: int, cell: int, given: Callable[[slice, int], list[Tensor]]) -> Iterator[Visit]:
-    """(lot, rank p, what p has of it for this rank) for lots of `num` indices, of each of which a rank gives another
-    `cell` bytes: `given(lot, p)`. The next lot travels while one is used."""
+def _visits(
+    rows: Rows, num: int, cell: int, given: Callable[[slice, int], list[Tensor]]
+) -> Iterator[Visit]:
+    """(lot, rank p, what p has of it for this rank) for lots of `num` indices, of each of which a
+    rank gives another `cell` bytes: `given(lot, p)`. The next lot travels while one is used.
+    """
     lots = cuts(num, rows.carrier.room // (cell * (rows.size - 1)))
     flights = (_Flight([given(lot, p) for p in range(rows.size)], rows) for lot in lots)
     for lot, flight in zip(lots, _one_ahead(flights), strict=True):
@@ -233,7 +277,9 @@ def _exchanged(parts: Shaped[Tensor, "P *S"], rows: Rows) -> Shaped[Tensor, "P *
 
 
 def _cells(x: Shaped[Tensor, "A B *C"]) -> Shaped[Tensor, "A B W"]:
-    """The same memory in the widest words that fit, because copies that rearrange go word by word."""
+    """The same memory in the widest words that fit, because copies that rearrange go word by
+    word.
+    """
     x = x.reshape(*x.shape[:2], -1)
     for word in (torch.complex128, torch.int64, torch.int32, torch.int16):
         size = word.itemsize // x.element_size()
@@ -249,16 +295,23 @@ def _blocks(z: Shaped[Tensor, "I N *C"], rows: Rows) -> Shaped[Tensor, "P I J W"
 
 
 def _transpose_(z: Tensor, rows: Rows) -> Tensor:
-    """Exchange tile (a, b) of every block with the owner's tile (b, a), in place; two pairs of tiles take turns."""
-    blocks, I = _blocks(z, rows), len(z)
+    """Exchange tile (a, b) of every block with the owner's tile (b, a), in place; two pairs of
+    tiles take turns.
+    """
+    blocks = _blocks(z, rows)
+    I = len(z)
     most = min(TILE_BYTES // 8, rows.carrier.room // 2) / (z[0, 0].nbytes * rows.size)
     tiles = cuts(I, min(I, int(most**0.5)))
-    pairs = [[(a, b)] if a == b else [(a, b), (b, a)] for n, a in enumerate(tiles) for b in tiles[n:]]
+    pairs = [
+        [(a, b)] if a == b else [(a, b), (b, a)] for n, a in enumerate(tiles) for b in tiles[n:]
+    ]
 
     def sent(pair: list[tuple[slice, slice]]) -> tuple[_Flight, ByRank]:
         leaving = [[block[i, j] for i, j in pair] for block in blocks]
         leaving[rows.rank] = [x.clone() for x in leaving[rows.rank]]  # each other's places
-        return _Flight(leaving, rows), [[block[j, i].transpose(0, 1) for i, j in pair] for block in blocks]
+        return _Flight(leaving, rows), [
+            [block[j, i].transpose(0, 1) for i, j in pair] for block in blocks
+        ]
 
     for flight, places in _one_ahead(map(sent, pairs)):
         flight.put(places)
@@ -270,8 +323,12 @@ def _transposed(z: Tensor, rows: Rows) -> Tensor:
 
 
 def _by_columns_(z: Tensor, update: Update, most: int, rows: Rows) -> Tensor:
-    """What is sent in one turn is updated in the next and put back in the third; this rank's own part never moves."""
-    turned, I, P = _blocks(z, rows).transpose(1, 2), len(z), rows.size
+    """What is sent in one turn is updated in the next and put back in the third; this rank's own
+    part never moves.
+    """
+    turned = _blocks(z, rows).transpose(1, 2)
+    I = len(z)
+    P = rows.size
     wanted = max(-(-I // PIECES), PIECE_BYTES // z[0].nbytes)
     pieces = cuts(I, min(most, wanted, rows.carrier.room // ((P - 1) * I * z[0, 0].nbytes)))
 
@@ -280,7 +337,8 @@ def _by_columns_(z: Tensor, update: Update, most: int, rows: Rows) -> Tensor:
         for piece, flight in zip(pieces, _one_ahead(arrivals), strict=True):
             flight.land()
             parts = [x.view(z.dtype).view(*x.shape[:2], *z.shape[2:]) for (x,) in flight.received]
-            new, places = [[_cells(x)] for x in update(parts)], [[part[piece]] for part in turned]
+            new = [[_cells(x)] for x in update(parts)]
+            places = [[part[piece]] for part in turned]
             new[rows.rank], places[rows.rank] = [], []
             yield _Flight(new, rows), places
 
@@ -305,7 +363,8 @@ class _SelfAdjoint(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, move: Callable[[Tensor, Rows], Tensor], rows: Rows) -> Tensor:
-        ctx.move, ctx.rows = move, rows
+        ctx.move = move
+        ctx.rows = rows
         return move(x, rows)
 
     @staticmethod

@@ -1,4 +1,6 @@
-"""Weights in safetensors files, which hold nothing but tensors, with what describes their network in the metadata."""
+"""Weights in safetensors files, which hold nothing but tensors, with what describes their
+network in the metadata.
+"""
 
 from __future__ import annotations
 
@@ -36,13 +38,18 @@ def read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
                 metadata = file.metadata() or {}
                 weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except SafetensorError as error:
-            raise ValueError(f"{path}: not a safetensors file that can be read ({error})") from error
+            raise ValueError(
+                f"{path}: not a safetensors file that can be read ({error})"
+            ) from error
         return _read_metadata(path, metadata), weights
 
 
 def _read_metadata(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     if METADATA_KEY not in metadata:
-        raise ValueError(f"{path}: does not say which network its weights are of; `foldcp convert` makes files that do")
+        raise ValueError(
+            f"{path}: does not say which network its weights are of; `foldcp convert` makes "
+            "files that do"
+        )
     try:
         about = json.loads(metadata[METADATA_KEY])
     except ValueError as error:
@@ -55,8 +62,8 @@ def _read_metadata(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
 def write_safetensors(path: Path, about: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
     """A new file; equal content gives equal bytes. OSError when it cannot be written.
 
-    Weights begin at multiples of 64 bytes, as `checkpoint.load` wants them. The format allows no gaps, so those whose
-    size is no such multiple come last.
+    Weights begin at multiples of 64 bytes, as `checkpoint.load` wants them. The format allows no
+    gaps, so those whose size is no such multiple come last.
 
     Args:
         about: what describes the network, as JSON takes it.
@@ -67,8 +74,13 @@ def write_safetensors(path: Path, about: Mapping[str, Any], weights: Mapping[str
     header: dict[str, Any] = {"__metadata__": {METADATA_KEY: json.dumps(about, sort_keys=True)}}
     end = 0
     for name in names:
-        begin, end = end, end + weights[name].nbytes
-        header[name] = {"dtype": "F32", "shape": list(weights[name].shape), "data_offsets": [begin, end]}
+        begin = end
+        end = end + weights[name].nbytes
+        header[name] = {
+            "dtype": "F32",
+            "shape": list(weights[name].shape),
+            "data_offsets": [begin, end],
+        }
     text = json.dumps(header).encode()
     text += b" " * (-(LENGTH.size + len(text)) % ALIGNMENT)
     with path.open("wb") as file:

@@ -1,4 +1,6 @@
-"""What steering must know of a complex beyond the network's features: all O(N), and alike on every rank."""
+"""What steering must know of a complex beyond the network's features: all O(N), and alike on
+every rank.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,8 @@ from foldcp.ligand_geometry import NOTHING, Geometry, ccd_geometry, smiles_geome
 from foldcp.pair_features import covalent_bonds, named_tokens
 from foldcp.tokens import Tables, tables
 
-# Van der Waals radii (Å) by atomic number: those that Boltz takes, from RDKit's table of elements (Blue Obelisk Data
-# Repository). 0 is an unknown element, elements without a value count 2.
+# Van der Waals radii (Å) by atomic number: those that Boltz takes, from RDKit's table of elements
+# (Blue Obelisk Data Repository). 0 is an unknown element, elements without a value count 2.
 RADII = torch.tensor(
     [
         0, 1.2, 1.4,
@@ -30,8 +32,8 @@ RADII = torch.tensor(
     ]
 )  # fmt: skip
 
-# RDKit's bounds may be left by these shares. Besides, a bond is shorter, and every other pair of atoms further apart,
-# than the mean of the two radii and a margin (Å).
+# RDKit's bounds may be left by these shares. Besides, a bond is shorter, and every other pair of
+# atoms further apart, than the mean of the two radii and a margin (Å).
 BOND_SLACK = ANGLE_SLACK = 0.125
 CLASH_SLACK = 0.1
 BOND_MARGIN = 0.35
@@ -44,12 +46,17 @@ class _Movable:
     def to(self, device: torch.device | str) -> Self:
         """The same on a device."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: value.to(device) for name, value in values.items() if value is not None})
+        return replace(
+            self,
+            **{name: value.to(device) for name, value in values.items() if value is not None},
+        )
 
 
 @dataclass(frozen=True)
 class Molecules(_Movable):
-    """Chemistry: bonds between chains, and the geometry of all but standard residues. Index fields hold atoms."""
+    """Chemistry: bonds between chains, and the geometry of all but standard residues. Index
+    fields hold atoms.
+    """
 
     connected: Int[Tensor, "2 B"]
     bounded: Int[Tensor, "2 D"]
@@ -64,7 +71,9 @@ class Molecules(_Movable):
 
 @dataclass(frozen=True)
 class Constraints(_Movable):
-    """What potentials hold a structure to: forced pockets and contacts, and, on request, the molecules' chemistry."""
+    """What potentials hold a structure to: forced pockets and contacts, and, on request, the
+    molecules' chemistry.
+    """
 
     contact_pairs: Int[Tensor, "2 U"]  # atoms
     contact_group: Int[Tensor, " U"]  # from 0; in each group some pair shall be close
@@ -73,22 +82,31 @@ class Constraints(_Movable):
 
 
 UNCONSTRAINED = Constraints(
-    torch.zeros((2, 0), dtype=torch.int64), torch.zeros(0, dtype=torch.int64), torch.zeros(0), None
+    torch.zeros((2, 0), dtype=torch.int64),
+    torch.zeros(0, dtype=torch.int64),
+    torch.zeros(0),
+    None,
 )
 
 
 def constraints(complex: Complex, *, potentials: bool) -> Constraints:
     """The forced contacts of a complex and, if `potentials`, its chemistry.
 
-    Equal to what `boltz predict` 2.2.1 computes. Raises ValueError naming the complex and the value at fault: a
-    constraint on an atom that does not exist, a ligand that RDKit cannot read, RDKit missing.
+    Equal to what `boltz predict` 2.2.1 computes. Raises ValueError naming the complex and the value
+    at fault: a constraint on an atom that does not exist, a ligand that RDKit cannot read, RDKit
+    missing.
     """
     parts = tables(complex)
-    return Constraints(**_contacts(complex, parts), molecules=_molecules(complex, parts) if potentials else None)
+    return Constraints(
+        **_contacts(complex, parts),
+        molecules=_molecules(complex, parts) if potentials else None,
+    )
 
 
 def _contacts(complex: Complex, parts: Tables) -> dict[str, Tensor]:
-    """A pocket wants each of its tokens close to the binder, a contact its two tokens: any atom to any atom."""
+    """A pocket wants each of its tokens close to the binder, a contact its two tokens: any atom
+    to any atom.
+    """
     edges = np.append(parts.tokens.first_atom, len(parts.atoms.token))
     groups: list[tuple[Int[np.ndarray, " a"], Int[np.ndarray, " b"], float]] = []
 
@@ -97,22 +115,33 @@ def _contacts(complex: Complex, parts: Tables) -> dict[str, Tensor]:
 
     for pocket in complex.pockets:
         if pocket.force:
-            tokens = sorted({t for contact in pocket.contacts for t in named_tokens(complex, parts, contact)})
+            tokens = sorted(
+                {t for contact in pocket.contacts for t in named_tokens(complex, parts, contact)}
+            )
             if pocket.binder not in parts.chains.name:
-                raise ValueError(f"complex {complex.name}: the binder {pocket.binder!r} of a pocket does not exist")
+                raise ValueError(
+                    f"complex {complex.name}: the binder {pocket.binder!r} of a pocket "
+                    "does not exist"
+                )
             chain = parts.chains.name.index(pocket.binder)
             binder = np.flatnonzero(parts.token_chain[parts.atoms.token] == chain)
             groups += [(binder, atoms(token), pocket.max_distance) for token in tokens]
     for contact in complex.contacts:
         if contact.force:
-            i, j = (named_tokens(complex, parts, token)[0] for token in (contact.token1, contact.token2))
+            i, j = (
+                named_tokens(complex, parts, token)[0] for token in (contact.token1, contact.token2)
+            )
             groups.append((atoms(i), atoms(j), contact.max_distance))
     pairs = [np.stack([np.repeat(a, len(b)), np.tile(b, len(a))]) for a, b, _ in groups]
     sizes = torch.tensor([pair.shape[1] for pair in pairs], dtype=torch.int64)
     return {
-        "contact_pairs": torch.from_numpy(np.concatenate([np.zeros((2, 0), dtype=np.int64), *pairs], 1)),
+        "contact_pairs": torch.from_numpy(
+            np.concatenate([np.zeros((2, 0), dtype=np.int64), *pairs], 1)
+        ),
         "contact_group": torch.arange(len(groups)).repeat_interleave(sizes),
-        "contact_threshold": torch.tensor([d for _, _, d in groups], dtype=torch.float32).repeat_interleave(sizes),
+        "contact_threshold": torch.tensor(
+            [d for _, _, d in groups], dtype=torch.float32
+        ).repeat_interleave(sizes),
     }
 
 
@@ -122,13 +151,18 @@ def _molecules(complex: Complex, parts: Tables) -> Molecules:
     found = [(0, NOTHING), *_geometries(complex, parts)]
 
     def atoms(name: str) -> Tensor:
-        return torch.from_numpy(np.concatenate([getattr(geometry, name) + first for first, geometry in found], 1))
+        return torch.from_numpy(
+            np.concatenate([getattr(geometry, name) + first for first, geometry in found], 1)
+        )
 
     def values(name: str) -> Tensor:
         return torch.from_numpy(np.concatenate([getattr(geometry, name) for _, geometry in found]))
 
-    pairs, bounds = atoms("pairs"), [values(name) for name in ("lower", "upper", "bond", "angle")]
-    lower, upper = _slackened(*bounds, radius=RADII[torch.from_numpy(parts.atoms.element)[pairs]].mean(0))
+    pairs = atoms("pairs")
+    bounds = [values(name) for name in ("lower", "upper", "bond", "angle")]
+    lower, upper = _slackened(
+        *bounds, radius=RADII[torch.from_numpy(parts.atoms.element)[pairs]].mean(0)
+    )
     return Molecules(
         connected=torch.from_numpy(bonds[:, chain[bonds[0]] != chain[bonds[1]]]),
         bounded=pairs,
@@ -149,7 +183,11 @@ def _geometries(complex: Complex, parts: Tables) -> list[tuple[int, Geometry]]:
         if component.standard:
             continue
         chain = complex.chains[parts.residues.chain[index]]
-        geometry = smiles_geometry(chain.smiles) if chain.smiles else ccd_geometry(component.code, component.atom_names)
+        geometry = (
+            smiles_geometry(chain.smiles)
+            if chain.smiles
+            else ccd_geometry(component.code, component.atom_names)
+        )
         found.append((int(parts.residues.first_atom[index]), geometry))
     return found
 
@@ -166,7 +204,10 @@ def _slackened(
     slack[angle] = ANGLE_SLACK
     slack[bond] = BOND_SLACK
     slack[bond & angle] = min(BOND_SLACK, ANGLE_SLACK)
-    lower, upper = lower * (1 - slack), upper * (1 + slack)
+    lower = lower * (1 - slack)
+    upper = upper * (1 + slack)
     upper = torch.where(bond | angle, upper, torch.inf)
     margin = radius + BOND_MARGIN
-    return torch.where(bond, lower, lower.maximum(margin)), torch.where(bond, upper.minimum(margin), upper)
+    return torch.where(bond, lower, lower.maximum(margin)), torch.where(
+        bond, upper.minimum(margin), upper
+    )

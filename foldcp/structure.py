@@ -1,11 +1,12 @@
 """Coordinates -> mmCIF: how a predicted structure becomes a file that every viewer reads.
 
-One model per file. Chain names have any length, so there is no limit of 26 chains or 99,999 atoms. The B-factor of
-an atom is 100 x the pLDDT of its token; `ma_qa_metric_local` repeats it per residue, where Mol* looks for it.
-Chains and residues carry the same name and number in the label_ and auth_ items, residues count from 1 in each
-chain. Modified residues and ligands are HETATM.
+One model per file. Chain names have any length, so there is no limit of 26 chains or 99,999 atoms.
+The B-factor of an atom is 100 x the pLDDT of its token; `ma_qa_metric_local` repeats it per
+residue, where Mol* looks for it. Chains and residues carry the same name and number in the label_
+and auth_ items, residues count from 1 in each chain. Modified residues and ligands are HETATM.
 
-The file is ASCII, as CIF 1.1 asks for: other letters and control characters of names and titles become `\\uNNNN`.
+The file is ASCII, as CIF 1.1 asks for: other letters and control characters of names and titles
+become `\\uNNNN`.
 """
 
 from __future__ import annotations
@@ -20,8 +21,13 @@ from foldcp.features import Layout
 from foldcp.printable import printable_ascii
 
 MAX_BLOCK_CODE = 75  # characters, by CIF 1.1
-MAX_TEXT = 900  # characters of a value; CIF 1.1 has lines of 2,048, and an atom's has its chain's name twice
-POLYMER_TYPES = {"protein": "polypeptide(L)", "dna": "polydeoxyribonucleotide", "rna": "polyribonucleotide"}
+# characters of a value; CIF 1.1 has lines of 2,048, and an atom's has its chain's name twice
+MAX_TEXT = 900
+POLYMER_TYPES = {
+    "protein": "polypeptide(L)",
+    "dna": "polydeoxyribonucleotide",
+    "rna": "polyribonucleotide",
+}
 LINKING = {
     "protein": "L-peptide linking",
     "dna": "DNA linking",
@@ -51,8 +57,10 @@ def cif_text(
     title: str = "",
     details: str = "",
 ) -> str:
-    """One model as mmCIF. `coords` in Å, kept to 0.001; `plddt` per token, 0..1; `name` names the data block, `title`
-    the molecule and `details` how it was made. Raises ValueError when a coordinate or a pLDDT is not finite."""
+    """One model as mmCIF. `coords` in Å, kept to 0.001; `plddt` per token, 0..1; `name` names the
+    data block, `title` the molecule and `details` how it was made. Raises ValueError when a
+    coordinate or a pLDDT is not finite.
+    """
     if not (np.isfinite(coords).all() and np.isfinite(plddt).all()):
         raise ValueError(f"structure {name}: coordinates or pLDDT are not finite")
     assert coords.shape == (len(layout.atom_token), 3) and plddt.shape == (len(layout.token_chain),)
@@ -72,7 +80,9 @@ def cif_text(
 
 def _block_code(name: str) -> str:
     """A name as that of a data block: up to 75 ASCII characters without blanks."""
-    return "".join(c if c.isascii() and c.isprintable() and not c.isspace() else "_" for c in name)[:MAX_BLOCK_CODE]
+    return "".join(c if c.isascii() and c.isprintable() and not c.isspace() else "_" for c in name)[
+        :MAX_BLOCK_CODE
+    ]
 
 
 def _text(value: str) -> str:
@@ -98,7 +108,8 @@ class _Residues:
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
-        chain, number = np.asarray(layout.token_chain), np.asarray(layout.token_residue)
+        chain = np.asarray(layout.token_chain)
+        number = np.asarray(layout.token_residue)
         new = np.append(True, (np.diff(chain) != 0) | (np.diff(number) != 0))
         self.first: Int[np.ndarray, " R"] = np.flatnonzero(new)
         self.of_token: Int[np.ndarray, " T"] = np.cumsum(new) - 1
@@ -108,7 +119,9 @@ class _Residues:
         self.kind = [layout.chain_kinds[c] for c in self.chain]
         first_seen = dict.fromkeys(np.asarray(layout.chain_entities).tolist())
         numbers = {entity: str(i) for i, entity in enumerate(first_seen, 1)}
-        self.entity_of_chain = [numbers[entity] for entity in np.asarray(layout.chain_entities).tolist()]
+        self.entity_of_chain = [
+            numbers[entity] for entity in np.asarray(layout.chain_entities).tolist()
+        ]
         self.of_chain: dict[int, list[tuple[int, str]]] = {}  # (number, name) of each residue
         for c, n, m in zip(self.chain, self.number, self.name, strict=True):
             self.of_chain.setdefault(c, []).append((n, m))
@@ -131,7 +144,8 @@ def _quote(values: list[str]) -> list[str]:
 
 def _letters(names: list[str], kind: str) -> tuple[str, str]:
     """A polymer as one-letter codes, and the same with the parent's letter for what is modified."""
-    exact, parents = [], []
+    exact = []
+    parents = []
     for name in names:
         letter = gemmi.find_tabulated_residue(name).one_letter_code.strip().upper() or "X"
         spelled = kind == "dna" or name == "UNK" or not _is_standard(name, kind)
@@ -152,7 +166,10 @@ def _entities(block: gemmi.cif.Block, residues: _Residues) -> None:
     _loop(
         block,
         "chem_comp",
-        {"id": _quote(list(components)), "type": _quote([LINKING[kind] for kind in components.values()])},
+        {
+            "id": _quote(list(components)),
+            "type": _quote([LINKING[kind] for kind in components.values()]),
+        },
     )
     copies: dict[str, list[int]] = {}
     for chain, entity in enumerate(residues.entity_of_chain):
@@ -160,7 +177,11 @@ def _entities(block: gemmi.cif.Block, residues: _Residues) -> None:
     sequences = {entity: residues.of_chain[chains[0]] for entity, chains in copies.items()}
     kinds = {entity: layout.chain_kinds[chains[0]] for entity, chains in copies.items()}
     types = [
-        "polymer" if kind in POLYMER_TYPES else "branched" if len(sequences[entity]) > 1 else "non-polymer"
+        "polymer"
+        if kind in POLYMER_TYPES
+        else "branched"
+        if len(sequences[entity]) > 1
+        else "non-polymer"
         for entity, kind in kinds.items()
     ]
     _loop(block, "entity", {"id": list(kinds), "type": types})
@@ -178,7 +199,11 @@ def _entities(block: gemmi.cif.Block, residues: _Residues) -> None:
         _loop(block, "entity_poly", columns)
         positions = [(e, str(number), name) for e in polymers for number, name in sequences[e]]
         ids, numbers, names = (list(column) for column in zip(*positions, strict=True))
-        _loop(block, "entity_poly_seq", {"entity_id": ids, "num": numbers, "mon_id": _quote(names)})
+        _loop(
+            block,
+            "entity_poly_seq",
+            {"entity_id": ids, "num": numbers, "mon_id": _quote(names)},
+        )
     _loop(
         block,
         "struct_asym",
@@ -186,13 +211,24 @@ def _entities(block: gemmi.cif.Block, residues: _Residues) -> None:
     )
 
 
-def _confidence(block: gemmi.cif.Block, residues: _Residues, plddt: Float[np.ndarray, " T"]) -> None:
+def _confidence(
+    block: gemmi.cif.Block, residues: _Residues, plddt: Float[np.ndarray, " T"]
+) -> None:
     """pLDDT per model and per residue (the mean over its tokens), 0..100."""
-    _loop(block, "ma_model_list", {"ordinal_id": ["1"], "model_id": ["1"], "model_name": ["model"]})
+    _loop(
+        block,
+        "ma_model_list",
+        {"ordinal_id": ["1"], "model_id": ["1"], "model_name": ["model"]},
+    )
     _loop(
         block,
         "ma_qa_metric",
-        {"id": ["1", "2"], "name": ["pLDDT"] * 2, "type": ["pLDDT"] * 2, "mode": ["global", "local"]},
+        {
+            "id": ["1", "2"],
+            "name": ["pLDDT"] * 2,
+            "type": ["pLDDT"] * 2,
+            "mode": ["global", "local"],
+        },
     )
     _loop(
         block,
@@ -205,14 +241,18 @@ def _confidence(block: gemmi.cif.Block, residues: _Residues, plddt: Float[np.nda
         },
     )
     R = len(residues.first)
-    mean = np.bincount(residues.of_token, weights=plddt, minlength=R) / np.bincount(residues.of_token, minlength=R)
+    mean = np.bincount(residues.of_token, weights=plddt, minlength=R) / np.bincount(
+        residues.of_token, minlength=R
+    )
     _loop(
         block,
         "ma_qa_metric_local",
         {
             "ordinal_id": [str(i) for i in range(1, R + 1)],
             "model_id": ["1"] * R,
-            "label_asym_id": _quote([residues.layout.chain_names[chain] for chain in residues.chain]),
+            "label_asym_id": _quote(
+                [residues.layout.chain_names[chain] for chain in residues.chain]
+            ),
             "label_seq_id": _label_numbers(residues),
             "label_comp_id": _quote(residues.name),
             "metric_id": ["2"] * R,
@@ -223,7 +263,10 @@ def _confidence(block: gemmi.cif.Block, residues: _Residues, plddt: Float[np.nda
 
 def _label_numbers(residues: _Residues) -> list[str]:
     """label_seq_id: the position in a polymer; what is no polymer has none."""
-    return [str(n) if kind in POLYMER_TYPES else "." for n, kind in zip(residues.number, residues.kind, strict=True)]
+    return [
+        str(n) if kind in POLYMER_TYPES else "."
+        for n, kind in zip(residues.number, residues.kind, strict=True)
+    ]
 
 
 def _atoms(
@@ -239,9 +282,13 @@ def _atoms(
     def spread(per_residue: list[str]) -> list[str]:
         return [per_residue[residue] for residue in of_atom]
 
-    elements = {int(number): gemmi.Element(int(number)).name for number in np.unique(layout.atom_element)}
+    elements = {
+        int(number): gemmi.Element(int(number)).name for number in np.unique(layout.atom_element)
+    }
     names = _quote(list(layout.atom_name))
-    standard = [_is_standard(name, kind) for name, kind in zip(residues.name, residues.kind, strict=True)]
+    standard = [
+        _is_standard(name, kind) for name, kind in zip(residues.name, residues.kind, strict=True)
+    ]
     component = spread(_quote(residues.name))
     chain = spread(_quote([layout.chain_names[c] for c in residues.chain]))
     columns = {

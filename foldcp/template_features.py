@@ -17,12 +17,14 @@ from foldcp.template_structure import TemplateChain, read_template
 from foldcp.tokens import Tables
 
 
-def template_features(complex: Complex, tables: Tables, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
-    """The fields of `Features` for T templates; a file given several times is one template, as in Boltz, and one
-    that matches nothing is none.
+def template_features(
+    complex: Complex, tables: Tables, max_bytes: int = MAX_BYTES
+) -> dict[str, Tensor]:
+    """The fields of `Features` for T templates; a file given several times is one template, as in
+    Boltz, and one that matches nothing is none.
 
-    Raises ValueError for a file that cannot be read, is larger than `max_bytes` or another than when the complex was
-    planned, and for a chain that does not exist or is no protein.
+    Raises ValueError for a file that cannot be read, is larger than `max_bytes` or another than
+    when the complex was planned, and for a chain that does not exist or is no protein.
     """
     files: dict[Path, list[Match]] = {}
     last: dict[Path, Template] = {}
@@ -36,8 +38,13 @@ def template_features(complex: Complex, tables: Tables, max_bytes: int = MAX_BYT
             last[template.path] = template
     rows = [_row(tables, found, number) for number, found in enumerate(files.values())]
     empty = _empty_row(len(tables.tokens.type))
-    features = {name: torch.from_numpy(np.stack([row[name] for row in [empty, *rows]])[1:]) for name in empty}
-    thresholds = [t.threshold if t.force and t.threshold is not None else math.inf for t in last.values()]
+    features = {
+        name: torch.from_numpy(np.stack([row[name] for row in [empty, *rows]])[1:])
+        for name in empty
+    }
+    thresholds = [
+        t.threshold if t.force and t.threshold is not None else math.inf for t in last.values()
+    ]
     return {
         **features,
         "template_force": torch.tensor([t.force for t in last.values()], dtype=torch.bool),
@@ -63,7 +70,9 @@ def _empty_row(num_tokens: int) -> dict[str, np.ndarray]:
 
 
 def _row(tables: Tables, matches: list[Match], number: int) -> dict[str, np.ndarray]:
-    """One template; the chains it gives something see each other, every other chain sees itself alone."""
+    """One template; the chains it gives something see each other, every other chain sees itself
+    alone.
+    """
     row = _empty_row(len(tables.tokens.type))
     visibility = -1 - np.arange(len(tables.chains.name))
     for match in matches:
@@ -72,7 +81,8 @@ def _row(tables: Tables, matches: list[Match], number: int) -> dict[str, np.ndar
         # All residues on the diagonal of the alignment, not its own stretch alone, as in Boltz.
         places = tables.token_number[tokens] + match.offset
         inside = (places >= 0) & (places < len(theirs.type))
-        tokens, places = tokens[inside], places[inside]
+        tokens = tokens[inside]
+        places = places[inside]
         row["template_res_type"][tokens] = theirs.type[places]
         row["template_frame_rot"][tokens] = theirs.frame_rot[places]
         row["template_frame_t"][tokens] = theirs.frame_t[places]

@@ -1,4 +1,6 @@
-"""Which chains of a complex imitate which chains of a template, and which residues. No torch here."""
+"""Which chains of a complex imitate which chains of a template, and which residues. No torch
+here.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +26,15 @@ class Match:
     offset: int
 
 
-def matches(complex: Complex, template: Template, structure: dict[str, TemplateChain]) -> list[Match]:
-    """Which chain imitates which: as the template says, or the assignment of the largest global alignment score.
+def matches(
+    complex: Complex, template: Template, structure: dict[str, TemplateChain]
+) -> list[Match]:
+    """Which chain imitates which: as the template says, or the assignment of the largest global
+    alignment score.
 
-    Among equal assignments the order of the chains decides (in Boltz, the hash of their names in that process).
-    Raises ValueError naming the file for a chain that does not exist, is no protein or is not the only one of its name.
+    Among equal assignments the order of the chains decides (in Boltz, the hash of their names in
+    that process). Raises ValueError naming the file for a chain that does not exist, is no protein
+    or is not the only one of its name.
     """
     where = f"complex {complex.name}, template {template.path}"
     proteins = {chain.name: chain.sequence for chain in complex.chains if chain.kind == "protein"}
@@ -72,5 +78,8 @@ def _offsets(query: str, template: str) -> tuple[int, ...]:
     aligner.mode = "local"
     aligner.open_gap_score = _NO_GAPS
     aligner.extend_gap_score = _NO_GAPS
-    starts = [np.asarray(alignment.coordinates)[:, 0].tolist() for alignment in aligner.align(query, template)]
+    starts = [
+        np.asarray(alignment.coordinates)[:, 0].tolist()
+        for alignment in aligner.align(query, template)
+    ]
     return tuple(theirs - ours for ours, theirs in starts)

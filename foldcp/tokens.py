@@ -1,6 +1,7 @@
 """Complex -> flat tables of residues, tokens and atoms.
 
-A standard or modified residue of a polymer is one token, an atom of a ligand is one token (Boltz-2's way).
+A standard or modified residue of a polymer is one token, an atom of a ligand is one token
+(Boltz-2's way).
 """
 
 from __future__ import annotations
@@ -10,7 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from foldcp.chemistry import MOL_TYPES, TOKEN_IDS, UNKNOWN, Component, residue_codes, standard_residue
+from foldcp.chemistry import (
+    MOL_TYPES,
+    TOKEN_IDS,
+    UNKNOWN,
+    Component,
+    residue_codes,
+    standard_residue,
+)
 from foldcp.complex import Chain, Complex
 from foldcp.ligands import ccd_component, smiles_component
 
@@ -23,7 +31,9 @@ class ChainTable:
     kind: list[str]
     entity: Int[np.ndarray, " C"]  # equal for copies of one molecule
     copy: Int[np.ndarray, " C"]  # number among the copies, from 0
-    first_residue: Int[np.ndarray, " C+1"]  # rows of the residue table; the last entry is their number
+    first_residue: Int[
+        np.ndarray, " C+1"
+    ]  # rows of the residue table; the last entry is their number
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,20 +101,34 @@ class Tables:
 def _components(chain: Chain, ligand_number: int) -> list[Component]:
     if chain.kind != "ligand":
         codes = residue_codes(chain.kind, chain.sequence, chain.modifications)
-        return [standard_residue(code) if code in TOKEN_IDS else ccd_component(code, chain.kind) for code in codes]
+        return [
+            standard_residue(code) if code in TOKEN_IDS else ccd_component(code, chain.kind)
+            for code in codes
+        ]
     if chain.smiles:
         return [smiles_component(chain.smiles, f"LIG{ligand_number}")]
     return [ccd_component(code, "ligand") for code in chain.ccd]
 
 
 def _chains(complex: Complex) -> tuple[ChainTable, list[list[Component]]]:
-    """Copies are chains equal in all that makes the molecule; SMILES ligands are named LIG1, LIG2, .. by molecule."""
+    """Copies are chains equal in all that makes the molecule; SMILES ligands are named LIG1,
+    LIG2, .. by molecule.
+    """
     entities: dict[tuple[object, ...], int] = {}
     smiles: dict[str, int] = {}
     copies: dict[int, int] = {}
-    entity, copy, residues = [], [], []
+    entity = []
+    copy = []
+    residues = []
     for chain in complex.chains:
-        molecule = (chain.kind, chain.sequence, chain.modifications, chain.cyclic, chain.ccd, chain.smiles)
+        molecule = (
+            chain.kind,
+            chain.sequence,
+            chain.modifications,
+            chain.cyclic,
+            chain.ccd,
+            chain.smiles,
+        )
         entity.append(entities.setdefault(molecule, len(entities)))
         copy.append(copies.get(entity[-1], 0))
         copies[entity[-1]] = copy[-1] + 1
@@ -131,7 +155,9 @@ def ranges(counts: Int[np.ndarray, " n"]) -> Int[np.ndarray, " total"]:
 
 
 def tables(complex: Complex) -> Tables:
-    """Tokenize a complex. Raises ValueError naming the chain for a component that is unknown or unreadable."""
+    """Tokenize a complex. Raises ValueError naming the chain for a component that is unknown or
+    unreadable.
+    """
     chains, per_chain = _chains(complex)
     components = [component for chain in per_chain for component in chain]
     unique = list({id(component): component for component in components}.values())
@@ -143,7 +169,9 @@ def tables(complex: Complex) -> Tables:
         component=components,
         chain=np.repeat(np.arange(len(lengths)), lengths),
         number=ranges(lengths),
-        type=np.array([TOKEN_IDS[c.code] if c.standard else TOKEN_IDS["UNK"] for c in unique])[kind],
+        type=np.array([TOKEN_IDS[c.code] if c.standard else TOKEN_IDS["UNK"] for c in unique])[
+            kind
+        ],
         first_atom=np.concatenate([[0], np.cumsum(counts[kind])]),
     )
     tokens = _tokens(chains, residues, unique, kind)
@@ -165,11 +193,20 @@ def tables(complex: Complex) -> Tables:
         for c, first in zip(components, residues.first_atom[:-1].tolist(), strict=True)
         if len(c.bonds)
     ]
-    return Tables(chains, residues, tokens, atoms, np.concatenate([np.zeros((0, 3), dtype=np.int64), *bonds]))
+    return Tables(
+        chains,
+        residues,
+        tokens,
+        atoms,
+        np.concatenate([np.zeros((0, 3), dtype=np.int64), *bonds]),
+    )
 
 
 def _tokens(
-    chains: ChainTable, residues: ResidueTable, unique: list[Component], kind: Int[np.ndarray, " R"]
+    chains: ChainTable,
+    residues: ResidueTable,
+    unique: list[Component],
+    kind: Int[np.ndarray, " R"],
 ) -> TokenTable:
     ligand = np.array([name == "ligand" for name in chains.kind])[residues.chain]
     unknown = np.array([TOKEN_IDS[UNKNOWN[name]] for name in chains.kind])[residues.chain]  # type: ignore[index]
@@ -182,8 +219,11 @@ def _tokens(
     representative = np.array([c.representative for c in unique])[kind][residue]
     frame = first[:, None] + np.array([c.frame for c in unique])[kind][residue]
 
-    # A ligand's frames follow its predicted coordinates; these stand in, and only for three atoms or more.
-    chain_atoms = np.bincount(residues.chain, weights=atoms).astype(np.int64)[residues.chain][residue]
+    # A ligand's frames follow its predicted coordinates; these stand in, and only for three atoms
+    # or more.
+    chain_atoms = np.bincount(residues.chain, weights=atoms).astype(np.int64)[residues.chain][
+        residue
+    ]
     chain_start = residues.first_atom[chains.first_residue[residues.chain]][residue]
     in_ligand = ligand[residue] & (chain_atoms >= 3)
     frame[in_ligand] = chain_start[in_ligand, None] + np.array([1, 0, 2])

@@ -1,4 +1,6 @@
-"""Archives as torch.save writes them: a zip of one pickle and the storages of its tensors, which are memory-mapped."""
+"""Archives as torch.save writes them: a zip of one pickle and the storages of its tensors, which
+are memory-mapped.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,13 @@ from foldcp.files import reading
 from foldcp.unpickling import Global, OpaqueObject, unpickle
 
 MAGIC = b"PK\x03\x04"
-# A pickle holds names and sizes, no weights: about 2 MB in Boltz-2's files. As objects it takes up to 200 times that.
+# A pickle holds names and sizes, no weights: about 2 MB in Boltz-2's files. As objects it takes up
+# to 200 times that.
 MAX_PICKLE_BYTES = 32_000_000
 MAX_DIMENSIONS = 64
-LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, lengths of name and extra field (PKWARE's APPNOTE 4.3.7)
+LOCAL_HEADER = struct.Struct(
+    "<4s22xHH"
+)  # signature, lengths of name and extra field (PKWARE's APPNOTE 4.3.7)
 
 STORAGE_TYPES = {
     Global("torch", "FloatStorage"): torch.float32,
@@ -39,21 +44,31 @@ STORAGE_TYPES = {
 def read_archive(path: Path) -> Any:
     """The object that torch.save wrote, its tensors on the CPU; no code of the file runs.
 
-    Dicts, lists, tuples, numbers, text and dense tensors come back, anything else as `OpaqueObject`. Processes that
-    read one file share its pages.
+    Dicts, lists, tuples, numbers, text and dense tensors come back, anything else as
+    `OpaqueObject`. Processes that read one file share its pages.
 
     Raises:
-        ValueError: naming the file, when it is no such archive, damaged or a TorchScript program, and when an entry
+        ValueError: naming the file, when it is no such archive, damaged or a TorchScript program,
+        and when an entry
             is compressed or a tensor reaches beyond its storage.
     """
-    with reading(f"{path}: not a checkpoint that torch.load can read"), path.open("rb") as file:
+    with (
+        reading(f"{path}: not a checkpoint that torch.load can read"),
+        path.open("rb") as file,
+    ):
         if not zipfile.is_zipfile(file):
             raise ValueError(f"{path}: not a checkpoint (its zip archive is incomplete)")
         try:
             archive = _Archive(path, file)
-            return unpickle(archive.read("data.pkl", MAX_PICKLE_BYTES), CONSTRUCTORS, archive.load_storage)
+            return unpickle(
+                archive.read("data.pkl", MAX_PICKLE_BYTES),
+                CONSTRUCTORS,
+                archive.load_storage,
+            )
         except ValueError as error:
-            raise ValueError(f"{path}: not a checkpoint that torch.load can read ({error})") from error
+            raise ValueError(
+                f"{path}: not a checkpoint that torch.load can read ({error})"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +121,9 @@ class _Archive:
         return self.zip.read(entry)
 
     def load_storage(self, name: Any) -> _Storage | OpaqueObject:
-        """What a persistent ID of torch.save stands for: ("storage", type, key, device, number of elements)."""
+        """What a persistent ID of torch.save stands for: ("storage", type, key, device, number
+        of elements).
+        """
         if not isinstance(name, tuple) or len(name) != 5 or name[0] != "storage":
             raise ValueError("the pickle refers to something that is no storage")
         _, kind, key, _, numel = name
@@ -143,14 +160,20 @@ class _Archive:
 
 
 def _rebuild_tensor(arguments: tuple[Any, ...]) -> Tensor | OpaqueObject:
-    """A dense tensor: storage, offset, size, strides (in elements), and of what may follow only the metadata matter."""
+    """A dense tensor: storage, offset, size, strides (in elements), and of what may follow only
+    the metadata matter.
+    """
     if len(arguments) not in (6, 7):
         raise ValueError(f"a tensor of {len(arguments)} arguments; expected 6 or 7")
     storage, offset, size, stride = arguments[:4]
     conjugate_or_negative = arguments[6:] not in ((), ({},), (None,))
     if not isinstance(storage, _Storage) or conjugate_or_negative:
         return OpaqueObject(REBUILD_TENSOR)
-    if not isinstance(size, tuple) or not isinstance(stride, tuple) or not _are_sizes((offset, *size, *stride)):
+    if (
+        not isinstance(size, tuple)
+        or not isinstance(stride, tuple)
+        or not _are_sizes((offset, *size, *stride))
+    ):
         raise ValueError("a tensor whose offset, size or strides are no whole numbers")
     if len(size) != len(stride) or len(size) > MAX_DIMENSIONS:
         raise ValueError(f"a tensor of {len(size)} sizes and {len(stride)} strides")

@@ -1,8 +1,10 @@
-"""Pickles read without running them: containers, numbers and text as they are, anything else as a placeholder.
+"""Pickles read without running them: containers, numbers and text as they are, anything else as a
+placeholder.
 
-The standard library's unpickler calls what a file names and sets attributes as a file says, so that each name let
-through may open a way to others (`f.__globals__`, `__setstate__`, `__reduce__`). This interpreter imports nothing and
-calls nothing but the functions that its caller gives it, on arguments which those functions check.
+The standard library's unpickler calls what a file names and sets attributes as a file says, so that
+each name let through may open a way to others (`f.__globals__`, `__setstate__`, `__reduce__`). This
+interpreter imports nothing and calls nothing but the functions that its caller gives it, on
+arguments which those functions check.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ class Global:
 
 @dataclass(slots=True, eq=False)
 class OpaqueObject:
-    """An object of a class that is not known here: its class, and the state that its class would have been given."""
+    """An object of a class that is not known here: its class, and the state that its class would
+    have been given.
+    """
 
     kind: Global
     state: Any = None
@@ -36,19 +40,23 @@ Constructor = Callable[[tuple[Any, ...]], Any]
 
 
 def unpickle(
-    data: bytes, constructors: Mapping[Global, Constructor], load_persistent: Callable[[Any], Any] | None = None
+    data: bytes,
+    constructors: Mapping[Global, Constructor],
+    load_persistent: Callable[[Any], Any] | None = None,
 ) -> Any:
     """The object that a pickle of any protocol describes.
 
-    Sets are lists here. Entries of dicts whose key is neither text nor a small integer are left out, and so are the
-    items and attributes of objects other than lists, dicts and OpaqueObjects.
+    Sets are lists here. Entries of dicts whose key is neither text nor a small integer are left
+    out, and so are the items and attributes of objects other than lists, dicts and OpaqueObjects.
 
     Args:
-        constructors: what makes objects of known classes; objects of all others become `OpaqueObject`.
+        constructors: what makes objects of known classes; objects of all others become
+        `OpaqueObject`.
         load_persistent: from a persistent ID to the object that it stands for.
 
     Raises:
-        ValueError: for a damaged pickle, and for what no pickle of data holds (the extension registry, buffers out
+        ValueError: for a damaged pickle, and for what no pickle of data holds (the extension
+        registry, buffers out
             of band, calls of what is no class or function).
     """
     interpreter = _Interpreter(constructors, load_persistent)
@@ -61,7 +69,9 @@ class _Interpreter:
     """The stack machine that pickles are programs of."""
 
     def __init__(
-        self, constructors: Mapping[Global, Constructor], load_persistent: Callable[[Any], Any] | None
+        self,
+        constructors: Mapping[Global, Constructor],
+        load_persistent: Callable[[Any], Any] | None,
     ) -> None:
         self.constructors = constructors
         self.load_persistent = load_persistent
@@ -115,7 +125,8 @@ class _Interpreter:
         """The objects above the last mark."""
         if not self.below:
             raise ValueError("an opcode of the pickle misses its mark")
-        above, self.stack = self.stack, self.below.pop()
+        above = self.stack
+        self.stack = self.below.pop()
         return above
 
     def pop_or_unmark(self, _: Any) -> None:
@@ -176,7 +187,9 @@ class _Interpreter:
         else:
             raise ValueError(f"the pickle calls an object of type {type(kind).__name__}")
         if not isinstance(arguments, tuple):
-            raise ValueError(f"the pickle calls {kind.module}.{kind.name} with no tuple of arguments")
+            raise ValueError(
+                f"the pickle calls {kind.module}.{kind.name} with no tuple of arguments"
+            )
         self.push(known(arguments) if known else OpaqueObject(kind))
 
     def call_above_mark(self, _: Any) -> None:
@@ -205,7 +218,12 @@ _LITERALS = {
     "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8",
 }  # fmt: skip
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_EMPTY: dict[str, Callable[[], Any]] = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_SET": list, "EMPTY_TUPLE": tuple}
+_EMPTY: dict[str, Callable[[], Any]] = {
+    "EMPTY_LIST": list,
+    "EMPTY_DICT": dict,
+    "EMPTY_SET": list,
+    "EMPTY_TUPLE": tuple,
+}
 _FRAMING = {"PROTO", "FRAME", "STOP"}
 _OPERATIONS: dict[str, Callable[[_Interpreter, Any], object]] = {
     "MARK": _Interpreter.mark,

@@ -1,6 +1,7 @@
 """`foldcp bench`: measure this machine, alone and with all its GPUs, and write its hardware file.
 
-On ranks of torchrun: torchrun --nproc_per_node P -m foldcp.pipeline.bench, with the options of `foldcp bench`.
+On ranks of torchrun: torchrun --nproc_per_node P -m foldcp.pipeline.bench, with the options of
+`foldcp bench`.
 """
 
 from __future__ import annotations
@@ -23,20 +24,35 @@ from torch.multiprocessing.spawn import ProcessException, start_processes
 
 from foldcp.pipeline.bench_measure import Plan, measure
 from foldcp.pipeline.bench_report import Report, to_dict, to_text, to_yaml
-from foldcp.pipeline.bench_results import BlockTime, Ceilings, Finding, FoldPlan, FoldTime, Machine, Missing
+from foldcp.pipeline.bench_results import (
+    BlockTime,
+    Ceilings,
+    Finding,
+    FoldPlan,
+    FoldTime,
+    Machine,
+    Missing,
+)
 from foldcp.pipeline.config import nearest
 from foldcp.pipeline.costs import Arithmetic
 from foldcp.pipeline.prepare import gpu_hardware, local_hardware
 from foldcp.rows import Rows
 
-# (device, quick) -> sizes, arithmetic and prediction. A CPU is for trying things out, with the tiny network.
+# (device, quick) -> sizes, arithmetic and prediction. A CPU is for trying things out, with the tiny
+# network.
 SIZES = {("cuda", False): (512, 1024, 2048), ("cuda", True): (256, 512),
          ("cpu", False): (64, 128, 256), ("cpu", True): (24, 40)}  # fmt: skip
-ARITHMETIC: dict[str, tuple[Arithmetic, ...]] = {"cuda": ("mixed", "bf16"), "cpu": ("fp32",)}
-FOLDS = {("cuda", False): FoldPlan("untrained:boltz2", recycling=3, steps=200, samples=5, msa_rows=4096),
-         ("cuda", True): FoldPlan("untrained:boltz2", recycling=0, steps=20, samples=1, msa_rows=512),
-         ("cpu", False): FoldPlan("untrained:tiny", recycling=1, steps=20, samples=1, msa_rows=64),
-         ("cpu", True): FoldPlan("untrained:tiny", recycling=0, steps=2, samples=1, msa_rows=8)}  # fmt: skip
+ARITHMETIC: dict[str, tuple[Arithmetic, ...]] = {
+    "cuda": ("mixed", "bf16"),
+    "cpu": ("fp32",),
+}
+FOLDS = {
+    ("cuda", False): FoldPlan("untrained:boltz2", recycling=3, steps=200, samples=5, msa_rows=4096),
+    ("cuda", True): FoldPlan("untrained:boltz2", recycling=0, steps=20, samples=1, msa_rows=512),
+    ("cpu", False): FoldPlan("untrained:tiny", recycling=1, steps=20, samples=1, msa_rows=64),
+    # fmt: skip
+    ("cpu", True): FoldPlan("untrained:tiny", recycling=0, steps=2, samples=1, msa_rows=8),
+}
 JOIN_SECONDS = 600.0
 
 
@@ -56,7 +72,8 @@ class Options:
 def bench(options: Options) -> tuple[Report, Path] | None:
     """Measure and write the hardware file; None on all ranks of torchrun but the first.
 
-    Raises ValueError for options that make no sense here and for a file that exists, before anything is measured.
+    Raises ValueError for options that make no sense here and for a file that exists, before
+    anything is measured.
     """
     kind, gpu, num_devices = devices()
     launched = "WORLD_SIZE" in os.environ
@@ -73,10 +90,18 @@ def bench(options: Options) -> tuple[Report, Path] | None:
     machine = _machine(gpu, kind, num_devices)
     file = options.write or Path(f"{machine.hardware.name}.yaml")
     _refuse(file, options.overwrite)
-    found = _on_launched_ranks(plan) if launched else [f for size in groups for f in _on_ranks(size, plan)]
+    found = (
+        _on_launched_ranks(plan)
+        if launched
+        else [f for size in groups for f in _on_ranks(size, plan)]
+    )
     if launched and int(os.environ["RANK"]) > 0:
         return None
-    program = [f"torchrun --nproc_per_node {groups[0]} -m foldcp.pipeline.bench"] if launched else ["foldcp", "bench"]
+    program = (
+        [f"torchrun --nproc_per_node {groups[0]} -m foldcp.pipeline.bench"]
+        if launched
+        else ["foldcp", "bench"]
+    )
     command = " ".join([*program, *sys.argv[2:]])
     report = Report(machine, plan.fold, found, time.strftime("%Y-%m-%d"), command)
     if report.ceilings:
@@ -127,7 +152,9 @@ def _precisions(text: str) -> tuple[Arithmetic, ...]:
     known: dict[str, Arithmetic] = {name: name for name in get_args(Arithmetic)}
     for part in parts:
         if part not in known:
-            raise ValueError(f"--precision {text}: {part!r} is no precision{nearest(part, list(known))}")
+            raise ValueError(
+                f"--precision {text}: {part!r} is no precision{nearest(part, list(known))}"
+            )
     return tuple(known[part] for part in parts)
 
 
@@ -141,23 +168,34 @@ def _groups(options: Options, kind: str, num_devices: int) -> tuple[int, ...]:
 
 def _launched(options: Options) -> tuple[int]:
     """The group that torchrun made; on one machine, as the link within it is measured."""
-    size, on_host = os.environ["WORLD_SIZE"], os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"])
+    size = os.environ["WORLD_SIZE"]
+    on_host = os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"])
     if options.ranks:
         raise ValueError(f"--ranks {options.ranks}: torchrun has started {size} already")
     if size != on_host:
-        raise ValueError(f"torchrun has started {size} ranks, {on_host} of them here; measure one machine at a time")
+        raise ValueError(
+            f"torchrun has started {size} ranks, {on_host} of them here; measure one "
+            "machine at a time"
+        )
     return (int(size),)
 
 
 def _machine(gpu: str, kind: str, num_devices: int) -> Machine:
-    """This machine with the hardware file it would be given now, the number of its GPUs and a name fit for a file."""
+    """This machine with the hardware file it would be given now, the number of its GPUs and a
+    name fit for a file.
+    """
     hardware = gpu_hardware() if kind == "cuda" else local_hardware(os.cpu_count() or 1)
     if kind == "cuda":
         hardware = replace(hardware, gpus_per_node=num_devices)
     name = re.sub(r"[^a-z0-9]+", "-", hardware.name.lower().removeprefix("nvidia ")).strip("-")
     installed = {d.metadata["Name"].lower() for d in metadata.distributions() if d.metadata["Name"]}
     versions = {name: metadata.version(name) for name in ("foldcp", "triton") if name in installed}
-    return Machine(gpu, num_devices, {**versions, "torch": torch.__version__}, replace(hardware, name=name))
+    return Machine(
+        gpu,
+        num_devices,
+        {**versions, "torch": torch.__version__},
+        replace(hardware, name=name),
+    )
 
 
 def _on_launched_ranks(plan: Plan) -> list[Finding]:
@@ -170,7 +208,9 @@ def _on_launched_ranks(plan: Plan) -> list[Finding]:
 
 
 def _on_ranks(size: int, plan: Plan) -> Iterator[Finding]:
-    """One rank is this process; more are processes of their own, which leave what they found so far if they fail."""
+    """One rank is this process; more are processes of their own, which leave what they found so
+    far if they fail.
+    """
     if size == 1:
         rows, device = _join(0, 1, 0, "", plan)
         yield from (_told(finding, 0) for finding in measure(rows, device, plan))
@@ -182,7 +222,10 @@ def _on_ranks(size: int, plan: Plan) -> Iterator[Finding]:
         try:
             start_processes(_rank, (size, folder, plan), nprocs=size, start_method="spawn")
         except ProcessException as error:
-            last = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
+            last = next(
+                (line for line in reversed(str(error).splitlines()) if line.strip()),
+                type(error).__name__,
+            )
             failed.append(Missing(f"the rest on {size} ranks", last))
         yield from _read(Path(folder) / "findings")
         yield from failed
@@ -227,7 +270,9 @@ def _line(finding: Finding) -> str:
         case BlockTime(num_tokens=N, num_ranks=ranks, precision=precision, seconds=seconds):
             return f"block, {N} tokens, {ranks} ranks, {precision}: {1e3 * seconds:.3g} ms"
         case FoldTime(num_tokens=N, num_ranks=ranks, precision=precision, seconds=stages):
-            return f"prediction, {N} tokens, {ranks} ranks, {precision}: {sum(stages.values()):.3g} s"
+            return (
+                f"prediction, {N} tokens, {ranks} ranks, {precision}: {sum(stages.values()):.3g} s"
+            )
         case Missing(what=what, reason=reason):
             return f"{what}: {reason}"
 

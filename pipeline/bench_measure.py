@@ -1,4 +1,6 @@
-"""How fast and how large: ceilings of a device, pair blocks and whole predictions, measured on the ranks of a group."""
+"""How fast and how large: ceilings of a device, pair blocks and whole predictions, measured on
+the ranks of a group.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,15 @@ from foldcp.model.boltz2 import Boltz2
 from foldcp.model.layers import plan_chunks, set_arithmetic
 from foldcp.model.pairformer import PairBlock
 from foldcp.pipeline import rank as process
-from foldcp.pipeline.bench_results import BlockTime, Ceilings, Finding, FoldPlan, FoldTime, Missing, made_up
+from foldcp.pipeline.bench_results import (
+    BlockTime,
+    Ceilings,
+    Finding,
+    FoldPlan,
+    FoldTime,
+    Missing,
+    made_up,
+)
 from foldcp.pipeline.costs import Arithmetic
 from foldcp.predict import Settings, fold
 from foldcp.rows import Rows
@@ -44,7 +54,8 @@ SCALES = {
     "cuda": Scale(1 << 30, 4096, 2048, 256 << 20, 1000, 15, 20.0),
     "cpu": Scale(64 << 20, 512, 192, 16 << 20, 1000, 9, 6.0),
 }
-# Caches hold what is small, so a quick look at a GPU is one with fewer repeats; a CPU's sizes shrink too.
+# Caches hold what is small, so a quick look at a GPU is one with fewer repeats; a CPU's sizes
+# shrink too.
 QUICK = {
     "cuda": replace(SCALES["cuda"], most_repeats=5, patience=3.0),
     "cpu": Scale(8 << 20, 128, 48, 1 << 20, 200, 3, 0.5),
@@ -64,7 +75,9 @@ class Place:
         return torch.randn(shape, device=self.device, dtype=dtype)
 
     def seconds(self, run: Callable[[], object], times: int = 1) -> float:
-        """Seconds of one of `times` runs in a row on the slowest rank: the median of repeats, after two to warm up."""
+        """Seconds of one of `times` runs in a row on the slowest rank: the median of repeats,
+        after two to warm up.
+        """
         for _ in range(2):
             self.once(run)
         found: list[float] = []
@@ -73,13 +86,17 @@ class Place:
         return median(found)
 
     def once(self, run: Callable[[], object]) -> float:
-        """Seconds of a run on the slowest rank, equal on all; beforehand the ranks wait for each other."""
+        """Seconds of a run on the slowest rank, equal on all; beforehand the ranks wait for each
+        other.
+        """
         self.slowest(0.0)
         return self.slowest(timed(run, self.device))
 
     def slowest(self, value: float) -> float:
         """The largest of the ranks' values."""
-        return float(self.rows.gather(torch.tensor([value], dtype=torch.float64, device=self.device)).max())
+        return float(
+            self.rows.gather(torch.tensor([value], dtype=torch.float64, device=self.device)).max()
+        )
 
 
 # Devices differ in these four.
@@ -111,15 +128,23 @@ def begin_peak(device: torch.device) -> int:
 
 def peak(device: torch.device) -> int:
     """Peak bytes since `begin_peak`: of the device, or of this process on a CPU."""
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else process.peak_bytes()
+    return (
+        torch.cuda.max_memory_allocated(device) if device.type == "cuda" else process.peak_bytes()
+    )
 
 
 def exp_limit(place: Place) -> float:
-    """Exponentials/s of all units: 16 a clock and multiprocessor of a GPU; measured within the cache on a CPU. 0 when
-    the GPU's clock is not told."""
+    """Exponentials/s of all units: 16 a clock and multiprocessor of a GPU; measured within the
+    cache on a CPU. 0 when the GPU's clock is not told.
+    """
     if place.device.type == "cuda":
         properties = torch.cuda.get_device_properties(place.device)
-        return properties.multi_processor_count * EXP_PER_CLOCK * getattr(properties, "clock_rate", 0) * 1e3
+        return (
+            properties.multi_processor_count
+            * EXP_PER_CLOCK
+            * getattr(properties, "clock_rate", 0)
+            * 1e3
+        )
     x = place.randn(1 << 18)
     out = torch.empty_like(x)
     return x.numel() / place.seconds(lambda: torch.exp(x, out=out), 20)
@@ -156,8 +181,12 @@ def product_rate(place: Place, dtype: torch.dtype) -> float:
 
 
 def attention_rate(place: Place) -> float:
-    """Exponentials/s of the triangle attention kernel, with bias and mask, in the arithmetic of this device."""
-    N, heads, width = place.scale.attention_tokens, BOLTZ2.pair_heads, BOLTZ2.pair_head_width
+    """Exponentials/s of the triangle attention kernel, with bias and mask, in the arithmetic of
+    this device.
+    """
+    N = place.scale.attention_tokens
+    heads = BOLTZ2.pair_heads
+    width = BOLTZ2.pair_head_width
     dtype = torch.bfloat16 if place.device.type == "cuda" else torch.float32
     q, k, v = place.randn(N, N, 3, heads, width, dtype=dtype).unbind(2)
     bias = place.randn(heads, N, N, dtype=dtype)
@@ -174,7 +203,11 @@ def launch_cost(place: Place) -> float:
 def link_rate(place: Place) -> float:
     """Bytes/s that a rank receives from the others, one after the other."""
     block = place.randn(64, place.scale.link_bytes // 256)
-    return (place.rows.size - 1) * block.nbytes / place.seconds(lambda: [None for _ in place.rows.stream(block)])
+    return (
+        (place.rows.size - 1)
+        * block.nbytes
+        / place.seconds(lambda: [None for _ in place.rows.stream(block)])
+    )
 
 
 def last_masked(N: int, device: torch.device) -> Tensor:
@@ -190,7 +223,11 @@ def pair_block(place: Place, precision: Arithmetic) -> PairBlock:
     generator = torch.Generator().manual_seed(0)
     for name, parameter in block.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
-        scaled = noise * parameter.shape[1] ** -0.5 if parameter.dim() == 2 else 0.1 * noise + name.endswith("weight")
+        scaled = (
+            noise * parameter.shape[1] ** -0.5
+            if parameter.dim() == 2
+            else 0.1 * noise + name.endswith("weight")
+        )
         parameter.data = scaled
     if precision != "fp32":
         set_arithmetic(block, torch.bfloat16)
@@ -201,7 +238,8 @@ def block_time(place: Place, num_tokens: int, precision: Arithmetic) -> BlockTim
     """Time and memory of a pair block."""
     P = place.rows.size
     N = num_tokens + -num_tokens % P
-    block, mask = pair_block(place, precision), last_masked(N, place.device)
+    block = pair_block(place, precision)
+    mask = last_masked(N, place.device)
     before = begin_peak(place.device)
     z = place.randn(N // P, N, BOLTZ2.token_z, dtype=residual_type(precision))
     plan_chunks(place.device, place.rows)
@@ -212,7 +250,8 @@ def block_time(place: Place, num_tokens: int, precision: Arithmetic) -> BlockTim
 
 def made_up_features(num_tokens: int, msa_rows: int) -> Features:
     """Two chains with so many residues and a random alignment."""
-    features, shape = featurize(made_up(num_tokens)), (msa_rows, num_tokens)
+    features = featurize(made_up(num_tokens))
+    shape = (msa_rows, num_tokens)
     generator = torch.Generator().manual_seed(0)
     msa = torch.randint(2, 22, shape, generator=generator).to(torch.int8)
     msa[0] = features.res_type
@@ -227,10 +266,17 @@ def made_up_features(num_tokens: int, msa_rows: int) -> Features:
     )
 
 
-def fold_time(place: Place, model: Boltz2, plan: FoldPlan, num_tokens: int, precision: Arithmetic) -> FoldTime:
+def fold_time(
+    place: Place, model: Boltz2, plan: FoldPlan, num_tokens: int, precision: Arithmetic
+) -> FoldTime:
     """Time and memory of a whole prediction, stage by stage; after a short one of the same size."""
     features = made_up_features(num_tokens, plan.msa_rows)
-    settings = Settings(recycling=plan.recycling, steps=plan.steps, samples=plan.samples, precision=precision)
+    settings = Settings(
+        recycling=plan.recycling,
+        steps=plan.steps,
+        samples=plan.samples,
+        precision=precision,
+    )
     fold(model, features, replace(settings, recycling=0, steps=min(3, plan.steps)))
     peaks: dict[str, int] = {}
 
@@ -245,7 +291,9 @@ def fold_time(place: Place, model: Boltz2, plan: FoldPlan, num_tokens: int, prec
         place.slowest(0.0)
         begin_peak(place.device)
         prediction = fold(model, features, settings, ended)
-        found.append({stage: place.slowest(seconds) for stage, seconds in prediction.seconds.items()})
+        found.append(
+            {stage: place.slowest(seconds) for stage, seconds in prediction.seconds.items()}
+        )
     middle = sorted(found, key=lambda seconds: sum(seconds.values()))[(len(found) - 1) // 2]
     most = {stage: int(place.slowest(float(bytes_))) for stage, bytes_ in peaks.items()}
     return FoldTime(num_tokens, place.rows.size, precision, middle, most)
@@ -264,13 +312,18 @@ class Plan:
 
 
 def measure(rows: Rows, device: torch.device, plan: Plan) -> Iterator[Finding]:
-    """Everything, one finding after the other. Without memory for something a rank alone goes on with the rest;
-    among several the others would wait for ever, so it raises."""
+    """Everything, one finding after the other. Without memory for something a rank alone goes on
+    with the rest; among several the others would wait for ever, so it raises.
+    """
     place = Place(rows, device, (QUICK if plan.quick else SCALES)[device.type])
     yield attempt(place, f"ceilings of {rows.size}", lambda: ceilings(place))
     for precision in plan.precisions:
         for N in plan.sizes:
-            yield attempt(place, f"block, {N} tokens, {precision}", partial(block_time, place, N, precision))
+            yield attempt(
+                place,
+                f"block, {N} tokens, {precision}",
+                partial(block_time, place, N, precision),
+            )
     for precision in plan.precisions if plan.fold_sizes else ():
         model = load(plan.fold.network, device=device, precision=precision, rows=rows)
         for N in plan.fold_sizes:

@@ -1,4 +1,6 @@
-"""What `foldcp bench` found, as a table for people, as JSON for programs, as a hardware file for the cost model."""
+"""What `foldcp bench` found, as a table for people, as JSON for programs, as a hardware file for
+the cost model.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,16 @@ CEILINGS = (  # name of the field, what it is called, unit
     ("launch_seconds", "launch of a small kernel", "s"),
     ("link_bytes_per_s", "received from other ranks", "B/s"),
 )
-PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n"))
+PREFIXES = (
+    (1e12, "T"),
+    (1e9, "G"),
+    (1e6, "M"),
+    (1e3, "k"),
+    (1.0, ""),
+    (1e-3, "m"),
+    (1e-6, "u"),
+    (1e-9, "n"),
+)
 
 
 @dataclass(frozen=True)
@@ -62,12 +73,18 @@ class Report:
         return [f for f in self.findings if isinstance(f, Ceilings)]
 
     def blocks(self) -> list[dict[str, Any]]:
-        """A row for each pair block: seconds, their limit and its fraction, bytes per pair, the fitted model."""
+        """A row for each pair block: seconds, their limit and its fraction, bytes per pair, the
+        fitted model.
+        """
         rows = []
         for b in (f for f in self.findings if isinstance(f, BlockTime) and self.ceilings):
             limit = block_limit(BOLTZ2, b.num_tokens, b.num_ranks, b.precision, self.ceilings[0])
             model = model_block(self.fitted[0], BOLTZ2, b)
-            derived = {"limit_seconds": limit, "fraction_of_limit": limit / b.seconds, "model_seconds": model}
+            derived = {
+                "limit_seconds": limit,
+                "fraction_of_limit": limit / b.seconds,
+                "model_seconds": model,
+            }
             rows.append(asdict(b) | derived)
         return rows
 
@@ -93,7 +110,9 @@ def to_dict(report: Report) -> dict[str, Any]:
     return {
         "date": report.date,
         "command": report.command,
-        "machine": {key: value for key, value in asdict(report.machine).items() if key != "hardware"},
+        "machine": {
+            key: value for key, value in asdict(report.machine).items() if key != "hardware"
+        },
         "prediction": asdict(report.plan),
         "ceilings": [asdict(c) for c in report.ceilings],
         "blocks": report.blocks(),
@@ -109,16 +128,23 @@ def to_text(report: Report) -> str:
     machine = report.machine
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
     unit = f"{machine.num_devices} x " if machine.hardware.device == "cuda" else ""
-    lines = [f"{unit}{machine.gpu}; {versions}; {report.date}; {report.command}", "", *_ceilings(report.ceilings)]
+    lines = [
+        f"{unit}{machine.gpu}; {versions}; {report.date}; {report.command}",
+        "",
+        *_ceilings(report.ceilings),
+    ]
     lines += ["", "pair blocks, widths of Boltz-2", *_blocks(report.blocks())]
     lines += ["", _what_is_predicted(report.plan), *_folds(report.folds())]
     if missing := [f for f in report.findings if isinstance(f, Missing)]:
         lines += ["", *(f"not measured: {f.what}: {f.reason}" for f in missing)]
     lines += [
         "",
-        "Limit of a block: the larger of its exponentials and its attention's matrix products, the triangles' matrix",
-        "products, and the rest at the rate of copies; of a prediction: its blocks at their limit, and the matrix",
-        "products of sampling. The model is what the hardware file written from these times predicts.",
+        "Limit of a block: the larger of its exponentials and its attention's matrix products, "
+        "the triangles' matrix",
+        "products, and the rest at the rate of copies; of a prediction: its blocks at their "
+        "limit, and the matrix",
+        "products of sampling. The model is what the hardware file written from these "
+        "times predicts.",
     ]
     return "\n".join(lines)
 
@@ -128,19 +154,24 @@ def _ceilings(found: Sequence[Ceilings]) -> list[str]:
     for name, words, unit in CEILINGS:
         values = [getattr(c, name) for c in found]
         if any(value is not None for value in values):
-            cells = "".join(f"{'-' if value is None else _scaled(value, unit):>16}" for value in values)
+            cells = "".join(
+                f"{'-' if value is None else _scaled(value, unit):>16}" for value in values
+            )
             lines.append(f"{words:<34}{cells}")
     return lines
 
 
 def _blocks(rows: Sequence[dict[str, Any]]) -> list[str]:
     lines = [
-        f"{'tokens':>8} {'ranks':>5} {'precision':<9} {'ms':>9} {'limit ms':>9} {'of limit':>8} {'B/pair':>7} "
+        f"{'tokens':>8} {'ranks':>5} {'precision':<9} {'ms':>9} {'limit ms':>9} {'of limit':>8} "
+        f"{'B/pair':>7} "
         f"{'model ms':>9}"
     ]
     lines += [
-        f"{row['num_tokens']:>8,} {row['num_ranks']:>5} {row['precision']:<9} {_short(1e3 * row['seconds']):>9} "
-        f"{_short(1e3 * row['limit_seconds']):>9} {row['fraction_of_limit']:>8.1%} {row['pair_bytes']:>7,.0f} "
+        f"{row['num_tokens']:>8,} {row['num_ranks']:>5} {row['precision']:<9} "
+        f"{_short(1e3 * row['seconds']):>9} "
+        f"{_short(1e3 * row['limit_seconds']):>9} {row['fraction_of_limit']:>8.1%} "
+        f"{row['pair_bytes']:>7,.0f} "
         f"{_short(1e3 * row['model_seconds']):>9}"
         for row in rows
     ]
@@ -156,21 +187,26 @@ def _what_is_predicted(plan: FoldPlan) -> str:
 
 def _folds(rows: Sequence[dict[str, Any]]) -> list[str]:
     lines = [
-        f"{'tokens':>8} {'ranks':>5} {'precision':<9} {'stage':<10} {'s':>9} {'limit s':>9} {'of limit':>8} "
+        f"{'tokens':>8} {'ranks':>5} {'precision':<9} {'stage':<10} {'s':>9} {'limit s':>9} "
+        f"{'of limit':>8} "
         f"{'peak GB':>7} {'model s':>9}"
     ]
     for row in rows:
         head = f"{row['num_tokens']:>8,} {row['num_ranks']:>5} {row['precision']:<9}"
-        limit, seconds = row["limit_seconds"], row["seconds"]
+        limit = row["limit_seconds"]
+        seconds = row["seconds"]
         for stage in seconds:
             lines.append(
                 f"{head} {stage:<10} {_short(seconds[stage]):>9} {_short(limit[stage]):>9} "
-                f"{row['fraction_of_limit'][stage]:>8.1%} {_short(row['peak_bytes'][stage] / 1e9):>7}"
+                f"{row['fraction_of_limit'][stage]:>8.1%} "
+                f"{_short(row['peak_bytes'][stage] / 1e9):>7}"
             )
             head = " " * len(head)
         lines.append(
-            f"{head} {'all':<10} {_short(row['total_seconds']):>9} {_short(sum(limit.values())):>9} "
-            f"{row['total_fraction_of_limit']:>8.1%} {_short(max(row['peak_bytes'].values()) / 1e9):>7} "
+            f"{head} {'all':<10} {_short(row['total_seconds']):>9} "
+            f"{_short(sum(limit.values())):>9} "
+            f"{row['total_fraction_of_limit']:>8.1%} "
+            f"{_short(max(row['peak_bytes'].values()) / 1e9):>7} "
             f"{_short(row['model_seconds']):>9}"
         )
     return lines
@@ -195,9 +231,12 @@ def to_yaml(report: Report) -> str:
     sizes = sorted({f.num_tokens for f in report.findings if isinstance(f, BlockTime)})
     lines = [
         f"# {machine.gpu}, {report.date}, {versions}.",
-        f"# Written by `{report.command}`, pair blocks of {', '.join(map(str, sizes)) or 'no'} tokens.",
-        f"# What is not marked as measured is the value used for {machine.hardware.name} before. The least memory per",
-        f"# pair is measured by a prediction that takes more than {TIGHT:.0%} of its GPU, the link by several ranks.",
+        f"# Written by `{report.command}`, pair blocks of "
+        f"{', '.join(map(str, sizes)) or 'no'} tokens.",
+        f"# What is not marked as measured is the value used for {machine.hardware.name} before. "
+        "The least memory per",
+        f"# pair is measured by a prediction that takes more than {TIGHT:.0%} of its GPU, the "
+        "link by several ranks.",
     ]
     for field in fields(Hardware):
         value = getattr(hardware, field.name)

@@ -1,4 +1,6 @@
-"""What are measured times worth: their fraction of the machine's limit, and the cost model's constants? No torch."""
+"""What are measured times worth: their fraction of the machine's limit, and the cost model's
+constants? No torch.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,11 @@ from foldcp.pipeline.tasks import Task
 
 # What a block must at least carry per token pair: z is read and written so often ..
 Z_PASSES = 14  # 3 in each multiplication and attention, 2 in the transition
-# .. and so many numbers per channel in the type of the arithmetic: operands twice (written, read), the products of
-# the multiplications and the outputs of the attentions likewise; q, k and v twice.
+# .. and so many numbers per channel in the type of the arithmetic: operands twice (written, read),
+# the products of the multiplications and the outputs of the attentions likewise; q, k and v twice.
 OPERANDS = 2 * (2 * 2 + 2) + 2 * (2 * 3 + 2)
-# The least memory per pair can be seen only where memory is short: with room to spare the chunks are larger.
+# The least memory per pair can be seen only where memory is short: with room to spare the chunks
+# are larger.
 TIGHT = 0.5  # of a device's memory
 
 
@@ -93,48 +96,73 @@ class Machine:
     hardware: Hardware
 
 
-def block_limit(net: Architecture, N: int, P: int, precision: Arithmetic, ceilings: Ceilings) -> float:
-    """Seconds of a pair block if all units did their best: 2 x heads x N^3 exponentials (or the matrix products of
-    attention, where those take longer) and 4 x C x N^3 operations; all else is N^2, carried at the rate of copies
-    (or computed, where that takes longer). Nothing for communication, which can hide behind these."""
-    C, inner, rate = net.token_z, net.pair_heads * net.pair_head_width, ceilings.flops(precision)
-    cubes, squares = N**3 / P, N**2 / P
+def block_limit(
+    net: Architecture, N: int, P: int, precision: Arithmetic, ceilings: Ceilings
+) -> float:
+    """Seconds of a pair block if all units did their best: 2 x heads x N^3 exponentials (or the
+    matrix products of attention, where those take longer) and 4 x C x N^3 operations; all else is
+    N^2, carried at the rate of copies (or computed, where that takes longer). Nothing for
+    communication, which can hide behind these.
+    """
+    C = net.token_z
+    inner = net.pair_heads * net.pair_head_width
+    rate = ceilings.flops(precision)
+    cubes = N**3 / P
+    squares = N**2 / P
     attention = max(2 * net.pair_heads / ceilings.exp_limit_per_s, 8 * inner / rate)
-    # Projections of two multiplications (6 x C^2 each), of two attentions (q, k, v, gate, output), the transition.
+    # Projections of two multiplications (6 x C^2 each), of two attentions (q, k, v, gate, output),
+    # the transition.
     flops = 2 * (2 * 6 * C * C + 5 * 2 * C * inner) + 2 * 3 * 4 * C * C
     traffic = least_traffic(net, precision) / ceilings.copy_bytes_per_s
     return cubes * (attention + 4 * C / rate) + squares * max(traffic, flops / rate)
 
 
 def least_traffic(net: Architecture, precision: Arithmetic) -> float:
-    """Bytes that a pair block carries per token pair beside the N^3 part, if fused as far as it goes."""
-    kept, size = 2 if precision == "bf16" else 4, 4 if precision == "fp32" else 2
+    """Bytes that a pair block carries per token pair beside the N^3 part, if fused as far as it
+    goes.
+    """
+    kept = 2 if precision == "bf16" else 4
+    size = 4 if precision == "fp32" else 2
     return net.token_z * (Z_PASSES * kept + OPERANDS * size) + 4 * net.pair_heads * size
 
 
-def fold_limit(net: Architecture, plan: FoldPlan, fold: FoldTime, ceilings: Ceilings) -> dict[str, float]:
-    """Least seconds of each stage: the pair blocks of trunk and confidence at their limit, the matrix products of
-    the token and atom transformers that sample. The other layers count as nothing."""
-    N, P = fold.num_tokens, fold.num_ranks
+def fold_limit(
+    net: Architecture, plan: FoldPlan, fold: FoldTime, ceilings: Ceilings
+) -> dict[str, float]:
+    """Least seconds of each stage: the pair blocks of trunk and confidence at their limit, the
+    matrix products of the token and atom transformers that sample. The other layers count as
+    nothing.
+    """
+    N = fold.num_tokens
+    P = fold.num_ranks
     block = block_limit(net, N, P, fold.precision, ceilings)
     return {
         "trunk": (plan.recycling + 1) * (net.msa_blocks + net.pairformer_blocks) * block,
-        "sampling": plan.samples * plan.steps * step_flops(net, N, P) / ceilings.flops(fold.precision),
+        "sampling": plan.samples
+        * plan.steps
+        * step_flops(net, N, P)
+        / ceilings.flops(fold.precision),
         "confidence": plan.samples * net.confidence_blocks * block,
     }
 
 
 def fit(
-    machine: Machine, net: Architecture, folded: Architecture, plan: FoldPlan, findings: Sequence[Finding]
+    machine: Machine,
+    net: Architecture,
+    folded: Architecture,
+    plan: FoldPlan,
+    findings: Sequence[Finding],
 ) -> tuple[Hardware, tuple[str, ...]]:
-    """The machine's hardware file with all that was measured, and the names of what was; the rest stays as it is.
+    """The machine's hardware file with all that was measured, and the names of what was; the rest
+    stays as it is.
 
     `net` has the widths of the blocks, `folded` is the network of the predictions.
     """
     ceilings = [f for f in findings if isinstance(f, Ceilings)]
     if not ceilings:
         return machine.hardware, ()
-    first, cpu = ceilings[0], machine.hardware.device == "cpu"
+    first = ceilings[0]
+    cpu = machine.hardware.device == "cpu"
     rate = first.flop_per_s_fp32 if cpu else first.flop_per_s
     new: dict[str, float] = {
         "copy_bytes_per_s": first.copy_bytes_per_s,
@@ -156,8 +184,9 @@ def fit(
 
 
 def fit_traffic(hardware: Hardware, net: Architecture, blocks: Sequence[BlockTime]) -> float:
-    """The cost model's `pair_traffic` that meets the blocks best: least squares of the relative error, in which the
-    model is linear; never less than the least traffic."""
+    """The cost model's `pair_traffic` that meets the blocks best: least squares of the relative
+    error, in which the model is linear; never less than the least traffic.
+    """
 
     def block(traffic: float, of: BlockTime) -> float:
         return model_block(replace(hardware, pair_traffic=traffic), net, of)
@@ -174,8 +203,9 @@ def fit_traffic(hardware: Hardware, net: Architecture, blocks: Sequence[BlockTim
 def fit_pair_bytes(
     hardware: Hardware, net: Architecture, plan: FoldPlan, folds: Sequence[FoldTime]
 ) -> dict[str, float]:
-    """Bytes per pair of every precision with a fold that filled its device; what the cost model counts apart is
-    taken off, and at least z and one scratch of its size remain."""
+    """Bytes per pair of every precision with a fold that filled its device; what the cost model
+    counts apart is taken off, and at least z and one scratch of its size remain.
+    """
     new: dict[str, float] = {}
     for fold in sorted(folds, key=lambda fold: fold.num_tokens**2 / fold.num_ranks):
         peak = max(fold.peak_bytes.values())
@@ -210,7 +240,10 @@ def made_up(num_tokens: int) -> Complex:
     """Two protein chains with so many residues in all, one of each kind after the other."""
     residues = "ACDEFGHIKLMNPQRSTVWY" * (num_tokens // 20 + 1)
     first = max(1, num_tokens * 3 // 5)
-    chains = (Chain("A", "protein", residues[:first]), Chain("B", "protein", residues[first:num_tokens]))
+    chains = (
+        Chain("A", "protein", residues[:first]),
+        Chain("B", "protein", residues[first:num_tokens]),
+    )
     return Complex(f"{num_tokens} tokens", chains)
 
 
@@ -224,4 +257,9 @@ def _task(num_tokens: int, plan: FoldPlan) -> Task:
 
 
 def _setup(fold: FoldTime, plan: FoldPlan) -> Setup:
-    return Setup(fold.num_ranks, fold.precision, min(plan.samples, ModelConfig().parallel_samples), plan.msa_rows)
+    return Setup(
+        fold.num_ranks,
+        fold.precision,
+        min(plan.samples, ModelConfig().parallel_samples),
+        plan.msa_rows,
+    )

@@ -1,6 +1,8 @@
-"""What a complex is folded from, read when it is planned: its alignments, templates and constraints.
+"""What a complex is folded from, read when it is planned: its alignments, templates and
+constraints.
 
-Whatever would be refused on a GPU is found here. What few complexes have is imported only for those.
+Whatever would be refused on a GPU is found here. What few complexes have is imported only for
+those.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ class Alignments:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Of one chain's alignment. `keys` are those of its rows, or their number where none has a key."""
+    """Of one chain's alignment. `keys` are those of its rows, or their number where none has a
+    key.
+    """
 
     sha256: str
     keys: np.ndarray | int
@@ -43,14 +47,17 @@ class Summary:
 def read_alignments(complex: Complex, config: RunConfig) -> Alignments:
     """Read the alignments of a complex as the network will.
 
-    Raises ValueError naming the chain and the file, for one that cannot be read or is of another chain.
+    Raises ValueError naming the chain and the file, for one that cannot be read or is of another
+    chain.
     """
     if not any(chain.msa for chain in complex.chains):
         return Alignments({}, 1)
     from foldcp.chain_alignments import AlignmentSettings
 
     rows = config.msa.max_rows
-    settings = AlignmentSettings(rows, rows, 2 * rows, config.msa.corrected, config.limits.msa_bytes)
+    settings = AlignmentSettings(
+        rows, rows, 2 * rows, config.msa.corrected, config.limits.msa_bytes
+    )
     digests: dict[Path, str] = {}
     keys: list[np.ndarray | int] = []
     for chain in complex.chains:
@@ -58,7 +65,9 @@ def read_alignments(complex: Complex, config: RunConfig) -> Alignments:
             keys.append(1)
             continue
         try:
-            summary = _read_alignment(replace(chain, name="-", accession=""), _stamp(chain.msa), settings)
+            summary = _read_alignment(
+                replace(chain, name="-", accession=""), _stamp(chain.msa), settings
+            )
         except ValueError as error:
             raise ValueError(f"chain {chain.name}: {error}") from error
         digests[chain.msa] = summary.sha256
@@ -86,13 +95,16 @@ def _depth(keys: list[np.ndarray | int], settings: AlignmentSettings) -> int:
     from foldcp.alignments import UNPAIRED
     from foldcp.msa_pairing import pair
 
-    return len(pair([np.full(k, UNPAIRED) if isinstance(k, int) else k for k in keys], settings).row)
+    return len(
+        pair([np.full(k, UNPAIRED) if isinstance(k, int) else k for k in keys], settings).row
+    )
 
 
 def read_templates(complex: Complex, config: RunConfig) -> dict[Path, str]:
     """SHA-256 of each template's unpacked content.
 
-    Raises ValueError naming the file, for one that cannot be read or has not the chains that are asked for.
+    Raises ValueError naming the file, for one that cannot be read or has not the chains that are
+    asked for.
     """
     if not complex.templates:
         return {}
@@ -107,7 +119,9 @@ def read_templates(complex: Complex, config: RunConfig) -> dict[Path, str]:
 
 
 @lru_cache(maxsize=64)
-def _read_template(path: Path, stamp: Stamp, max_bytes: int) -> tuple[str, dict[str, TemplateChain]]:
+def _read_template(
+    path: Path, stamp: Stamp, max_bytes: int
+) -> tuple[str, dict[str, TemplateChain]]:
     from foldcp.template_structure import read_template
 
     sha256 = read_file(path, max_bytes).sha256
@@ -115,7 +129,9 @@ def _read_template(path: Path, stamp: Stamp, max_bytes: int) -> tuple[str, dict[
 
 
 def check_constraints(complex: Complex) -> None:
-    """ValueError naming the complex and the value, for a constraint on a residue or an atom that does not exist."""
+    """ValueError naming the complex and the value, for a constraint on a residue or an atom that
+    does not exist.
+    """
     if not (complex.bonds or complex.pockets or complex.contacts):
         return
     from foldcp.pair_features import contacts, covalent_bonds

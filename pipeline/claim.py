@@ -14,7 +14,9 @@ from typing import IO, Any
 from foldcp.files import reading
 
 FORMAT = 2  # of the folder: raised when an older run can no longer be read
-RUN_FILE, TEMPORARY, LOCK = "run.json", ".tmp", ".lock"
+RUN_FILE = "run.json"
+TEMPORARY = ".tmp"
+LOCK = ".lock"
 # What every reader of run.json relies on.
 RUN_FIELDS = {
     "run_id": str,
@@ -26,14 +28,17 @@ RUN_FIELDS = {
     "settings": dict,
     "versions": dict,
 }
-LOCK_TRIES, LOCK_PAUSE = 10, 0.1  # a reader that asks who holds the lock has it for an instant
+# a reader that asks who holds the lock has it for an instant
+LOCK_TRIES = 10
+LOCK_PAUSE = 0.1
 NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)  # of a file system that has none
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """One invocation. `identity` is what all results of the folder have in common: the weights; another run may only
-    go on in the folder when its identity is equal. The rest is recorded."""
+    """One invocation. `identity` is what all results of the folder have in common: the weights;
+    another run may only go on in the folder when its identity is equal. The rest is recorded.
+    """
 
     identity: dict[str, Any]
     command: str
@@ -47,8 +52,9 @@ class RunInfo:
 
 
 def read_run(out: Path | str) -> dict[str, Any]:
-    """What run.json says of the last invocation; ValueError when `out` is not the folder of a run, or of a run that
-    this version can read."""
+    """What run.json says of the last invocation; ValueError when `out` is not the folder of a run,
+    or of a run that this version can read.
+    """
     path = Path(out) / RUN_FILE
     try:
         with reading(str(path)):
@@ -65,7 +71,8 @@ def read_run(out: Path | str) -> dict[str, Any]:
         raise ValueError(f"{path}: damaged: not what foldcp writes")
     if about["format"] != FORMAT:
         raise ValueError(
-            f"{out}: written by another version of foldcp (format {about['format']}; this one reads and writes "
+            f"{out}: written by another version of foldcp (format {about['format']}; this one "
+            "reads and writes "
             f"format {FORMAT}); choose another --out"
         )
     for name, kind in RUN_FIELDS.items():
@@ -83,14 +90,17 @@ def check_folder(root: Path, identity: Mapping[str, Any]) -> None:
             raise ValueError(f"{root}: not a folder")
         if not (root / RUN_FILE).exists():
             if {path.name for path in root.iterdir()} - {LOCK, TEMPORARY}:
-                raise ValueError(f"{root}: neither empty nor the folder of a run; choose another --out")
+                raise ValueError(
+                    f"{root}: neither empty nor the folder of a run; choose another --out"
+                )
             return
     there = dict(_leaves(read_run(root)["identity"]))
     here = dict(_leaves(json.loads(json.dumps(identity))))
     for name in sorted(there.keys() | here.keys()):
         if there.get(name) != here.get(name):
             raise ValueError(
-                f"{root}: belongs to another run: {name} is {there.get(name)!r} there and {here.get(name)!r} here; "
+                f"{root}: belongs to another run: {name} is {there.get(name)!r} there and "
+                f"{here.get(name)!r} here; "
                 "choose another --out"
             )
 

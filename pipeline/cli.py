@@ -20,7 +20,8 @@ from foldcp.printable import printable
 if TYPE_CHECKING:  # Ray and torch take seconds to import, and `plan` needs neither
     from foldcp.pipeline.run import Summary
 
-RESTARTS = "FOLDCP_RESTARTS"  # environment variable: how often in a row the run was started again, and what was done
+# environment variable: how often in a row the run was started again, and what was done
+RESTARTS = "FOLDCP_RESTARTS"
 MAX_RESTARTS = 3  # in a row, without one complex done in between
 
 app = typer.Typer(
@@ -35,33 +36,63 @@ Input = Annotated[
     Path,
     typer.Argument(
         metavar="INPUT",
-        help="CORUM, Complex Portal or hu.MAP table, FASTA, ColabFold CSV, Boltz YAML, or a folder of FASTA and YAML.",
+        help=(
+            "CORUM, Complex Portal or hu.MAP table, FASTA, ColabFold CSV, Boltz YAML, or a "
+            "folder of FASTA and YAML."
+        ),
     ),
 ]
 Sequences = Annotated[
     Path | None,
-    typer.Option(metavar="FASTA", help="Sequences by UniProt accession, for tables that list accessions."),
+    typer.Option(
+        metavar="FASTA",
+        help="Sequences by UniProt accession, for tables that list accessions.",
+    ),
 ]
 Msas = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Alignments (a3m or Boltz CSV); without, each chain stands alone.")
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Alignments (a3m or Boltz CSV); without, each chain stands alone.",
+    ),
 ]
 Checkpoint = Annotated[
     str,
     typer.Option(
         metavar="PATH",
-        help="Weights: a Boltz-2 .ckpt or .safetensors file; untrained:tiny and untrained:boltz2 are random ones.",
+        help=(
+            "Weights: a Boltz-2 .ckpt or .safetensors file; untrained:tiny and untrained:boltz2 "
+            "are random ones."
+        ),
     ),
 ]
 ConfigFile = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="YAML with settings that differ from the defaults.")
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="YAML with settings that differ from the defaults.",
+    ),
 ]
 Overrides = Annotated[
-    list[str], typer.Option("--set", metavar="KEY=VALUE", help="One setting, such as model.samples=5; repeat at will.")
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="One setting, such as model.samples=5; repeat at will.",
+    ),
 ]
-Organism = Annotated[str, typer.Option(metavar="NAME", help="Only complexes of this organism, such as Human.")]
-Limit = Annotated[int, typer.Option(metavar="N", min=0, help="Only the N smallest complexes, for a first look.")]
+Organism = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="Only complexes of this organism, such as Human."),
+]
+Limit = Annotated[
+    int,
+    typer.Option(metavar="N", min=0, help="Only the N smallest complexes, for a first look."),
+]
 HardwareFile = Annotated[
-    str, typer.Option("--hardware", metavar="NAME|FILE", help="One of configs/hardware, or a file.")
+    str,
+    typer.Option("--hardware", metavar="NAME|FILE", help="One of configs/hardware, or a file."),
 ]
 
 
@@ -83,8 +114,9 @@ def main() -> None:
 
 @app.callback()
 def about() -> None:
-    """Score whole databases of protein complexes with a co-folding model of the Boltz-2 architecture, each complex
-    on as many GPUs as it needs. `foldcp COMMAND --help` has examples."""
+    """Score whole databases of protein complexes with a co-folding model of the Boltz-2
+    architecture, each complex on as many GPUs as it needs. `foldcp COMMAND --help` has examples.
+    """
 
 
 @app.command()
@@ -100,20 +132,28 @@ def plan(
     set_: Overrides = [],  # noqa: B006
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """What fits on which group of GPUs, bytes, seconds, and what cannot run. Folds nothing and needs no GPU.
+    """What fits on which group of GPUs, bytes, seconds, and what cannot run. Folds nothing and
+    needs no GPU.
 
-    \b
-    foldcp plan corum.tsv.gz --sequences uniprot.fasta.gz
-    foldcp plan corum.tsv.gz --sequences uniprot.fasta.gz --hardware a100-40 --gpus 16 --set model.samples=5
-    foldcp plan corum.tsv.gz --sequences uniprot.fasta.gz --json | jq '.too_large'
+    \b foldcp plan corum.tsv.gz --sequences uniprot.fasta.gz foldcp plan corum.tsv.gz --sequences
+    uniprot.fasta.gz --hardware a100-40 --gpus 16 --set model.samples=5 foldcp plan corum.tsv.gz
+    --sequences uniprot.fasta.gz --json | jq '.too_large'
     """
     from foldcp.pipeline.costs import Costs, load_hardware
     from foldcp.pipeline.plan import make_plan, nodes_of, to_json, to_text
     from foldcp.pipeline.tasks import make_work, smallest
 
-    settings, machine = load(config, set_), load_hardware(hardware)
+    settings = load(config, set_)
+    machine = load_hardware(hardware)
     limits = settings.limits
-    sources = Sources(input, sequences, msas, organism=organism, limit=limit, max_bytes=limits.input_bytes)
+    sources = Sources(
+        input,
+        sequences,
+        msas,
+        organism=organism,
+        limit=limit,
+        max_bytes=limits.input_bytes,
+    )
     work = smallest(make_work(records(sources), settings, "plan"), limit)
     if not work.tasks and len(work.unbuildable) == 1 and not input.is_dir():
         raise ValueError(f"{input}: {work.unbuildable[0].reason}")
@@ -127,7 +167,10 @@ def plan(
 @app.command()
 def score(
     input: Input,
-    out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the run; resumes an earlier run there.")],
+    out: Annotated[
+        Path,
+        typer.Option(metavar="RUN", help="Folder of the run; resumes an earlier run there."),
+    ],
     sequences: Sequences = None,
     msas: Msas = None,
     checkpoint: Checkpoint = "",
@@ -136,18 +179,28 @@ def score(
     config: ConfigFile = None,
     set_: Overrides = [],  # noqa: B006
     hardware: HardwareFile = "",
-    gpus: Annotated[int, typer.Option(min=0, metavar="N", help="GPUs (or CPU ranks) to use; 0: all.")] = 0,
-    address: Annotated[str, typer.Option(metavar="HOST", help="A running Ray cluster, or `auto` to find it.")] = "",
-    verbose: Annotated[bool, typer.Option("--verbose", help="Print what the ranks print, and tracebacks.")] = False,
+    gpus: Annotated[
+        int,
+        typer.Option(min=0, metavar="N", help="GPUs (or CPU ranks) to use; 0: all."),
+    ] = 0,
+    address: Annotated[
+        str,
+        typer.Option(metavar="HOST", help="A running Ray cluster, or `auto` to find it."),
+    ] = "",
+    verbose: Annotated[
+        bool,
+        typer.Option("--verbose", help="Print what the ranks print, and tracebacks."),
+    ] = False,
 ) -> None:
     """Fold every complex and store structures and interface scores; the same command again resumes.
 
-    Exit code 0 when every complex that can be built has a result, 1 when some failed (the table `attempts` says why),
-    2 for a mistake in the command or its files, 3 when the run had to stop (a full disk, no node left), 128 + signal
-    when it was stopped; after 3 and a signal the same command resumes.
+    Exit code 0 when every complex that can be built has a result, 1 when some failed (the table
+    `attempts` says why), 2 for a mistake in the command or its files, 3 when the run had to stop (a
+    full disk, no node left), 128 + signal when it was stopped; after 3 and a signal the same
+    command resumes.
 
-    \b
-    foldcp score datasets/demo/complexes.tsv --sequences datasets/demo/sequences.fasta --out demo-run \\
+    \b foldcp score datasets/demo/complexes.tsv --sequences datasets/demo/sequences.fasta --out
+    demo-run \\
         --checkpoint untrained:tiny
     foldcp score corum.tsv.gz --sequences uniprot.fasta.gz --organism Human --msas msas/ \\
         --checkpoint boltz2_conf.ckpt --out corum-run --set model.samples=5 --set write=boltz
@@ -159,7 +212,9 @@ def score(
     from foldcp.pipeline.run import score as run
 
     settings = load(config, set_)
-    sources = Sources(input, sequences, msas, checkpoint, organism, limit, settings.limits.input_bytes)
+    sources = Sources(
+        input, sequences, msas, checkpoint, organism, limit, settings.limits.input_bytes
+    )
     prepared = prepare(sources, settings, out)
     for line in remarks(sources, [task.complex for task in prepared.work.tasks]):
         print(line, file=sys.stderr)
@@ -172,9 +227,14 @@ def score(
         print(format_best(out))
         page = _write_page(out) or "not written"
         place = printable(str(out))
-        print(f"\ntables      {place}/tables\nstructures  {place}/structures\nreport      {printable(str(page))}\n")
+        print(
+            f"\ntables      {place}/tables\nstructures  {place}/structures\nreport      "
+            f"{printable(str(page))}\n"
+        )
         _tell(summary, out)
-    except OSError as error:  # what was computed is stored; that nobody reads this changes nothing of it
+    except (
+        OSError
+    ) as error:  # what was computed is stored; that nobody reads this changes nothing of it
         print(f"foldcp: the summary cannot be printed: {error.strerror}", file=sys.stderr)
     if not summary.is_complete:
         close_stdout()
@@ -183,8 +243,10 @@ def score(
 
 
 def _start_again(summary: Summary) -> None:
-    """Replace this process by a new one with the same command: the only way to get rid of a dead Ray, which ends the
-    process a minute later. Returns when that has not helped several times in a row."""
+    """Replace this process by a new one with the same command: the only way to get rid of a dead
+    Ray, which ends the process a minute later. Returns when that has not helped several times in a
+    row.
+    """
     count, num_done = map(int, os.environ.get(RESTARTS, "0:0").split(":"))
     count = 0 if summary.num_done > num_done else count
     if count == MAX_RESTARTS:
@@ -208,16 +270,29 @@ def _write_page(out: Path) -> Path | None:
 
 def _tell(summary: Summary, out: Path) -> None:
     """How a run ended, in a few lines."""
-    words = [f"{summary.num_done} done", f"{len(summary.failed)} failed", f"{len(summary.unbuildable)} cannot be built"]
+    words = [
+        f"{summary.num_done} done",
+        f"{len(summary.failed)} failed",
+        f"{len(summary.unbuildable)} cannot be built",
+    ]
     print(", ".join(words))
     for record in summary.unbuildable[:10]:
-        print(printable(f"  cannot be built: {record.name}: {record.reason}"), file=sys.stderr)
+        print(
+            printable(f"  cannot be built: {record.name}: {record.reason}"),
+            file=sys.stderr,
+        )
     if len(summary.unbuildable) > 10:
-        print(f"  .. and {len(summary.unbuildable) - 10} more in {out}/tables/complexes", file=sys.stderr)
+        print(
+            f"  .. and {len(summary.unbuildable) - 10} more in {out}/tables/complexes",
+            file=sys.stderr,
+        )
     for failed in summary.failed[:10]:
         print(printable(f"  failed: {failed.task.name}: {failed.reason}"), file=sys.stderr)
     if len(summary.failed) > 10:
-        print(f"  .. and {len(summary.failed) - 10} more in {out}/tables/complexes", file=sys.stderr)
+        print(
+            f"  .. and {len(summary.failed) - 10} more in {out}/tables/complexes",
+            file=sys.stderr,
+        )
     if summary.stopped:
         print(printable(f"foldcp: stopped: {summary.stopped}"), file=sys.stderr)
     if not summary.is_complete:
@@ -227,19 +302,22 @@ def _tell(summary: Summary, out: Path) -> None:
 @app.command()
 def fold(
     input: Input,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the files of Boltz's layout.")],
+    out: Annotated[
+        Path,
+        typer.Option(metavar="DIR", help="Folder for the files of Boltz's layout."),
+    ],
     sequences: Sequences = None,
     msas: Msas = None,
     checkpoint: Checkpoint = "",
     config: ConfigFile = None,
     set_: Overrides = [],  # noqa: B006
 ) -> None:
-    """Fold one complex in this process, without Ray, and write Boltz's files and the interface scores. On several
+    """Fold one complex in this process, without Ray, and write Boltz's files and the interface
+    scores. On several
     GPUs: torchrun --nproc_per_node 4 -m foldcp.predict, with the same arguments.
 
-    \b
-    foldcp fold complex.yaml --checkpoint boltz2_conf.ckpt --out folded
-    foldcp fold dimer.fasta --checkpoint untrained:tiny --out folded --set model.samples=5 --set model.seed=1
+    \b foldcp fold complex.yaml --checkpoint boltz2_conf.ckpt --out folded foldcp fold dimer.fasta
+    --checkpoint untrained:tiny --out folded --set model.samples=5 --set model.seed=1
     """
     from foldcp.pipeline.single import fold_one
 
@@ -250,7 +328,9 @@ def fold(
 
 
 @app.command()
-def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, finished or not.")]) -> None:
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, finished or not.")],
+) -> None:
     """Write the summary page of a run and print its best interfaces.
 
     \b
@@ -268,10 +348,15 @@ def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a 
 def fetch(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The weights: boltz2 (2.3 GB).")],
     to: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder for the file; else $FOLDCP_CACHE, else ~/.foldcp.")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder for the file; else $FOLDCP_CACHE, else ~/.foldcp.",
+        ),
     ] = None,
 ) -> None:
-    """Download released weights and check their SHA-256; the same command again resumes where it was cut off.
+    """Download released weights and check their SHA-256; the same command again resumes where it
+    was cut off.
 
     \b
     foldcp fetch boltz2
@@ -286,12 +371,21 @@ def fetch(
 
 @app.command()
 def convert(
-    source: Annotated[str, typer.Argument(metavar="IN", help="A Boltz-2 .ckpt file, or the name of fetched weights.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="The new file, whose name ends in .safetensors.")],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
+    source: Annotated[
+        str,
+        typer.Argument(metavar="IN", help="A Boltz-2 .ckpt file, or the name of fetched weights."),
+    ],
+    target: Annotated[
+        Path,
+        typer.Argument(metavar="OUT", help="The new file, whose name ends in .safetensors."),
+    ],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a file that exists.")
+    ] = False,
 ) -> None:
-    """Write the weights of a checkpoint as safetensors, a format that cannot hold code. Predictions stay the same to
-    the last bit; the new file has a SHA-256 of its own, so a run resumes only with the file that it began with.
+    """Write the weights of a checkpoint as safetensors, a format that cannot hold code. Predictions
+    stay the same to the last bit; the new file has a SHA-256 of its own, so a run resumes only with
+    the file that it began with.
 
     \b
     foldcp convert boltz2_conf.ckpt boltz2_conf.safetensors
@@ -304,21 +398,33 @@ def convert(
 
 @app.command()
 def bench(
-    sizes: Annotated[str, typer.Option(metavar="N,N", help="Tokens; empty: what suits the device.")] = "",
+    sizes: Annotated[
+        str, typer.Option(metavar="N,N", help="Tokens; empty: what suits the device.")
+    ] = "",
     folds: Annotated[
-        str, typer.Option(metavar="N,N", help="Tokens of whole predictions; empty: the sizes; 0: none.")
+        str,
+        typer.Option(
+            metavar="N,N",
+            help="Tokens of whole predictions; empty: the sizes; 0: none.",
+        ),
     ] = "",
     precision: Annotated[str, typer.Option(metavar="NAMES", help="Of fp32, mixed and bf16.")] = "",
-    ranks: Annotated[str, typer.Option(metavar="P,P", help="GPUs at once; empty: 1, then all.")] = "",
+    ranks: Annotated[
+        str, typer.Option(metavar="P,P", help="GPUs at once; empty: 1, then all.")
+    ] = "",
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes, few repeats.")] = False,
     write: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The hardware file; else <gpu>.yaml in this folder.")
+        Path | None,
+        typer.Option(metavar="FILE", help="The hardware file; else <gpu>.yaml in this folder."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a hardware file that exists.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a hardware file that exists.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Measure this machine's GPUs (or its CPU), print how near folds come to the limit, and write a hardware file,
-    which `plan` and `score` take with --hardware. On the ranks of torchrun: python -m foldcp.pipeline.bench.
+    """Measure this machine's GPUs (or its CPU), print how near folds come to the limit, and write a
+    hardware file, which `plan` and `score` take with --hardware. On the ranks of torchrun: python
+    -m foldcp.pipeline.bench.
 
     \b
     foldcp bench --quick

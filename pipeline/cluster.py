@@ -1,4 +1,6 @@
-"""Which GPUs of which nodes are free, and where a group of a given size goes. Plain counts: no Ray, no torch."""
+"""Which GPUs of which nodes are free, and where a group of a given size goes. Plain counts: no
+Ray, no torch.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,9 @@ Placement = tuple[tuple[str, int], ...]
 def place(size: int, free: Mapping[str, int], whole: Mapping[str, int]) -> Placement | None:
     """Nodes for a group of `size` GPUs, None if they are not free.
 
-    A group that some node of the cluster could hold is never spread over nodes, and goes where it leaves the least
-    room, so that large rooms stay whole. A larger one takes whole nodes and the rest of it part of one more.
+    A group that some node of the cluster could hold is never spread over nodes, and goes where it
+    leaves the least room, so that large rooms stay whole. A larger one takes whole nodes and the
+    rest of it part of one more.
     """
     largest = max(whole.values(), default=0)
     placement: list[tuple[str, int]] = []
@@ -44,7 +47,9 @@ class Cluster:
     def take(self, placement: Placement) -> None:
         """Mark GPUs as held."""
         for node, count in placement:
-            assert 0 < count <= self.free[node], f"{count} GPUs of {node}, where {self.free[node]} are free"
+            assert 0 < count <= self.free[node], (
+                f"{count} GPUs of {node}, where {self.free[node]} are free"
+            )
             self.free[node] -= count
 
     def give_back(self, placement: Placement) -> None:
@@ -52,7 +57,9 @@ class Cluster:
         for node, count in placement:
             if node in self.nodes:
                 self.free[node] += count
-                assert self.free[node] <= self.nodes[node], f"{node} has only {self.nodes[node]} GPUs"
+                assert self.free[node] <= self.nodes[node], (
+                    f"{node} has only {self.nodes[node]} GPUs"
+                )
 
     def without(self, nodes: Collection[str]) -> Cluster:
         """A copy in which no GPU of some nodes is free."""
@@ -72,7 +79,9 @@ class Cluster:
 
 
 def added(free: Mapping[str, int], placement: Placement, sign: int = 1) -> dict[str, int]:
-    """`free` with the GPUs of a placement added (or, by sign -1, taken away); nodes that are gone stay away."""
+    """`free` with the GPUs of a placement added (or, by sign -1, taken away); nodes that are
+    gone stay away.
+    """
     total = dict(free)
     for node, count in placement:
         if node in total:

@@ -36,8 +36,10 @@ class ModelConfig:
     samples: int = setting(1, 1)  # structures for each complex
     parallel_samples: int = setting(5, 1)  # structures sampled at once; never changes the answer
     precision: Precision = "auto"  # auto: mixed where it fits, else bf16; fp32 without a GPU
-    sampling: Sampling = "auto"  # arithmetic inside the sampler's transformers; auto: fp32 with fp32, else bf16
-    potentials: bool = False  # steer towards plausible chemistry; forced pockets and contacts always steer
+    # arithmetic inside the sampler's transformers; auto: fp32 with fp32, else bf16
+    sampling: Sampling = "auto"
+    # steer towards plausible chemistry; forced pockets and contacts always steer
+    potentials: bool = False
     seed: int = setting(0, 0)
 
 
@@ -46,7 +48,9 @@ class MsaConfig:
     """How alignments become features."""
 
     max_rows: int = setting(8192, 1)  # rows read of each alignment file
-    corrected: bool = False  # false: as Boltz 2.2.1 reads alignments, true: without its known faults
+    corrected: bool = (
+        False  # false: as Boltz 2.2.1 reads alignments, true: without its known faults
+    )
     subsample: int = setting(0, 0)  # rows drawn at random for each pass of the trunk; 0 takes all
 
 
@@ -54,18 +58,26 @@ class MsaConfig:
 class RunSection:
     """How the work is spread and watched; nothing here changes a result."""
 
-    retries: int = setting(1, 0)  # fresh groups a complex gets after a group was lost while it folded it
-    deadline_factor: float = setting(3.0, 1.0)  # a fold or a start may take so many times what was predicted and learnt
+    retries: int = setting(
+        1, 0
+    )  # fresh groups a complex gets after a group was lost while it folded it
+    deadline_factor: float = setting(
+        3.0, 1.0
+    )  # a fold or a start may take so many times what was predicted and learnt
     deadline_floor: float = setting(30.0, 1.0)  # seconds that a fold may always take
     start_deadline: float = setting(30.0, 1.0)  # seconds that the start of a group may always take
     cpu_ranks: int = setting(0, 0)  # ranks on a machine without GPUs; 0: one per core, 4 at most
     max_group: int = setting(0, 0)  # largest number of ranks for one complex; 0: no limit
-    stale: Literal["drop", "keep"] = "drop"  # results of changed inputs or settings: left out of the tables, or marked
+    stale: Literal["drop", "keep"] = (
+        "drop"  # results of changed inputs or settings: left out of the tables, or marked
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class LimitsConfig:
-    """How much is read of what a user names; more is refused in a line. Nothing here changes a result."""
+    """How much is read of what a user names; more is refused in a line. Nothing here changes a
+    result.
+    """
 
     input_bytes: int = setting(1_000_000_000, 1)  # of an input, sequence or template file, unpacked
     msa_bytes: int = setting(1_000_000_000, 1)  # of an alignment, unpacked
@@ -86,8 +98,8 @@ class RunConfig:
 def load(file: Path | None = None, overrides: Sequence[str] = ()) -> RunConfig:
     """The defaults, changed by the keys of a YAML file and then by `a.b=VALUE` lines.
 
-    Raises ValueError that names the file (or `--set`), the key and the value for unknown keys, wrong types
-    and values out of range.
+    Raises ValueError that names the file (or `--set`), the key and the value for unknown keys,
+    wrong types and values out of range.
     """
     config = RunConfig()
     if file is not None:
@@ -121,7 +133,11 @@ def _yaml(text: str, where: str) -> Any:
         try:
             parse(text)  # which is strict and bounded; what follows knows numbers
             return yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError, AttributeError) as error:  # such as the date 2026-13-45
+        except (
+            yaml.YAMLError,
+            ValueError,
+            AttributeError,
+        ) as error:  # such as the date 2026-13-45
             raise ValueError(f"{where}: {' '.join(str(error).split())}") from error
 
 
@@ -171,9 +187,11 @@ def _set(config: Any, key: str, value: Any, where: str, path: str = "") -> Any:
 
 
 def checked(value: Any, kind: Any, where: str) -> Any:
-    """The value as `kind` (int, float, bool, str, a Literal, a tuple of one of them, or None beside it);
-    ValueError otherwise. Nothing is guessed: 1 is no bool and 1.0 no int."""
-    origin, arguments = get_origin(kind), get_args(kind)
+    """The value as `kind` (int, float, bool, str, a Literal, a tuple of one of them, or None beside
+    it); ValueError otherwise. Nothing is guessed: 1 is no bool and 1.0 no int.
+    """
+    origin = get_origin(kind)
+    arguments = get_args(kind)
     if origin in (Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
@@ -183,7 +201,9 @@ def checked(value: Any, kind: Any, where: str) -> Any:
         if not isinstance(items, list):
             raise ValueError(f"{where}: {value!r} is not a list")
         parts = [item.strip() if isinstance(item, str) else item for item in items]
-        return tuple(dict.fromkeys(checked(part, arguments[0], where) for part in parts if part != ""))
+        return tuple(
+            dict.fromkeys(checked(part, arguments[0], where) for part in parts if part != "")
+        )
     if origin is Literal:
         if value not in arguments:
             raise ValueError(f"{where}: {value!r} is not one of {', '.join(map(str, arguments))}")
@@ -193,7 +213,12 @@ def checked(value: Any, kind: Any, where: str) -> Any:
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:
-        words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+        words = {
+            int: "a whole number",
+            float: "a number",
+            bool: "true or false",
+            str: "text",
+        }
         raise ValueError(f"{where}: {value!r} is not {words[kind]}")
     return value
 

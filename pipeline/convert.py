@@ -14,7 +14,8 @@ from foldcp.safetensors_file import write_safetensors
 
 
 def convert(source: str, target: Path, overwrite: bool) -> str:
-    """Write the weights of a checkpoint, averaged ones where it has them, and the sizes of its network; a summary.
+    """Write the weights of a checkpoint, averaged ones where it has them, and the sizes of its
+    network; a summary.
 
     The file has its name once it is whole. Equal checkpoints give equal bytes.
 
@@ -24,7 +25,8 @@ def convert(source: str, target: Path, overwrite: bool) -> str:
         overwrite: whether to replace a file that has this name.
 
     Raises:
-        ValueError: naming the file, when the checkpoint cannot be loaded or the new file not be written.
+        ValueError: naming the file, when the checkpoint cannot be loaded or the new file not be
+        written.
     """
     _refuse(source, target, overwrite)
     path = Path(find(source))
@@ -41,12 +43,18 @@ def convert(source: str, target: Path, overwrite: bool) -> str:
             disk.sync(target.parent)
     except OSError as error:
         raise ValueError(f"{target}: cannot be written: {describe_error(error)}") from error
-    return f"{target}: {len(weights)} weights, {target.stat().st_size / 1e6:,.1f} MB, {checkpoint.identity(target)}"
+    return (
+        f"{target}: {len(weights)} weights, {target.stat().st_size / 1e6:,.1f} MB, "
+        f"{checkpoint.identity(target)}"
+    )
 
 
 def _refuse(source: str, target: Path, overwrite: bool) -> None:
     if checkpoint.is_untrained(source):
-        raise ValueError(f"{source}: random weights are not converted, as nothing would tell that they are random")
+        raise ValueError(
+            f"{source}: random weights are not converted, as nothing would tell that "
+            "they are random"
+        )
     if target.suffix != ".safetensors":
         raise ValueError(f"{target}: expected a name that ends in .safetensors")
     if not target.parent.is_dir():

@@ -1,9 +1,11 @@
-"""What a fold costs: bytes on each rank and seconds, from the sizes alone. Neither torch nor Ray here.
+"""What a fold costs: bytes on each rank and seconds, from the sizes alone. Neither torch nor Ray
+here.
 
-Counts of operations follow the architecture; what a machine does in a second stands in `configs/hardware/`.
-In units of one pair block on N tokens and P ranks: triangle attention needs 2 x heads x N^3 / P exponentials
-(the exponential unit is its limit, not the matrix unit), triangle multiplication 4 x C x N^3 / P operations, the
-rest is memory traffic in N^2 / P, and the ranks exchange what `foldcp.rows` says.
+Counts of operations follow the architecture; what a machine does in a second stands in
+`configs/hardware/`. In units of one pair block on N tokens and P ranks: triangle attention needs 2
+x heads x N^3 / P exponentials (the exponential unit is its limit, not the matrix unit), triangle
+multiplication 4 x C x N^3 / P operations, the rest is memory traffic in N^2 / P, and the ranks
+exchange what `foldcp.rows` says.
 """
 
 from __future__ import annotations
@@ -22,16 +24,22 @@ Arithmetic = Literal["fp32", "mixed", "bf16"]
 PRESETS = Path(__file__).parents[1] / "configs" / "hardware"
 
 # Kernels launched by one pair block, one layer of a transformer and one block of the MSA module.
-BLOCK_LAUNCHES, LAYER_LAUNCHES, MSA_LAUNCHES = 100, 25, 150
+BLOCK_LAUNCHES = 100
+LAYER_LAUNCHES = 25
+MSA_LAUNCHES = 150
 PARTICLES = 3  # structures steered at once for each sample, with potentials
 ATOMS_PER_TOKEN = 8.2  # heavy atoms of an average residue
-# Chunks shrink as memory runs out; fitted to the row prototype at 16,384 and 24,576 tokens on four H200s.
-SQUEEZE, SQUEEZE_POWER = 0.45, 0.8
+# Chunks shrink as memory runs out; fitted to the row prototype at 16,384 and 24,576 tokens on four
+# H200s.
+SQUEEZE = 0.45
+SQUEEZE_POWER = 0.8
 
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """One kind of GPU (or CPU rank) and how its nodes are wired. Rates are those reached, not those promised."""
+    """One kind of GPU (or CPU rank) and how its nodes are wired. Rates are those reached, not
+    those promised.
+    """
 
     name: str
     device: Literal["cuda", "cpu"]
@@ -46,7 +54,8 @@ class Hardware:
     network_bytes_per_s: float  # one GPU's share of the way to other nodes
     launch_seconds: float  # from one small kernel to the next
     start_seconds: float  # a group's processes, weights and communicators
-    pair_traffic: float  # B moved per token pair and block beside the N^3 part, in bf16, 128 channels
+    # B moved per token pair and block beside the N^3 part, in bf16, 128 channels
+    pair_traffic: float
     pair_bytes_fp32: float  # least memory per token pair and rank, whole prediction, 128 channels
     pair_bytes_mixed: float
     pair_bytes_bf16: float
@@ -58,25 +67,35 @@ class Hardware:
 
     def pair_bytes(self, precision: Arithmetic) -> float:
         """Least memory of a token pair, bytes."""
-        return {"fp32": self.pair_bytes_fp32, "mixed": self.pair_bytes_mixed, "bf16": self.pair_bytes_bf16}[precision]
+        return {
+            "fp32": self.pair_bytes_fp32,
+            "mixed": self.pair_bytes_mixed,
+            "bf16": self.pair_bytes_bf16,
+        }[precision]
 
 
 def load_hardware(name: str | Path) -> Hardware:
     """A YAML file, or the name of one in `configs/hardware/` such as `h200`.
 
-    Raises ValueError for an unknown name and for keys that are unknown, missing, of the wrong type or not positive.
+    Raises ValueError for an unknown name and for keys that are unknown, missing, of the wrong type
+    or not positive.
     """
     file = Path(name) if Path(name).suffix in {".yaml", ".yml"} else PRESETS / f"{name}.yaml"
     if not file.is_file():
         known = sorted(path.stem for path in PRESETS.glob("*.yaml"))
-        raise ValueError(f"{name}: no such file, and no hardware of that name{nearest(str(name), known)}")
-    content, hints = read_yaml(file), get_type_hints(Hardware)
+        raise ValueError(
+            f"{name}: no such file, and no hardware of that name{nearest(str(name), known)}"
+        )
+    content = read_yaml(file)
+    hints = get_type_hints(Hardware)
     for key in content:
         if key not in hints:
             raise ValueError(f"{file}: {key}: unknown setting{nearest(key, list(hints))}")
     if missing := [field.name for field in fields(Hardware) if field.name not in content]:
         raise ValueError(f"{file}: {missing[0]} is missing")
-    values: dict[str, Any] = {key: checked(content[key], hints[key], f"{file}: {key}") for key in hints}
+    values: dict[str, Any] = {
+        key: checked(content[key], hints[key], f"{file}: {key}") for key in hints
+    }
     for key, value in values.items():
         if not isinstance(value, str) and value <= 0:
             raise ValueError(f"{file}: {key}: {value!r} is not positive")
@@ -85,7 +104,9 @@ def load_hardware(name: str | Path) -> Hardware:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """How one attempt runs: what the scheduler chooses and the ladder after an out-of-memory changes."""
+    """How one attempt runs: what the scheduler chooses and the ladder after an out-of-memory
+    changes.
+    """
 
     num_ranks: int
     precision: Arithmetic
@@ -95,26 +116,40 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """The cost model of one run. All methods are pure; bytes are of one rank, seconds of the whole group."""
+    """The cost model of one run. All methods are pure; bytes are of one rank, seconds of the
+    whole group.
+    """
 
     hardware: Hardware
     config: RunConfig
     architecture: Architecture = BOLTZ2
 
     def precisions(self) -> tuple[Arithmetic, ...]:
-        """Arithmetic to try, the most exact first. `auto` has no bf16 on a CPU, where it gains nothing."""
+        """Arithmetic to try, the most exact first. `auto` has no bf16 on a CPU, where it gains
+        nothing.
+        """
         wanted = self.config.model.precision
         if wanted != "auto":
             return (wanted,)
         return ("fp32",) if self.hardware.device == "cpu" else ("mixed", "bf16")
 
     def first_setup(self, num_ranks: int, precision: Arithmetic) -> Setup:
-        """The setup of a first attempt. Rows paired over the chains stand on top of the others, hence 2."""
-        model, msa = self.config.model, self.config.msa
-        return Setup(num_ranks, precision, min(model.samples, model.parallel_samples), 2 * msa.max_rows)
+        """The setup of a first attempt. Rows paired over the chains stand on top of the others,
+        hence 2.
+        """
+        model = self.config.model
+        msa = self.config.msa
+        return Setup(
+            num_ranks,
+            precision,
+            min(model.samples, model.parallel_samples),
+            2 * msa.max_rows,
+        )
 
     def smallest(self, task: Task, max_ranks: int) -> Setup | None:
-        """The smallest group that holds a task, in the most exact arithmetic that fits any group; None if none."""
+        """The smallest group that holds a task, in the most exact arithmetic that fits any
+        group; None if none.
+        """
         for precision in self.precisions():
             for num_ranks in range(1, max_ranks + 1):
                 setup = self.first_setup(num_ranks, precision)
@@ -125,17 +160,24 @@ class Costs:
     def why_not(self, task: Task, max_ranks: int) -> str:
         """The reason why no group of `max_ranks` GPUs holds a task."""
         setup = self.first_setup(max_ranks, self.precisions()[-1])
-        needed, unit = self.bytes(task, setup) / 1e9, "GPU" if self.hardware.device == "cuda" else "rank"
+        needed = self.bytes(task, setup) / 1e9
+        unit = "GPU" if self.hardware.device == "cuda" else "rank"
         return (
-            f"{task.num_tokens} tokens in {setup.precision} need {needed:.0f} GB on each of {max_ranks} {unit}s, "
+            f"{task.num_tokens} tokens in {setup.precision} need {needed:.0f} GB on each of "
+            f"{max_ranks} {unit}s, "
             f"and a {unit} has {self.hardware.memory_gb:.0f} GB"
         )
 
     def bytes(self, task: Task, setup: Setup) -> float:
-        """Peak bytes of one rank: the fixed part, the pair representation and its passers-by by rows, the gathered
-        attention bias, the alignment (features whole, representation by columns), tokens and atoms of the samples."""
-        net, N, P = self.architecture, task.num_tokens, setup.num_ranks
-        size, S = _size(setup.precision), min(task.msa_depth, setup.max_rows)
+        """Peak bytes of one rank: the fixed part, the pair representation and its passers-by by
+        rows, the gathered attention bias, the alignment (features whole, representation by
+        columns), tokens and atoms of the samples.
+        """
+        net = self.architecture
+        N = task.num_tokens
+        P = setup.num_ranks
+        size = _size(setup.precision)
+        S = min(task.msa_depth, setup.max_rows)
         pairs = self.hardware.pair_bytes(setup.precision) * net.token_z / 128 * N * N / P
         bias = 2 * size * net.pair_heads * N * N
         msa = S * N * (24 + 4 * size * net.msa_s / P)
@@ -149,9 +191,12 @@ class Costs:
 
     def stages(self, task: Task, setup: Setup) -> dict[str, float]:
         """Seconds of each stage of a fold, in its order."""
-        net, model, N = self.architecture, self.config.model, task.num_tokens
+        net = self.architecture
+        model = self.config.model
+        N = task.num_tokens
         S = min(task.msa_depth, setup.max_rows, self.config.msa.subsample or task.msa_depth)
-        passes, block = model.recycling + 1, self.block(N, setup)
+        passes = model.recycling + 1
+        block = self.block(N, setup)
         return {
             "features": 0.2 + 2e-4 * N + 5e-8 * task.msa_depth * N,
             "templates": passes * len(task.complex.templates) * net.template_blocks * block,
@@ -162,15 +207,23 @@ class Costs:
         }
 
     def block(self, N: int, setup: Setup) -> float:
-        """Seconds of one pair block: two triangle multiplications, two triangle attentions, a transition."""
-        net, hw, P = self.architecture, self.hardware, setup.num_ranks
-        wide, cubes, squares = net.token_z / 128, N**3 / P, N**2 / P
+        """Seconds of one pair block: two triangle multiplications, two triangle attentions, a
+        transition.
+        """
+        net = self.architecture
+        hw = self.hardware
+        P = setup.num_ranks
+        wide = net.token_z / 128
+        cubes = N**3 / P
+        squares = N**2 / P
         attention = max(
             2 * net.pair_heads * cubes / hw.exp_per_s,
             8 * net.pair_heads * net.pair_head_width * cubes / self._flop_rate(setup),
         )
         multiplication = 4 * net.token_z * cubes / self._flop_rate(setup)
-        traffic = hw.pair_traffic * wide * _size(setup.precision) / 2 * squares / hw.copy_bytes_per_s
+        traffic = (
+            hw.pair_traffic * wide * _size(setup.precision) / 2 * squares / hw.copy_bytes_per_s
+        )
         busy = (attention + multiplication + traffic) * self._squeeze(N, setup)
         return busy + self._exchange(N, setup) + BLOCK_LAUNCHES * hw.launch_seconds
 
@@ -180,18 +233,24 @@ class Costs:
 
     def _squeeze(self, N: int, setup: Setup) -> float:
         """>= 1: how much slower it goes as memory gets tight and chunks small."""
-        hw, least = self.hardware, self.hardware.pair_bytes(setup.precision) * self.architecture.token_z / 128
+        hw = self.hardware
+        least = self.hardware.pair_bytes(setup.precision) * self.architecture.token_z / 128
         room = (hw.memory - hw.reserved_gb * 1e9) / (N * N / setup.num_ranks)
         return 1 + SQUEEZE * min(1.0, (least / room) ** SQUEEZE_POWER)
 
     def _exchange(self, N: int, setup: Setup) -> float:
-        """Seconds of a block's communication: one operand of each multiplication and the bias of each attention are
-        gathered, and the columns of the other operand exchanged in the incoming one. They hide under matrix products
-        in part, which is not counted; the columns of the ending attention do so wholly."""
-        net, hw, P = self.architecture, self.hardware, setup.num_ranks
+        """Seconds of a block's communication: one operand of each multiplication and the bias of
+        each attention are gathered, and the columns of the other operand exchanged in the incoming
+        one. They hide under matrix products in part, which is not counted; the columns of the
+        ending attention do so wholly.
+        """
+        net = self.architecture
+        hw = self.hardware
+        P = setup.num_ranks
         if P == 1:
             return 0.0
-        size, nodes = _size(setup.precision), math.ceil(P / hw.gpus_per_node)
+        size = _size(setup.precision)
+        nodes = math.ceil(P / hw.gpus_per_node)
         gathered = size * (2 * net.token_z + 2 * net.pair_heads) * N**2
         moved = size * net.token_z * N**2 / P
         within = (gathered + moved) * (P - 1) / P / hw.link_bytes_per_s
@@ -199,18 +258,30 @@ class Costs:
         return within + between
 
     def _msa_block(self, N: int, S: int, setup: Setup) -> float:
-        """Seconds that the MSA module adds to a pair block: outer product mean and pair-weighted averaging."""
-        net, P = self.architecture, setup.num_ranks
+        """Seconds that the MSA module adds to a pair block: outer product mean and pair-weighted
+        averaging.
+        """
+        net = self.architecture
+        P = setup.num_ranks
         outer = 2 * net.outer_product_width**2 * (S + net.token_z) * N**2 / P
         averaging = 2 * net.averaging_heads * net.averaging_head_width * S * N**2 / P
         rows = 60 * net.msa_s**2 * S * N / P
         # These products are narrow: a third of the rate of large ones.
-        return 3 * (outer + averaging + rows) / self._flop_rate(setup) + MSA_LAUNCHES * self.hardware.launch_seconds
+        return (
+            3 * (outer + averaging + rows) / self._flop_rate(setup)
+            + MSA_LAUNCHES * self.hardware.launch_seconds
+        )
 
     def _diffusion(self, N: int, setup: Setup) -> float:
-        """Seconds of all steps of all samples. Tokens are cut by rows, atoms are whole on every rank."""
-        net, hw, model, P = self.architecture, self.hardware, self.config.model, setup.num_ranks
-        width, layers = 2 * net.token_s, net.token_transformer_blocks
+        """Seconds of all steps of all samples. Tokens are cut by rows, atoms are whole on every
+        rank.
+        """
+        net = self.architecture
+        hw = self.hardware
+        model = self.config.model
+        P = setup.num_ranks
+        width = 2 * net.token_s
+        layers = net.token_transformer_blocks
         atom_layers = net.atom_encoder_blocks + net.atom_decoder_blocks
         samples = model.samples * (PARTICLES if model.potentials else 1)
         rounds = math.ceil(model.samples / setup.parallel_samples)
@@ -229,8 +300,11 @@ class Costs:
 
 
 def step_flops(net: Architecture, N: int, P: int) -> float:
-    """Operations of a rank in one step of one sample: the matrix products between tokens and between atoms."""
-    width, atom_layers = 2 * net.token_s, net.atom_encoder_blocks + net.atom_decoder_blocks
+    """Operations of a rank in one step of one sample: the matrix products between tokens and
+    between atoms.
+    """
+    width = 2 * net.token_s
+    atom_layers = net.atom_encoder_blocks + net.atom_decoder_blocks
     tokens = N / P * net.token_transformer_blocks * (36 * width**2 + 4 * width * N)
     return tokens + N * ATOMS_PER_TOKEN * atom_layers * (36 * net.atom_s**2 + 4 * net.atom_s * 128)
 

@@ -1,4 +1,6 @@
-"""The operations by which a run's folder changes, one step each, so that a test can die between any two of them."""
+"""The operations by which a run's folder changes, one step each, so that a test can die between
+any two of them.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,16 @@ DISK_FAILURES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 
 
 def is_disk_failure(error: OSError) -> bool:
-    """Whether the disk is full, read-only or broken, so that nothing else can be written either; any other error of
-    the system is about the one file."""
+    """Whether the disk is full, read-only or broken, so that nothing else can be written either;
+    any other error of the system is about the one file.
+    """
     return error.errno in DISK_FAILURES
 
 
 class Disk:
-    """What is renamed, removed or made lasts once `sync` was called for the folder that holds the name."""
+    """What is renamed, removed or made lasts once `sync` was called for the folder that holds
+    the name.
+    """
 
     def write(self, path: Path, content: Content) -> None:
         """A whole new file, its bytes on the disk when this returns."""

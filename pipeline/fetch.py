@@ -1,4 +1,6 @@
-"""How do released weights get onto this machine, whole and checked, however often the line is cut?"""
+"""How do released weights get onto this machine, whole and checked, however often the line is
+cut?
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ TIMEOUT = 60.0  # seconds without a byte
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A released file: its name, its addresses (the first that works is taken), bytes, and SHA-256."""
+    """A released file: its name, its addresses (the first that works is taken), bytes, and
+    SHA-256.
+    """
 
     file: str
     urls: tuple[str, ...]
@@ -53,7 +57,9 @@ def cache_folder() -> Path:
 
 
 def find(name: str) -> str:
-    """The path of fetched weights for a name such as boltz2, anything else as it is. ValueError when not fetched."""
+    """The path of fetched weights for a name such as boltz2, anything else as it is. ValueError
+    when not fetched.
+    """
     if name not in WEIGHTS or Path(name).is_file():
         return name
     path = cache_folder() / WEIGHTS[name].file
@@ -63,21 +69,26 @@ def find(name: str) -> str:
 
 
 def fetch(name: str, folder: Path) -> Path:
-    """Download the weights called `name` into `folder`, or go on with a download that was cut off there.
+    """Download the weights called `name` into `folder`, or go on with a download that was cut off
+    there.
 
-    Nothing stands under the final name before its SHA-256 is right. Weights already there are checked, and nothing is
-    requested. Raises ValueError for an unknown name, too small a disk, a folder that cannot be written, an existing
-    file with another content, and when no address gives the file.
+    Nothing stands under the final name before its SHA-256 is right. Weights already there are
+    checked, and nothing is requested. Raises ValueError for an unknown name, too small a disk, a
+    folder that cannot be written, an existing file with another content, and when no address gives
+    the file.
     """
     if name not in WEIGHTS:
         raise ValueError(f"{name}: no such weights; known: {', '.join(WEIGHTS)}")
-    weights, target = WEIGHTS[name], folder / WEIGHTS[name].file
+    weights = WEIGHTS[name]
+    target = folder / WEIGHTS[name].file
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not target.exists():
             download(weights, target)
         elif (found := file_sha256(target)) != weights.sha256:
-            raise ValueError(f"{target}: has SHA-256 {found}, not {weights.sha256}; remove it and fetch again")
+            raise ValueError(
+                f"{target}: has SHA-256 {found}, not {weights.sha256}; remove it and fetch again"
+            )
     except OSError as error:
         raise ValueError(f"{error.filename or folder}: {error.strerror}") from None
     return target
@@ -88,9 +99,13 @@ def download(weights: Weights, target: Path) -> None:
     part = target.with_name(target.name + ".part")
     if bytes_of(part) > weights.size:
         discard(part)
-    missing, free = weights.size - bytes_of(part), shutil.disk_usage(target.parent).free
+    missing = weights.size - bytes_of(part)
+    free = shutil.disk_usage(target.parent).free
     if free < missing:
-        raise ValueError(f"{target.parent}: {free / 1e9:.2f} GB free, {missing / 1e9:.2f} GB needed for {weights.file}")
+        raise ValueError(
+            f"{target.parent}: {free / 1e9:.2f} GB free, {missing / 1e9:.2f} GB needed for "
+            f"{weights.file}"
+        )
     reasons: list[str] = []
     for url in weights.urls:
         if reasons:
@@ -109,11 +124,14 @@ def download(weights: Weights, target: Path) -> None:
 
 
 def fill(part: Path, url: str, weights: Weights) -> None:
-    """Bring `part` to its full size, over as many connections as add something, and check its SHA-256."""
+    """Bring `part` to its full size, over as many connections as add something, and check its
+    SHA-256.
+    """
     have = bytes_of(part)
     while have < weights.size:
         receive(part, url, weights)
-        before, have = have, bytes_of(part)
+        before = have
+        have = bytes_of(part)
         if have <= before:
             raise DownloadError(f"cut off after {have} of {weights.size} bytes")
     found = file_sha256(part)
@@ -123,8 +141,11 @@ def fill(part: Path, url: str, weights: Weights) -> None:
 
 
 def receive(part: Path, url: str, weights: Weights) -> None:
-    """Append to `part` what one connection gives; a server that cannot go on gives the file from its first byte."""
-    have, note = bytes_of(part), note_of(part)
+    """Append to `part` what one connection gives; a server that cannot go on gives the file from
+    its first byte.
+    """
+    have = bytes_of(part)
+    note = note_of(part)
     known_url, _, etag = note.read_text().partition("\n") if note.exists() else ("", "", "")
     # Another server's ETag says nothing about this one's file; the SHA-256 at the end does.
     with ask(url, have, etag if known_url == url else "") as answer:
@@ -132,7 +153,14 @@ def receive(part: Path, url: str, weights: Weights) -> None:
         length = answer.headers.get("Content-Length")
         if length is not None and start + int(length) != weights.size:
             raise DownloadError(f"has a file of {start + int(length)} bytes, not {weights.size}")
-        bar = tqdm(desc=weights.file, total=weights.size, initial=start, unit="B", unit_scale=True, disable=None)
+        bar = tqdm(
+            desc=weights.file,
+            total=weights.size,
+            initial=start,
+            unit="B",
+            unit_scale=True,
+            disable=None,
+        )
         with part.open("ab" if start else "wb") as file, bar:
             if not start:
                 note.write_text(f"{url}\n{strong_etag(answer)}")
@@ -145,11 +173,16 @@ def receive(part: Path, url: str, weights: Weights) -> None:
 
 
 def ask(url: str, have: int, etag: str) -> HTTPResponse:
-    """Request a file from byte `have` on. The answer starts there (status 206), or with the first byte when the server
-    knows no ranges or its file is no longer the one of `etag`. DownloadError when there is no answer."""
+    """Request a file from byte `have` on. The answer starts there (status 206), or with the first
+    byte when the server knows no ranges or its file is no longer the one of `etag`. DownloadError
+    when there is no answer.
+    """
     part_of_it = {"Range": f"bytes={have}-", **({"If-Range": etag} if etag else {})} if have else {}
     try:
-        answer: HTTPResponse = urlopen(Request(url, headers={"User-Agent": "foldcp", **part_of_it}), timeout=TIMEOUT)
+        answer: HTTPResponse = urlopen(
+            Request(url, headers={"User-Agent": "foldcp", **part_of_it}),
+            timeout=TIMEOUT,
+        )
     except HTTPError as error:
         error.close()
         if error.code == 416 and have:  # the server's file ends before byte `have`
@@ -166,7 +199,9 @@ def ask(url: str, have: int, etag: str) -> HTTPResponse:
 
 
 def read(answer: HTTPResponse, most: int) -> bytes:
-    """The next bytes of an answer; none at its end and when the line is cut, which the size tells apart."""
+    """The next bytes of an answer; none at its end and when the line is cut, which the size
+    tells apart.
+    """
     try:
         return answer.read1(min(CHUNK, most)) if most else b""
     except (OSError, HTTPException):
@@ -174,7 +209,9 @@ def read(answer: HTTPResponse, most: int) -> bytes:
 
 
 def strong_etag(answer: HTTPResponse) -> str:
-    """The ETag, or "" for a weak one: those name no exact bytes, and If-Range may not carry them."""
+    """The ETag, or "" for a weak one: those name no exact bytes, and If-Range may not carry
+    them.
+    """
     etag = answer.headers.get("ETag", "")
     return "" if etag.startswith("W/") else etag
 

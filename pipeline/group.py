@@ -1,8 +1,8 @@
 """A group: one placement group, the ranks in it, one fate.
 
-The group actor makes the placement group and its ranks and speaks for them. When a rank dies, fails or runs out of
-memory the others may wait for it for ever, so nothing is repaired: the driver kills the actor, whose ranks die with
-it, removes the placement group and makes another one.
+The group actor makes the placement group and its ranks and speaks for them. When a rank dies, fails
+or runs out of memory the others may wait for it for ever, so nothing is repaired: the driver kills
+the actor, whose ranks die with it, removes the placement group and makes another one.
 """
 
 from __future__ import annotations
@@ -23,8 +23,15 @@ from foldcp.pipeline.ray_cluster import ask_gcs
 
 import ray  # isort: skip  after ray_cluster.py, which sets its environment
 from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
-from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
+from ray.util.placement_group import (
+    placement_group,
+    placement_group_table,
+    remove_placement_group,
+)
+from ray.util.scheduling_strategies import (
+    NodeAffinitySchedulingStrategy,
+    PlacementGroupSchedulingStrategy,
+)
 
 AHEAD_TIMEOUT = 5.0  # seconds; what takes longer is made where it is wanted
 FETCH_TIMEOUT = 30.0  # seconds; a prediction is some megabytes
@@ -32,7 +39,11 @@ GRACE = 2.0  # seconds in which the other ranks may tell the true cause of a fai
 FREE_SECONDS = 0.1  # from the end of a placement group to its GPUs being free, as measured
 NODE_LABEL = "ray.io/node-id"
 HEAVY = ("prediction", "layout")
-CAUSES = ("oom", "lost", "error")  # of what fails at once the first of these is the cause
+CAUSES = (
+    "oom",
+    "lost",
+    "error",
+)  # of what fails at once the first of these is the cause
 Answer = dict[str, Any]
 
 
@@ -70,18 +81,22 @@ class RankActor:
             return f"tcp://{ray.util.get_node_ip_address()}:{free.getsockname()[1]}"
 
     def join(self, rank: int, size: int, meeting: str, device: str, visible: str) -> Answer:
-        """See Rank. `visible` lists the GPUs of this node that the group has: all its ranks here see the same list,
-        as NCCL trips over ranks that each see only their own."""
+        """See Rank. `visible` lists the GPUs of this node that the group has: all its ranks here
+        see the same list, as NCCL trips over ranks that each see only their own.
+        """
         if visible:
             os.environ["CUDA_VISIBLE_DEVICES"] = visible
-        from foldcp.pipeline.rank import Rank  # now, as torch may look at the GPUs; the group actor never needs it
+        from foldcp.pipeline.rank import (
+            Rank,
+        )  # now, as torch may look at the GPUs; the group actor never needs it
 
         self.rank = Rank(self.recipe)
         return self.rank.join(rank, size, meeting, device)
 
     def fold(self, complex: Complex, setup: Setup, ahead: Sequence[Any]) -> Answer:
-        """See Rank; the prediction goes past the group actor, straight to the driver. `ahead` has the reference to
-        what `make_ahead` began, or nothing."""
+        """See Rank; the prediction goes past the group actor, straight to the driver. `ahead` has
+        the reference to what `make_ahead` began, or nothing.
+        """
 
         def made() -> Any:
             try:
@@ -97,9 +112,19 @@ class RankActor:
 class GroupActor:
     """Owns a placement group and its ranks. `start` and `fold` answer with an `outcome`."""
 
-    def __init__(self, name: str, placement: Placement, recipe: Recipe, device: str, cpus_per_rank: float) -> None:
-        self.name, self.placement, self.recipe = name, placement, recipe
-        self.device, self.cpus_per_rank = device, cpus_per_rank
+    def __init__(
+        self,
+        name: str,
+        placement: Placement,
+        recipe: Recipe,
+        device: str,
+        cpus_per_rank: float,
+    ) -> None:
+        self.name = name
+        self.placement = placement
+        self.recipe = recipe
+        self.device = device
+        self.cpus_per_rank = cpus_per_rank
         self.ranks: list[Any] = []
         self.rank_nodes: list[str] = []  # known once the ranks are up
 
@@ -107,18 +132,26 @@ class GroupActor:
         """Take the GPUs, start the ranks in the order of their nodes and GPUs, load the network."""
         per_rank = {"CPU": self.cpus_per_rank} | ({"GPU": 1} if self.device == "cuda" else {})
         group = placement_group(
-            [{name: amount * count for name, amount in per_rank.items()} for _, count in self.placement],
+            [
+                {name: amount * count for name, amount in per_rank.items()}
+                for _, count in self.placement
+            ],
             strategy="STRICT_PACK" if len(self.placement) == 1 else "STRICT_SPREAD",
             name=self.name,
             bundle_label_selector=[{NODE_LABEL: node} for node, _ in self.placement],
         )
         if not group.wait(timeout):
             state = placement_group_table(group)["stats"]["scheduling_state"]
-            return {"outcome": "error", "reason": f"Ray has no room for {self.placement}: {state}"}
+            return {
+                "outcome": "error",
+                "reason": f"Ray has no room for {self.placement}: {state}",
+            }
         for bundle, (_, count) in enumerate(self.placement):
             strategy = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=bundle)
             gpus = int(self.device == "cuda")
-            actor = RankActor.options(num_cpus=self.cpus_per_rank, num_gpus=gpus, scheduling_strategy=strategy)
+            actor = RankActor.options(
+                num_cpus=self.cpus_per_rank, num_gpus=gpus, scheduling_strategy=strategy
+            )
             self.ranks += [actor.remote(self.recipe) for _ in range(count)]
         places = self._ask([rank.where.remote() for rank in self.ranks])
         if isinstance(places, dict):
@@ -128,7 +161,10 @@ class GroupActor:
     def _join(self, places: list[tuple[str, str]]) -> Answer:
         """Number the ranks by node and GPU, as Ray's order means nothing, and let them meet."""
         node_order = {node: index for index, (node, _) in enumerate(self.placement)}
-        order = sorted(range(len(places)), key=lambda i: (node_order[places[i][0]], _natural(places[i][1])))
+        order = sorted(
+            range(len(places)),
+            key=lambda i: (node_order[places[i][0]], _natural(places[i][1])),
+        )
         self.ranks = [self.ranks[i] for i in order]
         places = [places[i] for i in order]
         self.rank_nodes = [node for node, _ in places]
@@ -164,7 +200,9 @@ class GroupActor:
 
     def _ask(self, refs: Sequence[Any]) -> list[Any] | Answer:
         """The answers of all ranks, or the failure of one as soon as it is known."""
-        rank_of, answers, pending = {ref: rank for rank, ref in enumerate(refs)}, {}, list(refs)
+        rank_of = {ref: rank for rank, ref in enumerate(refs)}
+        answers = {}
+        pending = list(refs)
         kills = num_oom_kills()
         while pending:
             (done,), pending = ray.wait(pending, num_returns=1)
@@ -173,15 +211,21 @@ class GroupActor:
                 return self._cause(answer, pending, rank_of, kills)
             answers[done] = answer
             if isinstance(answer, dict) and answer["outcome"] == "invalid" and pending:
-                # Mostly all ranks say so at once. One that does so alone leaves the others waiting for it.
+                # Mostly all ranks say so at once. One that does so alone leaves the others waiting
+                # for it.
                 late = ray.wait(pending, num_returns=len(pending), timeout=GRACE)[1]
                 if late:
-                    alone = answer | {"outcome": "error", "node": self._node(rank_of[done])}
+                    alone = answer | {
+                        "outcome": "error",
+                        "node": self._node(rank_of[done]),
+                    }
                     return self._cause(alone, pending, rank_of, kills)
         return [answers[ref] for ref in refs]
 
     def _hear(self, ref: Any, rank: int, kills: int) -> Any:
-        """The answer of a rank; a failure names its node, and tells when the system killed it to free memory."""
+        """The answer of a rank; a failure names its node, and tells when the system killed it to
+        free memory.
+        """
         answer = hear(ref, f"rank {rank}")
         if not isinstance(answer, dict) or answer["outcome"] not in CAUSES:
             return answer
@@ -193,9 +237,14 @@ class GroupActor:
     def _node(self, rank: int) -> str:
         return self.rank_nodes[rank] if self.rank_nodes else ""
 
-    def _cause(self, first: Answer, pending: list[Any], rank_of: dict[Any, int], kills: int) -> Answer:
-        """Of what fails at once the cause: a rank that died looks to the others like a broken connection."""
-        failures, end = [first], time.monotonic() + GRACE
+    def _cause(
+        self, first: Answer, pending: list[Any], rank_of: dict[Any, int], kills: int
+    ) -> Answer:
+        """Of what fails at once the cause: a rank that died looks to the others like a broken
+        connection.
+        """
+        failures = [first]
+        end = time.monotonic() + GRACE
         while pending and (left := end - time.monotonic()) > 0:
             done, pending = ray.wait(pending, num_returns=1, timeout=left)
             answers = [self._hear(ref, rank_of[ref], kills) for ref in done]
@@ -205,8 +254,9 @@ class GroupActor:
 
 
 def num_oom_kills() -> int:
-    """Processes that the kernel of this machine has killed for lack of memory since it started; 0 where it does not
-    count them."""
+    """Processes that the kernel of this machine has killed for lack of memory since it started; 0
+    where it does not count them.
+    """
     try:
         lines = Path("/proc/vmstat").read_text().splitlines()
     except OSError:
@@ -225,7 +275,11 @@ def hear(ref: Any, who: str, timeout: float | None = None) -> Any:
     except RayTaskError as error:
         cause = error.cause if isinstance(error.cause, BaseException) else error
         lines = str(cause).strip().splitlines() or [""]
-        return {"outcome": "error", "reason": f"{who}: {type(cause).__name__}: {lines[0]}", "trace": str(error)}
+        return {
+            "outcome": "error",
+            "reason": f"{who}: {type(cause).__name__}: {lines[0]}",
+            "trace": str(error),
+        }
     except OutOfMemoryError as error:
         return _killed(who, error)
     except RayActorError as error:
@@ -233,7 +287,11 @@ def hear(ref: Any, who: str, timeout: float | None = None) -> Any:
             return _killed(who, error)
         return {"outcome": "lost", "reason": f"{who} died", "trace": str(error)}
     except RayError as error:
-        return {"outcome": "lost", "reason": f"{who}: {type(error).__name__}", "trace": str(error)}
+        return {
+            "outcome": "lost",
+            "reason": f"{who}: {type(error).__name__}",
+            "trace": str(error),
+        }
     return answer
 
 
@@ -252,7 +310,14 @@ def with_heavy(answer: Answer, who: str) -> Answer:
 class Group:
     """The driver's handle of a group."""
 
-    def __init__(self, name: str, placement: Placement, recipe: Recipe, device: str, cpus_per_rank: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        placement: Placement,
+        recipe: Recipe,
+        device: str,
+        cpus_per_rank: float,
+    ) -> None:
         self.name = name
         self.stopped: float | None = None
         affinity = NodeAffinitySchedulingStrategy(placement[0][0], soft=False)
@@ -265,7 +330,9 @@ class Group:
         return self._actor.start.remote(timeout)
 
     def fold(self, complex: Complex, setup: Setup, ahead: Any = None) -> Any:
-        """Reference to the answer of a fold; `ahead` is what `make_ahead` gave for it, if anything."""
+        """Reference to the answer of a fold; `ahead` is what `make_ahead` gave for it, if
+        anything.
+        """
         return self._actor.fold.remote(complex, setup, [] if ahead is None else [ahead])
 
     def kill(self) -> None:
@@ -284,8 +351,9 @@ class Group:
         return not self._remove() and time.monotonic() - self.stopped > FREE_SECONDS
 
     def _remove(self) -> bool:
-        """Ask for the end of the placement group; whether there still was one. The actor may have made it just before
-        it was killed, so that this is asked again."""
+        """Ask for the end of the placement group; whether there still was one. The actor may have
+        made it just before it was killed, so that this is asked again.
+        """
         tables = ask_gcs(lambda: placement_group_table()).values()
         if not any(table["name"] == self.name and table["state"] != "REMOVED" for table in tables):
             return False

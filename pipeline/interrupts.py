@@ -1,8 +1,9 @@
 """Signals that stop a run, and the end of all processes that it started.
 
-A run must end within seconds of SIGINT, SIGTERM or SIGHUP, also when its process group got the signal and Ray's daemons
-are dead already: calls to Ray may then block for a minute. So signals are noted by a thread, which ends the process
-when the main thread takes too long; the store is safe at any instant.
+A run must end within seconds of SIGINT, SIGTERM or SIGHUP, also when its process group got the
+signal and Ray's daemons are dead already: calls to Ray may then block for a minute. So signals are
+noted by a thread, which ends the process when the main thread takes too long; the store is safe at
+any instant.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from typing import Self
 
 import psutil
 
-STOP_SIGNALS = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+STOP_SIGNALS = tuple(
+    signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
 STOP_SECONDS = 6.0  # from a signal to the end of the process, if its main thread is not done before
 _KILL_SECONDS = 2.0  # in which killed processes must vanish
 _PR_SET_CHILD_SUBREAPER = 36  # of prctl(2)
@@ -27,8 +30,8 @@ _PR_SET_CHILD_SUBREAPER = 36  # of prctl(2)
 class StopSignals:
     """A context in which signals are noted and end nothing. `number` is the first one's, 0 before.
 
-    Outside the main thread, where Python takes no signals, it notes none. A signal that the parent process told us to
-    ignore (nohup, a shell's background jobs) stays ignored.
+    Outside the main thread, where Python takes no signals, it notes none. A signal that the parent
+    process told us to ignore (nohup, a shell's background jobs) stays ignored.
     """
 
     def __init__(self, seconds: float = STOP_SECONDS) -> None:
@@ -46,7 +49,9 @@ class StopSignals:
         return self
 
     def install(self) -> None:
-        """Take the signals; once more after a library has taken them for itself, as `ray.init` does."""
+        """Take the signals; once more after a library has taken them for itself, as `ray.init`
+        does.
+        """
         for number in STOP_SIGNALS:
             handler = signal.getsignal(number)
             if handler not in (signal.SIG_IGN, _do_nothing):
@@ -84,8 +89,9 @@ def _do_nothing(number: int, frame: FrameType | None) -> None:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of descendants whose parent dies, so that `kill_descendants` finds them (Linux; elsewhere Ray's
-    processes end by themselves some seconds after their daemons)."""
+    """Become the parent of descendants whose parent dies, so that `kill_descendants` finds them
+    (Linux; elsewhere Ray's processes end by themselves some seconds after their daemons).
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
@@ -105,7 +111,9 @@ def kill_descendants() -> None:
 
 
 def end_process(code: int) -> None:
-    """Leave at once, with nothing left behind. Ray's own way out may block on daemons that are dead."""
+    """Leave at once, with nothing left behind. Ray's own way out may block on daemons that are
+    dead.
+    """
     kill_descendants()
     for stream in (sys.stdout, sys.stderr):
         try:

@@ -1,4 +1,6 @@
-"""The words between scheduler, driver and ranks, and what the scheduler remembers of jobs and groups."""
+"""The words between scheduler, driver and ranks, and what the scheduler remembers of jobs and
+groups.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,9 @@ from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.costs import Arithmetic, Setup
 from foldcp.pipeline.tasks import Task
 
-# oom: out of memory. lost: a rank died. hung: past its deadline. error: the program failed. invalid: the input is
-# at fault, which every rank saw before any talked to another, so the group lives on.
+# oom: out of memory. lost: a rank died. hung: past its deadline. error: the program failed.
+# invalid: the input is at fault, which every rank saw before any talked to another, so the group
+# lives on.
 FailureKind = Literal["oom", "lost", "hung", "error", "invalid"]
 
 
@@ -20,8 +23,9 @@ FailureKind = Literal["oom", "lost", "hung", "error", "invalid"]
 class Failure:
     """Why a start or a fold failed.
 
-    `node` is the node whose rank failed, where that is known. `killed` is set when the system killed a process to
-    free memory of the machine: then other processes may be at fault, and the same fold may succeed later.
+    `node` is the node whose rank failed, where that is known. `killed` is set when the system
+    killed a process to free memory of the machine: then other processes may be at fault, and the
+    same fold may succeed later.
     """
 
     kind: FailureKind
@@ -43,7 +47,9 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try at one complex: how, where, when (seconds on the driver's clock), and what came of it."""
+    """One try at one complex: how, where, when (seconds on the driver's clock), and what came of
+    it.
+    """
 
     task: Task
     number: int  # from 1
@@ -100,8 +106,11 @@ class Job:
     losses: int = 0  # groups that ended while they folded it, through no fault of a node
     timeouts: int = 0  # of them, those that passed their deadline
     kills: int = 0  # groups that were killed to free memory of their machine while they folded it
-    avoid: frozenset[str] = frozenset()  # nodes on which it was lost: the next attempt goes elsewhere if it can
-    suspect: bool = False  # it lost a group, in this run or an earlier one: another loss says nothing of the node
+    avoid: frozenset[str] = (
+        frozenset()
+    )  # nodes on which it was lost: the next attempt goes elsewhere if it can
+    # it lost a group, in this run or an earlier one: another loss says nothing of the node
+    suspect: bool = False
     steps: tuple[str, ...] = ()
 
     @property
@@ -136,7 +145,11 @@ class Queue:
 
     def push(self, job: Job) -> None:
         """Add a job."""
-        bisect.insort(self.by_size.setdefault(job.size, []), job, key=lambda j: (j.seconds, j.task.key))
+        bisect.insort(
+            self.by_size.setdefault(job.size, []),
+            job,
+            key=lambda j: (j.seconds, j.task.key),
+        )
 
     def remove(self, job: Job) -> None:
         """Take out a job; a size without jobs vanishes."""
@@ -151,7 +164,11 @@ class Queue:
 
     def drain(self) -> list[Job]:
         """Take out all jobs, the first to be started first."""
-        jobs = [job for size in sorted(self.by_size, reverse=True) for job in reversed(self.by_size[size])]
+        jobs = [
+            job
+            for size in sorted(self.by_size, reverse=True)
+            for job in reversed(self.by_size[size])
+        ]
         self.by_size.clear()
         return jobs
 

@@ -1,8 +1,9 @@
 """Which nodes of the cluster can be trusted with more work. Plain Python: no Ray, no torch.
 
-After a failure nothing is started on a node for a while. A node is doubtful when several groups failed there in a row,
-each on another complex or before any fold; then it gets one small complex at a time, which tells a broken node from a
-series of complexes that no node can fold. When these fail too it is bad.
+After a failure nothing is started on a node for a while. A node is doubtful when several groups
+failed there in a row, each on another complex or before any fold; then it gets one small complex at
+a time, which tells a broken node from a series of complexes that no node can fold. When these fail
+too it is bad.
 """
 
 from __future__ import annotations
@@ -36,9 +37,10 @@ class NodeHealth:
             self._records.pop(node, None)
 
     def failed(self, node: str, now: float, *failures: str) -> None:
-        """A failure that counts against a node. `failures` names the complex, or the group that did not start; the
-        same name counts once. What fails during the pause after a failure is the same failure: all groups of a
-        node may die together."""
+        """A failure that counts against a node. `failures` names the complex, or the group that did
+        not start; the same name counts once. What fails during the pause after a failure is the
+        same failure: all groups of a node may die together.
+        """
         if node not in self.pausing(now):
             self._record(node).failures.update(failures)
             self.pause(node, now)

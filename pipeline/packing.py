@@ -1,8 +1,8 @@
 """Which waiting job may start now, and where.
 
-The largest groups come first. The first job that does not fit reserves the GPUs that are free the earliest, and
-smaller ones go ahead of it only where they do not delay it (EASY backfilling, Lifka 1995). Idle groups are used
-again, or stopped when their GPUs are wanted.
+The largest groups come first. The first job that does not fit reserves the GPUs that are free the
+earliest, and smaller ones go ahead of it only where they do not delay it (EASY backfilling, Lifka
+1995). Idle groups are used again, or stopped when their GPUs are wanted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from foldcp.pipeline.sizing import Sizes, stretch
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The next step for a job: fold in an idle group, start a group at a placement, or first stop idle groups."""
+    """The next step for a job: fold in an idle group, start a group at a placement, or first
+    stop idle groups.
+    """
 
     job: Job
     group: Group | None = None
@@ -46,7 +48,8 @@ class Packing:
     now: float
     pace: float  # measured over predicted seconds
     start_seconds: float
-    may_wait: bool = False  # whether GPUs that nobody holds are kept out of `cluster.free` for a while
+    # whether GPUs that nobody holds are kept out of `cluster.free` for a while
+    may_wait: bool = False
 
     def choose(self) -> Choice | None:
         """The next step, None when nothing more can start now."""
@@ -64,8 +67,12 @@ class Packing:
         return None
 
     def _anywhere(self, job: Job) -> Choice | None:
-        """An idle group of its size, a larger one if that is cheaper than a new one, or a new one."""
-        elsewhere = {node: count for node, count in self.cluster.nodes.items() if node not in job.avoid}
+        """An idle group of its size, a larger one if that is cheaper than a new one, or a new
+        one.
+        """
+        elsewhere = {
+            node: count for node, count in self.cluster.nodes.items() if node not in job.avoid
+        }
         for room in (elsewhere, self.cluster.nodes) if job.avoid else (elsewhere,):
             if choice := self._within(job, room):
                 return choice
@@ -89,13 +96,17 @@ class Packing:
         return Choice(job, placement=placement) if placement else None
 
     def _reserve(self, job: Job) -> tuple[Reservation, tuple[Group, ...]]:
-        """The earliest start of a job that fits nowhere now, and the idle groups to stop if that is at once."""
+        """The earliest start of a job that fits nowhere now, and the idle groups to stop if that
+        is at once.
+        """
         free = self.cluster.free
         for group in self.groups:
             if group.state in ("idle", "stopping"):
                 free = added(free, group.placement)
         if at_once := place(job.size, free, self.cluster.nodes):
-            return Reservation(self.now, added(free, at_once, -1)), self._in_the_way(at_once, self._idle_groups())
+            return Reservation(self.now, added(free, at_once, -1)), self._in_the_way(
+                at_once, self._idle_groups()
+            )
         running = [group for group in self.groups if group.state in ("starting", "busy")]
         for group in sorted(running, key=lambda g: (self._end(g), g.id)):
             free = added(free, group.placement)
@@ -103,13 +114,19 @@ class Packing:
                 return Reservation(self._end(group), added(free, placement, -1)), ()
         if self.may_wait:
             return Reservation(float("inf"), {}), ()
-        raise AssertionError(f"{job.task.name} waits for {job.size} GPUs, more than the cluster has")
+        raise AssertionError(
+            f"{job.task.name} waits for {job.size} GPUs, more than the cluster has"
+        )
 
     def _ahead(self, jobs: list[Job], reservation: Reservation) -> Choice | None:
-        """A job of one size that does not delay the reservation: the longest one on GPUs that it leaves over, or
-        the longest one that ends before it begins."""
+        """A job of one size that does not delay the reservation: the longest one on GPUs that it
+        leaves over, or the longest one that ends before it begins.
+        """
         size = jobs[-1].size
-        spare = {node: min(count, reservation.spare.get(node, 0)) for node, count in self.cluster.free.items()}
+        spare = {
+            node: min(count, reservation.spare.get(node, 0))
+            for node, count in self.cluster.free.items()
+        }
         if group := self._idle(size, reservation.spare):
             return Choice(jobs[-1], group=group)
         if placement := place(size, spare, self.cluster.nodes):
@@ -123,8 +140,12 @@ class Packing:
         return self._make_room(jobs[-1], reservation)
 
     def _make_room(self, job: Job, reservation: Reservation) -> Choice | None:
-        """Stop idle groups whose size nobody waits for, if a job fits their place and the reservation allows it."""
-        useless = [g for g in self._idle_groups() if g.size not in self.queue.by_size or g.size > job.size]
+        """Stop idle groups whose size nobody waits for, if a job fits their place and the
+        reservation allows it.
+        """
+        useless = [
+            g for g in self._idle_groups() if g.size not in self.queue.by_size or g.size > job.size
+        ]
         free = self.cluster.free
         for group in [*useless, *(g for g in self.groups if g.state == "stopping")]:
             free = added(free, group.placement)
@@ -139,12 +160,16 @@ class Packing:
     def _idle(self, size: int, room: dict[str, int]) -> Group | None:
         """An idle group of exactly this size within `room`."""
         for group in self._idle_groups():
-            if group.size == size and all(room.get(node, 0) >= count for node, count in group.placement):
+            if group.size == size and all(
+                room.get(node, 0) >= count for node, count in group.placement
+            ):
                 return group
         return None
 
     def _in_the_way(self, placement: Placement, groups: Iterable[Group]) -> tuple[Group, ...]:
-        """The fewest idle groups, as they come, whose GPUs a placement needs beside the free and the stopping ones."""
+        """The fewest idle groups, as they come, whose GPUs a placement needs beside the free and
+        the stopping ones.
+        """
         coming = self.cluster.free
         for group in self.groups:
             if group.state == "stopping":
@@ -169,7 +194,9 @@ class Packing:
         return jobs[index - 1] if index else None
 
     def stretched(self) -> list[tuple[Job, int]]:
-        """New sizes for the waiting jobs if together they leave GPUs idle; empty while there is enough work."""
+        """New sizes for the waiting jobs if together they leave GPUs idle; empty while there is
+        enough work.
+        """
         free = self.cluster.free
         warm: Counter[int] = Counter()
         for group in self.groups:
@@ -177,7 +204,10 @@ class Packing:
                 free = added(free, group.placement)
                 warm[group.size] += group.state == "idle"
         num_free = sum(free.values())
-        if not len(self.queue) or sum(size * len(jobs) for size, jobs in self.queue.by_size.items()) >= num_free:
+        if (
+            not len(self.queue)
+            or sum(size * len(jobs) for size, jobs in self.queue.by_size.items()) >= num_free
+        ):
             return []
         jobs = [job for size in sorted(self.queue.by_size) for job in self.queue.by_size[size]]
         work = [(job.task, job.setup) for job in jobs]
@@ -186,4 +216,8 @@ class Packing:
             if (placement := place(size, free, self.cluster.nodes)) is None:
                 return []
             free = added(free, placement, -1)
-        return [(job, s.num_ranks) for job, s in zip(jobs, setups, strict=True) if s.num_ranks != job.size]
+        return [
+            (job, s.num_ranks)
+            for job, s in zip(jobs, setups, strict=True)
+            if s.num_ranks != job.size
+        ]

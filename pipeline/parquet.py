@@ -1,4 +1,6 @@
-"""Rows as Parquet and back, with checksums, so that a damaged file is an error and never another number."""
+"""Rows as Parquet and back, with checksums, so that a damaged file is an error and never another
+number.
+"""
 
 from __future__ import annotations
 
@@ -30,18 +32,29 @@ DAMAGE = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError)
 def arrow_schema(table: Table) -> pa.Schema:
     """The Arrow schema, with `description` and `unit` in the metadata of every field."""
     fields = [
-        pa.field(c.name, TYPES[c.type], c.optional, {"description": c.description, "unit": c.unit})
+        pa.field(
+            c.name,
+            TYPES[c.type],
+            c.optional,
+            {"description": c.description, "unit": c.unit},
+        )
         for c in table.columns
     ]
     return pa.schema(fields, {"description": table.description})
 
 
 def to_arrow(table: Table, rows: Sequence[Row]) -> pa.Table:
-    """Rows as Arrow. NaN becomes null, so that every reader skips it in a mean; what a row leaves out is the column's
-    default."""
+    """Rows as Arrow. NaN becomes null, so that every reader skips it in a mean; what a row leaves
+    out is the column's default.
+    """
     names = [column.name for column in table.columns]
-    assert not (unknown := {name for row in rows for name in row} - set(names)), f"{table.name}: {unknown}"
-    columns = [_column(column, [row.get(column.name, column.default) for row in rows]) for column in table.columns]
+    assert not (unknown := {name for row in rows for name in row} - set(names)), (
+        f"{table.name}: {unknown}"
+    )
+    columns = [
+        _column(column, [row.get(column.name, column.default) for row in rows])
+        for column in table.columns
+    ]
     return pa.table(columns, schema=arrow_schema(table))
 
 
@@ -62,13 +75,20 @@ def _encodable(text: str | None) -> str | None:
 def to_parquet(rows: pa.Table) -> bytes:
     """The bytes of a Parquet file with a checksum of every page."""
     sink = pa.BufferOutputStream()
-    pq.write_table(rows, sink, compression="zstd", row_group_size=ROW_GROUP, write_page_checksum=True)
+    pq.write_table(
+        rows,
+        sink,
+        compression="zstd",
+        row_group_size=ROW_GROUP,
+        write_page_checksum=True,
+    )
     return sink.getvalue().to_pybytes()
 
 
 def read_parquet(path: Path, table: Table) -> pa.Table:
-    """All rows of a file of a table. Raises FileNotFoundError when it is not there, and ValueError, which names the
-    file, when it is damaged."""
+    """All rows of a file of a table. Raises FileNotFoundError when it is not there, and ValueError,
+    which names the file, when it is damaged.
+    """
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             _check_columns(file, table)
@@ -85,8 +105,9 @@ def rows_of_units(rows: pa.Table, table: Table, units: Iterable[str]) -> pa.Tabl
 
 
 def read_intact_groups(path: Path, table: Table) -> pa.Table:
-    """The rows of those row groups of a damaged file whose pages have the right checksums; none of a file without a
-    readable footer."""
+    """The rows of those row groups of a damaged file whose pages have the right checksums; none of
+    a file without a readable footer.
+    """
     groups = []
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:

@@ -1,4 +1,6 @@
-"""What a run would need: the group, bytes and seconds of each complex, what cannot run, and how long it takes."""
+"""What a run would need: the group, bytes and seconds of each complex, what cannot run, and how
+long it takes.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,22 @@ from foldcp.pipeline.tasks import Failed, Work
 from foldcp.printable import printable
 
 # Upper ends of the size classes, in tokens.
-CLASSES = (256, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 24576, 32768)
+CLASSES = (
+    256,
+    512,
+    768,
+    1024,
+    1536,
+    2048,
+    3072,
+    4096,
+    6144,
+    8192,
+    12288,
+    16384,
+    24576,
+    32768,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +62,9 @@ class Excluded:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The whole of it. `gpu_hours` is work alone, `hours` the simulated run with its starts and idle GPUs."""
+    """The whole of it. `gpu_hours` is work alone, `hours` the simulated run with its starts and
+    idle GPUs.
+    """
 
     hardware: str
     device: str
@@ -77,7 +96,8 @@ def make_plan(work: Work, costs: Costs, nodes: Mapping[str, int], settings: RunS
     simulation = Simulation(work.tasks, costs, nodes, settings).run()
     outcomes = simulation.scheduler.outcomes
     ran = {attempt.task.key: attempt for attempt in simulation.scheduler.attempts}
-    entries, too_large = [], []
+    entries = []
+    too_large = []
     for task in work.tasks:
         outcome = outcomes[task.key]
         if isinstance(outcome, Failed):
@@ -95,7 +115,9 @@ def make_plan(work: Work, costs: Costs, nodes: Mapping[str, int], settings: RunS
                 seconds=costs.seconds(task, setup),
             )
         )
-    organisms = [record.organism for record in (*(task.complex for task in work.tasks), *work.unbuildable)]
+    organisms = [
+        record.organism for record in (*(task.complex for task in work.tasks), *work.unbuildable)
+    ]
     num_human = sum(map(is_human, organisms))
     return Plan(
         hardware=costs.hardware.name,
@@ -157,7 +179,8 @@ def _summary(plan: Plan) -> list[str]:
         *_histogram(plan.entries, unit),
         "",
         f"groups           {groups}" + (f"; {bf16:,} in bf16 to fit" if bf16 else ""),
-        f"on {plan.num_gpus} {unit}s of {plan.hardware}: {plan.gpu_hours:,.1f} {unit}-hours, {plan.hours:,.2f} hours",
+        f"on {plan.num_gpus} {unit}s of {plan.hardware}: {plan.gpu_hours:,.1f} {unit}-hours, "
+        f"{plan.hours:,.2f} hours",
     ]
 
 
@@ -165,13 +188,20 @@ def _histogram(entries: Sequence[Entry], unit: str) -> list[str]:
     """A line per size class, with a bar as long as it has members."""
     classes = _classes(entries)
     widest = max((len(members) for _, members in classes), default=1)
-    lines = [f"{'tokens':>15} complexes  {unit + 's each':<10}   GB/{unit}   median s {unit + '-hours':>10}"]
+    lines = [
+        f"{'tokens':>15} complexes  {unit + 's each':<10}   GB/{unit}   median s "
+        f"{unit + '-hours':>10}"
+    ]
     for label, members in classes:
-        sizes, most = _ranges({entry.group_size for entry in members}), max(entry.gb for entry in members)
+        sizes = _ranges({entry.group_size for entry in members})
+        most = max(entry.gb for entry in members)
         middle = median(entry.seconds for entry in members)
         hours = sum(entry.seconds * entry.group_size for entry in members) / 3600
         bar = "#" * max(1, round(30 * len(members) / widest))
-        lines.append(f"{label:>15} {len(members):>9,}  {sizes:<10} {most:>8.1f} {middle:>10,.0f} {hours:>10.2f}  {bar}")
+        lines.append(
+            f"{label:>15} {len(members):>9,}  {sizes:<10} {most:>8.1f} {middle:>10,.0f} "
+            f"{hours:>10.2f}  {bar}"
+        )
     return lines
 
 
@@ -182,9 +212,16 @@ def _by_organism(excluded: Sequence[Excluded]) -> str:
 
 def _classes(entries: Sequence[Entry]) -> list[tuple[str, list[Entry]]]:
     """Size classes that have members: (label, members)."""
-    ends = [0, *CLASSES, max([CLASSES[-1] + 1, *(entry.num_tokens for entry in entries)])]
+    ends = [
+        0,
+        *CLASSES,
+        max([CLASSES[-1] + 1, *(entry.num_tokens for entry in entries)]),
+    ]
     found = [
-        (f"{low + 1:,}-{high:,}", [entry for entry in entries if low < entry.num_tokens <= high])
+        (
+            f"{low + 1:,}-{high:,}",
+            [entry for entry in entries if low < entry.num_tokens <= high],
+        )
         for low, high in pairwise(ends)
     ]
     return [(label, members) for label, members in found if members]

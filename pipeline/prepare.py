@@ -1,4 +1,6 @@
-"""From what the user names to what is to be done: input, settings and weights, checked before anything is written."""
+"""From what the user names to what is to be done: input, settings and weights, checked before
+anything is written.
+"""
 
 from __future__ import annotations
 
@@ -65,9 +67,11 @@ class Prepared:
 
 
 def prepare(sources: Sources, config: RunConfig, out: Path) -> Prepared:
-    """Read everything that the user names, and refuse an `out` that holds something else than results of the weights.
+    """Read everything that the user names, and refuse an `out` that holds something else than
+    results of the weights.
 
-    Raises ValueError naming the file and the value for anything that cannot be used; nothing is written.
+    Raises ValueError naming the file and the value for anything that cannot be used; nothing is
+    written.
     """
     need_checkpoint(sources.checkpoint)
     identity = checkpoint.identity(sources.checkpoint)
@@ -93,7 +97,10 @@ def prepare(sources: Sources, config: RunConfig, out: Path) -> Prepared:
 def need_checkpoint(name: str) -> None:
     """ValueError when no weights are named: random ones are never a default."""
     if not name:
-        raise ValueError("--checkpoint is missing: the path of boltz2_conf.ckpt, or untrained:tiny to try things out")
+        raise ValueError(
+            "--checkpoint is missing: the path of boltz2_conf.ckpt, or untrained:tiny to "
+            "try things out"
+        )
 
 
 def read_architecture(name: str) -> Architecture:
@@ -116,8 +123,9 @@ def repeated_names(work: Work) -> frozenset[str]:
 
 
 def find_present(work: Work, left_out: Collection[str], made: Made) -> Present:
-    """What an input asks for. `left_out` are names of records that were not looked at; a name that was looked at,
-    too, is not among them."""
+    """What an input asks for. `left_out` are names of records that were not looked at; a name that
+    was looked at, too, is not among them.
+    """
     names = {record.name for record in (*work.tasks, *work.unbuildable)}
     keys = {task.key for task in work.tasks} | unbuildable_rows(work.unbuildable, made).keys()
     return Present(frozenset(keys), frozenset(left_out) - names, made.settings)
@@ -131,13 +139,23 @@ def cpu_ranks(config: RunConfig) -> int:
 def local_hardware(num_ranks: int) -> Hardware:
     """The CPU's hardware file with this machine's memory shared by so many ranks."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return replace(load_hardware("cpu"), gpus_per_node=num_ranks, memory_gb=HOST_SHARE * memory / num_ranks / 1e9)
+    return replace(
+        load_hardware("cpu"),
+        gpus_per_node=num_ranks,
+        memory_gb=HOST_SHARE * memory / num_ranks / 1e9,
+    )
 
 
 def gpu_hardware() -> Hardware:
-    """The hardware file of this machine's GPU, with its memory; an unknown GPU is taken for an A100 of its memory."""
-    name, memory = torch.cuda.get_device_name(0), torch.cuda.get_device_properties(0).total_memory / 1e9
-    file = next((file for part, least, file in KNOWN_GPUS if part in name and memory >= least), None)
+    """The hardware file of this machine's GPU, with its memory; an unknown GPU is taken for an
+    A100 of its memory.
+    """
+    name = torch.cuda.get_device_name(0)
+    memory = torch.cuda.get_device_properties(0).total_memory / 1e9
+    file = next(
+        (file for part, least, file in KNOWN_GPUS if part in name and memory >= least),
+        None,
+    )
     hardware = load_hardware(file or "a100-40")
     most = MEMORY_SHARE * memory
     if file is None:

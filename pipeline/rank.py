@@ -1,4 +1,6 @@
-"""One rank of a group: meets the others, loads the network once, folds many complexes. No Ray here."""
+"""One rank of a group: meets the others, loads the network once, folds many complexes. No Ray
+here.
+"""
 
 from __future__ import annotations
 
@@ -41,12 +43,16 @@ class Rank:
         self.recipe = recipe
 
     def join(self, rank: int, size: int, meeting: str, device: str = "cpu") -> dict[str, Any]:
-        """Meet the other ranks at `meeting` (`tcp://host:port` or `file://path`) and load the network.
+        """Meet the other ranks at `meeting` (`tcp://host:port` or `file://path`) and load the
+        network.
 
-        `outcome` is `ready`, or `invalid` when the checkpoint is not what it was when the run began.
+        `outcome` is `ready`, or `invalid` when the checkpoint is not what it was when the run
+        began.
         """
         self.device = torch.device(device)
-        torch.set_num_threads(self.recipe.threads)  # threads that wait for work take time from those that launch it
+        torch.set_num_threads(
+            self.recipe.threads
+        )  # threads that wait for work take time from those that launch it
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
             wait_for_memory(self.device)
@@ -66,14 +72,21 @@ class Rank:
         return {"outcome": "ready"}
 
     def fold(
-        self, complex: Complex, setup: Setup, progress: Progress = silent, made: Callable[[], Inputs | None] = nothing
+        self,
+        complex: Complex,
+        setup: Setup,
+        progress: Progress = silent,
+        made: Callable[[], Inputs | None] = nothing,
     ) -> dict[str, Any]:
-        """Fold one complex together with the other ranks; `made` gives what somebody made of it beforehand, if so.
+        """Fold one complex together with the other ranks; `made` gives what somebody made of it
+        beforehand, if so.
 
-        `outcome` is `done`; `invalid` when the input is at fault, which every rank finds before it waits for any
-        other; or `oom`, after which the other ranks may wait for this one for ever. Rank 0 returns the prediction.
+        `outcome` is `done`; `invalid` when the input is at fault, which every rank finds before it
+        waits for any other; or `oom`, after which the other ranks may wait for this one for ever.
+        Rank 0 returns the prediction.
         """
-        config, started = self.recipe.config, time.perf_counter()
+        config = self.recipe.config
+        started = time.perf_counter()
         reset_peak()
         try:
             features, held = made() or inputs_of(complex, config, setup)
@@ -83,7 +96,13 @@ class Rank:
             return {"outcome": "invalid", "reason": str(error)}
         seconds = {"features": time.perf_counter() - started}
         try:
-            prediction = fold(self.model, features, fold_settings(config, setup), progress, constraints=held)
+            prediction = fold(
+                self.model,
+                features,
+                fold_settings(config, setup),
+                progress,
+                constraints=held,
+            )
         except (torch.OutOfMemoryError, MemoryError) as error:
             return self._out_of_memory(error)
         except RuntimeError as error:
@@ -91,7 +110,10 @@ class Rank:
                 raise
             return self._out_of_memory(error)
         if not np.isfinite(prediction.coords).all():
-            return {"outcome": "invalid", "reason": "the network's coordinates are not finite"}
+            return {
+                "outcome": "invalid",
+                "reason": "the network's coordinates are not finite",
+            }
         answer: dict[str, Any] = {
             "outcome": "done",
             "seconds": {**seconds, **prediction.seconds},
@@ -103,16 +125,25 @@ class Rank:
         return answer
 
     def _out_of_memory(self, error: BaseException) -> dict[str, Any]:
-        return {"outcome": "oom", "reason": f"rank {self.rows.rank}: {_first_line(error)}"}
+        return {
+            "outcome": "oom",
+            "reason": f"rank {self.rows.rank}: {_first_line(error)}",
+        }
 
 
 def inputs_of(complex: Complex, config: RunConfig, setup: Setup) -> Inputs:
-    """What a fold starts from; ValueError if the complex, an alignment or a template is at fault, whatever reading it
-    raised. MemoryError passes: that is no fault of the input."""
+    """What a fold starts from; ValueError if the complex, an alignment or a template is at fault,
+    whatever reading it raised. MemoryError passes: that is no fault of the input.
+    """
     alignment = alignment_settings(config, setup.max_rows)
     limit = config.limits.input_bytes
     with reading(f"complex {complex.name}"):
-        features = featurize(complex, alignment=alignment, seed=config.model.seed, max_template_bytes=limit)
+        features = featurize(
+            complex,
+            alignment=alignment,
+            seed=config.model.seed,
+            max_template_bytes=limit,
+        )
         return features, constraints(complex, potentials=config.model.potentials)
 
 
@@ -145,7 +176,9 @@ def fold_settings(config: RunConfig, setup: Setup) -> Settings:
 
 
 def wait_for_memory(device: torch.device) -> None:
-    """Wait until the memory of a group that was killed on this GPU is free again; later than that we try our luck."""
+    """Wait until the memory of a group that was killed on this GPU is free again; later than
+    that we try our luck.
+    """
     end = time.monotonic() + MEMORY_WAIT
     while time.monotonic() < end:
         free, total = torch.cuda.mem_get_info(device)
@@ -162,7 +195,9 @@ def reset_peak() -> None:
 
 
 def peak_bytes() -> int:
-    """This process's peak memory since `reset_peak`; since its start where the system knows no better."""
+    """This process's peak memory since `reset_peak`; since its start where the system knows no
+    better.
+    """
     status = Path("/proc/self/status")
     if status.exists():
         for line in status.read_text().splitlines():

@@ -1,4 +1,6 @@
-"""The Ray that a run uses: started here for one process, or a cluster that it joined; and the nodes that it has."""
+"""The Ray that a run uses: started here for one process, or a cluster that it joined; and the
+nodes that it has.
+"""
 
 from __future__ import annotations
 
@@ -47,10 +49,13 @@ class RayLostError(Exception):
 
 
 class RayConnection:
-    """A Ray that was started on this machine for this process alone, or a cluster that it joined."""
+    """A Ray that was started on this machine for this process alone, or a cluster that it
+    joined.
+    """
 
     def __init__(self, address: str, num_cpus: int, verbose: bool) -> None:
-        """`address` is that of a cluster that answers (see `check_address`), or empty to start a Ray here.
+        """`address` is that of a cluster that answers (see `check_address`), or empty to start a
+        Ray here.
 
         Raises ValueError when Ray cannot be started.
         """
@@ -71,13 +76,17 @@ class RayConnection:
                 **options,
             )
         except (OSError, RuntimeError, RayError) as error:
-            raise ValueError(f"Ray cannot be started on this machine: {describe_error(error)}") from error
+            raise ValueError(
+                f"Ray cannot be started on this machine: {describe_error(error)}"
+            ) from error
         children = psutil.Process().children(recursive=True)
         self._daemons = [process for process in children if process.name() in DAEMONS]
 
     def close(self) -> None:
-        """Disconnect, and end a local Ray with all its processes. Ray's own way out may block when its daemons are
-        dead; then it is not waited for, and the process should leave by `end_process`."""
+        """Disconnect, and end a local Ray with all its processes. Ray's own way out may block when
+        its daemons are dead; then it is not waited for, and the process should leave by
+        `end_process`.
+        """
         thread = threading.Thread(target=ray.shutdown, daemon=True)
         if all(map(_is_alive, self._daemons)):
             thread.start()
@@ -102,8 +111,8 @@ def _is_alive(process: psutil.Process) -> bool:
 def check_address(address: str) -> str:
     """The address of the cluster to join: `address`, or what `auto` stands for; empty stays empty.
 
-    Raises ValueError when no Ray of our version answers there. Another process asks, as `ray.init` waits for minutes
-    and then ends the process.
+    Raises ValueError when no Ray of our version answers there. Another process asks, as `ray.init`
+    waits for minutes and then ends the process.
     """
     if not address:
         return ""
@@ -113,8 +122,12 @@ def check_address(address: str) -> str:
         with socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS / 4):
             pass
     except (OSError, ValueError, OverflowError) as error:
-        raise ValueError(f"--address {address}: no Ray cluster answers there: {describe_error(error)}") from None
-    program = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR')"
+        raise ValueError(
+            f"--address {address}: no Ray cluster answers there: {describe_error(error)}"
+        ) from None
+    program = (
+        "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR')"
+    )
     command = [sys.executable, "-c", program, address]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=CONNECT_SECONDS)
@@ -127,8 +140,9 @@ def check_address(address: str) -> str:
 
 
 def _auto_address() -> str:
-    """What RAY_ADDRESS says, or `ray start` left on this machine. `ray.init` would also join the private Ray of another
-    process."""
+    """What RAY_ADDRESS says, or `ray start` left on this machine. `ray.init` would also join the
+    private Ray of another process.
+    """
     if address := os.environ.get("RAY_ADDRESS", ""):
         return address
     folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
@@ -137,13 +151,15 @@ def _auto_address() -> str:
         return file.read_text().strip()
     except OSError:
         raise ValueError(
-            "--address auto: no Ray cluster was started on this machine (ray start --head), and RAY_ADDRESS is not set"
+            "--address auto: no Ray cluster was started on this machine (ray start --head), and "
+            "RAY_ADDRESS is not set"
         ) from None
 
 
 def ask_gcs(function: Callable[[], Any]) -> Any:
-    """What a call to the cluster's control service returns; RayLostError when it does not answer in time, which Ray
-    itself would notice after a minute by ending the process."""
+    """What a call to the cluster's control service returns; RayLostError when it does not answer in
+    time, which Ray itself would notice after a minute by ending the process.
+    """
     answers: list[Any] = []
 
     def ask() -> None:

@@ -1,11 +1,13 @@
-"""Which pieces of a run's folder count: receipts of single pieces of work, and the manifest of what was merged.
+"""Which pieces of a run's folder count: receipts of single pieces of work, and the manifest of what
+was merged.
 
-    receipts/<unit>.json   one piece of work: its part of each table and its other files, with sizes and SHA-256
-    manifest.json          the merged tables, the pieces whose rows are in them, and which of these are stale
+    receipts/<unit>.json   one piece of work: its part of each table and its other files, with sizes
+    and SHA-256 manifest.json          the merged tables, the pieces whose rows are in them, and
+    which of these are stale
 
-A piece counts when every file it names is there with its size, and so is every merged table that holds rows of it; a
-receipt goes before the manifest. So a folder can be read at any moment, also between the steps of a merge, when a
-piece has both.
+A piece counts when every file it names is there with its size, and so is every merged table that
+holds rows of it; a receipt goes before the manifest. So a folder can be read at any moment, also
+between the steps of a merge, when a piece has both.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from typing import Any, TypeVar
 from foldcp.files import file_sha256
 from foldcp.pipeline.schemas import TABLES
 
-RECEIPTS, MANIFEST = "receipts", "manifest.json"
+RECEIPTS = "receipts"
+MANIFEST = "manifest.json"
 T = TypeVar("T")
 RETRIES = 20  # of a reader, when a merge changes the folder under its eyes
 
@@ -37,8 +40,9 @@ class File:
 class Receipt:
     """A piece of work that is complete: a complex, an attempt or a run.
 
-    `rows` counts its rows in each table, `tables` holds its part of each until it is merged. `name` and `settings` are
-    those of a complex. `released` are files of a stale result which the result in its place may overwrite.
+    `rows` counts its rows in each table, `tables` holds its part of each until it is merged. `name`
+    and `settings` are those of a complex. `released` are files of a stale result which the result
+    in its place may overwrite.
     """
 
     unit: str
@@ -54,10 +58,12 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The merged tables, their published copies, and the receipts, without their parts, of the pieces in them.
+    """The merged tables, their published copies, and the receipts, without their parts, of the
+    pieces in them.
 
-    `stale` are results of an earlier input or of other settings; `keep_stale` says whether the tables show them.
-    `running` is the invocation that the published tables do not show yet, as it goes on.
+    `stale` are results of an earlier input or of other settings; `keep_stale` says whether the
+    tables show them. `running` is the invocation that the published tables do not show yet, as it
+    goes on.
     """
 
     generation: int = 0
@@ -71,8 +77,9 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What counts in a folder at one moment. `merged` are the pieces whose rows are to be read from the merged
-    tables."""
+    """What counts in a folder at one moment. `merged` are the pieces whose rows are to be read from
+    the merged tables.
+    """
 
     receipts: dict[str, Receipt]
     manifest: Manifest
@@ -85,8 +92,8 @@ class Snapshot:
 
 
 def take_snapshot(root: Path, verify: bool = False, trusted: Collection[str] = ()) -> Snapshot:
-    """Look at the folder; `verify` also compares the hash of every file, and the merged files of `trusted` tables are
-    not looked at.
+    """Look at the folder; `verify` also compares the hash of every file, and the merged files of
+    `trusted` tables are not looked at.
 
     Raises ValueError when the manifest is damaged.
     """
@@ -99,15 +106,22 @@ def take_snapshot(root: Path, verify: bool = False, trusted: Collection[str] = (
 
 
 def _look(root: Path, verify: bool, trusted: Collection[str]) -> Snapshot:
-    """Receipts are read before the manifest, as a merge writes the manifest before it deletes receipts: what vanishes
-    from the first is in the second."""
+    """Receipts are read before the manifest, as a merge writes the manifest before it deletes
+    receipts: what vanishes from the first is in the second.
+    """
     receipts = {}
     for path in sorted((root / RECEIPTS).glob("*.json")):
         receipt = _read_receipt(path)
-        if receipt and all(is_intact(root, f, verify) for f in (*receipt.tables.values(), *receipt.files)):
+        if receipt and all(
+            is_intact(root, f, verify) for f in (*receipt.tables.values(), *receipt.files)
+        ):
             receipts[receipt.unit] = receipt
     manifest = read_manifest(root)
-    whole = {name for name, file in manifest.tables.items() if name in trusted or is_intact(root, file, verify)}
+    whole = {
+        name
+        for name, file in manifest.tables.items()
+        if name in trusted or is_intact(root, file, verify)
+    }
     merged = {
         unit: receipt
         for unit, receipt in manifest.units.items()
@@ -134,8 +148,9 @@ def to_json(what: Receipt | Manifest) -> bytes:
 
 
 def read_manifest(root: Path) -> Manifest:
-    """The manifest of a folder, empty before the first merge. Raises ValueError, which names the file, when it is
-    damaged."""
+    """The manifest of a folder, empty before the first merge. Raises ValueError, which names the
+    file, when it is damaged.
+    """
     path = root / MANIFEST
     try:
         content = json.loads(path.read_bytes())
@@ -156,7 +171,9 @@ def read_manifest(root: Path) -> Manifest:
             _typed(content["running"], str),
         )
     except (TypeError, KeyError, AttributeError, ValueError):
-        raise ValueError(f"{path}: damaged: not what foldcp writes; delete it to compute again what it lists") from None
+        raise ValueError(
+            f"{path}: damaged: not what foldcp writes; delete it to compute again what it lists"
+        ) from None
 
 
 def is_intact(root: Path, file: File, verify: bool = False) -> bool:
@@ -195,7 +212,11 @@ def _table(name: str) -> str:
 
 
 def _file(content: dict[str, Any]) -> File:
-    return File(_typed(content["path"], str), _typed(content["size"], int), _typed(content["sha256"], str))
+    return File(
+        _typed(content["path"], str),
+        _typed(content["size"], int),
+        _typed(content["sha256"], str),
+    )
 
 
 def _typed(value: Any, kind: type[T]) -> T:

@@ -15,7 +15,13 @@ import numpy as np
 from foldcp.complex import Unbuildable
 from foldcp.features import Layout
 from foldcp.metrics import Scores
-from foldcp.pipeline.boltz_files import SUMMARY, boltz_files, file_stem, ranking, write_array
+from foldcp.pipeline.boltz_files import (
+    SUMMARY,
+    boltz_files,
+    file_stem,
+    ranking,
+    write_array,
+)
 from foldcp.pipeline.config import Extra
 from foldcp.pipeline.disk import Content
 from foldcp.pipeline.jobs import Attempt
@@ -41,9 +47,10 @@ PAIR_SCORES = {
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """How results were made: on what weights, and for a fold by how many ranks, in which arithmetic, from how many
-    alignment rows at most. `settings` is the digest of the settings that results hang on, `repeated` are the names of
-    more than one complex."""
+    """How results were made: on what weights, and for a fold by how many ranks, in which
+    arithmetic, from how many alignment rows at most. `settings` is the digest of the settings that
+    results hang on, `repeated` are the names of more than one complex.
+    """
 
     checkpoint: str
     untrained: bool
@@ -76,12 +83,21 @@ def rows_of(task: Task, layout: Layout, prediction: Prediction, made: Made) -> R
     chains = _chains(task, layout)
     for sample, scores in enumerate(prediction.scores):
         whole = {name: getattr(scores, name) for name in SUMMARY}
-        place = {"sample": sample, "rank": order.index(sample), "structure": structure_path(task.key, sample)}
+        place = {
+            "sample": sample,
+            "rank": order.index(sample),
+            "structure": structure_path(task.key, sample),
+        }
         rows["complexes"].append({**about, **place, **whole})
         base = {"key": task.key, "name": task.name, "sample": sample, **made.stamp}
         rows["chains"] += [
             {**base, **chain, "plddt": plddt, "ptm": ptm}
-            for chain, plddt, ptm in zip(chains, scores.chain_plddt.tolist(), scores.chain_ptm.tolist(), strict=True)
+            for chain, plddt, ptm in zip(
+                chains,
+                scores.chain_plddt.tolist(),
+                scores.chain_ptm.tolist(),
+                strict=True,
+            )
         ]
         rows["interfaces"] += _interfaces(chains, scores, base)
     return rows
@@ -93,14 +109,26 @@ def failed_rows(task: Task, reason: str, made: Made) -> Rows:
 
 
 def unbuildable_rows(records: Sequence[Unbuildable], made: Made) -> dict[str, Rows]:
-    """key -> rows, of the records of an input that are no complexes. The key is the hash of the record's name and
-    place in the input, so that another reason replaces the first."""
+    """key -> rows, of the records of an input that are no complexes. The key is the hash of the
+    record's name and place in the input, so that another reason replaces the first.
+    """
     rows: dict[str, Rows] = {}
     for record in records:
         key = _hash(["unbuildable", record.name, record.place])
-        about = {name: getattr(record, name) for name in ("name", "reason", "title", "organism", "source")}
+        about = {
+            name: getattr(record, name)
+            for name in ("name", "reason", "title", "organism", "source")
+        }
         rows[key] = {
-            "complexes": [{"key": key, **about, "outcome": "unbuildable", "settings": made.settings, **made.stamp}]
+            "complexes": [
+                {
+                    "key": key,
+                    **about,
+                    "outcome": "unbuildable",
+                    "settings": made.settings,
+                    **made.stamp,
+                }
+            ]
         }
     return rows
 
@@ -110,8 +138,9 @@ def _hash(content: Sequence[Any]) -> str:
 
 
 def sync_unbuildable(store: Store, records: Sequence[Unbuildable], made: Made) -> None:
-    """Store the rows of records that are no complexes, each once, with the reason of now. Those that are gone are
-    removed by `Store.mark_stale`."""
+    """Store the rows of records that are no complexes, each once, with the reason of now. Those
+    that are gone are removed by `Store.mark_stale`.
+    """
     stored = store.reasons("unbuildable")
     for key, rows in unbuildable_rows(records, made).items():
         if stored.get(key) != rows["complexes"][0]["reason"]:
@@ -119,23 +148,38 @@ def sync_unbuildable(store: Store, records: Sequence[Unbuildable], made: Made) -
 
 
 def files_of(
-    task: Task, layout: Layout, prediction: Prediction, made: Made, write: Sequence[Extra] = ()
+    task: Task,
+    layout: Layout,
+    prediction: Prediction,
+    made: Made,
+    write: Sequence[Extra] = (),
 ) -> dict[str, Content]:
-    """Path in the run's folder -> content: the structure of every sample, and what `write` asks for. `pae`, `pde` and
-    `boltz` need a prediction that kept them."""
-    weights = made.checkpoint + (": random weights, the structure means nothing" if made.untrained else "")
+    """Path in the run's folder -> content: the structure of every sample, and what `write` asks
+    for. `pae`, `pde` and `boltz` need a prediction that kept them.
+    """
+    weights = made.checkpoint + (
+        ": random weights, the structure means nothing" if made.untrained else ""
+    )
     details = f"foldcp, weights {weights}"
     files: dict[str, Content] = {}
     for sample, (coords, plddt) in enumerate(zip(prediction.coords, prediction.plddt, strict=True)):
         path = structure_path(task.key, sample)
         title = task.complex.title or task.name
         files[path] = partial(
-            write_cif, layout=layout, coords=coords, plddt=plddt, name=task.name, title=title, details=details
+            write_cif,
+            layout=layout,
+            coords=coords,
+            plddt=plddt,
+            name=task.name,
+            title=title,
+            details=details,
         )
         for name in ("pae", "pde"):
             if name in write:
                 array = getattr(prediction, name)[sample]
-                files[path.replace(".cif", f"_{name}.npz")] = partial(write_array, name=name, array=array)
+                files[path.replace(".cif", f"_{name}.npz")] = partial(
+                    write_array, name=name, array=array
+                )
     if "boltz" in write:
         stem = file_stem(task.name, task.key, task.name in made.repeated)
         files |= boltz_files(task.name, stem, layout, prediction, details, write_pde="pde" in write)
@@ -151,9 +195,11 @@ def attempt_row(
     seconds: Mapping[str, float] | None = None,
     peak_bytes: int | None = None,
 ) -> dict[str, Any]:
-    """The row of one try. `seconds` are those of each stage, `peak_bytes` the largest of its ranks; both of a fold
-    that came to its end."""
-    task, setup = attempt.task, attempt.setup
+    """The row of one try. `seconds` are those of each stage, `peak_bytes` the largest of its ranks;
+    both of a fold that came to its end.
+    """
+    task = attempt.task
+    setup = attempt.setup
     return {
         "key": task.key,
         "name": task.name,
@@ -202,7 +248,10 @@ def _about(task: Task, made: Made) -> dict[str, Any]:
 
 def notes_of(comment: Mapping[str, str]) -> str:
     """What was assumed about a record, by subject, as one line: `subject: text; subject: text`."""
-    return "; ".join(f"{subject}: {' '.join(text.split()).replace(';', ',')}" for subject, text in comment.items())
+    return "; ".join(
+        f"{subject}: {' '.join(text.split()).replace(';', ',')}"
+        for subject, text in comment.items()
+    )
 
 
 def _chains(task: Task, layout: Layout) -> list[dict[str, Any]]:
@@ -227,7 +276,9 @@ def _chains(task: Task, layout: Layout) -> list[dict[str, Any]]:
     ]
 
 
-def _interfaces(chains: list[dict[str, Any]], scores: Scores, base: dict[str, Any]) -> list[dict[str, Any]]:
+def _interfaces(
+    chains: list[dict[str, Any]], scores: Scores, base: dict[str, Any]
+) -> list[dict[str, Any]]:
     """Every directed pair of different chains."""
     pairs = {column: getattr(scores, field).tolist() for column, field in PAIR_SCORES.items()}
     return [

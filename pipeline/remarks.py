@@ -10,13 +10,19 @@ from foldcp.pipeline.sources import Sources
 
 
 def remarks(sources: Sources, complexes: Sequence[Complex]) -> list[str]:
-    """A line each: chains without an alignment in the folder that was named, chains that are records of their own."""
+    """A line each: chains without an alignment in the folder that was named, chains that are
+    records of their own.
+    """
     lines = []
     if sources.msas is not None:
-        proteins = [chain for complex in complexes for chain in complex.chains if chain.kind == "protein"]
+        proteins = [
+            chain for complex in complexes for chain in complex.chains if chain.kind == "protein"
+        ]
         aligned = sum(chain.msa is not None for chain in proteins)
         if aligned < len(proteins):
-            lines.append(f"{aligned:,} of {len(proteins):,} chains have an alignment in {sources.msas}")
+            lines.append(
+                f"{aligned:,} of {len(proteins):,} chains have an alignment in {sources.msas}"
+            )
     if alone := sum(ALONE in complex.comment for complex in complexes):
         join = "join the chains of one complex by ':'"
         lines.append(f"{sources.input}: {alone:,} records of one chain, each folded alone; {join}")

@@ -1,4 +1,6 @@
-"""Damage to a run's merged files, and what can be kept: the other copy of a table, or its intact pages."""
+"""Damage to a run's merged files, and what can be kept: the other copy of a table, or its intact
+pages.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,9 @@ from foldcp.pipeline.schemas import TABLES, Table
 class Damage:
     """What is wrong with the merged files of a folder, found by their hashes.
 
-    `repaired` holds the rows that were saved of each damaged table, `lost` the pieces of work of which rows are gone,
-    `unpublished` the tables whose copy in tables/ is not what it should be; `messages` name each damaged file.
+    `repaired` holds the rows that were saved of each damaged table, `lost` the pieces of work of
+    which rows are gone, `unpublished` the tables whose copy in tables/ is not what it should be;
+    `messages` name each damaged file.
     """
 
     repaired: dict[str, pa.Table] = field(default_factory=dict)
@@ -28,8 +31,11 @@ class Damage:
 
 
 def find_damage(root: Path) -> Damage:
-    """Look at every merged file, read to its end. Raises ValueError when the manifest is damaged."""
-    manifest, damage = read_manifest(root), Damage()
+    """Look at every merged file, read to its end. Raises ValueError when the manifest is
+    damaged.
+    """
+    manifest = read_manifest(root)
+    damage = Damage()
     for name, file in manifest.tables.items():
         published = manifest.published.get(name)
         if published is None or not is_intact(root, published, verify=True):
@@ -42,13 +48,16 @@ def find_damage(root: Path) -> Damage:
 def _save_rows(root: Path, table: Table, manifest: Manifest, damage: Damage) -> None:
     """Collect the pieces of work all of whose rows can still be read."""
     expected = {
-        unit: receipt.rows[table.name] for unit, receipt in manifest.units.items() if table.name in receipt.rows
+        unit: receipt.rows[table.name]
+        for unit, receipt in manifest.units.items()
+        if table.name in receipt.rows
     }
     path = root / manifest.tables[table.name].path
     copies = [read_intact_groups(path, table)]
     if table.name not in damage.unpublished:
         copies.insert(0, _read_published(root, table, manifest))
-    saved, missing = [], dict(expected)
+    saved = []
+    missing = dict(expected)
     for rows in copies:
         whole = _whole_units(rows, table, missing)
         saved.append(rows_of_units(rows, table, whole))
@@ -72,7 +81,9 @@ def _read_published(root: Path, table: Table, manifest: Manifest) -> pa.Table:
     if "stale" not in rows.schema.names:
         return rows
     place = rows.schema.names.index("stale")
-    return rows.set_column(place, rows.schema.field(place), pa.repeat(pa.scalar(False), rows.num_rows))
+    return rows.set_column(
+        place, rows.schema.field(place), pa.repeat(pa.scalar(False), rows.num_rows)
+    )
 
 
 def _whole_units(rows: pa.Table, table: Table, expected: Mapping[str, int]) -> list[str]:

@@ -1,4 +1,6 @@
-"""What came of a run: its best interfaces, its failures and its times, as a page, a table or a DataFrame."""
+"""What came of a run: its best interfaces, its failures and its times, as a page, a table or a
+DataFrame.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +19,23 @@ from foldcp.pipeline.tables import count_stale, read_table
 from foldcp.printable import printable
 
 REPORT = "report.html"
-NUM_BEST, NUM_FAILURES, NUM_SLOWEST, NUM_EXAMPLES = 25, 200, 10, 3  # rows of the page; the tables have all
+# rows of the page; the tables have all
+NUM_BEST = 25
+NUM_FAILURES = 200
+NUM_SLOWEST = 10
+NUM_EXAMPLES = 3
 STAGES = ("features", "trunk", "sampling", "confidence", "write")
 PAIR = ["key", "name", "chain_a", "chain_b", "accession_a", "accession_b"]
 
 
 def best_interfaces(out: Path | str, n: int | None = None) -> pd.DataFrame:
-    """The `n` best pairs of chains (all without `n`), one row each, by `ipsae_min`: ipSAE (d0res) of the worse
-    direction, averaged over the samples; equals by the better ipTM. Pairs without one, such as ligands, come last.
+    """The `n` best pairs of chains (all without `n`), one row each, by `ipsae_min`: ipSAE (d0res)
+    of the worse direction, averaged over the samples; equals by the better ipTM. Pairs without one,
+    such as ligands, come last.
 
-    Columns end in _ab for frames in chain_a and scored tokens in chain_b, in _ba for the other direction; all are means
-    over samples. `structure` is the file of the most confident sample. Stale results are not among them. Raises
-    ValueError when `out` is no run.
+    Columns end in _ab for frames in chain_a and scored tokens in chain_b, in _ba for the other
+    direction; all are means over samples. `structure` is the file of the most confident sample.
+    Stale results are not among them. Raises ValueError when `out` is no run.
     """
     rows = _fresh(out, "interfaces")
     chains = _fresh(out, "chains")
@@ -36,7 +43,8 @@ def best_interfaces(out: Path | str, n: int | None = None) -> pd.DataFrame:
     for end in "ab":
         names = {"chain": f"chain_{end}", "chain_index": f"index_{end}"}
         rows = rows.merge(place.rename(columns=names), on=["key", "sample", f"chain_{end}"])
-    forth, back = rows[rows["index_a"] < rows["index_b"]], rows[rows["index_a"] > rows["index_b"]]
+    forth = rows[rows["index_a"] < rows["index_b"]]
+    back = rows[rows["index_a"] > rows["index_b"]]
     back = back.rename(columns={"chain_a": "chain_b", "chain_b": "chain_a"})
     both = forth.merge(back, on=["key", "sample", "chain_a", "chain_b"], suffixes=("", "_ba"))
     both["ipsae_min"] = both[["ipsae_d0res", "ipsae_d0res_ba"]].min(axis=1)
@@ -54,11 +62,16 @@ def best_interfaces(out: Path | str, n: int | None = None) -> pd.DataFrame:
         plddt_ba=("interface_plddt_ba", "mean"),
     )
     complexes = _fresh(out, "complexes")
-    about = complexes.loc[complexes["rank"] == 0, ["key", "title", "organism", "num_tokens", "structure", "checkpoint"]]
+    about = complexes.loc[
+        complexes["rank"] == 0,
+        ["key", "title", "organism", "num_tokens", "structure", "checkpoint"],
+    ]
     found = means.merge(about, on="key", how="left")
     found["iptm_max"] = found[["iptm_ab", "iptm_ba"]].max(axis=1)
     order = ["ipsae_min", "iptm_max", "name", "key", "chain_a", "chain_b"]
-    found = found.sort_values(order, ascending=[False, False, True, True, True, True], ignore_index=True)
+    found = found.sort_values(
+        order, ascending=[False, False, True, True, True, True], ignore_index=True
+    )
     return found if n is None else found.head(n)
 
 
@@ -68,10 +81,25 @@ def format_best(out: Path | str, n: int = 10) -> str:
     lines = [line for line in (_untrained(out), _stale(out)) if line]
     if best.empty:
         return "\n".join([*lines, "no interfaces: no complex of two or more chains has a result"])
-    table = [["complex", "chains", "accessions", "ipSAE a>b", "b>a", "ipTM a>b", "b>a", "min PAE", "contacts"]]
+    table = [
+        [
+            "complex",
+            "chains",
+            "accessions",
+            "ipSAE a>b",
+            "b>a",
+            "ipTM a>b",
+            "b>a",
+            "min PAE",
+            "contacts",
+        ]
+    ]
     for row in _records(best):
         title = row["title"] if row["title"] != row["name"] else ""
-        names = f"{row['chain_a']}-{row['chain_b']}", f"{row['accession_a']}-{row['accession_b']}".strip("-")
+        names = (
+            f"{row['chain_a']}-{row['chain_b']}",
+            f"{row['accession_a']}-{row['accession_b']}".strip("-"),
+        )
         scores = [_number(row[name], 3) for name in ("ipsae_ab", "ipsae_ba", "iptm_ab", "iptm_ba")]
         ends = _number(row["pae_min"], 1), _number(row["contacts"], 0)
         cells = [_short(f"{row['name']} {title}".strip(), 44), *names]
@@ -87,10 +115,18 @@ def format_best(out: Path | str, n: int = 10) -> str:
 def write_report(out: Path | str) -> Path:
     """Write RUN/report.html, a page that needs no other file, and return its path.
 
-    Raises ValueError when `out` is not the folder of a run, and OSError when the page cannot be written there.
+    Raises ValueError when `out` is not the folder of a run, and OSError when the page cannot be
+    written there.
     """
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters |= {"number": _number, "duration": _duration, "size": _size, "when": _when}
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    environment.filters |= {
+        "number": _number,
+        "duration": _duration,
+        "size": _size,
+        "when": _when,
+    }
     environment.lstrip_blocks = True
     page = environment.from_string(PAGE).render(_content(Path(out)))
     path = Path(out) / REPORT
@@ -110,7 +146,11 @@ def _content(out: Path) -> dict[str, Any]:
     once = complexes.drop_duplicates("key")
     best = best_interfaces(out)
     failures = once[once["outcome"] != "done"].sort_values(["outcome", "name"])
-    reasons = failures.groupby(["outcome", "reason"], as_index=False).size().sort_values("size", ascending=False)
+    reasons = (
+        failures.groupby(["outcome", "reason"], as_index=False)
+        .size()
+        .sort_values("size", ascending=False)
+    )
     done = attempts[attempts["outcome"] == "done"]
     return {
         "run": run,
@@ -118,7 +158,9 @@ def _content(out: Path) -> dict[str, Any]:
         "stale": _stale(out),
         "assumptions": _assumptions(once),
         "settings": json.dumps(run["settings"], indent=2, ensure_ascii=False),
-        "counts": {word: int((once["outcome"] == word).sum()) for word in ("done", "failed", "unbuildable")},
+        "counts": {
+            word: int((once["outcome"] == word).sum()) for word in ("done", "failed", "unbuildable")
+        },
         "num_samples": int(complexes["sample"].count()),
         "num_pairs": len(best),
         "best": _records(best.head(NUM_BEST)),
@@ -141,22 +183,32 @@ def _fresh(out: Path | str, table: str) -> Any:
 
 
 def _assumptions(complexes: pd.DataFrame) -> list[dict[str, Any]]:
-    """What was assumed where the input does not say: by subject, with the number of complexes and some examples."""
+    """What was assumed where the input does not say: by subject, with the number of complexes
+    and some examples.
+    """
     found: dict[str, list[tuple[str, str]]] = {}
     for name, notes in zip(complexes["name"], complexes["notes"], strict=True):
         for note in filter(None, notes.split("; ")):
             subject, _, text = note.partition(": ")
             found.setdefault(subject, []).append((name, text))
     ordered = sorted(found.items(), key=lambda item: -len(item[1]))
-    return [{"subject": s, "count": len(notes), "examples": notes[:NUM_EXAMPLES]} for s, notes in ordered]
+    return [
+        {"subject": s, "count": len(notes), "examples": notes[:NUM_EXAMPLES]}
+        for s, notes in ordered
+    ]
 
 
 def _stale(out: Path | str) -> str:
-    """How many results are left out, as the input or the settings have changed since; empty without any."""
+    """How many results are left out, as the input or the settings have changed since; empty
+    without any.
+    """
     count = count_stale(out)
     if not count:
         return ""
-    return f"{count} stale {'result' if count == 1 else 'results'}, of an earlier input or other settings, left out."
+    return (
+        f"{count} stale {'result' if count == 1 else 'results'}, of an earlier input or other "
+        "settings, left out."
+    )
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -169,7 +221,10 @@ def _untrained(out: Path | str) -> str:
     run = read_run(out)
     if not run["untrained"]:
         return ""
-    return f"UNTRAINED: the weights ({run['checkpoint']}) are random, so the scores and structures mean nothing."
+    return (
+        f"UNTRAINED: the weights ({run['checkpoint']}) are random, so the scores and "
+        "structures mean nothing."
+    )
 
 
 def _number(value: float | None, digits: int) -> str:

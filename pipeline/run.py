@@ -1,4 +1,6 @@
-"""The run: tasks without a result -> scheduler -> groups -> store, until nothing is left or somebody stops it."""
+"""The run: tasks without a result -> scheduler -> groups -> store, until nothing is left or
+somebody stops it.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,20 @@ from foldcp.pipeline.group import Answer, Group, hear, make_ahead, with_heavy
 from foldcp.pipeline.interrupts import StopSignals
 from foldcp.pipeline.jobs import Action, Attempt, Failure, Fold, Recipe, Start, Stop
 from foldcp.pipeline.prepare import Prepared, cpu_ranks, gpu_hardware, local_hardware
-from foldcp.pipeline.ray_cluster import Node, RayConnection, RayLostError, alive_nodes, check_address
-from foldcp.pipeline.records import attempt_row, failed_rows, files_of, rows_of, sync_unbuildable
+from foldcp.pipeline.ray_cluster import (
+    Node,
+    RayConnection,
+    RayLostError,
+    alive_nodes,
+    check_address,
+)
+from foldcp.pipeline.records import (
+    attempt_row,
+    failed_rows,
+    files_of,
+    rows_of,
+    sync_unbuildable,
+)
 from foldcp.pipeline.scheduler import Scheduler
 from foldcp.pipeline.store import Store
 from foldcp.pipeline.tasks import Failed, Task
@@ -35,13 +49,16 @@ import ray  # isort: skip  after ray_cluster.py, which sets its environment
 
 TICK = 0.5  # seconds at most between two looks at deadlines and signals
 AHEAD_TOKENS = 2048  # of larger complexes the features take little of the time, and much memory
-AHEAD_SECONDS = 1.0  # of what folds faster the features are made as fast as a process that makes them is started
+# of what folds faster the features are made as fast as a process that makes them is started
+AHEAD_SECONDS = 1.0
 NODE_TICK = 5.0  # seconds between two looks at the nodes
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Where to run: a cluster's address ("" starts one), how many GPUs (0: all), the hardware file ("" looks)."""
+    """Where to run: a cluster's address ("" starts one), how many GPUs (0: all), the hardware
+    file ("" looks).
+    """
 
     address: str = ""
     gpus: int = 0
@@ -67,8 +84,9 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0 when every task has a result, 1 when some failed, 3 when the run had to stop before its end, and
-        128 + signal when somebody stopped it."""
+        """0 when every task has a result, 1 when some failed, 3 when the run had to stop before its
+        end, and 128 + signal when somebody stopped it.
+        """
         if self.signal:
             return 128 + self.signal
         return 3 if self.stopped else int(bool(self.failed))
@@ -77,7 +95,8 @@ class Summary:
 def score(prepared: Prepared, out: Path, options: Options) -> Summary:
     """Fold and store everything that has no result in `out` yet.
 
-    Raises ValueError when it cannot begin: no Ray answers, no device is free, or `out` cannot be written.
+    Raises ValueError when it cannot begin: no Ray answers, no device is free, or `out` cannot be
+    written.
     """
     options = replace(options, address=check_address(options.address))
     hardware, num_cpus = choose_hardware(prepared.config, options)
@@ -105,36 +124,56 @@ class Run:
     """One invocation on a folder: what is left to do, Ray, and how it ended."""
 
     def __init__(
-        self, prepared: Prepared, store: Store, hardware: Hardware, options: Options, signals: StopSignals
+        self,
+        prepared: Prepared,
+        store: Store,
+        hardware: Hardware,
+        options: Options,
+        signals: StopSignals,
     ) -> None:
-        self.prepared, self.store, self.hardware = prepared, store, hardware
-        self.options, self.signals = options, signals
+        self.prepared = prepared
+        self.store = store
+        self.hardware = hardware
+        self.options = options
+        self.signals = signals
         self.connection: RayConnection | None = None
         self.driver: Driver | None = None
 
     def score(self, num_cpus: int) -> Summary:
         """Fold what has no result; `num_cpus` are those that a local Ray shall offer."""
-        tasks, unbuildable = self.prepared.work.tasks, self.prepared.work.unbuildable
-        num_done, stopped, ray_lost = 0, "", False
+        tasks = self.prepared.work.tasks
+        unbuildable = self.prepared.work.unbuildable
+        num_done = 0
+        stopped = ""
+        ray_lost = False
         try:
-            self.store.mark_stale(self.prepared.present, keep=self.prepared.config.run.stale == "keep")
+            self.store.mark_stale(
+                self.prepared.present, keep=self.prepared.config.run.stale == "keep"
+            )
             sync_unbuildable(self.store, unbuildable, self.prepared.made)
             outcomes = self.store.outcomes()
             left = [task for task in tasks if outcomes.get(task.key) != "done"]
             num_done = len(tasks) - len(left)
             if num_done:
                 place = printable(str(self.store.root))
-                print(f"{place}: {num_done} of {len(tasks)} complexes are done already", file=sys.stderr)
+                print(
+                    f"{place}: {num_done} of {len(tasks)} complexes are done already",
+                    file=sys.stderr,
+                )
             if left and not self.signals.number:
                 stopped = self._fold(left, num_cpus)
         except RayLostError as error:
-            stopped, ray_lost = str(error), self.connection is not None and self.connection.is_local
+            stopped = str(error)
+            ray_lost = self.connection is not None and self.connection.is_local
         except SystemExit:  # how `ray.init` ends a process that gets SIGTERM meanwhile
             if not self.signals.number:
                 raise
         except OSError as error:  # of the disk, or of a folder that somebody has taken away
             where = error.filename or self.store.root
-            stopped = f"{where}: {describe_error(error)}; the run resumes with the same command once that is mended"
+            stopped = (
+                f"{where}: {describe_error(error)}; the run resumes with the same command "
+                "once that is mended"
+            )
         ended = list(self.driver.scheduler.outcomes.values()) if self.driver else []
         failed = tuple(outcome for outcome in ended if isinstance(outcome, Failed))
         num_done += len(ended) - len(failed)
@@ -145,7 +184,13 @@ class Run:
         self.connection = RayConnection(self.options.address, num_cpus, self.options.verbose)
         self.signals.install()
         self.driver = Driver(
-            self.prepared, tasks, self.store, self.hardware, self.options, self.connection, self.signals
+            self.prepared,
+            tasks,
+            self.store,
+            self.hardware,
+            self.options,
+            self.connection,
+            self.signals,
         )
         self.driver.run()
         return self.driver.stopped
@@ -162,7 +207,10 @@ class Run:
             try:
                 self.driver.settle()
             except OSError as error:
-                print(printable(f"foldcp: {self.store.root}: {describe_error(error)}"), file=sys.stderr)
+                print(
+                    printable(f"foldcp: {self.store.root}: {describe_error(error)}"),
+                    file=sys.stderr,
+                )
 
     def disconnect(self) -> None:
         """Leave Ray, or end the one that was started for this process."""
@@ -179,20 +227,30 @@ def choose_hardware(config: RunConfig, options: Options) -> tuple[Hardware, int]
     if torch.cuda.is_available():
         return gpu_hardware(), num_cpus
     if options.address:
-        raise ValueError("--hardware is missing: this machine has no GPU to tell what those of the cluster are")
+        raise ValueError(
+            "--hardware is missing: this machine has no GPU to tell what those of the cluster are"
+        )
     return local_hardware(num_ranks), num_cpus
 
 
-def slots(nodes: Sequence[Node], hardware: Hardware, config: RunConfig, limit: int) -> dict[str, int]:
+def slots(
+    nodes: Sequence[Node], hardware: Hardware, config: RunConfig, limit: int
+) -> dict[str, int]:
     """Ranks that each node takes, as `free_slots`. Raises ValueError when there are none."""
     found = free_slots(nodes, hardware, config, limit)
     if not found:
-        raise ValueError(f"no node of the cluster has a {hardware.device} device free for {hardware.name}")
+        raise ValueError(
+            f"no node of the cluster has a {hardware.device} device free for {hardware.name}"
+        )
     return found
 
 
-def free_slots(nodes: Sequence[Node], hardware: Hardware, config: RunConfig, limit: int) -> dict[str, int]:
-    """Ranks that each node takes: its GPUs, or CPUs where the hardware is one; at most `limit` in all, 0 for all."""
+def free_slots(
+    nodes: Sequence[Node], hardware: Hardware, config: RunConfig, limit: int
+) -> dict[str, int]:
+    """Ranks that each node takes: its GPUs, or CPUs where the hardware is one; at most `limit`
+    in all, 0 for all.
+    """
     found: dict[str, int] = {}
     for node in nodes:
         count = node.gpus if hardware.device == "cuda" else min(node.cpus, cpu_ranks(config))
@@ -221,16 +279,27 @@ class Driver:
         connection: RayConnection,
         signals: StopSignals,
     ) -> None:
-        self.prepared, self.store, self.options = prepared, store, options
-        self.connection, self.signals = connection, signals
+        self.prepared = prepared
+        self.store = store
+        self.options = options
+        self.connection = connection
+        self.signals = signals
         self.nodes = {node.id: node for node in alive_nodes()}
         places = slots(list(self.nodes.values()), hardware, prepared.config, options.gpus)
         self.costs = Costs(hardware, prepared.config, prepared.architecture)
-        self.scheduler = Scheduler(tasks, self.costs, places, prepared.config.run, lost_before(store))
+        self.scheduler = Scheduler(
+            tasks, self.costs, places, prepared.config.run, lost_before(store)
+        )
         most = max(places.values())
         threads = max(1, (os.cpu_count() or 1) // most)
         precision = self.costs.precisions()[0]
-        self.recipe = Recipe(prepared.sources.checkpoint, prepared.made.checkpoint, precision, prepared.config, threads)
+        self.recipe = Recipe(
+            prepared.sources.checkpoint,
+            prepared.made.checkpoint,
+            precision,
+            prepared.config,
+            threads,
+        )
         self.groups: dict[int, Group] = {}
         self.stopping: dict[int, Group] = {}
         self.pending: dict[Any, int] = {}
@@ -239,9 +308,11 @@ class Driver:
         self.gpus: dict[int, list[tuple[str, str]]] = {}  # (node, GPU) of each rank of a group
         self.told: set[str] = set()  # why groups did not start
         self.num_attempts = self.num_outcomes = self.num_failed = 0
-        self.began, self.looked = datetime.now(UTC), 0.0
+        self.began = datetime.now(UTC)
+        self.looked = 0.0
         self.zero = time.monotonic()
-        self.num_tasks, self.total = len(tasks), self.scheduler.work_left(0.0)
+        self.num_tasks = len(tasks)
+        self.total = self.scheduler.work_left(0.0)
 
     def run(self) -> None:
         """Work until every task has an outcome, a signal comes, or the run cannot go on."""
@@ -260,7 +331,9 @@ class Driver:
 
     @property
     def stopped(self) -> str:
-        """Why the run cannot go on, empty as long as it can; nodes by the names of their machines."""
+        """Why the run cannot go on, empty as long as it can; nodes by the names of their
+        machines.
+        """
         reason = self.scheduler.stopped
         for node in self.nodes.values():
             reason = reason.replace(node.id, node.host)
@@ -288,7 +361,11 @@ class Driver:
 
     def _hear_ready(self, timeout: float = 0.0) -> None:
         """Hear all groups that have answered; when none has, wait for one for so many seconds."""
-        ready, _ = ray.wait(list(self.pending), num_returns=len(self.pending), timeout=0) if self.pending else ([], [])
+        ready, _ = (
+            ray.wait(list(self.pending), num_returns=len(self.pending), timeout=0)
+            if self.pending
+            else ([], [])
+        )
         if not ready and timeout:
             ready, _ = ray.wait(list(self.pending), timeout=timeout)
         for ref in ready:
@@ -308,19 +385,25 @@ class Driver:
                 self.stopping[action.group] = group
 
     def _look_ahead(self) -> None:
-        """Have the features of what comes next made while the groups fold; forget those of what does not come."""
+        """Have the features of what comes next made while the groups fold; forget those of what
+        does not come.
+        """
         ahead = {}
         for task, setup in self.scheduler.upcoming():
             if task.num_tokens <= AHEAD_TOKENS and self.costs.seconds(task, setup) >= AHEAD_SECONDS:
                 key = task.key, setup.max_rows
-                ahead[key] = self.ahead.get(key) or make_ahead(task.complex, self.prepared.config, setup)
+                ahead[key] = self.ahead.get(key) or make_ahead(
+                    task.complex, self.prepared.config, setup
+                )
         self.ahead = ahead
 
     def _start(self, action: Start) -> None:
         node = self.nodes[action.placement[0][0]]
         hardware = self.costs.hardware
         # Some nodes have fewer CPUs than GPUs; on a CPU a rank is a CPU.
-        per_rank = 1.0 if hardware.device == "cpu" else min(1.0, 0.5 * node.cpus / max(1, node.gpus))
+        per_rank = (
+            1.0 if hardware.device == "cpu" else min(1.0, 0.5 * node.cpus / max(1, node.gpus))
+        )
         name = f"foldcp-{self.store.run_id}-{action.group}"
         group = Group(name, action.placement, self.recipe, hardware.device, per_rank)
         self.groups[action.group] = group
@@ -332,7 +415,8 @@ class Driver:
         if number not in self.groups:
             return
         if answer["outcome"] == "done":
-            # Ray ends a process that asks a dead daemon for an object, and a signal may have been for the daemons, too.
+            # Ray ends a process that asks a dead daemon for an object, and a signal may have been
+            # for the daemons, too.
             self.connection.check()
             if self.signals.number:
                 return
@@ -346,27 +430,43 @@ class Driver:
         elif outcome == "done":
             self._keep(number, answer)
         else:
-            if outcome != "invalid":  # whose fault it is depends on whether its nodes are still there
+            if (
+                outcome != "invalid"
+            ):  # whose fault it is depends on whether its nodes are still there
                 self._look_at_nodes()
             if self.scheduler.groups[number].state == "starting":
                 if outcome == "invalid":  # the weights, which all groups load
                     return self.scheduler.stop(answer["reason"])
                 self._tell_start(number, answer["reason"])
-            failure = Failure(outcome, answer["reason"], answer.get("node", ""), answer.get("killed", False))
+            failure = Failure(
+                outcome,
+                answer["reason"],
+                answer.get("node", ""),
+                answer.get("killed", False),
+            )
             self._do(self.scheduler.failed(number, failure, self._now()))
 
     def _tell_start(self, number: int, reason: str) -> None:
-        """Print why a group did not start, each reason once: until one starts there is nothing else to see."""
+        """Print why a group did not start, each reason once: until one starts there is nothing
+        else to see.
+        """
         node = self.nodes[self.scheduler.groups[number].placement[0][0]]
         if reason not in self.told:
             self.told.add(reason)
-            tqdm.write(printable(f"a group did not start on {node.host}: {reason}"), file=sys.stderr)
+            tqdm.write(
+                printable(f"a group did not start on {node.host}: {reason}"),
+                file=sys.stderr,
+            )
 
     def _keep(self, number: int, answer: Answer) -> None:
-        """Store a result; one that cannot be made into rows and files is a failed complex, and the run goes on."""
+        """Store a result; one that cannot be made into rows and files is a failed complex, and
+        the run goes on.
+        """
         job = self.scheduler.groups[number].job
         assert job is not None
-        setup, config, started = job.setup, self.prepared.config, time.perf_counter()
+        setup = job.setup
+        config = self.prepared.config
+        started = time.perf_counter()
         task = replace(job.task, msa_depth=answer["msa_depth"])
         made = replace(
             self.prepared.made,
@@ -375,7 +475,8 @@ class Driver:
             precision=setup.precision,
             max_rows=setup.max_rows,
         )
-        prediction, layout = answer.pop("prediction"), answer.pop("layout")
+        prediction = answer.pop("prediction")
+        layout = answer.pop("layout")
         try:
             rows = rows_of(task, layout, prediction, made)
             self.store.put(task.key, rows, files_of(task, layout, prediction, made, config.write))
@@ -383,7 +484,11 @@ class Driver:
             if isinstance(error, OSError) and is_disk_failure(error):
                 raise  # it would fail every complex; the run ends, and can go on later
             reason = f"its result cannot be stored: {type(error).__name__}: {error}"
-            self._do(self.scheduler.failed(number, Failure("invalid", " ".join(reason.split())), self._now()))
+            self._do(
+                self.scheduler.failed(
+                    number, Failure("invalid", " ".join(reason.split())), self._now()
+                )
+            )
             return
         answer["seconds"]["write"] = time.perf_counter() - started
         self.measured[job.task.key, job.attempts] = answer
@@ -405,16 +510,25 @@ class Driver:
                 answer.get("peak_bytes"),
             )
             self.store.attempt(row)
-        for outcome in itertools.islice(list(self.scheduler.outcomes.values()), self.num_outcomes, None):
+        for outcome in itertools.islice(
+            list(self.scheduler.outcomes.values()), self.num_outcomes, None
+        ):
             self.num_outcomes += 1
             if isinstance(outcome, Failed):
                 self.num_failed += 1
-                self.store.put(outcome.task.key, failed_rows(outcome.task, outcome.reason, self.prepared.made))
+                self.store.put(
+                    outcome.task.key,
+                    failed_rows(outcome.task, outcome.reason, self.prepared.made),
+                )
                 tqdm.write(printable(f"{outcome.task.name}: {outcome.reason}"), file=sys.stderr)
 
     def _where(self, attempt: Attempt) -> str:
-        """The GPUs of an attempt as node:index; node:count for CPU ranks and for a group that never came up."""
-        named = self.gpus.get(attempt.group) or [(node, str(count)) for node, count in attempt.placement]
+        """The GPUs of an attempt as node:index; node:count for CPU ranks and for a group that
+        never came up.
+        """
+        named = self.gpus.get(attempt.group) or [
+            (node, str(count)) for node, count in attempt.placement
+        ]
         return ",".join(f"{self.nodes[node].host}:{what}" for node, what in named)
 
     def _look_at_nodes(self) -> None:
@@ -423,7 +537,9 @@ class Driver:
         self.connection.check()
         alive = {node.id: node for node in alive_nodes()}
         for node in set(self.scheduler.cluster.nodes) - set(alive):
-            self._do(self.scheduler.lose_node(node, f"node {self.nodes[node].host} is gone", self._now()))
+            self._do(
+                self.scheduler.lose_node(node, f"node {self.nodes[node].host} is gone", self._now())
+            )
         new = [node for node in alive.values() if node.id not in self.nodes]
         if not new:
             return
@@ -441,7 +557,8 @@ class Driver:
         starting = sum(group.state == "starting" for group in self.scheduler.groups.values())
         groups = f", {starting} groups starting" if starting else ""
         bar.set_description_str(
-            f"{self.num_outcomes} of {self.num_tasks} complexes{failed}, {tqdm.format_interval(seconds)} left{groups}",
+            f"{self.num_outcomes} of {self.num_tasks} complexes{failed}, "
+            f"{tqdm.format_interval(seconds)} left{groups}",
             refresh=False,
         )
         bar.update(max(0.0, self.total - left) - bar.n)

@@ -1,7 +1,8 @@
 """Which complex is folded next, on which group of GPUs, and what follows when that goes wrong.
 
-Plain Python on plain objects: the driver tells what happened and when (`ready`, `finished`, `failed`, `freed`,
-`lose_node`) and carries out the actions it is answered; the same code runs under Ray and in the simulator.
+Plain Python on plain objects: the driver tells what happened and when (`ready`, `finished`,
+`failed`, `freed`, `lose_node`) and carries out the actions it is answered; the same code runs under
+Ray and in the simulator.
 """
 
 from __future__ import annotations
@@ -14,7 +15,18 @@ from typing import Literal
 from foldcp.pipeline.cluster import Cluster, Placement
 from foldcp.pipeline.config import RunSection
 from foldcp.pipeline.costs import Costs, Setup
-from foldcp.pipeline.jobs import Action, Attempt, Failure, FailureKind, Fold, Group, Job, Queue, Start, Stop
+from foldcp.pipeline.jobs import (
+    Action,
+    Attempt,
+    Failure,
+    FailureKind,
+    Fold,
+    Group,
+    Job,
+    Queue,
+    Start,
+    Stop,
+)
 from foldcp.pipeline.node_health import NodeHealth
 from foldcp.pipeline.packing import Packing
 from foldcp.pipeline.sizing import Sizes, allot, climb
@@ -29,9 +41,9 @@ PRIOR_SECONDS = 300.0  # weight of the cost model against the run's own measurem
 class Scheduler:
     """State of a run: waiting jobs, groups, free GPUs, outcomes and the record of every attempt.
 
-    `stopped` says why the run cannot go on although tasks are left; it is empty as long as it can. `lost_before` are
-    keys of tasks that lost a group in an earlier run of the same folder: like those that lose one in this run they
-    come after all others.
+    `stopped` says why the run cannot go on although tasks are left; it is empty as long as it can.
+    `lost_before` are keys of tasks that lost a group in an earlier run of the same folder: like
+    those that lose one in this run they come after all others.
     """
 
     def __init__(
@@ -42,7 +54,8 @@ class Scheduler:
         settings: RunSection,
         lost_before: Collection[str] = (),
     ) -> None:
-        self.costs, self.settings = costs, settings
+        self.costs = costs
+        self.settings = settings
         self.cluster = Cluster(dict(nodes))
         self.groups: dict[int, Group] = {}
         self.outcomes: dict[str, Outcome] = {}
@@ -54,10 +67,13 @@ class Scheduler:
         self._health = NodeHealth()
         self._sizes = Sizes(costs, self._largest())
         self._measured = self._predicted = PRIOR_SECONDS
-        self._recent: deque[tuple[float, float]] = deque(maxlen=NUM_RECENT)  # (predicted, measured) seconds of folds
+        self._recent: deque[tuple[float, float]] = deque(
+            maxlen=NUM_RECENT
+        )  # (predicted, measured) seconds of folds
         self._start_seconds = costs.hardware.start_seconds
         self._num_slow_starts = 0  # that were cut, while none has succeeded
-        self._num_slow_folds = 0  # that were cut since one came back: the machine may be slower than predicted
+        # that were cut since one came back: the machine may be slower than predicted
+        self._num_slow_folds = 0
         self._num_groups = 0
         setups: list[tuple[Task, Setup]] = []
         for task in tasks:
@@ -68,7 +84,12 @@ class Scheduler:
         allotted = allot(self._sizes, setups, self.cluster.num_gpus)
         for task, _ in setups:
             setup = allotted[task.key]
-            job = Job(task, setup, self._sizes.seconds(task, setup), suspect=task.key in lost_before)
+            job = Job(
+                task,
+                setup,
+                self._sizes.seconds(task, setup),
+                suspect=task.key in lost_before,
+            )
             if job.suspect:
                 self._retries.append(job)
             else:
@@ -80,7 +101,9 @@ class Scheduler:
     def is_over(self) -> bool:
         """Whether every task has an outcome, or the run had to stop."""
         waiting = self._queue or self._retries or self._too_large
-        return bool(self.stopped) or not (waiting or any(group.job for group in self.groups.values()))
+        return bool(self.stopped) or not (
+            waiting or any(group.job for group in self.groups.values())
+        )
 
     @property
     def pace(self) -> float:
@@ -89,7 +112,9 @@ class Scheduler:
 
     def work_left(self, now: float) -> float:
         """Predicted GPU-seconds of all that has no outcome."""
-        waiting = sum(job.seconds * size for size, jobs in self._queue.by_size.items() for job in jobs)
+        waiting = sum(
+            job.seconds * size for size, jobs in self._queue.by_size.items() for job in jobs
+        )
         waiting += sum(job.seconds * job.size for job in (*self._retries, *self._too_large))
         running = 0.0
         for group in self.groups.values():
@@ -100,7 +125,9 @@ class Scheduler:
 
     def next_deadline(self, now: float) -> float:
         """When `decide` must be asked at the latest."""
-        deadlines = (group.deadline for group in self.groups.values() if group.state in ("starting", "busy"))
+        deadlines = (
+            group.deadline for group in self.groups.values() if group.state in ("starting", "busy")
+        )
         return min((self._health.next_resume(now), *deadlines))
 
     def decide(self, now: float) -> list[Action]:
@@ -118,10 +145,18 @@ class Scheduler:
         actions += self._pack(now)
         for node in sorted(self._health.doubtful() - self._health.pausing(now)):
             actions += self._probe(node, now)
-        if self._too_large and not self._queue and not any(group.job for group in self.groups.values()):
+        if (
+            self._too_large
+            and not self._queue
+            and not any(group.job for group in self.groups.values())
+        ):
             first = self._too_large[0].task
-            reason = self.costs.why_not(first, self._largest()) if self._largest() else "no node is left"
-            self.stopped = f"{len(self._too_large)} complexes fit none of the nodes that are left: {reason}"
+            reason = (
+                self.costs.why_not(first, self._largest()) if self._largest() else "no node is left"
+            )
+            self.stopped = (
+                f"{len(self._too_large)} complexes fit none of the nodes that are left: {reason}"
+            )
         return actions
 
     def _cut_overdue(self, now: float) -> list[Action]:
@@ -130,7 +165,11 @@ class Scheduler:
         for group in list(self.groups.values()):
             if group.state in ("starting", "busy") and group.deadline <= now:
                 word = "start" if group.state == "starting" else "fold"
-                actions += self._lost(group, Failure("hung", f"the {word} took over {now - group.since:.0f} s"), now)
+                actions += self._lost(
+                    group,
+                    Failure("hung", f"the {word} took over {now - group.since:.0f} s"),
+                    now,
+                )
         return actions
 
     def _pack(self, now: float) -> list[Action]:
@@ -144,7 +183,12 @@ class Scheduler:
         while choice := packing.choose():
             if choice.stop:
                 for group in choice.stop:
-                    actions.append(self._stop(group, f"its GPUs are wanted by a group of {choice.job.size}"))
+                    actions.append(
+                        self._stop(
+                            group,
+                            f"its GPUs are wanted by a group of {choice.job.size}",
+                        )
+                    )
             elif choice.group is not None:
                 self._queue.remove(choice.job)
                 actions.append(self._fold(choice.group, choice.job, now))
@@ -169,9 +213,15 @@ class Scheduler:
         return []
 
     def upcoming(self) -> list[tuple[Task, Setup]]:
-        """What the busy groups will probably fold next: the longest jobs that wait for groups of their size."""
+        """What the busy groups will probably fold next: the longest jobs that wait for groups of
+        their size.
+        """
         busy = Counter(group.size for group in self.groups.values() if group.state == "busy")
-        jobs = [job for size, count in busy.items() for job in self._queue.by_size.get(size, [])[-count:]]
+        jobs = [
+            job
+            for size, count in busy.items()
+            for job in self._queue.by_size.get(size, [])[-count:]
+        ]
         return [(job.task, job.setup) for job in jobs]
 
     # What the driver tells.
@@ -196,10 +246,13 @@ class Scheduler:
         self._health.succeeded(node for node, _ in group.placement)
         self._record(group, "done", "", now)
         self.outcomes[group.job.task.key] = Done(group.job.task, group.job.attempts)
-        group.state, group.job = "idle", None
+        group.state = "idle"
+        group.job = None
 
     def failed(self, group_id: int, failure: Failure, now: float) -> list[Action]:
-        """A group's start or fold failed; all but `invalid` ends the group. (It may have been given up meanwhile.)"""
+        """A group's start or fold failed; all but `invalid` ends the group. (It may have been
+        given up meanwhile.)
+        """
         group = self.groups.get(group_id)
         if group is None or group.state == "stopping":
             return []
@@ -208,7 +261,8 @@ class Scheduler:
         assert group.state == "busy" and group.job is not None
         self._record(group, failure.kind, failure.reason, now)
         self._give_up(group.job, failure.reason)
-        group.state, group.job = "idle", None
+        group.state = "idle"
+        group.job = None
         return []
 
     def stop(self, reason: str) -> None:
@@ -222,8 +276,9 @@ class Scheduler:
         self.cluster.give_back(group.placement)
 
     def lose_node(self, node: str, reason: str, now: float) -> list[Action]:
-        """A node is gone: its groups die, which is no fault of what they fold; what fits none of the other nodes
-        waits for new ones."""
+        """A node is gone: its groups die, which is no fault of what they fold; what fits none of
+        the other nodes waits for new ones.
+        """
         self.cluster.lose(node)
         self._health.given_up(node)
         actions: list[Action] = []
@@ -257,7 +312,16 @@ class Scheduler:
             if group.state != "idle" or not any(node in doubtful for node, _ in group.placement)
         ]
         start = self._start_seconds
-        return Packing(self._queue, groups, cluster, self._sizes, now, self.pace, start, may_wait=bool(kept_out))
+        return Packing(
+            self._queue,
+            groups,
+            cluster,
+            self._sizes,
+            now,
+            self.pace,
+            start,
+            may_wait=bool(kept_out),
+        )
 
     def _resize(self) -> None:
         """Find a size for what waits, after nodes have come or gone."""
@@ -282,7 +346,10 @@ class Scheduler:
     def _start(self, placement: Placement, job: Job, now: float) -> Start:
         self.cluster.take(placement)
         self._num_groups += 1
-        allowed = max(self.settings.start_deadline, self.settings.deadline_factor * self._start_seconds)
+        allowed = max(
+            self.settings.start_deadline,
+            self.settings.deadline_factor * self._start_seconds,
+        )
         deadline = now + min(LONGEST_START, allowed * 2**self._num_slow_starts)
         group = Group(self._num_groups, placement, "starting", now, deadline, job)
         self.groups[group.id] = group
@@ -294,16 +361,21 @@ class Scheduler:
         job.setup = replace(job.setup, num_ranks=group.size)
         job.seconds = self._sizes.seconds(job.task, job.setup)
         job.attempts += 1
-        group.state, group.job, group.since = "busy", job, now
+        group.state = "busy"
+        group.job = job
+        group.since = now
         group.deadline = now + self._allowed_seconds(group, job)
         return Fold(group.id, job.task, job.setup, job.attempts, group.deadline)
 
     def _allowed_seconds(self, group: Group, job: Job) -> float:
-        """How long a fold may take: a multiple of what was predicted, corrected by what folds have taken, and of the
-        longest recent fold that was predicted to be no longer; more after folds were cut that may have been slow. The
-        first fold of a group on GPUs also compiles kernels, which takes about as long as the group's start. What
-        took long to read when the complex was planned takes as long again."""
-        settings, hardware = self.settings, self.costs.hardware
+        """How long a fold may take: a multiple of what was predicted, corrected by what folds have
+        taken, and of the longest recent fold that was predicted to be no longer; more after folds
+        were cut that may have been slow. The first fold of a group on GPUs also compiles kernels,
+        which takes about as long as the group's start. What took long to read when the complex was
+        planned takes as long again.
+        """
+        settings = self.settings
+        hardware = self.costs.hardware
         shorter = [measured for predicted, measured in self._recent if predicted <= job.seconds]
         expected = max([job.seconds * max(1.0, self.pace), *shorter])
         if not group.num_folds and hardware.device == "cuda":
@@ -313,12 +385,14 @@ class Scheduler:
         return allowed * 2 ** max(job.timeouts, min(self._num_slow_folds, MAX_DOUBLINGS))
 
     def _stop(self, group: Group, reason: str) -> Stop:
-        group.state, group.job = "stopping", None
+        group.state = "stopping"
+        group.job = None
         return Stop(group.id, reason)
 
     def _lost(self, group: Group, failure: Failure, now: float) -> list[Action]:
         """End a group that failed; its job is tried again or fails, and its node may be doubted."""
-        job, was_busy = group.job, group.state == "busy"
+        job = group.job
+        was_busy = group.state == "busy"
         if job is not None and was_busy:
             self._num_slow_folds += failure.kind == "hung"
             self._doubt_after_fold(group, job, failure, now)
@@ -330,8 +404,12 @@ class Scheduler:
                 actions += self._give_up_node(node, failure.reason, now)
         return actions
 
-    def _end(self, group: Group, failure: Failure, now: float, at_fault: bool = False) -> list[Action]:
-        """Stop a group; its job goes back to the queue, or what follows a lost attempt if it was `at_fault`."""
+    def _end(
+        self, group: Group, failure: Failure, now: float, at_fault: bool = False
+    ) -> list[Action]:
+        """Stop a group; its job goes back to the queue, or what follows a lost attempt if it was
+        `at_fault`.
+        """
         job = group.job
         if group.state == "busy":
             self._record(group, failure.kind, failure.reason, now)
@@ -343,7 +421,9 @@ class Scheduler:
         return [stop]
 
     def _doubt_after_fold(self, group: Group, job: Job, failure: Failure, now: float) -> None:
-        """A node is doubted for a complex's first loss only: a complex that is lost again may be at fault itself."""
+        """A node is doubted for a complex's first loss only: a complex that is lost again may be
+        at fault itself.
+        """
         for node in self._blamed(group, failure):
             if failure.killed:
                 self._health.pause(node, now)
@@ -367,7 +447,9 @@ class Scheduler:
         return [node for node, _ in group.placement] if len(group.placement) == 1 else []
 
     def _give_up_node(self, node: str, reason: str, now: float) -> list[Action]:
-        """Do without a bad node. The last one is not given up: all that is left would be filed as failed."""
+        """Do without a bad node. The last one is not given up: all that is left would be filed
+        as failed.
+        """
         words = f"groups fail on {node} again and again: {reason}"
         if len(self.cluster.nodes) == 1:
             self.stopped = words
@@ -383,7 +465,9 @@ class Scheduler:
         elif failure.kind == "oom":
             step = climb(self.costs, job.task, job.setup, self._largest())
             if step is None:
-                return self._give_up(job, f"out of memory at the end of the ladder: {failure.reason}")
+                return self._give_up(
+                    job, f"out of memory at the end of the ladder: {failure.reason}"
+                )
             job.setup, words = step
             job.steps = (*job.steps, words)
             self._wait(job)
@@ -401,7 +485,13 @@ class Scheduler:
         assert job.task.key not in self.outcomes
         self.outcomes[job.task.key] = Failed(job.task, job.attempts, reason)
 
-    def _record(self, group: Group, outcome: FailureKind | Literal["done"], reason: str, now: float) -> None:
+    def _record(
+        self,
+        group: Group,
+        outcome: FailureKind | Literal["done"],
+        reason: str,
+        now: float,
+    ) -> None:
         job = group.job
         assert job is not None
         self.attempts.append(

@@ -27,7 +27,9 @@ class Faults:
     error: float = 0.0  # of a fold: the program fails
     invalid: float = 0.0  # of a task: its input is at fault
     memory_spread: float = 0.0  # standard deviation of log(true bytes / predicted bytes) of a task
-    speed_spread: float = 0.0  # standard deviation of log(true seconds / predicted seconds) of a fold
+    speed_spread: float = (
+        0.0  # standard deviation of log(true seconds / predicted seconds) of a fold
+    )
     no_start: float = 0.0  # of a group: it does not start
     lost_nodes: tuple[tuple[float, str], ...] = ()  # (time, node)
 
@@ -54,7 +56,8 @@ class Simulation:
         faults: Faults | None = None,
     ) -> None:
         self.scheduler = Scheduler(tasks, costs, nodes, settings)
-        self.costs, self.faults = costs, faults or Faults()
+        self.costs = costs
+        self.faults = faults or Faults()
         self.now = 0.0
         self.log: list[tuple[float, Action]] = []
         self.busy_seconds = 0.0  # GPU-seconds of folds that came back
@@ -81,7 +84,14 @@ class Simulation:
             self.now = max(self.now, event.time)
             self._tell(event)
 
-    def _later(self, time: float, kind: str, group: int, failure: FailureKind = "lost", node: str = "") -> None:
+    def _later(
+        self,
+        time: float,
+        kind: str,
+        group: int,
+        failure: FailureKind = "lost",
+        node: str = "",
+    ) -> None:
         self._num_events += 1
         heapq.heappush(self._events, _Event(time, self._num_events, kind, group, failure, node))
 
@@ -89,7 +99,9 @@ class Simulation:
         if event.kind == "freed":
             self.scheduler.freed(event.group)
         elif event.kind == "node":
-            self._carry_out(self.scheduler.lose_node(event.node, f"node {event.node} is gone", self.now))
+            self._carry_out(
+                self.scheduler.lose_node(event.node, f"node {event.node} is gone", self.now)
+            )
         elif event.group in self._stopped:
             pass
         elif event.kind == "ready":
@@ -119,8 +131,11 @@ class Simulation:
         self._later(self.now + seconds, kind, action.group)
 
     def _fold(self, action: Fold) -> None:
-        faults, task = self.faults, action.task
-        seconds = self.costs.seconds(task, action.setup) * math.exp(self._random.gauss(0.0, faults.speed_spread))
+        faults = self.faults
+        task = action.task
+        seconds = self.costs.seconds(task, action.setup) * math.exp(
+            self._random.gauss(0.0, faults.speed_spread)
+        )
         if task.key not in self._memory:
             self._memory[task.key] = math.exp(self._random.gauss(0.0, faults.memory_spread))
             if self._chance(faults.invalid):
@@ -131,9 +146,19 @@ class Simulation:
         elif true_bytes > self.costs.hardware.memory:
             self._later(self.now + 0.3 * seconds, "failed", action.group, "oom")
         elif self._chance(faults.lost):
-            self._later(self.now + seconds * self._random.random(), "failed", action.group, "lost")
+            self._later(
+                self.now + seconds * self._random.random(),
+                "failed",
+                action.group,
+                "lost",
+            )
         elif self._chance(faults.error):
-            self._later(self.now + seconds * self._random.random(), "failed", action.group, "error")
+            self._later(
+                self.now + seconds * self._random.random(),
+                "failed",
+                action.group,
+                "error",
+            )
         elif not self._chance(faults.hung):
             self._later(self.now + seconds, "finished", action.group)
 

@@ -1,4 +1,6 @@
-"""One complex without Ray, in this process or on the ranks that torchrun starts: Boltz's files and the scores."""
+"""One complex without Ray, in this process or on the ranks that torchrun starts: Boltz's files
+and the scores.
+"""
 
 from __future__ import annotations
 
@@ -34,28 +36,45 @@ from foldcp.printable import printable
 
 
 def fold_one(sources: Sources, config: RunConfig, out: Path) -> str:
-    """Fold the complex of an input on this machine's GPU or CPU and write its files under `out`; a summary.
+    """Fold the complex of an input on this machine's GPU or CPU and write its files under `out`; a
+    summary.
 
-    Under torchrun every rank calls it; the first one writes, the others return nothing. The files are those of Boltz
-    (`boltz_files.py`) and scores_<name>.json with the rows of our tables. Raises ValueError for what cannot be used
-    or does not fit; then nothing is written.
+    Under torchrun every rank calls it; the first one writes, the others return nothing. The files
+    are those of Boltz (`boltz_files.py`) and scores_<name>.json with the rows of our tables. Raises
+    ValueError for what cannot be used or does not fit; then nothing is written.
     """
     index, size, local, on_host = (
         int(os.environ.get(name, default))
-        for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1))
+        for name, default in (
+            ("RANK", 0),
+            ("WORLD_SIZE", 1),
+            ("LOCAL_RANK", 0),
+            ("LOCAL_WORLD_SIZE", 1),
+        )
     )
     need_checkpoint(sources.checkpoint)
     check_writable(out)
-    identity, architecture = checkpoint.identity(sources.checkpoint), read_architecture(sources.checkpoint)
+    identity = checkpoint.identity(sources.checkpoint)
+    architecture = read_architecture(sources.checkpoint)
     config = replace(config, write=tuple(dict.fromkeys((*config.write, "boltz"))))
     task = make_task(only_complex(sources), config, identity)
     cuda = torch.cuda.is_available()
     costs = Costs(gpu_hardware() if cuda else local_hardware(on_host), config, architecture)
     setup = costs.smallest(task, size)
     if setup is None:
-        raise ValueError(f"{sources.input}: {costs.why_not(task, size)}; `foldcp score` spreads it over GPUs")
+        raise ValueError(
+            f"{sources.input}: {costs.why_not(task, size)}; `foldcp score` spreads it over GPUs"
+        )
     setup = replace(setup, num_ranks=size)
-    rank = Rank(Recipe(sources.checkpoint, identity, setup.precision, config, max(1, (os.cpu_count() or 1) // on_host)))
+    rank = Rank(
+        Recipe(
+            sources.checkpoint,
+            identity,
+            setup.precision,
+            config,
+            max(1, (os.cpu_count() or 1) // on_host),
+        )
+    )
     joined = rank.join(index, size, "env://", f"cuda:{local}" if cuda else "cpu")
     if joined["outcome"] != "ready":
         raise ValueError(joined["reason"])
@@ -75,7 +94,8 @@ def fold_one(sources: Sources, config: RunConfig, out: Path) -> str:
         setup.max_rows,
         settings_digest(config),
     )
-    prediction, layout = answer["prediction"], answer["layout"]
+    prediction = answer["prediction"]
+    layout = answer["layout"]
     rows = rows_of(replace(task, msa_depth=answer["msa_depth"]), layout, prediction, made)
     files = files_of(task, layout, prediction, made, config.write)
     ours = {path: content for path, content in files.items() if not path.startswith("structures/")}
@@ -88,23 +108,34 @@ def fold_one(sources: Sources, config: RunConfig, out: Path) -> str:
     if made.untrained:
         lines.append(f"{sources.checkpoint}: random weights, the scores mean nothing")
     for row in rows["complexes"]:
-        lines.append(f"sample {row['sample']}: confidence {row['confidence_score']:.3f}, ipTM {row['iptm']:.3f}")
+        lines.append(
+            f"sample {row['sample']}: confidence {row['confidence_score']:.3f}, ipTM "
+            f"{row['iptm']:.3f}"
+        )
     return "\n".join(lines)
 
 
 class Bar:
-    """Progress of a fold on the screen; stages count by the seconds that they are expected to take."""
+    """Progress of a fold on the screen; stages count by the seconds that they are expected to
+    take.
+    """
 
     def __init__(self, seconds: dict[str, float], hidden: bool) -> None:
         before = seconds["features"]
         trunk = seconds["templates"] + seconds["msa"] + seconds["trunk"]
-        lengths = {"trunk": trunk, "sampling": seconds["diffusion"], "confidence": seconds["confidence"]}
+        lengths = {
+            "trunk": trunk,
+            "sampling": seconds["diffusion"],
+            "confidence": seconds["confidence"],
+        }
         self.spans: dict[str, tuple[float, float]] = {}
         for stage, length in lengths.items():
             self.spans[stage] = (before, length)
             before += length
         self.bar = tqdm(
-            total=before, disable=hidden, bar_format="{percentage:3.0f}%|{bar}| {desc} [{elapsed} < {remaining}]"
+            total=before,
+            disable=hidden,
+            bar_format="{percentage:3.0f}%|{bar}| {desc} [{elapsed} < {remaining}]",
         )
 
     def __enter__(self) -> Bar:
@@ -121,9 +152,13 @@ class Bar:
 
 
 def check_writable(out: Path) -> None:
-    """ValueError for a folder that cannot be made or written to, before anything is folded for it."""
+    """ValueError for a folder that cannot be made or written to, before anything is folded for
+    it.
+    """
     with reading(str(out)):
-        there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+        there = next(
+            folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists()
+        )
         if not there.is_dir():
             raise ValueError(f"{out}: {there} is not a folder")
     if not os.access(there, os.W_OK | os.X_OK):

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from foldcp.pipeline.costs import Costs, Setup
 from foldcp.pipeline.tasks import Task
 
-HOPELESS = 1.2  # a group that costs so many times more than the cheapest one ends the search for a cheaper one
+# a group that costs so many times more than the cheapest one ends the search for a cheaper one
+HOPELESS = 1.2
 FEWEST_ROWS = 128  # of an alignment, below which the ladder does not go
 ROUNDS = 40  # of a bisection: beyond float32's precision
 
@@ -31,20 +32,25 @@ class Sizes:
         return self._seconds[known]
 
     def cheapest(self, task: Task, setup: Setup) -> Setup:
-        """The group, of `setup`'s size or more, that needs the fewest GPU-seconds: mostly the smallest, but more
-        GPUs may cost less where memory is tight."""
-        best, least = setup, math.inf
+        """The group, of `setup`'s size or more, that needs the fewest GPU-seconds: mostly the
+        smallest, but more GPUs may cost less where memory is tight.
+        """
+        best = setup
+        least = math.inf
         for num_ranks in range(setup.num_ranks, self.largest + 1):
             wider = replace(setup, num_ranks=num_ranks)
             work = self.seconds(task, wider) * num_ranks
             if work < least:
-                best, least = wider, work
+                best = wider
+                least = work
             if work > HOPELESS * least:
                 break
         return best
 
     def within(self, task: Task, setup: Setup, limit: float) -> Setup:
-        """The cheapest group, from `setup` up, that takes at most `limit` seconds; else the fastest one."""
+        """The cheapest group, from `setup` up, that takes at most `limit` seconds; else the
+        fastest one.
+        """
         if self.seconds(task, setup) <= limit:
             return setup
         known = (task.key, setup)
@@ -58,8 +64,9 @@ class Sizes:
 
 
 def lower_bound(sizes: Sizes, work: Sequence[tuple[Task, Setup]], num_gpus: int) -> float:
-    """Seconds below which no schedule ends: the least T such that every fold can be sped up to T seconds and all
-    of them, each on the cheapest group that does it, fill no more than T seconds of the whole cluster.
+    """Seconds below which no schedule ends: the least T such that every fold can be sped up to T
+    seconds and all of them, each on the cheapest group that does it, fill no more than T seconds of
+    the whole cluster.
 
     (The dual bound of Turek, Wolf and Yu, SPAA 1992, for tasks that may run on groups of any size.)
     """
@@ -68,7 +75,12 @@ def lower_bound(sizes: Sizes, work: Sequence[tuple[Task, Setup]], num_gpus: int)
     work = [(task, sizes.cheapest(task, setup)) for task, setup in work]
     total = sum(sizes.seconds(task, setup) * setup.num_ranks for task, setup in work) / num_gpus
     slow = [(task, setup) for task, setup in work if sizes.seconds(task, setup) > total]
-    low = max([total, *(sizes.seconds(task, sizes.within(task, setup, 0.0)) for task, setup in slow)])
+    low = max(
+        [
+            total,
+            *(sizes.seconds(task, sizes.within(task, setup, 0.0)) for task, setup in slow),
+        ]
+    )
     high = max([total, *(sizes.seconds(task, setup) for task, setup in slow)])
     for _ in range(ROUNDS):
         middle = (low + high) / 2
@@ -79,16 +91,26 @@ def lower_bound(sizes: Sizes, work: Sequence[tuple[Task, Setup]], num_gpus: int)
 
 
 def allot(sizes: Sizes, work: Sequence[tuple[Task, Setup]], num_gpus: int) -> dict[str, Setup]:
-    """The group of each task: the cheapest one, or a larger one where a single fold would outlast all the others."""
+    """The group of each task: the cheapest one, or a larger one where a single fold would
+    outlast all the others.
+    """
     limit = lower_bound(sizes, work, num_gpus)
-    return {task.key: sizes.within(task, sizes.cheapest(task, setup), limit) for task, setup in work}
+    return {
+        task.key: sizes.within(task, sizes.cheapest(task, setup), limit) for task, setup in work
+    }
 
 
 def stretch(
-    sizes: Sizes, work: Sequence[tuple[Task, Setup]], num_gpus: int, warm: Mapping[int, int], start: float
+    sizes: Sizes,
+    work: Sequence[tuple[Task, Setup]],
+    num_gpus: int,
+    warm: Mapping[int, int],
+    start: float,
 ) -> list[Setup]:
-    """Groups for the last tasks, which together leave GPUs without work: the slowest one is widened as long as that
-    gains more than a new group's `start` seconds cost. `warm` counts the idle groups of each size."""
+    """Groups for the last tasks, which together leave GPUs without work: the slowest one is widened
+    as long as that gains more than a new group's `start` seconds cost. `warm` counts the idle
+    groups of each size.
+    """
     chosen = [setup for _, setup in work]
     spare = num_gpus - sum(setup.num_ranks for setup in chosen)
 
@@ -110,19 +132,25 @@ def stretch(
 
 
 def climb(costs: Costs, task: Task, setup: Setup, largest: int) -> tuple[Setup, str] | None:
-    """The next attempt after one that ran out of memory, and the step in words; None at the end of the ladder:
-    a group with at most three quarters of the bytes per GPU, one sample at a time, bf16 where the settings leave the
-    precision open, a quarter of the alignment."""
+    """The next attempt after one that ran out of memory, and the step in words; None at the end of
+    the ladder: a group with at most three quarters of the bytes per GPU, one sample at a time, bf16
+    where the settings leave the precision open, a quarter of the alignment.
+    """
     if setup.num_ranks < largest:
         enough = 0.75 * costs.bytes(task, setup)
         sizes = range(setup.num_ranks + 1, largest + 1)
         wider = (replace(setup, num_ranks=p) for p in sizes)
-        chosen = next((s for s in wider if costs.bytes(task, s) <= enough), replace(setup, num_ranks=largest))
+        chosen = next(
+            (s for s in wider if costs.bytes(task, s) <= enough),
+            replace(setup, num_ranks=largest),
+        )
         return chosen, f"{setup.num_ranks} -> {chosen.num_ranks} ranks"
     if setup.parallel_samples > 1:
         return replace(setup, parallel_samples=1), f"{setup.parallel_samples} -> 1 samples at once"
     if setup.precision != costs.precisions()[-1]:
-        return replace(setup, precision=costs.precisions()[-1]), f"{setup.precision} -> {costs.precisions()[-1]}"
+        return replace(
+            setup, precision=costs.precisions()[-1]
+        ), f"{setup.precision} -> {costs.precisions()[-1]}"
     rows = min(setup.max_rows, task.msa_depth)
     if rows // 4 >= FEWEST_ROWS:
         return replace(setup, max_rows=rows // 4), f"{rows} -> {rows // 4} alignment rows"

@@ -27,13 +27,16 @@ class Sources:
     max_bytes: int = MAX_BYTES  # of the input and of the sequences, unpacked
 
     def __post_init__(self) -> None:
-        """Fetched weights may be named: `boltz2` stands for their path. ValueError when they are not there."""
+        """Fetched weights may be named: `boltz2` stands for their path. ValueError when they are
+        not there.
+        """
         object.__setattr__(self, "checkpoint", find(self.checkpoint))
 
 
 def records(sources: Sources, left_out: set[str] | None = None) -> Iterator[Record]:
-    """The records of the input; ValueError when there are none. The names of those of other organisms go to
-    `left_out`."""
+    """The records of the input; ValueError when there are none. The names of those of other
+    organisms go to `left_out`.
+    """
     found = read(sources.input, sources.sequences, sources.msas, sources.max_bytes)
     if sources.organism:
         found = _of_organism(found, sources.organism, set() if left_out is None else left_out)
@@ -59,7 +62,9 @@ def only_complex(sources: Sources) -> Complex:
     if len(found) > 1:
         alone = any(isinstance(record, Complex) and ALONE in record.comment for record in found)
         joined = "; the chains of one complex are joined by ':'" if alone else ""
-        raise ValueError(f"{sources.input}: holds several complexes; `foldcp score` folds them{joined}")
+        raise ValueError(
+            f"{sources.input}: holds several complexes; `foldcp score` folds them{joined}"
+        )
     if not isinstance(found[0], Complex):
         raise ValueError(f"{sources.input}: {found[0].name}: {found[0].reason}")
     return found[0]

@@ -1,4 +1,6 @@
-"""Results of an earlier input or of other settings: what of a run's folder does not belong to its present task."""
+"""Results of an earlier input or of other settings: what of a run's folder does not belong to
+its present task.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,9 @@ from foldcp.pipeline.receipts import Receipt
 class Present:
     """What an input asks for now.
 
-    `keys` are those of the results of every record that was looked at, the unbuildable ones among them. `unselected`
-    are names of records that this invocation leaves out without a look, as they are of another organism. `settings` is
-    the digest of the settings that results hang on.
+    `keys` are those of the results of every record that was looked at, the unbuildable ones among
+    them. `unselected` are names of records that this invocation leaves out without a look, as they
+    are of another organism. `settings` is the digest of the settings that results hang on.
     """
 
     keys: frozenset[str]
@@ -25,8 +27,8 @@ class Present:
 def find_stale(units: Mapping[str, Receipt], present: Present) -> set[str]:
     """Results of complexes that the present input and settings do not ask for.
 
-    A result of a record that is left out this time is kept, if it was made with the present settings: whether its
-    content has changed is seen when the record is looked at again.
+    A result of a record that is left out this time is kept, if it was made with the present
+    settings: whether its content has changed is seen when the record is looked at again.
     """
     return {
         unit
@@ -40,7 +42,9 @@ def find_vanished(units: Mapping[str, Receipt], present: Present) -> set[str]:
     return {
         unit
         for unit, receipt in units.items()
-        if receipt.outcome == "unbuildable" and unit not in present.keys and receipt.name not in present.unselected
+        if receipt.outcome == "unbuildable"
+        and unit not in present.keys
+        and receipt.name not in present.unselected
     }
 
 

@@ -1,4 +1,5 @@
-"""What a run leaves in its folder, written so that a kill at any instant loses at most the complex in flight.
+"""What a run leaves in its folder, written so that a kill at any instant loses at most the complex
+in flight.
 
     RUN/run.json                                 what is run: settings, versions, weights
     RUN/tables/<table>/<table>.parquet           the table for readers, as it was at the last merge
@@ -8,9 +9,9 @@
     RUN/receipts/, RUN/manifest.json             which of them count (see receipts.py)
     RUN/.tmp/, RUN/.lock                         files being written; the one writer
 
-Every file is written under .tmp, brought to the disk and renamed; the receipt comes last. A file in tables/ appears
-and is replaced by one rename, so that whoever reads it sees each row once at every instant; `read_table` also gives
-what has not been merged yet.
+Every file is written under .tmp, brought to the disk and renamed; the receipt comes last. A file in
+tables/ appears and is replaced by one rename, so that whoever reads it sees each row once at every
+instant; `read_table` also gives what has not been merged yet.
 """
 
 from __future__ import annotations
@@ -60,13 +61,19 @@ from foldcp.pipeline.tables import published_rows, read_rows, read_table
 __all__ = ["Store", "read_table"]
 
 DISK = Disk()
-# A run merges when at least so many pieces of work are not merged, and half as many as are, or when there are so many
-# that another would keep its driver from its other work for too long.
-MERGE_UNITS, MERGE_MOST = 256, 1024
-# It also merges after so many seconds, so that tables are up to date where a complex takes long, unless merging would
-# take more than this share of the time.
-MERGE_SECONDS, MERGE_SHARE = 300.0, 0.01
-HEADS = {"complex": "complexes", "attempt": "attempts", "run": "runs"}  # the table that tells what a piece of work is
+# A run merges when at least so many pieces of work are not merged, and half as many as are, or when
+# there are so many that another would keep its driver from its other work for too long.
+MERGE_UNITS = 256
+MERGE_MOST = 1024
+# It also merges after so many seconds, so that tables are up to date where a complex takes long,
+# unless merging would take more than this share of the time.
+MERGE_SECONDS = 300.0
+MERGE_SHARE = 0.01
+HEADS = {
+    "complex": "complexes",
+    "attempt": "attempts",
+    "run": "runs",
+}  # the table that tells what a piece of work is
 logger = logging.getLogger(__name__)
 
 
@@ -74,11 +81,14 @@ class Store:
     """The writer of a run's folder; there is one at a time."""
 
     def __init__(self, root: Path, info: RunInfo, disk: Disk, lock: IO[str]) -> None:
-        self.root, self.info = root, info
+        self.root = root
+        self.info = info
         self.started = datetime.now(UTC)
         self.run_id = f"run-{self.started:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-        self._disk, self._lock = disk, lock
-        self._temporary, self._attempts = count(), count(1)
+        self._disk = disk
+        self._lock = lock
+        self._temporary = count()
+        self._attempts = count(1)
         self._units: dict[str, Receipt] = {}
         self._owners: dict[str, str] = {}
         self._stale: frozenset[str] = frozenset()
@@ -90,8 +100,9 @@ class Store:
     def open(cls, out: Path | str, info: RunInfo, disk: Disk = DISK) -> Store:
         """Begin a run in the folder `out`, or go on in it; damaged tables are repaired.
 
-        Raises ValueError, which names the folder, when it is no folder, holds other files or results of other weights,
-        cannot be written, or when somebody else is writing there; then nothing has changed in it.
+        Raises ValueError, which names the folder, when it is no folder, holds other files or
+        results of other weights, cannot be written, or when somebody else is writing there; then
+        nothing has changed in it.
         """
         root = Path(out)
         check_folder(root, info.identity)
@@ -118,7 +129,9 @@ class Store:
         self.close("finished" if kind is None else "interrupted")
 
     def outcomes(self) -> dict[str, str]:
-        """key -> done, failed or unbuildable, of every complex whose result is complete and not stale."""
+        """key -> done, failed or unbuildable, of every complex whose result is complete and not
+        stale.
+        """
         return {
             unit: receipt.outcome
             for unit, receipt in self._units.items()
@@ -143,31 +156,51 @@ class Store:
     def mark_stale(self, present: Present, keep: bool = False) -> None:
         """Tell what the input asks for now; to be called before anything is put.
 
-        Results of anything else leave the tables, or stay there with their flag set when `keep`; they are not deleted
-        and count again once they are asked for. Unbuildable records that are gone are removed.
+        Results of anything else leave the tables, or stay there with their flag set when `keep`;
+        they are not deleted and count again once they are asked for. Unbuildable records that are
+        gone are removed.
         """
         stale = find_stale(self._units, present)
         updates, lost = self._release_names(stale)
-        self._merge(find_vanished(self._units, present) | lost, stale=stale, keep=keep, updates=updates)
+        self._merge(
+            find_vanished(self._units, present) | lost,
+            stale=stale,
+            keep=keep,
+            updates=updates,
+        )
 
-    def put(self, key: str, rows: Mapping[str, Sequence[Row]], files: Mapping[str, Content] | None = None) -> None:
+    def put(
+        self,
+        key: str,
+        rows: Mapping[str, Sequence[Row]],
+        files: Mapping[str, Content] | None = None,
+    ) -> None:
         """Store the result of a complex: all or nothing, in place of an earlier one.
 
-        `rows` maps tables to rows and holds at least one of `complexes`, whose outcome is the result's; `files` maps
-        paths relative to the folder to bytes, or to a function that writes to the path it is given. Raises ValueError
-        when such a path belongs to another complex.
+        `rows` maps tables to rows and holds at least one of `complexes`, whose outcome is the
+        result's; `files` maps paths relative to the folder to bytes, or to a function that writes
+        to the path it is given. Raises ValueError when such a path belongs to another complex.
         """
-        assert key not in self._stale, f"{key} is marked as stale, so it is nothing that this run computes"
+        assert key not in self._stale, (
+            f"{key} is marked as stale, so it is nothing that this run computes"
+        )
         for path in files or {}:
             if self._owners.get(path, key) != key:
-                raise ValueError(f"{self.root / path}: complexes {self._owners[path]} and {key} both write it")
+                raise ValueError(
+                    f"{self.root / path}: complexes {self._owners[path]} and {key} both write it"
+                )
         self._put(key, "complex", rows, files or {})
         self._merge_when_due()
 
     def attempt(self, row: Row) -> None:
         """Store a row of `attempts`; attempt_id and run_id are filled in."""
         unit = f"{self.run_id}-{next(self._attempts):06}"
-        self._put(unit, "attempt", {"attempts": [{**row, "attempt_id": unit, "run_id": self.run_id}]}, {})
+        self._put(
+            unit,
+            "attempt",
+            {"attempts": [{**row, "attempt_id": unit, "run_id": self.run_id}]},
+            {},
+        )
         self._merge_when_due()
 
     def table(self, name: str) -> pa.Table:
@@ -175,13 +208,15 @@ class Store:
         return read_table(self.root, name)
 
     def compact(self) -> None:
-        """Merge the parts of every table into one file, publish it and delete the parts. Readers see all rows once at
-        every instant; a merge that was cut short is taken up by the next."""
+        """Merge the parts of every table into one file, publish it and delete the parts. Readers
+        see all rows once at every instant; a merge that was cut short is taken up by the next.
+        """
         self._merge()
 
     def close(self, status: str = "finished") -> bool:
-        """Record the end of the run, merge the tables and let others write. False, and a line in the log, when that
-        cannot be written: nothing is lost, and the next run makes up for it."""
+        """Record the end of the run, merge the tables and let others write. False, and a line in
+        the log, when that cannot be written: nothing is lost, and the next run makes up for it.
+        """
         try:
             self._put_run(status)
             self._merge(running="")
@@ -193,39 +228,67 @@ class Store:
         return True
 
     def _begin(self) -> None:
-        check_folder(self.root, self.info.identity)  # again, as another writer may just have been there
+        check_folder(
+            self.root, self.info.identity
+        )  # again, as another writer may just have been there
         self._disk.folder(self.root / TEMPORARY)
         damage = find_damage(self.root)
-        about = {"format": FORMAT, "run_id": self.run_id, "started": self.started.isoformat(), **asdict(self.info)}
+        about = {
+            "format": FORMAT,
+            "run_id": self.run_id,
+            "started": self.started.isoformat(),
+            **asdict(self.info),
+        }
         self._install({RUN_FILE: json.dumps(about, indent=2, sort_keys=True).encode()})
         self._recover(damage)
         self._put_run("running")
         self._merge(running=self.run_id)
 
     def _recover(self, damage: Damage) -> None:
-        """Repair merged files, and clear away what a killed writer left: temporary files, parts without receipt,
-        receipts without parts."""
+        """Repair merged files, and clear away what a killed writer left: temporary files, parts
+        without receipt, receipts without parts.
+        """
         for message in damage.messages:
             logger.warning("%s", message)
         snapshot = take_snapshot(self.root, trusted=damage.repaired)
-        damaged = {unit for unit, receipt in snapshot.receipts.items() if not self._has_whole_parts(receipt)}
-        receipts = {unit: receipt for unit, receipt in snapshot.receipts.items() if unit not in damaged}
+        damaged = {
+            unit
+            for unit, receipt in snapshot.receipts.items()
+            if not self._has_whole_parts(receipt)
+        }
+        receipts = {
+            unit: receipt for unit, receipt in snapshot.receipts.items() if unit not in damaged
+        }
         parts = [part for receipt in receipts.values() for part in receipt.tables.values()]
         keep = {file.path for file in (*parts, *snapshot.manifest.tables.values())}
         keep |= {receipt_path(unit) for unit in receipts}
-        ours = [f"{TEMPORARY}/*", f"{RECEIPTS}/*.json", *(f"parts/{name}/*.parquet" for name in TABLES)]
-        found = (path.relative_to(self.root).as_posix() for pattern in ours for path in self.root.glob(pattern))
+        ours = [
+            f"{TEMPORARY}/*",
+            f"{RECEIPTS}/*.json",
+            *(f"parts/{name}/*.parquet" for name in TABLES),
+        ]
+        found = (
+            path.relative_to(self.root).as_posix()
+            for pattern in ours
+            for path in self.root.glob(pattern)
+        )
         self._remove(sorted(set(found) - keep))
-        self._merge(damage.lost - receipts.keys(), repaired=damage.repaired, unpublished=damage.unpublished)
+        self._merge(
+            damage.lost - receipts.keys(),
+            repaired=damage.repaired,
+            unpublished=damage.unpublished,
+        )
 
     def _has_whole_parts(self, receipt: Receipt) -> bool:
         return all(is_intact(self.root, part, verify=True) for part in receipt.tables.values())
 
     def _release_names(self, stale: Collection[str]) -> tuple[dict[str, Receipt], set[str]]:
-        """Let go of files of stale results whose paths do not hold the key, as the result in its place writes them,
-        too; take them back where a result counts again. Returns the changed receipts, and the results that have lost
-        such files meanwhile."""
-        updates, lost = {}, set()
+        """Let go of files of stale results whose paths do not hold the key, as the result in its
+        place writes them, too; take them back where a result counts again. Returns the changed
+        receipts, and the results that have lost such files meanwhile.
+        """
+        updates = {}
+        lost = set()
         for unit, receipt in self._units.items():
             if unit in stale:
                 own = tuple(file for file in receipt.files if unit in file.path)
@@ -235,12 +298,15 @@ class Store:
             elif receipt.released:
                 if not all(is_intact(self.root, file, verify=True) for file in receipt.released):
                     lost.add(unit)
-                updates[unit] = replace(receipt, files=receipt.files + receipt.released, released=())
+                updates[unit] = replace(
+                    receipt, files=receipt.files + receipt.released, released=()
+                )
         return updates, lost
 
     def _merge_when_due(self) -> None:
-        """Merge now and then while the run goes on. A merge that fails for another reason than the disk's costs no
-        result."""
+        """Merge now and then while the run goes on. A merge that fails for another reason than the
+        disk's costs no result.
+        """
         num_merged = len(self._units) - len(self._unmerged)
         is_much = len(self._unmerged) >= min(max(MERGE_UNITS, num_merged // 2), MERGE_MOST)
         started = time.monotonic()
@@ -254,7 +320,11 @@ class Store:
             if isinstance(error, OSError) and is_disk_failure(error):
                 raise
             self._merges_itself = False
-            logger.warning("%s: the tables are not brought up to date: %s", self.root, _reason(error))
+            logger.warning(
+                "%s: the tables are not brought up to date: %s",
+                self.root,
+                _reason(error),
+            )
 
     def _merge(
         self,
@@ -267,12 +337,16 @@ class Store:
         repaired: Mapping[str, pa.Table] | None = None,
         unpublished: Collection[str] = (),
     ) -> None:
-        """Bring merged and published tables to what counts, without the pieces of work `drop`; what is None stays as
-        it was. Tables whose rows do not change are not written."""
+        """Bring merged and published tables to what counts, without the pieces of work `drop`; what
+        is None stays as it was. Tables whose rows do not change are not written.
+        """
         repaired = repaired or {}
         snapshot = take_snapshot(self.root, trusted=repaired)
         old = snapshot.manifest
-        units = {unit: replace(receipt, tables={}) for unit, receipt in (snapshot.units | dict(updates or {})).items()}
+        units = {
+            unit: replace(receipt, tables={})
+            for unit, receipt in (snapshot.units | dict(updates or {})).items()
+        }
         for unit in drop:
             units.pop(unit, None)
         marks = replace(
@@ -286,7 +360,9 @@ class Store:
         publish = changed | set(unpublished) | _changed_marks(old, marks)
         if publish or marks != old:
             self._write_merged(snapshot, marks, changed, publish, repaired)
-        self._units, self._owners, self._unmerged = {}, {}, set()
+        self._units = {}
+        self._owners = {}
+        self._unmerged = set()
         self._stale = frozenset(marks.stale)
         for receipt in units.values():
             self._count(receipt)
@@ -299,8 +375,11 @@ class Store:
         publish: Collection[str],
         repaired: Mapping[str, pa.Table],
     ) -> None:
-        """Write merged files, the manifest and the published files, and delete what these replace."""
-        old, generation = snapshot.manifest, snapshot.manifest.generation + 1
+        """Write merged files, the manifest and the published files, and delete what these
+        replace.
+        """
+        old = snapshot.manifest
+        generation = snapshot.manifest.generation + 1
         kept = Snapshot(
             {unit: receipt for unit, receipt in snapshot.receipts.items() if unit in marks.units},
             old,
@@ -312,20 +391,27 @@ class Store:
             table = TABLES[name]
             rows = read_rows(self.root, kept, table, repaired.get(name))
             if name in changed:
-                merged += self._stage({f"parts/{name}/all-{generation:06}.parquet": to_parquet(rows)})
+                merged += self._stage(
+                    {f"parts/{name}/all-{generation:06}.parquet": to_parquet(rows)}
+                )
             shown = to_parquet(published_rows(rows, table, marks))
             published += self._stage({f"tables/{name}/{name}.parquet": shown})
         tables = old.tables | dict(zip(sorted(changed), self._place(merged), strict=True))
-        shown_files = old.published | {name: file for name, (file, _) in zip(sorted(publish), published, strict=True)}
+        shown_files = old.published | {
+            name: file for name, (file, _) in zip(sorted(publish), published, strict=True)
+        }
         manifest = replace(marks, generation=generation, tables=tables, published=shown_files)
         self._install({MANIFEST: to_json(manifest)})
         self._place(published)
-        parts = [part.path for receipt in snapshot.receipts.values() for part in receipt.tables.values()]
+        parts = [
+            part.path for receipt in snapshot.receipts.values() for part in receipt.tables.values()
+        ]
         self._remove(receipt_path(unit) for unit in snapshot.receipts)
         self._remove([*parts, *(old.tables[name].path for name in changed if name in old.tables)])
 
     def _put_run(self, status: str) -> None:
-        info, outcomes = self.info, list(self.outcomes().values())
+        info = self.info
+        outcomes = list(self.outcomes().values())
         over = status != "running"
         row = {
             "run_id": self.run_id,
@@ -341,14 +427,25 @@ class Store:
             "versions": json.dumps(info.versions, sort_keys=True),
             "hardware": info.hardware,
         }
-        counts = {f"num_{word}": outcomes.count(word) for word in ("done", "failed", "unbuildable")} if over else {}
+        counts = (
+            {f"num_{word}": outcomes.count(word) for word in ("done", "failed", "unbuildable")}
+            if over
+            else {}
+        )
         self._put(self.run_id, "run", {"runs": [row | counts]}, {})
 
-    def _put(self, unit: str, kind: str, rows: Mapping[str, Sequence[Row]], files: Mapping[str, Content]) -> None:
+    def _put(
+        self,
+        unit: str,
+        kind: str,
+        rows: Mapping[str, Sequence[Row]],
+        files: Mapping[str, Content],
+    ) -> None:
         """Take back the receipt of an earlier version, write, and give the new receipt."""
         rows = {name: these for name, these in rows.items() if these}
         parts = {
-            f"parts/{name}/{unit}.parquet": to_parquet(to_arrow(TABLES[name], these)) for name, these in rows.items()
+            f"parts/{name}/{unit}.parquet": to_parquet(to_arrow(TABLES[name], these))
+            for name, these in rows.items()
         }
         staged = self._stage({**parts, **files})
         self._remove([receipt_path(unit)])
@@ -405,19 +502,24 @@ class Store:
 
 
 def _changed_tables(snapshot: Snapshot, drop: Collection[str]) -> set[str]:
-    """Tables whose merged files hold other rows than count: a part is to come in, a piece of work was replaced or is
-    to go, or there is no file yet."""
+    """Tables whose merged files hold other rows than count: a part is to come in, a piece of work
+    was replaced or is to go, or there is no file yet.
+    """
     old = snapshot.manifest
     gone = (old.units.keys() - snapshot.merged.keys()) | (old.units.keys() & set(drop))
     receipts = [*snapshot.receipts.values(), *(old.units[unit] for unit in gone)]
-    return {name for receipt in receipts for name in receipt.rows} | (TABLES.keys() - old.tables.keys())
+    return {name for receipt in receipts for name in receipt.rows} | (
+        TABLES.keys() - old.tables.keys()
+    )
 
 
 def _changed_marks(old: Manifest, new: Manifest) -> set[str]:
     """Tables that are to show other rows, though the same ones count."""
     changed = {"runs"} if old.running != new.running else set()
     if old.stale != new.stale or (old.keep_stale != new.keep_stale and new.stale):
-        changed |= {name for name, table in TABLES.items() if any(c.name == "stale" for c in table.columns)}
+        changed |= {
+            name for name, table in TABLES.items() if any(c.name == "stale" for c in table.columns)
+        }
     return changed
 
 

@@ -1,4 +1,6 @@
-"""The tables of a run as they are read: the rows that count, with what is stale left out or marked."""
+"""The tables of a run as they are read: the rows that count, with what is stale left out or
+marked.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,12 @@ from foldcp.pipeline.schemas import TABLES, Table
 def read_table(out: Path | str, name: str) -> pa.Table:
     """The rows of a table of a run that count, sorted; also while the run goes on.
 
-    Columns, units and meaning are in schemas.py and in the metadata of the fields. A run that nobody carries on any
-    more is `interrupted`. Raises ValueError when `out` is not the folder of a run, or when a file of it is damaged.
+    Columns, units and meaning are in schemas.py and in the metadata of the fields. A run that
+    nobody carries on any more is `interrupted`. Raises ValueError when `out` is not the folder of a
+    run, or when a file of it is damaged.
     """
-    root, table = Path(out), TABLES[name]
+    root = Path(out)
+    table = TABLES[name]
     about = read_run(root)
     for _ in range(RETRIES):
         snapshot = take_snapshot(root)
@@ -39,10 +43,15 @@ def count_stale(out: Path | str) -> int:
     return len(snapshot.units.keys() & set(snapshot.manifest.stale))
 
 
-def read_rows(root: Path, snapshot: Snapshot, table: Table, repaired: pa.Table | None = None) -> pa.Table:
-    """The rows of everything that counts, stale or not, sorted. `repaired` stands for the merged file. Raises
-    FileNotFoundError when a merge has deleted a file meanwhile."""
-    parts = [r.tables[table.name].path for r in snapshot.receipts.values() if table.name in r.tables]
+def read_rows(
+    root: Path, snapshot: Snapshot, table: Table, repaired: pa.Table | None = None
+) -> pa.Table:
+    """The rows of everything that counts, stale or not, sorted. `repaired` stands for the merged
+    file. Raises FileNotFoundError when a merge has deleted a file meanwhile.
+    """
+    parts = [
+        r.tables[table.name].path for r in snapshot.receipts.values() if table.name in r.tables
+    ]
     pieces = [read_parquet(root / path, table) for path in parts]
     merged = [unit for unit, receipt in snapshot.merged.items() if table.name in receipt.rows]
     if merged:
@@ -54,8 +63,9 @@ def read_rows(root: Path, snapshot: Snapshot, table: Table, repaired: pa.Table |
 
 
 def published_rows(rows: pa.Table, table: Table, manifest: Manifest) -> pa.Table:
-    """What the file in tables/ shows of all rows: nothing of the invocation that goes on, as a kill would leave it
-    there as running for ever."""
+    """What the file in tables/ shows of all rows: nothing of the invocation that goes on, as a kill
+    would leave it there as running for ever.
+    """
     if table.name == "runs":
         return _end_runs(rows.filter(pc.field("run_id") != manifest.running), "")
     return mark_stale(rows, table, manifest)
@@ -67,15 +77,22 @@ def mark_stale(rows: pa.Table, table: Table, manifest: Manifest) -> pa.Table:
     if not manifest.stale or "stale" not in names:
         return rows
     if not manifest.keep_stale:
-        return rows.filter(~pc.field(table.unit).isin(pa.array(manifest.stale, pa.string()))).combine_chunks()
-    stale, place = set(manifest.stale), names.index("stale")
+        return rows.filter(
+            ~pc.field(table.unit).isin(pa.array(manifest.stale, pa.string()))
+        ).combine_chunks()
+    stale = set(manifest.stale)
+    place = names.index("stale")
     flags = pa.array([unit in stale for unit in rows[table.unit].to_pylist()], pa.bool_())
     return rows.set_column(place, rows.schema.field(place), flags).combine_chunks()
 
 
 def _end_runs(rows: pa.Table, running: str) -> pa.Table:
-    """Tell invocations as interrupted that were killed: all that have no end but the one that is `running`."""
+    """Tell invocations as interrupted that were killed: all that have no end but the one that is
+    `running`.
+    """
     told = zip(rows["run_id"].to_pylist(), rows["status"].to_pylist(), strict=True)
     status = ["interrupted" if word == "running" and run != running else word for run, word in told]
     place = rows.schema.names.index("status")
-    return rows.set_column(place, rows.schema.field(place), pa.array(status, pa.string())).combine_chunks()
+    return rows.set_column(
+        place, rows.schema.field(place), pa.array(status, pa.string())
+    ).combine_chunks()

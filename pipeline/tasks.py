@@ -25,9 +25,10 @@ KEY_LENGTH = 32  # hexadecimal digits of SHA-256
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A complex to fold. `key` names its result; `msa_depth` is the number of alignment rows that the network gets,
-    unless there is no memory for so many. `read_seconds` is how long its files and components took to read when it was
-    planned; a rank reads them again."""
+    """A complex to fold. `key` names its result; `msa_depth` is the number of alignment rows that
+    the network gets, unless there is no memory for so many. `read_seconds` is how long its files
+    and components took to read when it was planned; a rank reads them again.
+    """
 
     complex: Complex
     key: str
@@ -51,7 +52,9 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A task that has no result, and why; `attempt` is the number of attempts made, 0 if it never could run."""
+    """A task that has no result, and why; `attempt` is the number of attempts made, 0 if it
+    never could run.
+    """
 
     task: Task
     attempt: int
@@ -63,7 +66,9 @@ Outcome = Done | Failed
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """An input read to its end: what can be folded, what is no complex, and how many records repeat another."""
+    """An input read to its end: what can be folded, what is no complex, and how many records
+    repeat another.
+    """
 
     tasks: tuple[Task, ...]
     unbuildable: tuple[Unbuildable, ...]
@@ -73,17 +78,31 @@ class Work:
 def make_work(records: Iterable[Record], config: RunConfig, checkpoint: str) -> Work:
     """Tasks of the records, each content once, in the order of the input.
 
-    `checkpoint` is the identity of the weights. What `make_task` refuses becomes an Unbuildable. A terminal shows how
-    far the reading has come, if it takes long.
+    `checkpoint` is the identity of the weights. What `make_task` refuses becomes an Unbuildable. A
+    terminal shows how far the reading has come, if it takes long.
     """
     tasks: dict[str, Task] = {}
     unbuildable: list[Unbuildable] = []
     num_duplicates = 0
-    for record in tqdm(records, "reading", unit=" complexes", delay=QUIET_SECONDS, leave=False, disable=None):
+    for record in tqdm(
+        records,
+        "reading",
+        unit=" complexes",
+        delay=QUIET_SECONDS,
+        leave=False,
+        disable=None,
+    ):
         try:
             task = make_task(record, config, checkpoint) if isinstance(record, Complex) else record
         except ValueError as error:
-            task = Unbuildable(record.name, str(error), record.title, record.organism, record.source, record.place)
+            task = Unbuildable(
+                record.name,
+                str(error),
+                record.title,
+                record.organism,
+                record.source,
+                record.place,
+            )
         if isinstance(task, Unbuildable):
             unbuildable.append(task)
         elif task.key in tasks:
@@ -94,19 +113,25 @@ def make_work(records: Iterable[Record], config: RunConfig, checkpoint: str) -> 
 
 
 def smallest(work: Work, limit: int) -> Work:
-    """The `limit` smallest tasks, in the order of the input, and nothing that could not be built; 0 is no limit."""
+    """The `limit` smallest tasks, in the order of the input, and nothing that could not be
+    built; 0 is no limit.
+    """
     if not limit:
         return work
     chosen = {task.key for task in sorted(work.tasks, key=lambda task: task.num_tokens)[:limit]}
-    return Work(tuple(task for task in work.tasks if task.key in chosen), (), work.num_duplicates)
+    return Work(
+        tuple(task for task in work.tasks if task.key in chosen),
+        (),
+        work.num_duplicates,
+    )
 
 
 def make_task(complex: Complex, config: RunConfig, checkpoint: str) -> Task:
     """The task of one complex, with the digests of its files as they are now.
 
-    Raises ValueError naming the file or value that cannot be folded: an alignment that cannot be read or is of another
-    chain, a template that cannot be read or lacks a chain, an unknown component, a constraint on an atom that does not
-    exist.
+    Raises ValueError naming the file or value that cannot be folded: an alignment that cannot be
+    read or is of another chain, a template that cannot be read or lacks a chain, an unknown
+    component, a constraint on an atom that does not exist.
     """
     started = perf_counter()
     with reading(f"complex {complex.name}"):
@@ -124,16 +149,21 @@ def make_task(complex: Complex, config: RunConfig, checkpoint: str) -> Task:
 
 
 def result_settings(config: RunConfig) -> dict[str, Any]:
-    """The settings that change what is stored: not how the work is spread, nor how many samples run at once."""
-    model = {name: value for name, value in asdict(config.model).items() if name != "parallel_samples"}
+    """The settings that change what is stored: not how the work is spread, nor how many samples
+    run at once.
+    """
+    model = {
+        name: value for name, value in asdict(config.model).items() if name != "parallel_samples"
+    }
     return {"model": model, "msa": asdict(config.msa), "write": sorted(config.write)}
 
 
 def content_key(complex: Complex, settings: dict[str, Any], checkpoint: str) -> str:
     """SHA-256 over canonical JSON of the complex, the settings and the weights.
 
-    The name counts, since results are found by it; title, organism and source do not. Alignments and templates
-    count by their content (`Complex.digests`), so moving a file changes nothing and editing it does.
+    The name counts, since results are found by it; title, organism and source do not. Alignments
+    and templates count by their content (`Complex.digests`), so moving a file changes nothing and
+    editing it does.
     """
     content = {
         "format": KEY_FORMAT + (BONDS_FORMAT if complex.bonds else 0),
@@ -143,7 +173,10 @@ def content_key(complex: Complex, settings: dict[str, Any], checkpoint: str) -> 
         "pockets": [asdict(pocket) for pocket in complex.pockets],
         "contacts": [asdict(contact) for contact in complex.contacts],
         "templates": [
-            {**{k: v for k, v in asdict(template).items() if k != "path"}, "file": complex.digests[template.path]}
+            {
+                **{k: v for k, v in asdict(template).items() if k != "path"},
+                "file": complex.digests[template.path],
+            }
             for template in complex.templates
         ],
         "method": complex.method,
@@ -155,8 +188,20 @@ def content_key(complex: Complex, settings: dict[str, Any], checkpoint: str) -> 
 
 
 def _chain_content(chain: Chain, digests: Mapping[Path, str]) -> dict[str, Any]:
-    fields = ("name", "kind", "sequence", "accession", "cyclic", "modifications", "ccd", "smiles")
-    return {**{name: getattr(chain, name) for name in fields}, "msa": digests[chain.msa] if chain.msa else ""}
+    fields = (
+        "name",
+        "kind",
+        "sequence",
+        "accession",
+        "cyclic",
+        "modifications",
+        "ccd",
+        "smiles",
+    )
+    return {
+        **{name: getattr(chain, name) for name in fields},
+        "msa": digests[chain.msa] if chain.msa else "",
+    }
 
 
 def num_tokens(complex: Complex) -> int:

@@ -8,9 +8,11 @@ from typing import Any, TextIO
 
 
 def guard_streams() -> None:
-    """Open what is closed of the descriptors 0 to 2, and let nothing that is written to stderr fail.
+    """Open what is closed of the descriptors 0 to 2, and let nothing that is written to stderr
+    fail.
 
-    A file that is opened while descriptor 2 is closed gets that number, and what libraries print would go into it.
+    A file that is opened while descriptor 2 is closed gets that number, and what libraries print
+    would go into it.
     """
     for descriptor in (0, 1, 2):
         try:
@@ -25,7 +27,9 @@ def guard_streams() -> None:
 
 
 def close_stdout() -> None:
-    """Write what is left for stdout; when nobody reads it any more the interpreter must not try again."""
+    """Write what is left for stdout; when nobody reads it any more the interpreter must not try
+    again.
+    """
     try:
         sys.stdout.flush()
     except OSError:

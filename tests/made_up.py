@@ -32,12 +32,20 @@ TOKEN_PER_ATOM = {"MSE", "ATP", "NAG", "ZN"}
 
 
 def made_up_layout(
-    chains: list[tuple[str, list[str]]], names: list[str] | None = None, depths: list[int] | None = None
+    chains: list[tuple[str, list[str]]],
+    names: list[str] | None = None,
+    depths: list[int] | None = None,
 ) -> Layout:
-    """A layout of (kind, residues) chains; equal chains are copies of one entity. Alignments are of one row, unless
-    `depths` says otherwise."""
+    """A layout of (kind, residues) chains; equal chains are copies of one entity. Alignments are of
+    one row, unless `depths` says otherwise.
+    """
     entities: dict[tuple[str, ...], int] = {}
-    chain, residue, name, atom_token, atom_name, element = [], [], [], [], [], []
+    chain = []
+    residue = []
+    name = []
+    atom_token = []
+    atom_name = []
+    element = []
     for c, (_, residues) in enumerate(chains):
         for number, code in enumerate(residues, 1):
             for i, atom in enumerate(PARTS[code].split()):
@@ -72,7 +80,9 @@ def made_up_scores(layout: Layout, rng: np.random.Generator) -> Scores:
         np.fill_diagonal(values, np.nan)
         return values
 
-    ipsae = [np.where(ligand[:, None] | ligand[None, :], np.float32(np.nan), pairs()) for _ in range(3)]
+    ipsae = [
+        np.where(ligand[:, None] | ligand[None, :], np.float32(np.nan), pairs()) for _ in range(3)
+    ]
     boltz = pairs()
     np.fill_diagonal(boltz, rng.uniform(0, 1, C))
     contacts = rng.integers(0, 9, (C, C)).astype(np.int32)
@@ -96,7 +106,8 @@ def made_up_scores(layout: Layout, rng: np.random.Generator) -> Scores:
 def made_up_prediction(layout: Layout, num_samples: int, seed: int = 0) -> Prediction:
     """Samples with random scores, coordinates, pLDDT, PAE and PDE."""
     rng = np.random.default_rng(seed)
-    A, T = len(layout.atom_token), len(layout.token_chain)
+    A = len(layout.atom_token)
+    T = len(layout.token_chain)
 
     def matrices() -> list[np.ndarray]:
         return [rng.uniform(0, 32, (T, T)).astype(np.float32) for _ in range(num_samples)]

@@ -24,8 +24,21 @@ Rows = dict[str, list[dict[str, Any]]]
 
 def result(key: str, outcome: str) -> tuple[Rows, dict[str, Content]]:
     """Rows and files of a made-up complex of two chains and two samples, or of one that failed."""
-    base = {"key": key, "name": f"name of {key}", "checkpoint": "untrained:tiny", "untrained": True}
-    about = {**base, "title": "", "organism": "", "source": "", "outcome": outcome, "reason": "", "settings": "s1"}
+    base = {
+        "key": key,
+        "name": f"name of {key}",
+        "checkpoint": "untrained:tiny",
+        "untrained": True,
+    }
+    about = {
+        **base,
+        "title": "",
+        "organism": "",
+        "source": "",
+        "outcome": outcome,
+        "reason": "",
+        "settings": "s1",
+    }
     if outcome != "done":
         return {"complexes": [about | {"reason": "no memory"}]}, {}
     ends = [("A", "B"), ("B", "A")]
@@ -33,7 +46,13 @@ def result(key: str, outcome: str) -> tuple[Rows, dict[str, Content]]:
         "complexes": [about | {"sample": s, "ptm": len(key) / 7 + s / 9} for s in range(2)],
         "interfaces": [
             base
-            | {"sample": s, "chain_a": a, "chain_b": b, "accession_a": "P1", "accession_b": ""}
+            | {
+                "sample": s,
+                "chain_a": a,
+                "chain_b": b,
+                "accession_a": "P1",
+                "accession_b": "",
+            }
             | {"contacts": 3 + s, "iptm": s / 3, "interface_plddt": float("nan")}
             for s in range(2)
             for a, b in ends
@@ -46,7 +65,14 @@ def result(key: str, outcome: str) -> tuple[Rows, dict[str, Content]]:
     return rows, files
 
 
-ATTEMPT = {"key": "k1", "name": "name of k1", "attempt": 1, "outcome": "done", "reason": "", "ladder": ""}
+ATTEMPT = {
+    "key": "k1",
+    "name": "name of k1",
+    "attempt": 1,
+    "outcome": "done",
+    "reason": "",
+    "ladder": "",
+}
 
 
 def tables(out: Path) -> dict[str, list[dict[str, Any]]]:

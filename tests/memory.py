@@ -1,4 +1,6 @@
-"""How much memory do tensors take at once? Counted at every operation, for real and for fake tensors alike."""
+"""How much memory do tensors take at once? Counted at every operation, for real and for fake
+tensors alike.
+"""
 
 from __future__ import annotations
 

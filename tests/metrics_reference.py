@@ -50,7 +50,9 @@ def made_up_layout(chains: list[tuple[str, int]]) -> Layout:
         chain_entities=np.arange(len(chains)),
         token_chain=token_chain,
         token_residue=np.concatenate([np.arange(1, length + 1) for _, length in chains]),
-        token_name=["ALA" if kind == "protein" else "DA" if kind == "dna" else "LIG" for kind in kinds],
+        token_name=[
+            "ALA" if kind == "protein" else "DA" if kind == "dna" else "LIG" for kind in kinds
+        ],
         atom_token=np.repeat(np.arange(len(kinds)), [len(ATOMS[kind]) for kind in kinds]),
         atom_name=[name for kind in kinds for name in ATOMS[kind]],
         atom_element=np.full(sum(len(ATOMS[kind]) for kind in kinds), 6),
@@ -60,15 +62,19 @@ def made_up_layout(chains: list[tuple[str, int]]) -> Layout:
 
 def made_up_case(chains: list[tuple[str, int]] = CHAINS) -> Case:
     layout = made_up_layout(chains)
-    T, A = len(layout.token_chain), len(layout.atom_token)
+    T = len(layout.token_chain)
+    A = len(layout.atom_token)
     first = np.searchsorted(layout.atom_token, np.arange(T))
     polymer = np.array([layout.chain_kinds[c] in POLYMERS for c in layout.token_chain])
     frame_atoms = first[:, None] + np.where(polymer[:, None], [[0, 1, 2]], 0)
     coords = _made_up_coords(layout, A)
     if T > 9:
         frame_atoms[5] = frame_atoms[5, 0]  # an unknown residue: its frame is one atom, three times
-        coords[frame_atoms[9]] = coords[frame_atoms[9, 0]] + np.outer([0, 1.5, 3.1], [1, 0, 0.0])  # on a line
-    pae, pde = 1.5 + 30 * noise(1, T, T), 1 + 25 * noise(2, T, T)
+        coords[frame_atoms[9]] = coords[frame_atoms[9, 0]] + np.outer(
+            [0, 1.5, 3.1], [1, 0, 0.0]
+        )  # on a line
+    pae = 1.5 + 30 * noise(1, T, T)
+    pde = 1 + 25 * noise(2, T, T)
     pae *= np.where(layout.token_chain[:, None] == layout.token_chain, 0.3, 1)
     pae *= 0.2 + 0.8 * noise(7, T)[:, None]  # some rows see their partners better
     loose = np.concatenate([np.arange(length) > 0.7 * length for _, length in chains])
@@ -87,11 +93,16 @@ def made_up_case(chains: list[tuple[str, int]] = CHAINS) -> Case:
 
 
 def _made_up_coords(layout: Layout, num_atoms: int) -> np.ndarray:
-    """Chains as coarse zigzags along one axis, slowly parting; the last ligand of several lies far away."""
+    """Chains as coarse zigzags along one axis, slowly parting; the last ligand of several lies
+    far away.
+    """
     chain = layout.token_chain[layout.atom_token]
     step = np.arange(num_atoms) - np.searchsorted(chain, chain)
-    apart, angle = 3 + step / 12, 2 * np.pi * chain / len(layout.chain_kinds)
-    coords = np.stack([0.9 * step, apart * np.cos(angle), apart * np.sin(angle)], 1) + 2.4 * noise(5, num_atoms, 3)
+    apart = 3 + step / 12
+    angle = 2 * np.pi * chain / len(layout.chain_kinds)
+    coords = np.stack([0.9 * step, apart * np.cos(angle), apart * np.sin(angle)], 1) + 2.4 * noise(
+        5, num_atoms, 3
+    )
     ligands = [c for c, kind in enumerate(layout.chain_kinds) if kind == "ligand"]
     if len(ligands) > 1:
         coords[chain == ligands[-1]] += (0, 0, 90)
@@ -111,7 +122,13 @@ def features_of(case: Case, N: int, device: str = "cpu") -> Features:
     whole: dict[str, torch.Tensor] = {}
     for name, hint in get_type_hints(Features).items():
         if hasattr(hint, "dim_str"):
-            dtype = torch.long if "int64" in hint.dtypes else torch.bool if "bool" in hint.dtypes else torch.float32
+            dtype = (
+                torch.long
+                if "int64" in hint.dtypes
+                else torch.bool
+                if "bool" in hint.dtypes
+                else torch.float32
+            )
             shape = [sizes[d] if d in sizes else int(d) for d in hint.dim_str.split()]
             whole[name] = torch.zeros(shape, dtype=dtype)
     mol_type = np.array([MOL_TYPE[layout.chain_kinds[c]] for c in layout.token_chain])
@@ -133,7 +150,9 @@ def num_padded_atoms(case: Case) -> int:
 
 
 def logits_of(case: Case, N: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """PAE and PDE logits, contact probability and pLDDT; NaN in the padding, which nobody may read."""
+    """PAE and PDE logits, contact probability and pLDDT; NaN in the padding, which nobody may
+    read.
+    """
     nan = float("nan")
     pairs = (case.pae_logits, case.pde_logits, case.contact_probability)
     return *(padded(x, (N, N), nan) for x in pairs), padded(case.plddt, (N,), nan)
@@ -155,7 +174,8 @@ PAIRS = [
     "interface_plddt",
 ]
 
-# The formulas, one pair of chains after the other ------------------------------------------------------------
+# The formulas, one pair of chains after the other
+# ------------------------------------------------------------
 
 
 def softmax(x: np.ndarray) -> np.ndarray:
@@ -177,13 +197,16 @@ def frame_mask(case: Case) -> np.ndarray:
     for i, chain in enumerate(case.layout.token_chain):
         frame = case.coords[case.frame_atoms[i]]
         if case.layout.chain_kinds[chain] == "ligand":
-            atoms = case.coords[np.flatnonzero(case.layout.token_chain[case.layout.atom_token] == chain)]
+            atoms = case.coords[
+                np.flatnonzero(case.layout.token_chain[case.layout.atom_token] == chain)
+            ]
             if len(atoms) < 3:
                 continue
             me = case.coords[case.rep_atom[i]]
             near = atoms[np.argsort(np.linalg.norm(atoms - me, axis=1))]
             frame = np.stack([near[1], near[0], near[2]])
-        u, v = frame[1] - frame[0], frame[1] - frame[2]
+        u = frame[1] - frame[0]
+        v = frame[1] - frame[2]
         lengths = np.linalg.norm(u), np.linalg.norm(v)
         valid[i] = min(lengths) > 1e-2 and abs(u @ v) / lengths[0] / lengths[1] < 0.9063
     return valid
@@ -191,19 +214,26 @@ def frame_mask(case: Case) -> np.ndarray:
 
 def reference_scores(case: Case) -> dict[str, float | np.ndarray]:
     """Every field of Scores in double precision."""
-    layout, chain = case.layout, case.layout.token_chain
-    T, C = len(chain), len(layout.chain_kinds)
+    layout = case.layout
+    chain = case.layout.token_chain
+    T = len(chain)
+    C = len(layout.chain_kinds)
     kind = np.array([layout.chain_kinds[c] for c in chain])
     probability = softmax(case.pae_logits)
-    pae, pde = probability @ CENTERS, softmax(case.pde_logits) @ CENTERS
+    pae = probability @ CENTERS
+    pde = softmax(case.pde_logits) @ CENTERS
     valid = frame_mask(case)
     points = case.coords[case.rep_atom]
     contact = np.linalg.norm(points[:, None] - points, axis=-1) < 8
     inter = chain[:, None] != chain
 
-    def best_mean(value: np.ndarray, mask: np.ndarray, rows: np.ndarray, boltz: bool = True) -> float:
+    def best_mean(
+        value: np.ndarray, mask: np.ndarray, rows: np.ndarray, boltz: bool = True
+    ) -> float:
         means = [
-            value[i, mask[i]].sum() / (mask[i].sum() + 1e-5 * boltz) for i in np.flatnonzero(rows) if mask[i].any()
+            value[i, mask[i]].sum() / (mask[i].sum() + 1e-5 * boltz)
+            for i in np.flatnonzero(rows)
+            if mask[i].any()
         ]
         return max(means, default=0.0)
 
@@ -211,7 +241,8 @@ def reference_scores(case: Case) -> dict[str, float | np.ndarray]:
         return probability @ (1 / (1 + (CENTERS / d0_of(n)) ** 2))
 
     tm = expected_tm(T)
-    ligand, protein = kind == "ligand", kind == "protein"
+    ligand = kind == "ligand"
+    protein = kind == "protein"
     mixed = (ligand[:, None] & protein) | (protein[:, None] & ligand)
     touching = (contact & inter).any(1)
     weight = np.where(ligand, 20, np.where(touching, 10, 1))
@@ -233,17 +264,25 @@ def reference_scores(case: Case) -> dict[str, float | np.ndarray]:
     chain_ptm = np.full(C, np.nan)
     for a in range(C):
         for b in range(C):
-            rows, columns = chain == a, chain == b
+            rows = chain == a
+            columns = chain == b
             n = rows.sum() + (a != b) * columns.sum()
             mask = np.broadcast_to(columns, (T, T))
             pairs["pair_iptm_boltz"][a, b] = best_mean(tm, mask, rows & valid)
             if a == b:
-                chain_ptm[a] = best_mean(expected_tm(n), mask, rows & valid, False) if (rows & valid).any() else np.nan
+                chain_ptm[a] = (
+                    best_mean(expected_tm(n), mask, rows & valid, False)
+                    if (rows & valid).any()
+                    else np.nan
+                )
                 continue
             if (rows & valid).any():
                 pairs["pair_iptm"][a, b] = best_mean(expected_tm(n), mask, rows & valid, False)
                 block = pae[np.ix_(rows & valid, columns)]
-                pairs["pae_mean"][a, b], pairs["pae_min"][a, b] = block.mean(), block.min()
+                pairs["pae_mean"][a, b], pairs["pae_min"][a, b] = (
+                    block.mean(),
+                    block.min(),
+                )
             touch = contact[np.ix_(rows, columns)]
             pairs["contacts"][a, b] = touch.sum()
             if touch.any():

@@ -1,5 +1,6 @@
-"""A disk that dies at a chosen step, with or without what was not synced; the folder is left as a kill or a power cut
-leaves it."""
+"""A disk that dies at a chosen step, with or without what was not synced; the folder is left as a
+kill or a power cut leaves it.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +17,25 @@ class Killed(BaseException):
 
 
 class Mortal(Disk):
-    """Step number `fatal` does not happen any more. `loss` is the chance that a folder (or a file) loses what was done
-    to it since its last sync: 0 for a kill, more for a power cut. `watch` is called before every step."""
+    """Step number `fatal` does not happen any more. `loss` is the chance that a folder (or a file)
+    loses what was done to it since its last sync: 0 for a kill, more for a power cut. `watch` is
+    called before every step.
+    """
 
-    def __init__(self, fatal: int | None = None, loss: float = 0.0, watch: Callable[[], None] | None = None) -> None:
-        self.steps, self.fatal, self.watch = 0, fatal, watch
-        self.loss, self.random = loss, random.Random(fatal)
-        self.undo: list[tuple[Path, Callable[[], None]]] = []  # (folder, how to go back), oldest first
+    def __init__(
+        self,
+        fatal: int | None = None,
+        loss: float = 0.0,
+        watch: Callable[[], None] | None = None,
+    ) -> None:
+        self.steps = 0
+        self.fatal = fatal
+        self.watch = watch
+        self.loss = loss
+        self.random = random.Random(fatal)
+        self.undo: list[
+            tuple[Path, Callable[[], None]]
+        ] = []  # (folder, how to go back), oldest first
         self.unsynced: set[Path] = set()
 
     def step(self) -> None:

@@ -1,4 +1,6 @@
-"""Run a function on P ranks of this machine: gloo on its CPUs, NCCL on its GPUs, which they share if they are more."""
+"""Run a function on P ranks of this machine: gloo on its CPUs, NCCL on its GPUs, which they
+share if they are more.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +26,24 @@ def _device(rank: int, kind: str) -> torch.device:
 
 
 def _share_gpus(rank: int) -> None:
-    """NCCL refuses two ranks on one GPU of a host: let each be a host of its own and talk through sockets."""
-    os.environ |= {"NCCL_HOSTID": f"rank {rank}", "NCCL_SOCKET_IFNAME": "lo", "NCCL_IB_DISABLE": "1"}
+    """NCCL refuses two ranks on one GPU of a host: let each be a host of its own and talk
+    through sockets.
+    """
+    os.environ |= {
+        "NCCL_HOSTID": f"rank {rank}",
+        "NCCL_SOCKET_IFNAME": "lo",
+        "NCCL_IB_DISABLE": "1",
+    }
 
 
-def _rank(rank: int, size: int, kind: str, folder: str, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+def _rank(
+    rank: int,
+    size: int,
+    kind: str,
+    folder: str,
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+) -> None:
     torch.set_num_threads(1)
     device = _device(rank, kind)
     if kind == "cuda":
@@ -41,10 +56,19 @@ def _rank(rank: int, size: int, kind: str, folder: str, function: Callable[..., 
 
 
 def run(function: Callable[..., Any], size: int, *args: Any, kind: str = "cpu") -> list[Any]:
-    """[function(rows, *args) of each rank]; the function stands at the top of a module, a failing rank raises."""
+    """[function(rows, *args) of each rank]; the function stands at the top of a module, a
+    failing rank raises.
+    """
     with tempfile.TemporaryDirectory() as folder:
         if size == 1:
             return [function(Rows(), *args)]
-        method = "fork" if kind == "cpu" else "spawn"  # a process that has used a GPU cannot be forked
-        mp.start_processes(_rank, (size, kind, folder, function, args), nprocs=size, start_method=method)
+        method = (
+            "fork" if kind == "cpu" else "spawn"
+        )  # a process that has used a GPU cannot be forked
+        mp.start_processes(
+            _rank,
+            (size, kind, folder, function, args),
+            nprocs=size,
+            start_method=method,
+        )
         return [torch.load(Path(folder) / f"{rank}.pt", weights_only=False) for rank in range(size)]

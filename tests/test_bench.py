@@ -1,5 +1,6 @@
-"""`foldcp bench`: complete tables, limits by the arithmetic, constants that give the measured times back. No test
-asks how fast this machine is."""
+"""`foldcp bench`: complete tables, limits by the arithmetic, constants that give the measured times
+back. No test asks how fast this machine is.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +18,14 @@ import yaml
 from foldcp.config import BOLTZ2, TINY
 from foldcp.pipeline import bench, bench_measure
 from foldcp.pipeline.bench import Options
-from foldcp.pipeline.bench_measure import QUICK, Place, Plan, attempt, made_up_features, pair_block
+from foldcp.pipeline.bench_measure import (
+    QUICK,
+    Place,
+    Plan,
+    attempt,
+    made_up_features,
+    pair_block,
+)
 from foldcp.pipeline.bench_report import Report, to_dict, to_text, to_yaml
 from foldcp.pipeline.bench_results import (
     BlockTime,
@@ -64,7 +72,8 @@ def test_limit_of_a_block_is_that_of_the_design() -> None:
 
 def test_limit_of_a_prediction() -> None:
     fold = FoldTime(512, 1, "mixed", {}, {})
-    limit, block = fold_limit(BOLTZ2, WHOLE, fold, H200), block_limit(BOLTZ2, 512, 1, "mixed", H200)
+    limit = fold_limit(BOLTZ2, WHOLE, fold, H200)
+    block = block_limit(BOLTZ2, 512, 1, "mixed", H200)
     assert limit["trunk"] == pytest.approx(4 * 68 * block)
     assert limit["confidence"] == pytest.approx(5 * 8 * block)
     # 1,000 evaluations of 24 layers, width 768: about 0.4 s.
@@ -106,7 +115,13 @@ def test_the_fit_gives_the_blocks_back() -> None:
 def test_bytes_per_pair_come_from_predictions_that_fill_a_gpu() -> None:
     truth = replace(fitted_base(), pair_bytes_bf16=777.0)
     fold = FoldTime(10_000, 1, "bf16", {"trunk": 1.0}, {})
-    full = replace(fold, peak_bytes={"trunk": int(model_bytes(truth, BOLTZ2, WHOLE, fold)), "sampling": 1})
+    full = replace(
+        fold,
+        peak_bytes={
+            "trunk": int(model_bytes(truth, BOLTZ2, WHOLE, fold)),
+            "sampling": 1,
+        },
+    )
     small = FoldTime(512, 1, "mixed", {"trunk": 1.0}, {"trunk": 20_000_000_000})
     hardware, measured = fit(MACHINE, BOLTZ2, BOLTZ2, WHOLE, [*findings(truth), full, small])
     assert hardware.pair_bytes_bf16 == pytest.approx(777)
@@ -117,15 +132,35 @@ def test_bytes_per_pair_come_from_predictions_that_fill_a_gpu() -> None:
 
 def test_a_cpu_computes_in_fp32() -> None:
     machine = Machine("CPU", 1, {}, load_hardware("cpu"))
-    hardware, _ = fit(machine, BOLTZ2, TINY, SMALL, [replace(H200, flop_per_s=1e9, flop_per_s_fp32=3e10)])
+    hardware, _ = fit(
+        machine,
+        BOLTZ2,
+        TINY,
+        SMALL,
+        [replace(H200, flop_per_s=1e9, flop_per_s_fp32=3e10)],
+    )
     assert (hardware.flop_per_s, hardware.fp32_slowdown) == (3e10, 1.0)
-    assert fit(machine, BOLTZ2, TINY, SMALL, [Missing("ceilings", "out of memory")]) == (machine.hardware, ())
+    assert fit(machine, BOLTZ2, TINY, SMALL, [Missing("ceilings", "out of memory")]) == (
+        machine.hardware,
+        (),
+    )
 
 
 def made_up_report() -> Report:
-    fold = FoldTime(1024, 4, "mixed", {"trunk": 3.0, "sampling": 2.0, "confidence": 0.5},
-                    {"trunk": 9_000_000_000, "sampling": 8_000_000_000, "confidence": 7_000_000_000})  # fmt: skip
-    found = [*findings(fitted_base()), FOUR, fold, Missing("prediction, 99999 tokens, bf16", "out of memory")]
+    fold = FoldTime(
+        1024,
+        4,
+        "mixed",
+        {"trunk": 3.0, "sampling": 2.0, "confidence": 0.5},
+        # fmt: skip
+        {"trunk": 9_000_000_000, "sampling": 8_000_000_000, "confidence": 7_000_000_000},
+    )
+    found = [
+        *findings(fitted_base()),
+        FOUR,
+        fold,
+        Missing("prediction, 99999 tokens, bf16", "out of memory"),
+    ]
     return Report(MACHINE, WHOLE, found, "2026-01-31", "foldcp bench")
 
 
@@ -151,13 +186,22 @@ def test_the_file_is_a_hardware_file(tmp_path: Path) -> None:
     report = made_up_report()
     file = tmp_path / "new.yaml"
     file.write_text(to_yaml(report))
-    read, (fitted, measured) = load_hardware(file), report.fitted
+    read = load_hardware(file)
+    (fitted, measured) = report.fitted
     for field in fields(Hardware):
         value = getattr(fitted, field.name)
-        assert getattr(read, field.name) == (pytest.approx(value, rel=1e-3) if isinstance(value, float) else value)
-    marked = {line.partition(":")[0] for line in file.read_text().splitlines() if line.endswith("# measured")}
+        assert getattr(read, field.name) == (
+            pytest.approx(value, rel=1e-3) if isinstance(value, float) else value
+        )
+    marked = {
+        line.partition(":")[0]
+        for line in file.read_text().splitlines()
+        if line.endswith("# measured")
+    }
     assert marked == set(measured)
-    assert yaml.safe_load(file.read_text())["exp_per_s"] == 2.0e12  # a number for every reader of YAML
+    assert (
+        yaml.safe_load(file.read_text())["exp_per_s"] == 2.0e12
+    )  # a number for every reader of YAML
     assert all(isinstance(value, int | float | str) for value in asdict(read).values())
 
 
@@ -165,7 +209,14 @@ def test_the_file_is_a_hardware_file(tmp_path: Path) -> None:
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """One repeat of everything, and no GPU."""
     monkeypatch.setattr(bench, "devices", lambda: ("cpu", "CPU", 1))
-    once = replace(QUICK["cpu"], most_repeats=1, copy_bytes=1 << 16, gemm=32, attention_tokens=19, launches=3)
+    once = replace(
+        QUICK["cpu"],
+        most_repeats=1,
+        copy_bytes=1 << 16,
+        gemm=32,
+        attention_tokens=19,
+        launches=3,
+    )
     monkeypatch.setitem(QUICK, "cpu", once)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -174,10 +225,22 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_bench_on_a_cpu(
-    quick: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    quick: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    command = ["foldcp", "bench", "--quick", "--sizes", "13,21", "--precision", "fp32,bf16", "--json"]
+    command = [
+        "foldcp",
+        "bench",
+        "--quick",
+        "--sizes",
+        "13,21",
+        "--precision",
+        "fp32,bf16",
+        "--json",
+    ]
     monkeypatch.setattr(sys, "argv", command)
     with pytest.raises(SystemExit) as end:
         main()
@@ -188,14 +251,19 @@ def test_bench_on_a_cpu(
     assert all(value > 0 for value in ceilings.values() if value is not None)
     expected = [(n, 1, p) for p in ("fp32", "bf16") for n in (13, 21)]
     for table in ("blocks", "predictions"):
-        assert [(r["num_tokens"], r["num_ranks"], r["precision"]) for r in content[table]] == expected
+        assert [
+            (r["num_tokens"], r["num_ranks"], r["precision"]) for r in content[table]
+        ] == expected
     for row in content["predictions"]:
-        assert list(row["seconds"]) == list(row["peak_bytes"]) == ["trunk", "sampling", "confidence"]
+        assert (
+            list(row["seconds"]) == list(row["peak_bytes"]) == ["trunk", "sampling", "confidence"]
+        )
         assert all(value > 0 for value in (*row["seconds"].values(), *row["peak_bytes"].values()))
     assert err.count("prediction,") == 4
     hardware = load_hardware(tmp_path / "cpu.yaml")
     costs = Costs(hardware, load(), TINY)
-    task, setup = Task(made_up(300), "", 300, 10), Setup(1, "fp32", 1, 10)
+    task = Task(made_up(300), "", 300, 10)
+    setup = Setup(1, "fp32", 1, 10)
     assert all(math.isfinite(value) and value >= 0 for value in costs.stages(task, setup).values())
     assert costs.bytes(task, setup) > 0
     # A second time it refuses before it measures, unless told.
@@ -212,7 +280,13 @@ def test_bench_on_a_cpu(
      (Options(precision="bf61"), "did you mean bf16"), (Options(ranks="-1"), "--ranks -1"),
      (Options(write=Path("here.txt")), "ends in .yaml"), (Options(write=Path("no/where.yaml")), "no folder no")],
 )  # fmt: skip
-def test_mistakes(options: Options, words: str, quick: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_mistakes(
+    options: Options,
+    words: str,
+    quick: None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(bench, "measure", lambda *_: pytest.fail("nothing may be measured"))
     with pytest.raises(ValueError, match=words.replace(".", r"\.")):
@@ -220,7 +294,12 @@ def test_mistakes(options: Options, words: str, quick: None, monkeypatch: pytest
 
 
 def test_ranks_of_torchrun(quick: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name, value in {"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}.items():
+    for name, value in {
+        "WORLD_SIZE": "1",
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+        "LOCAL_WORLD_SIZE": "1",
+    }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(bench, "measure", lambda *_: iter([H200]))
     monkeypatch.setattr(sys, "argv", ["bench.py", "bench", "--quick"])
@@ -247,10 +326,16 @@ def test_several_ranks(quick: None, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("asked", "measured"), [("", (24, 40)), ("9,11", (9, 11)), ("0", ())])
 def test_predictions_have_sizes_of_their_own(
-    asked: str, measured: tuple[int, ...], quick: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    asked: str,
+    measured: tuple[int, ...],
+    quick: None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     plans: list[Plan] = []
-    monkeypatch.setattr(bench, "measure", lambda rows, device, plan: plans.append(plan) or iter([H200]))
+    monkeypatch.setattr(
+        bench, "measure", lambda rows, device, plan: plans.append(plan) or iter([H200])
+    )
     bench.bench(Options(quick=True, folds=asked, ranks="1", write=tmp_path / "x.yaml"))
     assert [(plan.sizes, plan.fold_sizes) for plan in plans] == [((24, 40), measured)]
 
@@ -260,7 +345,14 @@ def _measured(rows: Rows, plan: Plan) -> list[Finding]:
 
 
 def test_processes_that_fail_leave_what_they_found(quick: None) -> None:
-    plan = Plan("cpu", (7,), (7,), ("fp32",), replace(SMALL, network="untrained:large"), quick=True)
+    plan = Plan(
+        "cpu",
+        (7,),
+        (7,),
+        ("fp32",),
+        replace(SMALL, network="untrained:large"),
+        quick=True,
+    )
     *found, missing = bench._on_ranks(2, plan)
     assert [type(f) for f in found] == [Ceilings, BlockTime]
     assert isinstance(missing, Missing)

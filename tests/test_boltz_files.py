@@ -1,4 +1,6 @@
-"""File names, keys, orientation and order of the files for tools around Boltz, against what Boltz 2.2.1 writes."""
+"""File names, keys, orientation and order of the files for tools around Boltz, against what
+Boltz 2.2.1 writes.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +32,18 @@ def written(folder: Path, files: dict[str, bytes | Callable[[Path], None]]) -> N
 
 @pytest.fixture
 def fold() -> tuple[Layout, Prediction]:
-    layout = made_up_layout([("protein", ["ALA", "MSE"]), ("ligand", ["ZN"]), ("protein", ["GLY", "ALA", "SER"])])
+    layout = made_up_layout(
+        [
+            ("protein", ["ALA", "MSE"]),
+            ("ligand", ["ZN"]),
+            ("protein", ["GLY", "ALA", "SER"]),
+        ]
+    )
     prediction = made_up_prediction(layout, 3)
-    scores = [replace(s, confidence_score=x) for s, x in zip(prediction.scores, [0.2, 0.9, 0.2], strict=True)]
+    scores = [
+        replace(s, confidence_score=x)
+        for s, x in zip(prediction.scores, [0.2, 0.9, 0.2], strict=True)
+    ]
     return layout, replace(prediction, scores=scores)
 
 
@@ -42,11 +53,19 @@ def test_names_and_ranks(fold: tuple[Layout, Prediction], tmp_path: Path) -> Non
     folder = tmp_path / "predictions" / "x_1_2"
     kinds = ["", "confidence_", "plddt_", "pae_", "pde_"]
     ends = {"": "cif", "confidence_": "json"}
-    expected = {f"{kind}x_1_2_model_{n}.{ends.get(kind, 'npz')}" for kind in kinds for n in range(3)}
+    expected = {
+        f"{kind}x_1_2_model_{n}.{ends.get(kind, 'npz')}" for kind in kinds for n in range(3)
+    }
     assert {path.name for path in folder.iterdir()} == expected
-    for rank, sample in enumerate([1, 0, 2]):  # by confidence score; equal ones in the order they were drawn
+    for rank, sample in enumerate(
+        [1, 0, 2]
+    ):  # by confidence score; equal ones in the order they were drawn
         name = f"x_1_2_model_{rank}"
-        for kind, array in (("plddt", prediction.plddt), ("pae", prediction.pae), ("pde", prediction.pde)):
+        for kind, array in (
+            ("plddt", prediction.plddt),
+            ("pae", prediction.pae),
+            ("pde", prediction.pde),
+        ):
             with np.load(folder / f"{kind}_{name}.npz") as file:
                 assert file.files == [kind] and file[kind].dtype == np.float32
                 np.testing.assert_array_equal(file[kind], array[sample])
@@ -61,7 +80,8 @@ def test_the_confidence_file(fold: tuple[Layout, Prediction], tmp_path: Path) ->
     assert not any("pde" in path for path in files)
     content = files["predictions/x/confidence_x_model_0.json"]
     assert isinstance(content, bytes)
-    found, scores = json.loads(content), prediction.scores[1]
+    found = json.loads(content)
+    scores = prediction.scores[1]
     assert list(found) == [
         "confidence_score", "ptm", "iptm", "ligand_iptm", "protein_iptm", "complex_plddt", "complex_iplddt",
         "complex_pde", "complex_ipde", "chains_ptm", "pair_chains_iptm",
@@ -118,6 +138,21 @@ def test_a_name_of_several_complexes_is_told_apart_by_the_key() -> None:
 
 
 def test_names_that_look_alike_have_files_of_their_own() -> None:
-    names = ["a/b", "a_b", "a b", "a:b", "..", ".", "_", "", "x" * 300, "x" * 301, "中" * 90, "中" * 91, "a", "A"]
+    names = [
+        "a/b",
+        "a_b",
+        "a b",
+        "a:b",
+        "..",
+        ".",
+        "_",
+        "",
+        "x" * 300,
+        "x" * 301,
+        "中" * 90,
+        "中" * 91,
+        "a",
+        "A",
+    ]
     stems = [file_stem(name, hashlib.sha256(name.encode()).hexdigest()) for name in names]
     assert len(set(stems)) == len(names)

@@ -23,22 +23,30 @@ UNKNOWN = {"UNK", "N", "DN"}
 def test_the_vocabulary_has_the_words_that_the_weights_know() -> None:
     assert NUM_TOKENS == len(set(TOKENS)) == 33
     assert " ".join(TOKENS) == (
-        "<pad> - ALA ARG ASN ASP CYS GLN GLU GLY HIS ILE LEU LYS MET PHE PRO SER THR TRP TYR VAL UNK "
+        "<pad> - ALA ARG ASN ASP CYS GLN GLU GLY HIS ILE LEU LYS MET PHE PRO SER THR TRP "
+        "TYR VAL UNK "
         "A G C U N DA DG DC DT DN"
     )
     assert set(RESIDUES) == set(STANDARD_ATOMS)
 
 
 @pytest.mark.parametrize("code", sorted(set(RESIDUES) - UNKNOWN))
-def test_a_standard_residue_is_the_component_without_hydrogens_and_leaving_atoms(code: str) -> None:
+def test_a_standard_residue_is_the_component_without_hydrogens_and_leaving_atoms(
+    code: str,
+) -> None:
     ccd = ccd_atoms(code)
-    heavy = {n for n, e, leaves in zip(ccd.names, ccd.elements, ccd.leaving, strict=True) if e != 1 and not leaves}
+    heavy = {
+        n
+        for n, e, leaves in zip(ccd.names, ccd.elements, ccd.leaving, strict=True)
+        if e != 1 and not leaves
+    }
     assert set(standard_residue(code).atom_names) == heavy
 
 
 @pytest.mark.parametrize("code", RESIDUES)
 def test_positions_charges_and_elements_are_those_of_the_named_atoms(code: str) -> None:
-    ours, theirs = standard_residue(code), biotite_residue(code)
+    ours = standard_residue(code)
+    theirs = biotite_residue(code)
     for i, name in enumerate(ours.atom_names):
         atom = theirs[theirs.atom_name == name][0]
         np.testing.assert_allclose(ours.positions[i], atom.coord, atol=1e-5)
@@ -50,7 +58,11 @@ def test_centre_representative_and_frame() -> None:
     def named(code: str) -> tuple[str, ...]:
         residue = standard_residue(code)
         names = residue.atom_names
-        return names[residue.center], names[residue.representative], *(names[i] for i in residue.frame)
+        return (
+            names[residue.center],
+            names[residue.representative],
+            *(names[i] for i in residue.frame),
+        )
 
     assert named("TRP") == ("CA", "CB", "N", "CA", "C")
     assert named("GLY") == ("CA", "CA", "N", "CA", "C")
@@ -62,13 +74,22 @@ def test_centre_representative_and_frame() -> None:
 
 
 def test_letters_and_modifications_become_codes() -> None:
-    assert residue_codes("protein", "GAXUBM", ((2, "SEP"), (6, "MSE"))) == ["GLY", "SEP", "UNK", "UNK", "UNK", "MET"]
+    assert residue_codes("protein", "GAXUBM", ((2, "SEP"), (6, "MSE"))) == [
+        "GLY",
+        "SEP",
+        "UNK",
+        "UNK",
+        "UNK",
+        "MET",
+    ]
     assert residue_codes("dna", "ACGTN", ()) == ["DA", "DC", "DG", "DT", "DN"]
     assert residue_codes("rna", "ACGUN", ()) == ["A", "C", "G", "U", "N"]
 
 
 def test_an_unknown_code_is_named() -> None:
-    with pytest.raises(ValueError, match="'QQQQ' is no component of the Chemical Component Dictionary"):
+    with pytest.raises(
+        ValueError, match="'QQQQ' is no component of the Chemical Component Dictionary"
+    ):
         ccd_atoms("QQQQ")
 
 

@@ -79,7 +79,9 @@ def test_plan_of_corum() -> None:
     began = perf_counter()
     result = run_apart("plan", CORUM, "--sequences", HUMAN, "--gpus", "8", "--json")
     assert perf_counter() - began < 20
-    assert (result.returncode, result.stderr) == (0, "[]\n"), "plan must import neither torch nor ray"
+    assert (result.returncode, result.stderr) == (0, "[]\n"), (
+        "plan must import neither torch nor ray"
+    )
     plan = json.loads(result.stdout)
     assert (plan["num_human"], plan["num_other"]) == (3694, 1586)
     entries = plan["entries"]
@@ -88,12 +90,23 @@ def test_plan_of_corum() -> None:
     assert {e["group_size"] for e in entries} >= {1, 2, 3, 8}
     assert all(e["gb"] < 141 for e in entries)
     assert 1 < plan["gpu_hours"] / plan["hours"] <= 8
-    assert sum(e["seconds"] * e["group_size"] for e in entries) / 3600 == pytest.approx(plan["gpu_hours"], rel=1e-3)
+    assert sum(e["seconds"] * e["group_size"] for e in entries) / 3600 == pytest.approx(
+        plan["gpu_hours"], rel=1e-3
+    )
 
 
 def test_plan_for_people(run: Run, tmp_path: Path) -> None:
     source = fasta(tmp_path / "in.fasta", "MKT:GHW", "MKTA" * 500, "MK" * 30_000, "MK1:GHW")
-    result = run("plan", source, "--gpus", "3", "--hardware", "a100-80", "--set", "model.samples=2")
+    result = run(
+        "plan",
+        source,
+        "--gpus",
+        "3",
+        "--hardware",
+        "a100-80",
+        "--set",
+        "model.samples=2",
+    )
     assert result.code == 0
     lines = result.out.splitlines()
     assert any(line.startswith("cannot be built\tc4\t") and "1" in line for line in lines)
@@ -114,13 +127,21 @@ def test_more_gpus_take_larger_complexes_in_less_time(run: Run, tmp_path: Path) 
 
 def test_organism_is_a_filter(run: Run, tmp_path: Path) -> None:
     table = tmp_path / "corum.txt"
-    table.write_text("ComplexID\tComplexName\tOrganism\tsubunits(UniProt IDs)\n1\ta\tHuman\tP1;P1\n2\tb\tMouse\tP1\n")
+    table.write_text(
+        "ComplexID\tComplexName\tOrganism\tsubunits(UniProt "
+        "IDs)\n1\ta\tHuman\tP1;P1\n2\tb\tMouse\tP1\n"
+    )
     sequences = tmp_path / "s.fasta"
     sequences.write_text(">P1\nMKTAYI\n")
-    plan = json.loads(run("plan", table, "--sequences", sequences, "--organism", "human", "--json").out)
+    plan = json.loads(
+        run("plan", table, "--sequences", sequences, "--organism", "human", "--json").out
+    )
     assert [e["name"] for e in plan["entries"]] == ["1"]
     result = run("plan", table, "--sequences", sequences, "--organism", "Yeast")
-    assert (result.code, result.err) == (2, f"foldcp: {table}: no complex of organism 'Yeast'\n")
+    assert (result.code, result.err) == (
+        2,
+        f"foldcp: {table}: no complex of organism 'Yeast'\n",
+    )
 
 
 MISTAKES = {
@@ -128,10 +149,19 @@ MISTAKES = {
     "empty input": (["{tmp}/empty.fasta"], ["empty.fasta"]),
     "wrong columns": (["{tmp}/wrong.tsv"], ["wrong.tsv"]),
     "no sequences": (["{tmp}/corum.txt"], ["corum.txt", "--sequences"]),
-    "unknown setting": (["{tmp}/in.fasta", "--set", "model.smaples=3"], ["model.smaples", "model.samples"]),
-    "wrong value": (["{tmp}/in.fasta", "--set", "model.samples=x"], ["model.samples", "'x'"]),
+    "unknown setting": (
+        ["{tmp}/in.fasta", "--set", "model.smaples=3"],
+        ["model.smaples", "model.samples"],
+    ),
+    "wrong value": (
+        ["{tmp}/in.fasta", "--set", "model.samples=x"],
+        ["model.samples", "'x'"],
+    ),
     "unknown hardware": (["{tmp}/in.fasta", "--hardware", "h20"], ["h20", "h200"]),
-    "missing config": (["{tmp}/in.fasta", "--config", "{tmp}/none.yaml"], ["none.yaml"]),
+    "missing config": (
+        ["{tmp}/in.fasta", "--config", "{tmp}/none.yaml"],
+        ["none.yaml"],
+    ),
 }
 
 
@@ -140,7 +170,9 @@ def test_mistakes_are_one_line_and_exit_code_2(run: Run, tmp_path: Path, name: s
     fasta(tmp_path / "in.fasta", "MKT")
     (tmp_path / "empty.fasta").write_text("")
     (tmp_path / "wrong.tsv").write_text("a\tb\n1\t2\n")
-    (tmp_path / "corum.txt").write_text("ComplexID\tComplexName\tOrganism\tsubunits(UniProt IDs)\n1\ta\tHuman\tP1\n")
+    (tmp_path / "corum.txt").write_text(
+        "ComplexID\tComplexName\tOrganism\tsubunits(UniProt IDs)\n1\ta\tHuman\tP1\n"
+    )
     arguments, words = MISTAKES[name]
     result = run("plan", *(argument.format(tmp=tmp_path) for argument in arguments))
     assert (result.code, result.out) == (2, "")
@@ -151,14 +183,29 @@ def test_mistakes_are_one_line_and_exit_code_2(run: Run, tmp_path: Path, name: s
 
 SCORE_MISTAKES = {
     "no checkpoint": (["in.fasta"], ["--checkpoint is missing"]),
-    "no such checkpoint": (["in.fasta", "--checkpoint", "none.ckpt"], ["none.ckpt", "no such checkpoint"]),
-    "not a checkpoint": (["in.fasta", "--checkpoint", "text.ckpt"], ["text.ckpt", "not a checkpoint"]),
-    "unknown untrained": (["in.fasta", "--checkpoint", "untrained:huge"], ["untrained:huge", "untrained:tiny"]),
-    "empty file": (["empty.fasta", *(TINY := ["--checkpoint", "untrained:tiny"])], ["empty.fasta"]),
+    "no such checkpoint": (
+        ["in.fasta", "--checkpoint", "none.ckpt"],
+        ["none.ckpt", "no such checkpoint"],
+    ),
+    "not a checkpoint": (
+        ["in.fasta", "--checkpoint", "text.ckpt"],
+        ["text.ckpt", "not a checkpoint"],
+    ),
+    "unknown untrained": (
+        ["in.fasta", "--checkpoint", "untrained:huge"],
+        ["untrained:huge", "untrained:tiny"],
+    ),
+    "empty file": (
+        ["empty.fasta", *(TINY := ["--checkpoint", "untrained:tiny"])],
+        ["empty.fasta"],
+    ),
     "wrong columns": (["wrong.tsv", *TINY], ["wrong.tsv"]),
     "digits": (["digits.fasta", *TINY], ["digits.fasta", "'17'"]),
     "equal names": (["twice.yaml", *TINY], ["twice.yaml", "'A'"]),
-    "unknown setting": (["in.fasta", *TINY, "--set", "model.seeds=3"], ["model.seeds", "model.seed"]),
+    "unknown setting": (
+        ["in.fasta", *TINY, "--set", "model.seeds=3"],
+        ["model.seeds", "model.seed"],
+    ),
     "unknown hardware": (["in.fasta", *TINY, "--hardware", "h20"], ["h20", "h200"]),
     "missing sequences": (["corum.txt", *TINY], ["corum.txt", "--sequences"]),
 }
@@ -166,7 +213,10 @@ SCORE_MISTAKES = {
 
 @pytest.mark.parametrize(
     ("command", "name"),
-    [*(("score", name) for name in SCORE_MISTAKES), *(("fold", name) for name in SCORE_MISTAKES if "hard" not in name)],
+    [
+        *(("score", name) for name in SCORE_MISTAKES),
+        *(("fold", name) for name in SCORE_MISTAKES if "hard" not in name),
+    ],
 )
 def test_mistakes_write_nothing(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, command: str
@@ -178,7 +228,9 @@ def test_mistakes_write_nothing(
     Path("empty.fasta").write_text("")
     Path("text.ckpt").write_text("these are no weights")
     Path("wrong.tsv").write_text("a\tb\n1\t2\n")
-    Path("corum.txt").write_text("ComplexID\tComplexName\tOrganism\tsubunits(UniProt IDs)\n1\ta\tHuman\tP1\n")
+    Path("corum.txt").write_text(
+        "ComplexID\tComplexName\tOrganism\tsubunits(UniProt IDs)\n1\ta\tHuman\tP1\n"
+    )
     protein = "  - protein: {id: A, sequence: MKT, msa: empty}\n"
     Path("twice.yaml").write_text("version: 1\nsequences:\n" + 2 * protein)
     result = run(command, *arguments, "--out", "out")
@@ -199,21 +251,34 @@ def test_a_folder_of_something_else_is_refused(run: Run, tmp_path: Path) -> None
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")
     result = run("score", source, *checkpoint, "--out", tmp_path / "full")
-    assert (result.code, result.err.splitlines()[-1].startswith(f"foldcp: {tmp_path / 'full'}: ")) == (2, True)
+    assert (
+        result.code,
+        result.err.splitlines()[-1].startswith(f"foldcp: {tmp_path / 'full'}: "),
+    ) == (2, True)
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["notes.txt"]
 
     stored(tmp_path / "run", {"checkpoint": "sha256:other"})
     before = (tmp_path / "run" / "run.json").read_bytes()
     result = run("score", source, *checkpoint, "--out", tmp_path / "run")
     assert result.code == 2
-    assert "checkpoint is 'sha256:other' there and 'untrained:tiny' here" in result.err.splitlines()[-1]
+    assert (
+        "checkpoint is 'sha256:other' there and 'untrained:tiny' here"
+        in result.err.splitlines()[-1]
+    )
     assert (tmp_path / "run" / "run.json").read_bytes() == before
 
 
 @pytest.mark.parametrize("command", ["score", "fold"])
 def test_a_folder_that_cannot_be_made_is_one_line(run: Run, tmp_path: Path, command: str) -> None:
     source = fasta(tmp_path / "in.fasta", "MKT")
-    result = run(command, source, "--checkpoint", "untrained:tiny", "--out", tmp_path / ("x" * 300))
+    result = run(
+        command,
+        source,
+        "--checkpoint",
+        "untrained:tiny",
+        "--out",
+        tmp_path / ("x" * 300),
+    )
     assert result.code == 2
     assert result.err.splitlines()[-1].endswith("x: File name too long")
     result = run(command, source, "--checkpoint", "untrained:tiny", "--out", source / "out")
@@ -221,11 +286,16 @@ def test_a_folder_that_cannot_be_made_is_one_line(run: Run, tmp_path: Path, comm
     assert str(source) in result.err.splitlines()[-1]
 
 
-def test_what_is_asked_for_now_is_told_by_the_input_and_the_settings(tmp_path: Path) -> None:
-    table, sequences = tmp_path / "corum.txt", tmp_path / "s.fasta"
+def test_what_is_asked_for_now_is_told_by_the_input_and_the_settings(
+    tmp_path: Path,
+) -> None:
+    table = tmp_path / "corum.txt"
+    sequences = tmp_path / "s.fasta"
     sequences.write_text(">P1\nMKTAYI\n")
     head = "ComplexID\tComplexName\tOrganism\tsubunits(UniProt IDs)\n"
-    table.write_text(f"{head}1\ta\tHuman\tP1;P1\n2\tb\tMouse\tP1\n3\tc\tMouse\tP2\n4\td\tHuman\tP2\n")
+    table.write_text(
+        f"{head}1\ta\tHuman\tP1;P1\n2\tb\tMouse\tP1\n3\tc\tMouse\tP2\n4\td\tHuman\tP2\n"
+    )
     everything = Sources(table, sequences, checkpoint="untrained:tiny")
 
     def present(sources: Sources, *settings: str) -> Present:
@@ -244,7 +314,9 @@ def test_what_is_asked_for_now_is_told_by_the_input_and_the_settings(tmp_path: P
 
 
 def test_changed_alignments_make_another_task(tmp_path: Path) -> None:
-    source, msas, out = fasta(tmp_path / "in.fasta", "MKTAYI:GSHMW"), tmp_path / "msas", tmp_path / "run"
+    source = fasta(tmp_path / "in.fasta", "MKTAYI:GSHMW")
+    msas = tmp_path / "msas"
+    out = tmp_path / "run"
     msas.mkdir()
     name = hashlib.sha256(b"MKTAYI").hexdigest()
     sources = Sources(source, msas=msas, checkpoint="untrained:tiny")
@@ -253,7 +325,10 @@ def test_changed_alignments_make_another_task(tmp_path: Path) -> None:
     (key,) = first.present.keys
     assert first.work.tasks[0].complex.chains[0].msa is not None
     with Store.open(out, first.info("cpu")) as store:
-        store.put(first.work.tasks[0].key, failed_rows(first.work.tasks[0], "a reason", first.made))
+        store.put(
+            first.work.tasks[0].key,
+            failed_rows(first.work.tasks[0], "a reason", first.made),
+        )
     assert prepare(sources, load(), out).present == first.present
     (msas / f"{name}.a3m").write_text(">q\nMKTAYI\n>hit\nMKT-YI\n")
     changed = prepare(sources, load(), out)
@@ -269,7 +344,9 @@ def test_changed_alignments_make_another_task(tmp_path: Path) -> None:
 
 def test_limit_takes_the_smallest(tmp_path: Path) -> None:
     source = fasta(tmp_path / "in.fasta", "MKTAYI", "MK", "MKT", "M1")
-    prepared = prepare(Sources(source, checkpoint="untrained:tiny", limit=2), load(), tmp_path / "out")
+    prepared = prepare(
+        Sources(source, checkpoint="untrained:tiny", limit=2), load(), tmp_path / "out"
+    )
     assert [task.name for task in prepared.work.tasks] == ["c2", "c3"]
     assert not prepared.work.unbuildable
     whole = prepare(Sources(source, checkpoint="untrained:tiny"), load(), tmp_path / "out")
@@ -279,8 +356,18 @@ def test_limit_takes_the_smallest(tmp_path: Path) -> None:
 
 def test_fold_writes_the_files_of_boltz_and_the_scores(run: Run, tmp_path: Path) -> None:
     source = fasta(tmp_path / "in.fasta", "MKTAYIAKQR:GSHMWLL")
-    settings = [part for s in ("steps=2", "recycling=0", "samples=2") for part in ("--set", f"model.{s}")]
-    result = run("fold", source, "--checkpoint", "untrained:tiny", "--out", tmp_path / "out", *settings)
+    settings = [
+        part for s in ("steps=2", "recycling=0", "samples=2") for part in ("--set", f"model.{s}")
+    ]
+    result = run(
+        "fold",
+        source,
+        "--checkpoint",
+        "untrained:tiny",
+        "--out",
+        tmp_path / "out",
+        *settings,
+    )
     assert result.code == 0
     assert "random weights" in result.out
     folder = tmp_path / "out" / "predictions" / "c1"
@@ -288,7 +375,10 @@ def test_fold_writes_the_files_of_boltz_and_the_scores(run: Run, tmp_path: Path)
         "c1_model_0.cif", "c1_model_1.cif", "confidence_c1_model_0.json", "pae_c1_model_0.npz",
         "plddt_c1_model_1.npz", "scores_c1.json",
     }  # fmt: skip
-    scores = json.loads((folder / "scores_c1.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    scores = json.loads(
+        (folder / "scores_c1.json").read_text(),
+        parse_constant=lambda name: pytest.fail(name),
+    )
     assert [(row["chain_a"], row["chain_b"], row["sample"]) for row in scores["interfaces"]] == [
         ("A", "B", 0), ("B", "A", 0), ("A", "B", 1), ("B", "A", 1),
     ]  # fmt: skip
@@ -299,13 +389,20 @@ def test_fold_writes_the_files_of_boltz_and_the_scores(run: Run, tmp_path: Path)
 
 
 def test_convert_says_what_it_wrote_and_names_what_it_cannot_read(run: Run, tmp_path: Path) -> None:
-    source, target = tmp_path / "small.ckpt", tmp_path / "small.safetensors"
+    source = tmp_path / "small.ckpt"
+    target = tmp_path / "small.safetensors"
     torch.save(contents(), source)
     result = run("convert", source, target)
     assert (result.code, result.err) == (0, "")
-    assert result.out == f"{target}: 465 weights, {target.stat().st_size / 1e6:.1f} MB, {identity(target)}\n"
+    assert (
+        result.out
+        == f"{target}: 465 weights, {target.stat().st_size / 1e6:.1f} MB, {identity(target)}\n"
+    )
     result = run("convert", source, target)
-    assert (result.code, result.err) == (2, f"foldcp: {target}: exists; --overwrite replaces it\n")
+    assert (result.code, result.err) == (
+        2,
+        f"foldcp: {target}: exists; --overwrite replaces it\n",
+    )
     assert run("convert", source, target, "--overwrite").code == 0
     source.write_text("these are no weights")
     result = run("convert", source, target, "--overwrite")
@@ -313,7 +410,9 @@ def test_convert_says_what_it_wrote_and_names_what_it_cannot_read(run: Run, tmp_
     assert result.err.startswith(f"foldcp: {source}: not a checkpoint")
 
 
-def test_a_report_without_its_page(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_without_its_page(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On a full or read-only disk the best interfaces are printed all the same."""
     stored(tmp_path / "run", {"checkpoint": "abc"})
 
@@ -340,7 +439,10 @@ def test_control_characters_do_not_reach_the_terminal(run: Run, tmp_path: Path) 
 
 def test_report_wants_a_run(run: Run, tmp_path: Path) -> None:
     result = run("report", tmp_path)
-    assert (result.code, result.err) == (2, f"foldcp: {tmp_path}: not the folder of a run, as there is no run.json\n")
+    assert (result.code, result.err) == (
+        2,
+        f"foldcp: {tmp_path}: not the folder of a run, as there is no run.json\n",
+    )
 
 
 def test_help_has_examples(run: Run) -> None:
@@ -352,11 +454,15 @@ def test_help_has_examples(run: Run) -> None:
 
 
 def test_chains_without_an_alignment_are_counted_on_stderr(run: Run, tmp_path: Path) -> None:
-    source, msas = tmp_path / "in.csv", tmp_path / "msas"
+    source = tmp_path / "in.csv"
+    msas = tmp_path / "msas"
     source.write_text("id,sequence\ndimer,MKTAYI:GSHMW\nhomo,MKTAYI:MKTAYI\n")
     msas.mkdir()
     result = run("plan", source, "--msas", msas, "--hardware", "cpu", "--json")
-    assert (result.code, result.err) == (0, f"0 of 4 chains have an alignment in {msas}\n")
+    assert (result.code, result.err) == (
+        0,
+        f"0 of 4 chains have an alignment in {msas}\n",
+    )
     assert len(json.loads(result.out)["entries"]) == 2
     (msas / "homo.a3m").write_text(">q\nMKTAYI\n")
     assert run("plan", source, "--msas", msas, "--hardware", "cpu").err.startswith("2 of 4 chains")
@@ -365,7 +471,9 @@ def test_chains_without_an_alignment_are_counted_on_stderr(run: Run, tmp_path: P
 
 def test_single_chains_of_a_fasta_file_are_told(run: Run, tmp_path: Path) -> None:
     source = fasta(tmp_path / "in.fasta", "MKT", "GSH")
-    assert "2 records of one chain, each folded alone" in run("plan", source, "--hardware", "cpu").err
+    assert (
+        "2 records of one chain, each folded alone" in run("plan", source, "--hardware", "cpu").err
+    )
     result = run("fold", source, "--out", tmp_path / "out", "--checkpoint", "untrained:tiny")
     assert result.code == 2
     assert "the chains of one complex are joined by ':'" in result.err
@@ -378,7 +486,16 @@ def test_no_more_of_an_input_is_read_than_the_limit(run: Run, tmp_path: Path) ->
     assert "in.fasta: holds more than 1,000 bytes once unpacked" in result.err
     out = tmp_path / "out"
     for command in ("score", "fold"):
-        result = run(command, source, "--out", out, "--checkpoint", "untrained:tiny", "--set", "limits.input_bytes=10")
+        result = run(
+            command,
+            source,
+            "--out",
+            out,
+            "--checkpoint",
+            "untrained:tiny",
+            "--set",
+            "limits.input_bytes=10",
+        )
         assert (result.code, "holds more than 10 bytes" in result.err) == (2, True)
 
 
@@ -397,7 +514,13 @@ def test_a_folder_with_a_name_that_is_not_utf8_is_prepared(tmp_path: Path) -> No
 @pytest.mark.timeout(60)
 def test_pipes_and_devices_are_refused_at_once(run: Run, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.yaml")
-    source, pipe = fasta(tmp_path / "in.fasta", "MKT"), tmp_path / "pipe.yaml"
-    for arguments in ((pipe,), (source, "--config", pipe), (source, "--hardware", pipe), ("/dev/zero",)):
+    source = fasta(tmp_path / "in.fasta", "MKT")
+    pipe = tmp_path / "pipe.yaml"
+    for arguments in (
+        (pipe,),
+        (source, "--config", pipe),
+        (source, "--hardware", pipe),
+        ("/dev/zero",),
+    ):
         result = run("plan", *arguments)
         assert (result.code, result.err.count("\n")) == (2, 1)

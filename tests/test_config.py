@@ -21,7 +21,11 @@ def write(path: Path, text: str) -> Path:
 
 def test_defaults_are_those_of_boltz() -> None:
     config = load()
-    assert (config.model.recycling, config.model.steps, config.model.samples) == (3, 200, 1)
+    assert (config.model.recycling, config.model.steps, config.model.samples) == (
+        3,
+        200,
+        1,
+    )
     assert config.msa.max_rows == 8192
     assert not config.msa.corrected
     assert config == RunConfig()
@@ -29,8 +33,20 @@ def test_defaults_are_those_of_boltz() -> None:
 
 def test_file_then_overrides(tmp_path: Path) -> None:
     file = write(tmp_path / "run.yaml", "model:\n  samples: 5\n  seed: 7\nwrite: [pae, boltz]\n")
-    config = load(file, ["model.samples=2", "msa.corrected=true", "run.deadline_factor=3", "model.precision=bf16"])
-    assert (config.model.samples, config.model.seed, config.model.precision) == (2, 7, "bf16")
+    config = load(
+        file,
+        [
+            "model.samples=2",
+            "msa.corrected=true",
+            "run.deadline_factor=3",
+            "model.precision=bf16",
+        ],
+    )
+    assert (config.model.samples, config.model.seed, config.model.precision) == (
+        2,
+        7,
+        "bf16",
+    )
     assert config.msa.corrected is True
     assert config.run.deadline_factor == 3.0
     assert config.write == ("pae", "boltz")
@@ -51,13 +67,18 @@ def test_write_takes_one_or_many(text: str, expected: tuple[str, ...]) -> None:
 
 
 def test_dotted_keys_may_be_nested_or_not(tmp_path: Path) -> None:
-    assert load(write(tmp_path / "a.yaml", "model.steps: 20\n")) == load(overrides=["model.steps=20"])
+    assert load(write(tmp_path / "a.yaml", "model.steps: 20\n")) == load(
+        overrides=["model.steps=20"]
+    )
 
 
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("model.recyling=3", ["--set", "model.recyling", "did you mean model.recycling?"]),
+        (
+            "model.recyling=3",
+            ["--set", "model.recyling", "did you mean model.recycling?"],
+        ),
         ("samples=3", ["samples", "did you mean model.samples?"]),
         ("model=3", ["model", "unknown setting"]),
         ("model.steps.x=3", ["model.steps.x", "unknown setting"]),
@@ -137,10 +158,16 @@ def test_every_key_can_be_set() -> None:
         ("model: {seed: !!int ''}", "IndexError: string index out of range"),
         ("model: {seed: 2026-13-45}", "month must be in 1..12"),
         ("model: {seed: !!timestamp x}", "'NoneType' object"),
-        ("a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 99)}]\n" for i in range(1, 5)), "values"),
+        (
+            "a0: &a0 [x]\n"
+            + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 99)}]\n" for i in range(1, 5)),
+            "values",
+        ),
     ],
 )
-def test_a_file_that_cannot_be_a_config_is_refused_in_a_line(tmp_path: Path, text: str, problem: str) -> None:
+def test_a_file_that_cannot_be_a_config_is_refused_in_a_line(
+    tmp_path: Path, text: str, problem: str
+) -> None:
     file = write(tmp_path / "bad.yaml", text)
     with pytest.raises(ValueError) as caught:
         load(file)

@@ -24,7 +24,14 @@ from foldcp.pipeline.convert import convert
 from foldcp.predict import Prediction, fold
 from foldcp.safetensors_file import read_safetensors, write_safetensors
 from tests.ranks import run
-from tests.test_checkpoint import BIG, SMALL, contents, hyper_parameters, memory_after_loading, random_weights
+from tests.test_checkpoint import (
+    BIG,
+    SMALL,
+    contents,
+    hyper_parameters,
+    memory_after_loading,
+    random_weights,
+)
 from tests.test_predict import SETTINGS, complex_of_31_tokens
 
 OPTIONS = {"hyper_parameters": hyper_parameters(SMALL)}
@@ -32,11 +39,19 @@ OPTIONS = {"hyper_parameters": hyper_parameters(SMALL)}
 
 @pytest.fixture
 def lightning(tmp_path: Path) -> Path:
-    """A checkpoint with averaged weights, the object of a class that does not exist, and what training leaves."""
-    averaged = {name: weight + 1 for name, weight in random_weights().items() if name.startswith("s_norm")}
+    """A checkpoint with averaged weights, the object of a class that does not exist, and what
+    training leaves.
+    """
+    averaged = {
+        name: weight + 1 for name, weight in random_weights().items() if name.startswith("s_norm")
+    }
     more = {"validators.0.seen": torch.zeros(1)}
     torch.save(
-        contents(state_dict=random_weights() | more, ema={"ema_weights": averaged}, callbacks=Path("a")),
+        contents(
+            state_dict=random_weights() | more,
+            ema={"ema_weights": averaged},
+            callbacks=Path("a"),
+        ),
         tmp_path / "small.ckpt",
     )
     return tmp_path / "small.ckpt"
@@ -49,23 +64,28 @@ def predict(path: Path) -> Prediction:
 def test_predictions_are_equal_to_the_bit(lightning: Path) -> None:
     target = lightning.with_suffix(".safetensors")
     convert(str(lightning), target, overwrite=False)
-    before, after = load(lightning), load(target)
+    before = load(lightning)
+    after = load(target)
     assert after.architecture == before.architecture == SMALL
     weights = after.state_dict()
     assert weights.keys() == before.state_dict().keys()
     for name, weight in before.state_dict().items():
         assert weights[name].numpy().tobytes() == weight.numpy().tobytes(), name
-    expected, got = predict(lightning), predict(target)
+    expected = predict(lightning)
+    got = predict(target)
     assert np.array_equal(got.coords, expected.coords)
     assert np.array_equal(got.plddt, expected.plddt)
     assert all(np.array_equal(x, y) for x, y in zip(got.pae, expected.pae, strict=True))
     for mine, theirs in zip(got.scores, expected.scores, strict=True):
         for field in fields(mine):
-            np.testing.assert_array_equal(getattr(mine, field.name), getattr(theirs, field.name), field.name)
+            np.testing.assert_array_equal(
+                getattr(mine, field.name), getattr(theirs, field.name), field.name
+            )
 
 
 def test_where_weights_lie_in_a_file_changes_nothing(lightning: Path, tmp_path: Path) -> None:
-    packed, converted = tmp_path / "packed.ckpt", tmp_path / "small.safetensors"
+    packed = tmp_path / "packed.ckpt"
+    converted = tmp_path / "small.safetensors"
     convert(str(lightning), converted, overwrite=False)
     with zipfile.ZipFile(lightning) as source, zipfile.ZipFile(packed, "w") as target:
         for item in source.namelist():
@@ -80,7 +100,8 @@ def test_where_weights_lie_in_a_file_changes_nothing(lightning: Path, tmp_path: 
 
 
 def test_the_name_of_a_file_does_not_matter(lightning: Path, tmp_path: Path) -> None:
-    target, other = lightning.with_suffix(".safetensors"), tmp_path / "other.ckpt"
+    target = lightning.with_suffix(".safetensors")
+    other = tmp_path / "other.ckpt"
     convert(str(lightning), target, overwrite=False)
     target.rename(other)
     lightning.rename(target)
@@ -93,9 +114,16 @@ def test_equal_checkpoints_give_equal_files(lightning: Path, tmp_path: Path) -> 
         summary = convert(str(lightning), file, overwrite=False)
         assert summary.endswith(identity(file)) and str(file) in summary
     assert len({identity(file) for file in files}) == 1
-    assert identity(files[0]) == "sha256:" + hashlib.sha256(files[0].read_bytes()).hexdigest() != identity(lightning)
+    assert (
+        identity(files[0])
+        == "sha256:" + hashlib.sha256(files[0].read_bytes()).hexdigest()
+        != identity(lightning)
+    )
     about, _ = read_safetensors(files[0])
-    assert about == {"hyper_parameters": to_hyper_parameters(SMALL), "source": identity(lightning)}
+    assert about == {
+        "hyper_parameters": to_hyper_parameters(SMALL),
+        "source": identity(lightning),
+    }
 
 
 def test_sizes_are_written_as_checkpoints_state_them() -> None:
@@ -135,7 +163,10 @@ def test_what_cannot_be_converted_is_refused(lightning: Path, tmp_path: Path) ->
     del weights["s_norm.bias"]
     torch.save(contents(state_dict=weights), lightning)
     assert f"{lightning}: 1 parameters do not fit" in refusal(lightning, target)
-    torch.save(contents(state_dict=random_weights() | {"s_norm.bias": torch.zeros(32).double()}), lightning)
+    torch.save(
+        contents(state_dict=random_weights() | {"s_norm.bias": torch.zeros(32).double()}),
+        lightning,
+    )
     assert "s_norm.bias has type torch.float64, not torch.float32" in refusal(lightning, target)
 
 
@@ -213,10 +244,12 @@ def test_a_hostile_header_is_one_error(tmp_path: Path, name: str) -> None:
 
 
 def test_weights_of_another_type_or_shape_are_named(tmp_path: Path) -> None:
-    path, weights = tmp_path / "a.safetensors", random_weights()
+    path = tmp_path / "a.safetensors"
+    weights = random_weights()
     weights["s_norm.weight"] = torch.zeros(7)
     write_safetensors(path, OPTIONS, weights)
-    name, data = b'"s_norm.bias": {"dtype": ', path.read_bytes()
+    name = b'"s_norm.bias": {"dtype": '
+    data = path.read_bytes()
     assert name + b'"F32"' in data
     path.write_bytes(data.replace(name + b'"F32"', name + b'"I32"'))
     message = message_of(path)
@@ -239,7 +272,9 @@ def test_weights_of_another_type_or_shape_are_named(tmp_path: Path) -> None:
         ("", "msa_args", "small"),
     ],
 )
-def test_options_that_cannot_be_meant_are_named(tmp_path: Path, section: str, name: str, value: Any) -> None:
+def test_options_that_cannot_be_meant_are_named(
+    tmp_path: Path, section: str, name: str, value: Any
+) -> None:
     options = hyper_parameters(SMALL)
     (options[section] if section else options)[name] = value
     write_safetensors(tmp_path / "a.safetensors", {"hyper_parameters": options}, random_weights())
@@ -251,12 +286,16 @@ def test_options_that_cannot_be_meant_are_named(tmp_path: Path, section: str, na
 def test_options_that_are_tensors_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.ckpt"
     for name in ("token_s", "affinity_prediction", "use_no_atom_char", "msa_args"):
-        torch.save(contents(hyper_parameters=hyper_parameters(SMALL) | {name: torch.ones(3)}), path)
+        torch.save(
+            contents(hyper_parameters=hyper_parameters(SMALL) | {name: torch.ones(3)}),
+            path,
+        )
         message_of(path)
 
 
 def test_any_damage_of_the_header_is_one_error(lightning: Path, tmp_path: Path) -> None:
-    path, draw = tmp_path / "a.safetensors", random.Random(0)
+    path = tmp_path / "a.safetensors"
+    draw = random.Random(0)
     convert(str(lightning), path, overwrite=False)
     whole = path.read_bytes()
     (size,) = struct.unpack("<Q", whole[:8])
@@ -275,11 +314,18 @@ def test_any_damage_of_the_header_is_one_error(lightning: Path, tmp_path: Path) 
     assert "not a safetensors file that can be read" in message_of(path)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the share of each process in its pages")
+@pytest.mark.skipif(
+    sys.platform != "linux",
+    reason="asks Linux for the share of each process in its pages",
+)
 def test_ranks_share_the_file_in_memory(tmp_path: Path) -> None:
     path = tmp_path / "big.safetensors"
     write_safetensors(path, {"hyper_parameters": hyper_parameters(BIG)}, random_weights(BIG))
     size = path.stat().st_size
     found = run(memory_after_loading, 3, str(path))
-    assert all(loaded < size / 3 for loaded, _ in found), "the weights were read when nobody needed them"
-    assert 0.7 * size < sum(read for _, read in found) < 1.3 * size, "each rank holds weights of its own"
+    assert all(loaded < size / 3 for loaded, _ in found), (
+        "the weights were read when nobody needed them"
+    )
+    assert 0.7 * size < sum(read for _, read in found) < 1.3 * size, (
+        "each rank holds weights of its own"
+    )

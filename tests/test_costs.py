@@ -1,4 +1,6 @@
-"""Costs: the model meets the measured block times, and its bytes and seconds move the way they must."""
+"""Costs: the model meets the measured block times, and its bytes and seconds move the way they
+must.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,12 @@ def task(num_tokens: int, msa_depth: int = 1000) -> Task:
     return Task(ANY, f"{num_tokens}/{msa_depth}", num_tokens, msa_depth)
 
 
-def setup(num_ranks: int = 1, precision: str = "bf16", parallel_samples: int = 1, max_rows: int = 16384) -> Setup:
+def setup(
+    num_ranks: int = 1,
+    precision: str = "bf16",
+    parallel_samples: int = 1,
+    max_rows: int = 16384,
+) -> Setup:
     return Setup(num_ranks, precision, parallel_samples, max_rows)  # type: ignore[arg-type]
 
 
@@ -36,7 +43,9 @@ def setup(num_ranks: int = 1, precision: str = "bf16", parallel_samples: int = 1
 def test_blocks_take_the_time_measured_on_h200(
     num_tokens: int, num_ranks: int, precision: str, milliseconds: float
 ) -> None:
-    assert COSTS.block(num_tokens, setup(num_ranks, precision)) * 1e3 == pytest.approx(milliseconds, rel=0.1)
+    assert COSTS.block(num_tokens, setup(num_ranks, precision)) * 1e3 == pytest.approx(
+        milliseconds, rel=0.1
+    )
 
 
 def test_large_blocks_follow_the_arithmetic() -> None:
@@ -49,7 +58,10 @@ def test_large_blocks_follow_the_arithmetic() -> None:
 
 def test_ranks_share_memory_and_time() -> None:
     big = task(4_999)
-    bytes_, seconds = ([function(big, setup(p)) for p in (1, 2, 3, 5, 8)] for function in (COSTS.bytes, COSTS.seconds))
+    bytes_, seconds = (
+        [function(big, setup(p)) for p in (1, 2, 3, 5, 8)]
+        for function in (COSTS.bytes, COSTS.seconds)
+    )
     assert bytes_ == sorted(bytes_, reverse=True)
     assert seconds == sorted(seconds, reverse=True)
     assert seconds[0] / seconds[4] > 4  # communication costs something, and not most of it
@@ -59,22 +71,33 @@ def test_ranks_share_memory_and_time() -> None:
 
 def test_what_costs_more_is_more() -> None:
     t = task(1500)
-    assert COSTS.bytes(t, setup(1, "bf16")) < COSTS.bytes(t, setup(1, "mixed")) < COSTS.bytes(t, setup(1, "fp32"))
+    assert (
+        COSTS.bytes(t, setup(1, "bf16"))
+        < COSTS.bytes(t, setup(1, "mixed"))
+        < COSTS.bytes(t, setup(1, "fp32"))
+    )
     assert COSTS.seconds(t, setup(1, "fp32")) > 2 * COSTS.seconds(t, setup(1, "bf16"))
     assert COSTS.bytes(t, setup(parallel_samples=5)) > COSTS.bytes(t, setup())
-    assert COSTS.bytes(t, setup(max_rows=100)) < COSTS.bytes(t, setup()) < COSTS.bytes(task(1500, 8000), setup())
+    assert (
+        COSTS.bytes(t, setup(max_rows=100))
+        < COSTS.bytes(t, setup())
+        < COSTS.bytes(task(1500, 8000), setup())
+    )
     assert COSTS.stages(t, setup(max_rows=100))["msa"] < COSTS.stages(t, setup())["msa"]
     base = COSTS.stages(t, setup())
     double = {"model.steps=400": ["diffusion"], "model.samples=2": ["diffusion", "confidence"],
               "model.recycling=7": ["trunk", "msa"]}  # fmt: skip
     for override, stages in double.items():
         other = Costs(H200, load(overrides=[override])).stages(t, setup(parallel_samples=1))
-        assert {name for name in base if other[name] == pytest.approx(2 * base[name])} - {"templates"} == set(stages)
+        assert {name for name in base if other[name] == pytest.approx(2 * base[name])} - {
+            "templates"
+        } == set(stages)
 
 
 def test_samples_at_once_save_time_only() -> None:
     costs = Costs(H200, load(overrides=["model.samples=5"]))
-    at_once, in_turn = costs.stages(task(300), setup(parallel_samples=5)), costs.stages(task(300), setup())
+    at_once = costs.stages(task(300), setup(parallel_samples=5))
+    in_turn = costs.stages(task(300), setup())
     assert at_once["diffusion"] < in_turn["diffusion"]
     assert at_once["confidence"] == in_turn["confidence"]
 
@@ -82,7 +105,8 @@ def test_samples_at_once_save_time_only() -> None:
 def test_potentials_cost_particles() -> None:
     steered = Costs(H200, load(overrides=["model.potentials=true"]))
     assert steered.bytes(task(3000), setup()) > COSTS.bytes(task(3000), setup())
-    with_, without = steered.stages(task(3000), setup()), COSTS.stages(task(3000), setup())
+    with_ = steered.stages(task(3000), setup())
+    without = COSTS.stages(task(3000), setup())
     assert with_["diffusion"] > 1.5 * without["diffusion"]
     assert with_["trunk"] == without["trunk"]
 
@@ -91,7 +115,10 @@ def test_small_networks_cost_little() -> None:
     tiny = Costs(H200, load(), TINY)
     assert tiny.seconds(task(3000), setup()) < COSTS.seconds(task(3000), setup()) / 20
     reserved = H200.reserved_gb * 1e9
-    assert tiny.bytes(task(3000), setup()) - reserved < (COSTS.bytes(task(3000), setup()) - reserved) / 5
+    assert (
+        tiny.bytes(task(3000), setup()) - reserved
+        < (COSTS.bytes(task(3000), setup()) - reserved) / 5
+    )
 
 
 def test_smallest_group_is_the_smallest_in_the_most_exact_arithmetic() -> None:
@@ -107,7 +134,8 @@ def test_smallest_group_is_the_smallest_in_the_most_exact_arithmetic() -> None:
         ]
         assert chosen == (fits[0] if fits else None)
         sizes.add((chosen.num_ranks, chosen.precision) if chosen else None)
-    # Every integer is a size, not only squares or powers of two; some need bf16; some do not fit at all.
+    # Every integer is a size, not only squares or powers of two; some need bf16; some do not fit at
+    # all.
     assert {(3, "mixed"), (5, "mixed"), (8, "mixed"), (8, "bf16"), None} <= sizes
 
 
@@ -133,7 +161,9 @@ def test_presets(name: str) -> None:
     hardware = load_hardware(name)
     assert hardware.name == name
     assert hardware == load_hardware(PRESETS / f"{name}.yaml")
-    assert hardware.pair_bytes("bf16") <= hardware.pair_bytes("mixed") <= hardware.pair_bytes("fp32")
+    assert (
+        hardware.pair_bytes("bf16") <= hardware.pair_bytes("mixed") <= hardware.pair_bytes("fp32")
+    )
     assert Costs(hardware, load(), TINY).smallest(task(600, 1), 1) is not None
 
 
@@ -143,7 +173,9 @@ def test_presets(name: str) -> None:
      ({"memory_gb": "many"}, ["memory_gb", "'many'"]), ({"gpus_per_node": 0}, ["gpus_per_node", "not positive"]),
      ({"device": "tpu"}, ["device", "'tpu'"])],
 )  # fmt: skip
-def test_mistakes_in_a_hardware_file(tmp_path: Path, change: dict[str, object], words: list[str]) -> None:
+def test_mistakes_in_a_hardware_file(
+    tmp_path: Path, change: dict[str, object], words: list[str]
+) -> None:
     content = yaml.safe_load((PRESETS / "h200.yaml").read_text())
     (tmp_path / "my.yaml").write_text(yaml.safe_dump(content | change))
     with pytest.raises(ValueError, match=r"my\.yaml") as error:

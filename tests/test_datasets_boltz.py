@@ -70,10 +70,27 @@ def _error(path: Path, msas: Path | None = None) -> str:
 def test_every_key(tmp_path: Path) -> None:
     job = _read(_write(tmp_path, ALL.replace("./a.a3m", "a.a3m")))
     # As boltz 2.2.1 orders them: copies of one molecule follow each other.
-    assert [chain.name for chain in job.chains] == ["A", "C", "D", "B", "L1", "NO", "L3", "1", "G", "S", "E"]
+    assert [chain.name for chain in job.chains] == [
+        "A",
+        "C",
+        "D",
+        "B",
+        "L1",
+        "NO",
+        "L3",
+        "1",
+        "G",
+        "S",
+        "E",
+    ]
     assert (job.name, job.source) == ("job", "job.yaml")
     chains = {chain.name: chain for chain in job.chains}
-    assert [chain.kind for chain in job.chains] == ["protein"] * 4 + ["ligand"] * 3 + ["rna", "ligand", "ligand", "dna"]
+    assert [chain.kind for chain in job.chains] == ["protein"] * 4 + ["ligand"] * 3 + [
+        "rna",
+        "ligand",
+        "ligand",
+        "dna",
+    ]
     assert chains["B"].sequence == "GCTACGKWC"
     assert chains["B"].modifications == ((2, "MSE"), (4, "TPO"))
     assert [name for name in chains if chains[name].cyclic] == ["B"]
@@ -102,7 +119,10 @@ LIGAND = "- ligand: {id: L, ccd: ATP}"
         ("version: 1", "the file: the key 'sequences' is missing"),
         ("version: 2\nsequences: []", "version '2', but 1 is the only one"),
         (f"sequences:\n{PROTEIN}\nbonds: []", "the file: unknown key 'bonds'"),
-        (f"sequences:\n{PROTEIN}\nproperties:\n- affinity: {{binder: L}}", "properties: affinity is not supported yet"),
+        (
+            f"sequences:\n{PROTEIN}\nproperties:\n- affinity: {{binder: L}}",
+            "properties: affinity is not supported yet",
+        ),
         ("sequences: MKTS", "sequences: wanted a list, found 'MKTS'"),
         (f"sequences:\n{PROTEIN}\n{PROTEIN}", "complex job: two chains are named 'A'"),
     ],
@@ -116,8 +136,14 @@ def test_mistakes_at_the_top(tmp_path: Path, text: str, expected: str) -> None:
     [
         ("peptide: {id: A}", "ENTRY: unknown key 'peptide', known are protein, dna"),
         ("A", "ENTRY: wanted one of the keys protein, dna, rna, ligand, found 'A'"),
-        ("protein: {id: [A, A], sequence: MK, msa: empty}", "complex job: two chains are named 'A'"),
-        ("protein: {id: A, id: B, sequence: MK}", "not valid YAML: the key 'id' occurs twice (line 2, column 20)"),
+        (
+            "protein: {id: [A, A], sequence: MK, msa: empty}",
+            "complex job: two chains are named 'A'",
+        ),
+        (
+            "protein: {id: A, id: B, sequence: MK}",
+            "not valid YAML: the key 'id' occurs twice (line 2, column 20)",
+        ),
         (
             "protein: {id: [], sequence: MK, msa: empty}",
             "ENTRY (protein), id: the list is empty",
@@ -135,19 +161,29 @@ def test_mistakes_at_the_top(tmp_path: Path, text: str, expected: str) -> None:
             "ENTRY (protein), sequence: wanted a text, found a",
         ),
         ("rna: {id: A, sequence: GAT}", "chain A: 'T' is no letter of a rna sequence"),
-        ("rna: {id: A, sequence: GAU, msa: a.a3m}", "ENTRY (rna), msa: only a protein has"),
-        ("protein: {id: A, sequence: MK, mas: empty}", "ENTRY (protein): unknown key 'mas'"),
+        (
+            "rna: {id: A, sequence: GAU, msa: a.a3m}",
+            "ENTRY (rna), msa: only a protein has",
+        ),
+        (
+            "protein: {id: A, sequence: MK, mas: empty}",
+            "ENTRY (protein): unknown key 'mas'",
+        ),
         (
             "protein: {id: A, sequence: MK, msa: no.a3m}",
             "chain A, msa: there is no file no.a3m, neither in",
         ),
-        ("protein: {id: A, sequence: MK, msa: /no.a3m}", "chain A, msa: there is no file /no.a3m"),
+        (
+            "protein: {id: A, sequence: MK, msa: /no.a3m}",
+            "chain A, msa: there is no file /no.a3m",
+        ),
         (
             "protein: {id: A, sequence: MK, msa: t.cif}",
             "chain A, msa: 't.cif' ends in none of .csv, .a3m",
         ),
         (
-            "protein: {id: A, sequence: MK, msa: empty}\n- protein: {id: B, sequence: MK, msa: a.a3m}",
+            "protein: {id: A, sequence: MK, msa: empty}\n- protein: {id: B, sequence: "
+            "MK, msa: a.a3m}",
             "chain B: copies of one protein have different alignments ('a.a3m')",
         ),
         (
@@ -163,12 +199,19 @@ def test_mistakes_at_the_top(tmp_path: Path, text: str, expected: str) -> None:
             "ENTRY (protein), modifications, position: wanted a whole number from 1, found '0'",
         ),
         (
-            "dna: {id: A, sequence: GA, modifications: [{position: 1, ccd: X}, {position: 1, ccd: Y}]}",
+            "dna: {id: A, sequence: GA, modifications: [{position: 1, ccd: X}, {position: "
+            "1, ccd: Y}]}",
             "ENTRY (dna), modifications: two at position 1",
         ),
         ("ligand: {id: L}", "ligand L: give either CCD codes or a SMILES string"),
-        ("ligand: {id: L, ccd: ATP, smiles: C}", "ligand L: give either CCD codes or a SMILES string"),
-        ("ligand: {id: L, ccd: ATP, cyclic: true}", "ENTRY (ligand): unknown key 'cyclic'"),
+        (
+            "ligand: {id: L, ccd: ATP, smiles: C}",
+            "ligand L: give either CCD codes or a SMILES string",
+        ),
+        (
+            "ligand: {id: L, ccd: ATP, cyclic: true}",
+            "ENTRY (ligand): unknown key 'cyclic'",
+        ),
     ],
 )
 def test_mistakes_in_sequences(tmp_path: Path, item: str, expected: str) -> None:
@@ -182,8 +225,14 @@ def test_mistakes_in_sequences(tmp_path: Path, item: str, expected: str) -> None
     ("text", "expected"),
     [
         ("constraints: [{distance: {}}]", "ENTRY: unknown key 'distance'"),
-        ("constraints: [{bond: {atom1: [A, 1, CA]}}]", "ENTRY (bond): the key 'atom2' is missing"),
-        ("constraints: [{bond: {atom1: [A, 1], atom2: [L, 1, C1]}}]", "ENTRY (bond): an atom is [chain"),
+        (
+            "constraints: [{bond: {atom1: [A, 1, CA]}}]",
+            "ENTRY (bond): the key 'atom2' is missing",
+        ),
+        (
+            "constraints: [{bond: {atom1: [A, 1], atom2: [L, 1, C1]}}]",
+            "ENTRY (bond): an atom is [chain",
+        ),
         (
             "constraints: [{bond: {atom1: [A, 5, CA], atom2: [L, 1, C1]}}]",
             "ENTRY (bond): residue 5 of chain A",
@@ -196,7 +245,10 @@ def test_mistakes_in_sequences(tmp_path: Path, item: str, expected: str) -> None
             "constraints: [{pocket: {binder: Z, contacts: [[A, 1]]}}]",
             "ENTRY (pocket): there is no chain 'Z'",
         ),
-        ("constraints: [{pocket: {binder: L, contacts: []}}]", "ENTRY (pocket): contacts is empty"),
+        (
+            "constraints: [{pocket: {binder: L, contacts: []}}]",
+            "ENTRY (pocket): contacts is empty",
+        ),
         (
             "constraints: [{pocket: {binder: L, contacts: [[A, CA]]}}]",
             "ENTRY (pocket): wanted a whole number",
@@ -221,13 +273,34 @@ def test_mistakes_in_sequences(tmp_path: Path, item: str, expected: str) -> None
             "constraints: [{contact: {token1: [A, 1], token2: [L, PG], max: 3}}]",
             "ENTRY (contact): unknown key 'max'",
         ),
-        ("templates: [{chain_id: A}]", "templates, entry 1: give a file, either cif or pdb"),
-        ("templates: [{cif: t.cif, pdb: t.pdb}]", "templates, entry 1: give a file, either cif or pdb"),
-        ("templates: [{cif: no.cif}]", "templates, entry 1, cif: there is no file no.cif"),
-        ("templates: [{cif: t.cif, chain_id: L}]", "templates, entry 1: only proteins have templates, and chain L"),
-        ("templates: [{cif: t.cif, chain_id: A, template_id: [X, Y]}]", "templates, entry 1: 1 in chain_id, but 2 in"),
-        ("templates: [{cif: t.cif, force: true}]", "templates, entry 1: force: true and threshold (Å) go together"),
-        ("templates: [{cif: t.cif, threshold: 2}]", "templates, entry 1: force: true and threshold (Å) go together"),
+        (
+            "templates: [{chain_id: A}]",
+            "templates, entry 1: give a file, either cif or pdb",
+        ),
+        (
+            "templates: [{cif: t.cif, pdb: t.pdb}]",
+            "templates, entry 1: give a file, either cif or pdb",
+        ),
+        (
+            "templates: [{cif: no.cif}]",
+            "templates, entry 1, cif: there is no file no.cif",
+        ),
+        (
+            "templates: [{cif: t.cif, chain_id: L}]",
+            "templates, entry 1: only proteins have templates, and chain L",
+        ),
+        (
+            "templates: [{cif: t.cif, chain_id: A, template_id: [X, Y]}]",
+            "templates, entry 1: 1 in chain_id, but 2 in",
+        ),
+        (
+            "templates: [{cif: t.cif, force: true}]",
+            "templates, entry 1: force: true and threshold (Å) go together",
+        ),
+        (
+            "templates: [{cif: t.cif, threshold: 2}]",
+            "templates, entry 1: force: true and threshold (Å) go together",
+        ),
     ],
 )
 def test_mistakes_in_constraints_and_templates(tmp_path: Path, text: str, expected: str) -> None:
@@ -270,7 +343,12 @@ def test_templates_need_a_protein(tmp_path: Path) -> None:
 def test_small_distances_and_ligands_of_one_component(tmp_path: Path) -> None:
     near = "contact: {token1: [A, 1], token2: [L, PG], max_distance: 0.5}"
     bond = "bond: {atom1: [A, 4, OG], atom2: [L, 1, PG]}"
-    job = _read(_write(tmp_path, f"sequences:\n{PROTEIN}\n{LIGAND}\nconstraints:\n- {near}\n- {bond}\n"))
+    job = _read(
+        _write(
+            tmp_path,
+            f"sequences:\n{PROTEIN}\n{LIGAND}\nconstraints:\n- {near}\n- {bond}\n",
+        )
+    )
     assert job.contacts == (Contact(("A", 1), ("L", "PG"), 0.5),)
     assert job.bonds == (Bond(("A", 4, "OG"), ("L", 1, "PG")),)
     smiles = f"sequences:\n{PROTEIN}\n- ligand: {{id: L, smiles: CC}}\nconstraints:\n- {bond}\n"
@@ -280,15 +358,27 @@ def test_small_distances_and_ligands_of_one_component(tmp_path: Path) -> None:
 
 
 def test_a_protein_without_msa_is_looked_up_or_explained(tmp_path: Path) -> None:
-    text = "sequences:\n- rna: {id: R, sequence: GAU}\n- protein: {id: [A, B], sequence: MKTS, msa: null}\n"
+    text = (
+        "sequences:\n- rna: {id: R, sequence: GAU}\n- protein: {id: [A, B], sequence: MKTS, "
+        "msa: null}\n"
+    )
     path = _write(tmp_path, text)
-    expected = "chain A has no msa: give a file (`msa: A.a3m`) or a folder of them (--msas DIR), or fold it"
+    expected = (
+        "chain A has no msa: give a file (`msa: A.a3m`) or a folder of them (--msas "
+        "DIR), or fold it"
+    )
     assert _error(path).startswith(expected)
     folder = tmp_path / "msas"
     folder.mkdir()
-    assert _error(path, folder).startswith(f"chain A has no msa: there is no alignment of it in {folder}; give a file")
+    assert _error(path, folder).startswith(
+        f"chain A has no msa: there is no alignment of it in {folder}; give a file"
+    )
     (folder / "job_1.csv").touch()
-    assert [chain.msa for chain in _read(path, folder).chains] == [None, folder / "job_1.csv", folder / "job_1.csv"]
+    assert [chain.msa for chain in _read(path, folder).chains] == [
+        None,
+        folder / "job_1.csv",
+        folder / "job_1.csv",
+    ]
     by_hash = folder / f"{sha256(b'MKTS').hexdigest()}.a3m.gz"
     by_hash.touch()
     assert _read(path, folder).chains[1].msa == by_hash
@@ -313,7 +403,9 @@ def test_boltz_fasta(tmp_path: Path) -> None:
     assert [chain.msa for chain in job.chains[:3]] == [(tmp_path / "a.a3m").resolve()] * 2 + [None]
 
 
-def test_smiles_may_be_wrapped_in_fasta_and_end_in_a_line_break_in_yaml(tmp_path: Path) -> None:
+def test_smiles_may_be_wrapped_in_fasta_and_end_in_a_line_break_in_yaml(
+    tmp_path: Path,
+) -> None:
     yaml = f"sequences:\n{PROTEIN}\n- ligand:\n    id: L\n    smiles: |\n      CCO\n"
     assert _read(_write(tmp_path, yaml)).chains[-1].smiles == "CCO"
     for smiles in ("CC\n      O", '"CC\\nO"', '"CCO ethanol"'):
@@ -327,7 +419,10 @@ def test_smiles_may_be_wrapped_in_fasta_and_end_in_a_line_break_in_yaml(tmp_path
         (">L|smiles\nCC\nO ethanol\n", "ligand L: white space in SMILES 'CCO ethanol'"),
         (">A|protein|empty\nM1K\n", "chain A: '1' is no letter of a protein sequence"),
         (">A|protein|empty\nMK\n>A|rna\nGA\n", "complex job: two chains are named 'A'"),
-        (">A|protein|empty\nMK\n>P12345\nGA\n", "the header '>P12345' has not the form '>CHAIN|KIND|MSA'"),
+        (
+            ">A|protein|empty\nMK\n>P12345\nGA\n",
+            "the header '>P12345' has not the form '>CHAIN|KIND|MSA'",
+        ),
         (
             ">A|protein|empty\nMK\n>B|protien|empty\nGA\n",
             "the header '>B|protien|empty': its kind 'protien' is none of",
@@ -337,7 +432,10 @@ def test_smiles_may_be_wrapped_in_fasta_and_end_in_a_line_break_in_yaml(tmp_path
             "the header '>B|dna of ours': its kind 'dna of ours' is none of",
         ),
         (">A|protein\nMK\n", "chain A has no msa: "),
-        (">A|rna|a.a3m\nGAU\n", "sequences, entry 1 (rna), msa: only a protein has an alignment, found 'a.a3m'"),
+        (
+            ">A|rna|a.a3m\nGAU\n",
+            "sequences, entry 1 (rna), msa: only a protein has an alignment, found 'a.a3m'",
+        ),
         (">A|protein|no.a3m\nMK\n", "chain A, msa: there is no file no.a3m"),
     ],
 )
@@ -348,10 +446,20 @@ def test_mistakes_in_boltz_fasta(tmp_path: Path, text: str, expected: str) -> No
 def test_one_alignment_may_be_spelled_in_several_ways(tmp_path: Path) -> None:
     (tmp_path / "link.a3m").symlink_to("a.a3m")
     (tmp_path / "b.a3m").touch()
-    spellings = ["a.a3m", "./a.a3m", str(tmp_path / "a.a3m"), f"../{tmp_path.name}/a.a3m", "link.a3m"]
+    spellings = [
+        "a.a3m",
+        "./a.a3m",
+        str(tmp_path / "a.a3m"),
+        f"../{tmp_path.name}/a.a3m",
+        "link.a3m",
+    ]
     entry = "- protein: {{id: {}, sequence: MKTS, msa: {}}}\n"
-    text = "sequences:\n" + "".join(entry.format(name, msa) for name, msa in zip("ABCDE", spellings, strict=True))
-    assert {chain.msa for chain in _read(_write(tmp_path, text)).chains} == {(tmp_path / "a.a3m").resolve()}
+    text = "sequences:\n" + "".join(
+        entry.format(name, msa) for name, msa in zip("ABCDE", spellings, strict=True)
+    )
+    assert {chain.msa for chain in _read(_write(tmp_path, text)).chains} == {
+        (tmp_path / "a.a3m").resolve()
+    }
     other = _write(tmp_path, text + entry.format("F", "b.a3m"))
     assert _error(other) == "chain F: copies of one protein have different alignments ('b.a3m')"
 
@@ -368,7 +476,9 @@ def test_one_alignment_may_be_spelled_in_several_ways(tmp_path: Path) -> None:
     ],
 )
 def test_names_of_files_that_cannot_be(tmp_path: Path, msa: str, expected: str) -> None:
-    message = _error(_write(tmp_path, f"sequences:\n- protein: {{id: A, sequence: MKTS, msa: {msa}}}\n"))
+    message = _error(
+        _write(tmp_path, f"sequences:\n- protein: {{id: A, sequence: MKTS, msa: {msa}}}\n")
+    )
     assert message.startswith(f"chain A, msa: {expected}")
 
 
@@ -377,9 +487,19 @@ def test_pipes_devices_and_folders_are_no_files(tmp_path: Path, place: str) -> N
     os.mkfifo(tmp_path / "pipe.a3m")
     (tmp_path / "zero.a3m").symlink_to("/dev/zero")
     (tmp_path / "folder.a3m").mkdir()
-    for name, reason in (("pipe", "not a regular file"), ("zero", "not a regular file"), ("folder", "is a folder")):
-        text = f"sequences:\n- protein: {{id: A, sequence: MKTS, msa: {name if place == 'msa' else 'a'}.a3m}}\n"
-        path = _write(tmp_path, text + (f"templates: [{{cif: {name}.a3m}}]\n" if place == "cif" else ""))
+    for name, reason in (
+        ("pipe", "not a regular file"),
+        ("zero", "not a regular file"),
+        ("folder", "is a folder"),
+    ):
+        text = (
+            f"sequences:\n- protein: {{id: A, sequence: MKTS, msa: "
+            f"{name if place == 'msa' else 'a'}.a3m}}\n"
+        )
+        path = _write(
+            tmp_path,
+            text + (f"templates: [{{cif: {name}.a3m}}]\n" if place == "cif" else ""),
+        )
         with pytest.raises(ValueError, match=f"{name}.a3m: {reason}"):
             read(path)
 
@@ -389,14 +509,26 @@ def test_one_header_with_a_space_is_a_boltz_header(tmp_path: Path) -> None:
 
 
 def test_uniprot_headers_are_not_boltz_headers(tmp_path: Path) -> None:
-    records = list(read(_write(tmp_path, ">sp|P12345|A_B\nMK\n>1ABC_1|Chain A|RNA\nMK\n", "job.fasta")))
+    records = list(
+        read(_write(tmp_path, ">sp|P12345|A_B\nMK\n>1ABC_1|Chain A|RNA\nMK\n", "job.fasta"))
+    )
     assert [record.name for record in records] == ["P12345", "1ABC_1"]
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the folder of real inputs is not here")
 def test_real_files() -> None:
     zoo = _read(SHARED / "oracle" / "inputs" / "zoo.yaml")
-    assert [chain.name for chain in zoo.chains] == ["A", "B", "C", "R", "D", "L", "H", "M", "G"]
+    assert [chain.name for chain in zoo.chains] == [
+        "A",
+        "B",
+        "C",
+        "R",
+        "D",
+        "L",
+        "H",
+        "M",
+        "G",
+    ]
     assert zoo.chains[0].modifications == ((4, "SEP"), (9, "MSE"))
     fab = _read(SHARED / "data" / "complexes" / "7yds" / "input.yaml")
     assert [len(chain.sequence) for chain in fab.chains] == [147, 221, 217]

@@ -27,9 +27,13 @@ def test_the_demo_is_small_and_various() -> None:
     assert all(2 <= len(job.chains) <= 6 and 40 <= job.num_residues <= 400 for job in complexes)
     assert {len(job.chains) for job in complexes} == {2, 4, 6}
     sizes = [job.num_residues for job in complexes]
-    assert all(a < b for a, b in pairwise(sizes))  # the smallest first, so that --limit gives the quickest
+    assert all(
+        a < b for a, b in pairwise(sizes)
+    )  # the smallest first, so that --limit gives the quickest
     assert sum(size**2 for size in sizes) < 200_000
-    assert all(job.title and job.organism and "stoichiometry" not in job.comment for job in complexes)
+    assert all(
+        job.title and job.organism and "stoichiometry" not in job.comment for job in complexes
+    )
 
 
 def test_every_sequence_has_the_length_of_its_range_and_is_used() -> None:

@@ -32,7 +32,12 @@ def test_a_record_is_a_complex(tmp_path: Path) -> None:
 
 def test_copies_are_side_by_side_and_keep_their_names(tmp_path: Path) -> None:
     [record] = _read(tmp_path, "c.csv", "id,sequence\nx,MKT:GSH:MKT:ACD\n")
-    assert _chains(record) == [("A", "MKT", ""), ("C", "MKT", ""), ("B", "GSH", ""), ("D", "ACD", "")]
+    assert _chains(record) == [
+        ("A", "MKT", ""),
+        ("C", "MKT", ""),
+        ("B", "GSH", ""),
+        ("D", "ACD", ""),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -44,11 +49,16 @@ def test_copies_are_side_by_side_and_keep_their_names(tmp_path: Path) -> None:
         ("MKT:", "chain B: the protein sequence is empty"),
         ("MKT::GSH", "chain B: the protein sequence is empty"),
         ("", "chain A: the protein sequence is empty"),
-        ("MKT:ACGTACGTACGTACGTACGTAC", "chain B: the letters are those of a nucleic acid"),
+        (
+            "MKT:ACGTACGTACGTACGTACGTAC",
+            "chain B: the letters are those of a nucleic acid",
+        ),
         ("ACGUACGUACGUACGUACGU", "chain A: the letters are those of a nucleic acid"),
     ],
 )
-def test_a_bad_record_is_a_row_and_the_others_are_read(tmp_path: Path, sequence: str, reason: str) -> None:
+def test_a_bad_record_is_a_row_and_the_others_are_read(
+    tmp_path: Path, sequence: str, reason: str
+) -> None:
     for records in (
         _read(tmp_path, "c.csv", f"id,sequence\nbad,{sequence}\ngood,MKT:ACD\n"),
         _read(tmp_path, "c.fasta", f">bad\n{sequence}\n>good\nMKT:ACD\n"),
@@ -61,7 +71,11 @@ def test_a_bad_record_is_a_row_and_the_others_are_read(tmp_path: Path, sequence:
 
 
 def test_short_or_poor_proteins_are_no_dna(tmp_path: Path) -> None:
-    records = _read(tmp_path, "c.csv", f"id,sequence\ntag,ACGTACGTACGTACGTACG\npoly,{'G' * 30}\nsilk,{'GAGAGS' * 5}\n")
+    records = _read(
+        tmp_path,
+        "c.csv",
+        f"id,sequence\ntag,ACGTACGTACGTACGTACG\npoly,{'G' * 30}\nsilk,{'GAGAGS' * 5}\n",
+    )
     assert all(isinstance(record, Complex) for record in records)
 
 
@@ -74,7 +88,10 @@ def test_a_very_large_complex(tmp_path: Path) -> None:
 def test_other_columns_and_damaged_rows(tmp_path: Path) -> None:
     text = 'note,Sequence,ID\n"a, b","MKT:\nGSH",one\nx,MKT\n,ACD,\n'
     one, cut, nameless = _read(tmp_path, "c.csv", text)
-    assert (one.name, [letters for _, letters, _ in _chains(one)]) == ("one", ["MKT", "GSH"])
+    assert (one.name, [letters for _, letters, _ in _chains(one)]) == (
+        "one",
+        ["MKT", "GSH"],
+    )
     assert isinstance(cut, Unbuildable)
     assert (cut.name, cut.reason) == ("row 2", "row 2 has 2 columns, the table 3")
     assert nameless.name == "row 3"
@@ -100,11 +117,19 @@ def test_the_csv_and_the_yaml_of_one_complex_agree() -> None:
     assert table.name == "3G5O_A_3G5O_B"
     assert _chains(table) == _chains(yaml)
     assert isinstance(yaml, Complex)
-    assert [chain.msa for chain in yaml.chains] == [(folder / "A.csv").resolve(), (folder / "B.csv").resolve()]
+    assert [chain.msa for chain in yaml.chains] == [
+        (folder / "A.csv").resolve(),
+        (folder / "B.csv").resolve(),
+    ]
 
 
-def test_records_that_begin_alike_are_named_by_their_whole_header(tmp_path: Path) -> None:
-    text = ">pair one\nMKT : GSH\n>pair  two \nMKT:\nGSHW\n>other text\nMKT:MKT\n>sp|P12345|A x\nMK\n>sp|P12345|B\nMW\n"
+def test_records_that_begin_alike_are_named_by_their_whole_header(
+    tmp_path: Path,
+) -> None:
+    text = (
+        ">pair one\nMKT : GSH\n>pair  two \nMKT:\nGSHW\n>other text\nMKT:MKT\n>sp|P12345|A "
+        "x\nMK\n>sp|P12345|B\nMW\n"
+    )
     records = _read(tmp_path, "x.fasta", text)
     assert [record.name for record in records] == [
         "pair one",
@@ -139,13 +164,21 @@ def test_single_chains_of_one_file_are_noted(tmp_path: Path) -> None:
     note = "a record of its own, folded alone; the chains of one complex are joined by ':'"
     many = "".join(f">A{number}\nMKT\n" for number in range(101))
     pair = ">A\nMKT\n>B\nGSH:MKT\n"
-    for text, expected in ((">A\nMKT\n>B\nGSH\n", note), (">A\nMKT\n", None), (pair, None), (many, None)):
+    for text, expected in (
+        (">A\nMKT\n>B\nGSH\n", note),
+        (">A\nMKT\n", None),
+        (pair, None),
+        (many, None),
+    ):
         for record in _read(tmp_path, "x.fasta", text):
             assert isinstance(record, Complex)
             assert record.comment.get("chains") == expected
 
 
-CHAI = ">protein|name=long-one\nMKTAYIAK\n>ligand|name=drug\nC[C@H](N)\nC(=O)O\n>Protein | name=B\nmktayiak\n"
+CHAI = (
+    ">protein|name=long-one\nMKTAYIAK\n>ligand|name=drug\nC[C@H](N)\nC(=O)O\n>Protein | "
+    "name=B\nmktayiak\n"
+)
 
 
 def test_the_fasta_of_chai_lab_is_one_complex(tmp_path: Path) -> None:
@@ -153,7 +186,9 @@ def test_the_fasta_of_chai_lab_is_one_complex(tmp_path: Path) -> None:
     [record] = _read(tmp_path, "job.fasta", text)
     assert isinstance(record, Complex)
     assert record.name == "job"
-    assert [(chain.name, chain.kind, chain.sequence or chain.smiles) for chain in record.chains] == [
+    assert [
+        (chain.name, chain.kind, chain.sequence or chain.smiles) for chain in record.chains
+    ] == [
         ("long-one", "protein", "MKTAYIAK"),
         ("B", "protein", "MKTAYIAK"),
         ("drug", "ligand", "C[C@H](N)C(=O)O"),
@@ -170,10 +205,22 @@ def test_the_fasta_of_chai_lab_is_one_complex(tmp_path: Path) -> None:
     ("record", "reason"),
     [
         (">glycan|name=G\nNAG(4-1 NAG)\n", "chain G: a glycan is not read"),
-        (">protein|name=M\nMK(SEP)T\n", "chain M: modified residues in brackets are not read"),
-        (">protein|name=M\nMK[SEP]T\n", "chain M: modified residues in brackets are not read"),
-        (">peptide|name=P\nMKT\n", "the header '>peptide|name=P' has not the form '>KIND|name=NAME'"),
-        (">protein|name=\nMKT\n", "the header '>protein|name=' has not the form '>KIND|name=NAME'"),
+        (
+            ">protein|name=M\nMK(SEP)T\n",
+            "chain M: modified residues in brackets are not read",
+        ),
+        (
+            ">protein|name=M\nMK[SEP]T\n",
+            "chain M: modified residues in brackets are not read",
+        ),
+        (
+            ">peptide|name=P\nMKT\n",
+            "the header '>peptide|name=P' has not the form '>KIND|name=NAME'",
+        ),
+        (
+            ">protein|name=\nMKT\n",
+            "the header '>protein|name=' has not the form '>KIND|name=NAME'",
+        ),
         (">P12345\nMKT\n", "the header '>P12345' has not the form '>KIND|name=NAME'"),
         (">protein|name=drug\nMKT\n", "complex job: two chains are named 'drug'"),
     ],

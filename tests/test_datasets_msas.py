@@ -14,7 +14,8 @@ from foldcp.datasets.reader import read
 from foldcp.pipeline.remarks import remarks
 from foldcp.pipeline.sources import Sources, only_complex
 
-ONE, TWO = "MKTAYIAKQRQISFVKSHFS", "GSHMRYAAC"
+ONE = "MKTAYIAKQRQISFVKSHFS"
+TWO = "GSHMRYAAC"
 
 
 @pytest.fixture
@@ -24,7 +25,9 @@ def msas(tmp_path: Path) -> Path:
     (folder / "mono.a3m").write_text(f">q\n{ONE}\n")
     (folder / "homo.a3m").write_text(f"#20\t2\n>101\n{ONE}\n")
     (folder / "dimer.a3m").write_text(f"#20,9\t1,1\n>101\t102\n{ONE}{TWO}\n")
-    (folder / "packed.a3m.gz").write_bytes(gzip.compress(f"\ufeff#20,9\t2,1\r\n>101\n{ONE}{TWO}\n".encode()))
+    (folder / "packed.a3m.gz").write_bytes(
+        gzip.compress(f"\ufeff#20,9\t2,1\r\n>101\n{ONE}{TWO}\n".encode())
+    )
     (folder / "two_words__x.a3m").write_text(f">q\n{ONE}\n")
     return folder
 
@@ -66,10 +69,26 @@ def test_the_alignment_has_the_name_of_the_record(
 @pytest.mark.parametrize(
     ("name", "sequence", "reason"),
     [
-        ("mono", f"{ONE}:{TWO}", "mono.a3m: has the name of a record of several chains, but its first line"),
-        ("homo", f"{ONE}:{TWO}", "homo.a3m: aligns chains of 20 residues, but the record's have 20, 9"),
-        ("dimer", f"{TWO}:{ONE}", "dimer.a3m: aligns chains of 20,9 residues, but the record's have 9, 20"),
-        ("dimer", f"{ONE}:{TWO}:MKT", "dimer.a3m: aligns chains of 20,9 residues, but the record's have 20, 9, 3"),
+        (
+            "mono",
+            f"{ONE}:{TWO}",
+            "mono.a3m: has the name of a record of several chains, but its first line",
+        ),
+        (
+            "homo",
+            f"{ONE}:{TWO}",
+            "homo.a3m: aligns chains of 20 residues, but the record's have 20, 9",
+        ),
+        (
+            "dimer",
+            f"{TWO}:{ONE}",
+            "dimer.a3m: aligns chains of 20,9 residues, but the record's have 9, 20",
+        ),
+        (
+            "dimer",
+            f"{ONE}:{TWO}:MKT",
+            "dimer.a3m: aligns chains of 20,9 residues, but the record's have 20, 9, 3",
+        ),
     ],
 )
 def test_a_file_of_that_name_that_fits_not_is_never_left_aside(
@@ -82,7 +101,10 @@ def test_a_file_of_that_name_that_fits_not_is_never_left_aside(
 
 def test_a_yaml_finds_the_file_of_its_name(tmp_path: Path, msas: Path) -> None:
     path = tmp_path / "dimer.yaml"
-    path.write_text(f"sequences:\n- protein: {{id: [A, C], sequence: {ONE}}}\n- protein: {{id: B, sequence: {TWO}}}\n")
+    path.write_text(
+        f"sequences:\n- protein: {{id: [A, C], sequence: {ONE}}}\n- protein: {{id: B, "
+        f"sequence: {TWO}}}\n"
+    )
     [record] = read(path, msas=msas)
     assert isinstance(record, Complex)
     assert {chain.msa for chain in record.chains} == {msas / "dimer.a3m"}
@@ -95,7 +117,10 @@ def test_a_pipe_in_the_folder_is_refused_when_it_would_be_used(tmp_path: Path, m
         for sequence in (ONE, f"{ONE}:{TWO}"):
             record = _csv(tmp_path, msas, name, sequence)
             assert isinstance(record, Unbuildable)
-            assert record.reason == f"{msas}/{name}.a3m: not a regular file (a pipe, a socket or a device)"
+            assert (
+                record.reason
+                == f"{msas}/{name}.a3m: not a regular file (a pipe, a socket or a device)"
+            )
     assert isinstance(_csv(tmp_path, msas, "other", ONE), Complex)
 
 
@@ -112,7 +137,10 @@ def test_chains_without_an_alignment_are_counted(tmp_path: Path, msas: Path) -> 
     def told(text: str, folder: Path | None = msas) -> list[str]:
         table.write_text("id,sequence\n" + text)
         sources = Sources(table, msas=folder)
-        return remarks(sources, [record for record in read(table, msas=folder) if isinstance(record, Complex)])
+        return remarks(
+            sources,
+            [record for record in read(table, msas=folder) if isinstance(record, Complex)],
+        )
 
     assert told(f"x,{ONE}:{TWO}\ny,{ONE}:{ONE}\n") == [f"0 of 4 chains have an alignment in {msas}"]
     assert told(f"mono,{ONE}\ny,{ONE}:{ONE}\n") == [f"1 of 3 chains have an alignment in {msas}"]
@@ -127,7 +155,10 @@ def test_chains_that_stand_alone_in_a_fasta_file_are_told(tmp_path: Path) -> Non
     assert remarks(Sources(path), records) == [
         f"{path}: 2 records of one chain, each folded alone; join the chains of one complex by ':'"
     ]
-    with pytest.raises(ValueError, match=r"holds several complexes.*the chains of one complex are joined by ':'"):
+    with pytest.raises(
+        ValueError,
+        match=r"holds several complexes.*the chains of one complex are joined by ':'",
+    ):
         only_complex(Sources(path))
     path.write_text(">bad\nM1\n>worse\nM2\n")
     with pytest.raises(ValueError, match=r"holds several complexes; `foldcp score` folds them$"):
@@ -141,7 +172,9 @@ def test_only_proteins_get_an_alignment(tmp_path: Path) -> None:
     folder = tmp_path / "msas"
     folder.mkdir()
     (folder / "job.a3m").touch()
-    (tmp_path / "job.fasta").write_text(">protein|name=A\nACGT\n>dna|name=B\nACGT\n>ligand|name=C\nCCO\n")
+    (tmp_path / "job.fasta").write_text(
+        ">protein|name=A\nACGT\n>dna|name=B\nACGT\n>ligand|name=C\nCCO\n"
+    )
     [record] = read(tmp_path / "job.fasta", msas=folder)
     assert isinstance(record, Complex)
     assert [chain.msa for chain in record.chains] == [folder / "job.a3m", None, None]

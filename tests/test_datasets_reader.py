@@ -1,4 +1,6 @@
-"""The reader takes each file for what it is, in whatever wrapping, and says in a line what it cannot take."""
+"""The reader takes each file for what it is, in whatever wrapping, and says in a line what it
+cannot take.
+"""
 
 import gzip
 import io
@@ -29,7 +31,9 @@ def _all(path: Path, sequences: Path | None = None, msas: Path | None = None) ->
 
 
 def _error(path: Path, sequences: Path | None = None, msas: Path | None = None) -> str:
-    """The message of the error that reading the file raises at once, before the first record is asked for."""
+    """The message of the error that reading the file raises at once, before the first record is
+    asked for.
+    """
     with pytest.raises(ValueError) as caught:
         read(path, sequences, msas)
     message = str(caught.value)
@@ -63,7 +67,12 @@ def test_wrapping_makes_no_difference(tmp_path: Path, wrap: Callable[[str], byte
     sequences = _write(tmp_path, "s.fasta", wrap(FASTA))
     [pair] = _all(_write(tmp_path, "any.name", wrap(CORUM)), sequences)
     assert isinstance(pair, Complex)
-    assert (pair.name, pair.title, pair.organism, pair.source) == ("7", "pair", "Human", "any.name")
+    assert (pair.name, pair.title, pair.organism, pair.source) == (
+        "7",
+        "pair",
+        "Human",
+        "any.name",
+    )
     assert [(c.name, c.accession, c.sequence) for c in pair.chains] == [
         ("A", "P12345", "MKTAYIAKQRWW"),
         ("B", "Q99999", "GSHMLEDP"),
@@ -81,10 +90,22 @@ def test_a_title_in_an_old_encoding_is_kept(tmp_path: Path) -> None:
     [
         ("e.tsv", "", "the file is empty"),
         ("blank.tsv", " \n\n", "the file is empty"),
-        ("b.tsv", b"\x7fELF\x02\x01\x01\x00\x00", "not a text file (character 0x02 at 4)"),
-        ("t.gz", gzip.compress(CORUM.encode())[:-12], "Compressed file ended before the end-of-stream marker"),
+        (
+            "b.tsv",
+            b"\x7fELF\x02\x01\x01\x00\x00",
+            "not a text file (character 0x02 at 4)",
+        ),
+        (
+            "t.gz",
+            gzip.compress(CORUM.encode())[:-12],
+            "Compressed file ended before the end-of-stream marker",
+        ),
         ("z.zip", _zip({"a": "1", "b": "2"}), "a zip archive of 2 files"),
-        ("d.zip", _zip({"a": "1"})[:40], "a damaged zip archive (File is not a zip file)"),
+        (
+            "d.zip",
+            _zip({"a": "1"})[:40],
+            "a damaged zip archive (File is not a zip file)",
+        ),
         ("w.csv", "a,b\n1,2\n", "its columns are 'a, b'"),
         ("h.tsv", CORUM.partition("\n")[0] + "\n", "the table has no rows"),
         ("m.csv", "key,sequence\n-1,MKT\n", "an alignment"),
@@ -100,7 +121,9 @@ def test_a_title_in_an_old_encoding_is_kept(tmp_path: Path) -> None:
         ("list.yaml", "- 1\n", "wanted the keys sequences"),
     ],
 )
-def test_a_file_that_is_no_input(tmp_path: Path, name: str, content: str | bytes, expected: str) -> None:
+def test_a_file_that_is_no_input(
+    tmp_path: Path, name: str, content: str | bytes, expected: str
+) -> None:
     path = _write(tmp_path, name, content)
     message = _error(path, _write(tmp_path, "s.fasta", FASTA))
     assert message.startswith(f"{path}: ")
@@ -110,17 +133,25 @@ def test_a_file_that_is_no_input(tmp_path: Path, name: str, content: str | bytes
 def test_files_that_are_not_there(tmp_path: Path) -> None:
     here = _write(tmp_path, "c.tsv", CORUM)
     assert _error(tmp_path / "none.tsv") == f"{tmp_path / 'none.tsv'}: No such file or directory"
-    assert _error(here, tmp_path / "none.fasta").startswith(f"{tmp_path / 'none.fasta'}: No such file")
+    assert _error(here, tmp_path / "none.fasta").startswith(
+        f"{tmp_path / 'none.fasta'}: No such file"
+    )
     assert _error(here, None).endswith("with --sequences FASTA")
     assert "no folder of alignments" in _error(here, None, tmp_path / "nowhere")
     assert "no folder of alignments" in _error(here, None, here)
 
 
 def test_case_of_endings_and_blank_lines_make_no_difference(tmp_path: Path) -> None:
-    assert [record.name for record in read(_write(tmp_path, "A.YAML.GZ", gzip.compress(YAML.encode())))] == ["A"]
-    assert [record.name for record in read(_write(tmp_path, "s.txt", "\n \n" + FASTA))] == ["P12345", "Q99999"]
+    assert [
+        record.name for record in read(_write(tmp_path, "A.YAML.GZ", gzip.compress(YAML.encode())))
+    ] == ["A"]
+    assert [record.name for record in read(_write(tmp_path, "s.txt", "\n \n" + FASTA))] == [
+        "P12345",
+        "Q99999",
+    ]
     assert [record.name for record in read(tmp_path)] == ["A"]
-    table = "\n\ncomplex_id\tsubunits_uniprot_id\n\n \t\n 7 \tP12345\n"  # no more columns than it takes
+    # no more columns than it takes
+    table = "\n\ncomplex_id\tsubunits_uniprot_id\n\n \t\n 7 \tP12345\n"
     [record] = read(_write(tmp_path, "c.tsv", table), tmp_path / "s.txt")
     assert (record.name, record.title) == ("7", "")
 
@@ -155,7 +186,9 @@ def test_a_name_that_occurs_twice_is_reported(tmp_path: Path) -> None:
     path = _write(tmp_path, "c.csv", "id,sequence\nx,MKT\ny,MKW\nx,GGG\n")
     records = _all(path)
     assert [type(record) for record in records] == [Complex, Complex, Unbuildable]
-    assert records[2] == Unbuildable("x", "an earlier record is named 'x' too", source="c.csv", place=2)
+    assert records[2] == Unbuildable(
+        "x", "an earlier record is named 'x' too", source="c.csv", place=2
+    )
 
 
 def test_names_and_texts_of_files(tmp_path: Path) -> None:
@@ -200,7 +233,9 @@ def test_no_more_is_read_than_the_limit(tmp_path: Path) -> None:
     table = _write(tmp_path, "c.tsv", CORUM)
     sequences = _write(tmp_path, "s.fasta.gz", gzip.compress((FASTA + "M" * 5_000).encode()))
     assert len(list(read(table, sequences, max_bytes=10_000))) == 1
-    with pytest.raises(ValueError, match=r"s\.fasta\.gz: holds more than 1,000 bytes once unpacked"):
+    with pytest.raises(
+        ValueError, match=r"s\.fasta\.gz: holds more than 1,000 bytes once unpacked"
+    ):
         read(table, sequences, max_bytes=1_000)
     with pytest.raises(ValueError, match=r"c\.tsv: holds more than 50 bytes"):
         read(table, sequences, max_bytes=50)
@@ -226,7 +261,9 @@ def test_archives_that_cannot_be_unpacked_are_rows(tmp_path: Path) -> None:
     _write(tmp_path, "c.yaml.gz", bytes(flipped))
     _write(tmp_path, "d.yaml", YAML)
     *wrong, right = _all(tmp_path)
-    for record, word in zip(wrong, ("File 'a' is encrypted", "NotImplementedError", ""), strict=True):
+    for record, word in zip(
+        wrong, ("File 'a' is encrypted", "NotImplementedError", ""), strict=True
+    ):
         assert isinstance(record, Unbuildable)
         assert record.reason.startswith(f"{tmp_path}/{record.source}: {word}")
     assert isinstance(right, Complex)
@@ -244,7 +281,10 @@ def test_a_file_whose_name_is_not_utf8_is_a_row(tmp_path: Path) -> None:
         source=r"caf\xe9.yaml",
         place=1,
     )
-    assert _error(tmp_path / name) == rf"{tmp_path}/caf\xe9.yaml: the name is not valid UTF-8; rename it"
+    assert (
+        _error(tmp_path / name)
+        == rf"{tmp_path}/caf\xe9.yaml: the name is not valid UTF-8; rename it"
+    )
     (tmp_path / os.fsdecode(b"\xff.a3m")).touch()
     (tmp_path / "link.a3m").symlink_to(os.fsdecode(b"\xff.a3m"))
     path = _write(tmp_path, "l.yaml", YAML.replace("empty", "link.a3m"))
@@ -264,7 +304,9 @@ def test_reasons_stay_short_enough_for_a_table(tmp_path: Path) -> None:
     assert len(second.reason) == 2_000
 
 
-def test_line_separators_that_are_no_line_ends_stay_in_their_cell(tmp_path: Path) -> None:
+def test_line_separators_that_are_no_line_ends_stay_in_their_cell(
+    tmp_path: Path,
+) -> None:
     table = CORUM.replace("pair", '"a" \u2028 \x85 b')
     [pair] = _all(_write(tmp_path, "c.tsv", table), _write(tmp_path, "s.fasta", FASTA))
     assert pair.title == '"a" \u2028 \x85 b'
@@ -274,7 +316,10 @@ def test_line_separators_that_are_no_line_ends_stay_in_their_cell(tmp_path: Path
     ("table", "columns"),
     [
         ("id,sequence,Sequence\nx,MKT,GSH\n", "'sequence', 'Sequence'"),
-        (CORUM.replace("Organism", "UniProt_ACCs"), "'UniProt_ACCs', 'subunits(UniProt IDs)'"),
+        (
+            CORUM.replace("Organism", "UniProt_ACCs"),
+            "'UniProt_ACCs', 'subunits(UniProt IDs)'",
+        ),
         (CORUM.replace("ComplexName", "complex_id"), "'ComplexID', 'complex_id'"),
     ],
 )

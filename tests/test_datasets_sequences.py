@@ -1,4 +1,6 @@
-"""Accessions stand for sequences as UniProt means them: entries, isoforms, mature chains, ranges."""
+"""Accessions stand for sequences as UniProt means them: entries, isoforms, mature chains,
+ranges.
+"""
 
 import gzip
 import time
@@ -11,7 +13,9 @@ from foldcp.datasets.msas import open_msas
 from foldcp.datasets.sequences import Found, accession_of, normalised, read_sequences
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
-needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason="the folder of real databases is not here")
+needs_data = pytest.mark.skipif(
+    not SHARED.is_dir(), reason="the folder of real databases is not here"
+)
 
 
 @pytest.fixture
@@ -32,14 +36,24 @@ def fasta(tmp_path: Path) -> Path:
         ("p12345", Found("MKTAYIAKQRSTVWYA", "P12345")),
         ("P12345-", Found("MKTAYIAKQRSTVWYA", "P12345")),
         ("P12345-2", Found("MKTW", "P12345-2")),
-        ("P12345-3", Found("MKTAYIAKQRSTVWYA", "P12345", "P12345 stands in, whole, for P12345-3")),
+        (
+            "P12345-3",
+            Found("MKTAYIAKQRSTVWYA", "P12345", "P12345 stands in, whole, for P12345-3"),
+        ),
         (
             "P12345-PRO_0000000092",
-            Found("MKTAYIAKQRSTVWYA", "P12345", "P12345 stands in, whole, for P12345-PRO_0000000092"),
+            Found(
+                "MKTAYIAKQRSTVWYA",
+                "P12345",
+                "P12345 stands in, whole, for P12345-PRO_0000000092",
+            ),
         ),
         ("P12345:3-5", Found("TAY", "P12345:3-5")),
         ("P12345-2:2-4", Found("KTW", "P12345-2:2-4")),
-        ("P12345-9:1-2", Found("MK", "P12345:1-2", "P12345 stands in, whole, for P12345-9")),
+        (
+            "P12345-9:1-2",
+            Found("MK", "P12345:1-2", "P12345 stands in, whole, for P12345-9"),
+        ),
         ("A0A024RBG1", Found("GGSH", "A0A024RBG1")),
         ("mine", Found("ACDW", "mine")),
         ("Q11111", Found("", "Q11111")),
@@ -77,7 +91,14 @@ def test_a_file_that_is_no_source_of_sequences(tmp_path: Path, content: str, exp
 
 
 def test_headers_and_letters() -> None:
-    headers = ["P12345", "P12345 name", "P12345\tname", "sp|P12345.2|A_B", "TR|P12345|A_B x", "P12345|BCL6_HUMAN"]
+    headers = [
+        "P12345",
+        "P12345 name",
+        "P12345\tname",
+        "sp|P12345.2|A_B",
+        "TR|P12345|A_B x",
+        "P12345|BCL6_HUMAN",
+    ]
     assert {accession_of(header) for header in headers} == {"P12345"}
     assert normalised("mk t\nay\t*") == "MKTAY"
     assert normalised("M*K") == "M*K"
@@ -98,7 +119,9 @@ def test_a_proteome_is_read_in_less_than_a_second() -> None:
     assert seconds < 1.0
 
 
-def test_alignments_are_found_by_hash_then_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_alignments_are_found_by_hash_then_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     digest = sha256(b"MKTAY").hexdigest()
     for name in ["P1.csv", "P1.a3m", "P2.a3m.gz", f"{digest}.a3m", "P3.txt", ".a3m"]:
         (tmp_path / name).touch()

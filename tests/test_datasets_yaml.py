@@ -22,8 +22,14 @@ def loader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("a: NO\nb: 017\nc: ~\nd:\ne: 1_0\nf: '2'", {"a": "NO", "b": "017", "c": "~", "d": "", "e": "1_0", "f": "2"}),
-        ("- [a, b]\n- {c: [d]}\n- >\n  two\n  lines\n", [["a", "b"], {"c": ["d"]}, "two lines\n"]),
+        (
+            "a: NO\nb: 017\nc: ~\nd:\ne: 1_0\nf: '2'",
+            {"a": "NO", "b": "017", "c": "~", "d": "", "e": "1_0", "f": "2"},
+        ),
+        (
+            "- [a, b]\n- {c: [d]}\n- >\n  two\n  lines\n",
+            [["a", "b"], {"c": ["d"]}, "two lines\n"],
+        ),
         ('{"id": ["A", "B"], "x": {"y": 1}}', {"id": ["A", "B"], "x": {"y": "1"}}),
         ("a: &x [1, 2]\nb: *x\n", {"a": ["1", "2"], "b": ["1", "2"]}),
         ("&k key: v\nother: *k\n", {"key": "v", "other": "key"}),
@@ -82,7 +88,10 @@ def test_aliases_count_as_what_they_stand_for() -> None:
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 5)]
     node = parse("\n".join(lines[:5]))
     assert isinstance(node, dict)
-    with pytest.raises(ValueError, match=rf"more than {MAX_NODES:,} values, aliases written out \(line 6"):
+    with pytest.raises(
+        ValueError,
+        match=rf"more than {MAX_NODES:,} values, aliases written out \(line 6",
+    ):
         parse("\n".join([*lines, f"a5: &a5 [{', '.join(['*a4'] * 10)}]"]))
 
 
@@ -94,7 +103,10 @@ def test_the_size_is_bounded() -> None:
 @pytest.mark.parametrize("start", ['{"atom_plddts": [1.0], ', "- 1\n", "[{a: b}, ", "name: x\n"])
 def test_a_file_that_is_no_input_is_refused_before_the_rest_is_read(start: str) -> None:
     """What follows is not even YAML, so an error about it would show that it was read."""
-    with pytest.raises(ValueError, match=r"known are sequences, version|wanted the keys sequences, version"):
+    with pytest.raises(
+        ValueError,
+        match=r"known are sequences, version|wanted the keys sequences, version",
+    ):
         parse(start + "]]\t}{", ("sequences", "version"))
 
 
@@ -111,8 +123,14 @@ def test_a_mapping_of_many_keys_is_read() -> None:
 @pytest.mark.parametrize(
     ("text", "program"),
     [
-        ('{"name": "x", "modelSeeds": [1], "dialect": "alphafold3", "sequences": []}', "an input of AlphaFold 3"),
-        ('[{"name": "x", "sequences": [{"proteinChain": {"sequence": "MK"}}]}]', "an input of AlphaFold's server"),
+        (
+            '{"name": "x", "modelSeeds": [1], "dialect": "alphafold3", "sequences": []}',
+            "an input of AlphaFold 3",
+        ),
+        (
+            '[{"name": "x", "sequences": [{"proteinChain": {"sequence": "MK"}}]}]',
+            "an input of AlphaFold's server",
+        ),
         ("entities:\n- protein: {id: A, sequence: 80..140}\n", "a design of BoltzGen"),
     ],
 )

@@ -1,4 +1,6 @@
-"""Weights arrive whole and checked, or not at all, over lines and from servers that misbehave. All on 127.0.0.1."""
+"""Weights arrive whole and checked, or not at all, over lines and from servers that misbehave.
+All on 127.0.0.1.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def digest(body: bytes) -> str:
 
 @dataclass
 class Site:
-    """One address: what it has and how it misbehaves. `cuts`: after how many bytes each answer breaks off."""
+    """One address: what it has and how it misbehaves. `cuts`: after how many bytes each answer
+    breaks off.
+    """
 
     url: str
     body: bytes = BODY
@@ -45,7 +49,8 @@ class Site:
     asked: list[tuple[str | None, str | None]] = field(default_factory=list)
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
-        wanted, condition = handler.headers["Range"], handler.headers["If-Range"]
+        wanted = handler.headers["Range"]
+        condition = handler.headers["If-Range"]
         self.asked.append((wanted, condition))
         if self.status != 200:
             handler.send_error(self.status)
@@ -58,7 +63,9 @@ class Site:
                 return
         handler.send_response(206 if start else 200)
         if start:
-            handler.send_header("Content-Range", f"bytes {start}-{len(self.body) - 1}/{len(self.body)}")
+            handler.send_header(
+                "Content-Range", f"bytes {start}-{len(self.body) - 1}/{len(self.body)}"
+            )
         handler.send_header("Content-Length", str(len(self.body) - start))
         handler.send_header("ETag", self.etag)
         handler.end_headers()
@@ -83,7 +90,9 @@ class World:
 
     def expect_whole(self) -> None:
         assert fetch("boltz2", self.folder).read_bytes() == BODY
-        assert [path.name for path in self.folder.iterdir()] == [FILE], "nothing may stay beside the file"
+        assert [path.name for path in self.folder.iterdir()] == [FILE], (
+            "nothing may stay beside the file"
+        )
 
     def fail(self, match: str) -> str:
         with pytest.raises(ValueError, match=match) as error:
@@ -92,8 +101,11 @@ class World:
         return str(error.value)
 
     def leave_part(self, length: int) -> None:
-        """A download that the first address cut off after `length` bytes; then both addresses went away."""
-        self.first.cuts, self.second.status = [length, 0], 503
+        """A download that the first address cut off after `length` bytes; then both addresses
+        went away.
+        """
+        self.first.cuts = [length, 0]
+        self.second.status = 503
         self.fail("cut off")
         assert self.part.read_bytes() == self.first.body[:length]
         self.first.asked.clear()
@@ -132,7 +144,9 @@ def test_whole_file(world: World) -> None:
     assert world.first.asked == [(None, None)] and not world.second.asked
 
 
-@pytest.mark.parametrize("cuts", [(1,), (65_536,), (300_006,), (10, 100_000, 1), (131_071, 131_073, 37_000)])
+@pytest.mark.parametrize(
+    "cuts", [(1,), (65_536,), (300_006,), (10, 100_000, 1), (131_071, 131_073, 37_000)]
+)
 def test_cut_off_and_resumed_in_one_go(world: World, cuts: tuple[int, ...]) -> None:
     world.first.cuts = list(cuts)
     world.expect_whole()
@@ -162,22 +176,31 @@ def test_part_that_is_too_long_starts_anew(world: World) -> None:
 
 
 def test_server_without_ranges_starts_anew(world: World) -> None:
-    world.first.ranges, world.first.cuts = False, [100_000]
+    world.first.ranges = False
+    world.first.cuts = [100_000]
     world.expect_whole()
-    assert [start for start, _ in world.first.asked] == [None, "bytes=100000-"] and not world.second.asked
+    assert [start for start, _ in world.first.asked] == [
+        None,
+        "bytes=100000-",
+    ] and not world.second.asked
 
 
 def test_server_without_ranges_that_always_cuts_ends(world: World) -> None:
-    world.first.ranges, world.first.cuts, world.second.status = False, [100_000] * 9, 404
+    world.first.ranges = False
+    world.first.cuts = [100_000] * 9
+    world.second.status = 404
     world.fail("cut off after 100000 of 300007 bytes.*404.*100000 bytes are kept")
     assert len(world.first.asked) == 2
 
 
 @pytest.mark.parametrize("heeds_if_range", [True, False])
 def test_changed_file_starts_anew(world: World, heeds_if_range: bool) -> None:
-    world.first.body, world.first.etag = OTHER, '"old"'
+    world.first.body = OTHER
+    world.first.etag = '"old"'
     world.leave_part(1000)
-    world.first.body, world.first.etag, world.first.heeds_if_range = BODY, '"new"', heeds_if_range
+    world.first.body = BODY
+    world.first.etag = '"new"'
+    world.first.heeds_if_range = heeds_if_range
     world.expect_whole()
     asked = [("bytes=1000-", '"old"')]
     assert world.first.asked == (asked if heeds_if_range else [*asked, (None, None)])
@@ -192,14 +215,20 @@ def test_weak_etag_is_no_condition(world: World) -> None:
 
 def test_file_that_became_shorter(world: World) -> None:
     world.leave_part(1000)
-    world.first.body, world.second.status = BODY[:500], 200
+    world.first.body = BODY[:500]
+    world.second.status = 200
     world.expect_whole()
-    assert world.first.asked == [("bytes=1000-", '"one"'), (None, None)], "416, so the whole file, which is too short"
-    assert world.second.asked == [("bytes=1000-", None)], "what was there stays, and the other address completes it"
+    assert world.first.asked == [("bytes=1000-", '"one"'), (None, None)], (
+        "416, so the whole file, which is too short"
+    )
+    assert world.second.asked == [("bytes=1000-", None)], (
+        "what was there stays, and the other address completes it"
+    )
 
 
 def test_second_address_goes_on(world: World) -> None:
-    world.first.cuts, world.second.etag = [200_000, 0], '"two"'
+    world.first.cuts = [200_000, 0]
+    world.second.etag = '"two"'
     world.expect_whole()
     assert world.second.asked == [("bytes=200000-", None)]
 
@@ -207,11 +236,17 @@ def test_second_address_goes_on(world: World) -> None:
 def test_wrong_checksum_names_both_and_keeps_nothing(world: World) -> None:
     world.first.body = world.second.body = OTHER
     message = world.fail(digest(OTHER))
-    assert message.count(digest(BODY)) == 2 and world.first.url in message and world.second.url in message
+    assert (
+        message.count(digest(BODY)) == 2
+        and world.first.url in message
+        and world.second.url in message
+    )
     assert not list(world.folder.iterdir())
 
 
-def test_wrong_checksum_then_second_address(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_checksum_then_second_address(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
     world.first.body = OTHER
     world.expect_whole()
     assert world.second.asked == [(None, None)], "not one byte of the wrong file may be kept"
@@ -239,7 +274,9 @@ def test_no_network(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("free", [300_007 - 1000 - 1, 300_007 - 1000])
-def test_disk_must_hold_what_is_missing(world: World, monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+def test_disk_must_hold_what_is_missing(
+    world: World, monkeypatch: pytest.MonkeyPatch, free: int
+) -> None:
     world.leave_part(1000)
     usage = type(shutil.disk_usage("/"))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**6, 10**6 - free, free))
@@ -255,7 +292,9 @@ def test_already_there(world: World) -> None:
     world.target.write_bytes(BODY)
     world.expect_whole()
     world.target.write_bytes(OTHER)
-    with pytest.raises(ValueError, match=f"{FILE}: has SHA-256 {digest(OTHER)}, not {digest(BODY)}"):
+    with pytest.raises(
+        ValueError, match=f"{FILE}: has SHA-256 {digest(OTHER)}, not {digest(BODY)}"
+    ):
         fetch("boltz2", world.folder)
     assert not world.first.asked and not world.second.asked
 
@@ -276,22 +315,39 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     return run
 
 
-def test_command_says_where_and_how_to_go_on(world: World, command: Command, tmp_path: Path) -> None:
+def test_command_says_where_and_how_to_go_on(
+    world: World, command: Command, tmp_path: Path
+) -> None:
     path = tmp_path / "cache" / FILE
-    with pytest.raises(ValueError, match=f"boltz2: not at {path}; `foldcp fetch boltz2` downloads it"):
+    with pytest.raises(
+        ValueError, match=f"boltz2: not at {path}; `foldcp fetch boltz2` downloads it"
+    ):
         Sources(tmp_path, checkpoint="boltz2")
     code, out, _ = command("fetch", "boltz2")
     assert code == 0 and path.read_bytes() == BODY
     assert out == f"{path}: SHA-256 is right\nfoldcp score INPUT --checkpoint {path} --out RUN\n"
     assert Sources(tmp_path, checkpoint="boltz2").checkpoint == str(path)
     assert Sources(tmp_path, checkpoint="untrained:tiny").checkpoint == "untrained:tiny"
-    assert command("fetch", "boltz2", "--to", world.folder)[0] == 0 and world.target.read_bytes() == BODY
+    assert (
+        command("fetch", "boltz2", "--to", world.folder)[0] == 0
+        and world.target.read_bytes() == BODY
+    )
 
 
 def test_mistakes_are_one_line(world: World, command: Command, tmp_path: Path) -> None:
     world.first.status = world.second.status = 404
     code, _, err = command("fetch", "boltz2")
-    assert code == 2 and err.splitlines()[-1].startswith("foldcp: ") and err.splitlines()[-1].count("404") == 2
+    assert (
+        code == 2
+        and err.splitlines()[-1].startswith("foldcp: ")
+        and err.splitlines()[-1].count("404") == 2
+    )
     (tmp_path / "file").touch()
-    assert command("fetch", "boltz2", "--to", tmp_path / "file")[::2] == (2, f"foldcp: {tmp_path}/file: File exists\n")
-    assert command("fetch", "boltz1")[::2] == (2, "foldcp: boltz1: no such weights; known: boltz2\n")
+    assert command("fetch", "boltz2", "--to", tmp_path / "file")[::2] == (
+        2,
+        f"foldcp: {tmp_path}/file: File exists\n",
+    )
+    assert command("fetch", "boltz1")[::2] == (
+        2,
+        "foldcp: boltz1: no such weights; known: boltz2\n",
+    )

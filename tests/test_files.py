@@ -17,7 +17,9 @@ from foldcp.files import check_regular, is_regular, read_file, reading
 
 def test_plain_gzip_and_zip_hold_the_same(tmp_path: Path) -> None:
     data = b">a\nACDE\n" * 1000
-    plain, packed, archive = tmp_path / "a", tmp_path / "b.txt", tmp_path / "c"
+    plain = tmp_path / "a"
+    packed = tmp_path / "b.txt"
+    archive = tmp_path / "c"
     plain.write_bytes(data)
     packed.write_bytes(gzip.compress(data))
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
@@ -51,7 +53,9 @@ def test_what_is_packed_twice_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
-    pipe, link, device = tmp_path / "pipe", tmp_path / "link", Path("/dev/zero")
+    pipe = tmp_path / "pipe"
+    link = tmp_path / "link"
+    device = Path("/dev/zero")
     os.mkfifo(pipe)
     link.symlink_to(device)
     for path in (pipe, link, device):
@@ -71,7 +75,9 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
 def test_a_damaged_archive_is_told_with_its_file(tmp_path: Path) -> None:
     packed = bytearray(gzip.compress(b"ACDE" * 10_000))
     packed[len(packed) // 2] ^= 0xFF
-    damaged, cut, archive = tmp_path / "damaged", tmp_path / "cut", tmp_path / "archive"
+    damaged = tmp_path / "damaged"
+    cut = tmp_path / "cut"
+    archive = tmp_path / "archive"
     damaged.write_bytes(packed)
     cut.write_bytes(gzip.compress(b"ACDE" * 10_000)[:-9])
     archive.write_bytes(b"PK\x03\x04" + bytes(100))
@@ -99,7 +105,9 @@ def test_a_damaged_archive_is_told_with_its_file(tmp_path: Path) -> None:
         OSError(36, "File name too long"),
     ],
 )
-def test_whatever_reading_raises_becomes_an_error_that_names_the_input(error: Exception) -> None:
+def test_whatever_reading_raises_becomes_an_error_that_names_the_input(
+    error: Exception,
+) -> None:
     with pytest.raises(ValueError, match=r"^a\.yaml: .") as caught, reading("a.yaml"):
         raise error
     assert caught.value.__cause__ is error
@@ -108,7 +116,12 @@ def test_whatever_reading_raises_becomes_an_error_that_names_the_input(error: Ex
 def test_a_value_error_passes_and_a_fault_of_ours_is_not_hidden() -> None:
     with pytest.raises(ValueError, match=r"^as it is$"), reading("a.yaml"):
         raise ValueError("as it is")
-    for fault in (AssertionError("ours"), AttributeError("ours"), TypeError("ours"), MemoryError("ours")):
+    for fault in (
+        AssertionError("ours"),
+        AttributeError("ours"),
+        TypeError("ours"),
+        MemoryError("ours"),
+    ):
         with pytest.raises(type(fault), match="ours"), reading("a.yaml"):
             raise fault
 

@@ -44,7 +44,12 @@ ONLY = {
     "triton": {"foldcp/kernels/"},
     "pickle": {"pipeline/bench.py"},
     "safetensors": {"foldcp/safetensors_file.py"},
-    "pyarrow": {"pipeline/parquet.py", "pipeline/tables.py", "pipeline/repair.py", "pipeline/store.py"},
+    "pyarrow": {
+        "pipeline/parquet.py",
+        "pipeline/tables.py",
+        "pipeline/repair.py",
+        "pipeline/store.py",
+    },
 }
 
 # Deciding needs neither tensors nor actors; `plan` starts in a moment because of it.
@@ -65,7 +70,9 @@ WITHOUT = {
     "datasets/": {"torch", "ray"},
 }
 
-FILES = sorted(path for folder in ("foldcp", "pipeline", "datasets") for path in (ROOT / folder).rglob("*.py"))
+FILES = sorted(
+    path for folder in ("foldcp", "pipeline", "datasets") for path in (ROOT / folder).rglob("*.py")
+)
 
 
 def module_of(path: Path) -> str:
@@ -75,9 +82,16 @@ def module_of(path: Path) -> str:
 
 
 def imports(path: Path) -> set[str]:
-    """What a module imports, inside functions too; what it does only when run as a program does not count."""
-    found, tree = set(), ast.parse(path.read_text())
-    tree.body = [node for node in tree.body if not (isinstance(node, ast.If) and "__main__" in ast.unparse(node.test))]
+    """What a module imports, inside functions too; what it does only when run as a program does
+    not count.
+    """
+    found = set()
+    tree = ast.parse(path.read_text())
+    tree.body = [
+        node
+        for node in tree.body
+        if not (isinstance(node, ast.If) and "__main__" in ast.unparse(node.test))
+    ]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}

@@ -1,4 +1,6 @@
-"""Readers stand damaged and made-up inputs; and the search for such that they do not stand finds them."""
+"""Readers stand damaged and made-up inputs; and the search for such that they do not stand finds
+them.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def test_some_inputs_are_right_and_some_are_not(name: str) -> None:
 
 
 def test_a_seed_gives_the_same_inputs() -> None:
-    one, two, other = ([mutated(random.Random(seed), FASTA) for _ in range(5)] for seed in (1, 1, 2))
+    one, two, other = (
+        [mutated(random.Random(seed), FASTA) for _ in range(5)] for seed in (1, 1, 2)
+    )
     assert one == two != other
 
 

@@ -1,4 +1,6 @@
-"""Signals are noted and end nothing by themselves; what a process started ends with it, and it always ends."""
+"""Signals are noted and end nothing by themselves; what a process started ends with it, and it
+always ends.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,10 @@ def test_a_signal_is_noted_and_the_first_one_counts(number: signal.Signals) -> N
 
 def test_what_a_library_does_with_signals_is_undone() -> None:
     with StopSignals() as signals:
-        signal.signal(signal.SIGTERM, lambda number, frame: pytest.fail("the library's handler ran"))
+        signal.signal(
+            signal.SIGTERM,
+            lambda number, frame: pytest.fail("the library's handler ran"),
+        )
         signals.install()
         os.kill(os.getpid(), signal.SIGTERM)
         wait_for(lambda: signals.number)
@@ -59,7 +64,8 @@ def test_a_signal_that_is_ignored_stays_ignored() -> None:
 
 
 def test_outside_the_main_thread_nothing_is_changed() -> None:
-    before, seen = signal.getsignal(signal.SIGTERM), []
+    before = signal.getsignal(signal.SIGTERM)
+    seen = []
 
     def other() -> None:
         with StopSignals() as signals:
@@ -71,7 +77,8 @@ def test_outside_the_main_thread_nothing_is_changed() -> None:
     assert seen == [(0, before)]
 
 
-# A child that starts a grandchild, which starts another one; the middle one dies, and the last one ignores SIGTERM.
+# A child that starts a grandchild, which starts another one; the middle one dies, and the last one
+# ignores SIGTERM.
 FAMILY = """
 import os, signal, subprocess, sys, time
 from foldcp.pipeline.interrupts import StopSignals, adopt_orphans, end_process

@@ -1,4 +1,5 @@
-"""What stands between the matrix products of a conditioned transformer, against its equations in float64.
+"""What stands between the matrix products of a conditioned transformer, against its equations in
+float64.
 
 On a GPU the Triton kernels are asked: python -m pytest tests/test_kernels_conditioned.py
 """
@@ -9,11 +10,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from foldcp.kernels.conditioned import add_gated, add_split_transition, gated, glu, modulated_norm, split
+from foldcp.kernels.conditioned import (
+    add_gated,
+    add_split_transition,
+    gated,
+    glu,
+    modulated_norm,
+    split,
+)
 
 GPU = pytest.param(
     "cuda",
-    marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")],
+    marks=[
+        pytest.mark.gpu,
+        pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+    ],
 )
 on_devices = pytest.mark.parametrize("device", ["cpu", GPU])
 of_types = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -48,7 +59,8 @@ def test_modulated_norm(device: str, dtype: torch.dtype, channels: int) -> None:
 @of_types
 @pytest.mark.parametrize("channels", [768, 24])
 def test_add_gated(device: str, dtype: torch.dtype, channels: int) -> None:
-    a, update = draw(3, 37, channels, device=device), draw(3, 37, channels, device=device, dtype=dtype)
+    a = draw(3, 37, channels, device=device)
+    update = draw(3, 37, channels, device=device, dtype=dtype)
     gate = draw(37, 3, channels, device=device, dtype=dtype)[:, 1]
     kept = a.clone()
     got = add_gated(a, update, gate)
@@ -59,7 +71,8 @@ def test_add_gated(device: str, dtype: torch.dtype, channels: int) -> None:
 @on_devices
 @of_types
 def test_gated(device: str, dtype: torch.dtype) -> None:
-    x, gate = draw(2, 37, 96, device=device, dtype=dtype), 3 * draw(2, 37, 4, 96, device=device, dtype=dtype)[:, :, 3]
+    x = draw(2, 37, 96, device=device, dtype=dtype)
+    gate = 3 * draw(2, 37, 4, 96, device=device, dtype=dtype)[:, :, 3]
     assert error(gated(x, gate), x.double() * gate.double().sigmoid()) < ROUNDING[dtype]
 
 
@@ -75,10 +88,13 @@ def test_glu(device: str, dtype: torch.dtype, hidden: int) -> None:
 @on_devices
 @pytest.mark.parametrize("channels", [128, 16, 24])
 def test_split_transition_is_nearly_exact(device: str, channels: int) -> None:
-    C, K = channels, 2 * channels
-    a, given = 3 * draw(3, 75, C, device=device) + 1, draw(75, 3, C, device=device)
+    C = channels
+    K = 2 * channels
+    a = 3 * draw(3, 75, C, device=device) + 1
+    given = draw(75, 3, C, device=device)
     scale, shift, gate = given.unbind(1)
-    widen, back = draw(3 * K, C, device=device) / C**0.5, draw(C, K, device=device) / K**0.5
+    widen = draw(3 * K, C, device=device) / C**0.5
+    back = draw(C, K, device=device) / K**0.5
     hidden = (scale * normed(a) + shift) @ widen.double().T
     x, y, w = hidden.split(K, -1)
     update = gate * ((x * y * y.sigmoid() * w) @ back.double().T)
@@ -89,9 +105,11 @@ def test_split_transition_is_nearly_exact(device: str, channels: int) -> None:
 @on_devices
 def test_gradients(device: str) -> None:
     """The kernels pass on the gradients of the torch equations."""
-    a, update = draw(2, 9, 48, device=device), draw(2, 9, 48, device=device)
+    a = draw(2, 9, 48, device=device)
+    update = draw(2, 9, 48, device=device)
     leaves = [x.requires_grad_() for x in (a, update, *draw(3, 9, 48, device=device).unbind(0))]
-    widen, back = draw(288, 48, device=device) / 7, draw(48, 96, device=device) / 10
+    widen = draw(288, 48, device=device) / 7
+    back = draw(48, 96, device=device) / 10
 
     def total(a: Tensor, update: Tensor, scale: Tensor, shift: Tensor, gate: Tensor) -> Tensor:
         a = add_gated(a, gated(update, modulated_norm(a, scale, shift, torch.float32)), gate)

@@ -1,4 +1,5 @@
-"""The Triton kernels against float64 equations on a GPU: odd sizes, real masks, strides, and gradients.
+"""The Triton kernels against float64 equations on a GPU: odd sizes, real masks, strides, and
+gradients.
 
 Run on a machine with one:  python -m pytest tests/test_kernels_gpu.py -m gpu
 """
@@ -9,7 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foldcp.kernels import picker
-from foldcp.kernels.pair_bias_attention import pair_bias_attention, pair_bias_attention_reference
+from foldcp.kernels.pair_bias_attention import (
+    pair_bias_attention,
+    pair_bias_attention_reference,
+)
 from foldcp.kernels.projections import (
     add_attention_output,
     add_attention_output_reference,
@@ -20,7 +24,11 @@ from foldcp.kernels.projections import (
     project_reference,
 )
 from foldcp.kernels.transition import add_transition, add_transition_reference
-from foldcp.kernels.triangle_attention import attention_under, triangle_attention, triangle_attention_reference
+from foldcp.kernels.triangle_attention import (
+    attention_under,
+    triangle_attention,
+    triangle_attention_reference,
+)
 from foldcp.kernels.triangle_multiply import (
     add_gated_output,
     add_gated_output_reference,
@@ -55,7 +63,9 @@ def equation(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor) -> Ten
     return torch.einsum("ihnm,imhd->inhd", scores.softmax(-1), v)
 
 
-def draw_attention(num_rows: int, num_tokens: int, width: int, q_size: float, bias_size: float) -> list[Tensor]:
+def draw_attention(
+    num_rows: int, num_tokens: int, width: int, q_size: float, bias_size: float
+) -> list[Tensor]:
     heads = 3
     qkv = draw(num_rows, num_tokens, 3, heads, width)
     qkv[:, :, 0] *= q_size
@@ -86,7 +96,9 @@ def chip(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.usefixtures("chip")
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_triangle_attention_is_as_exact_as_torch(case: tuple[int, int, int, float, float]) -> None:
+def test_triangle_attention_is_as_exact_as_torch(
+    case: tuple[int, int, int, float, float],
+) -> None:
     inputs = draw_attention(*case)
     want = equation(*(x.double() for x in inputs))
     got = triangle_attention(*inputs)
@@ -98,13 +110,21 @@ def test_triangle_attention_is_as_exact_as_torch(case: tuple[int, int, int, floa
 def test_triangle_attention_takes_a_bias_of_either_type(dtype: torch.dtype) -> None:
     q, k, v, bias, mask = draw_attention(5, 150, 32, 1.0, 2.0)
     bias = bias.to(dtype)
-    assert error(triangle_attention(q, k, v, bias, mask), equation(*(x.double() for x in (q, k, v, bias, mask)))) < 3e-3
+    assert (
+        error(
+            triangle_attention(q, k, v, bias, mask),
+            equation(*(x.double() for x in (q, k, v, bias, mask))),
+        )
+        < 3e-3
+    )
 
 
 def test_padding_keys_have_no_say() -> None:
     q, k, v, bias, mask = draw_attention(5, 150, 32, 1.0, 2.0)
     padding = mask[None, :, None, None] == 0
-    other = triangle_attention(q, k.masked_fill(padding, 30), v.masked_fill(padding, 30), bias, mask)
+    other = triangle_attention(
+        q, k.masked_fill(padding, 30), v.masked_fill(padding, 30), bias, mask
+    )
     assert torch.equal(triangle_attention(q, k, v, bias, mask), other)
 
 
@@ -116,11 +136,14 @@ def test_triangle_attention_gradients(case: tuple[int, int, int, float, float]) 
 
     def gradients(function, leaves: list[Tensor], mask: Tensor) -> tuple[Tensor, ...]:
         leaves = [x.requires_grad_() for x in leaves]
-        return torch.autograd.grad((function(*leaves, mask) * weight.to(leaves[0].dtype)).sum(), leaves)
+        return torch.autograd.grad(
+            (function(*leaves, mask) * weight.to(leaves[0].dtype)).sum(), leaves
+        )
 
     want = gradients(equation, [x.double() for x in inputs], mask.double())
     got = gradients(triangle_attention, [x.clone() for x in inputs], mask)
-    # where one key takes nearly all the weight, what is left of the gradient is a difference of rounded numbers
+    # where one key takes nearly all the weight, what is left of the gradient is a difference of
+    # rounded numbers
     tolerance = 2e-2 if max(case[3:]) > 10 else 6e-3
     for name, g, w in zip("qkvb", got, want, strict=True):
         assert error(g, w) < tolerance, name
@@ -130,7 +153,8 @@ def test_repeats_exactly() -> None:
     *inputs, mask = draw_attention(9, 150, 32, 1.0, 2.0)
     leaves = [x.requires_grad_() for x in inputs]
     once, again = (
-        torch.autograd.grad(triangle_attention(*leaves, mask).float().square().sum(), leaves) for _ in range(2)
+        torch.autograd.grad(triangle_attention(*leaves, mask).float().square().sum(), leaves)
+        for _ in range(2)
     )
     assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
 
@@ -148,29 +172,50 @@ PAIRS = [  # rows, columns, channels, inner channels, is z a view of its transpo
 class Pairs:
     """Fresh operands of every pair update; `transposed` makes z a view of its transpose."""
 
-    def __init__(self, I: int, N: int, C: int, K: int, transposed: bool, residual: torch.dtype) -> None:
-        self.z = (2 * draw(N, I, C).transpose(0, 1) if transposed else 2 * draw(I, N, C) + 0.3).to(residual)
-        self.mask, self.row_mask, self.norm = draw_mask(N), draw_mask(I)[:, None], (draw(C), draw(C))
+    def __init__(
+        self, I: int, N: int, C: int, K: int, transposed: bool, residual: torch.dtype
+    ) -> None:
+        self.z = (2 * draw(N, I, C).transpose(0, 1) if transposed else 2 * draw(I, N, C) + 0.3).to(
+            residual
+        )
+        self.mask = draw_mask(N)
+        self.row_mask = draw_mask(I)[:, None]
+        self.norm = (draw(C), draw(C))
         self.wide = [draw(2 * K, C, dtype=bf16) / C**0.5 for _ in range(2)]
         self.out = draw(C, K, dtype=bf16) / K**0.5
-        self.gate_c, self.gate_k = draw(C, C, dtype=bf16) / C**0.5, draw(K, C, dtype=bf16) / C**0.5
-        self.product, self.norm_out = draw(K, I + 3, N, dtype=bf16)[:, 1 : I + 1], (draw(K), draw(K))
-        self.attended, self.back = draw(I, N, K, dtype=bf16), draw(C, 2 * K, dtype=bf16) / K**0.5
+        self.gate_c = draw(C, C, dtype=bf16) / C**0.5
+        self.gate_k = draw(K, C, dtype=bf16) / C**0.5
+        self.product = draw(K, I + 3, N, dtype=bf16)[:, 1 : I + 1]
+        self.norm_out = (draw(K), draw(K))
+        self.attended = draw(I, N, K, dtype=bf16)
+        self.back = draw(C, 2 * K, dtype=bf16) / K**0.5
 
     def calls(self) -> list[tuple]:
         """Kernel, reference, operands after z."""
         n = self.norm
         return [
             (gated_projection, gated_projection_reference, (self.mask, *n, *self.wide)),
-            (gated_projection, gated_projection_reference, (self.row_mask, *n, *self.wide)),
+            (
+                gated_projection,
+                gated_projection_reference,
+                (self.row_mask, *n, *self.wide),
+            ),
             (project, project_reference, (*n, self.wide[0])),
-            (project_channels_first, project_channels_first_reference, (*n, self.wide[0])),
+            (
+                project_channels_first,
+                project_channels_first_reference,
+                (*n, self.wide[0]),
+            ),
             (
                 add_gated_output,
                 add_gated_output_reference,
                 (self.product, *n, *self.norm_out, self.out, self.gate_c),
             ),
-            (add_attention_output, add_attention_output_reference, (self.attended, *n, self.gate_k, self.out)),
+            (
+                add_attention_output,
+                add_attention_output_reference,
+                (self.attended, *n, self.gate_k, self.out),
+            ),
             (add_transition, add_transition_reference, (*n, *self.wide, self.back)),
         ]
 
@@ -186,7 +231,9 @@ def test_pair_updates(sizes: tuple[int, int, int, int, bool], residual: torch.dt
         torch_ = error(reference(z.clone(), *operands), want)
         mine = z.clone()
         got = kernel(mine, *operands)
-        assert got.dtype == (residual if kernel.__name__.startswith("add") else bf16), kernel.__name__
+        assert got.dtype == (residual if kernel.__name__.startswith("add") else bf16), (
+            kernel.__name__
+        )
         assert (got is mine) == kernel.__name__.startswith("add"), kernel.__name__
         assert error(got, want) < 1.05 * torch_ + 1e-5, kernel.__name__
 
@@ -223,11 +270,15 @@ def test_pair_updates_have_gradients() -> None:
     pairs = Pairs(*PAIRS[1], torch.float32)
     for kernel, reference, operands in pairs.calls():
         leaves = [x.clone().requires_grad_() for x in (pairs.z, *operands)]
-        got, want = kernel(*leaves), reference(*leaves)
+        got = kernel(*leaves)
+        want = reference(*leaves)
         assert got is not leaves[0], kernel.__name__
         weight = draw(*got.shape)
         asked = [x for i, x in enumerate(leaves) if not (kernel is gated_projection and i == 1)]
-        pairs_ = zip(*(torch.autograd.grad((y * weight).sum(), asked) for y in (got, want)), strict=True)
+        pairs_ = zip(
+            *(torch.autograd.grad((y * weight).sum(), asked) for y in (got, want)),
+            strict=True,
+        )
         assert all(torch.equal(a, b) for a, b in pairs_), kernel.__name__
 
 
@@ -235,34 +286,58 @@ def test_pair_updates_have_gradients() -> None:
     ("num_samples", "num_queries", "num_tokens", "heads", "width"),
     [(5, 37, 203, 16, 48), (1, 130, 130, 3, 24), (3, 64, 256, 2, 64)],
 )
-def test_pair_bias_attention(num_samples: int, num_queries: int, num_tokens: int, heads: int, width: int) -> None:
+def test_pair_bias_attention(
+    num_samples: int, num_queries: int, num_tokens: int, heads: int, width: int
+) -> None:
     q = draw(num_samples, num_queries, heads, width, dtype=bf16)
     k, v = draw(num_samples, num_tokens, 2, heads, width, dtype=bf16).unbind(2)
-    bias, mask = draw(num_queries, num_tokens, heads, dtype=bf16).permute(2, 0, 1), draw_mask(num_tokens)
+    bias = draw(num_queries, num_tokens, heads, dtype=bf16).permute(2, 0, 1)
+    mask = draw_mask(num_tokens)
     scores = torch.einsum("mihd,mjhd->mhij", q.double(), k.double()) * width**-0.5 + bias.double()
-    want = torch.einsum("mhij,mjhd->mihd", (scores - 1e9 * (1 - mask.double())).softmax(-1), v.double())
+    want = torch.einsum(
+        "mhij,mjhd->mihd", (scores - 1e9 * (1 - mask.double())).softmax(-1), v.double()
+    )
     got = pair_bias_attention(q, k, v, bias, mask)
-    assert error(got, want) < 1.02 * error(pair_bias_attention_reference(q, k, v, bias, mask), want) + 1e-5
+    assert (
+        error(got, want)
+        < 1.02 * error(pair_bias_attention_reference(q, k, v, bias, mask), want) + 1e-5
+    )
 
 
-@pytest.mark.parametrize(("num_samples", "num_windows", "heads", "width"), [(5, 7, 4, 32), (1, 1, 3, 24), (2, 3, 2, 8)])
+@pytest.mark.parametrize(
+    ("num_samples", "num_windows", "heads", "width"),
+    [(5, 7, 4, 32), (1, 1, 3, 24), (2, 3, 2, 8)],
+)
 def test_window_attention(num_samples: int, num_windows: int, heads: int, width: int) -> None:
     num_atoms = 32 * num_windows
     q, k, v = draw(num_samples, num_atoms, 3, heads, width, dtype=bf16).unbind(2)
-    bias, mask = draw(num_windows, 32, 128, heads, dtype=bf16).permute(0, 3, 1, 2), draw_mask(num_atoms)
-    want = window_attention_reference(q.double(), k.double(), v.double(), bias.double(), mask.double())
+    bias = draw(num_windows, 32, 128, heads, dtype=bf16).permute(0, 3, 1, 2)
+    mask = draw_mask(num_atoms)
+    want = window_attention_reference(
+        q.double(), k.double(), v.double(), bias.double(), mask.double()
+    )
     got = window_attention(q, k, v, bias, mask)
     assert got.dtype == bf16
-    assert error(got, want) < 1.02 * error(window_attention_reference(q, k, v, bias, mask), want) + 1e-5
+    assert (
+        error(got, want)
+        < 1.02 * error(window_attention_reference(q, k, v, bias, mask), want) + 1e-5
+    )
 
 
 def test_the_choice_is_recorded() -> None:
     z = draw(2, 3, 128)
-    project(z, torch.ones(128, device="cuda"), torch.zeros(128, device="cuda"), draw(8, 128, dtype=bf16))
+    project(
+        z,
+        torch.ones(128, device="cuda"),
+        torch.zeros(128, device="cuda"),
+        draw(8, 128, dtype=bf16),
+    )
     assert "cuda: triton" in picker.describe()
 
 
 def test_wide_or_fp32_arithmetic_stays_in_torch() -> None:
-    z, w, b = draw(50, 384), torch.ones(384, device="cuda"), torch.zeros(384, device="cuda")
+    z = draw(50, 384)
+    w = torch.ones(384, device="cuda")
+    b = torch.zeros(384, device="cuda")
     weight = draw(8, 384)
     torch.testing.assert_close(project(z, w, b, weight), F.linear(F.layer_norm(z, (384,)), weight))

@@ -1,16 +1,29 @@
-"""The fused updates of the pair representation against their equations in float64, written with einsum."""
+"""The fused updates of the pair representation against their equations in float64, written with
+einsum.
+"""
 
 import pytest
 import torch
 from torch import Tensor
 
-from foldcp.kernels.pair_bias_attention import pair_bias_attention, prepare_bias, prepared_attention
-from foldcp.kernels.projections import add_attention_output, project, project_channels_first
+from foldcp.kernels.pair_bias_attention import (
+    pair_bias_attention,
+    prepare_bias,
+    prepared_attention,
+)
+from foldcp.kernels.projections import (
+    add_attention_output,
+    project,
+    project_channels_first,
+)
 from foldcp.kernels.recompute import recomputed, recomputed_residual
 from foldcp.kernels.transition import add_transition
 from foldcp.kernels.triangle_multiply import add_gated_output, gated_projection
 
-I, N, C, K = 5, 13, 12, 10
+I = 5
+N = 13
+C = 12
+K = 10
 TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 2e-2}
 MIXES = [  # the type of z, the type of the arithmetic
     (torch.float32, torch.float32),
@@ -35,7 +48,10 @@ class Draw:
 def norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     x = x.double()
     centred = x - x.mean(-1, keepdim=True)
-    return centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt() * weight.double() + bias.double()
+    return (
+        centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt() * weight.double()
+        + bias.double()
+    )
 
 
 def close(got: Tensor, want: Tensor, tolerance: float) -> bool:
@@ -45,23 +61,44 @@ def close(got: Tensor, want: Tensor, tolerance: float) -> bool:
 @pytest.mark.parametrize(("residual", "arithmetic"), MIXES)
 def test_gated_projection(residual: torch.dtype, arithmetic: torch.dtype) -> None:
     draw = Draw(0)
-    z, w, b, of_columns, of_rows = draw(I, N, C, dtype=residual), draw(C), draw(C), draw.mask(N), draw.mask(I)
-    p, g = draw(2 * K, C, dtype=arithmetic), draw(2 * K, C, dtype=arithmetic)
+    z = draw(I, N, C, dtype=residual)
+    w = draw(C)
+    b = draw(C)
+    of_columns = draw.mask(N)
+    of_rows = draw.mask(I)
+    p = draw(2 * K, C, dtype=arithmetic)
+    g = draw(2 * K, C, dtype=arithmetic)
     x = norm(z, w, b)
-    both = torch.einsum("inc,kc->kin", x, p.double()) * torch.einsum("inc,kc->kin", x, g.double()).sigmoid()
+    both = (
+        torch.einsum("inc,kc->kin", x, p.double())
+        * torch.einsum("inc,kc->kin", x, g.double()).sigmoid()
+    )
     got = gated_projection(z, of_columns, w, b, p, g)
     assert got.dtype == arithmetic
     assert close(got, both * of_columns, TOLERANCE[arithmetic])
-    assert close(gated_projection(z, of_columns, w, b, p[3:7], g[3:7]), (both * of_columns)[3:7], TOLERANCE[arithmetic])
-    assert close(gated_projection(z, of_rows[:, None], w, b, p, g), both * of_rows[:, None], TOLERANCE[arithmetic])
+    assert close(
+        gated_projection(z, of_columns, w, b, p[3:7], g[3:7]),
+        (both * of_columns)[3:7],
+        TOLERANCE[arithmetic],
+    )
+    assert close(
+        gated_projection(z, of_rows[:, None], w, b, p, g),
+        both * of_rows[:, None],
+        TOLERANCE[arithmetic],
+    )
 
 
 @pytest.mark.parametrize(("residual", "arithmetic"), MIXES)
 def test_gated_output(residual: torch.dtype, arithmetic: torch.dtype) -> None:
     draw = Draw(1)
-    z, product = draw(I, N, C, dtype=residual), draw(K, I, N, dtype=arithmetic)
-    w, b, w_out, b_out = draw(C), draw(C), draw(K), draw(K)
-    p, g = draw(C, K, dtype=arithmetic), draw(C, C, dtype=arithmetic)
+    z = draw(I, N, C, dtype=residual)
+    product = draw(K, I, N, dtype=arithmetic)
+    w = draw(C)
+    b = draw(C)
+    w_out = draw(K)
+    b_out = draw(K)
+    p = draw(C, K, dtype=arithmetic)
+    g = draw(C, C, dtype=arithmetic)
     y = norm(product.permute(1, 2, 0), w_out, b_out)
     update = (y @ p.double().T) * (norm(z, w, b) @ g.double().T).sigmoid()
     want = z.double() + update
@@ -74,8 +111,12 @@ def test_gated_output(residual: torch.dtype, arithmetic: torch.dtype) -> None:
 @pytest.mark.parametrize(("residual", "arithmetic"), MIXES)
 def test_transition(residual: torch.dtype, arithmetic: torch.dtype) -> None:
     draw = Draw(2)
-    z, w, b = draw(I, N, C, dtype=residual), draw(C), draw(C)
-    w1, w2, w3 = draw(K, C, dtype=arithmetic), draw(K, C, dtype=arithmetic), draw(C, K, dtype=arithmetic)
+    z = draw(I, N, C, dtype=residual)
+    w = draw(C)
+    b = draw(C)
+    w1 = draw(K, C, dtype=arithmetic)
+    w2 = draw(K, C, dtype=arithmetic)
+    w3 = draw(C, K, dtype=arithmetic)
     x = norm(z, w, b)
     first = x @ w1.double().T
     want = z.double() + (first / (1 + (-first).exp()) * (x @ w2.double().T)) @ w3.double().T
@@ -86,8 +127,12 @@ def test_transition(residual: torch.dtype, arithmetic: torch.dtype) -> None:
 @pytest.mark.parametrize(("residual", "arithmetic"), MIXES)
 def test_projections_and_attention_output(residual: torch.dtype, arithmetic: torch.dtype) -> None:
     draw = Draw(3)
-    z, out, w, b = draw(I, N, C, dtype=residual), draw(I, N, K, dtype=arithmetic), draw(C), draw(C)
-    gate, weight = draw(K, C, dtype=arithmetic), draw(C, K, dtype=arithmetic)
+    z = draw(I, N, C, dtype=residual)
+    out = draw(I, N, K, dtype=arithmetic)
+    w = draw(C)
+    b = draw(C)
+    gate = draw(K, C, dtype=arithmetic)
+    weight = draw(C, K, dtype=arithmetic)
     x = norm(z, w, b)
     projected = project(z, w, b, gate)
     assert projected.dtype == arithmetic
@@ -99,8 +144,12 @@ def test_projections_and_attention_output(residual: torch.dtype, arithmetic: tor
 
 def test_with_gradients_z_is_left_alone() -> None:
     draw = Draw(4)
-    z, w, b = draw(I, N, C), draw(C), draw(C)
-    w1, w2, w3 = draw(K, C).requires_grad_(), draw(K, C), draw(C, K)
+    z = draw(I, N, C)
+    w = draw(C)
+    b = draw(C)
+    w1 = draw(K, C).requires_grad_()
+    w2 = draw(K, C)
+    w3 = draw(C, K)
     before = z.clone()
     after = add_transition(z, w, b, w1, w2, w3)
     after.sum().backward()
@@ -113,10 +162,13 @@ def test_with_gradients_z_is_left_alone() -> None:
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.bfloat16, 1e-2)])
 def test_pair_bias_attention(dtype: torch.dtype, tolerance: float) -> None:
     draw = Draw(5)
-    num_samples, num_heads, width = 3, 4, 6
+    num_samples = 3
+    num_heads = 4
+    width = 6
     q = draw(num_samples, I, num_heads, width, dtype=dtype)
     k, v = draw(2, num_samples, N, num_heads, width, dtype=dtype)
-    bias, mask = draw(I, N, num_heads, dtype=dtype).permute(2, 0, 1), draw.mask(N)
+    bias = draw(I, N, num_heads, dtype=dtype).permute(2, 0, 1)
+    mask = draw.mask(N)
     scores = torch.einsum("mihd,mjhd->mhij", q.double(), k.double()) / width**0.5 + bias.double()
     want = torch.einsum("mhij,mjhd->mihd", (scores - 1e9 * (1 - mask)).softmax(-1), v.double())
     got = pair_bias_attention(q, k, v, bias, mask)
@@ -127,15 +179,23 @@ def test_pair_bias_attention(dtype: torch.dtype, tolerance: float) -> None:
 
 def test_channels_first() -> None:
     draw = Draw(6)
-    z, w, b, weight = draw(I, N, C), draw(C), draw(C), draw(K, C)
+    z = draw(I, N, C)
+    w = draw(C)
+    b = draw(C)
+    weight = draw(K, C)
     torch.testing.assert_close(
-        project_channels_first(z, w, b, weight), project(z, w, b, weight).permute(2, 0, 1), atol=0, rtol=0
+        project_channels_first(z, w, b, weight),
+        project(z, w, b, weight).permute(2, 0, 1),
+        atol=0,
+        rtol=0,
     )
 
 
 def test_a_kernel_borrows_the_gradient_of_its_reference() -> None:
     draw = Draw(7)
-    x, y, weight = draw(N), draw(N), draw(N)
+    x = draw(N)
+    y = draw(N)
+    weight = draw(N)
     calls = []
 
     def kernel(x: Tensor, y: Tensor) -> Tensor:
@@ -158,7 +218,8 @@ def test_a_kernel_borrows_the_gradient_of_its_reference() -> None:
 
 def test_a_residual_kernel_writes_in_place_only_without_gradients() -> None:
     draw = Draw(8)
-    z, x = draw(N), draw(N)
+    z = draw(N)
+    x = draw(N)
 
     def kernel(z: Tensor, x: Tensor, out: Tensor) -> None:
         torch.add(z, x, alpha=2, out=out)
@@ -166,7 +227,8 @@ def test_a_residual_kernel_writes_in_place_only_without_gradients() -> None:
     def reference(z: Tensor, x: Tensor) -> Tensor:
         return z + 2 * x
 
-    leaf, before = x.clone().requires_grad_(), z.clone()
+    leaf = x.clone().requires_grad_()
+    before = z.clone()
     out = recomputed_residual(kernel, reference, z, leaf)
     assert torch.equal(z, before)
     assert torch.equal(torch.autograd.grad(out.sum(), leaf)[0], torch.full_like(x, 2))

@@ -52,7 +52,9 @@ def test_reference_gradients_follow_the_equation(monkeypatch) -> None:
     *inputs, mask = draw(5, 13, 2, 8)
     weight = torch.randn(5, 13, 2, 8, generator=torch.Generator().manual_seed(1))
     leaves = [x.requires_grad_() for x in inputs]
-    grads = torch.autograd.grad((triangle_attention.triangle_attention(*leaves, mask) * weight).sum(), leaves)
+    grads = torch.autograd.grad(
+        (triangle_attention.triangle_attention(*leaves, mask) * weight).sum(), leaves
+    )
     expected = torch.autograd.grad((equation(*leaves, mask) * weight).sum(), leaves)
     for got, want in zip(grads, expected, strict=True):
         torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-4)
@@ -62,7 +64,8 @@ def test_padding_keys_have_no_say() -> None:
     q, k, v, bias, mask = draw(3, 13, 2, 8)
     before = triangle_attention.triangle_attention(q, k, v, bias, mask)
     padding = mask[None, :, None, None] == 0
-    k, v = k.masked_fill(padding, 50), v.masked_fill(padding, 50)
+    k = k.masked_fill(padding, 50)
+    v = v.masked_fill(padding, 50)
     after = triangle_attention.triangle_attention(q, k, v, bias, mask)
     torch.testing.assert_close(before, after, atol=0, rtol=0)
 

@@ -1,7 +1,9 @@
-"""Memory of each rank for a 4,000-residue complex: none holds N^2 times all channels, and the peak falls with P.
+"""Memory of each rank for a 4,000-residue complex: none holds N^2 times all channels, and the peak
+falls with P.
 
-The network runs on fake tensors: every operation happens, with the shapes and the lifetimes of its results, except
-the arithmetic, which would take an hour on a CPU. That the count is right is shown on real tensors and real ranks.
+The network runs on fake tensors: every operation happens, with the shapes and the lifetimes of its
+results, except the arithmetic, which would take an hour on a CPU. That the count is right is shown
+on real tensors and real ranks.
 """
 
 from __future__ import annotations
@@ -30,19 +32,28 @@ from tests.ranks import run
 
 def features_of(num_residues: int) -> Features:
     sequence = ("MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQAPILSRV" * num_residues)[: num_residues // 2]
-    return featurize(Complex("large", (Chain("A", "protein", sequence), Chain("B", "protein", sequence))))
+    return featurize(
+        Complex("large", (Chain("A", "protein", sequence), Chain("B", "protein", sequence)))
+    )
 
 
 def whole_prediction(model: Boltz2, features: Features) -> None:
-    """Every stage once; one denoising step stands for all, and the scores are reduced as in a prediction."""
+    """Every stage once; one denoising step stands for all, and the scores are reduced as in a
+    prediction.
+    """
     trunk = model.trunk(features, recycling=0)
     conditioning = model.diffusion_conditioning(trunk.s, trunk.z, model.rel_pos, features)
-    prepared = model.structure_module.score_model.prepare(trunk.s, trunk.s_inputs, conditioning, features)
+    prepared = model.structure_module.score_model.prepare(
+        trunk.s, trunk.s_inputs, conditioning, features
+    )
     numbers = torch.tensor(Level(sigma=16.0, variance=1.0, pull=1.0, data=16.0).numbers)
-    coords = model.structure_module.denoise(torch.ones(1, features.num_atoms, 3), numbers, prepared)[0]
+    coords = model.structure_module.denoise(
+        torch.ones(1, features.num_atoms, 3), numbers, prepared
+    )[0]
     del conditioning, prepared
     contact = model.contact_probability(trunk.z)
-    scorer, first = SampleScorer(features, coords, model.rows), model.rows.start(features.num_tokens)
+    scorer = SampleScorer(features, coords, model.rows)
+    first = model.rows.start(features.num_tokens)
 
     def take(start: int, pae: Tensor, pde: Tensor) -> None:
         scorer.add(start, pae, pde, contact[start - first : start - first + len(pae)])
@@ -54,10 +65,15 @@ def on_fake_tensors(features: Features, size: int) -> LiveBytes:
     """The first of `size` ranks."""
     dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=size)
     try:
-        rows, padded = Rows(0, size, dist.group.WORLD), features.pad(size)
+        rows = Rows(0, size, dist.group.WORLD)
+        padded = features.pad(size)
         with FakeTensorMode(), torch.inference_mode():
             tensors = {f.name: getattr(padded, f.name) for f in fields(padded)}
-            fake = {name: torch.empty(x.shape, dtype=x.dtype) for name, x in tensors.items() if isinstance(x, Tensor)}
+            fake = {
+                name: torch.empty(x.shape, dtype=x.dtype)
+                for name, x in tensors.items()
+                if isinstance(x, Tensor)
+            }
             model = Boltz2(TINY, rows)
             with LiveBytes() as counted:
                 whole_prediction(model, replace(padded, **fake))
@@ -66,7 +82,9 @@ def on_fake_tensors(features: Features, size: int) -> LiveBytes:
     return counted
 
 
-def test_the_peak_of_a_rank_falls_with_the_number_of_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_peak_of_a_rank_falls_with_the_number_of_ranks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     # Larger slices are fewer to fake.
     monkeypatch.setattr(triangle_attention, "CHUNK_BYTES", 1 << 33)
     monkeypatch.setitem(layers.CHUNK_BYTES, "cpu", 256 << 20)

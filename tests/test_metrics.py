@@ -1,4 +1,6 @@
-"""Scores against the published formulas, against the published programs, and for any number of ranks."""
+"""Scores against the published formulas, against the published programs, and for any number of
+ranks.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ from tests.metrics_reference import (
 from tests.ranks import run
 
 CASE = made_up_case()
-T, N = 107, 126  # tokens, and padded: divides by 1, 2 and 3, and the last of three ranks holds padding
+# tokens, and padded: divides by 1, 2 and 3, and the last of three ranks holds padding
+T = 107
+N = 126
 
 
 def score(rows: Rows, case: Case, N: int, chunk: int) -> Scores:
@@ -34,7 +38,9 @@ def score(rows: Rows, case: Case, N: int, chunk: int) -> Scores:
     return scorer.finish(plddt)
 
 
-def _filled(rows: Rows, case: Case, N: int, chunk: int, keep_pairs: bool = False) -> tuple[SampleScorer, torch.Tensor]:
+def _filled(
+    rows: Rows, case: Case, N: int, chunk: int, keep_pairs: bool = False
+) -> tuple[SampleScorer, torch.Tensor]:
     *pairs, plddt = logits_of(case, N)
     scorer = SampleScorer(features_of(case, N), coords_of(case), rows, keep_pairs=keep_pairs)
     first = rows.start(N)
@@ -61,17 +67,24 @@ def test_every_score_follows_its_formula(scores: Scores) -> None:
 
 
 def test_masks_of_the_case_are_mixed(scores: Scores) -> None:
-    """What the other tests rest on: some pairs touch, some frames are invalid, the three d0 of ipSAE differ."""
+    """What the other tests rest on: some pairs touch, some frames are invalid, the three d0 of
+    ipSAE differ.
+    """
     polymers = ~np.isnan(scores.ipsae_d0res)
     assert 0 < polymers.sum() < polymers.size and 0 < (scores.contacts > 0).sum() < 20
-    assert len({float(x[0, 4]) for x in (scores.ipsae_d0res, scores.ipsae_d0chn, scores.ipsae_d0dom)}) == 3
+    assert (
+        len({float(x[0, 4]) for x in (scores.ipsae_d0res, scores.ipsae_d0chn, scores.ipsae_d0dom)})
+        == 3
+    )
     assert not np.allclose(scores.ipsae_d0res[0, 4], scores.ipsae_d0res[4, 0], rtol=0.1)
     assert len({scores.iptm, scores.ligand_iptm, scores.protein_iptm, scores.ptm}) == 4
 
 
 def test_ipsae_equals_the_program(scores: Scores) -> None:
-    """ipsae.py version 4 (January 2026), cutoffs 10 10, on this case as Boltz writes it: chains A, C (DNA) and E,
-    ALA and DA residues, the expected PAE in float32. The row A -> E rests on 27 residues, the d0res of 1.04."""
+    """ipsae.py version 4 (January 2026), cutoffs 10 10, on this case as Boltz writes it: chains A,
+    C (DNA) and E, ALA and DA residues, the expected PAE in float32. The row A -> E rests on 27
+    residues, the d0res of 1.04.
+    """
     program = {
         ("A", "C"): (0.237128, 0.342411, 0.237128),
         ("C", "A"): (0.218011, 0.318745, 0.218011),
@@ -87,8 +100,9 @@ def test_ipsae_equals_the_program(scores: Scores) -> None:
 
 
 def test_boltz_scores_equal_boltz(scores: Scores) -> None:
-    """boltz 2.2.1 `ConfidenceHeads.forward` on this case: identity matrices as heads, one sample, no padding;
-    pair_iptm_boltz[a, b] is its pair_chains_iptm[b][a]."""
+    """boltz 2.2.1 `ConfidenceHeads.forward` on this case: identity matrices as heads, one sample,
+    no padding; pair_iptm_boltz[a, b] is its pair_chains_iptm[b][a].
+    """
     pairs = [
         [0.516828, 0.685103, 0.409166, 0.491711, 0.404909],
         [0.0, 0.0, 0.0, 0.0, 0.0],
@@ -110,8 +124,9 @@ def test_boltz_scores_equal_boltz(scores: Scores) -> None:
 
 
 def test_alphafold_scores_equal_alphafold(scores: Scores) -> None:
-    """AlphaFold 3's `chain_pairwise_predicted_tm_scores` (on E[TM] with its interface d0) and `chain_pair_pae`,
-    its numpy functions run on this case."""
+    """AlphaFold 3's `chain_pairwise_predicted_tm_scores` (on E[TM] with its interface d0) and
+    `chain_pair_pae`, its numpy functions run on this case.
+    """
     nan = np.nan
     iptm = [
         [0.367376, 0.508892, 0.314552, 0.352694, 0.392057],
@@ -228,7 +243,8 @@ def test_each_row_is_asked_for_once() -> None:
 class _Watch(TorchDispatchMode):
     """Counts operations and keeps the largest result."""
 
-    calls, largest = 0, 0
+    calls = 0
+    largest = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -254,8 +270,11 @@ def _watched(num_chains: int) -> tuple[_Watch, _Watch]:
 
 
 def test_memory_and_kernels_grow_as_they_should() -> None:
-    """Nothing larger than the block in `add`, than the rows in `finish`; kernels in proportion to the chains."""
-    (few_adding, few_finishing), (adding, finishing) = _watched(32), _watched(96)
+    """Nothing larger than the block in `add`, than the rows in `finish`; kernels in proportion
+    to the chains.
+    """
+    (few_adding, few_finishing) = _watched(32)
+    (adding, finishing) = _watched(96)
     assert adding.largest <= 40 * 288 * 64
     assert finishing.largest <= 288 * 288 * 6
     assert adding.calls < 3.2 * few_adding.calls and finishing.calls < 3.2 * few_finishing.calls

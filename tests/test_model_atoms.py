@@ -47,9 +47,13 @@ def test_a_window_of_32_atoms_sees_the_128_around_it() -> None:
 
 
 def test_window_attention_is_dense_attention_with_a_mask() -> None:
-    M, A, H, D = 2, 96, 3, 4
+    M = 2
+    A = 96
+    H = 3
+    D = 4
     q, k, v = torch.randn(3, M, A, H, D, dtype=torch.float64)
-    bias, mask = torch.randn(A // 32, H, 32, 128, dtype=torch.float64), torch.ones(A, dtype=torch.float64)
+    bias = torch.randn(A // 32, H, 32, 128, dtype=torch.float64)
+    mask = torch.ones(A, dtype=torch.float64)
     mask[-7:] = 0
     dense = torch.full((H, A, A), -1e6, dtype=torch.float64)
     for window in range(A // 32):
@@ -64,7 +68,8 @@ def test_window_attention_is_dense_attention_with_a_mask() -> None:
 
 def test_tokens_are_means_of_their_atoms(features: Features) -> None:
     x = torch.randn(2, features.num_atoms, 3)
-    got, layout = to_tokens(x, features), features.layout
+    got = to_tokens(x, features)
+    layout = features.layout
     for token in range(len(layout.token_chain)):
         atoms = torch.from_numpy(layout.atom_token == token).nonzero()[:, 0]
         torch.testing.assert_close(got[:, token], x[:, atoms].mean(1), atol=1e-5, rtol=1e-5)
@@ -75,10 +80,19 @@ def test_tokens_are_means_of_their_atoms(features: Features) -> None:
 
 
 def test_atoms_are_a_matrix_times_their_one_hot_features(features: Features) -> None:
-    f, encoder = features, randomised(AtomEncoder(TINY, structure=False))
-    one_hot = torch.cat([F.one_hot(f.ref_element, 128), F.one_hot(f.ref_atom_name_chars, 64).flatten(1)], -1)
+    f = features
+    encoder = randomised(AtomEncoder(TINY, structure=False))
+    one_hot = torch.cat(
+        [
+            F.one_hot(f.ref_element, 128),
+            F.one_hot(f.ref_atom_name_chars, 64).flatten(1),
+        ],
+        -1,
+    )
     inputs = torch.cat([f.ref_pos, f.ref_charge[:, None], one_hot * f.atom_mask[:, None]], -1)
-    torch.testing.assert_close(encoder.atoms(f), encoder.embed_atom_features(inputs), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        encoder.atoms(f), encoder.embed_atom_features(inputs), atol=1e-5, rtol=1e-5
+    )
 
 
 def relative_one_hot(f: Features) -> Tensor:
@@ -86,7 +100,8 @@ def relative_one_hot(f: Features) -> Tensor:
     rows = []
     for i in range(f.num_tokens):
         for j in range(f.num_tokens):
-            chain, entity = f.asym_id[i] == f.asym_id[j], f.entity_id[i] == f.entity_id[j]
+            chain = f.asym_id[i] == f.asym_id[j]
+            entity = f.entity_id[i] == f.entity_id[j]
             d = int(f.residue_index[i] - f.residue_index[j])
             if period := int(f.cyclic_period[j]):
                 d -= period * round(d / period)
@@ -94,18 +109,23 @@ def relative_one_hot(f: Features) -> Tensor:
             same = chain and f.residue_index[i] == f.residue_index[j]
             token = min(max(int(f.token_index[i] - f.token_index[j]), -32), 32) + 32 if same else 65
             copy = min(max(int(f.sym_id[i] - f.sym_id[j]), -2), 2) + 2 if entity else 5
-            hot = [F.one_hot(torch.tensor(x), n) for x, n in ((residue, 66), (token, 66), (copy, 6))]
+            hot = [
+                F.one_hot(torch.tensor(x), n) for x, n in ((residue, 66), (token, 66), (copy, 6))
+            ]
             rows.append(torch.cat([hot[0], hot[1], torch.tensor([int(entity)]), hot[2]]))
     return torch.stack(rows).float().unflatten(0, (f.num_tokens, -1))
 
 
 def test_pairs_start_from_positions_bonds_and_contacts(features: Features) -> None:
-    f, module = features, randomised(PairEmbedding(TINY))
+    f = features
+    module = randomised(PairEmbedding(TINY))
     expected = module.rel_pos.linear_layer(relative_one_hot(f))
     bonds, types = torch.zeros(2, f.num_tokens, f.num_tokens, dtype=torch.long)
     for i, j, kind in f.bonds.tolist():
         bonds[i, j], types[i, j] = 1, kind
-    expected = expected + module.token_bonds(bonds[..., None].float()) + module.token_bonds_type(types)
+    expected = (
+        expected + module.token_bonds(bonds[..., None].float()) + module.token_bonds_type(types)
+    )
     conditioning = module.contact_conditioning
     told = conditioning.encoding_unselected.expand(f.num_tokens, f.num_tokens, -1).clone()
     for row, (i, j, kind) in enumerate(f.contacts.tolist()):
@@ -115,11 +135,14 @@ def test_pairs_start_from_positions_bonds_and_contacts(features: Features) -> No
         told[i, j] = conditioning.encoder(torch.cat([hot, threshold[None], fourier]))
     assert len(f.bonds) and len(f.contacts) and f.contact_default == 1
     for rows in (slice(0, 7), slice(7, f.num_tokens)):
-        torch.testing.assert_close(module.embed_pairs(f, rows), (expected + told)[rows], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            module.embed_pairs(f, rows), (expected + told)[rows], atol=1e-5, rtol=1e-5
+        )
 
 
 def test_stacked_modulations_are_those_of_each_layer() -> None:
-    transformer, s = randomised(DiffusionTransformer(6, 10, 3, 2)), torch.randn(7, 10)
+    transformer = randomised(DiffusionTransformer(6, 10, 3, 2))
+    s = torch.randn(7, 10)
     for layer, got in zip(transformer.layers, transformer.modulations(s), strict=True):
         for adaln, scale, shift in (
             (layer.adaln, got.attention_scale, got.attention_shift),
@@ -141,21 +164,31 @@ def test_rotations_rotate() -> None:
 
 
 def test_alignment_undoes_a_motion_and_never_mirrors() -> None:
-    target, weights = torch.randn(2, 40, 3), torch.ones(40)
+    target = torch.randn(2, 40, 3)
+    weights = torch.ones(40)
     weights[30:] = 0
     moved = target @ rotation_of(torch.randn(2, 4)).mT + torch.randn(2, 1, 3)
     moved[:, 30:] = 99.0  # of no weight
-    torch.testing.assert_close(align(moved, target, weights)[:, :30], target[:, :30], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        align(moved, target, weights)[:, :30], target[:, :30], atol=1e-4, rtol=1e-4
+    )
     mirrored = target * torch.tensor([-1.0, 1.0, 1.0])
     again = align(mirrored, target, torch.ones(40))
     assert (
-        torch.det(torch.linalg.lstsq(mirrored - mirrored.mean(1, True), again - again.mean(1, True)).solution).min() > 0
+        torch.det(
+            torch.linalg.lstsq(
+                mirrored - mirrored.mean(1, True), again - again.mean(1, True)
+            ).solution
+        ).min()
+        > 0
     )
 
 
 def test_noise_levels_fall_from_160_times_16_to_zero() -> None:
     levels = AtomDiffusion(TINY, DiffusionProcess(), Rows()).schedule(20)
-    assert levels[0] == pytest.approx(160 * 16, rel=1e-5) and levels[19] == pytest.approx(1e-4 * 16, rel=1e-3)
+    assert levels[0] == pytest.approx(160 * 16, rel=1e-5) and levels[19] == pytest.approx(
+        1e-4 * 16, rel=1e-3
+    )
     assert levels[20] == 0 and levels == sorted(levels, reverse=True)
     middle = (160 ** (1 / 7) + 10 / 19 * (1e-4 ** (1 / 7) - 160 ** (1 / 7))) ** 7 * 16
     assert levels[10] == pytest.approx(middle, rel=1e-5)
@@ -166,15 +199,21 @@ def test_a_sample_draws_its_own_numbers() -> None:
         draws = SeededDraws(4, samples, 10, torch.device("cpu"))
         return [draws.initial(), *draws.step(0), *draws.step(1)]
 
-    for together, first, second in zip(drawn(range(2)), drawn(range(1)), drawn(range(1, 2)), strict=True):
+    for together, first, second in zip(
+        drawn(range(2)), drawn(range(1)), drawn(range(1, 2)), strict=True
+    ):
         assert torch.equal(together, torch.cat([first, second]))
         assert not torch.equal(first, second)
 
 
 @pytest.mark.parametrize("stretch", [(1, 1, 1), (1, 1, 0), (30, 1, 1e-3), (1, 1e-2, 0)], ids=str)
 @pytest.mark.parametrize("mirror", [1.0, -1.0])
-def test_rotation_is_that_of_the_singular_vectors(stretch: tuple[float, ...], mirror: float) -> None:
-    """Kabsch 1978, with the determinant's sign: for solid, flat, long and nearly straight structures."""
+def test_rotation_is_that_of_the_singular_vectors(
+    stretch: tuple[float, ...], mirror: float
+) -> None:
+    """Kabsch 1978, with the determinant's sign: for solid, flat, long and nearly straight
+    structures.
+    """
     torch.manual_seed(3)
     turn = rotation_of(torch.randn(4, 4).double())
     stretches = torch.tensor(stretch).double()

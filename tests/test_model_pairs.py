@@ -1,4 +1,6 @@
-"""The updates of the pair representation against their equations, on 1, 2 and 3 ranks, values and gradients."""
+"""The updates of the pair representation against their equations, on 1, 2 and 3 ranks, values
+and gradients.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +19,20 @@ from foldcp.model.triangle import TriangleAttention, TriangleMultiplication
 from foldcp.rows import Rows
 from tests.ranks import run
 
-N, C, S, M = 12, 6, 5, 4  # tokens, of which the last is padding; channels; alignment rows; their channels
+# tokens, of which the last is padding; channels; alignment rows; their channels
+N = 12
+C = 6
+S = 5
+M = 4
 MASK = torch.tensor([1.0] * (N - 1) + [0.0])
 
 
 def randomise(module: nn.Module) -> nn.Module:
     generator = torch.Generator().manual_seed(3)
     for parameter in module.parameters():
-        parameter.data = torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * 0.5
+        parameter.data = (
+            torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * 0.5
+        )
     return module
 
 
@@ -34,15 +42,20 @@ def norm(x: Tensor, layer: nn.LayerNorm) -> Tensor:
 
 def multiplication(module: TriangleMultiplication, z: Tensor, s: Tensor, m: Tensor) -> Tensor:
     x = norm(z, module.norm_in)
-    a, b = (module.p_in(x) * module.g_in(x).sigmoid() * (MASK[:, None] * MASK)[..., None]).chunk(2, -1)
+    a, b = (module.p_in(x) * module.g_in(x).sigmoid() * (MASK[:, None] * MASK)[..., None]).chunk(
+        2, -1
+    )
     product = torch.einsum("kic,kjc->ijc" if module.incoming else "ikc,jkc->ijc", a, b)
     return z + module.p_out(norm(product, module.norm_out)) * module.g_out(x).sigmoid()
 
 
 def attention(module: TriangleAttention, z: Tensor, s: Tensor, m: Tensor) -> Tensor:
     z = z.transpose(0, 1) if module.ending else z
-    x, mha = norm(z, module.layer_norm), module.mha
-    q, k, v = (f(x).unflatten(-1, (mha.num_heads, -1)) for f in (mha.linear_q, mha.linear_k, mha.linear_v))
+    x = norm(z, module.layer_norm)
+    mha = module.mha
+    q, k, v = (
+        f(x).unflatten(-1, (mha.num_heads, -1)) for f in (mha.linear_q, mha.linear_k, mha.linear_v)
+    )
     scores = torch.einsum("iqhd,ikhd->ihqk", q, k) / q.shape[-1] ** 0.5
     scores = scores + module.linear(x).permute(2, 0, 1) - 1e9 * (1 - MASK)
     o = torch.einsum("ihqk,ikhd->iqhd", scores.softmax(-1), v).flatten(-2)
@@ -51,15 +64,22 @@ def attention(module: TriangleAttention, z: Tensor, s: Tensor, m: Tensor) -> Ten
 
 
 def single_attention(module: AttentionPairBias, z: Tensor, s: Tensor, m: Tensor) -> Tensor:
-    q, k, v = (f(s).unflatten(-1, (module.num_heads, -1)) for f in (module.proj_q, module.proj_k, module.proj_v))
-    scores = torch.einsum("qhd,khd->hqk", q, k) / q.shape[-1] ** 0.5 + module.proj_z(z).permute(2, 0, 1)
+    q, k, v = (
+        f(s).unflatten(-1, (module.num_heads, -1))
+        for f in (module.proj_q, module.proj_k, module.proj_v)
+    )
+    scores = torch.einsum("qhd,khd->hqk", q, k) / q.shape[-1] ** 0.5 + module.proj_z(z).permute(
+        2, 0, 1
+    )
     o = torch.einsum("hqk,khd->qhd", (scores - 1e6 * (1 - MASK)).softmax(-1), v).flatten(-2)
     return module.proj_o(o * module.proj_g(s).sigmoid())
 
 
 def averaging(module: PairWeightedAveraging, z: Tensor, s: Tensor, m: Tensor) -> Tensor:
     x = norm(m, module.norm_m)
-    weights = (module.proj_z(norm(z, module.norm_z)).permute(2, 0, 1) - 1e6 * (1 - MASK)).softmax(-1)
+    weights = (module.proj_z(norm(z, module.norm_z)).permute(2, 0, 1) - 1e6 * (1 - MASK)).softmax(
+        -1
+    )
     v = module.proj_m(x).unflatten(-1, (module.num_heads, -1))
     o = torch.einsum("hij,jshd->ishd", weights, v).flatten(-2)
     return m + module.proj_o(o * module.proj_g(x).sigmoid())
@@ -72,8 +92,10 @@ def msa_mask() -> Tensor:
 
 
 def outer_product(module: OuterProductMean, z: Tensor, s: Tensor, m: Tensor) -> Tensor:
-    mask, x = msa_mask(), norm(m, module.norm)
-    a, b = module.proj_a(x) * mask[..., None], module.proj_b(x) * mask[..., None]
+    mask = msa_mask()
+    x = norm(m, module.norm)
+    a = module.proj_a(x) * mask[..., None]
+    b = module.proj_b(x) * mask[..., None]
     count = (mask @ mask.T).clamp(min=1)[..., None]
     return z + module.proj_o(torch.einsum("isc,jsd->ijcd", a, b).flatten(2) / count)
 
@@ -132,7 +154,10 @@ CASES: dict[str, tuple[Made, Callable[..., Tensor], Callable[..., Tensor]]] = {
 def inputs() -> list[Tensor]:
     """z, s and m."""
     generator = torch.Generator().manual_seed(1)
-    return [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((N, N, C), (N, 8), (N, S, M))]
+    return [
+        torch.randn(shape, generator=generator, dtype=torch.float64)
+        for shape in ((N, N, C), (N, 8), (N, S, M))
+    ]
 
 
 def real(x: Tensor) -> Tensor:
@@ -149,7 +174,11 @@ def on_ranks(rows: Rows, name: str, in_place: bool, chunk_bytes: int) -> dict[st
         out = call(module, rows, *shares)
     if in_place:
         return {"out": rows.gather(out)}
-    weights = torch.linspace(-1, 1, out.numel() * rows.size, dtype=torch.float64).view(N, *out.shape[1:]).clone()
+    weights = (
+        torch.linspace(-1, 1, out.numel() * rows.size, dtype=torch.float64)
+        .view(N, *out.shape[1:])
+        .clone()
+    )
     weights[-1] = 0  # padding
     if out.shape[1] == N:
         weights[:, -1] = 0
@@ -176,4 +205,6 @@ def test_gradients_do_not_depend_on_the_number_of_ranks(name: str) -> None:
     for got in run(on_ranks, 3, name, False, 1):
         assert got.keys() == expected.keys() and len(got) > 3
         for key in got:
-            torch.testing.assert_close(got[key], expected[key], msg=lambda text, key=key: f"{key}: {text}")
+            torch.testing.assert_close(
+                got[key], expected[key], msg=lambda text, key=key: f"{key}: {text}"
+            )

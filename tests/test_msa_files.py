@@ -27,7 +27,10 @@ def write(path: Path, text: str) -> Path:
 
 
 def test_an_a3m_by_hand(tmp_path: Path) -> None:
-    text = "#4 1\n>query\nMKLV\n>a x\nM-kqLV\n\n>b\nMK\nLBab\n>a again\nMkqlv---\n>gaps\n----\n>gaps again\n----\n"
+    text = (
+        "#4 1\n>query\nMKLV\n>a x\nM-kqLV\n\n>b\nMK\nLBab\n>a "
+        "again\nMkqlv---\n>gaps\n----\n>gaps again\n----\n"
+    )
     rows = read_alignment(write(tmp_path / "x.a3m", text), 99)
     assert letters(rows) == ["MKLV", "M-LV", "MKLX", "----"]
     assert rows.keys.tolist() == [-1] * 4
@@ -38,10 +41,23 @@ def test_an_a3m_by_hand(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("order", ["key,sequence", "sequence,key"])
 def test_a_csv_by_hand(tmp_path: Path, order: str) -> None:
-    rows = [("7", "MKLV"), ("", "MKL-"), ("7", "aM-bcLV"), ("3.0", "-KLV"), ("-1", "M-KL"), ("12", "--LV")]
+    rows = [
+        ("7", "MKLV"),
+        ("", "MKL-"),
+        ("7", "aM-bcLV"),
+        ("3.0", "-KLV"),
+        ("-1", "M-KL"),
+        ("12", "--LV"),
+    ]
     lines = [f"{k},{s}" if order.startswith("key") else f"{s},{k}" for k, s in rows]
     read = read_alignment(write(tmp_path / "x.csv", "\n".join([order, *lines, ""])), 99)
-    assert letters(read) == ["MKLV", "MKL-", "M-LV", "-KLV", "--LV"]  # M-KL is MKL- without its gap
+    assert letters(read) == [
+        "MKLV",
+        "MKL-",
+        "M-LV",
+        "-KLV",
+        "--LV",
+    ]  # M-KL is MKL- without its gap
     assert read.keys.tolist() == [7, -1, 7, 3, 12]
     assert read.deletions.tolist() == [[2, 0, 1], [2, 2, 2]]
 
@@ -53,22 +69,29 @@ def test_a_keyed_row_is_kept_unless_its_key_had_the_sequence(tmp_path: Path) -> 
     assert read_alignment(path, 99, keep_keyed=True).keys.tolist() == [1, 2, -1, 3, 4]
 
 
-def reference(rows: list[tuple[int, str]], limit: int) -> tuple[list[str], list[int], list[list[int]]]:
+def reference(
+    rows: list[tuple[int, str]], limit: int
+) -> tuple[list[str], list[int], list[list[int]]]:
     """Letter by letter."""
-    seen, kept, keys, deletions = set(), [], [], []
+    seen = set()
+    kept = []
+    keys = []
+    deletions = []
     for key, row in rows:
         bare = "".join(c.upper() for c in row if c != "-")
         if bare in seen or len(kept) == limit:
             continue
         seen.add(bare)
-        columns, count = "", 0
+        columns = ""
+        count = 0
         for c in row:
             if c.islower():
                 count += 1
             else:
                 if count:
                     deletions.append([len(kept), len(columns), count])
-                columns, count = columns + ("X" if c in "BJOUXZ" else c), 0
+                columns = columns + ("X" if c in "BJOUXZ" else c)
+                count = 0
         kept.append(columns)
         keys.append(key)
     return kept, keys, deletions
@@ -84,7 +107,10 @@ def test_random_files_against_reading_letter_by_letter(
     for _ in range(60):
         row = rng.choices("ACDEFGHIKLMNPQRSTVWYXUBZJO-----", k=5 + 8 * (seed > 0))
         for _ in range(rng.choice([0, 0, 1, 2])):
-            row.insert(rng.randint(0, len(row)), "".join(rng.choices("abc", k=rng.randint(1, 3))))
+            row.insert(
+                rng.randint(0, len(row)),
+                "".join(rng.choices("abc", k=rng.randint(1, 3))),
+            )
         rows.append((rng.randint(-1, 5), "".join(row)))
     rows += rows[3:9]
     rng.shuffle(rows)
@@ -94,7 +120,11 @@ def test_random_files_against_reading_letter_by_letter(
     limit = (99, 17)[seed % 2]
     read = read_alignment(tmp_path / "x.csv.gz", limit)
     kept, keys, deletions = reference(rows, limit)
-    assert (letters(read), read.keys.tolist(), read.deletions.tolist()) == (kept, keys, deletions)
+    assert (letters(read), read.keys.tolist(), read.deletions.tolist()) == (
+        kept,
+        keys,
+        deletions,
+    )
     wrapped = "".join(f">{i}\n{row[:4]}\n{row[4:]}\n" for i, (_, row) in enumerate(rows))
     assert letters(read_alignment(write(tmp_path / "x.a3m", wrapped), limit)) == kept
 
@@ -106,16 +136,40 @@ def test_random_files_against_reading_letter_by_letter(
         ("x.a3m", "# nothing\n>a\n>b\n", "the query, before line 3, has no sequence"),
         ("x.a3m", "MKLV\n>a\nMKLV\n", r"line 1 comes before the first header"),
         ("x.a3m", ">q\nMKLV\n>a\nMKL\n", "sequence 2 has 3 columns, but the query 4"),
-        ("x.a3m", ">q\nMKLV\n>a\nMKLV\n>b\nM*LV\n", r"'\*' in sequence 3 is no residue"),
+        (
+            "x.a3m",
+            ">q\nMKLV\n>a\nMKLV\n>b\nM*LV\n",
+            r"'\*' in sequence 3 is no residue",
+        ),
         ("x.a3m", ">q\nMKLV\n>a\nMKéV\n", "'é' in sequence 2 is no residue"),
         ("x.csv", "", "the columns must be key and sequence"),
         ("x.csv", "key,sequence\n", "it has no sequences"),
-        ("x.csv", "key,seq\n1,MKLV\n", "the columns must be key and sequence, not 'key,seq'"),
-        ("x.csv", "key,sequence\n1,MKLV\n9606 x,MKLA\n", "line 3: the key '9606 x' is no integer"),
-        ("x.csv", "key,sequence\n1,MKLV\n1.5,MKLA\n", "line 3: the key '1.5' is no integer"),
+        (
+            "x.csv",
+            "key,seq\n1,MKLV\n",
+            "the columns must be key and sequence, not 'key,seq'",
+        ),
+        (
+            "x.csv",
+            "key,sequence\n1,MKLV\n9606 x,MKLA\n",
+            "line 3: the key '9606 x' is no integer",
+        ),
+        (
+            "x.csv",
+            "key,sequence\n1,MKLV\n1.5,MKLA\n",
+            "line 3: the key '1.5' is no integer",
+        ),
         ("x.csv", "key,sequence\n1,MKLV,3\n", "line 2 has 3 fields, not 2"),
-        ("x.csv", f"key,sequence\n1,MKLV\n{2**63},MKLA\n", f"line 3: the key '{2**63}' is beyond 64 bits"),
-        ("x.csv", f"key,sequence\n{'9' * 5000},MKLV\n", "line 2: the key '9+' is beyond 64 bits"),
+        (
+            "x.csv",
+            f"key,sequence\n1,MKLV\n{2**63},MKLA\n",
+            f"line 3: the key '{2**63}' is beyond 64 bits",
+        ),
+        (
+            "x.csv",
+            f"key,sequence\n{'9' * 5000},MKLV\n",
+            "line 2: the key '9+' is beyond 64 bits",
+        ),
         ("x.a3m", ">q\nab\n>a\nMK\n", "its query has no residues"),
         ("x.sto", "# STOCKHOLM 1.0\n", r"its name ends neither in \.a3m nor in \.csv"),
     ],
@@ -135,7 +189,9 @@ CSV = "key,sequence\n-1,MKLV\n7,M-kqLV\n,MKL-\n"
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16"])
-@pytest.mark.parametrize(("name", "text"), [("x.a3m", A3M), ("x.csv", CSV), ("y.csv", CSV.replace(",", ";"))])
+@pytest.mark.parametrize(
+    ("name", "text"), [("x.a3m", A3M), ("x.csv", CSV), ("y.csv", CSV.replace(",", ";"))]
+)
 def test_encodings_and_line_ends_are_those_of_any_program(
     tmp_path: Path, name: str, text: str, encoding: str, end: str
 ) -> None:
@@ -176,7 +232,10 @@ def test_another_content_than_the_planned_one_is_refused(tmp_path: Path) -> None
     digest = read_alignment(path, 99).sha256
     assert letters(read_alignment(path, 99, digest=digest)) == ["MKLV", "M-LV", "MKL-"]
     path.write_text(A3M + ">c\nMMMM\n")
-    with pytest.raises(ValueError, match=r"alignment .*x\.a3m: its content has changed since the run began"):
+    with pytest.raises(
+        ValueError,
+        match=r"alignment .*x\.a3m: its content has changed since the run began",
+    ):
         read_alignment(path, 99, digest=digest)
 
 
@@ -192,14 +251,20 @@ def types(sequence: str) -> np.ndarray:
     return np.array([TOKEN_IDS[PROTEIN_LETTERS[letter]] for letter in sequence], dtype=np.int8)
 
 
-def test_a_nul_ends_an_alignment_and_the_query_tells_which_is_meant(tmp_path: Path) -> None:
+def test_a_nul_ends_an_alignment_and_the_query_tells_which_is_meant(
+    tmp_path: Path,
+) -> None:
     one = write(tmp_path / "one.a3m", ">101\nMKLV\n>a\nM-LV\n\0")
     assert letters(read_alignment(one, 99)) == ["MKLV", "M-LV"]
     two = write(tmp_path / "two.a3m", ">101\nMKLV\n>a\nM-LV\n\0>102\nGSH\n>b\nGAH\n>c\nG-H\n\0")
     assert letters(read_alignment(two, 99, chain=types("MKLV"))) == ["MKLV", "M-LV"]
     assert letters(read_alignment(two, 99, chain=types("GSH"))) == ["GSH", "GAH", "G-H"]
     again = write(tmp_path / "again.a3m", two.read_text() + ">101\nMKLV\n>d\nMK-V\n\0")
-    assert letters(read_alignment(again, 99, chain=types("MKLV"))) == ["MKLV", "M-LV", "MK-V"]
+    assert letters(read_alignment(again, 99, chain=types("MKLV"))) == [
+        "MKLV",
+        "M-LV",
+        "MK-V",
+    ]
     with pytest.raises(ValueError, match=r"two\.a3m: it is of several chains, and none is named"):
         read_alignment(two, 99)
     wrong = r"several queries \(of 4, 3 residues\), .* residue 3 is HIS, but TRP in the chain"
@@ -232,11 +297,15 @@ def test_a_complex_of_colabfold_is_cut_into_its_chains(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"several queries \(of 7, 4, 3 residues\)"):
         read_alignment(path, 99, chain=types("MKLVG"))
     wrong = write(tmp_path / "y.a3m", COMPLEX.replace("#4,3", "#4,4"))
-    with pytest.raises(ValueError, match=r"sequence 1 has 7 columns, but its first line tells of 8"):
+    with pytest.raises(
+        ValueError, match=r"sequence 1 has 7 columns, but its first line tells of 8"
+    ):
         read_alignment(wrong, 99, chain=types("MKLV"))
 
 
-def test_the_copies_of_one_chain_by_colabfold_are_an_alignment_like_any(tmp_path: Path) -> None:
+def test_the_copies_of_one_chain_by_colabfold_are_an_alignment_like_any(
+    tmp_path: Path,
+) -> None:
     path = write(tmp_path / "x.a3m", "#4\t2\n>101\nMKLV\n>a\nM-LV\n")
     rows = read_alignment(path, 99, chain=types("MKLV"))
     assert letters(rows) == ["MKLV", "M-LV"] and rows.keys.tolist() == [-1, -1]
@@ -249,7 +318,9 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 def test_eight_thousand_rows_take_seconds(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    rows = np.frombuffer(b"ACDEFGHIKLMNPQRSTVWY-", dtype=np.uint8)[rng.integers(0, 21, (8192, 1000))]
+    rows = np.frombuffer(b"ACDEFGHIKLMNPQRSTVWY-", dtype=np.uint8)[
+        rng.integers(0, 21, (8192, 1000))
+    ]
     rows[0] = np.where(rows[0] == ord("-"), ord("A"), rows[0])
     text = "".join(f">{i}\n{row.tobytes().decode()}\n" for i, row in enumerate(rows))
     start = time.perf_counter()

@@ -1,4 +1,6 @@
-"""Rows of a complex from the alignments of its chains, against a slow and literal reading of the rules."""
+"""Rows of a complex from the alignments of its chains, against a slow and literal reading of the
+rules.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from foldcp.features import featurize
 from foldcp.msa_features import AlignmentSettings, pair
 
 
-def reference(keys: list[list[int]], settings: AlignmentSettings) -> tuple[list[list[int]], list[list[bool]]]:
+def reference(
+    keys: list[list[int]], settings: AlignmentSettings
+) -> tuple[list[list[int]], list[list[bool]]]:
     """The rules one row at a time: sequence of each chain or -1, and whether its key brought it."""
     members: dict[int, list[tuple[int, int]]] = {}
     for chain, of_chain in enumerate(keys):
@@ -28,15 +32,23 @@ def reference(keys: list[list[int]], settings: AlignmentSettings) -> tuple[list[
     shared.sort(key=lambda group: len({chain for chain, _ in group}), reverse=True)
     queues = []
     for chain, of_chain in enumerate(keys):
-        used = {s for group in shared for c, s in group if c == chain} if settings.corrected else set()
+        used = (
+            {s for group in shared for c, s in group if c == chain} if settings.corrected else set()
+        )
         queues.append([s for s in range(1, len(of_chain)) if s not in used])
 
-    rows, by_key = [[0] * len(keys)], [[True] * len(keys)]
+    rows = [[0] * len(keys)]
+    by_key = [[True] * len(keys)]
     for group in shared:
         has = {chain: [s for c, s in group if c == chain] for chain in range(len(keys))}
         for turn in range(max(map(len, has.values()))):
             if len(rows) < settings.max_paired:
-                row = [has[c][turn % len(has[c])] if has[c] else (queues[c].pop(0) if queues[c] else -1) for c in has]
+                row = [
+                    has[c][turn % len(has[c])]
+                    if has[c]
+                    else (queues[c].pop(0) if queues[c] else -1)
+                    for c in has
+                ]
                 rows.append(row)
                 by_key.append([bool(has[c]) for c in has])
     while any(queues):
@@ -55,7 +67,9 @@ def test_pairing_against_the_rules(seed: int, corrected: bool) -> None:
         for _ in range(rng.randint(1, 5))
     ]
     settings = AlignmentSettings(
-        max_paired=rng.choice([1, 23, 999]), max_rows=rng.choice([1, 41, 999]), corrected=corrected
+        max_paired=rng.choice([1, 23, 999]),
+        max_rows=rng.choice([1, 41, 999]),
+        corrected=corrected,
     )
     pairing = pair([np.array(k) for k in keys], settings)
     rows, by_key = reference(keys, settings)
@@ -89,7 +103,16 @@ def two(tmp_path: Path) -> Complex:
 
 
 def ids(text: str) -> list[int]:
-    words = {"A": "ALA", "G": "GLY", "W": "TRP", "M": "MET", "K": "LYS", "T": "DT", "-": "-", "X": "UNK"}
+    words = {
+        "A": "ALA",
+        "G": "GLY",
+        "W": "TRP",
+        "M": "MET",
+        "K": "LYS",
+        "T": "DT",
+        "-": "-",
+        "X": "UNK",
+    }
     return [TOKEN_IDS[words[letter]] for letter in text]
 
 
@@ -99,7 +122,11 @@ def test_rows_by_hand_as_boltz_makes_them(two: Complex) -> None:
     assert features.msa.tolist() == [ids(row) for row in rows]
     paired = ["111111", "111011", "111011", "000000", "000000", "000000"]
     assert features.paired.tolist() == [[c == "1" for c in row] for row in paired]
-    assert not features.has_deletion.any() and not features.deletion_value.any() and not features.deletion_mean.any()
+    assert (
+        not features.has_deletion.any()
+        and not features.deletion_value.any()
+        and not features.deletion_mean.any()
+    )
     assert features.msa_mask.all() and features.msa_mask.shape == (6, 6)
     one_hot = torch.nn.functional.one_hot(features.msa.long(), 33).float()
     torch.testing.assert_close(features.profile, one_hot.mean(0))
@@ -133,20 +160,29 @@ def test_deletions_beyond_two_bytes_do_not_wrap(tmp_path: Path) -> None:
     (tmp_path / "x.a3m").write_text(f">q\nA{'k' * 40_000}GW\n>a\nAG-\n")
     features = featurize(Complex("x", (Chain("A", "protein", "AGW", msa=tmp_path / "x.a3m"),)))
     assert features.has_deletion.tolist() == [[False, True, False], [False] * 3]
-    torch.testing.assert_close(float(features.deletion_value[0, 1]), np.pi / 2 * np.arctan(40_000 / 3))
+    torch.testing.assert_close(
+        float(features.deletion_value[0, 1]), np.pi / 2 * np.arctan(40_000 / 3)
+    )
 
 
 def test_a_complex_of_colabfold_keeps_its_pairs(tmp_path: Path) -> None:
     path = tmp_path / "x.a3m"
-    path.write_text("#3,2\t1,1\n>101\t102\nAGWMK\n>a\tb\nAG-M-\n>101\nAGW--\n>c\nA-W--\n>102\n---MK\n>d\n----K\n")
-    chains = Chain("A", "protein", "AGW", msa=path), Chain("B", "protein", "MK", msa=path)
+    path.write_text(
+        "#3,2\t1,1\n>101\t102\nAGWMK\n>a\tb\nAG-M-\n>101\nAGW--\n>c\nA-W--\n>102\n---MK\n>d\n----K\n"
+    )
+    chains = (
+        Chain("A", "protein", "AGW", msa=path),
+        Chain("B", "protein", "MK", msa=path),
+    )
     features = featurize(Complex("x", chains), alignment=AlignmentSettings(corrected=True))
     assert features.msa.tolist() == [ids(row) for row in ("AGWMK", "AG-M-", "A-W-K")]
     assert features.paired.tolist() == [[True] * 5, [True] * 5, [False] * 5]
 
 
 @pytest.mark.parametrize(("corrected", "depths"), [(False, [4, 1, 4]), (True, [4, 1, 5])])
-def test_the_depth_of_a_chain_is_the_rows_that_it_gave(two: Complex, corrected: bool, depths: list[int]) -> None:
+def test_the_depth_of_a_chain_is_the_rows_that_it_gave(
+    two: Complex, corrected: bool, depths: list[int]
+) -> None:
     features = featurize(two, alignment=AlignmentSettings(corrected=corrected))
     assert features.layout.chain_msa_depth.tolist() == depths
     few = featurize(two, alignment=AlignmentSettings(max_file_rows=2, corrected=corrected))
@@ -155,25 +191,39 @@ def test_the_depth_of_a_chain_is_the_rows_that_it_gave(two: Complex, corrected: 
     assert one.layout.chain_msa_depth.tolist() == [1, 1, 1]
 
 
-def test_an_alignment_that_was_planned_with_another_content_is_refused(two: Complex, tmp_path: Path) -> None:
+def test_an_alignment_that_was_planned_with_another_content_is_refused(
+    two: Complex, tmp_path: Path
+) -> None:
     path = tmp_path / "A.csv"
     planned = replace(two, digests={path: read_alignment(path, 9).sha256})
     assert torch.equal(featurize(planned).msa, featurize(two).msa)
     path.write_text(A + ",AAA\n")
-    with pytest.raises(ValueError, match=r"chain A of complex two: alignment .*A\.csv: its content has changed"):
+    with pytest.raises(
+        ValueError,
+        match=r"chain A of complex two: alignment .*A\.csv: its content has changed",
+    ):
         featurize(planned)
 
 
 def test_padding_of_an_alignment(two: Complex) -> None:
     features = featurize(two, alignment=AlignmentSettings(corrected=True)).pad(4)
     assert features.msa[:, 6:].tolist() == [[TOKEN_IDS["-"]] * 2] * 5
-    assert features.msa_mask[:, 6:].sum() == features.paired[:, 6:].sum() == features.deletion_value[:, 6:].sum() == 0
+    assert (
+        features.msa_mask[:, 6:].sum()
+        == features.paired[:, 6:].sum()
+        == features.deletion_value[:, 6:].sum()
+        == 0
+    )
     assert features.msa_mask[:, :6].all()
 
 
 def test_constants_of_deep_alignments_take_no_memory(two: Complex) -> None:
     features = featurize(two).pad(4)
-    for name, largest in (("msa_mask", 8 * 4), ("has_deletion", 1), ("deletion_value", 4)):
+    for name, largest in (
+        ("msa_mask", 8 * 4),
+        ("has_deletion", 1),
+        ("deletion_value", 4),
+    ):
         assert getattr(features, name).untyped_storage().nbytes() <= largest
         assert getattr(features.to("cpu"), name).shape == (6, 8)
 
@@ -200,14 +250,22 @@ def chain_with(tmp_path: Path, query: str, sequence: str, **settings: object) ->
     ("query", "sequence", "message"),
     [
         ("AGW", "AGWK", "its query has 3 residues, but the chain 4"),
-        ("AGW", "AKW", "its query is another sequence; residue 2 is GLY, but LYS in the chain"),
+        (
+            "AGW",
+            "AKW",
+            "its query is another sequence; residue 2 is GLY, but LYS in the chain",
+        ),
         ("AXW", "AKW", "residue 2 is UNK, but LYS in the chain"),
     ],
 )
-def test_the_query_must_be_the_chain(tmp_path: Path, query: str, sequence: str, message: str) -> None:
+def test_the_query_must_be_the_chain(
+    tmp_path: Path, query: str, sequence: str, message: str
+) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         featurize(chain_with(tmp_path, query, sequence))
-    assert str(tmp_path / "q.a3m") in str(caught.value) and "chain Q of complex x" in str(caught.value)
+    assert str(tmp_path / "q.a3m") in str(caught.value) and "chain Q of complex x" in str(
+        caught.value
+    )
 
 
 def test_unknown_residues_fit_and_show_as_themselves(tmp_path: Path) -> None:

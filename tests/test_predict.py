@@ -32,7 +32,11 @@ def complex_of_31_tokens() -> Complex:
 
 
 def predict(rows: Rows, settings: Settings) -> Prediction:
-    return fold(load("untrained:tiny", rows=rows), featurize(complex_of_31_tokens(), seed=settings.seed), settings)
+    return fold(
+        load("untrained:tiny", rows=rows),
+        featurize(complex_of_31_tokens(), seed=settings.seed),
+        settings,
+    )
 
 
 @cache
@@ -55,13 +59,21 @@ def test_the_number_of_ranks_does_not_change_the_answer(size: int) -> None:
         for mine, theirs in zip(got.scores, expected.scores, strict=True):
             for field in fields(Scores):
                 np.testing.assert_allclose(
-                    getattr(mine, field.name), getattr(theirs, field.name), rtol=1e-5, atol=1e-7, err_msg=field.name
+                    getattr(mine, field.name),
+                    getattr(theirs, field.name),
+                    rtol=1e-5,
+                    atol=1e-7,
+                    err_msg=field.name,
                 )
 
 
 def test_shapes_and_ranges() -> None:
     got = on_one_rank()
-    assert got.coords.shape == (2, len(featurize(complex_of_31_tokens()).layout.atom_token), 3)
+    assert got.coords.shape == (
+        2,
+        len(featurize(complex_of_31_tokens()).layout.atom_token),
+        3,
+    )
     assert got.plddt.shape == (2, 31)
     assert got.pae[0].shape == got.pde[1].shape == (31, 31)
     assert np.isfinite(got.coords).all() and (got.plddt > 0).all() and (got.plddt < 1).all()
@@ -69,7 +81,9 @@ def test_shapes_and_ranges() -> None:
 
 
 def test_a_sample_does_not_depend_on_how_many_are_drawn_at_once() -> None:
-    one_by_one = predict(Rows(), Settings(recycling=1, steps=4, samples=2, parallel_samples=1, seed=7))
+    one_by_one = predict(
+        Rows(), Settings(recycling=1, steps=4, samples=2, parallel_samples=1, seed=7)
+    )
     assert relative(one_by_one.coords, on_one_rank().coords) < 1e-5
 
 
@@ -80,7 +94,9 @@ def test_samples_and_seeds_differ() -> None:
     assert relative(other.coords[0], got.coords[0]) > 0.1
 
 
-@pytest.mark.parametrize("change", [{"recycling": -1}, {"steps": 0}, {"samples": 0}, {"parallel_samples": 0}])
+@pytest.mark.parametrize(
+    "change", [{"recycling": -1}, {"steps": 0}, {"samples": 0}, {"parallel_samples": 0}]
+)
 def test_impossible_settings_are_refused(change: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=next(iter(change))):
         Settings(**change)  # type: ignore[arg-type]

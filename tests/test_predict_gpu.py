@@ -1,4 +1,6 @@
-"""A prediction on GPUs is that of the CPU, on any number of ranks: python -m pytest tests/test_predict_gpu.py -m gpu"""
+"""A prediction on GPUs is that of the CPU, on any number of ranks: python -m pytest
+tests/test_predict_gpu.py -m gpu
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,19 @@ from foldcp.rows import Rows
 from tests.ranks import device_of, run
 from tests.test_predict import complex_of_31_tokens, relative
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
 
 # Few steps: each one amplifies what the one before rounded.
 LIMITS: dict[Precision, float] = {"fp32": 1e-4, "mixed": 3e-2, "bf16": 6e-2}
 
 
 def predict(rows: Rows, kind: str, precision: Precision) -> Prediction:
-    settings = Settings(recycling=1, steps=4, samples=2, precision=precision, keep_pairs=True, seed=7)
+    settings = Settings(
+        recycling=1, steps=4, samples=2, precision=precision, keep_pairs=True, seed=7
+    )
     model = load("untrained:tiny", rows=rows, precision=precision, device=device_of(rows, kind))
     return fold(model, featurize(complex_of_31_tokens(), seed=7), settings)
 

@@ -23,13 +23,24 @@ def listener() -> Iterator[str]:
         yield f"127.0.0.1:{server.getsockname()[1]}"
 
 
-def test_an_address_where_nobody_answers_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_address_where_nobody_answers_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     assert check_address("") == ""
-    for address in ("127.0.0.1:1", "nowhere", "127.0.0.1:seven", "127.0.0.1:99999999", "no.such.host.invalid:6379"):
+    for address in (
+        "127.0.0.1:1",
+        "nowhere",
+        "127.0.0.1:seven",
+        "127.0.0.1:99999999",
+        "no.such.host.invalid:6379",
+    ):
         with pytest.raises(ValueError, match=f"--address {address}: no Ray cluster answers"):
             check_address(address)
     monkeypatch.setattr(module, "CONNECT_SECONDS", 3.0)
-    with listener() as silent, pytest.raises(ValueError, match="no Ray cluster answers"):
+    with (
+        listener() as silent,
+        pytest.raises(ValueError, match="no Ray cluster answers"),
+    ):
         check_address(silent)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
@@ -41,7 +52,9 @@ def test_an_address_where_nobody_answers_is_told(monkeypatch: pytest.MonkeyPatch
         check_address("auto")
 
 
-def test_a_control_service_that_does_not_answer_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_control_service_that_does_not_answer_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     silence = threading.Event()
     monkeypatch.setattr(module, "GCS_SECONDS", 0.05)
     with pytest.raises(RayLostError, match="did not answer"):

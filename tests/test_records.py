@@ -1,4 +1,6 @@
-"""Rows of a fold: each directed pair once per sample, in the direction of the scores, ready for the tables."""
+"""Rows of a fold: each directed pair once per sample, in the direction of the scores, ready for
+the tables.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,15 @@ from foldcp.complex import Chain, Complex, Unbuildable
 from foldcp.features import Layout
 from foldcp.pipeline.costs import Setup
 from foldcp.pipeline.jobs import Attempt
-from foldcp.pipeline.records import Made, attempt_row, failed_rows, files_of, notes_of, rows_of, unbuildable_rows
+from foldcp.pipeline.records import (
+    Made,
+    attempt_row,
+    failed_rows,
+    files_of,
+    notes_of,
+    rows_of,
+    unbuildable_rows,
+)
 from foldcp.pipeline.schemas import TABLES
 from foldcp.pipeline.store import Store
 from foldcp.pipeline.tasks import Task
@@ -42,30 +52,46 @@ def fold(tmp_path: Path) -> tuple[Task, Layout, Prediction]:
         source="corum.tsv",
     )
     layout = made_up_layout(
-        [("protein", ["ALA", "SER", "GLY"]), ("ligand", ["ZN"]), ("protein", ["GLY", "ALA"])],
+        [
+            ("protein", ["ALA", "SER", "GLY"]),
+            ("ligand", ["ZN"]),
+            ("protein", ["GLY", "ALA"]),
+        ],
         ["A", "lig", "AB"],
         [2, 1, 1],
     )
     return Task(complex, "k" * 32, 6, 3), layout, made_up_prediction(layout, 4)
 
 
-def test_one_row_for_each_directed_pair_and_sample(fold: tuple[Task, Layout, Prediction]) -> None:
+def test_one_row_for_each_directed_pair_and_sample(
+    fold: tuple[Task, Layout, Prediction],
+) -> None:
     task, layout, prediction = fold
     interfaces = rows_of(task, layout, prediction, MADE)["interfaces"]
     names = ["A", "lig", "AB"]
     found = [(row["sample"], row["chain_a"], row["chain_b"]) for row in interfaces]
     assert len(found) == len(set(found)) == 4 * 3 * 2
     for row in interfaces:
-        a, b = names.index(row["chain_a"]), names.index(row["chain_b"])
+        a = names.index(row["chain_a"])
+        b = names.index(row["chain_b"])
         scores = prediction.scores[row["sample"]]
-        for column, field in [("iptm", "pair_iptm"), ("iptm_boltz", "pair_iptm_boltz"), ("pae_min", "pae_min")]:
+        for column, field in [
+            ("iptm", "pair_iptm"),
+            ("iptm_boltz", "pair_iptm_boltz"),
+            ("pae_min", "pae_min"),
+        ]:
             assert row[column] == pytest.approx(getattr(scores, field)[a, b], nan_ok=True)
         assert row["ipsae_d0dom"] == pytest.approx(scores.ipsae_d0dom[a, b], nan_ok=True)
         assert row["contacts"] == scores.contacts[a, b]
-        assert row["accession_a"] == ["P1", "", "P2-3"][a] and row["accession_b"] == ["P1", "", "P2-3"][b]
+        assert (
+            row["accession_a"] == ["P1", "", "P2-3"][a]
+            and row["accession_b"] == ["P1", "", "P2-3"][b]
+        )
 
 
-def test_rows_of_chains_and_of_the_complex(fold: tuple[Task, Layout, Prediction]) -> None:
+def test_rows_of_chains_and_of_the_complex(
+    fold: tuple[Task, Layout, Prediction],
+) -> None:
     task, layout, prediction = fold
     rows = rows_of(task, layout, prediction, MADE)
     assert [(row["sample"], row["chain"]) for row in rows["chains"]] == [
@@ -83,19 +109,40 @@ def test_rows_of_chains_and_of_the_complex(fold: tuple[Task, Layout, Prediction]
     assert sorted(row["rank"] for row in rows["complexes"]) == [0, 1, 2, 3]
     row = rows["complexes"][2]
     assert row["complex_ipde"] == prediction.scores[2].complex_ipde and row["seed"] == 7
-    assert (row["num_chains"], row["num_residues"], row["num_tokens"], row["msa_depth"]) == (3, 5, 6, 3)
+    assert (
+        row["num_chains"],
+        row["num_residues"],
+        row["num_tokens"],
+        row["msa_depth"],
+    ) == (3, 5, 6, 3)
     few = rows_of(task, layout, prediction, replace(MADE, max_rows=2))
     assert few["complexes"][0]["msa_depth"] == 2
-    assert all(row["checkpoint"] == "untrained:tiny" and row["untrained"] for part in rows.values() for row in part)
+    assert all(
+        row["checkpoint"] == "untrained:tiny" and row["untrained"]
+        for part in rows.values()
+        for row in part
+    )
 
 
 def test_everything_fits_the_tables(fold: tuple[Task, Layout, Prediction], tmp_path: Path) -> None:
-    """Done, failed and unbuildable, and an attempt; the files, and what was asked for beside them."""
+    """Done, failed and unbuildable, and an attempt; the files, and what was asked for beside
+    them.
+    """
     task, layout, prediction = fold
     other = Task(task.complex, "o" * 32, 6, 3)
     record = Unbuildable("c9", "P99999: no sequence", "Nine", "Rat", "corum.tsv")
     attempt = Attempt(
-        task, 2, Setup(2, "fp32", 5, 50), 1, (("n1", 2),), 10.0, 14.5, 4.0, "oom", "out of memory", ("P 1 -> 2",)
+        task,
+        2,
+        Setup(2, "fp32", 5, 50),
+        1,
+        (("n1", 2),),
+        10.0,
+        14.5,
+        4.0,
+        "oom",
+        "out of memory",
+        ("P 1 -> 2",),
     )
     started = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     with Store.open(tmp_path / "run", INFO) as store:
@@ -104,8 +151,22 @@ def test_everything_fits_the_tables(fold: tuple[Task, Layout, Prediction], tmp_p
         store.put(other.key, failed_rows(other, "no memory", MADE))
         ((key, rows),) = unbuildable_rows([record], MADE).items()
         store.put(key, rows)
-        store.attempt(attempt_row(attempt, started, "n1:2", 4, 1e9, prediction.seconds, prediction.peak_bytes))
-        assert store.outcomes() == {task.key: "done", other.key: "failed", key: "unbuildable"}
+        store.attempt(
+            attempt_row(
+                attempt,
+                started,
+                "n1:2",
+                4,
+                1e9,
+                prediction.seconds,
+                prediction.peak_bytes,
+            )
+        )
+        assert store.outcomes() == {
+            task.key: "done",
+            other.key: "failed",
+            key: "unbuildable",
+        }
     complexes = store.table("complexes").to_pylist()
     assert [(r["name"], r["outcome"], r["sample"]) for r in complexes] == [
         *(("c1", "done", s) for s in range(4)), ("c1", "failed", None), ("c9", "unbuildable", None),
@@ -114,7 +175,12 @@ def test_everything_fits_the_tables(fold: tuple[Task, Layout, Prediction], tmp_p
     assert complexes[5]["organism"] == "Rat" and complexes[5]["num_tokens"] is None
     (row,) = store.table("attempts").to_pylist()
     assert row["seconds"] == 4.5 and row["seconds_sampling"] == 2.5 and row["started"] == started
-    assert (row["ladder"], row["gpus"], row["peak_bytes"], row["predicted_bytes"]) == ("P 1 -> 2", "n1:2", 12345, 10**9)
+    assert (row["ladder"], row["gpus"], row["peak_bytes"], row["predicted_bytes"]) == (
+        "P 1 -> 2",
+        "n1:2",
+        12345,
+        10**9,
+    )
     for sample in range(4):
         path = tmp_path / "run" / complexes[sample]["structure"]
         assert gemmi.read_structure(str(path))[0].count_atom_sites() == len(layout.atom_token)
@@ -124,7 +190,9 @@ def test_everything_fits_the_tables(fold: tuple[Task, Layout, Prediction], tmp_p
     assert (tmp_path / "run/predictions/c1/confidence_c1_model_3.json").exists()
 
 
-def test_every_column_of_a_fold_is_filled(fold: tuple[Task, Layout, Prediction]) -> None:
+def test_every_column_of_a_fold_is_filled(
+    fold: tuple[Task, Layout, Prediction],
+) -> None:
     task, layout, prediction = fold
     rows = rows_of(task, layout, prediction, MADE)
     for table in ("complexes", "chains", "interfaces"):
@@ -132,7 +200,9 @@ def test_every_column_of_a_fold_is_filled(fold: tuple[Task, Layout, Prediction])
 
 
 def test_the_key_of_an_unbuildable_record_is_its_name_and_place() -> None:
-    """Not the reason, which may hold the path of a file as it was typed; records of one name have a key each."""
+    """Not the reason, which may hold the path of a file as it was typed; records of one name
+    have a key each.
+    """
     record = Unbuildable("c9", "in/a.a3m: no such file", place=3)
 
     def keys(*records: Unbuildable) -> list[str]:
@@ -146,6 +216,9 @@ def test_the_key_of_an_unbuildable_record_is_its_name_and_place() -> None:
 
 
 def test_notes_are_one_line_by_subject() -> None:
-    comment = {"stoichiometry": "not given;\n one copy", "msa": "no alignment for P1, P2"}
+    comment = {
+        "stoichiometry": "not given;\n one copy",
+        "msa": "no alignment for P1, P2",
+    }
     assert notes_of(comment) == "stoichiometry: not given, one copy; msa: no alignment for P1, P2"
     assert notes_of({}) == ""

@@ -1,4 +1,6 @@
-"""Damage to the files of a run: what is lost is named and computed again, and no number ever changes."""
+"""Damage to the files of a run: what is lost is named and computed again, and no number ever
+changes.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +77,11 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
 @pytest.mark.parametrize("name", TABLES)
 def test_either_copy_of_a_table_brings_back_the_other(
-    name: str, damage: Callable[[Path], object], whole: Path, out: Path, caplog: pytest.LogCaptureFixture
+    name: str,
+    damage: Callable[[Path], object],
+    whole: Path,
+    out: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """At the price of no result, and the file is named when it was the store's own."""
     damage(published(out, name))
@@ -83,7 +89,9 @@ def test_either_copy_of_a_table_brings_back_the_other(
     assert not caplog.records
     damage(path := own(out, name))
     assert resume(out) == set(KEYS)
-    assert [record.getMessage() for record in caplog.records] == [f"{path}: damaged; all of its rows were restored"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{path}: damaged; all of its rows were restored"
+    ]
     assert tables(out) == tables(whole)
     assert not find_damage(out).messages
     for table in RESULTS:
@@ -91,7 +99,9 @@ def test_either_copy_of_a_table_brings_back_the_other(
 
 
 @pytest.mark.parametrize("name", ["attempts", "runs"])
-def test_a_side_table_costs_no_result(name: str, whole: Path, out: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_side_table_costs_no_result(
+    name: str, whole: Path, out: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     shutil.rmtree(out / "parts" / name)
     shutil.rmtree(out / "tables" / name)
     assert tables(out) == tables(whole)
@@ -103,7 +113,10 @@ def test_a_side_table_costs_no_result(name: str, whole: Path, out: Path, caplog:
 
 
 def test_a_damaged_page_costs_the_results_in_it(
-    whole: Path, out: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    whole: Path,
+    out: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(parquet, "ROW_GROUP", 8)
     path = own(out, "interfaces")
@@ -115,7 +128,9 @@ def test_a_damaged_page_costs_the_results_in_it(
     left = resume(out)
     assert left == set(KEYS[2:])  # a row group has the rows of two results
     assert caplog.messages == [f"{path}: damaged; 2 of 8 results are lost and computed again"]
-    expected = {name: [row for row in rows if row["key"] in left] for name, rows in tables(whole).items()}
+    expected = {
+        name: [row for row in rows if row["key"] in left] for name, rows in tables(whole).items()
+    }
     assert tables(out) == expected
     with Store.open(out, INFO, Mortal()) as store:
         for key in sorted(set(KEYS) - left):
@@ -125,25 +140,34 @@ def test_a_damaged_page_costs_the_results_in_it(
 
 
 def test_no_flipped_bit_changes_a_number(whole: Path, out: Path, tmp_path: Path) -> None:
-    """Of both copies at once, anywhere; what is left after the next run is what was there before."""
-    draw, expected = random.Random(1), tables(whole)
-    size, num_lost = own(whole, "complexes").stat().st_size, 0
+    """Of both copies at once, anywhere; what is left after the next run is what was there
+    before.
+    """
+    draw = random.Random(1)
+    expected = tables(whole)
+    size = own(whole, "complexes").stat().st_size
+    num_lost = 0
     for number in range(60):
         folder = Path(shutil.copytree(whole, tmp_path / str(number)))
-        place, bit = draw.randrange(size), draw.randrange(8)
+        place = draw.randrange(size)
+        bit = draw.randrange(8)
         for path in (own(folder, "complexes"), published(folder, "complexes")):
             flip(path, place, bit)
         left = resume(folder)
         num_lost += len(KEYS) - len(left)
-        assert tables(folder) == {n: [row for row in rows if row["key"] in left] for n, rows in expected.items()}
+        assert tables(folder) == {
+            n: [row for row in rows if row["key"] in left] for n, rows in expected.items()
+        }
         shutil.rmtree(folder)
     assert 0 < num_lost < 60 * len(KEYS)
 
 
 def test_a_flip_that_decodes_is_found_by_the_checksum_of_its_page(out: Path) -> None:
     """The file is as readable as before; only the numbers are others."""
-    path, table = own(out, "complexes"), TABLES["complexes"]
-    before, expected = path.read_bytes(), parquet.read_parquet(path, table)
+    path = own(out, "complexes")
+    table = TABLES["complexes"]
+    before = path.read_bytes()
+    expected = parquet.read_parquet(path, table)
     num_found = 0
     footer = int.from_bytes(before[-8:-4], "little") + 8
     for place in range(4, len(before) - footer, 5):
@@ -183,7 +207,10 @@ def test_damaged_parts_are_computed_again(tmp_path: Path) -> None:
     assert set(pd.read_parquet(out / "tables/interfaces")["key"]) == {"k0"}
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"7", b'{"unit": 7}', b'{"unit": "k0", "kind": "complex"}', b"\xff"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b"7", b'{"unit": 7}', b'{"unit": "k0", "kind": "complex"}', b"\xff"],
+)
 def test_a_damaged_receipt_does_not_count(content: bytes, tmp_path: Path) -> None:
     out = killed_with_two_parts(tmp_path / "run")
     (out / "receipts/k1.json").write_bytes(content)

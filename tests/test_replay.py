@@ -1,4 +1,6 @@
-"""When layers are recorded, and what a recording is given, on a CPU: a graph of the test runs its function again."""
+"""When layers are recorded, and what a recording is given, on a CPU: a graph of the test runs
+its function again.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,10 @@ def recordings(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
     def record(self: Recorded[Any], given: tuple[Tensor, ...]) -> _Recording[Any]:
         held = [x if index < self.updated else x.clone() for index, x in enumerate(given)]
         trial = [x.clone() for x in held]
-        result = tuple(next((h for h, t in zip(held, trial, strict=True) if t is x), x) for x in self.function(*trial))
+        result = tuple(
+            next((h for h, t in zip(held, trial, strict=True) if t is x), x)
+            for x in self.function(*trial)
+        )
         made.append(Graph(self, held, result))
         return _Recording(made[-1].replay, held, result)
 
@@ -55,11 +60,14 @@ def stack_of_seven() -> Pairformer:
     return stack
 
 
-def agrees(refine: Refine, stack: Pairformer, mask: Tensor, dtype: torch.dtype = torch.float32) -> None:
+def agrees(
+    refine: Refine, stack: Pairformer, mask: Tensor, dtype: torch.dtype = torch.float32
+) -> None:
     """On fresh random numbers."""
     s, z = (x.detach() for x in leaves(len(mask)))
     z = z.to(dtype)
-    expected, given = stack(s, z.clone(), mask), s.clone()
+    expected = stack(s, z.clone(), mask)
+    given = s.clone()
     got = refine(s, z)
     assert got[1].dtype == dtype
     assert all(torch.equal(x, y) for x, y in zip(got, expected, strict=True))
@@ -71,7 +79,9 @@ def mask_of(num_tokens: int, size: int) -> Tensor:
 
 
 @torch.inference_mode()
-def test_layers_are_recorded_once_for_all_complexes_of_a_size(recordings: list[Graph]) -> None:
+def test_layers_are_recorded_once_for_all_complexes_of_a_size(
+    recordings: list[Graph],
+) -> None:
     stack = stack_of_seven()
     for num_tokens in (13, 16, 11):
         mask = mask_of(num_tokens, 16)
@@ -87,7 +97,8 @@ def test_layers_are_recorded_once_for_all_complexes_of_a_size(recordings: list[G
 
 @torch.inference_mode()
 def test_a_type_and_other_weights_are_recorded_apart(recordings: list[Graph]) -> None:
-    stack, mask = stack_of_seven(), mask_of(9, 12)
+    stack = stack_of_seven()
+    mask = mask_of(9, 12)
     for dtype in (torch.float32, torch.bfloat16, torch.float32):
         refine = stack.repeated(mask, times=2)
         agrees(refine, stack, mask, dtype)
@@ -104,7 +115,8 @@ def test_a_type_and_other_weights_are_recorded_apart(recordings: list[Graph]) ->
 def test_what_is_used_once_or_large_or_differentiated_is_not_recorded(
     recordings: list[Graph], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stack, mask = stack_of_seven(), mask_of(9, 12)
+    stack = stack_of_seven()
+    mask = mask_of(9, 12)
     with torch.inference_mode():
         agrees(stack.repeated(mask, times=1), stack, mask)
         assert not recordings
@@ -124,4 +136,6 @@ def test_what_is_used_once_or_large_or_differentiated_is_not_recorded(
 
 def leaves(size: int) -> tuple[Tensor, Tensor]:
     tiny = UNTRAINED["tiny"]
-    return torch.randn(size, tiny.token_s, requires_grad=True), torch.randn(size, size, tiny.token_z)
+    return torch.randn(size, tiny.token_s, requires_grad=True), torch.randn(
+        size, size, tiny.token_z
+    )

@@ -1,4 +1,6 @@
-"""What is recorded gives what is not, to the last bit: python -m pytest tests/test_replay_gpu.py -m gpu"""
+"""What is recorded gives what is not, to the last bit: python -m pytest tests/test_replay_gpu.py
+-m gpu
+"""
 
 from __future__ import annotations
 
@@ -18,13 +20,20 @@ from foldcp.model.replay import Recorded, new_pool
 from foldcp.predict import Prediction, Settings, fold
 from tests.test_predict import complex_of_31_tokens
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
 
 
 @pytest.fixture(autouse=True)
 def deep(monkeypatch: pytest.MonkeyPatch) -> None:
     """More layers than one recording holds."""
-    monkeypatch.setitem(UNTRAINED, "deep", replace(UNTRAINED["tiny"], pairformer_blocks=6, confidence_blocks=6))
+    monkeypatch.setitem(
+        UNTRAINED,
+        "deep",
+        replace(UNTRAINED["tiny"], pairformer_blocks=6, confidence_blocks=6),
+    )
 
 
 def turned(z: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
@@ -56,27 +65,44 @@ def test_a_recording_follows_its_arguments() -> None:
 def predicted(model: Boltz2 | None = None, num_tokens: int = 31) -> Prediction:
     """The complex, or its last tokens, by a new network unless one is given."""
     model = model or load("untrained:deep", precision="mixed", device="cuda")
-    settings = Settings(recycling=3, steps=5, samples=4, parallel_samples=2, precision="mixed", keep_pairs=True, seed=7)
+    settings = Settings(
+        recycling=3,
+        steps=5,
+        samples=4,
+        parallel_samples=2,
+        precision="mixed",
+        keep_pairs=True,
+        seed=7,
+    )
     whole = complex_of_31_tokens()
     first = replace(whole.chains[0], sequence=whole.chains[0].sequence[31 - num_tokens :])
-    return fold(model, featurize(replace(whole, chains=(first, *whole.chains[1:])), seed=7), settings)
+    return fold(
+        model,
+        featurize(replace(whole, chains=(first, *whole.chains[1:])), seed=7),
+        settings,
+    )
 
 
 def test_the_next_complex_of_a_size_is_not_the_one_before() -> None:
     model = load("untrained:deep", precision="mixed", device="cuda")
     for num_tokens in (31, 29, 31):  # 32 with padding
-        got, expected = predicted(model, num_tokens), predicted(None, num_tokens)
+        got = predicted(model, num_tokens)
+        expected = predicted(None, num_tokens)
         assert got.coords.shape == expected.coords.shape
         assert np.array_equal(got.coords, expected.coords)
         assert np.array_equal(np.stack(got.pae), np.stack(expected.pae))
 
 
-def test_a_prediction_is_the_same_without_recordings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prediction_is_the_same_without_recordings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     got = predicted()
     for module in (pairformer, sampler):
         monkeypatch.setattr(module, "recordable", lambda _: False)
     expected = predicted()
-    assert np.array_equal(predicted().coords, expected.coords), "a prediction depends on its inputs alone"
+    assert np.array_equal(predicted().coords, expected.coords), (
+        "a prediction depends on its inputs alone"
+    )
     assert np.array_equal(got.coords, expected.coords)
     assert np.array_equal(np.stack(got.pae), np.stack(expected.pae))
     assert [x.confidence_score for x in got.scores] == [x.confidence_score for x in expected.scores]

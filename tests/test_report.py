@@ -15,7 +15,14 @@ from foldcp.complex import Chain, Complex, Unbuildable
 from foldcp.features import Layout
 from foldcp.pipeline.costs import Setup
 from foldcp.pipeline.jobs import Attempt
-from foldcp.pipeline.records import Made, attempt_row, failed_rows, files_of, rows_of, unbuildable_rows
+from foldcp.pipeline.records import (
+    Made,
+    attempt_row,
+    failed_rows,
+    files_of,
+    rows_of,
+    unbuildable_rows,
+)
 from foldcp.pipeline.report import best_interfaces, format_best, write_report
 from foldcp.pipeline.staleness import Present
 from foldcp.pipeline.store import Store
@@ -63,7 +70,11 @@ def a_task(name: str, key: str) -> Task:
 
 
 def a_layout() -> Layout:
-    chains = [("protein", ["ALA", "GLY"]), ("protein", ["GLY", "SER", "ALA"]), ("ligand", ["ZN"])]
+    chains = [
+        ("protein", ["ALA", "GLY"]),
+        ("protein", ["GLY", "SER", "ALA"]),
+        ("ligand", ["ZN"]),
+    ]
     return made_up_layout(chains, NAMES)
 
 
@@ -81,8 +92,30 @@ def run(tmp_path: Path) -> tuple[Path, dict[str, Prediction]]:
                 rows_of(task, layout, predictions[name], MADE),
                 files_of(task, layout, predictions[name], MADE),
             )
-            attempt = Attempt(task, 1, Setup(2, "fp32", 5, 64), 1, (("n", 2),), 0.0, 130.0, 4.0, "done", "", ())
-            store.attempt(attempt_row(attempt, datetime(2026, 1, 2, tzinfo=UTC), "n:2", 3, 1e9, {"trunk": 60.0}, 10**9))
+            attempt = Attempt(
+                task,
+                1,
+                Setup(2, "fp32", 5, 64),
+                1,
+                (("n", 2),),
+                0.0,
+                130.0,
+                4.0,
+                "done",
+                "",
+                (),
+            )
+            store.attempt(
+                attempt_row(
+                    attempt,
+                    datetime(2026, 1, 2, tzinfo=UTC),
+                    "n:2",
+                    3,
+                    1e9,
+                    {"trunk": 60.0},
+                    10**9,
+                )
+            )
         failed = a_task("too large", "f")
         store.put(failed.key, failed_rows(failed, "needs <512> GPUs", MADE))
         records = [Unbuildable(name, "P9: no sequence") for name in ("u1", "u2")]
@@ -91,7 +124,9 @@ def run(tmp_path: Path) -> tuple[Path, dict[str, Prediction]]:
     return tmp_path / "run", predictions
 
 
-def test_best_interfaces_are_ranked_by_the_worse_direction(run: tuple[Path, dict[str, Prediction]]) -> None:
+def test_best_interfaces_are_ranked_by_the_worse_direction(
+    run: tuple[Path, dict[str, Prediction]],
+) -> None:
     out, predictions = run
     found = best_interfaces(out)
     assert len(found) == 2 * 3 and (found["num_samples"] == 3).all()
@@ -101,25 +136,41 @@ def test_best_interfaces_are_ranked_by_the_worse_direction(run: tuple[Path, dict
             ipsae = [(s.ipsae_d0res[a, b], s.ipsae_d0res[b, a]) for s in prediction.scores]
             expected[name, NAMES[a], NAMES[b]] = np.mean([min(pair) for pair in ipsae])
             (row,) = found[
-                (found["name"] == name) & (found["chain_a"] == NAMES[a]) & (found["chain_b"] == NAMES[b])
+                (found["name"] == name)
+                & (found["chain_a"] == NAMES[a])
+                & (found["chain_b"] == NAMES[b])
             ].iloc
-            np.testing.assert_allclose([row["ipsae_ab"], row["ipsae_ba"]], np.mean(ipsae, 0), rtol=1e-5)
+            np.testing.assert_allclose(
+                [row["ipsae_ab"], row["ipsae_ba"]], np.mean(ipsae, 0), rtol=1e-5
+            )
             iptm = [(s.pair_iptm[a, b], s.pair_iptm[b, a]) for s in prediction.scores]
-            np.testing.assert_allclose([row["iptm_ab"], row["iptm_ba"]], np.mean(iptm, 0), rtol=1e-5)
+            np.testing.assert_allclose(
+                [row["iptm_ab"], row["iptm_ba"]], np.mean(iptm, 0), rtol=1e-5
+            )
             pae = np.mean([min(s.pae_min[a, b], s.pae_min[b, a]) for s in prediction.scores])
             assert row["pae_min"] == pytest.approx(pae) and row["contacts"] == pytest.approx(
                 np.mean([s.contacts[a, b] for s in prediction.scores])
             )
-            assert (row["accession_a"], row["accession_b"]) == tuple(["P1", "P<2>", ""][i] for i in (a, b))
+            assert (row["accession_a"], row["accession_b"]) == tuple(
+                ["P1", "P<2>", ""][i] for i in (a, b)
+            )
     ranked = sorted((k for k, v in expected.items() if v == v), key=lambda k: -expected[k])
-    assert list(zip(found["name"], found["chain_a"], found["chain_b"], strict=True))[: len(ranked)] == ranked
-    assert len(ranked) == 2 and found["ipsae_min"].isna().tolist() == [False] * 2 + [True] * 4  # ligands come last
+    assert (
+        list(zip(found["name"], found["chain_a"], found["chain_b"], strict=True))[: len(ranked)]
+        == ranked
+    )
+    assert (
+        len(ranked) == 2 and found["ipsae_min"].isna().tolist() == [False] * 2 + [True] * 4
+    )  # ligands come last
     assert best_interfaces(out, 1)["name"].tolist() == [ranked[0][0]]
     firsts = []
     for number, (name, prediction) in enumerate(predictions.items()):
         firsts.append(int(np.argmax([s.confidence_score for s in prediction.scores])))
         paths = set(found[found["name"] == name]["structure"])
-        assert paths == {f"structures/{str(number) * 32}/{firsts[-1]}.cif"} and (out / paths.pop()).exists()
+        assert (
+            paths == {f"structures/{str(number) * 32}/{firsts[-1]}.cif"}
+            and (out / paths.pop()).exists()
+        )
     assert firsts != [0, 0]
 
 
@@ -142,7 +193,9 @@ def test_the_page_is_whole_and_escaped(run: tuple[Path, dict[str, Prediction]]) 
     assert path == out / "report.html" and not list((out / ".tmp").iterdir())
     tags = Tags(path.read_text(encoding="utf-8"))
     kinds = {tag for tag, _ in tags.seen}
-    assert "script" not in kinds and "link" not in kinds and "img" not in kinds  # nothing from elsewhere
+    assert (
+        "script" not in kinds and "link" not in kinds and "img" not in kinds
+    )  # nothing from elsewhere
     assert EVIL in tags.text and "needs <512> GPUs" in tags.text and "P<2>" in tags.text
     for _, attributes in tags.seen:
         target = attributes.get("href")
@@ -172,7 +225,10 @@ def test_trained_weights_bring_no_warning(tmp_path: Path) -> None:
     words = " ".join(Tags(write_report(tmp_path / "run").read_text(encoding="utf-8")).text.split())
     assert "UNTRAINED" not in words and "boltz2_conf.ckpt ab12" in words
     assert "None: no complex of two or more chains has a result." in words
-    assert format_best(tmp_path / "run") == "no interfaces: no complex of two or more chains has a result"
+    assert (
+        format_best(tmp_path / "run")
+        == "no interfaces: no complex of two or more chains has a result"
+    )
     assert best_interfaces(tmp_path / "run").empty
 
 
@@ -191,18 +247,25 @@ def test_what_was_assumed_is_grouped_by_subject(tmp_path: Path) -> None:
     with Store.open(out, INFO) as store:
         for number in range(5):
             task = a_task(f"c{number}", str(number))
-            comment = {"msa": f"no <alignment> for P{number}"} | ({"stoichiometry": "one copy"} if number == 3 else {})
+            comment = {"msa": f"no <alignment> for P{number}"} | (
+                {"stoichiometry": "one copy"} if number == 3 else {}
+            )
             task = replace(task, complex=replace(task.complex, comment=comment))
             store.put(task.key, rows_of(task, layout, made_up_prediction(layout, 2), MADE))
     words = " ".join(Tags(write_report(out).read_text(encoding="utf-8")).text.split())
     assert "Assumptions" in words
-    assert " msa 5 c0: no <alignment> for P0 c1: no <alignment> for P1 c2: no <alignment> for P2 " in words
+    assert (
+        " msa 5 c0: no <alignment> for P0 c1: no <alignment> for P1 c2: no <alignment> for P2 "
+        in words
+    )
     assert " stoichiometry 1 c3: one copy " in words
     assert "c3: no <alignment>" not in words
 
 
 @pytest.mark.parametrize("keep", [False, True])
-def test_stale_results_are_told_and_left_out(run: tuple[Path, dict[str, Prediction]], keep: bool) -> None:
+def test_stale_results_are_told_and_left_out(
+    run: tuple[Path, dict[str, Prediction]], keep: bool
+) -> None:
     out, _ = run
     with Store.open(out, INFO) as store:
         store.mark_stale(Present(frozenset({"0" * 32, "f" * 32})), keep)
@@ -211,7 +274,12 @@ def test_stale_results_are_told_and_left_out(run: tuple[Path, dict[str, Predicti
     assert format_best(out).splitlines()[1] == line
     words = " ".join(Tags(write_report(out).read_text(encoding="utf-8")).text.split())
     assert line in words
-    for expected in ("1 complexes scored", "1 failed", "0 cannot be built", "3 structures"):
+    for expected in (
+        "1 complexes scored",
+        "1 failed",
+        "0 cannot be built",
+        "3 structures",
+    ):
         assert expected in words, expected
 
 
@@ -223,13 +291,20 @@ def test_names_that_a_terminal_would_obey(tmp_path: Path) -> None:
         for number, name in enumerate(["\x1b[31mred", "caf\udce9"]):
             task = a_task(name, str(number))
             prediction = made_up_prediction(layout, 1)
-            store.put(task.key, rows_of(task, layout, prediction, MADE), files_of(task, layout, prediction, MADE))
+            store.put(
+                task.key,
+                rows_of(task, layout, prediction, MADE),
+                files_of(task, layout, prediction, MADE),
+            )
     text = format_best(out)
     assert r"\x1b[31mred" in text
     assert r"caf\udce9" in text
     assert all(line.isprintable() for line in text.splitlines())
     assert r"caf\udce9.fasta" in write_report(out).read_text(encoding="utf-8")
-    assert best_interfaces(out)["name"].unique().tolist() == ["\x1b[31mred", r"caf\udce9"]
+    assert best_interfaces(out)["name"].unique().tolist() == [
+        "\x1b[31mred",
+        r"caf\udce9",
+    ]
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:

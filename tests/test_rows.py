@@ -17,7 +17,12 @@ SIZES = [1, 2, 3, 5]
 
 def whole(size: int, *tail: int) -> torch.Tensor:
     N = 7 * size
-    return torch.arange(N * N * max(1, int(torch.tensor(tail).prod())), dtype=torch.float64).view(N, N, *tail) ** 1.1
+    return (
+        torch.arange(N * N * max(1, int(torch.tensor(tail).prod())), dtype=torch.float64).view(
+            N, N, *tail
+        )
+        ** 1.1
+    )
 
 
 def transposed(rows: Rows, z: torch.Tensor, tile_bytes: int) -> torch.Tensor:
@@ -53,9 +58,12 @@ def running_sums(parts: list[torch.Tensor]) -> list[torch.Tensor]:
     return [part.copy_(new) for part, new in zip(parts, sums, strict=True)]
 
 
-def updated_by_columns(rows: Rows, z: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+def updated_by_columns(
+    rows: Rows, z: torch.Tensor, most: int
+) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
     """Rows of z^T are told apart by a running sum along them."""
-    mine, sizes = rows.mine(z).clone(), []
+    mine = rows.mine(z).clone()
+    sizes = []
 
     def update(parts: list[torch.Tensor]) -> list[torch.Tensor]:
         sizes.append(len(parts[0]))
@@ -68,7 +76,9 @@ def updated_by_columns(rows: Rows, z: torch.Tensor, most: int) -> tuple[torch.Te
 @pytest.mark.parametrize("most", [1, 3, 100])
 @pytest.mark.parametrize("tail", [(), (3,), (16,)])
 @pytest.mark.parametrize("size", SIZES)
-def test_by_columns_updates_the_rows_of_the_transpose_in_place(size: int, tail: tuple[int, ...], most: int) -> None:
+def test_by_columns_updates_the_rows_of_the_transpose_in_place(
+    size: int, tail: tuple[int, ...], most: int
+) -> None:
     z = whole(size, *tail).to(torch.float32)
     parts = run(updated_by_columns, size, z, most)
     torch.testing.assert_close(torch.cat([out for out, _, _ in parts]), z.cumsum(0))
@@ -95,10 +105,15 @@ def streamed(rows: Rows, x: torch.Tensor, room: int) -> list[tuple[slice, int, t
         return [(lot, p, block.clone()) for lot, p, block in rows.stream(rows.mine(x, 1))]
 
 
-def met(rows: Rows, x: torch.Tensor, room: int) -> list[tuple[slice, int, torch.Tensor, torch.Tensor]]:
+def met(
+    rows: Rows, x: torch.Tensor, room: int
+) -> list[tuple[slice, int, torch.Tensor, torch.Tensor]]:
     mine = rows.mine(x, 1)
     with patch.object(rows.carrier, "room", room):
-        return [(lot, p, part.clone(), block.clone()) for lot, p, part, block in rows.across(mine, 2 * mine)]
+        return [
+            (lot, p, part.clone(), block.clone())
+            for lot, p, part, block in rows.across(mine, 2 * mine)
+        ]
 
 
 @pytest.mark.parametrize("room", [1, 1 << 30])
@@ -106,7 +121,9 @@ def met(rows: Rows, x: torch.Tensor, room: int) -> list[tuple[slice, int, torch.
 def test_stream_and_across_visit_every_rank_for_every_lot(size: int, room: int) -> None:
     x = torch.arange(7 * 900, dtype=torch.float32).view(7, 30, 30)
     lots = [slice(0, 7)] if size == 1 or room > 1 else [slice(n, n + 1) for n in range(7)]
-    for rank, (blocks, pairs) in enumerate(zip(run(streamed, size, x, room), run(met, size, x, room), strict=True)):
+    for rank, (blocks, pairs) in enumerate(
+        zip(run(streamed, size, x, room), run(met, size, x, room), strict=True)
+    ):
         visits = [(lot, (rank + step) % size) for lot in lots for step in range(size)]
         assert [(lot, p) for lot, p, _ in blocks] == [(lot, p) for lot, p, *_ in pairs] == visits
         for (lot, p), (*_, alone), (*_, part, block) in zip(visits, blocks, pairs, strict=True):
@@ -135,7 +152,11 @@ def test_least_is_the_smallest_of_the_ranks(size: int) -> None:
 
 
 def gradients(
-    rows: Rows, layer: Callable[..., torch.Tensor], z: torch.Tensor, weight: torch.Tensor, dy: torch.Tensor
+    rows: Rows,
+    layer: Callable[..., torch.Tensor],
+    z: torch.Tensor,
+    weight: torch.Tensor,
+    dy: torch.Tensor,
 ) -> dict[str, torch.Tensor]:
     """Each rank differentiates the loss of its own rows."""
     mine = rows.mine(z).clone().requires_grad_()
@@ -156,7 +177,9 @@ def layer(z: torch.Tensor, w: torch.Tensor, rows: Rows) -> torch.Tensor:
         y[:, p * I + lot.start : p * I + lot.stop] = zt @ block.T
     token = rows.gather(y.mean(1))
     total = rows.sum((z * w).sum(0))
-    z = rows.by_columns(z, lambda parts: [chunk + (chunk * w).cumsum(1).tanh() for chunk in parts], 4)
+    z = rows.by_columns(
+        z, lambda parts: [chunk + (chunk * w).cumsum(1).tanh() for chunk in parts], 4
+    )
     fixed = torch.ones_like(z).cumsum(1) * 0.1
     for a, b in ((z * w, z), (fixed, z), (z, fixed)):
         for _, _, part, block in rows.across(torch.stack([a, 2 * a]), torch.stack([b, 10 * b])):
@@ -168,7 +191,8 @@ def plain_layer(z: torch.Tensor, w: torch.Tensor, rows: Rows) -> torch.Tensor:
     """The same of a whole z."""
     zt = (z * w).T
     y = zt @ (z * z).T
-    token, total = y.mean(1), (z * w).sum(0)
+    token = y.mean(1)
+    total = (z * w).sum(0)
     z = z + (z * w[:, None]).cumsum(0).tanh()
     fixed = torch.ones_like(z).cumsum(1) * 0.1
     y = y + 21 * ((z * w).T @ z + fixed.T @ z + z.T @ fixed)

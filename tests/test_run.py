@@ -1,4 +1,6 @@
-"""Whole runs through Ray on CPU ranks: whatever is killed, the tables are those of an undisturbed run."""
+"""Whole runs through Ray on CPU ranks: whatever is killed, the tables are those of an
+undisturbed run.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,13 @@ from foldcp.pipeline.store import read_table
 from foldcp.pipeline.tasks import Failed, Task, Work, make_task
 
 LETTERS = "ACDEFGHIKLMNPQRSTVWY"
-SETTINGS = ("model.steps=30", "model.recycling=0", "run.cpu_ranks=2", "run.deadline_floor=10", "run.deadline_factor=1")
+SETTINGS = (
+    "model.steps=30",
+    "model.recycling=0",
+    "run.cpu_ranks=2",
+    "run.deadline_floor=10",
+    "run.deadline_factor=1",
+)
 
 
 def sequence(length: int, seed: int) -> str:
@@ -58,13 +66,17 @@ def a_rank(*overrides: str) -> Rank:
     return rank
 
 
-DIMER = Complex("dimer", (Chain("A", "protein", sequence(13, 0)), Chain("B", "protein", sequence(9, 1))))
+DIMER = Complex(
+    "dimer",
+    (Chain("A", "protein", sequence(13, 0)), Chain("B", "protein", sequence(9, 1))),
+)
 ONE = Setup(1, "fp32", 1, 100)
 
 
 def test_a_rank_folds_many_and_tells_what_it_took() -> None:
     rank = a_rank()
-    first, second = rank.fold(DIMER, ONE), rank.fold(DIMER, ONE)
+    first = rank.fold(DIMER, ONE)
+    second = rank.fold(DIMER, ONE)
     assert first["outcome"] == "done"
     assert (first["msa_depth"], len(first["layout"].token_chain)) == (1, 22)
     assert set(first["seconds"]) >= {"features", "trunk", "sampling", "confidence"}
@@ -81,14 +93,19 @@ def test_a_rank_folds_what_was_planned_and_nothing_else(tmp_path: Path) -> None:
     complex = replace(DIMER, chains=(replace(DIMER.chains[0], msa=path), DIMER.chains[1]))
     planned = make_task(complex, rank.recipe.config, "w").complex
     done = rank.fold(planned, ONE)
-    assert done["outcome"] == "done" and done["layout"].chain_msa_depth.tolist() == [2, 1]
+    assert done["outcome"] == "done" and done["layout"].chain_msa_depth.tolist() == [
+        2,
+        1,
+    ]
     path.write_text(f">q\n{sequence(13, 0)}\n>h\n{sequence(13, 3)}\n")
     answer = rank.fold(planned, ONE)
     assert answer["outcome"] == "invalid"
     assert f"alignment {path}: its content has changed since the run began" in answer["reason"]
 
 
-def test_features_made_ahead_are_taken_and_without_them_a_rank_makes_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features_made_ahead_are_taken_and_without_them_a_rank_makes_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     actor = RankActor.__ray_actor_class__(None)
     actor.rank = a_rank()
     expected = actor.rank.fold(DIMER, ONE)["prediction"]
@@ -103,21 +120,30 @@ def test_features_made_ahead_are_taken_and_without_them_a_rank_makes_its_own(mon
     monkeypatch.setattr("ray.get", get)
     monkeypatch.setattr("ray.put", lambda part: part)
     for ahead in ([], ["at fault"], ["lost"]):
-        np.testing.assert_array_equal(actor.fold(DIMER, ONE, ahead)["prediction"].coords, expected.coords)
+        np.testing.assert_array_equal(
+            actor.fold(DIMER, ONE, ahead)["prediction"].coords, expected.coords
+        )
     monkeypatch.setattr("foldcp.pipeline.rank.featurize", None)
-    np.testing.assert_array_equal(actor.fold(DIMER, ONE, ["made"])["prediction"].coords, expected.coords)
+    np.testing.assert_array_equal(
+        actor.fold(DIMER, ONE, ["made"])["prediction"].coords, expected.coords
+    )
 
 
 def test_forced_contacts_and_potentials_steer() -> None:
     free = a_rank("model.steps=8").fold(DIMER, ONE)
     forced = replace(DIMER, contacts=(Contact(("A", 1), ("B", 9), 4.0, force=True),))
-    for rank, complex in ((a_rank("model.steps=8"), forced), (a_rank("model.steps=8", "model.potentials=true"), DIMER)):
+    for rank, complex in (
+        (a_rank("model.steps=8"), forced),
+        (a_rank("model.steps=8", "model.potentials=true"), DIMER),
+    ):
         steered = rank.fold(complex, ONE)
         assert steered["outcome"] == "done"
         assert np.abs(steered["prediction"].coords - free["prediction"].coords).max() > 0.01
 
 
-def test_a_rank_tells_bad_input_from_lack_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rank_tells_bad_input_from_lack_of_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rank = a_rank()
     (tmp_path / "a.a3m").write_text(">q\nMKTAYI\n")
     wrong = replace(DIMER, chains=(replace(DIMER.chains[0], msa=tmp_path / "a.a3m"),))
@@ -144,14 +170,38 @@ def test_a_rank_tells_bad_input_from_lack_of_memory(tmp_path: Path, monkeypatch:
 
 
 def test_settings_reach_the_network_and_the_alignments() -> None:
-    config = load(overrides=["model.recycling=7", "model.steps=11", "model.samples=6", "model.seed=5", "write=pae",
-                             "msa.max_rows=50", "msa.corrected=true", "msa.subsample=8"])  # fmt: skip
+    config = load(
+        overrides=[
+            "model.recycling=7",
+            "model.steps=11",
+            "model.samples=6",
+            "model.seed=5",
+            "write=pae",
+            # fmt: skip
+            "msa.max_rows=50",
+            "msa.corrected=true",
+            "msa.subsample=8",
+        ]
+    )
     settings = fold_settings(config, Setup(3, "bf16", 2, 40))
-    assert (settings.recycling, settings.steps, settings.samples, settings.seed) == (7, 11, 6, 5)
-    assert (settings.parallel_samples, settings.precision, settings.msa_subsample) == (2, "bf16", 8)
+    assert (settings.recycling, settings.steps, settings.samples, settings.seed) == (
+        7,
+        11,
+        6,
+        5,
+    )
+    assert (settings.parallel_samples, settings.precision, settings.msa_subsample) == (
+        2,
+        "bf16",
+        8,
+    )
     assert settings.keep_pairs
     alignments = alignment_settings(config, 40)
-    assert (alignments.max_file_rows, alignments.max_paired, alignments.max_rows) == (50, 40, 40)
+    assert (alignments.max_file_rows, alignments.max_paired, alignments.max_rows) == (
+        50,
+        40,
+        40,
+    )
     assert alignments.corrected
     # What Boltz does is what happens without any setting.
     assert alignment_settings(load(), 2 * 8192) == AlignmentSettings()
@@ -168,15 +218,25 @@ def test_the_arithmetic_of_the_sampler_is_a_setting() -> None:
 class FakeRank:
     """Stands for an actor's handle; remembers how it was asked to join."""
 
-    def __init__(self, place: tuple[str, str], joined: dict[tuple[str, str], tuple[object, ...]]) -> None:
+    def __init__(
+        self, place: tuple[str, str], joined: dict[tuple[str, str], tuple[object, ...]]
+    ) -> None:
         self.answer = {"outcome": "ready"}
-        self.join = SimpleNamespace(remote=lambda *args: joined.update({place: args}) or self.answer)
+        self.join = SimpleNamespace(
+            remote=lambda *args: joined.update({place: args}) or self.answer
+        )
         self.meeting = SimpleNamespace(remote=lambda: "tcp://here:1")
 
 
 def test_ranks_are_numbered_by_node_and_gpu() -> None:
     placement = (("n2", 3), ("n1", 2))
-    places = [("n1", "10"), ("n2", "7"), ("n2", "0"), ("n1", "9"), ("n2", "2")]  # in no order
+    places = [
+        ("n1", "10"),
+        ("n2", "7"),
+        ("n2", "0"),
+        ("n1", "9"),
+        ("n2", "2"),
+    ]  # in no order
     group = GroupActor.__ray_actor_class__("name", placement, None, "cuda", 1.0)
     joined: dict[tuple[str, str], tuple[object, ...]] = {}
     group.ranks = [FakeRank(place, joined) for place in places]
@@ -197,8 +257,14 @@ def test_ranks_are_numbered_by_node_and_gpu() -> None:
 
 
 def test_slots_of_a_cluster() -> None:
-    nodes = [Node("a", "host1", 64, 8), Node("b", "host2", 64, 8), Node("c", "head", 4, 0)]
-    cuda, cpu, config = load_hardware("h200"), load_hardware("cpu"), load(overrides=["run.cpu_ranks=3"])
+    nodes = [
+        Node("a", "host1", 64, 8),
+        Node("b", "host2", 64, 8),
+        Node("c", "head", 4, 0),
+    ]
+    cuda = load_hardware("h200")
+    cpu = load_hardware("cpu")
+    config = load(overrides=["run.cpu_ranks=3"])
     assert slots(nodes, cuda, config, 0) == {"a": 8, "b": 8}
     assert slots(nodes, cuda, config, 11) == {"a": 8, "b": 3}
     assert slots(nodes, cpu, config, 0) == {"a": 3, "b": 3, "c": 3}
@@ -227,20 +293,27 @@ def test_exit_codes() -> None:
     assert Summary(3, (failed,), (), signal=15, stopped="a daemon of Ray is dead").exit_code == 143
 
 
-def test_nodes_that_have_gone_are_lost_and_new_ones_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nodes_that_have_gone_are_lost_and_new_ones_are_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     told: list[tuple[object, ...]] = []
     driver = object.__new__(Driver)
     driver.connection = SimpleNamespace(check=lambda: None)  # type: ignore[assignment]
     driver.nodes = {name: Node(name, f"host {name}", 8, 0) for name in ("a", "b")}
-    driver.prepared = SimpleNamespace(config=load(overrides=["run.cpu_ranks=3"]))  # type: ignore[assignment]
+    # type: ignore[assignment]
+    driver.prepared = SimpleNamespace(config=load(overrides=["run.cpu_ranks=3"]))
     driver.costs = SimpleNamespace(hardware=load_hardware("cpu"))  # type: ignore[assignment]
-    driver.zero, driver.groups = 0.0, {}
+    driver.zero = 0.0
+    driver.groups = {}
     driver.scheduler = SimpleNamespace(  # type: ignore[assignment]
         cluster=Cluster({"a": 3, "b": 3}),
         lose_node=lambda node, reason, now: told.append((node, reason)) or [],
         add_node=lambda node, count: told.append((node, count)),
     )
-    monkeypatch.setattr("foldcp.pipeline.run.alive_nodes", lambda: [Node("b", "host b", 8, 0), Node("c", "new", 2, 0)])
+    monkeypatch.setattr(
+        "foldcp.pipeline.run.alive_nodes",
+        lambda: [Node("b", "host b", 8, 0), Node("c", "new", 2, 0)],
+    )
     driver.options = Options()
     driver._look_at_nodes()
     assert told == [("a", "node host a is gone"), ("c", 2)]
@@ -256,7 +329,9 @@ def test_nodes_that_have_gone_are_lost_and_new_ones_are_used(monkeypatch: pytest
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five complexes for one rank, one that needs two, one that fits no group, and a record that is no complex."""
+    """Five complexes for one rank, one that needs two, one that fits no group, and a record that
+    is no complex.
+    """
     folder = tmp_path_factory.mktemp("input")
     lengths = {
         "a": (20, 17),
@@ -273,18 +348,41 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     (folder / "in.fasta").write_text("".join(lines) + ">bad\nMK1\n")
     hardware = yaml.safe_load((PRESETS / "cpu.yaml").read_text())
-    (folder / "small.yaml").write_text(yaml.safe_dump(hardware | {"pair_bytes_fp32": 8e6, "memory_gb": 12.0}))
+    (folder / "small.yaml").write_text(
+        yaml.safe_dump(hardware | {"pair_bytes_fp32": 8e6, "memory_gb": 12.0})
+    )
     return folder / "in.fasta"
 
 
 def command(
-    source: Path, out: Path, hardware: str | Path = "", num_ranks: int = 0, settings: Sequence[str] = SETTINGS
+    source: Path,
+    out: Path,
+    hardware: str | Path = "",
+    num_ranks: int = 0,
+    settings: Sequence[str] = SETTINGS,
 ) -> list[str | Path]:
-    """`foldcp score`, on devices as small.yaml beside the source declares them unless told otherwise."""
+    """`foldcp score`, on devices as small.yaml beside the source declares them unless told
+    otherwise.
+    """
     program = "from foldcp.pipeline.cli import main; main()"
     options = [part for setting in settings for part in ("--set", setting)]
-    return [sys.executable, "-c", program, "score", source, "--out", out, "--checkpoint", "untrained:tiny",
-            "--hardware", hardware or source.parent / "small.yaml", "--gpus", str(num_ranks), *options]  # fmt: skip
+    return [
+        sys.executable,
+        "-c",
+        program,
+        "score",
+        source,
+        "--out",
+        out,
+        "--checkpoint",
+        "untrained:tiny",
+        # fmt: skip
+        "--hardware",
+        hardware or source.parent / "small.yaml",
+        "--gpus",
+        str(num_ranks),
+        *options,
+    ]
 
 
 def score(source: Path, out: Path) -> subprocess.CompletedProcess[str]:
@@ -292,10 +390,14 @@ def score(source: Path, out: Path) -> subprocess.CompletedProcess[str]:
 
 
 def begin(source: Path, out: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(command(source, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(
+        command(source, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
 
 
-def wait_for(what: Callable[[], object], process: subprocess.Popen[bytes], seconds: float = 120.0) -> None:
+def wait_for(
+    what: Callable[[], object], process: subprocess.Popen[bytes], seconds: float = 120.0
+) -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, "it never came"
@@ -319,7 +421,9 @@ def folding_ranks(driver: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 
 def tables(out: Path) -> dict[str, pd.DataFrame]:
-    return {name: read_table(out, name).to_pandas() for name in ("complexes", "chains", "interfaces")}
+    return {
+        name: read_table(out, name).to_pandas() for name in ("complexes", "chains", "interfaces")
+    }
 
 
 def assert_equal(left: dict[str, pd.DataFrame], right: dict[str, pd.DataFrame]) -> None:
@@ -329,9 +433,18 @@ def assert_equal(left: dict[str, pd.DataFrame], right: dict[str, pd.DataFrame]) 
         assert len(found) == len(expected)
         for column in expected.columns.drop("group_size", errors="ignore"):
             if expected[column].dtype.kind == "f":
-                np.testing.assert_allclose(found[column], expected[column], rtol=1e-3, atol=2e-3, err_msg=column)
+                np.testing.assert_allclose(
+                    found[column],
+                    expected[column],
+                    rtol=1e-3,
+                    atol=2e-3,
+                    err_msg=column,
+                )
             else:
-                assert found[column].fillna("none").tolist() == expected[column].fillna("none").tolist(), column
+                assert (
+                    found[column].fillna("none").tolist()
+                    == expected[column].fillna("none").tolist()
+                ), column
 
 
 @pytest.fixture(scope="module")
@@ -354,7 +467,13 @@ def test_every_complex_has_its_rows(undisturbed: Path) -> None:
     assert complexes["group_size"]["two"] == 2
     assert "need" in complexes["reason"]["giant"]
     pairs = found["interfaces"].groupby("name").size().to_dict()
-    assert pairs == {"a": 2, "b": 6, "d": 2, "e": 2, "two": 2}  # every directed pair of different chains once
+    assert pairs == {
+        "a": 2,
+        "b": 6,
+        "d": 2,
+        "e": 2,
+        "two": 2,
+    }  # every directed pair of different chains once
     assert found["chains"].groupby("name").size()["b"] == 3
     attempts = read_table(undisturbed, "attempts").to_pandas()
     assert attempts["outcome"].tolist() == ["done"] * 6
@@ -369,7 +488,9 @@ def test_a_killed_or_stopped_driver_goes_on_with_the_same_command(
     out = tmp_path / "run"
     driver = begin(source, out)
     wait_for(lambda: num_stored(out) >= 3, driver)  # beside what has no result from the start
-    ranks = [p for p in psutil.Process(driver.pid).children(recursive=True) if "RankActor" in p.name()]
+    ranks = [
+        p for p in psutil.Process(driver.pid).children(recursive=True) if "RankActor" in p.name()
+    ]
     time.sleep(random.random())
     driver.send_signal(signal.SIGKILL)
     driver.wait(20)
@@ -404,7 +525,11 @@ def test_a_killed_and_a_hanging_rank_cost_their_groups_and_nothing_else(
     os.kill(folding_ranks(driver)[0].pid, signal.SIGSTOP)
     assert driver.wait(120) == 1
     attempts = read_table(out, "attempts").to_pandas()
-    assert attempts["outcome"].value_counts().to_dict() == {"done": 6, "lost": 1, "hung": 1}
+    assert attempts["outcome"].value_counts().to_dict() == {
+        "done": 6,
+        "lost": 1,
+        "hung": 1,
+    }
     assert attempts.loc[attempts["outcome"] == "lost", "name"].tolist() == ["two"]
     assert "died" in attempts.loc[attempts["outcome"] == "lost", "reason"].item()
     assert_equal(tables(out), tables(undisturbed))

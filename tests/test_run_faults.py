@@ -1,4 +1,6 @@
-"""Runs whose Ray dies, whose process group is stopped, or some of whose complexes end every group that folds them."""
+"""Runs whose Ray dies, whose process group is stopped, or some of whose complexes end every
+group that folds them.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +22,20 @@ from foldcp.pipeline.jobs import Recipe
 from foldcp.pipeline.rank import Rank
 from foldcp.pipeline.store import read_table
 from tests.test_checkpoint import contents
-from tests.test_run import assert_equal, folding_ranks, num_stored, sequence, tables, wait_for
+from tests.test_run import (
+    assert_equal,
+    folding_ranks,
+    num_stored,
+    sequence,
+    tables,
+    wait_for,
+)
 
 SETTINGS = ("model.steps=20", "model.recycling=0", "run.cpu_ranks=1")
 STOP_LIMIT = 20.0  # seconds from a signal to the end, on a machine that others use as well
 
-# Imported by every process of a run from its PYTHONPATH: a rank that folds a complex called bad dies.
+# Imported by every process of a run from its PYTHONPATH: a rank that folds a complex called bad
+# dies.
 POISON = """
 import importlib.util, os, signal, sys
 
@@ -66,7 +76,18 @@ def begin(source: Path, out: Path, path: str = "") -> subprocess.Popen[bytes]:
     """`foldcp score` in a session of its own; `path` comes first on its PYTHONPATH."""
     program = "from foldcp.pipeline.cli import main; main()"
     options = [part for setting in SETTINGS for part in ("--set", setting)]
-    command = [sys.executable, "-c", program, "score", source, "--out", out, "--checkpoint", "untrained:tiny", *options]
+    command = [
+        sys.executable,
+        "-c",
+        program,
+        "score",
+        source,
+        "--out",
+        out,
+        "--checkpoint",
+        "untrained:tiny",
+        *options,
+    ]
     with out.with_suffix(".log").open("ab") as log:
         return subprocess.Popen(
             command,
@@ -131,7 +152,11 @@ def test_ray_is_started_again_when_its_daemons_die(
     out = tmp_path / "run"
     driver = begin(source, out)
     wait_for(lambda: num_stored(out) >= 1 and folding_ranks(driver), driver)
-    (victim,) = [child for child in psutil.Process(driver.pid).children(recursive=True) if child.name() == daemon]
+    (victim,) = [
+        child
+        for child in psutil.Process(driver.pid).children(recursive=True)
+        if child.name() == daemon
+    ]
     victim.kill()
     assert driver.wait(240) == 0, out.with_suffix(".log").read_text()[-2000:]
     assert statuses(out) == ["interrupted", "finished"]
@@ -146,17 +171,30 @@ def test_complexes_that_end_their_groups_fail_alone(tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert begin(source, out, str(tmp_path / "path")).wait(400) == 1
     complexes = read_table(out, "complexes").to_pandas().set_index("name")
-    failed = {"bad1": "failed", "bad2": "failed", "good1": "done", "good2": "done", "good3": "done"}
+    failed = {
+        "bad1": "failed",
+        "bad2": "failed",
+        "good1": "done",
+        "good2": "done",
+        "good3": "done",
+    }
     assert complexes["outcome"].to_dict() == failed
     attempts = read_table(out, "attempts").to_pandas()
-    assert attempts["name"].tolist()[:2] == ["bad1", "bad2"]  # the largest come first ..
-    assert sorted(attempts["name"].tolist()[-2:]) == ["bad1", "bad2"]  # .. and what lost a group comes last
+    assert attempts["name"].tolist()[:2] == [
+        "bad1",
+        "bad2",
+    ]  # the largest come first ..
+    assert sorted(attempts["name"].tolist()[-2:]) == [
+        "bad1",
+        "bad2",
+    ]  # .. and what lost a group comes last
     assert attempts["outcome"].value_counts().to_dict() == {"lost": 4, "done": 3}
     assert statuses(out) == ["finished"]
 
 
 def test_weights_that_change_during_a_run_are_refused(tmp_path: Path) -> None:
-    checkpoint, other = tmp_path / "weights.ckpt", tmp_path / "other.ckpt"
+    checkpoint = tmp_path / "weights.ckpt"
+    other = tmp_path / "other.ckpt"
     torch.save(contents(), checkpoint)
     torch.save(contents(), other)
     other.write_bytes(other.read_bytes() + b"more")
@@ -165,4 +203,7 @@ def test_weights_that_change_during_a_run_are_refused(tmp_path: Path) -> None:
     assert rank.join(0, 1, "") == {"outcome": "ready"}
     other.replace(checkpoint)
     answer = Rank(Recipe(str(checkpoint), expected, "fp32", load(), 1)).join(0, 1, "")
-    assert answer == {"outcome": "invalid", "reason": f"{checkpoint}: the weights have changed since the run began"}
+    assert answer == {
+        "outcome": "invalid",
+        "reason": f"{checkpoint}: the weights have changed since the run began",
+    }

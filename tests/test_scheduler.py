@@ -1,4 +1,6 @@
-"""The scheduler in virtual time: nothing is lost, doubled or double-booked, and the end comes near the bound."""
+"""The scheduler in virtual time: nothing is lost, doubled or double-booked, and the end comes
+near the bound.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,17 @@ from foldcp.complex import Chain, Complex
 from foldcp.pipeline.cluster import Cluster, place
 from foldcp.pipeline.config import RunSection, load
 from foldcp.pipeline.costs import Costs, Setup, load_hardware
-from foldcp.pipeline.jobs import Action, Failure, FailureKind, Fold, Group, Job, Queue, Start, Stop
+from foldcp.pipeline.jobs import (
+    Action,
+    Failure,
+    FailureKind,
+    Fold,
+    Group,
+    Job,
+    Queue,
+    Start,
+    Stop,
+)
 from foldcp.pipeline.node_health import BAD, DOUBTFUL, LONGEST_PAUSE, NodeHealth
 from foldcp.pipeline.packing import Choice, Packing
 from foldcp.pipeline.scheduler import Scheduler
@@ -37,7 +49,10 @@ def task(num_tokens: int, name: str = "", depth: int = 500) -> Task:
 def tasks(number: int, seed: int, scale: float = 1500.0, spread: float = 0.9) -> list[Task]:
     draw = random.Random(seed)
     sizes = (int(math.exp(draw.gauss(math.log(scale), spread))) for _ in range(number))
-    return [task(min(30_000, max(50, n)), f"{i}", draw.choice([1, 500, 4000])) for i, n in enumerate(sizes)]
+    return [
+        task(min(30_000, max(50, n)), f"{i}", draw.choice([1, 500, 4000]))
+        for i, n in enumerate(sizes)
+    ]
 
 
 def simulate(
@@ -63,14 +78,20 @@ def audit(simulation: Simulation, work: list[Task], nodes: Mapping[str, int]) ->
         if isinstance(action, Start):
             placements[action.group] = action.placement
             size = sum(count for _, count in action.placement)
-            assert len(action.placement) == 1 or size > max(nodes.values()), "spread though a node could hold it"
+            assert len(action.placement) == 1 or size > max(nodes.values()), (
+                "spread though a node could hold it"
+            )
             changes += [(time, 1, node, count) for node, count in action.placement]
         elif isinstance(action, Stop):
-            changes += [(time + FREE_SECONDS, 0, node, -count) for node, count in placements[action.group]]
+            changes += [
+                (time + FREE_SECONDS, 0, node, -count) for node, count in placements[action.group]
+            ]
     held: Counter[str] = Counter()
     for _, _, node, count in sorted(changes):
         held[node] += count
-        assert 0 <= held[node] <= nodes[node], f"{held[node]} GPUs of {node} are held, it has {nodes[node]}"
+        assert 0 <= held[node] <= nodes[node], (
+            f"{held[node]} GPUs of {node} are held, it has {nodes[node]}"
+        )
     for attempt in scheduler.attempts:
         folds[attempt.task.key].append((attempt.started, attempt.ended))
         in_group[attempt.group].append((attempt.started, attempt.ended))
@@ -80,33 +101,60 @@ def audit(simulation: Simulation, work: list[Task], nodes: Mapping[str, int]) ->
         assert all(end <= begin for (_, end), (begin, _) in pairwise(spans)), "two at once"
     done = Counter(attempt.task.key for attempt in scheduler.attempts if attempt.outcome == "done")
     assert all(count == 1 for count in done.values())
-    assert set(done) == {key for key, outcome in scheduler.outcomes.items() if isinstance(outcome, Done)}
+    assert set(done) == {
+        key for key, outcome in scheduler.outcomes.items() if isinstance(outcome, Done)
+    }
     assert sum(isinstance(action, Fold) for _, action in simulation.log) == len(scheduler.attempts)
     assert all(outcome.attempt == len(folds[key]) for key, outcome in scheduler.outcomes.items())
 
 
-CLUSTERS = [{"a": 8}, {"a": 3}, {"a": 1}, {"a": 8, "b": 8}, {"a": 4, "b": 8, "c": 5}, {f"n{i}": 8 for i in range(4)}]
+CLUSTERS = [
+    {"a": 8},
+    {"a": 3},
+    {"a": 1},
+    {"a": 8, "b": 8},
+    {"a": 4, "b": 8, "c": 5},
+    {f"n{i}": 8 for i in range(4)},
+]
 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_nothing_is_lost_or_doubled_whatever_goes_wrong(seed: int) -> None:
     nodes = CLUSTERS[seed % len(CLUSTERS)]
     work = tasks(150, seed, scale=2500)
-    faults = Faults(seed, lost=0.08, hung=0.03, error=0.04, invalid=0.03, memory_spread=0.4, speed_spread=0.5,
-                    no_start=0.05, lost_nodes=((3000.0, "b"), (9000.0, "n2")) if seed % 2 else ())  # fmt: skip
+    faults = Faults(
+        seed,
+        lost=0.08,
+        hung=0.03,
+        error=0.04,
+        invalid=0.03,
+        memory_spread=0.4,
+        speed_spread=0.5,
+        # fmt: skip
+        no_start=0.05,
+        lost_nodes=((3000.0, "b"), (9000.0, "n2")) if seed % 2 else (),
+    )
     simulation = simulate(work, nodes, faults)
     audit(simulation, work, nodes)
-    assert {a.outcome for a in simulation.scheduler.attempts} >= {"done", "lost", "error"}
+    assert {a.outcome for a in simulation.scheduler.attempts} >= {
+        "done",
+        "lost",
+        "error",
+    }
 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_losses_alone_lose_no_task(seed: int) -> None:
     work = tasks(120, seed)
     nodes = CLUSTERS[seed % len(CLUSTERS)]
-    simulation = simulate(work, nodes, Faults(seed, lost=0.08, hung=0.02), replace(SETTINGS, retries=12))
+    simulation = simulate(
+        work, nodes, Faults(seed, lost=0.08, hung=0.02), replace(SETTINGS, retries=12)
+    )
     audit(simulation, work, nodes)
     fitting = {t.key for t in work if COSTS.smallest(t, sum(nodes.values()))}
-    assert {key for key, outcome in simulation.scheduler.outcomes.items() if isinstance(outcome, Done)} == fitting
+    assert {
+        key for key, outcome in simulation.scheduler.outcomes.items() if isinstance(outcome, Done)
+    } == fitting
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -140,7 +188,11 @@ def test_lower_bound_by_hand() -> None:
         options = [replace(giant[1], num_ranks=p) for p in range(2, 9)]
         limit *= sizes.seconds(*giant)
         fits = [o for o in options if sizes.seconds(giant[0], o) <= limit]
-        cheapest = min(fits, key=lambda o: o.num_ranks * sizes.seconds(giant[0], o)) if fits else options[-1]
+        cheapest = (
+            min(fits, key=lambda o: o.num_ranks * sizes.seconds(giant[0], o))
+            if fits
+            else options[-1]
+        )
         assert sizes.within(*giant, limit) == cheapest
 
 
@@ -150,7 +202,10 @@ def test_cheapest_group_is_the_cheapest_of_all() -> None:
         t = task(num_tokens)
         smallest = COSTS.smallest(t, 8)
         assert smallest is not None
-        work = {p: p * sizes.seconds(t, replace(smallest, num_ranks=p)) for p in range(smallest.num_ranks, 9)}
+        work = {
+            p: p * sizes.seconds(t, replace(smallest, num_ranks=p))
+            for p in range(smallest.num_ranks, 9)
+        }
         assert sizes.cheapest(t, smallest).num_ranks == min(work, key=lambda p: work[p])
 
 
@@ -159,7 +214,8 @@ def test_last_tasks_are_spread_over_idle_gpus() -> None:
     simulation = simulate([long])
     alone = COSTS.seconds(long, COSTS.first_setup(1, "mixed"))
     assert simulation.now < alone / 3.5
-    sizes, queue = Sizes(COSTS, 8), Queue()
+    sizes = Sizes(COSTS, 8)
+    queue = Queue()
     one = COSTS.first_setup(1, "mixed")
     for number in (2, 9):
         while len(queue) < number:
@@ -167,7 +223,9 @@ def test_last_tasks_are_spread_over_idle_gpus() -> None:
             queue.push(Job(t, one, sizes.seconds(t, one)))
         packing = Packing(queue, [], Cluster({"a": 8}), sizes, 0.0, 1.0, 30.0)
         assert [size for _, size in packing.stretched()] == ([4, 4] if number == 2 else [])
-    assert [s.num_ranks for s in stretch(sizes, [(task(100), one)], 8, {1: 1}, 30.0)] == [1]  # no gain
+    assert [s.num_ranks for s in stretch(sizes, [(task(100), one)], 8, {1: 1}, 30.0)] == [
+        1
+    ]  # no gain
     two = stretch(sizes, [(long, one), (task(5_000), one)], 8, {1: 2}, 30.0)
     assert sum(s.num_ranks for s in two) <= 8
     assert two[0].num_ranks >= two[1].num_ranks > 1
@@ -206,12 +264,19 @@ def test_placement(size: int, free: dict[str, int], expected: dict[str, int] | N
 
 
 def test_a_blocked_large_fold_is_not_overtaken_by_what_delays_it() -> None:
-    # One GPU is free, others are busy with 2,000 tokens; the largest fold waits for two. If the free one is among
-    # them, a short fold may go ahead and a long one may not; if two others end at once, the long one may.
+    # One GPU is free, others are busy with 2,000 tokens; the largest fold waits for two. If the
+    # free one is among them, a short fold may go ahead and a long one may not; if two others end at
+    # once, the long one may.
     def choose(names: Sequence[str], num_busy: int) -> Choice | None:
-        sizes, one = Sizes(COSTS, 2), COSTS.first_setup(1, "mixed")
-        jobs = {"wide": Job(task(9_000, "wide"), replace(one, num_ranks=2)), "long": Job(task(2_200, "long"), one),
-                "short": Job(task(900, "short"), one), "running": Job(task(2_000, "running"), one)}  # fmt: skip
+        sizes = Sizes(COSTS, 2)
+        one = COSTS.first_setup(1, "mixed")
+        jobs = {
+            "wide": Job(task(9_000, "wide"), replace(one, num_ranks=2)),
+            "long": Job(task(2_200, "long"), one),
+            # fmt: skip
+            "short": Job(task(900, "short"), one),
+            "running": Job(task(2_000, "running"), one),
+        }
         queue = Queue()
         for name, job in jobs.items():
             job.seconds = sizes.seconds(job.task, job.setup)
@@ -242,7 +307,8 @@ def test_the_ladder_climbs_in_its_order_and_every_step_is_recorded() -> None:
         words.append(step[1])
     assert words == ["1 -> 2 ranks", "2 -> 3 ranks", "5 -> 1 samples at once", "mixed -> bf16",
                      "5000 -> 1250 alignment rows", "1250 -> 312 alignment rows"]  # fmt: skip
-    four, five = COSTS.first_setup(4, "mixed"), COSTS.first_setup(5, "mixed")
+    four = COSTS.first_setup(4, "mixed")
+    five = COSTS.first_setup(5, "mixed")
     wider = climb(COSTS, t, four, 8)
     assert wider is not None
     assert COSTS.bytes(t, wider[0]) <= 0.75 * COSTS.bytes(t, four) < COSTS.bytes(t, five)
@@ -270,7 +336,9 @@ def test_out_of_memory_ends_with_every_step_told() -> None:
     assert all(a.outcome == "oom" for a in attempts)
 
 
-def driven(work: list[Task], nodes: Mapping[str, int], settings: RunSection = SETTINGS) -> tuple[Scheduler, Fold]:
+def driven(
+    work: list[Task], nodes: Mapping[str, int], settings: RunSection = SETTINGS
+) -> tuple[Scheduler, Fold]:
     """A scheduler whose first group is folding."""
     scheduler = Scheduler(work, COSTS, nodes, settings)
     for action in scheduler.decide(0.0):
@@ -401,7 +469,9 @@ def test_what_fits_no_node_that_is_left_waits_and_is_not_filed() -> None:
     assert set(scheduler.outcomes) == {t.key for t in work} - {"giant"}
     assert all(isinstance(outcome, Done) for outcome in scheduler.outcomes.values())
     assert "1 complexes fit none of the nodes that are left: 36000 tokens" in scheduler.stopped
-    assert all(node == "b" for a in scheduler.attempts if a.started > 100 for node, _ in a.placement)
+    assert all(
+        node == "b" for a in scheduler.attempts if a.started > 100 for node, _ in a.placement
+    )
     empty = simulate(work, nodes, Faults(lost_nodes=((100.0, "a"), (200.0, "b"))))
     audit(empty, work, nodes)
     assert not any(isinstance(outcome, Failed) for outcome in empty.scheduler.outcomes.values())
@@ -409,7 +479,9 @@ def test_what_fits_no_node_that_is_left_waits_and_is_not_filed() -> None:
 
 
 def test_a_node_that_joins_takes_what_waited_for_it() -> None:
-    scheduler = Scheduler([task(36_000, "giant"), task(300, "small")], COSTS, {"a": 8, "b": 8}, SETTINGS)
+    scheduler = Scheduler(
+        [task(36_000, "giant"), task(300, "small")], COSTS, {"a": 8, "b": 8}, SETTINGS
+    )
     scheduler.lose_node("a", "node a is gone", 0.0)
     (start,) = scheduler.decide(0.0)
     assert isinstance(start, Start)
@@ -429,9 +501,16 @@ def test_a_node_that_joins_takes_what_waited_for_it() -> None:
 class Poisoned(Simulation):
     """Some complexes end every group that folds them."""
 
-    def __init__(self, poison: set[str], *args: object, kind: FailureKind = "lost", **kwargs: object) -> None:
+    def __init__(
+        self,
+        poison: set[str],
+        *args: object,
+        kind: FailureKind = "lost",
+        **kwargs: object,
+    ) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
-        self.poison, self.kind = poison, kind
+        self.poison = poison
+        self.kind = kind
 
     def _fold(self, action: Fold) -> None:
         if action.task.key in self.poison:
@@ -443,7 +522,9 @@ class Poisoned(Simulation):
 @pytest.mark.parametrize("num_gpus", [1, 4, 8])
 @pytest.mark.parametrize("num_poisoned", [3, 7, 20])
 @pytest.mark.parametrize("kind", ["lost", "error"])
-def test_complexes_that_end_their_groups_fail_alone(num_gpus: int, num_poisoned: int, kind: FailureKind) -> None:
+def test_complexes_that_end_their_groups_fail_alone(
+    num_gpus: int, num_poisoned: int, kind: FailureKind
+) -> None:
     # The largest come first, so those at fault are in a row before anything is done.
     poison = [task(4_000, f"bad{i}") for i in range(num_poisoned)]
     work = [*poison, *(task(400, f"good{i}") for i in range(20))]
@@ -509,7 +590,9 @@ def test_the_partner_of_a_dead_node_is_kept() -> None:
 
 
 class Pressed(Simulation):
-    """Another process takes the memory of the machine for a while, and the system kills what starts or folds."""
+    """Another process takes the memory of the machine for a while, and the system kills what
+    starts or folds.
+    """
 
     until = 25.0
 
@@ -518,7 +601,9 @@ class Pressed(Simulation):
         self._carry_out(self.scheduler.failed(group, failure, self.now))
 
     def _tell(self, event: object) -> None:
-        kind, group = event.kind, event.group  # type: ignore[attr-defined]
+        # type: ignore[attr-defined]
+        kind = event.kind
+        group = event.group
         if self.now < self.until and kind in ("ready", "finished") and group not in self._stopped:
             self._killed(group)
         else:
@@ -548,12 +633,15 @@ def test_memory_pressure_that_stays_ends_the_run() -> None:
     assert not scheduler.outcomes
 
 
-def test_memory_of_the_machine_that_a_fold_itself_exhausts_is_climbed_from_the_second_time_on() -> None:
+def test_memory_of_the_machine_that_a_fold_itself_exhausts_is_climbed_from_the_second_time_on() -> (
+    None
+):
     class Greedy(Simulation):
         def _fold(self, action: Fold) -> None:
             failure = Failure("oom", "killed", killed=True)
             self._later(self.now + 1.0, "node", action.group)
-            self.failure, self.group = failure, action.group
+            self.failure = failure
+            self.group = action.group
 
         def _tell(self, event: object) -> None:
             if event.kind == "node":  # type: ignore[attr-defined]
@@ -564,7 +652,9 @@ def test_memory_of_the_machine_that_a_fold_itself_exhausts_is_climbed_from_the_s
     t = task(1_000, depth=2000)
     scheduler = Greedy([t], COSTS, {"a": 1}, SETTINGS).run().scheduler
     assert isinstance(scheduler.outcomes[t.key], Failed)
-    assert [attempt.setup for attempt in scheduler.attempts][:2] == [COSTS.first_setup(1, "mixed")] * 2
+    assert [attempt.setup for attempt in scheduler.attempts][:2] == [
+        COSTS.first_setup(1, "mixed")
+    ] * 2
     assert scheduler.attempts[-1].setup == Setup(1, "bf16", 1, 500)
 
 
@@ -596,7 +686,11 @@ def test_health_of_nodes_by_hand() -> None:
     health = NodeHealth()
     for number in range(DOUBTFUL):
         assert not health.doubtful()
-        for later in (0, 1, 500):  # what fails in the pause counts as one, and the same complex counts once
+        for later in (
+            0,
+            1,
+            500,
+        ):  # what fails in the pause counts as one, and the same complex counts once
             name = "of the pause" if later == 1 else f"{number}"
             health.failed("a", 1_000.0 * number + later / 2, name)
         health.failed("b", 1_000.0 * number, f"{number}")
@@ -646,7 +740,8 @@ def test_no_gpu_is_taken_twice() -> None:
 
 
 def test_thousands_of_tasks_are_scheduled_in_seconds() -> None:
-    work, nodes = tasks(2_000, 9, 1_000, 1.0), {f"n{i}": 8 for i in range(8)}
+    work = tasks(2_000, 9, 1_000, 1.0)
+    nodes = {f"n{i}": 8 for i in range(8)}
     began = perf_counter()
     simulation = simulate(work, nodes)
     assert perf_counter() - began < 20

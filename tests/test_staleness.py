@@ -1,4 +1,6 @@
-"""Results of an earlier input or of other settings: which they are, and that no reader takes them for present ones."""
+"""Results of an earlier input or of other settings: which they are, and that no reader takes
+them for present ones.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +23,19 @@ from tests.mortal import Mortal
 
 MADE = Made("untrained:tiny", True, settings="s1")
 DONE = Receipt("k1", "complex", "done", "one", "s1")
-FIRST, SECOND = Present(frozenset({"k1", "k2"})), Present(frozenset({"k2", "k3"}))
+FIRST = Present(frozenset({"k1", "k2"}))
+SECOND = Present(frozenset({"k2", "k3"}))
 
 
 @pytest.mark.parametrize(
     ("receipt", "present", "stale"),
     [
         (DONE, Present(frozenset({"k1"}), settings="s1"), False),
-        (DONE, Present(frozenset({"k1"}), settings="s2"), False),  # the key holds all that matters
+        (
+            DONE,
+            Present(frozenset({"k1"}), settings="s2"),
+            False,
+        ),  # the key holds all that matters
         (DONE, Present(frozenset({"k2"}), settings="s1"), True),
         (DONE, Present(frozenset({"k2"}), frozenset({"one"}), "s1"), False),
         (DONE, Present(frozenset({"k2"}), frozenset({"one"}), "s2"), True),
@@ -39,7 +46,9 @@ FIRST, SECOND = Present(frozenset({"k1", "k2"})), Present(frozenset({"k2", "k3"}
         (replace(DONE, kind="run", outcome="finished"), Present(frozenset()), False),
     ],
 )
-def test_a_result_that_nothing_asks_for_is_stale(receipt: Receipt, present: Present, stale: bool) -> None:
+def test_a_result_that_nothing_asks_for_is_stale(
+    receipt: Receipt, present: Present, stale: bool
+) -> None:
     assert find_stale({"k1": receipt}, present) == ({"k1"} if stale else set())
 
 
@@ -51,11 +60,15 @@ def test_an_unbuildable_record_vanishes_with_its_place_in_the_input() -> None:
 
 
 def shown(out: Path) -> dict[str, list[str]]:
-    """Keys of the rows that a plain reader finds in each table, and that they are those of `read_table`."""
+    """Keys of the rows that a plain reader finds in each table, and that they are those of
+    `read_table`.
+    """
     found = {}
     for name in RESULTS:
         frame = pd.read_parquet(out / "tables" / name)
-        assert frame.to_dict("list").keys() == read_table(out, name).to_pandas().to_dict("list").keys()
+        assert (
+            frame.to_dict("list").keys() == read_table(out, name).to_pandas().to_dict("list").keys()
+        )
         assert frame["key"].tolist() == read_table(out, name)["key"].to_pylist()
         assert frame["stale"].tolist() == read_table(out, name)["stale"].to_pylist()
         found[name] = sorted(set(frame["key"]))
@@ -74,7 +87,9 @@ def first_run(out: Path) -> None:
             store.put(key, *result(key, "done"))
 
 
-def test_stale_rows_leave_the_tables_before_anything_is_computed(tmp_path: Path) -> None:
+def test_stale_rows_leave_the_tables_before_anything_is_computed(
+    tmp_path: Path,
+) -> None:
     out = tmp_path / "run"
     first_run(out)
     before = {name: pd.read_parquet(out / "tables" / name) for name in RESULTS}
@@ -122,18 +137,30 @@ def test_results_that_are_not_merged_yet_become_stale_too(tmp_path: Path) -> Non
 
 def test_a_stale_result_is_never_computed(tmp_path: Path) -> None:
     first_run(tmp_path / "run")
-    with begin(tmp_path / "run", SECOND) as store, pytest.raises(AssertionError, match="k1 is marked as stale"):
+    with (
+        begin(tmp_path / "run", SECOND) as store,
+        pytest.raises(AssertionError, match="k1 is marked as stale"),
+    ):
         store.put("k1", *result("k1", "done"))
 
 
 def named(key: str, text: bytes) -> dict[str, bytes]:
-    return {f"structures/{key}/0.cif": b"of " + key.encode(), "predictions/x/x.cif": text}
+    return {
+        f"structures/{key}/0.cif": b"of " + key.encode(),
+        "predictions/x/x.cif": text,
+    }
 
 
-def test_files_named_after_the_complex_go_to_the_result_that_counts(tmp_path: Path) -> None:
-    """Both versions of a complex write them; the stale one has them back only while nobody else wrote them."""
-    out, file = tmp_path / "run", tmp_path / "run/predictions/x/x.cif"
-    old, new = Present(frozenset({"k1"})), Present(frozenset({"k2"}))
+def test_files_named_after_the_complex_go_to_the_result_that_counts(
+    tmp_path: Path,
+) -> None:
+    """Both versions of a complex write them; the stale one has them back only while nobody else
+    wrote them.
+    """
+    out = tmp_path / "run"
+    file = tmp_path / "run/predictions/x/x.cif"
+    old = Present(frozenset({"k1"}))
+    new = Present(frozenset({"k2"}))
     with begin(out, old) as store:
         store.put("k1", result("k1", "done")[0], named("k1", b"1"))
     with begin(out, new):
@@ -152,9 +179,12 @@ def test_files_named_after_the_complex_go_to_the_result_that_counts(tmp_path: Pa
 
 
 def test_a_kill_at_every_step_of_a_changed_input(tmp_path: Path) -> None:
-    """A plain reader finds all of the earlier result or all of the new one, never both, and no stale row once the run
-    goes on; the earlier result survives every kill."""
-    out, deaths, last = tmp_path / "run", [], [{}]
+    """A plain reader finds all of the earlier result or all of the new one, never both, and no
+    stale row once the run goes on; the earlier result survives every kill.
+    """
+    out = tmp_path / "run"
+    deaths = []
+    last = [{}]
     first_run(out)
 
     def copy() -> None:
@@ -173,7 +203,8 @@ def test_a_kill_at_every_step_of_a_changed_input(tmp_path: Path) -> None:
         for name in RESULTS:
             keys = pd.read_parquet(folder / "tables" / name)["key"]
             assert {k: int(n) for k, n in keys.value_counts().items()} in [
-                {key: len(expected[name]) // 2 for key in keys_now} for keys_now in (["k1", "k2"], ["k2"], ["k2", "k3"])
+                {key: len(expected[name]) // 2 for key in keys_now}
+                for keys_now in (["k1", "k2"], ["k2"], ["k2", "k3"])
             ]
             seen.add(frozenset(keys))
         if number % 4:
@@ -193,7 +224,12 @@ def unbuildable(out: Path) -> list[tuple[str, str]]:
     return list(zip(frame["name"], frame["reason"], strict=True))
 
 
-def sync(out: Path, *records: Unbuildable, tasks: tuple[str, ...] = (), left_out: tuple[str, ...] = ()) -> Any:
+def sync(
+    out: Path,
+    *records: Unbuildable,
+    tasks: tuple[str, ...] = (),
+    left_out: tuple[str, ...] = (),
+) -> Any:
     keys = frozenset(unbuildable_rows(records, MADE)) | set(tasks)
     with begin(out, Present(keys, frozenset(left_out), "s1")) as store:
         before = len(store._unmerged)
@@ -201,9 +237,12 @@ def sync(out: Path, *records: Unbuildable, tasks: tuple[str, ...] = (), left_out
         return len(store._unmerged) - before
 
 
-def test_an_unbuildable_record_has_one_row_with_the_reason_of_now(tmp_path: Path) -> None:
+def test_an_unbuildable_record_has_one_row_with_the_reason_of_now(
+    tmp_path: Path,
+) -> None:
     out = tmp_path / "run"
-    one, two = Unbuildable("a", "in/a.a3m: no such file", place=0), Unbuildable("b", "P9: no sequence", place=1)
+    one = Unbuildable("a", "in/a.a3m: no such file", place=0)
+    two = Unbuildable("b", "P9: no sequence", place=1)
     assert sync(out, one, two) == 2
     assert sync(out, one, two) == 0
     assert unbuildable(out) == [("a", one.reason), ("b", two.reason)]
@@ -224,8 +263,11 @@ def test_three_records_of_one_name_have_three_rows(tmp_path: Path) -> None:
     assert unbuildable(tmp_path / "run") == [("a", "no sequence")] * 3
 
 
-def test_a_result_whose_alignment_breaks_later_comes_back_with_it(tmp_path: Path) -> None:
-    out, broken = tmp_path / "run", Unbuildable("name of k1", "a.a3m: damaged")
+def test_a_result_whose_alignment_breaks_later_comes_back_with_it(
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "run"
+    broken = Unbuildable("name of k1", "a.a3m: damaged")
     first_run(out)
     keys = frozenset(unbuildable_rows([broken], MADE))
     with begin(out, Present(keys | {"k2"})) as store:

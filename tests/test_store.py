@@ -40,11 +40,17 @@ def test_folders_read_by_pandas_hold_exactly_the_rows(tmp_path: Path) -> None:
     assert tables(out) == before
     assert after["complexes"]["outcome"].tolist() == ["done", "done", "failed"]
     assert after["interfaces"]["interface_plddt"].isna().all()
-    assert after["interfaces"].columns.tolist() == [column.name for column in TABLES["interfaces"].columns]
+    assert after["interfaces"].columns.tolist() == [
+        column.name for column in TABLES["interfaces"].columns
+    ]
     assert after["attempts"]["run_id"].tolist() == after["runs"]["run_id"].tolist()
     (run_row,) = after["runs"].to_dict("records")
     assert run_row["status"] == "finished" and run_row["ended"] >= run_row["started"]
-    assert (run_row["num_done"], run_row["num_failed"], run_row["num_unbuildable"]) == (1, 1, 0)
+    assert (run_row["num_done"], run_row["num_failed"], run_row["num_unbuildable"]) == (
+        1,
+        1,
+        0,
+    )
     assert run_row["untrained"] and json.loads(run_row["settings"]) == INFO.settings
     assert read_run(out)["identity"] == INFO.identity
 
@@ -97,7 +103,8 @@ def test_two_runs_give_equal_bytes(tmp_path: Path) -> None:
 def test_a_merge_cut_short_is_finished_on_opening(tmp_path: Path) -> None:
     """So that the folders are right for pandas again, before the run goes on."""
     for fatal in range(200):
-        out, disk = tmp_path / str(fatal), Mortal(fatal=10_000)
+        out = tmp_path / str(fatal)
+        disk = Mortal(fatal=10_000)
         store = Store.open(out, INFO, disk)
         store.put("k1", *result("k1", "done"))
         disk.fatal = disk.steps + fatal
@@ -146,7 +153,9 @@ def test_a_result_counts_only_while_its_files_are_whole(merged: bool, tmp_path: 
     assert pd.read_parquet(out / "tables/interfaces")["key"].unique().tolist() == ["k2"]
 
 
-def test_without_both_copies_of_a_table_its_results_are_computed_again(tmp_path: Path) -> None:
+def test_without_both_copies_of_a_table_its_results_are_computed_again(
+    tmp_path: Path,
+) -> None:
     with Store.open(tmp_path / "run", INFO) as store:
         store.put("k1", *result("k1", "done"))
     for folder in ("parts", "tables"):
@@ -173,28 +182,51 @@ def manifest(out: Path, content: str) -> None:
     ("make", "message"),
     [
         (lambda out: out.write_text("x"), "not a folder"),
-        (lambda out: (out.mkdir(), (out / "thesis.txt").touch()), "neither empty nor the folder of a run"),
+        (
+            lambda out: (out.mkdir(), (out / "thesis.txt").touch()),
+            "neither empty nor the folder of a run",
+        ),
         (lambda out: Store.open(out, INFO), "another process is writing there"),
         (
             lambda out: Store.open(out, replace(INFO, identity={"checkpoint": "xyz"})).close(),
             "checkpoint is 'xyz' there and 'abc' here; choose another --out",
         ),
-        (lambda out: Store.open(out, replace(INFO, identity={})).close(), "checkpoint is None there and 'abc' here"),
+        (
+            lambda out: Store.open(out, replace(INFO, identity={})).close(),
+            "checkpoint is None there and 'abc' here",
+        ),
         (lambda out: run_json(out, "{"), "run.json: damaged: not JSON"),
         (lambda out: run_json(out, "\x00\xff"), "run.json: damaged: not JSON"),
         (lambda out: run_json(out, "[]"), "run.json: damaged: not what foldcp writes"),
-        (lambda out: run_json(out, '{"format": 2}'), "run.json: damaged: run_id is None"),
+        (
+            lambda out: run_json(out, '{"format": 2}'),
+            "run.json: damaged: run_id is None",
+        ),
         (
             lambda out: run_json(out, '{"format": 1}'),
             "another version of foldcp .format 1; .* format 2.; choose another",
         ),
-        (lambda out: manifest(out, "{"), "manifest.json: damaged .JSONDecodeError.; delete it"),
-        (lambda out: manifest(out, "[]"), "manifest.json: damaged: not what foldcp writes; delete it"),
-        (lambda out: manifest(out, '{"generation": "1"}'), "manifest.json: damaged: not what foldcp writes"),
-        (lambda out: manifest(out, '{"generation": 1, "tables": {"runs": 7}}'), "manifest.json: damaged"),
+        (
+            lambda out: manifest(out, "{"),
+            "manifest.json: damaged .JSONDecodeError.; delete it",
+        ),
+        (
+            lambda out: manifest(out, "[]"),
+            "manifest.json: damaged: not what foldcp writes; delete it",
+        ),
+        (
+            lambda out: manifest(out, '{"generation": "1"}'),
+            "manifest.json: damaged: not what foldcp writes",
+        ),
+        (
+            lambda out: manifest(out, '{"generation": 1, "tables": {"runs": 7}}'),
+            "manifest.json: damaged",
+        ),
     ],
 )
-def test_a_folder_that_is_not_ours_is_left_alone(make: Callable[[Path], Any], message: str, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_ours_is_left_alone(
+    make: Callable[[Path], Any], message: str, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     made = make(out)
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
@@ -210,7 +242,9 @@ def test_two_complexes_may_not_share_a_file(tmp_path: Path) -> None:
     with Store.open(tmp_path / "run", INFO) as store:
         store.put("k1", result("k1", "done")[0], {"predictions/x/x.cif": b"1"})
         store.put("k1", result("k1", "done")[0], {"predictions/x/x.cif": b"2"})
-        with pytest.raises(ValueError, match=r"predictions/x/x.cif: complexes k1 and k2 both write it"):
+        with pytest.raises(
+            ValueError, match=r"predictions/x/x.cif: complexes k1 and k2 both write it"
+        ):
             store.put("k2", result("k2", "done")[0], {"predictions/x/x.cif": b"3"})
     with pytest.raises(ValueError, match="not the folder of a run"):
         read_table(tmp_path, "complexes")
@@ -242,7 +276,11 @@ def test_files_and_folders_are_synced(tmp_path: Path, monkeypatch: pytest.Monkey
     """The real disk calls fsync for every file and every folder that got a name."""
     synced = []
     inner = disk_module.os.fsync
-    monkeypatch.setattr(disk_module.os, "fsync", lambda fd: (synced.append(disk_module.os.fstat(fd).st_ino), inner(fd)))
+    monkeypatch.setattr(
+        disk_module.os,
+        "fsync",
+        lambda fd: (synced.append(disk_module.os.fstat(fd).st_ino), inner(fd)),
+    )
     with Store.open(tmp_path / "run", INFO) as store:
         store.put("k1", *result("k1", "done"))
     for path in (tmp_path / "run").rglob("*"):
@@ -250,28 +288,40 @@ def test_files_and_folders_are_synced(tmp_path: Path, monkeypatch: pytest.Monkey
             assert path.stat().st_ino in synced, path
 
 
-def test_a_long_run_publishes_while_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_run_publishes_while_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each merge is of half as many results as were merged before, within bounds."""
     monkeypatch.setattr("foldcp.pipeline.store.MERGE_UNITS", 8)
     monkeypatch.setattr("foldcp.pipeline.store.MERGE_MOST", 14)
-    folder, sizes = tmp_path / "run/tables/complexes", []
+    folder = tmp_path / "run/tables/complexes"
+    sizes = []
     with Store.open(tmp_path / "run", INFO, Mortal()) as store:
         for n in range(60):
             store.put(f"k{n:03}", *result(f"k{n:03}", "failed"))
             sizes.append(len(pd.read_parquet(folder)))
             assert len(read_table(tmp_path / "run", "complexes")) == n + 1
-            assert len(pd.read_parquet(tmp_path / "run/tables/runs")) == 0  # a kill would leave it as running
+            assert (
+                len(pd.read_parquet(tmp_path / "run/tables/runs")) == 0
+            )  # a kill would leave it as running
     merges = sorted(set(sizes) - {0})
     assert merges == [8, 16, 24, 36, 50]
     assert len(pd.read_parquet(folder)) == 60
 
 
-def test_a_slow_run_publishes_every_few_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_run_publishes_every_few_minutes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = [0.0]
     monkeypatch.setattr("foldcp.pipeline.store.time.monotonic", lambda: clock[0])
     folder = tmp_path / "run/tables/complexes"
     with Store.open(tmp_path / "run", INFO, Mortal()) as store:
-        for seconds, published in ((10.0, 0), (MERGE_SECONDS, 2), (MERGE_SECONDS + 10.0, 2), (2 * MERGE_SECONDS, 4)):
+        for seconds, published in (
+            (10.0, 0),
+            (MERGE_SECONDS, 2),
+            (MERGE_SECONDS + 10.0, 2),
+            (2 * MERGE_SECONDS, 4),
+        ):
             clock[0] = seconds
             store.put(f"k{seconds}", *result(f"k{seconds}", "failed"))
             assert len(pd.read_parquet(folder)) == published
@@ -307,7 +357,9 @@ class FullDisk(Disk):
         super().fill(path, content)
 
 
-def test_closing_on_a_full_disk_says_so_in_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_closing_on_a_full_disk_says_so_in_a_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """And never hides the error that ended the run."""
     disk = FullDisk()
     store = Store.open(tmp_path / "run", INFO, disk)
@@ -316,7 +368,9 @@ def test_closing_on_a_full_disk_says_so_in_a_line(tmp_path: Path, caplog: pytest
     with pytest.raises(OSError, match="No space left"):
         store.put("k2", *result("k2", "done"))
     assert store.close("interrupted") is False
-    assert caplog.messages == [f"{tmp_path / 'run'}: the tables are not up to date: No space left on device"]
+    assert caplog.messages == [
+        f"{tmp_path / 'run'}: the tables are not up to date: No space left on device"
+    ]
     assert read_table(tmp_path / "run", "runs")["status"].to_pylist() == ["interrupted"]
     with pytest.raises(ValueError, match="run: cannot be written: No space left on device"):
         Store.open(tmp_path / "run", INFO, disk)
@@ -326,8 +380,17 @@ def test_closing_on_a_full_disk_says_so_in_a_line(tmp_path: Path, caplog: pytest
 
 
 def test_only_some_errors_are_of_the_disk() -> None:
-    assert all(is_disk_failure(OSError(number, "")) for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO))
-    others = (errno.ENAMETOOLONG, errno.EACCES, errno.ENOENT, errno.EISDIR, errno.ENOTDIR)
+    assert all(
+        is_disk_failure(OSError(number, ""))
+        for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+    )
+    others = (
+        errno.ENAMETOOLONG,
+        errno.EACCES,
+        errno.ENOENT,
+        errno.EISDIR,
+        errno.ENOTDIR,
+    )
     assert not any(is_disk_failure(OSError(number, "")) for number in others)
     assert not is_disk_failure(OSError("no number"))
 
@@ -340,9 +403,15 @@ def test_a_killed_run_is_never_told_as_running(tmp_path: Path) -> None:
     killed._lock.close()
     assert read_table(out, "runs")["status"].to_pylist() == ["interrupted"]
     with Store.open(out, INFO):
-        assert read_table(out, "runs")["status"].to_pylist() == ["interrupted", "running"]
+        assert read_table(out, "runs")["status"].to_pylist() == [
+            "interrupted",
+            "running",
+        ]
         assert pd.read_parquet(out / "tables/runs")["status"].tolist() == ["interrupted"]
-    assert pd.read_parquet(out / "tables/runs")["status"].tolist() == ["interrupted", "finished"]
+    assert pd.read_parquet(out / "tables/runs")["status"].tolist() == [
+        "interrupted",
+        "finished",
+    ]
 
 
 def test_a_reader_keeps_no_writer_out(tmp_path: Path) -> None:
@@ -359,10 +428,16 @@ def test_a_reader_keeps_no_writer_out(tmp_path: Path) -> None:
 def test_text_that_is_not_utf8_is_stored_escaped(tmp_path: Path) -> None:
     rows, files = result("k1", "failed")
     with Store.open(tmp_path / "run", replace(INFO, command="foldcp score caf\udce9")) as store:
-        store.put("k1", {"complexes": [rows["complexes"][0] | {"source": "caf\udce9.fasta", "title": "é"}]}, files)
+        store.put(
+            "k1",
+            {"complexes": [rows["complexes"][0] | {"source": "caf\udce9.fasta", "title": "é"}]},
+            files,
+        )
     (row,) = pd.read_parquet(tmp_path / "run/tables/complexes").to_dict("records")
     assert (row["source"], row["title"]) == (r"caf\udce9.fasta", "é")
-    assert pd.read_parquet(tmp_path / "run/tables/runs")["command"].tolist() == [r"foldcp score caf\udce9"]
+    assert pd.read_parquet(tmp_path / "run/tables/runs")["command"].tolist() == [
+        r"foldcp score caf\udce9"
+    ]
 
 
 def test_files_of_others_are_left_alone(tmp_path: Path) -> None:

@@ -22,7 +22,9 @@ SECOND = {"k1": "done", "k2": "done"}
 
 
 def run(out: Path, disk: Mortal, log: list[tuple[str, str]]) -> None:
-    """A whole run that goes on where an earlier one stopped. `log` gets (key, outcome) before and after each put."""
+    """A whole run that goes on where an earlier one stopped. `log` gets (key, outcome) before
+    and after each put.
+    """
     store = Store.open(out, INFO, disk)
 
     def put(key: str, outcome: str) -> None:
@@ -46,7 +48,9 @@ def run(out: Path, disk: Mortal, log: list[tuple[str, str]]) -> None:
         store._lock.close()  # as the end of the process does
 
 
-def of_key(everything: dict[str, list[dict[str, Any]]], key: str) -> dict[str, list[dict[str, Any]]]:
+def of_key(
+    everything: dict[str, list[dict[str, Any]]], key: str
+) -> dict[str, list[dict[str, Any]]]:
     return {name: [row for row in rows if row["key"] == key] for name, rows in everything.items()}
 
 
@@ -57,7 +61,9 @@ def files(out: Path) -> dict[str, int]:
 
 
 def published(out: Path) -> dict[str, list[dict[str, Any]]]:
-    """The tables as a reader sees them who knows nothing of this project: whatever lies in their folders."""
+    """The tables as a reader sees them who knows nothing of this project: whatever lies in their
+    folders.
+    """
     found = {}
     for name in RESULTS:
         folder = out / "tables" / name
@@ -67,9 +73,14 @@ def published(out: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def check_published(out: Path, allowed: dict[tuple[str, str], Any]) -> None:
-    """In every table, each complex is there as one of its versions or not at all; nothing twice, nothing in part."""
+    """In every table, each complex is there as one of its versions or not at all; nothing twice,
+    nothing in part.
+    """
     for name, rows in published(out).items():
-        rows = [{column: None if value != value else value for column, value in row.items()} for row in rows]
+        rows = [
+            {column: None if value != value else value for column, value in row.items()}
+            for row in rows
+        ]
         for key in {row["key"] for row in rows}:
             versions = [tables[name] for (k, _), tables in allowed.items() if k == key]
             assert of_key({name: rows}, key)[name] in versions, (name, key)
@@ -79,7 +90,9 @@ def check_published(out: Path, allowed: dict[tuple[str, str], Any]) -> None:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, dict[tuple[str, str], Any]]:
+def undisturbed(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, int, dict[tuple[str, str], Any]]:
     """A whole run, the number of its steps, and the rows that each (key, outcome) may show."""
     out = tmp_path_factory.mktemp("store") / "run"
     disk = Mortal()
@@ -92,7 +105,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, di
     return out, disk.steps, allowed
 
 
-def check_after_death(out: Path, log: list[tuple[str, str]], allowed: dict[tuple[str, str], Any]) -> None:
+def check_after_death(
+    out: Path, log: list[tuple[str, str]], allowed: dict[tuple[str, str], Any]
+) -> None:
     """What had been stored is there once; only the complex in flight may be missing."""
     if not (out / "run.json").exists():
         assert not log
@@ -111,7 +126,9 @@ def check_after_death(out: Path, log: list[tuple[str, str]], allowed: dict[tuple
 
 
 def check_recovery(
-    out: Path, log: list[tuple[str, str]], undisturbed: tuple[Path, int, dict[tuple[str, str], Any]]
+    out: Path,
+    log: list[tuple[str, str]],
+    undisturbed: tuple[Path, int, dict[tuple[str, str], Any]],
 ) -> None:
     """Nothing stored was lost, and going on ends where an undisturbed run does."""
     reference, _, allowed = undisturbed
@@ -124,9 +141,14 @@ def check_recovery(
         assert (out / file).read_bytes() == (reference / file).read_bytes(), out.name
 
 
-def test_a_kill_at_every_step(tmp_path: Path, undisturbed: tuple[Path, int, dict[tuple[str, str], Any]]) -> None:
+def test_a_kill_at_every_step(
+    tmp_path: Path, undisturbed: tuple[Path, int, dict[tuple[str, str], Any]]
+) -> None:
     """The folder is copied before each step of one run, if it differs: what a kill there leaves."""
-    out, log, deaths, last = tmp_path / "run", [], [], [{}]
+    out = tmp_path / "run"
+    log = []
+    deaths = []
+    last = [{}]
 
     def copy() -> None:
         state = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
@@ -142,7 +164,9 @@ def test_a_kill_at_every_step(tmp_path: Path, undisturbed: tuple[Path, int, dict
 
 
 def test_a_result_is_never_half_replaced(tmp_path: Path) -> None:
-    """Old and new files have equal sizes, so that only the order of the steps can tell them apart."""
+    """Old and new files have equal sizes, so that only the order of the steps can tell them
+    apart.
+    """
     rows, _ = result("k1", "done")
     versions = [
         (
@@ -152,7 +176,8 @@ def test_a_result_is_never_half_replaced(tmp_path: Path) -> None:
         for name_now, text in (("one", b"one"), ("two", b"two"))
     ]
     for fatal in range(100):
-        out, disk = tmp_path / str(fatal), Mortal(fatal=10_000)
+        out = tmp_path / str(fatal)
+        disk = Mortal(fatal=10_000)
         store = Store.open(out, INFO, disk)
         store.put("k1", *versions[0])
         disk.fatal = disk.steps + fatal
@@ -172,16 +197,23 @@ def test_a_result_is_never_half_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("loss", [1.0, 0.5], ids=["all", "some"])
-def test_a_power_cut(loss: float, tmp_path: Path, undisturbed: tuple[Path, int, dict[tuple[str, str], Any]]) -> None:
+def test_a_power_cut(
+    loss: float,
+    tmp_path: Path,
+    undisturbed: tuple[Path, int, dict[tuple[str, str], Any]],
+) -> None:
     """What was not synced is lost, in all folders or in some."""
     for fatal in range(0, undisturbed[1], 11):
-        out, log = tmp_path / str(fatal), []
+        out = tmp_path / str(fatal)
+        log = []
         with pytest.raises(Killed):
             run(out, Mortal(fatal, loss), log)
         check_recovery(out, log, undisturbed)
 
 
-def test_death_twice(tmp_path: Path, undisturbed: tuple[Path, int, dict[tuple[str, str], Any]]) -> None:
+def test_death_twice(
+    tmp_path: Path, undisturbed: tuple[Path, int, dict[tuple[str, str], Any]]
+) -> None:
     """The work of clearing up after a death dies, too."""
     reference, num_steps, _ = undisturbed
     for first in range(5, num_steps, 53):
@@ -199,12 +231,15 @@ def test_readers_see_all_rows_once_at_every_instant(
     tmp_path: Path, undisturbed: tuple[Path, int, dict[tuple[str, str], Any]]
 ) -> None:
     _, _, allowed = undisturbed
-    out, log = tmp_path / "run", []
+    out = tmp_path / "run"
+    log = []
     run(out, Mortal(watch=lambda: check_after_death(out, log, allowed)), log)
 
 
 @pytest.mark.parametrize("moment", ["_read_receipt", "read_manifest", "is_intact"])
-def test_a_merge_in_the_middle_of_a_read(moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_merge_in_the_middle_of_a_read(
+    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Deletes receipts, parts and the former merged files just before the reader looks at them."""
     with Store.open(tmp_path / "run", INFO) as store:
         for key in ("k1", "k2"):
@@ -223,8 +258,12 @@ def test_a_merge_in_the_middle_of_a_read(moment: str, tmp_path: Path, monkeypatc
         assert tables(tmp_path / "run") == expected
 
 
-def test_a_merge_after_the_manifest_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The merged files of the manifest that was read are gone; the reader must not take that for a loss."""
+def test_a_merge_after_the_manifest_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The merged files of the manifest that was read are gone; the reader must not take that for
+    a loss.
+    """
     with Store.open(tmp_path / "run", INFO) as store:
         store.put("k1", *result("k1", "done"))
         store.compact()
@@ -238,10 +277,15 @@ def test_a_merge_after_the_manifest_was_read(tmp_path: Path, monkeypatch: pytest
             return manifest
 
         monkeypatch.setattr(receipts, "read_manifest", late)
-        assert {row["key"] for row in read_table(tmp_path / "run", "complexes").to_pylist()} == {"k1", "k2"}
+        assert {row["key"] for row in read_table(tmp_path / "run", "complexes").to_pylist()} == {
+            "k1",
+            "k2",
+        }
 
 
-def test_a_merge_between_looking_and_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_merge_between_looking_and_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with Store.open(tmp_path / "run", INFO) as store:
         store.put("k1", *result("k1", "done"))
         expected = tables(tmp_path / "run")
@@ -249,14 +293,16 @@ def test_a_merge_between_looking_and_reading(tmp_path: Path, monkeypatch: pytest
         store.compact()
         stale = [old]
         monkeypatch.setattr(
-            "foldcp.pipeline.tables.take_snapshot", lambda root: stale.pop() if stale else take_snapshot(root)
+            "foldcp.pipeline.tables.take_snapshot",
+            lambda root: stale.pop() if stale else take_snapshot(root),
         )
         assert tables(tmp_path / "run") == expected and not stale
 
 
 def test_a_reader_in_another_thread(tmp_path: Path) -> None:
     """Merges delete files while they are being read; no read ever misses or doubles a row."""
-    failures, over = [], threading.Event()
+    failures = []
+    over = threading.Event()
 
     def read() -> None:
         while not over.is_set():

@@ -19,8 +19,9 @@ from tests.made_up import made_up_layout
 
 @pytest.fixture
 def mixed(tmp_path: Path) -> tuple[Path, Layout, np.ndarray, np.ndarray]:
-    """Every kind of chain, a modified residue first and in the middle, ions, a two-component ligand, a free
-    amino acid; a copy."""
+    """Every kind of chain, a modified residue first and in the middle, ions, a two-component
+    ligand, a free amino acid; a copy.
+    """
     layout = made_up_layout(
         [
             ("protein", ["MSE", "ALA", "GLY", "MSE", "SER", "UNK"]),
@@ -38,7 +39,15 @@ def mixed(tmp_path: Path) -> tuple[Path, Layout, np.ndarray, np.ndarray]:
     coords = rng.normal(0, 300, (len(layout.atom_token), 3)).astype(np.float32)
     plddt = rng.uniform(0, 1, len(layout.token_chain)).astype(np.float32)
     path = tmp_path / "mixed.cif"
-    write_cif(path, layout, coords, plddt, "one & 'two'", "A title; of _things", "made by nobody")
+    write_cif(
+        path,
+        layout,
+        coords,
+        plddt,
+        "one & 'two'",
+        "A title; of _things",
+        "made by nobody",
+    )
     return path, layout, coords, plddt
 
 
@@ -47,7 +56,9 @@ def chain_of_atom(layout: Layout) -> list[str]:
 
 
 def is_hetero(layout: Layout) -> np.ndarray:
-    ligand = np.array([layout.chain_kinds[layout.token_chain[t]] == "ligand" for t in layout.atom_token])
+    ligand = np.array(
+        [layout.chain_kinds[layout.token_chain[t]] == "ligand" for t in layout.atom_token]
+    )
     return ligand | np.array([layout.token_name[t] == "MSE" for t in layout.atom_token])
 
 
@@ -56,18 +67,38 @@ def test_gemmi_reads_it(mixed: tuple[Path, Layout, np.ndarray, np.ndarray]) -> N
     structure = gemmi.read_structure(str(path))
     sequence = structure.get_entity_of(structure[0]["A"].get_polymer()).full_sequence
     assert sequence == ["MSE", "ALA", "GLY", "MSE", "SER", "UNK"]
-    sites = [(chain.name, residue, atom) for chain in structure[0] for residue in chain for atom in residue]
+    sites = [
+        (chain.name, residue, atom)
+        for chain in structure[0]
+        for residue in chain
+        for atom in residue
+    ]
     assert [name for name, _, _ in sites] == chain_of_atom(layout)
-    assert [residue.name for _, residue, _ in sites] == [layout.token_name[t] for t in layout.atom_token]
-    assert [residue.seqid.num for _, residue, _ in sites] == layout.token_residue[layout.atom_token].tolist()
+    assert [residue.name for _, residue, _ in sites] == [
+        layout.token_name[t] for t in layout.atom_token
+    ]
+    assert [residue.seqid.num for _, residue, _ in sites] == layout.token_residue[
+        layout.atom_token
+    ].tolist()
     assert [atom.name for *_, atom in sites] == layout.atom_name
     assert [atom.element.atomic_number for *_, atom in sites] == layout.atom_element.tolist()
     assert np.abs(np.array([atom.pos.tolist() for *_, atom in sites]) - coords).max() < 1e-3
-    np.testing.assert_allclose([a.b_iso for *_, a in sites], 100 * plddt[layout.atom_token], atol=1e-3)
+    np.testing.assert_allclose(
+        [a.b_iso for *_, a in sites], 100 * plddt[layout.atom_token], atol=1e-3
+    )
     assert [residue.het_flag == "H" for _, residue, _ in sites] == is_hetero(layout).tolist()
     kinds = {chain.name: chain.get_polymer().check_polymer_type().name for chain in structure[0]}
-    assert (kinds["A"], kinds["AB"], kinds["rna1"], kinds["AAA"]) == ("PeptideL", "Dna", "Rna", "Unknown")
-    assert {entity.entity_type.name for entity in structure.entities} == {"Polymer", "NonPolymer", "Branched"}
+    assert (kinds["A"], kinds["AB"], kinds["rna1"], kinds["AAA"]) == (
+        "PeptideL",
+        "Dna",
+        "Rna",
+        "Unknown",
+    )
+    assert {entity.entity_type.name for entity in structure.entities} == {
+        "Polymer",
+        "NonPolymer",
+        "Branched",
+    }
     copies = [entity.subchains for entity in structure.entities]
     assert ["A", "B2"] in copies and len(copies) == 7
 
@@ -77,11 +108,15 @@ def test_biopython_reads_it(mixed: tuple[Path, Layout, np.ndarray, np.ndarray]) 
     atoms = list(MMCIFParser(QUIET=True).get_structure("x", path).get_atoms())
     residues = [atom.get_parent() for atom in atoms]
     assert [residue.get_parent().id for residue in residues] == chain_of_atom(layout)
-    assert [residue.id[1] for residue in residues] == layout.token_residue[layout.atom_token].tolist()
+    assert [residue.id[1] for residue in residues] == layout.token_residue[
+        layout.atom_token
+    ].tolist()
     assert [residue.id[0] != " " for residue in residues] == is_hetero(layout).tolist()
     assert [atom.id for atom in atoms] == layout.atom_name
     assert np.abs(np.array([atom.coord for atom in atoms]) - coords).max() < 1e-3
-    np.testing.assert_allclose([a.bfactor for a in atoms], 100 * plddt[layout.atom_token], atol=1e-3)
+    np.testing.assert_allclose(
+        [a.bfactor for a in atoms], 100 * plddt[layout.atom_token], atol=1e-3
+    )
 
 
 def test_biotite_reads_it(mixed: tuple[Path, Layout, np.ndarray, np.ndarray]) -> None:
@@ -111,7 +146,9 @@ def test_local_confidence_is_the_mean_over_the_tokens_of_a_residue(
     assert found[6][:2] == ("lig", ".") and abs(found[6][2] - 100 * plddt[ligand].mean()) < 1e-3
     first = slice(0, 8)  # one token per atom of the modified residue
     assert found[0][:2] == ("A", "1") and abs(found[0][2] - 100 * plddt[first].mean()) < 1e-3
-    assert float(block.find_value("_ma_qa_metric_global.metric_value")) == pytest.approx(100 * plddt.mean(), abs=1e-3)
+    assert float(block.find_value("_ma_qa_metric_global.metric_value")) == pytest.approx(
+        100 * plddt.mean(), abs=1e-3
+    )
 
 
 def test_more_chains_and_atoms_than_a_pdb_file_holds(tmp_path: Path) -> None:
@@ -128,7 +165,9 @@ def test_more_chains_and_atoms_than_a_pdb_file_holds(tmp_path: Path) -> None:
     assert [str(sequences[chain]) for chain in ("A", "DY")] == ["S" * 156, "S" * 155]
     structure = gemmi.read_structure(str(path))
     assert T == 20_000 and structure[0].count_atom_sites() == 120_000
-    assert [chain.name for chain in structure[0]][25:28] == ["Z", "AA", "AB"] and len(structure[0]) == 129
+    assert [chain.name for chain in structure[0]][25:28] == ["Z", "AA", "AB"] and len(
+        structure[0]
+    ) == 129
     assert structure[0][-1][-1][-1].serial == 120_000
     assert seconds < 20, f"{seconds:.1f} s"  # about 1 s on an idle machine
 
@@ -154,7 +193,9 @@ ODD_TEXTS = [
 
 @pytest.mark.parametrize("text", ODD_TEXTS, ids=range(len(ODD_TEXTS)))
 def test_any_text_makes_a_valid_file(text: str, tmp_path: Path) -> None:
-    """As the name of a complex, as its title and as that of a chain: ASCII, lines of 2,048 at most, read back."""
+    """As the name of a complex, as its title and as that of a chain: ASCII, lines of 2,048 at
+    most, read back.
+    """
     layout = made_up_layout([("protein", ["GLY", "SER"]), ("ligand", ["ZN"])], names=[text, "B"])
     coords = np.zeros((len(layout.atom_token), 3), np.float32)
     path = tmp_path / "odd.cif"
@@ -167,9 +208,17 @@ def test_any_text_makes_a_valid_file(text: str, tmp_path: Path) -> None:
     assert 0 < len(block.name) <= 75
     assert not set(block.name) & set(" \t\n")
     expected = printable_ascii(text) if len(text) < 900 else "x" * 897 + "..."
-    for item in ("_entry.id", "_struct.entry_id", "_struct.title", "_struct.pdbx_model_details"):
+    for item in (
+        "_entry.id",
+        "_struct.entry_id",
+        "_struct.title",
+        "_struct.pdbx_model_details",
+    ):
         assert gemmi.cif.as_string(block.find_value(item)) == expected
-    assert [chain.name for chain in gemmi.read_structure(str(path))[0]] == [expected, "B"]
+    assert [chain.name for chain in gemmi.read_structure(str(path))[0]] == [
+        expected,
+        "B",
+    ]
     assert [row.str(0) for row in block.find("_entity_poly.", ["pdbx_strand_id"])] == [expected]
     file = pdbx.CIFFile.read(path)
     assert file.block["struct"]["title"].as_item() == expected

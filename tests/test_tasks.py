@@ -19,7 +19,10 @@ from foldcp.pipeline.rank import alignment_settings
 from foldcp.pipeline.tasks import make_task, make_work
 
 CONFIG = load()
-PAIR = Complex("pair", (Chain("A", "protein", "MKTAYIA", accession="P1"), Chain("B", "protein", "GSHMW")))
+PAIR = Complex(
+    "pair",
+    (Chain("A", "protein", "MKTAYIA", accession="P1"), Chain("B", "protein", "GSHMW")),
+)
 
 
 def key(complex: Complex = PAIR, *overrides: str, checkpoint: str = "untrained:tiny") -> str:
@@ -29,13 +32,17 @@ def key(complex: Complex = PAIR, *overrides: str, checkpoint: str = "untrained:t
 def template(path: Path, title: str = "") -> Path:
     """A structure of chain A of PAIR."""
     made = gemmi.Structure()
-    model, chain = gemmi.Model(1), gemmi.Chain("A")
+    model = gemmi.Model(1)
+    chain = gemmi.Chain("A")
     for number, letter in enumerate("MKTAYIA", 1):
         residue = gemmi.Residue()
-        residue.name, residue.seqid = gemmi.expand_one_letter(letter, gemmi.ResidueKind.AA), gemmi.SeqId(str(number))
+        residue.name = gemmi.expand_one_letter(letter, gemmi.ResidueKind.AA)
+        residue.seqid = gemmi.SeqId(str(number))
         for place, name in enumerate(("N", "CA", "C")):
             atom = gemmi.Atom()
-            atom.name, atom.element, atom.pos = name, gemmi.Element(name[0]), gemmi.Position(number * 4, place * 1.4, 0)
+            atom.name = name
+            atom.element = gemmi.Element(name[0])
+            atom.pos = gemmi.Position(number * 4, place * 1.4, 0)
             residue.add_atom(atom)
         chain.add_residue(residue)
     model.add_chain(chain)
@@ -56,8 +63,25 @@ def test_key_is_stable_over_processes() -> None:
 
 
 def test_what_does_not_change_the_result_does_not_change_the_key() -> None:
-    assert key(replace(PAIR, title="t", organism="Human", source="corum.txt:3", comment={"a": "b"})) == key()
-    same = ["model.parallel_samples=1", "run.deadline_factor=9", "run.max_group=3", "run.cpu_ranks=2", "run.retries=4"]
+    assert (
+        key(
+            replace(
+                PAIR,
+                title="t",
+                organism="Human",
+                source="corum.txt:3",
+                comment={"a": "b"},
+            )
+        )
+        == key()
+    )
+    same = [
+        "model.parallel_samples=1",
+        "run.deadline_factor=9",
+        "run.max_group=3",
+        "run.cpu_ranks=2",
+        "run.retries=4",
+    ]
     assert key(PAIR, *same) == key()
     assert key(PAIR, "write=pae,boltz") == key(PAIR, "write=boltz,pae")
 
@@ -98,7 +122,9 @@ def test_every_part_of_a_complex_changes_the_key(tmp_path: Path) -> None:
 
 
 def test_alignments_count_by_content_not_by_path(tmp_path: Path) -> None:
-    first, moved, edited, packed = (tmp_path / name for name in ("a.a3m", "b.a3m", "c.a3m", "d.a3m.gz"))
+    first, moved, edited, packed = (
+        tmp_path / name for name in ("a.a3m", "b.a3m", "c.a3m", "d.a3m.gz")
+    )
     for path, last in ((first, "MKT-YIA"), (moved, "MKT-YIA"), (edited, "MKT-YI-")):
         path.write_text(f">query\nMKTAYIA\n>hit\n{last}\n")
     packed.write_bytes(gzip.compress(first.read_bytes()))
@@ -109,12 +135,16 @@ def test_alignments_count_by_content_not_by_path(tmp_path: Path) -> None:
 def test_templates_count_by_content_not_by_path(tmp_path: Path) -> None:
     for name, text in (("a.cif", "x"), ("b.cif", "x"), ("c.cif", "y")):
         template(tmp_path / name, text)
-    a, b, c = (key(replace(PAIR, templates=(Template(tmp_path / f"{name}.cif"),))) for name in "abc")
+    a, b, c = (
+        key(replace(PAIR, templates=(Template(tmp_path / f"{name}.cif"),))) for name in "abc"
+    )
     assert a == b != c
 
 
 def test_depth_is_what_the_network_will_read(tmp_path: Path) -> None:
-    a3m, table, keyed = tmp_path / "a.a3m", tmp_path / "b.csv", tmp_path / "c.csv"
+    a3m = tmp_path / "a.a3m"
+    table = tmp_path / "b.csv"
+    keyed = tmp_path / "c.csv"
     a3m.write_text(">q\nMKTAYIA\n>1\nMKT-YIA\n>2\nMKT-\nYIA\n>3\n--TAYIA\n")
     table.write_text("key,sequence\n-1,GSHMW\n,GSHM-\n,GS-M-\n,GS---\n5,GS-M-\n6,AS-M-\n")
     keyed.write_text("key,sequence\n,MKTAYIA\n5,MKT-YIA\n5,MK--YIA\n7,-KTAYIA\n")
@@ -125,13 +155,18 @@ def test_depth_is_what_the_network_will_read(tmp_path: Path) -> None:
         (replace(PAIR, chains=(replace(a, msa=a3m), replace(b, msa=table))), 5),
         (with_msa(keyed), 6),  # two rows of one key stand twice
         (replace(PAIR, chains=(replace(a, msa=keyed), replace(b, msa=table))), 6),
-        (replace(PAIR, chains=(replace(a, msa=keyed), replace(a, name="C", msa=keyed))), 7),
+        (
+            replace(PAIR, chains=(replace(a, msa=keyed), replace(a, name="C", msa=keyed))),
+            7,
+        ),
     ]
     for complex, depth in variants:
         for overrides in ([], ["msa.max_rows=2"], ["msa.corrected=true"]):
             config = load(overrides=overrides)
             task = make_task(complex, config, "w")
-            rows = featurize(complex, alignment=alignment_settings(config, 2 * config.msa.max_rows)).num_rows
+            rows = featurize(
+                complex, alignment=alignment_settings(config, 2 * config.msa.max_rows)
+            ).num_rows
             assert task.msa_depth == rows
             assert overrides or rows == depth
 
@@ -142,7 +177,9 @@ def test_a_task_holds_the_digests_of_what_was_planned(tmp_path: Path) -> None:
     complex = replace(with_msa(tmp_path / "a.a3m"), templates=(Template(tmp_path / "t.cif"),))
     task = make_task(complex, CONFIG, "w")
     files = [tmp_path / name for name in ("a.a3m", "t.cif")]
-    assert task.complex.digests == {file: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    assert task.complex.digests == {
+        file: hashlib.sha256(file.read_bytes()).hexdigest() for file in files
+    }
     assert task.complex == complex and task.complex.place == complex.place
 
 
@@ -199,12 +236,24 @@ def test_what_would_be_refused_on_a_gpu_is_no_task(tmp_path: Path) -> None:
     (tmp_path / "flipped.a3m.gz").write_bytes(packed)
     imitated = template(tmp_path / "t.cif")
     wrong: dict[str, tuple[Complex, str]] = {
-        "full": (with_msa(tmp_path / "full.a3m"), "its query has 11 residues, but the chain 7"),
-        "mutant": (with_msa(tmp_path / "mutant.a3m"), "residue 7 is VAL, but ALA in the chain"),
-        "torn": (with_msa(tmp_path / "torn.csv"), "the key '99999999999999999999' is beyond 64 bits"),
+        "full": (
+            with_msa(tmp_path / "full.a3m"),
+            "its query has 11 residues, but the chain 7",
+        ),
+        "mutant": (
+            with_msa(tmp_path / "mutant.a3m"),
+            "residue 7 is VAL, but ALA in the chain",
+        ),
+        "torn": (
+            with_msa(tmp_path / "torn.csv"),
+            "the key '99999999999999999999' is beyond 64 bits",
+        ),
         "flipped": (with_msa(tmp_path / "flipped.a3m.gz"), "flipped.a3m.gz"),
         "folder": (with_msa(tmp_path), "its name ends neither in .a3m"),
-        "empty": (replace(PAIR, templates=(Template(tmp_path / "empty.cif"),)), "empty.cif"),
+        "empty": (
+            replace(PAIR, templates=(Template(tmp_path / "empty.cif"),)),
+            "empty.cif",
+        ),
         "chain": (
             replace(PAIR, templates=(Template(imitated, ("A",), ("Q",)),)),
             "'Q' is no protein chain of the file",
@@ -213,10 +262,19 @@ def test_what_would_be_refused_on_a_gpu_is_no_task(tmp_path: Path) -> None:
             replace(PAIR, bonds=(Bond(("A", 1, "SG"), ("B", 1, "CA")),)),
             "has no atom 'SG', but N CA C O CB CG SD",
         ),
-        "contact": (replace(PAIR, contacts=(Contact(("A", 9), ("B", 1)),)), "chain A has no residue 9"),
-        "pocket": (replace(PAIR, pockets=(Pocket("Z", (("B", 2),)),)), "the binder 'Z' of a pocket does not exist"),
+        "contact": (
+            replace(PAIR, contacts=(Contact(("A", 9), ("B", 1)),)),
+            "chain A has no residue 9",
+        ),
+        "pocket": (
+            replace(PAIR, pockets=(Pocket("Z", (("B", 2),)),)),
+            "the binder 'Z' of a pocket does not exist",
+        ),
     }
-    records = [replace(complex, name=name, place=n) for n, (name, (complex, _)) in enumerate(wrong.items(), 7)]
+    records = [
+        replace(complex, name=name, place=n)
+        for n, (name, (complex, _)) in enumerate(wrong.items(), 7)
+    ]
     work = make_work([PAIR, *records], CONFIG, "w")
     assert [task.name for task in work.tasks] == ["pair"]
     assert [record.name for record in work.unbuildable] == list(wrong)
@@ -225,7 +283,9 @@ def test_what_would_be_refused_on_a_gpu_is_no_task(tmp_path: Path) -> None:
         assert wrong[record.name][1] in record.reason and "\n" not in record.reason
 
 
-def test_whatever_a_reader_raises_is_of_its_complex_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whatever_a_reader_raises_is_of_its_complex_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def fail(code: str, kind: str) -> None:
         raise KeyError(code)
 
@@ -242,7 +302,10 @@ def test_limits_bound_what_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.a3m").write_text(">q\nMKTAYIA\n")
     template(tmp_path / "t.cif")
     with_template = replace(PAIR, templates=(Template(tmp_path / "t.cif"),))
-    for complex, limit in ((with_msa(tmp_path / "a.a3m"), "msa_bytes"), (with_template, "input_bytes")):
+    for complex, limit in (
+        (with_msa(tmp_path / "a.a3m"), "msa_bytes"),
+        (with_template, "input_bytes"),
+    ):
         make_task(complex, CONFIG, "w")
         with pytest.raises(ValueError, match="holds more than 9 bytes once unpacked"):
             make_task(complex, load(overrides=[f"limits.{limit}=9"]), "w")

@@ -26,15 +26,23 @@ first.close()
 def test_stderr_that_cannot_be_written_ends_nothing(redirection: str, tmp_path: Path) -> None:
     if "full" in redirection and not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full here")
-    program, file = tmp_path / "loud.py", tmp_path / "file"
+    program = tmp_path / "loud.py"
+    file = tmp_path / "file"
     program.write_text(LOUD)
     command = f"'{sys.executable}' '{program}' '{file}' {redirection}"
-    result = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, timeout=60)
+    result = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert result.returncode == 0
     assert file.read_text() == "the end"
 
 
 def test_a_reader_of_stdout_that_leaves_early_gets_no_traceback() -> None:
-    command = f"'{sys.executable}' -c 'from foldcp.pipeline.cli import main; main()' bench --help | true"
+    command = (
+        f"'{sys.executable}' -c 'from foldcp.pipeline.cli import main; main()' bench --help | true"
+    )
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
     assert result.stderr == ""

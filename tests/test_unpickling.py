@@ -1,4 +1,6 @@
-"""Pickles of strangers: data come out as they went in, and nothing that a file names is called or changed."""
+"""Pickles of strangers: data come out as they went in, and nothing that a file names is called
+or changed.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +31,35 @@ from tests.test_checkpoint import SMALL, contents, hyper_parameters
 
 PROTOCOLS = [2, 3, 4, 5]
 DATA = {
-    "numbers": [0, 1, 255, 65535, -1, 2**31, -(2**31), 2**70, -(2**3000), 1.5, float("inf"), True, False, None],
+    "numbers": [
+        0,
+        1,
+        255,
+        65535,
+        -1,
+        2**31,
+        -(2**31),
+        2**70,
+        -(2**3000),
+        1.5,
+        float("inf"),
+        True,
+        False,
+        None,
+    ],
     "text": ["", "a", "ß" * 300, "\ud800", b"", b"\x00\xff" * 200],
-    "containers": [(), (1,), (1, 2), (1, 2, 3), tuple(range(9)), [], [[]], {}, {"a": {2: [3]}}, bytearray(b"ab")],
+    "containers": [
+        (),
+        (1,),
+        (1, 2),
+        (1, 2, 3),
+        tuple(range(9)),
+        [],
+        [[]],
+        {},
+        {"a": {2: [3]}},
+        bytearray(b"ab"),
+    ],
     "long": list(range(3000)),
     -7: {str(n): n for n in range(2000)},
 }
@@ -60,7 +88,15 @@ def test_what_is_referred_to_twice_is_one_object(protocol: int) -> None:
 
 
 def test_sets_are_lists_and_other_keys_than_text_and_numbers_are_left_out() -> None:
-    mixed = {"a": {3}, 5: frozenset({4}), (1, 2): "pair", 2**40: "large", 0.5: "half", None: "none", b"b": "bytes"}
+    mixed = {
+        "a": {3},
+        5: frozenset({4}),
+        (1, 2): "pair",
+        2**40: "large",
+        0.5: "half",
+        None: "none",
+        b"b": "bytes",
+    }
     for protocol in range(4, 6):
         assert unpickle(pickle.dumps(mixed, protocol), {}) == {"a": [3], 5: [4]}
 
@@ -98,7 +134,17 @@ def test_objects_of_other_classes_are_placeholders(protocol: int) -> None:
     settings = Settings(a=1)
     settings.owner = "me"  # type: ignore[attr-defined]
     counts = collections.defaultdict(list, {"a": [1]})
-    objects = [Colour.RED, settings, Items([1, 2]), Stateful(), Keyword(name="x"), PurePosixPath("a"), 1j, counts, int]
+    objects = [
+        Colour.RED,
+        settings,
+        Items([1, 2]),
+        Stateful(),
+        Keyword(name="x"),
+        PurePosixPath("a"),
+        1j,
+        counts,
+        int,
+    ]
     found = unpickle(pickle.dumps(objects, protocol), {})
     assert all(isinstance(x, OpaqueObject | Global) for x in found)
     assert [x.state for x in found[1:4]] == [{"owner": "me"}, None, {"_val": 3}]
@@ -135,7 +181,8 @@ def poison(tmp_path: Path) -> Poison:
     """A checkpoint that loads, but whose pickle makes another object first and drops it."""
 
     def poison(attack: bytes, protocol: int = 4) -> Path:
-        good, bad = tmp_path / "good.ckpt", tmp_path / "bad.ckpt"
+        good = tmp_path / "good.ckpt"
+        bad = tmp_path / "bad.ckpt"
         torch.save(good_contents(), good)
         with zipfile.ZipFile(good) as source, zipfile.ZipFile(bad, "w") as target:
             for entry in source.infolist():
@@ -155,13 +202,16 @@ def load_or_refuse(path: Path) -> str:
     except ValueError as error:
         assert str(error).startswith(f"{path}: ")
         return str(error)
-    assert all(torch.equal(weights[name], weight) for name, weight in good_contents()["state_dict"].items())
+    assert all(
+        torch.equal(weights[name], weight) for name, weight in good_contents()["state_dict"].items()
+    )
     return ""
 
 
 def attacks(victim: Path, protocol: int) -> dict[str, bytes]:
     """Pickles that would make the file `victim`."""
-    code, shell = text(f"open({str(victim)!r}, 'w')"), text(f"touch {victim}")
+    code = text(f"open({str(victim)!r}, 'w')")
+    shell = text(f"touch {victim}")
 
     def name(module: str, function: str) -> bytes:
         return named(module, function, protocol)
@@ -169,7 +219,8 @@ def attacks(victim: Path, protocol: int) -> dict[str, bytes]:
     def dotted(module: str, function: str) -> bytes:
         return called(called(name(module, function), text("eval")), code)
 
-    system, fetch = name("os", "system"), name("builtins", "getattr")
+    system = name("os", "system")
+    fetch = name("builtins", "getattr")
     rebuild = name("torch._utils", "_rebuild_tensor_v2")
     builtins = called(fetch, rebuild, text("__builtins__"))
     state = b"}" + text("__setstate__") + system + b"s"
@@ -177,16 +228,31 @@ def attacks(victim: Path, protocol: int) -> dict[str, bytes]:
         "call": called(system, shell),
         "dotted": dotted("torch._utils", "_rebuild_tensor.__builtins__.get"),
         "dotted item": dotted("torch._utils", "_rebuild_parameter.__builtins__.__getitem__"),
-        "dotted method": dotted("torch._utils", "_rebuild_tensor_v2.__call__.__self__.__builtins__.get"),
-        "dotted storage": dotted("torch", "FloatStorage.__init_subclass__.__self__.__new__.__builtins__.get"),
+        "dotted method": dotted(
+            "torch._utils", "_rebuild_tensor_v2.__call__.__self__.__builtins__.get"
+        ),
+        "dotted storage": dotted(
+            "torch", "FloatStorage.__init_subclass__.__self__.__new__.__builtins__.get"
+        ),
         "getattr chain": called(called(called(fetch, builtins, text("get")), text("eval")), code),
         "nested reduces": called(called(called(name("functools", "partial"), system), shell)),
-        "attribute __setstate__": called(name("types", "SimpleNamespace")) + state + b"b" + shell + b"b",
+        "attribute __setstate__": called(name("types", "SimpleNamespace"))
+        + state
+        + b"b"
+        + shell
+        + b"b",
         "__new__": name("subprocess", "Popen") + b"(" + shell + b"t\x81",
-        "__new__ with keywords": name("subprocess", "Popen") + b"(" + shell + b"t}" + text("shell") + b"\x88s\x92",
+        "__new__ with keywords": name("subprocess", "Popen")
+        + b"("
+        + shell
+        + b"t}"
+        + text("shell")
+        + b"\x88s\x92",
         "instance": b"(" + shell + b"ios\nsystem\n",
         "class on the stack": b"(" + system + shell + b"o",
-        "argument of a known function": called(rebuild, called(system, shell), b"K\x00", b")", b")", b"\x89", b"}"),
+        "argument of a known function": called(
+            rebuild, called(system, shell), b"K\x00", b")", b")", b"\x89", b"}"
+        ),
     }
 
 
@@ -213,9 +279,17 @@ def test_the_attacks_run_in_pythons_unpickler(tmp_path: Path) -> None:
         attack = attacks(tmp_path / f"ran-{number}", 4)[name]
         (tmp_path / str(number)).write_bytes(pickle.PROTO + b"\x04" + attack + pickle.STOP)
     files = sorted(tmp_path.iterdir())
-    subprocess.run([sys.executable, "-c", PYTHONS_UNPICKLER, *files], check=True, capture_output=True, timeout=120)
+    subprocess.run(
+        [sys.executable, "-c", PYTHONS_UNPICKLER, *files],
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
     ran = {name for number, name in enumerate(names) if (tmp_path / f"ran-{number}").exists()}
-    assert ran >= set(names) - {"__new__", "__new__ with keywords"}  # which call no __init__
+    assert ran >= set(names) - {
+        "__new__",
+        "__new__ with keywords",
+    }  # which call no __init__
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -236,7 +310,9 @@ def test_nothing_of_torch_is_changed(poison: Poison, module: str, name: str, pro
     state = b"}" + text("poisoned") + b"\x88s"
     for build in (state, b"N" + state + b"\x86"):  # as __dict__, and as slots
         try:
-            assert not load_or_refuse(poison(named(module, name, protocol) + build + b"b", protocol))
+            assert not load_or_refuse(
+                poison(named(module, name, protocol) + build + b"b", protocol)
+            )
             assert dict(vars(target)) == before
         finally:
             if hasattr(target, "poisoned"):
@@ -298,7 +374,9 @@ def test_a_large_index_takes_no_memory() -> None:
 
 def test_any_damage_is_one_error() -> None:
     draw = random.Random(0)
-    whole = pickle.dumps([DATA["containers"], Stateful(), Colour.RED, {"a": "b" * 9, "c": 2**70}], 4)
+    whole = pickle.dumps(
+        [DATA["containers"], Stateful(), Colour.RED, {"a": "b" * 9, "c": 2**70}], 4
+    )
     refused = 0
     for _ in range(3000):
         damaged = bytearray(whole)
@@ -327,10 +405,14 @@ def nested(levels: int) -> list[Any]:
 
 
 def test_options_that_grow_when_written_out_are_read_once(tmp_path: Path) -> None:
-    path, options = tmp_path / "a.ckpt", hyper_parameters(SMALL)
+    path = tmp_path / "a.ckpt"
+    options = hyper_parameters(SMALL)
     torch.save(good_contents() | {"hyper_parameters": {**options, "more": doubled(60)}}, path)
     assert not load_or_refuse(path)
-    torch.save(good_contents() | {"hyper_parameters": {**options, "use_no_atom_char": doubled(60)}}, path)
+    torch.save(
+        good_contents() | {"hyper_parameters": {**options, "use_no_atom_char": doubled(60)}},
+        path,
+    )
     assert "use_no_atom_char" in load_or_refuse(path)
     torch.save(good_contents() | {"hyper_parameters": {**options, "atom_s": doubled(60)}}, path)
     assert "atom_s" in load_or_refuse(path)
@@ -341,7 +423,10 @@ def test_options_without_end_are_refused(poison: Poison, tmp_path: Path) -> None
     endless.append(endless)
     path = tmp_path / "a.ckpt"
     for more in (endless, nested(200)):
-        torch.save(good_contents() | {"hyper_parameters": {**hyper_parameters(SMALL), "more": more}}, path)
+        torch.save(
+            good_contents() | {"hyper_parameters": {**hyper_parameters(SMALL), "more": more}},
+            path,
+        )
         assert "nested more than 100 deep" in load_or_refuse(path)
     assert not load_or_refuse(poison(b"]" * 100_000 + b"a" * 99_999))
     assert not load_or_refuse(poison(b")" + b"\x85" * 100_000))
@@ -354,7 +439,15 @@ def tensor_pickle(size: str = "K\x04", *, offset: str = "K\x00", stride: str = "
                   kind: str = "FloatStorage", count: int = 1) -> bytes:  # fmt: skip
     """A one-dimensional tensor of four numbers, or what opcodes say instead."""
     raw = {name: x.encode("latin1") for name, x in locals().copy().items() if isinstance(x, str)}
-    storage = b"(" + text("storage") + named("torch", kind, 2) + text("0") + text("cpu") + raw["numel"] + b"tQ"
+    storage = (
+        b"("
+        + text("storage")
+        + named("torch", kind, 2)
+        + text("0")
+        + text("cpu")
+        + raw["numel"]
+        + b"tQ"
+    )
     tensor = called(
         named("torch._utils", "_rebuild_tensor_v2", 2),
         storage, raw["offset"], b"(" + raw["size"] * count + b"t", b"(" + raw["stride"] * count + b"t", b"\x89", b"}",
@@ -362,10 +455,15 @@ def tensor_pickle(size: str = "K\x04", *, offset: str = "K\x00", stride: str = "
     return b"\x80\x02" + tensor + b"."
 
 
-def write_archive(path: Path, pickled: bytes, entries: Entries | None = None, **options: Any) -> Path:
+def write_archive(
+    path: Path, pickled: bytes, entries: Entries | None = None, **options: Any
+) -> Path:
     with zipfile.ZipFile(path, "w", **options) as file:
         file.writestr("a/data.pkl", pickled)
-        for name, data in {"a/data/0": struct.pack("<4f", 1, 2, 3, 4), **(entries or {})}.items():
+        for name, data in {
+            "a/data/0": struct.pack("<4f", 1, 2, 3, 4),
+            **(entries or {}),
+        }.items():
             file.writestr(name, data)
     return path
 
@@ -380,15 +478,25 @@ def refusal(path: Path) -> str:
 def test_a_tensor_is_what_its_pickle_says(tmp_path: Path) -> None:
     path = tmp_path / "a"
     assert read_archive(write_archive(path, tensor_pickle())).tolist() == [1, 2, 3, 4]
-    assert read_archive(write_archive(path, tensor_pickle("K\x02", offset="K\x01", stride="K\x02"))).tolist() == [2, 4]
-    assert read_archive(write_archive(path, tensor_pickle("K\x03", stride="K\x00"))).tolist() == [1, 1, 1]
+    assert read_archive(
+        write_archive(path, tensor_pickle("K\x02", offset="K\x01", stride="K\x02"))
+    ).tolist() == [2, 4]
+    assert read_archive(write_archive(path, tensor_pickle("K\x03", stride="K\x00"))).tolist() == [
+        1,
+        1,
+        1,
+    ]
     assert read_archive(write_archive(path, tensor_pickle("K\x00", offset="K\x63"))).tolist() == []
     halves = read_archive(write_archive(path, tensor_pickle(kind="HalfStorage")))
     assert halves.dtype == torch.float16 and len(halves) == 4
-    assert isinstance(read_archive(write_archive(path, tensor_pickle(kind="QInt8Storage"))), OpaqueObject)
+    assert isinstance(
+        read_archive(write_archive(path, tensor_pickle(kind="QInt8Storage"))),
+        OpaqueObject,
+    )
 
 
-LARGE, NEGATIVE = "\x8a\x08" + "\xff" * 7 + "\x7f", "J\xff\xff\xff\xff"
+LARGE = "\x8a\x08" + "\xff" * 7 + "\x7f"
+NEGATIVE = "J\xff\xff\xff\xff"
 BEYOND = {
     "size": {"size": "K\x05"},
     "offset": {"offset": "K\x01"},
@@ -414,15 +522,41 @@ BEYOND = {
 @pytest.mark.parametrize("name", BEYOND)
 def test_a_tensor_beyond_its_storage_is_refused(tmp_path: Path, name: str) -> None:
     message = refusal(write_archive(tmp_path / "a", tensor_pickle(**BEYOND[name])))
-    assert "RuntimeError" not in message or name == "larger than any machine"  # which only torch counts
+    assert (
+        "RuntimeError" not in message or name == "larger than any machine"
+    )  # which only torch counts
 
 
 def test_real_tensors_of_every_kind_come_back(tmp_path: Path) -> None:
     base = torch.arange(12.0).reshape(3, 4)
-    kept = [base, base.T, base[1:, ::2], base.expand(2, 3, 4), base[0, 0], torch.zeros(0, 3), torch.tensor([True])]
-    kept += [base.to(x) for x in (torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.int8)]
+    kept = [
+        base,
+        base.T,
+        base[1:, ::2],
+        base.expand(2, 3, 4),
+        base[0, 0],
+        torch.zeros(0, 3),
+        torch.tensor([True]),
+    ]
+    kept += [
+        base.to(x)
+        for x in (
+            torch.float64,
+            torch.float16,
+            torch.bfloat16,
+            torch.int64,
+            torch.uint8,
+            torch.int8,
+        )
+    ]
     kept += [torch.nn.Parameter(base)]
-    others = [base.to_sparse(), base.to(torch.complex64), base.to(torch.uint16), torch.Generator, torch.float32]
+    others = [
+        base.to_sparse(),
+        base.to(torch.complex64),
+        base.to(torch.uint16),
+        torch.Generator,
+        torch.float32,
+    ]
     for protocol in PROTOCOLS:
         torch.save((kept, others, torch.Size([3])), tmp_path / "a", pickle_protocol=protocol)
         back, opaque, size = read_archive(tmp_path / "a")
@@ -433,7 +567,8 @@ def test_real_tensors_of_every_kind_come_back(tmp_path: Path) -> None:
 
 
 def test_an_archive_cannot_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, bomb = tmp_path / "a", bytes(20_000_000)
+    path = tmp_path / "a"
+    bomb = bytes(20_000_000)
     write_archive(path, tensor_pickle(), {"a/more": bomb}, compression=zipfile.ZIP_DEFLATED)
     assert "entry data.pkl is compressed" in refusal(path)
     with zipfile.ZipFile(path, "w") as file:
@@ -446,12 +581,21 @@ def test_an_archive_cannot_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_other_archives_are_refused(tmp_path: Path) -> None:
-    path, good = tmp_path / "a", tensor_pickle()
+    path = tmp_path / "a"
+    good = tensor_pickle()
     assert "not little-endian" in refusal(write_archive(path, good, {"a/byteorder": b"big"}))
-    assert read_archive(write_archive(path, good, {"a/byteorder": b"little"})).tolist() == [1, 2, 3, 4]
+    assert read_archive(write_archive(path, good, {"a/byteorder": b"little"})).tolist() == [
+        1,
+        2,
+        3,
+        4,
+    ]
     assert "TorchScript" in refusal(write_archive(path, good, {"a/constants.pkl": b""}))
     assert "2 folders" in refusal(write_archive(path, good, {"../data.pkl": b""}))
-    with zipfile.ZipFile(path, "w") as file, pytest.warns(UserWarning, match="Duplicate"):
+    with (
+        zipfile.ZipFile(path, "w") as file,
+        pytest.warns(UserWarning, match="Duplicate"),
+    ):
         file.writestr("a/data.pkl", good)
         file.writestr("a/data.pkl", good)
     assert "one name" in refusal(path)
@@ -461,8 +605,11 @@ def test_other_archives_are_refused(tmp_path: Path) -> None:
 
 
 def test_any_damage_of_an_archive_is_one_error(tmp_path: Path) -> None:
-    draw, path = random.Random(0), tmp_path / "a"
-    whole = write_archive(path, tensor_pickle(), {"a/byteorder": b"little", "a/version": b"3"}).read_bytes()
+    draw = random.Random(0)
+    path = tmp_path / "a"
+    whole = write_archive(
+        path, tensor_pickle(), {"a/byteorder": b"little", "a/version": b"3"}
+    ).read_bytes()
     refused = 0
     for _ in range(1000):
         damaged = bytearray(whole)

@@ -1,4 +1,6 @@
-"""Attention of many rows under one bias on Hopper: the matrix unit works on one row while the other is weighed."""
+"""Attention of many rows under one bias on Hopper: the matrix unit works on one row while the
+other is weighed.
+"""
 # pyright: reportMissingImports=false, reportIndexIssue=false, reportArgumentType=false
 
 from __future__ import annotations
@@ -31,8 +33,12 @@ RANGE = gl.constexpr(60000.0)
 GROUP = 16  # programs of neighbouring rows that run side by side, to meet in the second-level cache
 
 FRAGMENTS = gl.constexpr(gl.BlockedLayout([1, 8], [4, 8], [4, 1], [1, 0]))
-SCORES = gl.constexpr(gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, 64, 16]))
-OUTS = gl.constexpr(gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, 32, 16]))
+SCORES = gl.constexpr(
+    gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, 64, 16])
+)
+OUTS = gl.constexpr(
+    gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, 32, 16])
+)
 WEIGHTS = gl.constexpr(gl.DotOperandLayout(0, OUTS, 2))
 STORED = gl.constexpr(gl.BlockedLayout([1, 8], [8, 4], [4, 1], [1, 0]))
 PLAIN = gl.constexpr(gl.SwizzledSharedLayout(1, 1, 1, [1, 0]))
@@ -43,7 +49,9 @@ TWO_ROWS = gl.NVMMASharedLayout.get_default_for([2, 64, 32], gl.bfloat16)  # fp1
 @gluon.jit
 @no_type_check
 def _bias_of(shared) -> gl.tensor:
-    """A tile of the bias, from fragment order into the accumulator's layout without moving, in units of log 2."""
+    """A tile of the bias, from fragment order into the accumulator's layout without moving, in
+    units of log 2.
+    """
     x = shared.load(FRAGMENTS).reshape((4, 4, 8, 4, 2, 2, 2))
     x = x.permute((1, 5, 2, 0, 4, 3, 6)).reshape((64, 64))
     return gl.convert_layout(x, SCORES, assert_trivial=True).to(gl.float32) * LOG2E
@@ -64,7 +72,9 @@ def _weights(s, top, bias, scale) -> gl.tensor:
 @gluon.jit
 @no_type_check
 def _fetch(kd, vd, BIAS, k, v, b, ready, tile, num_tiles, first, col) -> None:
-    """Start the copies of a tile of keys, values and bias; past the last tile only the bias is copied again."""
+    """Start the copies of a tile of keys, values and bias; past the last tile only the bias is
+    copied again.
+    """
     stage = tile % STAGES
     bar = ready.index(stage)
     there = tile < num_tiles
@@ -72,7 +82,9 @@ def _fetch(kd, vd, BIAS, k, v, b, ready, tile, num_tiles, first, col) -> None:
     tma.async_copy_global_to_shared(kd, [first, tile * TILE, col], bar, k.index(stage), pred=there)
     tma.async_copy_global_to_shared(vd, [first, tile * TILE, col], bar, v.index(stage), pred=there)
     row = gl.arange(0, 64, gl.SliceLayout(1, FRAGMENTS))
-    place = gl.expand_dims(row, 1) * TILE + gl.expand_dims(gl.arange(0, 64, gl.SliceLayout(0, FRAGMENTS)), 0)
+    place = gl.expand_dims(row, 1) * TILE + gl.expand_dims(
+        gl.arange(0, 64, gl.SliceLayout(0, FRAGMENTS)), 0
+    )
     async_copy.async_copy_global_to_shared(
         b.index(tile % 2), BIAS + gl.minimum(tile, num_tiles - 1) * TILE * TILE + place
     )
@@ -130,9 +142,11 @@ def _forward(
     qd, kd, vd, BIAS, OUT, LSE, REDO, num_rows, N, num_heads, query_tiles, num_tiles, scale, oi, on, oh,
     GROUP: gl.constexpr, WANT_LSE: gl.constexpr,
 ) -> None:  # fmt: skip
-    """One head, 64 queries, two rows, a and b. Always in flight: weights times values of one row, and the scores of
-    its next tile; meanwhile the scores of the other row become weights. A weight may only turn into an operand
-    (`p`) while nothing is in flight, else the compiler makes the matrix unit wait after every instruction."""
+    """One head, 64 queries, two rows, a and b. Always in flight: weights times values of one row,
+    and the scores of its next tile; meanwhile the scores of the other row become weights. A weight
+    may only turn into an operand (`p`) while nothing is in flight, else the compiler makes the
+    matrix unit wait after every instruction.
+    """
     k = gl.allocate_shared_memory(gl.bfloat16, [STAGES, 2, TILE, WIDTH], kd.layout)
     v = gl.allocate_shared_memory(gl.float16, [STAGES, 2, TILE, WIDTH], vd.layout)
     q = gl.allocate_shared_memory(gl.bfloat16, [2, TILE, WIDTH], qd.layout)
@@ -160,8 +174,20 @@ def _forward(
     mbarrier.wait(arrived, 0)
     _wait_for(ready, 0, num_tiles)
     async_copy.wait_group(1)
-    next_a = warpgroup_mma(queries.index(0), keys.index(0).permute((1, 0)), zero, use_acc=False, is_async=True)
-    next_b = warpgroup_mma(queries.index(1), keys.index(1).permute((1, 0)), zero, use_acc=False, is_async=True)
+    next_a = warpgroup_mma(
+        queries.index(0),
+        keys.index(0).permute((1, 0)),
+        zero,
+        use_acc=False,
+        is_async=True,
+    )
+    next_b = warpgroup_mma(
+        queries.index(1),
+        keys.index(1).permute((1, 0)),
+        zero,
+        use_acc=False,
+        is_async=True,
+    )
     bias = _bias_of(b.index(0))
     s_a, s_b = warpgroup_mma_wait(0, deps=(next_a, next_b))
     top_a = gl.max(s_a * scale + bias, 1) + ROOM
@@ -175,19 +201,31 @@ def _forward(
         now = i % STAGES * 2
         after = (i + 1) % STAGES * 2
         then_a = warpgroup_mma(p, values.index(now), out_a, is_async=True)
-        next_a = warpgroup_mma(queries.index(0), keys.index(after).permute((1, 0)), zero, use_acc=False, is_async=True)
+        next_a = warpgroup_mma(
+            queries.index(0),
+            keys.index(after).permute((1, 0)),
+            zero,
+            use_acc=False,
+            is_async=True,
+        )
         async_copy.wait_group(0)
         gl.thread_barrier()  # all warps are done with the tile before, whose place is taken now
         _fetch(kd, vd, B, k, v, b, ready, i + 2, num_tiles, first, col)
         e = _weights(s_b, top_b, bias, scale)
         total_b += _sum_in_thread(e)
         bias = _bias_of(b.index((i + 1) % 2))
-        _wait_for(ready, i + 1, num_tiles)  # long there: a branch keeps the exponentials before the wait below
+        _wait_for(
+            ready, i + 1, num_tiles
+        )  # long there: a branch keeps the exponentials before the wait below
         out_a, s_a, p, e = warpgroup_mma_wait(0, deps=(then_a, next_a, p, e))
         p = gl.convert_layout(e.to(gl.float16), WEIGHTS)
         then_b = warpgroup_mma(p, values.index(now + 1), out_b, is_async=True)
         next_b = warpgroup_mma(
-            queries.index(1), keys.index(after + 1).permute((1, 0)), zero, use_acc=False, is_async=True
+            queries.index(1),
+            keys.index(after + 1).permute((1, 0)),
+            zero,
+            use_acc=False,
+            is_async=True,
         )
         e = _weights(s_a, top_a, bias, scale)
         total_a += _sum_in_thread(e)
@@ -221,7 +259,9 @@ def forward(
     out: Float[Tensor, "R N H D"],
     lse: Float[Tensor, "R H N"] | None,
 ) -> Int[Tensor, "R H A"]:
-    """Write `out` and `lse`; 1 where the weights of a row's tile of queries left their range, to be done again."""
+    """Write `out` and `lse`; 1 where the weights of a row's tile of queries left their range, to
+    be done again.
+    """
     num_rows, N, num_heads, width = q.shape
     _, query_tiles, num_tiles, _ = tiles.shape
     redo = torch.empty((num_rows, num_heads, query_tiles), dtype=torch.int32, device=q.device)
@@ -235,7 +275,9 @@ def forward(
 
 
 def _columns(x: Float[Tensor, "R N H D"]) -> Float[Tensor, "R N C"]:
-    """Heads side by side, as the copy engine reads them: steps of 16 bytes between rows and tokens."""
+    """Heads side by side, as the copy engine reads them: steps of 16 bytes between rows and
+    tokens.
+    """
     R, N, H, D = x.shape
     if x.stride()[2:] != (D, 1) or x.stride(0) % 8 or x.stride(1) % 8 or x.data_ptr() % 16:
         x = x.contiguous()

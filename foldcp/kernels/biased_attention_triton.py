@@ -1,4 +1,6 @@
-"""Attention of many rows under one bias, in Triton: no running maximum, and a bias that no layout changes."""
+"""Attention of many rows under one bias, in Triton: no running maximum, and a bias that no
+layout changes.
+"""
 # pyright: reportMissingImports=false, reportIndexIssue=false, reportPossiblyUnboundVariable=false
 # ruff: noqa: RUF005 (kernels cannot unpack a tuple into another)
 
@@ -24,7 +26,9 @@ GROUP = 16  # programs of neighbouring rows that run side by side, to meet in th
 
 @triton.jit
 @no_type_check
-def rows_of(X, start, size, stride, D: tl.constexpr, BD: tl.constexpr, EVEN: tl.constexpr) -> tl.tensor:
+def rows_of(
+    X, start, size, stride, D: tl.constexpr, BD: tl.constexpr, EVEN: tl.constexpr
+) -> tl.tensor:
     """[TILE, BD] from token `start` on, zeros after the last token and beyond width D."""
     token = start + tl.arange(0, TILE)
     cols = tl.arange(0, BD)
@@ -53,7 +57,17 @@ def _step(q, k, v, bias, out, total, top, scale) -> tuple[tl.tensor, tl.tensor]:
 @triton.jit
 @no_type_check
 def _with_maximum(
-    q, K, V, B, num_keys, num_tiles, stride_k, stride_v, scale, D: tl.constexpr, BD: tl.constexpr
+    q,
+    K,
+    V,
+    B,
+    num_keys,
+    num_tiles,
+    stride_k,
+    stride_v,
+    scale,
+    D: tl.constexpr,
+    BD: tl.constexpr,
 ) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
     """Attention with a running maximum, for any range of scores."""
     top = tl.full((TILE,), -float("inf"), tl.float32)
@@ -76,7 +90,17 @@ def _with_maximum(
 @triton.jit
 @no_type_check
 def _store(
-    out, total, top, OUT, LSE, tile, size, stride, D: tl.constexpr, BD: tl.constexpr, WANT_LSE: tl.constexpr
+    out,
+    total,
+    top,
+    OUT,
+    LSE,
+    tile,
+    size,
+    stride,
+    D: tl.constexpr,
+    BD: tl.constexpr,
+    WANT_LSE: tl.constexpr,
 ) -> None:
     """A tile of queries of one row and head."""
     token = tile * TILE + tl.arange(0, TILE)
@@ -96,24 +120,43 @@ def _again(
     D: tl.constexpr, ROWS: tl.constexpr, WANT_LSE: tl.constexpr,
 ) -> None:  # fmt: skip
     """Where REDO says so, one head and 64 queries of up to ROWS rows under a running maximum."""
-    tile, head = tl.program_id(0), tl.program_id(1)
+    tile = tl.program_id(0)
+    head = tl.program_id(1)
     first = tl.program_id(2) * ROWS
     rows = first + tl.arange(0, ROWS)
-    wanted = tl.load(REDO + (rows * num_heads + head) * num_tiles + tile, mask=rows < num_rows, other=0)
+    wanted = tl.load(
+        REDO + (rows * num_heads + head) * num_tiles + tile,
+        mask=rows < num_rows,
+        other=0,
+    )
     if tl.max(wanted, 0) > 0:
-        B = BIAS + (head.to(tl.int64) * num_tiles + tile) * num_tiles * TILE * TILE + tl.arange(0, TILE * TILE)
+        B = (
+            BIAS
+            + (head.to(tl.int64) * num_tiles + tile) * num_tiles * TILE * TILE
+            + tl.arange(0, TILE * TILE)
+        )
         for index in range(first, tl.minimum(first + ROWS, num_rows)):
             if tl.load(REDO + (index * num_heads + head) * num_tiles + tile) > 0:
                 row = tl.cast(index, tl.int64)
                 q = rows_of(Q + row * qi + head * qh, tile * TILE, N, qn, D, D, False)
-                k, v = K + row * ki + head * kh, V + row * vi + head * vh
+                k = K + row * ki + head * kh
+                v = V + row * vi + head * vh
                 out, total, top = _with_maximum(q, k, v, B, N, num_tiles, kn, vn, scale, D, D)
                 at = OUT + row * oi + head * oh
                 lse = LSE + (row * num_heads + head) * N
                 _store(out, total, top, at, lse, tile, N, on, D, D, WANT_LSE)
 
 
-@triton.jit(do_not_specialize=["num_rows", "num_queries", "num_keys", "num_heads", "query_tiles", "key_tiles"])
+@triton.jit(
+    do_not_specialize=[
+        "num_rows",
+        "num_queries",
+        "num_keys",
+        "num_heads",
+        "query_tiles",
+        "key_tiles",
+    ]
+)
 @no_type_check
 def _forward(
     Q, K, V, BIAS, OUT, LSE, num_rows, num_queries, num_keys, num_heads, query_tiles, key_tiles, scale,
@@ -121,10 +164,12 @@ def _forward(
     D: tl.constexpr, BD: tl.constexpr, SHARE: tl.constexpr, GROUP: tl.constexpr, WANT_LSE: tl.constexpr,
     EVEN: tl.constexpr,
 ) -> None:  # fmt: skip
-    """One head, 64 queries, SHARE rows. The maximum of the first tile serves for all, unless the sum says no.
+    """One head, 64 queries, SHARE rows. The maximum of the first tile serves for all, unless the
+    sum says no.
 
-    Weights are fp16, which is 8 times more exact than bf16: what they may grow beyond the first tile, they have
-    room for. A sum too large for that room is seen at the end, and the tile done again, under a running maximum.
+    Weights are fp16, which is 8 times more exact than bf16: what they may grow beyond the first
+    tile, they have room for. A sum too large for that room is seen at the end, and the tile done
+    again, under a running maximum.
     """
     num_groups = tl.cdiv(num_rows, SHARE)
     head = tl.program_id(0) // (num_groups * query_tiles)
@@ -134,12 +179,23 @@ def _forward(
     rest = place - chunk * GROUP * query_tiles
     tile = rest // size
     first = (chunk * GROUP + rest % size) * SHARE
-    B = BIAS + (head.to(tl.int64) * query_tiles + tile) * key_tiles * TILE * TILE + tl.arange(0, TILE * TILE)
-    queries, keys, values, outs, totals, tops = (), (), (), (), (), ()
+    B = (
+        BIAS
+        + (head.to(tl.int64) * query_tiles + tile) * key_tiles * TILE * TILE
+        + tl.arange(0, TILE * TILE)
+    )
+    queries = ()
+    keys = ()
+    values = ()
+    outs = ()
+    totals = ()
+    tops = ()
     bias = block_of(tl.load(B)).to(tl.float32) * LOG2E
     for r in tl.static_range(SHARE):
         row = tl.minimum(first + r, num_rows - 1).to(tl.int64)
-        queries = queries + (rows_of(Q + row * qi + head * qh, tile * TILE, num_queries, qn, D, BD, False),)
+        queries = queries + (
+            rows_of(Q + row * qi + head * qh, tile * TILE, num_queries, qn, D, BD, False),
+        )
         keys = keys + (K + row * ki + head * kh,)
         values = values + (V + row * vi + head * vh,)
         outs = outs + (tl.zeros((TILE, BD), tl.float32),)
@@ -148,7 +204,8 @@ def _forward(
         tops = tops + (tl.max(s, 1) + ROOM,)
     for other in tl.range(key_tiles, num_stages=3):
         bias = block_of(tl.load(B + other * TILE * TILE)).to(tl.float32) * LOG2E
-        new_outs, new_totals = (), ()
+        new_outs = ()
+        new_totals = ()
         for r in tl.static_range(SHARE):
             k = rows_of(keys[r], other * TILE, num_keys, kn, D, BD, EVEN)
             v = rows_of(values[r], other * TILE, num_keys, vn, D, BD, EVEN)
@@ -158,7 +215,9 @@ def _forward(
         outs = new_outs
         totals = new_totals
     for r in tl.static_range(SHARE):
-        out, total, top = outs[r], tl.sum(totals[r], 1), tops[r]
+        out = outs[r]
+        total = tl.sum(totals[r], 1)
+        top = tops[r]
         if tl.min((total < RANGE).to(tl.int32), 0) == 0:
             out, total, top = _with_maximum(
                 queries[r], keys[r], values[r], B, num_keys, key_tiles, kn, vn, scale, D, BD
@@ -179,7 +238,8 @@ def forward(
 ) -> tuple[Float[Tensor, "R I H D"], Float[Tensor, "R H I"] | None]:
     """The output and, if wanted, the base-2 logarithm of the sum of each query's exponentials."""
     num_rows, num_queries, num_heads, width = q.shape
-    num_keys, (_, query_tiles, key_tiles, _) = k.shape[1], tiles.shape
+    num_keys = k.shape[1]
+    (_, query_tiles, key_tiles, _) = tiles.shape
     block = max(16, next_power_of_2(width))
     share = 2 if block <= 32 else 1  # rows in one program: as many as the registers hold
     q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))

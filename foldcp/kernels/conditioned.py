@@ -1,4 +1,5 @@
-"""What stands between the matrix products of a conditioned transformer: norms, gates, and additions to the residual?
+"""What stands between the matrix products of a conditioned transformer: norms, gates, and additions
+to the residual?
 
 A [.., A, C] may be one of many samples; what conditions it, [A, C], is the same for all of them.
 """
@@ -18,7 +19,10 @@ from foldcp.kernels.residual import EPSILON
 
 
 def modulated_norm(
-    a: Float[Tensor, "*M A C"], scale: Float[Tensor, "A C"], shift: Float[Tensor, "A C"], dtype: torch.dtype
+    a: Float[Tensor, "*M A C"],
+    scale: Float[Tensor, "A C"],
+    shift: Float[Tensor, "A C"],
+    dtype: torch.dtype,
 ) -> Float[Tensor, "*M A C"]:
     """scale LayerNorm(a) + shift in `dtype`, which is that of the matrix product that follows.
 
@@ -34,7 +38,10 @@ def modulated_norm(
 
 
 def modulated_norm_reference(
-    a: Float[Tensor, "*M A C"], scale: Float[Tensor, "A C"], shift: Float[Tensor, "A C"], dtype: torch.dtype
+    a: Float[Tensor, "*M A C"],
+    scale: Float[Tensor, "A C"],
+    shift: Float[Tensor, "A C"],
+    dtype: torch.dtype,
 ) -> Float[Tensor, "*M A C"]:
     """The same in torch."""
     precise = torch.promote_types(a.dtype, torch.float32)
@@ -43,9 +50,13 @@ def modulated_norm_reference(
 
 
 def add_gated(
-    a: Float[Tensor, "*M A C"], update: Float[Tensor, "*M A C"], gate: Float[Tensor, "A C"]
+    a: Float[Tensor, "*M A C"],
+    update: Float[Tensor, "*M A C"],
+    gate: Float[Tensor, "A C"],
 ) -> Float[Tensor, "*M A C"]:
-    """a + gate update, in the type of a. Source: AlphaFold 3, algorithm 24, line 13; algorithm 25, line 4."""
+    """a + gate update, in the type of a. Source: AlphaFold 3, algorithm 24, line 13; algorithm
+    25, line 4.
+    """
     if not fused(a.device, update.dtype):
         return add_gated_reference(a, update, gate)
     from foldcp.kernels import conditioned_triton
@@ -54,7 +65,9 @@ def add_gated(
 
 
 def add_gated_reference(
-    a: Float[Tensor, "*M A C"], update: Float[Tensor, "*M A C"], gate: Float[Tensor, "A C"]
+    a: Float[Tensor, "*M A C"],
+    update: Float[Tensor, "*M A C"],
+    gate: Float[Tensor, "A C"],
 ) -> Float[Tensor, "*M A C"]:
     """The same in torch."""
     return torch.addcmul(a, gate.to(a.dtype), update.to(a.dtype))
@@ -75,7 +88,9 @@ def gated_reference(x: Float[Tensor, "*M C"], gate: Float[Tensor, "*M C"]) -> Fl
 
 
 def glu(h: Float[Tensor, "*M K"]) -> Float[Tensor, "*M K/3"]:
-    """x silu(y) w of the three thirds x, y, w of h. Source: AlphaFold 3, algorithm 25, line 2, times Boltz-2's w."""
+    """x silu(y) w of the three thirds x, y, w of h. Source: AlphaFold 3, algorithm 25, line 2,
+    times Boltz-2's w.
+    """
     if not fused(h.device, h.dtype):
         return glu_reference(h)
     from foldcp.kernels import conditioned_triton
@@ -105,15 +120,20 @@ def add_split_transition(
 ) -> Float[Tensor, "*M A C"]:
     """a + gate back glu(widen (scale LayerNorm(a) + shift)) for few channels, in one pass over a.
 
-    The weights are `split`, and so is what they multiply: of (x1 + x2) (w1 + w2) in bf16 only x2 w2, about 2^-16 of it,
-    is left out. Source: AlphaFold 3, algorithm 25; Ootomo and Yokota 2022 for the splitting.
+    The weights are `split`, and so is what they multiply: of (x1 + x2) (w1 + w2) in bf16 only x2
+    w2, about 2^-16 of it, is left out. Source: AlphaFold 3, algorithm 25; Ootomo and Yokota 2022
+    for the splitting.
     """
     operands = (a, scale, shift, gate, widen, back)
     if chosen(a.device) != "triton" or a.shape[-1] > SPLIT_CHANNELS:
         return add_split_transition_reference(*operands)
     from foldcp.kernels import conditioned_triton
 
-    return recomputed(conditioned_triton.add_split_transition, add_split_transition_reference, *operands)
+    return recomputed(
+        conditioned_triton.add_split_transition,
+        add_split_transition_reference,
+        *operands,
+    )
 
 
 SPLIT_CHANNELS = 128  # a program holds whole atoms, twice

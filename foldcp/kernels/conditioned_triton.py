@@ -1,4 +1,6 @@
-"""The Triton kernels between the matrix products of a conditioned transformer; arithmetic in fp32."""
+"""The Triton kernels between the matrix products of a conditioned transformer; arithmetic in
+fp32.
+"""
 # pyright: reportMissingImports=false, reportIndexIssue=false
 
 from __future__ import annotations
@@ -15,7 +17,10 @@ from foldcp.kernels.grid import cdiv, next_power_of_2
 from foldcp.kernels.pair_triton import LOG2E, _normed, _weight
 
 NUMBERS = 2048  # that a program works on
-SPLIT_TILE, SPLIT_STEP, SPLIT_STAGES = 64, 64, 1  # atoms of a program, hidden channels of a step
+# atoms of a program, hidden channels of a step
+SPLIT_TILE = 64
+SPLIT_STEP = 64
+SPLIT_STAGES = 1
 
 
 @triton.jit
@@ -33,8 +38,11 @@ def _load(X, row, stride, channel, inside) -> tl.tensor:
 
 @triton.jit
 @no_type_check
-def _modulated(A, SCALE, SHIFT, row, atom, scale_a, shift_a, channel, inside, C: tl.constexpr) -> tl.tensor:
-    scale, shift = _load(SCALE, atom, scale_a, channel, inside), _load(SHIFT, atom, shift_a, channel, inside)
+def _modulated(
+    A, SCALE, SHIFT, row, atom, scale_a, shift_a, channel, inside, C: tl.constexpr
+) -> tl.tensor:
+    scale = _load(SCALE, atom, scale_a, channel, inside)
+    shift = _load(SHIFT, atom, shift_a, channel, inside)
     return _normed(_load(A, row, C, channel, inside), inside, scale, shift, C, 1)
 
 
@@ -55,20 +63,33 @@ def _modulated_norm(
 @triton.jit
 @no_type_check
 def _add_gated(
-    A, UPDATE, GATE, OUT, num_rows, num_atoms, gate_a, C: tl.constexpr, BC: tl.constexpr, BM: tl.constexpr
+    A,
+    UPDATE,
+    GATE,
+    OUT,
+    num_rows,
+    num_atoms,
+    gate_a,
+    C: tl.constexpr,
+    BC: tl.constexpr,
+    BM: tl.constexpr,
 ) -> None:
     row = tl.program_id(0) * BM + tl.arange(0, BM)
     channel = tl.arange(0, BC)
     inside = (row < num_rows)[:, None] & (channel < C)[None, :]
     x = _load(A, row, C, channel, inside)
-    x += _load(GATE, row % num_atoms, gate_a, channel, inside) * _load(UPDATE, row, C, channel, inside)
+    x += _load(GATE, row % num_atoms, gate_a, channel, inside) * _load(
+        UPDATE, row, C, channel, inside
+    )
     place = row.to(tl.int64)[:, None] * C + channel[None, :]
     tl.store(OUT + place, x.to(OUT.dtype.element_ty), mask=inside)
 
 
 @triton.jit
 @no_type_check
-def _gated(X, GATE, OUT, num_rows, gate_m, C: tl.constexpr, BC: tl.constexpr, BM: tl.constexpr) -> None:
+def _gated(
+    X, GATE, OUT, num_rows, gate_m, C: tl.constexpr, BC: tl.constexpr, BM: tl.constexpr
+) -> None:
     row = tl.program_id(0) * BM + tl.arange(0, BM)
     channel = tl.arange(0, BC)
     inside = (row < num_rows)[:, None] & (channel < C)[None, :]
@@ -83,11 +104,9 @@ def _glu(H, OUT, num_rows, K: tl.constexpr, BK: tl.constexpr, BM: tl.constexpr) 
     row = tl.program_id(0) * BM + tl.arange(0, BM)
     channel = tl.program_id(1) * BK + tl.arange(0, BK)
     inside = (row < num_rows)[:, None] & (channel < K)[None, :]
-    x, y, w = (
-        _load(H, row, 3 * K, channel, inside),
-        _load(H + K, row, 3 * K, channel, inside),
-        _load(H + 2 * K, row, 3 * K, channel, inside),
-    )
+    x = _load(H, row, 3 * K, channel, inside)
+    y = _load(H + K, row, 3 * K, channel, inside)
+    w = _load(H + 2 * K, row, 3 * K, channel, inside)
     place = row.to(tl.int64)[:, None] * K + channel[None, :]
     tl.store(OUT + place, (x * y * _sigmoid(y) * w).to(OUT.dtype.element_ty), mask=inside)
 
@@ -95,7 +114,14 @@ def _glu(H, OUT, num_rows, K: tl.constexpr, BK: tl.constexpr, BM: tl.constexpr) 
 @triton.jit
 @no_type_check
 def _split_dot(
-    high, low, W, rows, cols, num_rows: tl.constexpr, num_cols: tl.constexpr, PLANE: tl.constexpr
+    high,
+    low,
+    W,
+    rows,
+    cols,
+    num_rows: tl.constexpr,
+    num_cols: tl.constexpr,
+    PLANE: tl.constexpr,
 ) -> tl.tensor:
     """(high + low) (W[0] + W[1])^T without the product of the low halves."""
     w_high = tl.trans(_weight(W, rows, cols, num_rows, num_cols))
@@ -147,25 +173,49 @@ def _step(x: Float[Tensor, "A C"]) -> int:
 
 
 def modulated_norm(
-    a: Float[Tensor, "*M A C"], scale: Float[Tensor, "A C"], shift: Float[Tensor, "A C"], dtype: torch.dtype
+    a: Float[Tensor, "*M A C"],
+    scale: Float[Tensor, "A C"],
+    shift: Float[Tensor, "A C"],
+    dtype: torch.dtype,
 ) -> Float[Tensor, "*M A C"]:
     """scale LayerNorm(a) + shift."""
     a, (num_rows, C, block, tile) = a.contiguous(), _rows(a)
     out = torch.empty(a.shape, dtype=dtype, device=a.device)
     _modulated_norm[(cdiv(num_rows, tile),)](
-        a, scale, shift, out, num_rows, a.shape[-2], _step(scale), _step(shift), C=C, BC=block, BM=tile
+        a,
+        scale,
+        shift,
+        out,
+        num_rows,
+        a.shape[-2],
+        _step(scale),
+        _step(shift),
+        C=C,
+        BC=block,
+        BM=tile,
     )
     return out
 
 
 def add_gated(
-    a: Float[Tensor, "*M A C"], update: Float[Tensor, "*M A C"], gate: Float[Tensor, "A C"]
+    a: Float[Tensor, "*M A C"],
+    update: Float[Tensor, "*M A C"],
+    gate: Float[Tensor, "A C"],
 ) -> Float[Tensor, "*M A C"]:
     """a + gate update."""
     a, (num_rows, C, block, tile) = a.contiguous(), _rows(a)
     out = torch.empty_like(a)
     _add_gated[(cdiv(num_rows, tile),)](
-        a, update.contiguous(), gate, out, num_rows, a.shape[-2], _step(gate), C=C, BC=block, BM=tile
+        a,
+        update.contiguous(),
+        gate,
+        out,
+        num_rows,
+        a.shape[-2],
+        _step(gate),
+        C=C,
+        BC=block,
+        BM=tile,
     )
     return out
 

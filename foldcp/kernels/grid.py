@@ -1,4 +1,6 @@
-"""How many programs, and how wide? Triton's own answers take 6 µs each, as long as half a launch."""
+"""How many programs, and how wide? Triton's own answers take 6 µs each, as long as half a
+launch.
+"""
 
 from __future__ import annotations
 

@@ -15,14 +15,18 @@ from foldcp.kernels.triangle_attention import MASKED
 
 @dataclass(frozen=True)
 class PreparedBias:
-    """A pair bias and its mask, as the attention of this device reads them: for a bias that is used many times."""
+    """A pair bias and its mask, as the attention of this device reads them: for a bias that is
+    used many times.
+    """
 
     ready: Tensor  # additive [1, H, I, N], or tiles for the kernel
     tiled: bool
 
 
 def prepare_bias(bias: Float[Tensor, "H I N"], mask: Float[Tensor, " N"]) -> PreparedBias:
-    """The bias for `prepared_attention` with queries of its type; takes as much memory as the bias. No gradient."""
+    """The bias for `prepared_attention` with queries of its type; takes as much memory as the
+    bias. No gradient.
+    """
     if not fused(bias.device, bias.dtype):
         return PreparedBias(_additive(bias, mask), tiled=False)
     from foldcp.kernels.tiles import prepare
@@ -31,7 +35,10 @@ def prepare_bias(bias: Float[Tensor, "H I N"], mask: Float[Tensor, " N"]) -> Pre
 
 
 def prepared_attention(
-    q: Float[Tensor, "M I H D"], k: Float[Tensor, "M N H D"], v: Float[Tensor, "M N H D"], bias: PreparedBias
+    q: Float[Tensor, "M I H D"],
+    k: Float[Tensor, "M N H D"],
+    v: Float[Tensor, "M N H D"],
+    bias: PreparedBias,
 ) -> Float[Tensor, "M I H D"]:
     """`pair_bias_attention` with a prepared bias. No gradient."""
     if not bias.tiled:
@@ -48,10 +55,12 @@ def pair_bias_attention(
     bias: Float[Tensor, "H I N"],
     mask: Float[Tensor, " N"],
 ) -> Float[Tensor, "M I H D"]:
-    """out[m, i] = sum_j softmax_j(q[m, i] . k[m, j] / sqrt(D) + bias[i, j] - 1e9 (1 - mask[j])) v[m, j].
+    """out[m, i] = sum_j softmax_j(q[m, i] . k[m, j] / sqrt(D) + bias[i, j] - 1e9 (1 - mask[j]))
+    v[m, j].
 
-    M samples share the bias of this rank's I queries over all N keys; `mask` is 1 at tokens, 0 at padding.
-    Any strides; result in the type of q. Differentiable. Source: AlphaFold 3, algorithm 24, lines 4 to 8.
+    M samples share the bias of this rank's I queries over all N keys; `mask` is 1 at tokens, 0 at
+    padding. Any strides; result in the type of q. Differentiable. Source: AlphaFold 3, algorithm
+    24, lines 4 to 8.
     """
     if not fused(q.device, q.dtype):
         return pair_bias_attention_reference(q, k, v, bias, mask)

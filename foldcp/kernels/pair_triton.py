@@ -1,4 +1,6 @@
-"""The Triton kernels of the pair updates: each reads a tile of z once, keeps it on chip, and writes once."""
+"""The Triton kernels of the pair updates: each reads a tile of z once, keeps it on chip, and
+writes once.
+"""
 # pyright: reportMissingImports=false, reportIndexIssue=false, reportPossiblyUnboundVariable=false
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ TILES = {  # pairs a program, channels a step, warps, stages of the pipeline
 @triton.jit
 @no_type_check
 def _reciprocal(x) -> tl.tensor:
-    """1 / x to 1 ulp; the division operator spends four more instructions on the ends of the range."""
+    """1 / x to 1 ulp; the division operator spends four more instructions on the ends of the
+    range.
+    """
     return tl.inline_asm_elementwise(
         "rcp.approx.ftz.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
     )  # fmt: skip
@@ -41,7 +45,9 @@ def _sigmoid(x) -> tl.tensor:
 @triton.jit
 @no_type_check
 def _place(first, pair, N, stride_i, stride_n, FLAT: tl.constexpr) -> tl.tensor:
-    """Where the channels of each pair begin, in a tile that begins with pair `first`; FLAT: rows follow each other."""
+    """Where the channels of each pair begin, in a tile that begins with pair `first`; FLAT: rows
+    follow each other.
+    """
     if FLAT:
         place = first.to(tl.int64) * stride_n + (pair - first) * stride_n
     else:
@@ -53,7 +59,9 @@ def _place(first, pair, N, stride_i, stride_n, FLAT: tl.constexpr) -> tl.tensor:
 @triton.jit
 @no_type_check
 def _split(first, pair, N) -> tuple[tl.tensor, tl.tensor]:
-    """Rows and columns: one division for the tile, and for a pair a product with 1 / N, exact at this size."""
+    """Rows and columns: one division for the tile, and for a pair a product with 1 / N, exact at
+    this size.
+    """
     row = first // N
     column = pair - row * N
     more = ((column + 0.5) * (1.0 / N)).to(tl.int32)
@@ -83,7 +91,8 @@ def _normed_pairs(Z, W, B, place, real, C: tl.constexpr, BC: tl.constexpr) -> tl
     c = tl.arange(0, BC)
     inside = (c < C)[None, :]
     x = tl.load(Z + place[:, None] + c[None, :], mask=real[:, None] & inside, other=0.0)
-    weight, bias = _vector(W, c, C)[None, :], _vector(B, c, C)[None, :]
+    weight = _vector(W, c, C)[None, :]
+    bias = _vector(B, c, C)[None, :]
     return _normed(x.to(tl.float32), inside, weight, bias, C, 1)
 
 
@@ -100,7 +109,11 @@ def _weight(W, rows, cols, num_rows, num_cols) -> tl.tensor:
 def _add(Z, OUT, place, out_place, channel, real, update, C: tl.constexpr) -> None:
     inside = real[:, None] & (channel < C)[None, :]
     z = tl.load(Z + place[:, None] + channel[None, :], mask=inside, other=0.0).to(tl.float32)
-    tl.store(OUT + out_place[:, None] + channel[None, :], (z + update).to(OUT.dtype.element_ty), mask=inside)
+    tl.store(
+        OUT + out_place[:, None] + channel[None, :],
+        (z + update).to(OUT.dtype.element_ty),
+        mask=inside,
+    )
 
 
 @triton.jit(do_not_specialize=["N"])
@@ -114,8 +127,10 @@ def _add_gated_output(
     first = tl.program_id(0) * BM
     pair = first + tl.arange(0, BM)
     real = pair < num_pairs
-    place, out_place = _place(first, pair, N, zi, zn, FLAT), _place(first, pair, N, oi, on, FLAT)
-    c, k = tl.arange(0, BC), tl.arange(0, BK)
+    place = _place(first, pair, N, zi, zn, FLAT)
+    out_place = _place(first, pair, N, oi, on, FLAT)
+    c = tl.arange(0, BC)
+    k = tl.arange(0, BK)
     x = _normed_pairs(Z, W, B, place, real, C, BC).to(G.dtype.element_ty)
     inside = (k < K)[:, None]
     y_place = k.to(tl.int64)[:, None] * pk + pair[None, :]
@@ -176,10 +191,14 @@ def _add_transition(
 
 
 def strides(x: Float[Tensor, "*B C"], N: int) -> tuple[int, int]:
-    """Distances from row to row and from column to column; anything contiguous counts as rows of N pairs."""
+    """Distances from row to row and from column to column; anything contiguous counts as rows of
+    N pairs.
+    """
     if x.is_contiguous():
         return N * x.shape[-1], x.shape[-1]
-    assert x.dim() == 3 and x.stride(2) == 1 and x.shape[1] == N, f"strides {x.stride()} of {tuple(x.shape)}"
+    assert x.dim() == 3 and x.stride(2) == 1 and x.shape[1] == N, (
+        f"strides {x.stride()} of {tuple(x.shape)}"
+    )
     return x.stride(0), x.stride(1)
 
 
@@ -200,14 +219,20 @@ def add_gated_output(
     out: Float[Tensor, "I N C"],
 ) -> None:
     """out = z + p_out(LayerNorm_out(product)) sigmoid(g_out LayerNorm(z)); out may be z."""
-    assert product.stride()[1:] == (z.shape[1], 1), f"strides {product.stride()}: rows must follow each other"
+    assert product.stride()[1:] == (z.shape[1], 1), (
+        f"strides {product.stride()}: rows must follow each other"
+    )
     if hopper(z.device):
         from foldcp.kernels import pair_hopper
 
         if pair_hopper.have_room(p_out, g_out):
-            pair_hopper.add_gated_output(z, product, norm_w, norm_b, norm_out_w, norm_out_b, p_out, g_out, out)
+            pair_hopper.add_gated_output(
+                z, product, norm_w, norm_b, norm_out_w, norm_out_b, p_out, g_out, out
+            )
             return
-    num_pairs, N, (width, depth) = z.shape[:-1].numel(), z.shape[1], p_out.shape
+    num_pairs = z.shape[:-1].numel()
+    N = z.shape[1]
+    (width, depth) = p_out.shape
     tile, step, warps, stages = TILES["add_gated_output"]
     _add_gated_output[(cdiv(num_pairs, tile),)](
         z, product, out, norm_w, norm_b, norm_out_w, norm_out_b, p_out.contiguous(), g_out.contiguous(),
@@ -233,7 +258,9 @@ def add_attention_output(
         if pair_hopper.have_room(gate_w, out_w):
             pair_hopper.add_attention_output(z, attended, norm_w, norm_b, gate_w, out_w, out)
             return
-    num_pairs, N, (width, depth) = z.shape[:-1].numel(), z.shape[-2], out_w.shape
+    num_pairs = z.shape[:-1].numel()
+    N = z.shape[-2]
+    (width, depth) = out_w.shape
     tile, step, warps, stages = TILES["add_attention_output"]
     _add_attention_output[(cdiv(num_pairs, tile),)](
         z, attended, out, norm_w, norm_b, gate_w.contiguous(), out_w.contiguous(),
@@ -253,7 +280,9 @@ def add_transition(
     out: Float[Tensor, "*B C"],
 ) -> None:
     """out = z + w3 (silu(w1 x) * (w2 x)) with x = LayerNorm(z); out may be z."""
-    num_pairs, N, (hidden, width) = z.shape[:-1].numel(), z.shape[-2], w1.shape
+    num_pairs = z.shape[:-1].numel()
+    N = z.shape[-2]
+    (hidden, width) = w1.shape
     if hopper(z.device):
         from foldcp.kernels import transition_hopper
 

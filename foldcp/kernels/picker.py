@@ -13,30 +13,41 @@ Implementation = Literal["torch", "triton"]
 
 _log = logging.getLogger(__name__)
 _chosen: dict[str, Implementation] = {}
-_HOPPER_TRITON = "3.6."  # the language of the kernels for one chip changes between releases: those it was tried with
+# the language of the kernels for one chip changes between releases: those it was tried with
+_HOPPER_TRITON = "3.6."
 
 
 def choose(device_type: str, implementation: Implementation) -> None:
-    """Fix the implementation for a device type ("cpu", "cuda"); ValueError if it cannot run there."""
+    """Fix the implementation for a device type ("cpu", "cuda"); ValueError if it cannot run
+    there.
+    """
     if implementation == "triton":
         if device_type != "cuda":
-            raise ValueError(f"kernels: implementation 'triton' needs a CUDA device, not {device_type!r}")
+            raise ValueError(
+                f"kernels: implementation 'triton' needs a CUDA device, not {device_type!r}"
+            )
         _triton_version()
     elif implementation != "torch":
-        raise ValueError(f"kernels: implementation {implementation!r} is neither 'torch' nor 'triton'")
+        raise ValueError(
+            f"kernels: implementation {implementation!r} is neither 'torch' nor 'triton'"
+        )
     _chosen[device_type] = implementation
     _log.info("kernels on %s: %s", device_type, _named(implementation))
 
 
 def chosen(device: torch.device) -> Implementation:
-    """The implementation for this device: Triton on CUDA, torch elsewhere, unless `choose` said otherwise."""
+    """The implementation for this device: Triton on CUDA, torch elsewhere, unless `choose` said
+    otherwise.
+    """
     if device.type not in _chosen:
         choose(device.type, "triton" if device.type == "cuda" else "torch")
     return _chosen[device.type]
 
 
 def fused(device: torch.device, arithmetic: torch.dtype) -> bool:
-    """Does this arithmetic run in the Triton kernels here? They are for bf16; fp32, for parity, stays in torch."""
+    """Does this arithmetic run in the Triton kernels here? They are for bf16; fp32, for parity,
+    stays in torch.
+    """
     return chosen(device) == "triton" and arithmetic == torch.bfloat16
 
 
@@ -46,7 +57,9 @@ def hopper(device: torch.device) -> bool:
 
 
 def describe() -> str:
-    """The choices made so far, for the record of a run: "cpu: torch 2.13.0, cuda: triton 3.6.0 for Hopper ..."."""
+    """The choices made so far, for the record of a run: "cpu: torch 2.13.0, cuda: triton 3.6.0
+    for Hopper ...".
+    """
     return ", ".join(f"{kind}: {_named(name)}" for kind, name in sorted(_chosen.items()))
 
 
@@ -59,7 +72,9 @@ def _named(implementation: Implementation) -> str:
 
 @functools.cache
 def _on_hopper() -> bool:
-    return torch.cuda.get_device_capability()[0] == 9 and _triton_version().startswith(_HOPPER_TRITON)
+    return torch.cuda.get_device_capability()[0] == 9 and _triton_version().startswith(
+        _HOPPER_TRITON
+    )
 
 
 def _triton_version() -> str:

@@ -1,4 +1,6 @@
-"""The Triton kernels of projections: LayerNorm and matrix product in one read of z, channels last or first."""
+"""The Triton kernels of projections: LayerNorm and matrix product in one read of z, channels
+last or first.
+"""
 # pyright: reportMissingImports=false, reportIndexIssue=false, reportPossiblyUnboundVariable=false
 
 from __future__ import annotations
@@ -12,7 +14,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from foldcp.kernels.grid import cdiv, next_power_of_2
-from foldcp.kernels.pair_triton import _normed_pairs, _place, _sigmoid, _split, _weight, flat, strides
+from foldcp.kernels.pair_triton import (
+    _normed_pairs,
+    _place,
+    _sigmoid,
+    _split,
+    _weight,
+    flat,
+    strides,
+)
 
 TILES = {  # pairs a program, channels a step, warps, stages of the pipeline
     "project": (64, 64, 4, 2),
@@ -24,7 +34,9 @@ TILES = {  # pairs a program, channels a step, warps, stages of the pipeline
 @triton.jit
 @no_type_check
 def _narrowed(x, half) -> tl.tensor:
-    """x in bf16 or, where `half`, in fp16, what lies beyond its range as the ends of the range; both called bf16."""
+    """x in bf16 or, where `half`, in fp16, what lies beyond its range as the ends of the range;
+    both called bf16.
+    """
     return tl.inline_asm_elementwise(
         """{
             .reg .b32 as_bf16, as_half, least, most;
@@ -54,7 +66,9 @@ def _project(
     pair = first + tl.arange(0, BM)
     real = pair < num_pairs
     c = tl.arange(0, BC)
-    x = _normed_pairs(Z, W, B, _place(first, pair, N, zi, zn, FLAT), real, C, BC).to(P.dtype.element_ty)
+    x = _normed_pairs(Z, W, B, _place(first, pair, N, zi, zn, FLAT), real, C, BC).to(
+        P.dtype.element_ty
+    )
     out_place = _place(first, pair, N, oi, on, FLAT)
     for start in tl.range(0, K, STEP, num_stages=STAGES):
         k = start + tl.arange(0, STEP)
@@ -62,7 +76,11 @@ def _project(
         out = y.to(OUT.dtype.element_ty)
         if HALF is not None:
             out = _narrowed(y, start >= HALF)
-        tl.store(OUT + out_place[:, None] + k[None, :], out, mask=real[:, None] & (k < K)[None, :])
+        tl.store(
+            OUT + out_place[:, None] + k[None, :],
+            out,
+            mask=real[:, None] & (k < K)[None, :],
+        )
 
 
 @triton.jit(do_not_specialize=["N"])
@@ -77,17 +95,27 @@ def _project_channels_first(
     pair = first + tl.arange(0, BM)
     real = pair < num_pairs
     c = tl.arange(0, BC)
-    x = tl.trans(_normed_pairs(Z, W, B, _place(first, pair, N, zi, zn, FLAT), real, C, BC).to(P.dtype.element_ty))
+    x = tl.trans(
+        _normed_pairs(Z, W, B, _place(first, pair, N, zi, zn, FLAT), real, C, BC).to(
+            P.dtype.element_ty
+        )
+    )
     if GATED:
         row, column = _split(first, pair, N)
-        keep = tl.load(MASK + (row if BY_ROW else column), mask=real, other=0.0).to(tl.float32)[None, :]
+        keep = tl.load(MASK + (row if BY_ROW else column), mask=real, other=0.0).to(tl.float32)[
+            None, :
+        ]
     for start in tl.range(0, K, STEP, num_stages=STAGES):
         k = start + tl.arange(0, STEP)
         y = tl.dot(_weight(P, k, c, K, C), x)
         if GATED:
             y *= _sigmoid(tl.dot(_weight(G, k, c, K, C), x)) * keep
         place = k.to(tl.int64)[:, None] * num_pairs + pair[None, :]
-        tl.store(OUT + place, y.to(OUT.dtype.element_ty), mask=(k < K)[:, None] & real[None, :])
+        tl.store(
+            OUT + place,
+            y.to(OUT.dtype.element_ty),
+            mask=(k < K)[:, None] & real[None, :],
+        )
 
 
 def project(
@@ -109,17 +137,30 @@ def project_parts(
     weight: Float[Tensor, "K C"],
     half_from: int,
 ) -> Float[Tensor, "R N K"]:
-    """The same of rows that come in parts, N columns in all; channels from `half_from` on hold fp16, whatever the type
-    says."""
-    first, columns = parts[0], [part.shape[1] for part in parts]
-    out = torch.empty((len(first), sum(columns), len(weight)), dtype=weight.dtype, device=first.device)
+    """The same of rows that come in parts, N columns in all; channels from `half_from` on hold
+    fp16, whatever the type says.
+    """
+    first = parts[0]
+    columns = [part.shape[1] for part in parts]
+    out = torch.empty(
+        (len(first), sum(columns), len(weight)), dtype=weight.dtype, device=first.device
+    )
     for part, some in zip(parts, out.split(columns, 1), strict=True):
         _launch(part, norm_w, norm_b, weight, some, half_from)
     return out
 
 
-def _launch(z: Tensor, norm_w: Tensor, norm_b: Tensor, weight: Tensor, out: Tensor, half: int | None = None) -> None:
-    num_pairs, N, (num_out, width) = z.shape[:-1].numel(), z.shape[-2], weight.shape
+def _launch(
+    z: Tensor,
+    norm_w: Tensor,
+    norm_b: Tensor,
+    weight: Tensor,
+    out: Tensor,
+    half: int | None = None,
+) -> None:
+    num_pairs = z.shape[:-1].numel()
+    N = z.shape[-2]
+    (num_out, width) = weight.shape
     tile, step, warps, stages = TILES["project"]
     assert half is None or half % step == 0, f"{half} channels are no multiple of {step}"
     _project[(cdiv(num_pairs, tile),)](
@@ -136,8 +177,12 @@ def project_channels_first(
     weight: Float[Tensor, "K C"],
     gate: tuple[Float[Tensor, "K C"], Float[Tensor, " N"] | Float[Tensor, "I 1"]] | None = None,
 ) -> Float[Tensor, "K *B"]:
-    """weight LayerNorm(z) times the sigmoid of a gate and a mask of columns or of rows where there is one."""
-    num_pairs, N, (num_out, width) = z.shape[:-1].numel(), z.shape[-2], weight.shape
+    """weight LayerNorm(z) times the sigmoid of a gate and a mask of columns or of rows where
+    there is one.
+    """
+    num_pairs = z.shape[:-1].numel()
+    N = z.shape[-2]
+    (num_out, width) = weight.shape
     out = torch.empty((num_out, *z.shape[:-1]), dtype=weight.dtype, device=z.device)
     gate_w, mask = gate or (weight, weight)
     assert mask.stride(0) == 1 or gate is None, f"a mask with stride {mask.stride(0)}"

@@ -1,4 +1,6 @@
-"""How do the pair updates enter and leave triangle attention: projections before, gate and residual after?"""
+"""How do the pair updates enter and leave triangle attention: projections before, gate and
+residual after?
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ def project(
     norm_b: Float[Tensor, " C"],
     weight: Float[Tensor, "K C"],
 ) -> Float[Tensor, "*B K"]:
-    """weight LayerNorm(z), in the type of weight; several projections in one pass over z by stacked weights.
+    """weight LayerNorm(z), in the type of weight; several projections in one pass over z by stacked
+    weights.
 
     Source: AlphaFold 3, algorithm 14, lines 1 and 2.
     """
@@ -45,8 +48,8 @@ def project_attention(
     weight: Float[Tensor, "K C"],
     num_heads: int,
 ) -> tuple[Float[Tensor, "R N H D"], Float[Tensor, "R N H D"], Float[Tensor, "R N H D"]]:
-    """q, k and v of triangle attention, whose weights are stacked in `weight`, for rows of z that come in parts, N
-    columns in all.
+    """q, k and v of triangle attention, whose weights are stacked in `weight`, for rows of z that
+    come in parts, N columns in all.
 
     Where no gradient is wanted, v comes in fp16, as the kernels of attention weigh it.
     """
@@ -57,7 +60,11 @@ def project_attention(
         out = project_triton.project_parts(parts, norm_w, norm_b, weight, half_from=2 * inner)
         q, k, v = out.unflatten(-1, (3, num_heads, -1)).unbind(-3)
         return q, k, v.view(torch.float16)
-    q, k, v = project(joined(parts, 1), norm_w, norm_b, weight).unflatten(-1, (3, num_heads, -1)).unbind(-3)
+    q, k, v = (
+        project(joined(parts, 1), norm_w, norm_b, weight)
+        .unflatten(-1, (3, num_heads, -1))
+        .unbind(-3)
+    )
     return q, k, v
 
 
@@ -67,7 +74,8 @@ def project_channels_first(
     norm_b: Float[Tensor, " C"],
     weight: Float[Tensor, "K C"],
 ) -> Float[Tensor, "K I N"]:
-    """The same with the channels first, as the biases of attention want it: one N-long line per channel and row.
+    """The same with the channels first, as the biases of attention want it: one N-long line per
+    channel and row.
 
     Source: AlphaFold 3, algorithm 14, line 3.
     """
@@ -99,15 +107,22 @@ def add_attention_output(
 ) -> Float[Tensor, "*B C"]:
     """z + out_w (out * sigmoid(gate_w LayerNorm(z))); in place where no gradient is wanted.
 
-    `out` is what attention gave, its heads side by side. Source: AlphaFold 3, algorithm 14, lines 4 to 7, and
-    the residual of algorithm 17.
+    `out` is what attention gave, its heads side by side. Source: AlphaFold 3, algorithm 14, lines 4
+    to 7, and the residual of algorithm 17.
     """
     if not fits(z, out_w):
         return add_attention_output_reference(z, out, norm_w, norm_b, gate_w, out_w)
     from foldcp.kernels import pair_triton
 
     return recomputed_residual(
-        pair_triton.add_attention_output, add_attention_output_reference, z, out, norm_w, norm_b, gate_w, out_w
+        pair_triton.add_attention_output,
+        add_attention_output_reference,
+        z,
+        out,
+        norm_w,
+        norm_b,
+        gate_w,
+        out_w,
     )
 
 

@@ -1,4 +1,6 @@
-"""How does a kernel that only knows the way forward get a gradient? Through its torch reference, recomputed."""
+"""How does a kernel that only knows the way forward get a gradient? Through its torch reference,
+recomputed.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +14,26 @@ from torch.autograd.function import once_differentiable
 from foldcp.kernels.residual import in_place
 
 
-def recomputed(kernel: Callable[..., Tensor], reference: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-    """kernel(*tensors), with the gradient of reference(*tensors), which runs only when the gradient is asked for."""
+def recomputed(
+    kernel: Callable[..., Tensor], reference: Callable[..., Tensor], *tensors: Tensor
+) -> Tensor:
+    """kernel(*tensors), with the gradient of reference(*tensors), which runs only when the
+    gradient is asked for.
+    """
     if in_place(*tensors):
         return kernel(*tensors)
     return _Recomputed.apply(kernel, reference, *tensors)
 
 
 def recomputed_residual(
-    kernel: Callable[..., None], reference: Callable[..., Tensor], z: Tensor, *tensors: Tensor
+    kernel: Callable[..., None],
+    reference: Callable[..., Tensor],
+    z: Tensor,
+    *tensors: Tensor,
 ) -> Tensor:
-    """The same for a kernel(z, *tensors, out) that updates z; in place where no gradient is wanted."""
+    """The same for a kernel(z, *tensors, out) that updates z; in place where no gradient is
+    wanted.
+    """
     keep = not in_place(z, *tensors)
 
     def updated(z: Tensor, *tensors: Tensor) -> Tensor:
@@ -35,7 +46,12 @@ def recomputed_residual(
 
 class _Recomputed(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, kernel: Callable[..., Tensor], reference: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    def forward(
+        ctx: Any,
+        kernel: Callable[..., Tensor],
+        reference: Callable[..., Tensor],
+        *tensors: Tensor,
+    ) -> Tensor:
         ctx.reference = reference
         ctx.save_for_backward(*tensors)
         return kernel(*tensors)
@@ -44,7 +60,9 @@ class _Recomputed(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         wanted = ctx.needs_input_grad[2:]
-        leaves = [x.detach().requires_grad_(w) for x, w in zip(ctx.saved_tensors, wanted, strict=True)]
+        leaves = [
+            x.detach().requires_grad_(w) for x, w in zip(ctx.saved_tensors, wanted, strict=True)
+        ]
         with torch.enable_grad():
             out = ctx.reference(*leaves)
         asked = [x for x in leaves if x.requires_grad]

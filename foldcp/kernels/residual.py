@@ -1,4 +1,6 @@
-"""What do the updates of the pair representation share: LayerNorm in fp32, an addition in place, parts joined?"""
+"""What do the updates of the pair representation share: LayerNorm in fp32, an addition in place,
+parts joined?
+"""
 
 from __future__ import annotations
 
@@ -14,14 +16,18 @@ MAX_CHANNELS = 256  # of z: the kernels hold a tile of pairs with all its channe
 
 
 def fits(z: Float[Tensor, "*B C"], weight: Float[Tensor, "K C2"]) -> bool:
-    """Is the update of z with such weights one for the fused kernels? Wider arrays are few tokens, not pairs."""
+    """Is the update of z with such weights one for the fused kernels? Wider arrays are few
+    tokens, not pairs.
+    """
     return z.shape[-1] <= MAX_CHANNELS and fused(z.device, weight.dtype)
 
 
 def layer_norm(
     x: Float[Tensor, "*B C"], weight: Float[Tensor, " C"], bias: Float[Tensor, " C"]
 ) -> Float[Tensor, "*B C"]:
-    """LayerNorm over the last dimension; statistics and result in fp32, or in fp64 for an fp64 input."""
+    """LayerNorm over the last dimension; statistics and result in fp32, or in fp64 for an fp64
+    input.
+    """
     x = x if x.dtype == torch.float64 else x.float()
     return F.layer_norm(x, x.shape[-1:], weight.to(x.dtype), bias.to(x.dtype), eps=EPSILON)
 

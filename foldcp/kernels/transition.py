@@ -1,4 +1,6 @@
-"""How does every pair of tokens pass through its own two-layer network, in one read and one write of z?"""
+"""How does every pair of tokens pass through its own two-layer network, in one read and one
+write of z?
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,16 @@ def add_transition(
         return add_transition_reference(z, norm_w, norm_b, w1, w2, w3)
     from foldcp.kernels import pair_triton
 
-    return recomputed_residual(pair_triton.add_transition, add_transition_reference, z, norm_w, norm_b, w1, w2, w3)
+    return recomputed_residual(
+        pair_triton.add_transition,
+        add_transition_reference,
+        z,
+        norm_w,
+        norm_b,
+        w1,
+        w2,
+        w3,
+    )
 
 
 def add_transition_reference(

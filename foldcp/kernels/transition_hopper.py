@@ -1,4 +1,6 @@
-"""The transition of pairs on Hopper: the matrix unit makes the next hidden channels while the present are gated."""
+"""The transition of pairs on Hopper: the matrix unit makes the next hidden channels while the
+present are gated.
+"""
 # pyright: reportMissingImports=false, reportIndexIssue=false, reportArgumentType=false
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ WIDTH = gl.constexpr(128)  # channels of z
 STEP = gl.constexpr(64)  # hidden channels at a time
 LOG2E = gl.constexpr(1.4426950408889634)
 EPS = gl.constexpr(EPSILON)
-PAIRS, WARPS = 64, 4  # of a program; two programs share a multiprocessor
+# of a program; two programs share a multiprocessor
+PAIRS = 64
+WARPS = 4
 
 INTO = gl.NVMMASharedLayout.get_default_for([64, 128], gl.bfloat16)
 BACK = gl.NVMMASharedLayout.get_default_for([128, 64], gl.bfloat16)
@@ -37,7 +41,9 @@ BACK = gl.NVMMASharedLayout.get_default_for([128, 64], gl.bfloat16)
 @gluon.jit
 @no_type_check
 def _fetch_into(w1d, w2d, w1, w2, ready, tile, there) -> None:
-    """Start the copy of the weights into a tile of hidden channels: those of the values and those of the gates."""
+    """Start the copy of the weights into a tile of hidden channels: those of the values and
+    those of the gates.
+    """
     bar = ready.index(tile % 2)
     mbarrier.expect(bar, 2 * STEP * WIDTH * 2, pred=there)
     tma.async_copy_global_to_shared(w1d, [tile * STEP, 0], bar, w1.index(tile % 2), pred=there)
@@ -57,7 +63,12 @@ def _fetch_back(w3d, w3, ready, tile) -> None:
 def _gated(a, b) -> gl.tensor:
     """silu(a) b."""
     sigmoid = gl.inline_asm_elementwise(
-        "rcp.approx.ftz.f32 $0, $1;", "=f,f", [1.0 + gl.exp2(-LOG2E * a)], dtype=gl.float32, is_pure=True, pack=1
+        "rcp.approx.ftz.f32 $0, $1;",
+        "=f,f",
+        [1.0 + gl.exp2(-LOG2E * a)],
+        dtype=gl.float32,
+        is_pure=True,
+        pack=1,
     )
     return a * sigmoid * b
 
@@ -67,7 +78,11 @@ def _gated(a, b) -> gl.tensor:
 def _places(X, first, N, stride_i, stride_n, PAIRS: gl.constexpr, ROWS: gl.constexpr) -> gl.tensor:
     pair = first + gl.arange(0, PAIRS, gl.SliceLayout(1, ROWS))
     place = (pair // N).to(gl.int64) * stride_i + (pair % N).to(gl.int64) * stride_n
-    return X + gl.expand_dims(place, 1) + gl.expand_dims(gl.arange(0, WIDTH, gl.SliceLayout(0, ROWS)), 0)
+    return (
+        X
+        + gl.expand_dims(place, 1)
+        + gl.expand_dims(gl.arange(0, WIDTH, gl.SliceLayout(0, ROWS)), 0)
+    )
 
 
 @gluon.jit
@@ -76,7 +91,9 @@ def _normed(x, W, B, ROWS: gl.constexpr) -> gl.tensor:
     c = gl.arange(0, WIDTH, gl.SliceLayout(0, ROWS))
     x -= gl.expand_dims(gl.sum(x, 1) / WIDTH, 1)
     x *= gl.expand_dims(gl.rsqrt(gl.sum(x * x, 1) / WIDTH + EPS), 1)
-    return x * gl.expand_dims(gl.load(W + c).to(gl.float32), 0) + gl.expand_dims(gl.load(B + c).to(gl.float32), 0)
+    return x * gl.expand_dims(gl.load(W + c).to(gl.float32), 0) + gl.expand_dims(
+        gl.load(B + c).to(gl.float32), 0
+    )
 
 
 @gluon.jit(do_not_specialize=["N"])
@@ -85,9 +102,13 @@ def _add_transition(
     w1d, w2d, w3d, Z, OUT, W, B, num_pairs, N, num_tiles, zi, zn, oi, on,
     PAIRS: gl.constexpr, VECTOR: gl.constexpr, num_warps: gl.constexpr,
 ) -> None:  # fmt: skip
-    """In flight at a time: the hidden channels of the next tile, and what the tile before gives to the update.
-    Hidden channels may only turn into an operand (`p`) while nothing is in flight, as in triangle attention."""
-    ROWS: gl.constexpr = gl.BlockedLayout([1, VECTOR], [32 * VECTOR // WIDTH, WIDTH // VECTOR], [num_warps, 1], [1, 0])
+    """In flight at a time: the hidden channels of the next tile, and what the tile before gives to
+    the update. Hidden channels may only turn into an operand (`p`) while nothing is in flight, as
+    in triangle attention.
+    """
+    ROWS: gl.constexpr = gl.BlockedLayout(
+        [1, VECTOR], [32 * VECTOR // WIDTH, WIDTH // VECTOR], [num_warps, 1], [1, 0]
+    )
     UPDATE: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [num_warps, 1], [16, 128, 16])
     HIDDEN: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [num_warps, 1], [16, 64, 16])
     w1 = gl.allocate_shared_memory(gl.bfloat16, [2, STEP, WIDTH], w1d.layout)
@@ -104,7 +125,9 @@ def _add_transition(
     first = gl.program_id(0) * PAIRS
     real = gl.expand_dims(first + gl.arange(0, PAIRS, gl.SliceLayout(1, ROWS)) < num_pairs, 1)
     x = gl.load(_places(Z, first, N, zi, zn, PAIRS, ROWS), mask=real, other=0.0).to(gl.float32)
-    x = gl.allocate_shared_memory(gl.bfloat16, [PAIRS, WIDTH], w1d.layout, _normed(x, W, B, ROWS).to(gl.bfloat16))
+    x = gl.allocate_shared_memory(
+        gl.bfloat16, [PAIRS, WIDTH], w1d.layout, _normed(x, W, B, ROWS).to(gl.bfloat16)
+    )
     fence_async_shared()
     gl.thread_barrier()
     zero = gl.zeros([PAIRS, STEP], gl.float32, HIDDEN)
@@ -117,10 +140,16 @@ def _add_transition(
     _fetch_into(w1d, w2d, w1, w2, ready, 2, num_tiles > 2)
     for i in range(num_tiles - 1):
         mbarrier.wait(ready.index((i + 1) % 2), ((i + 1) // 2) & 1)
-        next_a = warpgroup_mma(x, w1.index((i + 1) % 2).permute((1, 0)), zero, use_acc=False, is_async=True)
-        next_b = warpgroup_mma(x, w2.index((i + 1) % 2).permute((1, 0)), zero, use_acc=False, is_async=True)
+        next_a = warpgroup_mma(
+            x, w1.index((i + 1) % 2).permute((1, 0)), zero, use_acc=False, is_async=True
+        )
+        next_b = warpgroup_mma(
+            x, w2.index((i + 1) % 2).permute((1, 0)), zero, use_acc=False, is_async=True
+        )
         e = _gated(a, b)
-        mbarrier.wait(ready.index(2 + i % 2), (i // 2) & 1)  # a branch keeps the gates before the wait below
+        mbarrier.wait(
+            ready.index(2 + i % 2), (i // 2) & 1
+        )  # a branch keeps the gates before the wait below
         update, a, b, e = warpgroup_mma_wait(0, deps=(update, next_a, next_b, e))
         gl.thread_barrier()  # all warps are done with the tiles whose places are taken now
         _fetch_into(w1d, w2d, w1, w2, ready, i + 3, i + 3 < num_tiles)
@@ -136,7 +165,11 @@ def _add_transition(
     z = gl.load(_places(Z, first, N, zi, zn, PAIRS, ROWS), mask=real, other=0.0).to(gl.float32)
     update, p = warpgroup_mma_wait(0, deps=(update, p))
     z += gl.convert_layout(update, ROWS)
-    gl.store(_places(OUT, first, N, oi, on, PAIRS, ROWS), z.to(OUT.dtype.element_ty), mask=real)
+    gl.store(
+        _places(OUT, first, N, oi, on, PAIRS, ROWS),
+        z.to(OUT.dtype.element_ty),
+        mask=real,
+    )
 
 
 def fits(z: Float[Tensor, "*B C"], w1: Float[Tensor, "E C"]) -> bool:
@@ -154,7 +187,8 @@ def add_transition(
     out: Float[Tensor, "*B C"],
 ) -> None:
     """That of `pair_triton`."""
-    num_pairs, N = z.shape[:-1].numel(), z.shape[-2]
+    num_pairs = z.shape[:-1].numel()
+    N = z.shape[-2]
     into = [TensorDescriptor.from_tensor(w.contiguous(), [64, 128], INTO) for w in (w1, w2)]
     back = TensorDescriptor.from_tensor(w3.contiguous(), [128, 64], BACK)
     _add_transition[(cdiv(num_pairs, PAIRS),)](

@@ -1,4 +1,6 @@
-"""How does every row of the pair representation attend over its columns, with one bias for all rows?"""
+"""How does every row of the pair representation attend over its columns, with one bias for all
+rows?
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ def triangle_attention(
     bias: Float[Tensor, "H N N"],
     mask: Float[Tensor, " N"],
 ) -> Float[Tensor, "I N H D"]:
-    """out[i, n] = sum_m softmax_m(q[i, n] . k[i, m] / sqrt(D) + bias[n, m] - 1e9 (1 - mask[m])) v[i, m].
+    """out[i, n] = sum_m softmax_m(q[i, n] . k[i, m] / sqrt(D) + bias[n, m] - 1e9 (1 - mask[m]))
+    v[i, m].
 
     One softmax per row i, query n and head; `mask` is 1 at tokens and 0 at padding. q is not scaled
     beforehand. Any strides; result in the type of q. Differentiable in q, k, v and bias.
@@ -37,9 +40,12 @@ def triangle_attention(
     return triangle_attention_triton(q, k, v, bias, mask)
 
 
-def attention_under(bias: Float[Tensor, "H N N"], mask: Float[Tensor, " N"]) -> Callable[..., Tensor]:
-    """`triangle_attention` of q, k and v of any rows under this bias, which is made ready once for all of them;
-    for each call again where a gradient may be wanted."""
+def attention_under(
+    bias: Float[Tensor, "H N N"], mask: Float[Tensor, " N"]
+) -> Callable[..., Tensor]:
+    """`triangle_attention` of q, k and v of any rows under this bias, which is made ready once for
+    all of them; for each call again where a gradient may be wanted.
+    """
     if torch.is_grad_enabled() or not fused(bias.device, bias.dtype):
         return lambda q, k, v: triangle_attention(q, k, v, bias, mask)
     from foldcp.kernels.biased_attention_triton import forward
@@ -65,7 +71,9 @@ def triangle_attention_reference(
     for start in range(0, num_rows, step):
         rows = slice(start, start + step)
         if wants_grad:
-            out.append(checkpoint(_attend, q[rows], k[rows], v[rows], additive, use_reentrant=False))
+            out.append(
+                checkpoint(_attend, q[rows], k[rows], v[rows], additive, use_reentrant=False)
+            )
         else:
             out.append(_attend(q[rows], k[rows], v[rows], additive))
     return joined(out)

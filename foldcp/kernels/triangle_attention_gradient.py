@@ -1,4 +1,6 @@
-"""The gradient of triangle attention in Triton: three kernels, each sums in one order, so results repeat."""
+"""The gradient of triangle attention in Triton: three kernels, each sums in one order, so
+results repeat.
+"""
 # pyright: reportMissingImports=false, reportIndexIssue=false, reportPossiblyUnboundVariable=false
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from foldcp.kernels.residual import in_place
 from foldcp.kernels.tiles import TILE, WARPS, block_of, prepare
 
 SIZES = ["num_rows", "N", "num_heads", "num_tiles"]  # one compilation for all of them
-PROGRAMS = 1024  # at least so many keep a large GPU busy: the rows of the bias gradient are split to reach it
+# at least so many keep a large GPU busy: the rows of the bias gradient are split to reach it
+PROGRAMS = 1024
 
 
 @triton.jit
@@ -38,14 +41,19 @@ def _gradient_q(
 ) -> None:  # fmt: skip
     """dq of one row, head and 64 queries."""
     row = (tl.program_id(0) // num_tiles).to(tl.int64)
-    tile, head = tl.program_id(0) % num_tiles, tl.program_id(1)
+    tile = tl.program_id(0) % num_tiles
+    head = tl.program_id(1)
     cols = tl.arange(0, BD)
     token = tile * TILE + tl.arange(0, TILE)
     q = rows_of(Q + row * qi + head * qh, tile * TILE, N, qn, D, BD, EVEN)
     do = rows_of(DO + row * di + head * dh, tile * TILE, N, dn, D, BD, EVEN)
     lse = tl.load(LSE + (row * num_heads + head) * num_tiles * TILE + token)
     delta = tl.load(DELTA + (row * num_heads + head) * num_tiles * TILE + token)
-    B = BIAS + (head.to(tl.int64) * num_tiles + tile) * num_tiles * TILE * TILE + tl.arange(0, TILE * TILE)
+    B = (
+        BIAS
+        + (head.to(tl.int64) * num_tiles + tile) * num_tiles * TILE * TILE
+        + tl.arange(0, TILE * TILE)
+    )
     dq = tl.zeros((TILE, BD), tl.float32)
     for other in tl.range(num_tiles, num_stages=2):
         bias = block_of(tl.load(B + other * TILE * TILE)).to(tl.float32) * LOG2E
@@ -56,7 +64,11 @@ def _gradient_q(
         dq = tl.dot(ds.to(k.dtype), k, dq)
     dq *= scale / LOG2E
     place = row * oi + head * oh + token[:, None] * on + cols[None, :]
-    tl.store(DQ + place, dq.to(DQ.dtype.element_ty), mask=(token < N)[:, None] & (cols < D)[None, :])
+    tl.store(
+        DQ + place,
+        dq.to(DQ.dtype.element_ty),
+        mask=(token < N)[:, None] & (cols < D)[None, :],
+    )
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -66,13 +78,20 @@ def _gradient_kv(
     qi, qn, qh, ki, kn, kh, vi, vn, vh, di, dn, dh, oi, on, oh,
     D: tl.constexpr, BD: tl.constexpr, EVEN: tl.constexpr,
 ) -> None:  # fmt: skip
-    """dk and dv of one row, head and 64 keys; blocks are keys by queries, and so is the bias given here."""
+    """dk and dv of one row, head and 64 keys; blocks are keys by queries, and so is the bias
+    given here.
+    """
     row = (tl.program_id(0) // num_tiles).to(tl.int64)
-    tile, head = tl.program_id(0) % num_tiles, tl.program_id(1)
+    tile = tl.program_id(0) % num_tiles
+    head = tl.program_id(1)
     cols = tl.arange(0, BD)
     k = rows_of(K + row * ki + head * kh, tile * TILE, N, kn, D, BD, EVEN)
     v = rows_of(V + row * vi + head * vh, tile * TILE, N, vn, D, BD, EVEN)
-    B = BIAS + (head.to(tl.int64) * num_tiles + tile) * num_tiles * TILE * TILE + tl.arange(0, TILE * TILE)
+    B = (
+        BIAS
+        + (head.to(tl.int64) * num_tiles + tile) * num_tiles * TILE * TILE
+        + tl.arange(0, TILE * TILE)
+    )
     dk = tl.zeros((TILE, BD), tl.float32)
     dv = tl.zeros((TILE, BD), tl.float32)
     for other in tl.range(num_tiles, num_stages=2):
@@ -89,8 +108,16 @@ def _gradient_kv(
     dk *= scale / LOG2E
     token = tile * TILE + tl.arange(0, TILE)
     place = row * oi + head * oh + token[:, None] * on + cols[None, :]
-    tl.store(DK + place, dk.to(DK.dtype.element_ty), mask=(token < N)[:, None] & (cols < D)[None, :])
-    tl.store(DV + place, dv.to(DV.dtype.element_ty), mask=(token < N)[:, None] & (cols < D)[None, :])
+    tl.store(
+        DK + place,
+        dk.to(DK.dtype.element_ty),
+        mask=(token < N)[:, None] & (cols < D)[None, :],
+    )
+    tl.store(
+        DV + place,
+        dv.to(DV.dtype.element_ty),
+        mask=(token < N)[:, None] & (cols < D)[None, :],
+    )
 
 
 @triton.jit(do_not_specialize=[*SIZES, "rows_a_part"])
@@ -101,8 +128,10 @@ def _gradient_bias(
     D: tl.constexpr, BD: tl.constexpr, EVEN: tl.constexpr,
 ) -> None:  # fmt: skip
     """The bias gradient of one head and 64 x 64 tokens, summed over one part of the rows."""
-    queries, keys = tl.program_id(0) // num_tiles, tl.program_id(0) % num_tiles
-    head, part = tl.program_id(1), tl.program_id(2)
+    queries = tl.program_id(0) // num_tiles
+    keys = tl.program_id(0) % num_tiles
+    head = tl.program_id(1)
+    part = tl.program_id(2)
     token = queries * TILE + tl.arange(0, TILE)
     B = BIAS + ((head.to(tl.int64) * num_tiles + queries) * num_tiles + keys) * TILE * TILE
     bias = block_of(tl.load(B + tl.arange(0, TILE * TILE))).to(tl.float32) * LOG2E
@@ -139,7 +168,8 @@ def gradient(
     delta = (dout.float() * out.float()).sum(-1).transpose(1, 2)
     # queries after the last token get no weight: their log-sum-exp counts as infinite
     padding = (0, num_tiles * TILE.value - num_tokens)
-    lse, delta = F.pad(lse, padding, value=float("inf")), F.pad(delta, padding).contiguous()
+    lse = F.pad(lse, padding, value=float("inf"))
+    delta = F.pad(delta, padding).contiguous()
     dq, dk, dv = (torch.empty(q.shape, dtype=x.dtype, device=q.device) for x in (q, k, v))
     sizes = (num_rows, num_tokens, num_heads, num_tiles, LOG2E.value * width**-0.5)
     strides = [s for x in (q, k, v, dout) for s in x.stride()[:3]]
@@ -147,12 +177,50 @@ def gradient(
     even = num_tokens % TILE.value == 0 and block == width
     shape = {"D": width, "BD": block, "EVEN": even, "num_warps": WARPS.value}
     grid = (num_rows * num_tiles, num_heads)
-    _gradient_q[grid](q, k, v, tiles, dout, lse, delta, dq, *sizes, *strides, *dq.stride()[:3], **shape)
-    _gradient_kv[grid](q, k, v, tiles_transposed, dout, lse, delta, dk, dv, *sizes, *strides, *dk.stride()[:3], **shape)
+    _gradient_q[grid](
+        q,
+        k,
+        v,
+        tiles,
+        dout,
+        lse,
+        delta,
+        dq,
+        *sizes,
+        *strides,
+        *dq.stride()[:3],
+        **shape,
+    )
+    _gradient_kv[grid](
+        q,
+        k,
+        v,
+        tiles_transposed,
+        dout,
+        lse,
+        delta,
+        dk,
+        dv,
+        *sizes,
+        *strides,
+        *dk.stride()[:3],
+        **shape,
+    )
     num_parts = min(num_rows, cdiv(PROGRAMS, num_tiles**2 * num_heads))
     db = q.new_empty((num_parts, num_heads, num_tokens, num_tokens), dtype=torch.float32)
     _gradient_bias[(num_tiles**2, num_heads, num_parts)](
-        q, k, v, tiles, dout, lse, delta, db, *sizes, *strides, cdiv(num_rows, num_parts), **shape
+        q,
+        k,
+        v,
+        tiles,
+        dout,
+        lse,
+        delta,
+        db,
+        *sizes,
+        *strides,
+        cdiv(num_rows, num_parts),
+        **shape,
     )
     return dq, dk, dv, db.sum(0)
 
@@ -182,6 +250,7 @@ class _TriangleAttention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None]:
         q, k, v, bias, mask, out, lse = ctx.saved_tensors
-        tiles, transposed = prepare(bias, mask), prepare(bias, mask, transposed=True)
+        tiles = prepare(bias, mask)
+        transposed = prepare(bias, mask, transposed=True)
         dq, dk, dv, db = gradient(q, k, v, tiles, transposed, out, lse, dout.contiguous())
         return dq, dk, dv, db.to(bias.dtype), None

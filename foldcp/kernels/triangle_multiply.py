@@ -1,4 +1,6 @@
-"""What surrounds the matrix product of a triangle multiplication: gated projections before, gated output after?"""
+"""What surrounds the matrix product of a triangle multiplication: gated projections before,
+gated output after?
+"""
 
 from __future__ import annotations
 
@@ -20,15 +22,22 @@ def gated_projection(
 ) -> Float[Tensor, "K I N"]:
     """(p_in x) sigmoid(g_in x) mask with x = LayerNorm(z), channels first, in the type of p_in.
 
-    `mask` is 1 at tokens and 0 at padding, of columns [N] or of rows [I, 1], whichever the product sums over. Any
-    subset of the output channels may be asked for by passing those rows of p_in and g_in. Source: AlphaFold 3,
-    algorithms 12 and 13, lines 1 and 2.
+    `mask` is 1 at tokens and 0 at padding, of columns [N] or of rows [I, 1], whichever the product
+    sums over. Any subset of the output channels may be asked for by passing those rows of p_in and
+    g_in. Source: AlphaFold 3, algorithms 12 and 13, lines 1 and 2.
     """
     if not fits(z, p_in):
         return gated_projection_reference(z, mask, norm_w, norm_b, p_in, g_in)
     from foldcp.kernels.project_triton import project_channels_first
 
-    def kernel(z: Tensor, mask: Tensor, norm_w: Tensor, norm_b: Tensor, p_in: Tensor, g_in: Tensor) -> Tensor:
+    def kernel(
+        z: Tensor,
+        mask: Tensor,
+        norm_w: Tensor,
+        norm_b: Tensor,
+        p_in: Tensor,
+        g_in: Tensor,
+    ) -> Tensor:
         return project_channels_first(z, norm_w, norm_b, p_in, gate=(g_in, mask))
 
     return recomputed(kernel, gated_projection_reference, z, mask, norm_w, norm_b, p_in, g_in)
@@ -58,17 +67,20 @@ def add_gated_output(
     p_out: Float[Tensor, "C K"],
     g_out: Float[Tensor, "C C"],
 ) -> Float[Tensor, "I N C"]:
-    """z + p_out(LayerNorm_out(product)) sigmoid(g_out LayerNorm(z)); in place where no gradient is wanted.
+    """z + p_out(LayerNorm_out(product)) sigmoid(g_out LayerNorm(z)); in place where no gradient is
+    wanted.
 
-    `product` has its channels first; arithmetic in the type of p_out, statistics in fp32. Source: AlphaFold 3,
-    algorithms 12 and 13, lines 3 and 4, and the residual of algorithm 17.
+    `product` has its channels first; arithmetic in the type of p_out, statistics in fp32. Source:
+    AlphaFold 3, algorithms 12 and 13, lines 3 and 4, and the residual of algorithm 17.
     """
     tensors = (product, norm_w, norm_b, norm_out_w, norm_out_b, p_out, g_out)
     if not fits(z, p_out):
         return add_gated_output_reference(z, *tensors)
     from foldcp.kernels import pair_triton
 
-    return recomputed_residual(pair_triton.add_gated_output, add_gated_output_reference, z, *tensors)
+    return recomputed_residual(
+        pair_triton.add_gated_output, add_gated_output_reference, z, *tensors
+    )
 
 
 def add_gated_output_reference(

@@ -9,7 +9,8 @@ from torch import Tensor
 from foldcp.kernels.picker import fused
 from foldcp.kernels.recompute import recomputed
 
-QUERIES, KEYS = 32, 128
+QUERIES = 32
+KEYS = 128
 MARGIN = (KEYS - QUERIES) // 2  # keys before and after the queries of a window
 MASKED = -1e6  # added to the score of a key that is padding, or beyond the ends, as Boltz does
 
@@ -23,8 +24,8 @@ def window_attention(
 ) -> Float[Tensor, "M A H D"]:
     """out[m, a] = sum_b softmax_b(q[m, a] . k[m, b] / sqrt(D) + bias - 1e6 (1 - mask[b])) v[m, b].
 
-    Window w = a // 32 sees the atoms b = 32 w - 48 .. 32 w + 79; its K = A / 32 biases are shared by the M samples.
-    Any strides; result in the type of v. Source: AlphaFold 3, algorithm 7.
+    Window w = a // 32 sees the atoms b = 32 w - 48 .. 32 w + 79; its K = A / 32 biases are shared
+    by the M samples. Any strides; result in the type of v. Source: AlphaFold 3, algorithm 7.
     """
     if not fused(q.device, q.dtype):
         return window_attention_reference(q, k, v, bias, mask)

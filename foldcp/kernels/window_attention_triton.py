@@ -1,4 +1,6 @@
-"""Window attention in Triton: a program makes one window of one sample and head, straight from the atoms."""
+"""Window attention in Triton: a program makes one window of one sample and head, straight from
+the atoms.
+"""
 # pyright: reportMissingImports=false, reportIndexIssue=false
 
 from __future__ import annotations
@@ -25,17 +27,31 @@ def _forward(
     q_m, q_a, q_h, k_m, k_a, k_h, v_m, v_a, v_h, b_k, b_h, b_q, o_m, o_a, o_h,
     scale, D: tl.constexpr, BD: tl.constexpr,
 ) -> None:  # fmt: skip
-    window, other = tl.program_id(0), tl.program_id(1)
-    sample, head = (other // num_heads).to(tl.int64), (other % num_heads).to(tl.int64)
+    window = tl.program_id(0)
+    other = tl.program_id(1)
+    sample = (other // num_heads).to(tl.int64)
+    head = (other % num_heads).to(tl.int64)
     query = window.to(tl.int64) * QUERIES + tl.arange(0, QUERIES)
     key = window.to(tl.int64) * QUERIES - MARGIN + tl.arange(0, KEYS)
     channel = tl.arange(0, BD)
     inside = (key >= 0) & (key < num_atoms)
     wide = channel[None, :] < D
-    q = tl.load(Q + sample * q_m + head * q_h + query[:, None] * q_a + channel[None, :], mask=wide, other=0)
+    q = tl.load(
+        Q + sample * q_m + head * q_h + query[:, None] * q_a + channel[None, :],
+        mask=wide,
+        other=0,
+    )
     there = inside[:, None] & wide
-    k = tl.load(K + sample * k_m + head * k_h + key[:, None] * k_a + channel[None, :], mask=there, other=0)
-    v = tl.load(V + sample * v_m + head * v_h + key[:, None] * v_a + channel[None, :], mask=there, other=0)
+    k = tl.load(
+        K + sample * k_m + head * k_h + key[:, None] * k_a + channel[None, :],
+        mask=there,
+        other=0,
+    )
+    v = tl.load(
+        V + sample * v_m + head * v_h + key[:, None] * v_a + channel[None, :],
+        mask=there,
+        other=0,
+    )
     place = tl.arange(0, QUERIES)[:, None] * b_q + tl.arange(0, KEYS)[None, :]
     score = tl.load(BIAS + window.to(tl.int64) * b_k + head * b_h + place).to(tl.float32)
     real = tl.load(MASK + key, mask=inside, other=0).to(tl.float32)
@@ -44,7 +60,11 @@ def _forward(
     # fp16 holds bf16 values exactly up to its largest, and weights eight times as finely.
     values = tl.minimum(tl.maximum(v.to(tl.float32), -65504.0), 65504.0).to(tl.float16)
     out = tl.dot(weight.to(tl.float16), values) / tl.sum(weight, 1)[:, None]
-    tl.store(OUT + sample * o_m + head * o_h + query[:, None] * o_a + channel[None, :], out.to(v.dtype), mask=wide)
+    tl.store(
+        OUT + sample * o_m + head * o_h + query[:, None] * o_a + channel[None, :],
+        out.to(v.dtype),
+        mask=wide,
+    )
 
 
 def forward(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor) -> Tensor:

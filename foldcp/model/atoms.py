@@ -1,4 +1,6 @@
-"""Atoms: a transformer over windows of 32 atoms that see the 128 around them. All O(atoms), whole on every rank."""
+"""Atoms: a transformer over windows of 32 atoms that see the 128 around them. All O(atoms),
+whole on every rank.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from foldcp.config import ATOM_NAME_CHARS, NUM_ELEMENTS, WINDOW_KEYS, WINDOW_QUERIES, Architecture
+from foldcp.config import (
+    ATOM_NAME_CHARS,
+    NUM_ELEMENTS,
+    WINDOW_KEYS,
+    WINDOW_QUERIES,
+    Architecture,
+)
 from foldcp.features import Features
 from foldcp.kernels.window_attention import window_attention
 from foldcp.model.layers import LayerNorm, Linear
@@ -54,7 +62,8 @@ class AtomTransformer(nn.Module):
 
 
 class AtomEncoder(nn.Module):
-    """Atoms and pairs of atoms within windows, from the reference conformers: AlphaFold 3, algorithm 5, lines 1 to 14.
+    """Atoms and pairs of atoms within windows, from the reference conformers: AlphaFold 3,
+    algorithm 5, lines 1 to 14.
 
     With `structure`, the trunk's single and pair representation are added.
     """
@@ -62,7 +71,9 @@ class AtomEncoder(nn.Module):
     def __init__(self, architecture: Architecture, structure: bool) -> None:
         super().__init__()
         a = architecture
-        self.embed_atom_features = Linear(4 + NUM_ELEMENTS + ATOM_NAME_CHARS[0] * ATOM_NAME_CHARS[1], a.atom_s, True)
+        self.embed_atom_features = Linear(
+            4 + NUM_ELEMENTS + ATOM_NAME_CHARS[0] * ATOM_NAME_CHARS[1], a.atom_s, True
+        )
         self.embed_atompair_ref_pos = Linear(3, a.atom_z)
         self.embed_atompair_ref_dist = Linear(1, a.atom_z)
         self.embed_atompair_mask = Linear(1, a.atom_z)
@@ -71,26 +82,47 @@ class AtomEncoder(nn.Module):
             self.z_to_p_trans = nn.Sequential(LayerNorm(a.token_z), Linear(a.token_z, a.atom_z))
         self.c_to_p_trans_k = nn.Sequential(nn.ReLU(), Linear(a.atom_s, a.atom_z))
         self.c_to_p_trans_q = nn.Sequential(nn.ReLU(), Linear(a.atom_s, a.atom_z))
-        self.p_mlp = nn.Sequential(*[part for _ in range(3) for part in (nn.ReLU(), Linear(a.atom_z, a.atom_z))])
+        self.p_mlp = nn.Sequential(
+            *[part for _ in range(3) for part in (nn.ReLU(), Linear(a.atom_z, a.atom_z))]
+        )
 
     def atoms(self, features: Features) -> Float[Tensor, "A C"]:
         """What an atom is; one-hot features times a matrix are rows of it."""
         f = features
-        weight, bias = self.embed_atom_features.weight.T, self.embed_atom_features.bias
-        by_number, by_element, by_chars = weight.split([4, NUM_ELEMENTS, ATOM_NAME_CHARS[0] * ATOM_NAME_CHARS[1]])
+        weight = self.embed_atom_features.weight.T
+        bias = self.embed_atom_features.bias
+        by_number, by_element, by_chars = weight.split(
+            [4, NUM_ELEMENTS, ATOM_NAME_CHARS[0] * ATOM_NAME_CHARS[1]]
+        )
         offset = torch.arange(ATOM_NAME_CHARS[0], device=weight.device) * ATOM_NAME_CHARS[1]
         c = torch.cat([f.ref_pos, f.ref_charge[:, None]], -1).to(weight.dtype) @ by_number
-        c = c + F.embedding(f.ref_element, by_element) + F.embedding(f.ref_atom_name_chars + offset, by_chars).sum(1)
+        c = (
+            c
+            + F.embedding(f.ref_element, by_element)
+            + F.embedding(f.ref_atom_name_chars + offset, by_chars).sum(1)
+        )
         return c * f.atom_mask[:, None].to(c.dtype) + bias
 
     def pairs(
-        self, features: Features, c: Float[Tensor, "A C"], from_tokens: Float[Tensor, "K 32 128 Z"] | None = None
+        self,
+        features: Features,
+        c: Float[Tensor, "A C"],
+        from_tokens: Float[Tensor, "K 32 128 Z"] | None = None,
     ) -> Float[Tensor, "K 32 128 Z"]:
         """Pairs of a query and a key of each window."""
-        f, dtype = features, self.embed_atompair_mask.weight.dtype
+        f = features
+        dtype = self.embed_atompair_mask.weight.dtype
         # One table of what pairs need, so that windows are cut once: position, conformer, mask.
-        table = torch.cat([f.ref_pos, f.ref_space_uid[:, None].to(f.ref_pos), f.atom_mask[:, None].to(f.ref_pos)], -1)
-        of_query, of_key = queries(table)[:, :, None], keys(table)[:, None]
+        table = torch.cat(
+            [
+                f.ref_pos,
+                f.ref_space_uid[:, None].to(f.ref_pos),
+                f.atom_mask[:, None].to(f.ref_pos),
+            ],
+            -1,
+        )
+        of_query = queries(table)[:, :, None]
+        of_key = keys(table)[:, None]
         offset = of_key[..., :3] - of_query[..., :3]
         same = (of_query[..., 3] == of_key[..., 3]) & (of_query[..., 4] > 0) & (of_key[..., 4] > 0)
         closeness = 1 / (1 + offset.square().sum(-1, keepdim=True))
@@ -105,9 +137,11 @@ class AtomEncoder(nn.Module):
 def to_tokens(x: Float[Tensor, "*M A C"], features: Features) -> Float[Tensor, "*M N C"]:
     """The mean over each token's atoms, which follow each other; zero for padding.
 
-    Added up atom by atom: `index_add` on a GPU adds in any order, and no two predictions would be the same.
+    Added up atom by atom: `index_add` on a GPU adds in any order, and no two predictions would be
+    the same.
     """
-    real, N = features.atom_mask > 0, features.num_tokens
+    real = features.atom_mask > 0
+    N = features.num_tokens
     token = torch.where(real, features.atom_token, N)  # padding atoms come last
     edges = torch.searchsorted(token, torch.arange(N + 1, device=token.device))
     by_atom = (x * real[:, None]).movedim(-2, 0)
@@ -130,10 +164,14 @@ class AtomAttentionEncoder(nn.Module):
         if structure:
             self.r_to_q_trans = Linear(3, a.atom_s)
         num_blocks, num_heads = (
-            (a.atom_encoder_blocks, a.atom_heads) if structure else (a.input_atom_blocks, a.input_atom_heads)
+            (a.atom_encoder_blocks, a.atom_heads)
+            if structure
+            else (a.input_atom_blocks, a.input_atom_heads)
         )
         self.atom_encoder = AtomTransformer(a.atom_s, num_blocks, num_heads)
-        self.atom_to_token_trans = nn.Sequential(Linear(a.atom_s, (2 if structure else 1) * a.token_s), nn.ReLU())
+        self.atom_to_token_trans = nn.Sequential(
+            Linear(a.atom_s, (2 if structure else 1) * a.token_s), nn.ReLU()
+        )
 
     def forward(
         self,
@@ -165,4 +203,6 @@ class AtomAttentionDecoder(nn.Module):
         features: Features,
     ) -> Float[Tensor, "M A 3"]:
         q = q + to_atoms(self.a_to_q_trans(a), features)
-        return self.atom_feat_to_atom_pos_update(self.atom_decoder(q, modulations, bias, features.atom_mask))
+        return self.atom_feat_to_atom_pos_update(
+            self.atom_decoder(q, modulations, bias, features.atom_mask)
+        )

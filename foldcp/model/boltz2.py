@@ -49,12 +49,20 @@ class BFactorModule(nn.Module):
 
 
 class Boltz2(PairEmbedding):
-    """Parameters are named as in Boltz-2's checkpoints. One object per rank; `rows` is its place among the ranks."""
+    """Parameters are named as in Boltz-2's checkpoints. One object per rank; `rows` is its place
+    among the ranks.
+    """
 
-    def __init__(self, architecture: Architecture, rows: Rows, process: DiffusionProcess | None = None) -> None:
+    def __init__(
+        self,
+        architecture: Architecture,
+        rows: Rows,
+        process: DiffusionProcess | None = None,
+    ) -> None:
         super().__init__(architecture)
         a = architecture
-        self.architecture, self.rows = architecture, rows
+        self.architecture = architecture
+        self.rows = rows
         self.input_embedder = InputEmbedder(a)
         self.s_init = Linear(a.token_s, a.token_s)
         self.z_init_1 = Linear(a.token_s, a.token_z)
@@ -82,12 +90,15 @@ class Boltz2(PairEmbedding):
         msa_rows: Callable[[int], list[int] | None] = lambda _: None,
         progress: Callable[[], None] = lambda: None,
     ) -> Trunk:
-        """`recycling` + 1 passes; z is kept in `dtype`; `msa_rows(pass)` chooses rows of the alignment."""
+        """`recycling` + 1 passes; z is kept in `dtype`; `msa_rows(pass)` chooses rows of the
+        alignment.
+        """
         s_inputs = self.input_embedder(features)
         own = self.rows.mine(s_inputs)
         s_init = self.s_init(own)
         s = torch.zeros_like(s_init)
-        z, refine = None, self.pairformer_module.repeated(features.token_mask, recycling + 1)
+        z = None
+        refine = self.pairformer_module.repeated(features.token_mask, recycling + 1)
         for index in range(recycling + 1):
             s = s_init + self.s_recycle(self.s_norm(s))
             z = self._recycled(z, s_inputs, features, dtype)
@@ -100,18 +111,30 @@ class Boltz2(PairEmbedding):
         return Trunk(s_inputs, self.rows.gather(s), z)
 
     def _recycled(
-        self, z: Float[Tensor, "I N Z"] | None, s_inputs: Float[Tensor, "N S"], features: Features, dtype: torch.dtype
+        self,
+        z: Float[Tensor, "I N Z"] | None,
+        s_inputs: Float[Tensor, "N S"],
+        features: Features,
+        dtype: torch.dtype,
     ) -> Float[Tensor, "I N Z"]:
         """The initial z, made anew, + the recycled one; in place when no gradient is wanted."""
         N = s_inputs.shape[0]
-        I, first, C = N // self.rows.size, self.rows.start(N), self.architecture.token_z
-        of_i, of_j = self.z_init_1(s_inputs), self.z_init_2(s_inputs)
-        out = z if z is not None and not torch.is_grad_enabled() else s_inputs.new_empty((I, N, C), dtype=dtype)
+        I = N // self.rows.size
+        first = self.rows.start(N)
+        C = self.architecture.token_z
+        of_i = self.z_init_1(s_inputs)
+        of_j = self.z_init_2(s_inputs)
+        out = (
+            z
+            if z is not None and not torch.is_grad_enabled()
+            else s_inputs.new_empty((I, N, C), dtype=dtype)
+        )
         for rows in chunks(I, N * C * 24, s_inputs.device):
             here = slice(first + rows.start, first + rows.stop)
             x = of_i[here, None] + of_j + self.embed_pairs(features, here)
             # The first pass recycles zeros, whose norm is the bias.
-            norm, weight = (self.z_norm.weight, self.z_norm.bias), self.z_recycle.weight
+            norm = (self.z_norm.weight, self.z_norm.bias)
+            weight = self.z_recycle.weight
             recycled = self.z_recycle(norm[1]) if z is None else project(z[rows], *norm, weight)
             out[rows] = (x + recycled).to(dtype)
         return out
@@ -120,7 +143,11 @@ class Boltz2(PairEmbedding):
         """Distogram logits of this rank's rows go to `take`, some rows at a time."""
         transposed = self.rows.transpose(z.clone())
         linear = self.distogram_module.distogram
-        for rows in chunks(z.shape[0], z.shape[1] * (2 * z.shape[2] + 2 * linear.out_features) * 4, z.device):
+        for rows in chunks(
+            z.shape[0],
+            z.shape[1] * (2 * z.shape[2] + 2 * linear.out_features) * 4,
+            z.device,
+        ):
             take(rows, linear(z[rows] + transposed[rows]))
 
     def contact_probability(self, z: Float[Tensor, "I N Z"]) -> Float[Tensor, "I N"]:

@@ -1,4 +1,6 @@
-"""The confidence module: how far off is each atom of a sample? Its logits are reduced where they are made."""
+"""The confidence module: how far off is each atom of a sample? Its logits are reduced where they
+are made.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,18 @@ from foldcp.model.layers import LayerNorm, Linear, chunks
 from foldcp.model.pairformer import Pairformer, Refine
 from foldcp.rows import Rows
 
-NUM_DISTANCE_BINS, MAX_DISTANCE = 64, 22.0  # Å
+# Å
+NUM_DISTANCE_BINS = 64
+MAX_DISTANCE = 22.0
 
 # start of the rows among all N, their PAE logits and their PDE logits
 TakeLogits = Callable[[int, Tensor, Tensor], None]
 
 
 class ConfidenceHeads(nn.Module):
-    """Logits of pLDDT, resolvedness, PAE and PDE; pairs within and between chains have weights of their own."""
+    """Logits of pLDDT, resolvedness, PAE and PDE; pairs within and between chains have weights
+    of their own.
+    """
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -36,12 +42,20 @@ class ConfidenceHeads(nn.Module):
         self.to_resolved_logits = Linear(a.token_s, 2)
 
     def pae_logits(self, z: Float[Tensor, "R N Z"], same_chain: Tensor) -> Float[Tensor, "R N B"]:
-        return torch.where(same_chain[..., None], self.to_pae_intra_logits(z), self.to_pae_inter_logits(z))
+        return torch.where(
+            same_chain[..., None],
+            self.to_pae_intra_logits(z),
+            self.to_pae_inter_logits(z),
+        )
 
-    def pde_logits(self, symmetric: Float[Tensor, "R N Z"], same_chain: Tensor) -> Float[Tensor, "R N B"]:
+    def pde_logits(
+        self, symmetric: Float[Tensor, "R N Z"], same_chain: Tensor
+    ) -> Float[Tensor, "R N B"]:
         """Of z + z^T."""
         return torch.where(
-            same_chain[..., None], self.to_pde_intra_logits(symmetric), self.to_pde_inter_logits(symmetric)
+            same_chain[..., None],
+            self.to_pde_intra_logits(symmetric),
+            self.to_pde_inter_logits(symmetric),
         )
 
 
@@ -79,14 +93,17 @@ class ConfidenceModule(PairEmbedding):
         into: Float[Tensor, "I N Z"] | None = None,
         refine: Refine | None = None,
     ) -> tuple[Float[Tensor, "N B"], Float[Tensor, "N 2"]]:
-        """Logits of pLDDT and resolvedness of one sample; PAE and PDE logits go to `take`, some rows at a time.
+        """Logits of pLDDT and resolvedness of one sample; PAE and PDE logits go to `take`, some
+        rows at a time.
 
-        `into` is memory to work in, which may be z itself when nobody needs it any more; `refine` is the stack as
-        `Pairformer.repeated` gives it, for several samples.
+        `into` is memory to work in, which may be z itself when nobody needs it any more; `refine`
+        is the stack as `Pairformer.repeated` gives it, for several samples.
         """
         inputs = self.s_inputs_norm(s_inputs)
         single = self.rows.mine(self.s_norm(s) + self.s_input_to_s(inputs))
-        pairs = self._pairs(inputs, z, coords, features, torch.empty_like(z) if into is None else into)
+        pairs = self._pairs(
+            inputs, z, coords, features, torch.empty_like(z) if into is None else into
+        )
         refine = refine or self.pairformer_stack.repeated(features.token_mask, 1)
         single, pairs = refine(single, pairs)
         self._hand_over(pairs, features, take)
@@ -102,27 +119,40 @@ class ConfidenceModule(PairEmbedding):
         features: Features,
         pairs: Float[Tensor, "I N Z"],
     ) -> Float[Tensor, "I N Z"]:
-        (I, N, C), first = z.shape, self.rows.start(z.shape[1])
-        of_i, of_j = self.s_to_z(inputs), self.s_to_z_transpose(inputs)
-        factor_i, factor_j = self.s_to_z_prod_in1(inputs), self.s_to_z_prod_in2(inputs)
+        (I, N, C) = z.shape
+        first = self.rows.start(z.shape[1])
+        of_i = self.s_to_z(inputs)
+        of_j = self.s_to_z_transpose(inputs)
+        factor_i = self.s_to_z_prod_in1(inputs)
+        factor_j = self.s_to_z_prod_in2(inputs)
         points = coords[features.rep_atom].to(self.boundaries.dtype)
         for rows in chunks(I, N * C * 24, z.device):
             here = slice(first + rows.start, first + rows.stop)
-            distance = torch.cdist(points[here], points, compute_mode="donot_use_mm_for_euclid_dist")
+            distance = torch.cdist(
+                points[here], points, compute_mode="donot_use_mm_for_euclid_dist"
+            )
             x = self.z_norm(z[rows]) + self.embed_pairs(features, here)
             x = x + of_i[here, None] + of_j + self.s_to_z_prod_out(factor_i[here, None] * factor_j)
-            pairs[rows] = x + self.dist_bin_pairwise_embed(torch.bucketize(distance, self.boundaries))
+            pairs[rows] = x + self.dist_bin_pairwise_embed(
+                torch.bucketize(distance, self.boundaries)
+            )
         return pairs
 
     def _hand_over(self, z: Float[Tensor, "I N Z"], features: Features, take: TakeLogits) -> None:
-        (I, N, C), first = z.shape, self.rows.start(z.shape[1])
+        (I, N, C) = z.shape
+        first = self.rows.start(z.shape[1])
         transposed = self.rows.transpose(z.clone())
         bins = self.confidence_heads.to_pae_intra_logits.out_features
         for rows in chunks(I, N * (2 * C + 5 * bins) * 4, z.device):
-            start, stop = first + rows.start, first + rows.stop
+            start = first + rows.start
+            stop = first + rows.stop
             same_chain = features.asym_id[start:stop, None] == features.asym_id
             pae = self.confidence_heads.pae_logits(z[rows], same_chain)
-            take(start, pae, self.confidence_heads.pde_logits(z[rows] + transposed[rows], same_chain))
+            take(
+                start,
+                pae,
+                self.confidence_heads.pde_logits(z[rows] + transposed[rows], same_chain),
+            )
 
 
 def expected_plddt(logits: Float[Tensor, "N B"]) -> Float[Tensor, " N"]:

@@ -1,4 +1,6 @@
-"""The score network: where should each atom of a noisy structure go? And what it needs to be told only once."""
+"""The score network: where should each atom of a noisy structure go? And what it needs to be
+told only once.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,11 @@ from torch import Tensor, nn
 
 from foldcp.config import WINDOW_KEYS, WINDOW_QUERIES, Architecture
 from foldcp.features import Features
-from foldcp.kernels.pair_bias_attention import pair_bias_attention, prepare_bias, prepared_attention
+from foldcp.kernels.pair_bias_attention import (
+    pair_bias_attention,
+    prepare_bias,
+    prepared_attention,
+)
 from foldcp.kernels.residual import fits
 from foldcp.model.atoms import (
     AtomAttentionDecoder,
@@ -21,7 +27,15 @@ from foldcp.model.atoms import (
     queries,
 )
 from foldcp.model.embed import RelativePosition
-from foldcp.model.layers import FourierEmbedding, LayerNorm, Linear, NormLinear, Transition, chunks, room
+from foldcp.model.layers import (
+    FourierEmbedding,
+    LayerNorm,
+    Linear,
+    NormLinear,
+    Transition,
+    chunks,
+    room,
+)
 from foldcp.model.transformer import Attend, DiffusionTransformer, Modulation, Modulator
 from foldcp.rows import Rows
 
@@ -39,7 +53,9 @@ class Conditioning:
 
 @dataclass(frozen=True)
 class OnDemand:
-    """The token transformer's biases where memory does not hold them all: made for one layer whenever it runs."""
+    """The token transformer's biases where memory does not hold them all: made for one layer
+    whenever it runs.
+    """
 
     pairs: Float[Tensor, "I N Z"]
     projections: nn.ModuleList
@@ -48,9 +64,15 @@ class OnDemand:
         proj = self.projections[layer]
         assert isinstance(proj, NormLinear)
         linear = proj.linear
-        bias = self.pairs.new_empty((linear.out_features, *self.pairs.shape[:2]), dtype=linear.weight.dtype)
+        bias = self.pairs.new_empty(
+            (linear.out_features, *self.pairs.shape[:2]), dtype=linear.weight.dtype
+        )
         fused = fits(self.pairs, linear.weight)
-        for rows in chunks(len(self.pairs), 0 if fused else self.pairs[0].numel() * 12, self.pairs.device):
+        for rows in chunks(
+            len(self.pairs),
+            0 if fused else self.pairs[0].numel() * 12,
+            self.pairs.device,
+        ):
             bias[:, rows] = proj.channels_first(self.pairs[rows])
         return bias
 
@@ -63,7 +85,9 @@ class PairwiseConditioning(nn.Module):
         self.dim_pairwise_init_proj = nn.Sequential(LayerNorm(2 * dim), Linear(2 * dim, dim))
         self.transitions = nn.ModuleList(Transition(dim, 2 * dim) for _ in range(num_transitions))
 
-    def forward(self, z: Float[Tensor, "R N C"], relative: Float[Tensor, "R N C"]) -> Float[Tensor, "R N C"]:
+    def forward(
+        self, z: Float[Tensor, "R N C"], relative: Float[Tensor, "R N C"]
+    ) -> Float[Tensor, "R N C"]:
         z = self.dim_pairwise_init_proj(torch.cat([z, relative.to(z.dtype)], -1))
         for transition in self.transitions:
             assert isinstance(transition, Transition)
@@ -77,15 +101,22 @@ class DiffusionConditioning(nn.Module):
     def __init__(self, architecture: Architecture, rows: Rows) -> None:
         super().__init__()
         a = architecture
-        self.rows, self.heads = rows, a.diffusion_heads
+        self.rows = rows
+        self.heads = a.diffusion_heads
         self.pairwise_conditioner = PairwiseConditioning(a.token_z, a.conditioning_transitions)
         self.atom_encoder = AtomEncoder(a, structure=True)
         self.atom_enc_proj_z = _projections(a.atom_encoder_blocks, a.atom_z, a.atom_heads)
         self.atom_dec_proj_z = _projections(a.atom_decoder_blocks, a.atom_z, a.atom_heads)
-        self.token_trans_proj_z = _projections(a.token_transformer_blocks, a.token_z, a.diffusion_heads)
+        self.token_trans_proj_z = _projections(
+            a.token_transformer_blocks, a.token_z, a.diffusion_heads
+        )
 
     def forward(
-        self, s: Float[Tensor, "N S"], z: Float[Tensor, "I N Z"], rel_pos: RelativePosition, features: Features
+        self,
+        s: Float[Tensor, "N S"],
+        z: Float[Tensor, "I N Z"],
+        rel_pos: RelativePosition,
+        features: Features,
     ) -> Conditioning:
         token_bias, from_tokens = self._of_pairs(z, rel_pos, features)
         q = self.atom_encoder.atoms(features)
@@ -101,15 +132,25 @@ class DiffusionConditioning(nn.Module):
     def _of_pairs(
         self, z: Float[Tensor, "I N Z"], rel_pos: RelativePosition, features: Features
     ) -> tuple[Float[Tensor, "L H I N"] | OnDemand, Float[Tensor, "K 32 128 Y"]]:
-        """The token transformer's biases of this rank's rows, and the share of token pairs in pairs of atoms."""
-        (I, N, C), L = z.shape, len(self.token_trans_proj_z)
+        """The token transformer's biases of this rank's rows, and the share of token pairs in
+        pairs of atoms.
+        """
+        (I, N, C) = z.shape
+        L = len(self.token_trans_proj_z)
         dtype = self.token_trans_proj_z[0][1].weight.dtype  # type: ignore[index]
         size = L * self.heads * I * N * dtype.itemsize
-        kept = z.new_empty((L, self.heads, I, N), dtype=dtype) if 3 * size < room(z.device) else None
+        kept = (
+            z.new_empty((L, self.heads, I, N), dtype=dtype) if 3 * size < room(z.device) else None
+        )
         pairs_kept = torch.empty_like(z) if kept is None else None
         of_mask = self.atom_encoder.embed_atompair_mask.weight  # atom_z x 1, in the type of atoms
         from_tokens = of_mask.new_zeros(
-            (features.num_atoms // WINDOW_QUERIES, WINDOW_QUERIES, WINDOW_KEYS, of_mask.shape[0])
+            (
+                features.num_atoms // WINDOW_QUERIES,
+                WINDOW_QUERIES,
+                WINDOW_KEYS,
+                of_mask.shape[0],
+            )
         )
         first = self.rows.start(N)
         for rows in chunks(I, N * (8 * C + L * self.heads) * 4, z.device):
@@ -134,7 +175,9 @@ def _projections(num_blocks: int, dim: int, num_heads: int) -> nn.ModuleList:
 
 
 def windows_of(features: Features, tokens: slice) -> slice:
-    """The windows whose queries include atoms of these tokens; atoms stand in the order of their tokens."""
+    """The windows whose queries include atoms of these tokens; atoms stand in the order of their
+    tokens.
+    """
     first, last = np.searchsorted(features.layout.atom_token, [tokens.start, tokens.stop])
     return slice(int(first) // WINDOW_QUERIES, -(-int(last) // WINDOW_QUERIES))
 
@@ -142,12 +185,18 @@ def windows_of(features: Features, tokens: slice) -> slice:
 def _onto_atoms(
     pairs: Float[Tensor, "R N Y"], rows: slice, features: Features, windows: slice
 ) -> Float[Tensor, "W 32 128 Y"]:
-    """pairs[token of the query - start, token of the key], zero where the query's token is not among `rows`."""
-    token, real = features.atom_token, features.atom_mask > 0
+    """pairs[token of the query - start, token of the key], zero where the query's token is not
+    among `rows`.
+    """
+    token = features.atom_token
+    real = features.atom_mask > 0
     here = real & (token >= rows.start) & (token < rows.stop)
     i = queries(torch.where(here, token - rows.start, 0)[:, None])[windows]
     j = keys(token[:, None].float())[windows, None, :, 0].long()
-    weight = queries(here[:, None].to(pairs.dtype))[windows] * keys(real[:, None].to(pairs.dtype))[windows, None, :, 0]
+    weight = (
+        queries(here[:, None].to(pairs.dtype))[windows]
+        * keys(real[:, None].to(pairs.dtype))[windows, None, :, 0]
+    )
     return pairs[i, j] * weight[..., None]
 
 
@@ -162,12 +211,18 @@ class SingleConditioning(nn.Module):
         self.fourier_embed = FourierEmbedding(architecture.fourier_dim)
         self.norm_fourier = LayerNorm(architecture.fourier_dim)
         self.fourier_to_single = Linear(architecture.fourier_dim, dim)
-        self.transitions = nn.ModuleList(Transition(dim, 2 * dim) for _ in range(architecture.conditioning_transitions))
+        self.transitions = nn.ModuleList(
+            Transition(dim, 2 * dim) for _ in range(architecture.conditioning_transitions)
+        )
 
-    def embed(self, s_trunk: Float[Tensor, "I S"], s_inputs: Float[Tensor, "I S"]) -> Float[Tensor, "I C"]:
+    def embed(
+        self, s_trunk: Float[Tensor, "I S"], s_inputs: Float[Tensor, "I S"]
+    ) -> Float[Tensor, "I C"]:
         return self.single_embed(self.norm_single(torch.cat([s_trunk, s_inputs], -1)))
 
-    def forward(self, single: Float[Tensor, "I C"], time: Float[Tensor, "1"]) -> Float[Tensor, "I C"]:
+    def forward(
+        self, single: Float[Tensor, "I C"], time: Float[Tensor, "1"]
+    ) -> Float[Tensor, "I C"]:
         s = single + self.fourier_to_single(self.norm_fourier(self.fourier_embed(time)))
         for transition in self.transitions:
             s = s + transition(s)
@@ -190,16 +245,21 @@ class Prepared:
 
 
 class ScoreModel(nn.Module):
-    """AlphaFold 3, algorithm 20. Atoms are whole on every rank; a rank updates its own tokens, which see all."""
+    """AlphaFold 3, algorithm 20. Atoms are whole on every rank; a rank updates its own tokens,
+    which see all.
+    """
 
     def __init__(self, architecture: Architecture, rows: Rows) -> None:
         super().__init__()
-        a, dim = architecture, 2 * architecture.token_s
+        a = architecture
+        dim = 2 * architecture.token_s
         self.rows = rows
         self.single_conditioner = SingleConditioning(a)
         self.atom_attention_encoder = AtomAttentionEncoder(a, structure=True)
         self.s_to_a_linear = nn.Sequential(LayerNorm(dim), Linear(dim, dim))
-        self.token_transformer = DiffusionTransformer(dim, dim, a.token_transformer_blocks, a.diffusion_heads)
+        self.token_transformer = DiffusionTransformer(
+            dim, dim, a.token_transformer_blocks, a.diffusion_heads
+        )
         self.a_norm = LayerNorm(dim)
         self.atom_attention_decoder = AtomAttentionDecoder(a)
 
@@ -210,7 +270,9 @@ class ScoreModel(nn.Module):
         conditioning: Conditioning,
         features: Features,
     ) -> Prepared:
-        told, encoder, decoder = conditioning, self.atom_attention_encoder, self.atom_attention_decoder
+        told = conditioning
+        encoder = self.atom_attention_encoder
+        decoder = self.atom_attention_decoder
         return Prepared(
             single=self.single_conditioner.embed(self.rows.mine(s_trunk), self.rows.mine(s_inputs)),
             q=told.q,
@@ -223,12 +285,16 @@ class ScoreModel(nn.Module):
             features=features,
         )
 
-    def _attentions(self, biases: Float[Tensor, "L H I N"] | OnDemand, mask: Float[Tensor, " N"]) -> list[Attend]:
+    def _attentions(
+        self, biases: Float[Tensor, "L H I N"] | OnDemand, mask: Float[Tensor, " N"]
+    ) -> list[Attend]:
         dtype = self.token_transformer.dtype
 
         def biased(layer: int) -> Attend:
             if torch.is_grad_enabled() or isinstance(biases, OnDemand):
-                return lambda q, kv: pair_bias_attention(q, kv[:, :, 0], kv[:, :, 1], biases[layer].to(dtype), mask)
+                return lambda q, kv: pair_bias_attention(
+                    q, kv[:, :, 0], kv[:, :, 1], biases[layer].to(dtype), mask
+                )
             bias = prepare_bias(biases[layer].to(dtype), mask)
             return lambda q, kv: prepared_attention(q, kv[:, :, 0], kv[:, :, 1], bias)
 

@@ -1,4 +1,6 @@
-"""What the network knows of pairs of tokens before it thinks: relative positions, bonds, contacts."""
+"""What the network knows of pairs of tokens before it thinks: relative positions, bonds,
+contacts.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,15 @@ from foldcp.config import NUM_BOND_TYPES, NUM_CONTACT_KINDS, Architecture
 from foldcp.features import Features
 from foldcp.model.layers import FourierEmbedding, Linear
 
-R_MAX, S_MAX = 32, 2  # largest distance along the chain, between tokens, and between copies that is told apart
+# largest distance along the chain, between tokens, and between copies that is told apart
+R_MAX = 32
+S_MAX = 2
 NON_CYCLIC_PERIOD = 10000  # residues
 
 
 class RelativePosition(nn.Module):
-    """Distance along the chain, within the residue and between copies, one-hot and projected: AlphaFold 3, algorithm 3.
+    """Distance along the chain, within the residue and between copies, one-hot and projected:
+    AlphaFold 3, algorithm 3.
 
     A one-hot vector times a matrix is a row of the matrix, so nothing one-hot is made.
     """
@@ -34,12 +39,21 @@ class RelativePosition(nn.Module):
         same_residue = same_chain & (f.residue_index[rows, None] == f.residue_index)
         same_entity = f.entity_id[rows, None] == f.entity_id
         residue = torch.where(same_chain, _clip(self._along_chain(f, rows), R_MAX), 2 * R_MAX + 1)
-        token = torch.where(same_residue, _clip(f.token_index[rows, None] - f.token_index, R_MAX), 2 * R_MAX + 1)
+        token = torch.where(
+            same_residue,
+            _clip(f.token_index[rows, None] - f.token_index, R_MAX),
+            2 * R_MAX + 1,
+        )
         apart = ~same_entity if self.fix_sym_check else same_chain
         copy = torch.where(apart, 2 * S_MAX + 1, _clip(f.sym_id[rows, None] - f.sym_id, S_MAX))
         by_residue, by_token, by_entity, by_copy = self.linear_layer.weight.T.split(self.sizes)
         entity = same_entity[..., None].to(by_entity.dtype) * by_entity[0]
-        return F.embedding(residue, by_residue) + F.embedding(token, by_token) + entity + F.embedding(copy, by_copy)
+        return (
+            F.embedding(residue, by_residue)
+            + F.embedding(token, by_token)
+            + entity
+            + F.embedding(copy, by_copy)
+        )
 
     def _along_chain(self, f: Features, rows: slice) -> Int[Tensor, "R N"]:
         distance = f.residue_index[rows, None] - f.residue_index
@@ -60,7 +74,8 @@ class ContactConditioning(nn.Module):
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
-        self.cutoff_min, self.cutoff_max = architecture.contact_cutoff_min, architecture.contact_cutoff_max
+        self.cutoff_min = architecture.contact_cutoff_min
+        self.cutoff_max = architecture.contact_cutoff_max
         dim = architecture.token_z
         self.fourier_embedding = FourierEmbedding(dim)
         self.encoder = Linear(dim + NUM_CONTACT_KINDS - 1, dim, bias=True)
@@ -74,14 +89,19 @@ class ContactConditioning(nn.Module):
     def forward(self, features: Features) -> Float[Tensor, "K C"]:
         """The vectors of the listed pairs."""
         kind = F.one_hot(features.contacts[:, 2].long(), NUM_CONTACT_KINDS)[:, 2:]
-        threshold = (features.contact_threshold - self.cutoff_min) / (self.cutoff_max - self.cutoff_min)
+        threshold = (features.contact_threshold - self.cutoff_min) / (
+            self.cutoff_max - self.cutoff_min
+        )
         fourier = self.fourier_embedding(threshold)
-        return self.encoder(torch.cat([kind.to(fourier), threshold[:, None].to(fourier), fourier], -1))
+        return self.encoder(
+            torch.cat([kind.to(fourier), threshold[:, None].to(fourier), fourier], -1)
+        )
 
 
 class PairEmbedding(nn.Module):
-    """Relative positions, bonds and contacts of some rows, from O(N) features; parent of the trunk and of the
-    confidence module, whose checkpoints hold these parameters among their own."""
+    """Relative positions, bonds and contacts of some rows, from O(N) features; parent of the trunk
+    and of the confidence module, whose checkpoints hold these parameters among their own.
+    """
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -100,18 +120,31 @@ class PairEmbedding(nn.Module):
         bond = self.token_bonds.weight[:, 0].expand(len(features.bonds), -1)
         if self.bond_types:
             pairs = pairs + self.token_bonds_type.weight[0].to(pairs.dtype)
-            bond = bond + self.token_bonds_type.weight[features.bonds[:, 2]] - self.token_bonds_type.weight[0]
+            bond = (
+                bond
+                + self.token_bonds_type.weight[features.bonds[:, 2]]
+                - self.token_bonds_type.weight[0]
+            )
         pairs = _add_listed(pairs, features.bonds, bond, rows)
         if len(features.contacts):
-            pairs = _add_listed(pairs, features.contacts, self.contact_conditioning(features) - default, rows)
+            pairs = _add_listed(
+                pairs,
+                features.contacts,
+                self.contact_conditioning(features) - default,
+                rows,
+            )
         return pairs
 
 
 def _add_listed(
-    pairs: Float[Tensor, "R N C"], listed: Int[Tensor, "K 3"], values: Float[Tensor, "K C"], rows: slice
+    pairs: Float[Tensor, "R N C"],
+    listed: Int[Tensor, "K 3"],
+    values: Float[Tensor, "K C"],
+    rows: slice,
 ) -> Float[Tensor, "R N C"]:
-    """pairs[i - start, j] += value of each listed (i, j) whose i lies in `rows`; 0 is added for the others, since
-    choosing them would make a GPU wait for the CPU."""
+    """pairs[i - start, j] += value of each listed (i, j) whose i lies in `rows`; 0 is added for the
+    others, since choosing them would make a GPU wait for the CPU.
+    """
     here = (listed[:, 0] >= rows.start) & (listed[:, 0] < rows.stop)
     i = (listed[:, 0] - rows.start).clamp(0, rows.stop - rows.start - 1)
     values = (values * here[:, None]).to(pairs.dtype)

@@ -1,4 +1,6 @@
-"""The input embedder: each token from its atoms, its type and its alignment column. O(N), whole on every rank."""
+"""The input embedder: each token from its atoms, its type and its alignment column. O(N), whole
+on every rank.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from foldcp.model.layers import LayerNorm, Linear
 
 
 class InputEmbedder(nn.Module):
-    """AlphaFold 3, algorithm 2, with Boltz-2's additions (method, modification, cyclic chain, kind of molecule)."""
+    """AlphaFold 3, algorithm 2, with Boltz-2's additions (method, modification, cyclic chain,
+    kind of molecule).
+    """
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -22,7 +26,8 @@ class InputEmbedder(nn.Module):
         self.num_blocks = a.input_atom_blocks
         self.atom_encoder = AtomEncoder(a, structure=False)
         self.atom_enc_proj_z = nn.Sequential(
-            LayerNorm(a.atom_z), Linear(a.atom_z, a.input_atom_blocks * a.input_atom_heads)
+            LayerNorm(a.atom_z),
+            Linear(a.atom_z, a.input_atom_blocks * a.input_atom_heads),
         )
         self.atom_attention_encoder = AtomAttentionEncoder(a, structure=False)
         self.res_type_encoding = Linear(NUM_RES_TYPES, a.token_s)

@@ -1,4 +1,6 @@
-"""The small layers that everything is made of, and how an array is worked through a few rows at a time."""
+"""The small layers that everything is made of, and how an array is worked through a few rows at
+a time.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,12 @@ from foldcp.kernels.residual import fits
 from foldcp.kernels.transition import add_transition
 from foldcp.rows import Rows, cuts
 
-# Memory that a layer may take for what it computes between reading its input and writing its output.
+# Memory that a layer may take for what it computes between reading its input and writing its
+# output.
 CHUNK_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}
 
-# A copy of the pair representation above this is kept in host memory: moving it costs well under a hundredth of the
-# time that so many tokens take anyway.
+# A copy of the pair representation above this is kept in host memory: moving it costs well under a
+# hundredth of the time that so many tokens take anyway.
 LARGE_BYTES = 4 << 30
 
 # It is kept in pieces of this size: page-locked memory is handed out in powers of two.
@@ -34,7 +37,9 @@ def room(device: torch.device) -> int:
 
 
 def plan_chunks(device: torch.device, rows: Rows) -> None:
-    """Size the chunks of what comes next by the memory that is free now, on the rank that has least."""
+    """Size the chunks of what comes next by the memory that is free now, on the rank that has
+    least.
+    """
     if device.type == "cuda":
         free = rows.least(room(device), device)
         CHUNK_BYTES["cuda"] = min(max(free // 8, 256 << 20), 8 << 30)
@@ -46,7 +51,13 @@ def aside(z: Float[Tensor, "I N C"]) -> list[tuple[slice, Float[Tensor, "R N C"]
         copy = z.clone()
         return [(rows, copy[rows]) for rows in chunks(len(z), z[0].nbytes, z.device)]
     pieces = cuts(len(z), PIECE_BYTES // z[0].nbytes)
-    return [(rows, torch.empty(z[rows].shape, dtype=z.dtype, pin_memory=True).copy_(z[rows])) for rows in pieces]
+    return [
+        (
+            rows,
+            torch.empty(z[rows].shape, dtype=z.dtype, pin_memory=True).copy_(z[rows]),
+        )
+        for rows in pieces
+    ]
 
 
 def fitting(bytes_each: int, device: torch.device) -> int:
@@ -55,12 +66,18 @@ def fitting(bytes_each: int, device: torch.device) -> int:
 
 
 def chunks(num: int, bytes_each: int, device: torch.device) -> list[slice]:
-    """Slices that cut `num` rows so that the intermediates of one slice, `bytes_each` a row, fit the budget."""
+    """Slices that cut `num` rows so that the intermediates of one slice, `bytes_each` a row, fit
+    the budget.
+    """
     return cuts(num, fitting(bytes_each, device))
 
 
-def renew(x: Float[Tensor, "I *S"], renewed: Callable[[slice], Tensor], bytes_each: int) -> Float[Tensor, "I *S"]:
-    """x with every slice of rows replaced by `renewed(rows)`, which works in place when no gradient is wanted."""
+def renew(
+    x: Float[Tensor, "I *S"], renewed: Callable[[slice], Tensor], bytes_each: int
+) -> Float[Tensor, "I *S"]:
+    """x with every slice of rows replaced by `renewed(rows)`, which works in place when no
+    gradient is wanted.
+    """
     out = torch.empty_like(x) if torch.is_grad_enabled() else x
     for rows in chunks(x.shape[0], bytes_each, x.device):
         new = renewed(rows)
@@ -69,7 +86,9 @@ def renew(x: Float[Tensor, "I *S"], renewed: Callable[[slice], Tensor], bytes_ea
     return out
 
 
-def add_by_rows(x: Float[Tensor, "I *S"], update: Callable[[slice], Tensor], bytes_each: int) -> Float[Tensor, "I *S"]:
+def add_by_rows(
+    x: Float[Tensor, "I *S"], update: Callable[[slice], Tensor], bytes_each: int
+) -> Float[Tensor, "I *S"]:
     """x + update, a slice of rows at a time; in place when no gradient is wanted."""
     out = torch.empty_like(x) if torch.is_grad_enabled() else x
     for rows in chunks(x.shape[0], bytes_each, x.device):
@@ -78,7 +97,9 @@ def add_by_rows(x: Float[Tensor, "I *S"], update: Callable[[slice], Tensor], byt
 
 
 class Linear(nn.Linear):
-    """y = x W^T + b, in the type of the weights, without initialisation: weights come from elsewhere."""
+    """y = x W^T + b, in the type of the weights, without initialisation: weights come from
+    elsewhere.
+    """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = False) -> None:
         super().__init__(in_features, out_features, bias)
@@ -91,7 +112,9 @@ class Linear(nn.Linear):
 
 
 class LayerNorm(nn.LayerNorm):
-    """LayerNorm over the last dimension with statistics in fp32 (or better); the result has type `out`."""
+    """LayerNorm over the last dimension with statistics in fp32 (or better); the result has type
+    `out`.
+    """
 
     out: torch.dtype | None = None
 
@@ -121,7 +144,9 @@ class NormLinear(nn.Sequential):
 
 
 def set_arithmetic(module: nn.Module, dtype: torch.dtype) -> None:
-    """Matrix products of `module` in `dtype`: its Linear weights are converted, its LayerNorms hand over `dtype`."""
+    """Matrix products of `module` in `dtype`: its Linear weights are converted, its LayerNorms
+    hand over `dtype`.
+    """
     for part in module.modules():
         if isinstance(part, Linear):
             part.to(dtype)
@@ -145,7 +170,13 @@ class Transition(nn.Module):
 
     def add_to(self, x: Float[Tensor, "I *S C"]) -> Float[Tensor, "I *S C"]:
         """x + transition(x), a few rows at a time."""
-        weights = (self.norm.weight, self.norm.bias, self.fc1.weight, self.fc2.weight, self.fc3.weight)
+        weights = (
+            self.norm.weight,
+            self.norm.bias,
+            self.fc1.weight,
+            self.fc2.weight,
+            self.fc3.weight,
+        )
         per_row = x[0].numel() // x.shape[-1] * (3 * self.fc1.out_features + 2 * x.shape[-1]) * 4
         fused = fits(x, self.fc1.weight)
         return renew(x, lambda rows: add_transition(x[rows], *weights), 0 if fused else per_row)

@@ -1,4 +1,6 @@
-"""The MSA module: what the alignment tells about pairs of tokens. A rank holds the alignment columns of its tokens."""
+"""The MSA module: what the alignment tells about pairs of tokens. A rank holds the alignment
+columns of its tokens.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,11 @@ from torch import Tensor, nn
 
 from foldcp.config import NUM_RES_TYPES, Architecture
 from foldcp.features import Features
-from foldcp.kernels.projections import add_attention_output, project, project_channels_first
+from foldcp.kernels.projections import (
+    add_attention_output,
+    project,
+    project_channels_first,
+)
 from foldcp.kernels.residual import fits, joined
 from foldcp.model.layers import LayerNorm, Linear, Transition, aside, chunks
 from foldcp.model.pairformer import MASKED, PairBlock
@@ -17,11 +23,16 @@ from foldcp.rows import Rows
 
 
 class PairWeightedAveraging(nn.Module):
-    """m_is += gate * proj_o(sum_j softmax_j(proj_z z_ij) proj_m m_js): AlphaFold 3, algorithm 10."""
+    """m_is += gate * proj_o(sum_j softmax_j(proj_z z_ij) proj_m m_js): AlphaFold 3, algorithm
+    10.
+    """
 
-    def __init__(self, msa_dim: int, pair_dim: int, num_heads: int, head_width: int, rows: Rows) -> None:
+    def __init__(
+        self, msa_dim: int, pair_dim: int, num_heads: int, head_width: int, rows: Rows
+    ) -> None:
         super().__init__()
-        self.rows, self.num_heads = rows, num_heads
+        self.rows = rows
+        self.num_heads = num_heads
         self.norm_m = LayerNorm(msa_dim)
         self.norm_z = LayerNorm(pair_dim)
         self.proj_m = Linear(msa_dim, num_heads * head_width)
@@ -30,13 +41,21 @@ class PairWeightedAveraging(nn.Module):
         self.proj_o = Linear(num_heads * head_width, msa_dim)
 
     def forward(
-        self, m: Float[Tensor, "I S C"], z: Float[Tensor, "I N Z"], mask: Float[Tensor, " N"]
+        self,
+        m: Float[Tensor, "I S C"],
+        z: Float[Tensor, "I N Z"],
+        mask: Float[Tensor, " N"],
     ) -> Float[Tensor, "I S C"]:
-        weights, norm = self._weights(z, mask), (self.norm_m.weight, self.norm_m.bias)
-        (I, depth, C), inner = m.shape, self.proj_m.out_features
+        weights = self._weights(z, mask)
+        norm = (self.norm_m.weight, self.norm_m.bias)
+        (I, depth, C) = m.shape
+        inner = self.proj_m.out_features
         out = torch.empty_like(m) if torch.is_grad_enabled() else m
         # A slice of the alignment's rows at a time: they do not see each other.
-        per_row = I * (5 * inner * self.proj_m.weight.element_size() + (0 if fits(m, self.proj_m.weight) else 8 * C))
+        per_row = I * (
+            5 * inner * self.proj_m.weight.element_size()
+            + (0 if fits(m, self.proj_m.weight) else 8 * C)
+        )
         for seqs in chunks(depth, per_row, m.device):
             o = self._average(weights, project(m[:, seqs], *norm, self.proj_m.weight))
             new = add_attention_output(m[:, seqs], o, *norm, self.proj_g.weight, self.proj_o.weight)
@@ -44,17 +63,25 @@ class PairWeightedAveraging(nn.Module):
                 out[:, seqs] = new
         return out
 
-    def _weights(self, z: Float[Tensor, "I N Z"], mask: Float[Tensor, " N"]) -> Float[Tensor, "H I N"]:
+    def _weights(
+        self, z: Float[Tensor, "I N Z"], mask: Float[Tensor, " N"]
+    ) -> Float[Tensor, "H I N"]:
         I, N, C = z.shape
         weights = z.new_empty((self.num_heads, I, N), dtype=self.proj_z.weight.dtype)
         fused = fits(z, self.proj_z.weight)
         for rows in chunks(I, N * ((0 if fused else 2 * C) + 3 * self.num_heads) * 4, z.device):
-            scores = project_channels_first(z[rows], self.norm_z.weight, self.norm_z.bias, self.proj_z.weight)
-            scores = scores.to(torch.promote_types(scores.dtype, torch.float32)) + MASKED * (1 - mask)
+            scores = project_channels_first(
+                z[rows], self.norm_z.weight, self.norm_z.bias, self.proj_z.weight
+            )
+            scores = scores.to(torch.promote_types(scores.dtype, torch.float32)) + MASKED * (
+                1 - mask
+            )
             weights[:, rows] = scores.softmax(-1).to(weights.dtype)
         return weights
 
-    def _average(self, weights: Float[Tensor, "H I N"], v: Float[Tensor, "I S D"]) -> Float[Tensor, "I S D"]:
+    def _average(
+        self, weights: Float[Tensor, "H I N"], v: Float[Tensor, "I S D"]
+    ) -> Float[Tensor, "I S D"]:
         """sum_j weights[h, i, j] v[j], added up in fp32 over the ranks' blocks."""
         I, depth, _ = v.shape
         by_head = v.unflatten(-1, (self.num_heads, -1)).permute(2, 0, 1, 3).flatten(2).contiguous()
@@ -74,24 +101,34 @@ class OuterProductMean(nn.Module):
 
     def __init__(self, msa_dim: int, hidden: int, pair_dim: int, rows: Rows) -> None:
         super().__init__()
-        self.rows, self.hidden = rows, hidden
+        self.rows = rows
+        self.hidden = hidden
         self.norm = LayerNorm(msa_dim)
         self.proj_a = Linear(msa_dim, hidden)
         self.proj_b = Linear(msa_dim, hidden)
         self.proj_o = Linear(hidden * hidden, pair_dim, bias=True)
 
     def forward(
-        self, z: Float[Tensor, "I N Z"], m: Float[Tensor, "I S C"], msa_mask: Float[Tensor, "I S"]
+        self,
+        z: Float[Tensor, "I N Z"],
+        m: Float[Tensor, "I S C"],
+        msa_mask: Float[Tensor, "I S"],
     ) -> Float[Tensor, "I N Z"]:
-        I, D = z.shape[0], self.hidden
+        I = z.shape[0]
+        D = self.hidden
         a, b = self._operands(m, msa_mask)
         out = torch.empty_like(z) if torch.is_grad_enabled() else z
         masks = self.rows.gather(msa_mask)
         for lot, owner, block in self.rows.stream(b.transpose(0, 1)):
-            columns, block = slice(owner * I + lot.start, owner * I + lot.stop), block.flatten(0, 1)
-            for rows in chunks(I, (lot.stop - lot.start) * (3 * D * D + 2 * z.shape[2]) * 4, z.device):
+            columns = slice(owner * I + lot.start, owner * I + lot.stop)
+            block = block.flatten(0, 1)
+            for rows in chunks(
+                I, (lot.stop - lot.start) * (3 * D * D + 2 * z.shape[2]) * 4, z.device
+            ):
                 count = (msa_mask[rows] @ masks[columns].T).clamp(min=1)[..., None]
-                outer = (a[:, rows].flatten(0, 1) @ block.T).unflatten(0, (D, -1)).unflatten(2, (-1, D))
+                outer = (
+                    (a[:, rows].flatten(0, 1) @ block.T).unflatten(0, (D, -1)).unflatten(2, (-1, D))
+                )
                 update = F.linear(outer.permute(1, 2, 0, 3).flatten(2), self.proj_o.weight) / count
                 out[rows, columns] = z[rows, columns] + (update + self.proj_o.bias)
         return out
@@ -141,7 +178,9 @@ class MSAModule(nn.Module):
         self.rows = rows
         self.s_proj = Linear(architecture.token_s, architecture.msa_s)
         self.msa_proj = Linear(NUM_RES_TYPES + 3, architecture.msa_s)
-        self.layers = nn.ModuleList(MSALayer(architecture, rows) for _ in range(architecture.msa_blocks))
+        self.layers = nn.ModuleList(
+            MSALayer(architecture, rows) for _ in range(architecture.msa_blocks)
+        )
 
     def forward(
         self,
@@ -152,7 +191,9 @@ class MSAModule(nn.Module):
     ) -> Float[Tensor, "I N Z"]:
         """`chosen` are the alignment rows to use, all of them when None."""
         m = self._embed(s_inputs, features, chosen, z.dtype)
-        msa_mask = self._columns(features.msa_mask, chosen).to(torch.promote_types(z.dtype, torch.float32))
+        msa_mask = self._columns(features.msa_mask, chosen).to(
+            torch.promote_types(z.dtype, torch.float32)
+        )
         before = aside(z)
         for layer in self.layers:
             z, m = layer(z, m, features.token_mask, msa_mask)
@@ -167,7 +208,11 @@ class MSAModule(nn.Module):
         return (x if chosen is None else x[chosen]).T
 
     def _embed(
-        self, s_inputs: Float[Tensor, "I C"], features: Features, chosen: list[int] | None, dtype: torch.dtype
+        self,
+        s_inputs: Float[Tensor, "I C"],
+        features: Features,
+        chosen: list[int] | None,
+        dtype: torch.dtype,
     ) -> Float[Tensor, "I S D"]:
         res_type = self._columns(features.msa, chosen)
         extra = [
@@ -179,5 +224,7 @@ class MSAModule(nn.Module):
         m = token.new_empty((*res_type.shape, token.shape[1]), dtype=dtype)
         for rows in chunks(len(m), m.shape[1] * m.shape[2] * 16, m.device):
             numbers = torch.stack([x[rows] for x in extra], -1).to(by_extra.dtype)
-            m[rows] = (F.embedding(res_type[rows].long(), by_type) + numbers @ by_extra + token[rows, None]).to(dtype)
+            m[rows] = (
+                F.embedding(res_type[rows].long(), by_type) + numbers @ by_extra + token[rows, None]
+            ).to(dtype)
         return m

@@ -1,4 +1,6 @@
-"""The pairformer: blocks that refine the pair representation and, with it, the single representation."""
+"""The pairformer: blocks that refine the pair representation and, with it, the single
+representation.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ class PairBlock(nn.Module):
         self.tri_att_end = TriangleAttention(dim, num_heads, head_width, rows, ending=True)
         self.transition_z = Transition(dim, 4 * dim)
 
-    def forward(self, z: Float[Tensor, "I N C"], mask: Float[Tensor, " N"]) -> Float[Tensor, "I N C"]:
+    def forward(
+        self, z: Float[Tensor, "I N C"], mask: Float[Tensor, " N"]
+    ) -> Float[Tensor, "I N C"]:
         z = self.tri_mul_out(z, mask)
         z = self.tri_mul_in(z, mask)
         z = self.tri_att_start(z, mask)
@@ -44,11 +48,14 @@ class PairBlock(nn.Module):
 
 
 class AttentionPairBias(nn.Module):
-    """Tokens attend to tokens, biased by the pair representation: AlphaFold 3, algorithm 24 without conditioning."""
+    """Tokens attend to tokens, biased by the pair representation: AlphaFold 3, algorithm 24
+    without conditioning.
+    """
 
     def __init__(self, dim: int, pair_dim: int, num_heads: int, rows: Rows) -> None:
         super().__init__()
-        self.rows, self.num_heads = rows, num_heads
+        self.rows = rows
+        self.num_heads = num_heads
         self.proj_q = Linear(dim, dim, bias=True)
         self.proj_k = Linear(dim, dim)
         self.proj_v = Linear(dim, dim)
@@ -57,31 +64,43 @@ class AttentionPairBias(nn.Module):
         self.proj_o = Linear(dim, dim)
 
     def forward(
-        self, s: Float[Tensor, "I C"], z: Float[Tensor, "I N Z"], mask: Float[Tensor, " N"]
+        self,
+        s: Float[Tensor, "I C"],
+        z: Float[Tensor, "I N Z"],
+        mask: Float[Tensor, " N"],
     ) -> Float[Tensor, "I C"]:
         q, kv, gate = self._projected(s)
         q, k, v = (
-            x.unflatten(-1, (self.num_heads, -1)).transpose(0, 1) for x in (q, *self.rows.gather(kv).chunk(2, -1))
+            x.unflatten(-1, (self.num_heads, -1)).transpose(0, 1)
+            for x in (q, *self.rows.gather(kv).chunk(2, -1))
         )
         o = torch.empty_like(q)
         wide = 0 if fits(z, self.proj_z.linear.weight) else 2 * z.shape[2]
         for rows in chunks(z.shape[0], z.shape[1] * (wide + 3 * self.num_heads) * 4, z.device):
             bias = self.proj_z.channels_first(z[rows]) + MASKED * (1 - mask.to(q.dtype))
-            o[:, rows] = F.scaled_dot_product_attention(q[None, :, rows], k[None], v[None], attn_mask=bias[None])[0]
+            o[:, rows] = F.scaled_dot_product_attention(
+                q[None, :, rows], k[None], v[None], attn_mask=bias[None]
+            )[0]
         return self.proj_o(o.transpose(0, 1).flatten(1) * gate.sigmoid())
 
     def _projected(
         self, s: Float[Tensor, "I C"]
     ) -> tuple[Float[Tensor, "I C"], Float[Tensor, "I 2*C"], Float[Tensor, "I C"]]:
-        """q, k beside v, and the gate before its sigmoid, from one product: for small complexes launches count."""
-        weight = torch.cat([layer.weight for layer in (self.proj_q, self.proj_k, self.proj_v, self.proj_g)])
+        """q, k beside v, and the gate before its sigmoid, from one product: for small complexes
+        launches count.
+        """
+        weight = torch.cat(
+            [layer.weight for layer in (self.proj_q, self.proj_k, self.proj_v, self.proj_g)]
+        )
         C = s.shape[-1]
         q, kv, gate = F.linear(s.to(weight.dtype), weight).split([C, 2 * C, C], -1)
         return q + self.proj_q.bias, kv, gate
 
 
 class PairformerLayer(PairBlock):
-    """A pair block, then attention and a transition on s with the new z as bias. s is fp32 throughout, as in Boltz."""
+    """A pair block, then attention and a transition on s with the new z as bias. s is fp32
+    throughout, as in Boltz.
+    """
 
     def __init__(self, architecture: Architecture, num_heads: int, rows: Rows) -> None:
         a = architecture
@@ -91,36 +110,52 @@ class PairformerLayer(PairBlock):
         self.transition_s = Transition(a.token_s, 4 * a.token_s)
 
     def update(
-        self, s: Float[Tensor, "I C"], z: Float[Tensor, "I N Z"], mask: Float[Tensor, " N"]
+        self,
+        s: Float[Tensor, "I C"],
+        z: Float[Tensor, "I N Z"],
+        mask: Float[Tensor, " N"],
     ) -> tuple[Float[Tensor, "I C"], Float[Tensor, "I N Z"]]:
         z = self(z, mask)
         s = s + self.attention(self.pre_norm_s(s), z, mask)
         return s + self.transition_s(s), z
 
 
-Refine = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # s and z -> the same, refined; z in place
+Refine = Callable[
+    [Tensor, Tensor], tuple[Tensor, Tensor]
+]  # s and z -> the same, refined; z in place
 Lot = Recorded[tuple[Tensor, Tensor]]  # some layers
 
 
 class Pairformer(nn.Module):
     """A stack of layers on s and z."""
 
-    def __init__(self, architecture: Architecture, num_blocks: int, num_heads: int, rows: Rows) -> None:
+    def __init__(
+        self, architecture: Architecture, num_blocks: int, num_heads: int, rows: Rows
+    ) -> None:
         super().__init__()
         self.rows = rows
-        self.layers = nn.ModuleList(PairformerLayer(architecture, num_heads, rows) for _ in range(num_blocks))
-        self.recorded: tuple[list[int], list[Lot]] | None = None  # for which sizes and weights, and what
+        self.layers = nn.ModuleList(
+            PairformerLayer(architecture, num_heads, rows) for _ in range(num_blocks)
+        )
+        self.recorded: tuple[list[int], list[Lot]] | None = (
+            None  # for which sizes and weights, and what
+        )
 
     def forward(
-        self, s: Float[Tensor, "I C"], z: Float[Tensor, "I N Z"], mask: Float[Tensor, " N"]
+        self,
+        s: Float[Tensor, "I C"],
+        z: Float[Tensor, "I N Z"],
+        mask: Float[Tensor, " N"],
     ) -> tuple[Float[Tensor, "I C"], Float[Tensor, "I N Z"]]:
         z, s = _refined(self.layers, z, s, mask)
         return s, z
 
     def repeated(self, mask: Float[Tensor, " N"], times: int) -> Refine:
-        """The stack under this mask, for several calls: of a small complex the first is recorded, some layers at a
-        time, each lot while the one before runs, and the rest are replays, as is all of the next complex if it has
-        as many tokens. s, and z as it is returned, then live until the next call."""
+        """The stack under this mask, for several calls: of a small complex the first is recorded,
+        some layers at a time, each lot while the one before runs, and the rest are replays, as is
+        all of the next complex if it has as many tokens. s, and z as it is returned, then live
+        until the next call.
+        """
         if self.rows.size == 1 and len(mask) <= MOST_TOKENS and recordable(mask.device):
             of = [len(mask), *(weight.data_ptr() for weight in self.parameters())]
             if self.recorded is None or self.recorded[0] != of:
@@ -151,7 +186,10 @@ class Pairformer(nn.Module):
 
 
 def _refined(
-    layers: Iterable[nn.Module], z: Float[Tensor, "I N Z"], s: Float[Tensor, "I C"], mask: Float[Tensor, " N"]
+    layers: Iterable[nn.Module],
+    z: Float[Tensor, "I N Z"],
+    s: Float[Tensor, "I C"],
+    mask: Float[Tensor, " N"],
 ) -> tuple[Float[Tensor, "I N Z"], Float[Tensor, "I C"]]:
     for layer in layers:
         assert isinstance(layer, PairformerLayer)
@@ -162,11 +200,17 @@ def _refined(
 class PairStack(nn.Module):
     """A stack of pair blocks on z alone."""
 
-    def __init__(self, dim: int, num_blocks: int, num_heads: int, head_width: int, rows: Rows) -> None:
+    def __init__(
+        self, dim: int, num_blocks: int, num_heads: int, head_width: int, rows: Rows
+    ) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(PairBlock(dim, num_heads, head_width, rows) for _ in range(num_blocks))
+        self.layers = nn.ModuleList(
+            PairBlock(dim, num_heads, head_width, rows) for _ in range(num_blocks)
+        )
 
-    def forward(self, z: Float[Tensor, "I N C"], mask: Float[Tensor, " N"]) -> Float[Tensor, "I N C"]:
+    def forward(
+        self, z: Float[Tensor, "I N C"], mask: Float[Tensor, " N"]
+    ) -> Float[Tensor, "I N C"]:
         for layer in self.layers:
             z = layer(z, mask)
         return z

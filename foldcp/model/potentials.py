@@ -1,8 +1,9 @@
-"""Potentials: what a structure costs, and which way each atom should go. Terms are listed once per complex.
+"""Potentials: what a structure costs, and which way each atom should go. Terms are listed once per
+complex.
 
-Formulas and numbers are those of Boltz 2.2.1. All but the template's are flat-bottomed: a term costs by how much its
-value lies outside its bounds, so its slope is -1, 0 or 1. A direction is the gradient of the energy unless its
-docstring says otherwise.
+Formulas and numbers are those of Boltz 2.2.1. All but the template's are flat-bottomed: a term
+costs by how much its value lies outside its bounds, so its slope is -1, 0 or 1. A direction is the
+gradient of the energy unless its docstring says otherwise.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ class Potential(Protocol):
 
 
 def flat_bottom(
-    value: Float[Tensor, "M *K"], lower: Float[Tensor, "*#K"], upper: Float[Tensor, "*#K"]
+    value: Float[Tensor, "M *K"],
+    lower: Float[Tensor, "*#K"],
+    upper: Float[Tensor, "*#K"],
 ) -> tuple[Float[Tensor, "M *K"], Float[Tensor, "M *K"]]:
     """Energy and slope; where the bounds contradict each other the upper one holds."""
     above = value > upper
@@ -45,7 +48,10 @@ def unit(vector: Float[Tensor, "*K 3"], length: Float[Tensor, "*K"]) -> Float[Te
 
 
 # What a term bounds: values, and their gradients with respect to each of the term's n atoms.
-Variable = Callable[[Float[Tensor, "M A 3"], Int[Tensor, "n K"]], tuple[Float[Tensor, "M K"], Float[Tensor, "M n K 3"]]]
+Variable = Callable[
+    [Float[Tensor, "M A 3"], Int[Tensor, "n K"]],
+    tuple[Float[Tensor, "M K"], Float[Tensor, "M n K 3"]],
+]
 
 
 def distances(
@@ -66,8 +72,11 @@ def dihedrals(
     Gradients after Blondel and Karplus, J. Comput. Chem. 17, 1132 (1996).
     """
     i, j, k, l = (x[:, index] for index in atoms)
-    ij, kj, kl = i - j, k - j, k - l
-    m, n = torch.linalg.cross(ij, kj), torch.linalg.cross(kj, kl)
+    ij = i - j
+    kj = k - j
+    kl = k - l
+    m = torch.linalg.cross(ij, kj)
+    n = torch.linalg.cross(kj, kl)
     axis = kj.norm(dim=-1)
     angle = torch.atan2(axis * (ij * n).sum(-1), (m * n).sum(-1))
 
@@ -90,7 +99,9 @@ def absolute_dihedrals(
 
 
 def spread(
-    x: Float[Tensor, "M A 3"], atoms: Int[Tensor, "n K"], forces: Float[Tensor, "M n K 3"]
+    x: Float[Tensor, "M A 3"],
+    atoms: Int[Tensor, "n K"],
+    forces: Float[Tensor, "M n K 3"],
 ) -> Float[Tensor, "M A 3"]:
     """The sum of the forces on each atom."""
     return torch.zeros_like(x).index_add_(1, atoms.flatten(), forces.flatten(1, 2))
@@ -119,8 +130,8 @@ class Bounded:
 class Apart:
     """Copies of a molecule, whose centres shall not coincide.
 
-    A centre is the sum over a chain's n atoms by n + 1, as in Boltz. A chain moves as a whole: each of its atoms
-    feels the gradient with respect to the centre.
+    A centre is the sum over a chain's n atoms by n + 1, as in Boltz. A chain moves as a whole: each
+    of its atoms feels the gradient with respect to the centre.
     """
 
     pairs: Int[Tensor, "2 K"]  # chains
@@ -134,7 +145,9 @@ class Apart:
         return Bounded(distances, self.pairs, lower, torch.full_like(lower, torch.inf))
 
     def _centres(self, x: Float[Tensor, "M A 3"]) -> Float[Tensor, "M C 3"]:
-        total = x.new_zeros((len(x), len(self.num_atoms), 3)).index_add_(1, self.chain, x * self.atom_mask[:, None])
+        total = x.new_zeros((len(x), len(self.num_atoms), 3)).index_add_(
+            1, self.chain, x * self.atom_mask[:, None]
+        )
         return total / (self.num_atoms + 1)[:, None]
 
     def energy(self, x: Float[Tensor, "M A 3"], time: Time) -> Float[Tensor, " M"]:
@@ -148,9 +161,9 @@ class Apart:
 class Unions:
     """Groups of pairs of atoms, of each of which some pair shall be close.
 
-    The energy of a group is the mean of its pairs' energies, weighted by exp(-sharpness * energy). Two ways of
-    Boltz are kept: the derivative of the weights enters the direction with the opposite sign, and a group
-    whose weights all underflow (far apart, late in the sampling) costs nothing.
+    The energy of a group is the mean of its pairs' energies, weighted by exp(-sharpness * energy).
+    Two ways of Boltz are kept: the derivative of the weights enters the direction with the opposite
+    sign, and a group whose weights all underflow (far apart, late in the sampling) costs nothing.
     """
 
     pairs: Int[Tensor, "2 K"]
@@ -183,10 +196,11 @@ class Unions:
 
 @dataclass(frozen=True, eq=False)
 class Templates:
-    """Representative atoms, which shall stay close to those of F templates, each laid onto the structure.
+    """Representative atoms, which shall stay close to those of F templates, each laid onto the
+    structure.
 
-    All atoms of a token go where its representative atom should; that the template moves along is left
-    out. As in Boltz, the direction is that towards the first of several forced templates.
+    All atoms of a token go where its representative atom should; that the template moves along is
+    left out. As in Boltz, the direction is that towards the first of several forced templates.
     """
 
     position: Float[Tensor, "F N 3"]  # Å
@@ -197,10 +211,15 @@ class Templates:
 
     def _offsets(self, x: Float[Tensor, "M A 3"]) -> Float[Tensor, "M F N 3"]:
         ours = x[:, self.rep_atom]
-        laid = [align(p.expand_as(ours), ours, mask) for p, mask in zip(self.position, self.mask, strict=True)]
+        laid = [
+            align(p.expand_as(ours), ours, mask)
+            for p, mask in zip(self.position, self.mask, strict=True)
+        ]
         return ours[:, None] - torch.stack(laid, 1)
 
-    def _flat_bottom(self, length: Float[Tensor, "M F N"]) -> tuple[Float[Tensor, "M F N"], Float[Tensor, "M F N"]]:
+    def _flat_bottom(
+        self, length: Float[Tensor, "M F N"]
+    ) -> tuple[Float[Tensor, "M F N"], Float[Tensor, "M F N"]]:
         upper = torch.where(self.mask > 0, self.threshold[:, None], torch.inf)
         return flat_bottom(length, torch.full_like(upper, -torch.inf), upper)
 

@@ -15,7 +15,9 @@ Result = TypeVar("Result")
 
 
 def recordable(device: torch.device) -> bool:
-    """Can this device replay what it did, and is no gradient wanted, which a recording cannot give?"""
+    """Can this device replay what it did, and is no gradient wanted, which a recording cannot
+    give?
+    """
     return device.type == "cuda" and not torch.is_grad_enabled()
 
 
@@ -26,7 +28,9 @@ def new_pool() -> Any:
 
 @cache
 def _aside(device: int) -> torch.cuda.Stream:
-    """One stream for all recordings on a device: for each that it meets cuBLAS keeps a workspace of 32 MiB."""
+    """One stream for all recordings on a device: for each that it meets cuBLAS keeps a workspace
+    of 32 MiB.
+    """
     return torch.cuda.Stream(device)
 
 
@@ -40,15 +44,27 @@ class _Recording(Generic[Result]):
 class Recorded(Generic[Result]):
     """A function of tensors as a CUDA graph, one for each set of their shapes and types.
 
-    The first call with some of them runs as written, which compiles kernels; the second is recorded, or already the
-    first `at_once`, where another call compiled the same kernels. Results then live in the graph's memory until the
-    next call. The first `updated` arguments are updated in place: the memory of those given when it was recorded
-    becomes the recording's, and is what later calls return.
+    The first call with some of them runs as written, which compiles kernels; the second is
+    recorded, or already the first `at_once`, where another call compiled the same kernels. Results
+    then live in the graph's memory until the next call. The first `updated` arguments are updated
+    in place: the memory of those given when it was recorded becomes the recording's, and is what
+    later calls return.
     """
 
-    def __init__(self, function: Callable[..., Result], pool: Any, updated: int = 0, at_once: bool = False) -> None:
-        self.function, self.pool, self.updated, self.at_once = function, pool, updated, at_once
-        self.recordings: dict[tuple[tuple[torch.Size, torch.dtype], ...], _Recording[Result] | None] = {}
+    def __init__(
+        self,
+        function: Callable[..., Result],
+        pool: Any,
+        updated: int = 0,
+        at_once: bool = False,
+    ) -> None:
+        self.function = function
+        self.pool = pool
+        self.updated = updated
+        self.at_once = at_once
+        self.recordings: dict[
+            tuple[tuple[torch.Size, torch.dtype], ...], _Recording[Result] | None
+        ] = {}
 
     def __call__(self, *given: Tensor) -> Result:
         of = tuple((x.shape, x.dtype) for x in given)
@@ -64,9 +80,12 @@ class Recorded(Generic[Result]):
         return recording.result
 
     def _record(self, given: tuple[Tensor, ...]) -> _Recording[Result]:
-        """Unlike `torch.cuda.graph` this does not wait for the device, which works on what was asked for before."""
+        """Unlike `torch.cuda.graph` this does not wait for the device, which works on what was
+        asked for before.
+        """
         held = [x if index < self.updated else x.clone() for index, x in enumerate(given)]
-        graph, stream = torch.cuda.CUDAGraph(), _aside(torch.cuda.current_device())
+        graph = torch.cuda.CUDAGraph()
+        stream = _aside(torch.cuda.current_device())
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             graph.capture_begin(pool=self.pool, capture_error_mode="thread_local")

@@ -19,7 +19,8 @@ from foldcp.model.diffusion import Prepared, ScoreModel
 from foldcp.model.replay import Recorded, new_pool, recordable
 from foldcp.rows import Rows
 
-# Above this, launching the kernels of a step takes no time worth saving, and a recording's memory is.
+# Above this, launching the kernels of a step takes no time worth saving, and a recording's memory
+# is.
 MOST_TOKENS = 8192
 
 
@@ -29,50 +30,81 @@ class Draws(Protocol):
 
     def initial(self) -> Float[Tensor, "M A 3"]: ...
 
-    def step(self, index: int) -> tuple[Float[Tensor, "M 3 3"], Float[Tensor, "M 1 3"], Float[Tensor, "M A 3"]]:
+    def step(
+        self, index: int
+    ) -> tuple[Float[Tensor, "M 3 3"], Float[Tensor, "M 1 3"], Float[Tensor, "M A 3"]]:
         """Rotation, translation and noise of a step; steps are asked for in order."""
         ...
 
 
 class SeededDraws:
-    """Each sample has its own generator, on the CPU: its numbers depend on (seed, sample, atoms) and on nothing else,
-    neither on the device nor on the number of ranks or of samples drawn together. So has each of its particles, of
-    which the first draws what the sample would draw alone, and the choice among them."""
+    """Each sample has its own generator, on the CPU: its numbers depend on (seed, sample, atoms)
+    and on nothing else, neither on the device nor on the number of ranks or of samples drawn
+    together. So has each of its particles, of which the first draws what the sample would draw
+    alone, and the choice among them.
+    """
 
-    def __init__(self, seed: int, samples: range, num_atoms: int, device: torch.device, num_particles: int = 1) -> None:
+    def __init__(
+        self,
+        seed: int,
+        samples: range,
+        num_atoms: int,
+        device: torch.device,
+        num_particles: int = 1,
+    ) -> None:
         def generator(sample: int, use: int) -> torch.Generator:
-            # torch's generator on the CPU reads 32 bits; the golden ratio of 2^32 keeps the uses apart.
+            # torch's generator on the CPU reads 32 bits; the golden ratio of 2^32 keeps the uses
+            # apart.
             return torch.Generator().manual_seed(seed * 1_000_003 + sample + use * 0x9E3779B9)
 
-        self.num_atoms, self.device = num_atoms, device
-        self.generators = [generator(sample, particle) for sample in samples for particle in range(num_particles)]
+        self.num_atoms = num_atoms
+        self.device = device
+        self.generators = [
+            generator(sample, particle) for sample in samples for particle in range(num_particles)
+        ]
         self.choices = [generator(sample, num_particles) for sample in samples]
 
     def _normal(self, *shape: int) -> Tensor:
-        return torch.stack([torch.randn(shape, generator=generator) for generator in self.generators])
+        return torch.stack(
+            [torch.randn(shape, generator=generator) for generator in self.generators]
+        )
 
     def _sent(self, drawn: Tensor) -> Tensor:
-        drawn = drawn.pin_memory() if self.device.type == "cuda" else drawn  # else the GPU would be waited for
+        drawn = (
+            drawn.pin_memory() if self.device.type == "cuda" else drawn
+        )  # else the GPU would be waited for
         return drawn.to(self.device, non_blocking=True)
 
     def initial(self) -> Float[Tensor, "M A 3"]:
         return self._sent(self._normal(self.num_atoms, 3))
 
-    def step(self, index: int) -> tuple[Float[Tensor, "M 3 3"], Float[Tensor, "M 1 3"], Float[Tensor, "M A 3"]]:
-        rotation, translation, noise = rotation_of(self._normal(4)), self._normal(1, 3), self._normal(self.num_atoms, 3)
+    def step(
+        self, index: int
+    ) -> tuple[Float[Tensor, "M 3 3"], Float[Tensor, "M 1 3"], Float[Tensor, "M A 3"]]:
+        rotation = rotation_of(self._normal(4))
+        translation = self._normal(1, 3)
+        noise = self._normal(self.num_atoms, 3)
         return self._sent(rotation), self._sent(translation), self._sent(noise)
 
     def choose(self, index: int, weights: Float[Tensor, "B K"], count: int) -> Int[Tensor, "B n"]:
-        """`count` particles of each of B samples, with replacement, as likely as their weights; asked for in order."""
+        """`count` particles of each of B samples, with replacement, as likely as their weights;
+        asked for in order.
+        """
         edges = weights.double().cpu().cumsum(1)
-        drawn = torch.stack([torch.rand(count, generator=choice, dtype=torch.float64) for choice in self.choices])
+        drawn = torch.stack(
+            [torch.rand(count, generator=choice, dtype=torch.float64) for choice in self.choices]
+        )
         return (
-            torch.searchsorted(edges, drawn * edges[:, -1:], right=True).clamp(max=weights.shape[1] - 1).to(self.device)
+            torch.searchsorted(edges, drawn * edges[:, -1:], right=True)
+            .clamp(max=weights.shape[1] - 1)
+            .to(self.device)
         )
 
 
 def rotation_of(quaternion: Float[Tensor, "*M 4"]) -> Float[Tensor, "*M 3 3"]:
-    """The rotation of a quaternion (real part first) of any length; uniform over rotations if it is normal."""
+    """The rotation of a quaternion (real part first) of any length; uniform over rotations if it
+    is normal.
+    """
     r, i, j, k = F.normalize(quaternion, dim=-1).unbind(-1)
     entries = [
         1 - 2 * (j * j + k * k), 2 * (i * j - k * r), 2 * (i * k + j * r),
@@ -83,11 +115,16 @@ def rotation_of(quaternion: Float[Tensor, "*M 4"]) -> Float[Tensor, "*M 3 3"]:
 
 
 def align(
-    moving: Float[Tensor, "M A 3"], target: Float[Tensor, "M A 3"], weights: Float[Tensor, " A"]
+    moving: Float[Tensor, "M A 3"],
+    target: Float[Tensor, "M A 3"],
+    weights: Float[Tensor, " A"],
 ) -> Float[Tensor, "M A 3"]:
-    """`moving`, rotated and shifted onto `target` with the least weighted squares: AlphaFold 3, algorithm 28."""
+    """`moving`, rotated and shifted onto `target` with the least weighted squares: AlphaFold 3,
+    algorithm 28.
+    """
     share = (weights / weights.sum())[:, None]
-    from_centre, to_centre = (moving * share).sum(1, keepdim=True), (target * share).sum(1, keepdim=True)
+    from_centre = (moving * share).sum(1, keepdim=True)
+    to_centre = (target * share).sum(1, keepdim=True)
     centred = moving - from_centre
     covariance = torch.einsum("mai,maj->mij", centred * weights[:, None], target - to_centre)
     rotation = rotation_of(_nearest_rotation(covariance.double())).to(moving)
@@ -95,10 +132,13 @@ def align(
 
 
 def _nearest_rotation(covariance: Float[Tensor, "M 3 3"]) -> Float[Tensor, "M 4"]:
-    """The quaternion of the rotation R with the largest sum of R_ij covariance_ji (Horn 1987, equation 36).
+    """The quaternion of the rotation R with the largest sum of R_ij covariance_ji (Horn 1987,
+    equation 36).
 
-    It is the eigenvector of the largest eigenvalue of a 4 x 4 matrix. Powers of the matrix, made positive, tend to its
-    projector: only products, so that a GPU never waits for the CPU, as it would for a decomposition.
+    It is the eigenvector of the largest eigenvalue of a 4 x 4 matrix. Powers of the matrix, made
+    positive, tend to its
+    projector: only products, so that a GPU never waits for the CPU, as it would for a
+    decomposition.
     """
     (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = (row.unbind(-1) for row in covariance.unbind(-2))
     entries = [
@@ -120,7 +160,9 @@ def _nearest_rotation(covariance: Float[Tensor, "M 3 3"]) -> Float[Tensor, "M 4"
 
 @dataclass(frozen=True)
 class Level:
-    """What a step of the sampler does at its noise level, and the weights of input and output around the network."""
+    """What a step of the sampler does at its noise level, and the weights of input and output
+    around the network.
+    """
 
     sigma: float  # Å, after its noise was added
     variance: float  # Å², of that noise
@@ -129,7 +171,9 @@ class Level:
 
     @property
     def numbers(self) -> list[float]:
-        """Spread of the noise, pull; then the scale of the input, the time, the weights of input and output."""
+        """Spread of the noise, pull; then the scale of the input, the time, the weights of input
+        and output.
+        """
         scale = math.sqrt(self.sigma**2 + self.data**2)
         time = 0.25 * math.log(max(self.sigma / self.data, 1e-20))
         weights = (self.data / scale) ** 2, self.sigma * self.data / scale
@@ -141,7 +185,9 @@ class Step:
     """One step of the sampler of M structures, as those who steer it see it."""
 
     index: int
-    rotation: Float[Tensor, "M 3 3"]  # by which all coordinates were turned at its start: x -> x @ rotation
+    rotation: Float[
+        Tensor, "M 3 3"
+    ]  # by which all coordinates were turned at its start: x -> x @ rotation
     noise: Float[Tensor, "M A 3"]  # Å, added then
     variance: float  # Å², of the noise
     pull: float  # how far the step goes from the noisy to the denoised structure: 1 all the way
@@ -149,7 +195,8 @@ class Step:
 
 # (step, noisy structures, denoised ones) -> the same, moved or chosen among; Å
 Steer = Callable[
-    [Step, Float[Tensor, "M A 3"], Float[Tensor, "M A 3"]], tuple[Float[Tensor, "n A 3"], Float[Tensor, "n A 3"]]
+    [Step, Float[Tensor, "M A 3"], Float[Tensor, "M A 3"]],
+    tuple[Float[Tensor, "n A 3"], Float[Tensor, "n A 3"]],
 ]
 
 
@@ -159,7 +206,9 @@ def unsteered(step: Step, x: Tensor, denoised: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Pace:
-    """Lets the CPU run one step ahead of a GPU: it never waits for work, and progress is told when it is made."""
+    """Lets the CPU run one step ahead of a GPU: it never waits for work, and progress is told
+    when it is made.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -176,32 +225,49 @@ class Pace:
 
 
 class AtomDiffusion(nn.Module):
-    """Boltz-2's sampler: AlphaFold 3, algorithm 18, with alignment of the noisy onto the denoised structure."""
+    """Boltz-2's sampler: AlphaFold 3, algorithm 18, with alignment of the noisy onto the
+    denoised structure.
+    """
 
     def __init__(self, architecture: Architecture, process: DiffusionProcess, rows: Rows) -> None:
         super().__init__()
-        self.process, self.sigma_data = process, float(architecture.sigma_data)
+        self.process = process
+        self.sigma_data = float(architecture.sigma_data)
         self.score_model = ScoreModel(architecture, rows)
 
     def schedule(self, num_steps: int) -> list[float]:
-        """Noise levels in Å, `num_steps` + 1 of them, the last 0 (Karras et al. 2022, equation 5)."""
-        p, ramp = self.process, torch.arange(num_steps, dtype=torch.float32) / max(1, num_steps - 1)
-        low, high = p.sigma_min ** (1 / p.rho), p.sigma_max ** (1 / p.rho)
-        return [*((high + ramp * (low - high)) ** p.rho * self.sigma_data).tolist(), 0.0]
+        """Noise levels in Å, `num_steps` + 1 of them, the last 0 (Karras et al. 2022, equation
+        5).
+        """
+        p = self.process
+        ramp = torch.arange(num_steps, dtype=torch.float32) / max(1, num_steps - 1)
+        low = p.sigma_min ** (1 / p.rho)
+        high = p.sigma_max ** (1 / p.rho)
+        return [
+            *((high + ramp * (low - high)) ** p.rho * self.sigma_data).tolist(),
+            0.0,
+        ]
 
     def levels(self, sigmas: list[float]) -> list[Level]:
         """Of every step of a schedule."""
-        p, levels = self.process, []
+        p = self.process
+        levels = []
         for before, after in pairwise(sigmas):
             t = before * (1 + (p.gamma_0 if after > p.gamma_min else 0.0))
-            variance, pull = p.noise_scale**2 * (t**2 - before**2), p.step_scale * (t - after) / t
+            variance = p.noise_scale**2 * (t**2 - before**2)
+            pull = p.step_scale * (t - after) / t
             levels.append(Level(t, variance, pull, self.sigma_data))
         return levels
 
     def denoise(
-        self, x: Float[Tensor, "M A 3"], numbers: Float[Tensor, " L"], prepared: Prepared
+        self,
+        x: Float[Tensor, "M A 3"],
+        numbers: Float[Tensor, " L"],
+        prepared: Prepared,
     ) -> Float[Tensor, "M A 3"]:
-        """The structure (Å) that the network sees behind `x` at the noise level of these `Level.numbers`."""
+        """The structure (Å) that the network sees behind `x` at the noise level of these
+        `Level.numbers`.
+        """
         _, _, scale, time, keep, move = numbers.split(1)
         return keep * x + move * self.score_model(x / scale, time, prepared)
 
@@ -218,15 +284,19 @@ class AtomDiffusion(nn.Module):
 
         `steer` may move the structures of a step, and choose among them.
         """
-        mask, sigmas = prepared.features.atom_mask, self.schedule(num_steps)
+        mask = prepared.features.atom_mask
+        sigmas = self.schedule(num_steps)
         levels = self.levels(sigmas)
-        ahead, back = partial(self._ahead, prepared, together), partial(_back, mask)
+        ahead = partial(self._ahead, prepared, together)
+        back = partial(_back, mask)
         if recordable(mask.device) and prepared.features.num_tokens <= MOST_TOKENS:
             pool = new_pool()
-            ahead, back = Recorded(ahead, pool), Recorded(back, pool)
+            ahead = Recorded(ahead, pool)
+            back = Recorded(back, pool)
         x = sigmas[0] * draws.initial()
         numbers = x.new_tensor([level.numbers for level in levels])
-        pace, drawn = Pace(mask.device), draws.step(0)
+        pace = Pace(mask.device)
+        drawn = draws.step(0)
         for index, level in enumerate(levels):
             noise, x, denoised = ahead(x, *drawn, numbers[index])
             step = Step(index, drawn[0], noise, level.variance, level.pull)
@@ -251,11 +321,18 @@ class AtomDiffusion(nn.Module):
         x = (x - x.mean(1, keepdim=True)) @ rotation + translation
         noise = numbers[0] * noise
         x = x + noise
-        return noise, x, torch.cat([self.denoise(some, numbers, prepared) for some in x.split(together)])
+        return (
+            noise,
+            x,
+            torch.cat([self.denoise(some, numbers, prepared) for some in x.split(together)]),
+        )
 
 
 def _back(
-    mask: Float[Tensor, " A"], x: Float[Tensor, "M A 3"], denoised: Float[Tensor, "M A 3"], numbers: Float[Tensor, " L"]
+    mask: Float[Tensor, " A"],
+    x: Float[Tensor, "M A 3"],
+    denoised: Float[Tensor, "M A 3"],
+    numbers: Float[Tensor, " L"],
 ) -> Float[Tensor, "M A 3"]:
     """From the noisy structures, aligned, towards the denoised ones."""
     x = align(x, denoised, mask)

@@ -1,8 +1,9 @@
-"""Steering: potentials guide the sampler's steps and choose among particles (Boltz 2.2.1's `--use_potentials`).
+"""Steering: potentials guide the sampler's steps and choose among particles (Boltz 2.2.1's
+`--use_potentials`).
 
-Feynman-Kac steering draws each sample as several particles. Every few steps they are drawn again, with replacement,
-in favour of those whose energy fell (Singhal et al. 2025, arXiv:2501.06848). Guidance moves each denoised structure
-down the gradient of the energy.
+Feynman-Kac steering draws each sample as several particles. Every few steps they are drawn again,
+with replacement, in favour of those whose energy fell (Singhal et al. 2025, arXiv:2501.06848).
+Guidance moves each denoised structure down the gradient of the energy.
 """
 
 from __future__ import annotations
@@ -38,8 +39,11 @@ ENERGY_SCALE = 4.0  # how much a fall of the energy by 1 adds to the log-weight 
 GUIDANCE_STEPS = 20  # down the gradient, in each step of the sampler
 
 BOND_LENGTH = 2.0  # Å, the most of a bond between chains
-OVERLAP = 0.225  # share of the sum of two van der Waals radii by which atoms of different chains may overlap
-TILT = 0.52360  # least angle (30°) by which a chiral centre stands out, and the most by which a double bond is twisted
+# share of the sum of two van der Waals radii by which atoms of different chains may overlap
+OVERLAP = 0.225
+# least angle (30°) by which a chiral centre stands out, and the most by which a double bond is
+# twisted
+TILT = 0.52360
 PUCKER = 0.26180  # most angle (15°) by which an atom leaves the plane of a double bond
 
 Schedule = Callable[[Time], float]
@@ -71,7 +75,9 @@ class Weighted:
 
 
 def listed_potentials(features: Features, constraints: Constraints) -> list[Weighted]:
-    """The potentials that have a term in this complex, weighted as in Boltz. Both are on the sampler's device."""
+    """The potentials that have a term in this complex, weighted as in Boltz. Both are on the
+    sampler's device.
+    """
     listed = []
     if constraints.molecules is not None:
         listed += _physical(features, constraints.molecules)
@@ -84,10 +90,14 @@ def listed_potentials(features: Features, constraints: Constraints) -> list[Weig
             int(constraints.contact_group[-1]) + 1,
         )
         listed.append(Weighted(unions, stepwise((0.25, 0.75), (0.0, 0.5, 1.0)), 4, constant(1.0)))
-    f, forced = features, features.template_force & (features.template_mask_cb > 0).any(1)
+    f = features
+    forced = features.template_force & (features.template_mask_cb > 0).any(1)
     if forced.any():
-        position, mask = f.template_cb[forced], f.template_mask_cb[forced]
-        templates = Templates(position, mask, f.template_force_threshold[forced], f.rep_atom, f.atom_token)
+        position = f.template_cb[forced]
+        mask = f.template_mask_cb[forced]
+        templates = Templates(
+            position, mask, f.template_force_threshold[forced], f.rep_atom, f.atom_token
+        )
         listed.append(Weighted(templates, constant(0.1), 2, constant(1.0)))
     return listed
 
@@ -108,7 +118,9 @@ def _physical(features: Features, m: Molecules) -> list[Weighted]:
         apart = Apart(copies, atoms, chain, features.atom_mask, exponential(1.0, 5.0, -2.0))
         listed.append(Weighted(apart, constant(0.5), 4, constant(0.5)))
 
-    strangers = ~torch.eye(len(atoms), dtype=torch.bool, device=chain.device) & bulky[:, None] & bulky
+    strangers = (
+        ~torch.eye(len(atoms), dtype=torch.bool, device=chain.device) & bulky[:, None] & bulky
+    )
     strangers[chain[m.connected[0]], chain[m.connected[1]]] = False
     strangers[chain[m.connected[1]], chain[m.connected[0]]] = False
     present = ((features.atom_mask > 0) & strangers.any(1)[chain]).nonzero()[:, 0]
@@ -118,12 +130,20 @@ def _physical(features: Features, m: Molecules) -> list[Weighted]:
         late = stepwise((0.4,), (0.125, 0.0)), 5, stepwise((0.6,), (0.01, 0.0))
         listed.append(Weighted(overlaps, *late))
 
-    r, e = m.chiral_r, m.stereo_e
+    r = m.chiral_r
+    e = m.stereo_e
     planes = torch.cat([m.planar[[1, 2, 3, 0]], m.planar[[4, 5, 0, 3]]], 1)
     for variable, terms, lower, upper, guidance, resampling in (
         (distances, m.connected, -math.inf, BOND_LENGTH, 0.15, 1.0),
         (distances, m.bounded, m.lower, m.upper, 0.01, 0.1),
-        (dihedrals, m.chiral, torch.where(r, TILT, -math.inf), torch.where(r, math.inf, -TILT), 0.1, 1.0),
+        (
+            dihedrals,
+            m.chiral,
+            torch.where(r, TILT, -math.inf),
+            torch.where(r, math.inf, -TILT),
+            0.1,
+            1.0,
+        ),
         (
             absolute_dihedrals,
             m.stereo,
@@ -136,38 +156,65 @@ def _physical(features: Features, m: Molecules) -> list[Weighted]:
     ):
         if num := terms.shape[1]:
             bounds = (torch.as_tensor(b, device=terms.device).expand(num) for b in (lower, upper))
-            listed.append(Weighted(Bounded(variable, terms, *bounds), constant(guidance), 1, constant(resampling)))
+            listed.append(
+                Weighted(
+                    Bounded(variable, terms, *bounds),
+                    constant(guidance),
+                    1,
+                    constant(resampling),
+                )
+            )
     return listed
 
 
-# (step, log-free weights of the particles of each of B samples, how many to draw) -> their places among the particles
+# (step, log-free weights of the particles of each of B samples, how many to draw) -> their places
+# among the particles
 Choose = Callable[[int, Float[Tensor, "B K"], int], Int[Tensor, "B n"]]
 
 
 class Steering:
-    """One sampling of M structures: B samples, each of K particles that stand side by side; without particles K is 1.
+    """One sampling of M structures: B samples, each of K particles that stand side by side; without
+    particles K is 1.
 
     Its state lives from step to step, so every sampling needs a new one.
     """
 
     def __init__(
-        self, potentials: list[Weighted], num_particles: int, num_steps: int, choose: Choose, rows: Rows
+        self,
+        potentials: list[Weighted],
+        num_particles: int,
+        num_steps: int,
+        choose: Choose,
+        rows: Rows,
     ) -> None:
-        self.potentials, self.num_particles, self.num_steps = potentials, num_particles, num_steps
-        self.choose, self.rows = choose, rows
+        self.potentials = potentials
+        self.num_particles = num_particles
+        self.num_steps = num_steps
+        self.choose = choose
+        self.rows = rows
         self.energy: Float[Tensor, " M"] | float = 0.0  # at the last choice
-        self.shift: Float[Tensor, "M A 3"] | None = None  # Å, how far the last guidance moved the structures
+        self.shift: Float[Tensor, "M A 3"] | None = (
+            None  # Å, how far the last guidance moved the structures
+        )
 
     def __call__(
         self, step: Step, x: Float[Tensor, "M A 3"], denoised: Float[Tensor, "M A 3"]
     ) -> tuple[Float[Tensor, "n A 3"], Float[Tensor, "n A 3"]]:
-        """Noisy and denoised structures, guided and chosen anew; after the last step one of each sample is left."""
-        last, time = step.index == self.num_steps - 1, 1 - step.index / self.num_steps
+        """Noisy and denoised structures, guided and chosen anew; after the last step one of each
+        sample is left.
+        """
+        last = step.index == self.num_steps - 1
+        time = 1 - step.index / self.num_steps
         noisy = step.index % RESAMPLING_INTERVAL == 0 and step.variance > 0
-        weights = self._weights(step, denoised, time) if self.num_particles > 1 and (noisy or last) else None
+        weights = (
+            self._weights(step, denoised, time)
+            if self.num_particles > 1 and (noisy or last)
+            else None
+        )
         if not last:
             guidance = self._guidance(denoised, time)
-            denoised, self.shift = denoised + guidance, step.pull * guidance
+            denoised = denoised + guidance
+            self.shift = step.pull * guidance
         if weights is None:
             return x, denoised
         chosen = self._chosen(step.index, weights, 1 if last else self.num_particles)
@@ -175,7 +222,9 @@ class Steering:
         self.shift = self.shift[chosen] if self.shift is not None else None
         return x[chosen], denoised[chosen]
 
-    def _weights(self, step: Step, denoised: Float[Tensor, "M A 3"], time: Time) -> Float[Tensor, "B K"]:
+    def _weights(
+        self, step: Step, denoised: Float[Tensor, "M A 3"], time: Time
+    ) -> Float[Tensor, "B K"]:
         """How likely each particle of a sample is to be drawn."""
         energy = denoised.new_zeros(len(denoised))
         for weighted in self.potentials:
@@ -184,13 +233,18 @@ class Steering:
         log_weight = ENERGY_SCALE * (self.energy - energy)
         self.energy = energy
         if self.shift is not None and step.variance > 0:
-            # log-likelihood of this step's noise less that of the noise which would have led here without guidance
+            # log-likelihood of this step's noise less that of the noise which would have led here
+            # without guidance
             shift = self.shift @ step.rotation
-            log_weight = log_weight - ((2 * step.noise + shift) * shift).sum((1, 2)) / (2 * step.variance)
+            log_weight = log_weight - ((2 * step.noise + shift) * shift).sum((1, 2)) / (
+                2 * step.variance
+            )
         return log_weight.unflatten(0, (-1, self.num_particles)).softmax(1)
 
     def _guidance(self, denoised: Float[Tensor, "M A 3"], time: Time) -> Float[Tensor, "M A 3"]:
-        """Å, the same on every rank to the last bit: where a bound is met, rounding decides about a whole step."""
+        """Å, the same on every rank to the last bit: where a bound is met, rounding decides
+        about a whole step.
+        """
         guidance = torch.zeros_like(denoised)
         active = [(p, weight) for p in self.potentials if (weight := p.guidance(time))]
         if not active:

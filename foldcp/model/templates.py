@@ -1,4 +1,6 @@
-"""The template module: distances and orientations of known structures as a first guess of the pairs."""
+"""The template module: distances and orientations of known structures as a first guess of the
+pairs.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,10 @@ from foldcp.model.layers import LayerNorm, Linear, add_by_rows, chunks
 from foldcp.model.pairformer import PairStack
 from foldcp.rows import Rows
 
-MIN_DISTANCE, MAX_DISTANCE, NUM_BINS = 3.25, 50.75, 38  # Å
+# Å
+MIN_DISTANCE = 3.25
+MAX_DISTANCE = 50.75
+NUM_BINS = 38
 
 
 class TemplateModule(nn.Module):
@@ -24,7 +29,8 @@ class TemplateModule(nn.Module):
 
     def __init__(self, architecture: Architecture, rows: Rows) -> None:
         super().__init__()
-        self.rows, self.by_visibility = rows, architecture.template_by_visibility
+        self.rows = rows
+        self.by_visibility = architecture.template_by_visibility
         dim = architecture.template_dim
         self.z_norm = LayerNorm(architecture.token_z)
         self.v_norm = LayerNorm(dim)
@@ -32,7 +38,11 @@ class TemplateModule(nn.Module):
         self.a_proj = Linear(2 * NUM_RES_TYPES + NUM_BINS + 5, dim)
         self.u_proj = Linear(dim, architecture.token_z)
         self.pairformer = PairStack(
-            dim, architecture.template_blocks, architecture.pair_heads, architecture.pair_head_width, rows
+            dim,
+            architecture.template_blocks,
+            architecture.pair_heads,
+            architecture.pair_head_width,
+            rows,
         )
 
     def forward(self, z: Float[Tensor, "I N Z"], features: Features) -> Float[Tensor, "I N Z"]:
@@ -47,30 +57,53 @@ class TemplateModule(nn.Module):
         for t in range(len(present)):
             v = z.new_empty((I, N, dim))
             for rows in chunks(I, N * (4 * dim + 2 * z.shape[2]) * 4, z.device):
-                pairs = self._pair_features(features, t, slice(first + rows.start, first + rows.stop))
+                pairs = self._pair_features(
+                    features, t, slice(first + rows.start, first + rows.stop)
+                )
                 v[rows] = (self.z_proj(self.z_norm(z[rows])) + pairs).to(v.dtype)
             before = v.clone()
             v = self.pairformer(v, features.token_mask)
             for rows in chunks(I, N * 3 * dim * 4, z.device):
                 mean[rows] += self.v_norm(before[rows] + v[rows]) * share[t].to(z.dtype)
-        return add_by_rows(z, lambda rows: self.u_proj(F.relu(mean[rows])), N * (2 * dim + z.shape[2]) * 4)
+        return add_by_rows(
+            z,
+            lambda rows: self.u_proj(F.relu(mean[rows])),
+            N * (2 * dim + z.shape[2]) * 4,
+        )
 
     def _pair_features(self, f: Features, t: int, rows: slice) -> Float[Tensor, "R N C"]:
-        """a_proj of (distance bin, both CB known, direction, both frames known, residue types), without one-hots."""
+        """a_proj of (distance bin, both CB known, direction, both frames known, residue types),
+        without one-hots.
+        """
         sizes = [NUM_BINS, 1, 3, 1, NUM_RES_TYPES, NUM_RES_TYPES]
         weight = self.a_proj.weight.float().T
         by_distance, by_cb, by_vector, by_frame, by_type_i, by_type_j = weight.split(sizes)
-        cb, ca = f.template_cb[t], f.template_ca[t]
+        cb = f.template_cb[t]
+        ca = f.template_ca[t]
         bounds = torch.linspace(MIN_DISTANCE, MAX_DISTANCE, NUM_BINS - 1, device=cb.device)
         distance = torch.cdist(cb[rows], cb, compute_mode="donot_use_mm_for_euclid_dist")
         pairs = F.embedding(torch.bucketize(distance, bounds), by_distance)
-        pairs = pairs + (f.template_mask_cb[t, rows, None] * f.template_mask_cb[t])[..., None] * by_cb[0]
-        # Boltz looks from the frame of the column at the CA of the row, AlphaFold 3 the other way; and what it takes
-        # for the length of the vector is each component's own, so that the signs are left.
+        pairs = (
+            pairs
+            + (f.template_mask_cb[t, rows, None] * f.template_mask_cb[t])[..., None] * by_cb[0]
+        )
+        # Boltz looks from the frame of the column at the CA of the row, AlphaFold 3 the other way;
+        # and what it takes for the length of the vector is each component's own, so that the signs
+        # are left.
         offset = ca[rows, None] - f.template_frame_t[t]
-        pairs = pairs + torch.einsum("nji,rnj->rni", f.template_frame_rot[t], offset).sign() @ by_vector
-        pairs = pairs + (f.template_mask_frame[t, rows, None] * f.template_mask_frame[t])[..., None] * by_frame[0]
+        pairs = (
+            pairs + torch.einsum("nji,rnj->rni", f.template_frame_rot[t], offset).sign() @ by_vector
+        )
+        pairs = (
+            pairs
+            + (f.template_mask_frame[t, rows, None] * f.template_mask_frame[t])[..., None]
+            * by_frame[0]
+        )
         group = f.template_visibility[t] if self.by_visibility else f.asym_id
         pairs = pairs * (group[rows, None] == group)[..., None]
         res_type = f.template_res_type[t]
-        return pairs + F.embedding(res_type[rows], by_type_i)[:, None] + F.embedding(res_type, by_type_j)
+        return (
+            pairs
+            + F.embedding(res_type[rows], by_type_i)[:, None]
+            + F.embedding(res_type, by_type_j)
+        )

@@ -11,22 +11,34 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from foldcp.kernels.conditioned import add_gated, add_split_transition, gated, glu, modulated_norm, split
+from foldcp.kernels.conditioned import (
+    add_gated,
+    add_split_transition,
+    gated,
+    glu,
+    modulated_norm,
+    split,
+)
 from foldcp.model.layers import LayerNorm, Linear
 
 
 class Stacked(NamedTuple):
-    """Weights of one layer that meet the same input, stacked: one matrix product for all of them."""
+    """Weights of one layer that meet the same input, stacked: one matrix product for all of
+    them.
+    """
 
     into: Float[Tensor, "4C C"]  # query, key, value, gate
     into_bias: Float[Tensor, " 4C"]
-    widen: Float[Tensor, "*2 6C C"]  # the three factors of the transition; two matrices to be added if it is split
+    widen: Float[
+        Tensor, "*2 6C C"
+    ]  # the three factors of the transition; two matrices to be added if it is split
     back: Float[Tensor, "*2 C 2C"]
 
 
 class Modulation(NamedTuple):
-    """What one layer is given: how the conditioning scales, shifts and gates its two halves, the same for every
-    sample, and its stacked weights."""
+    """What one layer is given: how the conditioning scales, shifts and gates its two halves, the
+    same for every sample, and its stacked weights.
+    """
 
     attention_scale: Float[Tensor, "*B C"]
     attention_shift: Float[Tensor, "*B C"]
@@ -38,7 +50,8 @@ class Modulation(NamedTuple):
 
 
 class Modulator(NamedTuple):
-    """The weights that turn the conditioning into the modulations of all layers, stacked: two matrix products.
+    """The weights that turn the conditioning into the modulations of all layers, stacked: two
+    matrix products.
 
     The norms before scale and shift differ in their weights only, which move into the matrix.
     """
@@ -55,9 +68,12 @@ class Modulator(NamedTuple):
         norm = F.layer_norm(precise, s.shape[-1:]).to(self.of_norm.dtype)
         scaled = F.linear(norm, self.of_norm, self.bias_of_norm).unflatten(-1, (-1, 4, self.dim))
         gate = (
-            F.linear(s.to(self.of_raw.dtype), self.of_raw, self.bias_of_raw).sigmoid().unflatten(-1, (-1, 2, self.dim))
+            F.linear(s.to(self.of_raw.dtype), self.of_raw, self.bias_of_raw)
+            .sigmoid()
+            .unflatten(-1, (-1, 2, self.dim))
         )
-        scale, shift = scaled[..., 0::2, :].sigmoid(), scaled[..., 1::2, :]
+        scale = scaled[..., 0::2, :].sigmoid()
+        shift = scaled[..., 1::2, :]
         given = (scale, shift, gate)
         return [
             Modulation._make([*(x[..., layer, half, :] for half in (0, 1) for x in given), weights])
@@ -78,7 +94,9 @@ class AdaLN(nn.Module):
         """The weights and biases of scale and shift, applied to a norm without weights."""
         weight = torch.cat([self.s_scale.weight, self.s_bias.weight])
         bias = self.s_scale.bias
-        return (weight * self.s_norm.weight).to(weight.dtype), torch.cat([bias, torch.zeros_like(bias)])
+        return (weight * self.s_norm.weight).to(weight.dtype), torch.cat(
+            [bias, torch.zeros_like(bias)]
+        )
 
 
 class ConditionedTransition(nn.Module):
@@ -96,18 +114,24 @@ class ConditionedTransition(nn.Module):
 
     def stacked(self) -> tuple[Tensor, Tensor]:
         """The weights into the hidden channels, and back."""
-        widen = torch.cat([self.swish_gate[0].weight, self.a_to_b.weight])  # type: ignore[list-item]
-        return (split(widen), split(self.b_to_a.weight)) if self.split else (widen, self.b_to_a.weight)
+        # type: ignore[list-item]
+        widen = torch.cat([self.swish_gate[0].weight, self.a_to_b.weight])
+        return (
+            (split(widen), split(self.b_to_a.weight)) if self.split else (widen, self.b_to_a.weight)
+        )
 
     def add_to(self, a: Float[Tensor, "M A C"], m: Modulation) -> Float[Tensor, "M A C"]:
-        (_, _, widen, back), given = m.weights, (m.transition_scale, m.transition_shift)
+        (_, _, widen, back) = m.weights
+        given = (m.transition_scale, m.transition_shift)
         if self.split:
             return add_split_transition(a, *given, m.transition_gate, widen, back)
         x = modulated_norm(a, *given, widen.dtype)
         return add_gated(a, F.linear(glu(F.linear(x, widen)), back), m.transition_gate)
 
 
-Attend = Callable[[Tensor, Tensor], Tensor]  # q [M, A, H, D], keys and values [M, A, 2, H, D] -> [M, A, H, D]
+Attend = Callable[
+    [Tensor, Tensor], Tensor
+]  # q [M, A, H, D], keys and values [M, A, 2, H, D] -> [M, A, H, D]
 
 
 class ConditionedAttention(nn.Module):
@@ -122,8 +146,11 @@ class ConditionedAttention(nn.Module):
         self.proj_g = Linear(dim, dim)
         self.proj_o = Linear(dim, dim)
 
-    def forward(self, a: Float[Tensor, "M A C"], weights: Stacked, attend: Attend) -> Float[Tensor, "M A C"]:
-        C, heads = a.shape[-1], self.num_heads
+    def forward(
+        self, a: Float[Tensor, "M A C"], weights: Stacked, attend: Attend
+    ) -> Float[Tensor, "M A C"]:
+        C = a.shape[-1]
+        heads = self.num_heads
         q, kv, gate = F.linear(a, weights.into, weights.into_bias).split([C, 2 * C, C], -1)
         attended = attend(q.unflatten(-1, (heads, -1)), kv.unflatten(-1, (2, heads, -1)))
         return self.proj_o(gated(attended.flatten(-2), gate))
@@ -152,7 +179,9 @@ class DiffusionLayer(nn.Module):
             *self.transition.stacked(),
         )
 
-    def forward(self, a: Float[Tensor, "M A C"], m: Modulation, attend: Attend) -> Float[Tensor, "M A C"]:
+    def forward(
+        self, a: Float[Tensor, "M A C"], m: Modulation, attend: Attend
+    ) -> Float[Tensor, "M A C"]:
         x = modulated_norm(a, m.attention_scale, m.attention_shift, m.weights.into.dtype)
         a = add_gated(a, self.pair_bias_attn(x, m.weights, attend), m.attention_gate)
         return self.transition.add_to(a, m)
@@ -162,20 +191,28 @@ class DiffusionTransformer(nn.Module):
     def __init__(self, dim: int, cond_dim: int, num_blocks: int, num_heads: int) -> None:
         super().__init__()
         self.dim = dim
-        self.layers = nn.ModuleList(DiffusionLayer(dim, cond_dim, num_heads) for _ in range(num_blocks))
+        self.layers = nn.ModuleList(
+            DiffusionLayer(dim, cond_dim, num_heads) for _ in range(num_blocks)
+        )
 
     @property
     def dtype(self) -> torch.dtype:
         """The type of its arithmetic."""
-        return self.layers[0].pair_bias_attn.proj_q.weight.dtype  # type: ignore[union-attr, return-value]
+        # type: ignore[union-attr, return-value]
+        return self.layers[0].pair_bias_attn.proj_q.weight.dtype
 
     def modulator(self) -> Modulator:
         """The stacked weights; made once for many steps."""
-        of_norm, of_raw, stacked = [], [], []
+        of_norm = []
+        of_raw = []
+        stacked = []
         for layer in self.layers:
             assert isinstance(layer, DiffusionLayer)
             of_norm += [layer.adaln.of_norm(), layer.transition.adaln.of_norm()]
-            of_raw += [layer.output_projection_linear, layer.transition.output_projection[0]]
+            of_raw += [
+                layer.output_projection_linear,
+                layer.transition.output_projection[0],
+            ]
             stacked.append(layer.stacked())
         return Modulator(
             torch.cat([weight for weight, _ in of_norm]),
@@ -190,9 +227,14 @@ class DiffusionTransformer(nn.Module):
         return self.modulator()(s)
 
     def forward(
-        self, a: Float[Tensor, "M A C"], modulations: Sequence[Modulation], attend: Callable[..., Tensor]
+        self,
+        a: Float[Tensor, "M A C"],
+        modulations: Sequence[Modulation],
+        attend: Callable[..., Tensor],
     ) -> Float[Tensor, "M A C"]:
-        """`attend(layer, q, kv)` knows the pair bias of each layer. The residual keeps the type of `a`."""
+        """`attend(layer, q, kv)` knows the pair bias of each layer. The residual keeps the type
+        of `a`.
+        """
         for index, (layer, modulation) in enumerate(zip(self.layers, modulations, strict=True)):
             a = layer(a, modulation, partial(attend, index))
         return a

@@ -1,6 +1,8 @@
-"""`python -m tests.fuzz READER --seconds S --seed N`: feed a reader with damaged inputs and tell what it should not do.
+"""`python -m tests.fuzz READER --seconds S --seed N`: feed a reader with damaged inputs and tell
+what it should not do.
 
-Exit code 1 when something other than a ValueError came out, or nothing for 10 seconds; each such input is kept.
+Exit code 1 when something other than a ValueError came out, or nothing for 10 seconds; each such
+input is kept.
 """
 
 from __future__ import annotations
@@ -18,10 +20,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("reader", choices=[*READERS, "all"])
     parser.add_argument("--seconds", type=float, default=10.0, help="for each reader")
-    parser.add_argument("--count", type=int, default=0, help="at most so many inputs for each reader; 0: no limit")
+    parser.add_argument(
+        "--count",
+        type=int,
+        default=0,
+        help="at most so many inputs for each reader; 0: no limit",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--keep", type=Path, default=Path("fuzz-findings"), help="folder for inputs that break a reader"
+        "--keep",
+        type=Path,
+        default=Path("fuzz-findings"),
+        help="folder for inputs that break a reader",
     )
     options = parser.parse_args()
     warnings.simplefilter("error")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-# What tends to upset a reader: control characters, numbers out of range, and the marks that formats give a meaning.
+# What tends to upset a reader: control characters, numbers out of range, and the marks that formats
+# give a meaning.
 TOKENS = (
     b"", b"\x00", b"\xff", b"\xc3", b"\xef\xbb\xbf", b"\xff\xfe", b"\r", b"\r\n", b"\n\n",
     b"\t", b"\t\t\t\t", b" ", b"\xc2\x85", b"\xe2\x80\xa8", b'"', b"'", b'""', b",", b";", b":", b"|", b"#", b">", b"-",
@@ -20,7 +21,9 @@ Mutation = Callable[[random.Random, bytes, Sequence[bytes]], bytes]
 
 
 def mutated(rng: random.Random, seeds: Sequence[bytes], longest: int = 200_000) -> bytes:
-    """One of the seeds after one to six mutations, most often one or two; no longer than `longest` bytes."""
+    """One of the seeds after one to six mutations, most often one or two; no longer than
+    `longest` bytes.
+    """
     data = rng.choice(seeds)
     for _ in range(rng.choice((1, 1, 1, 2, 2, 3, 6))):
         data = rng.choice(MUTATIONS)(rng, data, seeds)[:longest]
@@ -72,7 +75,8 @@ def _splice(rng: random.Random, data: bytes, seeds: Sequence[bytes]) -> bytes:
 def _lines(rng: random.Random, data: bytes, _: Sequence[bytes]) -> bytes:
     """A line removed, repeated, moved, or with other white space before it."""
     lines = data.split(b"\n")
-    at, to = rng.randrange(len(lines)), rng.randrange(len(lines))
+    at = rng.randrange(len(lines))
+    to = rng.randrange(len(lines))
     how = rng.randrange(4)
     if how == 0:
         del lines[at]
@@ -86,10 +90,13 @@ def _lines(rng: random.Random, data: bytes, _: Sequence[bytes]) -> bytes:
 
 
 def _cells(rng: random.Random, data: bytes, seeds: Sequence[bytes]) -> bytes:
-    """A cell removed, exchanged, or replaced by something that upsets or by a cell of another seed."""
+    """A cell removed, exchanged, or replaced by something that upsets or by a cell of another
+    seed.
+    """
     separator = rng.choice(SEPARATORS)
     cells = data.split(separator)
-    at, to = rng.randrange(len(cells)), rng.randrange(len(cells))
+    at = rng.randrange(len(cells))
+    to = rng.randrange(len(cells))
     how = rng.randrange(4)
     if how == 0:
         del cells[at]

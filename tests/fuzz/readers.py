@@ -1,4 +1,6 @@
-"""The readers that are fuzzed: how each is called, right inputs to begin with, and what it may stumble over."""
+"""The readers that are fuzzed: how each is called, right inputs to begin with, and what it may
+stumble over.
+"""
 
 from __future__ import annotations
 
@@ -32,9 +34,9 @@ Run = Callable[[Path], object]
 class Reader:
     """A reader under test.
 
-    `make` gives an input, which is written to `file` beside the `others`; `run` reads it. `expected` are the
-    exceptions of libraries that the format may raise and the reader turns into a ValueError; any other that it turns
-    into one is a fault of ours.
+    `make` gives an input, which is written to `file` beside the `others`; `run` reads it.
+    `expected` are the exceptions of libraries that the format may raise and the reader turns into a
+    ValueError; any other that it turns into one is a fault of ours.
     """
 
     name: str
@@ -45,25 +47,36 @@ class Reader:
     others: dict[str, bytes] = field(default_factory=dict)
 
 
-PROTEINS = {"P00001": "MKTAYIAKQRQISFVK", "P00002": "GSHMRYAACGG", "P00002-2": "GSHM", "Q00003": "MSTNPKPQRKTK"}
-SEQUENCES = b"".join(f">sp|{name}|X_HUMAN some text\n{letters}\n".encode() for name, letters in PROTEINS.items())
+PROTEINS = {
+    "P00001": "MKTAYIAKQRQISFVK",
+    "P00002": "GSHMRYAACGG",
+    "P00002-2": "GSHM",
+    "Q00003": "MSTNPKPQRKTK",
+}
+SEQUENCES = b"".join(
+    f">sp|{name}|X_HUMAN some text\n{letters}\n".encode() for name, letters in PROTEINS.items()
+)
 CORUM = (
     b"complex_id\tcomplex_name\torganism\tsubunits_uniprot_id\tsubunits_stoechiometrie\tcomment_complex\n"
     b'1\tfirst\tHuman\tP00001;P00002\t2;1\t"two\nlines"\n2\t"the ""core"""\tMouse\tP00002-2;Q00003;None\t;;\tnone\n'
     b"3\tthird\tHuman\t(P00001);P00002:2-5\t7.0;?\t\n",
-    b"ComplexID,ComplexName,Organism,subunits(UniProt IDs)\n4,fourth,Human,P00001;P00002-9\n5,,Rat,Q99999\n",
+    b"ComplexID,ComplexName,Organism,subunits(UniProt "
+    b"IDs)\n4,fourth,Human,P00001;P00002-9\n5,,Rat,Q99999\n",
 )
 PORTAL = (
-    b"#Complex ac\tRecommended name\tTaxonomy identifier\tIdentifiers (and stoichiometry) of molecules in complex\t"
+    b"#Complex ac\tRecommended name\tTaxonomy identifier\tIdentifiers (and stoichiometry) of "
+    b"molecules in complex\t"
     b'Source\tExpanded participant list\nCPX-1\tone\t9606\tP00001(2)|URS0001_9606(1)|CPX-2(1)\tpsi-mi:"MI:0469"(IntAct)'
     b"\tP00001(2)|[P00002,Q00003](1)\nCPX-2\t-\t10090\tP00002-PRO_0000000092(0)|CHEBI:29035(2)\ts\t-\n",
 )
 HUMAP = (
-    b"HuMAP3_ID,ComplexConfidence,Uniprot_ACCs,genenames\nhuMAP3_1.1,4,P00001 P00002,ONE TWO\nhuMAP3_2.1,1,Q00003,X\n",
+    b"HuMAP3_ID,ComplexConfidence,Uniprot_ACCs,genenames\nhuMAP3_1.1,4,P00001 P00002,ONE "
+    b"TWO\nhuMAP3_2.1,1,Q00003,X\n",
     b"HuMAP2_ID,Confidence,Uniprot_ACCs,genenames\nHuMAP2_1,4,P00001 P00002 Q00003,ONE TWO\n",
 )
 FASTA = (
-    b">sp|P00001|A_HUMAN one\nMKTAYIAK\nQRQISFVK*\n>pair one\nMKTAYIAK : GSHMRYAACGG\n>pair two\nMKT:\nGSH\n",
+    b">sp|P00001|A_HUMAN one\nMKTAYIAK\nQRQISFVK*\n>pair one\nMKTAYIAK : GSHMRYAACGG\n>pair "
+    b"two\nMKT:\nGSH\n",
     b">A|protein|a.a3m\nMKTAYIAKQRQISFVK\n>B|dna\nGATTACA\n>C|rna|\nGAUUACA\n>D|ccd\nATP\n>E|smiles\nCC(=O)O\n",
     b">protein|name=A\nMKTAYIAK\n>ligand|name=B\nCC(=O)O\n>rna|name=C\nGAUUACA\n",
 )
@@ -73,15 +86,18 @@ COLABFOLD = (
 )
 YAML = (
     b"version: 1\nsequences:\n- protein: {id: [A, B], sequence: MKTAYIAKQRQISFVK, msa: a.a3m}\n"
-    b"- protein:\n    id: C\n    sequence: >\n      GSHMRY\n      AACGG\n    msa: empty\n    cyclic: true\n"
+    b"- protein:\n    id: C\n    sequence: >\n      GSHMRY\n      AACGG\n    msa: empty\n    "
+    b"cyclic: true\n"
     b"    modifications: [{position: 4, ccd: MSE}]\n- rna: {id: R, sequence: GAUUACA}\n"
     b'- ligand: {id: L, ccd: [NAG, NAG]}\n- ligand: {id: S, smiles: "CC(=O)O"}\n'
-    b"constraints:\n- bond: {atom1: [L, 1, O4], atom2: [L, 2, C1]}\n- pocket: {binder: S, contacts: [[A, 3], [C, 2]]}\n"
+    b"constraints:\n- bond: {atom1: [L, 1, O4], atom2: [L, 2, C1]}\n- pocket: {binder: S, "
+    b"contacts: [[A, 3], [C, 2]]}\n"
     b"- contact: {token1: [A, 4], token2: [R, 2], max_distance: 7.5, force: true}\n"
     b"templates:\n- cif: t.cif\n  chain_id: A\n  force: true\n  threshold: 2\n",
     b'{"version": 1, "sequences": [{"protein": {"id": "A", "sequence": "MKT", "msa": "empty"}}, '
     b'{"ligand": {"id": ["B", "C"], "ccd": "ATP"}}]}',
-    b"sequences:\n- &p\n  protein: &q {id: A, sequence: &s MKTAY, msa: ./a.a3m}\n- dna: {id: B, sequence: GATTACA}\n",
+    b"sequences:\n- &p\n  protein: &q {id: A, sequence: &s MKTAY, msa: ./a.a3m}\n- dna: {id: B, "
+    b"sequence: GATTACA}\n",
 )
 A3M = (
     b">101\nMKTAYIAKQRQISFVK\n>UniRef100_A/1-16\nMKTAYLAKaaQR-ISFVK\n>b\n--TAYLA\nKQR-ISF--\n",
@@ -95,7 +111,16 @@ MSA_CSV = (
 )
 _ATOM = "ATOM  {0:5d} {1:<4s} {2} A{3:4d}    {4:8.3f}{5:8.3f}{6:8.3f}  1.00 20.00           {7}\n"
 _ATOMS = [
-    (number, f" {name}", residue, index, index * 3.8 + shift, shift * 2.0, shift, name[0])
+    (
+        number,
+        f" {name}",
+        residue,
+        index,
+        index * 3.8 + shift,
+        shift * 2.0,
+        shift,
+        name[0],
+    )
     for index, residue in enumerate(("MET", "LYS", "THR", "ALA"), start=1)
     for shift, (number, name) in enumerate(((1, "N"), (2, "CA"), (3, "C"), (4, "O"), (5, "CB")))
 ]
@@ -122,7 +147,8 @@ CIF = (
             "loop_\n_struct_asym.id\n_struct_asym.entity_id\nA 1\nloop_\n",
             *(f"_atom_site.{name}\n" for name in _COLUMNS),
             *(
-                f"ATOM {n} {element} {name.strip()} . {residue} A 1 {i} ? {x:.3f} {y:.3f} {z:.3f} 1.00 20.00 {i} A 1\n"
+                f"ATOM {n} {element} {name.strip()} . {residue} A 1 {i} ? {x:.3f} {y:.3f} {z:.3f} "
+                f"1.00 20.00 {i} A 1\n"
                 for n, (_, name, residue, i, x, y, z, element) in enumerate(_ATOMS, start=1)
             ),
         ]
@@ -139,8 +165,16 @@ def _zipped(data: bytes, method: int) -> bytes:
 
 
 def _packed() -> tuple[bytes, ...]:
-    methods = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
-    return (gzip.compress(COLABFOLD[0], mtime=0), *(_zipped(COLABFOLD[0], method) for method in methods))
+    methods = (
+        zipfile.ZIP_STORED,
+        zipfile.ZIP_DEFLATED,
+        zipfile.ZIP_BZIP2,
+        zipfile.ZIP_LZMA,
+    )
+    return (
+        gzip.compress(COLABFOLD[0], mtime=0),
+        *(_zipped(COLABFOLD[0], method) for method in methods),
+    )
 
 
 def _records(path: Path) -> object:
@@ -162,8 +196,20 @@ def _mutating(seeds: Sequence[bytes]) -> Make:
 
 # A text may look like YAML or a table whatever its file is called.
 _TEXT = (csv.Error, yaml.YAMLError)
-_PACKED = (*_TEXT, OSError, EOFError, RuntimeError, zlib.error, LZMAError, zipfile.BadZipFile)
-_NAMED = (*_TEXT, OSError, RuntimeError)  # names of files that are too long, or in an unknown home
+_PACKED = (
+    *_TEXT,
+    OSError,
+    EOFError,
+    RuntimeError,
+    zlib.error,
+    LZMAError,
+    zipfile.BadZipFile,
+)
+_NAMED = (
+    *_TEXT,
+    OSError,
+    RuntimeError,
+)  # names of files that are too long, or in an unknown home
 _GEMMI = (OSError, RuntimeError, ValueError)
 
 READERS = {
@@ -176,7 +222,13 @@ READERS = {
         Reader("colabfold", "x.csv", _mutating(COLABFOLD), _records, _TEXT, BESIDE),
         Reader("packed", "x.dat", _mutating(_packed()), _records, _PACKED, BESIDE),
         Reader("yaml", "x.yaml", _mutating(YAML), _records, _NAMED, BESIDE),
-        Reader("a3m", "x.a3m", _mutating(A3M), lambda path: read_alignment(path, 100), (UnicodeDecodeError,)),
+        Reader(
+            "a3m",
+            "x.a3m",
+            _mutating(A3M),
+            lambda path: read_alignment(path, 100),
+            (UnicodeDecodeError,),
+        ),
         Reader(
             "msa_csv",
             "x.csv",

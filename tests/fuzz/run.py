@@ -52,21 +52,31 @@ class Tally:
         total = self.num_read + self.num_refused
         return (
             f"{self.reader:14}{total:>9,} inputs in {self.seconds:5.0f} s: {self.num_read:,} read "
-            f"({self.num_complexes:,} complexes), {self.num_refused:,} refused, slowest {self.slowest:.2f} s, "
+            f"({self.num_complexes:,} complexes), {self.num_refused:,} refused, slowest "
+            f"{self.slowest:.2f} s, "
             f"{len(self.findings)} findings"
         )
 
 
 def fuzz(reader: Reader, seconds: float, seed: int, count: int = 0) -> Tally:
-    """Feed a reader for so many seconds, with at most `count` inputs; the same seed gives the same inputs."""
-    rng, tally, seen = random.Random(f"{reader.name} {seed}"), Tally(reader.name), set()
+    """Feed a reader for so many seconds, with at most `count` inputs; the same seed gives the
+    same inputs.
+    """
+    rng = random.Random(f"{reader.name} {seed}")
+    tally = Tally(reader.name)
+    seen = set()
     began = time.monotonic()
     memory = Path("/dev/shm")  # a disk would set the pace
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder, _narrow(reader):
+    with (
+        tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder,
+        _narrow(reader),
+    ):
         for name, data in reader.others.items():
             (Path(folder) / name).write_bytes(data)
         path = Path(folder) / reader.file
-        while time.monotonic() - began < seconds and not (count and tally.num_read + tally.num_refused >= count):
+        while time.monotonic() - began < seconds and not (
+            count and tally.num_read + tally.num_refused >= count
+        ):
             data = reader.make(rng)
             path.write_bytes(data)
             finding = _try(reader, path, data, tally)
@@ -111,7 +121,9 @@ def _origin(error: BaseException) -> BaseException:
 
 
 def _is_ours(error: BaseException) -> bool:
-    """Whether our code raised it as a ValueError: a library's says nothing of the file or the value."""
+    """Whether our code raised it as a ValueError: a library's says nothing of the file or the
+    value.
+    """
     if not isinstance(error, ValueError):
         return False
     last = traceback.extract_tb(error.__traceback__)[-1]
@@ -126,8 +138,9 @@ def _finding(data: bytes, error: BaseException) -> Finding:
 
 @contextmanager
 def _narrow(reader: Reader) -> Iterator[None]:
-    """Only the expected exceptions become ValueErrors: one of our own mistakes, turned into the reason of a row, would
-    look like a bad input."""
+    """Only the expected exceptions become ValueErrors: one of our own mistakes, turned into the
+    reason of a row, would look like a bad input.
+    """
     before = files.INPUT_ERRORS
     files.INPUT_ERRORS = tuple(error for error in reader.expected if issubclass(error, before))
     try:

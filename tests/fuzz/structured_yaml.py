@@ -1,4 +1,6 @@
-"""Boltz YAML made up at random: mostly right in form, with values from the edge of what is allowed and beyond."""
+"""Boltz YAML made up at random: mostly right in form, with values from the edge of what is
+allowed and beyond.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ import yaml
 
 LETTERS = "ACDEFGHIKLMNPQRSTVWY"
 NAMES = ("A", "B", "C", "D", "E", "AA", "L1", "1", "NO", "é", "a b", "x" * 50)
-CODES, ODD_CODES = ("ATP", "MG", "NAG", "MSE", "SEP", "ZN", "017", "hem"), ("HOH", "UNL", "XXXX9", "", "A")
+CODES = ("ATP", "MG", "NAG", "MSE", "SEP", "ZN", "017", "hem")
+ODD_CODES = ("HOH", "UNL", "XXXX9", "", "A")
 SMILES = ("CC(=O)O", "c1ccccc1", "[Mg+2]", "C[C@H](N)C(=O)O", "N", "CC.O")
 ODD_SMILES = ("[H][H]", "C1CC", "*", "CC name", "", "[He]", "C" * 30, "[Xx]")
 ODD: tuple[Any, ...] = (
@@ -44,7 +47,9 @@ def make_yaml(rng: random.Random) -> bytes:
     style = rng.randrange(4)
     if style == 0:
         return json.dumps(tree, ensure_ascii=rng.random() < 0.5).encode()
-    return yaml.safe_dump(tree, default_flow_style=style == 1, allow_unicode=True, width=60).encode()
+    return yaml.safe_dump(
+        tree, default_flow_style=style == 1, allow_unicode=True, width=60
+    ).encode()
 
 
 def _pick(rng: random.Random, usual: Sequence[Any], odd: Sequence[Any]) -> Any:
@@ -54,9 +59,12 @@ def _pick(rng: random.Random, usual: Sequence[Any], odd: Sequence[Any]) -> Any:
 
 def _file(rng: random.Random) -> dict[str, Any]:
     names = rng.sample(NAMES, rng.choice((1, 1, 2, 2, 3, 5)))
-    entries, chains, rest = [], [], list(names)
+    entries = []
+    chains = []
+    rest = list(names)
     while rest:
-        ids, rest = rest[: rng.choice((1, 1, 2))], rest[2 if len(rest) > 2 else 1 :]
+        ids = rest[: rng.choice((1, 1, 2))]
+        rest = rest[2 if len(rest) > 2 else 1 :]
         entry, length = _entry(rng, ids[0] if len(ids) == 1 and rng.random() < 0.7 else ids)
         entries.append(entry)
         chains += [(name, length) for name in ids]
@@ -85,7 +93,12 @@ def _entry(rng: random.Random, ids: Any) -> tuple[dict[str, Any], int]:
         value["cyclic"] = rng.random() < 0.7
     if rng.random() < 0.2:
         position = _pick(rng, range(1, len(sequence) + 1), (0, len(sequence) + 1))
-        value["modifications"] = [{"position": position, "ccd": _pick(rng, ("MSE", "SEP"), (*CODES, *ODD_CODES))}]
+        value["modifications"] = [
+            {
+                "position": position,
+                "ccd": _pick(rng, ("MSE", "SEP"), (*CODES, *ODD_CODES)),
+            }
+        ]
     return {kind: value}, len(sequence)
 
 
@@ -106,16 +119,25 @@ def _constraint(rng: random.Random, chains: list[tuple[str, int]]) -> dict[str, 
 
 def _atom(rng: random.Random, chains: list[tuple[str, int]]) -> list[Any]:
     name, length = rng.choice(chains)
-    return [name, rng.randint(1, max(1, length)), rng.choice(("CA", "N", "C1", "O4", "SG", "MG", "P", "XX"))]
+    return [
+        name,
+        rng.randint(1, max(1, length)),
+        rng.choice(("CA", "N", "C1", "O4", "SG", "MG", "P", "XX")),
+    ]
 
 
 def _token(rng: random.Random, chains: list[tuple[str, int]]) -> list[Any]:
     name, length = rng.choice(chains)
-    return [name, rng.randint(1, length) if length else _pick(rng, ("C1", "MG", "PG", "N"), (1, "XX"))]
+    return [
+        name,
+        rng.randint(1, length) if length else _pick(rng, ("C1", "MG", "PG", "N"), (1, "XX")),
+    ]
 
 
 def _template(rng: random.Random, chains: list[tuple[str, int]]) -> dict[str, Any]:
-    template: dict[str, Any] = {rng.choice(("cif", "pdb")): rng.choice(("t.cif", "t.cif", "no.cif"))}
+    template: dict[str, Any] = {
+        rng.choice(("cif", "pdb")): rng.choice(("t.cif", "t.cif", "no.cif"))
+    }
     if rng.random() < 0.5:
         template["chain_id"] = rng.choice(chains)[0]
     if rng.random() < 0.3:
@@ -126,7 +148,9 @@ def _template(rng: random.Random, chains: list[tuple[str, int]]) -> dict[str, An
 
 
 def _spoil(rng: random.Random, tree: Any) -> None:
-    """Something odd in place of one value, somewhere in the tree; or a key that should not be there, or is not."""
+    """Something odd in place of one value, somewhere in the tree; or a key that should not be
+    there, or is not.
+    """
     node = tree
     while True:
         keys = list(node) if isinstance(node, dict) else list(range(len(node)))

@@ -1,4 +1,6 @@
-"""Which inputs, networks and settings are compared? Read by Boltz's side and by ours; imports neither."""
+"""Which inputs, networks and settings are compared? Read by Boltz's side and by ours; imports
+neither.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,9 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 OWN = HERE / "inputs"
-SHARED = HERE.parents[2] / "shared" / "data" / "complexes"  # deep alignments; not everybody has them
+SHARED = (
+    HERE.parents[2] / "shared" / "data" / "complexes"
+)  # deep alignments; not everybody has them
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,9 @@ class Input:
 
 INPUTS = {
     "two_proteins": Input(OWN / "two_proteins.yaml"),
-    "long": Input(OWN / "long.yaml"),  # more residues, and more copies, than relative positions tell apart
+    "long": Input(
+        OWN / "long.yaml"
+    ),  # more residues, and more copies, than relative positions tell apart
     "copies": Input(OWN / "copies.yaml"),
     "nucleic": Input(OWN / "nucleic.yaml"),
     "ligands": Input(OWN / "ligands.yaml"),

@@ -1,4 +1,6 @@
-"""Parity with Boltz runs where `--oracle FOLDER` says what Boltz computed, and prints its rows at the end."""
+"""Parity with Boltz runs where `--oracle FOLDER` says what Boltz computed, and prints its rows
+at the end.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    return True if collection_path.name.startswith("test_") and not config.getoption("--oracle", None) else None
+    return (
+        True
+        if collection_path.name.startswith("test_") and not config.getoption("--oracle", None)
+        else None
+    )
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

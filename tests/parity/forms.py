@@ -14,7 +14,9 @@ from foldcp.rows import Rows
 
 @dataclass(frozen=True)
 class Share:
-    """What a rank holds; `features` are padded, `num_tokens` is without padding, `chosen` are alignment rows."""
+    """What a rank holds; `features` are padded, `num_tokens` is without padding, `chosen` are
+    alignment rows.
+    """
 
     rows: Rows
     features: Features
@@ -38,7 +40,9 @@ class Share:
 class Form:
     """How one kind of array is cut and put together again."""
 
-    into: Callable[[Share, Tensor], Tensor]  # Boltz's, with a batch dimension -> this rank's, a copy
+    into: Callable[
+        [Share, Tensor], Tensor
+    ]  # Boltz's, with a batch dimension -> this rank's, a copy
     back: Callable[[Share, Tensor], Tensor]
     cut: bool = True  # whether a rank holds its rows only
 
@@ -47,7 +51,10 @@ def _own(share: Share, x: Tensor) -> Tensor:
     return share.rows.mine(x).clone()
 
 
-SINGLE = Form(lambda share, s: _own(share, share.padded(s[0], 0)), lambda share, s: share.gathered(s))  # [I, C]
+SINGLE = Form(
+    lambda share, s: _own(share, share.padded(s[0], 0)),
+    lambda share, s: share.gathered(s),
+)  # [I, C]
 PAIRS = Form(
     lambda share, z: _own(share, share.padded(z[0], 0, 1)),
     lambda share, z: share.gathered(z)[:, :, : share.num_tokens],
@@ -57,12 +64,16 @@ ALIGNMENT = Form(
     lambda share, m: share.gathered(m).transpose(1, 2),
 )  # [1, S, T, C] <-> [I, S, C]
 TOKENS = Form(
-    lambda share, s: share.padded(s[0], 0).clone(), lambda share, s: s[: share.num_tokens][None], cut=False
+    lambda share, s: share.padded(s[0], 0).clone(),
+    lambda share, s: s[: share.num_tokens][None],
+    cut=False,
 )  # [N, C]
 ATOMS = Form(lambda share, x: x[0].clone(), lambda share, x: x[None], cut=False)  # [A, C]
 SAMPLES = Form(lambda share, x: x.clone(), lambda share, x: x, cut=False)  # [M, A, C]
 SAMPLE_TOKENS = Form(
-    lambda share, a: share.padded(a, 1).clone(), lambda share, a: a[:, : share.num_tokens], cut=False
+    lambda share, a: share.padded(a, 1).clone(),
+    lambda share, a: a[:, : share.num_tokens],
+    cut=False,
 )  # [M, N, C]
 TIME = Form(lambda share, t: t[:1].clone(), lambda share, t: t, cut=False)  # one for all samples
 
@@ -79,6 +90,8 @@ def window_bias(num_layers: int) -> Form:
 def token_bias(num_layers: int) -> Form:
     """[1, T, T, L H] <-> [L, H, I, N]."""
     return Form(
-        lambda share, b: PAIRS.into(share, b).unflatten(-1, (num_layers, -1)).permute(2, 3, 0, 1).clone(),
+        lambda share, b: (
+            PAIRS.into(share, b).unflatten(-1, (num_layers, -1)).permute(2, 3, 0, 1).clone()
+        ),
         lambda share, b: PAIRS.back(share, b.permute(2, 3, 0, 1).flatten(2)),
     )

@@ -1,4 +1,6 @@
-"""Each module of the network as Boltz calls it: the forms of what goes in and comes out, and our call."""
+"""Each module of the network as Boltz calls it: the forms of what goes in and comes out, and our
+call.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,8 @@ Outputs = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class Module:
-    """A module: its arguments and results by name, and what it makes of (network, share, *arguments in our form).
+    """A module: its arguments and results by name, and what it makes of (network, share, *arguments
+    in our form).
 
     Residuals are taken off where ours adds them.
     """
@@ -42,9 +45,17 @@ class Module:
     run: Callable[..., Outputs]
 
 
-def compared(module: Module, model: Boltz2, share: Share, call: dict[str, Any]) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """(output, ours, Boltz's) of a recorded call. What Boltz repeats for every sample we have once."""
-    ours = module.run(model, share, *(form.into(share, call["in"][name]) for name, form in module.inputs.items()))
+def compared(
+    module: Module, model: Boltz2, share: Share, call: dict[str, Any]
+) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """(output, ours, Boltz's) of a recorded call. What Boltz repeats for every sample we have
+    once.
+    """
+    ours = module.run(
+        model,
+        share,
+        *(form.into(share, call["in"][name]) for name, form in module.inputs.items()),
+    )
     for (name, form), x, theirs in zip(module.outputs.items(), ours, call["out"], strict=True):
         whole = form.back(share, x)
         yield name, whole, theirs[: len(whole)]
@@ -52,14 +63,23 @@ def compared(module: Module, model: Boltz2, share: Share, call: dict[str, Any]) 
 
 def modules(a: Architecture) -> dict[str, Module]:
     """By the names that Boltz's network gives them."""
-    block, score = "pairformer_module.layers.0", "structure_module.score_model"
+    block = "pairformer_module.layers.0"
+    score = "structure_module.score_model"
     return {
         "input_embedder": Module(
-            {"ref_pos": ATOMS, "profile": TOKENS, "deletion_mean": TOKENS}, {"s": TOKENS}, input_embedder
+            {"ref_pos": ATOMS, "profile": TOKENS, "deletion_mean": TOKENS},
+            {"s": TOKENS},
+            input_embedder,
         ),
-        "input_embedder.atom_encoder": Module({}, {"q": ATOMS, "c": ATOMS, "pairs": ATOMS}, input_atoms),
+        "input_embedder.atom_encoder": Module(
+            {}, {"q": ATOMS, "c": ATOMS, "pairs": ATOMS}, input_atoms
+        ),
         "input_embedder.atom_attention_encoder": Module(
-            {"q": SAMPLES, "c": ATOMS, "atom_enc_bias": window_bias(a.input_atom_blocks)},
+            {
+                "q": SAMPLES,
+                "c": ATOMS,
+                "atom_enc_bias": window_bias(a.input_atom_blocks),
+            },
             {"tokens": SAMPLE_TOKENS, "atoms": SAMPLES, "c": ATOMS},
             input_attention,
         ),
@@ -69,8 +89,12 @@ def modules(a: Architecture) -> dict[str, Module]:
         **pair_updates(block),
         block: Module({"s": SINGLE, "z": PAIRS}, {"s": SINGLE, "z": PAIRS}, pairformer),
         f"{block}.attention": Module({"s": SINGLE, "z": PAIRS}, {"s": SINGLE}, attention),
-        f"{block}.transition_s": Module({"x": SINGLE}, {"s": SINGLE}, lambda m, _, x: (first(m).transition_s(x),)),
-        f"{block}.transition_z": Module({"x": PAIRS}, {"z": PAIRS}, lambda m, _, x: (first(m).transition_z(x),)),
+        f"{block}.transition_s": Module(
+            {"x": SINGLE}, {"s": SINGLE}, lambda m, _, x: (first(m).transition_s(x),)
+        ),
+        f"{block}.transition_z": Module(
+            {"x": PAIRS}, {"z": PAIRS}, lambda m, _, x: (first(m).transition_z(x),)
+        ),
         **diffusion(a, score),
     }
 
@@ -83,25 +107,42 @@ def first(model: Boltz2) -> Any:
 def msa_layers(layer: str) -> dict[str, Module]:
     transition = lambda m, _, x: (m.msa_module.layers[0].msa_transition(x),)  # noqa: E731
     return {
-        layer: Module({"z": PAIRS, "m": ALIGNMENT, "msa_mask": ALIGNMENT}, {"z": PAIRS, "m": ALIGNMENT}, msa_layer),
-        f"{layer}.pair_weighted_averaging": Module({"m": ALIGNMENT, "z": PAIRS}, {"m": ALIGNMENT}, averaging),
+        layer: Module(
+            {"z": PAIRS, "m": ALIGNMENT, "msa_mask": ALIGNMENT},
+            {"z": PAIRS, "m": ALIGNMENT},
+            msa_layer,
+        ),
+        f"{layer}.pair_weighted_averaging": Module(
+            {"m": ALIGNMENT, "z": PAIRS}, {"m": ALIGNMENT}, averaging
+        ),
         f"{layer}.msa_transition": Module({"x": ALIGNMENT}, {"m": ALIGNMENT}, transition),
-        f"{layer}.outer_product_mean": Module({"m": ALIGNMENT, "mask": ALIGNMENT}, {"z": PAIRS}, outer_product),
+        f"{layer}.outer_product_mean": Module(
+            {"m": ALIGNMENT, "mask": ALIGNMENT}, {"z": PAIRS}, outer_product
+        ),
     }
 
 
 def pair_updates(block: str) -> dict[str, Module]:
     def update(name: str) -> Callable[..., Outputs]:
-        return lambda m, share, z: (getattr(first(m), name)(z.clone(), share.features.token_mask) - z,)
+        return lambda m, share, z: (
+            getattr(first(m), name)(z.clone(), share.features.token_mask) - z,
+        )
 
     names = ("tri_mul_out", "tri_mul_in", "tri_att_start", "tri_att_end")
     return {f"{block}.{name}": Module({"x": PAIRS}, {"z": PAIRS}, update(name)) for name in names}
 
 
 def diffusion(a: Architecture, score: str) -> dict[str, Module]:
-    encoder, decoder = window_bias(a.atom_encoder_blocks), window_bias(a.atom_decoder_blocks)
+    encoder = window_bias(a.atom_encoder_blocks)
+    decoder = window_bias(a.atom_decoder_blocks)
     tokens = token_bias(a.token_transformer_blocks)
-    told = {"q": ATOMS, "c": ATOMS, "atom_enc_bias": encoder, "atom_dec_bias": decoder, "token_trans_bias": tokens}
+    told = {
+        "q": ATOMS,
+        "c": ATOMS,
+        "atom_enc_bias": encoder,
+        "atom_dec_bias": decoder,
+        "token_trans_bias": tokens,
+    }
     return {
         "diffusion_conditioning": Module({"s_trunk": TOKENS, "z_trunk": PAIRS}, told, conditioning),
         "diffusion_conditioning.pairwise_conditioner": Module(
@@ -126,8 +167,12 @@ def diffusion(a: Architecture, score: str) -> dict[str, Module]:
     }  # fmt: skip
 
 
-def input_embedder(model: Boltz2, share: Share, ref_pos: Tensor, profile: Tensor, deletion_mean: Tensor) -> Outputs:
-    features = replace(share.features, ref_pos=ref_pos, profile=profile, deletion_mean=deletion_mean)
+def input_embedder(
+    model: Boltz2, share: Share, ref_pos: Tensor, profile: Tensor, deletion_mean: Tensor
+) -> Outputs:
+    features = replace(
+        share.features, ref_pos=ref_pos, profile=profile, deletion_mean=deletion_mean
+    )
     return (model.input_embedder(features),)
 
 
@@ -182,7 +227,13 @@ def pairwise(model: Boltz2, share: Share, z: Tensor, relative: Tensor) -> Output
 
 
 def score_network(
-    model: Boltz2, share: Share, s_inputs: Tensor, s: Tensor, r: Tensor, time: Tensor, *told: Tensor
+    model: Boltz2,
+    share: Share,
+    s_inputs: Tensor,
+    s: Tensor,
+    r: Tensor,
+    time: Tensor,
+    *told: Tensor,
 ) -> Outputs:
     network = model.structure_module.score_model
     return (network(r, time, network.prepare(s, s_inputs, Conditioning(*told), share.features)),)
@@ -190,17 +241,22 @@ def score_network(
 
 def single(model: Boltz2, share: Share, time: Tensor, s: Tensor, s_inputs: Tensor) -> Outputs:
     conditioner = model.structure_module.score_model.single_conditioner
-    return conditioner(conditioner.embed(s, s_inputs), time), conditioner.norm_fourier(conditioner.fourier_embed(time))
+    return conditioner(conditioner.embed(s, s_inputs), time), conditioner.norm_fourier(
+        conditioner.fourier_embed(time)
+    )
 
 
-def atom_encoder(model: Boltz2, share: Share, q: Tensor, c: Tensor, bias: Tensor, r: Tensor) -> Outputs:
+def atom_encoder(
+    model: Boltz2, share: Share, q: Tensor, c: Tensor, bias: Tensor, r: Tensor
+) -> Outputs:
     encoder = model.structure_module.score_model.atom_attention_encoder
     moved = q + encoder.r_to_q_trans(r)
     return *encoder(moved, encoder.atom_encoder.modulations(c), bias, share.features), c
 
 
 def token_transformer(model: Boltz2, share: Share, a: Tensor, s: Tensor, bias: Tensor) -> Outputs:
-    transformer, rows = model.structure_module.score_model.token_transformer, share.rows
+    transformer = model.structure_module.score_model.token_transformer
+    rows = share.rows
 
     def attend(layer: int, q: Tensor, kv: Tensor) -> Tensor:
         k, v = rows.gather(kv, 1).unbind(2)
@@ -209,6 +265,8 @@ def token_transformer(model: Boltz2, share: Share, a: Tensor, s: Tensor, bias: T
     return (rows.gather(transformer(rows.mine(a, 1), transformer.modulations(s), attend), 1),)
 
 
-def atom_decoder(model: Boltz2, share: Share, a: Tensor, q: Tensor, c: Tensor, bias: Tensor) -> Outputs:
+def atom_decoder(
+    model: Boltz2, share: Share, a: Tensor, q: Tensor, c: Tensor, bias: Tensor
+) -> Outputs:
     decoder = model.structure_module.score_model.atom_attention_decoder
     return (decoder(a, q, decoder.atom_decoder.modulations(c), bias, share.features),)

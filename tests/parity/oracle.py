@@ -90,7 +90,9 @@ def _listed(dense: Tensor, keep: Tensor) -> Tensor:
 
 
 def features_of(feats: dict[str, Tensor]) -> Features:
-    """Boltz's batch, dense and one-hot, as ours. Names of chains and atoms are made up: the network reads none."""
+    """Boltz's batch, dense and one-hot, as ours. Names of chains and atoms are made up: the
+    network reads none.
+    """
     f = {name: x[0] for name, x in feats.items()}
     kind = f["contact_conditioning"].argmax(-1)
     default = int(kind.max() > 1)
@@ -141,7 +143,9 @@ def features_of(feats: dict[str, Tensor]) -> Features:
         template_visibility=f["visibility_ids"].long(),
         # Boltz leaves these out where it has no template but an empty one.
         template_force=f.get("template_force", torch.zeros(len(f["template_mask"]))).bool(),
-        template_force_threshold=f.get("template_force_threshold", torch.full((len(f["template_mask"]),), math.inf)),
+        template_force_threshold=f.get(
+            "template_force_threshold", torch.full((len(f["template_mask"]),), math.inf)
+        ),
     )
 
 

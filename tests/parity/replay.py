@@ -1,4 +1,6 @@
-"""`foldcp.predict.fold` on the random numbers that Boltz drew, and what passes between its stages."""
+"""`foldcp.predict.fold` on the random numbers that Boltz drew, and what passes between its
+stages.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ from tests.ranks import device_of
 
 @dataclass(frozen=True)
 class Run:
-    """Ours of a case, whole and without padding: s [1, T, C], z [1, T, T, C], coordinates [M, A, 3] in Å."""
+    """Ours of a case, whole and without padding: s [1, T, C], z [1, T, T, C], coordinates [M, A,
+    3] in Å.
+    """
 
     s: Tensor
     z: Tensor
@@ -41,35 +45,52 @@ def replayed(
 ) -> Run:
     """From the YAML on, on the CPU or on GPUs.
 
-    With `exchange` the scores are those of Boltz's coordinates: a distance that rounding moves over the edge of a bin
-    would change them by more than rounding.
+    With `exchange` the scores are those of Boltz's coordinates: a distance that rounding moves over
+    the edge of a bin would change them by more than rounding.
     """
-    record, stages = oracle.record("prediction", case), []
+    record = oracle.record("prediction", case)
+    stages = []
     settings = Settings(
         recycling=case.recycling, steps=case.steps, samples=case.samples, precision=precision, keep_pairs=True,
         msa_subsample=case.subsample,
     )  # fmt: skip
     with _stages(record, stages, exchange):
         device = device_of(rows or Rows(), kind)
-        model = load(oracle.checkpoint(case.size), rows=rows, precision=precision, sampling=sampling, device=device)
+        model = load(
+            oracle.checkpoint(case.size),
+            rows=rows,
+            precision=precision,
+            sampling=sampling,
+            device=device,
+        )
         prediction = fold(model, oracle.features(case.input), settings)
     ((s, z, coords),) = stages
-    T, A = record["s"].shape[1], prediction.coords.shape[1]
+    T = record["s"].shape[1]
+    A = prediction.coords.shape[1]
     return Run(s[:T][None], z[:T, :T][None], coords[:, :A], prediction)
 
 
 @contextmanager
-def _stages(record: dict[str, Any], stages: list[tuple[Tensor, Tensor, Tensor]], exchange: bool) -> Iterator[None]:
-    drawn, sample = [chosen.tolist() for chosen in record["msa_rows"]], predict.sample
+def _stages(
+    record: dict[str, Any], stages: list[tuple[Tensor, Tensor, Tensor]], exchange: bool
+) -> Iterator[None]:
+    drawn = [chosen.tolist() for chosen in record["msa_rows"]]
+    sample = predict.sample
 
     def listen(model: Boltz2, trunk: Trunk, *args: Any) -> Tensor:
-        s, z = trunk.s.float().cpu(), model.rows.gather(trunk.z.float()).to("cpu", copy=True)  # z is used up later
+        # z is used up later
+        s = trunk.s.float().cpu()
+        z = model.rows.gather(trunk.z.float()).to("cpu", copy=True)
         coords = sample(model, trunk, *args)
         stages.append((s, z, coords.cpu()))
         return record["sample"]["coords"].to(coords) if exchange else coords
 
     with (
-        patch.object(predict, "SeededDraws", lambda *given: ReplayedDraws(record["sample"], given[3])),
+        patch.object(
+            predict,
+            "SeededDraws",
+            lambda *given: ReplayedDraws(record["sample"], given[3]),
+        ),
         patch.object(predict, "MSARows", lambda *_: lambda index: drawn[index] if drawn else None),
         patch.object(predict, "sample", listen),
     ):

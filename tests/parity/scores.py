@@ -23,4 +23,7 @@ def of_scores(ours: Scores, theirs: dict[str, Tensor], k: int) -> Iterator[tuple
         wanted = float(theirs[name][k])
         differences.append(abs(getattr(ours, name) - wanted) / max(1.0, abs(wanted)))
     yield "scores of the complex", max(differences)
-    yield "scores of pairs of chains", largest(torch.tensor(ours.pair_iptm_boltz).T, theirs["pair_chains_iptm"][k])
+    yield (
+        "scores of pairs of chains",
+        largest(torch.tensor(ours.pair_iptm_boltz).T, theirs["pair_chains_iptm"][k]),
+    )

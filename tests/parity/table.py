@@ -47,7 +47,15 @@ def worst(ranks: list[list[Measured]], case: str) -> list[Row]:
         (name, allowed), *others = {(module, allowed) for module, _, allowed in same}
         assert not others
         errors = [error for _, error, _ in same]
-        rows.append(Row(name, case, len(ranks), next((e for e in errors if e != e), max(errors)), allowed))
+        rows.append(
+            Row(
+                name,
+                case,
+                len(ranks),
+                next((e for e in errors if e != e), max(errors)),
+                allowed,
+            )
+        )
     return rows
 
 
@@ -57,11 +65,16 @@ def render() -> str:
     for row in ROWS:
         cells.setdefault((row.case, row.module), {})[row.ranks] = row
     sizes = sorted({row.ranks for row in ROWS})
-    widths = max(len(module) for _, module in cells), max(len(case) for case, _ in cells)
+    widths = (
+        max(len(module) for _, module in cells),
+        max(len(case) for case, _ in cells),
+    )
     heads = "".join(f"{f'P = {size}':>10}" for size in sizes)
     lines = [f"{'module':{widths[0]}}  {'input, network':{widths[1]}}{heads}{'allowed':>10}"]
     for (case, module), rows in cells.items():
-        errors = "".join(f"{rows[size].error:10.1e}" if size in rows else " " * 10 for size in sizes)
+        errors = "".join(
+            f"{rows[size].error:10.1e}" if size in rows else " " * 10 for size in sizes
+        )
         limit = max(row.allowed for row in rows.values())
         allowed = f"{limit:10.1e}" if limit < math.inf else f"{'reported':>10}"
         failed = "" if all(row.passes for row in rows.values()) else "  FAILED"
@@ -79,5 +92,10 @@ def relative(ours: Tensor, theirs: Tensor) -> float:
 def largest(ours: Tensor, theirs: Tensor) -> float:
     """The largest absolute difference; equal infinities count as equal."""
     assert ours.shape == theirs.shape, f"{tuple(ours.shape)} is not {tuple(theirs.shape)}"
-    ours, theirs = ours.double(), theirs.double()
-    return float(torch.where(ours == theirs, 0.0, (ours - theirs).abs()).max()) if ours.numel() else 0.0
+    ours = ours.double()
+    theirs = theirs.double()
+    return (
+        float(torch.where(ours == theirs, 0.0, (ours - theirs).abs()).max())
+        if ours.numel()
+        else 0.0
+    )

@@ -23,11 +23,13 @@ POLYMERS_ONLY = "frames_idx"  # the frames of ligands are made anew from predict
 def dense_pairs(f: Features) -> dict[str, Tensor]:
     """Bonds and contacts as N x N arrays."""
     N = f.num_tokens
-    bonded, types = torch.zeros(N, N, 1), torch.zeros(N, N, dtype=torch.long)
+    bonded = torch.zeros(N, N, 1)
+    types = torch.zeros(N, N, dtype=torch.long)
     i, j, bond = f.bonds.long().T
     bonded[i, j] = 1
     types[i, j] = bond
-    kinds, thresholds = torch.full((N, N), f.contact_default), torch.zeros(N, N)
+    kinds = torch.full((N, N), f.contact_default)
+    thresholds = torch.zeros(N, N)
     i, j, kind = f.contacts.long().T
     kinds[i, j] = kind
     thresholds[i, j] = f.contact_threshold
@@ -38,8 +40,12 @@ def dense_pairs(f: Features) -> dict[str, Tensor]:
 
 
 def as_boltz(f: Features) -> dict[str, Tensor]:
-    """Our features in Boltz's form: one-hot vectors, N x N and A x N arrays; without the batch dimension."""
-    N, A, real = f.num_tokens, f.num_atoms, f.atom_mask.long()
+    """Our features in Boltz's form: one-hot vectors, N x N and A x N arrays; without the batch
+    dimension.
+    """
+    N = f.num_tokens
+    A = f.num_atoms
+    real = f.atom_mask.long()
     given = {
         "token_index": f.token_index, "residue_index": f.residue_index, "asym_id": f.asym_id,
         "entity_id": f.entity_id, "sym_id": f.sym_id, "mol_type": f.mol_type, "res_type": F.one_hot(f.res_type, 33),
@@ -70,7 +76,9 @@ def templates(f: Features) -> dict[str, Tensor]:
 
 
 def difference(name: str, ours: Tensor, theirs: Tensor) -> float:
-    """The largest; of what is computed, in units of max(1, |value|), since a coordinate has 7 digits."""
+    """The largest; of what is computed, in units of max(1, |value|), since a coordinate has 7
+    digits.
+    """
     theirs = theirs.double()
     return (
         largest(ours / theirs.abs().clamp(min=1), theirs / theirs.abs().clamp(min=1))
@@ -83,7 +91,8 @@ def difference(name: str, ours: Tensor, theirs: Tensor) -> float:
 def test_features_are_those_of_boltz(name: str, oracle: Oracle) -> None:
     if not INPUTS[name].path.exists():
         pytest.skip(f"{INPUTS[name].path} is not here")
-    ours, theirs = oracle.features(name), oracle.batch(name)[0]
+    ours = oracle.features(name)
+    theirs = oracle.batch(name)[0]
     found = {}
     for key, x in as_boltz(ours).items():
         polymers = (slice(None), ours.mol_type != 3) if key == POLYMERS_ONLY else ...

@@ -1,4 +1,5 @@
-"""Predictions on GPUs against Boltz's in fp32 on a CPU, on the same random numbers, at every precision.
+"""Predictions on GPUs against Boltz's in fp32 on a CPU, on the same random numbers, at every
+precision.
 
 What `mixed` and `bf16` may cost is measured in what Boltz's own bf16-mixed costs.
 """
@@ -16,23 +17,43 @@ from tests.parity.replay import replayed
 from tests.parity.table import Measured, check, relative, worst
 from tests.ranks import run
 
-FP32 = 1e-3  # a GPU adds in another order than a CPU, and every step of the sampler builds on the one before
-WORSE: dict[Precision, float] = {"mixed": 1.25, "bf16": 3.0}  # times the error of Boltz's bf16-mixed
+# a GPU adds in another order than a CPU, and every step of the sampler builds on the one before
+FP32 = 1e-3
+WORSE: dict[Precision, float] = {
+    "mixed": 1.25,
+    "bf16": 3.0,
+}  # times the error of Boltz's bf16-mixed
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
 
 
 def measure(rows: Rows, oracle: Oracle, case: Case, precision: Precision) -> list[Measured]:
-    theirs, their_mixed = oracle.record("prediction", case), oracle.record("precision", case)
+    theirs = oracle.record("prediction", case)
+    their_mixed = oracle.record("precision", case)
     ours = replayed(oracle, case, rows, precision, kind="cuda")
     assert ours.prediction.pae is not None
     pae = torch.stack([torch.tensor(x) for x in ours.prediction.pae])
-    found = {"s": ours.s, "z": ours.z, "coords": ours.coords, "plddt": torch.tensor(ours.prediction.plddt), "pae": pae}
-    wanted = {"s": theirs["s"], "z": theirs["z"], "coords": theirs["sample"]["coords"], **theirs["confidence"]}
+    found = {
+        "s": ours.s,
+        "z": ours.z,
+        "coords": ours.coords,
+        "plddt": torch.tensor(ours.prediction.plddt),
+        "pae": pae,
+    }
+    wanted = {
+        "s": theirs["s"],
+        "z": theirs["z"],
+        "coords": theirs["sample"]["coords"],
+        **theirs["confidence"],
+    }
     measured = []
     for what, x in found.items():
         real = (slice(None), slice(x.shape[1]))  # Boltz's coordinates have padding
-        exact, boltz = wanted[what][real], relative(their_mixed[what][real], wanted[what][real])
+        exact = wanted[what][real]
+        boltz = relative(their_mixed[what][real], wanted[what][real])
         allowed = FP32 if precision == "fp32" else WORSE[precision] * boltz
         measured.append((f"GPU, {precision}: {what}", relative(x, exact), allowed))
     return measured
@@ -41,5 +62,7 @@ def measure(rows: Rows, oracle: Oracle, case: Case, precision: Precision) -> lis
 @pytest.mark.parametrize("precision", ["fp32", "mixed", "bf16"])
 @pytest.mark.parametrize("size", [1, 2, 4])
 @pytest.mark.parametrize("name", PRECISION)
-def test_predictions_on_gpus_are_those_of_boltz(name: str, size: int, precision: Precision, oracle: Oracle) -> None:
+def test_predictions_on_gpus_are_those_of_boltz(
+    name: str, size: int, precision: Precision, oracle: Oracle
+) -> None:
     check(worst(run(measure, size, oracle, CASES[name], precision, kind="cuda"), name))

@@ -1,7 +1,9 @@
-"""The gradients of every parameter and input of each module are those of autograd through Boltz's module.
+"""The gradients of every parameter and input of each module are those of autograd through Boltz's
+module.
 
-Each rank differentiates the part of the loss that its own rows make. Then the gradient of an input that is cut by
-rows is complete, and those of parameters and of inputs that every rank holds whole add up over the ranks.
+Each rank differentiates the part of the loss that its own rows make. Then the gradient of an input
+that is cut by rows is complete, and those of parameters and of inputs that every rank holds whole
+add up over the ranks.
 """
 
 from __future__ import annotations
@@ -30,14 +32,21 @@ NEGLIGIBLE = 1e-3
 def measure(rows: Rows, oracle: Oracle, case: Case) -> list[Measured]:
     real = features_of(oracle.batch(case.input)[0])
     share = Share(rows, real.pad(rows.size), real.num_tokens)
-    model, known = load(oracle.checkpoint(case.size), rows=rows), modules
+    model = load(oracle.checkpoint(case.size), rows=rows)
+    known = modules
     model.requires_grad_(True)
     record = oracle.record("gradients", case)
     found = []
     for name, call in record.items():
         inputs, parameters = gradients(known(model.architecture)[name], model, share, call)
         found.append((f"gradients of {name}: inputs", error(inputs, call["grad_in"]), ALLOWED))
-        found.append((f"gradients of {name}: parameters", error(parameters, call["grad_parameters"]), ALLOWED))
+        found.append(
+            (
+                f"gradients of {name}: parameters",
+                error(parameters, call["grad_parameters"]),
+                ALLOWED,
+            )
+        )
     return found
 
 
@@ -47,7 +56,8 @@ def gradients(
     """Of inputs, in Boltz's form, and of parameters, whole."""
     wanted = call["grad_in"].keys()
     inputs = {
-        name: form.into(share, call["in"][name]).requires_grad_(name in wanted) for name, form in module.inputs.items()
+        name: form.into(share, call["in"][name]).requires_grad_(name in wanted)
+        for name, form in module.inputs.items()
     }
     model.zero_grad(set_to_none=True)
     outputs = module.run(model, share, *inputs.values())
@@ -61,7 +71,9 @@ def gradients(
         name: share.rows.sum(p.grad if p.grad is not None else torch.zeros_like(p))
         for name, p in model.named_parameters()
     }
-    return of_inputs, {name: g for name, g in of_parameters.items() if g.any() or name in call["grad_parameters"]}
+    return of_inputs, {
+        name: g for name, g in of_parameters.items() if g.any() or name in call["grad_parameters"]
+    }
 
 
 def own_part(form: Form, share: Share, given: Tensor) -> Tensor:
@@ -79,9 +91,13 @@ def whole(form: Form, share: Share, gradient: Tensor | None) -> Tensor:
 
 def error(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:
     """The worst relative error of a tensor."""
-    assert ours.keys() == theirs.keys(), f"gradients of other tensors: {ours.keys() ^ theirs.keys()}"
+    assert ours.keys() == theirs.keys(), (
+        f"gradients of other tensors: {ours.keys() ^ theirs.keys()}"
+    )
     floor = NEGLIGIBLE * max(float(g.norm()) for g in theirs.values())
-    return max(float((ours[name] - g).norm()) / max(float(g.norm()), floor) for name, g in theirs.items())
+    return max(
+        float((ours[name] - g).norm()) / max(float(g.norm()), floor) for name, g in theirs.items()
+    )
 
 
 @pytest.mark.parametrize("size", [1, 3])

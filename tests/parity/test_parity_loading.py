@@ -1,4 +1,6 @@
-"""Checkpoints that Boltz's own class and callback wrote give us every tensor and size that they give Boltz."""
+"""Checkpoints that Boltz's own class and callback wrote give us every tensor and size that they
+give Boltz.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,16 @@ SIZES = ("tiny", "real", "averaged")
 
 def measure(rows: Rows, oracle: Oracle, name: str) -> list[Measured]:
     model = load(oracle.checkpoint(name), rows=rows)
-    ours, theirs = model.state_dict(), torch.load(oracle.path(f"weights of {name}"), weights_only=True)
+    ours = model.state_dict()
+    theirs = torch.load(oracle.path(f"weights of {name}"), weights_only=True)
     assert ours.keys() == theirs.keys(), f"other tensors: {ours.keys() ^ theirs.keys()}"
-    return [("loading (largest difference of a tensor)", max(largest(ours[key], theirs[key]) for key in ours), 0.0)]
+    return [
+        (
+            "loading (largest difference of a tensor)",
+            max(largest(ours[key], theirs[key]) for key in ours),
+            0.0,
+        )
+    ]
 
 
 @pytest.mark.parametrize("size", [1, 3])
@@ -28,4 +37,7 @@ def test_every_tensor_is_that_of_boltz(name: str, size: int, oracle: Oracle) -> 
 
 
 def test_options_in_omegaconf_objects_are_the_same_options(oracle: Oracle) -> None:
-    assert load(oracle.checkpoint("averaged")).architecture == load(oracle.checkpoint("tiny")).architecture
+    assert (
+        load(oracle.checkpoint("averaged")).architecture
+        == load(oracle.checkpoint("tiny")).architecture
+    )

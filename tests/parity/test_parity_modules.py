@@ -29,12 +29,17 @@ from tests.parity.scores import of_scores
 from tests.parity.table import Measured, check, largest, relative, worst
 from tests.ranks import run
 
-MODULE, ANGSTROM, LOGITS, SCORES = 1e-5, 1e-3, 1e-4, 1e-5
+MODULE = 1e-5
+ANGSTROM = 1e-3
+LOGITS = 1e-4
+SCORES = 1e-5
 Compared = Iterator[tuple[str, Tensor, Tensor]]  # what, ours, Boltz's
 
 
 def measure(rows: Rows, oracle: Oracle, case: Case) -> list[Measured]:
-    """All errors of one rank; of two, on as little memory as can be: every array is worked through in pieces."""
+    """All errors of one rank; of two, on as little memory as can be: every array is worked
+    through in pieces.
+    """
     if rows.size != 2:
         return measured(rows, oracle, case)
     little = 1 << 17  # bytes
@@ -73,7 +78,11 @@ def of_stages(model: Boltz2, share: Share, record: dict[str, Any]) -> Compared:
     # The first pass recycles zeros, of which the norm's bias is left.
     s_inputs = TOKENS.into(share, record["s_inputs"])
     started = model._recycled(None, s_inputs, share.features, torch.float32)
-    yield "initial z", PAIRS.back(share, started - model.z_recycle(model.z_norm.bias)), record["z_init"]
+    yield (
+        "initial z",
+        PAIRS.back(share, started - model.z_recycle(model.z_norm.bias)),
+        record["z_init"],
+    )
     z = PAIRS.into(share, record["z"])
     logits = z.new_empty((*z.shape[:2], model.architecture.num_distogram_bins))
 
@@ -82,44 +91,82 @@ def of_stages(model: Boltz2, share: Share, record: dict[str, Any]) -> Compared:
 
     model.distogram(z, take)
     yield "distogram", PAIRS.back(share, logits), record["pdistogram"][..., 0, :]
-    yield "B-factor", TOKENS.back(share, model.bfactor(TOKENS.into(share, record["s"]))), record["pbfactor"]
-    prepared, diffusion = prepare(model, share, record), model.structure_module
+    yield (
+        "B-factor",
+        TOKENS.back(share, model.bfactor(TOKENS.into(share, record["s"]))),
+        record["pbfactor"],
+    )
+    prepared = prepare(model, share, record)
+    diffusion = model.structure_module
     for asked in record["scores"]:
-        level = Level(sigma=float(asked["sigma"]), variance=0.0, pull=1.0, data=diffusion.sigma_data)
+        level = Level(
+            sigma=float(asked["sigma"]),
+            variance=0.0,
+            pull=1.0,
+            data=diffusion.sigma_data,
+        )
         denoised = diffusion.denoise(asked["x"], asked["x"].new_tensor(level.numbers), prepared)
-        yield f"denoised structure at {asked['sigma']:g} Å of noise", denoised, asked["out"]
+        yield (
+            f"denoised structure at {asked['sigma']:g} Å of noise",
+            denoised,
+            asked["out"],
+        )
 
 
 def prepare(model: Boltz2, share: Share, record: dict[str, Any]) -> Prepared:
     """What the sampler needs, from Boltz's trunk."""
-    s, s_inputs, z = (TOKENS.into(share, record["s"]), TOKENS.into(share, record["s_inputs"]), record["z"])
+    s = TOKENS.into(share, record["s"])
+    s_inputs = TOKENS.into(share, record["s_inputs"])
+    z = record["z"]
     told = model.diffusion_conditioning(s, PAIRS.into(share, z), model.rel_pos, share.features)
     return model.structure_module.score_model.prepare(s, s_inputs, told, share.features)
 
 
 def sampling(model: Boltz2, share: Share, record: dict[str, Any], case: Case) -> list[Measured]:
     """The whole sampler with Boltz's draws."""
-    drawn, diffusion, real = record["sample"], model.structure_module, share.features.atom_mask > 0
-    coords = diffusion.sample(prepare(model, share, record), case.steps, ReplayedDraws(drawn, torch.device("cpu")))
+    drawn = record["sample"]
+    diffusion = model.structure_module
+    real = share.features.atom_mask > 0
+    coords = diffusion.sample(
+        prepare(model, share, record),
+        case.steps,
+        ReplayedDraws(drawn, torch.device("cpu")),
+    )
     return [
-        ("noise levels", relative(torch.tensor(diffusion.schedule(case.steps)), drawn["sigmas"]), MODULE),
-        ("sampling (largest error, Å)", largest(coords[:, real], drawn["coords"][:, real]), ANGSTROM),
+        (
+            "noise levels",
+            relative(torch.tensor(diffusion.schedule(case.steps)), drawn["sigmas"]),
+            MODULE,
+        ),
+        (
+            "sampling (largest error, Å)",
+            largest(coords[:, real], drawn["coords"][:, real]),
+            ANGSTROM,
+        ),
     ]
 
 
 def confidence(model: Boltz2, share: Share, record: dict[str, Any]) -> list[Measured]:
     """Logits and scores of Boltz's samples, from Boltz's trunk; the worst of the samples."""
     contact = model.contact_probability(PAIRS.into(share, record["z"]))
-    each = [dict(of_sample(model, share, record, contact, k)) for k in range(len(record["sample"]["coords"]))]
+    each = [
+        dict(of_sample(model, share, record, contact, k))
+        for k in range(len(record["sample"]["coords"]))
+    ]
     allowed = {name: LOGITS if "logits" in name else SCORES for name in each[0]}
-    return [(f"confidence: {name}", max(errors[name] for errors in each), allowed[name]) for name in each[0]]
+    return [
+        (f"confidence: {name}", max(errors[name] for errors in each), allowed[name])
+        for name in each[0]
+    ]
 
 
 def of_sample(
     model: Boltz2, share: Share, record: dict[str, Any], contact: Tensor, k: int
 ) -> Iterator[tuple[str, float]]:
     s, s_inputs = (TOKENS.into(share, record[name]) for name in ("s", "s_inputs"))
-    coords, theirs, T = record["sample"]["coords"][k], record["confidence"], share.num_tokens
+    coords = record["sample"]["coords"][k]
+    theirs = record["confidence"]
+    T = share.num_tokens
     z = PAIRS.into(share, record["z"])
     pae, pde = (z.new_empty((*z.shape[:2], model.architecture.num_pae_bins)) for _ in range(2))
     scorer = SampleScorer(share.features, coords, share.rows, keep_pairs=True)
@@ -133,7 +180,11 @@ def of_sample(
     plddt, resolved = model.confidence_module(s_inputs, s, z, coords, share.features, take)
     for name, x in (("pae_logits", pae), ("pde_logits", pde)):
         yield name, relative(PAIRS.back(share, x)[0], theirs[name][k])
-    for name, x in (("plddt_logits", plddt), ("resolved_logits", resolved), ("plddt", expected_plddt(plddt))):
+    for name, x in (
+        ("plddt_logits", plddt),
+        ("resolved_logits", resolved),
+        ("plddt", expected_plddt(plddt)),
+    ):
         yield name, relative(x[:T], theirs[name][k])
     summary = scorer.finish(expected_plddt(plddt))
     yield "pae", relative(PAIRS.back(share, scorer.pae)[0], theirs["pae"][k])

@@ -1,4 +1,6 @@
-"""From a Boltz YAML to coordinates and scores, by our reader, our features and `fold`: what `boltz predict` gives."""
+"""From a Boltz YAML to coordinates and scores, by our reader, our features and `fold`: what
+`boltz predict` gives.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +15,17 @@ from tests.parity.scores import of_scores
 from tests.parity.table import Measured, check, largest, relative, worst
 from tests.ranks import run
 
-ANGSTROM, STACK, SCORES = 1e-3, 1e-4, 1e-5
+ANGSTROM = 1e-3
+STACK = 1e-4
+SCORES = 1e-5
 RUNS = [(name, size) for name, case in CASES.items() for size in case.ranks]
 
 
 def measure(rows: Rows, oracle: Oracle, case: Case) -> list[Measured]:
-    ours, record = replayed(oracle, case, rows, exchange=True), oracle.record("prediction", case)
-    theirs, prediction = record["confidence"], ours.prediction
+    ours = replayed(oracle, case, rows, exchange=True)
+    record = oracle.record("prediction", case)
+    theirs = record["confidence"]
+    prediction = ours.prediction
     coords = record["sample"]["coords"][:, : ours.coords.shape[1]]
     assert prediction.pae is not None
     assert prediction.pde is not None
@@ -28,8 +34,16 @@ def measure(rows: Rows, oracle: Oracle, case: Case) -> list[Measured]:
         ("trunk, z", relative(ours.z, record["z"]), STACK),
         ("coordinates (largest error, Å)", largest(ours.coords, coords), ANGSTROM),
         ("plddt", relative(torch.tensor(prediction.plddt), theirs["plddt"]), STACK),
-        ("pae", relative(torch.stack([torch.tensor(x) for x in prediction.pae]), theirs["pae"]), STACK),
-        ("pde", relative(torch.stack([torch.tensor(x) for x in prediction.pde]), theirs["pde"]), STACK),
+        (
+            "pae",
+            relative(torch.stack([torch.tensor(x) for x in prediction.pae]), theirs["pae"]),
+            STACK,
+        ),
+        (
+            "pde",
+            relative(torch.stack([torch.tensor(x) for x in prediction.pde]), theirs["pde"]),
+            STACK,
+        ),
     ]
     each = [dict(of_scores(scores, theirs, k)) for k, scores in enumerate(prediction.scores)]
     measured += [(name, max(found[name] for found in each), SCORES) for name in each[0]]

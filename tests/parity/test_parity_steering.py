@@ -21,20 +21,30 @@ from tests.parity.table import Measured, check, largest, relative, worst
 from tests.parity.test_parity_modules import prepare
 from tests.ranks import run
 
-POTENTIAL, WEIGHT, ANGSTROM = 1e-5, 1e-4, 1e-3
+POTENTIAL = 1e-5
+WEIGHT = 1e-4
+ANGSTROM = 1e-3
 
 
 def measure(rows: Rows, oracle: Oracle, case: Case) -> list[Measured]:
     """All errors of one rank."""
     real = oracle.features(case.input)
     share = Share(rows, real.pad(rows.size), real.num_tokens)
-    model, record = load(oracle.checkpoint(case.size), rows=rows), oracle.record("steering", case)
+    model = load(oracle.checkpoint(case.size), rows=rows)
+    record = oracle.record("steering", case)
     with torch.inference_mode():
         listed = potentials_of(case, share.features, potentials=True)
         return [
             *(judged(listed, record) if rows.size == 1 else []),  # it knows no ranks
             *steered(model, share, record["steered"], case, listed, NUM_PARTICLES),
-            *steered(model, share, record["guided"], case, potentials_of(case, share.features, potentials=False), 1),
+            *steered(
+                model,
+                share,
+                record["guided"],
+                case,
+                potentials_of(case, share.features, potentials=False),
+                1,
+            ),
         ]
 
 
@@ -48,13 +58,18 @@ def judged(listed: list[Weighted], record: dict[str, Any]) -> list[Measured]:
     assert len(names) == len(listed), f"Boltz has the potentials {names}"
     errors: dict[str, list[float]] = {}
     for said in record["potentials"]:
-        weighted, x, time = listed[names.index(said["name"])], record["structures"], said["time"]
+        weighted = listed[names.index(said["name"])]
+        x = record["structures"]
+        time = said["time"]
         weights = torch.tensor([weighted.guidance(time), weighted.resampling(time)])
         assert weighted.interval == said["interval"]
         errors.setdefault(f"{said['name']}: weights", []).append(largest(weights, said["weights"]))
-        energy, gradient = weighted.potential.energy(x, time), weighted.potential.gradient(x, time)
+        energy = weighted.potential.energy(x, time)
+        gradient = weighted.potential.gradient(x, time)
         errors.setdefault(f"{said['name']}: energy", []).append(relative(energy, said["energy"]))
-        errors.setdefault(f"{said['name']}: gradient", []).append(relative(gradient, said["gradient"]))
+        errors.setdefault(f"{said['name']}: gradient", []).append(
+            relative(gradient, said["gradient"])
+        )
     return [(name, max(measured), POTENTIAL) for name, measured in errors.items()]
 
 
@@ -74,21 +89,33 @@ class Replayed(ReplayedDraws):
 
 
 def steered(
-    model: Boltz2, share: Share, record: dict[str, Any], case: Case, listed: list[Weighted], num_particles: int
+    model: Boltz2,
+    share: Share,
+    record: dict[str, Any],
+    case: Case,
+    listed: list[Weighted],
+    num_particles: int,
 ) -> list[Measured]:
     """The whole sampler with Boltz's draws, from Boltz's trunk.
 
-    Where a bound is met rounding decides about a whole step: over 20 steps a change of the denoised structures by
-    1e-7 grows to some 1e-3 Å. Hence the case has few steps.
+    Where a bound is met rounding decides about a whole step: over 20 steps a change of the denoised
+    structures by 1e-7 grows to some 1e-3 Å. Hence the case has few steps.
     """
     draws = Replayed(record["sample"])
     steer = Steering(listed, num_particles, case.steps, draws.choose, share.rows)
-    coords = model.structure_module.sample(prepare(model, share, record), case.steps, draws, steer=steer)
+    coords = model.structure_module.sample(
+        prepare(model, share, record), case.steps, draws, steer=steer
+    )
     assert next(draws.choices, None) is None
-    real, name = share.features.atom_mask > 0, "potentials" if num_particles > 1 else "forced contacts"
+    real = share.features.atom_mask > 0
+    name = "potentials" if num_particles > 1 else "forced contacts"
     error = largest(coords[:, real], record["sample"]["coords"][:, real])
     measured = [(f"sampling with {name} (largest error, Å)", error, ANGSTROM)]
-    return [*measured, ("weights of particles", max(draws.far), WEIGHT)] if num_particles > 1 else measured
+    return (
+        [*measured, ("weights of particles", max(draws.far), WEIGHT)]
+        if num_particles > 1
+        else measured
+    )
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])

@@ -25,8 +25,14 @@ SEED = 0
 def featurise(given: Input, mols: Path) -> dict[str, Any]:
     """{"feats": the collated batch, "types": its types, "draws": the motions of the conformers}."""
     os.chdir(given.path.parent)  # Boltz resolves the paths in a YAML against the working directory
-    with tempfile.TemporaryDirectory() as folder, mended() if given.mended else contextlib.nullcontext():
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mended() if given.mended else contextlib.nullcontext(),
+    ):
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
             dataset = _dataset(given, mols, Path(folder))
         pytorch_lightning.seed_everything(SEED, verbose=False)
         with recorded_draws() as log:

@@ -26,9 +26,14 @@ RELATIVE = "relative_position_encoding"
 
 
 def gradients(model: Boltz2, feats: dict[str, Tensor]) -> dict[str, dict[str, Any]]:
-    """{module: inputs, outputs, the random gradients given to these, and those of inputs and parameters}."""
+    """{module: inputs, outputs, the random gradients given to these, and those of inputs and
+    parameters}.
+    """
     pytorch_lightning.seed_everything(0, verbose=False)
-    with torch.no_grad(), recorded_calls(model, MODULES, lambda name, module, given, out: given) as calls:
+    with (
+        torch.no_grad(),
+        recorded_calls(model, MODULES, lambda name, module, given, out: given) as calls,
+    ):
         model.predict_step(dict(feats), 0)
     model.requires_grad_(True)
     return {name: _of(name, model, given, feats) for name, given in calls.items()}
@@ -54,7 +59,9 @@ def _of(name: str, model: Boltz2, given: Call, feats: dict[str, Tensor]) -> dict
 
 
 def _replaced(name: str, given: Call, leaves: dict[str, Tensor]) -> Call:
-    """The same arguments with the leaves in place of what they are copies of, wherever it stands."""
+    """The same arguments with the leaves in place of what they are copies of, wherever it
+    stands.
+    """
     originals = tensors(name, given)
     leaf_of = {id(originals[key]): leaf for key, leaf in leaves.items()}
     argument, _ = FROM_DICTIONARIES.get(name, ("", ()))

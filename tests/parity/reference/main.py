@@ -1,4 +1,6 @@
-"""Everything that is compared, from Boltz: python main.py FOLDER. What the folder has already is not made again."""
+"""Everything that is compared, from Boltz: python main.py FOLDER. What the folder has already is
+not made again.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +27,19 @@ class Store:
     """Files named by what they are made from."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.index = folder, {".gitignore": ".gitignore"}
+        self.folder = folder
+        self.index = {".gitignore": ".gitignore"}
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ".gitignore").write_text("*\n")
 
-    def get(self, name: str, suffix: str, options: str, sources: list[Path], make: Callable[[Path], None]) -> Path:
+    def get(
+        self,
+        name: str,
+        suffix: str,
+        options: str,
+        sources: list[Path],
+        make: Callable[[Path], None],
+    ) -> Path:
         key = hashlib.sha256(options.encode())
         for source in sources:
             key.update(source.read_bytes() if source.is_file() else b"")
@@ -56,11 +66,16 @@ def scripts(*names: str) -> list[Path]:
 
 def parts_of(given: Input) -> list[Path]:
     """A YAML and the alignments and templates beside it."""
-    return [given.path, *sorted(p for p in given.path.parent.iterdir() if p.suffix in INPUT_SUFFIXES)]
+    return [
+        given.path,
+        *sorted(p for p in given.path.parent.iterdir() if p.suffix in INPUT_SUFFIXES),
+    ]
 
 
 def in_fresh_process(make: Callable[[Path], None]) -> Callable[[Path], None]:
-    """RDKit's conformer of a SMILES depends on those that the process made before it; here it is always the first."""
+    """RDKit's conformer of a SMILES depends on those that the process made before it; here it is
+    always the first.
+    """
 
     def run(out: Path) -> None:
         process = multiprocessing.get_context("fork").Process(target=make, args=(out,))
@@ -75,7 +90,13 @@ def in_fresh_process(make: Callable[[Path], None]) -> Callable[[Path], None]:
 class Reference:
     def __init__(self, folder: Path) -> None:
         self.store = Store(folder)
-        self.mols = self.store.get("mols", "", "", scripts("make_mols"), lambda out: self._script("make_mols", out))
+        self.mols = self.store.get(
+            "mols",
+            "",
+            "",
+            scripts("make_mols"),
+            lambda out: self._script("make_mols", out),
+        )
         self.checkpoints = {size: self._checkpoint(size) for size in ("tiny", "real", "averaged")}
 
     def _script(self, name: str, *args: Any) -> None:
@@ -91,9 +112,18 @@ class Reference:
 
     def features(self, name: str) -> Path:
         given = INPUTS[name]
-        sources = [*scripts("features", "mended", "saving", "make_mols"), *parts_of(given)]
+        sources = [
+            *scripts("features", "mended", "saving", "make_mols"),
+            *parts_of(given),
+        ]
         make = in_fresh_process(self._boltz("write_features", name, self.mols))
-        return self.store.get(f"features of {name}", ".pt", f"{given.method} {given.mended}", sources, make)
+        return self.store.get(
+            f"features of {name}",
+            ".pt",
+            f"{given.method} {given.mended}",
+            sources,
+            make,
+        )
 
     def network(self, kind: str, name: str, *used: str, more: tuple[Path, ...] = ()) -> Path:
         """What function `write_<kind>` makes of a case."""
@@ -101,10 +131,18 @@ class Reference:
         files = [self.checkpoints[case.size], self.features(case.input), *more]
         options = " ".join([kind, str(case), *(path.name for path in files)])
         make = self._boltz(f"write_{kind}", name, *files)
-        return self.store.get(f"{kind} of {name}", ".pt", options, scripts("prediction", "saving", *used), make)
+        return self.store.get(
+            f"{kind} of {name}",
+            ".pt",
+            options,
+            scripts("prediction", "saving", *used),
+            make,
+        )
 
     def all(self) -> None:
-        importlib.import_module("produce")  # once for all the processes below, which fork before torch has threads
+        importlib.import_module(
+            "produce"
+        )  # once for all the processes below, which fork before torch has threads
         for name, given in INPUTS.items():
             if given.path.exists():
                 self.features(name)

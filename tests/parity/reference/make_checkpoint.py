@@ -1,9 +1,10 @@
-"""A Lightning checkpoint of Boltz-2's own class: the released options, small sizes, every parameter random.
+"""A Lightning checkpoint of Boltz-2's own class: the released options, small sizes, every parameter
+random.
 
 usage: python make_checkpoint.py OUT.ckpt tiny|real|averaged
 
-`real` has the released widths and few layers. `averaged` is tiny, with what Boltz's callback keeps of the weights in
-training, and with options as OmegaConf objects.
+`real` has the released widths and few layers. `averaged` is tiny, with what Boltz's callback keeps
+of the weights in training, and with options as OmegaConf objects.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ SIZES = {"tiny": TINY, "real": REAL, "averaged": TINY}
 
 
 def hyper_parameters(size: str) -> dict[str, Any]:
-    """What the released file has, but for the sizes; atom_feature_dim: position, charge, element, name."""
+    """What the released file has, but for the sizes; atom_feature_dim: position, charge,
+    element, name.
+    """
     z = SIZES[size]
     layers = {"num_heads": z["heads"], "dropout": 0.0}
     return {
@@ -86,12 +89,19 @@ FAN_IN = {
     "embed_atom_features": 12, "rel_pos.linear_layer": 4, "res_type_encoding": 2, "msa_profile_encoding": 4,
     "msa_proj": 2, "a_proj": 6, "token_bonds": 1, "embed_atompair_ref_pos": 30, "r_to_q_trans": 3,
 }  # fmt: skip
-HEADS = ("distogram_module", "bfactor_module", "confidence_module.confidence_heads")  # their softmaxes stay soft
+HEADS = (
+    "distogram_module",
+    "bfactor_module",
+    "confidence_module.confidence_heads",
+)  # their softmaxes stay soft
 
 
 def drawn(prefix: str, leaf: str, module: nn.Module, p: Tensor) -> Tensor:
     """A tensor from a generator of its own, seeded by its name."""
-    noise = torch.randn(p.shape, generator=torch.Generator().manual_seed(zlib.crc32(f"{prefix}.{leaf}".encode())))
+    noise = torch.randn(
+        p.shape,
+        generator=torch.Generator().manual_seed(zlib.crc32(f"{prefix}.{leaf}".encode())),
+    )
     if "fourier_embed" in prefix and prefix.endswith(".proj"):
         return noise
     if isinstance(module, nn.LayerNorm):
@@ -120,7 +130,8 @@ def as_trained(model: Boltz2, hparams: dict[str, Any]) -> dict[str, Any]:
     average._cur_step = 7
     checkpoint: dict[str, Any] = {
         "hyper_parameters": {
-            name: OmegaConf.create(value) if isinstance(value, dict) else value for name, value in hparams.items()
+            name: OmegaConf.create(value) if isinstance(value, dict) else value
+            for name, value in hparams.items()
         },
     }
     average.on_save_checkpoint(None, model, checkpoint)

@@ -1,4 +1,5 @@
-"""The components that Boltz-2 reads (one pickled RDKit molecule per CCD code), from the CCD that comes with biotite.
+"""The components that Boltz-2 reads (one pickled RDKit molecule per CCD code), from the CCD that
+comes with biotite.
 
 usage: python make_mols.py OUT_DIR
 """
@@ -17,14 +18,21 @@ from rdkit.Geometry import Point3D
 
 CODES = [token for token in const.tokens if token not in ("<pad>", "-")]
 CODES += ["ATP", "HEM", "MG", "ZN", "NAG", "MSE", "SEP", "PTR", "5CM", "PSU"]
-BONDS = {"SING": Chem.BondType.SINGLE, "DOUB": Chem.BondType.DOUBLE, "TRIP": Chem.BondType.TRIPLE}
+BONDS = {
+    "SING": Chem.BondType.SINGLE,
+    "DOUB": Chem.BondType.DOUBLE,
+    "TRIP": Chem.BondType.TRIPLE,
+}
 METAL_BOND = Chem.MolFromSmarts("[Mg,Fe,Zn]~[!#1]")
 
 
 def coordinates(atoms) -> np.ndarray:
     """The ideal ones; the model's where the ideal ones are incomplete."""
     for pattern in ("pdbx_model_Cartn_{}_ideal", "model_Cartn_{}"):
-        xyz = np.stack([atoms[pattern.format(axis)].as_array(float, np.nan) for axis in "xyz"], axis=1)
+        xyz = np.stack(
+            [atoms[pattern.format(axis)].as_array(float, np.nan) for axis in "xyz"],
+            axis=1,
+        )
         if np.isfinite(xyz).all():
             return xyz
     raise ValueError("no complete set of coordinates")
@@ -34,8 +42,12 @@ def atoms_of(code: str) -> Chem.RWMol:
     """The atoms with the properties that Boltz asks for, and one conformer."""
     atoms = get_from_ccd("chem_comp_atom", code)
     mol = Chem.RWMol()
-    columns = [atoms[name].as_array(str) for name in ("atom_id", "type_symbol", "pdbx_leaving_atom_flag")]
-    for name, symbol, leaving, charge in zip(*columns, atoms["charge"].as_array(int, 0), strict=True):
+    columns = [
+        atoms[name].as_array(str) for name in ("atom_id", "type_symbol", "pdbx_leaving_atom_flag")
+    ]
+    for name, symbol, leaving, charge in zip(
+        *columns, atoms["charge"].as_array(int, 0), strict=True
+    ):
         atom = Chem.Atom("*" if symbol == "X" else symbol.capitalize())
         atom.SetFormalCharge(int(charge))
         atom.SetNoImplicit(True)  # the CCD lists every hydrogen

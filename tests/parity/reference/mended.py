@@ -1,4 +1,6 @@
-"""Boltz's building of alignments with its three faults corrected: its own source, with six lines replaced."""
+"""Boltz's building of alignments with its three faults corrected: its own source, with six lines
+replaced.
+"""
 
 from __future__ import annotations
 
@@ -39,8 +41,13 @@ def _changed(function: Callable, *changes: Change) -> Callable:
 
 @contextmanager
 def mended() -> Iterator[None]:
-    """Inside, Boltz does not show paired rows again, counts deletions, and keeps the partners of equal rows."""
+    """Inside, Boltz does not show paired rows again, counts deletions, and keeps the partners of
+    equal rows.
+    """
     pair = _changed(featurizerv2.construct_paired_msa, PAIRED_ROWS_COME_AGAIN, DELETIONS_ARE_LOST)
     read = _changed(main.parse_csv, PARTNERS_ARE_LOST)
-    with patch.object(featurizerv2, "construct_paired_msa", pair), patch.object(main, "parse_csv", read):
+    with (
+        patch.object(featurizerv2, "construct_paired_msa", pair),
+        patch.object(main, "parse_csv", read),
+    ):
         yield

@@ -1,8 +1,9 @@
 """The error that Boltz's own bf16-mixed makes, on a CPU.
 
-Lightning's bf16-mixed is torch.autocast on the GPU. Two things make the CPU's equal to it: the parts that Boltz
-takes out (`torch.autocast("cuda", enabled=False)`) are taken out here too, and the operations that autocast does in
-fp32 on a GPU but not on a CPU (softmax, LayerNorm, sums, ..) are done in fp32.
+Lightning's bf16-mixed is torch.autocast on the GPU. Two things make the CPU's equal to it: the
+parts that Boltz takes out (`torch.autocast("cuda", enabled=False)`) are taken out here too, and the
+operations that autocast does in fp32 on a GPU but not on a CPU (softmax, LayerNorm, sums, ..) are
+done in fp32.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
-# Of https://docs.pytorch.org/docs/stable/amp.html#cuda-ops-that-autocast-to-float32, those that Boltz uses.
+# Of https://docs.pytorch.org/docs/stable/amp.html#cuda-ops-that-autocast-to-float32, those that
+# Boltz uses.
 IN_FP32 = {
     torch.nn.functional.layer_norm, torch.nn.functional.softmax, torch.softmax, Tensor.softmax, torch.sum, Tensor.sum,
     torch.cumsum, torch.cdist, torch.norm, Tensor.norm, torch.exp, Tensor.exp, torch.log, Tensor.log, torch.pow,
@@ -36,10 +38,13 @@ class Autocast(torch.autocast):
 class AsOnGpu(TorchFunctionMode):
     """The operations above in fp32, where autocast is on."""
 
-    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         kwargs = kwargs or {}
         if function in IN_FP32 and torch.is_autocast_enabled("cpu"):
-            args, kwargs = tree_map(_wide, args), tree_map(_wide, kwargs)
+            args = tree_map(_wide, args)
+            kwargs = tree_map(_wide, kwargs)
         return function(*args, **kwargs)
 
 

@@ -18,9 +18,17 @@ from saving import in_and_out, recorded_calls, recorded_draws
 from torch import Tensor
 
 SEED = 0
-# Always needed to take the network apart; the parts of z_init are added up there and have no module of their own.
+# Always needed to take the network apart; the parts of z_init are added up there and have no module
+# of their own.
 STAGES = {"input_embedder", "diffusion_conditioning"}
-INITIAL = ("z_init_1", "z_init_2", "rel_pos", "token_bonds", "token_bonds_type", "contact_conditioning")
+INITIAL = (
+    "z_init_1",
+    "z_init_2",
+    "rel_pos",
+    "token_bonds",
+    "token_bonds_type",
+    "contact_conditioning",
+)
 BLOCK = (
     "tri_mul_out", "tri_mul_in", "tri_att_start", "tri_att_end", "transition_z", "attention", "transition_s",
 )  # fmt: skip
@@ -40,9 +48,15 @@ CONFIDENCE = (
 
 
 def load_model(ckpt: Path, case: Case) -> Boltz2:
-    """As `boltz predict` loads it, but for the sizes, which are the file's, and the fused kernels, which are off."""
+    """As `boltz predict` loads it, but for the sizes, which are the file's, and the fused
+    kernels, which are off.
+    """
     stored = torch.load(ckpt, map_location="cpu", weights_only=False)["hyper_parameters"]
-    msa = {**stored["msa_args"], "subsample_msa": case.subsample > 0, "num_subsampled_msa": case.subsample or 1024}
+    msa = {
+        **stored["msa_args"],
+        "subsample_msa": case.subsample > 0,
+        "num_subsampled_msa": case.subsample or 1024,
+    }
     predict = {
         "recycling_steps": case.recycling, "sampling_steps": case.steps, "diffusion_samples": case.samples,
         "max_parallel_samples": 5, "write_confidence_summary": True, "write_full_pae": True, "write_full_pde": True,
@@ -67,7 +81,11 @@ def predict(model: Boltz2, feats: dict[str, Tensor], case: Case) -> dict[str, An
     """Every stage of a prediction, and the random numbers that it drew."""
     names = set(INITIAL) | (MODULES if case.modules else STAGES)
     pytorch_lightning.seed_everything(SEED, verbose=False)
-    with recorded_calls(model, names, in_and_out) as calls, whole_outputs(model) as outs, recorded_draws() as draws:
+    with (
+        recorded_calls(model, names, in_and_out) as calls,
+        whole_outputs(model) as outs,
+        recorded_draws() as draws,
+    ):
         told = model.predict_step(dict(feats), 0)
     out = outs[0]
     assert not told["exception"]
@@ -80,7 +98,10 @@ def predict(model: Boltz2, feats: dict[str, Tensor], case: Case) -> dict[str, An
         )
     )
     pairs = out["pair_chains_iptm"]
-    iptm = torch.stack([torch.stack([pairs[i][j] for j in sorted(pairs)], -1) for i in sorted(pairs)], -2)
+    iptm = torch.stack(
+        [torch.stack([pairs[i][j] for j in sorted(pairs)], -1) for i in sorted(pairs)],
+        -2,
+    )
     return {
         "s_inputs": s_inputs, "z_init": initial_pairs(calls), "s": out["s"], "z": out["z"],
         "pdistogram": out["pdistogram"], "pbfactor": out["pbfactor"], "conditioning": conditioning,
@@ -100,7 +121,9 @@ def initial_pairs(calls: dict[str, dict[str, Any]]) -> Tensor:
 
 
 def sampling(model: Boltz2, draws: dict[str, list[Tensor]], case: Case) -> dict[str, Tensor]:
-    """What the sampler drew: its first noise, then a quaternion, a translation and a noise at each step."""
+    """What the sampler drew: its first noise, then a quaternion, a translation and a noise at
+    each step.
+    """
     assert len(draws["randn"]) == 1 + 3 * case.steps
     return {
         "sigmas": model.structure_module.sample_schedule(case.steps), "init_noise": draws["randn"][0],
@@ -115,16 +138,36 @@ def keys_of(feats: dict[str, Tensor], model: Boltz2) -> Any:
 
 
 def denoised(
-    model: Boltz2, feats: dict[str, Tensor], s_inputs: Tensor, s: Tensor, conditioning: dict[str, Tensor]
+    model: Boltz2,
+    feats: dict[str, Tensor],
+    s_inputs: Tensor,
+    s: Tensor,
+    conditioning: dict[str, Tensor],
 ) -> list[dict[str, Any]]:
     """The score network on noise of several levels."""
-    names = {"encoder_bias": "atom_enc_bias", "decoder_bias": "atom_dec_bias", "token_bias": "token_trans_bias"}
-    told = {names.get(name, name): x for name, x in conditioning.items()} | {"to_keys": keys_of(feats, model)}
-    kwargs = {"s_inputs": s_inputs, "s_trunk": s, "feats": feats, "multiplicity": 1, "diffusion_conditioning": told}
+    names = {
+        "encoder_bias": "atom_enc_bias",
+        "decoder_bias": "atom_dec_bias",
+        "token_bias": "token_trans_bias",
+    }
+    told = {names.get(name, name): x for name, x in conditioning.items()} | {
+        "to_keys": keys_of(feats, model)
+    }
+    kwargs = {
+        "s_inputs": s_inputs,
+        "s_trunk": s,
+        "feats": feats,
+        "multiplicity": 1,
+        "diffusion_conditioning": told,
+    }
     generator = torch.Generator().manual_seed(1234)
     kept = []
     for sigma in NOISE_LEVELS:
-        x = torch.randn((1, feats["atom_pad_mask"].shape[1], 3), generator=generator) * math.hypot(sigma, 16)
-        out = model.structure_module.preconditioned_network_forward(x, sigma, network_condition_kwargs=kwargs)
+        x = torch.randn((1, feats["atom_pad_mask"].shape[1], 3), generator=generator) * math.hypot(
+            sigma, 16
+        )
+        out = model.structure_module.preconditioned_network_forward(
+            x, sigma, network_condition_kwargs=kwargs
+        )
         kept.append({"sigma": sigma, "x": x, "out": out})
     return kept

@@ -1,4 +1,6 @@
-"""Runs Boltz and writes files; imported only when a file is missing, since importing Boltz takes a while."""
+"""Runs Boltz and writes files; imported only when a file is missing, since importing Boltz takes
+a while.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,10 @@ def write_precision(name: str, ckpt: Path, features: Path, fp32: Path, out: Path
     with torch.no_grad(), bf16_mixed():
         mixed = predict(load_model(ckpt, case), _batch(features), case)
     plain = torch.load(fp32, weights_only=True)["sample"]
-    assert all(torch.equal(mixed["sample"][drawn], plain[drawn]) for drawn in ("init_noise", "rotation", "eps"))
+    assert all(
+        torch.equal(mixed["sample"][drawn], plain[drawn])
+        for drawn in ("init_noise", "rotation", "eps")
+    )
     kept = {"s": mixed["s"], "z": mixed["z"], "coords": mixed["sample"]["coords"]}
     kept |= {measure: mixed["confidence"][measure] for measure in ("plddt", "pae")}
     save({measure: x.float() for measure, x in kept.items()}, out)

@@ -1,4 +1,6 @@
-"""What is recorded of Boltz: draws, calls of modules, tensors in as few bytes as hold their values."""
+"""What is recorded of Boltz: draws, calls of modules, tensors in as few bytes as hold their
+values.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,15 @@ def recorded_draws() -> Iterator[dict[str, list[Tensor]]]:
     """What torch and Boltz's random_rotations return, in the order of the calls."""
     log: dict[str, list[Tensor]] = {}
     with ExitStack() as stack:
-        for owner, name in ((torch, "randn"), (torch, "randn_like"), (torch, "randperm"), (utils, "random_rotations")):
-            stack.enter_context(patch.object(owner, name, _spy(getattr(owner, name), log.setdefault(name, []))))
+        for owner, name in (
+            (torch, "randn"),
+            (torch, "randn_like"),
+            (torch, "randperm"),
+            (utils, "random_rotations"),
+        ):
+            stack.enter_context(
+                patch.object(owner, name, _spy(getattr(owner, name), log.setdefault(name, [])))
+            )
         yield log
 
 
@@ -40,7 +49,8 @@ def arguments(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     return dict(inspect.signature(module.forward).bind(*args, **kwargs).arguments)
 
 
-# Numbers that a module takes from a dictionary. Of the features, those that are not one-hot or masks.
+# Numbers that a module takes from a dictionary. Of the features, those that are not one-hot or
+# masks.
 FROM_DICTIONARIES = {
     "input_embedder": ("feats", ("ref_pos", "profile", "deletion_mean")),
     "structure_module.score_model": (
@@ -88,7 +98,9 @@ def in_and_out(name: str, module: nn.Module, given: Call, out: Any) -> dict[str,
 
 
 def compact(x: Any) -> Any:
-    """The same values: integers and zeros and ones in the smallest type that has them, the rest as it is."""
+    """The same values: integers and zeros and ones in the smallest type that has them, the rest
+    as it is.
+    """
     if isinstance(x, dict):
         return {key: compact(value) for key, value in x.items()}
     if isinstance(x, list):
@@ -100,7 +112,10 @@ def compact(x: Any) -> Any:
         narrow = narrow[:1] if x.dim() > 0 else []
     elif x.dtype != torch.int64:
         narrow = []
-    return next((small for small in map(x.to, narrow) if torch.equal(small.to(x.dtype), x)), x.clone())
+    return next(
+        (small for small in map(x.to, narrow) if torch.equal(small.to(x.dtype), x)),
+        x.clone(),
+    )
 
 
 def save(tree: dict[str, Any], path: Path) -> None:

@@ -1,4 +1,6 @@
-"""Boltz steers: what each of its potentials says of some structures, and predictions with what they drew."""
+"""Boltz steers: what each of its potentials says of some structures, and predictions with what
+they drew.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ def steering(model: Boltz2, feats: dict[str, Tensor], case: Case) -> dict[str, A
 
 
 def judged(feats: dict[str, Tensor]) -> dict[str, Any]:
-    """Energies and gradients of two structures that keep no bound, at several times of the sampler."""
+    """Energies and gradients of two structures that keep no bound, at several times of the
+    sampler.
+    """
     generator = torch.Generator().manual_seed(1234)
     x = 6 * torch.randn((2, feats["atom_pad_mask"].shape[1], 3), generator=generator)
     said = []
@@ -41,7 +45,9 @@ def judged(feats: dict[str, Tensor]) -> dict[str, Any]:
             if potential.compute_args(feats, parameters)[0].shape[1]:
                 energy = potential.compute(x, feats, parameters)
                 gradient = potential.compute_gradient(x, feats, parameters)
-                weights = [float(parameters[name]) for name in ("guidance_weight", "resampling_weight")]
+                weights = [
+                    float(parameters[name]) for name in ("guidance_weight", "resampling_weight")
+                ]
                 said.append(
                     {
                         "name": type(potential).__name__, "time": time, "energy": energy, "gradient": gradient,
@@ -58,7 +64,9 @@ def switches(potentials: bool) -> dict[str, Any]:
     return asdict(told)
 
 
-def steered(model: Boltz2, feats: dict[str, Tensor], case: Case, potentials: bool) -> dict[str, Any]:
+def steered(
+    model: Boltz2, feats: dict[str, Tensor], case: Case, potentials: bool
+) -> dict[str, Any]:
     """A prediction: its trunk, its draws and its coordinates."""
     pytorch_lightning.seed_everything(SEED, verbose=False)
     with (
