@@ -32,12 +32,9 @@ test: env
 parity: env
 	bash tests/parity/run.sh
 
-# pyright follows no package-dir mapping, so it is shown the three folders as the one package that they become.
 lint: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	mkdir -p $(VENV)/tree/foldcp
-	ln -sfn $(CURDIR)/pipeline $(CURDIR)/datasets $(CURDIR)/foldcp/* $(VENV)/tree/foldcp/
 	$(BIN)/pyright
 
 clean:

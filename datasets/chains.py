@@ -15,7 +15,7 @@ def check_number(num_chains: int) -> None:
         raise ValueError(f"{num_chains:,} chains, but {MAX_CHAINS:,} are the most")
 
 
-def by_molecule(chains: Iterable[Chain]) -> tuple[Chain, ...]:
+def group_by_entity(chains: Iterable[Chain]) -> tuple[Chain, ...]:
     """The chains with the copies of one molecule next to each other, molecules in the order they
     first occur.
 

@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from foldcp.complex import Chain
-from foldcp.datasets.text import listed
+from foldcp.datasets.parsing.text_files import listed
 from foldcp.files import check_regular, reading
 
 # In the order of preference: Boltz's `key,sequence` CSV says which rows of two chains belong

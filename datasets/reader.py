@@ -3,7 +3,7 @@
 from foldcp.datasets.reader import read
 
 for record in read(Path("allComplexes.txt"), sequences=Path("uniprot.fasta.gz")):
-    print(record.name, record.reason if isinstance(record, Unbuildable) else record.num_residues)
+    print(record.name, record.reason if isinstance(record, InvalidComplex) else record.num_residues)
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from foldcp.complex import Record, Unbuildable
-from foldcp.datasets import boltz, chai, databases, fasta
+from foldcp.complex import InvalidComplex, Record
+from foldcp.datasets.formats import boltz, chai, databases, fasta
 from foldcp.datasets.msas import MsaFolder, open_msas
+from foldcp.datasets.parsing.tables import Table, read_table
+from foldcp.datasets.parsing.text_files import escaped, is_unicode, read_text, stem
 from foldcp.datasets.sequences import fasta_records, read_sequences
-from foldcp.datasets.tables import Table, read_table
-from foldcp.datasets.text import escaped, is_unicode, read_text, stem
 from foldcp.files import MAX_BYTES, reading
 
 _YAML = (".yaml", ".yml", ".json")
@@ -39,7 +39,7 @@ def read(
     msas: Path | None = None,
     max_bytes: int = MAX_BYTES,
 ) -> Iterator[Record]:
-    """The complexes of `path`, in its order; a record that cannot be built is an `Unbuildable` with
+    """The complexes of `path`, in its order; a record that cannot be built is an `InvalidComplex` with
     its reason.
 
     What the file is, its content says: CORUM 2 to 5, Complex Portal's ComplexTAB and hu.MAP 2 and 3
@@ -51,7 +51,7 @@ def read(
 
     Raises ValueError at once, in a line with the file and the value, for a file that is none of
     these, lacks all content or is a single wrong complex, for a missing `sequences`, and for a bad
-    `sequences` or `msas`. In a folder, a wrong file is an `Unbuildable` like a wrong row of a
+    `sequences` or `msas`. In a folder, a wrong file is an `InvalidComplex` like a wrong row of a
     table.
     """
     for named in filter(None, (path, sequences, msas)):
@@ -157,7 +157,7 @@ def _files(files: list[Path], msas: MsaFolder | None, max_bytes: int) -> Iterato
             with reading(str(file)):
                 yield from _file(file, None, msas, max_bytes)
         except ValueError as error:
-            yield Unbuildable(escaped(stem(file)), str(error), source=escaped(file.name))
+            yield InvalidComplex(escaped(stem(file)), str(error), source=escaped(file.name))
 
 
 def _distinct(records: Iterable[Record]) -> Iterator[Record]:
@@ -168,7 +168,7 @@ def _distinct(records: Iterable[Record]) -> Iterator[Record]:
     for record in records:
         if record.name in names:
             reason = f"an earlier record is named {record.name!r} too"
-            yield Unbuildable(record.name, reason, record.title, record.organism, record.source)
+            yield InvalidComplex(record.name, reason, record.title, record.organism, record.source)
         else:
             names.add(record.name)
             yield record
@@ -177,7 +177,7 @@ def _distinct(records: Iterable[Record]) -> Iterator[Record]:
 def _numbered(records: Iterable[Record]) -> Iterator[Record]:
     """The records with their places; reasons are cut to what a cell of a table can show."""
     for place, record in enumerate(records):
-        if isinstance(record, Unbuildable):
+        if isinstance(record, InvalidComplex):
             reason = record.reason if is_unicode(record.reason) else escaped(record.reason)
             yield replace(record, place=place, reason=reason[:_LONGEST_REASON])
         else:

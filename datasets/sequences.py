@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from foldcp.datasets.text import read_text
+from foldcp.datasets.parsing.text_files import read_text
 from foldcp.files import MAX_BYTES
 
 # https://www.uniprot.org/help/accession_numbers

@@ -157,7 +157,7 @@ class Complex:
 
 
 @dataclass(frozen=True, slots=True)
-class Unbuildable:
+class InvalidComplex:
     """A record of an input that is no complex, and why; it becomes a row, not an error.
 
     `place` is the number of the record in its input, from 0.
@@ -171,7 +171,7 @@ class Unbuildable:
     place: int = 0
 
 
-Record = Complex | Unbuildable
+Record = Complex | InvalidComplex
 
 
 def chain_names() -> Iterator[str]:

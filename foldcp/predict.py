@@ -14,17 +14,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from foldcp.checkpoint import Precision, residual_type
-from foldcp.features import Features
-from foldcp.metrics import SampleScorer, Scores
-from foldcp.model.boltz2 import Boltz2, Trunk
+from foldcp.checkpoint.load import Precision, residual_type
+from foldcp.distributed.context_parallel import ContextParallel
+from foldcp.features.featurize import Features
+from foldcp.features.steering import UNCONSTRAINED, Constraints
+from foldcp.metrics.scorer import SampleScorer, Scores
+from foldcp.model.boltz2 import Boltz2, TrunkOutput
 from foldcp.model.confidence import expected_plddt
-from foldcp.model.layers import chunks, plan_chunks
-from foldcp.model.pairformer import Refine
-from foldcp.model.sampler import SeededDraws, unsteered
-from foldcp.model.steering import NUM_PARTICLES, Steering, listed_potentials
-from foldcp.rows import Rows
-from foldcp.steering_features import UNCONSTRAINED, Constraints
+from foldcp.model.diffusion.sampler import SeededNoise, unsteered
+from foldcp.model.layers.layers import chunks, set_chunk_budget
+from foldcp.model.steering.steering import NUM_PARTICLES, Steering, listed_potentials
+from foldcp.model.trunk.pairformer import PairformerFn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ class Prediction:
 Progress = Callable[[str, int, int], None]  # stage, steps done, steps in all
 
 
-def silent(stage: str, done: int, total: int) -> None:
+def no_progress(stage: str, done: int, total: int) -> None:
     """Nobody looks."""
 
 
@@ -81,13 +81,13 @@ def fold(
     model: Boltz2,
     features: Features,
     settings: Settings,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     constraints: Constraints = UNCONSTRAINED,
 ) -> Prediction:
     """Fold one complex on this rank's group; all ranks call it together with equal arguments.
 
     A complex with forced pockets or contacts, and every one with `settings.potentials`, needs its
-    `constraints` from `foldcp.steering_features`. Deterministic in (features, settings,
+    `constraints` from `foldcp.features.steering`. Deterministic in (features, settings,
     constraints): the number of ranks changes the result by rounding only; so does steering on a
     GPU, where forces add up in any order. Raises ValueError if constraints and settings disagree
     about potentials.
@@ -100,21 +100,21 @@ def fold(
     device = next(model.parameters()).device
     num_atoms = len(features.layout.atom_token)
     # Kernels move 16 numbers at a time; the padding is masked everywhere.
-    multiple = model.rows.size * (16 if device.type == "cuda" else 1)
+    multiple = model.cp.size * (16 if device.type == "cuda" else 1)
     features = features.pad(multiple).to(device)
     constraints = constraints.to(device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    clock = Clock(device)
+    clock = StageTimer(device)
     with torch.inference_mode():
         # Now, as it lets go of what a complex of another size left.
         refine = model.confidence_module.pairformer_stack.repeated(
             features.token_mask, settings.samples
         )
         with clock("trunk"):
-            plan_chunks(device, model.rows)
-            count = Counter("trunk", settings.recycling + 1, progress)
-            rows = MSARows(features.num_rows, settings.msa_subsample, settings.seed)
+            set_chunk_budget(device, model.cp)
+            count = ProgressCounter("trunk", settings.recycling + 1, progress)
+            rows = MsaSubsample(features.num_rows, settings.msa_subsample, settings.seed)
             trunk = model.trunk(
                 features,
                 settings.recycling,
@@ -123,12 +123,12 @@ def fold(
                 count,
             )
         with clock("sampling"):
-            plan_chunks(device, model.rows)
+            set_chunk_budget(device, model.cp)
             coords = sample(model, trunk, features, constraints, settings, progress)
         with clock("confidence"):
-            plan_chunks(device, model.rows)
+            set_chunk_budget(device, model.cp)
             contact = model.contact_probability(trunk.z)
-            count = Counter("confidence", settings.samples, progress)
+            count = ProgressCounter("confidence", settings.samples, progress)
             scored = []
             for index, x in enumerate(coords):
                 last = index + 1 == settings.samples
@@ -152,7 +152,7 @@ def fold(
         pae=[sample.pae for sample in scored if sample.pae is not None],
         pde=[sample.pde for sample in scored if sample.pde is not None],
         seconds=clock.seconds,
-        peak_bytes=torch.cuda.max_memory_allocated(device) + model.rows.carrier.held
+        peak_bytes=torch.cuda.max_memory_allocated(device) + model.cp.transport.reserved_bytes
         if device.type == "cuda"
         else 0,
     )
@@ -160,7 +160,7 @@ def fold(
 
 def sample(
     model: Boltz2,
-    trunk: Trunk,
+    trunk: TrunkOutput,
     features: Features,
     constraints: Constraints,
     settings: Settings,
@@ -179,12 +179,12 @@ def sample(
         range(first, min(first + size, settings.samples))
         for first in range(0, settings.samples, size)
     ]
-    count = Counter("sampling", len(batches) * settings.steps, progress)
+    count = ProgressCounter("sampling", len(batches) * settings.steps, progress)
     coords = []
     for batch in batches:
-        draws = SeededDraws(settings.seed, batch, features.num_atoms, trunk.z.device, particles)
+        draws = SeededNoise(settings.seed, batch, features.num_atoms, trunk.z.device, particles)
         steer = (
-            Steering(potentials, particles, settings.steps, draws.choose, model.rows)
+            Steering(potentials, particles, settings.steps, draws.choose, model.cp)
             if potentials
             else unsteered
         )
@@ -202,7 +202,7 @@ def sample(
 
 
 @dataclass(frozen=True)
-class Scored:
+class SampleScores:
     """What the confidence module says of one sample; T tokens without padding."""
 
     scores: Scores
@@ -213,36 +213,36 @@ class Scored:
 
 def score(
     model: Boltz2,
-    trunk: Trunk,
+    trunk: TrunkOutput,
     coords: Float[Tensor, "A 3"],
     features: Features,
     contact: Float[Tensor, "I N"],
-    refine: Refine,
+    refine: PairformerFn,
     keep_pairs: bool,
     last: bool = False,
-) -> Scored:
+) -> SampleScores:
     """Scores of one sample, reduced while the logits exist; whole PAE and PDE, in host memory, on
     request.
 
     The `last` sample uses up the trunk's z.
     """
-    rows = model.rows
+    cp = model.cp
     num_tokens = len(features.layout.token_chain)
-    scorer = SampleScorer(features, coords, rows, keep_pairs=keep_pairs)
-    first = rows.start(features.num_tokens)
+    scorer = SampleScorer(features, coords, cp, keep_pairs=keep_pairs)
+    first = cp.first_row(features.num_tokens)
 
     def take(start: int, pae: Float[Tensor, "R N B"], pde: Float[Tensor, "R N B"]) -> None:
         scorer.add(start, pae, pde, contact[start - first : start - first + len(pae)])
 
     def whole(pairs: Float[Tensor, "I N"]) -> Float[np.ndarray, "T T"]:
-        return collect(pairs, rows).numpy()[:num_tokens, :num_tokens]
+        return gather_to_host(pairs, cp).numpy()[:num_tokens, :num_tokens]
 
     into = trunk.z if last else None
     logits, _ = model.confidence_module(
         trunk.s_inputs, trunk.s, trunk.z, coords, features, take, into, refine
     )
     plddt = expected_plddt(logits)
-    return Scored(
+    return SampleScores(
         scores=scorer.finish(plddt),
         plddt=plddt[:num_tokens].cpu().numpy(),
         pae=whole(scorer.pae) if keep_pairs else None,
@@ -250,16 +250,16 @@ def score(
     )
 
 
-def collect(pairs: Float[Tensor, "I N"], rows: Rows) -> Float[Tensor, "N N"]:
+def gather_to_host(pairs: Float[Tensor, "I N"], cp: ContextParallel) -> Float[Tensor, "N N"]:
     """The rows of all ranks in host memory; only a few at a time pass through the devices."""
     I, N = pairs.shape
-    whole = torch.empty((rows.size, I, N), dtype=pairs.dtype)
-    for some in chunks(I, rows.size * N * pairs.element_size(), pairs.device):
-        whole[:, some] = rows.gather(pairs[None, some]).cpu()
+    whole = torch.empty((cp.size, I, N), dtype=pairs.dtype)
+    for some in chunks(I, cp.size * N * pairs.element_size(), pairs.device):
+        whole[:, some] = cp.all_gather(pairs[None, some]).cpu()
     return whole.flatten(0, 1)
 
 
-class MSARows:
+class MsaSubsample:
     """Which rows of the alignment a pass uses: all, or a fresh draw as `boltz predict
     --subsample_msa` makes it.
     """
@@ -276,7 +276,7 @@ class MSARows:
         return torch.randperm(self.depth, generator=generator)[: self.most].tolist()
 
 
-class Counter:
+class ProgressCounter:
     """Counts the steps of a stage for whoever shows progress."""
 
     def __init__(self, stage: str, total: int, progress: Progress) -> None:
@@ -291,7 +291,7 @@ class Counter:
         self.progress(self.stage, self.done, self.total)
 
 
-class Clock:
+class StageTimer:
     """Seconds per stage; waits for the device at both ends."""
 
     def __init__(self, device: torch.device) -> None:
@@ -308,14 +308,3 @@ class Clock:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
-
-
-if (
-    __name__ == "__main__"
-):  # torchrun --nproc_per_node P -m foldcp.predict INPUT --out DIR: `foldcp fold` on P ranks
-    import sys
-
-    from foldcp.pipeline.cli import main
-
-    sys.argv.insert(1, "fold")
-    main()

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from foldcp.pipeline.config import load
-from foldcp.pipeline.interrupts import end_process
-from foldcp.pipeline.remarks import remarks
-from foldcp.pipeline.sources import Sources, records
+from foldcp.pipeline.execution.signals import end_process
+from foldcp.pipeline.inputs.input_spec import InputSpec, records
+from foldcp.pipeline.inputs.remarks import remarks
 from foldcp.pipeline.terminal import close_stdout, guard_streams
 from foldcp.printable import printable
 
 if TYPE_CHECKING:  # Ray and torch take seconds to import, and `plan` needs neither
-    from foldcp.pipeline.run import Summary
+    from foldcp.pipeline.execution.driver import Summary
 
 # environment variable: how often in a row the run was started again, and what was done
 RESTARTS = "FOLDCP_RESTARTS"
@@ -139,14 +139,14 @@ def plan(
     uniprot.fasta.gz --hardware a100-40 --gpus 16 --set model.samples=5 foldcp plan corum.tsv.gz
     --sequences uniprot.fasta.gz --json | jq '.too_large'
     """
-    from foldcp.pipeline.costs import Costs, load_hardware
-    from foldcp.pipeline.plan import make_plan, nodes_of, to_json, to_text
-    from foldcp.pipeline.tasks import make_work, smallest
+    from foldcp.pipeline.inputs.tasks import make_work, smallest
+    from foldcp.pipeline.planning.plan import make_plan, nodes_of, to_json, to_text
+    from foldcp.pipeline.scheduling.cost_model import Costs, load_hardware
 
     settings = load(config, set_)
     machine = load_hardware(hardware)
     limits = settings.limits
-    sources = Sources(
+    sources = InputSpec(
         input,
         sequences,
         msas,
@@ -155,8 +155,8 @@ def plan(
         max_bytes=limits.input_bytes,
     )
     work = smallest(make_work(records(sources), settings, "plan"), limit)
-    if not work.tasks and len(work.unbuildable) == 1 and not input.is_dir():
-        raise ValueError(f"{input}: {work.unbuildable[0].reason}")
+    if not work.tasks and len(work.invalid) == 1 and not input.is_dir():
+        raise ValueError(f"{input}: {work.invalid[0].reason}")
     for line in remarks(sources, [task.complex for task in work.tasks]):
         print(line, file=sys.stderr)
     nodes = nodes_of(gpus or machine.gpus_per_node, machine.gpus_per_node)
@@ -206,13 +206,13 @@ def score(
         --checkpoint boltz2_conf.ckpt --out corum-run --set model.samples=5 --set write=boltz
     foldcp score pairs.fasta --checkpoint boltz2_conf.ckpt --out run --limit 10
     """
-    from foldcp.pipeline.prepare import prepare
-    from foldcp.pipeline.report import format_best
-    from foldcp.pipeline.run import Options
-    from foldcp.pipeline.run import score as run
+    from foldcp.pipeline.execution.driver import Options
+    from foldcp.pipeline.execution.driver import score as run
+    from foldcp.pipeline.planning.run_plan import prepare
+    from foldcp.pipeline.reporting.report import format_best
 
     settings = load(config, set_)
-    sources = Sources(
+    sources = InputSpec(
         input, sequences, msas, checkpoint, organism, limit, settings.limits.input_bytes
     )
     prepared = prepare(sources, settings, out)
@@ -258,7 +258,7 @@ def _start_again(summary: Summary) -> None:
 
 def _write_page(out: Path) -> Path | None:
     """The report's page; without it, as on a disk that is full or read-only, a line says why."""
-    from foldcp.pipeline.report import REPORT, write_report
+    from foldcp.pipeline.reporting.report import REPORT, write_report
 
     try:
         return write_report(out)
@@ -273,17 +273,17 @@ def _tell(summary: Summary, out: Path) -> None:
     words = [
         f"{summary.num_done} done",
         f"{len(summary.failed)} failed",
-        f"{len(summary.unbuildable)} cannot be built",
+        f"{len(summary.invalid)} cannot be built",
     ]
     print(", ".join(words))
-    for record in summary.unbuildable[:10]:
+    for record in summary.invalid[:10]:
         print(
             printable(f"  cannot be built: {record.name}: {record.reason}"),
             file=sys.stderr,
         )
-    if len(summary.unbuildable) > 10:
+    if len(summary.invalid) > 10:
         print(
-            f"  .. and {len(summary.unbuildable) - 10} more in {out}/tables/complexes",
+            f"  .. and {len(summary.invalid) - 10} more in {out}/tables/complexes",
             file=sys.stderr,
         )
     for failed in summary.failed[:10]:
@@ -314,15 +314,15 @@ def fold(
 ) -> None:
     """Fold one complex in this process, without Ray, and write Boltz's files and the interface
     scores. On several
-    GPUs: torchrun --nproc_per_node 4 -m foldcp.predict, with the same arguments.
+    GPUs: torchrun --nproc_per_node 4 -m foldcp fold, with the same arguments.
 
     \b foldcp fold complex.yaml --checkpoint boltz2_conf.ckpt --out folded foldcp fold dimer.fasta
     --checkpoint untrained:tiny --out folded --set model.samples=5 --set model.seed=1
     """
-    from foldcp.pipeline.single import fold_one
+    from foldcp.pipeline.fold_one import fold_one
 
     settings = load(config, set_)
-    sources = Sources(input, sequences, msas, checkpoint, max_bytes=settings.limits.input_bytes)
+    sources = InputSpec(input, sequences, msas, checkpoint, max_bytes=settings.limits.input_bytes)
     if summary := fold_one(sources, settings, out):
         print(summary)
 
@@ -336,7 +336,7 @@ def report(
     \b
     foldcp report demo-run
     """
-    from foldcp.pipeline.report import format_best
+    from foldcp.pipeline.reporting.report import format_best
 
     print(format_best(run))
     if (page := _write_page(run)) is None:
@@ -423,14 +423,14 @@ def bench(
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Measure this machine's GPUs (or its CPU), print how near folds come to the limit, and write a
-    hardware file, which `plan` and `score` take with --hardware. On the ranks of torchrun: python
-    -m foldcp.pipeline.bench.
+    hardware file, which `plan` and `score` take with --hardware. On the ranks of
+    torchrun: torchrun --nproc_per_node 4 -m foldcp bench.
 
     \b
     foldcp bench --quick
     foldcp bench --sizes 512,1024,2048 --precision mixed,bf16 --write our-node.yaml
     foldcp bench --sizes 4096,8192 --folds 4096 --ranks 1,2,4 --json > bench.json
     """
-    from foldcp.pipeline.bench import Options, show
+    from foldcp.pipeline.bench.run import Options, show
 
     show(Options(sizes, folds, precision, ranks, quick, write, overwrite), json)

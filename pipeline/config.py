@@ -11,8 +11,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from foldcp.datasets.text import read_text
-from foldcp.datasets.yaml_tree import parse
+from foldcp.datasets.parsing.text_files import read_text
+from foldcp.datasets.parsing.yaml_tree import parse
 from foldcp.files import reading
 
 MAX_YAML_BYTES = 1_000_000

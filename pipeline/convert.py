@@ -5,12 +5,12 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from foldcp import checkpoint
+from foldcp.checkpoint import load as checkpoint
+from foldcp.checkpoint.safetensors_file import write_safetensors
 from foldcp.config import to_hyper_parameters
 from foldcp.files import describe_error
-from foldcp.pipeline.disk import Disk
 from foldcp.pipeline.fetch import find
-from foldcp.safetensors_file import write_safetensors
+from foldcp.pipeline.storage.filesystem import FileSystem
 
 
 def convert(source: str, target: Path, overwrite: bool) -> str:
@@ -34,7 +34,7 @@ def convert(source: str, target: Path, overwrite: bool) -> str:
     architecture, weights = checkpoint.read(path)
     checkpoint.check(path, architecture, weights)
     about = {"hyper_parameters": to_hyper_parameters(architecture), "source": identity}
-    disk = Disk()
+    disk = FileSystem()
     try:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".new-") as aside:
             new = Path(aside) / target.name

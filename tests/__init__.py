@@ -2,5 +2,13 @@
 
 from jaxtyping import install_import_hook
 
-TYPED = ("features", "interfaces", "kernels", "metrics", "model", "predict", "rows")
+TYPED = (
+    "distributed.context_parallel",
+    "distributed.pipelining",
+    "features.featurize",
+    "kernels",
+    "metrics",
+    "model",
+    "predict",
+)
 install_import_hook([f"foldcp.{name}" for name in TYPED], "beartype.beartype")

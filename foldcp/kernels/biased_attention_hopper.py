@@ -22,7 +22,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
-from foldcp.kernels.grid import cdiv
+from foldcp.kernels.triton_utils import cdiv
 
 TILE = gl.constexpr(64)  # queries and keys of a tile
 WIDTH = gl.constexpr(32)  # of a head

@@ -14,9 +14,9 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
-from foldcp.kernels.grid import cdiv, next_power_of_2
-from foldcp.kernels.picker import hopper
-from foldcp.kernels.tiles import TILE, WARPS, block_of, narrow
+from foldcp.kernels.bias_layout import TILE, WARPS, block_of, narrow
+from foldcp.kernels.dispatch import hopper
+from foldcp.kernels.triton_utils import cdiv, next_power_of_2
 
 LOG2E = tl.constexpr(1.4426950408889634)
 ROOM = tl.constexpr(8.0)  # the largest weight of the first tile is 2^-8, and fp16 goes up to 2^16

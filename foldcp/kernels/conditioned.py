@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from foldcp.kernels.picker import chosen, fused
-from foldcp.kernels.recompute import recomputed
+from foldcp.kernels.autograd import with_reference_backward
+from foldcp.kernels.dispatch import chosen, fused
 from foldcp.kernels.residual import EPSILON
 
 
@@ -34,7 +34,9 @@ def modulated_norm(
     from foldcp.kernels import conditioned_triton
 
     kernel = partial(conditioned_triton.modulated_norm, dtype=dtype)
-    return recomputed(kernel, partial(modulated_norm_reference, dtype=dtype), a, scale, shift)
+    return with_reference_backward(
+        kernel, partial(modulated_norm_reference, dtype=dtype), a, scale, shift
+    )
 
 
 def modulated_norm_reference(
@@ -61,7 +63,9 @@ def add_gated(
         return add_gated_reference(a, update, gate)
     from foldcp.kernels import conditioned_triton
 
-    return recomputed(conditioned_triton.add_gated, add_gated_reference, a, update, gate)
+    return with_reference_backward(
+        conditioned_triton.add_gated, add_gated_reference, a, update, gate
+    )
 
 
 def add_gated_reference(
@@ -79,7 +83,7 @@ def gated(x: Float[Tensor, "*M C"], gate: Float[Tensor, "*M C"]) -> Float[Tensor
         return gated_reference(x, gate)
     from foldcp.kernels import conditioned_triton
 
-    return recomputed(conditioned_triton.gated, gated_reference, x, gate)
+    return with_reference_backward(conditioned_triton.gated, gated_reference, x, gate)
 
 
 def gated_reference(x: Float[Tensor, "*M C"], gate: Float[Tensor, "*M C"]) -> Float[Tensor, "*M C"]:
@@ -95,7 +99,7 @@ def glu(h: Float[Tensor, "*M K"]) -> Float[Tensor, "*M K/3"]:
         return glu_reference(h)
     from foldcp.kernels import conditioned_triton
 
-    return recomputed(conditioned_triton.glu, glu_reference, h)
+    return with_reference_backward(conditioned_triton.glu, glu_reference, h)
 
 
 def glu_reference(h: Float[Tensor, "*M K"]) -> Float[Tensor, "*M K/3"]:
@@ -129,7 +133,7 @@ def add_split_transition(
         return add_split_transition_reference(*operands)
     from foldcp.kernels import conditioned_triton
 
-    return recomputed(
+    return with_reference_backward(
         conditioned_triton.add_split_transition,
         add_split_transition_reference,
         *operands,

@@ -13,8 +13,8 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
-from foldcp.kernels.grid import cdiv, next_power_of_2
 from foldcp.kernels.pair_triton import LOG2E, _normed, _weight
+from foldcp.kernels.triton_utils import cdiv, next_power_of_2
 
 NUMBERS = 2048  # that a program works on
 # atoms of a program, hidden channels of a step

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from foldcp.kernels.picker import fused
-from foldcp.kernels.recompute import recomputed
+from foldcp.kernels.autograd import with_reference_backward
+from foldcp.kernels.dispatch import fused
 from foldcp.kernels.triangle_attention import MASKED
 
 
@@ -29,7 +29,7 @@ def prepare_bias(bias: Float[Tensor, "H I N"], mask: Float[Tensor, " N"]) -> Pre
     """
     if not fused(bias.device, bias.dtype):
         return PreparedBias(_additive(bias, mask), tiled=False)
-    from foldcp.kernels.tiles import prepare
+    from foldcp.kernels.bias_layout import prepare
 
     return PreparedBias(prepare(bias, mask), tiled=True)
 
@@ -64,13 +64,13 @@ def pair_bias_attention(
     """
     if not fused(q.device, q.dtype):
         return pair_bias_attention_reference(q, k, v, bias, mask)
+    from foldcp.kernels.bias_layout import prepare
     from foldcp.kernels.biased_attention_triton import forward
-    from foldcp.kernels.tiles import prepare
 
     def kernel(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
         return forward(q, k, v, prepare(bias, mask))[0]
 
-    return recomputed(kernel, pair_bias_attention_reference, q, k, v, bias, mask)
+    return with_reference_backward(kernel, pair_bias_attention_reference, q, k, v, bias, mask)
 
 
 def pair_bias_attention_reference(

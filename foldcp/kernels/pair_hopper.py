@@ -13,7 +13,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from foldcp.kernels.grid import cdiv, next_power_of_2
 from foldcp.kernels.pair_triton import (
     _add,
     _normed,
@@ -25,6 +24,7 @@ from foldcp.kernels.pair_triton import (
     flat,
     strides,
 )
+from foldcp.kernels.triton_utils import cdiv, next_power_of_2
 
 # pairs of a tile and channels at a time
 PAIRS = 64

@@ -12,9 +12,9 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
-from foldcp.kernels.grid import cdiv, next_power_of_2
-from foldcp.kernels.picker import hopper
+from foldcp.kernels.dispatch import hopper
 from foldcp.kernels.residual import EPSILON
+from foldcp.kernels.triton_utils import cdiv, next_power_of_2
 
 LOG2E = tl.constexpr(1.4426950408889634)
 EPS = tl.constexpr(EPSILON)

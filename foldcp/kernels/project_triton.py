@@ -13,7 +13,6 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
-from foldcp.kernels.grid import cdiv, next_power_of_2
 from foldcp.kernels.pair_triton import (
     _normed_pairs,
     _place,
@@ -23,6 +22,7 @@ from foldcp.kernels.pair_triton import (
     flat,
     strides,
 )
+from foldcp.kernels.triton_utils import cdiv, next_power_of_2
 
 TILES = {  # pairs a program, channels a step, warps, stages of the pipeline
     "project": (64, 64, 4, 2),

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from foldcp.kernels.recompute import recomputed, recomputed_residual
-from foldcp.kernels.residual import add, fits, in_place, joined, layer_norm
+from foldcp.kernels.autograd import residual_with_reference_backward, with_reference_backward
+from foldcp.kernels.residual import add, cat_parts, fits, layer_norm, needs_no_grad
 
 
 def project(
@@ -28,7 +28,9 @@ def project(
         return project_reference(z, norm_w, norm_b, weight)
     from foldcp.kernels import project_triton
 
-    return recomputed(project_triton.project, project_reference, z, norm_w, norm_b, weight)
+    return with_reference_backward(
+        project_triton.project, project_reference, z, norm_w, norm_b, weight
+    )
 
 
 def project_reference(
@@ -54,14 +56,14 @@ def project_attention(
     Where no gradient is wanted, v comes in fp16, as the kernels of attention weigh it.
     """
     inner = len(weight) // 3
-    if fits(parts[0], weight) and in_place(*parts, norm_w, norm_b, weight) and inner % 32 == 0:
+    if fits(parts[0], weight) and needs_no_grad(*parts, norm_w, norm_b, weight) and inner % 32 == 0:
         from foldcp.kernels import project_triton
 
         out = project_triton.project_parts(parts, norm_w, norm_b, weight, half_from=2 * inner)
         q, k, v = out.unflatten(-1, (3, num_heads, -1)).unbind(-3)
         return q, k, v.view(torch.float16)
     q, k, v = (
-        project(joined(parts, 1), norm_w, norm_b, weight)
+        project(cat_parts(parts, 1), norm_w, norm_b, weight)
         .unflatten(-1, (3, num_heads, -1))
         .unbind(-3)
     )
@@ -84,7 +86,9 @@ def project_channels_first(
     from foldcp.kernels import project_triton
 
     kernel = project_triton.project_channels_first
-    return recomputed(kernel, project_channels_first_reference, z, norm_w, norm_b, weight)
+    return with_reference_backward(
+        kernel, project_channels_first_reference, z, norm_w, norm_b, weight
+    )
 
 
 def project_channels_first_reference(
@@ -114,7 +118,7 @@ def add_attention_output(
         return add_attention_output_reference(z, out, norm_w, norm_b, gate_w, out_w)
     from foldcp.kernels import pair_triton
 
-    return recomputed_residual(
+    return residual_with_reference_backward(
         pair_triton.add_attention_output,
         add_attention_output_reference,
         z,

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from foldcp.kernels.picker import fused
+from foldcp.kernels.dispatch import fused
 
 EPSILON = 1e-5  # of every LayerNorm here
 MAX_CHANNELS = 256  # of z: the kernels hold a tile of pairs with all its channels on chip
@@ -32,16 +32,16 @@ def layer_norm(
     return F.layer_norm(x, x.shape[-1:], weight.to(x.dtype), bias.to(x.dtype), eps=EPSILON)
 
 
-def in_place(*tensors: Tensor) -> bool:
+def needs_no_grad(*tensors: Tensor) -> bool:
     """May a residual be updated in place, because none of these tensors wants a gradient?"""
     return not (torch.is_grad_enabled() and any(x.requires_grad for x in tensors))
 
 
 def add(z: Float[Tensor, "*B"], update: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
     """z + update in the type of z; in place where no gradient is wanted."""
-    return z.add_(update) if in_place(z, update) else z + update.to(z.dtype)
+    return z.add_(update) if needs_no_grad(z, update) else z + update.to(z.dtype)
 
 
-def joined(parts: list[Tensor], dim: int = 0) -> Tensor:
+def cat_parts(parts: list[Tensor], dim: int = 0) -> Tensor:
     """The parts of an array put together, without a copy where there is one."""
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from foldcp.kernels.recompute import recomputed_residual
+from foldcp.kernels.autograd import residual_with_reference_backward
 from foldcp.kernels.residual import add, fits, layer_norm
 
 
@@ -28,7 +28,7 @@ def add_transition(
         return add_transition_reference(z, norm_w, norm_b, w1, w2, w3)
     from foldcp.kernels import pair_triton
 
-    return recomputed_residual(
+    return residual_with_reference_backward(
         pair_triton.add_transition,
         add_transition_reference,
         z,

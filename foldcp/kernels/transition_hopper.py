@@ -22,9 +22,9 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
-from foldcp.kernels.grid import cdiv
 from foldcp.kernels.pair_triton import strides
 from foldcp.kernels.residual import EPSILON
+from foldcp.kernels.triton_utils import cdiv
 
 WIDTH = gl.constexpr(128)  # channels of z
 STEP = gl.constexpr(64)  # hidden channels at a time

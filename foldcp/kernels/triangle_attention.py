@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from foldcp.kernels.picker import fused
-from foldcp.kernels.residual import joined
+from foldcp.kernels.dispatch import fused
+from foldcp.kernels.residual import cat_parts
 
 MASKED = -1e9  # added to the score of a padding key, as Boltz does
 CHUNK_BYTES = 1 << 28  # largest [rows, H, N, N] in fp32 that the reference makes at once
@@ -48,8 +48,8 @@ def attention_under(
     """
     if torch.is_grad_enabled() or not fused(bias.device, bias.dtype):
         return lambda q, k, v: triangle_attention(q, k, v, bias, mask)
+    from foldcp.kernels.bias_layout import prepare
     from foldcp.kernels.biased_attention_triton import forward
-    from foldcp.kernels.tiles import prepare
 
     tiles = prepare(bias, mask)
     return lambda q, k, v: forward(q, k, v, tiles)[0]
@@ -76,7 +76,7 @@ def triangle_attention_reference(
             )
         else:
             out.append(_attend(q[rows], k[rows], v[rows], additive))
-    return joined(out)
+    return cat_parts(out)
 
 
 def _attend(

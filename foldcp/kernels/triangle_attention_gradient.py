@@ -15,10 +15,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from foldcp.kernels.bias_layout import TILE, WARPS, block_of, prepare
 from foldcp.kernels.biased_attention_triton import LOG2E, forward, rows_of
-from foldcp.kernels.grid import cdiv, next_power_of_2
-from foldcp.kernels.residual import in_place
-from foldcp.kernels.tiles import TILE, WARPS, block_of, prepare
+from foldcp.kernels.residual import needs_no_grad
+from foldcp.kernels.triton_utils import cdiv, next_power_of_2
 
 SIZES = ["num_rows", "N", "num_heads", "num_tiles"]  # one compilation for all of them
 # at least so many keep a large GPU busy: the rows of the bias gradient are split to reach it
@@ -234,7 +234,7 @@ def triangle_attention_triton(
 ) -> Float[Tensor, "I N H D"]:
     """The attention of `foldcp.kernels.triangle_attention`."""
     q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
-    if in_place(q, k, v, bias):
+    if needs_no_grad(q, k, v, bias):
         return forward(q, k, v, prepare(bias, mask))[0]
     return _TriangleAttention.apply(q, k, v, bias, mask)
 

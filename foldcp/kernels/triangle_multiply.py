@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from foldcp.kernels.recompute import recomputed, recomputed_residual
+from foldcp.kernels.autograd import residual_with_reference_backward, with_reference_backward
 from foldcp.kernels.residual import add, fits, layer_norm
 
 
@@ -40,7 +40,9 @@ def gated_projection(
     ) -> Tensor:
         return project_channels_first(z, norm_w, norm_b, p_in, gate=(g_in, mask))
 
-    return recomputed(kernel, gated_projection_reference, z, mask, norm_w, norm_b, p_in, g_in)
+    return with_reference_backward(
+        kernel, gated_projection_reference, z, mask, norm_w, norm_b, p_in, g_in
+    )
 
 
 def gated_projection_reference(
@@ -78,7 +80,7 @@ def add_gated_output(
         return add_gated_output_reference(z, *tensors)
     from foldcp.kernels import pair_triton
 
-    return recomputed_residual(
+    return residual_with_reference_backward(
         pair_triton.add_gated_output, add_gated_output_reference, z, *tensors
     )
 

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from foldcp.kernels.picker import fused
-from foldcp.kernels.recompute import recomputed
+from foldcp.kernels.autograd import with_reference_backward
+from foldcp.kernels.dispatch import fused
 
 QUERIES = 32
 KEYS = 128
@@ -31,7 +31,7 @@ def window_attention(
         return window_attention_reference(q, k, v, bias, mask)
     from foldcp.kernels.window_attention_triton import forward
 
-    return recomputed(forward, window_attention_reference, q, k, v, bias, mask)
+    return with_reference_backward(forward, window_attention_reference, q, k, v, bias, mask)
 
 
 def window_attention_reference(

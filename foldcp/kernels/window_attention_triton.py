@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from foldcp.kernels.grid import next_power_of_2
+from foldcp.kernels.triton_utils import next_power_of_2
 
 QUERIES = tl.constexpr(32)
 KEYS = tl.constexpr(128)

@@ -10,23 +10,23 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from foldcp.config import Architecture, DiffusionProcess
-from foldcp.features import Features
+from foldcp.distributed.context_parallel import ContextParallel
+from foldcp.features.featurize import Features
 from foldcp.kernels.projections import project
-from foldcp.metrics import contact_probability
+from foldcp.metrics.scorer import contact_probability
 from foldcp.model.confidence import ConfidenceModule
-from foldcp.model.diffusion import DiffusionConditioning
-from foldcp.model.embed import PairEmbedding
-from foldcp.model.inputs import InputEmbedder
-from foldcp.model.layers import LayerNorm, Linear, chunks
-from foldcp.model.msa import MSAModule
-from foldcp.model.pairformer import Pairformer
-from foldcp.model.sampler import AtomDiffusion
-from foldcp.model.templates import TemplateModule
-from foldcp.rows import Rows
+from foldcp.model.diffusion.sampler import AtomDiffusion
+from foldcp.model.diffusion.score_model import DiffusionConditioning
+from foldcp.model.layers.layers import LayerNorm, Linear, chunks
+from foldcp.model.trunk.input_embedder import InputEmbedder
+from foldcp.model.trunk.msa import MSAModule
+from foldcp.model.trunk.pair_embedder import PairEmbedding
+from foldcp.model.trunk.pairformer import Pairformer
+from foldcp.model.trunk.templates import TemplateModule
 
 
 @dataclass(frozen=True)
-class Trunk:
+class TrunkOutput:
     """What the trunk says of a complex; z by rows, the rest whole."""
 
     s_inputs: Float[Tensor, "N S"]
@@ -49,20 +49,20 @@ class BFactorModule(nn.Module):
 
 
 class Boltz2(PairEmbedding):
-    """Parameters are named as in Boltz-2's checkpoints. One object per rank; `rows` is its place
+    """Parameters are named as in Boltz-2's checkpoints. One object per rank; `cp` is its place
     among the ranks.
     """
 
     def __init__(
         self,
         architecture: Architecture,
-        rows: Rows,
+        cp: ContextParallel,
         process: DiffusionProcess | None = None,
     ) -> None:
         super().__init__(architecture)
         a = architecture
         self.architecture = architecture
-        self.rows = rows
+        self.cp = cp
         self.input_embedder = InputEmbedder(a)
         self.s_init = Linear(a.token_s, a.token_s)
         self.z_init_1 = Linear(a.token_s, a.token_z)
@@ -72,15 +72,15 @@ class Boltz2(PairEmbedding):
         self.s_recycle = Linear(a.token_s, a.token_s)
         self.z_recycle = Linear(a.token_z, a.token_z)
         if a.use_templates:
-            self.template_module = TemplateModule(a, rows)
-        self.msa_module = MSAModule(a, rows)
-        self.pairformer_module = Pairformer(a, a.pairformer_blocks, a.token_heads, rows)
-        self.diffusion_conditioning = DiffusionConditioning(a, rows)
-        self.structure_module = AtomDiffusion(a, process or DiffusionProcess(), rows)
+            self.template_module = TemplateModule(a, cp)
+        self.msa_module = MSAModule(a, cp)
+        self.pairformer_module = Pairformer(a, a.pairformer_blocks, a.token_heads, cp)
+        self.diffusion_conditioning = DiffusionConditioning(a, cp)
+        self.structure_module = AtomDiffusion(a, process or DiffusionProcess(), cp)
         self.distogram_module = DistogramModule(a)
         if a.predict_bfactor:
             self.bfactor_module = BFactorModule(a)
-        self.confidence_module = ConfidenceModule(a, rows)
+        self.confidence_module = ConfidenceModule(a, cp)
 
     def trunk(
         self,
@@ -89,12 +89,12 @@ class Boltz2(PairEmbedding):
         dtype: torch.dtype = torch.float32,
         msa_rows: Callable[[int], list[int] | None] = lambda _: None,
         progress: Callable[[], None] = lambda: None,
-    ) -> Trunk:
+    ) -> TrunkOutput:
         """`recycling` + 1 passes; z is kept in `dtype`; `msa_rows(pass)` chooses rows of the
         alignment.
         """
         s_inputs = self.input_embedder(features)
-        own = self.rows.mine(s_inputs)
+        own = self.cp.shard(s_inputs)
         s_init = self.s_init(own)
         s = torch.zeros_like(s_init)
         z = None
@@ -108,7 +108,7 @@ class Boltz2(PairEmbedding):
             s, z = refine(s, z)
             progress()
         assert z is not None
-        return Trunk(s_inputs, self.rows.gather(s), z)
+        return TrunkOutput(s_inputs, self.cp.all_gather(s), z)
 
     def _recycled(
         self,
@@ -119,8 +119,8 @@ class Boltz2(PairEmbedding):
     ) -> Float[Tensor, "I N Z"]:
         """The initial z, made anew, + the recycled one; in place when no gradient is wanted."""
         N = s_inputs.shape[0]
-        I = N // self.rows.size
-        first = self.rows.start(N)
+        I = N // self.cp.size
+        first = self.cp.first_row(N)
         C = self.architecture.token_z
         of_i = self.z_init_1(s_inputs)
         of_j = self.z_init_2(s_inputs)
@@ -141,7 +141,7 @@ class Boltz2(PairEmbedding):
 
     def distogram(self, z: Float[Tensor, "I N Z"], take: Callable[[slice, Tensor], None]) -> None:
         """Distogram logits of this rank's rows go to `take`, some rows at a time."""
-        transposed = self.rows.transpose(z.clone())
+        transposed = self.cp.transpose(z.clone())
         linear = self.distogram_module.distogram
         for rows in chunks(
             z.shape[0],

@@ -12,18 +12,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from foldcp.config import Architecture
-from foldcp.features import Features
-from foldcp.model.embed import PairEmbedding
-from foldcp.model.layers import LayerNorm, Linear, chunks
-from foldcp.model.pairformer import Pairformer, Refine
-from foldcp.rows import Rows
+from foldcp.distributed.context_parallel import ContextParallel
+from foldcp.features.featurize import Features
+from foldcp.model.layers.layers import LayerNorm, Linear, chunks
+from foldcp.model.trunk.pair_embedder import PairEmbedding
+from foldcp.model.trunk.pairformer import Pairformer, PairformerFn
 
 # Å
 NUM_DISTANCE_BINS = 64
 MAX_DISTANCE = 22.0
 
 # start of the rows among all N, their PAE logits and their PDE logits
-TakeLogits = Callable[[int, Tensor, Tensor], None]
+OnLogits = Callable[[int, Tensor, Tensor], None]
 
 
 class ConfidenceHeads(nn.Module):
@@ -64,10 +64,10 @@ class ConfidenceModule(PairEmbedding):
 
     boundaries: Tensor
 
-    def __init__(self, architecture: Architecture, rows: Rows) -> None:
+    def __init__(self, architecture: Architecture, cp: ContextParallel) -> None:
         super().__init__(architecture)
         a = architecture
-        self.rows = rows
+        self.cp = cp
         self.register_buffer("boundaries", torch.linspace(2, MAX_DISTANCE, NUM_DISTANCE_BINS - 1))
         self.dist_bin_pairwise_embed = nn.Embedding(NUM_DISTANCE_BINS, a.token_z)
         self.s_to_z = Linear(a.token_s, a.token_z)
@@ -79,7 +79,7 @@ class ConfidenceModule(PairEmbedding):
         self.s_norm = LayerNorm(a.token_s)
         self.z_norm = LayerNorm(a.token_z)
         self.s_input_to_s = Linear(a.token_s, a.token_s)
-        self.pairformer_stack = Pairformer(a, a.confidence_blocks, a.confidence_heads, rows)
+        self.pairformer_stack = Pairformer(a, a.confidence_blocks, a.confidence_heads, cp)
         self.confidence_heads = ConfidenceHeads(a)
 
     def forward(
@@ -89,9 +89,9 @@ class ConfidenceModule(PairEmbedding):
         z: Float[Tensor, "I N Z"],
         coords: Float[Tensor, "A 3"],
         features: Features,
-        take: TakeLogits,
+        take: OnLogits,
         into: Float[Tensor, "I N Z"] | None = None,
-        refine: Refine | None = None,
+        refine: PairformerFn | None = None,
     ) -> tuple[Float[Tensor, "N B"], Float[Tensor, "N 2"]]:
         """Logits of pLDDT and resolvedness of one sample; PAE and PDE logits go to `take`, some
         rows at a time.
@@ -100,14 +100,14 @@ class ConfidenceModule(PairEmbedding):
         is the stack as `Pairformer.repeated` gives it, for several samples.
         """
         inputs = self.s_inputs_norm(s_inputs)
-        single = self.rows.mine(self.s_norm(s) + self.s_input_to_s(inputs))
+        single = self.cp.shard(self.s_norm(s) + self.s_input_to_s(inputs))
         pairs = self._pairs(
             inputs, z, coords, features, torch.empty_like(z) if into is None else into
         )
         refine = refine or self.pairformer_stack.repeated(features.token_mask, 1)
         single, pairs = refine(single, pairs)
         self._hand_over(pairs, features, take)
-        single = self.rows.gather(single)
+        single = self.cp.all_gather(single)
         heads = self.confidence_heads
         return heads.to_plddt_logits(single), heads.to_resolved_logits(single)
 
@@ -120,7 +120,7 @@ class ConfidenceModule(PairEmbedding):
         pairs: Float[Tensor, "I N Z"],
     ) -> Float[Tensor, "I N Z"]:
         (I, N, C) = z.shape
-        first = self.rows.start(z.shape[1])
+        first = self.cp.first_row(z.shape[1])
         of_i = self.s_to_z(inputs)
         of_j = self.s_to_z_transpose(inputs)
         factor_i = self.s_to_z_prod_in1(inputs)
@@ -138,10 +138,10 @@ class ConfidenceModule(PairEmbedding):
             )
         return pairs
 
-    def _hand_over(self, z: Float[Tensor, "I N Z"], features: Features, take: TakeLogits) -> None:
+    def _hand_over(self, z: Float[Tensor, "I N Z"], features: Features, take: OnLogits) -> None:
         (I, N, C) = z.shape
-        first = self.rows.start(z.shape[1])
-        transposed = self.rows.transpose(z.clone())
+        first = self.cp.first_row(z.shape[1])
+        transposed = self.cp.transpose(z.clone())
         bins = self.confidence_heads.to_pae_intra_logits.out_features
         for rows in chunks(I, N * (2 * C + 5 * bins) * 4, z.device):
             start = first + rows.start

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import yaml
 
-from foldcp.alignments import read_alignment
 from foldcp.complex import Complex
 from foldcp.datasets.reader import read
-from foldcp.features import featurize
+from foldcp.features.featurize import featurize
+from foldcp.features.msa.alignment import read_alignment
+from foldcp.features.steering import constraints
+from foldcp.features.templates.structure import read_template
 from foldcp.files import LZMAError
-from foldcp.steering_features import constraints
-from foldcp.template_structure import read_template
 from tests.fuzz.mutate import mutated
 from tests.fuzz.structured_yaml import make_yaml
 

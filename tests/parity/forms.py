@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from foldcp.features import Features
-from foldcp.rows import Rows
+from foldcp.distributed.context_parallel import ContextParallel
+from foldcp.features.featurize import Features
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Share:
     alignment rows.
     """
 
-    rows: Rows
+    cp: ContextParallel
     features: Features
     num_tokens: int
     chosen: list[int] | None = None
@@ -33,7 +33,7 @@ class Share:
 
     def gathered(self, x: Tensor) -> Tensor:
         """[I, *] -> [1, T, *]."""
-        return self.rows.gather(x)[: self.num_tokens][None]
+        return self.cp.all_gather(x)[: self.num_tokens][None]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Form:
 
 
 def _own(share: Share, x: Tensor) -> Tensor:
-    return share.rows.mine(x).clone()
+    return share.cp.shard(x).clone()
 
 
 SINGLE = Form(

@@ -13,7 +13,7 @@ from torch import Tensor
 from foldcp.config import Architecture
 from foldcp.kernels.pair_bias_attention import pair_bias_attention
 from foldcp.model.boltz2 import Boltz2
-from foldcp.model.diffusion import Conditioning
+from foldcp.model.diffusion.score_model import DiffusionConditioningOutput
 from tests.parity.forms import (
     ALIGNMENT,
     ATOMS,
@@ -236,7 +236,13 @@ def score_network(
     *told: Tensor,
 ) -> Outputs:
     network = model.structure_module.score_model
-    return (network(r, time, network.prepare(s, s_inputs, Conditioning(*told), share.features)),)
+    return (
+        network(
+            r,
+            time,
+            network.prepare(s, s_inputs, DiffusionConditioningOutput(*told), share.features),
+        ),
+    )
 
 
 def single(model: Boltz2, share: Share, time: Tensor, s: Tensor, s_inputs: Tensor) -> Outputs:
@@ -256,13 +262,13 @@ def atom_encoder(
 
 def token_transformer(model: Boltz2, share: Share, a: Tensor, s: Tensor, bias: Tensor) -> Outputs:
     transformer = model.structure_module.score_model.token_transformer
-    rows = share.rows
+    cp = share.cp
 
     def attend(layer: int, q: Tensor, kv: Tensor) -> Tensor:
-        k, v = rows.gather(kv, 1).unbind(2)
+        k, v = cp.all_gather(kv, 1).unbind(2)
         return pair_bias_attention(q, k, v, bias[layer], share.features.token_mask)
 
-    return (rows.gather(transformer(rows.mine(a, 1), transformer.modulations(s), attend), 1),)
+    return (cp.all_gather(transformer(cp.shard(a, 1), transformer.modulations(s), attend), 1),)
 
 
 def atom_decoder(

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foldcp.atom_features import Augmentation
 from foldcp.complex import Complex
 from foldcp.datasets.reader import read
-from foldcp.features import Features, Layout, featurize
-from foldcp.msa_features import AlignmentSettings
+from foldcp.features.atoms import Augmentation
+from foldcp.features.featurize import Features, Layout, featurize
+from foldcp.features.msa.features import AlignmentSettings
 from tests.parity.cases import INPUTS, Case
 
 

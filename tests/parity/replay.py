@@ -13,13 +13,13 @@ from unittest.mock import patch
 from torch import Tensor
 
 from foldcp import predict
-from foldcp.checkpoint import Precision, Sampling, load
-from foldcp.model.boltz2 import Boltz2, Trunk
+from foldcp.checkpoint.load import Precision, Sampling, load
+from foldcp.distributed.context_parallel import ContextParallel
+from foldcp.model.boltz2 import Boltz2, TrunkOutput
 from foldcp.predict import Prediction, Settings, fold
-from foldcp.rows import Rows
 from tests.parity.cases import Case
 from tests.parity.oracle import Oracle, ReplayedDraws
-from tests.ranks import device_of
+from tests.support.distributed import device_of
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Run:
 def replayed(
     oracle: Oracle,
     case: Case,
-    rows: Rows | None = None,
+    cp: ContextParallel | None = None,
     precision: Precision = "fp32",
     exchange: bool = False,
     kind: str = "cpu",
@@ -55,10 +55,10 @@ def replayed(
         msa_subsample=case.subsample,
     )  # fmt: skip
     with _stages(record, stages, exchange):
-        device = device_of(rows or Rows(), kind)
+        device = device_of(cp or ContextParallel(), kind)
         model = load(
             oracle.checkpoint(case.size),
-            rows=rows,
+            cp=cp,
             precision=precision,
             sampling=sampling,
             device=device,
@@ -77,10 +77,10 @@ def _stages(
     drawn = [chosen.tolist() for chosen in record["msa_rows"]]
     sample = predict.sample
 
-    def listen(model: Boltz2, trunk: Trunk, *args: Any) -> Tensor:
+    def listen(model: Boltz2, trunk: TrunkOutput, *args: Any) -> Tensor:
         # z is used up later
         s = trunk.s.float().cpu()
-        z = model.rows.gather(trunk.z.float()).to("cpu", copy=True)
+        z = model.cp.all_gather(trunk.z.float()).to("cpu", copy=True)
         coords = sample(model, trunk, *args)
         stages.append((s, z, coords.cpu()))
         return record["sample"]["coords"].to(coords) if exchange else coords
@@ -88,10 +88,12 @@ def _stages(
     with (
         patch.object(
             predict,
-            "SeededDraws",
+            "SeededNoise",
             lambda *given: ReplayedDraws(record["sample"], given[3]),
         ),
-        patch.object(predict, "MSARows", lambda *_: lambda index: drawn[index] if drawn else None),
+        patch.object(
+            predict, "MsaSubsample", lambda *_: lambda index: drawn[index] if drawn else None
+        ),
         patch.object(predict, "sample", listen),
     ):
         yield

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from foldcp.features import Features
+from foldcp.features.featurize import Features
 from tests.parity.cases import INPUTS
 from tests.parity.oracle import Oracle
 from tests.parity.table import Row, check, largest

@@ -9,13 +9,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from foldcp.checkpoint import Precision
-from foldcp.rows import Rows
+from foldcp.checkpoint.load import Precision
+from foldcp.distributed.context_parallel import ContextParallel
 from tests.parity.cases import CASES, PRECISION, Case
 from tests.parity.oracle import Oracle
 from tests.parity.replay import replayed
 from tests.parity.table import Measured, check, relative, worst
-from tests.ranks import run
+from tests.support.distributed import run
 
 # a GPU adds in another order than a CPU, and every step of the sampler builds on the one before
 FP32 = 1e-3
@@ -30,10 +30,12 @@ pytestmark = [
 ]
 
 
-def measure(rows: Rows, oracle: Oracle, case: Case, precision: Precision) -> list[Measured]:
+def measure(
+    cp: ContextParallel, oracle: Oracle, case: Case, precision: Precision
+) -> list[Measured]:
     theirs = oracle.record("prediction", case)
     their_mixed = oracle.record("precision", case)
-    ours = replayed(oracle, case, rows, precision, kind="cuda")
+    ours = replayed(oracle, case, cp, precision, kind="cuda")
     assert ours.prediction.pae is not None
     pae = torch.stack([torch.tensor(x) for x in ours.prediction.pae])
     found = {

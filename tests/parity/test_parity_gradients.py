@@ -14,25 +14,25 @@ import pytest
 import torch
 from torch import Tensor
 
-from foldcp.checkpoint import load
+from foldcp.checkpoint.load import load
+from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.model.boltz2 import Boltz2
-from foldcp.rows import Rows
 from tests.parity.cases import CASES, GRADIENTS, Case
 from tests.parity.forms import Form, Share
 from tests.parity.modules import Module, modules
 from tests.parity.oracle import Oracle, features_of
 from tests.parity.table import Measured, check, worst
-from tests.ranks import run
+from tests.support.distributed import run
 
 ALLOWED = 1e-4
 # A gradient that is zero but for rounding is measured by this share of the module's largest.
 NEGLIGIBLE = 1e-3
 
 
-def measure(rows: Rows, oracle: Oracle, case: Case) -> list[Measured]:
+def measure(cp: ContextParallel, oracle: Oracle, case: Case) -> list[Measured]:
     real = features_of(oracle.batch(case.input)[0])
-    share = Share(rows, real.pad(rows.size), real.num_tokens)
-    model = load(oracle.checkpoint(case.size), rows=rows)
+    share = Share(cp, real.pad(cp.size), real.num_tokens)
+    model = load(oracle.checkpoint(case.size), cp=cp)
     known = modules
     model.requires_grad_(True)
     record = oracle.record("gradients", case)
@@ -68,7 +68,7 @@ def gradients(
     torch.autograd.backward(outputs, given)
     of_inputs = {name: whole(module.inputs[name], share, inputs[name].grad) for name in wanted}
     of_parameters = {
-        name: share.rows.sum(p.grad if p.grad is not None else torch.zeros_like(p))
+        name: share.cp.all_reduce(p.grad if p.grad is not None else torch.zeros_like(p))
         for name, p in model.named_parameters()
     }
     return of_inputs, {
@@ -81,12 +81,12 @@ def own_part(form: Form, share: Share, given: Tensor) -> Tensor:
     if form.cut:
         return given
     places = torch.arange(given.numel()).reshape(given.shape)
-    return given * (places % share.rows.size == share.rows.rank)
+    return given * (places % share.cp.size == share.cp.rank)
 
 
 def whole(form: Form, share: Share, gradient: Tensor | None) -> Tensor:
     assert gradient is not None
-    return form.back(share, gradient if form.cut else share.rows.sum(gradient))
+    return form.back(share, gradient if form.cut else share.cp.all_reduce(gradient))
 
 
 def error(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:

@@ -7,17 +7,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from foldcp.checkpoint import load
-from foldcp.rows import Rows
+from foldcp.checkpoint.load import load
+from foldcp.distributed.context_parallel import ContextParallel
 from tests.parity.oracle import Oracle
 from tests.parity.table import Measured, check, largest, worst
-from tests.ranks import run
+from tests.support.distributed import run
 
 SIZES = ("tiny", "real", "averaged")
 
 
-def measure(rows: Rows, oracle: Oracle, name: str) -> list[Measured]:
-    model = load(oracle.checkpoint(name), rows=rows)
+def measure(cp: ContextParallel, oracle: Oracle, name: str) -> list[Measured]:
+    model = load(oracle.checkpoint(name), cp=cp)
     ours = model.state_dict()
     theirs = torch.load(oracle.path(f"weights of {name}"), weights_only=True)
     assert ours.keys() == theirs.keys(), f"other tensors: {ours.keys() ^ theirs.keys()}"

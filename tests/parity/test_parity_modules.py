@@ -10,24 +10,23 @@ import pytest
 import torch
 from torch import Tensor
 
-import foldcp.kernels.triangle_attention
-import foldcp.rows
-from foldcp import kernels
-from foldcp.checkpoint import load
-from foldcp.metrics import SampleScorer
-from foldcp.model import layers
+from foldcp.checkpoint.load import load
+from foldcp.distributed import pipelining
+from foldcp.distributed.context_parallel import ContextParallel
+from foldcp.kernels import triangle_attention
+from foldcp.metrics.scorer import SampleScorer
 from foldcp.model.boltz2 import Boltz2
 from foldcp.model.confidence import expected_plddt
-from foldcp.model.diffusion import Prepared
-from foldcp.model.sampler import Level
-from foldcp.rows import Rows
+from foldcp.model.diffusion.sampler import NoiseLevel
+from foldcp.model.diffusion.score_model import DenoiserCache
+from foldcp.model.layers import layers
 from tests.parity.cases import CASES, Case
 from tests.parity.forms import PAIRS, TOKENS, Share
 from tests.parity.modules import compared, modules
 from tests.parity.oracle import Oracle, ReplayedDraws, features_of
 from tests.parity.scores import of_scores
 from tests.parity.table import Measured, check, largest, relative, worst
-from tests.ranks import run
+from tests.support.distributed import run
 
 MODULE = 1e-5
 ANGSTROM = 1e-3
@@ -36,27 +35,27 @@ SCORES = 1e-5
 Compared = Iterator[tuple[str, Tensor, Tensor]]  # what, ours, Boltz's
 
 
-def measure(rows: Rows, oracle: Oracle, case: Case) -> list[Measured]:
+def measure(cp: ContextParallel, oracle: Oracle, case: Case) -> list[Measured]:
     """All errors of one rank; of two, on as little memory as can be: every array is worked
     through in pieces.
     """
-    if rows.size != 2:
-        return measured(rows, oracle, case)
+    if cp.size != 2:
+        return measured(cp, oracle, case)
     little = 1 << 17  # bytes
     with (
         patch.dict(layers.CHUNK_BYTES, cpu=little),
-        patch.object(kernels.triangle_attention, "CHUNK_BYTES", little),
-        patch.object(foldcp.rows, "TILE_BYTES", little),
+        patch.object(triangle_attention, "CHUNK_BYTES", little),
+        patch.object(pipelining, "TILE_BYTES", little),
     ):
-        return measured(rows, oracle, case)
+        return measured(cp, oracle, case)
 
 
-def measured(rows: Rows, oracle: Oracle, case: Case) -> list[Measured]:
+def measured(cp: ContextParallel, oracle: Oracle, case: Case) -> list[Measured]:
     record = oracle.record("prediction", case)
     drawn = [chosen.tolist() for chosen in record["msa_rows"]]
     real = features_of(oracle.batch(case.input)[0])
-    share = Share(rows, real.pad(rows.size), real.num_tokens, drawn[0] if drawn else None)
-    model = load(oracle.checkpoint(case.size), rows=rows)
+    share = Share(cp, real.pad(cp.size), real.num_tokens, drawn[0] if drawn else None)
+    model = load(oracle.checkpoint(case.size), cp=cp)
     with torch.inference_mode():
         stages = [(what, relative(x, y), MODULE) for what, x, y in of_modules(model, share, record)]
         stages += [(what, relative(x, y), MODULE) for what, x, y in of_stages(model, share, record)]
@@ -99,7 +98,7 @@ def of_stages(model: Boltz2, share: Share, record: dict[str, Any]) -> Compared:
     prepared = prepare(model, share, record)
     diffusion = model.structure_module
     for asked in record["scores"]:
-        level = Level(
+        level = NoiseLevel(
             sigma=float(asked["sigma"]),
             variance=0.0,
             pull=1.0,
@@ -113,7 +112,7 @@ def of_stages(model: Boltz2, share: Share, record: dict[str, Any]) -> Compared:
         )
 
 
-def prepare(model: Boltz2, share: Share, record: dict[str, Any]) -> Prepared:
+def prepare(model: Boltz2, share: Share, record: dict[str, Any]) -> DenoiserCache:
     """What the sampler needs, from Boltz's trunk."""
     s = TOKENS.into(share, record["s"])
     s_inputs = TOKENS.into(share, record["s_inputs"])
@@ -169,8 +168,8 @@ def of_sample(
     T = share.num_tokens
     z = PAIRS.into(share, record["z"])
     pae, pde = (z.new_empty((*z.shape[:2], model.architecture.num_pae_bins)) for _ in range(2))
-    scorer = SampleScorer(share.features, coords, share.rows, keep_pairs=True)
-    first = share.rows.start(share.features.num_tokens)
+    scorer = SampleScorer(share.features, coords, share.cp, keep_pairs=True)
+    first = share.cp.first_row(share.features.num_tokens)
 
     def take(start: int, pae_logits: Tensor, pde_logits: Tensor) -> None:
         here = slice(start - first, start - first + len(pae_logits))

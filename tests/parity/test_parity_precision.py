@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from foldcp.checkpoint import Precision, Sampling
+from foldcp.checkpoint.load import Precision, Sampling
 from tests.parity.cases import CASES, PRECISION, Case
 from tests.parity.oracle import Oracle
 from tests.parity.replay import replayed

@@ -7,13 +7,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from foldcp.rows import Rows
+from foldcp.distributed.context_parallel import ContextParallel
 from tests.parity.cases import CASES, Case
 from tests.parity.oracle import Oracle
 from tests.parity.replay import replayed
 from tests.parity.scores import of_scores
 from tests.parity.table import Measured, check, largest, relative, worst
-from tests.ranks import run
+from tests.support.distributed import run
 
 ANGSTROM = 1e-3
 STACK = 1e-4
@@ -21,8 +21,8 @@ SCORES = 1e-5
 RUNS = [(name, size) for name, case in CASES.items() for size in case.ranks]
 
 
-def measure(rows: Rows, oracle: Oracle, case: Case) -> list[Measured]:
-    ours = replayed(oracle, case, rows, exchange=True)
+def measure(cp: ContextParallel, oracle: Oracle, case: Case) -> list[Measured]:
+    ours = replayed(oracle, case, cp, exchange=True)
     record = oracle.record("prediction", case)
     theirs = record["confidence"]
     prediction = ours.prediction

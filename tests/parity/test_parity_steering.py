@@ -8,34 +8,34 @@ import pytest
 import torch
 from torch import Tensor
 
-from foldcp.checkpoint import load
-from foldcp.features import Features
+from foldcp.checkpoint.load import load
+from foldcp.distributed.context_parallel import ContextParallel
+from foldcp.features.featurize import Features
+from foldcp.features.steering import constraints
 from foldcp.model.boltz2 import Boltz2
-from foldcp.model.steering import NUM_PARTICLES, Steering, Weighted, listed_potentials
-from foldcp.rows import Rows
-from foldcp.steering_features import constraints
+from foldcp.model.steering.steering import NUM_PARTICLES, Steering, Weighted, listed_potentials
 from tests.parity.cases import STEERED, Case
 from tests.parity.forms import Share
 from tests.parity.oracle import Oracle, ReplayedDraws, complex_of
 from tests.parity.table import Measured, check, largest, relative, worst
 from tests.parity.test_parity_modules import prepare
-from tests.ranks import run
+from tests.support.distributed import run
 
 POTENTIAL = 1e-5
 WEIGHT = 1e-4
 ANGSTROM = 1e-3
 
 
-def measure(rows: Rows, oracle: Oracle, case: Case) -> list[Measured]:
+def measure(cp: ContextParallel, oracle: Oracle, case: Case) -> list[Measured]:
     """All errors of one rank."""
     real = oracle.features(case.input)
-    share = Share(rows, real.pad(rows.size), real.num_tokens)
-    model = load(oracle.checkpoint(case.size), rows=rows)
+    share = Share(cp, real.pad(cp.size), real.num_tokens)
+    model = load(oracle.checkpoint(case.size), cp=cp)
     record = oracle.record("steering", case)
     with torch.inference_mode():
         listed = potentials_of(case, share.features, potentials=True)
         return [
-            *(judged(listed, record) if rows.size == 1 else []),  # it knows no ranks
+            *(judged(listed, record) if cp.size == 1 else []),  # it knows no ranks
             *steered(model, share, record["steered"], case, listed, NUM_PARTICLES),
             *steered(
                 model,
@@ -102,7 +102,7 @@ def steered(
     structures by 1e-7 grows to some 1e-3 Å. Hence the case has few steps.
     """
     draws = Replayed(record["sample"])
-    steer = Steering(listed, num_particles, case.steps, draws.choose, share.rows)
+    steer = Steering(listed, num_particles, case.steps, draws.choose, share.cp)
     coords = model.structure_module.sample(
         prepare(model, share, record), case.steps, draws, steer=steer
     )

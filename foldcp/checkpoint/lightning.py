@@ -1,0 +1,73 @@
+"""Lightning checkpoints of Boltz, read without Lightning, Boltz or OmegaConf."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from foldcp.checkpoint.torch_archive import read_archive
+from foldcp.checkpoint.unpickling import Global, OpaqueObject
+
+MAX_DEPTH = 100  # of hyper parameters
+
+
+def read_lightning(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
+    """Hyper parameters and weights, the averaged ones (EMA) where there are any.
+
+    Raises:
+        ValueError: naming the file, when it has no such parts or cannot be read.
+    """
+    contents = read_archive(path)
+    parts = contents if isinstance(contents, Mapping) else {}
+    try:
+        hyper_parameters, weights, average = (
+            plain(parts.get(n)) for n in ("hyper_parameters", "state_dict", "ema")
+        )
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    if not isinstance(hyper_parameters, Mapping) or not _are_weights(weights):
+        raise ValueError(
+            f"{path}: not a Lightning checkpoint of Boltz-2 (no state_dict and hyper_parameters)"
+        )
+    if isinstance(average, Mapping) and _are_weights(average.get("ema_weights")):
+        weights = {**weights, **average["ema_weights"]}
+    return hyper_parameters, weights
+
+
+def _are_weights(x: Any) -> bool:
+    return isinstance(x, Mapping) and all(
+        isinstance(name, str) and isinstance(w, Tensor) for name, w in x.items()
+    )
+
+
+def plain(x: Any) -> Any:
+    """Dicts, lists and values, also from OmegaConf's containers; other objects become None.
+
+    Raises ValueError for what is nested more than `MAX_DEPTH` deep, such as a list that contains
+    itself.
+    """
+    return _plain(x, {}, MAX_DEPTH)
+
+
+def _plain(x: Any, known: dict[int, Any], depth: int) -> Any:
+    """`known`: by id, what has been made plain; a part that occurs often, which doubles at each
+    level, is done once.
+    """
+    if isinstance(x, OpaqueObject):
+        state = x.state if isinstance(x.state, Mapping) else {}
+        x = state["_content"] if "_content" in state else state.get("_val")
+    if isinstance(x, OpaqueObject | Global):
+        return None
+    if not isinstance(x, Mapping | list | tuple):
+        return x
+    if depth == 0:
+        raise ValueError(f"what it holds is nested more than {MAX_DEPTH} deep")
+    if id(x) not in known:
+        if isinstance(x, Mapping):
+            known[id(x)] = {key: _plain(value, known, depth - 1) for key, value in x.items()}
+        else:
+            known[id(x)] = [_plain(item, known, depth - 1) for item in x]
+    return known[id(x)]

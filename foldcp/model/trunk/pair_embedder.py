@@ -1,0 +1,151 @@
+"""What the network knows of pairs of tokens before it thinks: relative positions, bonds,
+contacts.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from foldcp.config import NUM_BOND_TYPES, NUM_CONTACT_KINDS, Architecture
+from foldcp.features.featurize import Features
+from foldcp.model.layers.layers import FourierEmbedding, Linear
+
+# largest distance along the chain, between tokens, and between copies that is told apart
+R_MAX = 32
+S_MAX = 2
+NON_CYCLIC_PERIOD = 10000  # residues
+
+
+class RelativePosition(nn.Module):
+    """Distance along the chain, within the residue and between copies, one-hot and projected:
+    AlphaFold 3, algorithm 3.
+
+    A one-hot vector times a matrix is a row of the matrix, so nothing one-hot is made.
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.fix_sym_check = architecture.fix_sym_check
+        self.cyclic_pos_enc = architecture.cyclic_pos_enc
+        self.sizes = [2 * R_MAX + 2, 2 * R_MAX + 2, 1, 2 * S_MAX + 2]
+        self.linear_layer = Linear(sum(self.sizes), architecture.token_z)
+
+    def forward(self, features: Features, rows: slice) -> Float[Tensor, "R N C"]:
+        f = features
+        same_chain = f.asym_id[rows, None] == f.asym_id
+        same_residue = same_chain & (f.residue_index[rows, None] == f.residue_index)
+        same_entity = f.entity_id[rows, None] == f.entity_id
+        residue = torch.where(same_chain, _clip(self._along_chain(f, rows), R_MAX), 2 * R_MAX + 1)
+        token = torch.where(
+            same_residue,
+            _clip(f.token_index[rows, None] - f.token_index, R_MAX),
+            2 * R_MAX + 1,
+        )
+        apart = ~same_entity if self.fix_sym_check else same_chain
+        copy = torch.where(apart, 2 * S_MAX + 1, _clip(f.sym_id[rows, None] - f.sym_id, S_MAX))
+        by_residue, by_token, by_entity, by_copy = self.linear_layer.weight.T.split(self.sizes)
+        entity = same_entity[..., None].to(by_entity.dtype) * by_entity[0]
+        return (
+            F.embedding(residue, by_residue)
+            + F.embedding(token, by_token)
+            + entity
+            + F.embedding(copy, by_copy)
+        )
+
+    def _along_chain(self, f: Features, rows: slice) -> Int[Tensor, "R N"]:
+        distance = f.residue_index[rows, None] - f.residue_index
+        if not self.cyclic_pos_enc:
+            return distance
+        cyclic = f.cyclic_period > 0
+        period = torch.where(cyclic, f.cyclic_period, NON_CYCLIC_PERIOD)
+        around = (distance - period * torch.round(distance / period)).long()
+        return torch.where(cyclic.any(), around, distance)
+
+
+def _clip(distance: Int[Tensor, "R N"], most: int) -> Int[Tensor, "R N"]:
+    return (distance + most).clamp(0, 2 * most)
+
+
+class ContactConditioning(nn.Module):
+    """The user's contacts and pockets; every pair that has none gets one learnt vector."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.cutoff_min = architecture.contact_cutoff_min
+        self.cutoff_max = architecture.contact_cutoff_max
+        dim = architecture.token_z
+        self.fourier_embedding = FourierEmbedding(dim)
+        self.encoder = Linear(dim + NUM_CONTACT_KINDS - 1, dim, bias=True)
+        self.encoding_unspecified = nn.Parameter(torch.empty(dim))
+        self.encoding_unselected = nn.Parameter(torch.empty(dim))
+
+    def default(self, features: Features) -> Float[Tensor, " C"]:
+        """The vector of the pairs that are in no list."""
+        return (self.encoding_unspecified, self.encoding_unselected)[features.contact_default]
+
+    def forward(self, features: Features) -> Float[Tensor, "K C"]:
+        """The vectors of the listed pairs."""
+        kind = F.one_hot(features.contacts[:, 2].long(), NUM_CONTACT_KINDS)[:, 2:]
+        threshold = (features.contact_threshold - self.cutoff_min) / (
+            self.cutoff_max - self.cutoff_min
+        )
+        fourier = self.fourier_embedding(threshold)
+        return self.encoder(
+            torch.cat([kind.to(fourier), threshold[:, None].to(fourier), fourier], -1)
+        )
+
+
+class PairEmbedding(nn.Module):
+    """Relative positions, bonds and contacts of some rows, from O(N) features; parent of the trunk
+    and of the confidence module, whose checkpoints hold these parameters among their own.
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.rel_pos = RelativePosition(architecture)
+        self.token_bonds = Linear(1, architecture.token_z)
+        if architecture.bond_types:
+            self.token_bonds_type = nn.Embedding(NUM_BOND_TYPES, architecture.token_z)
+        self.contact_conditioning = ContactConditioning(architecture)
+        self.bond_types = architecture.bond_types
+
+    def embed_pairs(self, features: Features, rows: slice) -> Float[Tensor, "R N C"]:
+        """Rows `rows` (of all N) of relative positions + bonds + contacts."""
+        pairs = self.rel_pos(features, rows)
+        default = self.contact_conditioning.default(features)
+        pairs = pairs + default.to(pairs.dtype)
+        bond = self.token_bonds.weight[:, 0].expand(len(features.bonds), -1)
+        if self.bond_types:
+            pairs = pairs + self.token_bonds_type.weight[0].to(pairs.dtype)
+            bond = (
+                bond
+                + self.token_bonds_type.weight[features.bonds[:, 2]]
+                - self.token_bonds_type.weight[0]
+            )
+        pairs = _add_listed(pairs, features.bonds, bond, rows)
+        if len(features.contacts):
+            pairs = _add_listed(
+                pairs,
+                features.contacts,
+                self.contact_conditioning(features) - default,
+                rows,
+            )
+        return pairs
+
+
+def _add_listed(
+    pairs: Float[Tensor, "R N C"],
+    listed: Int[Tensor, "K 3"],
+    values: Float[Tensor, "K C"],
+    rows: slice,
+) -> Float[Tensor, "R N C"]:
+    """pairs[i - start, j] += value of each listed (i, j) whose i lies in `rows`; 0 is added for the
+    others, since choosing them would make a GPU wait for the CPU.
+    """
+    here = (listed[:, 0] >= rows.start) & (listed[:, 0] < rows.stop)
+    i = (listed[:, 0] - rows.start).clamp(0, rows.stop - rows.start - 1)
+    values = (values * here[:, None]).to(pairs.dtype)
+    return pairs.index_put((i, listed[:, 1]), values, accumulate=True)

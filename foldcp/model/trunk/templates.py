@@ -1,0 +1,109 @@
+"""The template module: distances and orientations of known structures as a first guess of the
+pairs.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from foldcp.config import NUM_RES_TYPES, Architecture
+from foldcp.distributed.context_parallel import ContextParallel
+from foldcp.features.featurize import Features
+from foldcp.model.layers.layers import LayerNorm, Linear, add_rows_, chunks
+from foldcp.model.trunk.pairformer import PairStack
+
+# Å
+MIN_DISTANCE = 3.25
+MAX_DISTANCE = 50.75
+NUM_BINS = 38
+
+
+class TemplateModule(nn.Module):
+    """z += u_proj(relu(mean over templates)): AlphaFold 3, algorithm 16, with Boltz-2's features.
+
+    Without templates the update is exactly zero, and nothing is computed.
+    """
+
+    def __init__(self, architecture: Architecture, cp: ContextParallel) -> None:
+        super().__init__()
+        self.cp = cp
+        self.by_visibility = architecture.template_by_visibility
+        dim = architecture.template_dim
+        self.z_norm = LayerNorm(architecture.token_z)
+        self.v_norm = LayerNorm(dim)
+        self.z_proj = Linear(architecture.token_z, dim)
+        self.a_proj = Linear(2 * NUM_RES_TYPES + NUM_BINS + 5, dim)
+        self.u_proj = Linear(dim, architecture.token_z)
+        self.pairformer = PairStack(
+            dim,
+            architecture.template_blocks,
+            architecture.pair_heads,
+            architecture.pair_head_width,
+            cp,
+        )
+
+    def forward(self, z: Float[Tensor, "I N Z"], features: Features) -> Float[Tensor, "I N Z"]:
+        present = (features.template_mask > 0).any(1).to(torch.float32)
+        if not len(present):
+            return z
+        share = present / present.sum().clamp(min=1)
+        I, N, _ = z.shape
+        dim = self.u_proj.in_features
+        mean = z.new_zeros((I, N, dim))
+        first = self.cp.first_row(N)
+        for t in range(len(present)):
+            v = z.new_empty((I, N, dim))
+            for rows in chunks(I, N * (4 * dim + 2 * z.shape[2]) * 4, z.device):
+                pairs = self._pair_features(
+                    features, t, slice(first + rows.start, first + rows.stop)
+                )
+                v[rows] = (self.z_proj(self.z_norm(z[rows])) + pairs).to(v.dtype)
+            before = v.clone()
+            v = self.pairformer(v, features.token_mask)
+            for rows in chunks(I, N * 3 * dim * 4, z.device):
+                mean[rows] += self.v_norm(before[rows] + v[rows]) * share[t].to(z.dtype)
+        return add_rows_(
+            z,
+            lambda rows: self.u_proj(F.relu(mean[rows])),
+            N * (2 * dim + z.shape[2]) * 4,
+        )
+
+    def _pair_features(self, f: Features, t: int, rows: slice) -> Float[Tensor, "R N C"]:
+        """a_proj of (distance bin, both CB known, direction, both frames known, residue types),
+        without one-hots.
+        """
+        sizes = [NUM_BINS, 1, 3, 1, NUM_RES_TYPES, NUM_RES_TYPES]
+        weight = self.a_proj.weight.float().T
+        by_distance, by_cb, by_vector, by_frame, by_type_i, by_type_j = weight.split(sizes)
+        cb = f.template_cb[t]
+        ca = f.template_ca[t]
+        bounds = torch.linspace(MIN_DISTANCE, MAX_DISTANCE, NUM_BINS - 1, device=cb.device)
+        distance = torch.cdist(cb[rows], cb, compute_mode="donot_use_mm_for_euclid_dist")
+        pairs = F.embedding(torch.bucketize(distance, bounds), by_distance)
+        pairs = (
+            pairs
+            + (f.template_mask_cb[t, rows, None] * f.template_mask_cb[t])[..., None] * by_cb[0]
+        )
+        # Boltz looks from the frame of the column at the CA of the row, AlphaFold 3 the other way;
+        # and what it takes for the length of the vector is each component's own, so that the signs
+        # are left.
+        offset = ca[rows, None] - f.template_frame_t[t]
+        pairs = (
+            pairs + torch.einsum("nji,rnj->rni", f.template_frame_rot[t], offset).sign() @ by_vector
+        )
+        pairs = (
+            pairs
+            + (f.template_mask_frame[t, rows, None] * f.template_mask_frame[t])[..., None]
+            * by_frame[0]
+        )
+        group = f.template_visibility[t] if self.by_visibility else f.asym_id
+        pairs = pairs * (group[rows, None] == group)[..., None]
+        res_type = f.template_res_type[t]
+        return (
+            pairs
+            + F.embedding(res_type[rows], by_type_i)[:, None]
+            + F.embedding(res_type, by_type_j)
+        )

@@ -1,0 +1,190 @@
+"""The Ray that a run uses: started here for one process, or a cluster that it joined; and the
+nodes that it has.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import ray
+from ray.exceptions import RayError
+
+from foldcp.files import describe_error
+from foldcp.pipeline.execution.signals import adopt_orphans, kill_descendants
+
+OBJECT_STORE = 100_000_000  # bytes; Ray wants 80 MB at least and would take a third of the machine
+CONNECT_SECONDS = 12.0  # in which a cluster must answer before we join it
+CLOSE_SECONDS = 4.0  # in which Ray must disconnect
+GCS_SECONDS = 8.0  # in which a cluster that we joined must answer
+DAEMONS = ("gcs_server", "raylet")  # without which a local Ray is dead
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A machine of the cluster, as Ray sees it."""
+
+    id: str
+    host: str
+    cpus: int
+    gpus: int
+
+
+class RayLostError(Exception):
+    """Ray's daemons are dead or do not answer."""
+
+
+class RayConnection:
+    """A Ray that was started on this machine for this process alone, or a cluster that it
+    joined.
+    """
+
+    def __init__(self, address: str, num_cpus: int, verbose: bool) -> None:
+        """`address` is that of a cluster that answers (see `check_address`), or empty to start a
+        Ray here.
+
+        Raises ValueError when Ray cannot be started.
+        """
+        level = logging.INFO if verbose else logging.ERROR
+        options: dict[str, Any] = {"log_to_driver": verbose, "logging_level": level}
+        self._daemons: list[psutil.Process] = []
+        self.is_local = not address
+        if address:
+            ray.init(address=address, **options)
+            return
+        adopt_orphans()
+        try:
+            ray.init(
+                address="local",
+                num_cpus=num_cpus,
+                object_store_memory=OBJECT_STORE,
+                include_dashboard=False,
+                **options,
+            )
+        except (OSError, RuntimeError, RayError) as error:
+            raise ValueError(
+                f"Ray cannot be started on this machine: {describe_error(error)}"
+            ) from error
+        children = psutil.Process().children(recursive=True)
+        self._daemons = [process for process in children if process.name() in DAEMONS]
+
+    def close(self) -> None:
+        """Disconnect, and end a local Ray with all its processes. Ray's own way out may block when
+        its daemons are dead; then it is not waited for, and the process should leave by
+        `end_process`.
+        """
+        thread = threading.Thread(target=ray.shutdown, daemon=True)
+        if all(map(_is_alive, self._daemons)):
+            thread.start()
+            thread.join(CLOSE_SECONDS)
+        if self.is_local:
+            kill_descendants()
+
+    def check(self) -> None:
+        """RayLostError when a daemon of a local Ray is dead."""
+        for daemon in self._daemons:
+            if not _is_alive(daemon):
+                raise RayLostError("a daemon of Ray is dead")
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def check_address(address: str) -> str:
+    """The address of the cluster to join: `address`, or what `auto` stands for; empty stays empty.
+
+    Raises ValueError when no Ray of our version answers there. Another process asks, as `ray.init`
+    waits for minutes and then ends the process.
+    """
+    if not address:
+        return ""
+    address = _auto_address() if address == "auto" else address
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS / 4):
+            pass
+    except (OSError, ValueError, OverflowError) as error:
+        raise ValueError(
+            f"--address {address}: no Ray cluster answers there: {describe_error(error)}"
+        ) from None
+    program = (
+        "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR')"
+    )
+    command = [sys.executable, "-c", program, address]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=CONNECT_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise ValueError(f"--address {address}: no Ray cluster answers there") from None
+    if answer.returncode:
+        lines = answer.stderr.strip().splitlines() or ["no Ray cluster answers there"]
+        raise ValueError(f"--address {address}: {lines[-1]}")
+    return address
+
+
+def _auto_address() -> str:
+    """What RAY_ADDRESS says, or `ray start` left on this machine. `ray.init` would also join the
+    private Ray of another process.
+    """
+    if address := os.environ.get("RAY_ADDRESS", ""):
+        return address
+    folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    file = Path(folder) / "ray" / "ray_current_cluster"
+    try:
+        return file.read_text().strip()
+    except OSError:
+        raise ValueError(
+            "--address auto: no Ray cluster was started on this machine (ray start --head), and "
+            "RAY_ADDRESS is not set"
+        ) from None
+
+
+def ask_gcs(function: Callable[[], Any]) -> Any:
+    """What a call to the cluster's control service returns; RayLostError when it does not answer in
+    time, which Ray itself would notice after a minute by ending the process.
+    """
+    answers: list[Any] = []
+
+    def ask() -> None:
+        answers.append(function())
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(GCS_SECONDS)
+    if thread.is_alive():
+        raise RayLostError(f"Ray's control service did not answer for {GCS_SECONDS:.0f} s")
+    if not answers:
+        raise RayLostError("Ray's control service failed")
+    return answers[0]
+
+
+def alive_nodes() -> list[Node]:
+    """The machines that answer, in the order of their names."""
+    nodes = [
+        Node(
+            id=node["NodeID"],
+            host=node["NodeManagerHostname"],
+            cpus=int(node["Resources"].get("CPU", 0)),
+            gpus=int(node["Resources"].get("GPU", 0)),
+        )
+        for node in ask_gcs(ray.nodes)
+        if node["Alive"]
+    ]
+    return sorted(nodes, key=lambda node: (node.host, node.id))

@@ -1,0 +1,65 @@
+"""The operations by which a run's folder changes, one step each, so that a test can die between
+any two of them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+Content = bytes | Callable[[Path], None]  # a file's bytes, or what writes them to a path
+DISK_FAILURES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+
+
+def is_disk_failure(error: OSError) -> bool:
+    """Whether the disk is full, read-only or broken, so that nothing else can be written either;
+    any other error of the system is about the one file.
+    """
+    return error.errno in DISK_FAILURES
+
+
+class FileSystem:
+    """What is renamed, removed or made lasts once `sync` was called for the folder that holds
+    the name.
+    """
+
+    def write(self, path: Path, content: Content) -> None:
+        """A whole new file, its bytes on the disk when this returns."""
+        self.fill(path, content)
+        self.sync(path)
+
+    def fill(self, path: Path, content: Content) -> None:
+        """A new file; its bytes are on the disk once it was synced."""
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            content(path)
+
+    def sync(self, path: Path) -> None:
+        """Wait until a file's bytes, or a folder's names, are on the disk."""
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Give a file its name, in place of the file that had it."""
+        os.replace(source, target)
+
+    def remove(self, path: Path) -> None:
+        """Delete a file."""
+        path.unlink()
+
+    def mkdir(self, path: Path) -> None:
+        """Make a folder whose parent exists."""
+        path.mkdir()
+
+    def folder(self, path: Path) -> None:
+        """Make a folder and its parents, for good, unless they are there."""
+        if not path.is_dir():
+            self.folder(path.parent)
+            self.mkdir(path)
+            self.sync(path.parent)

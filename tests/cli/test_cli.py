@@ -1,0 +1,526 @@
+"""The command line: what it prints, and one line with exit code 2 for every mistake of a user."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+
+import pytest
+import torch
+
+from foldcp.checkpoint.load import identity
+from foldcp.pipeline.cli import main
+from foldcp.pipeline.config import load
+from foldcp.pipeline.inputs.input_spec import InputSpec
+from foldcp.pipeline.planning.run_plan import prepare
+from foldcp.pipeline.storage.result_rows import failed_rows
+from foldcp.pipeline.storage.staleness import Present
+from foldcp.pipeline.storage.store import Store
+from tests.checkpoint.test_load import contents
+from tests.support.synthetic_results import INFO
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+CORUM = SHARED / "corum" / "corum_4.1_core.tsv.gz"
+HUMAN = SHARED / "inputs" / "human_proteins_uniprot.fasta.gz"
+needs_corum = pytest.mark.skipif(not CORUM.exists(), reason="CORUM is not in ../shared/data")
+
+# Runs a command and says on the last line of stderr which heavy packages it imported.
+PROGRAM = """
+import sys
+from foldcp.pipeline.cli import main
+try:
+    main()
+finally:
+    print(sorted({"torch", "ray"} & set(sys.modules)), file=sys.stderr)
+"""
+
+
+def run_apart(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", PROGRAM, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+@dataclass
+class Result:
+    code: object
+    out: str
+    err: str
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*arguments: str | Path) -> Result:
+        monkeypatch.setattr(sys, "argv", ["foldcp", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return Result(end.value.code, *capsys.readouterr())
+
+    return run
+
+
+def fasta(path: Path, *records: str) -> Path:
+    path.write_text("".join(f">c{index}\n{record}\n" for index, record in enumerate(records, 1)))
+    return path
+
+
+@needs_corum
+def test_plan_of_corum() -> None:
+    began = perf_counter()
+    result = run_apart("plan", CORUM, "--sequences", HUMAN, "--gpus", "8", "--json")
+    assert perf_counter() - began < 20
+    assert (result.returncode, result.stderr) == (0, "[]\n"), (
+        "plan must import neither torch nor ray"
+    )
+    plan = json.loads(result.stdout)
+    assert (plan["num_human"], plan["num_other"]) == (3694, 1586)
+    entries = plan["entries"]
+    assert len(entries) + len(plan["invalid"]) + len(plan["too_large"]) == 5280
+    assert all(e["reason"] for e in plan["invalid"] + plan["too_large"])
+    assert {e["group_size"] for e in entries} >= {1, 2, 3, 8}
+    assert all(e["gb"] < 141 for e in entries)
+    assert 1 < plan["gpu_hours"] / plan["hours"] <= 8
+    assert sum(e["seconds"] * e["group_size"] for e in entries) / 3600 == pytest.approx(
+        plan["gpu_hours"], rel=1e-3
+    )
+
+
+def test_plan_for_people(run: Run, tmp_path: Path) -> None:
+    source = fasta(tmp_path / "in.fasta", "MKT:GHW", "MKTA" * 500, "MK" * 30_000, "MK1:GHW")
+    result = run(
+        "plan",
+        source,
+        "--gpus",
+        "3",
+        "--hardware",
+        "a100-80",
+        "--set",
+        "model.samples=2",
+    )
+    assert result.code == 0
+    lines = result.out.splitlines()
+    assert any(line.startswith("cannot be built\tc4\t") and "1" in line for line in lines)
+    assert any(line.startswith("too large\tc3\t") and "60000 tokens" in line for line in lines)
+    assert "1,537-2,048" in result.out
+    assert "on 3 GPUs of a100-80" in lines[-1]
+
+
+def test_more_gpus_take_larger_complexes_in_less_time(run: Run, tmp_path: Path) -> None:
+    source = fasta(tmp_path / "in.fasta", *("M" * (500 + 999 * i) for i in range(12)), "M" * 29_000)
+    one, eight = (json.loads(run("plan", source, "--gpus", n, "--json").out) for n in ("1", "8"))
+    assert len(one["too_large"]) > len(eight["too_large"]) == 0
+    assert "on each of 1 GPU" in one["too_large"][0]["reason"]
+    sizes = {e["num_tokens"]: e["group_size"] for e in eight["entries"]}
+    assert sizes[29_000] == 8
+    assert one["hours"] > eight["hours"] * 0.2
+
+
+def test_organism_is_a_filter(run: Run, tmp_path: Path) -> None:
+    table = tmp_path / "corum.txt"
+    table.write_text(
+        "ComplexID\tComplexName\tOrganism\tsubunits(UniProt "
+        "IDs)\n1\ta\tHuman\tP1;P1\n2\tb\tMouse\tP1\n"
+    )
+    sequences = tmp_path / "s.fasta"
+    sequences.write_text(">P1\nMKTAYI\n")
+    plan = json.loads(
+        run("plan", table, "--sequences", sequences, "--organism", "human", "--json").out
+    )
+    assert [e["name"] for e in plan["entries"]] == ["1"]
+    result = run("plan", table, "--sequences", sequences, "--organism", "Yeast")
+    assert (result.code, result.err) == (
+        2,
+        f"foldcp: {table}: no complex of organism 'Yeast'\n",
+    )
+
+
+MISTAKES = {
+    "missing input": (["{tmp}/none.fasta"], ["none.fasta"]),
+    "empty input": (["{tmp}/empty.fasta"], ["empty.fasta"]),
+    "wrong columns": (["{tmp}/wrong.tsv"], ["wrong.tsv"]),
+    "no sequences": (["{tmp}/corum.txt"], ["corum.txt", "--sequences"]),
+    "unknown setting": (
+        ["{tmp}/in.fasta", "--set", "model.smaples=3"],
+        ["model.smaples", "model.samples"],
+    ),
+    "wrong value": (
+        ["{tmp}/in.fasta", "--set", "model.samples=x"],
+        ["model.samples", "'x'"],
+    ),
+    "unknown hardware": (["{tmp}/in.fasta", "--hardware", "h20"], ["h20", "h200"]),
+    "missing config": (
+        ["{tmp}/in.fasta", "--config", "{tmp}/none.yaml"],
+        ["none.yaml"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_are_one_line_and_exit_code_2(run: Run, tmp_path: Path, name: str) -> None:
+    fasta(tmp_path / "in.fasta", "MKT")
+    (tmp_path / "empty.fasta").write_text("")
+    (tmp_path / "wrong.tsv").write_text("a\tb\n1\t2\n")
+    (tmp_path / "corum.txt").write_text(
+        "ComplexID\tComplexName\tOrganism\tsubunits(UniProt IDs)\n1\ta\tHuman\tP1\n"
+    )
+    arguments, words = MISTAKES[name]
+    result = run("plan", *(argument.format(tmp=tmp_path) for argument in arguments))
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("foldcp: ")
+    assert result.err.count("\n") == 1
+    assert all(word in result.err for word in words), result.err
+
+
+SCORE_MISTAKES = {
+    "no checkpoint": (["in.fasta"], ["--checkpoint is missing"]),
+    "no such checkpoint": (
+        ["in.fasta", "--checkpoint", "none.ckpt"],
+        ["none.ckpt", "no such checkpoint"],
+    ),
+    "not a checkpoint": (
+        ["in.fasta", "--checkpoint", "text.ckpt"],
+        ["text.ckpt", "not a checkpoint"],
+    ),
+    "unknown untrained": (
+        ["in.fasta", "--checkpoint", "untrained:huge"],
+        ["untrained:huge", "untrained:tiny"],
+    ),
+    "empty file": (
+        ["empty.fasta", *(TINY := ["--checkpoint", "untrained:tiny"])],
+        ["empty.fasta"],
+    ),
+    "wrong columns": (["wrong.tsv", *TINY], ["wrong.tsv"]),
+    "digits": (["digits.fasta", *TINY], ["digits.fasta", "'17'"]),
+    "equal names": (["twice.yaml", *TINY], ["twice.yaml", "'A'"]),
+    "unknown setting": (
+        ["in.fasta", *TINY, "--set", "model.seeds=3"],
+        ["model.seeds", "model.seed"],
+    ),
+    "unknown hardware": (["in.fasta", *TINY, "--hardware", "h20"], ["h20", "h200"]),
+    "missing sequences": (["corum.txt", *TINY], ["corum.txt", "--sequences"]),
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        *(("score", name) for name in SCORE_MISTAKES),
+        *(("fold", name) for name in SCORE_MISTAKES if "hard" not in name),
+    ],
+)
+def test_mistakes_write_nothing(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, command: str
+) -> None:
+    arguments, words = SCORE_MISTAKES[name]
+    monkeypatch.chdir(tmp_path)
+    fasta(tmp_path / "in.fasta", "MKT")
+    fasta(tmp_path / "digits.fasta", "MK17T")
+    Path("empty.fasta").write_text("")
+    Path("text.ckpt").write_text("these are no weights")
+    Path("wrong.tsv").write_text("a\tb\n1\t2\n")
+    Path("corum.txt").write_text(
+        "ComplexID\tComplexName\tOrganism\tsubunits(UniProt IDs)\n1\ta\tHuman\tP1\n"
+    )
+    protein = "  - protein: {id: A, sequence: MKT, msa: empty}\n"
+    Path("twice.yaml").write_text("version: 1\nsequences:\n" + 2 * protein)
+    result = run(command, *arguments, "--out", "out")
+    assert result.code == 2
+    assert result.err.splitlines()[-1].startswith("foldcp: ")
+    assert all(word in result.err.splitlines()[-1] for word in words), result.err
+    assert not Path("out").exists()
+
+
+def stored(out: Path, identity: dict[str, object]) -> None:
+    """A folder that says it belongs to a run."""
+    Store.open(out, replace(INFO, identity=identity)).close()
+
+
+def test_a_folder_of_something_else_is_refused(run: Run, tmp_path: Path) -> None:
+    source = fasta(tmp_path / "in.fasta", "MKT")
+    checkpoint = ("--checkpoint", "untrained:tiny")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    result = run("score", source, *checkpoint, "--out", tmp_path / "full")
+    assert (
+        result.code,
+        result.err.splitlines()[-1].startswith(f"foldcp: {tmp_path / 'full'}: "),
+    ) == (2, True)
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["notes.txt"]
+
+    stored(tmp_path / "run", {"checkpoint": "sha256:other"})
+    before = (tmp_path / "run" / "run.json").read_bytes()
+    result = run("score", source, *checkpoint, "--out", tmp_path / "run")
+    assert result.code == 2
+    assert (
+        "checkpoint is 'sha256:other' there and 'untrained:tiny' here"
+        in result.err.splitlines()[-1]
+    )
+    assert (tmp_path / "run" / "run.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["score", "fold"])
+def test_a_folder_that_cannot_be_made_is_one_line(run: Run, tmp_path: Path, command: str) -> None:
+    source = fasta(tmp_path / "in.fasta", "MKT")
+    result = run(
+        command,
+        source,
+        "--checkpoint",
+        "untrained:tiny",
+        "--out",
+        tmp_path / ("x" * 300),
+    )
+    assert result.code == 2
+    assert result.err.splitlines()[-1].endswith("x: File name too long")
+    result = run(command, source, "--checkpoint", "untrained:tiny", "--out", source / "out")
+    assert result.code == 2
+    assert str(source) in result.err.splitlines()[-1]
+
+
+def test_what_is_asked_for_now_is_told_by_the_input_and_the_settings(
+    tmp_path: Path,
+) -> None:
+    table = tmp_path / "corum.txt"
+    sequences = tmp_path / "s.fasta"
+    sequences.write_text(">P1\nMKTAYI\n")
+    head = "ComplexID\tComplexName\tOrganism\tsubunits(UniProt IDs)\n"
+    table.write_text(
+        f"{head}1\ta\tHuman\tP1;P1\n2\tb\tMouse\tP1\n3\tc\tMouse\tP2\n4\td\tHuman\tP2\n"
+    )
+    everything = InputSpec(table, sequences, checkpoint="untrained:tiny")
+
+    def present(sources: InputSpec, *settings: str) -> Present:
+        return prepare(sources, load(overrides=settings), tmp_path / "out").present
+
+    whole = present(everything)
+    assert (len(whole.keys), whole.unselected) == (4, frozenset())
+    assert present(replace(everything, limit=1)) == whole
+    human = present(replace(everything, organism="human"))
+    assert human.unselected == {"2", "3"}
+    assert human.settings == whole.settings
+    assert len(human.keys & whole.keys) >= 1
+    more = present(everything, "model.samples=2")
+    assert more.settings != whole.settings
+    assert present(everything, "model.parallel_samples=1", "run.retries=3") == whole
+
+
+def test_changed_alignments_make_another_task(tmp_path: Path) -> None:
+    source = fasta(tmp_path / "in.fasta", "MKTAYI:GSHMW")
+    msas = tmp_path / "msas"
+    out = tmp_path / "run"
+    msas.mkdir()
+    name = hashlib.sha256(b"MKTAYI").hexdigest()
+    sources = InputSpec(source, msas=msas, checkpoint="untrained:tiny")
+    (msas / f"{name}.a3m").write_text(">q\nMKTAYI\n")
+    first = prepare(sources, load(), out)
+    (key,) = first.present.keys
+    assert first.work.tasks[0].complex.chains[0].msa is not None
+    with Store.open(out, first.info("cpu")) as store:
+        store.put(
+            first.work.tasks[0].key,
+            failed_rows(first.work.tasks[0], "a reason", first.made),
+        )
+    assert prepare(sources, load(), out).present == first.present
+    (msas / f"{name}.a3m").write_text(">q\nMKTAYI\n>hit\nMKT-YI\n")
+    changed = prepare(sources, load(), out)
+    assert key not in changed.present.keys
+    with Store.open(out, changed.info("cpu")) as store:
+        store.mark_stale(changed.present)
+        assert store.outcomes() == {}
+    (msas / f"{name}.a3m").write_text(">q\nMKTAYI\n")
+    with Store.open(out, first.info("cpu")) as store:
+        store.mark_stale(prepare(sources, load(), out).present)
+        assert store.outcomes() == {key: "failed"}
+
+
+def test_limit_takes_the_smallest(tmp_path: Path) -> None:
+    source = fasta(tmp_path / "in.fasta", "MKTAYI", "MK", "MKT", "M1")
+    prepared = prepare(
+        InputSpec(source, checkpoint="untrained:tiny", limit=2), load(), tmp_path / "out"
+    )
+    assert [task.name for task in prepared.work.tasks] == ["c2", "c3"]
+    assert not prepared.work.invalid
+    whole = prepare(InputSpec(source, checkpoint="untrained:tiny"), load(), tmp_path / "out")
+    assert whole.present == prepared.present  # so that a later run may go on with more
+    assert len(whole.work.tasks) == 3
+
+
+def test_fold_writes_the_files_of_boltz_and_the_scores(run: Run, tmp_path: Path) -> None:
+    source = fasta(tmp_path / "in.fasta", "MKTAYIAKQR:GSHMWLL")
+    settings = [
+        part for s in ("steps=2", "recycling=0", "samples=2") for part in ("--set", f"model.{s}")
+    ]
+    result = run(
+        "fold",
+        source,
+        "--checkpoint",
+        "untrained:tiny",
+        "--out",
+        tmp_path / "out",
+        *settings,
+    )
+    assert result.code == 0
+    assert "random weights" in result.out
+    folder = tmp_path / "out" / "predictions" / "c1"
+    assert {path.name for path in folder.iterdir()} >= {
+        "c1_model_0.cif", "c1_model_1.cif", "confidence_c1_model_0.json", "pae_c1_model_0.npz",
+        "plddt_c1_model_1.npz", "scores_c1.json",
+    }  # fmt: skip
+    scores = json.loads(
+        (folder / "scores_c1.json").read_text(),
+        parse_constant=lambda name: pytest.fail(name),
+    )
+    assert [(row["chain_a"], row["chain_b"], row["sample"]) for row in scores["interfaces"]] == [
+        ("A", "B", 0), ("B", "A", 0), ("A", "B", 1), ("B", "A", 1),
+    ]  # fmt: skip
+    assert not list((tmp_path / "out").glob(".new*"))
+    several = fasta(tmp_path / "two.fasta", "MKT", "MKTA")
+    result = run("fold", several, "--checkpoint", "untrained:tiny", "--out", tmp_path / "no")
+    assert (result.code, "several complexes" in result.err) == (2, True)
+
+
+def test_convert_says_what_it_wrote_and_names_what_it_cannot_read(run: Run, tmp_path: Path) -> None:
+    source = tmp_path / "small.ckpt"
+    target = tmp_path / "small.safetensors"
+    torch.save(contents(), source)
+    result = run("convert", source, target)
+    assert (result.code, result.err) == (0, "")
+    assert (
+        result.out
+        == f"{target}: 465 weights, {target.stat().st_size / 1e6:.1f} MB, {identity(target)}\n"
+    )
+    result = run("convert", source, target)
+    assert (result.code, result.err) == (
+        2,
+        f"foldcp: {target}: exists; --overwrite replaces it\n",
+    )
+    assert run("convert", source, target, "--overwrite").code == 0
+    source.write_text("these are no weights")
+    result = run("convert", source, target, "--overwrite")
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert result.err.startswith(f"foldcp: {source}: not a checkpoint")
+
+
+def test_a_report_without_its_page(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full or read-only disk the best interfaces are printed all the same."""
+    stored(tmp_path / "run", {"checkpoint": "abc"})
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("foldcp.pipeline.reporting.report.os.replace", fail)
+    result = run("report", tmp_path / "run")
+    assert result.code == 1
+    assert "no interfaces" in result.out
+    page = tmp_path / "run" / "report.html"
+    assert result.err == f"foldcp: {page}: cannot be written: No space left on device\n"
+
+
+def test_control_characters_do_not_reach_the_terminal(run: Run, tmp_path: Path) -> None:
+    source = tmp_path / "in.fasta"
+    source.write_text(">\x1b[31mred\u202e\nMK1\n>ok\nMKT\n")
+    result = run("plan", source)
+    assert "cannot be built\t\\x1b[31mred\\u202e\t" in result.out
+    result = run("plan", tmp_path / "\x1b[31mnone.fasta")
+    assert "\x1b" not in result.err
+    assert "\\x1b[31mnone.fasta" in result.err
+
+
+def test_report_wants_a_run(run: Run, tmp_path: Path) -> None:
+    result = run("report", tmp_path)
+    assert (result.code, result.err) == (
+        2,
+        f"foldcp: {tmp_path}: not the folder of a run, as there is no run.json\n",
+    )
+
+
+def test_help_has_examples(run: Run) -> None:
+    whole = run("--help")
+    assert whole.code == 0
+    for command in ("plan", "score", "fold", "report", "convert"):
+        assert command in whole.out
+        assert f"\n  foldcp {command} " in run(command, "--help").out
+
+
+def test_chains_without_an_alignment_are_counted_on_stderr(run: Run, tmp_path: Path) -> None:
+    source = tmp_path / "in.csv"
+    msas = tmp_path / "msas"
+    source.write_text("id,sequence\ndimer,MKTAYI:GSHMW\nhomo,MKTAYI:MKTAYI\n")
+    msas.mkdir()
+    result = run("plan", source, "--msas", msas, "--hardware", "cpu", "--json")
+    assert (result.code, result.err) == (
+        0,
+        f"0 of 4 chains have an alignment in {msas}\n",
+    )
+    assert len(json.loads(result.out)["entries"]) == 2
+    (msas / "homo.a3m").write_text(">q\nMKTAYI\n")
+    assert run("plan", source, "--msas", msas, "--hardware", "cpu").err.startswith("2 of 4 chains")
+    assert run("plan", source, "--hardware", "cpu").err == ""
+
+
+def test_single_chains_of_a_fasta_file_are_told(run: Run, tmp_path: Path) -> None:
+    source = fasta(tmp_path / "in.fasta", "MKT", "GSH")
+    assert (
+        "2 records of one chain, each folded alone" in run("plan", source, "--hardware", "cpu").err
+    )
+    result = run("fold", source, "--out", tmp_path / "out", "--checkpoint", "untrained:tiny")
+    assert result.code == 2
+    assert "the chains of one complex are joined by ':'" in result.err
+
+
+def test_no_more_of_an_input_is_read_than_the_limit(run: Run, tmp_path: Path) -> None:
+    source = fasta(tmp_path / "in.fasta", "MKT" * 1_000)
+    result = run("plan", source, "--hardware", "cpu", "--set", "limits.input_bytes=1000")
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "in.fasta: holds more than 1,000 bytes once unpacked" in result.err
+    out = tmp_path / "out"
+    for command in ("score", "fold"):
+        result = run(
+            command,
+            source,
+            "--out",
+            out,
+            "--checkpoint",
+            "untrained:tiny",
+            "--set",
+            "limits.input_bytes=10",
+        )
+        assert (result.code, "holds more than 10 bytes" in result.err) == (2, True)
+
+
+def test_a_folder_with_a_name_that_is_not_utf8_is_prepared(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    fasta(folder / "right.fasta", "MKT:GSH")
+    fasta(folder / os.fsdecode(b"caf\xe9.fasta"), "MKT")
+    prepared = prepare(InputSpec(folder, checkpoint="untrained:tiny"), load(), tmp_path / "out")
+    assert [task.name for task in prepared.work.tasks] == ["c1"]
+    [wrong] = prepared.work.invalid
+    assert (wrong.name, wrong.place) == (r"caf\xe9", 0)
+    assert r"caf\xe9.fasta: the file's name is not valid UTF-8" in wrong.reason
+
+
+@pytest.mark.timeout(60)
+def test_pipes_and_devices_are_refused_at_once(run: Run, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    source = fasta(tmp_path / "in.fasta", "MKT")
+    pipe = tmp_path / "pipe.yaml"
+    for arguments in (
+        (pipe,),
+        (source, "--config", pipe),
+        (source, "--hardware", pipe),
+        ("/dev/zero",),
+    ):
+        result = run("plan", *arguments)
+        assert (result.code, result.err.count("\n")) == (2, 1)

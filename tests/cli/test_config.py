@@ -1,0 +1,194 @@
+"""Settings: what is set arrives, what is unknown or wrong is named."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+
+import pytest
+
+from foldcp.pipeline.config import RunConfig, keys, load
+
+PRESETS = sorted((Path(__file__).parents[2] / "configs" / "run").glob("*.yaml"))
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_defaults_are_those_of_boltz() -> None:
+    config = load()
+    assert (config.model.recycling, config.model.steps, config.model.samples) == (
+        3,
+        200,
+        1,
+    )
+    assert config.msa.max_rows == 8192
+    assert not config.msa.corrected
+    assert config == RunConfig()
+
+
+def test_file_then_overrides(tmp_path: Path) -> None:
+    file = write(tmp_path / "run.yaml", "model:\n  samples: 5\n  seed: 7\nwrite: [pae, boltz]\n")
+    config = load(
+        file,
+        [
+            "model.samples=2",
+            "msa.corrected=true",
+            "run.deadline_factor=3",
+            "model.precision=bf16",
+        ],
+    )
+    assert (config.model.samples, config.model.seed, config.model.precision) == (
+        2,
+        7,
+        "bf16",
+    )
+    assert config.msa.corrected is True
+    assert config.run.deadline_factor == 3.0
+    assert config.write == ("pae", "boltz")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("boltz", ("boltz",)),
+        ("boltz,pae", ("boltz", "pae")),
+        ("[pae]", ("pae",)),
+        ("[]", ()),
+        ("pae,pae", ("pae",)),
+    ],
+)
+def test_write_takes_one_or_many(text: str, expected: tuple[str, ...]) -> None:
+    assert load(overrides=[f"write={text}"]).write == expected
+
+
+def test_dotted_keys_may_be_nested_or_not(tmp_path: Path) -> None:
+    assert load(write(tmp_path / "a.yaml", "model.steps: 20\n")) == load(
+        overrides=["model.steps=20"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        (
+            "model.recyling=3",
+            ["--set", "model.recyling", "did you mean model.recycling?"],
+        ),
+        ("samples=3", ["samples", "did you mean model.samples?"]),
+        ("model=3", ["model", "unknown setting"]),
+        ("model.steps.x=3", ["model.steps.x", "unknown setting"]),
+        ("zzzzzz=3", ["zzzzzz", "known: model.recycling"]),
+        ("model.steps=many", ["model.steps", "'many'", "whole number"]),
+        ("model.steps=2.5", ["model.steps", "2.5", "whole number"]),
+        ("model.steps=true", ["model.steps", "True", "whole number"]),
+        ("model.steps=0", ["model.steps", "0", "least is 1"]),
+        ("msa.corrected=1", ["msa.corrected", "1", "true or false"]),
+        ("model.precision=fp8", ["model.precision", "'fp8'", "fp32, mixed"]),
+        ("write=boltz,zip", ["write", "'zip'", "boltz, pae"]),
+        ("write=3", ["write", "3", "list"]),
+        ("model.steps", ["model.steps", "KEY=VALUE"]),
+        ("model.steps=", ["model.steps", "None"]),
+        ("model.steps=[1", ["model.steps", "'[1'"]),
+    ],
+)
+def test_mistakes_are_named(override: str, words: list[str]) -> None:
+    with pytest.raises(ValueError) as error:
+        load(overrides=[override])
+    for word in words:
+        assert word in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("model: {stepz: 3}", "model.steps?"),
+        ("- a\n- b\n", "not KEY"),
+        ("a: [1\nb: 2", "line 2"),
+        ("1: 2", "not KEY"),
+    ],
+)
+def test_mistakes_in_a_file_name_the_file(tmp_path: Path, text: str, word: str) -> None:
+    file = write(tmp_path / "bad.yaml", text)
+    with pytest.raises(ValueError, match=r"bad\.yaml") as error:
+        load(file)
+    assert word in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_and_unreadable_files(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"none\.yaml: No such file"):
+        load(tmp_path / "none.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"binary\.yaml"):
+        load(tmp_path / "binary.yaml")
+    assert load(write(tmp_path / "empty.yaml", "# nothing\n")) == RunConfig()
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(FrozenInstanceError):
+        load().model.steps = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_presets_load(preset: Path) -> None:
+    assert load(preset) != RunConfig()
+
+
+def test_every_key_can_be_set() -> None:
+    assert len(list(keys())) == len(set(keys())) >= 15
+    for key in keys():
+        value: object = RunConfig()
+        for part in key.split("."):
+            value = getattr(value, part)
+        assert load(overrides=[f"{key}={json.dumps(value)}"]) == RunConfig()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("model: " + "[" * 5_000, "nested more than"),
+        ("model: {seed: 1}\nmodel: {steps: 5}", "the key 'model' occurs twice (line 2"),
+        ("model: {seed: !!int ''}", "IndexError: string index out of range"),
+        ("model: {seed: 2026-13-45}", "month must be in 1..12"),
+        ("model: {seed: !!timestamp x}", "'NoneType' object"),
+        (
+            "a0: &a0 [x]\n"
+            + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 99)}]\n" for i in range(1, 5)),
+            "values",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_a_config_is_refused_in_a_line(
+    tmp_path: Path, text: str, problem: str
+) -> None:
+    file = write(tmp_path / "bad.yaml", text)
+    with pytest.raises(ValueError) as caught:
+        load(file)
+    message = str(caught.value)
+    assert message.startswith(f"{file}: ")
+    assert problem in message
+    assert "\n" not in message
+
+
+@pytest.mark.timeout(60)
+def test_a_config_is_a_regular_file_of_some_size(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(ValueError, match=r"pipe\.yaml: not a regular file"):
+        load(tmp_path / "pipe.yaml")
+    with pytest.raises(ValueError, match=r"zero: not a regular file"):
+        load(Path("/dev/zero"))
+    with pytest.raises(ValueError, match=r"large\.yaml: holds more than 1,000,000 bytes"):
+        load(write(tmp_path / "large.yaml", "#" * 1_000_001))
+
+
+def test_a_value_that_is_no_yaml_is_text() -> None:
+    for text in ("[" * 5_000, "2026-13-45", "!!int ''", "a: b: c"):
+        with pytest.raises(ValueError, match=r"--set: model\.seed: "):
+            load(overrides=[f"model.seed={text}"])

@@ -1,0 +1,180 @@
+"""Alignments of whole records are found by the record's name, or the user is told why not."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from pathlib import Path
+
+import pytest
+
+from foldcp.complex import Complex, InvalidComplex, Record
+from foldcp.datasets.msas import open_msas
+from foldcp.datasets.reader import read
+from foldcp.pipeline.inputs.input_spec import InputSpec, only_complex
+from foldcp.pipeline.inputs.remarks import remarks
+
+ONE = "MKTAYIAKQRQISFVKSHFS"
+TWO = "GSHMRYAAC"
+
+
+@pytest.fixture
+def msas(tmp_path: Path) -> Path:
+    folder = tmp_path / "msas"
+    folder.mkdir()
+    (folder / "mono.a3m").write_text(f">q\n{ONE}\n")
+    (folder / "homo.a3m").write_text(f"#20\t2\n>101\n{ONE}\n")
+    (folder / "dimer.a3m").write_text(f"#20,9\t1,1\n>101\t102\n{ONE}{TWO}\n")
+    (folder / "packed.a3m.gz").write_bytes(
+        gzip.compress(f"\ufeff#20,9\t2,1\r\n>101\n{ONE}{TWO}\n".encode())
+    )
+    (folder / "two_words__x.a3m").write_text(f">q\n{ONE}\n")
+    return folder
+
+
+def _csv(folder: Path, msas: Path, name: str, sequence: str) -> Record:
+    (folder / "q.csv").write_text(f"id,sequence\n{name},{sequence}\n")
+    [record] = read(folder / "q.csv", msas=msas)
+    return record
+
+
+def _fasta(folder: Path, msas: Path, name: str, sequence: str) -> Record:
+    (folder / "q.fasta").write_text(f">{name}\n{sequence}\n")
+    [record] = read(folder / "q.fasta", msas=msas)
+    return record
+
+
+@pytest.mark.parametrize("form", [_csv, _fasta])
+@pytest.mark.parametrize(
+    ("name", "sequence", "file"),
+    [
+        ("mono", ONE, "mono.a3m"),
+        ("homo", f"{ONE}:{ONE}", "homo.a3m"),
+        ("mono", f"{ONE}:{ONE}", "mono.a3m"),
+        ("dimer", f"{ONE}:{TWO}", "dimer.a3m"),
+        ("packed", f"{ONE}:{TWO}:{ONE}", "packed.a3m.gz"),
+        ("two words (x", ONE, "two_words__x.a3m"),
+    ],
+)
+def test_the_alignment_has_the_name_of_the_record(
+    tmp_path: Path, msas: Path, form: object, name: str, sequence: str, file: str
+) -> None:
+    assert callable(form)
+    record = form(tmp_path, msas, name, sequence)
+    assert isinstance(record, Complex)
+    assert {chain.msa for chain in record.chains} == {msas / file}
+    assert "msa" not in record.comment
+
+
+@pytest.mark.parametrize(
+    ("name", "sequence", "reason"),
+    [
+        (
+            "mono",
+            f"{ONE}:{TWO}",
+            "mono.a3m: has the name of a record of several chains, but its first line",
+        ),
+        (
+            "homo",
+            f"{ONE}:{TWO}",
+            "homo.a3m: aligns chains of 20 residues, but the record's have 20, 9",
+        ),
+        (
+            "dimer",
+            f"{TWO}:{ONE}",
+            "dimer.a3m: aligns chains of 20,9 residues, but the record's have 9, 20",
+        ),
+        (
+            "dimer",
+            f"{ONE}:{TWO}:MKT",
+            "dimer.a3m: aligns chains of 20,9 residues, but the record's have 20, 9, 3",
+        ),
+    ],
+)
+def test_a_file_of_that_name_that_fits_not_is_never_left_aside(
+    tmp_path: Path, msas: Path, name: str, sequence: str, reason: str
+) -> None:
+    record = _csv(tmp_path, msas, name, sequence)
+    assert isinstance(record, InvalidComplex)
+    assert record.reason.startswith(f"{msas}/{reason}")
+
+
+def test_a_yaml_finds_the_file_of_its_name(tmp_path: Path, msas: Path) -> None:
+    path = tmp_path / "dimer.yaml"
+    path.write_text(
+        f"sequences:\n- protein: {{id: [A, C], sequence: {ONE}}}\n- protein: {{id: B, "
+        f"sequence: {TWO}}}\n"
+    )
+    [record] = read(path, msas=msas)
+    assert isinstance(record, Complex)
+    assert {chain.msa for chain in record.chains} == {msas / "dimer.a3m"}
+
+
+def test_a_pipe_in_the_folder_is_refused_when_it_would_be_used(tmp_path: Path, msas: Path) -> None:
+    os.mkfifo(msas / "pipe.a3m")
+    (msas / "zero.a3m").symlink_to("/dev/zero")
+    for name in ("pipe", "zero"):
+        for sequence in (ONE, f"{ONE}:{TWO}"):
+            record = _csv(tmp_path, msas, name, sequence)
+            assert isinstance(record, InvalidComplex)
+            assert (
+                record.reason
+                == f"{msas}/{name}.a3m: not a regular file (a pipe, a socket or a device)"
+            )
+    assert isinstance(_csv(tmp_path, msas, "other", ONE), Complex)
+
+
+def test_links_in_a_circle_are_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with pytest.raises(ValueError, match="a: no folder of alignments"):
+        open_msas(tmp_path / "a")
+
+
+def test_chains_without_an_alignment_are_counted(tmp_path: Path, msas: Path) -> None:
+    table = tmp_path / "t.csv"
+
+    def told(text: str, folder: Path | None = msas) -> list[str]:
+        table.write_text("id,sequence\n" + text)
+        sources = InputSpec(table, msas=folder)
+        return remarks(
+            sources,
+            [record for record in read(table, msas=folder) if isinstance(record, Complex)],
+        )
+
+    assert told(f"x,{ONE}:{TWO}\ny,{ONE}:{ONE}\n") == [f"0 of 4 chains have an alignment in {msas}"]
+    assert told(f"mono,{ONE}\ny,{ONE}:{ONE}\n") == [f"1 of 3 chains have an alignment in {msas}"]
+    assert told(f"mono,{ONE}\n") == []
+    assert told(f"x,{ONE}:{TWO}\n", None) == []
+
+
+def test_chains_that_stand_alone_in_a_fasta_file_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "x.fasta"
+    path.write_text(f">chain_A\n{ONE}\n>chain_B\n{TWO}\n")
+    records = [record for record in read(path) if isinstance(record, Complex)]
+    assert remarks(InputSpec(path), records) == [
+        f"{path}: 2 records of one chain, each folded alone; join the chains of one complex by ':'"
+    ]
+    with pytest.raises(
+        ValueError,
+        match=r"holds several complexes.*the chains of one complex are joined by ':'",
+    ):
+        only_complex(InputSpec(path))
+    path.write_text(">bad\nM1\n>worse\nM2\n")
+    with pytest.raises(ValueError, match=r"holds several complexes; `foldcp score` folds them$"):
+        only_complex(InputSpec(path))
+    path.write_text(f">pair\n{ONE}:{TWO}\n>single\n{TWO}\n")
+    records = [record for record in read(path) if isinstance(record, Complex)]
+    assert remarks(InputSpec(path), records) == []
+
+
+def test_only_proteins_get_an_alignment(tmp_path: Path) -> None:
+    folder = tmp_path / "msas"
+    folder.mkdir()
+    (folder / "job.a3m").touch()
+    (tmp_path / "job.fasta").write_text(
+        ">protein|name=A\nACGT\n>dna|name=B\nACGT\n>ligand|name=C\nCCO\n"
+    )
+    [record] = read(tmp_path / "job.fasta", msas=folder)
+    assert isinstance(record, Complex)
+    assert [chain.msa for chain in record.chains] == [folder / "job.a3m", None, None]

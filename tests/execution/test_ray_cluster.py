@@ -1,0 +1,63 @@
+"""An address where nobody answers is refused, and a control service that is silent is told."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from foldcp.pipeline.execution import ray_cluster as module
+from foldcp.pipeline.execution.ray_cluster import RayLostError, ask_gcs, check_address
+
+
+@contextmanager
+def listener() -> Iterator[str]:
+    """An address where a connection is taken and nothing is answered."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_an_address_where_nobody_answers_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert check_address("") == ""
+    for address in (
+        "127.0.0.1:1",
+        "nowhere",
+        "127.0.0.1:seven",
+        "127.0.0.1:99999999",
+        "no.such.host.invalid:6379",
+    ):
+        with pytest.raises(ValueError, match=f"--address {address}: no Ray cluster answers"):
+            check_address(address)
+    monkeypatch.setattr(module, "CONNECT_SECONDS", 3.0)
+    with (
+        listener() as no_progress,
+        pytest.raises(ValueError, match="no Ray cluster answers"),
+    ):
+        check_address(no_progress)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    with pytest.raises(ValueError, match="no Ray cluster was started"):
+        check_address("auto")
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray/ray_current_cluster").write_text("127.0.0.1:1\n")
+    with pytest.raises(ValueError, match=r"--address 127\.0\.0\.1:1: no Ray cluster answers"):
+        check_address("auto")
+
+
+def test_a_control_service_that_does_not_answer_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    silence = threading.Event()
+    monkeypatch.setattr(module, "GCS_SECONDS", 0.05)
+    with pytest.raises(RayLostError, match="did not answer"):
+        ask_gcs(silence.wait)
+    silence.set()
+    assert ask_gcs(lambda: 7) == 7

@@ -1,0 +1,129 @@
+"""Signals are noted and end nothing by themselves; what a process started ends with it, and it
+always ends.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import psutil
+import pytest
+
+from foldcp.pipeline.execution.signals import STOP_SIGNALS, StopSignals
+
+
+def wait_for(what: Callable[[], object], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_a_signal_is_noted_and_the_first_one_counts(number: signal.Signals) -> None:
+    before = [signal.getsignal(other) for other in STOP_SIGNALS]
+    with StopSignals() as signals:
+        assert signals.number == 0
+        os.kill(os.getpid(), number)
+        wait_for(lambda: signals.number)
+        for other in STOP_SIGNALS:
+            os.kill(os.getpid(), other)
+        time.sleep(0.05)
+        assert signals.number == number
+    assert [signal.getsignal(other) for other in STOP_SIGNALS] == before
+
+
+def test_what_a_library_does_with_signals_is_undone() -> None:
+    with StopSignals() as signals:
+        signal.signal(
+            signal.SIGTERM,
+            lambda number, frame: pytest.fail("the library's handler ran"),
+        )
+        signals.install()
+        os.kill(os.getpid(), signal.SIGTERM)
+        wait_for(lambda: signals.number)
+
+
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignals() as signals:
+            os.kill(os.getpid(), signal.SIGHUP)
+            time.sleep(0.1)
+            assert signals.number == 0
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_outside_the_main_thread_nothing_is_changed() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    seen = []
+
+    def other() -> None:
+        with StopSignals() as signals:
+            seen.append((signals.number, signal.getsignal(signal.SIGTERM)))
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    assert seen == [(0, before)]
+
+
+# A child that starts a grandchild, which starts another one; the middle one dies, and the last one
+# ignores SIGTERM.
+FAMILY = """
+import os, signal, subprocess, sys, time
+from foldcp.pipeline.execution.signals import StopSignals, adopt_orphans, end_process
+adopt_orphans()
+last = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+middle = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {last!r}], start_new_session=True, "
+middle += "stdout=subprocess.PIPE); p.stdout.readline()"
+subprocess.run([sys.executable, "-c", middle + "; print(p.pid, flush=True)"], check=True)
+"""
+
+
+@contextmanager
+def family(rest: str) -> Iterator[tuple[subprocess.Popen[str], psutil.Process]]:
+    """A process that runs FAMILY and then `rest`, and its last descendant."""
+    command = [sys.executable, "-c", FAMILY + rest]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process, psutil.Process(int(process.stdout.readline()))
+        finally:
+            process.kill()
+
+
+def ended(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process adopt its orphans")
+def test_a_process_ends_with_all_that_it_started_and_with_its_code() -> None:
+    with family("end_process(41)") as (process, orphan):
+        assert process.wait(60) == 41
+        wait_for(lambda: ended(orphan))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process adopt its orphans")
+def test_a_main_thread_that_is_busy_does_not_keep_a_stopped_process() -> None:
+    busy = """
+with StopSignals(seconds=0.5):
+    print("waiting", flush=True)
+    while True:
+        time.sleep(600)
+"""
+    with family(busy) as (process, orphan):
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waiting\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 128 + signal.SIGTERM
+        wait_for(lambda: ended(orphan))

@@ -1,0 +1,291 @@
+"""Rows of a complex from the alignments of its chains, against a slow and literal reading of the
+rules.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from foldcp.chemistry.vocabulary import TOKEN_IDS
+from foldcp.complex import Chain, Complex
+from foldcp.features.featurize import featurize
+from foldcp.features.msa.alignment import UNPAIRED, read_alignment
+from foldcp.features.msa.features import AlignmentSettings, pair
+
+
+def reference(
+    keys: list[list[int]], settings: AlignmentSettings
+) -> tuple[list[list[int]], list[list[bool]]]:
+    """The rules one row at a time: sequence of each chain or -1, and whether its key brought it."""
+    members: dict[int, list[tuple[int, int]]] = {}
+    for chain, of_chain in enumerate(keys):
+        for sequence, key in enumerate(of_chain):
+            if key != UNPAIRED:
+                members.setdefault(key, []).append((chain, sequence))
+    shared = [group for group in members.values() if len(group) > 1]
+    shared.sort(key=lambda group: len({chain for chain, _ in group}), reverse=True)
+    queues = []
+    for chain, of_chain in enumerate(keys):
+        used = (
+            {s for group in shared for c, s in group if c == chain} if settings.corrected else set()
+        )
+        queues.append([s for s in range(1, len(of_chain)) if s not in used])
+
+    rows = [[0] * len(keys)]
+    by_key = [[True] * len(keys)]
+    for group in shared:
+        has = {chain: [s for c, s in group if c == chain] for chain in range(len(keys))}
+        for turn in range(max(map(len, has.values()))):
+            if len(rows) < settings.max_paired:
+                row = [
+                    has[c][turn % len(has[c])]
+                    if has[c]
+                    else (queues[c].pop(0) if queues[c] else -1)
+                    for c in has
+                ]
+                rows.append(row)
+                by_key.append([bool(has[c]) for c in has])
+    while any(queues):
+        rows.append([queue.pop(0) if queue else -1 for queue in queues])
+        by_key.append([False] * len(keys))
+    return rows[: settings.max_rows], by_key[: settings.max_rows]
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("corrected", [False, True])
+def test_pairing_against_the_rules(seed: int, corrected: bool) -> None:
+    rng = random.Random(seed)
+    most = rng.choice([4, 30, 400])
+    keys = [
+        [rng.choice([-1, rng.randint(0, most)]) for _ in range(rng.choice([1, 7, 60, 130]))]
+        for _ in range(rng.randint(1, 5))
+    ]
+    settings = AlignmentSettings(
+        max_paired=rng.choice([1, 23, 999]),
+        max_rows=rng.choice([1, 41, 999]),
+        corrected=corrected,
+    )
+    pairing = pair([np.array(k) for k in keys], settings)
+    rows, by_key = reference(keys, settings)
+    assert pairing.row.tolist() == rows
+    assert pairing.by_key.tolist() == by_key
+
+
+def test_the_default_limits_are_those_of_boltz() -> None:
+    keys = [np.arange(10_000), np.arange(10_000)[::-1]]
+    pairing = pair(keys, AlignmentSettings())
+    assert len(pairing.row) == 16384
+    assert pairing.by_key[:8192].all() and not pairing.by_key[8192:].any()
+    assert AlignmentSettings().max_file_rows == 8192
+
+
+# The fourth row of B is the second again, under another key.
+A = "key,sequence\n5,AGW\n,A-W\n8,wAG-\n7,-GW\n"
+B = "key,sequence\n,MX\n7,MK\n7,kM-\n8,MK\n,--\n"
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Complex:
+    (tmp_path / "A.csv").write_text(A)
+    (tmp_path / "B.csv").write_text(B)
+    chains = (
+        Chain("A", "protein", "AGW", msa=tmp_path / "A.csv"),
+        Chain("D", "dna", "T"),
+        Chain("B", "protein", "MU", msa=tmp_path / "B.csv"),
+    )
+    return Complex("two", chains)
+
+
+def ids(text: str) -> list[int]:
+    words = {
+        "A": "ALA",
+        "G": "GLY",
+        "W": "TRP",
+        "M": "MET",
+        "K": "LYS",
+        "T": "DT",
+        "-": "-",
+        "X": "UNK",
+    }
+    return [TOKEN_IDS[words[letter]] for letter in text]
+
+
+def test_rows_by_hand_as_boltz_makes_them(two: Complex) -> None:
+    features = featurize(two)
+    rows = ["AGWTMX", "-GW-MK", "-GW-M-", "A-W-MK", "AG--M-", "-GW---"]
+    assert features.msa.tolist() == [ids(row) for row in rows]
+    paired = ["111111", "111011", "111011", "000000", "000000", "000000"]
+    assert features.paired.tolist() == [[c == "1" for c in row] for row in paired]
+    assert (
+        not features.has_deletion.any()
+        and not features.deletion_value.any()
+        and not features.deletion_mean.any()
+    )
+    assert features.msa_mask.all() and features.msa_mask.shape == (6, 6)
+    one_hot = torch.nn.functional.one_hot(features.msa.long(), 33).float()
+    torch.testing.assert_close(features.profile, one_hot.mean(0))
+
+
+def test_rows_by_hand_with_the_faults_mended(two: Complex) -> None:
+    features = featurize(two, alignment=AlignmentSettings(corrected=True))
+    rows = ["AGWTMX", "AG--MK", "-GW-MK", "-GW-M-", "A-W---"]
+    assert features.msa.tolist() == [ids(row) for row in rows]
+    paired = ["111111", "111011", "111011", "111011", "000000"]
+    assert features.paired.tolist() == [[c == "1" for c in row] for row in paired]
+    assert features.has_deletion.nonzero().tolist() == [[1, 0], [3, 4]]
+    value = np.pi / 2 * np.arctan(1 / 3)
+    expected = torch.zeros(5, 6)
+    expected[1, 0] = expected[3, 4] = value
+    torch.testing.assert_close(features.deletion_value, expected)
+    torch.testing.assert_close(features.deletion_mean, expected.mean(0))
+
+
+def test_only_insertions_of_the_query_count_for_boltz(tmp_path: Path) -> None:
+    (tmp_path / "x.a3m").write_text(">q\nAkkGW\n>a\nAG-\n>b\nwwwA-W\n")
+    chain = Chain("A", "protein", "AGW", msa=tmp_path / "x.a3m")
+    features = featurize(Complex("x", (chain, Chain("B", "protein", "AG"))))
+    assert features.has_deletion.nonzero().tolist() == [[0, 1]]
+    torch.testing.assert_close(float(features.deletion_value[0, 1]), np.pi / 2 * np.arctan(2 / 3))
+    corrected = featurize(Complex("x", (chain,)), alignment=AlignmentSettings(corrected=True))
+    assert corrected.has_deletion.nonzero().tolist() == [[0, 1], [2, 0]]
+
+
+def test_deletions_beyond_two_bytes_do_not_wrap(tmp_path: Path) -> None:
+    (tmp_path / "x.a3m").write_text(f">q\nA{'k' * 40_000}GW\n>a\nAG-\n")
+    features = featurize(Complex("x", (Chain("A", "protein", "AGW", msa=tmp_path / "x.a3m"),)))
+    assert features.has_deletion.tolist() == [[False, True, False], [False] * 3]
+    torch.testing.assert_close(
+        float(features.deletion_value[0, 1]), np.pi / 2 * np.arctan(40_000 / 3)
+    )
+
+
+def test_a_complex_of_colabfold_keeps_its_pairs(tmp_path: Path) -> None:
+    path = tmp_path / "x.a3m"
+    path.write_text(
+        "#3,2\t1,1\n>101\t102\nAGWMK\n>a\tb\nAG-M-\n>101\nAGW--\n>c\nA-W--\n>102\n---MK\n>d\n----K\n"
+    )
+    chains = (
+        Chain("A", "protein", "AGW", msa=path),
+        Chain("B", "protein", "MK", msa=path),
+    )
+    features = featurize(Complex("x", chains), alignment=AlignmentSettings(corrected=True))
+    assert features.msa.tolist() == [ids(row) for row in ("AGWMK", "AG-M-", "A-W-K")]
+    assert features.paired.tolist() == [[True] * 5, [True] * 5, [False] * 5]
+
+
+@pytest.mark.parametrize(("corrected", "depths"), [(False, [4, 1, 4]), (True, [4, 1, 5])])
+def test_the_depth_of_a_chain_is_the_rows_that_it_gave(
+    two: Complex, corrected: bool, depths: list[int]
+) -> None:
+    features = featurize(two, alignment=AlignmentSettings(corrected=corrected))
+    assert features.layout.chain_msa_depth.tolist() == depths
+    few = featurize(two, alignment=AlignmentSettings(max_file_rows=2, corrected=corrected))
+    assert few.layout.chain_msa_depth.tolist() == [2, 1, 2]
+    one = featurize(two, alignment=AlignmentSettings(max_rows=1, corrected=corrected))
+    assert one.layout.chain_msa_depth.tolist() == [1, 1, 1]
+
+
+def test_an_alignment_that_was_planned_with_another_content_is_refused(
+    two: Complex, tmp_path: Path
+) -> None:
+    path = tmp_path / "A.csv"
+    planned = replace(two, digests={path: read_alignment(path, 9).sha256})
+    assert torch.equal(featurize(planned).msa, featurize(two).msa)
+    path.write_text(A + ",AAA\n")
+    with pytest.raises(
+        ValueError,
+        match=r"chain A of complex two: alignment .*A\.csv: its content has changed",
+    ):
+        featurize(planned)
+
+
+def test_padding_of_an_alignment(two: Complex) -> None:
+    features = featurize(two, alignment=AlignmentSettings(corrected=True)).pad(4)
+    assert features.msa[:, 6:].tolist() == [[TOKEN_IDS["-"]] * 2] * 5
+    assert (
+        features.msa_mask[:, 6:].sum()
+        == features.paired[:, 6:].sum()
+        == features.deletion_value[:, 6:].sum()
+        == 0
+    )
+    assert features.msa_mask[:, :6].all()
+
+
+def test_constants_of_deep_alignments_take_no_memory(two: Complex) -> None:
+    features = featurize(two).pad(4)
+    for name, largest in (
+        ("msa_mask", 8 * 4),
+        ("has_deletion", 1),
+        ("deletion_value", 4),
+    ):
+        assert getattr(features, name).untyped_storage().nbytes() <= largest
+        assert getattr(features.to("cpu"), name).shape == (6, 8)
+
+
+def test_copies_show_the_same_rows(two: Complex, tmp_path: Path) -> None:
+    chains = (two.chains[0], Chain("C", "protein", "AGW", msa=tmp_path / "A.csv"))
+    msa = featurize(Complex("copies", chains)).msa
+    assert torch.equal(msa[:, :3], msa[:, 3:])
+
+
+@pytest.mark.parametrize("row", ["max_file_rows", "max_rows"])
+def test_limits(two: Complex, row: str) -> None:
+    assert featurize(two, alignment=AlignmentSettings(**{row: 2})).num_rows == 2
+    with pytest.raises(ValueError, match=f"{row} must be at least 1, not 0"):
+        AlignmentSettings(**{row: 0})
+
+
+def chain_with(tmp_path: Path, query: str, sequence: str, **settings: object) -> Complex:
+    (tmp_path / "q.a3m").write_text(f">q\n{query}\n>a\n{query[::-1]}\n")
+    return Complex("x", (Chain("Q", "protein", sequence, msa=tmp_path / "q.a3m", **settings),))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("query", "sequence", "message"),
+    [
+        ("AGW", "AGWK", "its query has 3 residues, but the chain 4"),
+        (
+            "AGW",
+            "AKW",
+            "its query is another sequence; residue 2 is GLY, but LYS in the chain",
+        ),
+        ("AXW", "AKW", "residue 2 is UNK, but LYS in the chain"),
+    ],
+)
+def test_the_query_must_be_the_chain(
+    tmp_path: Path, query: str, sequence: str, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        featurize(chain_with(tmp_path, query, sequence))
+    assert str(tmp_path / "q.a3m") in str(caught.value) and "chain Q of complex x" in str(
+        caught.value
+    )
+
+
+def test_unknown_residues_fit_and_show_as_themselves(tmp_path: Path) -> None:
+    features = featurize(chain_with(tmp_path, "AKXW", "AXMW"))
+    assert features.msa[0].tolist() == ids("AXMW")
+    assert features.msa[1].tolist() == ids("WXKA")
+
+
+def test_alignments_of_other_chains_than_proteins_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "r.a3m").write_text(">q\nACG\n")
+    with pytest.raises(ValueError, match=r"chain R of complex x: .*r\.a3m: .* not of rna"):
+        featurize(Complex("x", (Chain("R", "rna", "ACG", msa=tmp_path / "r.a3m"),)))
+
+
+def test_real_paired_alignments_read_completely() -> None:
+    data = Path(__file__).parents[3] / "shared" / "data" / "complexes" / "3g5o"
+    if not data.is_dir():
+        pytest.skip("the deep alignments of 3g5o are not here")
+    for name, letters in (("A", 93), ("B", 87)):
+        rows = read_alignment(data / f"{name}.csv", 8192)
+        assert rows.residues.shape[1] == letters and 1000 < len(rows.keys) <= 8192
+        assert (rows.residues >= 1).all() and (rows.residues < 23).all()
+        assert len(np.unique(rows.keys)) > 10 and len(rows.deletions) > 100

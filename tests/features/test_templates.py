@@ -1,0 +1,472 @@
+"""Templates: which residue imitates which, and the frames, against small structures written by
+the test.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import gemmi
+import numpy as np
+import pytest
+import torch
+
+from foldcp.chemistry.vocabulary import PROTEIN_LETTERS, TOKEN_IDS, ccd_atoms, standard_residue
+from foldcp.complex import Chain, Complex, Template
+from foldcp.features.featurize import Features, featurize
+from foldcp.features.templates.structure import read_template
+
+SEQUENCE = "GMAWKSTVLEDHPFYR"
+CODES = [PROTEIN_LETTERS[letter] for letter in SEQUENCE]
+
+
+def position(chain: int, residue: int, atom: int) -> np.ndarray:
+    """Made up, and different for every atom."""
+    return np.round(np.random.default_rng([chain, residue, atom]).normal(scale=9, size=3), 3)
+
+
+def structure(
+    sequences: list[list[str]],
+    missing: set[tuple[int, int]],
+    without: set[tuple[int, int, str]],
+) -> gemmi.Structure:
+    """Chains A, B, ..; residues `missing` are unresolved and atoms `without` absent."""
+    made = gemmi.Structure()
+    made.name = "made"
+    model = gemmi.Model(1) if int(gemmi.__version__.split(".")[1]) >= 7 else gemmi.Model("1")  # type: ignore[arg-type]
+    for c, codes in enumerate(sequences):
+        chain = gemmi.Chain("ABC"[c])
+        for r, code in enumerate(codes):
+            if (c, r) in missing:
+                continue
+            residue = gemmi.Residue()
+            residue.name = code
+            residue.subchain = "ABC"[c]
+            residue.entity_id = str(c + 1)
+            residue.seqid = gemmi.SeqId(str(r + 11))
+            residue.label_seq = r + 1
+            residue.entity_type = gemmi.EntityType.Polymer
+            ccd = ccd_atoms(code)
+            for a, name in enumerate(ccd.names):
+                if ccd.elements[a] != 1 and not ccd.leaving[a] and (c, r, name) not in without:
+                    atom = gemmi.Atom()
+                    atom.name = name
+                    atom.element = gemmi.Element(int(ccd.elements[a]))
+                    atom.pos = gemmi.Position(*position(c, r, a).tolist())
+                    residue.add_atom(atom)
+            chain.add_residue(residue)
+        model.add_chain(chain)
+        entity = gemmi.Entity(str(c + 1))
+        entity.entity_type = gemmi.EntityType.Polymer
+        entity.polymer_type = gemmi.PolymerType.PeptideL
+        entity.full_sequence = codes
+        entity.subchains = ["ABC"[c]]
+        made.entities.append(entity)
+    made.add_model(model)
+    return made
+
+
+def write(
+    path: Path,
+    sequences: list[list[str]],
+    missing: set[tuple[int, int]] = frozenset(),  # type: ignore[assignment]
+    without: set[tuple[int, int, str]] = frozenset(),  # type: ignore[assignment]
+) -> Path:
+    structure(sequences, missing, without).make_mmcif_document().write_file(str(path))
+    return path
+
+
+def imitate(*templates: Template, chains: dict[str, str]) -> Features:
+    return featurize(
+        Complex(
+            "x",
+            tuple(Chain(n, "protein", s) for n, s in chains.items()),
+            templates=templates,
+        )
+    )
+
+
+def atom_of(chain: int, residue: int, name: str, codes: list[str] = CODES) -> torch.Tensor:
+    a = ccd_atoms(codes[residue]).names.index(name)
+    return torch.from_numpy(position(chain, residue, a)).float()
+
+
+def test_a_template_of_the_chain_itself(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "t.cif",
+        [CODES],
+        missing={(0, 4)},
+        without={(0, 3, "C"), (0, 7, "CB"), (0, 8, "CA")},
+    )
+    features = imitate(Template(path), chains={"A": SEQUENCE, "B": "GG"})
+    n = len(SEQUENCE)
+    assert features.template_res_type[0].tolist() == [TOKEN_IDS[code] for code in CODES] + [0, 0]
+    assert features.template_mask[0].tolist() == [1.0] * n + [0.0] * 2
+    frames = torch.ones(n + 2)
+    betas = torch.ones(n + 2)
+    frames[[3, 4, 8, n, n + 1]] = 0
+    betas[[4, 7, n, n + 1]] = 0
+    assert torch.equal(features.template_mask_frame[0], frames)
+    assert torch.equal(features.template_mask_cb[0], betas)
+    assert features.template_visibility[0].tolist() == [0] * n + [-2] * 2
+    torch.testing.assert_close(features.template_ca[0, 5], atom_of(0, 5, "CA"))
+    torch.testing.assert_close(features.template_cb[0, 5], atom_of(0, 5, "CB"))
+    torch.testing.assert_close(features.template_cb[0, 0], atom_of(0, 0, "CA"))  # glycine
+    assert not features.template_ca[0, 4].any() and not features.template_cb[0, 7].any()
+    for r in range(n):
+        rotation = features.template_frame_rot[0, r]
+        origin = features.template_frame_t[0, r]
+        if not frames[r]:
+            assert torch.equal(rotation, torch.eye(3)) and not origin.any()
+            continue
+        c, nitrogen = (rotation.T @ (atom_of(0, r, name) - origin) for name in ("C", "N"))
+        torch.testing.assert_close(rotation @ rotation.T, torch.eye(3), atol=1e-5, rtol=0)
+        assert torch.linalg.det(rotation) > 0.99
+        assert c[0] > 0 and c[1:].abs().max() < 1e-4  # C on the first axis
+        assert nitrogen[1] > 0 and abs(nitrogen[2]) < 1e-4  # N in the plane of the first two
+        torch.testing.assert_close(origin, atom_of(0, r, "CA"))
+
+
+def test_the_alignment_shifts_and_its_diagonal_is_used_whole(tmp_path: Path) -> None:
+    """Our chain begins at the template's fifth residue and ends in three others, after which two
+    fit by place.
+    """
+    path = write(tmp_path / "t.cif", [CODES])
+    features = imitate(Template(path), chains={"A": "SS" + SEQUENCE[6:14] + "GGAAAA"})
+    types = [TOKEN_IDS[code] for code in CODES[4:]] + [0] * 4
+    assert features.template_res_type[0].tolist() == types
+    assert features.template_mask[0].tolist() == [1.0] * 12 + [0.0] * 4
+    torch.testing.assert_close(features.template_ca[0, 11], atom_of(0, 15, "CA"))
+
+
+def test_chains_are_assigned_by_likeness_or_as_told(tmp_path: Path) -> None:
+    other = [PROTEIN_LETTERS[letter] for letter in "CCQNIYWCCQNNIW"]
+    path = write(tmp_path / "t.cif", [CODES, other])
+    chains = {"X": "CCQNIYWCCQNNIW", "Y": SEQUENCE}
+    found = imitate(Template(path), chains=chains)
+    assert found.template_mask.all() and found.template_visibility.tolist() == [[0] * 30]
+    torch.testing.assert_close(found.template_ca[0, 0], atom_of(1, 0, "CA", other))
+    torch.testing.assert_close(found.template_ca[0, 14], atom_of(0, 0, "CA"))
+    told = imitate(Template(path, ("Y",), ("A",)), chains=chains)
+    assert told.template_visibility.tolist() == [[-1] * 14 + [0] * 16]
+    subset = imitate(Template(path, (), ("A",)), chains=chains)
+    assert torch.equal(subset.template_mask, told.template_mask)
+    # Equal chains: the first imitates the first.
+    equal = imitate(
+        Template(write(tmp_path / "u.cif", [CODES, CODES])),
+        chains={"P": SEQUENCE, "Q": SEQUENCE},
+    )
+    torch.testing.assert_close(equal.template_ca[0, 1], atom_of(0, 1, "CA"))
+    torch.testing.assert_close(equal.template_ca[0, 17], atom_of(1, 1, "CA"))
+
+
+def test_several_templates_and_one_file_twice(tmp_path: Path) -> None:
+    first = write(tmp_path / "t.cif", [CODES, CODES])
+    second = write(tmp_path / "u.cif", [CODES])
+    unlike = write(tmp_path / "v.cif", [["CYS"] * 9])
+    features = imitate(
+        Template(first, ("A",), ("A",)),
+        Template(second, ("B",), force=True, threshold=2.5),
+        Template(first, ("B",), ("B",)),
+        Template(unlike, ("A",)),
+        chains={"A": SEQUENCE, "B": SEQUENCE},
+    )
+    n = len(SEQUENCE)
+    assert features.template_visibility.tolist() == [[0] * (2 * n), [-1] * n + [1] * n]
+    assert features.template_force.tolist() == [False, True]
+    assert features.template_force_threshold.tolist() == [float("inf"), 2.5]
+    assert features.pad(9).template_frame_rot.shape == (2, 36, 3, 3)
+
+
+def test_modified_residues_of_a_template(tmp_path: Path) -> None:
+    codes = [*CODES[:1], "MSE", *CODES[2:5], "SEP", *CODES[6:]]
+    path = write(tmp_path / "t.cif", [codes], without={(0, 3, "N")})
+    chain = read_template(path)["A"]
+    assert chain.sequence == "GXAWKX" + SEQUENCE[6:]
+    features = imitate(Template(path), chains={"A": SEQUENCE})
+    assert features.template_res_type[0, [1, 5]].tolist() == [
+        TOKEN_IDS["MET"],
+        TOKEN_IDS["UNK"],
+    ]
+    assert features.template_mask_frame[0].tolist() == [1, 1, 1, 0, 1, 0, *[1] * 10]
+    # The first atom of phosphoserine stands for it.
+    nitrogen = atom_of(0, 5, "N", codes)
+    torch.testing.assert_close(features.template_ca[0, 5], nitrogen)
+    torch.testing.assert_close(features.template_cb[0, 5], nitrogen)
+    torch.testing.assert_close(features.template_cb[0, 1], atom_of(0, 1, "CB", codes))
+
+
+def test_a_pdb_file(tmp_path: Path) -> None:
+    path = tmp_path / "t.pdb"
+    structure([CODES], set(), set()).write_pdb(str(path))
+    features = imitate(Template(path, ("A",), ("A1",)), chains={"A": SEQUENCE})
+    torch.testing.assert_close(features.template_ca[0, 5], atom_of(0, 5, "CA"))
+    assert features.template_mask.all()
+
+
+def test_what_a_template_cannot_be(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.cif", [CODES, CODES])
+    chains = {"A": SEQUENCE, "B": SEQUENCE}
+    with pytest.raises(ValueError, match=r"t\.cif: 'Q' is no protein chain of the complex"):
+        imitate(Template(path, ("Q",)), chains=chains)
+    with pytest.raises(
+        ValueError, match=r"t\.cif: 'Q' is no protein chain of the file, which has A, B"
+    ):
+        imitate(Template(path, ("A",), ("Q",)), chains=chains)
+    with pytest.raises(ValueError, match="2 chains cannot imitate 1 one by one"):
+        imitate(Template(path, ("A", "B"), ("A",)), chains=chains)
+    with pytest.raises(ValueError, match="a forced template needs a threshold"):
+        imitate(Template(path, force=True), chains=chains)
+    with pytest.raises(ValueError, match=r"none\.cif: No such file"):
+        imitate(Template(tmp_path / "none.cif"), chains=chains)
+    (tmp_path / "bad.cif").write_text("no cif\n")
+    with pytest.raises(ValueError, match=r"template .*bad\.cif"):
+        imitate(Template(tmp_path / "bad.cif"), chains=chains)
+    (tmp_path / "empty.cif").write_text("data_x\n_entry.id x\n")
+    with pytest.raises(ValueError, match="it has no protein chains"):
+        imitate(Template(tmp_path / "empty.cif"), chains=chains)
+
+
+def in_a_row(
+    sequences: list[list[str]], missing: set[tuple[int, int]] = frozenset()
+) -> gemmi.Structure:  # type: ignore[assignment]
+    """The same with each author's name the next letter (A is B), numbers from 101, and a peptide
+    bond between neighbours alone.
+    """
+    made = structure(sequences, missing, set())
+    for c, chain in enumerate(made[0]):
+        chain.name = "BCD"[c]
+        for residue in chain:
+            residue.seqid.num = 100 + residue.label_seq  # type: ignore[operator]
+            for atom in residue:
+                atom.pos = gemmi.Position(
+                    0, 0, 10.0 * residue.label_seq + {"C": 8.7}.get(atom.name, 0)
+                )  # type: ignore[operator]
+    return made
+
+
+def without(made: gemmi.Structure, *categories: str) -> gemmi.cif.Block:
+    block = made.make_mmcif_document()[0]
+    for category in categories:
+        block.find_mmcif_category(category).erase()
+    return block
+
+
+GAP = {(0, 5), (0, 6), (0, 7)}
+
+
+@pytest.mark.parametrize(
+    "lost", [("_struct_asym.",), ("_struct_asym.", "_entity."), ("_entity.",), ("_entity_poly_seq.",),
+             ("_struct_asym.", "_entity.", "_entity_poly.", "_entity_poly_seq.")],
+)  # fmt: skip
+def test_an_mmcif_that_leaves_out_what_its_atoms_tell(
+    tmp_path: Path, lost: tuple[str, ...]
+) -> None:
+    whole = tmp_path / "whole.cif"
+    path = tmp_path / "t.cif"
+    made = in_a_row([CODES, CODES[:11]], GAP)
+    without(made).write_file(str(whole)), without(made, *lost).write_file(str(path))
+    expected = read_template(whole)
+    found = read_template(path)
+    assert list(found) == list(expected) == ["A", "B"]
+    told = "_entity_poly_seq." not in lost
+    assert found["A"].sequence == (SEQUENCE if told else SEQUENCE[:5] + "XXX" + SEQUENCE[8:])
+    for label in "AB":
+        for field in (
+            "frame_rot",
+            "frame_t",
+            "frame_mask",
+            "center",
+            "representative",
+            "representative_mask",
+        ):
+            np.testing.assert_array_equal(
+                getattr(found[label], field), getattr(expected[label], field)
+            )
+    assert [found[label].author for label in "AB"] == ["B", "C"]
+
+
+def test_a_chain_that_holds_ligands_too_gives_its_protein(tmp_path: Path) -> None:
+    """As programs write it that know one name of a chain: no entities, no labels, ligands in the
+    chain.
+    """
+    made = in_a_row([CODES])
+    ligand = gemmi.Residue()
+    ligand.name = "ATP"
+    ligand.subchain = "A"
+    ligand.seqid = gemmi.SeqId("900")
+    ligand.het_flag = "H"
+    atom = gemmi.Atom()
+    atom.name = "PG"
+    atom.element = gemmi.Element("P")
+    ligand.add_atom(atom)
+    made[0][0].add_residue(ligand)
+    categories = ("_struct_asym.", "_entity.", "_entity_poly.", "_entity_poly_seq.")
+    block = without(made, *categories)
+    table = block.find("_atom_site.", ["label_asym_id", "label_entity_id", "label_seq_id"])
+    for row in table:
+        row[0], row[1], row[2] = "A", "?", "?"
+    block.write_file(str(tmp_path / "t.cif"))
+    assert {
+        label: chain.sequence for label, chain in read_template(tmp_path / "t.cif").items()
+    } == {"A": SEQUENCE}
+    for row in table:
+        row[0] = "?"
+    block.write_file(str(tmp_path / "u.cif"))
+    assert {
+        label: chain.sequence for label, chain in read_template(tmp_path / "u.cif").items()
+    } == {"B": SEQUENCE}
+
+
+@pytest.mark.parametrize("name", ["t.pdb", "t.ent", "t.pdb.gz"])
+def test_a_pdb_file_without_seqres_has_unknown_residues_where_its_numbers_leave_some_out(
+    tmp_path: Path, name: str
+) -> None:
+    made = in_a_row([CODES, CODES[:11]], GAP)
+    for entity in made.entities:
+        entity.full_sequence = []
+    text = made.make_pdb_string()
+    assert "SEQRES" not in text
+    (tmp_path / name).write_bytes(
+        gzip.compress(text.encode()) if name.endswith(".gz") else text.encode()
+    )
+    features = imitate(Template(tmp_path / name), chains={"H": SEQUENCE, "L": SEQUENCE[:11]})
+    assert features.template_mask.sum() == 27
+    assert features.template_mask_frame.sum() == 24
+    assert features.template_res_type[0, 4:9].tolist() == [
+        TOKEN_IDS[c] for c in (CODES[4], *["UNK"] * 3, CODES[8])
+    ]
+    torch.testing.assert_close(features.template_ca[0, [4, 8], 2], torch.tensor([50.0, 90.0]))
+
+
+def test_bonded_residues_have_nothing_between_them_however_they_are_numbered(
+    tmp_path: Path,
+) -> None:
+    made = in_a_row([CODES])
+    made.entities[0].full_sequence = []
+    for residue in list(made[0][0])[6:]:
+        residue.seqid.num += 40  # type: ignore[operator]
+    made.write_pdb(str(tmp_path / "t.pdb"))
+    assert read_template(tmp_path / "t.pdb")["B1"].sequence == SEQUENCE
+    for atom in made[0][0][6]:
+        atom.pos = gemmi.Position(50, 50, 50)
+    made.write_pdb(str(tmp_path / "t.pdb"))
+    assert (
+        read_template(tmp_path / "t.pdb")["B1"].sequence == SEQUENCE[:6] + "X" * 40 + SEQUENCE[6:]
+    )
+    block = without(made, "_entity_poly_seq.")
+    for row in block.find("_atom_site.", ["label_seq_id"]):
+        row[0] = str(int(row[0]) + 2_000_000_000 * (int(row[0]) > 6))
+    block.write_file(str(tmp_path / "u.cif"))
+    with pytest.raises(
+        ValueError,
+        match=r"u\.cif: chain A: 2,000,000,000 residues are missing between 106 and 147",
+    ):
+        read_template(tmp_path / "u.cif")
+
+
+def test_a_chain_is_named_by_its_label_or_by_its_author(tmp_path: Path) -> None:
+    path = tmp_path / "t.cif"
+    other = [PROTEIN_LETTERS[letter] for letter in "CCQNIYWCCQNNIW"]
+    without(in_a_row([CODES, other])).write_file(str(path))
+    chains = {"H": SEQUENCE}
+    label = imitate(Template(path, ("H",), ("A",)), chains=chains)
+    assert label.template_mask.sum() == len(SEQUENCE)
+    wrong = (
+        r"'B' may be any of several protein chains of the file, which has A \(author's B\), B "
+        r"\(author's C\)"
+    )
+    with pytest.raises(ValueError, match=wrong):
+        imitate(Template(path, ("H",), ("B",)), chains=chains)
+    chains["L"] = "CCQNIYWCCQNNIW"
+    both = imitate(Template(path), chains=chains)
+    for names in (("A", "B"), ("B", "C")):  # as C is no label, B is the author's, too
+        told = imitate(Template(path, ("H", "L"), names), chains=chains)
+        assert (
+            torch.equal(told.template_res_type, both.template_res_type) and told.template_mask.all()
+        )
+    by_author = imitate(Template(path, ("L",), ("C",)), chains={"L": "CCQNIYWCCQNNIW"})
+    assert by_author.template_res_type[0].tolist() == [TOKEN_IDS[code] for code in other]
+    with pytest.raises(
+        ValueError,
+        match=r"'D' is no protein chain of the file, which has A \(author's B\)",
+    ):
+        imitate(Template(path, ("H",), ("D",)), chains=chains)
+    made = in_a_row([CODES, other])
+    for residue in made[0][1]:
+        residue.seqid.num += 500  # type: ignore[operator]
+    for chain in made[0]:
+        chain.name = "A"  # one chain of the author's, two labels
+    without(made).write_file(str(path))
+    assert list(read_template(path)) == ["A", "B"]
+    assert imitate(Template(path, ("H",), ("A",)), chains={"H": SEQUENCE}).template_mask.all()
+
+
+def test_a_template_that_was_planned_with_another_content_or_is_too_large_is_refused(
+    tmp_path: Path,
+) -> None:
+    path = write(tmp_path / "t.cif", [CODES])
+    complex = Complex("x", (Chain("A", "protein", SEQUENCE),), templates=(Template(path),))
+    planned = replace(complex, digests={path: hashlib.sha256(path.read_bytes()).hexdigest()})
+    assert featurize(planned).template_mask.all()
+    with pytest.raises(ValueError, match=r"t\.cif: holds more than 99 bytes"):
+        featurize(planned, max_template_bytes=99)
+    path.write_text(path.read_text() + "\n")
+    with pytest.raises(
+        ValueError,
+        match=r"template .*t\.cif: its content has changed since the run began",
+    ):
+        featurize(planned)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [("x.cif", b""), ("x.cif", b"loop_\n"), ("x.cif", b"data_x\nloop_\n_a.b\n_a.c\n1 2 3\n"),
+     ("x.cif", bytes(range(256))), ("x.pdb", b""), ("x.pdb", b"ATOM  nonsense\n"), ("x.pdb", bytes(range(256)))],
+)  # fmt: skip
+def test_whatever_is_no_structure_is_an_error_that_names_the_file(
+    tmp_path: Path, name: str, data: bytes
+) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ValueError, match=rf"template .*{name}: "):
+        read_template(tmp_path / name)
+
+
+@pytest.mark.parametrize("value", ["?", "1e30"])
+def test_coordinates_are_numbers_of_this_world(tmp_path: Path, value: str) -> None:
+    path = write(tmp_path / "t.cif", [CODES])
+    document = gemmi.cif.read(str(path))
+    document[0].find("_atom_site.", ["Cartn_y"])[0][0] = value
+    document.write_file(str(path))
+    with pytest.raises(
+        ValueError,
+        match=r"t\.cif: chain A: a coordinate is no number, or beyond 1,000,000 Å",
+    ):
+        read_template(path)
+
+
+def test_the_encoding_of_a_template_is_that_of_any_program(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.cif", [CODES])
+    text = path.read_text().replace("data_", "# é\ndata_", 1)
+    for data in (
+        text.replace("\n", "\r\n").encode("utf-8-sig"),
+        text.replace("\n", "\r").encode("cp1252"),
+    ):
+        path.write_bytes(data)
+        assert read_template(path)["A"].sequence == SEQUENCE
+
+
+def test_the_representative_of_every_standard_residue_is_the_structures(
+    tmp_path: Path,
+) -> None:
+    codes = list(PROTEIN_LETTERS.values())
+    chain = read_template(write(tmp_path / "t.cif", [codes]))["A"]
+    for r, code in enumerate(codes):
+        residue = standard_residue(code)
+        name = residue.atom_names[residue.representative]
+        torch.testing.assert_close(
+            torch.from_numpy(chain.representative[r]), atom_of(0, r, name, codes)
+        )

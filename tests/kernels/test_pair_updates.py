@@ -1,0 +1,236 @@
+"""The fused updates of the pair representation against their equations in float64, written with
+einsum.
+"""
+
+import pytest
+import torch
+from torch import Tensor
+
+from foldcp.kernels.autograd import residual_with_reference_backward, with_reference_backward
+from foldcp.kernels.pair_bias_attention import (
+    pair_bias_attention,
+    prepare_bias,
+    prepared_attention,
+)
+from foldcp.kernels.projections import (
+    add_attention_output,
+    project,
+    project_channels_first,
+)
+from foldcp.kernels.transition import add_transition
+from foldcp.kernels.triangle_multiply import add_gated_output, gated_projection
+
+I = 5
+N = 13
+C = 12
+K = 10
+TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 2e-2}
+MIXES = [  # the type of z, the type of the arithmetic
+    (torch.float32, torch.float32),
+    (torch.float32, torch.bfloat16),
+    (torch.bfloat16, torch.bfloat16),
+]
+
+
+class Draw:
+    """Fresh numbers of any shape."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = torch.Generator().manual_seed(seed)
+
+    def __call__(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.randn(*shape, generator=self.rng).to(dtype)
+
+    def mask(self, size: int) -> Tensor:
+        return (torch.rand(size, generator=self.rng) < 0.8).float()
+
+
+def norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    x = x.double()
+    centred = x - x.mean(-1, keepdim=True)
+    return (
+        centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt() * weight.double()
+        + bias.double()
+    )
+
+
+def close(got: Tensor, want: Tensor, tolerance: float) -> bool:
+    return bool((got.double() - want).norm() < tolerance * want.norm())
+
+
+@pytest.mark.parametrize(("residual", "arithmetic"), MIXES)
+def test_gated_projection(residual: torch.dtype, arithmetic: torch.dtype) -> None:
+    draw = Draw(0)
+    z = draw(I, N, C, dtype=residual)
+    w = draw(C)
+    b = draw(C)
+    of_columns = draw.mask(N)
+    of_rows = draw.mask(I)
+    p = draw(2 * K, C, dtype=arithmetic)
+    g = draw(2 * K, C, dtype=arithmetic)
+    x = norm(z, w, b)
+    both = (
+        torch.einsum("inc,kc->kin", x, p.double())
+        * torch.einsum("inc,kc->kin", x, g.double()).sigmoid()
+    )
+    got = gated_projection(z, of_columns, w, b, p, g)
+    assert got.dtype == arithmetic
+    assert close(got, both * of_columns, TOLERANCE[arithmetic])
+    assert close(
+        gated_projection(z, of_columns, w, b, p[3:7], g[3:7]),
+        (both * of_columns)[3:7],
+        TOLERANCE[arithmetic],
+    )
+    assert close(
+        gated_projection(z, of_rows[:, None], w, b, p, g),
+        both * of_rows[:, None],
+        TOLERANCE[arithmetic],
+    )
+
+
+@pytest.mark.parametrize(("residual", "arithmetic"), MIXES)
+def test_gated_output(residual: torch.dtype, arithmetic: torch.dtype) -> None:
+    draw = Draw(1)
+    z = draw(I, N, C, dtype=residual)
+    product = draw(K, I, N, dtype=arithmetic)
+    w = draw(C)
+    b = draw(C)
+    w_out = draw(K)
+    b_out = draw(K)
+    p = draw(C, K, dtype=arithmetic)
+    g = draw(C, C, dtype=arithmetic)
+    y = norm(product.permute(1, 2, 0), w_out, b_out)
+    update = (y @ p.double().T) * (norm(z, w, b) @ g.double().T).sigmoid()
+    want = z.double() + update
+    got = add_gated_output(z, product, w, b, w_out, b_out, p, g)
+    assert got is z
+    assert z.dtype == residual
+    assert close(got, want, TOLERANCE[arithmetic])
+
+
+@pytest.mark.parametrize(("residual", "arithmetic"), MIXES)
+def test_transition(residual: torch.dtype, arithmetic: torch.dtype) -> None:
+    draw = Draw(2)
+    z = draw(I, N, C, dtype=residual)
+    w = draw(C)
+    b = draw(C)
+    w1 = draw(K, C, dtype=arithmetic)
+    w2 = draw(K, C, dtype=arithmetic)
+    w3 = draw(C, K, dtype=arithmetic)
+    x = norm(z, w, b)
+    first = x @ w1.double().T
+    want = z.double() + (first / (1 + (-first).exp()) * (x @ w2.double().T)) @ w3.double().T
+    assert add_transition(z, w, b, w1, w2, w3) is z
+    assert close(z, want, TOLERANCE[arithmetic])
+
+
+@pytest.mark.parametrize(("residual", "arithmetic"), MIXES)
+def test_projections_and_attention_output(residual: torch.dtype, arithmetic: torch.dtype) -> None:
+    draw = Draw(3)
+    z = draw(I, N, C, dtype=residual)
+    out = draw(I, N, K, dtype=arithmetic)
+    w = draw(C)
+    b = draw(C)
+    gate = draw(K, C, dtype=arithmetic)
+    weight = draw(C, K, dtype=arithmetic)
+    x = norm(z, w, b)
+    projected = project(z, w, b, gate)
+    assert projected.dtype == arithmetic
+    assert close(projected, x @ gate.double().T, TOLERANCE[arithmetic])
+    want = z.double() + (out.double() / (1 + (-x @ gate.double().T).exp())) @ weight.double().T
+    assert add_attention_output(z, out, w, b, gate, weight) is z
+    assert close(z, want, TOLERANCE[arithmetic])
+
+
+def test_with_gradients_z_is_left_alone() -> None:
+    draw = Draw(4)
+    z = draw(I, N, C)
+    w = draw(C)
+    b = draw(C)
+    w1 = draw(K, C).requires_grad_()
+    w2 = draw(K, C)
+    w3 = draw(C, K)
+    before = z.clone()
+    after = add_transition(z, w, b, w1, w2, w3)
+    after.sum().backward()
+    assert torch.equal(z, before)
+    assert w1.grad is not None
+    with torch.no_grad():
+        torch.testing.assert_close(add_transition(z, w, b, w1, w2, w3), after)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.bfloat16, 1e-2)])
+def test_pair_bias_attention(dtype: torch.dtype, tolerance: float) -> None:
+    draw = Draw(5)
+    num_samples = 3
+    num_heads = 4
+    width = 6
+    q = draw(num_samples, I, num_heads, width, dtype=dtype)
+    k, v = draw(2, num_samples, N, num_heads, width, dtype=dtype)
+    bias = draw(I, N, num_heads, dtype=dtype).permute(2, 0, 1)
+    mask = draw.mask(N)
+    scores = torch.einsum("mihd,mjhd->mhij", q.double(), k.double()) / width**0.5 + bias.double()
+    want = torch.einsum("mhij,mjhd->mihd", (scores - 1e9 * (1 - mask)).softmax(-1), v.double())
+    got = pair_bias_attention(q, k, v, bias, mask)
+    assert got.dtype == dtype
+    assert close(got, want, tolerance)
+    assert torch.equal(prepared_attention(q, k, v, prepare_bias(bias, mask)), got)
+
+
+def test_channels_first() -> None:
+    draw = Draw(6)
+    z = draw(I, N, C)
+    w = draw(C)
+    b = draw(C)
+    weight = draw(K, C)
+    torch.testing.assert_close(
+        project_channels_first(z, w, b, weight),
+        project(z, w, b, weight).permute(2, 0, 1),
+        atol=0,
+        rtol=0,
+    )
+
+
+def test_a_kernel_borrows_the_gradient_of_its_reference() -> None:
+    draw = Draw(7)
+    x = draw(N)
+    y = draw(N)
+    weight = draw(N)
+    calls = []
+
+    def kernel(x: Tensor, y: Tensor) -> Tensor:
+        calls.append("kernel")
+        return x.sin() * y + 100  # a value that tells it from the reference
+
+    def reference(x: Tensor, y: Tensor) -> Tensor:
+        calls.append("reference")
+        return x.sin() * y
+
+    assert torch.equal(with_reference_backward(kernel, reference, x, y), x.sin() * y + 100)
+    assert calls == ["kernel"]
+    leaf = x.clone().requires_grad_()
+    out = with_reference_backward(kernel, reference, leaf, y)
+    assert torch.equal(out, x.sin() * y + 100)
+    (gradient,) = torch.autograd.grad((out * weight).sum(), leaf)
+    torch.testing.assert_close(gradient, x.cos() * y * weight)
+    assert calls == ["kernel", "kernel", "reference"]
+
+
+def test_a_residual_kernel_writes_in_place_only_without_gradients() -> None:
+    draw = Draw(8)
+    z = draw(N)
+    x = draw(N)
+
+    def kernel(z: Tensor, x: Tensor, out: Tensor) -> None:
+        torch.add(z, x, alpha=2, out=out)
+
+    def reference(z: Tensor, x: Tensor) -> Tensor:
+        return z + 2 * x
+
+    leaf = x.clone().requires_grad_()
+    before = z.clone()
+    out = residual_with_reference_backward(kernel, reference, z, leaf)
+    assert torch.equal(z, before)
+    assert torch.equal(torch.autograd.grad(out.sum(), leaf)[0], torch.full_like(x, 2))
+    assert residual_with_reference_backward(kernel, reference, z, x) is z
+    assert torch.equal(z, before + 2 * x)

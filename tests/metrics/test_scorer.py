@@ -1,0 +1,290 @@
+"""Scores against the published formulas, against the published programs, and for any number of
+ranks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from foldcp.distributed.context_parallel import ContextParallel
+from foldcp.metrics.scorer import SampleScorer, Scores, contact_probability
+from tests.support.distributed import run
+from tests.support.metrics_reference import (
+    CENTERS,
+    Case,
+    coords_of,
+    features_of,
+    logits_of,
+    made_up_case,
+    reference_scores,
+    softmax,
+)
+
+CASE = made_up_case()
+# tokens, and padded: divides by 1, 2 and 3, and the last of three ranks holds padding
+T = 107
+N = 126
+
+
+def score(cp: ContextParallel, case: Case, N: int, chunk: int) -> Scores:
+    """The scores of a case whose rows arrive in chunks."""
+    scorer, plddt = _filled(cp, case, N, chunk)
+    return scorer.finish(plddt)
+
+
+def _filled(
+    cp: ContextParallel, case: Case, N: int, chunk: int, keep_pairs: bool = False
+) -> tuple[SampleScorer, torch.Tensor]:
+    *pairs, plddt = logits_of(case, N)
+    scorer = SampleScorer(features_of(case, N), coords_of(case), cp, keep_pairs=keep_pairs)
+    first = cp.first_row(N)
+    for start in range(first, first + N // cp.size, chunk):
+        stop = min(start + chunk, first + N // cp.size)
+        scorer.add(start, *(x[start:stop] for x in pairs))
+    return scorer, plddt
+
+
+def _same(got: Scores, want: dict[str, Any], rtol: float) -> None:
+    for name, value in want.items():
+        np.testing.assert_allclose(getattr(got, name), value, rtol=rtol, atol=1e-7, err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def scores() -> Scores:
+    return score(ContextParallel(), CASE, N, 17)
+
+
+def test_every_score_follows_its_formula(scores: Scores) -> None:
+    want = reference_scores(CASE)
+    assert set(want) == {field.name for field in fields(Scores)}
+    _same(scores, want, 1e-6)
+
+
+def test_masks_of_the_case_are_mixed(scores: Scores) -> None:
+    """What the other tests rest on: some pairs touch, some frames are invalid, the three d0 of
+    ipSAE differ.
+    """
+    polymers = ~np.isnan(scores.ipsae_d0res)
+    assert 0 < polymers.sum() < polymers.size and 0 < (scores.contacts > 0).sum() < 20
+    assert (
+        len({float(x[0, 4]) for x in (scores.ipsae_d0res, scores.ipsae_d0chn, scores.ipsae_d0dom)})
+        == 3
+    )
+    assert not np.allclose(scores.ipsae_d0res[0, 4], scores.ipsae_d0res[4, 0], rtol=0.1)
+    assert len({scores.iptm, scores.ligand_iptm, scores.protein_iptm, scores.ptm}) == 4
+
+
+def test_ipsae_equals_the_program(scores: Scores) -> None:
+    """ipsae.py version 4 (January 2026), cutoffs 10 10, on this case as Boltz writes it: chains A,
+    C (DNA) and E, ALA and DA residues, the expected PAE in float32. The row A -> E rests on 27
+    residues, the d0res of 1.04.
+    """
+    program = {
+        ("A", "C"): (0.237128, 0.342411, 0.237128),
+        ("C", "A"): (0.218011, 0.318745, 0.218011),
+        ("A", "E"): (0.076972, 0.423998, 0.323358),
+        ("E", "A"): (0.155387, 0.466595, 0.359741),
+        ("C", "E"): (0.209178, 0.260188, 0.209178),
+        ("E", "C"): (0.291643, 0.356772, 0.291643),
+    }
+    for (a, b), want in program.items():
+        pair = "ABCDE".index(a), "ABCDE".index(b)
+        got = [x[pair] for x in (scores.ipsae_d0res, scores.ipsae_d0chn, scores.ipsae_d0dom)]
+        np.testing.assert_allclose(got, want, atol=1e-6)
+
+
+def test_boltz_scores_equal_boltz(scores: Scores) -> None:
+    """boltz 2.2.1 `ConfidenceHeads.forward` on this case: identity matrices as heads, one sample,
+    no padding; pair_iptm_boltz[a, b] is its pair_chains_iptm[b][a].
+    """
+    pairs = [
+        [0.516828, 0.685103, 0.409166, 0.491711, 0.404909],
+        [0.0, 0.0, 0.0, 0.0, 0.0],
+        [0.393854, 0.665316, 0.518832, 0.452291, 0.386623],
+        [0.414873, 0.382308, 0.383708, 0.588884, 0.396675],
+        [0.430586, 0.684177, 0.440882, 0.533931, 0.527279],
+    ]
+    program = {
+        "ptm": 0.4687988,
+        "iptm": 0.4365922,
+        "ligand_iptm": 0.5543543,
+        "protein_iptm": 0.4305855,
+        "complex_plddt": 0.5843752,
+        "complex_iplddt": 0.5728585,
+        "complex_pde": 13.6059036,
+        "complex_ipde": 13.6285038,
+    }
+    _same(scores, {**program, "pair_iptm_boltz": pairs}, 2e-6)
+
+
+def test_alphafold_scores_equal_alphafold(scores: Scores) -> None:
+    """AlphaFold 3's `chain_pairwise_predicted_tm_scores` (on E[TM] with its interface d0) and
+    `chain_pair_pae`, its numpy functions run on this case.
+    """
+    nan = np.nan
+    iptm = [
+        [0.367376, 0.508892, 0.314552, 0.352694, 0.392057],
+        [0.508892, nan, 0.038219, 0.013347, 0.445469],
+        [0.314552, 0.038219, 0.030286, 0.044999, 0.310626],
+        [0.352694, 0.013347, 0.044999, 0.035454, 0.344567],
+        [0.392057, 0.445469, 0.310626, 0.344567, 0.326114],
+    ]
+    off = np.fmax(scores.pair_iptm, scores.pair_iptm.T)
+    np.testing.assert_allclose(np.where(np.eye(5), np.diag(scores.chain_ptm), off), iptm, atol=2e-6)
+    pae_mean = [[nan, 11.415402, 13.811934, 13.175188, 13.633887], [nan] * 5]
+    pae_min = [[nan, 2.51908, 2.404866, 2.4737, 2.438745], [nan] * 5]
+    np.testing.assert_allclose(scores.pae_mean[:2], pae_mean, rtol=1e-6)
+    np.testing.assert_allclose(scores.pae_min[:2], pae_min, rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_scores_do_not_depend_on_the_number_of_ranks(scores: Scores, size: int) -> None:
+    results = run(score, size, CASE, N, 11)
+    for result in results:
+        _same(result, asdict(scores), 1e-6)
+    for result in results[1:]:
+        for name, value in asdict(results[0]).items():
+            np.testing.assert_array_equal(getattr(result, name), value, err_msg=name)
+
+
+def test_a_rank_may_hold_nothing_but_padding() -> None:
+    case = made_up_case([("protein", 5), ("rna", 4)])
+    for result in run(score, 3, case, 30, 4):
+        _same(result, reference_scores(case), 1e-6)
+
+
+@pytest.mark.parametrize(
+    "chains",
+    [
+        [("protein", 21)],
+        [("ligand", 1)],
+        [("ligand", 4)],
+        [("ligand", 2), ("ligand", 1)],
+        [("dna", 3), ("ligand", 3), ("ligand", 1)],
+        [("rna", 8), ("dna", 9)],
+    ],
+    ids=str,
+)
+def test_empty_cases_give_what_is_documented(chains: list[tuple[str, int]]) -> None:
+    case = made_up_case(chains)
+    num_tokens = sum(length for _, length in chains)
+    _same(score(ContextParallel(), case, num_tokens + 1, 5), reference_scores(case), 1e-6)
+
+
+def test_without_close_pairs_ipsae_is_zero() -> None:
+    case = made_up_case([("protein", 12), ("protein", 9)])
+    case.pae_logits[...] = -(((CENTERS - 25) / 2) ** 2)
+    result = score(ContextParallel(), case, 21, 21)
+    np.testing.assert_array_equal(result.ipsae_d0dom, [[np.nan, 0], [0, np.nan]])
+    _same(result, reference_scores(case), 1e-6)
+
+
+def test_blocks_may_be_of_low_precision(scores: Scores) -> None:
+    *pairs, plddt = logits_of(CASE, N)
+    rounded = [x.bfloat16() for x in pairs]
+    whole = [
+        SampleScorer(features_of(CASE, N), coords_of(CASE), ContextParallel()) for _ in range(2)
+    ]
+    whole[0].add(0, *rounded)
+    whole[1].add(0, *(x.float() for x in rounded))
+    low, high = (asdict(scorer.finish(plddt)) for scorer in whole)
+    for name, value in low.items():
+        np.testing.assert_array_equal(value, high[name], err_msg=name)
+
+
+def _on_device(device: str) -> tuple[SampleScorer, torch.Tensor]:
+    """A scorer whose rows were all added on a device."""
+    *pairs, plddt = (x.to(device) for x in logits_of(CASE, N))
+    scorer = SampleScorer(
+        features_of(CASE, N, device), coords_of(CASE).to(device), ContextParallel()
+    )
+    for start in range(0, N, 42):
+        scorer.add(start, *(x[start : start + 42] for x in pairs))
+    return scorer, plddt
+
+
+def test_adding_never_waits_for_the_device() -> None:
+    """Tensors without content, whose values nobody can ask for."""
+    scorer, _ = _on_device("meta")
+    assert scorer.pae.device.type == "meta"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_gives_the_same_scores(scores: Scores) -> None:
+    scorer, plddt = _on_device("cuda")
+    _same(scorer.finish(plddt), asdict(scores), 2e-6)
+
+
+def test_pairs_are_kept_on_request() -> None:
+    scorer, plddt = _filled(ContextParallel(), CASE, N, 50, keep_pairs=True)
+    scorer.finish(plddt)
+    for got, logits in ((scorer.pae, CASE.pae_logits), (scorer.pde, CASE.pde_logits)):
+        np.testing.assert_allclose(got[:T, :T], softmax(logits) @ CENTERS, rtol=1e-5)
+        assert got.shape == (N, N) and not got[T:].any() and not got[:, T:].any()
+    scorer, plddt = _filled(ContextParallel(), CASE, N, 50)
+    scorer.finish(plddt)
+    with pytest.raises(AssertionError, match="on request"):
+        _ = scorer.pae
+
+
+def test_each_row_is_asked_for_once() -> None:
+    *pairs, plddt = logits_of(CASE, N)
+    scorer = SampleScorer(features_of(CASE, N), coords_of(CASE), ContextParallel())
+    with pytest.raises(AssertionError, match="another rank"):
+        scorer.add(N - 4, *(x[:5] for x in pairs))
+    scorer.add(0, *(x[:5] for x in pairs))
+    with pytest.raises(AssertionError, match="5 of 126"):
+        scorer.finish(plddt)
+
+
+class _Watch(TorchDispatchMode):
+    """Counts operations and keeps the largest result."""
+
+    calls = 0
+    largest = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.calls += 1
+        if isinstance(result, torch.Tensor):
+            self.largest = max(self.largest, result.numel())
+        return result
+
+
+def _watched(num_chains: int) -> tuple[_Watch, _Watch]:
+    """`add` of 40 rows and `finish`, for chains of three residues."""
+    case = made_up_case([("protein", 3)] * num_chains)
+    size = 3 * num_chains
+    *pairs, plddt = logits_of(case, size)
+    scorer = SampleScorer(features_of(case, size), coords_of(case), ContextParallel())
+    for start in range(40, size, 40):
+        scorer.add(start, *(x[start : start + 40] for x in pairs))
+    with _Watch() as adding:
+        scorer.add(0, *(x[:40] for x in pairs))
+    with _Watch() as finishing:
+        scorer.finish(plddt)
+    return adding, finishing
+
+
+def test_memory_and_kernels_grow_as_they_should() -> None:
+    """Nothing larger than the block in `add`, than the rows in `finish`; kernels in proportion
+    to the chains.
+    """
+    (few_adding, few_finishing) = _watched(32)
+    (adding, finishing) = _watched(96)
+    assert adding.largest <= 40 * 288 * 64
+    assert finishing.largest <= 288 * 288 * 6
+    assert adding.calls < 3.2 * few_adding.calls and finishing.calls < 3.2 * few_finishing.calls
+
+
+def test_contact_probability_counts_the_first_twenty_bins() -> None:
+    logits = torch.randn(3, 5, 64, generator=torch.Generator().manual_seed(1))
+    want = softmax(logits.double().numpy())[..., :20].sum(-1)
+    np.testing.assert_allclose(contact_probability(logits), want, rtol=1e-5)

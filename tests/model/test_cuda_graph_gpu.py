@@ -1,0 +1,109 @@
+"""What is recorded gives what is not, to the last bit: python -m pytest tests/test_replay_gpu.py
+-m gpu
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from foldcp.checkpoint.load import load
+from foldcp.config import UNTRAINED
+from foldcp.features.featurize import featurize
+from foldcp.model.boltz2 import Boltz2
+from foldcp.model.diffusion import sampler
+from foldcp.model.layers.cuda_graph import CUDAGraphWrapper, new_pool
+from foldcp.model.trunk import pairformer
+from foldcp.predict import Prediction, Settings, fold
+from tests.predict.test_predict import complex_of_31_tokens
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+
+@pytest.fixture(autouse=True)
+def deep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More layers than one recording holds."""
+    monkeypatch.setitem(
+        UNTRAINED,
+        "deep",
+        replace(UNTRAINED["tiny"], pairformer_blocks=6, confidence_blocks=6),
+    )
+
+
+def turned(z: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    """z in place, s anew."""
+    return z.add_(s.sum()), s.sin()
+
+
+@torch.inference_mode()
+def test_a_recording_follows_its_arguments() -> None:
+    calls = 0
+
+    def counted(z: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        nonlocal calls
+        calls += 1
+        return turned(z, s)
+
+    recorded = CUDAGraphWrapper(counted, new_pool(), updated=1)
+    for index in range(12):
+        size = 100 + index % 2
+        z, s = torch.randn(2, size, device="cuda").unbind()
+        given = s.clone()
+        expected = turned(z.clone(), s)
+        got = recorded(z, s)
+        torch.testing.assert_close(got, expected, rtol=0, atol=0)
+        assert torch.equal(s, given), "an argument that is not updated was written to"
+    assert calls == 4, "once as written and once recorded for each of two sizes"
+
+
+def predicted(model: Boltz2 | None = None, num_tokens: int = 31) -> Prediction:
+    """The complex, or its last tokens, by a new network unless one is given."""
+    model = model or load("untrained:deep", precision="mixed", device="cuda")
+    settings = Settings(
+        recycling=3,
+        steps=5,
+        samples=4,
+        parallel_samples=2,
+        precision="mixed",
+        keep_pairs=True,
+        seed=7,
+    )
+    whole = complex_of_31_tokens()
+    first = replace(whole.chains[0], sequence=whole.chains[0].sequence[31 - num_tokens :])
+    return fold(
+        model,
+        featurize(replace(whole, chains=(first, *whole.chains[1:])), seed=7),
+        settings,
+    )
+
+
+def test_the_next_complex_of_a_size_is_not_the_one_before() -> None:
+    model = load("untrained:deep", precision="mixed", device="cuda")
+    for num_tokens in (31, 29, 31):  # 32 with padding
+        got = predicted(model, num_tokens)
+        expected = predicted(None, num_tokens)
+        assert got.coords.shape == expected.coords.shape
+        assert np.array_equal(got.coords, expected.coords)
+        assert np.array_equal(np.stack(got.pae), np.stack(expected.pae))
+
+
+def test_a_prediction_is_the_same_without_recordings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    got = predicted()
+    for module in (pairformer, sampler):
+        monkeypatch.setattr(module, "recordable", lambda _: False)
+    expected = predicted()
+    assert np.array_equal(predicted().coords, expected.coords), (
+        "a prediction depends on its inputs alone"
+    )
+    assert np.array_equal(got.coords, expected.coords)
+    assert np.array_equal(np.stack(got.pae), np.stack(expected.pae))
+    assert [x.confidence_score for x in got.scores] == [x.confidence_score for x in expected.scores]

@@ -1,0 +1,115 @@
+"""Memory of each rank for a 4,000-residue complex: none holds N^2 times all channels, and the peak
+falls with P.
+
+The network runs on fake tensors: every operation happens, with the shapes and the lifetimes of its
+results, except the arithmetic, which would take an hour on a CPU. That the count is right is shown
+on real tensors and real ranks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.testing._internal.distributed.fake_pg import FakeStore
+
+from foldcp.complex import Chain, Complex
+from foldcp.config import TINY
+from foldcp.distributed.context_parallel import ContextParallel
+from foldcp.features.featurize import Features, featurize
+from foldcp.kernels import triangle_attention
+from foldcp.metrics.scorer import SampleScorer
+from foldcp.model.boltz2 import Boltz2
+from foldcp.model.diffusion.sampler import NoiseLevel
+from foldcp.model.layers import layers
+from tests.support.distributed import run
+from tests.support.memory import LiveBytes
+
+
+def features_of(num_residues: int) -> Features:
+    sequence = ("MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQAPILSRV" * num_residues)[: num_residues // 2]
+    return featurize(
+        Complex("large", (Chain("A", "protein", sequence), Chain("B", "protein", sequence)))
+    )
+
+
+def whole_prediction(model: Boltz2, features: Features) -> None:
+    """Every stage once; one denoising step stands for all, and the scores are reduced as in a
+    prediction.
+    """
+    trunk = model.trunk(features, recycling=0)
+    conditioning = model.diffusion_conditioning(trunk.s, trunk.z, model.rel_pos, features)
+    prepared = model.structure_module.score_model.prepare(
+        trunk.s, trunk.s_inputs, conditioning, features
+    )
+    numbers = torch.tensor(NoiseLevel(sigma=16.0, variance=1.0, pull=1.0, data=16.0).numbers)
+    coords = model.structure_module.denoise(
+        torch.ones(1, features.num_atoms, 3), numbers, prepared
+    )[0]
+    del conditioning, prepared
+    contact = model.contact_probability(trunk.z)
+    scorer = SampleScorer(features, coords, model.cp)
+    first = model.cp.first_row(features.num_tokens)
+
+    def take(start: int, pae: Tensor, pde: Tensor) -> None:
+        scorer.add(start, pae, pde, contact[start - first : start - first + len(pae)])
+
+    model.confidence_module(trunk.s_inputs, trunk.s, trunk.z, coords, features, take)
+
+
+def on_fake_tensors(features: Features, size: int) -> LiveBytes:
+    """The first of `size` ranks."""
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=size)
+    try:
+        cp = ContextParallel(0, size, dist.group.WORLD)
+        padded = features.pad(size)
+        with FakeTensorMode(), torch.inference_mode():
+            tensors = {f.name: getattr(padded, f.name) for f in fields(padded)}
+            fake = {
+                name: torch.empty(x.shape, dtype=x.dtype)
+                for name, x in tensors.items()
+                if isinstance(x, Tensor)
+            }
+            model = Boltz2(TINY, cp)
+            with LiveBytes() as counted:
+                whole_prediction(model, replace(padded, **fake))
+    finally:
+        dist.destroy_process_group()
+    return counted
+
+
+def test_the_peak_of_a_rank_falls_with_the_number_of_ranks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Larger slices are fewer to fake.
+    monkeypatch.setattr(triangle_attention, "CHUNK_BYTES", 1 << 33)
+    monkeypatch.setitem(layers.CHUNK_BYTES, "cpu", 256 << 20)
+    features = features_of(4000)
+    whole_pair_array = 4000**2 * TINY.token_z * 4
+    peak = {}
+    for size in (1, 2):
+        counted = on_fake_tensors(features, size)
+        peak[size] = counted.peak
+        assert counted.largest <= 1.01 * whole_pair_array / size
+    assert peak[2] < 0.6 * peak[1]
+
+
+def on_real_tensors(cp: ContextParallel, features: Features) -> int:
+    model = Boltz2(TINY, cp)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    with torch.inference_mode(), LiveBytes() as counted:
+        whole_prediction(model, features.pad(cp.size))
+    return counted.peak
+
+
+def test_fake_tensors_take_the_memory_of_real_ones() -> None:
+    features = features_of(210)
+    for size in (1, 2):
+        expected = on_fake_tensors(features, size).peak
+        for got in run(on_real_tensors, size, features):
+            assert 0.95 < got / expected < 1.05

@@ -1,0 +1,102 @@
+"""The whole prediction, end to end: the number of ranks changes nothing, the seed does."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from functools import cache
+
+import numpy as np
+import pytest
+
+from foldcp.checkpoint.load import load
+from foldcp.complex import Chain, Complex
+from foldcp.distributed.context_parallel import ContextParallel
+from foldcp.features.featurize import featurize
+from foldcp.metrics.scorer import Scores
+from foldcp.predict import Prediction, Settings, fold
+from tests.support.distributed import run
+
+SETTINGS = Settings(recycling=1, steps=4, samples=2, parallel_samples=2, keep_pairs=True, seed=7)
+
+
+def complex_of_31_tokens() -> Complex:
+    """A heterotrimer of a protein in two copies and DNA; 31 tokens divide by neither 2, 3 nor 5."""
+    return Complex(
+        "trimer",
+        (
+            Chain("A", "protein", "MKTAYIAKQRQ"),
+            Chain("B", "protein", "MKTAYIAKQRQ"),
+            Chain("D", "dna", "GATTACAGT"),
+        ),
+    )
+
+
+def predict(cp: ContextParallel, settings: Settings) -> Prediction:
+    return fold(
+        load("untrained:tiny", cp=cp),
+        featurize(complex_of_31_tokens(), seed=settings.seed),
+        settings,
+    )
+
+
+@cache
+def on_one_rank() -> Prediction:
+    return predict(ContextParallel(), SETTINGS)
+
+
+def relative(got: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.linalg.norm(got - expected) / np.linalg.norm(expected))
+
+
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_the_number_of_ranks_does_not_change_the_answer(size: int) -> None:
+    expected = on_one_rank()
+    for got in run(predict, size, SETTINGS):
+        assert relative(got.coords, expected.coords) < 1e-5
+        assert relative(got.plddt, expected.plddt) < 1e-5
+        assert relative(np.stack(got.pae), np.stack(expected.pae)) < 1e-5
+        assert relative(np.stack(got.pde), np.stack(expected.pde)) < 1e-5
+        for mine, theirs in zip(got.scores, expected.scores, strict=True):
+            for field in fields(Scores):
+                np.testing.assert_allclose(
+                    getattr(mine, field.name),
+                    getattr(theirs, field.name),
+                    rtol=1e-5,
+                    atol=1e-7,
+                    err_msg=field.name,
+                )
+
+
+def test_shapes_and_ranges() -> None:
+    got = on_one_rank()
+    assert got.coords.shape == (
+        2,
+        len(featurize(complex_of_31_tokens()).layout.atom_token),
+        3,
+    )
+    assert got.plddt.shape == (2, 31)
+    assert got.pae[0].shape == got.pde[1].shape == (31, 31)
+    assert np.isfinite(got.coords).all() and (got.plddt > 0).all() and (got.plddt < 1).all()
+    assert set(got.seconds) == {"trunk", "sampling", "confidence"}
+
+
+def test_a_sample_does_not_depend_on_how_many_are_drawn_at_once() -> None:
+    one_by_one = predict(
+        ContextParallel(), Settings(recycling=1, steps=4, samples=2, parallel_samples=1, seed=7)
+    )
+    assert relative(one_by_one.coords, on_one_rank().coords) < 1e-5
+
+
+def test_samples_and_seeds_differ() -> None:
+    got = on_one_rank()
+    other = predict(ContextParallel(), Settings(recycling=1, steps=4, samples=1, seed=8))
+    assert relative(got.coords[0], got.coords[1]) > 0.1
+    assert relative(other.coords[0], got.coords[0]) > 0.1
+
+
+@pytest.mark.parametrize(
+    "change", [{"recycling": -1}, {"steps": 0}, {"samples": 0}, {"parallel_samples": 0}]
+)
+def test_impossible_settings_are_refused(change: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=next(iter(change))):
+        Settings(**change)  # type: ignore[arg-type]

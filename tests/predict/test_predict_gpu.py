@@ -1,0 +1,43 @@
+"""A prediction on GPUs is that of the CPU, on any number of ranks: python -m pytest
+tests/test_predict_gpu.py -m gpu
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from foldcp.checkpoint.load import Precision, load
+from foldcp.distributed.context_parallel import ContextParallel
+from foldcp.features.featurize import featurize
+from foldcp.predict import Prediction, Settings, fold
+from tests.predict.test_predict import complex_of_31_tokens, relative
+from tests.support.distributed import device_of, run
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+# Few steps: each one amplifies what the one before rounded.
+LIMITS: dict[Precision, float] = {"fp32": 1e-4, "mixed": 3e-2, "bf16": 6e-2}
+
+
+def predict(cp: ContextParallel, kind: str, precision: Precision) -> Prediction:
+    settings = Settings(
+        recycling=1, steps=4, samples=2, precision=precision, keep_pairs=True, seed=7
+    )
+    model = load("untrained:tiny", cp=cp, precision=precision, device=device_of(cp, kind))
+    return fold(model, featurize(complex_of_31_tokens(), seed=7), settings)
+
+
+@pytest.mark.parametrize("precision", LIMITS)
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_a_gpu_gives_the_prediction_of_the_cpu(size: int, precision: Precision) -> None:
+    expected = predict(ContextParallel(), "cpu", "fp32")
+    for got in run(predict, size, "cuda", precision, kind="cuda"):
+        assert relative(got.coords, expected.coords) < LIMITS[precision]
+        assert relative(got.plddt, expected.plddt) < LIMITS[precision]
+        assert relative(np.stack(got.pae), np.stack(expected.pae)) < LIMITS[precision]
+        assert got.peak_bytes > 0

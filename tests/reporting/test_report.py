@@ -1,0 +1,313 @@
+"""The report against the rows that it sums up, and with names that look like HTML."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from foldcp.complex import Chain, Complex, InvalidComplex
+from foldcp.features.featurize import Layout
+from foldcp.pipeline.inputs.tasks import Task
+from foldcp.pipeline.reporting.report import best_interfaces, format_best, write_report
+from foldcp.pipeline.scheduling.cost_model import FoldShape
+from foldcp.pipeline.scheduling.types import Attempt
+from foldcp.pipeline.storage.result_rows import (
+    Provenance,
+    attempt_row,
+    failed_rows,
+    invalid_rows,
+    result_files,
+    result_rows,
+)
+from foldcp.pipeline.storage.staleness import Present
+from foldcp.pipeline.storage.store import Store
+from foldcp.predict import Prediction
+from tests.support.synthetic import made_up_layout, made_up_prediction
+from tests.support.synthetic_results import INFO
+
+MADE = Provenance("untrained:tiny", True, 0, 2, "fp32", 64)
+EVIL = "<script>alert('x')</script> & \"co\""
+# Z before AB: pairs keep the order of the chains, not that of the alphabet.
+NAMES = ["Z", "AB", "lig"]
+
+
+class Tags(HTMLParser):
+    """Every tag that a browser would see, and a check that what is opened is closed."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data + " "
+
+
+def a_task(name: str, key: str) -> Task:
+    chains = (
+        Chain("Z", "protein", "AG", accession="P1"),
+        Chain("AB", "protein", "GSA", accession="P<2>"),
+        Chain("lig", "ligand", ccd=("ZN",)),
+    )
+    return Task(Complex(name, chains, title=f"title of {name}"), key * 32, 6, 1)
+
+
+def a_layout() -> Layout:
+    chains = [
+        ("protein", ["ALA", "GLY"]),
+        ("protein", ["GLY", "SER", "ALA"]),
+        ("ligand", ["ZN"]),
+    ]
+    return made_up_layout(chains, NAMES)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> tuple[Path, dict[str, Prediction]]:
+    """Two complexes of three samples, one failure, two invalid ones for one reason."""
+    layout = a_layout()
+    predictions = {}
+    with Store.open(tmp_path / "run", replace(INFO, input=EVIL)) as store:
+        for seed, name in enumerate(["one", EVIL]):
+            task = a_task(name, str(seed))
+            predictions[name] = made_up_prediction(layout, 3, seed)
+            store.put(
+                task.key,
+                result_rows(task, layout, predictions[name], MADE),
+                result_files(task, layout, predictions[name], MADE),
+            )
+            attempt = Attempt(
+                task,
+                1,
+                FoldShape(2, "fp32", 5, 64),
+                1,
+                (("n", 2),),
+                0.0,
+                130.0,
+                4.0,
+                "done",
+                "",
+                (),
+            )
+            store.attempt(
+                attempt_row(
+                    attempt,
+                    datetime(2026, 1, 2, tzinfo=UTC),
+                    "n:2",
+                    3,
+                    1e9,
+                    {"trunk": 60.0},
+                    10**9,
+                )
+            )
+        failed = a_task("too large", "f")
+        store.put(failed.key, failed_rows(failed, "needs <512> GPUs", MADE))
+        records = [InvalidComplex(name, "P9: no sequence") for name in ("u1", "u2")]
+        for key, rows in invalid_rows(records, MADE).items():
+            store.put(key, rows)
+    return tmp_path / "run", predictions
+
+
+def test_best_interfaces_are_ranked_by_the_worse_direction(
+    run: tuple[Path, dict[str, Prediction]],
+) -> None:
+    out, predictions = run
+    found = best_interfaces(out)
+    assert len(found) == 2 * 3 and (found["num_samples"] == 3).all()
+    expected = {}
+    for name, prediction in predictions.items():
+        for a, b in combinations(range(3), 2):
+            ipsae = [(s.ipsae_d0res[a, b], s.ipsae_d0res[b, a]) for s in prediction.scores]
+            expected[name, NAMES[a], NAMES[b]] = np.mean([min(pair) for pair in ipsae])
+            (row,) = found[
+                (found["name"] == name)
+                & (found["chain_a"] == NAMES[a])
+                & (found["chain_b"] == NAMES[b])
+            ].iloc
+            np.testing.assert_allclose(
+                [row["ipsae_ab"], row["ipsae_ba"]], np.mean(ipsae, 0), rtol=1e-5
+            )
+            iptm = [(s.pair_iptm[a, b], s.pair_iptm[b, a]) for s in prediction.scores]
+            np.testing.assert_allclose(
+                [row["iptm_ab"], row["iptm_ba"]], np.mean(iptm, 0), rtol=1e-5
+            )
+            pae = np.mean([min(s.pae_min[a, b], s.pae_min[b, a]) for s in prediction.scores])
+            assert row["pae_min"] == pytest.approx(pae) and row["contacts"] == pytest.approx(
+                np.mean([s.contacts[a, b] for s in prediction.scores])
+            )
+            assert (row["accession_a"], row["accession_b"]) == tuple(
+                ["P1", "P<2>", ""][i] for i in (a, b)
+            )
+    ranked = sorted((k for k, v in expected.items() if v == v), key=lambda k: -expected[k])
+    assert (
+        list(zip(found["name"], found["chain_a"], found["chain_b"], strict=True))[: len(ranked)]
+        == ranked
+    )
+    assert (
+        len(ranked) == 2 and found["ipsae_min"].isna().tolist() == [False] * 2 + [True] * 4
+    )  # ligands come last
+    assert best_interfaces(out, 1)["name"].tolist() == [ranked[0][0]]
+    firsts = []
+    for number, (name, prediction) in enumerate(predictions.items()):
+        firsts.append(int(np.argmax([s.confidence_score for s in prediction.scores])))
+        paths = set(found[found["name"] == name]["structure"])
+        assert (
+            paths == {f"structures/{str(number) * 32}/{firsts[-1]}.cif"}
+            and (out / paths.pop()).exists()
+        )
+    assert firsts != [0, 0]
+
+
+def test_the_table_for_the_terminal(run: tuple[Path, dict[str, Prediction]]) -> None:
+    out, _ = run
+    lines = format_best(out, 3).splitlines()
+    assert lines[0].startswith("UNTRAINED: the weights (untrained:tiny) are random")
+    assert len(lines) == 1 + 1 + 3 and len({len(line) for line in lines[1:]}) == 1
+    first = best_interfaces(out, 1).iloc[0]
+    expected = [f"{first[name]:.3f}" for name in ("ipsae_ab", "ipsae_ba", "iptm_ab", "iptm_ba")]
+    cells = lines[2].split()
+    assert cells[-8:-2] == ["Z-AB", "P1-P<2>", *expected]
+    assert cells[-2:] == [f"{first['pae_min']:.1f}", f"{first['contacts']:.0f}"]
+    assert lines[4].split()[-6:-4] == ["-", "-"]  # a ligand has no ipSAE
+
+
+def test_the_page_is_whole_and_escaped(run: tuple[Path, dict[str, Prediction]]) -> None:
+    out, _ = run
+    path = write_report(out)
+    assert path == out / "report.html" and not list((out / ".tmp").iterdir())
+    tags = Tags(path.read_text(encoding="utf-8"))
+    kinds = {tag for tag, _ in tags.seen}
+    assert (
+        "script" not in kinds and "link" not in kinds and "img" not in kinds
+    )  # nothing from elsewhere
+    assert EVIL in tags.text and "needs <512> GPUs" in tags.text and "P<2>" in tags.text
+    for _, attributes in tags.seen:
+        target = attributes.get("href")
+        assert target is None or (out / target).exists(), target
+    words = " ".join(tags.text.split())
+    for expected in (
+        "UNTRAINED",
+        "2 complexes scored",
+        "1 failed",
+        "2 cannot be built",
+        "6 structures",
+        "6 chain pairs",
+        "8 min 40 s time",  # two attempts of 130 s on 2 ranks
+        "2 × P9: no sequence",
+        "trunk 2 min 00 s, 100%",
+        "2 attempts, 0 of them without a result",
+        "foldcp 0.1.0",
+        INFO.command,
+    ):
+        assert expected in words, expected
+
+
+def test_trained_weights_bring_no_warning(tmp_path: Path) -> None:
+    info = replace(INFO, untrained=False, checkpoint="boltz2_conf.ckpt", checkpoint_sha256="ab12")
+    with Store.open(tmp_path / "run", info):
+        pass
+    words = " ".join(Tags(write_report(tmp_path / "run").read_text(encoding="utf-8")).text.split())
+    assert "UNTRAINED" not in words and "boltz2_conf.ckpt ab12" in words
+    assert "None: no complex of two or more chains has a result." in words
+    assert (
+        format_best(tmp_path / "run")
+        == "no interfaces: no complex of two or more chains has a result"
+    )
+    assert best_interfaces(tmp_path / "run").empty
+
+
+def test_a_report_while_the_run_goes_on_and_after_a_kill(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    killed = Store.open(out, INFO)
+    killed._lock.close()
+    with Store.open(out, INFO):
+        words = " ".join(Tags(write_report(out).read_text(encoding="utf-8")).text.split())
+    assert " - interrupted - - - foldcp score" in words and " - running - - - foldcp score" in words
+
+
+def test_what_was_assumed_is_grouped_by_subject(tmp_path: Path) -> None:
+    layout = a_layout()
+    out = tmp_path / "run"
+    with Store.open(out, INFO) as store:
+        for number in range(5):
+            task = a_task(f"c{number}", str(number))
+            comment = {"msa": f"no <alignment> for P{number}"} | (
+                {"stoichiometry": "one copy"} if number == 3 else {}
+            )
+            task = replace(task, complex=replace(task.complex, comment=comment))
+            store.put(task.key, result_rows(task, layout, made_up_prediction(layout, 2), MADE))
+    words = " ".join(Tags(write_report(out).read_text(encoding="utf-8")).text.split())
+    assert "Assumptions" in words
+    assert (
+        " msa 5 c0: no <alignment> for P0 c1: no <alignment> for P1 c2: no <alignment> for P2 "
+        in words
+    )
+    assert " stoichiometry 1 c3: one copy " in words
+    assert "c3: no <alignment>" not in words
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_stale_results_are_told_and_left_out(
+    run: tuple[Path, dict[str, Prediction]], keep: bool
+) -> None:
+    out, _ = run
+    with Store.open(out, INFO) as store:
+        store.mark_stale(Present(frozenset({"0" * 32, "f" * 32})), keep)
+    assert set(best_interfaces(out)["name"]) == {"one"}
+    line = "1 stale result, of an earlier input or other settings, left out."
+    assert format_best(out).splitlines()[1] == line
+    words = " ".join(Tags(write_report(out).read_text(encoding="utf-8")).text.split())
+    assert line in words
+    for expected in (
+        "1 complexes scored",
+        "1 failed",
+        "0 cannot be built",
+        "3 structures",
+    ):
+        assert expected in words, expected
+
+
+def test_names_that_a_terminal_would_obey(tmp_path: Path) -> None:
+    """And one that is not UTF-8, in the tables, on the page and on the terminal."""
+    layout = a_layout()
+    out = tmp_path / "run"
+    with Store.open(out, replace(INFO, input="caf\udce9.fasta")) as store:
+        for number, name in enumerate(["\x1b[31mred", "caf\udce9"]):
+            task = a_task(name, str(number))
+            prediction = made_up_prediction(layout, 1)
+            store.put(
+                task.key,
+                result_rows(task, layout, prediction, MADE),
+                result_files(task, layout, prediction, MADE),
+            )
+    text = format_best(out)
+    assert r"\x1b[31mred" in text
+    assert r"caf\udce9" in text
+    assert all(line.isprintable() for line in text.splitlines())
+    assert r"caf\udce9.fasta" in write_report(out).read_text(encoding="utf-8")
+    assert best_interfaces(out)["name"].unique().tolist() == [
+        "\x1b[31mred",
+        r"caf\udce9",
+    ]
+
+
+def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
+    for function in (write_report, format_best, best_interfaces):
+        with pytest.raises(ValueError, match="not the folder of a run"):
+            function(tmp_path)

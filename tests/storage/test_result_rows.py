@@ -1,0 +1,224 @@
+"""Rows of a fold: each directed pair once per sample, in the direction of the scores, ready for
+the tables.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import gemmi
+import numpy as np
+import pytest
+
+from foldcp.complex import Chain, Complex, InvalidComplex
+from foldcp.features.featurize import Layout
+from foldcp.pipeline.inputs.tasks import Task
+from foldcp.pipeline.scheduling.cost_model import FoldShape
+from foldcp.pipeline.scheduling.types import Attempt
+from foldcp.pipeline.storage.result_rows import (
+    Provenance,
+    attempt_row,
+    failed_rows,
+    invalid_rows,
+    notes_of,
+    result_files,
+    result_rows,
+)
+from foldcp.pipeline.storage.schemas import TABLES
+from foldcp.pipeline.storage.store import Store
+from foldcp.predict import Prediction
+from tests.support.synthetic import made_up_layout, made_up_prediction
+from tests.support.synthetic_results import INFO
+
+MADE = Provenance("untrained:tiny", True, seed=7, num_ranks=2, precision="fp32", max_rows=50)
+
+
+@pytest.fixture
+def fold(tmp_path: Path) -> tuple[Task, Layout, Prediction]:
+    alignment = tmp_path / "a.a3m"
+    alignment.write_text(">q\nASG\n>h\nA-G\n>i\nASA\n")
+    complex = Complex(
+        "c1",
+        (
+            Chain("A", "protein", "ASG", accession="P1", msa=alignment),
+            Chain("lig", "ligand", ccd=("ZN",)),
+            Chain("AB", "protein", "GA", accession="P2-3"),
+        ),
+        title="The <first> complex",
+        organism="Human",
+        source="corum.tsv",
+    )
+    layout = made_up_layout(
+        [
+            ("protein", ["ALA", "SER", "GLY"]),
+            ("ligand", ["ZN"]),
+            ("protein", ["GLY", "ALA"]),
+        ],
+        ["A", "lig", "AB"],
+        [2, 1, 1],
+    )
+    return Task(complex, "k" * 32, 6, 3), layout, made_up_prediction(layout, 4)
+
+
+def test_one_row_for_each_directed_pair_and_sample(
+    fold: tuple[Task, Layout, Prediction],
+) -> None:
+    task, layout, prediction = fold
+    interfaces = result_rows(task, layout, prediction, MADE)["interfaces"]
+    names = ["A", "lig", "AB"]
+    found = [(row["sample"], row["chain_a"], row["chain_b"]) for row in interfaces]
+    assert len(found) == len(set(found)) == 4 * 3 * 2
+    for row in interfaces:
+        a = names.index(row["chain_a"])
+        b = names.index(row["chain_b"])
+        scores = prediction.scores[row["sample"]]
+        for column, field in [
+            ("iptm", "pair_iptm"),
+            ("iptm_boltz", "pair_iptm_boltz"),
+            ("pae_min", "pae_min"),
+        ]:
+            assert row[column] == pytest.approx(getattr(scores, field)[a, b], nan_ok=True)
+        assert row["ipsae_d0dom"] == pytest.approx(scores.ipsae_d0dom[a, b], nan_ok=True)
+        assert row["contacts"] == scores.contacts[a, b]
+        assert (
+            row["accession_a"] == ["P1", "", "P2-3"][a]
+            and row["accession_b"] == ["P1", "", "P2-3"][b]
+        )
+
+
+def test_rows_of_chains_and_of_the_complex(
+    fold: tuple[Task, Layout, Prediction],
+) -> None:
+    task, layout, prediction = fold
+    rows = result_rows(task, layout, prediction, MADE)
+    assert [(row["sample"], row["chain"]) for row in rows["chains"]] == [
+        (s, c) for s in range(4) for c in ("A", "lig", "AB")
+    ]
+    last = rows["chains"][-1]
+    assert last["plddt"] == pytest.approx(prediction.scores[3].chain_plddt[2])
+    assert last["ptm"] == pytest.approx(prediction.scores[3].chain_ptm[2])
+    assert last["sequence_sha256"] == hashlib.sha256(b"GA").hexdigest()
+    assert [(r["num_residues"], r["num_tokens"], r["msa_depth"]) for r in rows["chains"][:3]] == [
+        (3, 3, 2), (1, 1, 1), (2, 2, 1),
+    ]  # fmt: skip
+    best = int(np.argmax([scores.confidence_score for scores in prediction.scores]))
+    assert [row["rank"] for row in rows["complexes"]].index(0) == best
+    assert sorted(row["rank"] for row in rows["complexes"]) == [0, 1, 2, 3]
+    row = rows["complexes"][2]
+    assert row["complex_ipde"] == prediction.scores[2].complex_ipde and row["seed"] == 7
+    assert (
+        row["num_chains"],
+        row["num_residues"],
+        row["num_tokens"],
+        row["msa_depth"],
+    ) == (3, 5, 6, 3)
+    few = result_rows(task, layout, prediction, replace(MADE, max_rows=2))
+    assert few["complexes"][0]["msa_depth"] == 2
+    assert all(
+        row["checkpoint"] == "untrained:tiny" and row["untrained"]
+        for part in rows.values()
+        for row in part
+    )
+
+
+def test_everything_fits_the_tables(fold: tuple[Task, Layout, Prediction], tmp_path: Path) -> None:
+    """Done, failed and invalid, and an attempt; the files, and what was asked for beside
+    them.
+    """
+    task, layout, prediction = fold
+    other = Task(task.complex, "o" * 32, 6, 3)
+    record = InvalidComplex("c9", "P99999: no sequence", "Nine", "Rat", "corum.tsv")
+    attempt = Attempt(
+        task,
+        2,
+        FoldShape(2, "fp32", 5, 50),
+        1,
+        (("n1", 2),),
+        10.0,
+        14.5,
+        4.0,
+        "oom",
+        "out of memory",
+        ("P 1 -> 2",),
+    )
+    started = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    with Store.open(tmp_path / "run", INFO) as store:
+        files = result_files(task, layout, prediction, MADE, ("boltz", "pae"))
+        store.put(task.key, result_rows(task, layout, prediction, MADE), files)
+        store.put(other.key, failed_rows(other, "no memory", MADE))
+        ((key, rows),) = invalid_rows([record], MADE).items()
+        store.put(key, rows)
+        store.attempt(
+            attempt_row(
+                attempt,
+                started,
+                "n1:2",
+                4,
+                1e9,
+                prediction.seconds,
+                prediction.peak_bytes,
+            )
+        )
+        assert store.outcomes() == {
+            task.key: "done",
+            other.key: "failed",
+            key: "invalid",
+        }
+    complexes = store.table("complexes").to_pylist()
+    assert [(r["name"], r["outcome"], r["sample"]) for r in complexes] == [
+        *(("c1", "done", s) for s in range(4)), ("c1", "failed", None), ("c9", "invalid", None),
+    ]  # fmt: skip
+    assert complexes[4]["reason"] == "no memory" and complexes[5]["reason"] == "P99999: no sequence"
+    assert complexes[5]["organism"] == "Rat" and complexes[5]["num_tokens"] is None
+    (row,) = store.table("attempts").to_pylist()
+    assert row["seconds"] == 4.5 and row["seconds_sampling"] == 2.5 and row["started"] == started
+    assert (row["fallbacks"], row["gpus"], row["peak_bytes"], row["predicted_bytes"]) == (
+        "P 1 -> 2",
+        "n1:2",
+        12345,
+        10**9,
+    )
+    for sample in range(4):
+        path = tmp_path / "run" / complexes[sample]["structure"]
+        assert gemmi.read_structure(str(path))[0].count_atom_sites() == len(layout.atom_token)
+        with np.load(str(path).replace(".cif", "_pae.npz")) as file:
+            np.testing.assert_array_equal(file["pae"], prediction.pae[sample])
+        assert "random weights" in path.read_text() and "The <first> complex" in path.read_text()
+    assert (tmp_path / "run/predictions/c1/confidence_c1_model_3.json").exists()
+
+
+def test_every_column_of_a_fold_is_filled(
+    fold: tuple[Task, Layout, Prediction],
+) -> None:
+    task, layout, prediction = fold
+    rows = result_rows(task, layout, prediction, MADE)
+    for table in ("complexes", "chains", "interfaces"):
+        assert set(rows[table][0]) == {column.name for column in TABLES[table].columns} - {"stale"}
+
+
+def test_the_key_of_an_invalid_record_is_its_name_and_place() -> None:
+    """Not the reason, which may hold the path of a file as it was typed; records of one name
+    have a key each.
+    """
+    record = InvalidComplex("c9", "in/a.a3m: no such file", place=3)
+
+    def keys(*records: InvalidComplex) -> list[str]:
+        return list(invalid_rows(records, MADE))
+
+    assert keys(record) == keys(replace(record, reason="/home/me/in/a.a3m: no such file"))
+    assert len(keys(record)[0]) == 32
+    others = [replace(record, place=4), replace(record, name="c8")]
+    assert len(set(keys(record, *others))) == 3
+    assert keys(record, *others) == keys(record, *others)
+
+
+def test_notes_are_one_line_by_subject() -> None:
+    comment = {
+        "stoichiometry": "not given;\n one copy",
+        "msa": "no alignment for P1, P2",
+    }
+    assert notes_of(comment) == "stoichiometry: not given, one copy; msa: no alignment for P1, P2"
+    assert notes_of({}) == ""

@@ -1,0 +1,79 @@
+"""Made-up results for the tests of the store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from foldcp.pipeline.storage.filesystem import Content
+from foldcp.pipeline.storage.run_folder import RunInfo
+from foldcp.pipeline.storage.store import read_table
+
+INFO = RunInfo(
+    identity={"checkpoint": "abc"},
+    command="foldcp score demo.tsv",
+    input="demo.tsv",
+    checkpoint="untrained:tiny",
+    untrained=True,
+    settings={"model": {"samples": 1}},
+    versions={"foldcp": "0.1.0"},
+)
+RESULTS = ["complexes", "interfaces"]
+Rows = dict[str, list[dict[str, Any]]]
+
+
+def result(key: str, outcome: str) -> tuple[Rows, dict[str, Content]]:
+    """Rows and files of a made-up complex of two chains and two samples, or of one that failed."""
+    base = {
+        "key": key,
+        "name": f"name of {key}",
+        "checkpoint": "untrained:tiny",
+        "untrained": True,
+    }
+    about = {
+        **base,
+        "title": "",
+        "organism": "",
+        "source": "",
+        "outcome": outcome,
+        "reason": "",
+        "settings": "s1",
+    }
+    if outcome != "done":
+        return {"complexes": [about | {"reason": "no memory"}]}, {}
+    ends = [("A", "B"), ("B", "A")]
+    rows: Rows = {
+        "complexes": [about | {"sample": s, "ptm": len(key) / 7 + s / 9} for s in range(2)],
+        "interfaces": [
+            base
+            | {
+                "sample": s,
+                "chain_a": a,
+                "chain_b": b,
+                "accession_a": "P1",
+                "accession_b": "",
+            }
+            | {"contacts": 3 + s, "iptm": s / 3, "interface_plddt": float("nan")}
+            for s in range(2)
+            for a, b in ends
+        ],
+    }
+    files: dict[str, Content] = {
+        f"structures/{key}/0.cif": b"first " * 9,
+        f"structures/{key}/1.cif": lambda path: path.write_text(f"second of {key}") and None,
+    }
+    return rows, files
+
+
+ATTEMPT = {
+    "key": "k1",
+    "name": "name of k1",
+    "attempt": 1,
+    "outcome": "done",
+    "reason": "",
+    "fallbacks": "",
+}
+
+
+def tables(out: Path) -> dict[str, list[dict[str, Any]]]:
+    return {name: read_table(out, name).to_pylist() for name in RESULTS}
