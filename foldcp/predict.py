@@ -18,7 +18,8 @@ from foldcp.checkpoint.load import Precision, residual_type
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.featurize import Features
 from foldcp.features.steering import UNCONSTRAINED, Constraints
-from foldcp.metrics.scorer import SampleScorer, Scores
+from foldcp.metrics.scorer import SampleScorer
+from foldcp.metrics.scores import Scores
 from foldcp.model.boltz2 import Boltz2, TrunkOutput
 from foldcp.model.confidence import expected_plddt
 from foldcp.model.diffusion.sampler import SeededNoise, unsteered
@@ -232,7 +233,7 @@ def score(
     first = cp.first_row(features.num_tokens)
 
     def take(start: int, pae: Float[Tensor, "R N B"], pde: Float[Tensor, "R N B"]) -> None:
-        scorer.add(start, pae, pde, contact[start - first : start - first + len(pae)])
+        scorer.update(start, pae, pde, contact[start - first : start - first + len(pae)])
 
     def whole(pairs: Float[Tensor, "I N"]) -> Float[np.ndarray, "T T"]:
         return gather_to_host(pairs, cp).numpy()[:num_tokens, :num_tokens]
@@ -243,7 +244,7 @@ def score(
     )
     plddt = expected_plddt(logits)
     return SampleScores(
-        scores=scorer.finish(plddt),
+        scores=scorer.compute(plddt),
         plddt=plddt[:num_tokens].cpu().numpy(),
         pae=whole(scorer.pae) if keep_pairs else None,
         pde=whole(scorer.pde) if keep_pairs else None,

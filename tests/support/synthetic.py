@@ -9,7 +9,7 @@ import numpy as np
 
 from foldcp.complex import chain_names
 from foldcp.features.featurize import Layout
-from foldcp.metrics.scorer import Scores
+from foldcp.metrics.scores import Scores
 from foldcp.predict import Prediction
 
 PARTS = {  # residue -> its atoms
