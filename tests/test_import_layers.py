@@ -25,7 +25,7 @@ LAYERS = [
     ["foldcp.model.steering"],
     ["foldcp.model"],
     ["foldcp.checkpoint"],
-    ["foldcp.predict"],
+    ["foldcp.progress", "foldcp.predict"],
     ["foldcp.datasets.parsing"],
     ["foldcp.datasets.chains", "foldcp.datasets.msas", "foldcp.datasets.sequences"],
     ["foldcp.datasets.formats"],

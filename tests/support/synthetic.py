@@ -118,6 +118,7 @@ def made_up_prediction(layout: Layout, num_samples: int, seed: int = 0) -> Predi
         scores=[made_up_scores(layout, rng) for _ in range(num_samples)],
         pae=matrices(),
         pde=matrices(),
+        layout=layout,
         seconds={"trunk": 1.5, "sampling": 2.5, "confidence": 0.25},
         peak_bytes=12345,
     )
