@@ -38,7 +38,7 @@ LAYERS = [
     ["foldcp.pipeline.execution"],
     ["foldcp.pipeline.reporting", "foldcp.pipeline.bench", "foldcp.pipeline.fold_one"],
     ["foldcp.pipeline"],
-    ["foldcp", "foldcp.__main__"],
+    ["foldcp", "foldcp.__main__", "foldcp.api"],
 ]
 
 # Where a library is imported, and nowhere else.

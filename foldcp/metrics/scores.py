@@ -62,6 +62,13 @@ class Scores:
         contacts: int32, pairs of tokens whose representative atoms are nearer than 8 Å; symmetric,
             diagonal 0.
         interface_plddt: mean pLDDT of the tokens of a in contact with b; NaN without contact.
+
+    >>> import foldcp, numpy as np
+    >>> chains = (foldcp.Chain("A", "protein", "MKTAYIAKQR"), foldcp.Chain("B", "dna", "GATTACA"))
+    >>> model = foldcp.load_model("untrained:tiny", device="cpu")
+    >>> scores = foldcp.fold(model, foldcp.Complex("pair", chains), steps=2).scores[0]
+    >>> np.fmax(scores.ipsae_d0res, scores.ipsae_d0res.T)[0, 1]  # of chains A and B, undirected
+    np.float32(0.0)
     """
 
     ptm: float
