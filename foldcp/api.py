@@ -142,7 +142,7 @@ def fold(
     >>> model = foldcp.load_model("untrained:tiny", device="cpu")
     >>> prediction = foldcp.fold(model, foldcp.Complex("pair", chains), samples=2, steps=2)
     >>> prediction.coords.shape
-    (2, 226, 3)
+    (2, 227, 3)
     """
     settings = Settings(
         recycling=recycling,

@@ -77,7 +77,9 @@ class Prediction:
     coords: Float[np.ndarray, "M A 3"]  # Å
     plddt: Float[np.ndarray, "M T"]  # 0 .. 1
     scores: list[Scores]  # [M]
-    pae: list[Float[np.ndarray, "T T"]]  # [M], Å: error of j in the frame of i; or none, if not kept
+    pae: list[
+        Float[np.ndarray, "T T"]
+    ]  # [M], Å: error of j in the frame of i; or none, if not kept
     pde: list[Float[np.ndarray, "T T"]]  # [M], Å; or none
     layout: Layout
     seconds: dict[str, float]  # of each stage
@@ -235,9 +237,7 @@ def score(
     for index, x in enumerate(coords):
         workspace = trunk.z if index + 1 == settings.samples else None
         scored.append(
-            score_sample(
-                model, trunk, x, features, contact, refine, settings.keep_pairs, workspace
-            )
+            score_sample(model, trunk, x, features, contact, refine, settings.keep_pairs, workspace)
         )
         count()
     return scored

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -46,7 +47,7 @@ def read_run(out: str | Path) -> RunTables:
     )
 
 
-def fresh_rows(out: str | Path, table: str) -> pd.DataFrame:
-    """The rows of `complexes`, `chains` or `interfaces` that are not stale."""
+def fresh_rows(out: str | Path, table: str) -> Any:
+    """The rows of `complexes`, `chains` or `interfaces` that are not stale, as a DataFrame."""
     rows = read_table(out, table).to_pandas()
     return rows.loc[~rows["stale"]].reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""The public API: what it exports, that it computes what the layers below do, and what it refuses."""
+"""The public API: its names, that it computes what the layers below do, and what it refuses."""
 
 from __future__ import annotations
 

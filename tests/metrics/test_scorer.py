@@ -22,9 +22,9 @@ from tests.support.metrics_reference import (
     coords_of,
     features_of,
     logits_of,
-    synthetic_case,
     reference_scores,
     softmax,
+    synthetic_case,
 )
 
 CASE = synthetic_case()
