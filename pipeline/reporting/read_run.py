@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -39,15 +38,14 @@ def read_run(out: str | Path) -> RunTables:
     >>> best = pairs["ipsae_d0res"].mean().sort_values(ascending=False).head(3)
     """
     return RunTables(
-        complexes=fresh_rows(out, "complexes"),
-        chains=fresh_rows(out, "chains"),
-        interfaces=fresh_rows(out, "interfaces"),
+        complexes=_fresh_rows(out, "complexes"),
+        chains=_fresh_rows(out, "chains"),
+        interfaces=_fresh_rows(out, "interfaces"),
         attempts=read_table(out, "attempts").to_pandas(),
         runs=read_table(out, "runs").to_pandas(),
     )
 
 
-def fresh_rows(out: str | Path, table: str) -> Any:
-    """The rows of `complexes`, `chains` or `interfaces` that are not stale, as a DataFrame."""
+def _fresh_rows(out: str | Path, table: str) -> pd.DataFrame:
     rows = read_table(out, table).to_pandas()
     return rows.loc[~rows["stale"]].reset_index(drop=True)
