@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from foldcp.kernels.autograd import with_reference_backward
-from foldcp.kernels.dispatch import fused
-from foldcp.kernels.triangle_attention import MASKED
+from foldcp.kernels.dispatch import fused, hopper
+from foldcp.kernels.triangle_attention.reference import MASKED
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ def prepared_attention(
     """`pair_bias_attention` with a prepared bias. No gradient."""
     if not bias.tiled:
         return _attend(q, k, v, bias.ready)
-    from foldcp.kernels.biased_attention_triton import forward
+    from foldcp.kernels.triangle_attention.triton import forward
 
-    return forward(q, k, v, bias.ready)[0]
+    return forward(q, k, v, bias.ready, hopper=hopper(q.device))[0]
 
 
 def pair_bias_attention(
@@ -65,10 +65,10 @@ def pair_bias_attention(
     if not fused(q.device, q.dtype):
         return pair_bias_attention_reference(q, k, v, bias, mask)
     from foldcp.kernels.bias_layout import prepare
-    from foldcp.kernels.biased_attention_triton import forward
+    from foldcp.kernels.triangle_attention.triton import forward
 
     def kernel(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
-        return forward(q, k, v, prepare(bias, mask))[0]
+        return forward(q, k, v, prepare(bias, mask), hopper=hopper(q.device))[0]
 
     return with_reference_backward(kernel, pair_bias_attention_reference, q, k, v, bias, mask)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from foldcp.config import UNTRAINED
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.model.layers.chunking import ChunkBudget
-from foldcp.model.layers.cuda_graph import CUDAGraphWrapper, _Recording
+from foldcp.model.layers.cuda_graph import CUDAGraphWrapper, _CapturedGraph
 from foldcp.model.trunk import pairformer
 from foldcp.model.trunk.pairformer import Pairformer, PairformerFn
 
@@ -37,17 +37,17 @@ class Graph:
 def recordings(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
     made: list[Graph] = []
 
-    def record(self: CUDAGraphWrapper[Any], given: tuple[Tensor, ...]) -> _Recording[Any]:
-        held = [x if index < self.updated else x.clone() for index, x in enumerate(given)]
+    def record(self: CUDAGraphWrapper[Any], given: tuple[Tensor, ...]) -> _CapturedGraph[Any]:
+        held = [x if index < self.num_inplace_args else x.clone() for index, x in enumerate(given)]
         trial = [x.clone() for x in held]
         result = tuple(
             next((h for h, t in zip(held, trial, strict=True) if t is x), x)
             for x in self.function(*trial)
         )
         made.append(Graph(self, held, result))
-        return _Recording(made[-1].replay, held, result)
+        return _CapturedGraph(made[-1].replay, held, result)
 
-    monkeypatch.setattr(CUDAGraphWrapper, "_record", record)
+    monkeypatch.setattr(CUDAGraphWrapper, "_capture", record)
     monkeypatch.setattr(pairformer, "new_pool", lambda: None)
     monkeypatch.setattr(pairformer, "can_capture", lambda _: not torch.is_grad_enabled())
     return made
@@ -88,13 +88,13 @@ def test_layers_are_recorded_once_for_all_complexes_of_a_size(
     stack = stack_of_seven()
     for num_tokens in (13, 16, 11):
         mask = mask_of(num_tokens, 16)
-        refine = stack.repeated(mask, times=3)
+        refine = stack.graphed(mask, num_calls=3)
         for _ in range(3):
             agrees(refine, stack, mask)
     assert len(recordings) == 3, "the first layer, four, and the last two"
-    agrees(stack.repeated(mask, times=1), stack, mask)
+    agrees(stack.graphed(mask, num_calls=1), stack, mask)
     mask = mask_of(17, 20)
-    agrees(stack.repeated(mask, times=2), stack, mask)
+    agrees(stack.graphed(mask, num_calls=2), stack, mask)
     assert len(recordings) == 5, "all but the first layer of the other size"
 
 
@@ -103,13 +103,13 @@ def test_a_type_and_other_weights_are_recorded_apart(recordings: list[Graph]) ->
     stack = stack_of_seven()
     mask = mask_of(9, 12)
     for dtype in (torch.float32, torch.bfloat16, torch.float32):
-        refine = stack.repeated(mask, times=2)
+        refine = stack.graphed(mask, num_calls=2)
         agrees(refine, stack, mask, dtype)
         agrees(refine, stack, mask, dtype)
     assert len(recordings) == 6
     for parameter in stack.parameters():
         parameter.data = 1.1 * parameter.data
-    refine = stack.repeated(mask, times=2)
+    refine = stack.graphed(mask, num_calls=2)
     agrees(refine, stack, mask)
     agrees(refine, stack, mask)
     assert len(recordings) == 9
@@ -121,17 +121,17 @@ def test_what_is_used_once_or_large_or_differentiated_is_not_recorded(
     stack = stack_of_seven()
     mask = mask_of(9, 12)
     with torch.inference_mode():
-        agrees(stack.repeated(mask, times=1), stack, mask)
+        agrees(stack.graphed(mask, num_calls=1), stack, mask)
         assert not recordings
-        refine = stack.repeated(mask, times=2)
+        refine = stack.graphed(mask, num_calls=2)
         agrees(refine, stack, mask)
         assert recordings
-    assert stack.repeated(mask, times=2)(*leaves(12))[0].requires_grad
-    assert stack.recorded is None, "its memory is kept"
-    monkeypatch.setattr(pairformer, "MOST_TOKENS", 11)
+    assert stack.graphed(mask, num_calls=2)(*leaves(12))[0].requires_grad
+    assert stack.graphed_layers is None, "its memory is kept"
+    monkeypatch.setattr(pairformer, "MAX_GRAPH_TOKENS", 11)
     del recordings[:]
     with torch.inference_mode():
-        refine = stack.repeated(mask, times=2)
+        refine = stack.graphed(mask, num_calls=2)
         agrees(refine, stack, mask)
         agrees(refine, stack, mask)
     assert not recordings

@@ -51,7 +51,7 @@ def test_a_recording_follows_its_arguments() -> None:
         calls += 1
         return turned(z, s)
 
-    recorded = CUDAGraphWrapper(counted, new_pool(), updated=1)
+    recorded = CUDAGraphWrapper(counted, new_pool(), num_inplace_args=1)
     for index in range(12):
         size = 100 + index % 2
         z, s = torch.randn(2, size, device="cuda").unbind()
