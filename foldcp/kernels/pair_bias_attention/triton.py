@@ -1,0 +1,47 @@
+"""Attention with a pair bias in Triton, by the kernel of triangle attention: samples are its rows."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+
+from foldcp.kernels.autograd import with_reference_backward
+from foldcp.kernels.bias_layout import prepare
+from foldcp.kernels.biased_attention_triton import forward
+from foldcp.kernels.pair_bias_attention.reference import AttentionUnderBias, PairBiasAttention
+
+
+class AttentionUnderBiasTriton(AttentionUnderBias):
+    """The attention under one bias, whose tiles [H, A, B, T] are as the kernel reads them."""
+
+    def __call__(
+        self,
+        q: Float[Tensor, "M I H D"],
+        k: Float[Tensor, "M N H D"],
+        v: Float[Tensor, "M N H D"],
+    ) -> Float[Tensor, "M I H D"]:
+        out, _ = forward(q, k, v, self.prepared)
+        return out
+
+
+class PairBiasAttentionTriton(PairBiasAttention):
+    """The attention in one kernel, with the gradient of the reference."""
+
+    def __call__(
+        self,
+        q: Float[Tensor, "M I H D"],
+        k: Float[Tensor, "M N H D"],
+        v: Float[Tensor, "M N H D"],
+        bias: Float[Tensor, "H I N"],
+        mask: Float[Tensor, " N"],
+    ) -> Float[Tensor, "M I H D"]:
+        return with_reference_backward(_attend, PairBiasAttention(), q, k, v, bias, mask)
+
+    def prepare(
+        self, bias: Float[Tensor, "H I N"], mask: Float[Tensor, " N"]
+    ) -> AttentionUnderBiasTriton:
+        return AttentionUnderBiasTriton(prepare(bias, mask))
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
+    return AttentionUnderBiasTriton(prepare(bias, mask))(q, k, v)
