@@ -35,9 +35,7 @@ def superpose(
     moving_center = (moving * normalized).sum(1, keepdim=True)
     target_center = (target * normalized).sum(1, keepdim=True)
     centered = moving - moving_center
-    covariance = torch.einsum(
-        "mai,maj->mij", centered * weights[:, None], target - target_center
-    )
+    covariance = torch.einsum("mai,maj->mij", centered * weights[:, None], target - target_center)
     quaternion = _optimal_rotation(covariance.double())
     rotation = quaternion_to_matrix(quaternion).to(moving)
     return torch.einsum("maj,mij->mai", centered, rotation) + target_center

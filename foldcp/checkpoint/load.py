@@ -18,8 +18,9 @@ from foldcp.checkpoint.torch_archive import MAGIC
 from foldcp.config import UNTRAINED, Architecture, read_architecture
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.files import file_sha256, is_regular, reading
+from foldcp.kernels.dispatch import KernelSetting, choose_backend
 from foldcp.model.boltz2 import Boltz2
-from foldcp.model.layers.layers import LayerNorm, Linear, set_compute_dtype
+from foldcp.model.layers.layers import LayerNorm, Linear, set_backend, set_compute_dtype
 from foldcp.model.layers.transformer import DiffusionLayer
 
 Precision = Literal["fp32", "mixed", "bf16"]
@@ -37,17 +38,25 @@ def load(
     precision: Precision = "fp32",
     sampling: Sampling | None = None,
     cp: ContextParallel | None = None,
+    kernels: KernelSetting = "auto",
+    chunk_bytes: int = 0,
     expected: str = "",
 ) -> Boltz2:
     """The network of a Boltz-2 checkpoint (or of `untrained:tiny`, `untrained:boltz2`) on one rank
     of a group.
 
     The file, a Lightning checkpoint or safetensors, is memory-mapped: ranks on one machine share
-    its pages. EMA weights are preferred where present. No code of the file runs. Raises ValueError
-    naming the file when its `identity` is not the `expected` one, when it is no Boltz-2 structure
-    model, and naming every parameter that is missing, unexpected or of another shape or type.
+    its pages. EMA weights are preferred where present. No code of the file runs. `kernels` chooses
+    the implementation of the operations (see `foldcp.kernels.dispatch`), which `model.backend`
+    describes; `chunk_bytes` is the memory of a chunk, 0 sizes it by what is free.
+
+    Raises ValueError when the kernels cannot run on the device; naming the file when its `identity`
+    is not the `expected` one or when it is not a Boltz-2 structure model; and naming every
+    parameter that is missing, unexpected or of another shape or type.
     """
     cp = cp or ContextParallel()
+    device = torch.device(device)
+    backend = choose_backend(kernels, device)
     name = str(path)
     if name.startswith(UNTRAINED_PREFIX):
         model = _untrained(name, cp)
@@ -61,7 +70,9 @@ def load(
             {name: _aligned(w) for name, w in weights.items()}, strict=True, assign=True
         )
     model.requires_grad_(False).to(device)
+    model.budget.fixed_bytes = chunk_bytes
     set_precision(model, precision, sampling)
+    set_backend(model, backend)
     return model.eval()
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from foldcp.config import UNTRAINED
 from foldcp.distributed.context_parallel import ContextParallel
+from foldcp.model.layers.chunking import ChunkBudget
 from foldcp.model.layers.cuda_graph import CUDAGraphWrapper, _Recording
 from foldcp.model.trunk import pairformer
 from foldcp.model.trunk.pairformer import Pairformer, PairformerFn
@@ -48,13 +49,15 @@ def recordings(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
 
     monkeypatch.setattr(CUDAGraphWrapper, "_record", record)
     monkeypatch.setattr(pairformer, "new_pool", lambda: None)
-    monkeypatch.setattr(pairformer, "recordable", lambda _: not torch.is_grad_enabled())
+    monkeypatch.setattr(pairformer, "can_capture", lambda _: not torch.is_grad_enabled())
     return made
 
 
 def stack_of_seven() -> Pairformer:
     torch.manual_seed(0)
-    stack = Pairformer(UNTRAINED["tiny"], 7, UNTRAINED["tiny"].token_heads, ContextParallel())
+    stack = Pairformer(
+        UNTRAINED["tiny"], 7, UNTRAINED["tiny"].token_heads, ContextParallel(), ChunkBudget()
+    )
     for parameter in stack.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     return stack

@@ -19,7 +19,7 @@ from foldcp.kernels.conditioned.reference import (
     Modulation,
     TransitionWeights,
 )
-from foldcp.kernels.pair_triton import LOG2E, _normed, _weight
+from foldcp.kernels.pair_tiles import LOG2E, normed, weight_tile
 from foldcp.kernels.triton_utils import cdiv, next_power_of_2
 
 PROGRAM_SIZE = 2048  # elements that a program works on
@@ -49,7 +49,7 @@ def _modulated(
 ) -> tl.tensor:
     scale = _load(SCALE, atom, scale_a, channel, inside)
     shift = _load(SHIFT, atom, shift_a, channel, inside)
-    return _normed(_load(A, row, C, channel, inside), inside, scale, shift, C, 1)
+    return normed(_load(A, row, C, channel, inside), inside, scale, shift, C, 1)
 
 
 @triton.jit
@@ -130,8 +130,8 @@ def _split_dot(
     PLANE: tl.constexpr,
 ) -> tl.tensor:
     """(high + low) (W[0] + W[1])^T without the product of the low halves."""
-    w_high = tl.trans(_weight(W, rows, cols, num_rows, num_cols))
-    y = tl.dot(high, tl.trans(_weight(W + PLANE, rows, cols, num_rows, num_cols)))
+    w_high = tl.trans(weight_tile(W, rows, cols, num_rows, num_cols))
+    y = tl.dot(high, tl.trans(weight_tile(W + PLANE, rows, cols, num_rows, num_cols)))
     return tl.dot(high, w_high, tl.dot(low, w_high, y))
 
 
@@ -157,8 +157,8 @@ def _add_split_transition(
         y *= _split_dot(high, low, WIDEN + 2 * K * C, k, channel, K, C, 3 * K * C)
         y_high = y.to(tl.bfloat16)
         y_low = (y - y_high.to(tl.float32)).to(tl.bfloat16)
-        w_high = tl.trans(_weight(BACK, channel, k, C, K))
-        update = tl.dot(y_high, tl.trans(_weight(BACK + C * K, channel, k, C, K)), update)
+        w_high = tl.trans(weight_tile(BACK, channel, k, C, K))
+        update = tl.dot(y_high, tl.trans(weight_tile(BACK + C * K, channel, k, C, K)), update)
         update = tl.dot(y_high, w_high, tl.dot(y_low, w_high, update))
     a = _load(A, row, C, channel, inside) + _load(GATE, atom, gate_a, channel, inside) * update
     place = row.to(tl.int64)[:, None] * C + channel[None, :]
@@ -275,9 +275,7 @@ def glu(h: Float[Tensor, "*M K"]) -> Float[Tensor, "*M K/3"]:
     block = min(512, next_power_of_2(hidden))
     tile = PROGRAM_SIZE // block
     out = torch.empty((*h.shape[:-1], hidden), dtype=h.dtype, device=h.device)
-    _glu[(cdiv(num_rows, tile), cdiv(hidden, block))](
-        h, out, num_rows, K=hidden, BK=block, BM=tile
-    )
+    _glu[(cdiv(num_rows, tile), cdiv(hidden, block))](h, out, num_rows, K=hidden, BK=block, BM=tile)
     return out
 
 

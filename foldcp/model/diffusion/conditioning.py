@@ -15,14 +15,9 @@ from foldcp.features.featurize import Features
 from foldcp.kernels.residual import fits
 from foldcp.kernels.window_attention import key_windows, query_windows
 from foldcp.model.layers.atoms import AtomEncoder
-from foldcp.model.layers.layers import (
-    LayerNorm,
-    Linear,
-    NormLinear,
-    Transition,
-    available_bytes,
-    chunks,
-)
+from foldcp.model.layers.chunking import ChunkBudget
+from foldcp.model.layers.layers import LayerNorm, Linear, NormLinear, Transition
+from foldcp.model.layers.offload import available_bytes
 from foldcp.model.trunk.pair_embedder import RelativePosition
 
 
@@ -35,14 +30,15 @@ class LazyPairBias:
 
     pairs: Float[Tensor, "I N Z"]
     projections: list[NormLinear]
+    budget: ChunkBudget
 
     def __getitem__(self, layer: int) -> Float[Tensor, "H I N"]:
         projection = self.projections[layer]
         weight = projection.linear.weight
         (I, N, Z) = self.pairs.shape
         bias = self.pairs.new_empty((len(weight), I, N), dtype=weight.dtype)
-        row_bytes = 0 if fits(self.pairs, weight) else N * Z * 12
-        for rows in chunks(I, row_bytes, self.pairs.device):
+        bytes_per_row = 0 if fits(self.pairs, weight) else N * Z * 12
+        for rows in self.budget.chunks(I, bytes_per_row, self.pairs.device):
             bias[:, rows] = projection.channels_first(self.pairs[rows])
         return bias
 
@@ -61,8 +57,9 @@ class DiffusionConditioningOutput:
 class PairwiseConditioning(nn.Module):
     """AlphaFold 3, algorithm 21, lines 1 to 5."""
 
-    def __init__(self, dim: int, num_transitions: int) -> None:
+    def __init__(self, dim: int, num_transitions: int, budget: ChunkBudget) -> None:
         super().__init__()
+        self.budget = budget
         self.dim_pairwise_init_proj = nn.Sequential(LayerNorm(2 * dim), Linear(2 * dim, dim))
         self.transitions = nn.ModuleList(Transition(dim, 2 * dim) for _ in range(num_transitions))
 
@@ -72,19 +69,24 @@ class PairwiseConditioning(nn.Module):
         z = self.dim_pairwise_init_proj(torch.cat([z, relative.to(z.dtype)], -1))
         for transition in self.transitions:
             assert isinstance(transition, Transition)
-            z = transition.add_to(z)
+            z = transition.add_to(z, self.budget)
         return z
 
 
 class DiffusionConditioning(nn.Module):
     """From the trunk's representations to the biases of every layer of the score network."""
 
-    def __init__(self, architecture: Architecture, cp: ContextParallel) -> None:
+    def __init__(
+        self, architecture: Architecture, cp: ContextParallel, budget: ChunkBudget
+    ) -> None:
         super().__init__()
         a = architecture
         self.cp = cp
+        self.budget = budget
         self.heads = a.diffusion_heads
-        self.pairwise_conditioner = PairwiseConditioning(a.token_z, a.conditioning_transitions)
+        self.pairwise_conditioner = PairwiseConditioning(
+            a.token_z, a.conditioning_transitions, budget
+        )
         self.atom_encoder = AtomEncoder(a, structure=True)
         self.atom_enc_proj_z = _projections(a.atom_encoder_blocks, a.atom_z, a.atom_heads)
         self.atom_dec_proj_z = _projections(a.atom_decoder_blocks, a.atom_z, a.atom_heads)
@@ -121,11 +123,13 @@ class DiffusionConditioning(nn.Module):
         (I, N, C) = z.shape
         projections = _norm_linears(self.token_trans_proj_z)
         stored = self._allocate_biases(z)
-        lazy = LazyPairBias(torch.empty_like(z), projections) if stored is None else None
+        lazy = None
+        if stored is None:
+            lazy = LazyPairBias(torch.empty_like(z), projections, self.budget)
         token_pairs = self._zero_window_pairs(features)
         first = self.cp.first_row(N)
-        row_bytes = N * (8 * C + len(projections) * self.heads) * 4
-        for rows in chunks(I, row_bytes, z.device):
+        bytes_per_row = N * (8 * C + len(projections) * self.heads) * 4
+        for rows in self.budget.chunks(I, bytes_per_row, z.device):
             tokens = slice(first + rows.start, first + rows.stop)
             pairs = self.pairwise_conditioner(z[rows], rel_pos(features, tokens))
             if stored is not None:

@@ -57,9 +57,7 @@ class SeededNoise:
             for sample in samples
             for particle in range(num_particles)
         ]
-        self.resampling_generators = [
-            _generator(seed, sample, num_particles) for sample in samples
-        ]
+        self.resampling_generators = [_generator(seed, sample, num_particles) for sample in samples]
 
     def initial(self) -> Float[Tensor, "M A 3"]:
         return self._to_device(self._normal(self.num_atoms, 3))
@@ -72,9 +70,7 @@ class SeededNoise:
             self._to_device(rotation), self._to_device(translation), self._to_device(noise)
         )
 
-    def resample(
-        self, index: int, weights: Float[Tensor, "B K"], count: int
-    ) -> Int[Tensor, "B n"]:
+    def resample(self, index: int, weights: Float[Tensor, "B K"], count: int) -> Int[Tensor, "B n"]:
         """`count` of the K particles of each of B samples, with replacement.
 
         A particle is as likely as its weight, which need not be normalized. Steps must be asked for
@@ -108,6 +104,4 @@ def _generator(seed: int, sample: int, stream: int) -> torch.Generator:
     A generator on the CPU reads 32 bits of its seed; multiples of the golden ratio of 2^32 keep the
     streams apart.
     """
-    return torch.Generator().manual_seed(
-        seed * 1_000_003 + sample + stream * STREAM_STRIDE
-    )
+    return torch.Generator().manual_seed(seed * 1_000_003 + sample + stream * STREAM_STRIDE)

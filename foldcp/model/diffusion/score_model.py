@@ -11,15 +11,12 @@ from torch import Tensor, nn
 from foldcp.config import Architecture
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.featurize import Features
-from foldcp.kernels.pair_bias_attention import (
-    PreparedBias,
-    pair_bias_attention,
-    prepare_bias,
-    prepared_attention,
-)
+from foldcp.kernels import pair_bias_attention
+from foldcp.kernels.dispatch import Backend
+from foldcp.kernels.pair_bias_attention import AttentionUnderBias, PairBiasAttention
 from foldcp.model.diffusion.conditioning import DiffusionConditioningOutput, LazyPairBias
 from foldcp.model.layers.atoms import AtomAttentionDecoder, AtomAttentionEncoder
-from foldcp.model.layers.layers import FourierEmbedding, LayerNorm, Linear, Transition
+from foldcp.model.layers.layers import FourierEmbedding, KernelModule, LayerNorm, Linear, Transition
 from foldcp.model.layers.transformer import (
     Attend,
     DiffusionTransformer,
@@ -62,6 +59,7 @@ class TokenAttention:
     """This rank's tokens attend to all tokens, under the pair bias of one layer."""
 
     cp: ContextParallel
+    attention: PairBiasAttention
     biases: Float[Tensor, "L H I N"] | LazyPairBias
     layer: int
     mask: Float[Tensor, " N"]
@@ -72,7 +70,7 @@ class TokenAttention:
     ) -> Float[Tensor, "M I H D"]:
         k, v = self.cp.all_gather(kv, 1).unbind(2)
         bias = self.biases[self.layer].to(self.dtype)
-        return pair_bias_attention(q, k, v, bias, self.mask)
+        return self.attention(q, k, v, bias, self.mask)
 
 
 @dataclass(frozen=True)
@@ -80,13 +78,13 @@ class PreparedTokenAttention:
     """`TokenAttention` with a prepared bias. No gradient."""
 
     cp: ContextParallel
-    bias: PreparedBias
+    attention: AttentionUnderBias
 
     def __call__(
         self, q: Float[Tensor, "M I H D"], kv: Float[Tensor, "M I 2 H D"]
     ) -> Float[Tensor, "M I H D"]:
         k, v = self.cp.all_gather(kv, 1).unbind(2)
-        return prepared_attention(q, k, v, self.bias)
+        return self.attention(q, k, v)
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ class DenoiserCache:
     features: Features
 
 
-class ScoreModel(nn.Module):
+class ScoreModel(KernelModule):
     """AlphaFold 3, algorithm 20.
 
     Atoms are whole on every rank; a rank updates its own tokens, which attend to all.
@@ -123,6 +121,10 @@ class ScoreModel(nn.Module):
         )
         self.a_norm = LayerNorm(dim)
         self.atom_attention_decoder = AtomAttentionDecoder(a)
+        self.use_kernels(Backend())
+
+    def use_kernels(self, backend: Backend) -> None:
+        self.pair_bias_attention = pair_bias_attention.choose(backend, self.token_transformer.dtype)
 
     def prepare(
         self,
@@ -150,12 +152,15 @@ class ScoreModel(nn.Module):
         self, biases: Float[Tensor, "L H I N"] | LazyPairBias, mask: Float[Tensor, " N"]
     ) -> list[Attend]:
         """The attention of each layer of the token transformer."""
+        attention = self.pair_bias_attention
         dtype = self.token_transformer.dtype
         layers = range(len(self.token_transformer.layers))
         if torch.is_grad_enabled() or isinstance(biases, LazyPairBias):
-            return [TokenAttention(self.cp, biases, layer, mask, dtype) for layer in layers]
-        prepared = [prepare_bias(biases[layer].to(dtype), mask) for layer in layers]
-        return [PreparedTokenAttention(self.cp, bias) for bias in prepared]
+            return [
+                TokenAttention(self.cp, attention, biases, layer, mask, dtype) for layer in layers
+            ]
+        prepared = [attention.prepare(biases[layer].to(dtype), mask) for layer in layers]
+        return [PreparedTokenAttention(self.cp, under_bias) for under_bias in prepared]
 
     def forward(
         self, r: Float[Tensor, "M A 3"], time: Float[Tensor, "1"], cache: DenoiserCache

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from foldcp.config import ATOM_NAME_CHARS, NUM_ELEMENTS, Architecture
 from foldcp.features.featurize import Features
-from foldcp.kernels.window_attention import key_windows, query_windows, window_attention
-from foldcp.model.layers.layers import LayerNorm, Linear
+from foldcp.kernels import window_attention
+from foldcp.kernels.dispatch import Backend
+from foldcp.kernels.window_attention import WindowAttention, key_windows, query_windows
+from foldcp.model.layers.layers import KernelModule, LayerNorm, Linear
 from foldcp.model.layers.transformer import DiffusionTransformer, LayerModulation
 
 NUM_NUMERIC = 4  # position and charge
@@ -24,9 +26,10 @@ NUM_NAME_FEATURES = ATOM_NAME_CHARS[0] * ATOM_NAME_CHARS[1]
 
 
 @dataclass(frozen=True)
-class WindowAttention:
+class AttentionInWindows:
     """Atoms attend within windows, under the pair bias of one layer."""
 
+    attention: WindowAttention
     bias: Float[Tensor, "K H 32 128"]
     atom_mask: Float[Tensor, " A"]
 
@@ -34,15 +37,19 @@ class WindowAttention:
         self, q: Float[Tensor, "M A H D"], kv: Float[Tensor, "M A 2 H D"]
     ) -> Float[Tensor, "M A H D"]:
         k, v = kv.unbind(2)
-        return window_attention(q, k, v, self.bias, self.atom_mask)
+        return self.attention(q, k, v, self.bias, self.atom_mask)
 
 
-class AtomTransformer(nn.Module):
+class AtomTransformer(KernelModule):
     """AlphaFold 3, algorithm 7: attention within windows."""
 
     def __init__(self, dim: int, num_blocks: int, num_heads: int) -> None:
         super().__init__()
         self.diffusion_transformer = DiffusionTransformer(dim, dim, num_blocks, num_heads)
+        self.use_kernels(Backend())
+
+    def use_kernels(self, backend: Backend) -> None:
+        self.attention = window_attention.choose(backend, self.diffusion_transformer.dtype)
 
     def modulations(self, c: Float[Tensor, "A C"]) -> list[LayerModulation]:
         """The modulations of all layers."""
@@ -55,8 +62,8 @@ class AtomTransformer(nn.Module):
         bias: Float[Tensor, "L K H 32 128"],
         atom_mask: Float[Tensor, " A"],
     ) -> Float[Tensor, "M A C"]:
-        attention = [WindowAttention(layer_bias, atom_mask) for layer_bias in bias]
-        return self.diffusion_transformer(q, modulations, attention)
+        attends = [AttentionInWindows(self.attention, layer_bias, atom_mask) for layer_bias in bias]
+        return self.diffusion_transformer(q, modulations, attends)
 
 
 class AtomEncoder(nn.Module):

@@ -11,17 +11,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from foldcp.kernels.conditioned import (
-    Modulation,
-    TransitionWeights,
-    add_gated,
-    add_split_transition,
-    gated,
-    glu,
-    modulated_norm,
-    split,
-)
-from foldcp.model.layers.layers import LayerNorm, Linear
+from foldcp.kernels import conditioned
+from foldcp.kernels.conditioned import Modulation, TransitionWeights
+from foldcp.kernels.dispatch import Backend
+from foldcp.model.layers.layers import KernelModule, LayerNorm, Linear
 
 
 @dataclass(frozen=True)
@@ -104,7 +97,7 @@ class AdaLN(nn.Module):
         return torch.cat([bias, torch.zeros_like(bias)])
 
 
-class ConditionedTransition(nn.Module):
+class ConditionedTransition(KernelModule):
     """AlphaFold 3, algorithm 25.
 
     `split` asks for the precision of fp32 weights from the bf16 arithmetic of a GPU.
@@ -119,6 +112,12 @@ class ConditionedTransition(nn.Module):
         self.a_to_b = Linear(dim, 2 * dim)
         self.b_to_a = Linear(2 * dim, dim)
         self.output_projection = nn.Sequential(Linear(cond_dim, dim, bias=True), nn.Sigmoid())
+        self.use_kernels(Backend())
+
+    def use_kernels(self, backend: Backend) -> None:
+        channels, _ = self.b_to_a.weight.shape
+        self.ops = conditioned.choose(backend, self.b_to_a.weight.dtype)
+        self.add_split_transition = conditioned.choose_split_transition(backend, channels)
 
     def stacked(self) -> TransitionWeights:
         """The weights into the hidden channels, and back."""
@@ -127,7 +126,7 @@ class ConditionedTransition(nn.Module):
         up_proj = torch.cat([swish_gate, self.a_to_b.weight])
         down_proj = self.b_to_a.weight
         if self.split:
-            return TransitionWeights(split(up_proj), split(down_proj))
+            return TransitionWeights(conditioned.split(up_proj), conditioned.split(down_proj))
         return TransitionWeights(up_proj, down_proj)
 
     def add_to(
@@ -135,10 +134,11 @@ class ConditionedTransition(nn.Module):
     ) -> Float[Tensor, "M A C"]:
         """a + the transition of a."""
         if self.split:
-            return add_split_transition(a, modulation, weights)
-        x = modulated_norm(a, modulation.scale, modulation.shift, weights.up_proj.dtype)
-        hidden = glu(F.linear(x, weights.up_proj))
-        return add_gated(a, F.linear(hidden, weights.down_proj), modulation.gate)
+            return self.add_split_transition(a, modulation, weights)
+        dtype = weights.up_proj.dtype
+        x = self.ops.modulated_norm(a, modulation.scale, modulation.shift, dtype)
+        hidden = self.ops.glu(F.linear(x, weights.up_proj))
+        return self.ops.add_gated(a, F.linear(hidden, weights.down_proj), modulation.gate)
 
 
 @runtime_checkable
@@ -150,8 +150,8 @@ class Attend(Protocol):
     ) -> Float[Tensor, "M A H D"]: ...
 
 
-class ConditionedAttention(nn.Module):
-    """The projections around an attention."""
+class ConditionedAttention(KernelModule):
+    """The projections around an attention, and its residual."""
 
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
@@ -161,17 +161,29 @@ class ConditionedAttention(nn.Module):
         self.proj_v = Linear(dim, dim)
         self.proj_g = Linear(dim, dim)
         self.proj_o = Linear(dim, dim)
+        self.use_kernels(Backend())
 
-    def forward(
-        self, a: Float[Tensor, "M A C"], weights: FusedWeights, attend: Attend
+    def use_kernels(self, backend: Backend) -> None:
+        self.ops = conditioned.choose(backend, self.proj_q.weight.dtype)
+
+    def add_to(
+        self,
+        a: Float[Tensor, "M A C"],
+        modulation: Modulation,
+        weights: FusedWeights,
+        attend: Attend,
     ) -> Float[Tensor, "M A C"]:
+        """a + the attention of a."""
         C = a.shape[-1]
-        qkvg = F.linear(a, weights.qkvg, weights.qkvg_bias)
+        dtype = weights.qkvg.dtype
+        x = self.ops.modulated_norm(a, modulation.scale, modulation.shift, dtype)
+        qkvg = F.linear(x, weights.qkvg, weights.qkvg_bias)
         q, kv, gate = qkvg.split([C, 2 * C, C], -1)
         q = q.unflatten(-1, (self.num_heads, -1))
         kv = kv.unflatten(-1, (2, self.num_heads, -1))
         attended = attend(q, kv).flatten(-2)
-        return self.proj_o(gated(attended, gate))
+        update = self.proj_o(self.ops.gated(attended, gate))
+        return self.ops.add_gated(a, update, modulation.gate)
 
 
 class DiffusionLayer(nn.Module):
@@ -201,9 +213,7 @@ class DiffusionLayer(nn.Module):
         self, a: Float[Tensor, "M A C"], modulation: LayerModulation, attend: Attend
     ) -> Float[Tensor, "M A C"]:
         weights = modulation.weights
-        attention = modulation.attention
-        x = modulated_norm(a, attention.scale, attention.shift, weights.qkvg.dtype)
-        a = add_gated(a, self.pair_bias_attn(x, weights, attend), attention.gate)
+        a = self.pair_bias_attn.add_to(a, modulation.attention, weights, attend)
         return self.transition.add_to(a, modulation.transition, weights.transition)
 
 
