@@ -27,12 +27,12 @@ class Modulation:
 class TransitionWeights:
     """The gated network of a transition with K hidden channels.
 
-    up_proj makes three factors of the hidden channels, down_proj brings them back. Split weights
-    (`split`) are two matrices each, whose sum is meant.
+    up_proj makes three factors of the hidden channels (H = 3 K), down_proj brings them back. Split
+    weights (see `split`) are two matrices each, whose sum is meant.
     """
 
-    up_proj: Float[Tensor, "*2 3K C"]
-    down_proj: Float[Tensor, "*2 C K"]
+    up_proj: Float[Tensor, "*S H C"]
+    down_proj: Float[Tensor, "*S C K"]
 
 
 class ConditionedOps:

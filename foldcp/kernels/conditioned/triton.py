@@ -139,7 +139,8 @@ def _split_dot(
 @no_type_check
 def _add_split_transition(
     A, SCALE, SHIFT, GATE, WIDEN, BACK, OUT, num_rows, num_atoms, scale_a, shift_a, gate_a,
-    C: tl.constexpr, BC: tl.constexpr, K: tl.constexpr, BM: tl.constexpr, STEP: tl.constexpr, STAGES: tl.constexpr,
+    C: tl.constexpr, BC: tl.constexpr, K: tl.constexpr, BM: tl.constexpr,
+    STEP: tl.constexpr, STAGES: tl.constexpr,
 ) -> None:  # fmt: skip
     row = tl.program_id(0) * BM + tl.arange(0, BM)
     atom = row % num_atoms

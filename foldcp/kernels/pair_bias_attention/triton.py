@@ -1,4 +1,4 @@
-"""Attention with a pair bias in Triton, by the kernel of triangle attention: samples are its rows."""
+"""Pair-bias attention in Triton, by the kernel of triangle attention, whose rows are samples."""
 
 from __future__ import annotations
 

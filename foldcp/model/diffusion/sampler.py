@@ -70,7 +70,7 @@ class AtomDiffusion(nn.Module):
         return noise_schedule(self.process, self.sigma_data, num_steps)
 
     def denoise(
-        self, x: Float[Tensor, "M A 3"], scalars: StepScalars[Tensor], cache: DenoiserCache
+        self, x: Float[Tensor, "M A 3"], scalars: StepScalars, cache: DenoiserCache
     ) -> Float[Tensor, "M A 3"]:
         """The structures (Å) that the network sees behind the noisy structures `x`."""
         update = self.score_model(x / scalars.input_scale, scalars.time, cache)
@@ -100,7 +100,7 @@ class AtomDiffusion(nn.Module):
             denoise = CUDAGraphWrapper(denoise, pool)
             euler_step = CUDAGraphWrapper(euler_step, pool)
         x = sigmas[0] * noise_source.initial()
-        scalars = x.new_tensor([level.scalars for level in levels])
+        scalars = x.new_tensor([level.scalars() for level in levels])
         throttle = LaunchThrottle(mask.device)
         drawn = noise_source.step(0)
         for index, level in enumerate(levels):
@@ -125,7 +125,7 @@ class AtomDiffusion(nn.Module):
         scalars: Float[Tensor, " L"],
     ) -> tuple[Float[Tensor, "M A 3"], Float[Tensor, "M A 3"], Float[Tensor, "M A 3"]]:
         """The noise (Å), and the structures randomly rotated, with the noise, and denoised."""
-        step_scalars = StepScalars(*scalars.split(1))
+        step_scalars = StepScalars.unpack(scalars)
         x = (x - x.mean(1, keepdim=True)) @ rotation + translation
         noise = step_scalars.noise_std * noise
         x = x + noise
@@ -141,5 +141,5 @@ def _euler_step(
 ) -> Float[Tensor, "M A 3"]:
     """From the noisy structures, superposed, towards the denoised ones."""
     x = superpose(x, denoised, mask)
-    step_scale = StepScalars(*scalars.split(1)).step_scale
+    step_scale = StepScalars.unpack(scalars).step_scale
     return x + step_scale * (denoised - x)

@@ -8,29 +8,34 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from foldcp.config import DiffusionProcess
 
-Scalar = TypeVar("Scalar")
 
+class StepScalars(NamedTuple):
+    """The numbers of a step that its computation reads, on the device."""
 
-class StepScalars(NamedTuple, Generic[Scalar]):
-    """The numbers of a step that its computation reads: floats, or tensors of one element."""
+    noise_std: Float[Tensor, "1"]  # Å, standard deviation of the noise that the step adds
+    step_scale: Float[Tensor, "1"]  # as of `NoiseLevel`
+    input_scale: Float[Tensor, "1"]  # Å, by which the network's coordinates are divided
+    time: Float[Tensor, "1"]  # the noise level as the network reads it; no unit
+    skip_weight: Float[Tensor, "1"]  # of the noisy structure in the denoised one (EDM: c_skip)
+    output_weight: Float[Tensor, "1"]  # Å, of the network's output in it (EDM: c_out)
 
-    noise_std: Scalar  # Å, standard deviation of the noise that the step adds
-    step_scale: Scalar  # how far to go from the noisy to the denoised structure: 1 is all the way
-    input_scale: Scalar  # Å, by which the coordinates are divided for the network
-    time: Scalar  # the noise level as the network reads it; no unit
-    skip_weight: Scalar  # of the noisy structure in the denoised one (EDM: c_skip)
-    output_weight: Scalar  # Å, of the network's output in the denoised structure (EDM: c_out)
+    @classmethod
+    def unpack(cls, values: Float[Tensor, " L"]) -> StepScalars:
+        """From one tensor of all values, in the order of the fields."""
+        return cls(*values.split(1))
 
 
 @dataclass(frozen=True)
 class NoiseLevel:
-    """The noise of one step of the sampler."""
+    """The noise of one step of the sampler, and the numbers that follow from it."""
 
     sigma: float  # Å, after the step's noise was added
     variance: float  # Å², of the step's noise
@@ -38,16 +43,28 @@ class NoiseLevel:
     sigma_data: float  # Å, spread of structures
 
     @property
-    def scalars(self) -> StepScalars[float]:
-        input_scale = math.sqrt(self.sigma**2 + self.sigma_data**2)
-        return StepScalars(
-            noise_std=math.sqrt(self.variance),
-            step_scale=self.step_scale,
-            input_scale=input_scale,
-            time=0.25 * math.log(max(self.sigma / self.sigma_data, 1e-20)),
-            skip_weight=(self.sigma_data / input_scale) ** 2,
-            output_weight=self.sigma * self.sigma_data / input_scale,
-        )
+    def noise_std(self) -> float:
+        return math.sqrt(self.variance)
+
+    @property
+    def input_scale(self) -> float:
+        return math.sqrt(self.sigma**2 + self.sigma_data**2)
+
+    @property
+    def time(self) -> float:
+        return 0.25 * math.log(max(self.sigma / self.sigma_data, 1e-20))
+
+    @property
+    def skip_weight(self) -> float:
+        return (self.sigma_data / self.input_scale) ** 2
+
+    @property
+    def output_weight(self) -> float:
+        return self.sigma * self.sigma_data / self.input_scale
+
+    def scalars(self) -> list[float]:
+        """The values of `StepScalars`."""
+        return [getattr(self, name) for name in StepScalars._fields]
 
 
 def noise_schedule(process: DiffusionProcess, sigma_data: float, num_steps: int) -> list[float]:

@@ -23,8 +23,8 @@ class FusedWeights:
     them.
     """
 
-    qkvg: Float[Tensor, "4C C"]  # query, key, value, gate
-    qkvg_bias: Float[Tensor, " 4C"]
+    qkvg: Float[Tensor, "Q C"]  # query, key, value, gate; Q = 4 C
+    qkvg_bias: Float[Tensor, " Q"]
     transition: TransitionWeights
 
 
@@ -86,12 +86,12 @@ class AdaLN(nn.Module):
         self.s_scale = Linear(cond_dim, dim, bias=True)
         self.s_bias = Linear(cond_dim, dim)
 
-    def norm_weight(self) -> Float[Tensor, "2C S"]:
+    def norm_weight(self) -> Float[Tensor, "K S"]:
         """The weights of scale and shift, applied to a norm without weights."""
         weight = torch.cat([self.s_scale.weight, self.s_bias.weight])
         return (weight * self.s_norm.weight).to(weight.dtype)
 
-    def norm_bias(self) -> Float[Tensor, " 2C"]:
+    def norm_bias(self) -> Float[Tensor, " K"]:
         """The biases of scale and shift; a shift has none."""
         bias = self.s_scale.bias
         return torch.cat([bias, torch.zeros_like(bias)])

@@ -198,9 +198,11 @@ class Pairformer(nn.Module):
         pool = new_pool()
         first, *others = self.layers  # the first compiles what the others need
         return [
-            CUDAGraphWrapper(partial(_refined, [first]), pool, updated=1),
+            CUDAGraphWrapper(partial(_refined, [first]), pool, num_inplace_args=1),
             *(
-                CUDAGraphWrapper(partial(_refined, others[lot]), pool, updated=1, at_once=True)
+                CUDAGraphWrapper(
+                    partial(_refined, others[lot]), pool, num_inplace_args=1, skip_warmup=True
+                )
                 for lot in split_range(len(others), LAYERS_AT_ONCE)
             ),
         ]
