@@ -13,6 +13,7 @@ from torch import Tensor
 
 from foldcp.chemistry.vocabulary import MAX_NAME_CHARS
 from foldcp.features.tokens import Tables
+from foldcp.geometry import quaternion_to_matrix
 
 ATOM_WINDOW = 32  # atoms are padded to a multiple of it
 
@@ -35,15 +36,8 @@ class Augmentation:
         same on every rank.
         """
         generator = torch.Generator().manual_seed(seed)
-        w, x, y, z = torch.nn.functional.normalize(
-            torch.randn(num_residues - 1, 4, generator=generator)
-        ).unbind(1)
-        rows = [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-        ]
-        rotation = torch.stack([torch.stack(row, -1) for row in rows], -2)
+        quaternion = torch.randn(num_residues - 1, 4, generator=generator)
+        rotation = quaternion_to_matrix(quaternion)
         return Augmentation(rotation, torch.randn(num_residues - 1, 3, generator=generator))
 
     def move(self, x: Float[Tensor, "A 3"], residue: Int[Tensor, " A"]) -> Float[Tensor, "A 3"]:

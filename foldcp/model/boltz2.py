@@ -17,8 +17,8 @@ from foldcp.kernels.dispatch import Backend
 from foldcp.kernels.projection import ProjectionWeights
 from foldcp.metrics.scorer import contact_probability
 from foldcp.model.confidence import ConfidenceModule
+from foldcp.model.diffusion.conditioning import DiffusionConditioning
 from foldcp.model.diffusion.sampler import AtomDiffusion
-from foldcp.model.diffusion.score_model import DiffusionConditioning
 from foldcp.model.layers.chunking import ChunkBudget
 from foldcp.model.layers.layers import KernelModule, LayerNorm, Linear
 from foldcp.model.trunk.input_embedder import InputEmbedder

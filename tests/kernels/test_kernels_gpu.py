@@ -17,10 +17,6 @@ from torch import Tensor
 
 from foldcp.kernels import projection, transition, triangle_attention, triangle_multiplication
 from foldcp.kernels.dispatch import Backend, choose_backend
-from foldcp.kernels.pair_bias_attention import (
-    pair_bias_attention,
-    pair_bias_attention_reference,
-)
 from foldcp.kernels.projection import (
     AddAttentionOutput,
     AttentionOutputWeights,
@@ -35,7 +31,6 @@ from foldcp.kernels.triangle_multiplication import (
     GatedProjection,
     GatedProjectionWeights,
 )
-from foldcp.kernels.window_attention import window_attention, window_attention_reference
 
 pytestmark = [
     pytest.mark.gpu,
@@ -328,48 +323,6 @@ def test_pair_updates_have_the_gradients_of_the_reference(backend: Backend) -> N
         )
         for a, b in zip(got_gradients, want_gradients, strict=True):
             assert torch.equal(a, b), call.name
-
-
-@pytest.mark.parametrize(
-    ("num_samples", "num_queries", "num_tokens", "heads", "width"),
-    [(5, 37, 203, 16, 48), (1, 130, 130, 3, 24), (3, 64, 256, 2, 64)],
-)
-def test_pair_bias_attention(
-    num_samples: int, num_queries: int, num_tokens: int, heads: int, width: int
-) -> None:
-    q = draw(num_samples, num_queries, heads, width, dtype=bf16)
-    k, v = draw(num_samples, num_tokens, 2, heads, width, dtype=bf16).unbind(2)
-    bias = draw(num_queries, num_tokens, heads, dtype=bf16).permute(2, 0, 1)
-    mask = draw_mask(num_tokens)
-    scores = torch.einsum("mihd,mjhd->mhij", q.double(), k.double()) * width**-0.5 + bias.double()
-    want = torch.einsum(
-        "mhij,mjhd->mihd", (scores - 1e9 * (1 - mask.double())).softmax(-1), v.double()
-    )
-    got = pair_bias_attention(q, k, v, bias, mask)
-    assert (
-        error(got, want)
-        < 1.02 * error(pair_bias_attention_reference(q, k, v, bias, mask), want) + 1e-5
-    )
-
-
-@pytest.mark.parametrize(
-    ("num_samples", "num_windows", "heads", "width"),
-    [(5, 7, 4, 32), (1, 1, 3, 24), (2, 3, 2, 8)],
-)
-def test_window_attention(num_samples: int, num_windows: int, heads: int, width: int) -> None:
-    num_atoms = 32 * num_windows
-    q, k, v = draw(num_samples, num_atoms, 3, heads, width, dtype=bf16).unbind(2)
-    bias = draw(num_windows, 32, 128, heads, dtype=bf16).permute(0, 3, 1, 2)
-    mask = draw_mask(num_atoms)
-    want = window_attention_reference(
-        q.double(), k.double(), v.double(), bias.double(), mask.double()
-    )
-    got = window_attention(q, k, v, bias, mask)
-    assert got.dtype == bf16
-    assert (
-        error(got, want)
-        < 1.02 * error(window_attention_reference(q, k, v, bias, mask), want) + 1e-5
-    )
 
 
 def test_describe_names_triton_on_a_gpu() -> None:

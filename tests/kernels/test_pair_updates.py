@@ -5,11 +5,6 @@ import torch
 from torch import Tensor
 
 from foldcp.kernels.autograd import residual_with_reference_backward, with_reference_backward
-from foldcp.kernels.pair_bias_attention import (
-    pair_bias_attention,
-    prepare_bias,
-    prepared_attention,
-)
 from foldcp.kernels.projection import (
     AddAttentionOutput,
     AttentionOutputWeights,
@@ -172,24 +167,6 @@ def test_add_transition_leaves_z_alone_with_gradients() -> None:
     assert w1.grad is not None
     with torch.no_grad():
         torch.testing.assert_close(AddTransition()(z, TransitionWeights(w, b, w1, w2, w3)), after)
-
-
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.bfloat16, 1e-2)])
-def test_pair_bias_attention_follows_its_equation(dtype: torch.dtype, tolerance: float) -> None:
-    draw = Draw(5)
-    num_samples = 3
-    num_heads = 4
-    width = 6
-    q = draw(num_samples, I, num_heads, width, dtype=dtype)
-    k, v = draw(2, num_samples, N, num_heads, width, dtype=dtype)
-    bias = draw(I, N, num_heads, dtype=dtype).permute(2, 0, 1)
-    mask = draw.mask(N)
-    scores = torch.einsum("mihd,mjhd->mhij", q.double(), k.double()) / width**0.5 + bias.double()
-    want = torch.einsum("mhij,mjhd->mihd", (scores - 1e9 * (1 - mask)).softmax(-1), v.double())
-    got = pair_bias_attention(q, k, v, bias, mask)
-    assert got.dtype == dtype
-    assert close(got, want, tolerance)
-    assert torch.equal(prepared_attention(q, k, v, prepare_bias(bias, mask)), got)
 
 
 def test_channels_first_is_the_projection_transposed() -> None:

@@ -24,7 +24,7 @@ from foldcp.features.featurize import Features, featurize
 from foldcp.kernels.triangle_attention import reference as triangle_attention
 from foldcp.metrics.scorer import SampleScorer
 from foldcp.model.boltz2 import Boltz2
-from foldcp.model.diffusion.sampler import NoiseLevel
+from foldcp.model.diffusion.schedule import NoiseLevel, StepScalars
 from foldcp.model.layers.chunking import ChunkBudget
 from tests.support.distributed import run
 from tests.support.memory import LiveBytes
@@ -46,9 +46,10 @@ def whole_prediction(model: Boltz2, features: Features) -> None:
     prepared = model.structure_module.score_model.prepare(
         trunk.s, trunk.s_inputs, conditioning, features
     )
-    numbers = torch.tensor(NoiseLevel(sigma=16.0, variance=1.0, pull=1.0, data=16.0).numbers)
+    level = NoiseLevel(sigma=16.0, variance=1.0, step_scale=1.0, sigma_data=16.0)
+    scalars = StepScalars.unpack(torch.tensor(level.scalars()))
     coords = model.structure_module.denoise(
-        torch.ones(1, features.num_atoms, 3), numbers, prepared
+        torch.ones(1, features.num_atoms, 3), scalars, prepared
     )[0]
     del conditioning, prepared
     contact = model.contact_probability(trunk.z)

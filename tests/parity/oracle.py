@@ -17,6 +17,7 @@ from foldcp.datasets.reader import read
 from foldcp.features.atoms import Augmentation
 from foldcp.features.featurize import Features, Layout, featurize
 from foldcp.features.msa.features import AlignmentSettings
+from foldcp.model.diffusion.noise import StepNoise
 from tests.parity.cases import INPUTS, Case
 
 
@@ -68,7 +69,7 @@ def _floats(x: Any) -> Any:
     return x.float() if isinstance(x, Tensor) and x.dtype == torch.bool else x
 
 
-class ReplayedDraws:
+class ReplayedNoise:
     """The random numbers that Boltz drew, in its order."""
 
     NAMES = ("init_noise", "rotation", "translation", "eps")
@@ -79,8 +80,9 @@ class ReplayedDraws:
     def initial(self) -> Tensor:
         return self.drawn["init_noise"]
 
-    def step(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
-        return tuple(self.drawn[name][index] for name in ("rotation", "translation", "eps"))  # type: ignore[return-value]
+    def step(self, index: int) -> StepNoise:
+        drawn = self.drawn
+        return StepNoise(drawn["rotation"][index], drawn["translation"][index], drawn["eps"][index])
 
 
 def _listed(dense: Tensor, keep: Tensor) -> Tensor:

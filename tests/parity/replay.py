@@ -18,7 +18,7 @@ from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.model.boltz2 import Boltz2, TrunkOutput
 from foldcp.predict import Prediction, Settings, fold
 from tests.parity.cases import Case
-from tests.parity.oracle import Oracle, ReplayedDraws
+from tests.parity.oracle import Oracle, ReplayedNoise
 from tests.support.distributed import device_of
 
 
@@ -89,7 +89,7 @@ def _stages(
         patch.object(
             predict,
             "SeededNoise",
-            lambda *given: ReplayedDraws(record["sample"], given[3]),
+            lambda *given: ReplayedNoise(record["sample"], given[3]),
         ),
         patch.object(
             predict, "MsaSubsample", lambda *_: lambda index: drawn[index] if drawn else None

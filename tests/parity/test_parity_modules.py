@@ -17,12 +17,12 @@ from foldcp.kernels.triangle_attention import reference as triangle_attention
 from foldcp.metrics.scorer import SampleScorer
 from foldcp.model.boltz2 import Boltz2
 from foldcp.model.confidence import expected_plddt
-from foldcp.model.diffusion.sampler import NoiseLevel
+from foldcp.model.diffusion.schedule import NoiseLevel, StepScalars
 from foldcp.model.diffusion.score_model import DenoiserCache
 from tests.parity.cases import CASES, Case
 from tests.parity.forms import PAIRS, TOKENS, Share
 from tests.parity.modules import compared, modules
-from tests.parity.oracle import Oracle, ReplayedDraws, features_of
+from tests.parity.oracle import Oracle, ReplayedNoise, features_of
 from tests.parity.scores import of_scores
 from tests.parity.table import Measured, check, largest, relative, worst
 from tests.support.distributed import run
@@ -101,10 +101,11 @@ def of_stages(model: Boltz2, share: Share, record: dict[str, Any]) -> Compared:
         level = NoiseLevel(
             sigma=float(asked["sigma"]),
             variance=0.0,
-            pull=1.0,
-            data=diffusion.sigma_data,
+            step_scale=1.0,
+            sigma_data=diffusion.sigma_data,
         )
-        denoised = diffusion.denoise(asked["x"], asked["x"].new_tensor(level.numbers), prepared)
+        scalars = StepScalars.unpack(asked["x"].new_tensor(level.scalars()))
+        denoised = diffusion.denoise(asked["x"], scalars, prepared)
         yield (
             f"denoised structure at {asked['sigma']:g} Å of noise",
             denoised,
@@ -116,20 +117,20 @@ def prepare(model: Boltz2, share: Share, record: dict[str, Any]) -> DenoiserCach
     """What the sampler needs, from Boltz's trunk."""
     s = TOKENS.into(share, record["s"])
     s_inputs = TOKENS.into(share, record["s_inputs"])
-    z = record["z"]
-    told = model.diffusion_conditioning(s, PAIRS.into(share, z), model.rel_pos, share.features)
-    return model.structure_module.score_model.prepare(s, s_inputs, told, share.features)
+    z = PAIRS.into(share, record["z"])
+    conditioning = model.diffusion_conditioning(s, z, model.rel_pos, share.features)
+    return model.structure_module.score_model.prepare(s, s_inputs, conditioning, share.features)
 
 
 def sampling(model: Boltz2, share: Share, record: dict[str, Any], case: Case) -> list[Measured]:
-    """The whole sampler with Boltz's draws."""
+    """The whole sampler with Boltz's random numbers."""
     drawn = record["sample"]
     diffusion = model.structure_module
     real = share.features.atom_mask > 0
     coords = diffusion.sample(
         prepare(model, share, record),
         case.steps,
-        ReplayedDraws(drawn, torch.device("cpu")),
+        ReplayedNoise(drawn, torch.device("cpu")),
     )
     return [
         (
