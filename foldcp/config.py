@@ -21,6 +21,7 @@ WINDOW_KEYS = 128
 # With which a network computes: fp32 throughout; bf16 matrix products over pairs of tokens, with
 # the pair representation kept in fp32 (mixed) or in bf16. See foldcp.checkpoint.precision.
 Precision = Literal["fp32", "mixed", "bf16"]
+KernelSetting = Literal["auto", "torch", "triton"]  # the implementation of the operations
 
 
 @dataclass(frozen=True, kw_only=True)

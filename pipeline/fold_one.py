@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -78,6 +79,8 @@ def fold_one(sources: InputSpec, config: RunConfig, out: Path) -> str:
     joined = rank.join(index, size, "env://", f"cuda:{local}" if cuda else "cpu")
     if joined["outcome"] != "ready":
         raise ValueError(joined["reason"])
+    if index == 0:
+        print(f"kernels: {joined['kernels']}", file=sys.stderr)
     with Bar(costs.stages(task, setup), hidden=index > 0) as bar:
         answer = rank.fold(task.complex, setup, bar.show)
     if answer["outcome"] != "done":

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
-KernelSetting = Literal["auto", "torch", "triton"]
+from foldcp.config import KernelSetting
 
 MAX_CHANNELS = 256  # of z: the kernels hold a tile of pairs with all its channels on chip
 # The language of the kernels for one chip changes between releases: those it was tried with.

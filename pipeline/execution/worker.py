@@ -65,11 +65,13 @@ class Worker:
                 precision=self.recipe.precision,
                 sampling=None if wanted == "auto" else wanted,
                 cp=self.cp,
+                kernels=self.recipe.config.model.kernels,
+                chunk_bytes=self.recipe.config.model.chunk_bytes,
                 expected=self.recipe.identity,
             )
         except ValueError as error:
             return {"outcome": "invalid", "reason": str(error)}
-        return {"outcome": "ready"}
+        return {"outcome": "ready", "kernels": self.model.backend.describe()}
 
     def fold(
         self,

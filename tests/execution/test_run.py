@@ -62,7 +62,8 @@ def a_rank(*overrides: str) -> Worker:
         1,
     )
     rank = Worker(recipe)
-    assert rank.join(0, 1, "") == {"outcome": "ready"}
+    kernels = f"torch {torch.__version__}"
+    assert rank.join(0, 1, "") == {"outcome": "ready", "kernels": kernels}
     return rank
 
 

@@ -77,6 +77,8 @@ def test_what_does_not_change_the_result_does_not_change_the_key() -> None:
     )
     same = [
         "model.parallel_samples=1",
+        "model.kernels=torch",
+        "model.chunk_bytes=1000000",
         "run.deadline_factor=9",
         "run.max_group=3",
         "run.cpu_ranks=2",

@@ -1,7 +1,8 @@
 """The output of attention on Hopper: its weights stay on chip, and programs go from tile to
 tile.
 """
-# pyright: reportMissingImports=false, reportIndexIssue=false, reportPossiblyUnboundVariable=false
+# pyright: reportMissingImports=false, reportIndexIssue=false
+# pyright: reportPossiblyUnboundVariable=false, reportAttributeAccessIssue=false
 # ruff: noqa: RUF005 (kernels cannot unpack a tuple into another)
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ from foldcp.kernels.triton_utils import next_power_of_2
 @no_type_check
 def _add_attention_output(
     Z, A, OUT, W, B, G, P, num_pairs, N, zi, zn, oi, on, ai, an,
-    FLAT: tl.constexpr, C: tl.constexpr, BC: tl.constexpr, K: tl.constexpr, BM: tl.constexpr, STEP: tl.constexpr,
+    FLAT: tl.constexpr, C: tl.constexpr, BC: tl.constexpr, K: tl.constexpr, BM: tl.constexpr,
+    STEP: tl.constexpr,
 ) -> None:  # fmt: skip
     c = tl.arange(0, BC)
     outs = ()

@@ -1,5 +1,6 @@
 """Projections in Triton: LayerNorm and matrix product in one read of z, channels last or first."""
-# pyright: reportMissingImports=false, reportIndexIssue=false, reportPossiblyUnboundVariable=false
+# pyright: reportMissingImports=false, reportIndexIssue=false
+# pyright: reportPossiblyUnboundVariable=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 
@@ -82,7 +83,8 @@ def _narrowed(x, half) -> tl.tensor:
 def _project(
     Z, W, B, P, OUT, num_pairs, N, K, zi, zn, oi, on,
     FLAT: tl.constexpr,
-    C: tl.constexpr, BC: tl.constexpr, BM: tl.constexpr, STEP: tl.constexpr, STAGES: tl.constexpr, HALF: tl.constexpr,
+    C: tl.constexpr, BC: tl.constexpr, BM: tl.constexpr, STEP: tl.constexpr, STAGES: tl.constexpr,
+    HALF: tl.constexpr,
 ) -> None:  # fmt: skip
     """Channels from HALF on, a multiple of STEP, leave as the bits of fp16."""
     first = tl.program_id(0) * BM
@@ -110,7 +112,8 @@ def _project(
 @no_type_check
 def _project_channels_first(
     Z, MASK, W, B, P, G, OUT, num_pairs, N, K, zi, zn,
-    FLAT: tl.constexpr, C: tl.constexpr, BC: tl.constexpr, BM: tl.constexpr, STEP: tl.constexpr, STAGES: tl.constexpr,
+    FLAT: tl.constexpr, C: tl.constexpr, BC: tl.constexpr, BM: tl.constexpr, STEP: tl.constexpr,
+    STAGES: tl.constexpr,
     GATED: tl.constexpr, BY_ROW: tl.constexpr,
 ) -> None:  # fmt: skip
     """Weights times pairs, so that results need no transposition on their way out."""
@@ -146,7 +149,8 @@ def _project_channels_first(
 def _add_attention_output(
     Z, A, OUT, W, B, G, P, num_pairs, N, zi, zn, oi, on, ai, an,
     FLAT: tl.constexpr,
-    C: tl.constexpr, BC: tl.constexpr, K: tl.constexpr, BM: tl.constexpr, STEP: tl.constexpr, STAGES: tl.constexpr,
+    C: tl.constexpr, BC: tl.constexpr, K: tl.constexpr, BM: tl.constexpr, STEP: tl.constexpr,
+    STAGES: tl.constexpr,
 ) -> None:  # fmt: skip
     first = tl.program_id(0) * BM
     pair = first + tl.arange(0, BM)

@@ -1,5 +1,6 @@
 """The transition in Triton: a tile of z is read once, kept on chip, and written once."""
-# pyright: reportMissingImports=false, reportIndexIssue=false, reportPossiblyUnboundVariable=false
+# pyright: reportMissingImports=false, reportIndexIssue=false
+# pyright: reportPossiblyUnboundVariable=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ STAGES = 2  # of the pipeline
 def _add_transition(
     Z, OUT, W, B, W1, W2, W3, num_pairs, N, zi, zn, oi, on,
     FLAT: tl.constexpr,
-    C: tl.constexpr, BC: tl.constexpr, E: tl.constexpr, BM: tl.constexpr, STEP: tl.constexpr, STAGES: tl.constexpr,
+    C: tl.constexpr, BC: tl.constexpr, E: tl.constexpr, BM: tl.constexpr, STEP: tl.constexpr,
+    STAGES: tl.constexpr,
 ) -> None:  # fmt: skip
     first = tl.program_id(0) * BM
     pair = first + tl.arange(0, BM)
@@ -62,7 +64,8 @@ def add_transition(
     N = z.shape[-2]
     hidden, channels = w.fc1.shape
     _add_transition[(cdiv(num_pairs, PAIRS),)](
-        z, out, w.norm_weight, w.norm_bias, w.fc1.contiguous(), w.fc2.contiguous(), w.fc3.contiguous(),
+        z, out, w.norm_weight, w.norm_bias, w.fc1.contiguous(), w.fc2.contiguous(),
+        w.fc3.contiguous(),
         num_pairs, N, *pair_strides(z, N), *pair_strides(out, N),
         FLAT=rows_are_adjacent(N, z, out),
         C=channels, BC=next_power_of_2(channels), E=hidden, BM=PAIRS, STEP=STEP, STAGES=STAGES,

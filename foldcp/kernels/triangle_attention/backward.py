@@ -1,7 +1,8 @@
 """The gradient of triangle attention in Triton: three kernels, each sums in one order, so
 results repeat.
 """
-# pyright: reportMissingImports=false, reportIndexIssue=false, reportPossiblyUnboundVariable=false
+# pyright: reportMissingImports=false, reportIndexIssue=false
+# pyright: reportPossiblyUnboundVariable=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 

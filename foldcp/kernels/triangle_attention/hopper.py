@@ -100,7 +100,8 @@ def _wait_for(ready, tile, num_tiles) -> None:
 @gluon.jit
 @no_type_check
 def _finish(
-    out, total, top, OUT, LSE, REDO, row, num_rows, head, num_heads, tile, query_tiles, N, oi, on, oh,
+    out, total, top, OUT, LSE, REDO, row, num_rows, head, num_heads, tile, query_tiles, N, oi, on,
+    oh,
     WANT_LSE: gl.constexpr,
 ) -> None:  # fmt: skip
     total = gl.sum(total, 1)
@@ -139,7 +140,8 @@ def _work(num_rows, query_tiles, GROUP: gl.constexpr) -> tuple[gl.tensor, gl.ten
 @gluon.jit(do_not_specialize=["num_rows", "N", "num_heads", "query_tiles", "num_tiles"])
 @no_type_check
 def _forward(
-    qd, kd, vd, BIAS, OUT, LSE, REDO, num_rows, N, num_heads, query_tiles, num_tiles, scale, oi, on, oh,
+    qd, kd, vd, BIAS, OUT, LSE, REDO, num_rows, N, num_heads, query_tiles, num_tiles, scale, oi,
+    on, oh,
     GROUP: gl.constexpr, WANT_LSE: gl.constexpr,
 ) -> None:  # fmt: skip
     """One head, 64 queries, two rows, a and b. Always in flight: weights times values of one row,
@@ -242,11 +244,13 @@ def _forward(
     out_b, p = warpgroup_mma_wait(0, deps=(then_b, p))
     async_copy.wait_group(0)
     _finish(
-        out_a, total_a, top_a, OUT, LSE, REDO, first, num_rows, head, num_heads, tile, query_tiles, N, oi, on, oh,
+        out_a, total_a, top_a, OUT, LSE, REDO, first, num_rows, head, num_heads, tile, query_tiles,
+        N, oi, on, oh,
         WANT_LSE,
     )  # fmt: skip
     _finish(
-        out_b, total_b, top_b, OUT, LSE, REDO, first + 1, num_rows, head, num_heads, tile, query_tiles, N,
+        out_b, total_b, top_b, OUT, LSE, REDO, first + 1, num_rows, head, num_heads, tile,
+        query_tiles, N,
         oi, on, oh, WANT_LSE,
     )  # fmt: skip
 
@@ -268,7 +272,8 @@ def forward(
     operands = [TensorDescriptor.from_tensor(_columns(x), [2, 64, 32], TWO_ROWS) for x in (q, k, v)]
     _forward[(num_heads * query_tiles * cdiv(num_rows, 2),)](
         *operands, tiles, out, out if lse is None else lse, redo,
-        num_rows, N, num_heads, query_tiles, num_tiles, LOG2E.value * width**-0.5, *out.stride()[:3],
+        num_rows, N, num_heads, query_tiles, num_tiles, LOG2E.value * width**-0.5,
+        *out.stride()[:3],
         GROUP=GROUP, WANT_LSE=lse is not None, num_warps=4,
     )  # fmt: skip
     return redo

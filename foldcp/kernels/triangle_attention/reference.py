@@ -23,7 +23,8 @@ RowAttention = Callable[[Tensor, Tensor, Tensor], Tensor]
 class TriangleAttention:
     """Every row of the pair representation attends over its columns, with one bias for all rows.
 
-    out[i, n] = sum_m softmax_m(q[i, n] . k[i, m] / sqrt(D) + bias[n, m] - 1e9 (1 - mask[m])) v[i, m]
+    out[i, n] = sum_m softmax_m(s[i, n, m]) v[i, m] with
+    s[i, n, m] = q[i, n] . k[i, m] / sqrt(D) + bias[n, m] - 1e9 (1 - mask[m])
 
     One softmax per row i, query n and head; `mask` is 1 at tokens and 0 at padding. q is not scaled
     beforehand. Any strides; result in the type of q. Differentiable in q, k, v and bias. Source:

@@ -1,7 +1,8 @@
 """Attention of many rows under one bias in Triton: no running maximum, and a bias that no layout
 changes.
 """
-# pyright: reportMissingImports=false, reportIndexIssue=false, reportPossiblyUnboundVariable=false
+# pyright: reportMissingImports=false, reportIndexIssue=false
+# pyright: reportPossiblyUnboundVariable=false, reportAttributeAccessIssue=false
 # ruff: noqa: RUF005 (kernels cannot unpack a tuple into another)
 
 from __future__ import annotations
@@ -146,9 +147,11 @@ def _again(
 )
 @no_type_check
 def _forward(
-    Q, K, V, BIAS, OUT, LSE, num_rows, num_queries, num_keys, num_heads, query_tiles, key_tiles, scale,
+    Q, K, V, BIAS, OUT, LSE, num_rows, num_queries, num_keys, num_heads, query_tiles, key_tiles,
+    scale,
     qi, qn, qh, ki, kn, kh, vi, vn, vh, oi, on, oh,
-    D: tl.constexpr, BD: tl.constexpr, SHARE: tl.constexpr, GROUP: tl.constexpr, WANT_LSE: tl.constexpr,
+    D: tl.constexpr, BD: tl.constexpr, SHARE: tl.constexpr, GROUP: tl.constexpr,
+    WANT_LSE: tl.constexpr,
     EVEN: tl.constexpr,
 ) -> None:  # fmt: skip
     """One head, 64 queries, SHARE rows. The maximum of the first tile serves for all, unless the
@@ -244,7 +247,8 @@ def forward(
         return out, lse
     _forward[(num_heads * query_tiles * cdiv(num_rows, share),)](
         q, k, v, tiles, out, out if lse is None else lse,
-        num_rows, num_queries, num_keys, num_heads, query_tiles, key_tiles, LOG2E.value * width**-0.5,
+        num_rows, num_queries, num_keys, num_heads, query_tiles, key_tiles,
+        LOG2E.value * width**-0.5,
         *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *out.stride()[:3],
         D=width, BD=block, SHARE=share, GROUP=GROUP, WANT_LSE=want_lse,
         EVEN=num_keys % TILE.value == 0 and block == width, num_warps=WARPS.value,
@@ -268,7 +272,8 @@ def _forward_on_hopper(
     redo = forward_on_hopper(q, k, v, tiles, out, lse)
     _again[(num_tiles, num_heads, cdiv(num_rows, 32))](
         q, k, v, tiles, out, out if lse is None else lse, redo, num_rows, N, num_heads, num_tiles,
-        LOG2E.value * width**-0.5, *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *out.stride()[:3],
+        LOG2E.value * width**-0.5, *q.stride()[:3], *k.stride()[:3], *v.stride()[:3],
+        *out.stride()[:3],
         D=width, ROWS=32, WANT_LSE=lse is not None, num_warps=WARPS.value,
     )  # fmt: skip
 

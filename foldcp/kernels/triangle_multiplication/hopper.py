@@ -1,7 +1,8 @@
 """The gated output of triangle multiplication on Hopper: its weights stay on chip, and programs go
 from tile to tile.
 """
-# pyright: reportMissingImports=false, reportIndexIssue=false, reportPossiblyUnboundVariable=false
+# pyright: reportMissingImports=false, reportIndexIssue=false
+# pyright: reportPossiblyUnboundVariable=false, reportAttributeAccessIssue=false
 # ruff: noqa: RUF005 (kernels cannot unpack a tuple into another)
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ from foldcp.kernels.triton_utils import next_power_of_2
 def _add_gated_output(
     Z, PRODUCT, OUT, W, B, W_OUT, B_OUT, P, G, num_pairs, N, zi, zn, oi, on, pk,
     FLAT: tl.constexpr,
-    C: tl.constexpr, BC: tl.constexpr, K: tl.constexpr, BK: tl.constexpr, BM: tl.constexpr, STEP: tl.constexpr,
+    C: tl.constexpr, BC: tl.constexpr, K: tl.constexpr, BK: tl.constexpr, BM: tl.constexpr,
+    STEP: tl.constexpr,
 ) -> None:  # fmt: skip
     c = tl.arange(0, BC)
     k = tl.arange(0, BK)

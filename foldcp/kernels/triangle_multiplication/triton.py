@@ -1,5 +1,6 @@
 """Triangle multiplication in Triton: a tile of z is read once, kept on chip, and written once."""
-# pyright: reportMissingImports=false, reportIndexIssue=false, reportPossiblyUnboundVariable=false
+# pyright: reportMissingImports=false, reportIndexIssue=false
+# pyright: reportPossiblyUnboundVariable=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ STAGES = 2  # of the pipeline
 def _add_gated_output(
     Z, PRODUCT, OUT, W, B, W_OUT, B_OUT, P, G, num_pairs, N, zi, zn, oi, on, pk,
     FLAT: tl.constexpr,
-    C: tl.constexpr, BC: tl.constexpr, K: tl.constexpr, BK: tl.constexpr, BM: tl.constexpr, STEP: tl.constexpr,
+    C: tl.constexpr, BC: tl.constexpr, K: tl.constexpr, BK: tl.constexpr, BM: tl.constexpr,
+    STEP: tl.constexpr,
     STAGES: tl.constexpr,
 ) -> None:  # fmt: skip
     first = tl.program_id(0) * BM

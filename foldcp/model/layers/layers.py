@@ -57,21 +57,32 @@ class LayerNorm(nn.LayerNorm):
         return y if self.out_dtype is None else y.to(self.out_dtype)
 
 
-class NormLinear(nn.Sequential, KernelModule):
+class NormLinear(KernelModule):
     """A LayerNorm and the Linear after it, named 0 and 1 as in the checkpoint."""
 
     def __init__(self, dim: int, out_features: int) -> None:
-        super().__init__(LayerNorm(dim), Linear(dim, out_features))
+        super().__init__()
+        self.add_module("0", LayerNorm(dim))
+        self.add_module("1", Linear(dim, out_features))
         self.use_kernels(Backend())
 
     def use_kernels(self, backend: Backend) -> None:
         self.projection = projection.choose(backend, self._weights())
 
     @property
+    def norm(self) -> LayerNorm:
+        norm = self.get_submodule("0")
+        assert isinstance(norm, LayerNorm)
+        return norm
+
+    @property
     def linear(self) -> Linear:
-        linear = self[1]
+        linear = self.get_submodule("1")
         assert isinstance(linear, Linear)
         return linear
+
+    def forward(self, x: Float[Tensor, "*S C"]) -> Float[Tensor, "*S K"]:
+        return self.linear(self.norm(x))
 
     def channels_first(self, z: Float[Tensor, "R N C"]) -> Float[Tensor, "K R N"]:
         """The projection with its channels first, as attention wants its bias."""
@@ -82,8 +93,7 @@ class NormLinear(nn.Sequential, KernelModule):
         return self.projection.bytes_per_row(N, self._weights())
 
     def _weights(self) -> ProjectionWeights:
-        norm = self[0]
-        assert isinstance(norm, LayerNorm)
+        norm = self.norm
         return ProjectionWeights(norm.weight, norm.bias, self.linear.weight)
 
 
