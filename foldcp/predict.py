@@ -110,7 +110,7 @@ def fold(
     clock = StageTimer(device)
     with torch.inference_mode():
         # Now, as it lets go of what a complex of another size left.
-        refine = model.confidence_module.pairformer_stack.repeated(
+        refine = model.confidence_module.pairformer_stack.graphed(
             features.token_mask, settings.samples
         )
         with clock("trunk"):

@@ -89,13 +89,13 @@ def test_pairformer_captures_layers_once_for_all_complexes_of_a_size(
     stack = stack_of_seven()
     for num_tokens in (13, 16, 11):
         mask = mask_of(num_tokens, 16)
-        refine = stack.repeated(mask, times=3)
+        refine = stack.graphed(mask, num_calls=3)
         for _ in range(3):
             agrees(refine, stack, mask)
     assert len(graphs) == 3, "the first layer, four, and the last two"
-    agrees(stack.repeated(mask, times=1), stack, mask)
+    agrees(stack.graphed(mask, num_calls=1), stack, mask)
     mask = mask_of(17, 20)
-    agrees(stack.repeated(mask, times=2), stack, mask)
+    agrees(stack.graphed(mask, num_calls=2), stack, mask)
     assert len(graphs) == 5, "all but the first layer of the other size"
 
 
@@ -104,13 +104,13 @@ def test_pairformer_captures_again_for_other_types_and_weights(graphs: list[Grap
     stack = stack_of_seven()
     mask = mask_of(9, 12)
     for dtype in (torch.float32, torch.bfloat16, torch.float32):
-        refine = stack.repeated(mask, times=2)
+        refine = stack.graphed(mask, num_calls=2)
         agrees(refine, stack, mask, dtype)
         agrees(refine, stack, mask, dtype)
     assert len(graphs) == 6
     for parameter in stack.parameters():
         parameter.data = 1.1 * parameter.data
-    refine = stack.repeated(mask, times=2)
+    refine = stack.graphed(mask, num_calls=2)
     agrees(refine, stack, mask)
     agrees(refine, stack, mask)
     assert len(graphs) == 9
@@ -122,17 +122,17 @@ def test_pairformer_does_not_capture_single_or_large_or_differentiated_calls(
     stack = stack_of_seven()
     mask = mask_of(9, 12)
     with torch.inference_mode():
-        agrees(stack.repeated(mask, times=1), stack, mask)
+        agrees(stack.graphed(mask, num_calls=1), stack, mask)
         assert not graphs
-        refine = stack.repeated(mask, times=2)
+        refine = stack.graphed(mask, num_calls=2)
         agrees(refine, stack, mask)
         assert graphs
-    assert stack.repeated(mask, times=2)(*leaves(12))[0].requires_grad
-    assert stack.recorded is None, "its memory is kept"
-    monkeypatch.setattr(pairformer, "MOST_TOKENS", 11)
+    assert stack.graphed(mask, num_calls=2)(*leaves(12))[0].requires_grad
+    assert stack.graphed_layers is None, "its memory is kept"
+    monkeypatch.setattr(pairformer, "MAX_GRAPH_TOKENS", 11)
     del graphs[:]
     with torch.inference_mode():
-        refine = stack.repeated(mask, times=2)
+        refine = stack.graphed(mask, num_calls=2)
         agrees(refine, stack, mask)
         agrees(refine, stack, mask)
     assert not graphs

@@ -13,7 +13,7 @@ from torch import Tensor
 from foldcp.checkpoint.load import load
 from foldcp.distributed import pipelining
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.kernels import triangle_attention
+from foldcp.kernels.triangle_attention import reference as triangle_attention
 from foldcp.metrics.scorer import SampleScorer
 from foldcp.model.boltz2 import Boltz2
 from foldcp.model.confidence import expected_plddt
@@ -42,7 +42,7 @@ def measure(cp: ContextParallel, oracle: Oracle, case: Case) -> list[Measured]:
         return measured(cp, oracle, case)
     little = 1 << 17  # bytes
     with (
-        patch.object(triangle_attention, "CHUNK_BYTES", little),
+        patch.object(triangle_attention, "MAX_SCORE_BYTES", little),
         patch.object(pipelining, "TILE_BYTES", little),
     ):
         return measured(cp, oracle, case, chunk_bytes=little)
@@ -85,10 +85,10 @@ def of_stages(model: Boltz2, share: Share, record: dict[str, Any]) -> Compared:
     z = PAIRS.into(share, record["z"])
     logits = z.new_empty((*z.shape[:2], model.architecture.num_distogram_bins))
 
-    def take(rows: slice, block: Tensor) -> None:
+    def on_logits(rows: slice, block: Tensor) -> None:
         logits[rows] = block
 
-    model.distogram(z, take)
+    model.distogram(z, on_logits)
     yield "distogram", PAIRS.back(share, logits), record["pdistogram"][..., 0, :]
     yield (
         "B-factor",
@@ -172,12 +172,12 @@ def of_sample(
     scorer = SampleScorer(share.features, coords, share.cp, keep_pairs=True)
     first = share.cp.first_row(share.features.num_tokens)
 
-    def take(start: int, pae_logits: Tensor, pde_logits: Tensor) -> None:
+    def on_logits(start: int, pae_logits: Tensor, pde_logits: Tensor) -> None:
         here = slice(start - first, start - first + len(pae_logits))
         pae[here], pde[here] = pae_logits, pde_logits
         scorer.add(start, pae_logits, pde_logits, contact[here])
 
-    plddt, resolved = model.confidence_module(s_inputs, s, z, coords, share.features, take)
+    plddt, resolved = model.confidence_module(s_inputs, s, z, coords, share.features, on_logits)
     for name, x in (("pae_logits", pae), ("pde_logits", pde)):
         yield name, relative(PAIRS.back(share, x)[0], theirs[name][k])
     for name, x in (

@@ -1,5 +1,5 @@
 """The operations of a conditioned transformer in Triton; arithmetic in fp32."""
-# pyright: reportMissingImports=false, reportIndexIssue=false
+# pyright: reportMissingImports=false, reportIndexIssue=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 

@@ -16,4 +16,4 @@ def choose(backend: Backend, dtype: torch.dtype) -> PairBiasAttention:
         return PairBiasAttention()
     from foldcp.kernels.pair_bias_attention.triton import PairBiasAttentionTriton
 
-    return PairBiasAttentionTriton()
+    return PairBiasAttentionTriton(backend.hopper)

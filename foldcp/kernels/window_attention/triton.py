@@ -1,7 +1,7 @@
 """Window attention in Triton: a program computes one window of one sample and head, straight from
 the atoms.
 """
-# pyright: reportMissingImports=false, reportIndexIssue=false
+# pyright: reportMissingImports=false, reportIndexIssue=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from foldcp.config import WINDOW_KEYS, WINDOW_QUERIES, Architecture
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.featurize import Features
-from foldcp.kernels.residual import fits
 from foldcp.kernels.window_attention import key_windows, query_windows
 from foldcp.model.layers.atoms import AtomEncoder
 from foldcp.model.layers.chunking import ChunkBudget
@@ -35,9 +34,9 @@ class LazyPairBias:
     def __getitem__(self, layer: int) -> Float[Tensor, "H I N"]:
         projection = self.projections[layer]
         weight = projection.linear.weight
-        (I, N, Z) = self.pairs.shape
+        (I, N, _) = self.pairs.shape
         bias = self.pairs.new_empty((len(weight), I, N), dtype=weight.dtype)
-        bytes_per_row = 0 if fits(self.pairs, weight) else N * Z * 12
+        bytes_per_row = projection.bytes_per_row(N)
         for rows in self.budget.chunks(I, bytes_per_row, self.pairs.device):
             bias[:, rows] = projection.channels_first(self.pairs[rows])
         return bias
