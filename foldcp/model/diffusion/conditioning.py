@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,9 @@ from foldcp.model.layers.layers import LayerNorm, Linear, NormLinear, Transition
 from foldcp.model.layers.offload import available_bytes
 from foldcp.model.trunk.pair_embedder import RelativePosition
 
+# The biases of all layers are stored where more than this many times their size is free.
+MIN_FREE_FACTOR = 3
+
 
 @dataclass(frozen=True)
 class LazyPairBias:
@@ -34,7 +38,7 @@ class LazyPairBias:
     def __getitem__(self, layer: int) -> Float[Tensor, "H I N"]:
         projection = self.projections[layer]
         weight = projection.linear.weight
-        (I, N, _) = self.pairs.shape
+        I, N, _ = self.pairs.shape
         bias = self.pairs.new_empty((len(weight), I, N), dtype=weight.dtype)
         bytes_per_row = projection.bytes_per_row(N)
         for rows in self.budget.chunks(I, bytes_per_row, self.pairs.device):
@@ -58,6 +62,7 @@ class PairwiseConditioning(nn.Module):
 
     def __init__(self, dim: int, num_transitions: int, budget: ChunkBudget) -> None:
         super().__init__()
+        self.dim = dim
         self.budget = budget
         self.dim_pairwise_init_proj = nn.Sequential(LayerNorm(2 * dim), Linear(2 * dim, dim))
         self.transitions = nn.ModuleList(Transition(dim, 2 * dim) for _ in range(num_transitions))
@@ -71,6 +76,10 @@ class PairwiseConditioning(nn.Module):
             z = transition.add_to(z, self.budget)
         return z
 
+    def bytes_per_row(self, N: int) -> int:
+        """Bytes of the intermediates of a row of N pairs."""
+        return N * 8 * self.dim * 4
+
 
 class DiffusionConditioning(nn.Module):
     """From the trunk's representations to the biases of every layer of the score network."""
@@ -82,7 +91,7 @@ class DiffusionConditioning(nn.Module):
         a = architecture
         self.cp = cp
         self.budget = budget
-        self.heads = a.diffusion_heads
+        self.num_heads = a.diffusion_heads
         self.pairwise_conditioner = PairwiseConditioning(
             a.token_z, a.conditioning_transitions, budget
         )
@@ -119,7 +128,7 @@ class DiffusionConditioning(nn.Module):
         """The token transformer's biases of this rank's rows, and what pairs of atoms in windows
         get from their tokens.
         """
-        (I, N, C) = z.shape
+        I, N, _ = z.shape
         projections = _norm_linears(self.token_trans_proj_z)
         stored = self._allocate_biases(z)
         lazy = None
@@ -127,7 +136,8 @@ class DiffusionConditioning(nn.Module):
             lazy = LazyPairBias(torch.empty_like(z), projections, self.budget)
         token_pairs = self._zero_window_pairs(features)
         first = self.cp.first_row(N)
-        bytes_per_row = N * (8 * C + len(projections) * self.heads) * 4
+        bytes_of_biases = N * len(projections) * self.num_heads * 4
+        bytes_per_row = self.pairwise_conditioner.bytes_per_row(N) + bytes_of_biases
         for rows in self.budget.chunks(I, bytes_per_row, z.device):
             tokens = slice(first + rows.start, first + rows.stop)
             pairs = self.pairwise_conditioner(z[rows], rel_pos(features, tokens))
@@ -145,15 +155,14 @@ class DiffusionConditioning(nn.Module):
         return biases, self.cp.all_reduce(token_pairs)
 
     def _allocate_biases(self, z: Float[Tensor, "I N Z"]) -> Float[Tensor, "L H I N"] | None:
-        """Memory for the biases of all layers, or None where it would not be well below what is
+        """Memory for the biases of all layers; None where it would take too much of what is
         free.
         """
-        (I, N, _) = z.shape
+        I, N, _ = z.shape
         projections = _norm_linears(self.token_trans_proj_z)
         dtype = projections[0].linear.weight.dtype
-        shape = (len(projections), self.heads, I, N)
-        size = len(projections) * self.heads * I * N * dtype.itemsize
-        if 3 * size >= available_bytes(z.device):
+        shape = (len(projections), self.num_heads, I, N)
+        if MIN_FREE_FACTOR * math.prod(shape) * dtype.itemsize >= available_bytes(z.device):
             return None
         return z.new_empty(shape, dtype=dtype)
 

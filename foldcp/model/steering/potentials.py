@@ -15,17 +15,19 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from foldcp.geometry import superpose
+from foldcp.geometry import Coords, superpose
 from foldcp.model.steering.schedules import Schedule, Time
+
+Energies = Float[Tensor, " M"]  # of M structures
 
 
 @runtime_checkable
 class Potential(Protocol):
     """Energies of M structures (Å), and what is subtracted from the coordinates to lower them."""
 
-    def energy(self, x: Float[Tensor, "M A 3"], time: Time) -> Float[Tensor, " M"]: ...
+    def energy(self, x: Coords, time: Time) -> Energies: ...
 
-    def gradient(self, x: Float[Tensor, "M A 3"], time: Time) -> Float[Tensor, "M A 3"]: ...
+    def gradient(self, x: Coords, time: Time) -> Coords: ...
 
 
 def flat_bottom(
@@ -50,13 +52,13 @@ def direction_of(
 # The variables that terms bound: (coordinates, the n atoms of each term) -> values, and their
 # gradients with respect to each of the n atoms.
 Variable = Callable[
-    [Float[Tensor, "M A 3"], Int[Tensor, "n K"]],
+    [Coords, Int[Tensor, "n K"]],
     tuple[Float[Tensor, "M K"], Float[Tensor, "M n K 3"]],
 ]
 
 
 def distances(
-    x: Float[Tensor, "M A 3"], pairs: Int[Tensor, "2 K"]
+    x: Coords, pairs: Int[Tensor, "2 K"]
 ) -> tuple[Float[Tensor, "M K"], Float[Tensor, "M 2 K 3"]]:
     """Distances in Å."""
     between = x[:, pairs[0]] - x[:, pairs[1]]
@@ -66,7 +68,7 @@ def distances(
 
 
 def dihedrals(
-    x: Float[Tensor, "M A 3"], atoms: Int[Tensor, "4 K"]
+    x: Coords, atoms: Int[Tensor, "4 K"]
 ) -> tuple[Float[Tensor, "M K"], Float[Tensor, "M 4 K 3"]]:
     """Angles in -pi .. pi between the planes of i, j, k and of j, k, l.
 
@@ -92,7 +94,7 @@ def dihedrals(
 
 
 def absolute_dihedrals(
-    x: Float[Tensor, "M A 3"], atoms: Int[Tensor, "4 K"]
+    x: Coords, atoms: Int[Tensor, "4 K"]
 ) -> tuple[Float[Tensor, "M K"], Float[Tensor, "M 4 K 3"]]:
     """0 where i and l lie on the same side, pi where on opposite ones."""
     angle, gradient = dihedrals(x, atoms)
@@ -100,10 +102,10 @@ def absolute_dihedrals(
 
 
 def scatter_forces(
-    x: Float[Tensor, "M A 3"],
+    x: Coords,
     atoms: Int[Tensor, "n K"],
     forces: Float[Tensor, "M n K 3"],
-) -> Float[Tensor, "M A 3"]:
+) -> Coords:
     """The sum of the forces on each atom."""
     return torch.zeros_like(x).index_add_(1, atoms.flatten(), forces.flatten(1, 2))
 
@@ -117,12 +119,12 @@ class FlatBottomPotential:
     lower: Float[Tensor, " K"]
     upper: Float[Tensor, " K"]
 
-    def energy(self, x: Float[Tensor, "M A 3"], time: Time) -> Float[Tensor, " M"]:
+    def energy(self, x: Coords, time: Time) -> Energies:
         value, _ = self.variable(x, self.atoms)
         energy, _ = flat_bottom(value, self.lower, self.upper)
         return energy.sum(-1)
 
-    def gradient(self, x: Float[Tensor, "M A 3"], time: Time) -> Float[Tensor, "M A 3"]:
+    def gradient(self, x: Coords, time: Time) -> Coords:
         value, direction = self.variable(x, self.atoms)
         _, slope = flat_bottom(value, self.lower, self.upper)
         return scatter_forces(x, self.atoms, slope[:, None, :, None] * direction)
@@ -142,10 +144,10 @@ class SymmetricChainCOMPotential:
     atom_mask: Float[Tensor, " A"]
     distance: Schedule  # Å, the least
 
-    def energy(self, x: Float[Tensor, "M A 3"], time: Time) -> Float[Tensor, " M"]:
+    def energy(self, x: Coords, time: Time) -> Energies:
         return self._of_centers(time).energy(self._centers(x), time)
 
-    def gradient(self, x: Float[Tensor, "M A 3"], time: Time) -> Float[Tensor, "M A 3"]:
+    def gradient(self, x: Coords, time: Time) -> Coords:
         return self._of_centers(time).gradient(self._centers(x), time)[:, self.chain]
 
     def _of_centers(self, time: Time) -> FlatBottomPotential:
@@ -153,7 +155,7 @@ class SymmetricChainCOMPotential:
         lower = self.atom_mask.new_full((self.pairs.shape[1],), self.distance(time))
         return FlatBottomPotential(distances, self.pairs, lower, torch.full_like(lower, torch.inf))
 
-    def _centers(self, x: Float[Tensor, "M A 3"]) -> Float[Tensor, "M C 3"]:
+    def _centers(self, x: Coords) -> Float[Tensor, "M C 3"]:
         total = x.new_zeros((len(x), len(self.num_atoms), 3))
         total.index_add_(1, self.chain, x * self.atom_mask[:, None])
         return total / (self.num_atoms + 1)[:, None]
@@ -175,12 +177,12 @@ class ContactPotential:
     union_lambda: Schedule  # 1/Å
     num_groups: int
 
-    def energy(self, x: Float[Tensor, "M A 3"], time: Time) -> Float[Tensor, " M"]:
+    def energy(self, x: Coords, time: Time) -> Energies:
         value, _ = distances(x, self.pairs)
         energy, _ = flat_bottom(value, torch.full_like(self.upper, -torch.inf), self.upper)
         return (energy * self._weights(energy, time)).sum(-1)
 
-    def gradient(self, x: Float[Tensor, "M A 3"], time: Time) -> Float[Tensor, "M A 3"]:
+    def gradient(self, x: Coords, time: Time) -> Coords:
         value, direction = distances(x, self.pairs)
         energy, slope = flat_bottom(value, torch.full_like(self.upper, -torch.inf), self.upper)
         weight = self._weights(energy, time)
@@ -213,11 +215,11 @@ class TemplateReferencePotential:
     rep_atom: Int[Tensor, " N"]
     atom_token: Int[Tensor, " A"]  # padding moves with the first token, as in Boltz
 
-    def energy(self, x: Float[Tensor, "M A 3"], time: Time) -> Float[Tensor, " M"]:
+    def energy(self, x: Coords, time: Time) -> Energies:
         energy, _ = self._flat_bottom(self._offsets(x).norm(dim=-1))
         return energy.sum((1, 2))
 
-    def gradient(self, x: Float[Tensor, "M A 3"], time: Time) -> Float[Tensor, "M A 3"]:
+    def gradient(self, x: Coords, time: Time) -> Coords:
         offset = self._offsets(x)
         length = offset.norm(dim=-1)
         _, slopes = self._flat_bottom(length)
@@ -225,7 +227,7 @@ class TemplateReferencePotential:
         force = slope[..., None] * direction_of(offset[:, 0], length[:, 0])
         return force[:, self.atom_token]
 
-    def _offsets(self, x: Float[Tensor, "M A 3"]) -> Float[Tensor, "M F N 3"]:
+    def _offsets(self, x: Coords) -> Float[Tensor, "M F N 3"]:
         """From the templates to the structures."""
         ours = x[:, self.rep_atom]
         superposed = [

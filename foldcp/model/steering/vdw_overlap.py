@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from foldcp.model.steering.potentials import direction_of
+from foldcp.geometry import Coords
+from foldcp.model.steering.potentials import Energies, direction_of
 from foldcp.model.steering.schedules import Time
 
 MAX_PAIRS = 1 << 21  # of a chunk, about 150 bytes each
@@ -101,13 +102,13 @@ class VDWOverlapPotential:
     buffer: float
     max_pairs: int = MAX_PAIRS
 
-    def energy(self, x: Float[Tensor, "M A 3"], time: Time) -> Float[Tensor, " M"]:
+    def energy(self, x: Coords, time: Time) -> Energies:
         energy = x.new_zeros(len(x))
         for overlaps in self._overlaps(x):
             energy.index_add_(0, overlaps.sample, overlaps.depth)
         return energy
 
-    def gradient(self, x: Float[Tensor, "M A 3"], time: Time) -> Float[Tensor, "M A 3"]:
+    def gradient(self, x: Coords, time: Time) -> Coords:
         gradient = torch.zeros_like(x)
         flat = gradient.flatten(0, 1)
         for overlaps in self._overlaps(x):
@@ -116,7 +117,7 @@ class VDWOverlapPotential:
             flat.index_add_(0, first + overlaps.j, overlaps.direction)
         return gradient
 
-    def _overlaps(self, x: Float[Tensor, "M A 3"]) -> Iterator[Overlaps]:
+    def _overlaps(self, x: Coords) -> Iterator[Overlaps]:
         num_atoms = len(self.atoms)
         points = x[:, self.atoms].flatten(0, 1)
         sample = torch.arange(len(x), device=x.device).repeat_interleave(num_atoms)
