@@ -1,5 +1,5 @@
-"""Energies and gradients of the potentials: against autograd, against all pairs, and on
-structures made to fit.
+"""Energies and gradients of the potentials: against autograd, against all pairs, and on structures
+that keep all bounds.
 """
 
 from __future__ import annotations
@@ -237,9 +237,9 @@ def test_neighbours_finds_every_close_pair_once(scale: float, max_pairs: int) ->
     assert len(found) == len(set(found))
     assert all(i != j and group[i] == group[j] for i, j in found)
     near = torch.cdist(x, x) < 2.7
-    wanted = {(i, j) for i, j in combinations(range(83), 2) if near[i, j] and group[i] == group[j]}
-    assert wanted <= set(found)
-    assert scale > 1 or wanted  # some pairs are close
+    close = {(i, j) for i, j in combinations(range(83), 2) if near[i, j] and group[i] == group[j]}
+    assert close <= set(found)
+    assert scale > 1 or close
     assert all(len(i) < max_pairs + 83 for i, _ in chunks)
     assert scale < 50 or len(found) < 83 * 82 / 12  # far from all pairs
 
@@ -289,7 +289,7 @@ def test_potentials_are_zero_where_all_bounds_are_kept() -> None:
     turn = torch.full((9,), math.pi, dtype=torch.float64)
     position = x[:, ::3] @ torch.tensor(Rotation.random(random_state=3).as_matrix()) + 4
     tokens = position.shape[1]
-    kept: list[Potential] = [
+    potentials: list[Potential] = [
         FlatBottomPotential(distances, terms(2, 9, 80), 0 * far, far),
         FlatBottomPotential(dihedrals, terms(4, 9, 80), -turn, turn),
         FlatBottomPotential(absolute_dihedrals, terms(4, 9, 80), 0 * turn, turn),
@@ -310,7 +310,7 @@ def test_potentials_are_zero_where_all_bounds_are_kept() -> None:
             chain,
         ),
     ]
-    for potential in kept:
+    for potential in potentials:
         assert potential.energy(x, TIME).item() == 0, potential
         assert (potential.gradient(x, TIME) == 0).all(), potential
 

@@ -1,5 +1,5 @@
-"""Steering: the potentials of a complex, the weights of particles, and that the number of ranks
-changes nothing.
+"""Steering: the constraints and potentials of a complex, guidance, resampling, and that the number
+of ranks changes nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from foldcp.model.steering.schedules import (
     PiecewiseStepFunction,
     Schedule,
 )
-from foldcp.model.steering.steering import Steering
+from foldcp.model.steering.steering import Resample, Steering
 from foldcp.model.steering.weighted_potentials import WeightedPotential, weighted_potentials
 from foldcp.predict import Prediction, Settings, fold
 from tests.support.distributed import run
@@ -305,14 +305,8 @@ def test_weighted_potentials_of_a_complex() -> None:
 
 def test_schedules_interpolate_over_time() -> None:
     steps = PiecewiseStepFunction((0.25, 0.75), (0.0, 0.5, 1.0))
-    assert [steps(t) for t in (0.0, 0.25, 0.26, 0.75, 0.76, 1.0)] == [
-        0,
-        0,
-        0.5,
-        0.5,
-        1,
-        1,
-    ]
+    times = (0.0, 0.25, 0.26, 0.75, 0.76, 1.0)
+    assert [steps(time) for time in times] == [0, 0, 0.5, 0.5, 1, 1]
     curve = ExponentialInterpolation(8.0, 0.0, -2.0)
     assert (curve(0.0), curve(1.0)) == (8, pytest.approx(0))
     assert curve(0.5) == pytest.approx(8 - 8 * (1 - math.exp(-1)) / (1 - math.exp(-2)))
@@ -328,6 +322,18 @@ class Spring:
         return x
 
 
+def no_resampling(index: int, weights: Tensor, count: int) -> Tensor:
+    raise AssertionError(f"resampled in step {index}")
+
+
+def spring_steering(
+    guidance: float, interval: int, resampling: float, resample: Resample = no_resampling
+) -> Steering:
+    """Of samples of three particles, in five steps."""
+    spring = WeightedPotential(Spring(), Constant(guidance), interval, Constant(resampling))
+    return Steering([spring], 3, 5, resample, ContextParallel())
+
+
 def normal(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
@@ -341,8 +347,8 @@ def test_steering_resamples_by_likelihood_and_fall_of_energy() -> None:
     """Against the densities themselves: of the noise, and of the noise that would have led here
     without guidance.
     """
-    asked: list[tuple[int, Tensor, int]] = []
-    answers = iter(
+    calls: list[tuple[int, Tensor, int]] = []
+    choices = iter(
         [
             torch.tensor([[2, 0, 2], [1, 1, 0]]),
             torch.tensor([[0, 1, 2], [2, 2, 1]]),
@@ -351,16 +357,10 @@ def test_steering_resamples_by_likelihood_and_fall_of_energy() -> None:
     )
 
     def resample(index: int, weights: Tensor, count: int) -> Tensor:
-        asked.append((index, weights, count))
-        return next(answers)
+        calls.append((index, weights, count))
+        return next(choices)
 
-    steering = Steering(
-        [WeightedPotential(Spring(), Constant(0.02), 2, Constant(0.05))],
-        3,
-        5,
-        resample,
-        ContextParallel(),
-    )
+    steering = spring_steering(0.02, 2, 0.05, resample)
     x = normal(6, 5, 3, seed=1)
     denoised = 0.5 * normal(6, 5, 3, seed=2)
 
@@ -368,37 +368,29 @@ def test_steering_resamples_by_likelihood_and_fall_of_energy() -> None:
         return 0.05 * x.square().sum((1, 2)) / 2
 
     first, denoised_first = steering(some_step(0), x, denoised)
-    torch.testing.assert_close(asked[0][1], (-4 * energy(denoised)).reshape(2, 3).softmax(1))
+    torch.testing.assert_close(calls[0][1], (-4 * energy(denoised)).reshape(2, 3).softmax(1))
     chosen = torch.tensor([2, 0, 2, 4, 4, 3])
     torch.testing.assert_close(first, x[chosen])
-    torch.testing.assert_close(
-        denoised_first, denoised[chosen] * 0.98**10
-    )  # every other one of 20 steps
+    # every other one of 20 steps of gradient descent
+    torch.testing.assert_close(denoised_first, denoised[chosen] * 0.98**10)
     shift = 0.7 * denoised[chosen] * (0.98**10 - 1)
 
     step = some_step(3)
     later = 0.3 * normal(6, 5, 3, seed=5)
     steering(step, x, later)
     density = Normal(0, math.sqrt(step.variance))
-    gain = (
-        density.log_prob(step.noise + shift @ step.rotation) - density.log_prob(step.noise)
-    ).sum((1, 2))
+    without_guidance = density.log_prob(step.noise + shift @ step.rotation)
+    gain = (without_guidance - density.log_prob(step.noise)).sum((1, 2))
     fall = energy(denoised)[chosen] - energy(later)
-    torch.testing.assert_close(asked[1][1], (gain + 4 * fall).reshape(2, 3).softmax(1))
+    torch.testing.assert_close(calls[1][1], (gain + 4 * fall).reshape(2, 3).softmax(1))
 
     last, _ = steering(some_step(4, variance=0.0), x, denoised)
-    assert [(index, count) for index, _, count in asked] == [(0, 3), (3, 3), (4, 1)]
+    assert [(index, count) for index, _, count in calls] == [(0, 3), (3, 3), (4, 1)]
     torch.testing.assert_close(last, x[[1, 5]])
 
 
 def test_steering_only_guides_between_resampling_steps() -> None:
-    steering = Steering(
-        [WeightedPotential(Spring(), Constant(0.02), 2, Constant(0.05))],
-        3,
-        5,
-        lambda *_: torch.zeros(0),
-        ContextParallel(),
-    )
+    steering = spring_steering(0.02, 2, 0.05)
     x = normal(6, 5, 3, seed=1)
     denoised = normal(6, 5, 3, seed=2)
     got, guided = steering(some_step(2), x, denoised)
@@ -407,13 +399,7 @@ def test_steering_only_guides_between_resampling_steps() -> None:
 
 
 def test_steering_does_not_resample_without_noise_before_the_last_step() -> None:
-    steering = Steering(
-        [WeightedPotential(Spring(), Constant(0.0), 1, Constant(1.0))],
-        3,
-        5,
-        lambda *_: torch.zeros(0),
-        ContextParallel(),
-    )
+    steering = spring_steering(0.0, 1, 1.0)
     x = normal(6, 5, 3, seed=1)
     got, denoised = steering(some_step(3, variance=0.0), x, x)
     assert got is x and torch.equal(denoised, x)
@@ -422,13 +408,7 @@ def test_steering_does_not_resample_without_noise_before_the_last_step() -> None
 def test_steering_leaves_other_samples_alone_where_one_is_not_finite() -> None:
     """The sample stays so, which the caller sees; nothing hangs or fails halfway."""
     noise = SeededNoise(5, range(2), 5, torch.device("cpu"), 3)
-    steering = Steering(
-        [WeightedPotential(Spring(), Constant(0.1), 1, Constant(1.0))],
-        3,
-        5,
-        noise.resample,
-        ContextParallel(),
-    )
+    steering = spring_steering(0.1, 1, 1.0, noise.resample)
     x = normal(6, 5, 3, seed=1)
     x[3:] = math.nan
     for index in range(5):
