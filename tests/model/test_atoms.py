@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from foldcp.complex import Bond, Chain, Complex, Contact
 from foldcp.config import TINY
@@ -85,9 +85,12 @@ def relative_one_hot(f: Features) -> Tensor:
     return torch.stack(rows).float().unflatten(0, (f.num_tokens, -1))
 
 
-def test_embed_pairs_adds_positions_bonds_and_contacts(features: Features) -> None:
+def test_pair_embedding_adds_positions_bonds_and_contacts(features: Features) -> None:
     f = features
-    module = randomised(PairEmbedding(TINY))
+    module = nn.Module()
+    embed_pairs = PairEmbedding(TINY)
+    embed_pairs.register(module)
+    randomised(module)
     expected = module.rel_pos.linear_layer(relative_one_hot(f))
     bonds, types = torch.zeros(2, f.num_tokens, f.num_tokens, dtype=torch.long)
     for i, j, kind in f.bonds.tolist():
@@ -105,7 +108,7 @@ def test_embed_pairs_adds_positions_bonds_and_contacts(features: Features) -> No
     assert len(f.bonds) and len(f.contacts) and f.contact_default == 1
     for rows in (slice(0, 7), slice(7, f.num_tokens)):
         torch.testing.assert_close(
-            module.embed_pairs(f, rows), (expected + encoding)[rows], atol=1e-5, rtol=1e-5
+            embed_pairs(f, rows), (expected + encoding)[rows], atol=1e-5, rtol=1e-5
         )
 
 

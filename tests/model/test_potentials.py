@@ -178,12 +178,14 @@ def test_contact_potential_differentiates_its_weights_with_the_opposite_sign() -
     energy, slope = flat_bottom(value, torch.tensor(-torch.inf), potential.upper)
     weight = torch.cat([(-2 * TIME * e).softmax(1) for e in energy.split([7, 5, 3], 1)], 1)
     torch.testing.assert_close(potential.energy(x, TIME), (weight * energy).sum(1))
-    held = torch.zeros_like(x)
+    expected = torch.zeros_like(x)
     for k, (i, j) in enumerate(potential.pairs.T.tolist()):
         for atom, side in ((i, 0), (j, 1)):
-            held[:, atom] += (weight * slope)[:, k, None] * direction[:, side, k]
-    torch.testing.assert_close((potential.gradient(x, TIME) + derivative(potential, x)) / 2, held)
-    assert (potential.gradient(x, TIME) - held).norm() > 0.1
+            expected[:, atom] += (weight * slope)[:, k, None] * direction[:, side, k]
+    torch.testing.assert_close(
+        (potential.gradient(x, TIME) + derivative(potential, x)) / 2, expected
+    )
+    assert (potential.gradient(x, TIME) - expected).norm() > 0.1
 
 
 def test_contact_potential_is_zero_where_its_weights_underflow() -> None:

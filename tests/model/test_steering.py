@@ -70,9 +70,9 @@ def two_copies_and_a_ligand() -> Complex:
 
 
 def predict(cp: ContextParallel, settings: Settings, complex: Complex) -> Prediction:
-    held = constraints(complex, potentials=settings.potentials)
+    result = constraints(complex, potentials=settings.potentials)
     model = load("untrained:tiny", cp=cp) if cp.size > 1 else alone()
-    return fold(model, featurize(complex, seed=settings.seed), settings, constraints=held)
+    return fold(model, featurize(complex, seed=settings.seed), settings, constraints=result)
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +94,7 @@ def on_one_rank() -> Prediction:
 
 
 def test_constraints_turn_forced_pockets_and_contacts_into_groups_of_atom_pairs() -> None:
-    held = constraints(two_copies_and_a_ligand(), potentials=False)
+    result = constraints(two_copies_and_a_ligand(), potentials=False)
     layout = featurize(two_copies_and_a_ligand()).layout
     zinc = len(layout.atom_name) - 1
     first = {}
@@ -106,12 +106,12 @@ def test_constraints_turn_forced_pockets_and_contacts_into_groups_of_atom_pairs(
         ],  # in the order of the tokens
         [(i, j) for i in first[8] for j in first[1]],
     ]
-    assert held.contact_pairs.T.tolist() == [list(pair) for group in groups for pair in group]
-    assert held.contact_group.tolist() == [k for k, group in enumerate(groups) for _ in group]
-    assert held.contact_threshold.tolist() == [
+    assert result.contact_pairs.T.tolist() == [list(pair) for group in groups for pair in group]
+    assert result.contact_group.tolist() == [k for k, group in enumerate(groups) for _ in group]
+    assert result.contact_threshold.tolist() == [
         d for group, d in zip(groups, (4.5, 4.5, 7.0), strict=True) for _ in group
     ]
-    assert held.molecules is None
+    assert result.molecules is None
 
 
 def test_constraints_connect_bonds_between_chains_only() -> None:
@@ -130,18 +130,20 @@ def test_constraints_slacken_bounds() -> None:
     neither.
     """
     pytest.importorskip("rdkit")
-    held = constraints(
+    result = constraints(
         Complex("x", (Chain("L", "ligand", smiles="CCO"),)), potentials=True
     ).molecules
     raw = smiles_geometry("CCO")
-    assert held is not None
+    assert result is not None
     assert [*zip(*raw.pairs.tolist(), raw.bond.tolist(), raw.angle.tolist(), strict=True)] == [
         (0, 1, True, False), (0, 2, False, True), (1, 2, True, False),
     ]  # fmt: skip
     np.testing.assert_allclose(raw.upper, [1.52, 2.44, 1.42], atol=0.06)
-    np.testing.assert_allclose(held.lower[[0, 2]], raw.lower[[0, 2]] * 0.875)
-    np.testing.assert_allclose(held.upper, raw.upper * 1.125)
-    assert held.lower[1].item() == pytest.approx(max(raw.lower[1] * 0.875, 0.35 + (1.7 + 1.55) / 2))
+    np.testing.assert_allclose(result.lower[[0, 2]], raw.lower[[0, 2]] * 0.875)
+    np.testing.assert_allclose(result.upper, raw.upper * 1.125)
+    assert result.lower[1].item() == pytest.approx(
+        max(raw.lower[1] * 0.875, 0.35 + (1.7 + 1.55) / 2)
+    )
     ends = constraints(
         Complex("x", (Chain("L", "ligand", smiles="CCCC"),)), potentials=True
     ).molecules
@@ -273,9 +275,10 @@ def test_weighted_potentials_of_a_complex() -> None:
     pytest.importorskip("rdkit")
 
     def kinds(complex: Complex, potentials: bool) -> list[str]:
-        held = constraints(complex, potentials=potentials)
+        result = constraints(complex, potentials=potentials)
         return [
-            type(w.potential).__name__ for w in weighted_potentials(featurize(complex).pad(3), held)
+            type(w.potential).__name__
+            for w in weighted_potentials(featurize(complex).pad(3), result)
         ]
 
     all_kinds = [
@@ -427,8 +430,8 @@ def test_seeded_noise_gives_the_first_particle_the_numbers_of_the_sample() -> No
     one = SeededNoise(5, range(2, 3), 7, device, 3)
     weights = torch.tensor([[0.2, 0.5, 0.3], [0.6, 0.0, 0.4]])
     chosen = particles.resample(0, weights, 4000)
-    alike = one.resample(0, weights[1:], 4000)
-    torch.testing.assert_close(chosen[1:], alike)
+    same = one.resample(0, weights[1:], 4000)
+    torch.testing.assert_close(chosen[1:], same)
     again = particles.resample(3, torch.ones(2, 3), 20)
     assert not torch.equal(*again)
     share = torch.stack([row.bincount(minlength=3) / 4000 for row in chosen])
@@ -463,13 +466,13 @@ def test_fold_with_steering_does_not_depend_on_parallel_samples() -> None:
 def test_fold_refuses_constraints_made_for_other_settings(potentials: bool) -> None:
     pytest.importorskip("rdkit")
     complex = Complex("x", (Chain("A", "protein", "MKTWY"),))
-    held = UNCONSTRAINED if potentials else constraints(complex, potentials=True)
+    result = UNCONSTRAINED if potentials else constraints(complex, potentials=True)
     with pytest.raises(ValueError, match=f"potentials={potentials}"):
         fold(
             alone(),
             featurize(complex),
             replace(SETTINGS, potentials=potentials),
-            constraints=held,
+            constraints=result,
         )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from foldcp.config import WINDOW_KEYS, WINDOW_QUERIES, Architecture
@@ -39,7 +39,8 @@ class LazyPairBias:
         projection = self.projections[layer]
         weight = projection.linear.weight
         I, N, _ = self.pairs.shape
-        bias = self.pairs.new_empty((len(weight), I, N), dtype=weight.dtype)
+        num_heads = len(weight)
+        bias = self.pairs.new_empty((num_heads, I, N), dtype=weight.dtype)
         bytes_per_row = projection.bytes_per_row(N)
         for rows in self.budget.chunks(I, bytes_per_row, self.pairs.device):
             bias[:, rows] = projection.channels_first(self.pairs[rows])
@@ -70,7 +71,8 @@ class PairwiseConditioning(nn.Module):
     def forward(
         self, z: Float[Tensor, "R N C"], relative: Float[Tensor, "R N C"]
     ) -> Float[Tensor, "R N C"]:
-        z = self.dim_pairwise_init_proj(torch.cat([z, relative.to(z.dtype)], -1))
+        both = torch.cat([z, relative.to(z.dtype)], -1)
+        z = self.dim_pairwise_init_proj(both)
         for transition in self.transitions:
             assert isinstance(transition, Transition)
             z = transition.add_to(z, self.budget)
@@ -183,7 +185,8 @@ def _norm_linears(projections: nn.ModuleList) -> list[NormLinear]:
 def _window_biases(
     projections: nn.ModuleList, p: Float[Tensor, "K 32 128 Y"]
 ) -> Float[Tensor, "L K h 32 128"]:
-    return torch.stack([projection(p).permute(0, 3, 1, 2) for projection in projections])
+    biases = [projection(p) for projection in projections]
+    return torch.stack([bias.permute(0, 3, 1, 2) for bias in biases])
 
 
 def windows_of_tokens(features: Features, tokens: slice) -> slice:
@@ -202,8 +205,17 @@ def _scatter_to_windows(
     token = features.atom_token
     real = features.atom_mask > 0
     here = real & (token >= tokens.start) & (token < tokens.stop)
-    i = query_windows(torch.where(here, token - tokens.start, 0)[:, None])[windows]
-    j = key_windows(token[:, None].float())[windows, None, :, 0].long()
-    query_mask = query_windows(here[:, None].to(pairs.dtype))[windows]
-    key_mask = key_windows(real[:, None].to(pairs.dtype))[windows, None, :, 0]
+    row = torch.where(here, token - tokens.start, 0)
+    i = _queries_in(windows, row)
+    j = _keys_in(windows, token.float()).long()
+    query_mask = _queries_in(windows, here.to(pairs.dtype))
+    key_mask = _keys_in(windows, real.to(pairs.dtype))
     return pairs[i, j] * (query_mask * key_mask)[..., None]
+
+
+def _queries_in(windows: slice, x: Shaped[Tensor, " A"]) -> Shaped[Tensor, "W 32 1"]:
+    return query_windows(x[:, None])[windows]
+
+
+def _keys_in(windows: slice, x: Shaped[Tensor, " A"]) -> Shaped[Tensor, "W 1 128"]:
+    return key_windows(x[:, None])[windows].mT

@@ -42,10 +42,12 @@ def neighbours(
     group = group[finite]
     # Cells are a little wider than the cutoff, so that rounding loses no pair. Those at the border
     # are empty.
-    cell = ((x - x.amin(0)) / (1.001 * cutoff)).floor().long() + 1
+    offset = x - x.amin(0)
+    cell = (offset / (1.001 * cutoff)).floor().long() + 1
     _, ny, nz = (cell.amax(0) + 2).tolist()
     nx = cell[:, 0].amax() + 2
-    key = ((group * nx + cell[:, 0]) * ny + cell[:, 1]) * nz + cell[:, 2]
+    cx, cy, cz = cell.unbind(1)
+    key = ((group * nx + cx) * ny + cy) * nz + cz
     key, order = key.sort()
     order = finite[order]
     following = torch.arange(1, len(key) + 1, device=key.device)
@@ -74,7 +76,8 @@ def _expand(
 ) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
     """(row, each of start[row] .. start[row] + count[row] - 1) for every row."""
     row = torch.arange(len(count), device=count.device).repeat_interleave(count)
-    index = torch.arange(len(row), device=count.device) - (count.cumsum(0) - count)[row]
+    first = count.cumsum(0) - count
+    index = torch.arange(len(row), device=count.device) - first[row]
     return row, start[row] + index
 
 
