@@ -17,7 +17,7 @@ from foldcp.kernels.triangle_attention.triton import forward
 class AttentionUnderBiasTriton(AttentionUnderBias):
     """The attention under one bias, whose tiles [H, A, B, T] are as the kernel reads them."""
 
-    hopper: bool
+    hopper: bool  # whether the kernel for Hopper runs, where it is made for the sizes
 
     def __call__(
         self,

@@ -41,7 +41,8 @@ class LazyPairBias:
         I, N, _ = self.pairs.shape
         num_heads = len(weight)
         bias = self.pairs.new_empty((num_heads, I, N), dtype=weight.dtype)
-        bytes_per_row = projection.bytes_per_row(N)
+        # With a copy of what is normalised.
+        bytes_per_row = projection.bytes_per_row(N) * 3 // 2
         for rows in self.budget.chunks(I, bytes_per_row, self.pairs.device):
             bias[:, rows] = projection.channels_first(self.pairs[rows])
         return bias
