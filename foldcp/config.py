@@ -1,11 +1,11 @@
-"""The sizes of a Boltz-2 network, as its checkpoint states them. No torch here."""
+"""Sizes and precision of a Boltz-2 network. Without torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from reprlib import repr as short  # a value may be long
-from typing import Any
+from typing import Any, Literal
 
 # padding, 20 amino acids, UNK, 5 + 5 nucleotides and unknowns, gap: Boltz's vocabulary
 NUM_RES_TYPES = 33
@@ -17,6 +17,10 @@ ATOM_NAME_CHARS = (4, 64)
 NUM_CONTACT_KINDS = 5  # unspecified, unselected, pocket>binder, binder>pocket, contact
 WINDOW_QUERIES = 32
 WINDOW_KEYS = 128
+
+# With which a network computes: fp32 throughout; bf16 matrix products over pairs of tokens, with
+# the pair representation kept in fp32 (mixed) or in bf16. See foldcp.checkpoint.precision.
+Precision = Literal["fp32", "mixed", "bf16"]
 
 
 @dataclass(frozen=True, kw_only=True)

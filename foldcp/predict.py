@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from foldcp.checkpoint.load import Precision, residual_type
+from foldcp.checkpoint.load import residual_type
+from foldcp.config import Precision
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.featurize import Features
 from foldcp.features.steering import UNCONSTRAINED, Constraints

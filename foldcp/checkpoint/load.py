@@ -15,14 +15,13 @@ from torch import Tensor, nn
 from foldcp.checkpoint.lightning import read_lightning
 from foldcp.checkpoint.safetensors_file import ALIGNMENT, is_safetensors, read_safetensors
 from foldcp.checkpoint.torch_archive import MAGIC
-from foldcp.config import UNTRAINED, Architecture, read_architecture
+from foldcp.config import UNTRAINED, Architecture, Precision, read_architecture
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.files import file_sha256, is_regular, reading
 from foldcp.model.boltz2 import Boltz2
 from foldcp.model.layers.layers import LayerNorm, Linear, set_compute_dtype
 from foldcp.model.layers.transformer import DiffusionLayer
 
-Precision = Literal["fp32", "mixed", "bf16"]
 Sampling = Literal["fp32", "bf16"]
 
 UNTRAINED_PREFIX = "untrained:"

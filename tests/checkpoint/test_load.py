@@ -21,8 +21,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from foldcp.checkpoint.load import Precision, identity, is_untrained, load
-from foldcp.config import PLACES, REQUIRED, TINY, Architecture
+from foldcp.checkpoint.load import identity, is_untrained, load
+from foldcp.config import PLACES, REQUIRED, TINY, Architecture, Precision
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.model.boltz2 import Boltz2
 from tests.support.distributed import run

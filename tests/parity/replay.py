@@ -13,7 +13,8 @@ from unittest.mock import patch
 from torch import Tensor
 
 from foldcp import predict
-from foldcp.checkpoint.load import Precision, Sampling, load
+from foldcp.checkpoint.load import Sampling, load
+from foldcp.config import Precision
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.model.boltz2 import Boltz2, TrunkOutput
 from foldcp.predict import Prediction, Settings, fold
