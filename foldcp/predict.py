@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from foldcp.checkpoint.load import residual_type
+from foldcp.checkpoint.precision import residual_dtype
 from foldcp.config import Precision
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.featurize import Features
@@ -119,7 +119,7 @@ def fold(
             trunk = model.trunk(
                 features,
                 settings.recycling,
-                residual_type(settings.precision),
+                residual_dtype(settings.precision),
                 rows,
                 count,
             )

@@ -13,7 +13,8 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from foldcp.checkpoint.load import load, residual_type
+from foldcp.checkpoint.load import load
+from foldcp.checkpoint.precision import residual_dtype
 from foldcp.config import BOLTZ2
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.featurize import Features, featurize
@@ -241,7 +242,7 @@ def block_time(place: Place, num_tokens: int, precision: Arithmetic) -> BlockTim
     block = pair_block(place, precision)
     mask = last_masked(N, place.device)
     before = begin_peak(place.device)
-    z = place.randn(N // P, N, BOLTZ2.token_z, dtype=residual_type(precision))
+    z = place.randn(N // P, N, BOLTZ2.token_z, dtype=residual_dtype(precision))
     set_chunk_budget(place.device, place.cp)
     seconds = place.seconds(lambda: block(z, mask))
     most = place.slowest(float(peak(place.device) - before))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from foldcp.checkpoint import load as checkpoint
+from foldcp.checkpoint.load import load
 from foldcp.complex import Complex
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.featurize import AlignmentSettings, Features, featurize
@@ -59,7 +59,7 @@ class Worker:
         self.cp = ContextParallel.init(rank, size, meeting, self.device)
         wanted = self.recipe.config.model.sampling
         try:
-            self.model = checkpoint.load(
+            self.model = load(
                 self.recipe.checkpoint,
                 device=self.device,
                 precision=self.recipe.precision,

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 import torch
 
-from foldcp.checkpoint.load import identity, load, read
+from foldcp.checkpoint.identity import checkpoint_identity
+from foldcp.checkpoint.load import load, read_checkpoint
 from foldcp.checkpoint.safetensors_file import read_safetensors, write_safetensors
 from foldcp.config import BOLTZ2, read_architecture, to_hyper_parameters
 from foldcp.features.featurize import featurize
@@ -92,7 +93,7 @@ def test_where_weights_lie_in_a_file_changes_nothing(lightning: Path, tmp_path: 
             target.writestr(item, source.read(item))
     before = load(lightning).state_dict()
     for path in (packed, converted):
-        _, weights = read(path)
+        _, weights = read_checkpoint(path)
         assert any(weight.data_ptr() % 64 for weight in weights.values())
         for name, weight in load(path).state_dict().items():
             assert weight.data_ptr() % 64 == 0
@@ -112,17 +113,17 @@ def test_equal_checkpoints_give_equal_files(lightning: Path, tmp_path: Path) -> 
     files = [tmp_path / f"{number}.safetensors" for number in range(3)]
     for file in files:
         summary = convert(str(lightning), file, overwrite=False)
-        assert summary.endswith(identity(file)) and str(file) in summary
-    assert len({identity(file) for file in files}) == 1
+        assert summary.endswith(checkpoint_identity(file)) and str(file) in summary
+    assert len({checkpoint_identity(file) for file in files}) == 1
     assert (
-        identity(files[0])
+        checkpoint_identity(files[0])
         == "sha256:" + hashlib.sha256(files[0].read_bytes()).hexdigest()
-        != identity(lightning)
+        != checkpoint_identity(lightning)
     )
     about, _ = read_safetensors(files[0])
     assert about == {
         "hyper_parameters": to_hyper_parameters(SMALL),
-        "source": identity(lightning),
+        "source": checkpoint_identity(lightning),
     }
 
 

@@ -21,7 +21,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from foldcp.checkpoint.load import identity, is_untrained, load
+from foldcp.checkpoint.identity import checkpoint_identity, is_untrained
+from foldcp.checkpoint.load import load
 from foldcp.config import PLACES, REQUIRED, TINY, Architecture, Precision
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.model.boltz2 import Boltz2
@@ -340,16 +341,16 @@ def test_untrained_weights_depend_on_nothing_but_their_names() -> None:
 
 def test_identity_is_the_content(write: Callable[..., Path], tmp_path: Path) -> None:
     path = write()
-    assert identity(path) == "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+    assert checkpoint_identity(path) == "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
     copy = tmp_path / "copy.ckpt"
     copy.write_bytes(path.read_bytes())
-    assert identity(copy) == identity(path)
-    assert identity("untrained:tiny") == "untrained:tiny"
+    assert checkpoint_identity(copy) == checkpoint_identity(path)
+    assert checkpoint_identity("untrained:tiny") == "untrained:tiny"
     assert is_untrained("untrained:tiny") and not is_untrained(path)
     with pytest.raises(ValueError, match="no such checkpoint"):
-        identity(tmp_path / "missing.ckpt")
+        checkpoint_identity(tmp_path / "missing.ckpt")
     with pytest.raises(ValueError, match="untrained:huge"):
-        identity("untrained:huge")
+        checkpoint_identity("untrained:huge")
 
 
 @pytest.mark.parametrize("precision", ["fp32", "mixed", "bf16"])

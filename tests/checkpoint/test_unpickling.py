@@ -24,7 +24,7 @@ import torch
 
 from foldcp.checkpoint import torch_archive
 from foldcp.checkpoint.lightning import plain
-from foldcp.checkpoint.load import read
+from foldcp.checkpoint.load import read_checkpoint
 from foldcp.checkpoint.torch_archive import read_archive
 from foldcp.checkpoint.unpickling import Global, OpaqueObject, unpickle
 from tests.checkpoint.test_load import SMALL, contents, hyper_parameters
@@ -198,7 +198,7 @@ def poison(tmp_path: Path) -> Poison:
 def load_or_refuse(path: Path) -> str:
     """Why a checkpoint is refused; empty when it is read, with its own weights."""
     try:
-        _, weights = read(path)
+        _, weights = read_checkpoint(path)
     except ValueError as error:
         assert str(error).startswith(f"{path}: ")
         return str(error)

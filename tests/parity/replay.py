@@ -13,7 +13,8 @@ from unittest.mock import patch
 from torch import Tensor
 
 from foldcp import predict
-from foldcp.checkpoint.load import Sampling, load
+from foldcp.checkpoint.load import load
+from foldcp.checkpoint.precision import Sampling
 from foldcp.config import Precision
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.model.boltz2 import Boltz2, TrunkOutput
