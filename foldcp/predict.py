@@ -17,8 +17,8 @@ from torch import Tensor
 from foldcp.checkpoint.precision import residual_dtype
 from foldcp.config import Precision
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.features.featurize import Features
-from foldcp.features.steering import UNCONSTRAINED, Constraints
+from foldcp.features.features import Features
+from foldcp.features.steering import NO_CONSTRAINTS, Constraints
 from foldcp.metrics.scorer import SampleScorer, Scores
 from foldcp.model.boltz2 import Boltz2, TrunkOutput
 from foldcp.model.confidence import expected_plddt
@@ -83,7 +83,7 @@ def fold(
     features: Features,
     settings: Settings,
     progress: Progress = no_progress,
-    constraints: Constraints = UNCONSTRAINED,
+    constraints: Constraints = NO_CONSTRAINTS,
 ) -> Prediction:
     """Fold one complex on this rank's group; all ranks call it together with equal arguments.
 
@@ -115,7 +115,7 @@ def fold(
         with clock("trunk"):
             set_chunk_budget(device, model.cp)
             count = ProgressCounter("trunk", settings.recycling + 1, progress)
-            rows = MsaSubsample(features.num_rows, settings.msa_subsample, settings.seed)
+            rows = MsaSubsample(features.num_msa_rows, settings.msa_subsample, settings.seed)
             trunk = model.trunk(
                 features,
                 settings.recycling,

@@ -1,7 +1,7 @@
-"""Complex -> flat tables of residues, tokens and atoms.
+"""Tokenization: flat tables of a complex's residues, tokens and atoms.
 
-A standard or modified residue of a polymer is one token, an atom of a ligand is one token
-(Boltz-2's way).
+As in Boltz-2, a standard or modified residue of a polymer is one token, and so is each atom of a
+ligand.
 """
 
 from __future__ import annotations
@@ -31,9 +31,7 @@ class ChainTable:
     kind: list[str]
     entity: Int[np.ndarray, " C"]  # equal for copies of one molecule
     copy: Int[np.ndarray, " C"]  # number among the copies, from 0
-    first_residue: Int[
-        np.ndarray, " C+1"
-    ]  # rows of the residue table; the last entry is their number
+    first_residue: Int[np.ndarray, " C+1"]  # row of the residue table; its length at the end
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +41,7 @@ class ResidueTable:
     component: list[Component]
     chain: Int[np.ndarray, " R"]
     number: Int[np.ndarray, " R"]  # within the chain, from 0
-    type: Int[np.ndarray, " R"]  # index in the vocabulary as an alignment sees it
+    type: Int[np.ndarray, " R"]  # index in the vocabulary as an MSA sees it
     first_atom: Int[np.ndarray, " R+1"]
 
 
@@ -55,7 +53,6 @@ class TokenTable:
     type: Int[np.ndarray, " T"]  # index in the vocabulary
     modified: Bool[np.ndarray, " T"]
     first_atom: Int[np.ndarray, " T"]
-    center: Int[np.ndarray, " T"]
     representative: Int[np.ndarray, " T"]
     frame: Int[np.ndarray, "T 3"]
 
@@ -73,7 +70,7 @@ class AtomTable:
 
 
 @dataclass(frozen=True, eq=False)
-class Tables:
+class TokenizedComplex:
     """The four tables of one complex."""
 
     chains: ChainTable
@@ -94,7 +91,7 @@ class Tables:
 
     @property
     def token_kind(self) -> Int[np.ndarray, " T"]:
-        """Index in `KINDS` of each token's chain."""
+        """Index in `KINDS` of the kind of each token's chain."""
         return np.array([MOL_TYPES[kind] for kind in self.chains.kind])[self.token_chain]
 
 
@@ -111,15 +108,16 @@ def _components(chain: Chain, ligand_number: int) -> list[Component]:
 
 
 def _chains(complex: Complex) -> tuple[ChainTable, list[list[Component]]]:
-    """Copies are chains equal in all that makes the molecule; SMILES ligands are named LIG1,
-    LIG2, .. by molecule.
+    """The chains, and the components of each.
+
+    Copies are chains of equal molecules; SMILES ligands are named LIG1, LIG2, .. by molecule.
     """
     entities: dict[tuple[object, ...], int] = {}
     smiles: dict[str, int] = {}
     copies: dict[int, int] = {}
     entity = []
     copy = []
-    residues = []
+    components = []
     for chain in complex.chains:
         molecule = (
             chain.kind,
@@ -135,7 +133,7 @@ def _chains(complex: Complex) -> tuple[ChainTable, list[list[Component]]]:
         if chain.smiles:
             smiles.setdefault(chain.smiles, len(smiles) + 1)
         try:
-            residues.append(_components(chain, smiles.get(chain.smiles, 0)))
+            components.append(_components(chain, smiles.get(chain.smiles, 0)))
         except ValueError as error:
             raise ValueError(f"complex {complex.name}, chain {chain.name}: {error}") from error
     table = ChainTable(
@@ -143,20 +141,21 @@ def _chains(complex: Complex) -> tuple[ChainTable, list[list[Component]]]:
         kind=[chain.kind for chain in complex.chains],
         entity=np.array(entity),
         copy=np.array(copy),
-        first_residue=np.cumsum([0, *map(len, residues)]),
+        first_residue=np.cumsum([0, *map(len, components)]),
     )
-    return table, residues
+    return table, components
 
 
-def ranges(counts: Int[np.ndarray, " n"]) -> Int[np.ndarray, " total"]:
-    """0..counts[0]-1, 0..counts[1]-1, ..: the place of each element within its own range."""
+def concat_aranges(counts: Int[np.ndarray, " n"]) -> Int[np.ndarray, " total"]:
+    """`np.arange(count)` of each count, concatenated."""
     starts = np.cumsum(counts) - counts
     return np.arange(counts.sum()) - np.repeat(starts, counts)
 
 
-def tables(complex: Complex) -> Tables:
-    """Tokenize a complex. Raises ValueError naming the chain for a component that is unknown or
-    unreadable.
+def tokenize(complex: Complex) -> TokenizedComplex:
+    """The tables of a complex.
+
+    Raises ValueError naming the chain, for a component that is unknown or unreadable.
     """
     chains, per_chain = _chains(complex)
     components = [component for chain in per_chain for component in chain]
@@ -168,7 +167,7 @@ def tables(complex: Complex) -> Tables:
     residues = ResidueTable(
         component=components,
         chain=np.repeat(np.arange(len(lengths)), lengths),
-        number=ranges(lengths),
+        number=concat_aranges(lengths),
         type=np.array([TOKEN_IDS[c.code] if c.standard else TOKEN_IDS["UNK"] for c in unique])[
             kind
         ],
@@ -178,7 +177,7 @@ def tables(complex: Complex) -> Tables:
 
     # Row of each atom in the concatenated atoms of the unique components.
     residue_of_atom = np.repeat(np.arange(len(kind)), counts[kind])
-    row = (np.cumsum(counts) - counts)[kind][residue_of_atom] + ranges(counts[kind])
+    row = (np.cumsum(counts) - counts)[kind][residue_of_atom] + concat_aranges(counts[kind])
     names = [name for component in unique for name in component.atom_names]
     atoms = AtomTable(
         token=np.searchsorted(tokens.first_atom, np.arange(len(row)), side="right") - 1,
@@ -193,13 +192,8 @@ def tables(complex: Complex) -> Tables:
         for c, first in zip(components, residues.first_atom[:-1].tolist(), strict=True)
         if len(c.bonds)
     ]
-    return Tables(
-        chains,
-        residues,
-        tokens,
-        atoms,
-        np.concatenate([np.zeros((0, 3), dtype=np.int64), *bonds]),
-    )
+    bonds = np.concatenate([np.zeros((0, 3), dtype=np.int64), *bonds])
+    return TokenizedComplex(chains, residues, tokens, atoms, bonds)
 
 
 def _tokens(
@@ -214,8 +208,7 @@ def _tokens(
     atoms = np.diff(residues.first_atom)
     tokens = np.where(ligand, atoms, 1)
     residue = np.repeat(np.arange(len(kind)), tokens)
-    first = residues.first_atom[residue] + ranges(tokens)
-    center = np.array([c.center for c in unique])[kind][residue]
+    first = residues.first_atom[residue] + concat_aranges(tokens)
     representative = np.array([c.representative for c in unique])[kind][residue]
     frame = first[:, None] + np.array([c.frame for c in unique])[kind][residue]
 
@@ -232,7 +225,6 @@ def _tokens(
         type=np.where(standard, residues.type, unknown)[residue],
         modified=(~standard & ~ligand)[residue],
         first_atom=first,
-        center=first + center,
         representative=first + representative,
         frame=frame,
     )

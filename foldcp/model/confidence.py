@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from foldcp.config import Architecture
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.features.featurize import Features
+from foldcp.features.features import Features
 from foldcp.model.layers.layers import LayerNorm, Linear, chunks
 from foldcp.model.trunk.pair_embedder import PairEmbedding
 from foldcp.model.trunk.pairformer import Pairformer, PairformerFn

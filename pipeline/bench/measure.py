@@ -17,7 +17,8 @@ from foldcp.checkpoint.load import load
 from foldcp.checkpoint.precision import residual_dtype
 from foldcp.config import BOLTZ2
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.features.featurize import Features, featurize
+from foldcp.features.features import Features
+from foldcp.features.featurize import featurize
 from foldcp.kernels.triangle_attention import triangle_attention
 from foldcp.model.boltz2 import Boltz2
 from foldcp.model.layers.layers import set_chunk_budget, set_compute_dtype

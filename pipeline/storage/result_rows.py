@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from foldcp.complex import InvalidComplex
-from foldcp.features.featurize import Layout
+from foldcp.features.layout import Layout
 from foldcp.metrics.scorer import Scores
 from foldcp.pipeline.config import Extra
 from foldcp.pipeline.inputs.tasks import KEY_LENGTH, Task

@@ -312,7 +312,7 @@ def test_any_damage_of_the_header_is_one_error(lightning: Path, tmp_path: Path) 
             refused += 1
     assert refused > 30
     path.write_bytes(whole[:-1])
-    assert "not a safetensors file that can be read" in message_of(path)
+    assert "not a readable safetensors file" in message_of(path)
 
 
 @pytest.mark.skipif(

@@ -23,7 +23,7 @@ import pytest
 import torch
 
 from foldcp.checkpoint import torch_archive
-from foldcp.checkpoint.lightning import plain
+from foldcp.checkpoint.lightning import to_plain
 from foldcp.checkpoint.load import read_checkpoint
 from foldcp.checkpoint.torch_archive import read_archive
 from foldcp.checkpoint.unpickling import Global, OpaqueObject, unpickle
@@ -149,7 +149,7 @@ def test_objects_of_other_classes_are_placeholders(protocol: int) -> None:
     assert all(isinstance(x, OpaqueObject | Global) for x in found)
     assert [x.state for x in found[1:4]] == [{"owner": "me"}, None, {"_val": 3}]
     assert found[3].kind == Global(__name__, "Stateful")
-    assert plain(found) == [None, None, None, 3, None, None, None, None, None]
+    assert to_plain(found) == [None, None, None, 3, None, None, None, None, None]
 
 
 def text(x: str | Path) -> bytes:

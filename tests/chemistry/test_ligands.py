@@ -12,7 +12,8 @@ from foldcp.chemistry.ligands import smiles_component
 from foldcp.chemistry.vocabulary import TOKEN_IDS, ccd_atoms
 from foldcp.complex import Bond, Chain, Complex, Contact, Pocket, Token
 from foldcp.features.atoms import Augmentation
-from foldcp.features.featurize import Features, featurize
+from foldcp.features.features import Features
+from foldcp.features.featurize import featurize
 
 # bond types of `Features`: one more
 UNK = TOKEN_IDS["UNK"]
@@ -55,7 +56,7 @@ class TestWithRDKit:
         )
         assert features.residue_index[1:].tolist() == [0] * 4 and not features.modified.any()
         assert features.ref_space_uid[:8].tolist() == [0] * 4 + [1] * 4
-        assert features.rep_atom[1:].tolist() == features.center_atom[1:].tolist() == [4, 5, 6, 7]
+        assert features.rep_atom[1:].tolist() == [4, 5, 6, 7]
         edges = {(1, 2): SINGLE, (1, 3): SINGLE, (3, 4): SINGLE}
         assert bonds(features) == edges | {(j, i): kind for (i, j), kind in edges.items()}
         # Atoms 0 and 1 of the chain give a frame that stands in until there are coordinates.
@@ -115,7 +116,7 @@ class TestWithRDKit:
 
     @pytest.mark.parametrize(
         ("smiles", "message"),
-        [("C1CC", "no SMILES string"), ("[H][H]", "no heavy atoms")],
+        [("C1CC", "invalid SMILES"), ("[H][H]", "no heavy atoms")],
     )
     def test_what_is_no_ligand(self, smiles: str, message: str) -> None:
         with pytest.raises(ValueError, match=message):
@@ -126,7 +127,7 @@ class TestWithRDKit:
         assert features.layout.atom_name == ["O"] and not len(features.bonds)
 
     def test_an_unknown_component_names_its_chain(self) -> None:
-        with pytest.raises(ValueError, match="complex x, chain A: 'QQQQ' is no component"):
+        with pytest.raises(ValueError, match="complex x, chain A: 'QQQQ' is not in the Chemical"):
             featurize(Complex("x", (Chain("A", "protein", "AG", modifications=((2, "QQQQ"),)),)))
 
     def test_a_modified_residue_is_one_token(self) -> None:
@@ -152,7 +153,7 @@ class TestWithRDKit:
         names = features.layout.atom_name
         start = 5 + 8
         assert " ".join(names[start : start + 10]) == "N CA CB OG C O P O1P O2P O3P"
-        assert features.rep_atom[2] == features.center_atom[2] == start
+        assert features.rep_atom[2] == start
         assert features.frame_atoms[2].tolist() == [start] * 3
         assert [names[i] for i in features.frame_atoms[5].tolist()] == [
             "C1'",
@@ -194,7 +195,7 @@ class TestWithRDKit:
         assert features.contacts.tolist() == [[1, 5, 4], [5, 1, 4]]
         with pytest.raises(
             ValueError,
-            match=r"residue 1 of chain L \(EDO\) has no atom 'O3', but C1 O1 C2 O2",
+            match=r"residue 1 of chain L \(EDO\) has no atom 'O3', only C1 O1 C2 O2",
         ):
             featurize(Complex("x", chains, contacts=(Contact(("L", "O3"), ("A", 2)),)))
 
@@ -287,7 +288,7 @@ def test_a_smiles_holds_no_white_space(smiles: str) -> None:
     [
         (("A", 4), r"chain A has no residue 4 \(of 3\)"),
         (("A", 0), "chain A has no residue 0"),
-        (("A", "CA"), "chain A is a polymer, 'CA' is no residue number"),
+        (("A", "CA"), "invalid residue number 'CA' of chain A, which is a polymer"),
         (("Z", 1), "names the chain 'Z', which does not exist"),
     ],
 )
@@ -301,7 +302,7 @@ def test_contacts_that_do_not_exist(token: Token, message: str) -> None:
 def test_bonds_and_binders_that_do_not_exist() -> None:
     with pytest.raises(
         ValueError,
-        match=r"residue 2 of chain A \(CYS\) has no atom 'SD', but N CA C O CB SG",
+        match=r"residue 2 of chain A \(CYS\) has no atom 'SD', only N CA C O CB SG",
     ):
         featurize(Complex("x", AB, bonds=(Bond(("A", 2, "SD"), ("B", 1, "SG")),)))
     with pytest.raises(ValueError, match="the binder 'Q' of a pocket does not exist"):

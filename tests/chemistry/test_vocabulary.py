@@ -87,9 +87,7 @@ def test_letters_and_modifications_become_codes() -> None:
 
 
 def test_an_unknown_code_is_named() -> None:
-    with pytest.raises(
-        ValueError, match="'QQQQ' is no component of the Chemical Component Dictionary"
-    ):
+    with pytest.raises(ValueError, match="'QQQQ' is not in the Chemical Component Dictionary"):
         ccd_atoms("QQQQ")
 
 

@@ -13,7 +13,8 @@ import torch
 from foldcp.chemistry.vocabulary import TOKEN_IDS, standard_residue
 from foldcp.complex import Chain, Complex
 from foldcp.features.atoms import Augmentation
-from foldcp.features.featurize import Features, featurize
+from foldcp.features.features import Features
+from foldcp.features.featurize import featurize
 
 # A: ALA (5 atoms) GLY (4); B: the same; D: DT (20) DN (11); R: U (20)
 SMALL = Complex(
@@ -77,15 +78,6 @@ def test_atoms_by_hand(small: Features) -> None:
         "CA",
         "C2",
     ]
-    assert [names[i] for i in small.center_atom.tolist()] == [
-        "CA",
-        "CA",
-        "C1'",
-        "C1'",
-        "CA",
-        "CA",
-        "C1'",
-    ]
     assert (small.rep_atom - torch.tensor(starts)).tolist() == [4, 1, 12, 10, 4, 1, 13]
     frames = [[names[i] for i in row] for row in small.frame_atoms.tolist()]
     assert frames[0] == ["N", "CA", "C"] and frames[3] == ["C1'", "C3'", "C4'"]
@@ -100,7 +92,7 @@ def test_atoms_by_hand(small: Features) -> None:
 
 
 def test_an_alignment_of_queries_alone(small: Features) -> None:
-    assert small.num_rows == 1
+    assert small.num_msa_rows == 1
     assert small.msa[0].tolist() == small.res_type.tolist()
     assert small.paired.all() and small.msa_mask.all()
     assert (
@@ -158,7 +150,6 @@ def test_padding_keeps_what_there_is_and_masks_the_rest(small: Features) -> None
         "res_type",
         "asym_id",
         "rep_atom",
-        "center_atom",
         "frame_atoms",
         "profile",
         "deletion_mean",
@@ -179,7 +170,7 @@ def test_methods() -> None:
     assert [
         method(m) for m in ("MD", "Electron Microscopy", "solution nmr", "EPR", "AFDB", "")
     ] == [0, 2, 3, 4, 5, 1]
-    with pytest.raises(ValueError, match="complex x: 'guess' is no experimental method"):
+    with pytest.raises(ValueError, match="complex x: unknown experimental method 'guess'"):
         method("guess")
 
 

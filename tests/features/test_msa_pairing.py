@@ -15,12 +15,14 @@ import torch
 from foldcp.chemistry.vocabulary import TOKEN_IDS
 from foldcp.complex import Chain, Complex
 from foldcp.features.featurize import featurize
-from foldcp.features.msa.alignment import UNPAIRED, read_alignment
-from foldcp.features.msa.features import AlignmentSettings, pair
+from foldcp.features.msa.chain_msas import MsaSettings
+from foldcp.features.msa.pairing import pair_rows
+from foldcp.features.msa.parse import UNPAIRED
+from foldcp.features.msa.read import read_msa
 
 
 def reference(
-    keys: list[list[int]], settings: AlignmentSettings
+    keys: list[list[int]], settings: MsaSettings
 ) -> tuple[list[list[int]], list[list[bool]]]:
     """The rules one row at a time: sequence of each chain or -1, and whether its key brought it."""
     members: dict[int, list[tuple[int, int]]] = {}
@@ -66,23 +68,23 @@ def test_pairing_against_the_rules(seed: int, corrected: bool) -> None:
         [rng.choice([-1, rng.randint(0, most)]) for _ in range(rng.choice([1, 7, 60, 130]))]
         for _ in range(rng.randint(1, 5))
     ]
-    settings = AlignmentSettings(
+    settings = MsaSettings(
         max_paired=rng.choice([1, 23, 999]),
         max_rows=rng.choice([1, 41, 999]),
         corrected=corrected,
     )
-    pairing = pair([np.array(k) for k in keys], settings)
+    pairing = pair_rows([np.array(k) for k in keys], settings)
     rows, by_key = reference(keys, settings)
-    assert pairing.row.tolist() == rows
+    assert pairing.sequence.tolist() == rows
     assert pairing.by_key.tolist() == by_key
 
 
 def test_the_default_limits_are_those_of_boltz() -> None:
     keys = [np.arange(10_000), np.arange(10_000)[::-1]]
-    pairing = pair(keys, AlignmentSettings())
-    assert len(pairing.row) == 16384
+    pairing = pair_rows(keys, MsaSettings())
+    assert len(pairing.sequence) == 16384
     assert pairing.by_key[:8192].all() and not pairing.by_key[8192:].any()
-    assert AlignmentSettings().max_file_rows == 8192
+    assert MsaSettings().max_file_rows == 8192
 
 
 # The fourth row of B is the second again, under another key.
@@ -133,7 +135,7 @@ def test_rows_by_hand_as_boltz_makes_them(two: Complex) -> None:
 
 
 def test_rows_by_hand_with_the_faults_mended(two: Complex) -> None:
-    features = featurize(two, alignment=AlignmentSettings(corrected=True))
+    features = featurize(two, msa=MsaSettings(corrected=True))
     rows = ["AGWTMX", "AG--MK", "-GW-MK", "-GW-M-", "A-W---"]
     assert features.msa.tolist() == [ids(row) for row in rows]
     paired = ["111111", "111011", "111011", "111011", "000000"]
@@ -152,7 +154,7 @@ def test_only_insertions_of_the_query_count_for_boltz(tmp_path: Path) -> None:
     features = featurize(Complex("x", (chain, Chain("B", "protein", "AG"))))
     assert features.has_deletion.nonzero().tolist() == [[0, 1]]
     torch.testing.assert_close(float(features.deletion_value[0, 1]), np.pi / 2 * np.arctan(2 / 3))
-    corrected = featurize(Complex("x", (chain,)), alignment=AlignmentSettings(corrected=True))
+    corrected = featurize(Complex("x", (chain,)), msa=MsaSettings(corrected=True))
     assert corrected.has_deletion.nonzero().tolist() == [[0, 1], [2, 0]]
 
 
@@ -174,7 +176,7 @@ def test_a_complex_of_colabfold_keeps_its_pairs(tmp_path: Path) -> None:
         Chain("A", "protein", "AGW", msa=path),
         Chain("B", "protein", "MK", msa=path),
     )
-    features = featurize(Complex("x", chains), alignment=AlignmentSettings(corrected=True))
+    features = featurize(Complex("x", chains), msa=MsaSettings(corrected=True))
     assert features.msa.tolist() == [ids(row) for row in ("AGWMK", "AG-M-", "A-W-K")]
     assert features.paired.tolist() == [[True] * 5, [True] * 5, [False] * 5]
 
@@ -183,11 +185,11 @@ def test_a_complex_of_colabfold_keeps_its_pairs(tmp_path: Path) -> None:
 def test_the_depth_of_a_chain_is_the_rows_that_it_gave(
     two: Complex, corrected: bool, depths: list[int]
 ) -> None:
-    features = featurize(two, alignment=AlignmentSettings(corrected=corrected))
+    features = featurize(two, msa=MsaSettings(corrected=corrected))
     assert features.layout.chain_msa_depth.tolist() == depths
-    few = featurize(two, alignment=AlignmentSettings(max_file_rows=2, corrected=corrected))
+    few = featurize(two, msa=MsaSettings(max_file_rows=2, corrected=corrected))
     assert few.layout.chain_msa_depth.tolist() == [2, 1, 2]
-    one = featurize(two, alignment=AlignmentSettings(max_rows=1, corrected=corrected))
+    one = featurize(two, msa=MsaSettings(max_rows=1, corrected=corrected))
     assert one.layout.chain_msa_depth.tolist() == [1, 1, 1]
 
 
@@ -195,7 +197,7 @@ def test_an_alignment_that_was_planned_with_another_content_is_refused(
     two: Complex, tmp_path: Path
 ) -> None:
     path = tmp_path / "A.csv"
-    planned = replace(two, digests={path: read_alignment(path, 9).sha256})
+    planned = replace(two, digests={path: read_msa(path, 9).sha256})
     assert torch.equal(featurize(planned).msa, featurize(two).msa)
     path.write_text(A + ",AAA\n")
     with pytest.raises(
@@ -206,7 +208,7 @@ def test_an_alignment_that_was_planned_with_another_content_is_refused(
 
 
 def test_padding_of_an_alignment(two: Complex) -> None:
-    features = featurize(two, alignment=AlignmentSettings(corrected=True)).pad(4)
+    features = featurize(two, msa=MsaSettings(corrected=True)).pad(4)
     assert features.msa[:, 6:].tolist() == [[TOKEN_IDS["-"]] * 2] * 5
     assert (
         features.msa_mask[:, 6:].sum()
@@ -236,9 +238,9 @@ def test_copies_show_the_same_rows(two: Complex, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("row", ["max_file_rows", "max_rows"])
 def test_limits(two: Complex, row: str) -> None:
-    assert featurize(two, alignment=AlignmentSettings(**{row: 2})).num_rows == 2
+    assert featurize(two, msa=MsaSettings(**{row: 2})).num_msa_rows == 2
     with pytest.raises(ValueError, match=f"{row} must be at least 1, not 0"):
-        AlignmentSettings(**{row: 0})
+        MsaSettings(**{row: 0})
 
 
 def chain_with(tmp_path: Path, query: str, sequence: str, **settings: object) -> Complex:
@@ -285,7 +287,7 @@ def test_real_paired_alignments_read_completely() -> None:
     if not data.is_dir():
         pytest.skip("the deep alignments of 3g5o are not here")
     for name, letters in (("A", 93), ("B", 87)):
-        rows = read_alignment(data / f"{name}.csv", 8192)
+        rows = read_msa(data / f"{name}.csv", 8192)
         assert rows.residues.shape[1] == letters and 1000 < len(rows.keys) <= 8192
         assert (rows.residues >= 1).all() and (rows.residues < 23).all()
         assert len(np.unique(rows.keys)) > 10 and len(rows.deletions) > 100

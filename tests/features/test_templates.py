@@ -1,4 +1,4 @@
-"""Templates: which residue imitates which, and the frames, against small structures written by
+"""Templates: which residue matches which, and the frames, against small structures written by
 the test.
 """
 
@@ -16,7 +16,8 @@ import torch
 
 from foldcp.chemistry.vocabulary import PROTEIN_LETTERS, TOKEN_IDS, ccd_atoms, standard_residue
 from foldcp.complex import Chain, Complex, Template
-from foldcp.features.featurize import Features, featurize
+from foldcp.features.features import Features
+from foldcp.features.featurize import featurize
 from foldcp.features.templates.structure import read_template
 
 SEQUENCE = "GMAWKSTVLEDHPFYR"
@@ -79,7 +80,7 @@ def write(
     return path
 
 
-def imitate(*templates: Template, chains: dict[str, str]) -> Features:
+def template_features_of(*templates: Template, chains: dict[str, str]) -> Features:
     return featurize(
         Complex(
             "x",
@@ -101,7 +102,7 @@ def test_a_template_of_the_chain_itself(tmp_path: Path) -> None:
         missing={(0, 4)},
         without={(0, 3, "C"), (0, 7, "CB"), (0, 8, "CA")},
     )
-    features = imitate(Template(path), chains={"A": SEQUENCE, "B": "GG"})
+    features = template_features_of(Template(path), chains={"A": SEQUENCE, "B": "GG"})
     n = len(SEQUENCE)
     assert features.template_res_type[0].tolist() == [TOKEN_IDS[code] for code in CODES] + [0, 0]
     assert features.template_mask[0].tolist() == [1.0] * n + [0.0] * 2
@@ -135,7 +136,7 @@ def test_the_alignment_shifts_and_its_diagonal_is_used_whole(tmp_path: Path) -> 
     fit by place.
     """
     path = write(tmp_path / "t.cif", [CODES])
-    features = imitate(Template(path), chains={"A": "SS" + SEQUENCE[6:14] + "GGAAAA"})
+    features = template_features_of(Template(path), chains={"A": "SS" + SEQUENCE[6:14] + "GGAAAA"})
     types = [TOKEN_IDS[code] for code in CODES[4:]] + [0] * 4
     assert features.template_res_type[0].tolist() == types
     assert features.template_mask[0].tolist() == [1.0] * 12 + [0.0] * 4
@@ -146,16 +147,16 @@ def test_chains_are_assigned_by_likeness_or_as_told(tmp_path: Path) -> None:
     other = [PROTEIN_LETTERS[letter] for letter in "CCQNIYWCCQNNIW"]
     path = write(tmp_path / "t.cif", [CODES, other])
     chains = {"X": "CCQNIYWCCQNNIW", "Y": SEQUENCE}
-    found = imitate(Template(path), chains=chains)
+    found = template_features_of(Template(path), chains=chains)
     assert found.template_mask.all() and found.template_visibility.tolist() == [[0] * 30]
     torch.testing.assert_close(found.template_ca[0, 0], atom_of(1, 0, "CA", other))
     torch.testing.assert_close(found.template_ca[0, 14], atom_of(0, 0, "CA"))
-    told = imitate(Template(path, ("Y",), ("A",)), chains=chains)
+    told = template_features_of(Template(path, ("Y",), ("A",)), chains=chains)
     assert told.template_visibility.tolist() == [[-1] * 14 + [0] * 16]
-    subset = imitate(Template(path, (), ("A",)), chains=chains)
+    subset = template_features_of(Template(path, (), ("A",)), chains=chains)
     assert torch.equal(subset.template_mask, told.template_mask)
-    # Equal chains: the first imitates the first.
-    equal = imitate(
+    # Equal chains: the first matches the first.
+    equal = template_features_of(
         Template(write(tmp_path / "u.cif", [CODES, CODES])),
         chains={"P": SEQUENCE, "Q": SEQUENCE},
     )
@@ -167,7 +168,7 @@ def test_several_templates_and_one_file_twice(tmp_path: Path) -> None:
     first = write(tmp_path / "t.cif", [CODES, CODES])
     second = write(tmp_path / "u.cif", [CODES])
     unlike = write(tmp_path / "v.cif", [["CYS"] * 9])
-    features = imitate(
+    features = template_features_of(
         Template(first, ("A",), ("A",)),
         Template(second, ("B",), force=True, threshold=2.5),
         Template(first, ("B",), ("B",)),
@@ -186,7 +187,7 @@ def test_modified_residues_of_a_template(tmp_path: Path) -> None:
     path = write(tmp_path / "t.cif", [codes], without={(0, 3, "N")})
     chain = read_template(path)["A"]
     assert chain.sequence == "GXAWKX" + SEQUENCE[6:]
-    features = imitate(Template(path), chains={"A": SEQUENCE})
+    features = template_features_of(Template(path), chains={"A": SEQUENCE})
     assert features.template_res_type[0, [1, 5]].tolist() == [
         TOKEN_IDS["MET"],
         TOKEN_IDS["UNK"],
@@ -202,7 +203,7 @@ def test_modified_residues_of_a_template(tmp_path: Path) -> None:
 def test_a_pdb_file(tmp_path: Path) -> None:
     path = tmp_path / "t.pdb"
     structure([CODES], set(), set()).write_pdb(str(path))
-    features = imitate(Template(path, ("A",), ("A1",)), chains={"A": SEQUENCE})
+    features = template_features_of(Template(path, ("A",), ("A1",)), chains={"A": SEQUENCE})
     torch.testing.assert_close(features.template_ca[0, 5], atom_of(0, 5, "CA"))
     assert features.template_mask.all()
 
@@ -210,24 +211,22 @@ def test_a_pdb_file(tmp_path: Path) -> None:
 def test_what_a_template_cannot_be(tmp_path: Path) -> None:
     path = write(tmp_path / "t.cif", [CODES, CODES])
     chains = {"A": SEQUENCE, "B": SEQUENCE}
-    with pytest.raises(ValueError, match=r"t\.cif: 'Q' is no protein chain of the complex"):
-        imitate(Template(path, ("Q",)), chains=chains)
-    with pytest.raises(
-        ValueError, match=r"t\.cif: 'Q' is no protein chain of the file, which has A, B"
-    ):
-        imitate(Template(path, ("A",), ("Q",)), chains=chains)
-    with pytest.raises(ValueError, match="2 chains cannot imitate 1 one by one"):
-        imitate(Template(path, ("A", "B"), ("A",)), chains=chains)
+    with pytest.raises(ValueError, match=r"t\.cif: the complex has no protein chain 'Q'"):
+        template_features_of(Template(path, ("Q",)), chains=chains)
+    with pytest.raises(ValueError, match=r"t\.cif: the file has no protein chain 'Q', only A, B"):
+        template_features_of(Template(path, ("A",), ("Q",)), chains=chains)
+    with pytest.raises(ValueError, match="cannot match 2 chains to 1 one by one"):
+        template_features_of(Template(path, ("A", "B"), ("A",)), chains=chains)
     with pytest.raises(ValueError, match="a forced template needs a threshold"):
-        imitate(Template(path, force=True), chains=chains)
+        template_features_of(Template(path, force=True), chains=chains)
     with pytest.raises(ValueError, match=r"none\.cif: No such file"):
-        imitate(Template(tmp_path / "none.cif"), chains=chains)
+        template_features_of(Template(tmp_path / "none.cif"), chains=chains)
     (tmp_path / "bad.cif").write_text("no cif\n")
     with pytest.raises(ValueError, match=r"template .*bad\.cif"):
-        imitate(Template(tmp_path / "bad.cif"), chains=chains)
+        template_features_of(Template(tmp_path / "bad.cif"), chains=chains)
     (tmp_path / "empty.cif").write_text("data_x\n_entry.id x\n")
     with pytest.raises(ValueError, match="it has no protein chains"):
-        imitate(Template(tmp_path / "empty.cif"), chains=chains)
+        template_features_of(Template(tmp_path / "empty.cif"), chains=chains)
 
 
 def in_a_row(
@@ -333,7 +332,9 @@ def test_a_pdb_file_without_seqres_has_unknown_residues_where_its_numbers_leave_
     (tmp_path / name).write_bytes(
         gzip.compress(text.encode()) if name.endswith(".gz") else text.encode()
     )
-    features = imitate(Template(tmp_path / name), chains={"H": SEQUENCE, "L": SEQUENCE[:11]})
+    features = template_features_of(
+        Template(tmp_path / name), chains={"H": SEQUENCE, "L": SEQUENCE[:11]}
+    )
     assert features.template_mask.sum() == 27
     assert features.template_mask_frame.sum() == 24
     assert features.template_res_type[0, 4:9].tolist() == [
@@ -373,28 +374,28 @@ def test_a_chain_is_named_by_its_label_or_by_its_author(tmp_path: Path) -> None:
     other = [PROTEIN_LETTERS[letter] for letter in "CCQNIYWCCQNNIW"]
     without(in_a_row([CODES, other])).write_file(str(path))
     chains = {"H": SEQUENCE}
-    label = imitate(Template(path, ("H",), ("A",)), chains=chains)
+    label = template_features_of(Template(path, ("H",), ("A",)), chains=chains)
     assert label.template_mask.sum() == len(SEQUENCE)
     wrong = (
-        r"'B' may be any of several protein chains of the file, which has A \(author's B\), B "
+        r"ambiguous protein chain 'B'; the file has A \(author's B\), B "
         r"\(author's C\)"
     )
     with pytest.raises(ValueError, match=wrong):
-        imitate(Template(path, ("H",), ("B",)), chains=chains)
+        template_features_of(Template(path, ("H",), ("B",)), chains=chains)
     chains["L"] = "CCQNIYWCCQNNIW"
-    both = imitate(Template(path), chains=chains)
+    both = template_features_of(Template(path), chains=chains)
     for names in (("A", "B"), ("B", "C")):  # as C is no label, B is the author's, too
-        told = imitate(Template(path, ("H", "L"), names), chains=chains)
+        told = template_features_of(Template(path, ("H", "L"), names), chains=chains)
         assert (
             torch.equal(told.template_res_type, both.template_res_type) and told.template_mask.all()
         )
-    by_author = imitate(Template(path, ("L",), ("C",)), chains={"L": "CCQNIYWCCQNNIW"})
+    by_author = template_features_of(Template(path, ("L",), ("C",)), chains={"L": "CCQNIYWCCQNNIW"})
     assert by_author.template_res_type[0].tolist() == [TOKEN_IDS[code] for code in other]
     with pytest.raises(
         ValueError,
-        match=r"'D' is no protein chain of the file, which has A \(author's B\)",
+        match=r"the file has no protein chain 'D', only A \(author's B\)",
     ):
-        imitate(Template(path, ("H",), ("D",)), chains=chains)
+        template_features_of(Template(path, ("H",), ("D",)), chains=chains)
     made = in_a_row([CODES, other])
     for residue in made[0][1]:
         residue.seqid.num += 500  # type: ignore[operator]
@@ -402,7 +403,9 @@ def test_a_chain_is_named_by_its_label_or_by_its_author(tmp_path: Path) -> None:
         chain.name = "A"  # one chain of the author's, two labels
     without(made).write_file(str(path))
     assert list(read_template(path)) == ["A", "B"]
-    assert imitate(Template(path, ("H",), ("A",)), chains={"H": SEQUENCE}).template_mask.all()
+    assert template_features_of(
+        Template(path, ("H",), ("A",)), chains={"H": SEQUENCE}
+    ).template_mask.all()
 
 
 def test_a_template_that_was_planned_with_another_content_or_is_too_large_is_refused(
@@ -443,7 +446,7 @@ def test_coordinates_are_numbers_of_this_world(tmp_path: Path, value: str) -> No
     document.write_file(str(path))
     with pytest.raises(
         ValueError,
-        match=r"t\.cif: chain A: a coordinate is no number, or beyond 1,000,000 Å",
+        match=r"t\.cif: chain A: a coordinate is not a number, or exceeds 1,000,000 Å",
     ):
         read_template(path)
 

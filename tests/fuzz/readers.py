@@ -19,8 +19,8 @@ import yaml
 from foldcp.complex import Complex
 from foldcp.datasets.reader import read
 from foldcp.features.featurize import featurize
-from foldcp.features.msa.alignment import read_alignment
-from foldcp.features.steering import constraints
+from foldcp.features.msa.read import read_msa
+from foldcp.features.steering import steering_constraints
 from foldcp.features.templates.structure import read_template
 from foldcp.files import LZMAError
 from tests.fuzz.mutate import mutated
@@ -186,7 +186,7 @@ def _featurized(path: Path) -> object:
     complexes = [record for record in read(path) if isinstance(record, Complex)]
     for complex in complexes:
         featurize(complex, seed=1)
-        constraints(complex, potentials=True)
+        steering_constraints(complex, potentials=True)
     return complexes
 
 
@@ -226,14 +226,14 @@ READERS = {
             "a3m",
             "x.a3m",
             _mutating(A3M),
-            lambda path: read_alignment(path, 100),
+            lambda path: read_msa(path, 100),
             (UnicodeDecodeError,),
         ),
         Reader(
             "msa_csv",
             "x.csv",
             _mutating(MSA_CSV),
-            lambda path: read_alignment(path, 100, True),
+            lambda path: read_msa(path, 100, True),
             (csv.Error, UnicodeDecodeError),
         ),
         Reader("cif", "x.cif", _mutating(CIF), read_template, _GEMMI),

@@ -10,7 +10,8 @@ from torch import Tensor
 from foldcp.complex import Bond, Chain, Complex, Contact
 from foldcp.config import TINY, DiffusionProcess
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.features.featurize import Features, featurize
+from foldcp.features.features import Features
+from foldcp.features.featurize import featurize
 from foldcp.kernels.window_attention import window_attention
 from foldcp.model.diffusion.sampler import AtomDiffusion, SeededNoise, align, rotation_of
 from foldcp.model.layers.atoms import AtomEncoder, keys, queries, to_atoms, to_tokens

@@ -22,7 +22,7 @@ from foldcp.chemistry.ligands import ccd_component, smiles_component
 from foldcp.complex import Bond, Chain, Complex, Contact, Pocket
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.featurize import featurize
-from foldcp.features.steering import UNCONSTRAINED, constraints
+from foldcp.features.steering import NO_CONSTRAINTS, steering_constraints
 from foldcp.model.boltz2 import Boltz2
 from foldcp.model.diffusion.sampler import SeededNoise, Step
 from foldcp.model.steering.potentials import FlatBottomPotential, absolute_dihedrals, dihedrals
@@ -69,7 +69,7 @@ def two_copies_and_a_ligand() -> Complex:
 
 
 def predict(cp: ContextParallel, settings: Settings, complex: Complex) -> Prediction:
-    held = constraints(complex, potentials=settings.potentials)
+    held = steering_constraints(complex, potentials=settings.potentials)
     model = load("untrained:tiny", cp=cp) if cp.size > 1 else alone()
     return fold(model, featurize(complex, seed=settings.seed), settings, constraints=held)
 
@@ -93,7 +93,7 @@ def on_one_rank() -> Prediction:
 
 
 def test_forced_pockets_and_contacts_become_groups_of_pairs_of_atoms() -> None:
-    held = constraints(two_copies_and_a_ligand(), potentials=False)
+    held = steering_constraints(two_copies_and_a_ligand(), potentials=False)
     layout = featurize(two_copies_and_a_ligand()).layout
     zinc = len(layout.atom_name) - 1
     first = {}
@@ -115,7 +115,7 @@ def test_forced_pockets_and_contacts_become_groups_of_pairs_of_atoms() -> None:
 
 def test_only_bonds_between_chains_are_connections() -> None:
     pytest.importorskip("rdkit")
-    molecules = constraints(two_copies_and_a_ligand(), potentials=True).molecules
+    molecules = steering_constraints(two_copies_and_a_ligand(), potentials=True).molecules
     layout = featurize(two_copies_and_a_ligand()).layout
     assert molecules is not None and molecules.connected.shape == (2, 1)
     names = [
@@ -129,7 +129,7 @@ def test_bounds_are_slackened() -> None:
     neither.
     """
     pytest.importorskip("rdkit")
-    held = constraints(
+    held = steering_constraints(
         Complex("x", (Chain("L", "ligand", smiles="CCO"),)), potentials=True
     ).molecules
     raw = smiles_geometry("CCO")
@@ -141,7 +141,7 @@ def test_bounds_are_slackened() -> None:
     np.testing.assert_allclose(held.lower[[0, 2]], raw.lower[[0, 2]] * 0.875)
     np.testing.assert_allclose(held.upper, raw.upper * 1.125)
     assert held.lower[1].item() == pytest.approx(max(raw.lower[1] * 0.875, 0.35 + (1.7 + 1.55) / 2))
-    ends = constraints(
+    ends = steering_constraints(
         Complex("x", (Chain("L", "ligand", smiles="CCCC"),)), potentials=True
     ).molecules
     raw = smiles_geometry("CCCC")
@@ -150,13 +150,13 @@ def test_bounds_are_slackened() -> None:
         pytest.approx(raw.lower[2] * 0.9),
         math.inf,
     )
-    ring = constraints(
+    ring = steering_constraints(
         Complex("x", (Chain("L", "ligand", smiles="C1CCC1"),)), potentials=True
     ).molecules
     across = (~smiles_geometry("C1CCC1").bond).nonzero()[0].tolist()
     assert ring is not None and smiles_geometry("C1CCC1").lower[across].max() * 0.875 < 2
     assert ring.lower[across].tolist() == [pytest.approx(0.35 + 1.7)] * 2
-    bromine = constraints(
+    bromine = steering_constraints(
         Complex("x", (Chain("L", "ligand", smiles="[Be]Br"),)), potentials=True
     ).molecules
     raw = smiles_geometry("[Be]Br")
@@ -265,14 +265,14 @@ def test_a_pocket_of_a_chain_that_does_not_exist_is_refused() -> None:
         pockets=(Pocket("Q", (("A", 1),), force=True),),
     )
     with pytest.raises(ValueError, match="complex x: the binder 'Q'"):
-        constraints(complex, potentials=False)
+        steering_constraints(complex, potentials=False)
 
 
 def test_the_potentials_of_a_complex() -> None:
     pytest.importorskip("rdkit")
 
     def kinds(complex: Complex, potentials: bool) -> list[str]:
-        held = constraints(complex, potentials=potentials)
+        held = steering_constraints(complex, potentials=potentials)
         return [
             type(w.potential).__name__ for w in listed_potentials(featurize(complex).pad(3), held)
         ]
@@ -478,7 +478,7 @@ def test_steering_changes_a_prediction_and_what_is_sampled_together_does_not() -
 def test_constraints_made_for_other_settings_are_refused(potentials: bool) -> None:
     pytest.importorskip("rdkit")
     complex = Complex("x", (Chain("A", "protein", "MKTWY"),))
-    held = UNCONSTRAINED if potentials else constraints(complex, potentials=True)
+    held = NO_CONSTRAINTS if potentials else steering_constraints(complex, potentials=True)
     with pytest.raises(ValueError, match=f"potentials={potentials}"):
         fold(
             alone(),
@@ -492,7 +492,9 @@ def test_weights_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Overlaps guide the last 40 % of the steps and choose in the last 60 %."""
     pytest.importorskip("rdkit")
     complex = Complex("x", (Chain("A", "protein", "MKTW"), Chain("B", "protein", "MK")))
-    (overlaps,) = listed_potentials(featurize(complex), constraints(complex, potentials=True))
+    (overlaps,) = listed_potentials(
+        featurize(complex), steering_constraints(complex, potentials=True)
+    )
     schedules: tuple[Callable[[float], float], ...] = (
         overlaps.guidance,
         overlaps.resampling,

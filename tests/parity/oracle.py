@@ -15,8 +15,10 @@ from torch import Tensor
 from foldcp.complex import Complex
 from foldcp.datasets.reader import read
 from foldcp.features.atoms import Augmentation
-from foldcp.features.featurize import Features, Layout, featurize
-from foldcp.features.msa.features import AlignmentSettings
+from foldcp.features.features import Features
+from foldcp.features.featurize import featurize
+from foldcp.features.layout import Layout
+from foldcp.features.msa.chain_msas import MsaSettings
 from tests.parity.cases import INPUTS, Case
 
 
@@ -40,8 +42,8 @@ class Oracle:
 
     def features(self, name: str) -> Features:
         """Ours of the same input, the conformers moved alike."""
-        settings = AlignmentSettings(corrected=INPUTS[name].mended)
-        return featurize(complex_of(name), alignment=settings, augmentation=self.batch(name)[1])
+        settings = MsaSettings(corrected=INPUTS[name].mended)
+        return featurize(complex_of(name), msa=settings, augmentation=self.batch(name)[1])
 
     def record(self, kind: str, case: Case) -> dict[str, Any]:
         """The prediction, gradients or precision of a case; numbers as floats."""
@@ -112,7 +114,6 @@ def features_of(feats: dict[str, Tensor]) -> Features:
         method=f["method_feature"],
         token_mask=f["token_pad_mask"].float(),
         rep_atom=f["token_to_rep_atom"].argmax(-1),
-        center_atom=f["token_to_center_atom"].argmax(-1),
         frame_atoms=f["frames_idx"].reshape(-1, 3),
         bonds=_listed(f["type_bonds"], f["token_bonds"][..., 0] > 0),
         contacts=_listed(kind, special),

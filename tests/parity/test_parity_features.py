@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from foldcp.features.featurize import Features
+from foldcp.features.features import Features
 from tests.parity.cases import INPUTS
 from tests.parity.oracle import Oracle
 from tests.parity.table import Row, check, largest
@@ -54,7 +54,7 @@ def as_boltz(f: Features) -> dict[str, Tensor]:
         "ref_atom_name_chars": F.one_hot(f.ref_atom_name_chars, 64) * real[:, None, None],
         "ref_element": F.one_hot(f.ref_element, 128) * real[:, None], "ref_space_uid": f.ref_space_uid,
         "atom_pad_mask": f.atom_mask, "atom_to_token": F.one_hot(f.atom_token, N) * real[:, None],
-        "token_to_rep_atom": F.one_hot(f.rep_atom, A), "token_to_center_atom": F.one_hot(f.center_atom, A),
+        "token_to_rep_atom": F.one_hot(f.rep_atom, A),
         "frames_idx": f.frame_atoms[None], "msa": f.msa, "msa_paired": f.paired, "deletion_value": f.deletion_value,
         "has_deletion": f.has_deletion, "deletion_mean": f.deletion_mean, "profile": f.profile,
         "msa_mask": f.msa_mask,

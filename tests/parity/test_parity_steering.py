@@ -10,8 +10,8 @@ from torch import Tensor
 
 from foldcp.checkpoint.load import load
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.features.featurize import Features
-from foldcp.features.steering import constraints
+from foldcp.features.features import Features
+from foldcp.features.steering import steering_constraints
 from foldcp.model.boltz2 import Boltz2
 from foldcp.model.steering.steering import NUM_PARTICLES, Steering, Weighted, listed_potentials
 from tests.parity.cases import STEERED, Case
@@ -49,7 +49,9 @@ def measure(cp: ContextParallel, oracle: Oracle, case: Case) -> list[Measured]:
 
 
 def potentials_of(case: Case, features: Features, potentials: bool) -> list[Weighted]:
-    return listed_potentials(features, constraints(complex_of(case.input), potentials=potentials))
+    return listed_potentials(
+        features, steering_constraints(complex_of(case.input), potentials=potentials)
+    )
 
 
 def judged(listed: list[Weighted], record: dict[str, Any]) -> list[Measured]:

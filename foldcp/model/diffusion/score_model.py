@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from foldcp.config import WINDOW_KEYS, WINDOW_QUERIES, Architecture
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.features.featurize import Features
+from foldcp.features.features import Features
 from foldcp.kernels.pair_bias_attention import (
     pair_bias_attention,
     prepare_bias,

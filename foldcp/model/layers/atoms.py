@@ -18,7 +18,7 @@ from foldcp.config import (
     WINDOW_QUERIES,
     Architecture,
 )
-from foldcp.features.featurize import Features
+from foldcp.features.features import Features
 from foldcp.kernels.window_attention import window_attention
 from foldcp.model.layers.layers import LayerNorm, Linear
 from foldcp.model.layers.transformer import DiffusionTransformer, Modulation

@@ -17,8 +17,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.features.featurize import Features
-from foldcp.features.steering import RADII, Constraints, Molecules
+from foldcp.features.features import Features
+from foldcp.features.steering import VDW_RADII, Constraints, Molecules
 from foldcp.model.diffusion.sampler import Step
 from foldcp.model.steering.overlaps import VDWOverlapPotential
 from foldcp.model.steering.potentials import (
@@ -127,7 +127,7 @@ def _physical(features: Features, m: Molecules) -> list[Weighted]:
     strangers[chain[m.connected[1]], chain[m.connected[0]]] = False
     present = ((features.atom_mask > 0) & strangers.any(1)[chain]).nonzero()[:, 0]
     if len(present):
-        radius = RADII.to(chain.device)[element[present]]
+        radius = VDW_RADII.to(chain.device)[element[present]]
         overlaps = VDWOverlapPotential(present, radius, chain[present], strangers, 1 - OVERLAP)
         late = stepwise((0.4,), (0.125, 0.0)), 5, stepwise((0.6,), (0.01, 0.0))
         listed.append(Weighted(overlaps, *late))

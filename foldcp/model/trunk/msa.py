@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from foldcp.config import NUM_RES_TYPES, Architecture
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.features.featurize import Features
+from foldcp.features.features import Features
 from foldcp.kernels.projections import (
     add_attention_output,
     project,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from foldcp.config import NUM_RES_TYPES, Architecture
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.features.featurize import Features
+from foldcp.features.features import Features
 from foldcp.model.layers.layers import LayerNorm, Linear, add_rows_, chunks
 from foldcp.model.trunk.pairformer import PairStack
 
