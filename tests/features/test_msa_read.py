@@ -267,7 +267,7 @@ def test_a_nul_ends_an_alignment_and_the_query_tells_which_is_meant(
     ]
     with pytest.raises(ValueError, match=r"two\.a3m: it is of several chains, and none is named"):
         read_msa(two, 99)
-    wrong = r"none of its queries \(of 4, 3 residues\), .* residue 3 is HIS, but TRP in the chain"
+    wrong = r"none of its queries \(of 4, 3 residues\) .* residue 3 is HIS, but TRP in the chain"
     with pytest.raises(ValueError, match=wrong):
         read_msa(two, 99, chain=types("GSW"))
     table = write(tmp_path / "x.csv", "key,sequence\n1,MKLV\n\0")

@@ -258,7 +258,7 @@ def test_what_would_be_refused_on_a_gpu_is_no_task(tmp_path: Path) -> None:
         ),
         "bond": (
             replace(PAIR, bonds=(Bond(("A", 1, "SG"), ("B", 1, "CA")),)),
-            "has no atom 'SG', but N CA C O CB CG SD",
+            "has no atom 'SG', only N CA C O CB CG SD",
         ),
         "contact": (
             replace(PAIR, contacts=(Contact(("A", 9), ("B", 1)),)),
