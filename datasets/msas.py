@@ -107,16 +107,14 @@ def open_msas(path: Path) -> MsaFolder:
         raise ValueError(f"{path}: no folder of alignments ({reason})") from error
 
 
-def msa_comment(chains: Iterable[Chain]) -> dict[str, str]:
-    """What to tell about proteins that are folded from their sequence alone: a poor prediction
-    mostly.
-    """
+def msa_notes(chains: Iterable[Chain]) -> tuple[str, ...]:
+    """A note on the proteins that are folded without an alignment, which mostly predicts poorly."""
     alone = dict.fromkeys(
         chain.accession or f"chain {chain.name}"
         for chain in chains
         if chain.kind == "protein" and not chain.msa
     )
-    return {"msa": f"no alignment for {listed(alone, 200)}"} if alone else {}
+    return (f"msa: no alignment for {listed(alone, 200)}",) if alone else ()
 
 
 def _first_line(path: Path) -> str:

@@ -168,7 +168,9 @@ def _distinct(records: Iterable[Record]) -> Iterator[Record]:
     for record in records:
         if record.name in names:
             reason = f"an earlier record is named {record.name!r} too"
-            yield InvalidComplex(record.name, reason, record.title, record.organism, record.source)
+            yield InvalidComplex(
+                record.name, reason, record.title, record.organism, record.source, notes=record.notes
+            )
         else:
             names.add(record.name)
             yield record

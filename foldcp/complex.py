@@ -120,10 +120,10 @@ class Template:
 class Complex:
     """Chains that are folded together, in the order of their tokens.
 
-    `comment` tells what was assumed about the source's record, by subject; it becomes a column of
-    the tables. `place` is the number of the record in its input, from 0. `digests` holds the
-    SHA-256 of each alignment and template as it was when the complex was planned: another content
-    is refused where it is read.
+    `notes` tell what was assumed or left out where the source does not say, each as `subject:
+    text`; they become a column of the tables. `place` is the number of the record in its input,
+    from 0. `digests` holds the SHA-256 of each alignment and template as it was when the complex
+    was planned: another content is refused where it is read.
     """
 
     name: str
@@ -136,7 +136,7 @@ class Complex:
     contacts: tuple[Contact, ...] = ()
     templates: tuple[Template, ...] = ()
     method: str = ""
-    comment: dict[str, str] = field(default_factory=dict, compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
     digests: Mapping[Path, str] = field(default_factory=dict, compare=False)
     place: int = field(default=0, compare=False)
 
@@ -160,7 +160,7 @@ class Complex:
 class InvalidComplex:
     """A record of an input that is no complex, and why; it becomes a row, not an error.
 
-    `place` is the number of the record in its input, from 0.
+    `place` is the number of the record in its input, from 0; `notes` are as in `Complex`.
     """
 
     name: str
@@ -169,6 +169,7 @@ class InvalidComplex:
     organism: str = ""
     source: str = ""
     place: int = 0
+    notes: tuple[str, ...] = ()
 
 
 Record = Complex | InvalidComplex

@@ -15,7 +15,7 @@ from pathlib import Path
 from foldcp.complex import Chain, Complex, Kind
 from foldcp.datasets.chains import group_by_entity
 from foldcp.datasets.formats.boltz_constraints import read_constraints, read_templates
-from foldcp.datasets.msas import SUFFIXES, MsaFolder, msa_comment
+from foldcp.datasets.msas import SUFFIXES, MsaFolder, msa_notes
 from foldcp.datasets.parsing.strict_yaml import fields, file, flag, items, only, text, texts, whole
 from foldcp.datasets.parsing.text_files import stem
 from foldcp.datasets.parsing.yaml_tree import Node, parse, shown
@@ -129,7 +129,7 @@ def _complex(path: Path, schema: Node, msas: MsaFolder | None) -> Complex:
         pockets=pockets,
         contacts=contacts,
         templates=read_templates(top.get("templates", []), by_name, path.parent),
-        comment=msa_comment(chains),
+        notes=msa_notes(chains),
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from foldcp.complex import Chain, Complex
 from foldcp.datasets.chains import group_by_entity
-from foldcp.datasets.msas import MsaFolder, msa_comment
+from foldcp.datasets.msas import MsaFolder, msa_notes
 from foldcp.datasets.parsing.text_files import stem
 from foldcp.datasets.parsing.yaml_tree import shown
 from foldcp.datasets.sequences import normalised
@@ -39,7 +39,7 @@ def chai_fasta(path: Path, records: Iterable[tuple[str, str]], msas: MsaFolder |
             chains = group_by_entity([_chain(header, body) for header, body in records])
             if msas:
                 chains = msas.aligned(chains, [stem(path)])
-            return Complex(stem(path), chains, source=path.name, comment=msa_comment(chains))
+            return Complex(stem(path), chains, source=path.name, notes=msa_notes(chains))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 

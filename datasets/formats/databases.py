@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from foldcp.complex import Chain, Complex, InvalidComplex, Record, chain_names
 from foldcp.datasets.chains import check_number
-from foldcp.datasets.msas import MsaFolder, msa_comment
+from foldcp.datasets.msas import MsaFolder, msa_notes
 from foldcp.datasets.parsing.tables import Row, Table
 from foldcp.datasets.parsing.text_files import listed
 from foldcp.datasets.sequences import UNIPROT, Found, Sequences
@@ -33,7 +33,7 @@ class Subunit(NamedTuple):
     copies: int | None
 
 
-Subunits = tuple[list[Subunit], dict[str, str]]  # and what to tell about them
+Subunits = tuple[list[Subunit], tuple[str, ...]]  # and the notes on them
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,23 +60,25 @@ def records(
         organism = (
             row.get(database.organism) if database.organism in row.cells else database.organism
         )
+        notes: tuple[str, ...] = ()
         try:
             with reading(f"row {row.number}"):
                 if row.num_cells != row.num_columns:
                     raise ValueError(
                         f"row {row.number} has {row.num_cells} columns, the table {row.num_columns}"
                     )
-                subunits, comment = database.subunits(row)
-                chains, notes = _chains(subunits, sequences, msas)
-                record = Complex(name, chains, title, organism, source, comment=comment | notes)
+                subunits, notes = database.subunits(row)
+                chains, chain_notes = _chains(subunits, sequences, msas)
+                notes = (*notes, *chain_notes)
+                record = Complex(name, chains, title, organism, source, notes=notes)
         except ValueError as error:
-            record = InvalidComplex(name, str(error), title, organism, source)
+            record = InvalidComplex(name, str(error), title, organism, source, notes=notes)
         yield record
 
 
 def _chains(
     subunits: list[Subunit], sequences: Sequences, msas: MsaFolder | None
-) -> tuple[tuple[Chain, ...], dict[str, str]]:
+) -> tuple[tuple[Chain, ...], tuple[str, ...]]:
     """Chains A, B, .., copies of one molecule side by side, and notes on their sequences and
     alignments.
     """
@@ -101,10 +103,8 @@ def _chains(
         replace(first[found], name=name)
         for name, found in zip(chain_names(), ordered, strict=False)
     )
-    notes = msa_comment(chains)
-    if remarks := dict.fromkeys(found.note for found in ordered if found.note):
-        notes["sequence"] = "; ".join(remarks)
-    return chains, notes
+    remarks = dict.fromkeys(found.note for found in ordered if found.note)
+    return chains, (*(f"sequence: {remark}" for remark in remarks), *msa_notes(chains))
 
 
 def _chain(name: str, found: Found, msas: MsaFolder | None) -> Chain:
@@ -117,21 +117,20 @@ def _chain(name: str, found: Found, msas: MsaFolder | None) -> Chain:
 
 def _corum(row: Row) -> Subunits:
     """`P1;P2-3;`, and in CORUM 5 the copies of each, `2;1`, which are mostly absent."""
-    names, choice = _split(row.get("subunitsuniprotids"))
-    copies, comment = _copies(row.get("stoichiometry"), names)
-    comment |= choice
+    names, split_notes = _split(row.get("subunitsuniprotids"))
+    copies, copy_notes = _copies(row.get("stoichiometry"), names)
+    notes = (*copy_notes, *split_notes)
     both = zip(names, copies, strict=True)
     subunits = [Subunit(name, count) for name, count in both if name not in _NO_ACCESSION]
     if not subunits:
         raise ValueError("no subunits are listed")
     if missing := len(names) - len(subunits):
-        comment["subunits"] = (
-            f"{missing} of {len(names)} subunits have no accession and are left out"
-        )
-    return subunits, comment
+        left_out = f"{missing} of {len(names)} subunits have no accession and are left out"
+        notes = (*notes, f"subunits: {left_out}")
+    return subunits, notes
 
 
-def _copies(field: str, names: list[str]) -> tuple[list[int | None], dict[str, str]]:
+def _copies(field: str, names: list[str]) -> tuple[list[int | None], tuple[str, ...]]:
     """The copies of each listed subunit, None where the database does not say, and a note if it
     does not.
     """
@@ -140,17 +139,17 @@ def _copies(field: str, names: list[str]) -> tuple[list[int | None], dict[str, s
         counts.pop()
     unknown: list[int | None] = [None] * len(names)
     if all(count in _NO_COUNT for count in counts):
-        return unknown, {"stoichiometry": "not given: one copy of each"}
+        return unknown, ("stoichiometry: not given: one copy of each",)
     numbers = [_COUNT.fullmatch(count) for count in counts]
     readable = all(
         number or count in _NO_COUNT for number, count in zip(numbers, counts, strict=True)
     )
     if not readable or len(counts) != len(names):
         note = f"{field!r} is no count for each of {len(names)} subunits: one copy of each"
-        return unknown, {"stoichiometry": note}
+        return unknown, (f"stoichiometry: {note}",)
     copies = [_number(number[1]) or None if number else None for number in numbers]
     once = [name for name, count in zip(names, copies, strict=True) if not count]
-    return copies, {"stoichiometry": f"not given for {listed(once)}: one copy"} if once else {}
+    return copies, (f"stoichiometry: not given for {listed(once)}: one copy",) if once else ()
 
 
 def _number(digits: str) -> int:
@@ -160,7 +159,7 @@ def _number(digits: str) -> int:
     return int(digits) if len(digits) < 20 else 10**20
 
 
-def _split(field: str) -> tuple[list[str], dict[str, str]]:
+def _split(field: str) -> tuple[list[str], tuple[str, ...]]:
     """The accessions of a list with `;`, or else commas or spaces, between them and perhaps
     behind them; a note.
     """
@@ -177,14 +176,14 @@ def _split(field: str) -> tuple[list[str], dict[str, str]]:
             f"which of the subunits {doubtful[0]!r} are there? List those that are, "
             "without brackets"
         )
-    return parts, {"choice": f"{listed(alone)} in brackets, taken to be there"} if alone else {}
+    return parts, (f"choice: {listed(alone)} in brackets, taken to be there",) if alone else ()
 
 
 def _humap(row: Row) -> Subunits:
     """`P1 P2 P3`, without counts, and a confidence from 1 (best) to 6."""
-    subunits, comment = _corum(row)
+    subunits, notes = _corum(row)
     confidence = row.get("complexconfidence") or row.get("confidence")
-    return subunits, comment | {"confidence": confidence}
+    return subunits, (*notes, f"confidence: {confidence}")
 
 
 _PARTICIPANT = re.compile(r"(.+?)\((\d+)\)")
@@ -199,7 +198,7 @@ def _complextab(row: Row) -> Subunits:
     expanded = row.get("expandedparticipantlist") or members
     subunits: list[Subunit] = []
     left_out: dict[str, None] = {}
-    comment: dict[str, str] = {}
+    notes: list[str] = []
     choices: dict[str, None] = {}
     for entry in filter(None, (entry.strip() for entry in expanded.split("|"))):
         match = _PARTICIPANT.fullmatch(entry)
@@ -221,13 +220,12 @@ def _complextab(row: Row) -> Subunits:
     if not subunits:
         only = f" but {listed(left_out)}" if left_out else ""
         raise ValueError(f"no proteins are listed{only}")
-    if choices:
-        comment["choice"] = "; ".join(choices)
+    notes += [f"choice: {choice}" for choice in choices]
     if unknown := dict.fromkeys(subunit.accession for subunit in subunits if not subunit.copies):
-        comment["stoichiometry"] = f"not given for {listed(unknown)}: one copy"
+        notes.append(f"stoichiometry: not given for {listed(unknown)}: one copy")
     if left_out:
-        comment["subunits"] = f"only the proteins are folded, without {listed(left_out)}"
-    return subunits, comment
+        notes.append(f"subunits: only the proteins are folded, without {listed(left_out)}")
+    return subunits, tuple(notes)
 
 
 DATABASES = (

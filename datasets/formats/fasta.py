@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from foldcp.complex import Chain, Complex, InvalidComplex, Record, chain_names
 from foldcp.datasets.chains import check_number, group_by_entity
-from foldcp.datasets.msas import MsaFolder, msa_comment
+from foldcp.datasets.msas import MsaFolder, msa_notes
 from foldcp.datasets.parsing.tables import Table
 from foldcp.datasets.sequences import accession_of, normalised
 from foldcp.files import reading
 
 COLABFOLD = frozenset({"id", "sequence"})
-# The subject in `Complex.comment` for a chain that may have been meant as part of a complex.
-ALONE = "chains"
+# The note on a chain that may have been meant as part of a complex.
+ALONE = "chains: a record of its own, folded alone; the chains of one complex are joined by ':'"
 _MOST_CHAINS = 100  # more records than this are no complex that was written down chain by chain
 # From this length on, a sequence of all of A, C, G and T and nothing else is taken for DNA.
 _DNA_LENGTH = 20
@@ -34,7 +34,7 @@ class _Entry:
     files: tuple[str, ...]
     title: str = ""
     accession: str = ""
-    comment: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def fasta(
@@ -46,19 +46,17 @@ def fasta(
     begin alike.
     """
     begin_alike = Counter(accession_of(header) for header, _ in records)
-    comment = {}
+    common: tuple[str, ...] = ()
     if 1 < len(records) <= _MOST_CHAINS and not any(":" in body for _, body in records):
-        comment = {
-            ALONE: "a record of its own, folded alone; the chains of one complex are joined by ':'"
-        }
+        common = (ALONE,)
     for number, (header, body) in enumerate(records, start=1):
         accession = name = accession_of(header)
-        notes = comment
+        notes = common
         if name and begin_alike[name] > 1:
-            notes = {
-                **comment,
-                "name": f"the whole header, as several records begin with {accession!r}",
-            }
+            notes = (
+                *common,
+                f"name: the whole header, as several records begin with {accession!r}",
+            )
             name = " ".join(header.split())
         title = header.partition(" ")[2].strip()
         files = tuple(dict.fromkeys(filter(None, (name, accession, header))))
@@ -99,10 +97,12 @@ def _record(entry: _Entry, msas: MsaFolder | None) -> Record:
     try:
         with reading(entry.name):
             chains = _chains(entry, msas)
-            comment = {**entry.comment, **msa_comment(chains)}
-            return Complex(entry.name, chains, entry.title, source=entry.source, comment=comment)
+            notes = (*entry.notes, *msa_notes(chains))
+            return Complex(entry.name, chains, entry.title, source=entry.source, notes=notes)
     except ValueError as error:
-        return InvalidComplex(entry.name, str(error), entry.title, source=entry.source)
+        return InvalidComplex(
+            entry.name, str(error), entry.title, source=entry.source, notes=entry.notes
+        )
 
 
 def _chains(entry: _Entry, msas: MsaFolder | None) -> tuple[Chain, ...]:

@@ -60,7 +60,7 @@ def only_complex(sources: InputSpec) -> Complex:
     """The one complex of an input."""
     found = list(itertools.islice(records(sources), 2))
     if len(found) > 1:
-        alone = any(isinstance(record, Complex) and ALONE in record.comment for record in found)
+        alone = any(isinstance(record, Complex) and ALONE in record.notes for record in found)
         joined = "; the chains of one complex are joined by ':'" if alone else ""
         raise ValueError(
             f"{sources.input}: holds several complexes; `foldcp score` folds them{joined}"

@@ -102,6 +102,7 @@ def make_work(records: Iterable[Record], config: RunConfig, checkpoint: str) -> 
                 record.organism,
                 record.source,
                 record.place,
+                record.notes,
             )
         if isinstance(task, InvalidComplex):
             invalid.append(task)

@@ -98,7 +98,7 @@ def test_every_key(tmp_path: Path) -> None:
     assert chains["S"].smiles == "CC(=O)Oc1ccccc1*"
     assert [name for name in chains if chains[name].msa] == ["A", "C", "D"]
     assert chains["C"].msa == (tmp_path / "a.a3m").resolve()
-    assert job.comment == {"msa": "no alignment for chain B"}
+    assert job.notes == ("msa: no alignment for chain B",)
     assert job.pockets == (Pocket("L3", (("D", 3), ("L1", "MG")), 7.5, True),)
     assert job.contacts == (Contact(("A", 4), ("1", 2), 6.0, False),)
     assert job.bonds == (Bond(("G", 1, "O4"), ("G", 2, "C1")),)

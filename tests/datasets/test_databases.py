@@ -132,7 +132,8 @@ def test_stoichiometry(
     record = _row(tmp_path, subunits, counts)
     assert list(Counter(accession for _, accession in _chains(record)).values()) == expected
     assert isinstance(record, Complex)
-    assert record.comment.get("stoichiometry") == note
+    notes = [found for found in record.notes if found.startswith("stoichiometry")]
+    assert notes == ([] if note is None else [f"stoichiometry: {note}"])
 
 
 def test_a_count_of_more_digits_than_python_converts(tmp_path: Path) -> None:
@@ -178,12 +179,13 @@ def test_every_interchangeable_choice_is_noted(tmp_path: Path) -> None:
     expanded = "[P00001,P00002](1)|[P00005,P00002](1)"
     [record] = _read(tmp_path, f"{COMPLEXTAB}CPX-1\t-\t9606\t{expanded}\ts\t{expanded}\n")
     assert isinstance(record, Complex)
-    assert record.comment["choice"] == (
-        "P00001 stands for any of [P00001,P00002]; P00005 stands for any of [P00005,P00002]"
-    )
+    assert [note for note in record.notes if note.startswith("choice")] == [
+        "choice: P00001 stands for any of [P00001,P00002]",
+        "choice: P00005 stands for any of [P00005,P00002]",
+    ]
     bracketed = _row(tmp_path, "(P00001);P00002")
     assert isinstance(bracketed, Complex)
-    assert bracketed.comment["choice"] == "P00001 in brackets, taken to be there"
+    assert "choice: P00001 in brackets, taken to be there" in bracketed.notes
 
 
 def test_the_separator_is_the_one_that_the_header_has_most_of(tmp_path: Path) -> None:
@@ -204,15 +206,24 @@ def test_too_many_copies(tmp_path: Path) -> None:
     assert record.reason == "1001 copies of P00001, but 1000 are the most"
 
 
-def test_comments_say_what_was_assumed(tmp_path: Path) -> None:
+def test_notes_say_what_was_assumed(tmp_path: Path) -> None:
     record = _row(tmp_path, "P00001;P00002-7;None")
     assert isinstance(record, Complex)
-    assert record.comment == {
-        "stoichiometry": "not given: one copy of each",
-        "subunits": "1 of 3 subunits have no accession and are left out",
-        "sequence": "P00002 stands in, whole, for P00002-7",
-        "msa": "no alignment for P00001, P00002",
-    }
+    assert record.notes == (
+        "stoichiometry: not given: one copy of each",
+        "subunits: 1 of 3 subunits have no accession and are left out",
+        "sequence: P00002 stands in, whole, for P00002-7",
+        "msa: no alignment for P00001, P00002",
+    )
+
+
+def test_notes_of_a_row_that_cannot_be_built(tmp_path: Path) -> None:
+    record = _row(tmp_path, "P00001;P99999;None")
+    assert isinstance(record, InvalidComplex)
+    assert record.notes == (
+        "stoichiometry: not given: one copy of each",
+        "subunits: 1 of 3 subunits have no accession and are left out",
+    )
 
 
 def test_alignments_of_a_database(tmp_path: Path) -> None:
@@ -222,7 +233,7 @@ def test_alignments_of_a_database(tmp_path: Path) -> None:
     [record] = _read(tmp_path, f"{HEADER}\n1\tn\tHuman\tP00001;P00002-9;P00002-2\t\n", folder)
     assert isinstance(record, Complex)
     assert [chain.msa for chain in record.chains] == [None, folder / "P00002.a3m", None]
-    assert record.comment["msa"] == "no alignment for P00001, P00002-2"
+    assert "msa: no alignment for P00001, P00002-2" in record.notes
 
 
 def test_columns_by_name_with_quotes_and_line_ends_in_fields(tmp_path: Path) -> None:
@@ -265,40 +276,40 @@ COMPLEXTAB = (
 
 
 @pytest.mark.parametrize(
-    ("members", "expanded", "expected", "comment"),
+    ("members", "expanded", "expected", "notes"),
     [
         (
             "P00001(2)|P00002(1)",
             "P00001(2) | P00002(1)",
             ["P00001", "P00001", "P00002"],
-            {},
+            [],
         ),
         (
             "CPX-9(1)|P00005(1)",
             "P00001(2)|P00005(1)",
             ["P00001", "P00001", "P00005"],
-            {},
+            [],
         ),
         (
             "P00001(0)|URS0001_9606(1) | CHEBI:29035(2)",
             "P00001(0)",
             ["P00001"],
-            {
-                "stoichiometry": "not given for P00001: one copy",
-                "subunits": "only the proteins are folded, without URS0001_9606, CHEBI:29035",
-            },
+            [
+                "stoichiometry: not given for P00001: one copy",
+                "subunits: only the proteins are folded, without URS0001_9606, CHEBI:29035",
+            ],
         ),
         (
             "[P00005,P00001](2)",
             "[ P00005 ,P00001](2)",
             ["P00005"] * 2,
-            {"choice": "P00005 stands for any of [ P00005 ,P00001]"},
+            ["choice: P00005 stands for any of [ P00005 ,P00001]"],
         ),
         (
             "P00002-PRO_0000000092(1)",
             "-",
             ["P00002"],
-            {"sequence": "P00002 stands in, whole, for P00002-PRO_0000000092"},
+            ["sequence: P00002 stands in, whole, for P00002-PRO_0000000092"],
         ),
     ],
 )
@@ -307,7 +318,7 @@ def test_complex_portal(
     members: str,
     expanded: str,
     expected: list[str],
-    comment: dict[str, str],
+    notes: list[str],
 ) -> None:
     [record] = _read(
         tmp_path,
@@ -316,7 +327,7 @@ def test_complex_portal(
     assert isinstance(record, Complex)
     assert (record.name, record.title, record.organism) == ("CPX-1", "", "9606")
     assert [accession for _, accession in _chains(record)] == expected
-    assert {key: value for key, value in record.comment.items() if key != "msa"} == comment
+    assert [note for note in record.notes if not note.startswith("msa")] == notes
 
 
 def test_complex_portal_without_proteins(tmp_path: Path) -> None:
@@ -336,7 +347,7 @@ def test_humap(tmp_path: Path) -> None:
         "GENA GENB",
         "Human",
     )
-    assert record.comment["confidence"] == "4"
+    assert "confidence: 4" in record.notes
     assert _chains(record) == [("A", "P00001"), ("B", "P00005")]
 
 

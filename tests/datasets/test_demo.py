@@ -31,9 +31,8 @@ def test_the_demo_is_small_and_various() -> None:
         a < b for a, b in pairwise(sizes)
     )  # the smallest first, so that --limit gives the quickest
     assert sum(size**2 for size in sizes) < 200_000
-    assert all(
-        job.title and job.organism and "stoichiometry" not in job.comment for job in complexes
-    )
+    assert all(job.title and job.organism for job in complexes)
+    assert not any(note.startswith("stoichiometry") for job in complexes for note in job.notes)
 
 
 def test_every_sequence_has_the_length_of_its_range_and_is_used() -> None:

@@ -105,8 +105,8 @@ def test_alignments(tmp_path: Path) -> None:
     assert isinstance(one, Complex)
     assert isinstance(two, Complex)
     assert one.chains[0].msa == folder / "P12345.csv"
-    assert one.comment == {}
-    assert two.comment == {"msa": "no alignment for chain A, chain B"}
+    assert one.notes == ()
+    assert two.notes == ("msa: no alignment for chain A, chain B",)
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the folder of real inputs is not here")
@@ -140,9 +140,9 @@ def test_records_that_begin_alike_are_named_by_their_whole_header(
     ]
     one, two, other, first, _ = records
     assert isinstance(one, Complex)
-    assert one.comment["name"] == "the whole header, as several records begin with 'pair'"
+    assert "name: the whole header, as several records begin with 'pair'" in one.notes
     assert isinstance(other, Complex)
-    assert "name" not in other.comment
+    assert not any(note.startswith("name") for note in other.notes)
     assert isinstance(first, Complex)
     assert first.chains[0].accession == "P12345"
     assert len(_chains(two)) == 2
@@ -161,18 +161,18 @@ def test_free_text_between_bars_is_a_header_like_any_other(tmp_path: Path) -> No
 
 
 def test_single_chains_of_one_file_are_noted(tmp_path: Path) -> None:
-    note = "a record of its own, folded alone; the chains of one complex are joined by ':'"
+    note = "chains: a record of its own, folded alone; the chains of one complex are joined by ':'"
     many = "".join(f">A{number}\nMKT\n" for number in range(101))
     pair = ">A\nMKT\n>B\nGSH:MKT\n"
     for text, expected in (
-        (">A\nMKT\n>B\nGSH\n", note),
-        (">A\nMKT\n", None),
-        (pair, None),
-        (many, None),
+        (">A\nMKT\n>B\nGSH\n", [note]),
+        (">A\nMKT\n", []),
+        (pair, []),
+        (many, []),
     ):
         for record in _read(tmp_path, "x.fasta", text):
             assert isinstance(record, Complex)
-            assert record.comment.get("chains") == expected
+            assert [note for note in record.notes if note.startswith("chains")] == expected
 
 
 CHAI = (
@@ -195,7 +195,7 @@ def test_the_fasta_of_chai_lab_is_one_complex(tmp_path: Path) -> None:
         ("D", "dna", "GATTACA"),
         ("R", "rna", "GAUUACA"),
     ]
-    assert record.comment == {"msa": "no alignment for chain long-one, chain B"}
+    assert record.notes == ("msa: no alignment for chain long-one, chain B",)
     [plain] = _read(tmp_path, "job.fasta", ">protein|A\nMKT\n>rna|B\nGAU\n")
     assert isinstance(plain, Complex)
     assert [chain.kind for chain in plain.chains] == ["protein", "rna"]

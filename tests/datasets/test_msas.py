@@ -63,7 +63,7 @@ def test_the_alignment_has_the_name_of_the_record(
     record = form(tmp_path, msas, name, sequence)
     assert isinstance(record, Complex)
     assert {chain.msa for chain in record.chains} == {msas / file}
-    assert "msa" not in record.comment
+    assert record.notes == ()
 
 
 @pytest.mark.parametrize(

@@ -187,7 +187,11 @@ def test_a_name_that_occurs_twice_is_reported(tmp_path: Path) -> None:
     records = _all(path)
     assert [type(record) for record in records] == [Complex, Complex, InvalidComplex]
     assert records[2] == InvalidComplex(
-        "x", "an earlier record is named 'x' too", source="c.csv", place=2
+        "x",
+        "an earlier record is named 'x' too",
+        source="c.csv",
+        place=2,
+        notes=("msa: no alignment for chain A",),
     )
 
 

@@ -70,7 +70,7 @@ def test_what_does_not_change_the_result_does_not_change_the_key() -> None:
                 title="t",
                 organism="Human",
                 source="corum.txt:3",
-                comment={"a": "b"},
+                notes=("a: b",),
             )
         )
         == key()
