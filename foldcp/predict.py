@@ -23,7 +23,7 @@ from foldcp.metrics.scorer import SampleScorer, Scores
 from foldcp.model.boltz2 import Boltz2, TrunkOutput
 from foldcp.model.confidence import expected_plddt
 from foldcp.model.diffusion.sampler import SeededNoise, unsteered
-from foldcp.model.layers.layers import chunks, set_chunk_budget
+from foldcp.model.layers.chunking import ChunkBudget
 from foldcp.model.steering.steering import NUM_PARTICLES, Steering, listed_potentials
 from foldcp.model.trunk.pairformer import PairformerFn
 
@@ -113,7 +113,7 @@ def fold(
             features.token_mask, settings.samples
         )
         with clock("trunk"):
-            set_chunk_budget(device, model.cp)
+            model.budget.resize(device, model.cp)
             count = ProgressCounter("trunk", settings.recycling + 1, progress)
             rows = MsaSubsample(features.num_msa_rows, settings.msa_subsample, settings.seed)
             trunk = model.trunk(
@@ -124,10 +124,10 @@ def fold(
                 count,
             )
         with clock("sampling"):
-            set_chunk_budget(device, model.cp)
+            model.budget.resize(device, model.cp)
             coords = sample(model, trunk, features, constraints, settings, progress)
         with clock("confidence"):
-            set_chunk_budget(device, model.cp)
+            model.budget.resize(device, model.cp)
             contact = model.contact_probability(trunk.z)
             count = ProgressCounter("confidence", settings.samples, progress)
             scored = []
@@ -236,7 +236,7 @@ def score(
         scorer.add(start, pae, pde, contact[start - first : start - first + len(pae)])
 
     def whole(pairs: Float[Tensor, "I N"]) -> Float[np.ndarray, "T T"]:
-        return gather_to_host(pairs, cp).numpy()[:num_tokens, :num_tokens]
+        return gather_to_host(pairs, cp, model.budget).numpy()[:num_tokens, :num_tokens]
 
     into = trunk.z if last else None
     logits, _ = model.confidence_module(
@@ -251,11 +251,13 @@ def score(
     )
 
 
-def gather_to_host(pairs: Float[Tensor, "I N"], cp: ContextParallel) -> Float[Tensor, "N N"]:
+def gather_to_host(
+    pairs: Float[Tensor, "I N"], cp: ContextParallel, budget: ChunkBudget
+) -> Float[Tensor, "N N"]:
     """The rows of all ranks in host memory; only a few at a time pass through the devices."""
     I, N = pairs.shape
     whole = torch.empty((cp.size, I, N), dtype=pairs.dtype)
-    for some in chunks(I, cp.size * N * pairs.element_size(), pairs.device):
+    for some in budget.chunks(I, cp.size * N * pairs.element_size(), pairs.device):
         whole[:, some] = cp.all_gather(pairs[None, some]).cpu()
     return whole.flatten(0, 1)
 

@@ -23,7 +23,9 @@ from foldcp.checkpoint.torch_archive import MAGIC
 from foldcp.config import Architecture, Precision, read_architecture
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.files import reading
+from foldcp.kernels.dispatch import KernelSetting, choose_backend
 from foldcp.model.boltz2 import Boltz2
+from foldcp.model.layers.layers import set_backend
 
 # Boltz's training losses and logging leave these in a state dict; the network does not read them.
 _NOT_WEIGHTS = ("validators.", "train_confidence_loss")
@@ -37,6 +39,8 @@ def load(
     precision: Precision = "fp32",
     sampling: Sampling | None = None,
     cp: ContextParallel | None = None,
+    kernels: KernelSetting = "auto",
+    chunk_bytes: int = 0,
     expected: str = "",
 ) -> Boltz2:
     """The network of a Boltz-2 checkpoint on one rank of a group, in evaluation mode.
@@ -50,14 +54,19 @@ def load(
         device: where the weights go.
         precision: see `set_precision`, as `sampling`.
         cp: the group of ranks; this process alone if None.
+        kernels: the implementation of the operations, see `foldcp.kernels.dispatch`; the model's
+            `backend` says which were chosen.
+        chunk_bytes: the memory of a chunk; 0 sizes it by what is free.
         expected: the `checkpoint_identity` that the file must have; "" is any.
 
     Raises:
         ValueError: naming the file when its identity is not the expected one or it is no Boltz-2
             structure model, and naming every parameter that is missing, unexpected or of another
-            shape or type.
+            shape or type; and when the kernels cannot run on the device.
     """
     cp = cp or ContextParallel()
+    device = torch.device(device)
+    backend = choose_backend(kernels, device)
     if is_untrained(path):
         model = _build(untrained_architecture(str(path)), cp).to_empty(device="cpu")
         init_random_weights(model)
@@ -70,7 +79,9 @@ def load(
         aligned = {name: _aligned(weight) for name, weight in weights.items()}
         model.load_state_dict(aligned, strict=True, assign=True)
     model.requires_grad_(False).to(device)
+    model.budget.fixed_bytes = chunk_bytes
     set_precision(model, precision, sampling)
+    set_backend(model, backend)
     return model.eval()
 
 

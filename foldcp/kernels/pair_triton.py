@@ -168,28 +168,6 @@ def _add_attention_output(
     _add(Z, OUT, place, _place(first, pair, N, oi, on, FLAT), c, real, update, C)
 
 
-@triton.jit(do_not_specialize=["N"])
-@no_type_check
-def _add_transition(
-    Z, OUT, W, B, W1, W2, W3, num_pairs, N, zi, zn, oi, on,
-    FLAT: tl.constexpr,
-    C: tl.constexpr, BC: tl.constexpr, E: tl.constexpr, BM: tl.constexpr, STEP: tl.constexpr, STAGES: tl.constexpr,
-) -> None:  # fmt: skip
-    first = tl.program_id(0) * BM
-    pair = first + tl.arange(0, BM)
-    real = pair < num_pairs
-    place = _place(first, pair, N, zi, zn, FLAT)
-    c = tl.arange(0, BC)
-    x = _normed_pairs(Z, W, B, place, real, C, BC).to(W1.dtype.element_ty)
-    update = tl.zeros((BM, BC), tl.float32)
-    for start in tl.range(0, E, STEP, num_stages=STAGES):
-        e = start + tl.arange(0, STEP)
-        value = tl.dot(x, tl.trans(_weight(W1, e, c, E, C)))
-        hidden = value * _sigmoid(value) * tl.dot(x, tl.trans(_weight(W2, e, c, E, C)))
-        update = tl.dot(hidden.to(W3.dtype.element_ty), tl.trans(_weight(W3, c, e, C, E)), update)
-    _add(Z, OUT, place, _place(first, pair, N, oi, on, FLAT), c, real, update, C)
-
-
 def strides(x: Float[Tensor, "*B C"], N: int) -> tuple[int, int]:
     """Distances from row to row and from column to column; anything contiguous counts as rows of
     N pairs.
@@ -267,32 +245,4 @@ def add_attention_output(
         num_pairs, N, *strides(z, N), *strides(out, N), *strides(attended, N),
         FLAT=flat(N, z, attended, out),
         C=width, BC=next_power_of_2(width), K=depth, BM=tile, STEP=step, STAGES=stages, num_warps=warps,
-    )  # fmt: skip
-
-
-def add_transition(
-    z: Float[Tensor, "*B C"],
-    norm_w: Float[Tensor, " C"],
-    norm_b: Float[Tensor, " C"],
-    w1: Float[Tensor, "E C"],
-    w2: Float[Tensor, "E C"],
-    w3: Float[Tensor, "C E"],
-    out: Float[Tensor, "*B C"],
-) -> None:
-    """out = z + w3 (silu(w1 x) * (w2 x)) with x = LayerNorm(z); out may be z."""
-    num_pairs = z.shape[:-1].numel()
-    N = z.shape[-2]
-    (hidden, width) = w1.shape
-    if hopper(z.device):
-        from foldcp.kernels import transition_hopper
-
-        if transition_hopper.fits(z, w1):
-            transition_hopper.add_transition(z, norm_w, norm_b, w1, w2, w3, out)
-            return
-    tile, step, warps, stages = TILES["add_transition"]
-    _add_transition[(cdiv(num_pairs, tile),)](
-        z, out, norm_w, norm_b, w1.contiguous(), w2.contiguous(), w3.contiguous(),
-        num_pairs, N, *strides(z, N), *strides(out, N),
-        FLAT=flat(N, z, out),
-        C=width, BC=next_power_of_2(width), E=hidden, BM=tile, STEP=step, STAGES=stages, num_warps=warps,
     )  # fmt: skip

@@ -12,12 +12,14 @@ from torch import Tensor, nn
 from foldcp.config import Architecture, DiffusionProcess
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.features import Features
+from foldcp.kernels.dispatch import Backend
 from foldcp.kernels.projections import project
 from foldcp.metrics.scorer import contact_probability
 from foldcp.model.confidence import ConfidenceModule
 from foldcp.model.diffusion.sampler import AtomDiffusion
 from foldcp.model.diffusion.score_model import DiffusionConditioning
-from foldcp.model.layers.layers import LayerNorm, Linear, chunks
+from foldcp.model.layers.chunking import ChunkBudget
+from foldcp.model.layers.layers import LayerNorm, Linear
 from foldcp.model.trunk.input_embedder import InputEmbedder
 from foldcp.model.trunk.msa import MSAModule
 from foldcp.model.trunk.pair_embedder import PairEmbedding
@@ -58,11 +60,15 @@ class Boltz2(PairEmbedding):
         architecture: Architecture,
         cp: ContextParallel,
         process: DiffusionProcess | None = None,
+        budget: ChunkBudget | None = None,
     ) -> None:
         super().__init__(architecture)
         a = architecture
+        budget = budget or ChunkBudget()
         self.architecture = architecture
         self.cp = cp
+        self.budget = budget
+        self.backend = Backend()
         self.input_embedder = InputEmbedder(a)
         self.s_init = Linear(a.token_s, a.token_s)
         self.z_init_1 = Linear(a.token_s, a.token_z)
@@ -72,15 +78,15 @@ class Boltz2(PairEmbedding):
         self.s_recycle = Linear(a.token_s, a.token_s)
         self.z_recycle = Linear(a.token_z, a.token_z)
         if a.use_templates:
-            self.template_module = TemplateModule(a, cp)
-        self.msa_module = MSAModule(a, cp)
-        self.pairformer_module = Pairformer(a, a.pairformer_blocks, a.token_heads, cp)
-        self.diffusion_conditioning = DiffusionConditioning(a, cp)
+            self.template_module = TemplateModule(a, cp, budget)
+        self.msa_module = MSAModule(a, cp, budget)
+        self.pairformer_module = Pairformer(a, a.pairformer_blocks, a.token_heads, cp, budget)
+        self.diffusion_conditioning = DiffusionConditioning(a, cp, budget)
         self.structure_module = AtomDiffusion(a, process or DiffusionProcess(), cp)
         self.distogram_module = DistogramModule(a)
         if a.predict_bfactor:
             self.bfactor_module = BFactorModule(a)
-        self.confidence_module = ConfidenceModule(a, cp)
+        self.confidence_module = ConfidenceModule(a, cp, budget)
 
     def trunk(
         self,
@@ -129,7 +135,7 @@ class Boltz2(PairEmbedding):
             if z is not None and not torch.is_grad_enabled()
             else s_inputs.new_empty((I, N, C), dtype=dtype)
         )
-        for rows in chunks(I, N * C * 24, s_inputs.device):
+        for rows in self.budget.chunks(I, N * C * 24, s_inputs.device):
             here = slice(first + rows.start, first + rows.stop)
             x = of_i[here, None] + of_j + self.embed_pairs(features, here)
             # The first pass recycles zeros, whose norm is the bias.
@@ -143,7 +149,7 @@ class Boltz2(PairEmbedding):
         """Distogram logits of this rank's rows go to `take`, some rows at a time."""
         transposed = self.cp.transpose(z.clone())
         linear = self.distogram_module.distogram
-        for rows in chunks(
+        for rows in self.budget.chunks(
             z.shape[0],
             z.shape[1] * (2 * z.shape[2] + 2 * linear.out_features) * 4,
             z.device,

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from foldcp.config import Architecture
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.features import Features
-from foldcp.model.layers.layers import LayerNorm, Linear, chunks
+from foldcp.model.layers.chunking import ChunkBudget
+from foldcp.model.layers.layers import LayerNorm, Linear
 from foldcp.model.trunk.pair_embedder import PairEmbedding
 from foldcp.model.trunk.pairformer import Pairformer, PairformerFn
 
@@ -64,10 +65,13 @@ class ConfidenceModule(PairEmbedding):
 
     boundaries: Tensor
 
-    def __init__(self, architecture: Architecture, cp: ContextParallel) -> None:
+    def __init__(
+        self, architecture: Architecture, cp: ContextParallel, budget: ChunkBudget
+    ) -> None:
         super().__init__(architecture)
         a = architecture
         self.cp = cp
+        self.budget = budget
         self.register_buffer("boundaries", torch.linspace(2, MAX_DISTANCE, NUM_DISTANCE_BINS - 1))
         self.dist_bin_pairwise_embed = nn.Embedding(NUM_DISTANCE_BINS, a.token_z)
         self.s_to_z = Linear(a.token_s, a.token_z)
@@ -79,7 +83,7 @@ class ConfidenceModule(PairEmbedding):
         self.s_norm = LayerNorm(a.token_s)
         self.z_norm = LayerNorm(a.token_z)
         self.s_input_to_s = Linear(a.token_s, a.token_s)
-        self.pairformer_stack = Pairformer(a, a.confidence_blocks, a.confidence_heads, cp)
+        self.pairformer_stack = Pairformer(a, a.confidence_blocks, a.confidence_heads, cp, budget)
         self.confidence_heads = ConfidenceHeads(a)
 
     def forward(
@@ -126,7 +130,7 @@ class ConfidenceModule(PairEmbedding):
         factor_i = self.s_to_z_prod_in1(inputs)
         factor_j = self.s_to_z_prod_in2(inputs)
         points = coords[features.rep_atom].to(self.boundaries.dtype)
-        for rows in chunks(I, N * C * 24, z.device):
+        for rows in self.budget.chunks(I, N * C * 24, z.device):
             here = slice(first + rows.start, first + rows.stop)
             distance = torch.cdist(
                 points[here], points, compute_mode="donot_use_mm_for_euclid_dist"
@@ -143,7 +147,7 @@ class ConfidenceModule(PairEmbedding):
         first = self.cp.first_row(z.shape[1])
         transposed = self.cp.transpose(z.clone())
         bins = self.confidence_heads.to_pae_intra_logits.out_features
-        for rows in chunks(I, N * (2 * C + 5 * bins) * 4, z.device):
+        for rows in self.budget.chunks(I, N * (2 * C + 5 * bins) * 4, z.device):
             start = first + rows.start
             stop = first + rows.stop
             same_chain = features.asym_id[start:stop, None] == features.asym_id

@@ -21,7 +21,8 @@ from foldcp.features.features import Features
 from foldcp.features.featurize import featurize
 from foldcp.kernels.triangle_attention import triangle_attention
 from foldcp.model.boltz2 import Boltz2
-from foldcp.model.layers.layers import set_chunk_budget, set_compute_dtype
+from foldcp.model.layers.chunking import ChunkBudget
+from foldcp.model.layers.layers import set_compute_dtype
 from foldcp.model.trunk.pairformer import PairBlock
 from foldcp.pipeline.bench.roofline import (
     BlockTime,
@@ -219,9 +220,9 @@ def last_masked(N: int, device: torch.device) -> Tensor:
     return mask
 
 
-def pair_block(place: Place, precision: Arithmetic) -> PairBlock:
+def pair_block(place: Place, precision: Arithmetic, budget: ChunkBudget) -> PairBlock:
     """A block of the released widths with random weights, the same on every rank."""
-    block = PairBlock(BOLTZ2.token_z, BOLTZ2.pair_heads, BOLTZ2.pair_head_width, place.cp)
+    block = PairBlock(BOLTZ2.token_z, BOLTZ2.pair_heads, BOLTZ2.pair_head_width, place.cp, budget)
     generator = torch.Generator().manual_seed(0)
     for name, parameter in block.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
@@ -240,11 +241,12 @@ def block_time(place: Place, num_tokens: int, precision: Arithmetic) -> BlockTim
     """Time and memory of a pair block."""
     P = place.cp.size
     N = num_tokens + -num_tokens % P
-    block = pair_block(place, precision)
+    budget = ChunkBudget()
+    block = pair_block(place, precision, budget)
     mask = last_masked(N, place.device)
     before = begin_peak(place.device)
     z = place.randn(N // P, N, BOLTZ2.token_z, dtype=residual_dtype(precision))
-    set_chunk_budget(place.device, place.cp)
+    budget.resize(place.device, place.cp)
     seconds = place.seconds(lambda: block(z, mask))
     most = place.slowest(float(peak(place.device) - before))
     return BlockTime(num_tokens, P, precision, seconds, most / (N * N / P))

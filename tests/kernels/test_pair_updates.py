@@ -17,7 +17,7 @@ from foldcp.kernels.projections import (
     project,
     project_channels_first,
 )
-from foldcp.kernels.transition import add_transition
+from foldcp.kernels.transition import AddTransition, TransitionWeights
 from foldcp.kernels.triangle_multiply import add_gated_output, gated_projection
 
 I = 5
@@ -120,7 +120,7 @@ def test_transition(residual: torch.dtype, arithmetic: torch.dtype) -> None:
     x = norm(z, w, b)
     first = x @ w1.double().T
     want = z.double() + (first / (1 + (-first).exp()) * (x @ w2.double().T)) @ w3.double().T
-    assert add_transition(z, w, b, w1, w2, w3) is z
+    assert AddTransition()(z, TransitionWeights(w, b, w1, w2, w3)) is z
     assert close(z, want, TOLERANCE[arithmetic])
 
 
@@ -151,12 +151,12 @@ def test_with_gradients_z_is_left_alone() -> None:
     w2 = draw(K, C)
     w3 = draw(C, K)
     before = z.clone()
-    after = add_transition(z, w, b, w1, w2, w3)
+    after = AddTransition()(z, TransitionWeights(w, b, w1, w2, w3))
     after.sum().backward()
     assert torch.equal(z, before)
     assert w1.grad is not None
     with torch.no_grad():
-        torch.testing.assert_close(add_transition(z, w, b, w1, w2, w3), after)
+        torch.testing.assert_close(AddTransition()(z, TransitionWeights(w, b, w1, w2, w3)), after)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.bfloat16, 1e-2)])

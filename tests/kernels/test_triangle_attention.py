@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from foldcp.kernels import dispatch as picker
 from foldcp.kernels import triangle_attention
 
 
@@ -69,23 +68,3 @@ def test_padding_keys_have_no_say() -> None:
     v = v.masked_fill(padding, 50)
     after = triangle_attention.triangle_attention(q, k, v, bias, mask)
     torch.testing.assert_close(before, after, atol=0, rtol=0)
-
-
-def test_the_choice_is_made_once_and_recorded(monkeypatch, caplog) -> None:
-    monkeypatch.setattr(picker, "_chosen", {})
-    with caplog.at_level("INFO"):
-        for _ in range(2):
-            picker.chosen(torch.device("cpu"))
-    assert [r.message for r in caplog.records] == [f"kernels on cpu: torch {torch.__version__}"]
-    assert picker.describe() == f"cpu: torch {torch.__version__}"
-
-
-def test_no_silent_fallback(monkeypatch) -> None:
-    monkeypatch.setattr(picker, "_chosen", {})
-    monkeypatch.setitem(__import__("sys").modules, "triton", None)
-    with pytest.raises(ValueError, match="triton"):
-        picker.chosen(torch.device("cuda"))
-    with pytest.raises(ValueError, match="CUDA"):
-        picker.choose("cpu", "triton")
-    picker.choose("cuda", "torch")
-    assert picker.chosen(torch.device("cuda")) == "torch"

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from foldcp.config import UNTRAINED
 from foldcp.distributed.context_parallel import ContextParallel
+from foldcp.model.layers.chunking import ChunkBudget
 from foldcp.model.layers.cuda_graph import CUDAGraphWrapper, _Recording
 from foldcp.model.trunk import pairformer
 from foldcp.model.trunk.pairformer import Pairformer, PairformerFn
@@ -54,7 +55,9 @@ def recordings(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
 
 def stack_of_seven() -> Pairformer:
     torch.manual_seed(0)
-    stack = Pairformer(UNTRAINED["tiny"], 7, UNTRAINED["tiny"].token_heads, ContextParallel())
+    stack = Pairformer(
+        UNTRAINED["tiny"], 7, UNTRAINED["tiny"].token_heads, ContextParallel(), ChunkBudget()
+    )
     for parameter in stack.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     return stack

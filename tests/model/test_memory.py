@@ -26,7 +26,7 @@ from foldcp.kernels import triangle_attention
 from foldcp.metrics.scorer import SampleScorer
 from foldcp.model.boltz2 import Boltz2
 from foldcp.model.diffusion.sampler import NoiseLevel
-from foldcp.model.layers import layers
+from foldcp.model.layers.chunking import ChunkBudget
 from tests.support.distributed import run
 from tests.support.memory import LiveBytes
 
@@ -62,7 +62,7 @@ def whole_prediction(model: Boltz2, features: Features) -> None:
     model.confidence_module(trunk.s_inputs, trunk.s, trunk.z, coords, features, take)
 
 
-def on_fake_tensors(features: Features, size: int) -> LiveBytes:
+def on_fake_tensors(features: Features, size: int, chunk_bytes: int = 0) -> LiveBytes:
     """The first of `size` ranks."""
     dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=size)
     try:
@@ -75,7 +75,7 @@ def on_fake_tensors(features: Features, size: int) -> LiveBytes:
                 for name, x in tensors.items()
                 if isinstance(x, Tensor)
             }
-            model = Boltz2(TINY, cp)
+            model = Boltz2(TINY, cp, budget=ChunkBudget(chunk_bytes))
             with LiveBytes() as counted:
                 whole_prediction(model, replace(padded, **fake))
     finally:
@@ -88,12 +88,11 @@ def test_the_peak_of_a_rank_falls_with_the_number_of_ranks(
 ) -> None:
     # Larger slices are fewer to fake.
     monkeypatch.setattr(triangle_attention, "CHUNK_BYTES", 1 << 33)
-    monkeypatch.setitem(layers.CHUNK_BYTES, "cpu", 256 << 20)
     features = features_of(4000)
     whole_pair_array = 4000**2 * TINY.token_z * 4
     peak = {}
     for size in (1, 2):
-        counted = on_fake_tensors(features, size)
+        counted = on_fake_tensors(features, size, chunk_bytes=256 << 20)
         peak[size] = counted.peak
         assert counted.largest <= 1.01 * whole_pair_array / size
     assert peak[2] < 0.6 * peak[1]

@@ -19,7 +19,6 @@ from foldcp.model.boltz2 import Boltz2
 from foldcp.model.confidence import expected_plddt
 from foldcp.model.diffusion.sampler import NoiseLevel
 from foldcp.model.diffusion.score_model import DenoiserCache
-from foldcp.model.layers import layers
 from tests.parity.cases import CASES, Case
 from tests.parity.forms import PAIRS, TOKENS, Share
 from tests.parity.modules import compared, modules
@@ -43,19 +42,20 @@ def measure(cp: ContextParallel, oracle: Oracle, case: Case) -> list[Measured]:
         return measured(cp, oracle, case)
     little = 1 << 17  # bytes
     with (
-        patch.dict(layers.CHUNK_BYTES, cpu=little),
         patch.object(triangle_attention, "CHUNK_BYTES", little),
         patch.object(pipelining, "TILE_BYTES", little),
     ):
-        return measured(cp, oracle, case)
+        return measured(cp, oracle, case, chunk_bytes=little)
 
 
-def measured(cp: ContextParallel, oracle: Oracle, case: Case) -> list[Measured]:
+def measured(
+    cp: ContextParallel, oracle: Oracle, case: Case, chunk_bytes: int = 0
+) -> list[Measured]:
     record = oracle.record("prediction", case)
     drawn = [chosen.tolist() for chosen in record["msa_rows"]]
     real = features_of(oracle.batch(case.input)[0])
     share = Share(cp, real.pad(cp.size), real.num_tokens, drawn[0] if drawn else None)
-    model = load(oracle.checkpoint(case.size), cp=cp)
+    model = load(oracle.checkpoint(case.size), cp=cp, chunk_bytes=chunk_bytes)
     with torch.inference_mode():
         stages = [(what, relative(x, y), MODULE) for what, x, y in of_modules(model, share, record)]
         stages += [(what, relative(x, y), MODULE) for what, x, y in of_stages(model, share, record)]

@@ -27,15 +27,15 @@ from foldcp.model.layers.atoms import (
     keys,
     queries,
 )
+from foldcp.model.layers.chunking import ChunkBudget
 from foldcp.model.layers.layers import (
     FourierEmbedding,
     LayerNorm,
     Linear,
     NormLinear,
     Transition,
-    available_bytes,
-    chunks,
 )
+from foldcp.model.layers.offload import available_bytes
 from foldcp.model.layers.transformer import Attend, DiffusionTransformer, Modulation, Modulator
 from foldcp.model.trunk.pair_embedder import RelativePosition
 
@@ -59,6 +59,7 @@ class LazyPairBias:
 
     pairs: Float[Tensor, "I N Z"]
     projections: nn.ModuleList
+    budget: ChunkBudget
 
     def __getitem__(self, layer: int) -> Float[Tensor, "H I N"]:
         proj = self.projections[layer]
@@ -68,7 +69,7 @@ class LazyPairBias:
             (linear.out_features, *self.pairs.shape[:2]), dtype=linear.weight.dtype
         )
         fused = fits(self.pairs, linear.weight)
-        for rows in chunks(
+        for rows in self.budget.chunks(
             len(self.pairs),
             0 if fused else self.pairs[0].numel() * 12,
             self.pairs.device,
@@ -80,8 +81,9 @@ class LazyPairBias:
 class PairwiseConditioning(nn.Module):
     """AlphaFold 3, algorithm 21, lines 1 to 5."""
 
-    def __init__(self, dim: int, num_transitions: int) -> None:
+    def __init__(self, dim: int, num_transitions: int, budget: ChunkBudget) -> None:
         super().__init__()
+        self.budget = budget
         self.dim_pairwise_init_proj = nn.Sequential(LayerNorm(2 * dim), Linear(2 * dim, dim))
         self.transitions = nn.ModuleList(Transition(dim, 2 * dim) for _ in range(num_transitions))
 
@@ -91,19 +93,24 @@ class PairwiseConditioning(nn.Module):
         z = self.dim_pairwise_init_proj(torch.cat([z, relative.to(z.dtype)], -1))
         for transition in self.transitions:
             assert isinstance(transition, Transition)
-            z = transition.add_to(z)
+            z = transition.add_to(z, self.budget)
         return z
 
 
 class DiffusionConditioning(nn.Module):
     """From the trunk's representations to the biases of every layer of the score network."""
 
-    def __init__(self, architecture: Architecture, cp: ContextParallel) -> None:
+    def __init__(
+        self, architecture: Architecture, cp: ContextParallel, budget: ChunkBudget
+    ) -> None:
         super().__init__()
         a = architecture
         self.cp = cp
+        self.budget = budget
         self.heads = a.diffusion_heads
-        self.pairwise_conditioner = PairwiseConditioning(a.token_z, a.conditioning_transitions)
+        self.pairwise_conditioner = PairwiseConditioning(
+            a.token_z, a.conditioning_transitions, budget
+        )
         self.atom_encoder = AtomEncoder(a, structure=True)
         self.atom_enc_proj_z = _projections(a.atom_encoder_blocks, a.atom_z, a.atom_heads)
         self.atom_dec_proj_z = _projections(a.atom_decoder_blocks, a.atom_z, a.atom_heads)
@@ -155,7 +162,7 @@ class DiffusionConditioning(nn.Module):
             )
         )
         first = self.cp.first_row(N)
-        for rows in chunks(I, N * (8 * C + L * self.heads) * 4, z.device):
+        for rows in self.budget.chunks(I, N * (8 * C + L * self.heads) * 4, z.device):
             whole = slice(first + rows.start, first + rows.stop)
             pairs = self.pairwise_conditioner(z[rows], rel_pos(features, whole))
             if kept is not None:
@@ -168,7 +175,9 @@ class DiffusionConditioning(nn.Module):
             onto = _onto_atoms(self.atom_encoder.z_to_p_trans(pairs), whole, features, windows)
             from_tokens[windows] = from_tokens[windows] + onto
         biases = (
-            LazyPairBias(pairs_kept, self.token_trans_proj_z) if pairs_kept is not None else kept
+            LazyPairBias(pairs_kept, self.token_trans_proj_z, self.budget)
+            if pairs_kept is not None
+            else kept
         )
         assert biases is not None
         return biases, self.cp.all_reduce(from_tokens)

@@ -18,7 +18,9 @@ from foldcp.kernels.projections import (
     project_channels_first,
 )
 from foldcp.kernels.residual import cat_parts, fits
-from foldcp.model.layers.layers import LayerNorm, Linear, Transition, chunks, offload
+from foldcp.model.layers.chunking import ChunkBudget
+from foldcp.model.layers.layers import LayerNorm, Linear, Transition
+from foldcp.model.layers.offload import offload
 from foldcp.model.trunk.pairformer import MASKED, PairBlock
 
 
@@ -28,10 +30,17 @@ class PairWeightedAveraging(nn.Module):
     """
 
     def __init__(
-        self, msa_dim: int, pair_dim: int, num_heads: int, head_width: int, cp: ContextParallel
+        self,
+        msa_dim: int,
+        pair_dim: int,
+        num_heads: int,
+        head_width: int,
+        cp: ContextParallel,
+        budget: ChunkBudget,
     ) -> None:
         super().__init__()
         self.cp = cp
+        self.budget = budget
         self.num_heads = num_heads
         self.norm_m = LayerNorm(msa_dim)
         self.norm_z = LayerNorm(pair_dim)
@@ -56,7 +65,7 @@ class PairWeightedAveraging(nn.Module):
             5 * inner * self.proj_m.weight.element_size()
             + (0 if fits(m, self.proj_m.weight) else 8 * C)
         )
-        for seqs in chunks(depth, per_row, m.device):
+        for seqs in self.budget.chunks(depth, per_row, m.device):
             o = self._average(weights, project(m[:, seqs], *norm, self.proj_m.weight))
             new = add_attention_output(m[:, seqs], o, *norm, self.proj_g.weight, self.proj_o.weight)
             if out is not m:
@@ -69,7 +78,9 @@ class PairWeightedAveraging(nn.Module):
         I, N, C = z.shape
         weights = z.new_empty((self.num_heads, I, N), dtype=self.proj_z.weight.dtype)
         fused = fits(z, self.proj_z.weight)
-        for rows in chunks(I, N * ((0 if fused else 2 * C) + 3 * self.num_heads) * 4, z.device):
+        for rows in self.budget.chunks(
+            I, N * ((0 if fused else 2 * C) + 3 * self.num_heads) * 4, z.device
+        ):
             scores = project_channels_first(
                 z[rows], self.norm_z.weight, self.norm_z.bias, self.proj_z.weight
             )
@@ -101,9 +112,12 @@ class PairWeightedAveraging(nn.Module):
 class OuterProductMean(nn.Module):
     """z_ij += proj_o(mean_s a_is (x) b_js): AlphaFold 3, algorithm 9."""
 
-    def __init__(self, msa_dim: int, hidden: int, pair_dim: int, cp: ContextParallel) -> None:
+    def __init__(
+        self, msa_dim: int, hidden: int, pair_dim: int, cp: ContextParallel, budget: ChunkBudget
+    ) -> None:
         super().__init__()
         self.cp = cp
+        self.budget = budget
         self.hidden = hidden
         self.norm = LayerNorm(msa_dim)
         self.proj_a = Linear(msa_dim, hidden)
@@ -124,7 +138,7 @@ class OuterProductMean(nn.Module):
         for lot, owner, block in self.cp.pipelined_all_gather(b.transpose(0, 1)):
             columns = slice(owner * I + lot.start, owner * I + lot.stop)
             block = block.flatten(0, 1)
-            for rows in chunks(
+            for rows in self.budget.chunks(
                 I, (lot.stop - lot.start) * (3 * D * D + 2 * z.shape[2]) * 4, z.device
             ):
                 count = (msa_mask[rows] @ masks[columns].T).clamp(min=1)[..., None]
@@ -141,7 +155,7 @@ class OuterProductMean(nn.Module):
         weight = torch.cat([self.proj_a.weight, self.proj_b.weight])
         both = m.new_empty((len(weight), *m.shape[:2]), dtype=weight.dtype)
         per_row = m.shape[1] * (2 * m.shape[2] + 4 * self.hidden) * 4
-        for rows in chunks(len(m), 0 if fits(m, weight) else per_row, m.device):
+        for rows in self.budget.chunks(len(m), 0 if fits(m, weight) else per_row, m.device):
             projected = project_channels_first(m[rows], self.norm.weight, self.norm.bias, weight)
             both[:, rows] = projected * msa_mask[rows].to(weight.dtype)
         a, b = both.chunk(2)
@@ -149,15 +163,20 @@ class OuterProductMean(nn.Module):
 
 
 class MSALayer(nn.Module):
-    def __init__(self, architecture: Architecture, cp: ContextParallel) -> None:
+    def __init__(
+        self, architecture: Architecture, cp: ContextParallel, budget: ChunkBudget
+    ) -> None:
         super().__init__()
         a = architecture
+        self.budget = budget
         self.msa_transition = Transition(a.msa_s, 4 * a.msa_s)
         self.pair_weighted_averaging = PairWeightedAveraging(
-            a.msa_s, a.token_z, a.averaging_heads, a.averaging_head_width, cp
+            a.msa_s, a.token_z, a.averaging_heads, a.averaging_head_width, cp, budget
         )
-        self.pairformer_layer = PairBlock(a.token_z, a.pair_heads, a.pair_head_width, cp)
-        self.outer_product_mean = OuterProductMean(a.msa_s, a.outer_product_width, a.token_z, cp)
+        self.pairformer_layer = PairBlock(a.token_z, a.pair_heads, a.pair_head_width, cp, budget)
+        self.outer_product_mean = OuterProductMean(
+            a.msa_s, a.outer_product_width, a.token_z, cp, budget
+        )
 
     def forward(
         self,
@@ -167,7 +186,7 @@ class MSALayer(nn.Module):
         msa_mask: Float[Tensor, "I S"],
     ) -> tuple[Float[Tensor, "I N Z"], Float[Tensor, "I S C"]]:
         m = self.pair_weighted_averaging(m, z, mask)
-        m = self.msa_transition.add_to(m)
+        m = self.msa_transition.add_to(m, self.budget)
         z = self.outer_product_mean(z, m, msa_mask)
         return self.pairformer_layer(z, mask), m
 
@@ -175,13 +194,16 @@ class MSALayer(nn.Module):
 class MSAModule(nn.Module):
     """z + the output of the MSA stack, which itself starts from z: AlphaFold 3, algorithm 8."""
 
-    def __init__(self, architecture: Architecture, cp: ContextParallel) -> None:
+    def __init__(
+        self, architecture: Architecture, cp: ContextParallel, budget: ChunkBudget
+    ) -> None:
         super().__init__()
         self.cp = cp
+        self.budget = budget
         self.s_proj = Linear(architecture.token_s, architecture.msa_s)
         self.msa_proj = Linear(NUM_RES_TYPES + 3, architecture.msa_s)
         self.layers = nn.ModuleList(
-            MSALayer(architecture, cp) for _ in range(architecture.msa_blocks)
+            MSALayer(architecture, cp, budget) for _ in range(architecture.msa_blocks)
         )
 
     def forward(
@@ -196,7 +218,7 @@ class MSAModule(nn.Module):
         msa_mask = self._columns(features.msa_mask, chosen).to(
             torch.promote_types(z.dtype, torch.float32)
         )
-        before = offload(z)
+        before = offload(z, self.budget.rows_per_chunk(z[0].nbytes, z.device))
         for layer in self.layers:
             z, m = layer(z, m, features.token_mask, msa_mask)
         out = torch.empty_like(z) if torch.is_grad_enabled() else z
@@ -224,7 +246,7 @@ class MSAModule(nn.Module):
         by_type, by_extra = self.msa_proj.weight.T.split([NUM_RES_TYPES, 3])
         token = self.s_proj(s_inputs)
         m = token.new_empty((*res_type.shape, token.shape[1]), dtype=dtype)
-        for rows in chunks(len(m), m.shape[1] * m.shape[2] * 16, m.device):
+        for rows in self.budget.chunks(len(m), m.shape[1] * m.shape[2] * 16, m.device):
             numbers = torch.stack([x[rows] for x in extra], -1).to(by_extra.dtype)
             m[rows] = (
                 F.embedding(res_type[rows].long(), by_type) + numbers @ by_extra + token[rows, None]

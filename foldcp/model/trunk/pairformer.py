@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from foldcp.config import Architecture
 from foldcp.distributed.context_parallel import ContextParallel, split_range
 from foldcp.kernels.residual import fits
+from foldcp.model.layers.chunking import ChunkBudget
 from foldcp.model.layers.cuda_graph import CUDAGraphWrapper, can_capture, new_pool
-from foldcp.model.layers.layers import LayerNorm, Linear, NormLinear, Transition, chunks
+from foldcp.model.layers.layers import LayerNorm, Linear, NormLinear, Transition
 from foldcp.model.trunk.triangle import TriangleAttention, TriangleMultiplication
 
 MASKED = -1e6  # added to the score of a padding key, as Boltz does
@@ -29,12 +30,20 @@ LAYERS_AT_ONCE = 4  # in a recording
 class PairBlock(nn.Module):
     """The five updates of z; no single representation."""
 
-    def __init__(self, dim: int, num_heads: int, head_width: int, cp: ContextParallel) -> None:
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        head_width: int,
+        cp: ContextParallel,
+        budget: ChunkBudget,
+    ) -> None:
         super().__init__()
-        self.tri_mul_out = TriangleMultiplication(dim, cp, incoming=False)
-        self.tri_mul_in = TriangleMultiplication(dim, cp, incoming=True)
-        self.tri_att_start = TriangleAttention(dim, num_heads, head_width, cp, ending=False)
-        self.tri_att_end = TriangleAttention(dim, num_heads, head_width, cp, ending=True)
+        self.budget = budget
+        self.tri_mul_out = TriangleMultiplication(dim, cp, budget, incoming=False)
+        self.tri_mul_in = TriangleMultiplication(dim, cp, budget, incoming=True)
+        self.tri_att_start = TriangleAttention(dim, num_heads, head_width, cp, budget, ending=False)
+        self.tri_att_end = TriangleAttention(dim, num_heads, head_width, cp, budget, ending=True)
         self.transition_z = Transition(dim, 4 * dim)
 
     def forward(
@@ -44,7 +53,7 @@ class PairBlock(nn.Module):
         z = self.tri_mul_in(z, mask)
         z = self.tri_att_start(z, mask)
         z = self.tri_att_end(z, mask)
-        return self.transition_z.add_to(z)
+        return self.transition_z.add_to(z, self.budget)
 
 
 class AttentionPairBias(nn.Module):
@@ -52,9 +61,12 @@ class AttentionPairBias(nn.Module):
     without conditioning.
     """
 
-    def __init__(self, dim: int, pair_dim: int, num_heads: int, cp: ContextParallel) -> None:
+    def __init__(
+        self, dim: int, pair_dim: int, num_heads: int, cp: ContextParallel, budget: ChunkBudget
+    ) -> None:
         super().__init__()
         self.cp = cp
+        self.budget = budget
         self.num_heads = num_heads
         self.proj_q = Linear(dim, dim, bias=True)
         self.proj_k = Linear(dim, dim)
@@ -76,7 +88,9 @@ class AttentionPairBias(nn.Module):
         )
         o = torch.empty_like(q)
         wide = 0 if fits(z, self.proj_z.linear.weight) else 2 * z.shape[2]
-        for rows in chunks(z.shape[0], z.shape[1] * (wide + 3 * self.num_heads) * 4, z.device):
+        for rows in self.budget.chunks(
+            z.shape[0], z.shape[1] * (wide + 3 * self.num_heads) * 4, z.device
+        ):
             bias = self.proj_z.channels_first(z[rows]) + MASKED * (1 - mask.to(q.dtype))
             o[:, rows] = F.scaled_dot_product_attention(
                 q[None, :, rows], k[None], v[None], attn_mask=bias[None]
@@ -102,11 +116,13 @@ class PairformerLayer(PairBlock):
     throughout, as in Boltz.
     """
 
-    def __init__(self, architecture: Architecture, num_heads: int, cp: ContextParallel) -> None:
+    def __init__(
+        self, architecture: Architecture, num_heads: int, cp: ContextParallel, budget: ChunkBudget
+    ) -> None:
         a = architecture
-        super().__init__(a.token_z, a.pair_heads, a.pair_head_width, cp)
+        super().__init__(a.token_z, a.pair_heads, a.pair_head_width, cp, budget)
         self.pre_norm_s = LayerNorm(a.token_s)
-        self.attention = AttentionPairBias(a.token_s, a.token_z, num_heads, cp)
+        self.attention = AttentionPairBias(a.token_s, a.token_z, num_heads, cp, budget)
         self.transition_s = Transition(a.token_s, 4 * a.token_s)
 
     def update(
@@ -130,12 +146,17 @@ class Pairformer(nn.Module):
     """A stack of layers on s and z."""
 
     def __init__(
-        self, architecture: Architecture, num_blocks: int, num_heads: int, cp: ContextParallel
+        self,
+        architecture: Architecture,
+        num_blocks: int,
+        num_heads: int,
+        cp: ContextParallel,
+        budget: ChunkBudget,
     ) -> None:
         super().__init__()
         self.cp = cp
         self.layers = nn.ModuleList(
-            PairformerLayer(architecture, num_heads, cp) for _ in range(num_blocks)
+            PairformerLayer(architecture, num_heads, cp, budget) for _ in range(num_blocks)
         )
         self.recorded: tuple[list[int], list[Lot]] | None = (
             None  # for which sizes and weights, and what
@@ -201,11 +222,17 @@ class PairStack(nn.Module):
     """A stack of pair blocks on z alone."""
 
     def __init__(
-        self, dim: int, num_blocks: int, num_heads: int, head_width: int, cp: ContextParallel
+        self,
+        dim: int,
+        num_blocks: int,
+        num_heads: int,
+        head_width: int,
+        cp: ContextParallel,
+        budget: ChunkBudget,
     ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            PairBlock(dim, num_heads, head_width, cp) for _ in range(num_blocks)
+            PairBlock(dim, num_heads, head_width, cp, budget) for _ in range(num_blocks)
         )
 
     def forward(

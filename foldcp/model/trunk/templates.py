@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from foldcp.config import NUM_RES_TYPES, Architecture
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.features import Features
-from foldcp.model.layers.layers import LayerNorm, Linear, add_rows_, chunks
+from foldcp.model.layers.chunking import ChunkBudget, add_rows_
+from foldcp.model.layers.layers import LayerNorm, Linear
 from foldcp.model.trunk.pairformer import PairStack
 
 # Å
@@ -27,9 +28,12 @@ class TemplateModule(nn.Module):
     Without templates the update is exactly zero, and nothing is computed.
     """
 
-    def __init__(self, architecture: Architecture, cp: ContextParallel) -> None:
+    def __init__(
+        self, architecture: Architecture, cp: ContextParallel, budget: ChunkBudget
+    ) -> None:
         super().__init__()
         self.cp = cp
+        self.budget = budget
         self.by_visibility = architecture.template_by_visibility
         dim = architecture.template_dim
         self.z_norm = LayerNorm(architecture.token_z)
@@ -43,6 +47,7 @@ class TemplateModule(nn.Module):
             architecture.pair_heads,
             architecture.pair_head_width,
             cp,
+            budget,
         )
 
     def forward(self, z: Float[Tensor, "I N Z"], features: Features) -> Float[Tensor, "I N Z"]:
@@ -56,19 +61,20 @@ class TemplateModule(nn.Module):
         first = self.cp.first_row(N)
         for t in range(len(present)):
             v = z.new_empty((I, N, dim))
-            for rows in chunks(I, N * (4 * dim + 2 * z.shape[2]) * 4, z.device):
+            for rows in self.budget.chunks(I, N * (4 * dim + 2 * z.shape[2]) * 4, z.device):
                 pairs = self._pair_features(
                     features, t, slice(first + rows.start, first + rows.stop)
                 )
                 v[rows] = (self.z_proj(self.z_norm(z[rows])) + pairs).to(v.dtype)
             before = v.clone()
             v = self.pairformer(v, features.token_mask)
-            for rows in chunks(I, N * 3 * dim * 4, z.device):
+            for rows in self.budget.chunks(I, N * 3 * dim * 4, z.device):
                 mean[rows] += self.v_norm(before[rows] + v[rows]) * share[t].to(z.dtype)
         return add_rows_(
             z,
             lambda rows: self.u_proj(F.relu(mean[rows])),
             N * (2 * dim + z.shape[2]) * 4,
+            self.budget,
         )
 
     def _pair_features(self, f: Features, t: int, rows: slice) -> Float[Tensor, "R N C"]:

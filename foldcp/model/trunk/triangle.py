@@ -15,7 +15,8 @@ from foldcp.kernels.projections import (
 from foldcp.kernels.residual import cat_parts, fits
 from foldcp.kernels.triangle_attention import attention_under
 from foldcp.kernels.triangle_multiply import add_gated_output, gated_projection
-from foldcp.model.layers.layers import LayerNorm, Linear, chunks, map_rows_, rows_per_chunk
+from foldcp.model.layers.chunking import ChunkBudget, map_rows_
+from foldcp.model.layers.layers import LayerNorm, Linear
 
 
 class TriangleMultiplication(nn.Module):
@@ -27,9 +28,10 @@ class TriangleMultiplication(nn.Module):
     itself never moves.
     """
 
-    def __init__(self, dim: int, cp: ContextParallel, incoming: bool) -> None:
+    def __init__(self, dim: int, cp: ContextParallel, budget: ChunkBudget, incoming: bool) -> None:
         super().__init__()
         self.cp = cp
+        self.budget = budget
         self.incoming = incoming
         self.norm_in = LayerNorm(dim)
         self.p_in = Linear(dim, 2 * dim)
@@ -58,6 +60,7 @@ class TriangleMultiplication(nn.Module):
                 z[rows], product[:, rows], *norms, self.p_out.weight, self.g_out.weight
             ),
             0 if fits(z, self.p_out.weight) else N * C * 24,
+            self.budget,
         )
 
     def _outgoing(
@@ -88,7 +91,7 @@ class TriangleMultiplication(nn.Module):
         way.
         """
         I, N, C = z.shape
-        return chunks(C, 4 * I * N * self.p_in.weight.element_size(), z.device)
+        return self.budget.chunks(C, 4 * I * N * self.p_in.weight.element_size(), z.device)
 
     def _operands(
         self, z: Float[Tensor, "I N C"], mask: Float[Tensor, " N"], channels: slice
@@ -103,7 +106,7 @@ class TriangleMultiplication(nn.Module):
         )
         norm = (self.norm_in.weight, self.norm_in.bias)
         own = self.cp.shard(mask)
-        some = chunks(I, 0 if fits(z, p) else N * (C + 4 * width) * 4, z.device)
+        some = self.budget.chunks(I, 0 if fits(z, p) else N * (C + 4 * width) * 4, z.device)
         parts = [
             gated_projection(z[rows], own[rows, None] if self.incoming else mask, *norm, p, g)
             for rows in some
@@ -153,10 +156,17 @@ class TriangleAttention(nn.Module):
     """
 
     def __init__(
-        self, dim: int, num_heads: int, head_width: int, cp: ContextParallel, ending: bool
+        self,
+        dim: int,
+        num_heads: int,
+        head_width: int,
+        cp: ContextParallel,
+        budget: ChunkBudget,
+        ending: bool,
     ) -> None:
         super().__init__()
         self.cp = cp
+        self.budget = budget
         self.ending = ending
         self.layer_norm = LayerNorm(dim)
         self.linear = Linear(dim, num_heads)
@@ -188,9 +198,11 @@ class TriangleAttention(nn.Module):
             4 * inner * into.element_size() if fused else 8 * C + 15 * inner * into.element_size()
         )
         if not self.ending:
-            return map_rows_(z, lambda rows: attended([z[rows]])[0], per_row)
+            return map_rows_(z, lambda rows: attended([z[rows]])[0], per_row, self.budget)
         travelling = 7 * N * C * z.element_size()  # chunks that arrive, are computed and return
-        return self.cp.map_columns(z, attended, rows_per_chunk(per_row + travelling, z.device))
+        return self.cp.map_columns(
+            z, attended, self.budget.rows_per_chunk(per_row + travelling, z.device)
+        )
 
     def _bias(self, z: Float[Tensor, "I N C"]) -> Float[Tensor, "H N N"]:
         """One number per head, query and key, whole on every rank. Rows of z are its queries or,
@@ -199,7 +211,7 @@ class TriangleAttention(nn.Module):
         I, N, C = z.shape
         norm = (self.layer_norm.weight, self.layer_norm.bias)
         weight = self.linear.weight
-        some = chunks(I, 0 if fits(z, weight) else N * C * 8, z.device)
+        some = self.budget.chunks(I, 0 if fits(z, weight) else N * C * 8, z.device)
         whole = self.cp.all_gather(
             cat_parts([project_channels_first(z[rows], *norm, weight) for rows in some], 1),
             1,

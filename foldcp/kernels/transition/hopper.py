@@ -1,5 +1,5 @@
-"""The transition of pairs on Hopper: the matrix unit makes the next hidden channels while the
-present are gated.
+"""The transition on Hopper: the matrix unit makes the next hidden channels while the present ones
+are gated.
 """
 # pyright: reportMissingImports=false, reportIndexIssue=false, reportArgumentType=false
 
@@ -22,8 +22,11 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
-from foldcp.kernels.pair_triton import strides
-from foldcp.kernels.residual import EPSILON
+from foldcp.kernels.autograd import residual_with_reference_backward
+from foldcp.kernels.layer_norm import EPSILON
+from foldcp.kernels.pair_tiles import pair_strides
+from foldcp.kernels.transition.reference import AddTransition, TransitionWeights
+from foldcp.kernels.transition.triton import AddTransitionTriton
 from foldcp.kernels.triton_utils import cdiv
 
 WIDTH = gl.constexpr(128)  # channels of z
@@ -172,26 +175,33 @@ def _add_transition(
     )
 
 
-def fits(z: Float[Tensor, "*B C"], w1: Float[Tensor, "E C"]) -> bool:
-    """Is the kernel made for these sizes?"""
-    return z.shape[-1] == WIDTH.value and len(w1) % STEP.value == 0
+def can_fuse(channels: int, hidden: int) -> bool:
+    """Whether the kernel is made for these sizes."""
+    return channels == WIDTH.value and hidden % STEP.value == 0
 
 
 def add_transition(
-    z: Float[Tensor, "*B C"],
-    norm_w: Float[Tensor, " C"],
-    norm_b: Float[Tensor, " C"],
-    w1: Float[Tensor, "E C"],
-    w2: Float[Tensor, "E C"],
-    w3: Float[Tensor, "C E"],
-    out: Float[Tensor, "*B C"],
+    z: Float[Tensor, "*B C"], weights: TransitionWeights, out: Float[Tensor, "*B C"]
 ) -> None:
-    """That of `pair_triton`."""
+    """Write z + transition(z) to `out`, which may be z."""
+    w = weights
     num_pairs = z.shape[:-1].numel()
     N = z.shape[-2]
-    into = [TensorDescriptor.from_tensor(w.contiguous(), [64, 128], INTO) for w in (w1, w2)]
-    back = TensorDescriptor.from_tensor(w3.contiguous(), [128, 64], BACK)
+    fc1, fc2 = (
+        TensorDescriptor.from_tensor(x.contiguous(), [64, 128], INTO) for x in (w.fc1, w.fc2)
+    )
+    fc3 = TensorDescriptor.from_tensor(w.fc3.contiguous(), [128, 64], BACK)
     _add_transition[(cdiv(num_pairs, PAIRS),)](
-        *into, back, z, out, norm_w, norm_b, num_pairs, N, len(w1) // STEP.value, *strides(z, N), *strides(out, N),
+        fc1, fc2, fc3, z, out, w.norm_weight, w.norm_bias, num_pairs, N, len(w.fc1) // STEP.value,
+        *pair_strides(z, N), *pair_strides(out, N),
         PAIRS=PAIRS, VECTOR=8 if z.dtype == torch.bfloat16 else 4, num_warps=WARPS,
     )  # fmt: skip
+
+
+class AddTransitionHopper(AddTransitionTriton):
+    """The transition in the kernel for Hopper."""
+
+    def __call__(
+        self, z: Float[Tensor, "*B C"], weights: TransitionWeights
+    ) -> Float[Tensor, "*B C"]:
+        return residual_with_reference_backward(add_transition, AddTransition(), z, weights)
