@@ -28,6 +28,7 @@ LAYERS = [
     ["foldcp.predict"],
     ["foldcp.datasets.parsing"],
     ["foldcp.datasets.chains", "foldcp.datasets.msas", "foldcp.datasets.sequences"],
+    ["foldcp.datasets.format", "foldcp.datasets.subunits"],
     ["foldcp.datasets.formats"],
     ["foldcp.datasets"],
     ["foldcp.pipeline.config", "foldcp.pipeline.terminal", "foldcp.pipeline.fetch"],

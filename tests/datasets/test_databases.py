@@ -8,7 +8,7 @@ import pytest
 
 from foldcp.complex import Complex, InvalidComplex, Record
 from foldcp.datasets.reader import read
-from foldcp.datasets.sequences import Found, Sequences
+from foldcp.datasets.sequences import SequenceHit, Sequences
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 HUMAN = SHARED / "inputs" / "human_proteins_uniprot.fasta.gz"
@@ -82,10 +82,10 @@ def test_lists_of_subunits(tmp_path: Path, subunits: str, expected: list[str]) -
         ("P00001;P00004", "P00004: chain B: '7' is no letter of a protein sequence"),
         (
             "P00001;(P00002,P00005)",
-            "which of the subunits '(P00002,P00005)' are there?",
+            "ambiguous subunits '(P00002,P00005)': list the ones present",
         ),
-        ("P00001;(P00002;P00005)", "which of the subunits '(P00002' are there?"),
-        ("P00001;P00002:3-9", "P00002:3-9: P00002 has the residues 1 to 4"),
+        ("P00001;(P00002;P00005)", "ambiguous subunits '(P00002': list the ones present"),
+        ("P00001;P00002:3-9", "P00002:3-9: P00002 has residues 1 to 4 only"),
     ],
 )
 def test_rows_that_cannot_be_built(tmp_path: Path, subunits: str, reason: str) -> None:
@@ -107,21 +107,21 @@ def test_rows_that_cannot_be_built(tmp_path: Path, subunits: str, reason: str) -
         ("P00001", "1000", [1000], None),
         ("P00001;P00002;", "2;1;", [2, 1], None),
         ("P00001", "7.0", [7], None),
-        ("P00001;P00002", ";", [1, 1], "not given: one copy of each"),
-        ("P00001;P00002", "None", [1, 1], "not given: one copy of each"),
-        ("P00001;P00002", ";3", [1, 3], "not given for P00001: one copy"),
-        ("P00001;P00002", "2;?", [2, 1], "not given for P00002: one copy"),
+        ("P00001;P00002", ";", [1, 1], "unknown, one copy of each assumed"),
+        ("P00001;P00002", "None", [1, 1], "unknown, one copy of each assumed"),
+        ("P00001;P00002", ";3", [1, 3], "unknown for P00001, one copy assumed"),
+        ("P00001;P00002", "2;?", [2, 1], "unknown for P00002, one copy assumed"),
         (
             "P00001;P00002",
             "2",
             [1, 1],
-            "'2' is no count for each of 2 subunits: one copy of each",
+            "'2' unreadable for 2 subunits, one copy of each assumed",
         ),
         (
             "P00001;P00002",
             "2-4;1",
             [1, 1],
-            "'2-4;1' is no count for each of 2 subunits: one copy of each",
+            "'2-4;1' unreadable for 2 subunits, one copy of each assumed",
         ),
         ("None;P00001;P00002", "5;2;3", [2, 3], None),
     ],
@@ -143,7 +143,7 @@ def test_a_count_of_more_digits_than_python_converts(tmp_path: Path) -> None:
     ):
         record = _row(tmp_path, subunits, counts)
         assert isinstance(record, InvalidComplex)
-        assert record.reason.endswith("chains, but 100,000 are the most")
+        assert record.reason.endswith("chains exceed the maximum of 100,000")
     record = _row(tmp_path, f"P00001:1-{'9' * 5_000}")
     assert isinstance(record, InvalidComplex)
     assert record.reason.startswith("unknown accession")
@@ -160,7 +160,7 @@ def test_whatever_a_row_raises_is_its_reason(
 ) -> None:
     find = Sequences.find
 
-    def find_or_fail(sequences: Sequences, accession: str) -> Found | None:
+    def find_or_fail(sequences: Sequences, accession: str) -> SequenceHit | None:
         if accession == "P00002":
             raise OverflowError("too large")
         return find(sequences, accession)
@@ -179,13 +179,13 @@ def test_every_interchangeable_choice_is_noted(tmp_path: Path) -> None:
     expanded = "[P00001,P00002](1)|[P00005,P00002](1)"
     [record] = _read(tmp_path, f"{COMPLEXTAB}CPX-1\t-\t9606\t{expanded}\ts\t{expanded}\n")
     assert isinstance(record, Complex)
-    assert [note for note in record.notes if note.startswith("choice")] == [
-        "choice: P00001 stands for any of [P00001,P00002]",
-        "choice: P00005 stands for any of [P00005,P00002]",
+    assert [note for note in record.notes if note.startswith("subunits")] == [
+        "subunits: P00001 taken from [P00001,P00002]",
+        "subunits: P00005 taken from [P00005,P00002]",
     ]
     bracketed = _row(tmp_path, "(P00001);P00002")
     assert isinstance(bracketed, Complex)
-    assert "choice: P00001 in brackets, taken to be there" in bracketed.notes
+    assert "subunits: P00001 in parentheses, assumed present" in bracketed.notes
 
 
 def test_the_separator_is_the_one_that_the_header_has_most_of(tmp_path: Path) -> None:
@@ -203,16 +203,16 @@ def test_quotes_that_do_not_match_are_told_with_their_line(tmp_path: Path) -> No
 def test_too_many_copies(tmp_path: Path) -> None:
     record = _row(tmp_path, "P00001", "1001")
     assert isinstance(record, InvalidComplex)
-    assert record.reason == "1001 copies of P00001, but 1000 are the most"
+    assert record.reason == "1001 copies of P00001 exceed the maximum of 1000"
 
 
 def test_notes_say_what_was_assumed(tmp_path: Path) -> None:
     record = _row(tmp_path, "P00001;P00002-7;None")
     assert isinstance(record, Complex)
     assert record.notes == (
-        "stoichiometry: not given: one copy of each",
-        "subunits: 1 of 3 subunits have no accession and are left out",
-        "sequence: P00002 stands in, whole, for P00002-7",
+        "stoichiometry: unknown, one copy of each assumed",
+        "subunits: 1 of 3 without an accession left out",
+        "sequence: full-length P00002 used for P00002-7",
         "msa: no alignment for P00001, P00002",
     )
 
@@ -221,8 +221,8 @@ def test_notes_of_a_row_that_cannot_be_built(tmp_path: Path) -> None:
     record = _row(tmp_path, "P00001;P99999;None")
     assert isinstance(record, InvalidComplex)
     assert record.notes == (
-        "stoichiometry: not given: one copy of each",
-        "subunits: 1 of 3 subunits have no accession and are left out",
+        "stoichiometry: unknown, one copy of each assumed",
+        "subunits: 1 of 3 without an accession left out",
     )
 
 
@@ -295,21 +295,21 @@ COMPLEXTAB = (
             "P00001(0)",
             ["P00001"],
             [
-                "stoichiometry: not given for P00001: one copy",
-                "subunits: only the proteins are folded, without URS0001_9606, CHEBI:29035",
+                "stoichiometry: unknown for P00001, one copy assumed",
+                "subunits: URS0001_9606, CHEBI:29035 left out, as only proteins are folded",
             ],
         ),
         (
             "[P00005,P00001](2)",
             "[ P00005 ,P00001](2)",
             ["P00005"] * 2,
-            ["choice: P00005 stands for any of [ P00005 ,P00001]"],
+            ["subunits: P00005 taken from [ P00005 ,P00001]"],
         ),
         (
             "P00002-PRO_0000000092(1)",
             "-",
             ["P00002"],
-            ["sequence: P00002 stands in, whole, for P00002-PRO_0000000092"],
+            ["sequence: full-length P00002 used for P00002-PRO_0000000092"],
         ),
     ],
 )
@@ -333,7 +333,7 @@ def test_complex_portal(
 def test_complex_portal_without_proteins(tmp_path: Path) -> None:
     [record] = _read(tmp_path, f"{COMPLEXTAB}CPX-1\tn\t9606\tURS0001_9606(1)\ts\t-\n")
     assert isinstance(record, InvalidComplex)
-    assert record.reason == "no proteins are listed but URS0001_9606"
+    assert record.reason == "no proteins are listed, only URS0001_9606"
 
 
 def test_humap(tmp_path: Path) -> None:

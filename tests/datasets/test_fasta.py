@@ -140,7 +140,7 @@ def test_records_that_begin_alike_are_named_by_their_whole_header(
     ]
     one, two, other, first, _ = records
     assert isinstance(one, Complex)
-    assert "name: the whole header, as several records begin with 'pair'" in one.notes
+    assert "name: whole header, as several records begin with 'pair'" in one.notes
     assert isinstance(other, Complex)
     assert not any(note.startswith("name") for note in other.notes)
     assert isinstance(first, Complex)
@@ -161,7 +161,7 @@ def test_free_text_between_bars_is_a_header_like_any_other(tmp_path: Path) -> No
 
 
 def test_single_chains_of_one_file_are_noted(tmp_path: Path) -> None:
-    note = "chains: a record of its own, folded alone; the chains of one complex are joined by ':'"
+    note = "chains: record folded alone; join the chains of one complex by ':'"
     many = "".join(f">A{number}\nMKT\n" for number in range(101))
     pair = ">A\nMKT\n>B\nGSH:MKT\n"
     for text, expected in (
@@ -204,24 +204,24 @@ def test_the_fasta_of_chai_lab_is_one_complex(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
-        (">glycan|name=G\nNAG(4-1 NAG)\n", "chain G: a glycan is not read"),
+        (">glycan|name=G\nNAG(4-1 NAG)\n", "chain G: glycans are not supported here"),
         (
             ">protein|name=M\nMK(SEP)T\n",
-            "chain M: modified residues in brackets are not read",
+            "chain M: modified residues in parentheses or brackets are not supported",
         ),
         (
             ">protein|name=M\nMK[SEP]T\n",
-            "chain M: modified residues in brackets are not read",
+            "chain M: modified residues in parentheses or brackets are not supported",
         ),
         (
             ">peptide|name=P\nMKT\n",
-            "the header '>peptide|name=P' has not the form '>KIND|name=NAME'",
+            "invalid header '>peptide|name=P'; expected '>KIND|name=NAME'",
         ),
         (
             ">protein|name=\nMKT\n",
-            "the header '>protein|name=' has not the form '>KIND|name=NAME'",
+            "invalid header '>protein|name='; expected '>KIND|name=NAME'",
         ),
-        (">P12345\nMKT\n", "the header '>P12345' has not the form '>KIND|name=NAME'"),
+        (">P12345\nMKT\n", "invalid header '>P12345'; expected '>KIND|name=NAME'"),
         (">protein|name=drug\nMKT\n", "complex job: two chains are named 'drug'"),
     ],
 )
@@ -235,4 +235,4 @@ def test_what_is_not_read_of_chai_lab_is_told(tmp_path: Path, record: str, reaso
 def test_more_chains_than_any_complex_has_are_refused(tmp_path: Path) -> None:
     [record] = _read(tmp_path, "c.csv", f"id,sequence\nx,{'M:' * 100_000}M\n")
     assert isinstance(record, InvalidComplex)
-    assert record.reason == "100,001 chains, but 100,000 are the most"
+    assert record.reason == "100,001 chains exceed the maximum of 100,000"

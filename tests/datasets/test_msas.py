@@ -127,7 +127,7 @@ def test_a_pipe_in_the_folder_is_refused_when_it_would_be_used(tmp_path: Path, m
 def test_links_in_a_circle_are_no_folder(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to(tmp_path / "b")
     (tmp_path / "b").symlink_to(tmp_path / "a")
-    with pytest.raises(ValueError, match="a: no folder of alignments"):
+    with pytest.raises(ValueError, match="a: not a folder of alignments"):
         open_msas(tmp_path / "a")
 
 

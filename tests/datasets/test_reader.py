@@ -118,7 +118,7 @@ def test_a_title_in_an_old_encoding_is_kept(tmp_path: Path) -> None:
             "sequences: [\n",
             "not valid YAML: while parsing a flow node did not find expected node content (line 2",
         ),
-        ("list.yaml", "- 1\n", "wanted the keys sequences"),
+        ("list.yaml", "- 1\n", "expected the keys sequences"),
     ],
 )
 def test_a_file_that_is_no_input(
@@ -137,8 +137,8 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
         f"{tmp_path / 'none.fasta'}: No such file"
     )
     assert _error(here, None).endswith("with --sequences FASTA")
-    assert "no folder of alignments" in _error(here, None, tmp_path / "nowhere")
-    assert "no folder of alignments" in _error(here, None, here)
+    assert "not a folder of alignments" in _error(here, None, tmp_path / "nowhere")
+    assert "not a folder of alignments" in _error(here, None, here)
 
 
 def test_case_of_endings_and_blank_lines_make_no_difference(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_pipes_and_devices_are_refused_wherever_they_are_named(tmp_path: Path) -
         expected = f"{path}: not a regular file (a pipe, a socket or a device)"
         assert _error(path) == expected
         assert _error(table, path) == expected
-        assert "no folder of alignments" in _error(table, None, path)
+        assert "not a folder of alignments" in _error(table, None, path)
 
 
 @pytest.mark.timeout(60)
@@ -329,7 +329,7 @@ def test_line_separators_that_are_no_line_ends_stay_in_their_cell(
 )
 def test_two_columns_of_one_meaning_are_refused(tmp_path: Path, table: str, columns: str) -> None:
     path = _write(tmp_path, "c.csv", table)
-    expected = f"{path}: which of the columns {columns} is meant? Leave out the others"
+    expected = f"{path}: ambiguous columns {columns}; leave out all but one"
     assert _error(path, _write(tmp_path, "s.fasta", FASTA)) == expected
     doubled = "id,sequence,note,note\nx,MKT,a,b\n"
     assert [record.name for record in read(_write(tmp_path, "d.csv", doubled))] == ["x"]

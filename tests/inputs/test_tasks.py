@@ -164,7 +164,9 @@ def test_depth_is_what_the_network_will_read(tmp_path: Path) -> None:
         for overrides in ([], ["msa.max_rows=2"], ["msa.corrected=true"]):
             config = load(overrides=overrides)
             task = make_task(complex, config, "w")
-            rows = featurize(complex, msa=msa_settings(config, 2 * config.msa.max_rows)).num_rows
+            rows = featurize(
+                complex, msa=msa_settings(config, 2 * config.msa.max_rows)
+            ).num_msa_rows
             assert task.msa_depth == rows
             assert overrides or rows == depth
 
