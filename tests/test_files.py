@@ -48,7 +48,7 @@ def test_more_than_the_limit_is_refused_without_being_unpacked(tmp_path: Path) -
 def test_what_is_packed_twice_is_refused_by_name(tmp_path: Path) -> None:
     packed = tmp_path / "a.gz.gz"
     packed.write_bytes(gzip.compress(gzip.compress(b"ACDE")))
-    with pytest.raises(ValueError, match=r"a\.gz\.gz: is packed with gzip twice"):
+    with pytest.raises(ValueError, match=r"a\.gz\.gz: is compressed with gzip twice"):
         read_file(packed)
 
 

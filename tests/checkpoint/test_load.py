@@ -23,7 +23,7 @@ from torch import Tensor
 
 from foldcp.checkpoint.identity import checkpoint_identity, is_untrained
 from foldcp.checkpoint.load import load
-from foldcp.config import PLACES, REQUIRED, TINY, Architecture, Precision
+from foldcp.config import OPTIONS, REQUIRED, TINY, Architecture, Precision
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.model.boltz2 import Boltz2
 from tests.support.distributed import run
@@ -37,7 +37,7 @@ def hyper_parameters(architecture: Architecture) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     values = [
         (section, name, getattr(architecture, field))
-        for field, (section, name, _) in PLACES.items()
+        for field, (section, name, _) in OPTIONS.items()
     ]
     for section, name, value in values + [
         (section, name, ours) for section, name, _, ours in REQUIRED

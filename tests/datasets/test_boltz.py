@@ -150,7 +150,7 @@ def test_mistakes_at_the_top(tmp_path: Path, text: str, expected: str) -> None:
         ),
         (
             "protein: {id: A, sequence: M1K, msa: empty}",
-            "chain A: '1' is no letter of a protein sequence",
+            "chain A: invalid letters '1' in the protein sequence",
         ),
         (
             "protein: {id: A, sequence: , msa: empty}",
@@ -160,7 +160,7 @@ def test_mistakes_at_the_top(tmp_path: Path, text: str, expected: str) -> None:
             "protein: {id: A, sequence: [M, K]}",
             "ENTRY (protein), sequence: expected a string, got a",
         ),
-        ("rna: {id: A, sequence: GAT}", "chain A: 'T' is no letter of a rna sequence"),
+        ("rna: {id: A, sequence: GAT}", "chain A: invalid letters 'T' in the rna sequence"),
         (
             "rna: {id: A, sequence: GAU, msa: a.a3m}",
             "ENTRY (rna), msa: only proteins have",
@@ -419,7 +419,7 @@ def test_smiles_may_be_wrapped_in_fasta_and_end_in_a_line_break_in_yaml(
     ("text", "expected"),
     [
         (">L|smiles\nCC\nO ethanol\n", "ligand L: white space in SMILES 'CCO ethanol'"),
-        (">A|protein|empty\nM1K\n", "chain A: '1' is no letter of a protein sequence"),
+        (">A|protein|empty\nM1K\n", "chain A: invalid letters '1' in the protein sequence"),
         (">A|protein|empty\nMK\n>A|rna\nGA\n", "complex job: two chains are named 'A'"),
         (
             ">A|protein|empty\nMK\n>P12345\nGA\n",

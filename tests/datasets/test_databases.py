@@ -79,7 +79,7 @@ def test_lists_of_subunits(tmp_path: Path, subunits: str, expected: list[str]) -
             "P00001;Q99999;P00007-2;Q99999",
             "unknown accession: Q99999, P00007-2 not in s.fasta",
         ),
-        ("P00001;P00004", "P00004: chain B: '7' is no letter of a protein sequence"),
+        ("P00001;P00004", "P00004: chain B: invalid letters '7' in the protein sequence"),
         (
             "P00001;(P00002,P00005)",
             "ambiguous subunits '(P00002,P00005)': list the ones present",

@@ -43,9 +43,9 @@ def test_copies_are_side_by_side_and_keep_their_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sequence", "reason"),
     [
-        ("MKT:G5H", "chain B: '5' is no letter of a protein sequence"),
-        ("MK-T.", "chain A: '-.' is no letter of a protein sequence"),
-        ("MK*T", "chain A: '*' is no letter of a protein sequence"),
+        ("MKT:G5H", "chain B: invalid letters '5' in the protein sequence"),
+        ("MK-T.", "chain A: invalid letters '-.' in the protein sequence"),
+        ("MK*T", "chain A: invalid letters '*' in the protein sequence"),
         ("MKT:", "chain B: the protein sequence is empty"),
         ("MKT::GSH", "chain B: the protein sequence is empty"),
         ("", "chain A: the protein sequence is empty"),

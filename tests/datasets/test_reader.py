@@ -168,7 +168,10 @@ def test_a_folder_of_inputs(tmp_path: Path) -> None:
     assert [record.name for record in records] == ["a", "b", "bad", "P12345", "Q99999"]
     bad = records[2]
     assert isinstance(bad, InvalidComplex)
-    assert bad.reason == f"{tmp_path / 'bad.yaml'}: chain A: '1' is no letter of a protein sequence"
+    assert (
+        bad.reason
+        == f"{tmp_path / 'bad.yaml'}: chain A: invalid letters '1' in the protein sequence"
+    )
     (tmp_path / "empty").mkdir()
     assert "the folder has no file" in _error(tmp_path / "empty")
 
