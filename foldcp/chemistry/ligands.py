@@ -191,7 +191,7 @@ def _make_dative(mol: RWMol) -> None:
 
 
 def _bonds(mol: Mol, keep: list[int]) -> np.ndarray:
-    """(lower atom, higher atom, bond type) of the bonds among `keep`, renumbered, as RDKit orders."""
+    """(lower atom, higher atom, bond type) of the bonds within `keep`, in its indices."""
     index = {atom: i for i, atom in enumerate(keep)}
     bonds = []
     for bond in mol.GetBonds():

@@ -18,12 +18,15 @@ from jaxtyping import Float, Int
 from foldcp.complex import Kind
 
 PROTEIN_LETTERS = {
-    "A": "ALA", "R": "ARG", "N": "ASN", "D": "ASP", "C": "CYS", "Q": "GLN", "E": "GLU", "G": "GLY", "H": "HIS",
-    "I": "ILE", "L": "LEU", "K": "LYS", "M": "MET", "F": "PHE", "P": "PRO", "S": "SER", "T": "THR", "W": "TRP",
+    "A": "ALA", "R": "ARG", "N": "ASN", "D": "ASP", "C": "CYS", "Q": "GLN", "E": "GLU",
+    "G": "GLY", "H": "HIS",
+    "I": "ILE", "L": "LEU", "K": "LYS", "M": "MET", "F": "PHE", "P": "PRO", "S": "SER",
+    "T": "THR", "W": "TRP",
     "Y": "TYR", "V": "VAL",
 }  # fmt: skip
 TOKENS = (
-    "<pad>", "-", *PROTEIN_LETTERS.values(), "UNK", "A", "G", "C", "U", "N", "DA", "DG", "DC", "DT", "DN",
+    "<pad>", "-", *PROTEIN_LETTERS.values(), "UNK", "A", "G", "C", "U", "N", "DA", "DG", "DC",
+    "DT", "DN",
 )  # fmt: skip
 TOKEN_IDS = {name: index for index, name in enumerate(TOKENS)}
 NUM_TOKENS = len(TOKENS)

@@ -435,8 +435,15 @@ def test_options_without_end_are_refused(poison: Poison, tmp_path: Path) -> None
 Entries = dict[str, bytes]
 
 
-def tensor_pickle(size: str = "K\x04", *, offset: str = "K\x00", stride: str = "K\x01", numel: str = "K\x04",
-                  kind: str = "FloatStorage", count: int = 1) -> bytes:  # fmt: skip
+def tensor_pickle(
+    size: str = "K\x04",
+    *,
+    offset: str = "K\x00",
+    stride: str = "K\x01",
+    numel: str = "K\x04",
+    kind: str = "FloatStorage",
+    count: int = 1,
+) -> bytes:
     """A one-dimensional tensor of four numbers, or what opcodes say instead."""
     raw = {name: x.encode("latin1") for name, x in locals().copy().items() if isinstance(x, str)}
     storage = (
@@ -450,8 +457,13 @@ def tensor_pickle(size: str = "K\x04", *, offset: str = "K\x00", stride: str = "
     )
     tensor = called(
         named("torch._utils", "_rebuild_tensor_v2", 2),
-        storage, raw["offset"], b"(" + raw["size"] * count + b"t", b"(" + raw["stride"] * count + b"t", b"\x89", b"}",
-    )  # fmt: skip
+        storage,
+        raw["offset"],
+        b"(" + raw["size"] * count + b"t",
+        b"(" + raw["stride"] * count + b"t",
+        b"\x89",
+        b"}",
+    )
     return b"\x80\x02" + tensor + b"."
 
 

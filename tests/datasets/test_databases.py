@@ -189,7 +189,8 @@ def test_every_interchangeable_choice_is_noted(tmp_path: Path) -> None:
 
 
 def test_the_separator_is_the_one_that_the_header_has_most_of(tmp_path: Path) -> None:
-    table = 'complex_id;complex_name, long;organism;subunits_uniprot_id\n11;a, b;Human;"P00001;P00002"\n'
+    header = "complex_id;complex_name, long;organism;subunits_uniprot_id\n"
+    table = header + '11;a, b;Human;"P00001;P00002"\n'
     [record] = _read(tmp_path, table)
     assert len(_chains(record)) == 2
 

@@ -258,9 +258,15 @@ GAP = {(0, 5), (0, 6), (0, 7)}
 
 
 @pytest.mark.parametrize(
-    "lost", [("_struct_asym.",), ("_struct_asym.", "_entity."), ("_entity.",), ("_entity_poly_seq.",),
-             ("_struct_asym.", "_entity.", "_entity_poly.", "_entity_poly_seq.")],
-)  # fmt: skip
+    "lost",
+    [
+        ("_struct_asym.",),
+        ("_struct_asym.", "_entity."),
+        ("_entity.",),
+        ("_entity_poly_seq.",),
+        ("_struct_asym.", "_entity.", "_entity_poly.", "_entity_poly_seq."),
+    ],
+)
 def test_an_mmcif_that_leaves_out_what_its_atoms_tell(
     tmp_path: Path, lost: tuple[str, ...]
 ) -> None:
@@ -427,9 +433,16 @@ def test_a_template_that_was_planned_with_another_content_or_is_too_large_is_ref
 
 @pytest.mark.parametrize(
     ("name", "data"),
-    [("x.cif", b""), ("x.cif", b"loop_\n"), ("x.cif", b"data_x\nloop_\n_a.b\n_a.c\n1 2 3\n"),
-     ("x.cif", bytes(range(256))), ("x.pdb", b""), ("x.pdb", b"ATOM  nonsense\n"), ("x.pdb", bytes(range(256)))],
-)  # fmt: skip
+    [
+        ("x.cif", b""),
+        ("x.cif", b"loop_\n"),
+        ("x.cif", b"data_x\nloop_\n_a.b\n_a.c\n1 2 3\n"),
+        ("x.cif", bytes(range(256))),
+        ("x.pdb", b""),
+        ("x.pdb", b"ATOM  nonsense\n"),
+        ("x.pdb", bytes(range(256))),
+    ],
+)
 def test_whatever_is_no_structure_is_an_error_that_names_the_file(
     tmp_path: Path, name: str, data: bytes
 ) -> None:

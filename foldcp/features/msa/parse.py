@@ -86,7 +86,7 @@ def decode_plain(data: bytes) -> bytes:
 
 
 def _a3m_rows(data: bytes, path: Path, first_line: int) -> Iterator[Row]:
-    """Rows of an a3m, without keys; sequences may be wrapped, lines that begin with # are comments."""
+    """Rows of an a3m, without keys; sequences may be wrapped, lines with # are comments."""
     number = 0
     lines = None
     for line_number, line in enumerate(io.BytesIO(data), first_line):
