@@ -117,7 +117,7 @@ def _geometry(mol: Mol, index: dict[int, int]) -> Geometry:
         )
     bonds = {_ends(match) for match in _substructures(mol, "*~*")}
     angles = {_ends(match) for match in _substructures(mol, "*~*~*")}
-    planar_bonds = [(match, True) for match in _substructures(mol, _PLANAR_BOND)]
+    planar_bonds: list[Term] = [(match, True) for match in _substructures(mol, _PLANAR_BOND)]
     pairs = [(i, j) for i in sorted(index) for j in sorted(index) if i < j]
     ranked = all(atom.HasProp("_CIPRank") for atom in mol.GetAtoms())
     chiral, chiral_r = _renumbered(_chiral(mol) if ranked else [], 4, index)

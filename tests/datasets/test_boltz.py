@@ -67,7 +67,7 @@ def _error(path: Path, msas: Path | None = None) -> str:
     return message.removeprefix(f"{path}: ")
 
 
-def test_every_key(tmp_path: Path) -> None:
+def test_boltz_yaml_with_every_key(tmp_path: Path) -> None:
     job = _read(_write(tmp_path, ALL.replace("./a.a3m", "a.a3m")))
     # As boltz 2.2.1 orders them: copies of one molecule follow each other.
     assert [chain.name for chain in job.chains] == [
@@ -127,7 +127,7 @@ LIGAND = "- ligand: {id: L, ccd: ATP}"
         (f"sequences:\n{PROTEIN}\n{PROTEIN}", "complex job: two chains are named 'A'"),
     ],
 )
-def test_mistakes_at_the_top(tmp_path: Path, text: str, expected: str) -> None:
+def test_boltz_yaml_mistakes_at_the_top(tmp_path: Path, text: str, expected: str) -> None:
     assert _error(_write(tmp_path, text)).startswith(expected)
 
 
@@ -214,7 +214,7 @@ def test_mistakes_at_the_top(tmp_path: Path, text: str, expected: str) -> None:
         ),
     ],
 )
-def test_mistakes_in_sequences(tmp_path: Path, item: str, expected: str) -> None:
+def test_boltz_yaml_mistakes_in_sequences(tmp_path: Path, item: str, expected: str) -> None:
     """In `expected`, ENTRY is where the item is."""
     assert _error(_write(tmp_path, f"sequences:\n- {item}\n")).startswith(
         expected.replace("ENTRY", "sequences, entry 1")
@@ -303,13 +303,15 @@ def test_mistakes_in_sequences(tmp_path: Path, item: str, expected: str) -> None
         ),
     ],
 )
-def test_mistakes_in_constraints_and_templates(tmp_path: Path, text: str, expected: str) -> None:
+def test_boltz_yaml_mistakes_in_constraints_and_templates(
+    tmp_path: Path, text: str, expected: str
+) -> None:
     """In `expected`, ENTRY is the first constraint."""
     message = _error(_write(tmp_path, f"sequences:\n{PROTEIN}\n{LIGAND}\n{text}"))
     assert message.startswith(expected.replace("ENTRY", "constraints, entry 1"))
 
 
-def test_paths_are_those_of_the_file_then_of_the_working_directory(
+def test_existing_file_searches_the_folder_then_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "job").mkdir()
@@ -335,14 +337,14 @@ def test_paths_are_those_of_the_file_then_of_the_working_directory(
     assert _read(home).chains[0].msa == (tmp_path / "home.a3m").resolve()
 
 
-def test_templates_need_a_protein(tmp_path: Path) -> None:
+def test_read_templates_needs_a_protein(tmp_path: Path) -> None:
     path = _write(tmp_path, f"sequences:\n{LIGAND}\ntemplates: [{{cif: t.cif}}]\n")
     assert (
         _error(path) == "templates, entry 1: only proteins have templates, but the input has none"
     )
 
 
-def test_small_distances_and_ligands_of_one_component(tmp_path: Path) -> None:
+def test_read_constraints_of_small_distances_and_ligands_of_one_component(tmp_path: Path) -> None:
     near = "contact: {token1: [A, 1], token2: [L, PG], max_distance: 0.5}"
     bond = "bond: {atom1: [A, 4, OG], atom2: [L, 1, PG]}"
     job = _read(
@@ -359,7 +361,7 @@ def test_small_distances_and_ligands_of_one_component(tmp_path: Path) -> None:
     assert _error(over) == "constraints, entry 1 (bond): chain L has no residue 2 (of 1)"
 
 
-def test_a_protein_without_msa_is_looked_up_or_explained(tmp_path: Path) -> None:
+def test_boltz_yaml_protein_without_msa_is_looked_up_or_explained(tmp_path: Path) -> None:
     text = (
         "sequences:\n- rna: {id: R, sequence: GAU}\n- protein: {id: [A, B], sequence: MKTS, "
         "msa: null}\n"
@@ -386,7 +388,7 @@ def test_a_protein_without_msa_is_looked_up_or_explained(tmp_path: Path) -> None
     assert _read(path, folder).chains[1].msa == by_hash
 
 
-def test_boltz_fasta(tmp_path: Path) -> None:
+def test_boltz_fasta_is_one_complex(tmp_path: Path) -> None:
     text = (
         "> A|protein|a.a3m\nmkt\nS*\n>B|PROTEIN|empty some words\nGSH\n>D|dna\nGATC\n>R|rna|\nGAU\n"
         ">L|smiles\nCc1ccc\ncc1*\n>M|ccd\nMG\n>C|protein|a.a3m\nMKTS\n"
@@ -441,11 +443,11 @@ def test_smiles_may_be_wrapped_in_fasta_and_end_in_a_line_break_in_yaml(
         (">A|protein|no.a3m\nMK\n", "chain A, msa: there is no file no.a3m"),
     ],
 )
-def test_mistakes_in_boltz_fasta(tmp_path: Path, text: str, expected: str) -> None:
+def test_boltz_fasta_mistakes(tmp_path: Path, text: str, expected: str) -> None:
     assert _error(_write(tmp_path, text, "job.fasta")).startswith(expected)
 
 
-def test_one_alignment_may_be_spelled_in_several_ways(tmp_path: Path) -> None:
+def test_boltz_yaml_msa_may_be_spelled_in_several_ways(tmp_path: Path) -> None:
     (tmp_path / "link.a3m").symlink_to("a.a3m")
     (tmp_path / "b.a3m").touch()
     spellings = [
@@ -477,7 +479,9 @@ def test_one_alignment_may_be_spelled_in_several_ways(tmp_path: Path) -> None:
         ('"a\\0b.a3m"', "there is no file a\0b.a3m, neither in"),
     ],
 )
-def test_names_of_files_that_cannot_be(tmp_path: Path, msa: str, expected: str) -> None:
+def test_existing_file_refuses_names_that_are_not_unicode(
+    tmp_path: Path, msa: str, expected: str
+) -> None:
     message = _error(
         _write(tmp_path, f"sequences:\n- protein: {{id: A, sequence: MKTS, msa: {msa}}}\n")
     )
@@ -485,7 +489,7 @@ def test_names_of_files_that_cannot_be(tmp_path: Path, msa: str, expected: str) 
 
 
 @pytest.mark.parametrize("place", ["msa", "cif"])
-def test_pipes_devices_and_folders_are_no_files(tmp_path: Path, place: str) -> None:
+def test_read_file_refuses_pipes_devices_and_folders(tmp_path: Path, place: str) -> None:
     os.mkfifo(tmp_path / "pipe.a3m")
     (tmp_path / "zero.a3m").symlink_to("/dev/zero")
     (tmp_path / "folder.a3m").mkdir()
@@ -506,11 +510,11 @@ def test_pipes_devices_and_folders_are_no_files(tmp_path: Path, place: str) -> N
             read(path)
 
 
-def test_one_header_with_a_space_is_a_boltz_header(tmp_path: Path) -> None:
+def test_boltz_fasta_header_may_contain_a_space(tmp_path: Path) -> None:
     assert _read(_write(tmp_path, "> A|protein|empty\nMK\n", "job.fasta")).name == "job"
 
 
-def test_uniprot_headers_are_not_boltz_headers(tmp_path: Path) -> None:
+def test_read_takes_uniprot_headers_for_plain_fasta(tmp_path: Path) -> None:
     records = list(
         read(_write(tmp_path, ">sp|P12345|A_B\nMK\n>1ABC_1|Chain A|RNA\nMK\n", "job.fasta"))
     )
@@ -518,7 +522,7 @@ def test_uniprot_headers_are_not_boltz_headers(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the folder of real inputs is not here")
-def test_real_files() -> None:
+def test_read_of_real_databases() -> None:
     zoo = _read(SHARED / "oracle" / "inputs" / "zoo.yaml")
     assert [chain.name for chain in zoo.chains] == [
         "A",

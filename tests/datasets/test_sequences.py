@@ -66,12 +66,12 @@ def fasta(tmp_path: Path) -> Path:
         ("Q99999:1-2", None),
     ],
 )
-def test_find(fasta: Path, accession: str, expected: SequenceHit | None) -> None:
+def test_sequences_find(fasta: Path, accession: str, expected: SequenceHit | None) -> None:
     assert read_sequences(fasta).find(accession) == expected
 
 
 @pytest.mark.parametrize("span", ["0-3", "3-17", "5-4"])
-def test_a_range_outside_of_the_sequence(fasta: Path, span: str) -> None:
+def test_find_refuses_a_range_outside_of_the_sequence(fasta: Path, span: str) -> None:
     with pytest.raises(ValueError, match=f"P12345:{span}: P12345 has residues 1 to 16 only"):
         read_sequences(fasta).find(f"P12345:{span}")
 
@@ -84,7 +84,7 @@ def test_a_range_outside_of_the_sequence(fasta: Path, span: str) -> None:
         ("P1,MK\n", "not a FASTA file, it starts with 'P1,MK'"),
     ],
 )
-def test_a_file_that_is_no_source_of_sequences(tmp_path: Path, content: str, expected: str) -> None:
+def test_read_sequences_refuses_other_files(tmp_path: Path, content: str, expected: str) -> None:
     path = tmp_path / "s.fasta"
     path.write_text(content)
     with pytest.raises(ValueError, match=expected) as caught:
@@ -92,7 +92,7 @@ def test_a_file_that_is_no_source_of_sequences(tmp_path: Path, content: str, exp
     assert str(path) in str(caught.value)
 
 
-def test_headers_and_letters() -> None:
+def test_accession_of_headers_and_normalize_of_letters() -> None:
     headers = [
         "P12345",
         "P12345 name",
@@ -108,7 +108,7 @@ def test_headers_and_letters() -> None:
 
 
 @needs_data
-def test_a_proteome_is_read_in_less_than_a_second() -> None:
+def test_read_sequences_of_a_proteome_takes_less_than_a_second() -> None:
     path = SHARED / "inputs" / "human_proteins_uniprot.fasta.gz"
     start = time.process_time()
     sequences = read_sequences(path)
@@ -121,7 +121,7 @@ def test_a_proteome_is_read_in_less_than_a_second() -> None:
     assert seconds < 1.0
 
 
-def test_alignments_are_found_by_hash_then_by_name(
+def test_find_searches_by_hash_then_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest = sha256(b"MKTAY").hexdigest()

@@ -26,7 +26,7 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def test_an_a3m_by_hand(tmp_path: Path) -> None:
+def test_read_msa_of_an_a3m_worked_out_by_hand(tmp_path: Path) -> None:
     text = (
         "#4 1\n>query\nMKLV\n>a x\nM-kqLV\n\n>b\nMK\nLBab\n>a "
         "again\nMkqlv---\n>gaps\n----\n>gaps again\n----\n"
@@ -40,7 +40,7 @@ def test_an_a3m_by_hand(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("order", ["key,sequence", "sequence,key"])
-def test_a_csv_by_hand(tmp_path: Path, order: str) -> None:
+def test_read_msa_of_a_csv_worked_out_by_hand(tmp_path: Path, order: str) -> None:
     rows = [
         ("7", "MKLV"),
         ("", "MKL-"),
@@ -62,7 +62,7 @@ def test_a_csv_by_hand(tmp_path: Path, order: str) -> None:
     assert read.deletions.tolist() == [[2, 0, 1], [2, 2, 2]]
 
 
-def test_a_keyed_row_is_kept_unless_its_key_had_the_sequence(tmp_path: Path) -> None:
+def test_read_msa_keeps_a_keyed_row_unless_its_key_had_the_sequence(tmp_path: Path) -> None:
     text = "key,sequence\n1,MKLV\n2,MKLV\n2,MKLV\n,MKLV\n-1,mKLVA\n3,MKL-\n,MKL-\n4,-MKL\n"
     path = write(tmp_path / "x.csv", text)
     assert read_msa(path, 99).keys.tolist() == [1, -1, 3]
@@ -98,7 +98,7 @@ def reference(
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_random_files_against_reading_letter_by_letter(
+def test_read_msa_of_random_files_equals_reading_letter_by_letter(
     tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("foldcp.features.msa.read._CHUNK_CHARACTERS", 37)  # several blocks of rows
@@ -174,7 +174,7 @@ def test_random_files_against_reading_letter_by_letter(
         ("x.sto", "# STOCKHOLM 1.0\n", r"expected a name that ends in \.a3m or \.csv"),
     ],
 )
-def test_what_cannot_be_read_is_an_error_that_names_the_file(
+def test_read_msa_of_an_invalid_file_names_the_file(
     tmp_path: Path, name: str, text: str, message: str
 ) -> None:
     path = write(tmp_path / name, text)
@@ -192,7 +192,7 @@ CSV = "key,sequence\n-1,MKLV\n7,M-kqLV\n,MKL-\n"
 @pytest.mark.parametrize(
     ("name", "text"), [("x.a3m", A3M), ("x.csv", CSV), ("y.csv", CSV.replace(",", ";"))]
 )
-def test_encodings_and_line_ends_are_those_of_any_program(
+def test_read_msa_accepts_encodings_and_line_ends(
     tmp_path: Path, name: str, text: str, encoding: str, end: str
 ) -> None:
     (tmp_path / name).write_bytes(text.replace("\n", end).encode(encoding))
@@ -202,19 +202,19 @@ def test_encodings_and_line_ends_are_those_of_any_program(
     assert rows.deletions.tolist() == [[1, 2, 2]]
 
 
-def test_a_row_of_a_table_may_be_as_long_as_any(tmp_path: Path) -> None:
+def test_read_msa_of_a_csv_with_long_rows(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", f"key,sequence\n1,{'A' * 200_000}\n")
     assert read_msa(path, 99).residues.shape == (1, 200_000)
 
 
-def test_what_is_no_residue_is_shown_as_it_was_written(tmp_path: Path) -> None:
+def test_read_msa_shows_an_invalid_letter_as_written(tmp_path: Path) -> None:
     for encoding in ("utf-8", "cp1252"):
         (tmp_path / "x.a3m").write_bytes(">q\nMKLV\n>a\nMKéV\n".encode(encoding))
         with pytest.raises(ValueError, match="invalid letter 'é' in sequence 2"):
             read_msa(tmp_path / "x.a3m", 99)
 
 
-def test_content_tells_whether_a_file_is_packed(tmp_path: Path) -> None:
+def test_read_text_recognises_compression_by_content(tmp_path: Path) -> None:
     (tmp_path / "x.a3m").write_bytes(gzip.compress(A3M.encode()))
     (tmp_path / "x.a3m.gz").write_text(A3M)
     packed, plain = (read_msa(tmp_path / name, 99) for name in ("x.a3m", "x.a3m.gz"))
@@ -227,7 +227,7 @@ def test_content_tells_whether_a_file_is_packed(tmp_path: Path) -> None:
         read_msa(tmp_path / "torn.a3m.gz", 99)
 
 
-def test_another_content_than_the_planned_one_is_refused(tmp_path: Path) -> None:
+def test_read_msa_refuses_another_content_than_planned(tmp_path: Path) -> None:
     path = write(tmp_path / "x.a3m", A3M)
     digest = read_msa(path, 99).sha256
     assert letters(read_msa(path, 99, digest=digest)) == ["MKLV", "M-LV", "MKL-"]
@@ -239,7 +239,7 @@ def test_another_content_than_the_planned_one_is_refused(tmp_path: Path) -> None
         read_msa(path, 99, digest=digest)
 
 
-def test_more_bytes_than_the_limit_are_refused(tmp_path: Path) -> None:
+def test_read_msa_refuses_more_bytes_than_the_limit(tmp_path: Path) -> None:
     path = write(tmp_path / "x.a3m", A3M)
     size = path.stat().st_size
     assert len(read_msa(path, 99, max_bytes=size).keys) == 3
@@ -251,7 +251,7 @@ def types(sequence: str) -> np.ndarray:
     return np.array([TOKEN_IDS[PROTEIN_LETTERS[letter]] for letter in sequence], dtype=np.int8)
 
 
-def test_a_nul_ends_an_alignment_and_the_query_tells_which_is_meant(
+def test_read_msa_of_msas_separated_by_nul_takes_that_of_the_query(
     tmp_path: Path,
 ) -> None:
     one = write(tmp_path / "one.a3m", ">101\nMKLV\n>a\nM-LV\n\0")
@@ -283,7 +283,7 @@ COMPLEX = (
 )
 
 
-def test_a_complex_of_colabfold_is_cut_into_its_chains(tmp_path: Path) -> None:
+def test_read_msa_cuts_a_colabfold_complex_into_its_chains(tmp_path: Path) -> None:
     path = write(tmp_path / "x.a3m", COMPLEX)
     first, second = (read_msa(path, 99, chain=types(chain)) for chain in ("MKLV", "GSH"))
     assert letters(first) == ["MKLV", "M-LV", "MKLA", "MKVV"]
@@ -301,7 +301,7 @@ def test_a_complex_of_colabfold_is_cut_into_its_chains(tmp_path: Path) -> None:
         read_msa(wrong, 99, chain=types("MKLV"))
 
 
-def test_the_copies_of_one_chain_by_colabfold_are_an_alignment_like_any(
+def test_find_record_of_copies_of_one_chain_needs_no_lengths(
     tmp_path: Path,
 ) -> None:
     path = write(tmp_path / "x.a3m", "#4\t2\n>101\nMKLV\n>a\nM-LV\n")
@@ -309,12 +309,12 @@ def test_the_copies_of_one_chain_by_colabfold_are_an_alignment_like_any(
     assert letters(rows) == ["MKLV", "M-LV"] and rows.keys.tolist() == [-1, -1]
 
 
-def test_a_missing_file(tmp_path: Path) -> None:
+def test_read_file_of_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"none\.a3m: No such file"):
         read_msa(tmp_path / "none.a3m", 99)
 
 
-def test_eight_thousand_rows_take_seconds(tmp_path: Path) -> None:
+def test_read_msa_of_eight_thousand_rows_takes_seconds(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     rows = np.frombuffer(b"ACDEFGHIKLMNPQRSTVWY-", dtype=np.uint8)[
         rng.integers(0, 21, (8192, 1000))

@@ -95,7 +95,7 @@ def atom_of(chain: int, residue: int, name: str, codes: list[str] = CODES) -> to
     return torch.from_numpy(position(chain, residue, a)).float()
 
 
-def test_a_template_of_the_chain_itself(tmp_path: Path) -> None:
+def test_template_features_of_the_chain_itself(tmp_path: Path) -> None:
     path = write(
         tmp_path / "t.cif",
         [CODES],
@@ -131,7 +131,7 @@ def test_a_template_of_the_chain_itself(tmp_path: Path) -> None:
         torch.testing.assert_close(origin, atom_of(0, r, "CA"))
 
 
-def test_the_alignment_shifts_and_its_diagonal_is_used_whole(tmp_path: Path) -> None:
+def test_template_features_use_the_whole_diagonal_of_the_alignment(tmp_path: Path) -> None:
     """Our chain begins at the template's fifth residue and ends in three others, after which two
     fit by place.
     """
@@ -143,7 +143,7 @@ def test_the_alignment_shifts_and_its_diagonal_is_used_whole(tmp_path: Path) -> 
     torch.testing.assert_close(features.template_ca[0, 11], atom_of(0, 15, "CA"))
 
 
-def test_chains_are_assigned_by_likeness_or_as_told(tmp_path: Path) -> None:
+def test_match_chains_by_score_or_as_told(tmp_path: Path) -> None:
     other = [PROTEIN_LETTERS[letter] for letter in "CCQNIYWCCQNNIW"]
     path = write(tmp_path / "t.cif", [CODES, other])
     chains = {"X": "CCQNIYWCCQNNIW", "Y": SEQUENCE}
@@ -164,7 +164,7 @@ def test_chains_are_assigned_by_likeness_or_as_told(tmp_path: Path) -> None:
     torch.testing.assert_close(equal.template_ca[0, 17], atom_of(1, 1, "CA"))
 
 
-def test_several_templates_and_one_file_twice(tmp_path: Path) -> None:
+def test_template_features_of_several_templates_and_a_repeated_file(tmp_path: Path) -> None:
     first = write(tmp_path / "t.cif", [CODES, CODES])
     second = write(tmp_path / "u.cif", [CODES])
     unlike = write(tmp_path / "v.cif", [["CYS"] * 9])
@@ -182,7 +182,7 @@ def test_several_templates_and_one_file_twice(tmp_path: Path) -> None:
     assert features.pad(9).template_frame_rot.shape == (2, 36, 3, 3)
 
 
-def test_modified_residues_of_a_template(tmp_path: Path) -> None:
+def test_read_template_with_modified_residues(tmp_path: Path) -> None:
     codes = [*CODES[:1], "MSE", *CODES[2:5], "SEP", *CODES[6:]]
     path = write(tmp_path / "t.cif", [codes], without={(0, 3, "N")})
     chain = read_template(path)["A"]
@@ -200,7 +200,7 @@ def test_modified_residues_of_a_template(tmp_path: Path) -> None:
     torch.testing.assert_close(features.template_cb[0, 1], atom_of(0, 1, "CB", codes))
 
 
-def test_a_pdb_file(tmp_path: Path) -> None:
+def test_read_template_of_a_pdb_file(tmp_path: Path) -> None:
     path = tmp_path / "t.pdb"
     structure([CODES], set(), set()).write_pdb(str(path))
     features = template_features_of(Template(path, ("A",), ("A1",)), chains={"A": SEQUENCE})
@@ -208,7 +208,7 @@ def test_a_pdb_file(tmp_path: Path) -> None:
     assert features.template_mask.all()
 
 
-def test_what_a_template_cannot_be(tmp_path: Path) -> None:
+def test_match_chains_refuses_invalid_templates(tmp_path: Path) -> None:
     path = write(tmp_path / "t.cif", [CODES, CODES])
     chains = {"A": SEQUENCE, "B": SEQUENCE}
     with pytest.raises(ValueError, match=r"t\.cif: the complex has no protein chain 'Q'"):
@@ -267,9 +267,7 @@ GAP = {(0, 5), (0, 6), (0, 7)}
         ("_struct_asym.", "_entity.", "_entity_poly.", "_entity_poly_seq."),
     ],
 )
-def test_an_mmcif_that_leaves_out_what_its_atoms_tell(
-    tmp_path: Path, lost: tuple[str, ...]
-) -> None:
+def test_read_template_of_an_mmcif_without_entities(tmp_path: Path, lost: tuple[str, ...]) -> None:
     whole = tmp_path / "whole.cif"
     path = tmp_path / "t.cif"
     made = in_a_row([CODES, CODES[:11]], GAP)
@@ -294,7 +292,7 @@ def test_an_mmcif_that_leaves_out_what_its_atoms_tell(
     assert [found[label].author for label in "AB"] == ["B", "C"]
 
 
-def test_a_chain_that_holds_ligands_too_gives_its_protein(tmp_path: Path) -> None:
+def test_read_template_takes_the_protein_of_a_chain_with_ligands(tmp_path: Path) -> None:
     """As programs write it that know one name of a chain: no entities, no labels, ligands in the
     chain.
     """
@@ -327,9 +325,7 @@ def test_a_chain_that_holds_ligands_too_gives_its_protein(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["t.pdb", "t.ent", "t.pdb.gz"])
-def test_a_pdb_file_without_seqres_has_unknown_residues_where_its_numbers_leave_some_out(
-    tmp_path: Path, name: str
-) -> None:
+def test_read_template_without_seqres_fills_skipped_numbers(tmp_path: Path, name: str) -> None:
     made = in_a_row([CODES, CODES[:11]], GAP)
     for entity in made.entities:
         entity.full_sequence = []
@@ -349,7 +345,7 @@ def test_a_pdb_file_without_seqres_has_unknown_residues_where_its_numbers_leave_
     torch.testing.assert_close(features.template_ca[0, [4, 8], 2], torch.tensor([50.0, 90.0]))
 
 
-def test_bonded_residues_have_nothing_between_them_however_they_are_numbered(
+def test_read_template_adds_nothing_between_bonded_residues(
     tmp_path: Path,
 ) -> None:
     made = in_a_row([CODES])
@@ -375,7 +371,7 @@ def test_bonded_residues_have_nothing_between_them_however_they_are_numbered(
         read_template(tmp_path / "u.cif")
 
 
-def test_a_chain_is_named_by_its_label_or_by_its_author(tmp_path: Path) -> None:
+def test_resolve_chain_names_by_label_or_author(tmp_path: Path) -> None:
     path = tmp_path / "t.cif"
     other = [PROTEIN_LETTERS[letter] for letter in "CCQNIYWCCQNNIW"]
     without(in_a_row([CODES, other])).write_file(str(path))
@@ -414,7 +410,7 @@ def test_a_chain_is_named_by_its_label_or_by_its_author(tmp_path: Path) -> None:
     ).template_mask.all()
 
 
-def test_a_template_that_was_planned_with_another_content_or_is_too_large_is_refused(
+def test_featurize_refuses_a_template_that_has_changed_or_is_too_large(
     tmp_path: Path,
 ) -> None:
     path = write(tmp_path / "t.cif", [CODES])
@@ -443,7 +439,7 @@ def test_a_template_that_was_planned_with_another_content_or_is_too_large_is_ref
         ("x.pdb", bytes(range(256))),
     ],
 )
-def test_whatever_is_no_structure_is_an_error_that_names_the_file(
+def test_read_template_of_an_invalid_structure_names_the_file(
     tmp_path: Path, name: str, data: bytes
 ) -> None:
     (tmp_path / name).write_bytes(data)
@@ -452,7 +448,7 @@ def test_whatever_is_no_structure_is_an_error_that_names_the_file(
 
 
 @pytest.mark.parametrize("value", ["?", "1e30"])
-def test_coordinates_are_numbers_of_this_world(tmp_path: Path, value: str) -> None:
+def test_read_template_refuses_implausible_coordinates(tmp_path: Path, value: str) -> None:
     path = write(tmp_path / "t.cif", [CODES])
     document = gemmi.cif.read(str(path))
     document[0].find("_atom_site.", ["Cartn_y"])[0][0] = value
@@ -464,7 +460,7 @@ def test_coordinates_are_numbers_of_this_world(tmp_path: Path, value: str) -> No
         read_template(path)
 
 
-def test_the_encoding_of_a_template_is_that_of_any_program(tmp_path: Path) -> None:
+def test_read_template_accepts_encodings_and_line_ends(tmp_path: Path) -> None:
     path = write(tmp_path / "t.cif", [CODES])
     text = path.read_text().replace("data_", "# é\ndata_", 1)
     for data in (
@@ -475,7 +471,7 @@ def test_the_encoding_of_a_template_is_that_of_any_program(tmp_path: Path) -> No
         assert read_template(path)["A"].sequence == SEQUENCE
 
 
-def test_the_representative_of_every_standard_residue_is_the_structures(
+def test_read_template_finds_the_representative_of_every_standard_residue(
     tmp_path: Path,
 ) -> None:
     codes = list(PROTEIN_LETTERS.values())
