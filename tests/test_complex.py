@@ -1,4 +1,4 @@
-"""Chains and complexes check what they are made of."""
+"""Validation of chains and complexes."""
 
 from __future__ import annotations
 

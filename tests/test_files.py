@@ -1,4 +1,4 @@
-"""Files that users name are read whole or refused in a line that names them, whatever they are."""
+"""Reading of files: whole, or an error of one line that names the file."""
 
 from __future__ import annotations
 

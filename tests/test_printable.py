@@ -1,4 +1,4 @@
-"""Text that a terminal shows and does not obey."""
+"""Escaping of text for terminals."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Checkpoints: strict, safe and shared between ranks; whatever cannot be loaded is said in one
-line.
-"""
+"""Loading of checkpoints: strict, safe, shared between ranks, with errors of one line."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Pickles of strangers: data come out as they went in, and nothing that a file names is called
-or changed.
-"""
+"""Safe unpickling: data come back as pickled, and nothing that a file names is called or changed."""
 
 from __future__ import annotations
 

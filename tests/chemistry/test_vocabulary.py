@@ -1,4 +1,4 @@
-"""The tables of residues against the CCD, and the errors of codes that do not exist."""
+"""The tables of residues against the CCD, and errors of unknown codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of CORUM, Complex Portal and hu.MAP become complexes, or say why they do not."""
+"""Tables of CORUM, Complex Portal and hu.MAP: complexes, notes, and reasons of invalid rows."""
 
 import time
 from collections import Counter

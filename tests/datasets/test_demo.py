@@ -1,4 +1,4 @@
-"""The demo's complexes are what they say: residues of the UniProt entries they name."""
+"""The demo: its sequences are residues of the UniProt entries that they name."""
 
 import re
 from itertools import pairwise

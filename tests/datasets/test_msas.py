@@ -1,4 +1,4 @@
-"""Alignments of whole records are found by the record's name, or the user is told why not."""
+"""MSA files of whole records, found by the record's name."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Accessions stand for sequences as UniProt means them: entries, isoforms, mature chains,
-ranges.
-"""
+"""Sequences by accession: entries, isoforms, mature chains, ranges."""
 
 import gzip
 import time

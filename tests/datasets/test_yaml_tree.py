@@ -1,4 +1,4 @@
-"""YAML is read strictly and within bounds, with libyaml and without it."""
+"""Trees of YAML, parsed strictly and within limits, with libyaml and without it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Tokens, atoms, poses and padding of complexes without ligands, against small cases worked out
-by hand.
-"""
+"""Tokens, atoms, poses and padding of small complexes without ligands, worked out by hand."""
 
 from __future__ import annotations
 

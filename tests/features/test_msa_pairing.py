@@ -1,6 +1,4 @@
-"""Rows of a complex from the alignments of its chains, against a slow and literal reading of the
-rules.
-"""
+"""Pairing of MSA rows, against a slow and literal implementation of the rules."""
 
 from __future__ import annotations
 

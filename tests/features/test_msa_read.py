@@ -1,4 +1,4 @@
-"""Alignment files: what is read, what is a duplicate, what is an error."""
+"""MSA files: rows, duplicates and errors."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Templates: which residue matches which, and the frames, against small structures written by
-the test.
-"""
+"""Templates: matched residues and frames, against small structures written by the test."""
 
 from __future__ import annotations
 

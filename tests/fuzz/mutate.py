@@ -1,4 +1,4 @@
-"""Damaged inputs: bytes, lines and cells of a right one changed at random."""
+"""Mutations: bytes, lines and cells of a valid input, changed at random."""
 
 from __future__ import annotations
 

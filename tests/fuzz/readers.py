@@ -1,6 +1,4 @@
-"""The readers that are fuzzed: how each is called, right inputs to begin with, and what it may
-stumble over.
-"""
+"""The readers that are fuzzed: how each is called, valid inputs, and expected exceptions."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Readers stand damaged and made-up inputs; and the search for such that they do not stand finds
-them.
-"""
+"""Fuzzing of all readers for a moment, and of readers with known faults, which it must find."""
 
 from __future__ import annotations
 
