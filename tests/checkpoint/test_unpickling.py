@@ -1,4 +1,4 @@
-"""Safe unpickling: data come back as pickled, and nothing that a file names is called or changed."""
+"""Safe unpickling: data come back as pickled, and nothing that a file names is called."""
 
 from __future__ import annotations
 
