@@ -62,6 +62,10 @@ class JoinedRecord:
         )
 
 
+def _recognises(file: InputFile) -> bool:
+    return bool(file.fasta)
+
+
 def _read(file: InputFile, options: ReadOptions) -> Iterator[Record]:
     """A complex for each record.
 
@@ -100,4 +104,4 @@ def _protein(name: str, sequence: str, accession: str) -> Chain:
     return Chain(name, "protein", sequence, accession)
 
 
-FORMAT = Format("FASTA", lambda file: bool(file.fasta), _read, suffixes=FASTA_SUFFIXES)
+FORMAT = Format("FASTA", _recognises, _read, suffixes=FASTA_SUFFIXES)
