@@ -22,9 +22,11 @@ from foldcp.features.steering import NO_CONSTRAINTS, Constraints
 from foldcp.metrics.scorer import SampleScorer, Scores
 from foldcp.model.boltz2 import Boltz2, TrunkOutput
 from foldcp.model.confidence import expected_plddt
-from foldcp.model.diffusion.sampler import SeededNoise, unsteered
+from foldcp.model.diffusion.noise import SeededNoise
+from foldcp.model.diffusion.sampler import no_steering
 from foldcp.model.layers.chunking import ChunkBudget
-from foldcp.model.steering.steering import NUM_PARTICLES, Steering, listed_potentials
+from foldcp.model.steering.steering import NUM_PARTICLES, Steering
+from foldcp.model.steering.weighted_potentials import weighted_potentials
 from foldcp.model.trunk.pairformer import PairformerFn
 
 
@@ -109,7 +111,7 @@ def fold(
     clock = StageTimer(device)
     with torch.inference_mode():
         # Now, as it lets go of what a complex of another size left.
-        refine = model.confidence_module.pairformer_stack.repeated(
+        refine = model.confidence_module.pairformer_stack.graphed(
             features.token_mask, settings.samples
         )
         with clock("trunk"):
@@ -173,7 +175,7 @@ def sample(
     conditioning = model.diffusion_conditioning(trunk.s, trunk.z, model.rel_pos, features)
     diffusion = model.structure_module
     prepared = diffusion.score_model.prepare(trunk.s, trunk.s_inputs, conditioning, features)
-    potentials = listed_potentials(features, constraints)
+    potentials = weighted_potentials(features, constraints)
     particles = NUM_PARTICLES if potentials and settings.potentials else 1
     size = max(1, settings.parallel_samples // particles)
     batches = [
@@ -183,20 +185,20 @@ def sample(
     count = ProgressCounter("sampling", len(batches) * settings.steps, progress)
     coords = []
     for batch in batches:
-        draws = SeededNoise(settings.seed, batch, features.num_atoms, trunk.z.device, particles)
+        noise = SeededNoise(settings.seed, batch, features.num_atoms, trunk.z.device, particles)
         steer = (
-            Steering(potentials, particles, settings.steps, draws.choose, model.cp)
+            Steering(potentials, particles, settings.steps, noise.resample, model.cp)
             if potentials
-            else unsteered
+            else no_steering
         )
         coords.append(
             diffusion.sample(
                 prepared,
                 settings.steps,
-                draws,
+                noise,
                 count,
                 steer,
-                together=settings.parallel_samples,
+                max_parallel=settings.parallel_samples,
             )
         )
     return torch.cat(coords)

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 # folder stands for all modules in it that no longer name stands for.
 LAYERS = [
     ["foldcp.printable", "foldcp.files", "foldcp.complex", "foldcp.config"],
+    ["foldcp.geometry"],
     ["foldcp.distributed", "foldcp.kernels"],
     ["foldcp.chemistry"],
     ["foldcp.features"],

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from foldcp.chemistry.vocabulary import MAX_NAME_CHARS
 from foldcp.features.tokens import TokenizedComplex
+from foldcp.geometry import quaternion_to_matrix
 
 ATOM_WINDOW = 32  # atoms are padded to a multiple of it
 
@@ -33,14 +34,7 @@ class Augmentation:
         They are drawn on the CPU, so that they are the same on every rank.
         """
         generator = torch.Generator().manual_seed(seed)
-        quaternions = torch.randn(num_residues - 1, 4, generator=generator)
-        w, x, y, z = torch.nn.functional.normalize(quaternions).unbind(1)
-        rows = [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-        ]
-        rotation = torch.stack([torch.stack(row, -1) for row in rows], -2)
+        rotation = quaternion_to_matrix(torch.randn(num_residues - 1, 4, generator=generator))
         return Augmentation(rotation, torch.randn(num_residues - 1, 3, generator=generator))
 
     def move(self, x: Float[Tensor, "A 3"], residue: Int[Tensor, " A"]) -> Float[Tensor, "A 3"]:

@@ -70,24 +70,3 @@ def _triton_version() -> str:
             "a CUDA device needs the package 'triton' (pip install 'foldcp[cuda]'); to compute "
             "with the slower PyTorch reference instead, use --set model.kernels=torch"
         ) from missing
-
-
-# Until every operation is chosen by `choose`, those that are not ask here.
-_default: dict[str, Backend] = {}
-
-
-def chosen(device: torch.device) -> Literal["torch", "triton"]:
-    """Legacy: the implementation for a device."""
-    if device.type not in _default:
-        _default[device.type] = choose_backend("auto", device)
-    return "triton" if _default[device.type].triton else "torch"
-
-
-def fused(device: torch.device, arithmetic: torch.dtype) -> bool:
-    """Legacy: whether this arithmetic runs in Triton kernels."""
-    return chosen(device) == "triton" and arithmetic == torch.bfloat16
-
-
-def hopper(device: torch.device) -> bool:
-    """Legacy: whether the kernels for Hopper run."""
-    return chosen(device) == "triton" and _default[device.type].hopper

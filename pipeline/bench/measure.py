@@ -19,10 +19,11 @@ from foldcp.config import BOLTZ2
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.features import Features
 from foldcp.features.featurize import featurize
-from foldcp.kernels.triangle_attention import triangle_attention
+from foldcp.kernels import triangle_attention
+from foldcp.kernels.dispatch import choose_backend
 from foldcp.model.boltz2 import Boltz2
 from foldcp.model.layers.chunking import ChunkBudget
-from foldcp.model.layers.layers import set_compute_dtype
+from foldcp.model.layers.layers import set_backend, set_compute_dtype
 from foldcp.model.trunk.pairformer import PairBlock
 from foldcp.pipeline.bench.roofline import (
     BlockTime,
@@ -194,7 +195,8 @@ def attention_rate(place: Place) -> float:
     q, k, v = place.randn(N, N, 3, heads, width, dtype=dtype).unbind(2)
     bias = place.randn(heads, N, N, dtype=dtype)
     mask = last_masked(N, place.device)
-    return heads * N**3 / place.seconds(lambda: triangle_attention(q, k, v, bias, mask))
+    attention = triangle_attention.choose(choose_backend("auto", place.device), dtype)
+    return heads * N**3 / place.seconds(lambda: attention(q, k, v, bias, mask))
 
 
 def launch_cost(place: Place) -> float:
@@ -234,7 +236,9 @@ def pair_block(place: Place, precision: Arithmetic, budget: ChunkBudget) -> Pair
         parameter.data = scaled
     if precision != "fp32":
         set_compute_dtype(block, torch.bfloat16)
-    return block.requires_grad_(False).to(place.device)
+    block.requires_grad_(False).to(place.device)
+    set_backend(block, choose_backend("auto", place.device))
+    return block
 
 
 def block_time(place: Place, num_tokens: int, precision: Arithmetic) -> BlockTime:

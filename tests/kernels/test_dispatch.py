@@ -5,17 +5,55 @@ import sys
 import pytest
 import torch
 
-from foldcp.kernels import transition
+from foldcp.kernels import projection, transition, triangle_attention, triangle_multiplication
 from foldcp.kernels.dispatch import Backend, choose_backend
+from foldcp.kernels.projection import (
+    AddAttentionOutput,
+    AttentionOutputWeights,
+    Projection,
+    ProjectionWeights,
+)
 from foldcp.kernels.transition import AddTransition, TransitionWeights
+from foldcp.kernels.triangle_attention import TriangleAttention
+from foldcp.kernels.triangle_multiplication import (
+    AddGatedOutput,
+    GatedOutputWeights,
+    GatedProjection,
+    GatedProjectionWeights,
+)
+from foldcp.model.layers.layers import KernelModule, set_backend
 
 CPU = torch.device("cpu")
 CUDA = torch.device("cuda")
 
 
-def weights(dtype: torch.dtype, channels: int = 12) -> TransitionWeights:
+def chosen(backend: Backend, dtype: torch.dtype, channels: int = 12) -> set[type]:
+    """The types of the implementations of all operations for weights of this type and width."""
+    norm = (torch.ones(channels), torch.zeros(channels))
     wide = torch.zeros(24, channels, dtype=dtype)
-    return TransitionWeights(torch.ones(channels), torch.zeros(channels), wide, wide, wide.T)
+    square = torch.zeros(channels, channels, dtype=dtype)
+    output = GatedOutputWeights(*norm, *norm, square, square)
+    operations = (
+        transition.choose(backend, TransitionWeights(*norm, wide, wide, wide.T)),
+        projection.choose(backend, ProjectionWeights(*norm, wide)),
+        projection.choose_output(backend, AttentionOutputWeights(*norm, wide, wide.T)),
+        triangle_attention.choose(backend, dtype, channels),
+        triangle_multiplication.choose_projection(
+            backend, GatedProjectionWeights(*norm, wide, wide)
+        ),
+        triangle_multiplication.choose_output(backend, output),
+    )
+    return {type(operation) for operation in operations}
+
+
+REFERENCES = {
+    AddTransition,
+    Projection,
+    AddAttentionOutput,
+    TriangleAttention,
+    GatedProjection,
+    AddGatedOutput,
+}
 
 
 @pytest.mark.parametrize("setting", ["auto", "torch"])
@@ -68,11 +106,29 @@ def test_can_fuse_bf16_of_few_channels_only() -> None:
     assert not Backend().can_fuse(torch.bfloat16, 128)
 
 
-def test_choose_takes_the_reference_for_fp32_and_for_many_channels() -> None:
-    backend = Backend("3.6.0", hopper=True)
-    for chosen in (
-        transition.choose(backend, weights(torch.float32)),
-        transition.choose(backend, weights(torch.bfloat16, 384)),
-        transition.choose(Backend(), weights(torch.bfloat16)),
-    ):
-        assert type(chosen) is AddTransition
+@pytest.mark.parametrize(
+    ("backend", "dtype", "channels"),
+    [
+        (Backend("3.6.0", hopper=True), torch.float32, 12),
+        (Backend("3.6.0", hopper=True), torch.bfloat16, 384),
+        (Backend(), torch.bfloat16, 12),
+    ],
+    ids=["fp32", "many channels", "torch"],
+)
+def test_choose_takes_the_reference(backend, dtype, channels) -> None:
+    assert chosen(backend, dtype, channels) == REFERENCES
+
+
+def test_set_backend_chooses_for_every_layer() -> None:
+    """Each layer stores what it computes with, and asks for its weights as they are now."""
+    asked = []
+
+    class Layer(KernelModule):
+        def use_kernels(self, backend: Backend) -> None:
+            asked.append((self, backend))
+
+    outer = Layer()
+    outer.inner = Layer()
+    backend = Backend("3.6.0")
+    set_backend(outer, backend)
+    assert asked == [(outer, backend), (outer.inner, backend)]

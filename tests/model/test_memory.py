@@ -22,10 +22,10 @@ from foldcp.config import TINY
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.features import Features
 from foldcp.features.featurize import featurize
-from foldcp.kernels import triangle_attention
+from foldcp.kernels.triangle_attention import reference as triangle_attention
 from foldcp.metrics.scorer import SampleScorer
 from foldcp.model.boltz2 import Boltz2
-from foldcp.model.diffusion.sampler import NoiseLevel
+from foldcp.model.diffusion.schedule import NoiseLevel, StepScalars
 from foldcp.model.layers.chunking import ChunkBudget
 from tests.support.distributed import run
 from tests.support.memory import LiveBytes
@@ -47,19 +47,20 @@ def whole_prediction(model: Boltz2, features: Features) -> None:
     prepared = model.structure_module.score_model.prepare(
         trunk.s, trunk.s_inputs, conditioning, features
     )
-    numbers = torch.tensor(NoiseLevel(sigma=16.0, variance=1.0, pull=1.0, data=16.0).numbers)
+    level = NoiseLevel(sigma=16.0, variance=1.0, step_scale=1.0, sigma_data=16.0)
+    scalars = StepScalars.unpack(torch.tensor(level.scalars()))
     coords = model.structure_module.denoise(
-        torch.ones(1, features.num_atoms, 3), numbers, prepared
+        torch.ones(1, features.num_atoms, 3), scalars, prepared
     )[0]
     del conditioning, prepared
     contact = model.contact_probability(trunk.z)
     scorer = SampleScorer(features, coords, model.cp)
     first = model.cp.first_row(features.num_tokens)
 
-    def take(start: int, pae: Tensor, pde: Tensor) -> None:
+    def on_logits(start: int, pae: Tensor, pde: Tensor) -> None:
         scorer.add(start, pae, pde, contact[start - first : start - first + len(pae)])
 
-    model.confidence_module(trunk.s_inputs, trunk.s, trunk.z, coords, features, take)
+    model.confidence_module(trunk.s_inputs, trunk.s, trunk.z, coords, features, on_logits)
 
 
 def on_fake_tensors(features: Features, size: int, chunk_bytes: int = 0) -> LiveBytes:
@@ -87,7 +88,7 @@ def test_the_peak_of_a_rank_falls_with_the_number_of_ranks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Larger slices are fewer to fake.
-    monkeypatch.setattr(triangle_attention, "CHUNK_BYTES", 1 << 33)
+    monkeypatch.setattr(triangle_attention, "MAX_SCORE_BYTES", 1 << 33)
     features = features_of(4000)
     whole_pair_array = 4000**2 * TINY.token_z * 4
     peak = {}

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 
@@ -24,16 +24,17 @@ from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.featurize import featurize
 from foldcp.features.steering import NO_CONSTRAINTS, steering_constraints
 from foldcp.model.boltz2 import Boltz2
-from foldcp.model.diffusion.sampler import SeededNoise, Step
+from foldcp.model.diffusion.noise import SeededNoise
+from foldcp.model.diffusion.sampler import Step
 from foldcp.model.steering.potentials import FlatBottomPotential, absolute_dihedrals, dihedrals
-from foldcp.model.steering.steering import (
-    Steering,
-    Weighted,
-    constant,
-    exponential,
-    listed_potentials,
-    stepwise,
+from foldcp.model.steering.schedules import (
+    Constant,
+    ExponentialInterpolation,
+    PiecewiseStepFunction,
+    Schedule,
 )
+from foldcp.model.steering.steering import Steering
+from foldcp.model.steering.weighted_potentials import WeightedPotential, weighted_potentials
 from foldcp.predict import Prediction, Settings, fold
 from tests.support.distributed import run
 
@@ -92,7 +93,7 @@ def on_one_rank() -> Prediction:
     return predict(ContextParallel(), SETTINGS, two_copies_and_a_ligand())
 
 
-def test_forced_pockets_and_contacts_become_groups_of_pairs_of_atoms() -> None:
+def test_constraints_turn_forced_pockets_and_contacts_into_groups_of_atom_pairs() -> None:
     held = steering_constraints(two_copies_and_a_ligand(), potentials=False)
     layout = featurize(two_copies_and_a_ligand()).layout
     zinc = len(layout.atom_name) - 1
@@ -113,7 +114,7 @@ def test_forced_pockets_and_contacts_become_groups_of_pairs_of_atoms() -> None:
     assert held.molecules is None
 
 
-def test_only_bonds_between_chains_are_connections() -> None:
+def test_constraints_connect_bonds_between_chains_only() -> None:
     pytest.importorskip("rdkit")
     molecules = steering_constraints(two_copies_and_a_ligand(), potentials=True).molecules
     layout = featurize(two_copies_and_a_ligand()).layout
@@ -124,7 +125,7 @@ def test_only_bonds_between_chains_are_connections() -> None:
     assert names == [("SG", 2), ("SG", 7)]
 
 
-def test_bounds_are_slackened() -> None:
+def test_constraints_slacken_bounds() -> None:
     """Ethanol: C-C and C-O bonds 1.5 and 1.4 Å, C..O an angle; then butane's ends, which are
     neither.
     """
@@ -205,7 +206,7 @@ def energies(geometry: Geometry, position: np.ndarray) -> tuple[float, float, fl
         ("C/C(F)=C(\\C)[C@@H](N)C[C@H](O)Cl", "C/C(F)=C(/C)[C@@H](N)C[C@H](O)Cl"),
     ],
 )
-def test_a_conformer_keeps_its_stereochemistry_and_no_other(smiles: str, other_isomer: str) -> None:
+def test_smiles_geometry_is_kept_by_its_stereoisomer_alone(smiles: str, other_isomer: str) -> None:
     pytest.importorskip("rdkit")
     geometry = smiles_geometry(smiles)
     position = smiles_component(smiles, "LIG1").positions
@@ -227,7 +228,7 @@ def test_a_conformer_keeps_its_stereochemistry_and_no_other(smiles: str, other_i
 
 
 @pytest.mark.parametrize("code", ["ATP", "NAG", "HEM", "FAD", "SAH"])
-def test_the_ideal_coordinates_of_a_component_keep_its_chirality(code: str) -> None:
+def test_ccd_geometry_is_kept_by_the_ideal_coordinates(code: str) -> None:
     pytest.importorskip("rdkit")
     component = ccd_component(code, "ligand")
     geometry = ccd_geometry(code, component.atom_names)
@@ -237,7 +238,7 @@ def test_the_ideal_coordinates_of_a_component_keep_its_chirality(code: str) -> N
         assert energies(geometry, -component.positions)[0] > 1
 
 
-def test_atoms_that_leave_a_polymer_have_no_terms() -> None:
+def test_ccd_geometry_has_no_terms_of_atoms_that_leave_a_polymer() -> None:
     pytest.importorskip("rdkit")
     whole = ccd_component("SEP", "ligand")
     residue = ccd_component("SEP", "protein")
@@ -247,7 +248,7 @@ def test_atoms_that_leave_a_polymer_have_no_terms() -> None:
     assert geometry.pairs.shape[1] == residue.num_atoms * (residue.num_atoms - 1) // 2
 
 
-def test_a_ligand_without_rdkit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_geometry_without_rdkit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rdkit", None)
     with pytest.raises(
         ValueError,
@@ -258,7 +259,7 @@ def test_a_ligand_without_rdkit_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
         ccd_geometry("GTP", ("PG",))
 
 
-def test_a_pocket_of_a_chain_that_does_not_exist_is_refused() -> None:
+def test_constraints_refuse_a_pocket_of_a_missing_chain() -> None:
     complex = Complex(
         "x",
         (Chain("A", "protein", "MK"),),
@@ -268,13 +269,13 @@ def test_a_pocket_of_a_chain_that_does_not_exist_is_refused() -> None:
         steering_constraints(complex, potentials=False)
 
 
-def test_the_potentials_of_a_complex() -> None:
+def test_weighted_potentials_of_a_complex() -> None:
     pytest.importorskip("rdkit")
 
     def kinds(complex: Complex, potentials: bool) -> list[str]:
         held = steering_constraints(complex, potentials=potentials)
         return [
-            type(w.potential).__name__ for w in listed_potentials(featurize(complex).pad(3), held)
+            type(w.potential).__name__ for w in weighted_potentials(featurize(complex).pad(3), held)
         ]
 
     all_kinds = [
@@ -295,15 +296,15 @@ def test_the_potentials_of_a_complex() -> None:
         "VDWOverlapPotential"
     ]
     bound = Bond(("A", 1, "CA"), ("B", 1, "CA"))
-    cat_parts = Complex("x", (protein, replace(protein, name="B")), bonds=(bound,))
-    assert kinds(cat_parts, True) == [
+    joined = Complex("x", (protein, replace(protein, name="B")), bonds=(bound,))
+    assert kinds(joined, True) == [
         "SymmetricChainCOMPotential",
         "FlatBottomPotential",
     ]  # chains joined by a bond may overlap
 
 
-def test_schedules() -> None:
-    steps = stepwise((0.25, 0.75), (0.0, 0.5, 1.0))
+def test_schedules_interpolate_over_time() -> None:
+    steps = PiecewiseStepFunction((0.25, 0.75), (0.0, 0.5, 1.0))
     assert [steps(t) for t in (0.0, 0.25, 0.26, 0.75, 0.76, 1.0)] == [
         0,
         0,
@@ -312,8 +313,8 @@ def test_schedules() -> None:
         1,
         1,
     ]
-    curve = exponential(8.0, 0.0, -2.0)
-    assert (curve(0), curve(1)) == (8, pytest.approx(0))
+    curve = ExponentialInterpolation(8.0, 0.0, -2.0)
+    assert (curve(0.0), curve(1.0)) == (8, pytest.approx(0))
     assert curve(0.5) == pytest.approx(8 - 8 * (1 - math.exp(-1)) / (1 - math.exp(-2)))
 
 
@@ -336,7 +337,7 @@ def some_step(index: int, variance: float = 0.09) -> Step:
     return Step(index, turn, math.sqrt(variance) * normal(6, 5, 3, seed=index), variance, 0.7)
 
 
-def test_particles_are_drawn_by_their_likelihood_and_the_fall_of_their_energy() -> None:
+def test_steering_resamples_by_likelihood_and_fall_of_energy() -> None:
     """Against the densities themselves: of the noise, and of the noise that would have led here
     without guidance.
     """
@@ -349,12 +350,16 @@ def test_particles_are_drawn_by_their_likelihood_and_the_fall_of_their_energy() 
         ]
     )
 
-    def choose(index: int, weights: Tensor, count: int) -> Tensor:
+    def resample(index: int, weights: Tensor, count: int) -> Tensor:
         asked.append((index, weights, count))
         return next(answers)
 
     steering = Steering(
-        [Weighted(Spring(), constant(0.02), 2, constant(0.05))], 3, 5, choose, ContextParallel()
+        [WeightedPotential(Spring(), Constant(0.02), 2, Constant(0.05))],
+        3,
+        5,
+        resample,
+        ContextParallel(),
     )
     x = normal(6, 5, 3, seed=1)
     denoised = 0.5 * normal(6, 5, 3, seed=2)
@@ -386,9 +391,9 @@ def test_particles_are_drawn_by_their_likelihood_and_the_fall_of_their_energy() 
     torch.testing.assert_close(last, x[[1, 5]])
 
 
-def test_between_two_draws_structures_are_guided_only() -> None:
+def test_steering_only_guides_between_resampling_steps() -> None:
     steering = Steering(
-        [Weighted(Spring(), constant(0.02), 2, constant(0.05))],
+        [WeightedPotential(Spring(), Constant(0.02), 2, Constant(0.05))],
         3,
         5,
         lambda *_: torch.zeros(0),
@@ -401,9 +406,9 @@ def test_between_two_draws_structures_are_guided_only() -> None:
     torch.testing.assert_close(guided, denoised * 0.98**10)
 
 
-def test_without_noise_no_particle_is_drawn_before_the_last_step() -> None:
+def test_steering_does_not_resample_without_noise_before_the_last_step() -> None:
     steering = Steering(
-        [Weighted(Spring(), constant(0.0), 1, constant(1.0))],
+        [WeightedPotential(Spring(), Constant(0.0), 1, Constant(1.0))],
         3,
         5,
         lambda *_: torch.zeros(0),
@@ -414,14 +419,14 @@ def test_without_noise_no_particle_is_drawn_before_the_last_step() -> None:
     assert got is x and torch.equal(denoised, x)
 
 
-def test_structures_that_are_not_finite_stay_so_and_harm_no_others() -> None:
-    """Whoever asked for them sees it; nothing hangs or fails halfway."""
-    draws = SeededNoise(5, range(2), 5, torch.device("cpu"), 3)
+def test_steering_leaves_other_samples_alone_where_one_is_not_finite() -> None:
+    """The sample stays so, which the caller sees; nothing hangs or fails halfway."""
+    noise = SeededNoise(5, range(2), 5, torch.device("cpu"), 3)
     steering = Steering(
-        [Weighted(Spring(), constant(0.1), 1, constant(1.0))],
+        [WeightedPotential(Spring(), Constant(0.1), 1, Constant(1.0))],
         3,
         5,
-        draws.choose,
+        noise.resample,
         ContextParallel(),
     )
     x = normal(6, 5, 3, seed=1)
@@ -431,7 +436,7 @@ def test_structures_that_are_not_finite_stay_so_and_harm_no_others() -> None:
     assert x.isfinite().all((1, 2)).tolist() == [True, False]
 
 
-def test_particles_have_their_own_numbers_and_the_first_has_the_samples() -> None:
+def test_seeded_noise_gives_the_first_particle_the_numbers_of_the_sample() -> None:
     device = torch.device("cpu")
     alone = SeededNoise(5, range(1, 3), 7, device)
     particles = SeededNoise(5, range(1, 3), 7, device, 3)
@@ -441,10 +446,10 @@ def test_particles_have_their_own_numbers_and_the_first_has_the_samples() -> Non
         assert len(mine) == 6 and len(set(mine.flatten(1)[:, 0].tolist())) == 6
     one = SeededNoise(5, range(2, 3), 7, device, 3)
     weights = torch.tensor([[0.2, 0.5, 0.3], [0.6, 0.0, 0.4]])
-    chosen = particles.choose(0, weights, 4000)
-    alike = one.choose(0, weights[1:], 4000)
+    chosen = particles.resample(0, weights, 4000)
+    alike = one.resample(0, weights[1:], 4000)
     torch.testing.assert_close(chosen[1:], alike)
-    again = particles.choose(3, torch.ones(2, 3), 20)
+    again = particles.resample(3, torch.ones(2, 3), 20)
     assert not torch.equal(*again)
     share = torch.stack([row.bincount(minlength=3) / 4000 for row in chosen])
     torch.testing.assert_close(share, weights, atol=0.03, rtol=0)
@@ -452,14 +457,14 @@ def test_particles_have_their_own_numbers_and_the_first_has_the_samples() -> Non
 
 
 @pytest.mark.parametrize("size", [2, 3])
-def test_the_number_of_ranks_does_not_change_a_steered_prediction(size: int) -> None:
+def test_fold_with_steering_is_the_same_on_any_number_of_ranks(size: int) -> None:
     pytest.importorskip("rdkit")
     expected = on_one_rank().coords
     for got in run(predict, size, SETTINGS, two_copies_and_a_ligand()):
         assert np.linalg.norm(got.coords - expected) < 1e-5 * np.linalg.norm(expected)
 
 
-def test_steering_changes_a_prediction_and_what_is_sampled_together_does_not() -> None:
+def test_fold_with_steering_does_not_depend_on_parallel_samples() -> None:
     pytest.importorskip("rdkit")
     complex = two_copies_and_a_ligand()
     steered = on_one_rank().coords
@@ -475,7 +480,7 @@ def test_steering_changes_a_prediction_and_what_is_sampled_together_does_not() -
 
 
 @pytest.mark.parametrize("potentials", [True, False])
-def test_constraints_made_for_other_settings_are_refused(potentials: bool) -> None:
+def test_fold_refuses_constraints_made_for_other_settings(potentials: bool) -> None:
     pytest.importorskip("rdkit")
     complex = Complex("x", (Chain("A", "protein", "MKTWY"),))
     held = NO_CONSTRAINTS if potentials else steering_constraints(complex, potentials=True)
@@ -488,17 +493,14 @@ def test_constraints_made_for_other_settings_are_refused(potentials: bool) -> No
         )
 
 
-def test_weights_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Overlaps guide the last 40 % of the steps and choose in the last 60 %."""
+def test_vdw_overlap_potential_has_weight_late_in_the_sampling_only() -> None:
+    """In the guidance of the last 40 % of the steps and in the resampling of the last 60 %."""
     pytest.importorskip("rdkit")
     complex = Complex("x", (Chain("A", "protein", "MKTW"), Chain("B", "protein", "MK")))
-    (overlaps,) = listed_potentials(
+    (overlaps,) = weighted_potentials(
         featurize(complex), steering_constraints(complex, potentials=True)
     )
-    schedules: tuple[Callable[[float], float], ...] = (
-        overlaps.guidance,
-        overlaps.resampling,
-    )
+    schedules: list[Schedule] = [overlaps.guidance_weight, overlaps.resampling_weight]
     assert [[weight(t) for t in (0.4, 0.5, 0.7)] for weight in schedules] == [
         [0.125, 0, 0],
         [0.01, 0.01, 0],

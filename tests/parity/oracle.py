@@ -18,7 +18,8 @@ from foldcp.features.atoms import Augmentation
 from foldcp.features.features import Features
 from foldcp.features.featurize import featurize
 from foldcp.features.layout import Layout
-from foldcp.features.msa.chain_msas import MsaSettings
+from foldcp.features.msa.features import MsaSettings
+from foldcp.model.diffusion.noise import StepNoise
 from tests.parity.cases import INPUTS, Case
 
 
@@ -70,7 +71,7 @@ def _floats(x: Any) -> Any:
     return x.float() if isinstance(x, Tensor) and x.dtype == torch.bool else x
 
 
-class ReplayedDraws:
+class ReplayedNoise:
     """The random numbers that Boltz drew, in its order."""
 
     NAMES = ("init_noise", "rotation", "translation", "eps")
@@ -81,8 +82,9 @@ class ReplayedDraws:
     def initial(self) -> Tensor:
         return self.drawn["init_noise"]
 
-    def step(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
-        return tuple(self.drawn[name][index] for name in ("rotation", "translation", "eps"))  # type: ignore[return-value]
+    def step(self, index: int) -> StepNoise:
+        drawn = self.drawn
+        return StepNoise(drawn["rotation"][index], drawn["translation"][index], drawn["eps"][index])
 
 
 def _listed(dense: Tensor, keep: Tensor) -> Tensor:
@@ -114,6 +116,7 @@ def features_of(feats: dict[str, Tensor]) -> Features:
         method=f["method_feature"],
         token_mask=f["token_pad_mask"].float(),
         rep_atom=f["token_to_rep_atom"].argmax(-1),
+        center_atom=f["token_to_center_atom"].argmax(-1),
         frame_atoms=f["frames_idx"].reshape(-1, 3),
         bonds=_listed(f["type_bonds"], f["token_bonds"][..., 0] > 0),
         contacts=_listed(kind, special),

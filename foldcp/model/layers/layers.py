@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from foldcp.kernels import transition
+from foldcp.kernels import projection, transition
 from foldcp.kernels.dispatch import Backend
-from foldcp.kernels.projections import project_channels_first
+from foldcp.kernels.projection import ProjectionWeights
 from foldcp.kernels.transition import TransitionWeights
 from foldcp.model.layers.chunking import ChunkBudget, map_rows_
 
@@ -46,22 +46,26 @@ class Linear(nn.Linear):
 
 class LayerNorm(nn.LayerNorm):
     """LayerNorm over the last dimension with statistics in fp32 (or better); the result has type
-    `out`.
+    `out_dtype`, or that of the statistics.
     """
 
-    out: torch.dtype | None = None
+    out_dtype: torch.dtype | None = None
 
     def forward(self, x: Float[Tensor, "*S C"]) -> Float[Tensor, "*S C"]:
         precise = torch.promote_types(x.dtype, torch.float32)
         y = F.layer_norm(x.to(precise), self.normalized_shape, self.weight, self.bias, self.eps)
-        return y if self.out is None else y.to(self.out)
+        return y if self.out_dtype is None else y.to(self.out_dtype)
 
 
-class NormLinear(nn.Sequential):
+class NormLinear(nn.Sequential, KernelModule):
     """A LayerNorm and the Linear after it, named 0 and 1 as in the checkpoint."""
 
     def __init__(self, dim: int, out_features: int) -> None:
         super().__init__(LayerNorm(dim), Linear(dim, out_features))
+        self.use_kernels(Backend())
+
+    def use_kernels(self, backend: Backend) -> None:
+        self.projection = projection.choose(backend, self._weights())
 
     @property
     def linear(self) -> Linear:
@@ -70,21 +74,28 @@ class NormLinear(nn.Sequential):
         return linear
 
     def channels_first(self, z: Float[Tensor, "R N C"]) -> Float[Tensor, "K R N"]:
-        """The same with the channels first, as attention wants its bias."""
+        """The projection with its channels first, as attention wants its bias."""
+        return self.projection.channels_first(z, self._weights())
+
+    def bytes_per_row(self, N: int) -> int:
+        """Bytes of the intermediates of `channels_first` for a row of N pairs."""
+        return self.projection.bytes_per_row(N, self._weights())
+
+    def _weights(self) -> ProjectionWeights:
         norm = self[0]
         assert isinstance(norm, LayerNorm)
-        return project_channels_first(z, norm.weight, norm.bias, self.linear.weight)
+        return ProjectionWeights(norm.weight, norm.bias, self.linear.weight)
 
 
 def set_compute_dtype(module: nn.Module, dtype: torch.dtype) -> None:
-    """Matrix products of `module` in `dtype`: its Linear weights are converted, its LayerNorms
-    hand over `dtype`.
+    """Compute the matrix products of `module` in `dtype`: its Linear weights are converted, its
+    LayerNorms return `dtype`.
     """
     for part in module.modules():
         if isinstance(part, Linear):
             part.to(dtype)
         elif isinstance(part, LayerNorm):
-            part.out = dtype
+            part.out_dtype = dtype
 
 
 class Transition(KernelModule):

@@ -5,6 +5,7 @@ representation.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -13,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from foldcp.config import Architecture
-from foldcp.distributed.context_parallel import ContextParallel, split_range
-from foldcp.kernels.residual import fits
+from foldcp.distributed.context_parallel import ContextParallel
+from foldcp.distributed.pipelining import split_range
 from foldcp.model.layers.chunking import ChunkBudget
 from foldcp.model.layers.cuda_graph import CUDAGraphWrapper, can_capture, new_pool
 from foldcp.model.layers.layers import LayerNorm, Linear, NormLinear, Transition
@@ -22,9 +23,9 @@ from foldcp.model.trunk.triangle import TriangleAttention, TriangleMultiplicatio
 
 MASKED = -1e6  # added to the score of a padding key, as Boltz does
 
-# Above this, the launches of a layer take less time than its work, and a recording's memory counts.
-MOST_TOKENS = 1024
-LAYERS_AT_ONCE = 4  # in a recording
+# Above this, the launches of a layer take less time than its work, and a graph's memory counts.
+MAX_GRAPH_TOKENS = 1024
+LAYERS_PER_GRAPH = 4
 
 
 class PairBlock(nn.Module):
@@ -81,16 +82,16 @@ class AttentionPairBias(nn.Module):
         z: Float[Tensor, "I N Z"],
         mask: Float[Tensor, " N"],
     ) -> Float[Tensor, "I C"]:
+        I, N, _ = z.shape
         q, kv, gate = self._projected(s)
         q, k, v = (
             x.unflatten(-1, (self.num_heads, -1)).transpose(0, 1)
             for x in (q, *self.cp.all_gather(kv).chunk(2, -1))
         )
         o = torch.empty_like(q)
-        wide = 0 if fits(z, self.proj_z.linear.weight) else 2 * z.shape[2]
-        for rows in self.budget.chunks(
-            z.shape[0], z.shape[1] * (wide + 3 * self.num_heads) * 4, z.device
-        ):
+        bytes_per_row = self.proj_z.bytes_per_row(N)
+        bytes_per_row += N * 3 * self.num_heads * 4  # the bias, masked, and its copy for attention
+        for rows in self.budget.chunks(I, bytes_per_row, z.device):
             bias = self.proj_z.channels_first(z[rows]) + MASKED * (1 - mask.to(q.dtype))
             o[:, rows] = F.scaled_dot_product_attention(
                 q[None, :, rows], k[None], v[None], attn_mask=bias[None]
@@ -136,10 +137,17 @@ class PairformerLayer(PairBlock):
         return s + self.transition_s(s), z
 
 
-PairformerFn = Callable[
-    [Tensor, Tensor], tuple[Tensor, Tensor]
-]  # s and z -> the same, refined; z in place
-Lot = CUDAGraphWrapper[tuple[Tensor, Tensor]]  # some layers
+# s and z -> the same, refined; z in place
+PairformerFn = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+LayersGraph = CUDAGraphWrapper[tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class GraphedLayers:
+    """All layers as CUDA graphs, some layers each, and what they are valid for."""
+
+    key: list[int]  # the number of tokens, and where each weight is
+    graphs: list[LayersGraph]
 
 
 class Pairformer(nn.Module):
@@ -158,9 +166,7 @@ class Pairformer(nn.Module):
         self.layers = nn.ModuleList(
             PairformerLayer(architecture, num_heads, cp, budget) for _ in range(num_blocks)
         )
-        self.recorded: tuple[list[int], list[Lot]] | None = (
-            None  # for which sizes and weights, and what
-        )
+        self.graphed_layers: GraphedLayers | None = None
 
     def forward(
         self,
@@ -168,45 +174,47 @@ class Pairformer(nn.Module):
         z: Float[Tensor, "I N Z"],
         mask: Float[Tensor, " N"],
     ) -> tuple[Float[Tensor, "I C"], Float[Tensor, "I N Z"]]:
-        z, s = _refined(self.layers, z, s, mask)
+        z, s = _run_layers(self.layers, z, s, mask)
         return s, z
 
-    def repeated(self, mask: Float[Tensor, " N"], times: int) -> PairformerFn:
-        """The stack under this mask, for several calls: of a small complex the first is recorded,
-        some layers at a time, each lot while the one before runs, and the rest are replays, as is
-        all of the next complex if it has as many tokens. s, and z as it is returned, then live
-        until the next call.
+    def graphed(self, mask: Float[Tensor, " N"], num_calls: int) -> PairformerFn:
+        """The stack under this mask for several calls, as CUDA graphs where that is faster.
+
+        Of a small complex the first call is captured, some layers at a time, while the layers
+        before them run; the other calls are replays, as are all of the next complex if it has as
+        many tokens. s, and z as it is returned, then live until the next call.
         """
-        if self.cp.size == 1 and len(mask) <= MOST_TOKENS and can_capture(mask.device):
-            of = [len(mask), *(weight.data_ptr() for weight in self.parameters())]
-            if self.recorded is None or self.recorded[0] != of:
-                self.recorded = (of, self._lots()) if times > 1 else None
+        # A graph cannot hold the exchanges between ranks, whose host side must run every time.
+        small = self.cp.size == 1 and len(mask) <= MAX_GRAPH_TOKENS
+        if small and can_capture(mask.device):
+            key = [len(mask), *(weight.data_ptr() for weight in self.parameters())]
+            if self.graphed_layers is None or self.graphed_layers.key != key:
+                repeats = num_calls > 1
+                self.graphed_layers = GraphedLayers(key, self._graphs()) if repeats else None
         else:
-            self.recorded = None
-        if self.recorded is None:
+            self.graphed_layers = None
+        if self.graphed_layers is None:
             return lambda s, z: self(s, z, mask)
-        _, lots = self.recorded
+        graphs = self.graphed_layers.graphs
 
         def refine(s: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-            for lot in lots:
-                z, s = lot(z, s, mask)
+            for graph in graphs:
+                z, s = graph(z, s, mask)
             return s, z
 
         return refine
 
-    def _lots(self) -> list[Lot]:
+    def _graphs(self) -> list[LayersGraph]:
         pool = new_pool()
         first, *others = self.layers  # the first compiles what the others need
-        return [
-            CUDAGraphWrapper(partial(_refined, [first]), pool, updated=1),
-            *(
-                CUDAGraphWrapper(partial(_refined, others[lot]), pool, updated=1, at_once=True)
-                for lot in split_range(len(others), LAYERS_AT_ONCE)
-            ),
-        ]
+        graphs = [CUDAGraphWrapper(partial(_run_layers, [first]), pool, num_inplace_args=1)]
+        for chunk in split_range(len(others), LAYERS_PER_GRAPH):
+            run = partial(_run_layers, others[chunk])
+            graphs.append(CUDAGraphWrapper(run, pool, num_inplace_args=1, skip_warmup=True))
+        return graphs
 
 
-def _refined(
+def _run_layers(
     layers: Iterable[nn.Module],
     z: Float[Tensor, "I N Z"],
     s: Float[Tensor, "I C"],

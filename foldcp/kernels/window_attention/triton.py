@@ -1,4 +1,4 @@
-"""Window attention in Triton: a program makes one window of one sample and head, straight from
+"""Window attention in Triton: a program computes one window of one sample and head, straight from
 the atoms.
 """
 # pyright: reportMissingImports=false, reportIndexIssue=false
@@ -10,9 +10,12 @@ from typing import no_type_check
 import torch
 import triton
 import triton.language as tl
+from jaxtyping import Float
 from torch import Tensor
 
+from foldcp.kernels.autograd import with_reference_backward
 from foldcp.kernels.triton_utils import next_power_of_2
+from foldcp.kernels.window_attention.reference import WindowAttention
 
 QUERIES = tl.constexpr(32)
 KEYS = tl.constexpr(128)
@@ -67,15 +70,30 @@ def _forward(
     )
 
 
+class WindowAttentionTriton(WindowAttention):
+    """Window attention in one kernel for bf16, with the gradient of the reference."""
+
+    def __call__(
+        self,
+        q: Float[Tensor, "M A H D"],
+        k: Float[Tensor, "M A H D"],
+        v: Float[Tensor, "M A H D"],
+        bias: Float[Tensor, "K H 32 128"],
+        mask: Float[Tensor, " A"],
+    ) -> Float[Tensor, "M A H D"]:
+        return with_reference_backward(forward, WindowAttention(), q, k, v, bias, mask)
+
+
 def forward(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
-    """`window_attention` for bf16 on a GPU; channels, and the keys of the bias, are adjacent."""
+    """Window attention; channels, and the keys of the bias, are adjacent or become so."""
     M, A, H, D = q.shape
-    q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
-    bias = bias if bias.stride(-1) == 1 else bias.contiguous()
+    q, k, v, bias = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v, bias))
     out = torch.empty((M, A, H, D), dtype=v.dtype, device=v.device)
-    _forward[(A // QUERIES.value, M * H)](
+    num_windows = A // QUERIES.value
+    block = max(16, next_power_of_2(D))
+    _forward[(num_windows, M * H)](
         q, k, v, bias, mask.contiguous(), out, A, H,
         *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *bias.stride()[:3], *out.stride()[:3],
-        D**-0.5, D=D, BD=max(16, next_power_of_2(D)), num_warps=4,
+        D**-0.5, D=D, BD=block, num_warps=4,
     )  # fmt: skip
     return out

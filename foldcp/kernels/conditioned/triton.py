@@ -1,10 +1,9 @@
-"""The Triton kernels between the matrix products of a conditioned transformer; arithmetic in
-fp32.
-"""
+"""The operations of a conditioned transformer in Triton; arithmetic in fp32."""
 # pyright: reportMissingImports=false, reportIndexIssue=false
 
 from __future__ import annotations
 
+from functools import partial
 from typing import no_type_check
 
 import torch
@@ -13,14 +12,21 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
-from foldcp.kernels.pair_triton import LOG2E, _normed, _weight
+from foldcp.kernels.autograd import with_reference_backward
+from foldcp.kernels.conditioned.reference import (
+    AddSplitTransition,
+    ConditionedOps,
+    Modulation,
+    TransitionWeights,
+)
+from foldcp.kernels.pair_tiles import LOG2E, normed, weight_tile
 from foldcp.kernels.triton_utils import cdiv, next_power_of_2
 
-NUMBERS = 2048  # that a program works on
-# atoms of a program, hidden channels of a step
-SPLIT_TILE = 64
-SPLIT_STEP = 64
-SPLIT_STAGES = 1
+PROGRAM_SIZE = 2048  # elements that a program works on
+# Of the split transition.
+SPLIT_ATOMS = 64  # of a program
+SPLIT_STEP = 64  # hidden channels at a time
+SPLIT_STAGES = 1  # of the pipeline
 
 
 @triton.jit
@@ -43,7 +49,7 @@ def _modulated(
 ) -> tl.tensor:
     scale = _load(SCALE, atom, scale_a, channel, inside)
     shift = _load(SHIFT, atom, shift_a, channel, inside)
-    return _normed(_load(A, row, C, channel, inside), inside, scale, shift, C, 1)
+    return normed(_load(A, row, C, channel, inside), inside, scale, shift, C, 1)
 
 
 @triton.jit
@@ -124,8 +130,8 @@ def _split_dot(
     PLANE: tl.constexpr,
 ) -> tl.tensor:
     """(high + low) (W[0] + W[1])^T without the product of the low halves."""
-    w_high = tl.trans(_weight(W, rows, cols, num_rows, num_cols))
-    y = tl.dot(high, tl.trans(_weight(W + PLANE, rows, cols, num_rows, num_cols)))
+    w_high = tl.trans(weight_tile(W, rows, cols, num_rows, num_cols))
+    y = tl.dot(high, tl.trans(weight_tile(W + PLANE, rows, cols, num_rows, num_cols)))
     return tl.dot(high, w_high, tl.dot(low, w_high, y))
 
 
@@ -133,7 +139,8 @@ def _split_dot(
 @no_type_check
 def _add_split_transition(
     A, SCALE, SHIFT, GATE, WIDEN, BACK, OUT, num_rows, num_atoms, scale_a, shift_a, gate_a,
-    C: tl.constexpr, BC: tl.constexpr, K: tl.constexpr, BM: tl.constexpr, STEP: tl.constexpr, STAGES: tl.constexpr,
+    C: tl.constexpr, BC: tl.constexpr, K: tl.constexpr, BM: tl.constexpr,
+    STEP: tl.constexpr, STAGES: tl.constexpr,
 ) -> None:  # fmt: skip
     row = tl.program_id(0) * BM + tl.arange(0, BM)
     atom = row % num_atoms
@@ -151,23 +158,62 @@ def _add_split_transition(
         y *= _split_dot(high, low, WIDEN + 2 * K * C, k, channel, K, C, 3 * K * C)
         y_high = y.to(tl.bfloat16)
         y_low = (y - y_high.to(tl.float32)).to(tl.bfloat16)
-        w_high = tl.trans(_weight(BACK, channel, k, C, K))
-        update = tl.dot(y_high, tl.trans(_weight(BACK + C * K, channel, k, C, K)), update)
+        w_high = tl.trans(weight_tile(BACK, channel, k, C, K))
+        update = tl.dot(y_high, tl.trans(weight_tile(BACK + C * K, channel, k, C, K)), update)
         update = tl.dot(y_high, w_high, tl.dot(y_low, w_high, update))
     a = _load(A, row, C, channel, inside) + _load(GATE, atom, gate_a, channel, inside) * update
     place = row.to(tl.int64)[:, None] * C + channel[None, :]
     tl.store(OUT + place, a.to(OUT.dtype.element_ty), mask=inside)
 
 
-def _rows(x: Float[Tensor, "*M C"]) -> tuple[int, int, int, int]:
-    """Rows, channels, channels padded to a power of two, rows of a program."""
-    C = x.shape[-1]
-    block = next_power_of_2(C)
-    return x.shape[:-1].numel(), C, block, max(1, NUMBERS // block)
+class ConditionedOpsTriton(ConditionedOps):
+    """The operations in one kernel each, with the gradients of the reference."""
+
+    def modulated_norm(
+        self,
+        a: Float[Tensor, "*M A C"],
+        scale: Float[Tensor, "A C"],
+        shift: Float[Tensor, "A C"],
+        dtype: torch.dtype,
+    ) -> Float[Tensor, "*M A C"]:
+        kernel = partial(modulated_norm, dtype=dtype)
+        reference = partial(super().modulated_norm, dtype=dtype)
+        return with_reference_backward(kernel, reference, a, scale, shift)
+
+    def add_gated(
+        self,
+        a: Float[Tensor, "*M A C"],
+        update: Float[Tensor, "*M A C"],
+        gate: Float[Tensor, "A C"],
+    ) -> Float[Tensor, "*M A C"]:
+        return with_reference_backward(add_gated, super().add_gated, a, update, gate)
+
+    def gated(self, x: Float[Tensor, "*M C"], gate: Float[Tensor, "*M C"]) -> Float[Tensor, "*M C"]:
+        return with_reference_backward(gated, super().gated, x, gate)
+
+    def glu(self, h: Float[Tensor, "*M K"]) -> Float[Tensor, "*M K/3"]:
+        return with_reference_backward(glu, super().glu, h)
 
 
-def _step(x: Float[Tensor, "A C"]) -> int:
-    """From row to row; channels are adjacent."""
+class AddSplitTransitionTriton(AddSplitTransition):
+    """The transition in one kernel, with the gradient of the reference."""
+
+    def __call__(
+        self, a: Float[Tensor, "*M A C"], modulation: Modulation, weights: TransitionWeights
+    ) -> Float[Tensor, "*M A C"]:
+        return with_reference_backward(
+            add_split_transition, AddSplitTransition(), a, modulation, weights
+        )
+
+
+def _tiles(channels: int) -> tuple[int, int]:
+    """Channels padded to a power of two, and rows of a program."""
+    block = next_power_of_2(channels)
+    return block, max(1, PROGRAM_SIZE // block)
+
+
+def _row_stride(x: Float[Tensor, "A C"]) -> int:
+    """Elements from row to row; channels are adjacent."""
     assert x.stride(-1) == 1, f"strides {x.stride()}"
     return x.stride(0)
 
@@ -178,22 +224,16 @@ def modulated_norm(
     shift: Float[Tensor, "A C"],
     dtype: torch.dtype,
 ) -> Float[Tensor, "*M A C"]:
-    """scale LayerNorm(a) + shift."""
-    a, (num_rows, C, block, tile) = a.contiguous(), _rows(a)
+    a = a.contiguous()
+    num_rows = a.shape[:-1].numel()
+    num_atoms, channels = a.shape[-2:]
+    block, tile = _tiles(channels)
     out = torch.empty(a.shape, dtype=dtype, device=a.device)
     _modulated_norm[(cdiv(num_rows, tile),)](
-        a,
-        scale,
-        shift,
-        out,
-        num_rows,
-        a.shape[-2],
-        _step(scale),
-        _step(shift),
-        C=C,
-        BC=block,
-        BM=tile,
-    )
+        a, scale, shift, out,
+        num_rows, num_atoms, _row_stride(scale), _row_stride(shift),
+        C=channels, BC=block, BM=tile,
+    )  # fmt: skip
     return out
 
 
@@ -202,57 +242,61 @@ def add_gated(
     update: Float[Tensor, "*M A C"],
     gate: Float[Tensor, "A C"],
 ) -> Float[Tensor, "*M A C"]:
-    """a + gate update."""
-    a, (num_rows, C, block, tile) = a.contiguous(), _rows(a)
+    a = a.contiguous()
+    num_rows = a.shape[:-1].numel()
+    num_atoms, channels = a.shape[-2:]
+    block, tile = _tiles(channels)
     out = torch.empty_like(a)
     _add_gated[(cdiv(num_rows, tile),)](
-        a,
-        update.contiguous(),
-        gate,
-        out,
-        num_rows,
-        a.shape[-2],
-        _step(gate),
-        C=C,
-        BC=block,
-        BM=tile,
-    )
+        a, update.contiguous(), gate, out,
+        num_rows, num_atoms, _row_stride(gate),
+        C=channels, BC=block, BM=tile,
+    )  # fmt: skip
     return out
 
 
 def gated(x: Float[Tensor, "*M C"], gate: Float[Tensor, "*M C"]) -> Float[Tensor, "*M C"]:
-    """x sigmoid(gate); the gate's rows may be apart."""
-    x, (num_rows, C, block, tile) = x.contiguous(), _rows(x)
+    """x sigmoid(gate); the rows of the gate may be apart."""
+    x = x.contiguous()
+    num_rows = x.shape[:-1].numel()
+    channels = x.shape[-1]
+    block, tile = _tiles(channels)
     gate = gate.flatten(0, -2)
     out = torch.empty_like(x)
-    _gated[(cdiv(num_rows, tile),)](x, gate, out, num_rows, _step(gate), C=C, BC=block, BM=tile)
+    _gated[(cdiv(num_rows, tile),)](
+        x, gate, out, num_rows, _row_stride(gate), C=channels, BC=block, BM=tile
+    )
     return out
 
 
 def glu(h: Float[Tensor, "*M K"]) -> Float[Tensor, "*M K/3"]:
-    """x silu(y) w of the thirds."""
-    h, num_rows, K = h.contiguous(), h.shape[:-1].numel(), h.shape[-1] // 3
-    out = torch.empty((*h.shape[:-1], K), dtype=h.dtype, device=h.device)
-    block = min(512, next_power_of_2(K))
-    tile = NUMBERS // block
-    _glu[(cdiv(num_rows, tile), cdiv(K, block))](h, out, num_rows, K=K, BK=block, BM=tile)
+    h = h.contiguous()
+    num_rows = h.shape[:-1].numel()
+    hidden = h.shape[-1] // 3
+    block = min(512, next_power_of_2(hidden))
+    tile = PROGRAM_SIZE // block
+    out = torch.empty((*h.shape[:-1], hidden), dtype=h.dtype, device=h.device)
+    _glu[(cdiv(num_rows, tile), cdiv(hidden, block))](h, out, num_rows, K=hidden, BK=block, BM=tile)
     return out
 
 
 def add_split_transition(
-    a: Float[Tensor, "*M A C"],
-    scale: Float[Tensor, "A C"],
-    shift: Float[Tensor, "A C"],
-    gate: Float[Tensor, "A C"],
-    widen: Float[Tensor, "2 K C"],
-    back: Float[Tensor, "2 C K/3"],
+    a: Float[Tensor, "*M A C"], modulation: Modulation, weights: TransitionWeights
 ) -> Float[Tensor, "*M A C"]:
-    """a + gate back glu(widen (scale LayerNorm(a) + shift)), where the matrices are sums of two."""
-    a, (num_rows, C, block, _) = a.contiguous(), _rows(a)
+    a = a.contiguous()
+    scale = modulation.scale
+    shift = modulation.shift
+    gate = modulation.gate
+    up_proj = weights.up_proj.contiguous()
+    down_proj = weights.down_proj.contiguous()
+    num_rows = a.shape[:-1].numel()
+    num_atoms, channels = a.shape[-2:]
+    block = max(16, next_power_of_2(channels))
     out = torch.empty_like(a)
-    _add_split_transition[(cdiv(num_rows, SPLIT_TILE),)](
-        a, scale, shift, gate, widen.contiguous(), back.contiguous(), out,
-        num_rows, a.shape[-2], _step(scale), _step(shift), _step(gate),
-        C=C, BC=max(16, block), K=back.shape[2], BM=SPLIT_TILE, STEP=SPLIT_STEP, STAGES=SPLIT_STAGES, num_warps=4,
+    _add_split_transition[(cdiv(num_rows, SPLIT_ATOMS),)](
+        a, scale, shift, gate, up_proj, down_proj, out,
+        num_rows, num_atoms, _row_stride(scale), _row_stride(shift), _row_stride(gate),
+        C=channels, BC=block, K=down_proj.shape[2],
+        BM=SPLIT_ATOMS, STEP=SPLIT_STEP, STAGES=SPLIT_STAGES, num_warps=4,
     )  # fmt: skip
     return out

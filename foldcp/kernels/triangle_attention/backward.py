@@ -5,7 +5,7 @@ results repeat.
 
 from __future__ import annotations
 
-from typing import Any, no_type_check
+from typing import no_type_check
 
 import torch
 import torch.nn.functional as F
@@ -13,11 +13,8 @@ import triton
 import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from foldcp.kernels.bias_layout import TILE, WARPS, block_of, prepare
-from foldcp.kernels.biased_attention_triton import LOG2E, forward, rows_of
-from foldcp.kernels.residual import needs_no_grad
+from foldcp.kernels.bias_layout import LOG2E, TILE, WARPS, block_of, rows_of
 from foldcp.kernels.triton_utils import cdiv, next_power_of_2
 
 SIZES = ["num_rows", "N", "num_heads", "num_tiles"]  # one compilation for all of them
@@ -223,34 +220,3 @@ def gradient(
         **shape,
     )
     return dq, dk, dv, db.sum(0)
-
-
-def triangle_attention_triton(
-    q: Float[Tensor, "I N H D"],
-    k: Float[Tensor, "I N H D"],
-    v: Float[Tensor, "I N H D"],
-    bias: Float[Tensor, "H N N"],
-    mask: Float[Tensor, " N"],
-) -> Float[Tensor, "I N H D"]:
-    """The attention of `foldcp.kernels.triangle_attention`."""
-    q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
-    if needs_no_grad(q, k, v, bias):
-        return forward(q, k, v, prepare(bias, mask))[0]
-    return _TriangleAttention.apply(q, k, v, bias, mask)
-
-
-class _TriangleAttention(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
-        out, lse = forward(q, k, v, prepare(bias, mask), want_lse=True)
-        ctx.save_for_backward(q, k, v, bias, mask, out, lse)
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None]:
-        q, k, v, bias, mask, out, lse = ctx.saved_tensors
-        tiles = prepare(bias, mask)
-        transposed = prepare(bias, mask, transposed=True)
-        dq, dk, dv, db = gradient(q, k, v, tiles, transposed, out, lse, dout.contiguous())
-        return dq, dk, dv, db.to(bias.dtype), None

@@ -1,42 +1,29 @@
-"""Attention of many rows under one bias, in Triton: no running maximum, and a bias that no
-layout changes.
+"""Attention of many rows under one bias in Triton: no running maximum, and a bias that no layout
+changes.
 """
 # pyright: reportMissingImports=false, reportIndexIssue=false, reportPossiblyUnboundVariable=false
 # ruff: noqa: RUF005 (kernels cannot unpack a tuple into another)
 
 from __future__ import annotations
 
-from typing import no_type_check
+from typing import Any, no_type_check
 
 import torch
 import triton
 import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from foldcp.kernels.bias_layout import TILE, WARPS, block_of, narrow
-from foldcp.kernels.dispatch import hopper
+from foldcp.kernels.autograd import needs_no_grad
+from foldcp.kernels.bias_layout import LOG2E, TILE, WARPS, block_of, prepare, rows_of, to_fp16
+from foldcp.kernels.triangle_attention.backward import gradient
+from foldcp.kernels.triangle_attention.reference import RowAttention, TriangleAttention
 from foldcp.kernels.triton_utils import cdiv, next_power_of_2
 
-LOG2E = tl.constexpr(1.4426950408889634)
 ROOM = tl.constexpr(8.0)  # the largest weight of the first tile is 2^-8, and fp16 goes up to 2^16
 RANGE = tl.constexpr(60000.0)  # a larger sum of weights may hide a weight that fp16 does not hold
 GROUP = 16  # programs of neighbouring rows that run side by side, to meet in the second-level cache
-
-
-@triton.jit
-@no_type_check
-def rows_of(
-    X, start, size, stride, D: tl.constexpr, BD: tl.constexpr, EVEN: tl.constexpr
-) -> tl.tensor:
-    """[TILE, BD] from token `start` on, zeros after the last token and beyond width D."""
-    token = start + tl.arange(0, TILE)
-    cols = tl.arange(0, BD)
-    if EVEN:
-        return tl.load(X + token[:, None] * stride + cols[None, :])
-    else:
-        inside = (token < size)[:, None] & (cols < D)[None, :]
-        return tl.load(X + token[:, None] * stride + cols[None, :], mask=inside, other=0.0)
 
 
 @triton.jit
@@ -235,8 +222,12 @@ def forward(
     v: Float[Tensor, "R N H D"],
     tiles: Float[Tensor, "H A B T"],
     want_lse: bool = False,
+    hopper: bool = False,
 ) -> tuple[Float[Tensor, "R I H D"], Float[Tensor, "R H I"] | None]:
-    """The output and, if wanted, the base-2 logarithm of the sum of each query's exponentials."""
+    """The output and, if wanted, the base-2 logarithm of the sum of each query's exponentials.
+
+    With `hopper` the kernel for it runs, where it is made for the sizes.
+    """
     num_rows, num_queries, num_heads, width = q.shape
     num_keys = k.shape[1]
     (_, query_tiles, key_tiles, _) = tiles.shape
@@ -244,11 +235,11 @@ def forward(
     share = 2 if block <= 32 else 1  # rows in one program: as many as the registers hold
     q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-    v = narrow(v)
+    v = to_fp16(v)
     lse = None
     if want_lse:
         lse = torch.empty((num_rows, num_heads, num_queries), dtype=torch.float32, device=q.device)
-    if hopper(q.device) and width == 32 and num_queries == num_keys:
+    if hopper and width == 32 and num_queries == num_keys:
         _forward_on_hopper(q, k, v, tiles, out, lse)
         return out, lse
     _forward[(num_heads * query_tiles * cdiv(num_rows, share),)](
@@ -270,13 +261,62 @@ def _forward_on_hopper(
     lse: Float[Tensor, "R H N"] | None,
 ) -> None:
     """`forward` with the kernel for Hopper, which leaves to `_again` what is out of its range."""
-    from foldcp.kernels import biased_attention_hopper
+    from foldcp.kernels.triangle_attention.hopper import forward as forward_on_hopper
 
     num_rows, N, num_heads, width = q.shape
     num_tiles = tiles.shape[1]
-    redo = biased_attention_hopper.forward(q, k, v, tiles, out, lse)
+    redo = forward_on_hopper(q, k, v, tiles, out, lse)
     _again[(num_tiles, num_heads, cdiv(num_rows, 32))](
         q, k, v, tiles, out, out if lse is None else lse, redo, num_rows, N, num_heads, num_tiles,
         LOG2E.value * width**-0.5, *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *out.stride()[:3],
         D=width, ROWS=32, WANT_LSE=lse is not None, num_warps=WARPS.value,
     )  # fmt: skip
+
+
+class _TriangleAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor, hopper: bool
+    ) -> Tensor:
+        out, lse = forward(q, k, v, prepare(bias, mask), want_lse=True, hopper=hopper)
+        ctx.save_for_backward(q, k, v, bias, mask, out, lse)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, bias, mask, out, lse = ctx.saved_tensors
+        tiles = prepare(bias, mask)
+        transposed = prepare(bias, mask, transposed=True)
+        dq, dk, dv, db = gradient(q, k, v, tiles, transposed, out, lse, dout.contiguous())
+        return dq, dk, dv, db.to(bias.dtype), None, None
+
+
+class TriangleAttentionTriton(TriangleAttention):
+    """Triangle attention in one kernel, and its gradient in three."""
+
+    def __init__(self, hopper: bool) -> None:
+        self.hopper = hopper
+
+    def __call__(
+        self,
+        q: Float[Tensor, "I N H D"],
+        k: Float[Tensor, "I N H D"],
+        v: Float[Tensor, "I N H D"],
+        bias: Float[Tensor, "H N N"],
+        mask: Float[Tensor, " N"],
+    ) -> Float[Tensor, "I N H D"]:
+        q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
+        if needs_no_grad(q, k, v, bias):
+            return forward(q, k, v, prepare(bias, mask), hopper=self.hopper)[0]
+        return _TriangleAttention.apply(q, k, v, bias, mask, self.hopper)
+
+    def under(self, bias: Float[Tensor, "H N N"], mask: Float[Tensor, " N"]) -> RowAttention:
+        if torch.is_grad_enabled():
+            return super().under(bias, mask)
+        tiles = prepare(bias, mask)
+        return lambda q, k, v: forward(q, k, v, tiles, hopper=self.hopper)[0]
+
+    def bytes_per_row(self, N: int, channels: int, inner: int, dtype: torch.dtype) -> int:
+        """Bytes of q, k, v and what attention makes of them, of a row of N pairs."""
+        return N * 4 * inner * dtype.itemsize
