@@ -14,11 +14,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from foldcp.checkpoint.load import residual_type
+from foldcp.checkpoint.precision import residual_dtype
 from foldcp.config import Precision
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.features.featurize import Features
-from foldcp.features.steering import UNCONSTRAINED, Constraints
+from foldcp.features.features import Features
+from foldcp.features.steering import NO_CONSTRAINTS, Constraints
 from foldcp.metrics.scorer import SampleScorer, Scores
 from foldcp.model.boltz2 import Boltz2, TrunkOutput
 from foldcp.model.confidence import expected_plddt
@@ -85,7 +85,7 @@ def fold(
     features: Features,
     settings: Settings,
     progress: Progress = no_progress,
-    constraints: Constraints = UNCONSTRAINED,
+    constraints: Constraints = NO_CONSTRAINTS,
 ) -> Prediction:
     """Fold one complex on this rank's group; all ranks call it together with equal arguments.
 
@@ -117,11 +117,11 @@ def fold(
         with clock("trunk"):
             model.budget.resize(device, model.cp)
             count = ProgressCounter("trunk", settings.recycling + 1, progress)
-            rows = MsaSubsample(features.num_rows, settings.msa_subsample, settings.seed)
+            rows = MsaSubsample(features.num_msa_rows, settings.msa_subsample, settings.seed)
             trunk = model.trunk(
                 features,
                 settings.recycling,
-                residual_type(settings.precision),
+                residual_dtype(settings.precision),
                 rows,
                 count,
             )

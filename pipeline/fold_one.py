@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from foldcp.checkpoint import load as checkpoint
+from foldcp.checkpoint.identity import checkpoint_identity, is_untrained
 from foldcp.files import reading
 from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.execution.worker import Worker
@@ -55,7 +55,7 @@ def fold_one(sources: InputSpec, config: RunConfig, out: Path) -> str:
     )
     need_checkpoint(sources.checkpoint)
     check_writable(out)
-    identity = checkpoint.identity(sources.checkpoint)
+    identity = checkpoint_identity(sources.checkpoint)
     architecture = read_architecture(sources.checkpoint)
     config = replace(config, write=tuple(dict.fromkeys((*config.write, "boltz"))))
     task = make_task(only_complex(sources), config, identity)
@@ -90,7 +90,7 @@ def fold_one(sources: InputSpec, config: RunConfig, out: Path) -> str:
         return ""
     made = Provenance(
         identity,
-        checkpoint.is_untrained(sources.checkpoint),
+        is_untrained(sources.checkpoint),
         config.model.seed,
         size,
         setup.precision,

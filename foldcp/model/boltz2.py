@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from foldcp.config import Architecture, DiffusionProcess
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.features.featurize import Features
+from foldcp.features.features import Features
 from foldcp.kernels import projection
 from foldcp.kernels.dispatch import Backend
 from foldcp.kernels.projection import ProjectionWeights

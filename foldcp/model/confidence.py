@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from foldcp.config import Architecture
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.features.featurize import Features
+from foldcp.features.features import Features
 from foldcp.model.layers.chunking import ChunkBudget
 from foldcp.model.layers.layers import LayerNorm, Linear
 from foldcp.model.trunk.pair_embedder import PairEmbedding

@@ -13,10 +13,12 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from foldcp.checkpoint.load import load, residual_type
+from foldcp.checkpoint.load import load
+from foldcp.checkpoint.precision import residual_dtype
 from foldcp.config import BOLTZ2
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.features.featurize import Features, featurize
+from foldcp.features.features import Features
+from foldcp.features.featurize import featurize
 from foldcp.kernels import triangle_attention
 from foldcp.kernels.dispatch import choose_backend
 from foldcp.model.boltz2 import Boltz2
@@ -247,7 +249,7 @@ def block_time(place: Place, num_tokens: int, precision: Arithmetic) -> BlockTim
     block = pair_block(place, precision, budget)
     mask = last_masked(N, place.device)
     before = begin_peak(place.device)
-    z = place.randn(N // P, N, BOLTZ2.token_z, dtype=residual_type(precision))
+    z = place.randn(N // P, N, BOLTZ2.token_z, dtype=residual_dtype(precision))
     budget.resize(place.device, place.cp)
     seconds = place.seconds(lambda: block(z, mask))
     most = place.slowest(float(peak(place.device) - before))

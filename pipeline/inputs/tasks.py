@@ -102,6 +102,7 @@ def make_work(records: Iterable[Record], config: RunConfig, checkpoint: str) -> 
                 record.organism,
                 record.source,
                 record.place,
+                record.notes,
             )
         if isinstance(task, InvalidComplex):
             invalid.append(task)
@@ -210,6 +211,6 @@ def num_tokens(complex: Complex) -> int:
     """One token per residue of a polymer and one per heavy atom of a ligand."""
     if not any(chain.kind == "ligand" or chain.modifications for chain in complex.chains):
         return complex.num_residues
-    from foldcp.features.tokens import tables  # reads the CCD, which most inputs never need
+    from foldcp.features.tokens import tokenize  # reads the CCD, which most inputs never need
 
-    return len(tables(complex).tokens.residue)
+    return len(tokenize(complex).tokens.residue)

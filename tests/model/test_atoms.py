@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from foldcp.complex import Bond, Chain, Complex, Contact
 from foldcp.config import TINY
-from foldcp.features.featurize import Features, featurize
+from foldcp.features.features import Features
+from foldcp.features.featurize import featurize
 from foldcp.model.layers.atoms import AtomEncoder, to_atoms, to_tokens
 from foldcp.model.layers.transformer import DiffusionTransformer
 from foldcp.model.trunk.pair_embedder import PairEmbedding

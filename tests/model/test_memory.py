@@ -20,7 +20,8 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from foldcp.complex import Chain, Complex
 from foldcp.config import TINY
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.features.featurize import Features, featurize
+from foldcp.features.features import Features
+from foldcp.features.featurize import featurize
 from foldcp.kernels.triangle_attention import reference as triangle_attention
 from foldcp.metrics.scorer import SampleScorer
 from foldcp.model.boltz2 import Boltz2

@@ -22,7 +22,7 @@ from foldcp.chemistry.ligands import ccd_component, smiles_component
 from foldcp.complex import Bond, Chain, Complex, Contact, Pocket
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.featurize import featurize
-from foldcp.features.steering import UNCONSTRAINED, constraints
+from foldcp.features.steering import NO_CONSTRAINTS, steering_constraints
 from foldcp.model.boltz2 import Boltz2
 from foldcp.model.diffusion.noise import SeededNoise
 from foldcp.model.diffusion.sampler import Step
@@ -70,7 +70,7 @@ def two_copies_and_a_ligand() -> Complex:
 
 
 def predict(cp: ContextParallel, settings: Settings, complex: Complex) -> Prediction:
-    result = constraints(complex, potentials=settings.potentials)
+    result = steering_constraints(complex, potentials=settings.potentials)
     model = load("untrained:tiny", cp=cp) if cp.size > 1 else alone()
     return fold(model, featurize(complex, seed=settings.seed), settings, constraints=result)
 
@@ -94,7 +94,7 @@ def on_one_rank() -> Prediction:
 
 
 def test_constraints_turn_forced_pockets_and_contacts_into_groups_of_atom_pairs() -> None:
-    result = constraints(two_copies_and_a_ligand(), potentials=False)
+    result = steering_constraints(two_copies_and_a_ligand(), potentials=False)
     layout = featurize(two_copies_and_a_ligand()).layout
     zinc = len(layout.atom_name) - 1
     first = {}
@@ -116,7 +116,7 @@ def test_constraints_turn_forced_pockets_and_contacts_into_groups_of_atom_pairs(
 
 def test_constraints_connect_bonds_between_chains_only() -> None:
     pytest.importorskip("rdkit")
-    molecules = constraints(two_copies_and_a_ligand(), potentials=True).molecules
+    molecules = steering_constraints(two_copies_and_a_ligand(), potentials=True).molecules
     layout = featurize(two_copies_and_a_ligand()).layout
     assert molecules is not None and molecules.connected.shape == (2, 1)
     names = [
@@ -130,7 +130,7 @@ def test_constraints_slacken_bounds() -> None:
     neither.
     """
     pytest.importorskip("rdkit")
-    result = constraints(
+    result = steering_constraints(
         Complex("x", (Chain("L", "ligand", smiles="CCO"),)), potentials=True
     ).molecules
     raw = smiles_geometry("CCO")
@@ -144,7 +144,7 @@ def test_constraints_slacken_bounds() -> None:
     assert result.lower[1].item() == pytest.approx(
         max(raw.lower[1] * 0.875, 0.35 + (1.7 + 1.55) / 2)
     )
-    ends = constraints(
+    ends = steering_constraints(
         Complex("x", (Chain("L", "ligand", smiles="CCCC"),)), potentials=True
     ).molecules
     raw = smiles_geometry("CCCC")
@@ -153,13 +153,13 @@ def test_constraints_slacken_bounds() -> None:
         pytest.approx(raw.lower[2] * 0.9),
         math.inf,
     )
-    ring = constraints(
+    ring = steering_constraints(
         Complex("x", (Chain("L", "ligand", smiles="C1CCC1"),)), potentials=True
     ).molecules
     across = (~smiles_geometry("C1CCC1").bond).nonzero()[0].tolist()
     assert ring is not None and smiles_geometry("C1CCC1").lower[across].max() * 0.875 < 2
     assert ring.lower[across].tolist() == [pytest.approx(0.35 + 1.7)] * 2
-    bromine = constraints(
+    bromine = steering_constraints(
         Complex("x", (Chain("L", "ligand", smiles="[Be]Br"),)), potentials=True
     ).molecules
     raw = smiles_geometry("[Be]Br")
@@ -268,14 +268,14 @@ def test_constraints_refuse_a_pocket_of_a_missing_chain() -> None:
         pockets=(Pocket("Q", (("A", 1),), force=True),),
     )
     with pytest.raises(ValueError, match="complex x: the binder 'Q'"):
-        constraints(complex, potentials=False)
+        steering_constraints(complex, potentials=False)
 
 
 def test_weighted_potentials_of_a_complex() -> None:
     pytest.importorskip("rdkit")
 
     def kinds(complex: Complex, potentials: bool) -> list[str]:
-        result = constraints(complex, potentials=potentials)
+        result = steering_constraints(complex, potentials=potentials)
         return [
             type(w.potential).__name__
             for w in weighted_potentials(featurize(complex).pad(3), result)
@@ -466,7 +466,7 @@ def test_fold_with_steering_does_not_depend_on_parallel_samples() -> None:
 def test_fold_refuses_constraints_made_for_other_settings(potentials: bool) -> None:
     pytest.importorskip("rdkit")
     complex = Complex("x", (Chain("A", "protein", "MKTWY"),))
-    result = UNCONSTRAINED if potentials else constraints(complex, potentials=True)
+    result = NO_CONSTRAINTS if potentials else steering_constraints(complex, potentials=True)
     with pytest.raises(ValueError, match=f"potentials={potentials}"):
         fold(
             alone(),
@@ -480,7 +480,9 @@ def test_vdw_overlap_potential_has_weight_late_in_the_sampling_only() -> None:
     """In the guidance of the last 40 % of the steps and in the resampling of the last 60 %."""
     pytest.importorskip("rdkit")
     complex = Complex("x", (Chain("A", "protein", "MKTW"), Chain("B", "protein", "MK")))
-    (overlaps,) = weighted_potentials(featurize(complex), constraints(complex, potentials=True))
+    (overlaps,) = weighted_potentials(
+        featurize(complex), steering_constraints(complex, potentials=True)
+    )
     schedules: list[Schedule] = [overlaps.guidance_weight, overlaps.resampling_weight]
     assert [[weight(t) for t in (0.4, 0.5, 0.7)] for weight in schedules] == [
         [0.125, 0, 0],

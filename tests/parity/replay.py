@@ -13,7 +13,8 @@ from unittest.mock import patch
 from torch import Tensor
 
 from foldcp import predict
-from foldcp.checkpoint.load import Sampling, load
+from foldcp.checkpoint.load import load
+from foldcp.checkpoint.precision import Sampling
 from foldcp.config import Precision
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.model.boltz2 import Boltz2, TrunkOutput
@@ -52,13 +53,9 @@ def replayed(
     record = oracle.record("prediction", case)
     stages = []
     settings = Settings(
-        recycling=case.recycling,
-        steps=case.steps,
-        samples=case.samples,
-        precision=precision,
-        keep_pairs=True,
+        recycling=case.recycling, steps=case.steps, samples=case.samples, precision=precision, keep_pairs=True,
         msa_subsample=case.subsample,
-    )
+    )  # fmt: skip
     with _stages(record, stages, exchange):
         device = device_of(cp or ContextParallel(), kind)
         model = load(

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from foldcp.checkpoint.load import load
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.features.featurize import Features
-from foldcp.features.steering import constraints
+from foldcp.features.features import Features
+from foldcp.features.steering import steering_constraints
 from foldcp.model.boltz2 import Boltz2
 from foldcp.model.steering.steering import NUM_PARTICLES, Steering
 from foldcp.model.steering.weighted_potentials import WeightedPotential, weighted_potentials
@@ -50,7 +50,9 @@ def measure(cp: ContextParallel, oracle: Oracle, case: Case) -> list[Measured]:
 
 
 def potentials_of(case: Case, features: Features, potentials: bool) -> list[WeightedPotential]:
-    return weighted_potentials(features, constraints(complex_of(case.input), potentials=potentials))
+    return weighted_potentials(
+        features, steering_constraints(complex_of(case.input), potentials=potentials)
+    )
 
 
 def potential_errors(potentials: list[WeightedPotential], record: dict[str, Any]) -> list[Measured]:

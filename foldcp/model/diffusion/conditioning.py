@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from foldcp.config import WINDOW_KEYS, WINDOW_QUERIES, Architecture
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.features.featurize import Features
+from foldcp.features.features import Features
 from foldcp.kernels.window_attention import key_windows, query_windows
 from foldcp.model.layers.atoms import AtomEncoder
 from foldcp.model.layers.chunking import ChunkBudget

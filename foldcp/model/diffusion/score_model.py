@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from foldcp.config import Architecture
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.features.featurize import Features
+from foldcp.features.features import Features
 from foldcp.kernels import pair_bias_attention
 from foldcp.kernels.dispatch import Backend
 from foldcp.kernels.pair_bias_attention import AttentionUnderBias, PairBiasAttention

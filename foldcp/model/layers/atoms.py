@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from foldcp.config import ATOM_NAME_CHARS, NUM_ELEMENTS, Architecture
-from foldcp.features.featurize import Features
+from foldcp.features.features import Features
 from foldcp.kernels import window_attention
 from foldcp.kernels.dispatch import Backend
 from foldcp.kernels.window_attention import WindowAttention, key_windows, query_windows

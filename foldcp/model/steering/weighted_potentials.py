@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from foldcp.features.featurize import Features
-from foldcp.features.steering import RADII, Constraints, Molecules
+from foldcp.features.features import Features
+from foldcp.features.steering import VDW_RADII, Constraints, Molecules
 from foldcp.model.steering.potentials import (
     ContactPotential,
     FlatBottomPotential,
@@ -123,7 +123,7 @@ def _vdw_overlap(
         return []
     potential = VDWOverlapPotential(
         atoms=atoms,
-        radius=RADII.to(atoms.device)[features.ref_element[atoms]],
+        radius=VDW_RADII.to(atoms.device)[features.ref_element[atoms]],
         chain=chains.of_atom[atoms],
         nonbonded_chains=nonbonded_chains,
         buffer=VDW_BUFFER,

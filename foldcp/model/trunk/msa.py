@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from foldcp.config import NUM_RES_TYPES, Architecture
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.features.featurize import Features
+from foldcp.features.features import Features
 from foldcp.kernels import projection
 from foldcp.kernels.blocks import cat_blocks
 from foldcp.kernels.dispatch import Backend

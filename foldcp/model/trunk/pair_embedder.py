@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from foldcp.config import NUM_BOND_TYPES, NUM_CONTACT_KINDS, Architecture
-from foldcp.features.featurize import Features
+from foldcp.features.features import Features
 from foldcp.model.layers.layers import FourierEmbedding, Linear
 
 R_MAX = 32  # largest distance along the chain, and between tokens, that is told apart

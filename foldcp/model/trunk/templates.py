@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from foldcp.config import NUM_RES_TYPES, Architecture
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.features.featurize import Features
+from foldcp.features.features import Features
 from foldcp.model.layers.chunking import ChunkBudget, add_rows_
 from foldcp.model.layers.layers import LayerNorm, Linear
 from foldcp.model.trunk.pairformer import PairStack

@@ -1,5 +1,6 @@
-"""The alignments of a complex's chains: how they are read, and whether each is of its chain. No
-torch here.
+"""MSAs of a complex's chains: settings of reading, and the check that each is of its chain.
+
+Without torch.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from jaxtyping import Int
 
 from foldcp.chemistry.vocabulary import TOKEN_IDS, residue_codes
 from foldcp.complex import Chain, Complex
-from foldcp.features.msa.alignment import UNPAIRED, MsaRows, read_alignment
+from foldcp.features.msa.parse import UNPAIRED
+from foldcp.features.msa.read import ChainMsa, read_msa
 from foldcp.files import MAX_BYTES
 
 
 @dataclass(frozen=True)
-class AlignmentSettings:
+class MsaSettings:
     """How many rows are read, and in which way.
 
     Boltz 2.2.1 has three faults here, which its published accuracy includes; `corrected` mends
@@ -34,48 +36,41 @@ class AlignmentSettings:
 
     def __post_init__(self) -> None:
         for name in ("max_file_rows", "max_paired", "max_rows", "max_bytes"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"alignment setting {name} must be at least 1, not {getattr(self, name)}"
-                )
+            value = getattr(self, name)
+            if value < 1:
+                raise ValueError(f"alignment setting {name} must be at least 1, not {value}")
 
 
-def read_chains(complex: Complex, settings: AlignmentSettings) -> list[MsaRows]:
-    """The rows of each chain, the query alone where it has no file; a file is read once for equal
-    chains.
+def read_chain_msas(complex: Complex, settings: MsaSettings) -> list[ChainMsa]:
+    """The MSA of each chain, the query alone where it has no file.
 
-    Raises ValueError naming the complex, the chain and the file, for a file that is unreadable, of
-    another chain, or another than when the complex was planned.
+    A file is read once for equal chains. Raises ValueError naming the complex, the chain and the
+    file, for one that is unreadable, of another chain, or changed since the complex was planned.
     """
-    read: dict[tuple[Path, str, tuple[tuple[int, str], ...]], MsaRows] = {}
-    chains = []
+    by_molecule: dict[tuple[Path, str, tuple[tuple[int, str], ...]], ChainMsa] = {}
+    msas = []
     for chain in complex.chains:
         if chain.msa is None:
-            chains.append(
-                MsaRows(
-                    residue_types(chain)[None],
-                    np.zeros((0, 3), dtype=np.int64),
-                    np.array([UNPAIRED]),
-                )
-            )
+            msas.append(_query_alone(chain))
             continue
         molecule = (chain.msa, chain.sequence, chain.modifications)
-        if molecule not in read:
+        if molecule not in by_molecule:
+            digest = complex.digests.get(chain.msa, "")
             try:
-                read[molecule] = read_chain(chain, settings, complex.digests.get(chain.msa, ""))
+                by_molecule[molecule] = read_chain_msa(chain, settings, digest)
             except ValueError as error:
                 raise ValueError(
                     f"chain {chain.name} of complex {complex.name}: {error}"
                 ) from error
-        chains.append(read[molecule])
-    return chains
+        msas.append(by_molecule[molecule])
+    return msas
 
 
-def read_chain(chain: Chain, settings: AlignmentSettings, digest: str = "") -> MsaRows:
-    """The rows of a chain's alignment, the first of which shows the chain as it is.
+def read_chain_msa(chain: Chain, settings: MsaSettings, digest: str = "") -> ChainMsa:
+    """The MSA of a chain, whose first row is the chain as it is.
 
-    Raises ValueError naming the file, as `read_alignment` does, and for the alignment of a chain
-    that is no protein.
+    Raises ValueError naming the file, as `read_msa` does, and for the MSA of a chain other than a
+    protein.
     """
     assert chain.msa is not None
     if chain.kind != "protein":
@@ -83,7 +78,7 @@ def read_chain(chain: Chain, settings: AlignmentSettings, digest: str = "") -> M
             f"alignment {chain.msa}: the network reads alignments of proteins, not of {chain.kind}"
         )
     query = residue_types(chain)
-    rows = read_alignment(
+    msa = read_msa(
         chain.msa,
         settings.max_file_rows,
         keep_keyed=settings.corrected,
@@ -91,16 +86,25 @@ def read_chain(chain: Chain, settings: AlignmentSettings, digest: str = "") -> M
         digest=digest,
         max_bytes=settings.max_bytes,
     )
-    rows.residues[0] = query
-    return rows
+    msa.residues[0] = query
+    return msa
 
 
 def residue_types(chain: Chain) -> Int[np.ndarray, " L"]:
-    """Indices in the vocabulary as an alignment sees a chain; what is modified, and each component
-    of a ligand, is unknown.
+    """Indices in the vocabulary of a chain as the query of an MSA.
+
+    A modified residue is unknown, and so is each component of a ligand.
     """
     unknown = TOKEN_IDS["UNK"]
     if chain.kind == "ligand":
         return np.full(max(1, len(chain.ccd)), unknown, dtype=np.int8)
     codes = residue_codes(chain.kind, chain.sequence, chain.modifications)
     return np.array([TOKEN_IDS.get(code, unknown) for code in codes], dtype=np.int8)
+
+
+def _query_alone(chain: Chain) -> ChainMsa:
+    return ChainMsa(
+        residues=residue_types(chain)[None],
+        deletions=np.zeros((0, 3), dtype=np.int64),
+        keys=np.array([UNPAIRED]),
+    )
