@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from foldcp.features.featurize import Layout
+from foldcp.features.layout import Layout
 
 # Loops over rows compute this many pairs of tokens at a time, of 4 to 12 bytes each.
 CHUNK_PAIRS = 1 << 22

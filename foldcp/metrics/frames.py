@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from foldcp.features.featurize import Features
+from foldcp.features.features import Features
 from foldcp.metrics.chains import ChainSpans
 from foldcp.metrics.contacts import distances
 

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.features.featurize import Features
+from foldcp.features.features import Features
 from foldcp.metrics.chains import ChainRows, ChainSpans
 from foldcp.metrics.contacts import Contacts, chain_contacts
 from foldcp.metrics.frames import valid_frames

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from foldcp.checkpoint.load import Precision, load
+from foldcp.checkpoint.load import load
+from foldcp.config import Precision
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.featurize import featurize
 from foldcp.predict import Prediction, Settings, fold
