@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+Coords = Float[Tensor, "M A 3"]  # of M structures of A atoms
+
 
 def quaternion_to_matrix(quaternion: Float[Tensor, "*M 4"]) -> Float[Tensor, "*M 3 3"]:
     """The rotation matrix of a quaternion (real part first) of any length.
@@ -23,10 +25,10 @@ def quaternion_to_matrix(quaternion: Float[Tensor, "*M 4"]) -> Float[Tensor, "*M
 
 
 def superpose(
-    moving: Float[Tensor, "M A 3"],
-    target: Float[Tensor, "M A 3"],
+    moving: Coords,
+    target: Coords,
     weights: Float[Tensor, " A"],
-) -> Float[Tensor, "M A 3"]:
+) -> Coords:
     """`moving`, rotated and translated onto `target` with the least weighted sum of squares.
 
     Never mirrors. Source: AlphaFold 3, algorithm 28.

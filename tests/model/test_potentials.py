@@ -1,5 +1,5 @@
-"""Energies and gradients of the potentials: against autograd, against all pairs, and on
-structures made to fit.
+"""Energies and gradients of the potentials: against autograd, against all pairs, and on structures
+that keep all bounds.
 """
 
 from __future__ import annotations
@@ -178,12 +178,14 @@ def test_contact_potential_differentiates_its_weights_with_the_opposite_sign() -
     energy, slope = flat_bottom(value, torch.tensor(-torch.inf), potential.upper)
     weight = torch.cat([(-2 * TIME * e).softmax(1) for e in energy.split([7, 5, 3], 1)], 1)
     torch.testing.assert_close(potential.energy(x, TIME), (weight * energy).sum(1))
-    held = torch.zeros_like(x)
+    expected = torch.zeros_like(x)
     for k, (i, j) in enumerate(potential.pairs.T.tolist()):
         for atom, side in ((i, 0), (j, 1)):
-            held[:, atom] += (weight * slope)[:, k, None] * direction[:, side, k]
-    torch.testing.assert_close((potential.gradient(x, TIME) + derivative(potential, x)) / 2, held)
-    assert (potential.gradient(x, TIME) - held).norm() > 0.1
+            expected[:, atom] += (weight * slope)[:, k, None] * direction[:, side, k]
+    torch.testing.assert_close(
+        (potential.gradient(x, TIME) + derivative(potential, x)) / 2, expected
+    )
+    assert (potential.gradient(x, TIME) - expected).norm() > 0.1
 
 
 def test_contact_potential_is_zero_where_its_weights_underflow() -> None:
@@ -237,9 +239,9 @@ def test_neighbours_finds_every_close_pair_once(scale: float, max_pairs: int) ->
     assert len(found) == len(set(found))
     assert all(i != j and group[i] == group[j] for i, j in found)
     near = torch.cdist(x, x) < 2.7
-    wanted = {(i, j) for i, j in combinations(range(83), 2) if near[i, j] and group[i] == group[j]}
-    assert wanted <= set(found)
-    assert scale > 1 or wanted  # some pairs are close
+    close = {(i, j) for i, j in combinations(range(83), 2) if near[i, j] and group[i] == group[j]}
+    assert close <= set(found)
+    assert scale > 1 or close
     assert all(len(i) < max_pairs + 83 for i, _ in chunks)
     assert scale < 50 or len(found) < 83 * 82 / 12  # far from all pairs
 
@@ -289,7 +291,7 @@ def test_potentials_are_zero_where_all_bounds_are_kept() -> None:
     turn = torch.full((9,), math.pi, dtype=torch.float64)
     position = x[:, ::3] @ torch.tensor(Rotation.random(random_state=3).as_matrix()) + 4
     tokens = position.shape[1]
-    kept: list[Potential] = [
+    potentials: list[Potential] = [
         FlatBottomPotential(distances, terms(2, 9, 80), 0 * far, far),
         FlatBottomPotential(dihedrals, terms(4, 9, 80), -turn, turn),
         FlatBottomPotential(absolute_dihedrals, terms(4, 9, 80), 0 * turn, turn),
@@ -310,7 +312,7 @@ def test_potentials_are_zero_where_all_bounds_are_kept() -> None:
             chain,
         ),
     ]
-    for potential in kept:
+    for potential in potentials:
         assert potential.energy(x, TIME).item() == 0, potential
         assert (potential.gradient(x, TIME) == 0).all(), potential
 

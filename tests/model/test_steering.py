@@ -1,5 +1,5 @@
-"""Steering: the potentials of a complex, the weights of particles, and that the number of ranks
-changes nothing.
+"""Steering: the constraints and potentials of a complex, guidance, resampling, and that the number
+of ranks changes nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from foldcp.model.steering.schedules import (
     PiecewiseStepFunction,
     Schedule,
 )
-from foldcp.model.steering.steering import Steering
+from foldcp.model.steering.steering import Resample, Steering
 from foldcp.model.steering.weighted_potentials import WeightedPotential, weighted_potentials
 from foldcp.predict import Prediction, Settings, fold
 from tests.support.distributed import run
@@ -70,9 +70,9 @@ def two_copies_and_a_ligand() -> Complex:
 
 
 def predict(cp: ContextParallel, settings: Settings, complex: Complex) -> Prediction:
-    held = constraints(complex, potentials=settings.potentials)
+    result = constraints(complex, potentials=settings.potentials)
     model = load("untrained:tiny", cp=cp) if cp.size > 1 else alone()
-    return fold(model, featurize(complex, seed=settings.seed), settings, constraints=held)
+    return fold(model, featurize(complex, seed=settings.seed), settings, constraints=result)
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +94,7 @@ def on_one_rank() -> Prediction:
 
 
 def test_constraints_turn_forced_pockets_and_contacts_into_groups_of_atom_pairs() -> None:
-    held = constraints(two_copies_and_a_ligand(), potentials=False)
+    result = constraints(two_copies_and_a_ligand(), potentials=False)
     layout = featurize(two_copies_and_a_ligand()).layout
     zinc = len(layout.atom_name) - 1
     first = {}
@@ -106,12 +106,12 @@ def test_constraints_turn_forced_pockets_and_contacts_into_groups_of_atom_pairs(
         ],  # in the order of the tokens
         [(i, j) for i in first[8] for j in first[1]],
     ]
-    assert held.contact_pairs.T.tolist() == [list(pair) for group in groups for pair in group]
-    assert held.contact_group.tolist() == [k for k, group in enumerate(groups) for _ in group]
-    assert held.contact_threshold.tolist() == [
+    assert result.contact_pairs.T.tolist() == [list(pair) for group in groups for pair in group]
+    assert result.contact_group.tolist() == [k for k, group in enumerate(groups) for _ in group]
+    assert result.contact_threshold.tolist() == [
         d for group, d in zip(groups, (4.5, 4.5, 7.0), strict=True) for _ in group
     ]
-    assert held.molecules is None
+    assert result.molecules is None
 
 
 def test_constraints_connect_bonds_between_chains_only() -> None:
@@ -130,18 +130,20 @@ def test_constraints_slacken_bounds() -> None:
     neither.
     """
     pytest.importorskip("rdkit")
-    held = constraints(
+    result = constraints(
         Complex("x", (Chain("L", "ligand", smiles="CCO"),)), potentials=True
     ).molecules
     raw = smiles_geometry("CCO")
-    assert held is not None
+    assert result is not None
     assert [*zip(*raw.pairs.tolist(), raw.bond.tolist(), raw.angle.tolist(), strict=True)] == [
         (0, 1, True, False), (0, 2, False, True), (1, 2, True, False),
     ]  # fmt: skip
     np.testing.assert_allclose(raw.upper, [1.52, 2.44, 1.42], atol=0.06)
-    np.testing.assert_allclose(held.lower[[0, 2]], raw.lower[[0, 2]] * 0.875)
-    np.testing.assert_allclose(held.upper, raw.upper * 1.125)
-    assert held.lower[1].item() == pytest.approx(max(raw.lower[1] * 0.875, 0.35 + (1.7 + 1.55) / 2))
+    np.testing.assert_allclose(result.lower[[0, 2]], raw.lower[[0, 2]] * 0.875)
+    np.testing.assert_allclose(result.upper, raw.upper * 1.125)
+    assert result.lower[1].item() == pytest.approx(
+        max(raw.lower[1] * 0.875, 0.35 + (1.7 + 1.55) / 2)
+    )
     ends = constraints(
         Complex("x", (Chain("L", "ligand", smiles="CCCC"),)), potentials=True
     ).molecules
@@ -273,9 +275,10 @@ def test_weighted_potentials_of_a_complex() -> None:
     pytest.importorskip("rdkit")
 
     def kinds(complex: Complex, potentials: bool) -> list[str]:
-        held = constraints(complex, potentials=potentials)
+        result = constraints(complex, potentials=potentials)
         return [
-            type(w.potential).__name__ for w in weighted_potentials(featurize(complex).pad(3), held)
+            type(w.potential).__name__
+            for w in weighted_potentials(featurize(complex).pad(3), result)
         ]
 
     all_kinds = [
@@ -305,14 +308,8 @@ def test_weighted_potentials_of_a_complex() -> None:
 
 def test_schedules_interpolate_over_time() -> None:
     steps = PiecewiseStepFunction((0.25, 0.75), (0.0, 0.5, 1.0))
-    assert [steps(t) for t in (0.0, 0.25, 0.26, 0.75, 0.76, 1.0)] == [
-        0,
-        0,
-        0.5,
-        0.5,
-        1,
-        1,
-    ]
+    times = (0.0, 0.25, 0.26, 0.75, 0.76, 1.0)
+    assert [steps(time) for time in times] == [0, 0, 0.5, 0.5, 1, 1]
     curve = ExponentialInterpolation(8.0, 0.0, -2.0)
     assert (curve(0.0), curve(1.0)) == (8, pytest.approx(0))
     assert curve(0.5) == pytest.approx(8 - 8 * (1 - math.exp(-1)) / (1 - math.exp(-2)))
@@ -328,6 +325,18 @@ class Spring:
         return x
 
 
+def no_resampling(index: int, weights: Tensor, count: int) -> Tensor:
+    raise AssertionError(f"resampled in step {index}")
+
+
+def spring_steering(
+    guidance: float, interval: int, resampling: float, resample: Resample = no_resampling
+) -> Steering:
+    """Of samples of three particles, in five steps."""
+    spring = WeightedPotential(Spring(), Constant(guidance), interval, Constant(resampling))
+    return Steering([spring], 3, 5, resample, ContextParallel())
+
+
 def normal(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
@@ -341,8 +350,8 @@ def test_steering_resamples_by_likelihood_and_fall_of_energy() -> None:
     """Against the densities themselves: of the noise, and of the noise that would have led here
     without guidance.
     """
-    asked: list[tuple[int, Tensor, int]] = []
-    answers = iter(
+    calls: list[tuple[int, Tensor, int]] = []
+    choices = iter(
         [
             torch.tensor([[2, 0, 2], [1, 1, 0]]),
             torch.tensor([[0, 1, 2], [2, 2, 1]]),
@@ -351,16 +360,10 @@ def test_steering_resamples_by_likelihood_and_fall_of_energy() -> None:
     )
 
     def resample(index: int, weights: Tensor, count: int) -> Tensor:
-        asked.append((index, weights, count))
-        return next(answers)
+        calls.append((index, weights, count))
+        return next(choices)
 
-    steering = Steering(
-        [WeightedPotential(Spring(), Constant(0.02), 2, Constant(0.05))],
-        3,
-        5,
-        resample,
-        ContextParallel(),
-    )
+    steering = spring_steering(0.02, 2, 0.05, resample)
     x = normal(6, 5, 3, seed=1)
     denoised = 0.5 * normal(6, 5, 3, seed=2)
 
@@ -368,37 +371,29 @@ def test_steering_resamples_by_likelihood_and_fall_of_energy() -> None:
         return 0.05 * x.square().sum((1, 2)) / 2
 
     first, denoised_first = steering(some_step(0), x, denoised)
-    torch.testing.assert_close(asked[0][1], (-4 * energy(denoised)).reshape(2, 3).softmax(1))
+    torch.testing.assert_close(calls[0][1], (-4 * energy(denoised)).reshape(2, 3).softmax(1))
     chosen = torch.tensor([2, 0, 2, 4, 4, 3])
     torch.testing.assert_close(first, x[chosen])
-    torch.testing.assert_close(
-        denoised_first, denoised[chosen] * 0.98**10
-    )  # every other one of 20 steps
+    # every other one of 20 steps of gradient descent
+    torch.testing.assert_close(denoised_first, denoised[chosen] * 0.98**10)
     shift = 0.7 * denoised[chosen] * (0.98**10 - 1)
 
     step = some_step(3)
     later = 0.3 * normal(6, 5, 3, seed=5)
     steering(step, x, later)
     density = Normal(0, math.sqrt(step.variance))
-    gain = (
-        density.log_prob(step.noise + shift @ step.rotation) - density.log_prob(step.noise)
-    ).sum((1, 2))
+    without_guidance = density.log_prob(step.noise + shift @ step.rotation)
+    gain = (without_guidance - density.log_prob(step.noise)).sum((1, 2))
     fall = energy(denoised)[chosen] - energy(later)
-    torch.testing.assert_close(asked[1][1], (gain + 4 * fall).reshape(2, 3).softmax(1))
+    torch.testing.assert_close(calls[1][1], (gain + 4 * fall).reshape(2, 3).softmax(1))
 
     last, _ = steering(some_step(4, variance=0.0), x, denoised)
-    assert [(index, count) for index, _, count in asked] == [(0, 3), (3, 3), (4, 1)]
+    assert [(index, count) for index, _, count in calls] == [(0, 3), (3, 3), (4, 1)]
     torch.testing.assert_close(last, x[[1, 5]])
 
 
 def test_steering_only_guides_between_resampling_steps() -> None:
-    steering = Steering(
-        [WeightedPotential(Spring(), Constant(0.02), 2, Constant(0.05))],
-        3,
-        5,
-        lambda *_: torch.zeros(0),
-        ContextParallel(),
-    )
+    steering = spring_steering(0.02, 2, 0.05)
     x = normal(6, 5, 3, seed=1)
     denoised = normal(6, 5, 3, seed=2)
     got, guided = steering(some_step(2), x, denoised)
@@ -407,13 +402,7 @@ def test_steering_only_guides_between_resampling_steps() -> None:
 
 
 def test_steering_does_not_resample_without_noise_before_the_last_step() -> None:
-    steering = Steering(
-        [WeightedPotential(Spring(), Constant(0.0), 1, Constant(1.0))],
-        3,
-        5,
-        lambda *_: torch.zeros(0),
-        ContextParallel(),
-    )
+    steering = spring_steering(0.0, 1, 1.0)
     x = normal(6, 5, 3, seed=1)
     got, denoised = steering(some_step(3, variance=0.0), x, x)
     assert got is x and torch.equal(denoised, x)
@@ -422,13 +411,7 @@ def test_steering_does_not_resample_without_noise_before_the_last_step() -> None
 def test_steering_leaves_other_samples_alone_where_one_is_not_finite() -> None:
     """The sample stays so, which the caller sees; nothing hangs or fails halfway."""
     noise = SeededNoise(5, range(2), 5, torch.device("cpu"), 3)
-    steering = Steering(
-        [WeightedPotential(Spring(), Constant(0.1), 1, Constant(1.0))],
-        3,
-        5,
-        noise.resample,
-        ContextParallel(),
-    )
+    steering = spring_steering(0.1, 1, 1.0, noise.resample)
     x = normal(6, 5, 3, seed=1)
     x[3:] = math.nan
     for index in range(5):
@@ -447,8 +430,8 @@ def test_seeded_noise_gives_the_first_particle_the_numbers_of_the_sample() -> No
     one = SeededNoise(5, range(2, 3), 7, device, 3)
     weights = torch.tensor([[0.2, 0.5, 0.3], [0.6, 0.0, 0.4]])
     chosen = particles.resample(0, weights, 4000)
-    alike = one.resample(0, weights[1:], 4000)
-    torch.testing.assert_close(chosen[1:], alike)
+    same = one.resample(0, weights[1:], 4000)
+    torch.testing.assert_close(chosen[1:], same)
     again = particles.resample(3, torch.ones(2, 3), 20)
     assert not torch.equal(*again)
     share = torch.stack([row.bincount(minlength=3) / 4000 for row in chosen])
@@ -483,13 +466,13 @@ def test_fold_with_steering_does_not_depend_on_parallel_samples() -> None:
 def test_fold_refuses_constraints_made_for_other_settings(potentials: bool) -> None:
     pytest.importorskip("rdkit")
     complex = Complex("x", (Chain("A", "protein", "MKTWY"),))
-    held = UNCONSTRAINED if potentials else constraints(complex, potentials=True)
+    result = UNCONSTRAINED if potentials else constraints(complex, potentials=True)
     with pytest.raises(ValueError, match=f"potentials={potentials}"):
         fold(
             alone(),
             featurize(complex),
             replace(SETTINGS, potentials=potentials),
-            constraints=held,
+            constraints=result,
         )
 
 

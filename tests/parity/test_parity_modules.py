@@ -97,19 +97,19 @@ def of_stages(model: Boltz2, share: Share, record: dict[str, Any]) -> Compared:
     )
     prepared = prepare(model, share, record)
     diffusion = model.structure_module
-    for asked in record["scores"]:
+    for call in record["scores"]:
         level = NoiseLevel(
-            sigma=float(asked["sigma"]),
+            sigma=float(call["sigma"]),
             variance=0.0,
             step_scale=1.0,
             sigma_data=diffusion.sigma_data,
         )
-        scalars = StepScalars.unpack(asked["x"].new_tensor(level.scalars()))
-        denoised = diffusion.denoise(asked["x"], scalars, prepared)
+        scalars = StepScalars.unpack(call["x"].new_tensor(level.scalars()))
+        denoised = diffusion.denoise(call["x"], scalars, prepared)
         yield (
-            f"denoised structure at {asked['sigma']:g} Å of noise",
+            f"denoised structure at {call['sigma']:g} Å of noise",
             denoised,
-            asked["out"],
+            call["out"],
         )
 
 

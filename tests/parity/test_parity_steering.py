@@ -36,7 +36,7 @@ def measure(cp: ContextParallel, oracle: Oracle, case: Case) -> list[Measured]:
     with torch.inference_mode():
         potentials = potentials_of(case, share.features, potentials=True)
         return [
-            *(judged(potentials, record) if cp.size == 1 else []),  # it knows no ranks
+            *(potential_errors(potentials, record) if cp.size == 1 else []),  # it knows no ranks
             *steered(model, share, record["steered"], case, potentials, NUM_PARTICLES),
             *steered(
                 model,
@@ -53,23 +53,27 @@ def potentials_of(case: Case, features: Features, potentials: bool) -> list[Weig
     return weighted_potentials(features, constraints(complex_of(case.input), potentials=potentials))
 
 
-def judged(potentials: list[WeightedPotential], record: dict[str, Any]) -> list[Measured]:
+def potential_errors(potentials: list[WeightedPotential], record: dict[str, Any]) -> list[Measured]:
     """Energies, gradients and weights; the worst over the times."""
-    names = list(dict.fromkeys(said["name"] for said in record["potentials"]))
+    names = list(dict.fromkeys(theirs["name"] for theirs in record["potentials"]))
     assert len(names) == len(potentials), f"Boltz has the potentials {names}"
     errors: dict[str, list[float]] = {}
-    for said in record["potentials"]:
-        weighted = potentials[names.index(said["name"])]
+    for theirs in record["potentials"]:
+        weighted = potentials[names.index(theirs["name"])]
         x = record["structures"]
-        time = said["time"]
+        time = theirs["time"]
         weights = torch.tensor([weighted.guidance_weight(time), weighted.resampling_weight(time)])
-        assert weighted.guidance_interval == said["interval"]
-        errors.setdefault(f"{said['name']}: weights", []).append(largest(weights, said["weights"]))
+        assert weighted.guidance_interval == theirs["interval"]
+        errors.setdefault(f"{theirs['name']}: weights", []).append(
+            largest(weights, theirs["weights"])
+        )
         energy = weighted.potential.energy(x, time)
         gradient = weighted.potential.gradient(x, time)
-        errors.setdefault(f"{said['name']}: energy", []).append(relative(energy, said["energy"]))
-        errors.setdefault(f"{said['name']}: gradient", []).append(
-            relative(gradient, said["gradient"])
+        errors.setdefault(f"{theirs['name']}: energy", []).append(
+            relative(energy, theirs["energy"])
+        )
+        errors.setdefault(f"{theirs['name']}: gradient", []).append(
+            relative(gradient, theirs["gradient"])
         )
     return [(name, max(measured), POTENTIAL) for name, measured in errors.items()]
 

@@ -275,7 +275,7 @@ def glu(h: Float[Tensor, "*M K"]) -> Float[Tensor, "*M K/3"]:
     hidden = h.shape[-1] // 3
     block = min(512, next_power_of_2(hidden))
     tile = PROGRAM_SIZE // block
-    out = torch.empty((*h.shape[:-1], hidden), dtype=h.dtype, device=h.device)
+    out = h.new_empty((*h.shape[:-1], hidden))
     _glu[(cdiv(num_rows, tile), cdiv(hidden, block))](h, out, num_rows, K=hidden, BK=block, BM=tile)
     return out
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-MASKED = -1e9  # added to the score of a padding key, as Boltz does
+from foldcp.kernels.triangle_attention.reference import MASKED
 
 
 @dataclass(frozen=True)

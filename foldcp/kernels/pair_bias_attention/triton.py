@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from foldcp.kernels import bias_layout
 from foldcp.kernels.autograd import with_reference_backward
-from foldcp.kernels.bias_layout import prepare
 from foldcp.kernels.pair_bias_attention.reference import AttentionUnderBias, PairBiasAttention
 from foldcp.kernels.triangle_attention.triton import forward
 
@@ -48,7 +48,7 @@ class PairBiasAttentionTriton(PairBiasAttention):
     def prepare(
         self, bias: Float[Tensor, "H I N"], mask: Float[Tensor, " N"]
     ) -> AttentionUnderBiasTriton:
-        return AttentionUnderBiasTriton(prepare(bias, mask), self.hopper)
+        return AttentionUnderBiasTriton(bias_layout.prepare(bias, mask), self.hopper)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
         return self.prepare(bias, mask)(q, k, v)

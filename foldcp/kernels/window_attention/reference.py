@@ -41,7 +41,8 @@ class WindowAttention:
         mask: Float[Tensor, " A"],
     ) -> Float[Tensor, "M A H D"]:
         key_mask = key_windows(mask[:, None])[..., 0]
-        additive = (bias + (MASKED * (1 - key_mask))[:, None, None]).to(q.dtype)
+        masked = MASKED * (1 - key_mask)
+        additive = (bias + masked[:, None, None]).to(q.dtype)
         q = query_windows(q, -3).transpose(2, 3)
         k = key_windows(k, -3)
         v = key_windows(v, -3)

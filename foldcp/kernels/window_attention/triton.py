@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import no_type_check
 
-import torch
 import triton
 import triton.language as tl
 from jaxtyping import Float
@@ -88,7 +87,7 @@ def forward(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor) -> Tens
     """Window attention; channels, and the keys of the bias, are adjacent or become so."""
     M, A, H, D = q.shape
     q, k, v, bias = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v, bias))
-    out = torch.empty((M, A, H, D), dtype=v.dtype, device=v.device)
+    out = v.new_empty((M, A, H, D))
     num_windows = A // QUERIES.value
     block = max(16, next_power_of_2(D))
     _forward[(num_windows, M * H)](

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from foldcp.config import WINDOW_KEYS, WINDOW_QUERIES, Architecture
@@ -18,6 +19,9 @@ from foldcp.model.layers.chunking import ChunkBudget
 from foldcp.model.layers.layers import LayerNorm, Linear, NormLinear, Transition
 from foldcp.model.layers.offload import available_bytes
 from foldcp.model.trunk.pair_embedder import RelativePosition
+
+# The biases of all layers are stored where more than this many times their size is free.
+MIN_FREE_FACTOR = 3
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,10 @@ class LazyPairBias:
         projection = self.projections[layer]
         weight = projection.linear.weight
         I, N, _ = self.pairs.shape
-        bias = self.pairs.new_empty((len(weight), I, N), dtype=weight.dtype)
-        bytes_per_row = projection.bytes_per_row(N) * 3 // 2  # with a copy of what is normalised
+        num_heads = len(weight)
+        bias = self.pairs.new_empty((num_heads, I, N), dtype=weight.dtype)
+        # With a copy of what is normalised.
+        bytes_per_row = projection.bytes_per_row(N) * 3 // 2
         for rows in self.budget.chunks(I, bytes_per_row, self.pairs.device):
             bias[:, rows] = projection.channels_first(self.pairs[rows])
         return bias
@@ -58,6 +64,7 @@ class PairwiseConditioning(nn.Module):
 
     def __init__(self, dim: int, num_transitions: int, budget: ChunkBudget) -> None:
         super().__init__()
+        self.dim = dim
         self.budget = budget
         self.dim_pairwise_init_proj = nn.Sequential(LayerNorm(2 * dim), Linear(2 * dim, dim))
         self.transitions = nn.ModuleList(Transition(dim, 2 * dim) for _ in range(num_transitions))
@@ -65,11 +72,16 @@ class PairwiseConditioning(nn.Module):
     def forward(
         self, z: Float[Tensor, "R N C"], relative: Float[Tensor, "R N C"]
     ) -> Float[Tensor, "R N C"]:
-        z = self.dim_pairwise_init_proj(torch.cat([z, relative.to(z.dtype)], -1))
+        both = torch.cat([z, relative.to(z.dtype)], -1)
+        z = self.dim_pairwise_init_proj(both)
         for transition in self.transitions:
             assert isinstance(transition, Transition)
             z = transition.add_to(z, self.budget)
         return z
+
+    def bytes_per_row(self, N: int) -> int:
+        """Bytes of the intermediates of a row of N pairs."""
+        return N * 8 * self.dim * 4
 
 
 class DiffusionConditioning(nn.Module):
@@ -82,7 +94,7 @@ class DiffusionConditioning(nn.Module):
         a = architecture
         self.cp = cp
         self.budget = budget
-        self.heads = a.diffusion_heads
+        self.num_heads = a.diffusion_heads
         self.pairwise_conditioner = PairwiseConditioning(
             a.token_z, a.conditioning_transitions, budget
         )
@@ -119,7 +131,7 @@ class DiffusionConditioning(nn.Module):
         """The token transformer's biases of this rank's rows, and what pairs of atoms in windows
         get from their tokens.
         """
-        (I, N, C) = z.shape
+        I, N, _ = z.shape
         projections = _norm_linears(self.token_trans_proj_z)
         stored = self._allocate_biases(z)
         lazy = None
@@ -127,7 +139,8 @@ class DiffusionConditioning(nn.Module):
             lazy = LazyPairBias(torch.empty_like(z), projections, self.budget)
         token_pairs = self._zero_window_pairs(features)
         first = self.cp.first_row(N)
-        bytes_per_row = N * (8 * C + len(projections) * self.heads) * 4
+        bytes_of_biases = N * len(projections) * self.num_heads * 4
+        bytes_per_row = self.pairwise_conditioner.bytes_per_row(N) + bytes_of_biases
         for rows in self.budget.chunks(I, bytes_per_row, z.device):
             tokens = slice(first + rows.start, first + rows.stop)
             pairs = self.pairwise_conditioner(z[rows], rel_pos(features, tokens))
@@ -145,15 +158,14 @@ class DiffusionConditioning(nn.Module):
         return biases, self.cp.all_reduce(token_pairs)
 
     def _allocate_biases(self, z: Float[Tensor, "I N Z"]) -> Float[Tensor, "L H I N"] | None:
-        """Memory for the biases of all layers, or None where it would not be well below what is
+        """Memory for the biases of all layers; None where it would take too much of what is
         free.
         """
-        (I, N, _) = z.shape
+        I, N, _ = z.shape
         projections = _norm_linears(self.token_trans_proj_z)
         dtype = projections[0].linear.weight.dtype
-        shape = (len(projections), self.heads, I, N)
-        size = len(projections) * self.heads * I * N * dtype.itemsize
-        if 3 * size >= available_bytes(z.device):
+        shape = (len(projections), self.num_heads, I, N)
+        if MIN_FREE_FACTOR * math.prod(shape) * dtype.itemsize >= available_bytes(z.device):
             return None
         return z.new_empty(shape, dtype=dtype)
 
@@ -174,7 +186,8 @@ def _norm_linears(projections: nn.ModuleList) -> list[NormLinear]:
 def _window_biases(
     projections: nn.ModuleList, p: Float[Tensor, "K 32 128 Y"]
 ) -> Float[Tensor, "L K h 32 128"]:
-    return torch.stack([projection(p).permute(0, 3, 1, 2) for projection in projections])
+    biases = [projection(p) for projection in projections]
+    return torch.stack([bias.permute(0, 3, 1, 2) for bias in biases])
 
 
 def windows_of_tokens(features: Features, tokens: slice) -> slice:
@@ -193,8 +206,17 @@ def _scatter_to_windows(
     token = features.atom_token
     real = features.atom_mask > 0
     here = real & (token >= tokens.start) & (token < tokens.stop)
-    i = query_windows(torch.where(here, token - tokens.start, 0)[:, None])[windows]
-    j = key_windows(token[:, None].float())[windows, None, :, 0].long()
-    query_mask = query_windows(here[:, None].to(pairs.dtype))[windows]
-    key_mask = key_windows(real[:, None].to(pairs.dtype))[windows, None, :, 0]
+    row = torch.where(here, token - tokens.start, 0)
+    i = _queries_in(windows, row)
+    j = _keys_in(windows, token.float()).long()
+    query_mask = _queries_in(windows, here.to(pairs.dtype))
+    key_mask = _keys_in(windows, real.to(pairs.dtype))
     return pairs[i, j] * (query_mask * key_mask)[..., None]
+
+
+def _queries_in(windows: slice, x: Shaped[Tensor, " A"]) -> Shaped[Tensor, "W 32 1"]:
+    return query_windows(x[:, None])[windows]
+
+
+def _keys_in(windows: slice, x: Shaped[Tensor, " A"]) -> Shaped[Tensor, "W 1 128"]:
+    return key_windows(x[:, None])[windows].mT

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from foldcp.geometry import quaternion_to_matrix
+from foldcp.geometry import Coords, quaternion_to_matrix
 
 STREAM_STRIDE = 0x9E3779B9  # the golden ratio of 2^32
 
@@ -18,14 +18,14 @@ class StepNoise(NamedTuple):
 
     rotation: Float[Tensor, "M 3 3"]
     translation: Float[Tensor, "M 1 3"]
-    noise: Float[Tensor, "M A 3"]
+    noise: Coords
 
 
 @runtime_checkable
 class NoiseSource(Protocol):
     """The random numbers of M samples, of unit scale: whole, hence the same on every rank."""
 
-    def initial(self) -> Float[Tensor, "M A 3"]:
+    def initial(self) -> Coords:
         """The noise from which the first step starts."""
         ...
 
@@ -59,7 +59,7 @@ class SeededNoise:
         ]
         self.resampling_generators = [_generator(seed, sample, num_particles) for sample in samples]
 
-    def initial(self) -> Float[Tensor, "M A 3"]:
+    def initial(self) -> Coords:
         return self._to_device(self._normal(self.num_atoms, 3))
 
     def step(self, index: int) -> StepNoise:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from foldcp.config import Architecture, DiffusionProcess
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.geometry import superpose
+from foldcp.geometry import Coords, superpose
 from foldcp.model.diffusion.launch_throttle import LaunchThrottle
 from foldcp.model.diffusion.noise import NoiseSource
 from foldcp.model.diffusion.schedule import StepScalars, noise_levels, noise_schedule
@@ -30,14 +30,14 @@ class Step:
 
     index: int
     rotation: Float[Tensor, "M 3 3"]  # applied to all coordinates at its start: x -> x @ rotation
-    noise: Float[Tensor, "M A 3"]  # Å, added then
+    noise: Coords  # Å, added then
     variance: float  # Å², of the noise
     step_scale: float  # how far to go from the noisy to the denoised structure: 1 is all the way
 
 
 # (step, noisy structures, denoised structures) -> both, moved or resampled; Å
 Steer = Callable[
-    [Step, Float[Tensor, "M A 3"], Float[Tensor, "M A 3"]],
+    [Step, Coords, Coords],
     tuple[Float[Tensor, "n A 3"], Float[Tensor, "n A 3"]],
 ]
 
@@ -69,9 +69,7 @@ class AtomDiffusion(nn.Module):
         """The noise levels (Å) between `num_steps` steps."""
         return noise_schedule(self.process, self.sigma_data, num_steps)
 
-    def denoise(
-        self, x: Float[Tensor, "M A 3"], scalars: StepScalars, cache: DenoiserCache
-    ) -> Float[Tensor, "M A 3"]:
+    def denoise(self, x: Coords, scalars: StepScalars, cache: DenoiserCache) -> Coords:
         """The structures (Å) that the network sees behind the noisy structures `x`."""
         update = self.score_model(x / scalars.input_scale, scalars.time, cache)
         return scalars.skip_weight * x + scalars.output_weight * update
@@ -84,7 +82,7 @@ class AtomDiffusion(nn.Module):
         progress: Callable[[], None] = no_progress,
         steer: Steer = no_steering,
         max_parallel: int = 1 << 30,
-    ) -> Float[Tensor, "M A 3"]:
+    ) -> Coords:
         """Coordinates (Å) of M samples.
 
         At most `max_parallel` structures pass through the network at once. `steer` may move the
@@ -118,12 +116,12 @@ class AtomDiffusion(nn.Module):
         self,
         cache: DenoiserCache,
         max_parallel: int,
-        x: Float[Tensor, "M A 3"],
+        x: Coords,
         rotation: Float[Tensor, "M 3 3"],
         translation: Float[Tensor, "M 1 3"],
-        noise: Float[Tensor, "M A 3"],
+        noise: Coords,
         scalars: Float[Tensor, " L"],
-    ) -> tuple[Float[Tensor, "M A 3"], Float[Tensor, "M A 3"], Float[Tensor, "M A 3"]]:
+    ) -> tuple[Coords, Coords, Coords]:
         """The noise (Å), and the structures randomly rotated, with the noise, and denoised."""
         step_scalars = StepScalars.unpack(scalars)
         x = (x - x.mean(1, keepdim=True)) @ rotation + translation
@@ -135,10 +133,10 @@ class AtomDiffusion(nn.Module):
 
 def _euler_step(
     mask: Float[Tensor, " A"],
-    x: Float[Tensor, "M A 3"],
-    denoised: Float[Tensor, "M A 3"],
+    x: Coords,
+    denoised: Coords,
     scalars: Float[Tensor, " L"],
-) -> Float[Tensor, "M A 3"]:
+) -> Coords:
     """From the noisy structures, superposed, towards the denoised ones."""
     x = superpose(x, denoised, mask)
     step_scale = StepScalars.unpack(scalars).step_scale

@@ -134,10 +134,12 @@ class ScoreModel(KernelModule):
         features: Features,
     ) -> DenoiserCache:
         """Everything that does not depend on the noisy structure or its noise level."""
+        own_trunk = self.cp.shard(s_trunk)
+        own_inputs = self.cp.shard(s_inputs)
         encoder = self.atom_attention_encoder.atom_encoder
         decoder = self.atom_attention_decoder.atom_decoder
         return DenoiserCache(
-            single=self.single_conditioner.embed(self.cp.shard(s_trunk), self.cp.shard(s_inputs)),
+            single=self.single_conditioner.embed(own_trunk, own_inputs),
             q=conditioning.q,
             encoder_bias=conditioning.encoder_bias,
             decoder_bias=conditioning.decoder_bias,

@@ -105,10 +105,10 @@ class AtomEncoder(nn.Module):
         )
         num_chars, num_codes = ATOM_NAME_CHARS
         first_row = torch.arange(num_chars, device=weight.device) * num_codes
-        numeric = torch.cat([f.ref_pos, f.ref_charge[:, None]], -1).to(weight.dtype)
+        numeric = torch.cat([f.ref_pos, f.ref_charge[:, None]], -1)
         element = F.embedding(f.ref_element, element_weight)
         name = F.embedding(f.ref_atom_name_chars + first_row, name_weight).sum(1)
-        c = numeric @ numeric_weight + element + name
+        c = numeric.to(weight.dtype) @ numeric_weight + element + name
         return c * f.atom_mask[:, None].to(c.dtype) + bias
 
     def pairs(
@@ -127,7 +127,8 @@ class AtomEncoder(nn.Module):
         query = query_windows(table)[:, :, None]
         key = key_windows(table)[:, None]
         offset = key[..., :3] - query[..., :3]
-        valid = (query[..., 3] == key[..., 3]) & (query[..., 4] > 0) & (key[..., 4] > 0)
+        same_conformer = query[..., 3] == key[..., 3]
+        valid = same_conformer & (query[..., 4] > 0) & (key[..., 4] > 0)
         closeness = 1 / (1 + offset.square().sum(-1, keepdim=True))
         p = self.embed_atompair_ref_pos(offset) + self.embed_atompair_ref_dist(closeness)
         p = (p + self.embed_atompair_mask.weight[:, 0]) * valid[..., None].to(dtype)
@@ -157,7 +158,8 @@ def to_tokens(x: Float[Tensor, "*M A C"], features: Features) -> Float[Tensor, "
 
 def to_atoms(x: Float[Tensor, "*M N C"], features: Features) -> Float[Tensor, "*M A C"]:
     """The value of each atom's token; zero for padding."""
-    return x.index_select(-2, features.atom_token) * features.atom_mask[:, None].to(x.dtype)
+    mask = features.atom_mask[:, None].to(x.dtype)
+    return x.index_select(-2, features.atom_token) * mask
 
 
 class AtomAttentionEncoder(nn.Module):

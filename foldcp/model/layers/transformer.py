@@ -58,11 +58,12 @@ class Modulator:
         precise = s.to(torch.promote_types(s.dtype, torch.float32))
         norm = F.layer_norm(precise, s.shape[-1:]).to(self.norm_weight.dtype)
         scale_shift = F.linear(norm, self.norm_weight, self.norm_bias)
-        scale_shift = scale_shift.unflatten(-1, (-1, 2, 2, self.dim))  # layer, half, which
+        scale_shift = scale_shift.unflatten(-1, (-1, 2, 2, self.dim))  # layer, half, scale or shift
         scale = scale_shift[..., 0, :].sigmoid()
         shift = scale_shift[..., 1, :]
-        gate = F.linear(s.to(self.raw_weight.dtype), self.raw_weight, self.raw_bias).sigmoid()
-        gate = gate.unflatten(-1, (-1, 2, self.dim))
+        raw = s.to(self.raw_weight.dtype)
+        gate = F.linear(raw, self.raw_weight, self.raw_bias).sigmoid()
+        gate = gate.unflatten(-1, (-1, 2, self.dim))  # layer, half
 
         def modulation(layer: int, half: int) -> Modulation:
             return Modulation(

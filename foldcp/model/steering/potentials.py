@@ -15,17 +15,19 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from foldcp.geometry import superpose
+from foldcp.geometry import Coords, superpose
 from foldcp.model.steering.schedules import Schedule, Time
+
+Energies = Float[Tensor, " M"]  # of M structures
 
 
 @runtime_checkable
 class Potential(Protocol):
     """Energies of M structures (Å), and what is subtracted from the coordinates to lower them."""
 
-    def energy(self, x: Float[Tensor, "M A 3"], time: Time) -> Float[Tensor, " M"]: ...
+    def energy(self, x: Coords, time: Time) -> Energies: ...
 
-    def gradient(self, x: Float[Tensor, "M A 3"], time: Time) -> Float[Tensor, "M A 3"]: ...
+    def gradient(self, x: Coords, time: Time) -> Coords: ...
 
 
 def flat_bottom(
@@ -44,19 +46,20 @@ def direction_of(
     vector: Float[Tensor, "*K 3"], length: Float[Tensor, "*K"]
 ) -> Float[Tensor, "*K 3"]:
     """The unit vector along a vector of this length; zero at length 0."""
-    return vector / length.clamp(min=torch.finfo(length.dtype).tiny)[..., None]
+    tiny = torch.finfo(length.dtype).tiny
+    return vector / length.clamp(min=tiny)[..., None]
 
 
 # The variables that terms bound: (coordinates, the n atoms of each term) -> values, and their
 # gradients with respect to each of the n atoms.
 Variable = Callable[
-    [Float[Tensor, "M A 3"], Int[Tensor, "n K"]],
+    [Coords, Int[Tensor, "n K"]],
     tuple[Float[Tensor, "M K"], Float[Tensor, "M n K 3"]],
 ]
 
 
 def distances(
-    x: Float[Tensor, "M A 3"], pairs: Int[Tensor, "2 K"]
+    x: Coords, pairs: Int[Tensor, "2 K"]
 ) -> tuple[Float[Tensor, "M K"], Float[Tensor, "M 2 K 3"]]:
     """Distances in Å."""
     between = x[:, pairs[0]] - x[:, pairs[1]]
@@ -66,7 +69,7 @@ def distances(
 
 
 def dihedrals(
-    x: Float[Tensor, "M A 3"], atoms: Int[Tensor, "4 K"]
+    x: Coords, atoms: Int[Tensor, "4 K"]
 ) -> tuple[Float[Tensor, "M K"], Float[Tensor, "M 4 K 3"]]:
     """Angles in -pi .. pi between the planes of i, j, k and of j, k, l.
 
@@ -79,7 +82,9 @@ def dihedrals(
     m = torch.linalg.cross(ij, kj)
     n = torch.linalg.cross(kj, kl)
     axis = kj.norm(dim=-1)
-    angle = torch.atan2(axis * (ij * n).sum(-1), (m * n).sum(-1))
+    sine = axis * (ij * n).sum(-1)
+    cosine = (m * n).sum(-1)
+    angle = torch.atan2(sine, cosine)
 
     def along(vector: Tensor) -> Tensor:
         return ((vector * kj).sum(-1) / axis**2)[..., None]
@@ -92,20 +97,22 @@ def dihedrals(
 
 
 def absolute_dihedrals(
-    x: Float[Tensor, "M A 3"], atoms: Int[Tensor, "4 K"]
+    x: Coords, atoms: Int[Tensor, "4 K"]
 ) -> tuple[Float[Tensor, "M K"], Float[Tensor, "M 4 K 3"]]:
     """0 where i and l lie on the same side, pi where on opposite ones."""
     angle, gradient = dihedrals(x, atoms)
-    return angle.abs(), torch.where(angle < 0, -1.0, 1.0)[:, None, :, None] * gradient
+    sign = torch.where(angle < 0, -1.0, 1.0)
+    return angle.abs(), sign[:, None, :, None] * gradient
 
 
 def scatter_forces(
-    x: Float[Tensor, "M A 3"],
+    x: Coords,
     atoms: Int[Tensor, "n K"],
     forces: Float[Tensor, "M n K 3"],
-) -> Float[Tensor, "M A 3"]:
+) -> Coords:
     """The sum of the forces on each atom."""
-    return torch.zeros_like(x).index_add_(1, atoms.flatten(), forces.flatten(1, 2))
+    total = torch.zeros_like(x)
+    return total.index_add_(1, atoms.flatten(), forces.flatten(1, 2))
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,12 +124,12 @@ class FlatBottomPotential:
     lower: Float[Tensor, " K"]
     upper: Float[Tensor, " K"]
 
-    def energy(self, x: Float[Tensor, "M A 3"], time: Time) -> Float[Tensor, " M"]:
+    def energy(self, x: Coords, time: Time) -> Energies:
         value, _ = self.variable(x, self.atoms)
         energy, _ = flat_bottom(value, self.lower, self.upper)
         return energy.sum(-1)
 
-    def gradient(self, x: Float[Tensor, "M A 3"], time: Time) -> Float[Tensor, "M A 3"]:
+    def gradient(self, x: Coords, time: Time) -> Coords:
         value, direction = self.variable(x, self.atoms)
         _, slope = flat_bottom(value, self.lower, self.upper)
         return scatter_forces(x, self.atoms, slope[:, None, :, None] * direction)
@@ -142,18 +149,21 @@ class SymmetricChainCOMPotential:
     atom_mask: Float[Tensor, " A"]
     distance: Schedule  # Å, the least
 
-    def energy(self, x: Float[Tensor, "M A 3"], time: Time) -> Float[Tensor, " M"]:
+    def energy(self, x: Coords, time: Time) -> Energies:
         return self._of_centers(time).energy(self._centers(x), time)
 
-    def gradient(self, x: Float[Tensor, "M A 3"], time: Time) -> Float[Tensor, "M A 3"]:
-        return self._of_centers(time).gradient(self._centers(x), time)[:, self.chain]
+    def gradient(self, x: Coords, time: Time) -> Coords:
+        gradient = self._of_centers(time).gradient(self._centers(x), time)
+        return gradient[:, self.chain]
 
     def _of_centers(self, time: Time) -> FlatBottomPotential:
         """The potential whose atoms are the centers."""
-        lower = self.atom_mask.new_full((self.pairs.shape[1],), self.distance(time))
-        return FlatBottomPotential(distances, self.pairs, lower, torch.full_like(lower, torch.inf))
+        num_pairs = self.pairs.shape[1]
+        lower = self.atom_mask.new_full((num_pairs,), self.distance(time))
+        no_upper = torch.full_like(lower, torch.inf)
+        return FlatBottomPotential(distances, self.pairs, lower, no_upper)
 
-    def _centers(self, x: Float[Tensor, "M A 3"]) -> Float[Tensor, "M C 3"]:
+    def _centers(self, x: Coords) -> Float[Tensor, "M C 3"]:
         total = x.new_zeros((len(x), len(self.num_atoms), 3))
         total.index_add_(1, self.chain, x * self.atom_mask[:, None])
         return total / (self.num_atoms + 1)[:, None]
@@ -175,21 +185,29 @@ class ContactPotential:
     union_lambda: Schedule  # 1/Å
     num_groups: int
 
-    def energy(self, x: Float[Tensor, "M A 3"], time: Time) -> Float[Tensor, " M"]:
+    def energy(self, x: Coords, time: Time) -> Energies:
         value, _ = distances(x, self.pairs)
-        energy, _ = flat_bottom(value, torch.full_like(self.upper, -torch.inf), self.upper)
+        energy, _ = self._flat_bottom(value)
         return (energy * self._weights(energy, time)).sum(-1)
 
-    def gradient(self, x: Float[Tensor, "M A 3"], time: Time) -> Float[Tensor, "M A 3"]:
+    def gradient(self, x: Coords, time: Time) -> Coords:
         value, direction = distances(x, self.pairs)
-        energy, slope = flat_bottom(value, torch.full_like(self.upper, -torch.inf), self.upper)
+        energy, slope = self._flat_bottom(value)
         weight = self._weights(energy, time)
         mean = self._sum(energy * weight)[:, self.group]
         slope = slope * weight * (1 + self.union_lambda(time) * (energy - mean))
         return scatter_forces(x, self.pairs, slope[:, None, :, None] * direction)
 
+    def _flat_bottom(
+        self, value: Float[Tensor, "M K"]
+    ) -> tuple[Float[Tensor, "M K"], Float[Tensor, "M K"]]:
+        no_lower = torch.full_like(self.upper, -torch.inf)
+        return flat_bottom(value, no_lower, self.upper)
+
     def _sum(self, values: Float[Tensor, "M K"]) -> Float[Tensor, "M G"]:
-        return values.new_zeros((len(values), self.num_groups)).index_add_(1, self.group, values)
+        """The sum over each group."""
+        total = values.new_zeros((len(values), self.num_groups))
+        return total.index_add_(1, self.group, values)
 
     def _weights(self, energy: Float[Tensor, "M K"], time: Time) -> Float[Tensor, "M K"]:
         weight = torch.exp(-self.union_lambda(time) * energy)
@@ -213,19 +231,20 @@ class TemplateReferencePotential:
     rep_atom: Int[Tensor, " N"]
     atom_token: Int[Tensor, " A"]  # padding moves with the first token, as in Boltz
 
-    def energy(self, x: Float[Tensor, "M A 3"], time: Time) -> Float[Tensor, " M"]:
+    def energy(self, x: Coords, time: Time) -> Energies:
         energy, _ = self._flat_bottom(self._offsets(x).norm(dim=-1))
         return energy.sum((1, 2))
 
-    def gradient(self, x: Float[Tensor, "M A 3"], time: Time) -> Float[Tensor, "M A 3"]:
+    def gradient(self, x: Coords, time: Time) -> Coords:
         offset = self._offsets(x)
         length = offset.norm(dim=-1)
         _, slopes = self._flat_bottom(length)
         slope = slopes.sum(1) * self.mask[0]
-        force = slope[..., None] * direction_of(offset[:, 0], length[:, 0])
+        direction = direction_of(offset[:, 0], length[:, 0])
+        force = slope[..., None] * direction
         return force[:, self.atom_token]
 
-    def _offsets(self, x: Float[Tensor, "M A 3"]) -> Float[Tensor, "M F N 3"]:
+    def _offsets(self, x: Coords) -> Float[Tensor, "M F N 3"]:
         """From the templates to the structures."""
         ours = x[:, self.rep_atom]
         superposed = [

@@ -16,7 +16,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from foldcp.distributed.context_parallel import ContextParallel
+from foldcp.geometry import Coords
 from foldcp.model.diffusion.sampler import Step
+from foldcp.model.steering.potentials import Energies
 from foldcp.model.steering.schedules import Time
 from foldcp.model.steering.weighted_potentials import WeightedPotential
 
@@ -51,12 +53,12 @@ class Steering:
         self.num_steps = num_steps
         self.resample = resample
         self.cp = cp
-        self.energy: Float[Tensor, " M"] | float = 0.0  # at the last resampling
+        self.energy: Energies | float = 0.0  # at the last resampling
         # Å, how far the last guidance moved the structures
-        self.shift: Float[Tensor, "M A 3"] | None = None
+        self.shift: Coords | None = None
 
     def __call__(
-        self, step: Step, x: Float[Tensor, "M A 3"], denoised: Float[Tensor, "M A 3"]
+        self, step: Step, x: Coords, denoised: Coords
     ) -> tuple[Float[Tensor, "n A 3"], Float[Tensor, "n A 3"]]:
         """Noisy and denoised structures, guided and resampled.
 
@@ -80,9 +82,7 @@ class Steering:
             self.shift = self.shift[chosen]
         return x[chosen], denoised[chosen]
 
-    def _particle_weights(
-        self, step: Step, denoised: Float[Tensor, "M A 3"], time: Time
-    ) -> Float[Tensor, "B K"]:
+    def _particle_weights(self, step: Step, denoised: Coords, time: Time) -> Float[Tensor, "B K"]:
         """How likely each particle of a sample is to be drawn."""
         energy = denoised.new_zeros(len(denoised))
         for weighted in self.potentials:
@@ -98,7 +98,7 @@ class Steering:
             log_weight = log_weight - squares / (2 * step.variance)
         return log_weight.unflatten(0, (-1, self.num_particles)).softmax(1)
 
-    def _guidance(self, denoised: Float[Tensor, "M A 3"], time: Time) -> Float[Tensor, "M A 3"]:
+    def _guidance(self, denoised: Coords, time: Time) -> Coords:
         """The move (Å) of every atom by gradient descent.
 
         The same on every rank to the last bit: where a bound is met, rounding decides about a whole

@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from foldcp.model.steering.potentials import direction_of
+from foldcp.geometry import Coords
+from foldcp.model.steering.potentials import Energies, direction_of
 from foldcp.model.steering.schedules import Time
 
 MAX_PAIRS = 1 << 21  # of a chunk, about 150 bytes each
@@ -41,10 +42,12 @@ def neighbours(
     group = group[finite]
     # Cells are a little wider than the cutoff, so that rounding loses no pair. Those at the border
     # are empty.
-    cell = ((x - x.amin(0)) / (1.001 * cutoff)).floor().long() + 1
+    offset = x - x.amin(0)
+    cell = (offset / (1.001 * cutoff)).floor().long() + 1
     _, ny, nz = (cell.amax(0) + 2).tolist()
     nx = cell[:, 0].amax() + 2
-    key = ((group * nx + cell[:, 0]) * ny + cell[:, 1]) * nz + cell[:, 2]
+    cx, cy, cz = cell.unbind(1)
+    key = ((group * nx + cx) * ny + cy) * nz + cz
     key, order = key.sort()
     order = finite[order]
     following = torch.arange(1, len(key) + 1, device=key.device)
@@ -73,7 +76,8 @@ def _expand(
 ) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
     """(row, each of start[row] .. start[row] + count[row] - 1) for every row."""
     row = torch.arange(len(count), device=count.device).repeat_interleave(count)
-    index = torch.arange(len(row), device=count.device) - (count.cumsum(0) - count)[row]
+    first = count.cumsum(0) - count
+    index = torch.arange(len(row), device=count.device) - first[row]
     return row, start[row] + index
 
 
@@ -101,13 +105,13 @@ class VDWOverlapPotential:
     buffer: float
     max_pairs: int = MAX_PAIRS
 
-    def energy(self, x: Float[Tensor, "M A 3"], time: Time) -> Float[Tensor, " M"]:
+    def energy(self, x: Coords, time: Time) -> Energies:
         energy = x.new_zeros(len(x))
         for overlaps in self._overlaps(x):
             energy.index_add_(0, overlaps.sample, overlaps.depth)
         return energy
 
-    def gradient(self, x: Float[Tensor, "M A 3"], time: Time) -> Float[Tensor, "M A 3"]:
+    def gradient(self, x: Coords, time: Time) -> Coords:
         gradient = torch.zeros_like(x)
         flat = gradient.flatten(0, 1)
         for overlaps in self._overlaps(x):
@@ -116,7 +120,7 @@ class VDWOverlapPotential:
             flat.index_add_(0, first + overlaps.j, overlaps.direction)
         return gradient
 
-    def _overlaps(self, x: Float[Tensor, "M A 3"]) -> Iterator[Overlaps]:
+    def _overlaps(self, x: Coords) -> Iterator[Overlaps]:
         num_atoms = len(self.atoms)
         points = x[:, self.atoms].flatten(0, 1)
         sample = torch.arange(len(x), device=x.device).repeat_interleave(num_atoms)

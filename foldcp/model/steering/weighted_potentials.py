@@ -141,7 +141,9 @@ def _vdw_overlap(
 def _chemistry(molecules: Molecules) -> list[WeightedPotential]:
     """Bonds between chains, and the geometry of all but standard residues."""
     m = molecules
-    planes = torch.cat([m.planar[[1, 2, 3, 0]], m.planar[[4, 5, 0, 3]]], 1)
+    first_plane = m.planar[[1, 2, 3, 0]]
+    second_plane = m.planar[[4, 5, 0, 3]]
+    planes = torch.cat([first_plane, second_plane], 1)
     chiral_lower = torch.where(m.chiral_r, CHIRAL_BUFFER, -math.inf)
     chiral_upper = torch.where(m.chiral_r, math.inf, -CHIRAL_BUFFER)
     stereo_lower = torch.where(m.stereo_e, math.pi - STEREO_BUFFER, -math.inf)
