@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from foldcp.pipeline.execution import ray_cluster as module
-from foldcp.pipeline.execution.ray_cluster import RayLostError, ask_gcs, check_address
+from foldcp.pipeline.execution.ray_cluster import RayLostError, call_gcs, check_address
 
 
 @contextmanager
@@ -58,6 +58,6 @@ def test_a_control_service_that_does_not_answer_is_lost(
     silence = threading.Event()
     monkeypatch.setattr(module, "GCS_SECONDS", 0.05)
     with pytest.raises(RayLostError, match="did not answer"):
-        ask_gcs(silence.wait)
+        call_gcs(silence.wait)
     silence.set()
-    assert ask_gcs(lambda: 7) == 7
+    assert call_gcs(lambda: 7) == 7

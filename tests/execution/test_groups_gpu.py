@@ -1,7 +1,7 @@
 """A run over groups of several sizes on GPUs, one rank of which is killed, gives the tables of a
 run on one GPU.
 
-Run on a machine with several:  python -m pytest tests/test_run_gpu.py -m gpu
+Run on a machine with several:  python -m pytest tests/execution/test_groups_gpu.py -m gpu
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import pytest
 import torch
 import yaml
 
-from foldcp.pipeline.scheduling.cost_model import PRESETS
+from foldcp.pipeline.scheduling.hardware import PRESETS
 from foldcp.pipeline.storage.store import read_table
-from tests.execution.test_run import (
-    assert_equal,
+from tests.support.runs import (
+    assert_equal_tables,
     command,
     folding_ranks,
     sequence,
@@ -80,7 +80,7 @@ def check(source: Path, preset: str, num_ranks: int, sizes: set[int]) -> None:
         assert (named.str.len() == done["group_size"]).all() and (
             named.map(set).str.len() == done["group_size"]
         ).all()
-    assert_equal(tables(many), tables(alone))
+    assert_equal_tables(tables(many), tables(alone))
 
 
 @pytest.mark.gpu
