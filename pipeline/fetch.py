@@ -67,12 +67,12 @@ def find_weights(name: str) -> str:
 
 
 def fetch(name: str, folder: Path) -> Path:
-    """Download the weights called `name` into `folder`, or resume a download that was cut off
-    there; their path.
+    """Download the weights called `name` into `folder`; their path.
 
-    The file gets its final name after its SHA-256 was checked. Weights already there are checked,
-    and nothing is requested. Raises ValueError for an unknown name, too small a disk, a folder that
-    cannot be written, an existing file with another content, and when no URL gives the file.
+    A download that was cut off there is resumed. The file gets its final name after its SHA-256 was
+    checked. Weights already there are checked, and nothing is requested. Raises ValueError for an
+    unknown name, too small a disk, a folder that cannot be written, an existing file with another
+    content, and when no URL gives the file.
     """
     if name not in WEIGHTS:
         raise ValueError(f"{name}: no such weights; known: {', '.join(WEIGHTS)}")
@@ -136,8 +136,9 @@ def complete(part: Path, url: str, weights: Weights) -> None:
 
 
 def receive(part: Path, url: str, weights: Weights) -> None:
-    """Append to `part` what one connection gives; a server that cannot resume gives the file from
-    its first byte.
+    """Append to `part` what one connection gives.
+
+    A server that cannot resume gives the file from its first byte.
     """
     size = file_size(part)
     with request(url, size, known_etag(part, url)) as response:
@@ -195,8 +196,9 @@ def request(url: str, start: int, etag: str) -> HTTPResponse:
 
 
 def read_chunk(response: HTTPResponse, max_bytes: int) -> bytes:
-    """The next bytes of a response; none at its end and when the connection is cut, which the size
-    tells apart.
+    """The next bytes of a response.
+
+    None at its end and when the connection is cut, which the size tells apart.
     """
     try:
         return response.read1(min(CHUNK_BYTES, max_bytes)) if max_bytes else b""
@@ -205,16 +207,18 @@ def read_chunk(response: HTTPResponse, max_bytes: int) -> bytes:
 
 
 def strong_etag(response: HTTPResponse) -> str:
-    """The ETag, or "" for a weak one: those identify no exact bytes, and If-Range may not have
-    them.
+    """The ETag, or "" for a weak one.
+
+    Weak ones identify no exact bytes, and If-Range may not have them.
     """
     etag = response.headers.get("ETag", "")
     return "" if etag.startswith("W/") else etag
 
 
 def known_etag(part: Path, url: str) -> str:
-    """The ETag of the file of which `part` is the beginning, if it came from the same URL; "" if
-    not. (Another server's ETag says nothing about this one's file; the SHA-256 at the end does.)
+    """The ETag of the file of which `part` is the beginning; "" if it is not known.
+
+    Another server's ETag says nothing about this one's file; the SHA-256 at the end does.
     """
     file = etag_file(part)
     if not file.exists():

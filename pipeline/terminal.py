@@ -26,8 +26,9 @@ def guard_streams() -> None:
 
 
 def close_stdout() -> None:
-    """Flush stdout; if its reader is gone, redirect it, so that the interpreter does not fail when
-    it flushes again.
+    """Flush stdout; if its reader is gone, redirect it.
+
+    Otherwise the interpreter would fail when it flushes again.
     """
     try:
         sys.stdout.flush()

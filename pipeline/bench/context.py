@@ -1,5 +1,6 @@
-"""Timing on the ranks of a group, which measure together: seconds and peak memory of the slowest
-rank.
+"""Timing on the ranks of a group, which measure together.
+
+Seconds and peak memory are those of the slowest rank and of the largest peak.
 """
 
 from __future__ import annotations
@@ -56,8 +57,9 @@ class BenchContext:
         return torch.randn(shape, device=self.device, dtype=dtype)
 
     def seconds(self, run: Callable[[], object], times: int = 1) -> float:
-        """Seconds of one of `times` runs in a row on the slowest rank: the median of repeats, after
-        two to warm up. Collective.
+        """Seconds of one of `times` runs in a row on the slowest rank. Collective.
+
+        The median of repeats, after two to warm up.
         """
 
         def run_all() -> None:
@@ -74,8 +76,9 @@ class BenchContext:
         return median(repeats)
 
     def once(self, run: Callable[[], object]) -> float:
-        """Seconds of a run on the slowest rank, equal on all ranks, which start together.
-        Collective.
+        """Seconds of a run on the slowest rank, equal on all ranks. Collective.
+
+        All ranks start together.
         """
         self.barrier()
         return self.max_over_ranks(timed(run, self.device))

@@ -116,8 +116,9 @@ def model_block(hardware: Hardware, net: Architecture, block: BlockTime) -> floa
 
 
 def model_fold(hardware: Hardware, net: Architecture, plan: FoldPlan, fold: FoldTime) -> float:
-    """Seconds of a whole prediction on the device that the cost model predicts, without the
-    features.
+    """Seconds of a whole prediction on the device that the cost model predicts.
+
+    Without the features.
     """
     stages = _costs(hardware, net, plan).stages(_task(fold, plan), _shape(fold, plan))
     return math.fsum(seconds for stage, seconds in stages.items() if stage != "features")

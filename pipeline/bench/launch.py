@@ -42,8 +42,10 @@ def measure_on_torchrun_ranks(plan: BenchPlan) -> list[Measurement]:
 
 
 def measure_on_ranks(size: int, plan: BenchPlan) -> Iterator[Measurement]:
-    """Measure on `size` ranks. A single rank is this process; several are processes of their own,
-    whose measurements so far are kept if they fail.
+    """Measure on `size` ranks.
+
+    A single rank is this process; several are processes of their own, whose measurements so far are
+    kept if they fail.
     """
     if size == 1:
         cp, device = _join(0, 1, 0, "", plan)

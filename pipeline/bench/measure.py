@@ -86,8 +86,9 @@ def measure_folds(
 
 
 def attempt(context: BenchContext, what: str, run: Callable[[], Measurement]) -> Measurement:
-    """A measurement, with all memory free before it; NotMeasured if a rank alone runs out of
-    memory.
+    """A measurement, with all memory free before it.
+
+    NotMeasured if a rank alone runs out of memory.
     """
     if context.device.type == "cuda":
         torch.cuda.empty_cache()
@@ -116,8 +117,10 @@ def measure_limits(context: BenchContext) -> RooflineLimits:
 
 
 def exp_limit(context: BenchContext) -> float:
-    """Exponentials per second of all units: 16 per clock and multiprocessor of a GPU (0 when the
-    GPU does not tell its clock), measured within the cache on a CPU.
+    """Exponentials per second of all units.
+
+    16 per clock and multiprocessor of a GPU (0 when PyTorch does not give its clock), measured
+    within the cache on a CPU.
     """
     if context.device.type == "cuda":
         properties = torch.cuda.get_device_properties(context.device)
@@ -146,8 +149,9 @@ def matmul_rate(context: BenchContext, dtype: torch.dtype) -> float:
 
 
 def attention_rate(context: BenchContext) -> float:
-    """Exponentials per second of triangle attention with bias and mask, in bf16 on a GPU and in
-    fp32 on a CPU.
+    """Exponentials per second of triangle attention with bias and mask.
+
+    In bf16 on a GPU and in fp32 on a CPU.
     """
     N = context.scale.attention_tokens
     heads = BOLTZ2.pair_heads
@@ -232,8 +236,9 @@ def synthetic_features(num_tokens: int, msa_rows: int) -> Features:
 
 
 class StagePeaks:
-    """Peak memory of each stage of a fold, as its progress callback; what prepares the next stage
-    counts for that one.
+    """Peak memory of each stage of a fold, as its progress callback.
+
+    What prepares the next stage counts for that one.
     """
 
     def __init__(self, context: BenchContext) -> None:
@@ -251,8 +256,9 @@ class StagePeaks:
 def measure_fold(
     context: BenchContext, model: Boltz2, plan: FoldPlan, num_tokens: int, precision: Precision
 ) -> FoldTime:
-    """Seconds and memory of each stage of a whole prediction, after a short one of the same size to
-    warm up.
+    """Seconds and memory of each stage of a whole prediction.
+
+    After a short one of the same size to warm up.
     """
     features = synthetic_features(num_tokens, plan.msa_rows)
     settings = Settings(

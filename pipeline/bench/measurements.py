@@ -13,8 +13,9 @@ AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"
 
 @dataclass(frozen=True, slots=True)
 class RooflineLimits:
-    """The highest rates of a device in the operations of a fold; of the slowest of `num_ranks`
-    ranks.
+    """The highest rates of a device in the operations of a fold.
+
+    Those of the slowest of `num_ranks` ranks.
     """
 
     num_ranks: int
@@ -66,8 +67,9 @@ Measurement = RooflineLimits | BlockTime | FoldTime | NotMeasured
 
 @dataclass(frozen=True, slots=True)
 class FoldPlan:
-    """The prediction that is measured: an untrained network on a synthetic complex with a synthetic
-    MSA.
+    """The prediction that is measured.
+
+    An untrained network on a synthetic complex with a synthetic MSA.
     """
 
     network: str  # untrained:boltz2 or untrained:tiny

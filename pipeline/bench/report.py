@@ -1,5 +1,6 @@
-"""The report of `foldcp bench`: tables for people, JSON for programs, and a hardware file for the
-cost model.
+"""The report of `foldcp bench`.
+
+Tables for people, JSON for programs, and a hardware file for the cost model.
 """
 
 from __future__ import annotations
@@ -86,8 +87,9 @@ class BenchReport:
         return [each for each in self.measurements if isinstance(each, NotMeasured)]
 
     def blocks(self) -> list[dict[str, Any]]:
-        """A row for each pair block: seconds, their limit and its fraction, bytes per pair, the
-        fitted model. None without limits.
+        """A row for each pair block; none without limits.
+
+        Seconds, their limit and its fraction, bytes per pair, the fitted model.
         """
         blocks = [each for each in self.measurements if isinstance(each, BlockTime)]
         rows: list[dict[str, Any]] = []

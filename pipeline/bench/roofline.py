@@ -1,4 +1,5 @@
-"""Roofline model: the least seconds of a pair block and of a prediction at a machine's limits.
+"""Roofline model: the least seconds of a block and of a prediction at a machine's limits.
+
 Without torch.
 """
 
@@ -39,8 +40,9 @@ def block_limit(
 
 
 def min_traffic(net: Architecture, precision: Precision) -> float:
-    """Least bytes that a pair block moves per token pair beside the N^3 part, with everything fused
-    that can be.
+    """Least bytes that a pair block moves per token pair beside the N^3 part.
+
+    With everything fused that can be.
     """
     z_itemsize = 2 if precision == "bf16" else 4
     itemsize = 4 if precision == "fp32" else 2
@@ -51,8 +53,10 @@ def min_traffic(net: Architecture, precision: Precision) -> float:
 def fold_limit(
     net: Architecture, plan: FoldPlan, fold: FoldTime, limits: RooflineLimits
 ) -> dict[str, float]:
-    """Least seconds of each stage: the pair blocks of trunk and confidence at their limit, and the
-    matrix products of the sampler's token and atom transformers. All other layers count as nothing.
+    """Least seconds of each stage of a prediction.
+
+    The pair blocks of trunk and confidence at their limit, and the matrix products of the sampler's
+    token and atom transformers. All other layers count as nothing.
     """
     N = fold.num_tokens
     P = fold.num_ranks

@@ -65,11 +65,11 @@ class Devices:
 
 
 def bench(options: BenchOptions) -> tuple[BenchReport, Path] | None:
-    """Measure this machine and write its hardware file; the report and the file, or None on all
-    ranks of torchrun but the first.
+    """Measure this machine and write its hardware file.
 
-    Raises ValueError for options that make no sense here and for a file that exists, before
-    anything is measured.
+    Returns the report and the file, or None on all ranks of torchrun but the first. Raises
+    ValueError for options that make no sense here and for a file that exists, before anything is
+    measured.
     """
     devices = find_devices()
     is_torchrun = "WORLD_SIZE" in os.environ
@@ -99,8 +99,9 @@ def bench(options: BenchOptions) -> tuple[BenchReport, Path] | None:
 
 
 def print_bench(options: BenchOptions, as_json: bool) -> None:
-    """Run the benchmark and print its report. Raises ValueError as `bench`, and if not even the
-    limits could be measured.
+    """Run the benchmark and print its report.
+
+    Raises ValueError as `bench`, and if not even the limits could be measured.
     """
     result = bench(options)
     if result is None:
@@ -185,8 +186,9 @@ def _torchrun_group(options: BenchOptions) -> tuple[int]:
 
 
 def _machine(devices: Devices) -> Machine:
-    """This machine with the hardware file it would be given now, the number of its GPUs and a name
-    fit for a file.
+    """This machine with the hardware file it would be given now.
+
+    The file has the number of its GPUs and a name fit for a file.
     """
     if devices.kind == "cuda":
         hardware = replace(detect_gpu(), gpus_per_node=devices.number)

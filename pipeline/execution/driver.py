@@ -53,10 +53,11 @@ class Driver:
         suspects: set[str],
         verbose: bool,
     ) -> None:
-        """`max_ranks` limits the ranks of the cluster (0: no limit), `suspects` are those of
-        `Scheduler`, `verbose` prints tracebacks of workers.
+        """Connect to the nodes and queue the tasks.
 
-        Raises ValueError when no node has a device free.
+        `max_ranks` limits the ranks of the cluster (0: no limit), `suspects` are those of
+        `Scheduler`, `verbose` prints tracebacks of workers. Raises ValueError when no node has a
+        device free.
         """
         self.plan = plan
         self.connection = connection
@@ -219,8 +220,9 @@ class Driver:
         self._execute(self.scheduler.failed(number, failure, self._now()))
 
     def _print_start_failure(self, number: int, reason: str) -> None:
-        """Print why a group did not start, each reason once: until one starts there is no other
-        progress to see.
+        """Print why a group did not start, each reason once.
+
+        Until one starts there is no other progress to see.
         """
         if reason in self.start_failures:
             return
@@ -281,8 +283,9 @@ class Driver:
 def ranks_per_node(
     nodes: Sequence[Node], hardware: Hardware, config: RunConfig, max_ranks: int
 ) -> dict[str, int]:
-    """Ranks that each node takes, by its id: its GPUs, or CPUs where the hardware is one; at most
-    `max_ranks` in all, 0 for all. Nodes that take none are left out.
+    """Ranks that each node takes, by its id: its GPUs, or CPUs where the hardware is one.
+
+    At most `max_ranks` in all, 0 for all. Nodes that take none are left out.
     """
     ranks: dict[str, int] = {}
     for node in nodes:

@@ -14,8 +14,9 @@ FREE_MEMORY_SHARE = 0.9  # of a GPU that must be free before the network is load
 
 
 def wait_for_free_memory(device: torch.device) -> None:
-    """Wait until the memory of a worker that was killed on this GPU is free again; after
-    `FREE_MEMORY_SECONDS`, continue anyway.
+    """Wait until the memory of a worker that was killed on this GPU is free again.
+
+    After `FREE_MEMORY_SECONDS`, continue anyway.
     """
     end = time.monotonic() + FREE_MEMORY_SECONDS
     while time.monotonic() < end:
@@ -33,8 +34,9 @@ def reset_peak_bytes() -> None:
 
 
 def peak_bytes() -> int:
-    """This process's peak memory since `reset_peak_bytes`, or since its start where that does
-    nothing.
+    """This process's peak memory since `reset_peak_bytes`.
+
+    Since the start of the process where that does nothing.
     """
     status = Path("/proc/self/status")
     if status.exists():

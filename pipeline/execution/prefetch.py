@@ -1,5 +1,6 @@
-"""Prefetched features: made by Ray tasks while the worker groups fold, so that no GPU waits for
-them.
+"""Prefetched features.
+
+They are made by Ray tasks while the worker groups fold, so that no GPU waits for them.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ GET_SECONDS = 5.0  # for which a worker waits; after that it makes the features 
 
 @ray.remote(num_cpus=0, max_retries=0)
 def _make_inputs(complex: Complex, config: RunConfig, shape: FoldShape) -> FoldInputs | None:
-    """The inputs of a fold; None if the complex is at fault, which is reported where it is
-    folded.
+    """The inputs of a fold; None if the complex is at fault.
+
+    That is reported where it is folded.
     """
     from foldcp.pipeline.execution.worker import make_inputs  # imports torch
 
@@ -65,8 +67,9 @@ class FeaturePrefetcher:
 
 
 def get_prefetched(refs: Sequence[Any]) -> FoldInputs | None:
-    """What `FeaturePrefetcher.take` refers to; None if there is nothing, or it does not come in
-    time.
+    """The inputs that `FeaturePrefetcher.take` refers to.
+
+    None if there are none, or they do not come in time.
     """
     try:
         return ray.get(refs[0], timeout=GET_SECONDS) if refs else None

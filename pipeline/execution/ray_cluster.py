@@ -1,5 +1,6 @@
-"""The Ray cluster of a run: started on this machine for one process, or a cluster that it joins;
-and its nodes.
+"""Ray: started on this machine for one process, or a cluster that a run joins.
+
+And the nodes of the cluster.
 """
 
 from __future__ import annotations
@@ -139,8 +140,9 @@ def check_address(address: str) -> str:
 
 
 def _auto_address() -> str:
-    """The address in RAY_ADDRESS, or of the cluster that `ray start` started on this machine.
-    (`ray.init` would also join the private Ray of another process.)
+    """The address in RAY_ADDRESS, or of the cluster that `ray start` started here.
+
+    `ray.init` would also join the private Ray of another process.
     """
     if address := os.environ.get("RAY_ADDRESS", ""):
         return address

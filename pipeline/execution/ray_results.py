@@ -1,5 +1,6 @@
-"""Results of Ray calls: exceptions and deaths as Failures, and the root cause among the failures of
-a worker group.
+"""Results of Ray calls, with exceptions and deaths as Failures.
+
+And the root cause among the failures of a worker group.
 """
 
 from __future__ import annotations
@@ -49,8 +50,9 @@ def _killed_for_memory(who: str, error: RayError) -> Failure:
 
 
 def fetch_prediction(result: RemoteFoldResult, who: str) -> FoldResult | Failure:
-    """A result with its output from the object store; a Failure if the worker that keeps it died
-    since.
+    """A result with its output from the object store.
+
+    A Failure if the worker that keeps the output has died.
     """
     output = result_or_failure(result.output_ref, who, FETCH_SECONDS)
     return output if isinstance(output, Failure) else FoldResult(result.stats, output)
@@ -93,8 +95,9 @@ class GatheredResults:
         return late
 
     def _result(self, ref: Any) -> Any:
-        """The result of a rank; a failure names its node, and says when the system killed it to
-        free memory.
+        """The result of a rank.
+
+        A failure names its node, and says when the system killed the rank to free memory.
         """
         result = result_or_failure(ref, f"rank {self._rank_of[ref]}")
         if not isinstance(result, Failure) or result.kind == "invalid":
@@ -120,8 +123,9 @@ class GatheredResults:
 
 
 def num_oom_kills() -> int:
-    """Processes that the kernel of this machine has killed for lack of memory since it started; 0
-    where it does not count them.
+    """Processes that the kernel has killed for lack of memory since it started.
+
+    0 where it does not count them.
     """
     try:
         lines = Path("/proc/vmstat").read_text().splitlines()

@@ -114,8 +114,9 @@ class Recorder:
         self._store.attempt(row)
 
     def _devices(self, attempt: Attempt) -> str:
-        """The GPUs of an attempt as host:index; host:count for CPU ranks and for a group that never
-        started.
+        """The GPUs of an attempt as host:index.
+
+        As host:count for CPU ranks and for a group that never started.
         """
         devices = [
             (location.node, location.gpu) for location in self._locations.get(attempt.group, [])

@@ -27,8 +27,9 @@ class DeviceLocation:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A worker, or all workers of a group, have loaded the network. A group lists the locations of
-    its ranks in order.
+    """A worker, or all workers of a group, have loaded the network.
+
+    A group lists the locations of its ranks in order.
     """
 
     locations: tuple[DeviceLocation, ...] = ()

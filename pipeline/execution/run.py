@@ -50,7 +50,9 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0 when every task has a result, 1 when some failed, 3 when the run had to stop early, and
+        """The exit code of `foldcp score`.
+
+        0 when every task has a result, 1 when some failed, 3 when the run had to stop early, and
         128 + signal when a signal stopped it.
         """
         if self.signal:
@@ -192,8 +194,9 @@ class Run:
 
 
 def suspect_keys(store: Store) -> set[str]:
-    """Keys of complexes whose worker group ended while it folded them, in an earlier run on the
-    folder.
+    """Keys of complexes whose worker group ended in an earlier run on the folder.
+
+    It ended while it folded them.
     """
     attempts = store.table("attempts").select(["key", "outcome"]).to_pylist()
     return {row["key"] for row in attempts if row["outcome"] in ("worker_died", "timeout", "error")}

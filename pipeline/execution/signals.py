@@ -28,11 +28,11 @@ _PR_SET_CHILD_SUBREAPER = 36  # of prctl(2)
 
 
 class StopSignals:
-    """A context in which signals are recorded and end nothing. `number` is that of the first one, 0
-    before.
+    """A context in which signals are recorded and end nothing.
 
-    Outside the main thread, where Python handles no signals, none is recorded. A signal that was
-    ignored when the process started (nohup, a shell's background jobs) stays ignored.
+    `number` is that of the first one, 0 before. Outside the main thread, where Python handles no
+    signals, none is recorded. A signal that was ignored when the process started (nohup, a shell's
+    background jobs) stays ignored.
     """
 
     def __init__(self, seconds: float = STOP_SECONDS) -> None:
@@ -111,8 +111,9 @@ def kill_descendants() -> None:
 
 
 def end_process(code: int) -> None:
-    """Kill all descendants and exit at once, without Ray's exit handlers, which may block when its
-    daemons are dead.
+    """Kill all descendants and exit at once, without Ray's exit handlers.
+
+    Those may block when Ray's daemons are dead.
     """
     kill_descendants()
     for stream in (sys.stdout, sys.stderr):

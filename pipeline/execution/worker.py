@@ -1,5 +1,6 @@
-"""A worker: one rank of a worker group, which loads the network once and folds many complexes.
-Without Ray.
+"""A worker: one rank of a worker group.
+
+It loads the network once and folds many complexes. Without Ray.
 """
 
 from __future__ import annotations
@@ -46,10 +47,10 @@ class Worker:
     def join(
         self, rank: int, size: int, rendezvous_address: str, device: str = "cpu"
     ) -> Ready | Failure:
-        """Join the other ranks at `rendezvous_address` (`tcp://host:port` or `file://path`) and
-        load the network.
+        """Join the other ranks and load the network.
 
-        Returns an `invalid` Failure when the checkpoint is not what it was when the run began.
+        `rendezvous_address` is `tcp://host:port`, `file://path` or `env://`. Returns an `invalid`
+        Failure when the checkpoint is not what it was when the run began.
         """
         worker_config = self.worker_config
         self.device = torch.device(device)
@@ -80,12 +81,12 @@ class Worker:
         progress: Progress = no_progress,
         prefetched: Callable[[], FoldInputs | None] = nothing_prefetched,
     ) -> FoldResult | Failure:
-        """Fold one complex together with the other ranks. `prefetched` returns the inputs if they
-        were made beforehand.
+        """Fold one complex together with the other ranks.
 
-        Failures are `invalid` when the input is at fault, which every rank finds before it
-        communicates with any other, or `oom` (out of memory), after which the other ranks may wait
-        for this one for ever. Errors of the program are raised.
+        `prefetched` returns the inputs if they were made beforehand. Failures are `invalid` when
+        the input is at fault, which every rank finds before it communicates with any other, or
+        `oom` (out of memory), after which the other ranks may wait for this one for ever. Errors of
+        the program are raised.
         """
         config = self.worker_config.config
         started = time.perf_counter()

@@ -62,8 +62,10 @@ class WorkerActor:
     def join(
         self, rank: int, size: int, rendezvous_address: str, device: str, visible_gpus: str
     ) -> Ready | Failure:
-        """See `Worker.join`. `visible_gpus` lists the GPUs of this node that the group has: all its
-        ranks here see the same list, as NCCL fails if ranks see only their own.
+        """Join the other ranks, as `Worker.join`.
+
+        `visible_gpus` lists the GPUs of this node that the group has: all its ranks here see the
+        same list, as NCCL fails if ranks see only their own.
         """
         if visible_gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = visible_gpus
@@ -76,8 +78,9 @@ class WorkerActor:
     def fold(
         self, complex: Complex, shape: FoldShape, prefetched: Sequence[Any]
     ) -> RemoteFoldResult | Failure:
-        """See `Worker.fold`; the output stays in the object store, for the driver. `prefetched` is
-        what `FeaturePrefetcher.take` returned.
+        """Fold, as `Worker.fold`; the output stays in the object store, for the driver.
+
+        `prefetched` is what `FeaturePrefetcher.take` returned.
         """
         inputs = partial(get_prefetched, prefetched)
         result = self.worker.fold(complex, shape, prefetched=inputs)
@@ -108,8 +111,9 @@ class WorkerGroupActor:
         self.rank_nodes: list[str] = []  # known once the workers have started
 
     def start(self, timeout: float) -> Ready | Failure:
-        """Take the GPUs, start the workers, number them, and load the network. `timeout` is in
-        seconds, for the GPUs.
+        """Take the GPUs, start the workers, number them, and load the network.
+
+        `timeout` is in seconds, for the GPUs.
         """
         group = self._make_placement_group()
         if not group.wait(timeout):
@@ -223,8 +227,9 @@ class WorkerGroupHandle:
         return self._actor.start.remote(timeout)
 
     def fold(self, complex: Complex, shape: FoldShape, prefetched: Sequence[Any] = ()) -> Any:
-        """Reference to the result of a fold. `prefetched` is what `FeaturePrefetcher.take`
-        returned.
+        """Reference to the result of a fold.
+
+        `prefetched` is what `FeaturePrefetcher.take` returned.
         """
         return self._actor.fold.remote(complex, shape, list(prefetched))
 
@@ -246,8 +251,9 @@ class WorkerGroupHandle:
         return time.monotonic() - self.killed_at > FREE_SECONDS
 
     def _remove_placement_group(self) -> bool:
-        """Ask for the removal of the placement group; whether there still was one. The actor may
-        have made it just before it was killed, so that this is asked again.
+        """Ask for the removal of the placement group; whether there still was one.
+
+        The actor may have made it just before it was killed, so that this is asked again.
         """
         tables = call_gcs(lambda: placement_group_table()).values()
         if not any(table["name"] == self.name and table["state"] != "REMOVED" for table in tables):

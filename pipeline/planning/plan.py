@@ -1,5 +1,6 @@
-"""The plan that `foldcp plan` prints: worker group, memory and seconds of each complex, what cannot
-run, and how long all takes.
+"""The plan that `foldcp plan` prints.
+
+Worker group, memory and seconds of each complex, what cannot run, and how long all takes.
 """
 
 from __future__ import annotations
@@ -64,8 +65,9 @@ class Excluded:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A planned run. `gpu_hours` is work alone, `hours` the simulated run with its starts and idle
-    GPUs.
+    """A planned run.
+
+    `gpu_hours` is work alone, `hours` the simulated run with its starts and idle GPUs.
     """
 
     hardware: str
@@ -158,8 +160,9 @@ def _rounded(value: Any) -> Any:
 
 
 def to_text(plan: Plan) -> str:
-    """The plan for people: first the list of what cannot run, so that the summary stays on the
-    screen.
+    """The plan for people.
+
+    First the list of what cannot run, so that the summary stays on the screen.
     """
     lines = [_line("cannot be built", excluded) for excluded in plan.invalid]
     lines += [_line("too large", excluded) for excluded in plan.too_large]

@@ -122,8 +122,10 @@ def repeated_names(task_list: TaskList) -> frozenset[str]:
 def find_present(
     task_list: TaskList, skipped_names: Collection[str], provenance: Provenance
 ) -> Present:
-    """What an input asks for. `skipped_names` are names of records that were not looked at; a name
-    that was looked at, too, is not among them.
+    """What an input asks for.
+
+    `skipped_names` are names of records that were not looked at; a name that was looked at, too, is
+    not among them.
     """
     names = {record.name for record in (*task_list.tasks, *task_list.invalid)}
     keys = {task.key for task in task_list.tasks}

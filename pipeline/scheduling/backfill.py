@@ -25,8 +25,10 @@ from foldcp.pipeline.scheduling.types import GroupState, Queue, QueuedTask
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The next step for a task: fold in an idle group, start a group at a placement, or first stop
-    idle groups.
+    """The next step for a task.
+
+    It folds in an idle group, a group is started for it at a placement, or idle groups are stopped
+    first.
     """
 
     queued: QueuedTask
@@ -74,8 +76,9 @@ class BackfillPolicy:
         return None
 
     def widened(self) -> list[tuple[QueuedTask, int]]:
-        """Larger sizes for the waiting tasks if together they leave GPUs idle; empty while there is
-        enough work.
+        """Larger sizes for the waiting tasks if together they leave GPUs idle.
+
+        Empty while there is enough work.
         """
         free = self.cluster.free
         warm: Counter[int] = Counter()
@@ -104,8 +107,9 @@ class BackfillPolicy:
         ]
 
     def _start_longest(self, queued: QueuedTask) -> Decision | None:
-        """Start the first task of the queue if GPUs are free for it, away from the nodes that it
-        should avoid if possible.
+        """Start the first task of the queue if GPUs are free for it.
+
+        On nodes that it should not avoid, if possible.
         """
         nodes = self.cluster.nodes
         if queued.avoid_nodes:
@@ -115,8 +119,10 @@ class BackfillPolicy:
         return self._start_on(queued, nodes)
 
     def _start_on(self, queued: QueuedTask, nodes: Mapping[str, int]) -> Decision | None:
-        """Start a task on some nodes: in an idle group of its size, in a larger one if that is
-        cheaper than a new one, or in a new one.
+        """Start a task on some nodes.
+
+        In an idle group of its size, in a larger one if that is cheaper than a new one, or in a new
+        one.
         """
         if exact := self._find_idle_group(queued.size, nodes):
             return Decision(queued, group=exact)
@@ -127,8 +133,9 @@ class BackfillPolicy:
         return Decision(queued, placement=placement) if placement else None
 
     def _find_larger_group(self, queued: QueuedTask, nodes: Mapping[str, int]) -> GroupState | None:
-        """The smallest idle group that is larger than a task wants, that no other task waits for,
-        and on which it costs no more than on a new group.
+        """The smallest idle group larger than a task wants that is worth using.
+
+        No other task waits for its size, and the task costs no more on it than on a new group.
         """
         # Each group made for this size would serve its share of the tasks that wait for it.
         num_waiting = len(self.queue.by_size[queued.size])
@@ -143,8 +150,9 @@ class BackfillPolicy:
         return None
 
     def _reserve(self, queued: QueuedTask) -> tuple[Reservation, tuple[GroupState, ...]]:
-        """The earliest start of a task that fits nowhere now, and the idle groups to stop if that
-        is at once.
+        """The earliest start of a task that fits nowhere now.
+
+        With it the idle groups to stop, if the start is at once.
         """
         capacity = self.cluster.nodes
         free = self.cluster.free
@@ -167,8 +175,10 @@ class BackfillPolicy:
         )
 
     def _backfill(self, same_size: list[QueuedTask], reservation: Reservation) -> Decision | None:
-        """A task of one size that does not delay the reservation: the longest one on GPUs that it
-        leaves over, or the longest one that ends before it begins.
+        """A task of one size that does not delay the reservation.
+
+        The longest one on GPUs that the reservation leaves over, or the longest one that ends
+        before it begins.
         """
         longest = same_size[-1]
         size = longest.size
@@ -189,8 +199,9 @@ class BackfillPolicy:
         return self._stop_unneeded(longest, reservation)
 
     def _stop_unneeded(self, queued: QueuedTask, reservation: Reservation) -> Decision | None:
-        """Stop idle groups whose size no task waits for, if a task fits on their GPUs and the
-        reservation allows it.
+        """Stop idle groups whose size no task waits for, to make room for a task.
+
+        Only if the task fits on their GPUs and the reservation allows it.
         """
         unneeded = [
             group
@@ -209,8 +220,9 @@ class BackfillPolicy:
     def _groups_to_stop(
         self, placement: Placement, groups: Iterable[GroupState]
     ) -> tuple[GroupState, ...]:
-        """The fewest idle groups, in the order given, whose GPUs a placement needs beside those
-        that are free or of stopping groups.
+        """The fewest idle groups, in the order given, that a placement needs to be stopped.
+
+        Beside their GPUs it has those that are free or of stopping groups.
         """
         available = self.cluster.free
         for group in self.groups:

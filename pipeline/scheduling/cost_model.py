@@ -34,8 +34,9 @@ NARROW_SLOWDOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class FoldShape:
-    """How one attempt runs: what the scheduler chooses, and what an out-of-memory fallback
-    changes.
+    """How one attempt runs.
+
+    The scheduler chooses it, and out-of-memory fallbacks change it.
     """
 
     num_ranks: int
@@ -56,8 +57,9 @@ class CostModel:
     architecture: Architecture = BOLTZ2
 
     def precisions(self) -> tuple[Precision, ...]:
-        """Precisions to try, the most exact first. `auto` has no bf16 on a CPU, where it gains
-        nothing.
+        """Precisions to try, the most exact first.
+
+        `auto` has no bf16 on a CPU, where it gains nothing.
         """
         wanted = self.config.model.precision
         if wanted != "auto":
@@ -105,8 +107,9 @@ class CostModel:
         }
 
     def block(self, N: int, shape: FoldShape) -> float:
-        """Seconds of one pair block: two triangle multiplications, two triangle attentions, one
-        transition.
+        """Seconds of one pair block.
+
+        Two triangle multiplications, two triangle attentions and a transition.
         """
         net = self.architecture
         hw = self.hardware
@@ -158,8 +161,9 @@ class CostModel:
         return within + between
 
     def _msa_block(self, N: int, S: int, shape: FoldShape) -> float:
-        """Seconds that the MSA module adds to a pair block: outer product mean and pair-weighted
-        averaging.
+        """Seconds that the MSA module adds to a pair block.
+
+        For the outer product mean and the pair-weighted averaging.
         """
         net = self.architecture
         P = shape.num_ranks
@@ -171,8 +175,9 @@ class CostModel:
         return products / self._flop_rate(shape) + launches
 
     def _diffusion(self, N: int, shape: FoldShape) -> float:
-        """Seconds of all steps of all samples. Tokens are sharded by rows, atoms are whole on every
-        rank.
+        """Seconds of all steps of all samples.
+
+        Tokens are sharded by rows, atoms are whole on every rank.
         """
         net = self.architecture
         hw = self.hardware
@@ -201,8 +206,9 @@ class CostModel:
 
 
 def step_flops(net: Architecture, N: int, P: int) -> float:
-    """Operations of a rank in one step of one sample: the matrix products between tokens and
-    between atoms.
+    """Operations of a rank in one step of one sample.
+
+    The matrix products between tokens and between atoms.
     """
     width = 2 * net.token_s
     atom_layers = net.atom_encoder_blocks + net.atom_decoder_blocks

@@ -1,5 +1,6 @@
-"""The number of ranks of a worker group: for a first attempt, for the last tasks of a run, and
-after an attempt ran out of memory.
+"""Group size: how many ranks fold a complex.
+
+Chosen for a first attempt, for the last tasks of a run, and after an attempt ran out of memory.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ FALLBACK_BYTES = 0.75  # of the bytes that were too many, on each rank of the ne
 
 
 def initial_shape(costs: CostModel, num_ranks: int, precision: Precision) -> FoldShape:
-    """The shape of a first attempt. MSA rows paired across chains come on top of the others, hence
-    twice as many.
+    """The shape of a first attempt.
+
+    MSA rows paired across chains come on top of the others, hence twice as many.
     """
     model = costs.config.model
     return FoldShape(
@@ -34,8 +36,9 @@ def initial_shape(costs: CostModel, num_ranks: int, precision: Precision) -> Fol
 
 
 def smallest_shape(costs: CostModel, task: Task, max_ranks: int) -> FoldShape | None:
-    """The smallest group that holds a task, in the most exact precision that fits any group; None
-    if no group does.
+    """The smallest group that holds a task; None if no group does.
+
+    In the most exact precision that fits any group.
     """
     for precision in costs.precisions():
         for num_ranks in range(1, max_ranks + 1):
@@ -94,8 +97,9 @@ class CostCache:
         return best
 
     def cheapest_within(self, task: Task, shape: FoldShape, max_seconds: float) -> FoldShape:
-        """The cheapest group, of `shape`'s size or larger, that takes at most `max_seconds`; the
-        fastest one if none does.
+        """The cheapest group, of `shape`'s size or larger, that takes at most `max_seconds`.
+
+        The fastest one if none does.
         """
         if self.seconds(task, shape) <= max_seconds:
             return shape
@@ -141,8 +145,9 @@ def lower_bound(costs: CostCache, work: Sequence[tuple[Task, FoldShape]], num_gp
 def assign_group_sizes(
     costs: CostCache, work: Sequence[tuple[Task, FoldShape]], num_gpus: int
 ) -> dict[str, FoldShape]:
-    """The shape of each task by its key: the cheapest group, or a larger one where a single fold
-    would outlast all the others.
+    """The shape of each task, by its key.
+
+    The cheapest group, or a larger one where a single fold would outlast all the others.
     """
     max_seconds = lower_bound(costs, work, num_gpus)
     return {
@@ -189,11 +194,11 @@ def widen_tail(
 def next_oom_fallback(
     costs: CostModel, task: Task, shape: FoldShape, max_ranks: int
 ) -> tuple[FoldShape, str] | None:
-    """The out-of-memory fallback that follows an attempt of `shape`: the new shape, and what was
-    changed in words. None when no fallback is left.
+    """The out-of-memory fallback that follows an attempt of `shape`.
 
-    In this order: a larger group with at most three quarters of the bytes on each rank, one sample
-    at a time, bf16 where the settings leave the precision open, a quarter of the MSA rows.
+    Returns the new shape, and what was changed in words; None when no fallback is left. In this
+    order: a larger group with at most three quarters of the bytes on each rank, one sample at a
+    time, bf16 where the settings leave the precision open, a quarter of the MSA rows.
     """
     if shape.num_ranks < max_ranks:
         wider = _wider_shape(costs, task, shape, max_ranks)

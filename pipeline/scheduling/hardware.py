@@ -18,8 +18,9 @@ PRESETS = Path(__file__).parents[2] / "configs" / "hardware"
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """One kind of GPU (or CPU rank) and the links of its nodes. Rates are measured ones, not those
-    of a data sheet.
+    """One kind of GPU (or CPU rank) and the links of its nodes.
+
+    Rates are measured ones, not those of a data sheet.
     """
 
     name: str

@@ -41,8 +41,10 @@ class NodeHealth:
     def fold_failed(
         self, group: GroupState, queued: QueuedTask, failure: Failure, now: float
     ) -> None:
-        """A group failed while it folded. Only a complex's first failure counts against a node: a
-        complex that fails again may be at fault itself.
+        """A group failed while it folded.
+
+        Only a complex's first failure counts against a node: a complex that fails again may be at
+        fault itself.
         """
         for node in _blamed_nodes(group, failure):
             if failure.killed:

@@ -1,5 +1,6 @@
-"""What follows a failed attempt: the same once more, an out-of-memory fallback, a retry after all
-other tasks, or a failed task.
+"""Retries: what follows a failed attempt.
+
+The same once more, an out-of-memory fallback, a retry after all other tasks, or a failed task.
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ class RetryPolicy:
     def after(
         self, queued: QueuedTask, placement: Placement, failure: Failure, max_ranks: int
     ) -> Retry | GiveUp:
-        """Prepare a task for what follows an attempt that failed at `placement`; no group may be
-        larger than `max_ranks`.
+        """Prepare a task for what follows an attempt that failed at `placement`.
+
+        No group may be larger than `max_ranks`.
         """
         if failure.killed and not queued.memory_kills:
             queued.memory_kills += 1

@@ -129,8 +129,9 @@ class Scheduler:
         return min([self._health.next_pause_end(now), *(group.deadline for group in active)])
 
     def next_tasks(self) -> list[tuple[Task, FoldShape]]:
-        """What the busy groups will probably fold next: the longest tasks that wait for groups of
-        their size.
+        """What the busy groups will probably fold next.
+
+        The longest tasks that wait for groups of their size.
         """
         num_busy = Counter(group.size for group in self.groups.values() if group.state == "busy")
         upcoming: list[QueuedTask] = []
@@ -179,8 +180,9 @@ class Scheduler:
         group.queued = None
 
     def failed(self, group_id: int, failure: Failure, now: float) -> list[Action]:
-        """A group's start or fold failed; all failures but `invalid` end the group. (It may have
-        been stopped meanwhile.)
+        """A group's start or fold failed; all failures but `invalid` end the group.
+
+        It may have been stopped meanwhile.
         """
         group = self.groups.get(group_id)
         if group is None or group.state == "stopping":
@@ -205,8 +207,9 @@ class Scheduler:
         self.stopped = reason
 
     def lose_node(self, node: str, reason: str, now: float) -> list[Action]:
-        """A node is gone, and its groups with it, which is no fault of what they fold. Tasks that
-        fit none of the other nodes wait for new ones.
+        """A node is gone, and its groups with it, which is no fault of what they fold.
+
+        Tasks that fit none of the other nodes wait for new ones.
         """
         self.cluster.remove_node(node)
         self._health.forget(node)
@@ -398,8 +401,10 @@ class Scheduler:
         self.outcomes[queued.task.key] = Failed(queued.task, queued.num_attempts, reason)
 
     def _give_up_node(self, node: str, reason: str, now: float) -> list[Action]:
-        """Do without a bad node. The last one is kept and the run stops instead: otherwise every
-        task that is left would be recorded as failed.
+        """Do without a bad node.
+
+        The last one is kept and the run stops instead: otherwise every task that is left would be
+        recorded as failed.
         """
         reason = f"groups fail on {node} again and again: {reason}"
         if len(self.cluster.nodes) == 1:

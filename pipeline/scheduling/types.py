@@ -1,5 +1,6 @@
-"""Messages between scheduler, driver and workers, and the scheduler's record of tasks and worker
-groups.
+"""Messages between scheduler, driver and workers.
+
+And the scheduler's record of tasks and worker groups.
 """
 
 from __future__ import annotations
@@ -162,8 +163,9 @@ class Queue:
             del self.by_size[queued.size]
 
     def cheapest(self, max_ranks: int) -> QueuedTask | None:
-        """The task with the fewest predicted GPU-seconds that wants at most `max_ranks` ranks; a
-        suspect one only if there is no other.
+        """The task with the fewest predicted GPU-seconds of at most `max_ranks` ranks.
+
+        A suspect one only if there is no other.
         """
         shortest = [queue[0] for size, queue in self.by_size.items() if size <= max_ranks]
         return min(
