@@ -104,6 +104,7 @@ def attempt(context: BenchContext, what: str, run: Callable[[], Measurement]) ->
 def measure_limits(context: BenchContext) -> RooflineLimits:
     """The highest rates of the device."""
     attention = attention_rate(context)
+    link = link_rate(context) if context.cp.size > 1 else None
     return RooflineLimits(
         num_ranks=context.cp.size,
         copy_bytes_per_s=copy_rate(context),
@@ -112,7 +113,7 @@ def measure_limits(context: BenchContext) -> RooflineLimits:
         exp_per_s=attention,
         exp_limit_per_s=max(exp_limit(context), attention),
         launch_seconds=launch_seconds(context),
-        link_bytes_per_s=link_rate(context) if context.cp.size > 1 else None,
+        link_bytes_per_s=link,
     )
 
 

@@ -123,15 +123,21 @@ def find_devices() -> Devices:
 def _bench_plan(options: BenchOptions, devices: Devices) -> BenchPlan:
     defaults = (devices.kind, options.quick)
     sizes = _parse_numbers(options.sizes, "--sizes") or SIZES[defaults]
-    fold_sizes = _parse_numbers(options.folds, "--folds") if options.folds != "0" else ()
     return BenchPlan(
         device=devices.kind,
         sizes=sizes,
-        fold_sizes=fold_sizes if options.folds else sizes,
+        fold_sizes=_fold_sizes(options, sizes),
         precisions=_parse_precisions(options.precision) or PRECISIONS[devices.kind],
         fold=FOLDS[defaults],
         quick=options.quick,
     )
+
+
+def _fold_sizes(options: BenchOptions, sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """Sizes of predictions: those of the blocks unless the user says, none for 0."""
+    if options.folds == "0":
+        return ()
+    return _parse_numbers(options.folds, "--folds") or sizes
 
 
 def _check_writable(file: Path, overwrite: bool) -> None:

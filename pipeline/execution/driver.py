@@ -93,10 +93,11 @@ class Driver:
 
     def run(self) -> None:
         """Run until every task has an outcome, a signal comes, or the run cannot continue."""
+        interval = BAR_SECONDS if sys.stderr.isatty() else BAR_SECONDS_IN_FILE
         bar = tqdm(
             total=self.total_work,
             bar_format="{percentage:3.0f}%|{bar}| {desc}",
-            mininterval=BAR_SECONDS if sys.stderr.isatty() else BAR_SECONDS_IN_FILE,
+            mininterval=interval,
             disable=self.total_work == 0,
         )
         with bar:
@@ -172,14 +173,15 @@ class Driver:
         first_node, _ = action.placement[0]
         node = self.nodes[first_node]
         device = self.costs.hardware.device
-        # Some nodes have fewer CPUs than GPUs; on a CPU a rank is a CPU.
-        cpus_per_gpu = min(1.0, 0.5 * node.cpus / max(1, node.gpus))
+        cpus_per_worker = 1.0
+        if device == "cuda":  # some nodes have fewer CPUs than GPUs
+            cpus_per_worker = min(1.0, 0.5 * node.cpus / max(1, node.gpus))
         group = WorkerGroupHandle(
             f"foldcp-{self.run_id}-{action.group}",
             action.placement,
             self.worker_config,
             device,
-            1.0 if device == "cpu" else cpus_per_gpu,
+            cpus_per_worker,
         )
         self.groups[action.group] = group
         self.pending[group.start(self.plan.config.run.start_deadline)] = action.group

@@ -60,13 +60,14 @@ class Worker:
             torch.cuda.set_device(self.device)
             wait_for_free_memory(self.device)
         self.cp = ContextParallel.init(rank, size, rendezvous_address, self.device)
-        sampling = worker_config.config.model.sampling
+        wanted = worker_config.config.model.sampling
+        sampling = None if wanted == "auto" else wanted
         try:
             self.model = checkpoint.load(
                 worker_config.checkpoint,
                 device=self.device,
                 precision=worker_config.precision,
-                sampling=None if sampling == "auto" else sampling,
+                sampling=sampling,
                 cp=self.cp,
                 expected=worker_config.identity,
             )

@@ -140,9 +140,10 @@ class WorkerGroupActor:
             {resource: amount * count for resource, amount in per_worker.items()}
             for _, count in self.placement
         ]
+        strategy = "STRICT_PACK" if len(bundles) == 1 else "STRICT_SPREAD"
         return placement_group(
             bundles,
-            strategy="STRICT_PACK" if len(bundles) == 1 else "STRICT_SPREAD",
+            strategy=strategy,
             name=self.name,
             bundle_label_selector=[{NODE_LABEL: node} for node, _ in self.placement],
         )

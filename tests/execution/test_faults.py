@@ -1,5 +1,6 @@
-"""Runs whose Ray dies, whose process group is stopped, or some of whose complexes end every
-group that folds them.
+"""Runs that faults hit.
+
+Ray dies, the process group is stopped, or some complexes end every group that folds them.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""A run over groups of several sizes on GPUs, one rank of which is killed, gives the tables of a
-run on one GPU.
+"""A run over groups of several sizes on GPUs, one rank of which is killed.
+
+It gives the tables of a run on one GPU.
 
 Run on a machine with several:  python -m pytest tests/execution/test_groups_gpu.py -m gpu
 """
@@ -44,9 +45,10 @@ def write_input(folder: Path, lengths: dict[int, tuple[int, ...]]) -> Path:
     return folder / "in.fasta"
 
 
-def disturbed(source: Path, out: Path, preset: str, num_ranks: int) -> None:
-    """A whole run on devices that are declared small, with groups that cost nothing to make, so
-    that many are made. The first one loses a rank.
+def run_and_kill_a_rank(source: Path, out: Path, preset: str, num_ranks: int) -> None:
+    """A whole run that starts many groups, the first of which loses a rank.
+
+    The devices are declared small, and the groups to cost nothing to start.
     """
     small = yaml.safe_load((PRESETS / f"{preset}.yaml").read_text())
     small |= {"pair_bytes_fp32": 8e6, "memory_gb": 12.0, "start_seconds": 1e-6}
@@ -69,7 +71,7 @@ def check(source: Path, preset: str, num_ranks: int, sizes: set[int]) -> None:
         capture_output=True,
         timeout=600,
     )
-    disturbed(source, many, preset, num_ranks)
+    run_and_kill_a_rank(source, many, preset, num_ranks)
     attempts = read_table(many, "attempts").to_pandas()
     done = attempts[attempts["outcome"] == "done"]
     assert attempts["outcome"].value_counts()["worker_died"] == 1

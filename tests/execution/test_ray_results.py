@@ -1,5 +1,6 @@
-"""Results of Ray calls: the root cause of a group's failure, the node that it names, and whose
-memory it was.
+"""Results of Ray calls.
+
+The root cause of a group's failure, the node that it names, and whose memory it was.
 """
 
 from __future__ import annotations
@@ -49,8 +50,9 @@ class FakeRay:
 
 
 def gather(monkeypatch: pytest.MonkeyPatch, *results: Any, kills: tuple[int, int] = (0, 0)) -> Any:
-    """What a group returns whose ranks return `results`; `kills` counts the kernel's kills before
-    and after.
+    """What a group returns whose ranks return `results`.
+
+    `kills` counts the kernel's kills before and after.
     """
     counts = iter([kills[0], *[kills[1]] * 10])
     ray = FakeRay({f"ref {rank}": result for rank, result in enumerate(results)})

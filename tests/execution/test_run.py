@@ -58,8 +58,10 @@ def test_summary_exit_code() -> None:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five complexes for one rank, one that needs two, one that fits no group, and a record that
-    is no complex.
+    """An input for every case.
+
+    Five complexes for one rank, one that needs two, one that fits no group, and a record that is no
+    complex.
     """
     folder = tmp_path_factory.mktemp("input")
     lengths = {

@@ -1,4 +1,6 @@
-"""Signals are recorded and end nothing by themselves; a stopped process always ends, with all its
+"""Signals that stop a run.
+
+They are recorded and end nothing by themselves; a stopped process always ends, with all its
 descendants.
 """
 

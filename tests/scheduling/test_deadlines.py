@@ -24,7 +24,7 @@ def test_fold_past_its_deadline_stops_its_group() -> None:
     (stop,) = scheduler.decide(fold.deadline)
     assert isinstance(stop, Stop)
     assert scheduler.attempts[-1].outcome == "timeout"
-    # What the dead group still says is not heard.
+    # Results of the stopped group are ignored.
     assert scheduler.failed(fold.group, Failure("worker_died", "killed"), fold.deadline + 1) == []
     assert len(scheduler.attempts) == 1
 

@@ -114,7 +114,7 @@ def test_tasks_that_all_fail_stop_the_run_and_fail_after_a_resume() -> None:
     poison = [task(900 + i, f"bad{i}") for i in range(30)]
     first = Poisoned({t.key for t in poison}, poison, COSTS, {"a": 1}, SETTINGS).run().scheduler
     assert "again and again" in first.stopped
-    assert not first.outcomes  # nothing is filed on the word of a node that did nothing right
+    assert not first.outcomes  # a node that did nothing right proves nothing
     lost = {attempt.task.key for attempt in first.attempts}
     assert len(lost) == BAD
     # The same complexes again, which are known to have lost a group: now they are at fault.

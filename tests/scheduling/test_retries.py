@@ -66,9 +66,7 @@ def test_invalid_input_fails_at_once_and_keeps_the_group() -> None:
 
 
 class Pressed(Simulation):
-    """Another process takes the memory of the machine for a while, and the system kills what
-    starts or folds.
-    """
+    """For a while the system kills what starts or folds, as other processes take the memory."""
 
     until = 25.0
 

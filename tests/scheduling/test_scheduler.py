@@ -1,5 +1,6 @@
-"""Whole runs of the scheduler in virtual time: no task is lost, doubled or double-booked, and the
-makespan is near the lower bound.
+"""Whole runs of the scheduler in virtual time.
+
+No task is lost, doubled or double-booked, and the makespan is near the lower bound.
 """
 
 from __future__ import annotations

@@ -66,8 +66,8 @@ def wait_for(
 ) -> None:
     end = time.monotonic() + seconds
     while not what():
-        assert time.monotonic() < end, "it never came"
-        assert process.poll() is None, "the run ended before"
+        assert time.monotonic() < end, "timeout"
+        assert process.poll() is None, "the run has ended"
         time.sleep(0.02)
 
 
