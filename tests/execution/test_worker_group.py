@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -76,3 +78,8 @@ def test_fold_returns_the_result_of_rank_0_with_the_largest_peak_memory() -> Non
     assert group.fold(None, None, []) == expected
     results[1] = Failure("invalid", "no atoms")
     assert group.fold(None, None, []) == results[1]
+
+
+def test_actor_of_a_group_imports_no_torch() -> None:
+    program = "import sys, foldcp.pipeline.execution.worker_group; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], timeout=120).returncode == 0
