@@ -9,7 +9,7 @@ from foldcp.checkpoint import load as checkpoint
 from foldcp.checkpoint.safetensors_file import write_safetensors
 from foldcp.config import to_hyper_parameters
 from foldcp.files import describe_error
-from foldcp.pipeline.fetch import find
+from foldcp.pipeline.fetch import find_weights
 from foldcp.pipeline.storage.filesystem import FileSystem
 
 
@@ -29,7 +29,7 @@ def convert(source: str, target: Path, overwrite: bool) -> str:
         written.
     """
     _refuse(source, target, overwrite)
-    path = Path(find(source))
+    path = Path(find_weights(source))
     identity = checkpoint.identity(path)
     architecture, weights = checkpoint.read(path)
     checkpoint.check(path, architecture, weights)
