@@ -62,8 +62,8 @@ class Worker:
             torch.cuda.set_device(self.device)
             wait_for_free_memory(self.device)
         self.cp = ContextParallel.init(rank, size, rendezvous_address, self.device)
-        wanted = worker_config.config.model.sampling
-        sampling = None if wanted == "auto" else wanted
+        settings = worker_config.config.model
+        sampling = None if settings.sampling == "auto" else settings.sampling
         try:
             self.model = load(
                 worker_config.checkpoint,
@@ -71,8 +71,8 @@ class Worker:
                 precision=worker_config.precision,
                 sampling=sampling,
                 cp=self.cp,
-                kernels=worker_config.config.model.kernels,
-                chunk_bytes=worker_config.config.model.chunk_bytes,
+                kernels=settings.kernels,
+                chunk_bytes=settings.chunk_bytes,
                 expected=worker_config.identity,
             )
         except ValueError as error:
