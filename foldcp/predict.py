@@ -14,17 +14,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from foldcp.checkpoint.load import residual_type
+from foldcp.checkpoint.precision import residual_dtype
 from foldcp.config import Precision
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.features.featurize import Features
-from foldcp.features.steering import UNCONSTRAINED, Constraints
+from foldcp.features.features import Features
+from foldcp.features.steering import NO_CONSTRAINTS, Constraints
 from foldcp.metrics.scorer import SampleScorer, Scores
 from foldcp.model.boltz2 import Boltz2, TrunkOutput
 from foldcp.model.confidence import expected_plddt
-from foldcp.model.diffusion.sampler import SeededNoise, unsteered
-from foldcp.model.layers.layers import chunks, set_chunk_budget
-from foldcp.model.steering.steering import NUM_PARTICLES, Steering, listed_potentials
+from foldcp.model.diffusion.noise import SeededNoise
+from foldcp.model.diffusion.sampler import no_steering
+from foldcp.model.layers.chunking import ChunkBudget
+from foldcp.model.steering.steering import NUM_PARTICLES, Steering
+from foldcp.model.steering.weighted_potentials import weighted_potentials
 from foldcp.model.trunk.pairformer import PairformerFn
 
 
@@ -83,7 +85,7 @@ def fold(
     features: Features,
     settings: Settings,
     progress: Progress = no_progress,
-    constraints: Constraints = UNCONSTRAINED,
+    constraints: Constraints = NO_CONSTRAINTS,
 ) -> Prediction:
     """Fold one complex on this rank's group; all ranks call it together with equal arguments.
 
@@ -109,25 +111,25 @@ def fold(
     clock = StageTimer(device)
     with torch.inference_mode():
         # Now, as it lets go of what a complex of another size left.
-        refine = model.confidence_module.pairformer_stack.repeated(
+        refine = model.confidence_module.pairformer_stack.graphed(
             features.token_mask, settings.samples
         )
         with clock("trunk"):
-            set_chunk_budget(device, model.cp)
+            model.budget.resize(device, model.cp)
             count = ProgressCounter("trunk", settings.recycling + 1, progress)
-            rows = MsaSubsample(features.num_rows, settings.msa_subsample, settings.seed)
+            rows = MsaSubsample(features.num_msa_rows, settings.msa_subsample, settings.seed)
             trunk = model.trunk(
                 features,
                 settings.recycling,
-                residual_type(settings.precision),
+                residual_dtype(settings.precision),
                 rows,
                 count,
             )
         with clock("sampling"):
-            set_chunk_budget(device, model.cp)
+            model.budget.resize(device, model.cp)
             coords = sample(model, trunk, features, constraints, settings, progress)
         with clock("confidence"):
-            set_chunk_budget(device, model.cp)
+            model.budget.resize(device, model.cp)
             contact = model.contact_probability(trunk.z)
             count = ProgressCounter("confidence", settings.samples, progress)
             scored = []
@@ -173,7 +175,7 @@ def sample(
     conditioning = model.diffusion_conditioning(trunk.s, trunk.z, model.rel_pos, features)
     diffusion = model.structure_module
     prepared = diffusion.score_model.prepare(trunk.s, trunk.s_inputs, conditioning, features)
-    potentials = listed_potentials(features, constraints)
+    potentials = weighted_potentials(features, constraints)
     particles = NUM_PARTICLES if potentials and settings.potentials else 1
     size = max(1, settings.parallel_samples // particles)
     batches = [
@@ -183,20 +185,20 @@ def sample(
     count = ProgressCounter("sampling", len(batches) * settings.steps, progress)
     coords = []
     for batch in batches:
-        draws = SeededNoise(settings.seed, batch, features.num_atoms, trunk.z.device, particles)
+        noise = SeededNoise(settings.seed, batch, features.num_atoms, trunk.z.device, particles)
         steer = (
-            Steering(potentials, particles, settings.steps, draws.choose, model.cp)
+            Steering(potentials, particles, settings.steps, noise.resample, model.cp)
             if potentials
-            else unsteered
+            else no_steering
         )
         coords.append(
             diffusion.sample(
                 prepared,
                 settings.steps,
-                draws,
+                noise,
                 count,
                 steer,
-                together=settings.parallel_samples,
+                max_parallel=settings.parallel_samples,
             )
         )
     return torch.cat(coords)
@@ -236,7 +238,7 @@ def score(
         scorer.add(start, pae, pde, contact[start - first : start - first + len(pae)])
 
     def whole(pairs: Float[Tensor, "I N"]) -> Float[np.ndarray, "T T"]:
-        return gather_to_host(pairs, cp).numpy()[:num_tokens, :num_tokens]
+        return gather_to_host(pairs, cp, model.budget).numpy()[:num_tokens, :num_tokens]
 
     into = trunk.z if last else None
     logits, _ = model.confidence_module(
@@ -251,11 +253,13 @@ def score(
     )
 
 
-def gather_to_host(pairs: Float[Tensor, "I N"], cp: ContextParallel) -> Float[Tensor, "N N"]:
+def gather_to_host(
+    pairs: Float[Tensor, "I N"], cp: ContextParallel, budget: ChunkBudget
+) -> Float[Tensor, "N N"]:
     """The rows of all ranks in host memory; only a few at a time pass through the devices."""
     I, N = pairs.shape
     whole = torch.empty((cp.size, I, N), dtype=pairs.dtype)
-    for some in chunks(I, cp.size * N * pairs.element_size(), pairs.device):
+    for some in budget.chunks(I, cp.size * N * pairs.element_size(), pairs.device):
         whole[:, some] = cp.all_gather(pairs[None, some]).cpu()
     return whole.flatten(0, 1)
 

@@ -17,7 +17,7 @@ import gemmi
 import numpy as np
 from jaxtyping import Float, Int
 
-from foldcp.features.featurize import Layout
+from foldcp.features.layout import Layout
 from foldcp.printable import printable_ascii
 
 MAX_BLOCK_CODE = 75  # characters, by CIF 1.1

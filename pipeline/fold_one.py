@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from foldcp.checkpoint import load as checkpoint
+from foldcp.checkpoint.identity import checkpoint_identity, is_untrained
 from foldcp.files import reading
 from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.execution.results import FoldResult
@@ -65,7 +66,7 @@ def fold_one(input_spec: InputSpec, config: RunConfig, out: Path) -> str:
     ranks = TorchrunRank.from_environment()
     require_checkpoint(input_spec.checkpoint)
     check_writable(out)
-    identity = checkpoint.identity(input_spec.checkpoint)
+    identity = checkpoint_identity(input_spec.checkpoint)
     architecture = read_architecture(input_spec.checkpoint)
     config = replace(config, write=tuple(dict.fromkeys((*config.write, "boltz"))))
     task = make_task(only_complex(input_spec), config, identity)
@@ -90,7 +91,7 @@ def fold_one(input_spec: InputSpec, config: RunConfig, out: Path) -> str:
         return ""
     provenance = Provenance(
         identity,
-        checkpoint.is_untrained(input_spec.checkpoint),
+        is_untrained(input_spec.checkpoint),
         config.model.seed,
         ranks.size,
         shape.precision,
@@ -113,6 +114,8 @@ def _fold(
     joined = worker.join(ranks.rank, ranks.size, "env://", device)
     if isinstance(joined, Failure):
         raise ValueError(joined.reason)
+    if ranks.rank == 0:
+        print(f"kernels: {joined.kernels}", file=sys.stderr)
     with FoldProgress(costs.stages(task, shape), hidden=ranks.rank > 0) as progress:
         result = worker.fold(task.complex, shape, progress.update)
     if isinstance(result, FoldResult):

@@ -11,7 +11,8 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.features.featurize import Features, Layout
+from foldcp.features.features import Features
+from foldcp.features.layout import Layout
 
 BIN_CENTERS = 0.5 * np.arange(64) + 0.25  # Å; PAE and PDE have 64 bins of 0.5 Å
 PAE_CUTOFF = 10.0  # Å; ipSAE counts pairs strictly below it

@@ -9,13 +9,17 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from foldcp.checkpoint.load import load, residual_type
+from foldcp.checkpoint.load import load
+from foldcp.checkpoint.precision import residual_dtype
 from foldcp.config import BOLTZ2, Precision
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.features.featurize import Features, featurize
-from foldcp.kernels.triangle_attention import triangle_attention
+from foldcp.features.features import Features
+from foldcp.features.featurize import featurize
+from foldcp.kernels import triangle_attention
+from foldcp.kernels.dispatch import choose_backend
 from foldcp.model.boltz2 import Boltz2
-from foldcp.model.layers.layers import set_chunk_budget, set_compute_dtype
+from foldcp.model.layers.chunking import ChunkBudget
+from foldcp.model.layers.layers import set_backend, set_compute_dtype
 from foldcp.model.trunk.pairformer import PairBlock
 from foldcp.pipeline.bench.context import (
     QUICK_SCALES,
@@ -161,7 +165,8 @@ def attention_rate(context: BenchContext) -> float:
     q, k, v = context.randn(N, N, 3, heads, width, dtype=dtype).unbind(2)
     bias = context.randn(heads, N, N, dtype=dtype)
     mask = padding_mask(N, context.device)
-    return heads * N**3 / context.seconds(partial(triangle_attention, q, k, v, bias, mask))
+    attention = triangle_attention.choose(choose_backend("auto", context.device), dtype)
+    return heads * N**3 / context.seconds(partial(attention, q, k, v, bias, mask))
 
 
 def launch_seconds(context: BenchContext) -> float:
@@ -189,9 +194,11 @@ def padding_mask(N: int, device: torch.device) -> Tensor:
     return mask
 
 
-def random_pair_block(context: BenchContext, precision: Precision) -> PairBlock:
+def random_pair_block(
+    context: BenchContext, precision: Precision, budget: ChunkBudget
+) -> PairBlock:
     """A block of the released widths with random weights, the same on every rank."""
-    block = PairBlock(BOLTZ2.token_z, BOLTZ2.pair_heads, BOLTZ2.pair_head_width, context.cp)
+    block = PairBlock(BOLTZ2.token_z, BOLTZ2.pair_heads, BOLTZ2.pair_head_width, context.cp, budget)
     generator = torch.Generator().manual_seed(0)
     for name, parameter in block.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
@@ -201,18 +208,21 @@ def random_pair_block(context: BenchContext, precision: Precision) -> PairBlock:
             parameter.data = 0.1 * noise + name.endswith("weight")
     if precision != "fp32":
         set_compute_dtype(block, torch.bfloat16)
-    return block.requires_grad_(False).to(context.device)
+    block.requires_grad_(False).to(context.device)
+    set_backend(block, choose_backend("auto", context.device))
+    return block
 
 
 def measure_block(context: BenchContext, num_tokens: int, precision: Precision) -> BlockTime:
     """Seconds and memory of a pair block."""
     P = context.cp.size
     N = num_tokens + -num_tokens % P
-    block = random_pair_block(context, precision)
+    budget = ChunkBudget()
+    block = random_pair_block(context, precision, budget)
     mask = padding_mask(N, context.device)
     bytes_before = reset_peak_bytes(context.device)
-    z = context.randn(N // P, N, BOLTZ2.token_z, dtype=residual_type(precision))
-    set_chunk_budget(context.device, context.cp)
+    z = context.randn(N // P, N, BOLTZ2.token_z, dtype=residual_dtype(precision))
+    budget.resize(context.device, context.cp)
     seconds = context.seconds(partial(block, z, mask))
     added_bytes = context.max_over_ranks(float(peak_bytes(context.device) - bytes_before))
     return BlockTime(num_tokens, P, precision, seconds, added_bytes / (N * N / P))

@@ -33,6 +33,7 @@ class Ready:
     """
 
     locations: tuple[DeviceLocation, ...] = ()
+    kernels: str = ""  # the implementation of the network's operations, and its version
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from foldcp.checkpoint import load as checkpoint
+from foldcp.checkpoint.load import load
 from foldcp.complex import Complex
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.features.featurize import AlignmentSettings, Features, featurize
-from foldcp.features.steering import Constraints, constraints
+from foldcp.features.features import Features
+from foldcp.features.featurize import featurize
+from foldcp.features.msa.chain_msas import MsaSettings
+from foldcp.features.steering import Constraints, steering_constraints
 from foldcp.files import reading
 from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.execution.memory import peak_bytes, reset_peak_bytes, wait_for_free_memory
@@ -60,20 +62,22 @@ class Worker:
             torch.cuda.set_device(self.device)
             wait_for_free_memory(self.device)
         self.cp = ContextParallel.init(rank, size, rendezvous_address, self.device)
-        wanted = worker_config.config.model.sampling
-        sampling = None if wanted == "auto" else wanted
+        settings = worker_config.config.model
+        sampling = None if settings.sampling == "auto" else settings.sampling
         try:
-            self.model = checkpoint.load(
+            self.model = load(
                 worker_config.checkpoint,
                 device=self.device,
                 precision=worker_config.precision,
                 sampling=sampling,
                 cp=self.cp,
+                kernels=settings.kernels,
+                chunk_bytes=settings.chunk_bytes,
                 expected=worker_config.identity,
             )
         except ValueError as error:
             return Failure("invalid", str(error))
-        return Ready()
+        return Ready(kernels=self.model.backend.describe())
 
     def fold(
         self,
@@ -121,7 +125,7 @@ class Worker:
     def _result(
         self, features: Features, prediction: Prediction, seconds: dict[str, float]
     ) -> FoldResult:
-        stats = FoldStats(seconds, prediction.peak_bytes or peak_bytes(), features.num_rows)
+        stats = FoldStats(seconds, prediction.peak_bytes or peak_bytes(), features.num_msa_rows)
         output = FoldOutput(prediction, features.layout) if self.cp.rank == 0 else None
         return FoldResult(stats, output)
 
@@ -139,17 +143,19 @@ def make_inputs(complex: Complex, config: RunConfig, shape: FoldShape) -> FoldIn
     with reading(f"complex {complex.name}"):
         features = featurize(
             complex,
-            alignment=alignment_settings(config, shape.max_rows),
+            msa=msa_settings(config, shape.max_rows),
             seed=config.model.seed,
             max_template_bytes=config.limits.input_bytes,
         )
-        return FoldInputs(features, constraints(complex, potentials=config.model.potentials))
+        return FoldInputs(
+            features, steering_constraints(complex, potentials=config.model.potentials)
+        )
 
 
-def alignment_settings(config: RunConfig, max_rows: int) -> AlignmentSettings:
+def msa_settings(config: RunConfig, max_rows: int) -> MsaSettings:
     """How the run reads alignments, with at most `max_rows` rows in all."""
     msa = config.msa
-    return AlignmentSettings(
+    return MsaSettings(
         max_file_rows=msa.max_rows,
         max_paired=min(msa.max_rows, max_rows),
         max_rows=max_rows,

@@ -170,8 +170,11 @@ class WorkerGroupActor:
             size = len(self.workers)
             refs.append(worker.join.remote(rank, size, addresses[0], device, ",".join(gpus)))
         results = self._gather(refs)
-        failure = _first_failure(results)
-        return failure or Ready(tuple(locations))
+        if isinstance(results, Failure):
+            return results
+        if failure := _first_failure(results):
+            return failure
+        return replace(results[0], locations=tuple(locations))
 
     def fold(
         self, complex: Complex, shape: FoldShape, prefetched: Sequence[Any]
@@ -192,10 +195,8 @@ class WorkerGroupActor:
         return GatheredResults(refs, self.rank_nodes).wait()
 
 
-def _first_failure(results: Sequence[Any] | Failure) -> Failure | None:
-    """A failure of the group, or of the first rank that has one."""
-    if isinstance(results, Failure):
-        return results
+def _first_failure(results: Sequence[Any]) -> Failure | None:
+    """The failure of the first rank that has one."""
     return next((result for result in results if isinstance(result, Failure)), None)
 
 

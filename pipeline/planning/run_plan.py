@@ -13,8 +13,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from foldcp.checkpoint import load as checkpoint
-from foldcp.config import UNTRAINED, Architecture
+from foldcp.checkpoint.identity import checkpoint_identity, is_untrained, untrained_architecture
+from foldcp.checkpoint.load import read_checkpoint
+from foldcp.config import Architecture
 from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.inputs.input_spec import InputSpec, records
 from foldcp.pipeline.inputs.tasks import TaskList, make_work, result_settings, smallest
@@ -67,7 +68,7 @@ def prepare(input_spec: InputSpec, config: RunConfig, out: Path) -> RunPlan:
     `out` that holds something else than results of these weights; nothing is written.
     """
     require_checkpoint(input_spec.checkpoint)
-    weights = checkpoint.identity(input_spec.checkpoint)
+    weights = checkpoint_identity(input_spec.checkpoint)
     architecture = read_architecture(input_spec.checkpoint)
     identity = {"checkpoint": weights}
     check_folder(out, identity)
@@ -80,7 +81,7 @@ def prepare(input_spec: InputSpec, config: RunConfig, out: Path) -> RunPlan:
         )
     provenance = Provenance(
         weights,
-        checkpoint.is_untrained(input_spec.checkpoint),
+        is_untrained(input_spec.checkpoint),
         settings=settings_digest(config),
         repeated=repeated_names(task_list),
     )
@@ -101,9 +102,9 @@ def require_checkpoint(name: str) -> None:
 
 def read_architecture(name: str) -> Architecture:
     """The sizes of a checkpoint's network; ValueError when it is not a checkpoint."""
-    if checkpoint.is_untrained(name):
-        return UNTRAINED[name.removeprefix(checkpoint.UNTRAINED_PREFIX)]
-    architecture, _ = checkpoint.read(Path(name))
+    if is_untrained(name):
+        return untrained_architecture(name)
+    architecture, _ = read_checkpoint(Path(name))
     return architecture
 
 

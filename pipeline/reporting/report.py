@@ -188,7 +188,7 @@ def _assumptions(complexes: pd.DataFrame) -> list[dict[str, Any]]:
     """
     found: dict[str, list[tuple[str, str]]] = {}
     for name, notes in zip(complexes["name"], complexes["notes"], strict=True):
-        for note in filter(None, notes.split("; ")):
+        for note in notes:
             subject, _, text = note.partition(": ")
             found.setdefault(subject, []).append((name, text))
     ordered = sorted(found.items(), key=lambda item: -len(item[1]))

@@ -14,6 +14,7 @@ import torch
 
 from foldcp.config import TINY
 from foldcp.distributed.context_parallel import ContextParallel
+from foldcp.model.layers.chunking import ChunkBudget
 from foldcp.pipeline.bench import launch
 from foldcp.pipeline.bench import run as bench
 from foldcp.pipeline.bench.context import QUICK_SCALES, BenchContext
@@ -211,7 +212,7 @@ def test_measured_data_are_random_and_masked() -> None:
     assert features.asym_id.unique().numel() == 2
     assert (features.msa[0] == features.res_type).all()
     assert features.msa[1:].unique().numel() > 10
-    block = random_pair_block(context, "mixed")
+    block = random_pair_block(context, "mixed", ChunkBudget())
     assert all(parameter.float().std() > 0 for parameter in block.parameters())
     assert block.tri_mul_in.p_in.weight.dtype == torch.bfloat16
     assert padding_mask(200, context.device).sum() == 196

@@ -17,7 +17,7 @@ import psutil
 import pytest
 import torch
 
-from foldcp.checkpoint.load import identity
+from foldcp.checkpoint.identity import checkpoint_identity
 from foldcp.pipeline.config import load
 from foldcp.pipeline.execution.results import Ready
 from foldcp.pipeline.execution.worker import Worker
@@ -200,9 +200,9 @@ def test_join_refuses_weights_that_have_changed_since_the_run_began(tmp_path: Pa
     torch.save(contents(), checkpoint)
     torch.save(contents(), other)
     other.write_bytes(other.read_bytes() + b"more")
-    expected = identity(checkpoint)
+    expected = checkpoint_identity(checkpoint)
     worker_config = WorkerConfig(str(checkpoint), expected, "fp32", load(), 1)
-    assert Worker(worker_config).join(0, 1, "") == Ready()
+    assert isinstance(Worker(worker_config).join(0, 1, ""), Ready)
     other.replace(checkpoint)
     reason = f"{checkpoint}: the weights have changed since the run began"
     assert Worker(worker_config).join(0, 1, "") == Failure("invalid", reason)

@@ -11,14 +11,14 @@ import torch
 from ray.exceptions import ObjectLostError
 
 from foldcp.complex import Chain, Complex, Contact
-from foldcp.features.featurize import AlignmentSettings
+from foldcp.features.msa.chain_msas import MsaSettings
 from foldcp.pipeline.config import load
 from foldcp.pipeline.execution.results import FoldOutput, FoldResult, Ready
 from foldcp.pipeline.execution.worker import (
     Worker,
-    alignment_settings,
     fold_settings,
     make_inputs,
+    msa_settings,
 )
 from foldcp.pipeline.execution.worker_group import WorkerActor
 from foldcp.pipeline.inputs.tasks import make_task
@@ -37,7 +37,7 @@ def make_worker(*overrides: str) -> Worker:
     """A worker that has loaded the network."""
     config = load(overrides=["model.steps=2", "model.recycling=0", *overrides])
     worker = Worker(WorkerConfig("untrained:tiny", "untrained:tiny", "fp32", config, 1))
-    assert worker.join(0, 1, "") == Ready()
+    assert worker.join(0, 1, "") == Ready(kernels=f"torch {torch.__version__}")
     return worker
 
 
@@ -150,7 +150,7 @@ def test_fold_reports_out_of_memory_and_raises_other_errors(
             worker.fold(DIMER, ONE)
 
 
-def test_fold_settings_and_alignment_settings_follow_the_config() -> None:
+def test_fold_settings_and_msa_settings_follow_the_config() -> None:
     config = load(
         overrides=[
             "model.recycling=7",
@@ -172,13 +172,13 @@ def test_fold_settings_and_alignment_settings_follow_the_config() -> None:
     assert settings.precision == "bf16"
     assert settings.msa_subsample == 8
     assert settings.keep_pairs
-    alignments = alignment_settings(config, 40)
+    alignments = msa_settings(config, 40)
     assert alignments.max_file_rows == 50
     assert alignments.max_paired == 40
     assert alignments.max_rows == 40
     assert alignments.corrected
     # What Boltz does is what happens without any setting.
-    assert alignment_settings(load(), 2 * 8192) == AlignmentSettings()
+    assert msa_settings(load(), 2 * 8192) == MsaSettings()
 
 
 def test_sampling_precision_is_a_setting() -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from foldcp.checkpoint.load import Sampling
+from foldcp.checkpoint.precision import Sampling
 from foldcp.config import Precision
 from tests.parity.cases import CASES, PRECISION, Case
 from tests.parity.oracle import Oracle

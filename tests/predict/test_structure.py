@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from Bio.PDB.MMCIFParser import MMCIFParser
 
-from foldcp.features.featurize import Layout
+from foldcp.features.layout import Layout
 from foldcp.printable import printable_ascii
 from foldcp.structure import cif_text, write_cif
 from tests.support.synthetic import made_up_layout
