@@ -169,7 +169,12 @@ def _distinct(records: Iterable[Record]) -> Iterator[Record]:
         if record.name in names:
             reason = f"an earlier record is named {record.name!r} too"
             yield InvalidComplex(
-                record.name, reason, record.title, record.organism, record.source, notes=record.notes
+                record.name,
+                reason,
+                record.title,
+                record.organism,
+                record.source,
+                notes=record.notes,
             )
         else:
             names.add(record.name)

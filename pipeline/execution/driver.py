@@ -49,14 +49,11 @@ from foldcp.pipeline.scheduling.types import (
     WorkerConfig,
 )
 from foldcp.pipeline.storage.filesystem import is_disk_failure
-from foldcp.pipeline.storage.result_rows import (
-    attempt_row,
-    failed_rows,
-    result_files,
-    result_rows,
-    sync_invalid,
-)
+from foldcp.pipeline.storage.results.invalid_records import sync_invalid
+from foldcp.pipeline.storage.results.result_files import result_files
+from foldcp.pipeline.storage.results.result_rows import attempt_row, failed_rows, result_rows
 from foldcp.pipeline.storage.store import Store
+from foldcp.pipeline.storage.tables import read_table
 from foldcp.printable import printable
 
 import ray  # isort: skip  after ray_cluster.py, which sets its environment
@@ -276,7 +273,7 @@ def free_slots(
 
 def lost_before(store: Store) -> set[str]:
     """Keys of complexes that lost a group in an earlier run on the folder."""
-    attempts = store.table("attempts").select(["key", "outcome"]).to_pylist()
+    attempts = read_table(store.root, "attempts").select(["key", "outcome"]).to_pylist()
     return {row["key"] for row in attempts if row["outcome"] in ("worker_died", "timeout", "error")}
 
 
@@ -525,7 +522,7 @@ class Driver:
                 answer.get("seconds"),
                 answer.get("peak_bytes"),
             )
-            self.store.attempt(row)
+            self.store.put_attempt(row)
         for outcome in itertools.islice(
             list(self.scheduler.outcomes.values()), self.num_outcomes, None
         ):

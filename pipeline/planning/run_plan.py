@@ -21,10 +21,12 @@ import torch
 from foldcp.checkpoint import load as checkpoint
 from foldcp.config import UNTRAINED, Architecture
 from foldcp.pipeline.config import RunConfig
+from foldcp.pipeline.inputs.content_key import result_settings
 from foldcp.pipeline.inputs.input_spec import InputSpec, records
-from foldcp.pipeline.inputs.tasks import TaskList, make_work, result_settings, smallest
+from foldcp.pipeline.inputs.tasks import TaskList, make_task_list, smallest
 from foldcp.pipeline.scheduling.cost_model import Hardware, load_hardware
-from foldcp.pipeline.storage.result_rows import Provenance, invalid_rows
+from foldcp.pipeline.storage.results.invalid_records import invalid_rows
+from foldcp.pipeline.storage.results.provenance import Provenance
 from foldcp.pipeline.storage.run_folder import RunInfo, check_folder
 from foldcp.pipeline.storage.staleness import Present
 
@@ -78,14 +80,14 @@ def prepare(sources: InputSpec, config: RunConfig, out: Path) -> RunPlan:
     architecture = read_architecture(sources.checkpoint)
     check_folder(out, {"checkpoint": identity})
     left_out: set[str] = set()
-    work = make_work(records(sources, left_out), config, identity)
+    work = make_task_list(records(sources, left_out), config, identity)
     if not work.tasks:
         first = work.invalid[0]
         raise ValueError(f"{sources.input}: no complex can be built; {first.name}: {first.reason}")
     made = Provenance(
         identity,
         checkpoint.is_untrained(sources.checkpoint),
-        settings=settings_digest(config),
+        settings_hash=settings_digest(config),
         repeated=repeated_names(work),
     )
     present = find_present(work, left_out, made)
@@ -128,7 +130,7 @@ def find_present(work: TaskList, left_out: Collection[str], made: Provenance) ->
     """
     names = {record.name for record in (*work.tasks, *work.invalid)}
     keys = {task.key for task in work.tasks} | invalid_rows(work.invalid, made).keys()
-    return Present(frozenset(keys), frozenset(left_out) - names, made.settings)
+    return Present(frozenset(keys), frozenset(left_out) - names, made.settings_hash)
 
 
 def cpu_ranks(config: RunConfig) -> int:

@@ -21,11 +21,11 @@ from foldcp.pipeline.cli import main
 from foldcp.pipeline.config import load
 from foldcp.pipeline.inputs.input_spec import InputSpec
 from foldcp.pipeline.planning.run_plan import prepare
-from foldcp.pipeline.storage.result_rows import failed_rows
+from foldcp.pipeline.storage.results.result_rows import failed_rows
 from foldcp.pipeline.storage.staleness import Present
 from foldcp.pipeline.storage.store import Store
 from tests.checkpoint.test_load import contents
-from tests.support.synthetic_results import INFO
+from tests.support.synthetic_results import INFO, finishing
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 CORUM = SHARED / "corum" / "corum_4.1_core.tsv.gz"
@@ -324,7 +324,7 @@ def test_changed_alignments_make_another_task(tmp_path: Path) -> None:
     first = prepare(sources, load(), out)
     (key,) = first.present.keys
     assert first.work.tasks[0].complex.chains[0].msa is not None
-    with Store.open(out, first.info("cpu")) as store:
+    with finishing(Store.open(out, first.info("cpu"))) as store:
         store.put(
             first.work.tasks[0].key,
             failed_rows(first.work.tasks[0], "a reason", first.made),
@@ -333,11 +333,11 @@ def test_changed_alignments_make_another_task(tmp_path: Path) -> None:
     (msas / f"{name}.a3m").write_text(">q\nMKTAYI\n>hit\nMKT-YI\n")
     changed = prepare(sources, load(), out)
     assert key not in changed.present.keys
-    with Store.open(out, changed.info("cpu")) as store:
+    with finishing(Store.open(out, changed.info("cpu"))) as store:
         store.mark_stale(changed.present)
         assert store.outcomes() == {}
     (msas / f"{name}.a3m").write_text(">q\nMKTAYI\n")
-    with Store.open(out, first.info("cpu")) as store:
+    with finishing(Store.open(out, first.info("cpu"))) as store:
         store.mark_stale(prepare(sources, load(), out).present)
         assert store.outcomes() == {key: "failed"}
 

@@ -83,10 +83,10 @@ def test_dotted_keys_may_be_nested_or_not(tmp_path: Path) -> None:
         ("model=3", ["model", "unknown setting"]),
         ("model.steps.x=3", ["model.steps.x", "unknown setting"]),
         ("zzzzzz=3", ["zzzzzz", "known: model.recycling"]),
-        ("model.steps=many", ["model.steps", "'many'", "whole number"]),
-        ("model.steps=2.5", ["model.steps", "2.5", "whole number"]),
-        ("model.steps=true", ["model.steps", "True", "whole number"]),
-        ("model.steps=0", ["model.steps", "0", "least is 1"]),
+        ("model.steps=many", ["model.steps", "'many'", "an integer"]),
+        ("model.steps=2.5", ["model.steps", "2.5", "an integer"]),
+        ("model.steps=true", ["model.steps", "True", "an integer"]),
+        ("model.steps=0", ["model.steps", "0", "minimum is 1"]),
         ("msa.corrected=1", ["msa.corrected", "1", "true or false"]),
         ("model.precision=fp8", ["model.precision", "'fp8'", "fp32, mixed"]),
         ("write=boltz,zip", ["write", "'zip'", "boltz, pae"]),
@@ -108,9 +108,9 @@ def test_mistakes_are_named(override: str, words: list[str]) -> None:
     ("text", "word"),
     [
         ("model: {stepz: 3}", "model.steps?"),
-        ("- a\n- b\n", "not KEY"),
+        ("- a\n- b\n", "expected KEY"),
         ("a: [1\nb: 2", "line 2"),
-        ("1: 2", "not KEY"),
+        ("1: 2", "expected KEY"),
     ],
 )
 def test_mistakes_in_a_file_name_the_file(tmp_path: Path, text: str, word: str) -> None:

@@ -36,7 +36,7 @@ from foldcp.pipeline.inputs.tasks import Failed, Task, TaskList, make_task
 from foldcp.pipeline.scheduling.cost_model import PRESETS, FoldShape, load_hardware
 from foldcp.pipeline.scheduling.placement import Cluster
 from foldcp.pipeline.scheduling.types import WorkerConfig
-from foldcp.pipeline.storage.store import read_table
+from foldcp.pipeline.storage.tables import read_table
 
 LETTERS = "ACDEFGHIKLMNPQRSTVWY"
 SETTINGS = (

@@ -20,7 +20,7 @@ from foldcp.checkpoint.load import identity
 from foldcp.pipeline.config import load
 from foldcp.pipeline.execution.worker import Worker
 from foldcp.pipeline.scheduling.types import WorkerConfig
-from foldcp.pipeline.storage.store import read_table
+from foldcp.pipeline.storage.tables import read_table
 from tests.checkpoint.test_load import contents
 from tests.execution.test_run import (
     assert_equal,

@@ -16,7 +16,7 @@ import torch
 import yaml
 
 from foldcp.pipeline.scheduling.cost_model import PRESETS
-from foldcp.pipeline.storage.store import read_table
+from foldcp.pipeline.storage.tables import read_table
 from tests.execution.test_run import (
     assert_equal,
     command,

@@ -16,7 +16,7 @@ from foldcp.complex import Bond, Chain, Complex, Contact, InvalidComplex, Pocket
 from foldcp.features.featurize import featurize
 from foldcp.pipeline.config import load
 from foldcp.pipeline.execution.worker import alignment_settings
-from foldcp.pipeline.inputs.tasks import make_task, make_work
+from foldcp.pipeline.inputs.tasks import make_task, make_task_list
 
 CONFIG = load()
 PAIR = Complex(
@@ -203,7 +203,7 @@ def test_tokens_are_residues_and_ligand_atoms() -> None:
 def test_equal_complexes_become_one_task_and_the_rest_keep_their_order() -> None:
     bad = InvalidComplex("c3", "unknown accession P9")
     other = replace(PAIR, name="other")
-    work = make_work([other, PAIR, bad, replace(PAIR, source="line 9")], CONFIG, "w")
+    work = make_task_list([other, PAIR, bad, replace(PAIR, source="line 9")], CONFIG, "w")
     assert [task.name for task in work.tasks] == ["other", "pair"]
     assert work.invalid == (bad,)
     assert work.num_duplicates == 1
@@ -213,7 +213,7 @@ def test_what_cannot_be_read_is_no_task(tmp_path: Path) -> None:
     missing = replace(with_msa(tmp_path / "none.a3m"), organism="Human")
     unknown = Complex("odd", (Chain("L", "ligand", ccd=("NOT-A-CODE",)),))
     (tmp_path / "torn.a3m.gz").write_bytes(gzip.compress(b">q\nMK\n" * 99)[:-9])
-    work = make_work([missing, unknown, with_msa(tmp_path / "torn.a3m.gz")], CONFIG, "w")
+    work = make_task_list([missing, unknown, with_msa(tmp_path / "torn.a3m.gz")], CONFIG, "w")
     assert not work.tasks
     first, second, third = work.invalid
     assert "none.a3m" in first.reason
@@ -275,7 +275,7 @@ def test_what_would_be_refused_on_a_gpu_is_no_task(tmp_path: Path) -> None:
         replace(complex, name=name, place=n)
         for n, (name, (complex, _)) in enumerate(wrong.items(), 7)
     ]
-    work = make_work([PAIR, *records], CONFIG, "w")
+    work = make_task_list([PAIR, *records], CONFIG, "w")
     assert [task.name for task in work.tasks] == ["pair"]
     assert [record.name for record in work.invalid] == list(wrong)
     assert [record.place for record in work.invalid] == list(range(7, 7 + len(wrong)))
@@ -291,7 +291,7 @@ def test_whatever_a_reader_raises_is_of_its_complex_alone(
 
     monkeypatch.setattr("foldcp.features.tokens.ccd_component", fail)
     odd = Complex("odd", (Chain("L", "ligand", ccd=("ATP",)),))
-    work = make_work([odd, PAIR], CONFIG, "w")
+    work = make_task_list([odd, PAIR], CONFIG, "w")
     assert [task.name for task in work.tasks] == ["pair"]
     assert work.invalid == (InvalidComplex("odd", "complex odd: KeyError: 'ATP'"),)
     with pytest.raises(ValueError, match="complex odd: KeyError: 'ATP'"):

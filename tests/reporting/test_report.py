@@ -17,21 +17,17 @@ from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.reporting.report import best_interfaces, format_best, write_report
 from foldcp.pipeline.scheduling.cost_model import FoldShape
 from foldcp.pipeline.scheduling.types import Attempt
-from foldcp.pipeline.storage.result_rows import (
-    Provenance,
-    attempt_row,
-    failed_rows,
-    invalid_rows,
-    result_files,
-    result_rows,
-)
+from foldcp.pipeline.storage.results.invalid_records import invalid_rows
+from foldcp.pipeline.storage.results.provenance import Provenance
+from foldcp.pipeline.storage.results.result_files import result_files
+from foldcp.pipeline.storage.results.result_rows import attempt_row, failed_rows, result_rows
 from foldcp.pipeline.storage.staleness import Present
 from foldcp.pipeline.storage.store import Store
 from foldcp.predict import Prediction
-from tests.support.synthetic import made_up_layout, made_up_prediction
-from tests.support.synthetic_results import INFO
+from tests.support.synthetic import synthetic_layout, synthetic_prediction
+from tests.support.synthetic_results import INFO, finishing
 
-MADE = Provenance("untrained:tiny", True, 0, 2, "fp32", 64)
+PROVENANCE = Provenance("untrained:tiny", True, 0, 2, "fp32", 64)
 EVIL = "<script>alert('x')</script> & \"co\""
 # Z before AB: pairs keep the order of the chains, not that of the alphabet.
 NAMES = ["Z", "AB", "lig"]
@@ -75,7 +71,7 @@ def a_layout() -> Layout:
         ("protein", ["GLY", "SER", "ALA"]),
         ("ligand", ["ZN"]),
     ]
-    return made_up_layout(chains, NAMES)
+    return synthetic_layout(chains, NAMES)
 
 
 @pytest.fixture
@@ -83,14 +79,14 @@ def run(tmp_path: Path) -> tuple[Path, dict[str, Prediction]]:
     """Two complexes of three samples, one failure, two invalid ones for one reason."""
     layout = a_layout()
     predictions = {}
-    with Store.open(tmp_path / "run", replace(INFO, input=EVIL)) as store:
+    with finishing(Store.open(tmp_path / "run", replace(INFO, input=EVIL))) as store:
         for seed, name in enumerate(["one", EVIL]):
             task = a_task(name, str(seed))
-            predictions[name] = made_up_prediction(layout, 3, seed)
+            predictions[name] = synthetic_prediction(layout, 3, seed)
             store.put(
                 task.key,
-                result_rows(task, layout, predictions[name], MADE),
-                result_files(task, layout, predictions[name], MADE),
+                result_rows(task, layout, predictions[name], PROVENANCE),
+                result_files(task, layout, predictions[name], PROVENANCE),
             )
             attempt = Attempt(
                 task,
@@ -105,7 +101,7 @@ def run(tmp_path: Path) -> tuple[Path, dict[str, Prediction]]:
                 "",
                 (),
             )
-            store.attempt(
+            store.put_attempt(
                 attempt_row(
                     attempt,
                     datetime(2026, 1, 2, tzinfo=UTC),
@@ -117,9 +113,9 @@ def run(tmp_path: Path) -> tuple[Path, dict[str, Prediction]]:
                 )
             )
         failed = a_task("too large", "f")
-        store.put(failed.key, failed_rows(failed, "needs <512> GPUs", MADE))
+        store.put(failed.key, failed_rows(failed, "needs <512> GPUs", PROVENANCE))
         records = [InvalidComplex(name, "P9: no sequence") for name in ("u1", "u2")]
-        for key, rows in invalid_rows(records, MADE).items():
+        for key, rows in invalid_rows(records, PROVENANCE).items():
             store.put(key, rows)
     return tmp_path / "run", predictions
 
@@ -148,7 +144,7 @@ def test_best_interfaces_are_ranked_by_the_worse_direction(
                 [row["iptm_ab"], row["iptm_ba"]], np.mean(iptm, 0), rtol=1e-5
             )
             pae = np.mean([min(s.pae_min[a, b], s.pae_min[b, a]) for s in prediction.scores])
-            assert row["pae_min"] == pytest.approx(pae) and row["contacts"] == pytest.approx(
+            assert row["pae_min"] == pytest.approx(pae) and row["num_contacts"] == pytest.approx(
                 np.mean([s.contacts[a, b] for s in prediction.scores])
             )
             assert (row["accession_a"], row["accession_b"]) == tuple(
@@ -183,7 +179,7 @@ def test_the_table_for_the_terminal(run: tuple[Path, dict[str, Prediction]]) -> 
     expected = [f"{first[name]:.3f}" for name in ("ipsae_ab", "ipsae_ba", "iptm_ab", "iptm_ba")]
     cells = lines[2].split()
     assert cells[-8:-2] == ["Z-AB", "P1-P<2>", *expected]
-    assert cells[-2:] == [f"{first['pae_min']:.1f}", f"{first['contacts']:.0f}"]
+    assert cells[-2:] == [f"{first['pae_min']:.1f}", f"{first['num_contacts']:.0f}"]
     assert lines[4].split()[-6:-4] == ["-", "-"]  # a ligand has no ipSAE
 
 
@@ -220,7 +216,7 @@ def test_the_page_is_whole_and_escaped(run: tuple[Path, dict[str, Prediction]]) 
 
 def test_trained_weights_bring_no_warning(tmp_path: Path) -> None:
     info = replace(INFO, untrained=False, checkpoint="boltz2_conf.ckpt", checkpoint_sha256="ab12")
-    with Store.open(tmp_path / "run", info):
+    with finishing(Store.open(tmp_path / "run", info)):
         pass
     words = " ".join(Tags(write_report(tmp_path / "run").read_text(encoding="utf-8")).text.split())
     assert "UNTRAINED" not in words and "boltz2_conf.ckpt ab12" in words
@@ -236,7 +232,7 @@ def test_a_report_while_the_run_goes_on_and_after_a_kill(tmp_path: Path) -> None
     out = tmp_path / "run"
     killed = Store.open(out, INFO)
     killed._lock.close()
-    with Store.open(out, INFO):
+    with finishing(Store.open(out, INFO)):
         words = " ".join(Tags(write_report(out).read_text(encoding="utf-8")).text.split())
     assert " - interrupted - - - foldcp score" in words and " - running - - - foldcp score" in words
 
@@ -244,14 +240,16 @@ def test_a_report_while_the_run_goes_on_and_after_a_kill(tmp_path: Path) -> None
 def test_what_was_assumed_is_grouped_by_subject(tmp_path: Path) -> None:
     layout = a_layout()
     out = tmp_path / "run"
-    with Store.open(out, INFO) as store:
+    with finishing(Store.open(out, INFO)) as store:
         for number in range(5):
             task = a_task(f"c{number}", str(number))
             notes = [f"msa: no <alignment> for P{number}"]
             if number == 3:
                 notes.append("stoichiometry: one copy")
             task = replace(task, complex=replace(task.complex, notes=tuple(notes)))
-            store.put(task.key, result_rows(task, layout, made_up_prediction(layout, 2), MADE))
+            store.put(
+                task.key, result_rows(task, layout, synthetic_prediction(layout, 2), PROVENANCE)
+            )
     words = " ".join(Tags(write_report(out).read_text(encoding="utf-8")).text.split())
     assert "Assumptions" in words
     assert (
@@ -267,7 +265,7 @@ def test_stale_results_are_told_and_left_out(
     run: tuple[Path, dict[str, Prediction]], keep: bool
 ) -> None:
     out, _ = run
-    with Store.open(out, INFO) as store:
+    with finishing(Store.open(out, INFO)) as store:
         store.mark_stale(Present(frozenset({"0" * 32, "f" * 32})), keep)
     assert set(best_interfaces(out)["name"]) == {"one"}
     line = "1 stale result, of an earlier input or other settings, left out."
@@ -287,14 +285,14 @@ def test_names_that_a_terminal_would_obey(tmp_path: Path) -> None:
     """And one that is not UTF-8, in the tables, on the page and on the terminal."""
     layout = a_layout()
     out = tmp_path / "run"
-    with Store.open(out, replace(INFO, input="caf\udce9.fasta")) as store:
+    with finishing(Store.open(out, replace(INFO, input="caf\udce9.fasta"))) as store:
         for number, name in enumerate(["\x1b[31mred", "caf\udce9"]):
             task = a_task(name, str(number))
-            prediction = made_up_prediction(layout, 1)
+            prediction = synthetic_prediction(layout, 1)
             store.put(
                 task.key,
-                result_rows(task, layout, prediction, MADE),
-                result_files(task, layout, prediction, MADE),
+                result_rows(task, layout, prediction, PROVENANCE),
+                result_files(task, layout, prediction, PROVENANCE),
             )
     text = format_best(out)
     assert r"\x1b[31mred" in text

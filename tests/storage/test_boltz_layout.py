@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from foldcp.features.featurize import Layout
-from foldcp.pipeline.storage.boltz_layout import boltz_files, file_stem
+from foldcp.pipeline.storage.results.boltz_layout import boltz_files, file_stem
 from foldcp.predict import Prediction
-from tests.support.synthetic import made_up_layout, made_up_prediction
+from tests.support.synthetic import synthetic_layout, synthetic_prediction
 
 
 def written(folder: Path, files: dict[str, bytes | Callable[[Path], None]]) -> None:
@@ -32,14 +32,14 @@ def written(folder: Path, files: dict[str, bytes | Callable[[Path], None]]) -> N
 
 @pytest.fixture
 def fold() -> tuple[Layout, Prediction]:
-    layout = made_up_layout(
+    layout = synthetic_layout(
         [
             ("protein", ["ALA", "MSE"]),
             ("ligand", ["ZN"]),
             ("protein", ["GLY", "ALA", "SER"]),
         ]
     )
-    prediction = made_up_prediction(layout, 3)
+    prediction = synthetic_prediction(layout, 3)
     scores = [
         replace(s, confidence_score=x)
         for s, x in zip(prediction.scores, [0.2, 0.9, 0.2], strict=True)

@@ -41,7 +41,7 @@ def noise(seed: int, *shape: int) -> np.ndarray:
     return (x - np.floor(x)).reshape(shape)
 
 
-def made_up_layout(chains: list[tuple[str, int]]) -> Layout:
+def synthetic_layout(chains: list[tuple[str, int]]) -> Layout:
     token_chain = np.repeat(np.arange(len(chains)), [length for _, length in chains])
     kinds = [chains[c][0] for c in token_chain]
     return Layout(
@@ -61,7 +61,7 @@ def made_up_layout(chains: list[tuple[str, int]]) -> Layout:
 
 
 def made_up_case(chains: list[tuple[str, int]] = CHAINS) -> Case:
-    layout = made_up_layout(chains)
+    layout = synthetic_layout(chains)
     T = len(layout.token_chain)
     A = len(layout.atom_token)
     first = np.searchsorted(layout.atom_token, np.arange(T))
