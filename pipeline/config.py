@@ -111,7 +111,8 @@ class RunSection:
     deadline_factor: float = field(
         default=3.0,
         metadata=setting(
-            "deadline of a fold or of the start of a worker group, as a multiple of its predicted time",
+            "deadline of a fold or of the start of a worker group, in multiples of its predicted "
+            "time",
             minimum=1.0,
             changes_results=False,
         ),
@@ -183,8 +184,8 @@ class RunConfig:
     write: tuple[ExtraFiles, ...] = field(
         default=(),
         metadata=setting(
-            "files beside tables and structures: boltz, those of Boltz in its layout; pae and pde, the "
-            "whole matrices"
+            "files beside tables and structures: boltz, those of Boltz in its layout; pae and pde, "
+            "the whole matrices"
         ),
     )
 

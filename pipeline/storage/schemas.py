@@ -107,8 +107,8 @@ COMPLEXES = Table(
         Column(
             "notes",
             "list<string>",
-            "what was assumed or left out where the input does not say, each as subject: text, such "
-            "as 'stoichiometry: not given for P12345: one copy'; an empty list without any",
+            "what was assumed or left out where the input does not say, each as subject: text, "
+            "such as 'stoichiometry: not given for P12345: one copy'; an empty list without any",
             default=(),
         ),
         _count("num_chains", "chains", nullable=True),

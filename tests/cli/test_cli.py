@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
 from time import perf_counter
 
@@ -268,6 +269,31 @@ def test_a_folder_of_something_else_is_refused(run: Run, tmp_path: Path) -> None
     assert (tmp_path / "run" / "run.json").read_bytes() == before
 
 
+@pytest.mark.parametrize("command", ["score", "report"])
+def test_a_folder_of_another_format_is_one_line_and_exit_code_2(
+    run: Run, tmp_path: Path, command: str
+) -> None:
+    source = fasta(tmp_path / "in.fasta", "MKT")
+    out = tmp_path / "run"
+    stored(out, {"checkpoint": "untrained:tiny"})
+    file = out / "run.json"
+    file.write_text(file.read_text().replace('"format": 3', '"format": 2'))
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    options = (source, "--checkpoint", "untrained:tiny", "--out") if command == "score" else ()
+    result = run(command, *options, out)
+    assert (result.code, result.out) == (2, "")
+    assert result.err == (
+        f"foldcp: {out}: a folder of format 2, but this version of foldcp reads format 3; "
+        "give another --out, or use the version of foldcp that wrote it\n"
+    )
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_version_is_that_of_the_package(run: Run) -> None:
+    result = run("--version")
+    assert (result.code, result.out) == (0, f"foldcp {metadata.version('foldcp')}\n")
+
+
 @pytest.mark.parametrize("command", ["score", "fold"])
 def test_a_folder_that_cannot_be_made_is_one_line(run: Run, tmp_path: Path, command: str) -> None:
     source = fasta(tmp_path / "in.fasta", "MKT")
@@ -306,10 +332,10 @@ def test_what_is_asked_for_now_is_told_by_the_input_and_the_settings(
     assert present(replace(everything, limit=1)) == whole
     human = present(replace(everything, organism="human"))
     assert human.unselected == {"2", "3"}
-    assert human.settings == whole.settings
+    assert human.settings_hash == whole.settings_hash
     assert len(human.keys & whole.keys) >= 1
     more = present(everything, "model.samples=2")
-    assert more.settings != whole.settings
+    assert more.settings_hash != whole.settings_hash
     assert present(everything, "model.parallel_samples=1", "run.retries=3") == whole
 
 

@@ -88,10 +88,20 @@ def test_what_does_not_change_the_result_does_not_change_the_key() -> None:
 
 @pytest.mark.parametrize(
     "override",
-    ["model.recycling=4", "model.steps=20", "model.samples=2", "model.seed=1", "model.precision=bf16",
-     "model.potentials=true", "model.sampling=fp32", "msa.max_rows=10", "msa.corrected=true", "msa.subsample=5",
-     "write=pae"],
-)  # fmt: skip
+    [
+        "model.recycling=4",
+        "model.steps=20",
+        "model.samples=2",
+        "model.seed=1",
+        "model.precision=bf16",
+        "model.potentials=true",
+        "model.sampling=fp32",
+        "msa.max_rows=10",
+        "msa.corrected=true",
+        "msa.subsample=5",
+        "write=pae",
+    ],
+)
 def test_settings_of_the_result_change_the_key(override: str) -> None:
     assert key(PAIR, override) != key()
 

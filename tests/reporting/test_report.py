@@ -14,7 +14,8 @@ import pytest
 from foldcp.complex import Chain, Complex, InvalidComplex
 from foldcp.features.featurize import Layout
 from foldcp.pipeline.inputs.tasks import Task
-from foldcp.pipeline.reporting.report import best_interfaces, format_best, write_report
+from foldcp.pipeline.reporting.best_interfaces import best_interfaces, format_best
+from foldcp.pipeline.reporting.report import write_report
 from foldcp.pipeline.scheduling.cost_model import FoldShape
 from foldcp.pipeline.scheduling.types import Attempt
 from foldcp.pipeline.storage.results.invalid_records import invalid_rows
@@ -201,7 +202,7 @@ def test_the_page_is_whole_and_escaped(run: tuple[Path, dict[str, Prediction]]) 
         "UNTRAINED",
         "2 complexes scored",
         "1 failed",
-        "2 cannot be built",
+        "2 invalid",
         "6 structures",
         "6 chain pairs",
         "8 min 40 s time",  # two attempts of 130 s on 2 ranks
@@ -237,27 +238,27 @@ def test_a_report_while_the_run_goes_on_and_after_a_kill(tmp_path: Path) -> None
     assert " - interrupted - - - foldcp score" in words and " - running - - - foldcp score" in words
 
 
-def test_what_was_assumed_is_grouped_by_subject(tmp_path: Path) -> None:
+def test_notes_on_the_inputs_are_counted_by_subject_and_text(tmp_path: Path) -> None:
     layout = a_layout()
     out = tmp_path / "run"
     with finishing(Store.open(out, INFO)) as store:
-        for number in range(5):
+        for number in range(7):
             task = a_task(f"c{number}", str(number))
             notes = [f"msa: no <alignment> for P{number}"]
-            if number == 3:
-                notes.append("stoichiometry: one copy")
+            if number > 2:
+                notes.append("stoichiometry: not given: one copy; a guess")
             task = replace(task, complex=replace(task.complex, notes=tuple(notes)))
-            store.put(
-                task.key, result_rows(task, layout, synthetic_prediction(layout, 2), PROVENANCE)
-            )
+            prediction = synthetic_prediction(layout, 2)
+            store.put(task.key, result_rows(task, layout, prediction, PROVENANCE))
+        record = InvalidComplex("c9", "P9: no sequence", notes=("msa: no <alignment> for P0",))
+        ((key, rows),) = invalid_rows([record], PROVENANCE).items()
+        store.put(key, rows)
     words = " ".join(Tags(write_report(out).read_text(encoding="utf-8")).text.split())
-    assert "Assumptions" in words
-    assert (
-        " msa 5 c0: no <alignment> for P0 c1: no <alignment> for P1 c2: no <alignment> for P2 "
-        in words
-    )
-    assert " stoichiometry 1 c3: one copy " in words
-    assert "c3: no <alignment>" not in words
+    assert "Notes on the inputs" in words
+    assert " msa no <alignment> for P0 2 c0, c9 no <alignment> for P1 1 c1 " in words
+    assert " no <alignment> for P4 1 c4 2 other notes 2 " in words
+    assert " stoichiometry not given: one copy; a guess 4 c3, c4, c5, … " in words
+    assert "<alignment> for P6" not in words
 
 
 @pytest.mark.parametrize("keep", [False, True])
@@ -275,7 +276,7 @@ def test_stale_results_are_told_and_left_out(
     for expected in (
         "1 complexes scored",
         "1 failed",
-        "0 cannot be built",
+        "0 invalid",
         "3 structures",
     ):
         assert expected in words, expected

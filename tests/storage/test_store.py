@@ -237,7 +237,8 @@ def test_a_folder_that_is_not_ours_is_left_alone(
 
 
 def as_format_2_wrote_it(out: Path) -> None:
-    """A folder of one failed complex, with the files, keys and columns of format 2."""
+    """A folder of one invalid complex, with the files and keys of format 2."""
+    file = {"size": 4, "sha256": ""}
     files = {
         "run.json": {
             "format": 2,
@@ -255,7 +256,7 @@ def as_format_2_wrote_it(out: Path) -> None:
         },
         "manifest.json": {
             "generation": 1,
-            "tables": {"complexes": {"path": "parts/complexes/all-000001.parquet", "size": 4, "sha256": ""}},
+            "tables": {"complexes": file | {"path": "parts/complexes/all-000001.parquet"}},
             "published": {},
             "units": {},
             "stale": [],
@@ -269,11 +270,11 @@ def as_format_2_wrote_it(out: Path) -> None:
             "name": "one",
             "settings": "s1",
             "rows": {"complexes": 1},
-            "tables": {"complexes": {"path": "parts/complexes/k1.parquet", "size": 4, "sha256": ""}},
+            "tables": {"complexes": file | {"path": "parts/complexes/k1.parquet"}},
             "files": [],
             "released": [],
         },
-    }  # fmt: skip
+    }
     for name, content in files.items():
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (out / name).write_text(json.dumps(content))

@@ -246,7 +246,7 @@ def test_readers_see_all_rows_once_at_every_instant(
 def test_a_merge_in_the_middle_of_a_read(
     moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Deletes commit records, parts and the former merged files just before the reader looks at them."""
+    """It deletes commit records, parts and merged files just before the reader looks at them."""
     with finishing(Store.open(tmp_path / "run", INFO)) as store:
         for key in ("k1", "k2"):
             store.put(key, *result(key, "done"))

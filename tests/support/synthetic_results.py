@@ -37,7 +37,7 @@ def finishing(store: Store) -> Iterator[Store]:
 
 
 def result(key: str, outcome: str) -> tuple[Rows, dict[str, Content]]:
-    """Rows and files of a synthetic complex of two chains and two samples, or of one that failed."""
+    """Rows and files of a complex of two chains and two samples, or of one that failed."""
     base = {
         "key": key,
         "name": f"name of {key}",
