@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import pandas as pd
 
 from foldcp.pipeline.reporting.best_interfaces import best_interfaces
 from foldcp.pipeline.reporting.formatting import (
@@ -20,6 +19,7 @@ from foldcp.pipeline.reporting.formatting import (
     format_time,
 )
 from foldcp.pipeline.reporting.run_tables import (
+    DataFrame,
     fresh_rows,
     stale_warning,
     to_records,
@@ -90,7 +90,7 @@ def _content(out: Path) -> dict[str, Any]:
     }
 
 
-def _failures(complexes: pd.DataFrame) -> dict[str, Any]:
+def _failures(complexes: DataFrame) -> dict[str, Any]:
     """Complexes without a result, and their most frequent reasons."""
     failures = complexes[complexes["outcome"] != "done"].sort_values(["outcome", "name"])
     reasons = failures.groupby(["outcome", "reason"], as_index=False).size()
@@ -102,7 +102,7 @@ def _failures(complexes: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _times(attempts: pd.DataFrame) -> dict[str, Any]:
+def _times(attempts: DataFrame) -> dict[str, Any]:
     """The time of each stage, and the slowest attempts."""
     done = attempts[attempts["outcome"] == "done"]
     slowest = done.sort_values("seconds", ascending=False)
@@ -115,7 +115,7 @@ def _times(attempts: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _notes(complexes: pd.DataFrame) -> list[dict[str, Any]]:
+def _notes(complexes: DataFrame) -> list[dict[str, Any]]:
     """The notes on the inputs, by subject: the most frequent ones, each with the number of
     complexes and names of some, and the numbers of all others.
     """

@@ -5,19 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from foldcp.pipeline.storage.run_folder import read_run
 from foldcp.pipeline.storage.tables import count_stale, read_table
 
+DataFrame = Any  # of pandas; type checkers cannot know the types of its columns
 
-def fresh_rows(out: Path | str, table: str) -> pd.DataFrame:
+
+def fresh_rows(out: Path | str, table: str) -> DataFrame:
     """The rows of the present input and settings."""
     rows = read_table(out, table).to_pandas()
     return rows.loc[~rows["stale"]]
 
 
-def to_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+def to_records(frame: DataFrame) -> list[dict[str, Any]]:
     """Rows as dictionaries, with None for what is missing."""
     return frame.astype(object).where(frame.notna(), None).to_dict("records")
 
