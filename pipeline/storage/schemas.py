@@ -108,7 +108,8 @@ COMPLEXES = Table(
             "notes",
             "list<string>",
             "what was assumed or left out where the input does not say, each as subject: text, "
-            "such as 'stoichiometry: not given for P12345: one copy'; an empty list without any",
+            "such as 'stoichiometry: not given for P12345: one copy'; pandas reads each list as an "
+            "array",
             default=(),
         ),
         _count("num_chains", "chains", nullable=True),
@@ -325,7 +326,7 @@ RUNS = Table(
         Column(
             "status",
             "string",
-            "finished or interrupted; running in read_table only, while the run goes on",
+            "finished or interrupted; running in read_table only, while the run is in progress",
         ),
         Column("command", "string", "command line"),
         Column("input", "string", "input file"),

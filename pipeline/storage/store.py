@@ -121,7 +121,7 @@ class Store:
         }
 
     def mark_stale(self, present: Present, keep: bool = False) -> None:
-        """Tell what the input asks for now; to be called before any result is put.
+        """Set what the input asks for now; to be called before any result is put.
 
         Results of anything else leave the tables, or stay there with their flag set when `keep`;
         they are not deleted and count again once they are asked for. Invalid records that are

@@ -171,7 +171,7 @@ def test_best_interfaces_are_ranked_by_the_worse_direction(
     assert firsts != [0, 0]
 
 
-def test_the_table_for_the_terminal(run: tuple[Path, dict[str, Prediction]]) -> None:
+def test_format_best_is_an_aligned_table(run: tuple[Path, dict[str, Prediction]]) -> None:
     out, _ = run
     lines = format_best(out, 3).splitlines()
     assert lines[0].startswith("UNTRAINED: the weights (untrained:tiny) are random")
@@ -184,7 +184,7 @@ def test_the_table_for_the_terminal(run: tuple[Path, dict[str, Prediction]]) -> 
     assert lines[4].split()[-6:-4] == ["-", "-"]  # a ligand has no ipSAE
 
 
-def test_the_page_is_whole_and_escaped(run: tuple[Path, dict[str, Prediction]]) -> None:
+def test_write_report_is_complete_and_escaped(run: tuple[Path, dict[str, Prediction]]) -> None:
     out, _ = run
     path = write_report(out)
     assert path == out / "report.html" and not list((out / ".tmp").iterdir())
@@ -215,7 +215,7 @@ def test_the_page_is_whole_and_escaped(run: tuple[Path, dict[str, Prediction]]) 
         assert expected in words, expected
 
 
-def test_trained_weights_bring_no_warning(tmp_path: Path) -> None:
+def test_write_report_of_trained_weights_has_no_warning(tmp_path: Path) -> None:
     info = replace(INFO, untrained=False, checkpoint="boltz2_conf.ckpt", checkpoint_sha256="ab12")
     with finishing(Store.open(tmp_path / "run", info)):
         pass
@@ -229,7 +229,7 @@ def test_trained_weights_bring_no_warning(tmp_path: Path) -> None:
     assert best_interfaces(tmp_path / "run").empty
 
 
-def test_a_report_while_the_run_goes_on_and_after_a_kill(tmp_path: Path) -> None:
+def test_write_report_during_a_run_and_after_a_kill(tmp_path: Path) -> None:
     out = tmp_path / "run"
     killed = Store.open(out, INFO)
     killed._lock.close()
@@ -238,7 +238,7 @@ def test_a_report_while_the_run_goes_on_and_after_a_kill(tmp_path: Path) -> None
     assert " - interrupted - - - foldcp score" in words and " - running - - - foldcp score" in words
 
 
-def test_notes_on_the_inputs_are_counted_by_subject_and_text(tmp_path: Path) -> None:
+def test_write_report_counts_notes_by_subject_and_text(tmp_path: Path) -> None:
     layout = a_layout()
     out = tmp_path / "run"
     with finishing(Store.open(out, INFO)) as store:
@@ -262,7 +262,7 @@ def test_notes_on_the_inputs_are_counted_by_subject_and_text(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("keep", [False, True])
-def test_stale_results_are_told_and_left_out(
+def test_reports_count_stale_results_and_leave_them_out(
     run: tuple[Path, dict[str, Prediction]], keep: bool
 ) -> None:
     out, _ = run
@@ -282,7 +282,7 @@ def test_stale_results_are_told_and_left_out(
         assert expected in words, expected
 
 
-def test_names_that_a_terminal_would_obey(tmp_path: Path) -> None:
+def test_format_best_escapes_control_characters(tmp_path: Path) -> None:
     """And one that is not UTF-8, in the tables, on the page and on the terminal."""
     layout = a_layout()
     out = tmp_path / "run"
@@ -306,7 +306,7 @@ def test_names_that_a_terminal_would_obey(tmp_path: Path) -> None:
     ]
 
 
-def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
+def test_reports_refuse_a_folder_without_a_run(tmp_path: Path) -> None:
     for function in (write_report, format_best, best_interfaces):
         with pytest.raises(ValueError, match="not the folder of a run"):
             function(tmp_path)

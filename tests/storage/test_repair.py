@@ -77,7 +77,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
 @pytest.mark.parametrize("name", TABLES)
-def test_either_copy_of_a_table_brings_back_the_other(
+def test_open_restores_either_copy_of_a_table_from_the_other(
     name: str,
     damage: Callable[[Path], object],
     whole: Path,
@@ -100,7 +100,7 @@ def test_either_copy_of_a_table_brings_back_the_other(
 
 
 @pytest.mark.parametrize("name", ["attempts", "runs"])
-def test_a_side_table_costs_no_result(
+def test_damage_to_attempts_or_runs_costs_no_result(
     name: str, whole: Path, out: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     shutil.rmtree(out / "parts" / name)
@@ -140,7 +140,7 @@ def test_a_damaged_page_costs_the_results_in_it(
     assert published(out, "interfaces").read_bytes() == published(whole, "interfaces").read_bytes()
 
 
-def test_no_flipped_bit_changes_a_number(whole: Path, out: Path, tmp_path: Path) -> None:
+def test_flipped_bits_never_change_a_number(whole: Path, out: Path, tmp_path: Path) -> None:
     """Of both copies at once, anywhere; what is left after the next run is what was there
     before.
     """
@@ -163,7 +163,7 @@ def test_no_flipped_bit_changes_a_number(whole: Path, out: Path, tmp_path: Path)
     assert 0 < num_lost < 60 * len(KEYS)
 
 
-def test_a_flip_that_decodes_is_found_by_the_checksum_of_its_page(out: Path) -> None:
+def test_read_parquet_finds_a_flipped_bit_by_the_checksum_of_its_page(out: Path) -> None:
     """The file is as readable as before; only the numbers are others."""
     path = own(out, "complexes")
     table = TABLES["complexes"]
@@ -229,7 +229,7 @@ def test_a_commit_record_of_an_unknown_table_does_not_count(field: str, tmp_path
     assert resume(out) == {"k0"}
 
 
-def test_a_file_with_other_columns_is_damaged(out: Path) -> None:
+def test_read_parquet_refuses_other_columns(out: Path) -> None:
     path = own(out, "complexes")
     size = path.stat().st_size
     path.write_bytes(parquet.to_parquet(pa.table({"key": ["k0"]})).ljust(size, b"\0"))
@@ -237,7 +237,7 @@ def test_a_file_with_other_columns_is_damaged(out: Path) -> None:
         read_table(out, "complexes")
 
 
-def test_a_power_cut_while_a_table_is_repaired(out: Path, whole: Path, tmp_path: Path) -> None:
+def test_power_cut_during_a_repair(out: Path, whole: Path, tmp_path: Path) -> None:
     flip(own(out, "interfaces"), 30)
     for fatal in range(0, 60, 3):
         folder = Path(shutil.copytree(out, tmp_path / str(fatal)))

@@ -64,7 +64,7 @@ def fold(tmp_path: Path) -> tuple[Task, Layout, Prediction]:
     return Task(complex, "k" * 32, 6, 3), layout, synthetic_prediction(layout, 4)
 
 
-def test_one_row_for_each_directed_pair_and_sample(
+def test_result_rows_has_one_interface_row_per_directed_pair_and_sample(
     fold: tuple[Task, Layout, Prediction],
 ) -> None:
     task, layout, prediction = fold
@@ -90,7 +90,7 @@ def test_one_row_for_each_directed_pair_and_sample(
         )
 
 
-def test_rows_of_chains_and_of_the_complex(
+def test_result_rows_of_chains_and_of_the_complex(
     fold: tuple[Task, Layout, Prediction],
 ) -> None:
     task, layout, prediction = fold
@@ -125,7 +125,9 @@ def test_rows_of_chains_and_of_the_complex(
     )
 
 
-def test_everything_fits_the_tables(fold: tuple[Task, Layout, Prediction], tmp_path: Path) -> None:
+def test_result_rows_and_files_can_be_stored(
+    fold: tuple[Task, Layout, Prediction], tmp_path: Path
+) -> None:
     """Done, failed and invalid, and an attempt; the files, and what was asked for beside
     them.
     """
@@ -191,7 +193,7 @@ def test_everything_fits_the_tables(fold: tuple[Task, Layout, Prediction], tmp_p
     assert (tmp_path / "run/predictions/c1/confidence_c1_model_3.json").exists()
 
 
-def test_every_column_of_a_fold_is_filled(
+def test_result_rows_fills_every_column(
     fold: tuple[Task, Layout, Prediction],
 ) -> None:
     task, layout, prediction = fold
@@ -200,7 +202,7 @@ def test_every_column_of_a_fold_is_filled(
         assert set(rows[table][0]) == {column.name for column in TABLES[table].columns} - {"stale"}
 
 
-def test_the_key_of_an_invalid_record_is_its_name_and_place() -> None:
+def test_invalid_rows_are_keyed_by_name_and_place() -> None:
     """Not the reason, which may hold the path of a file as it was typed; records of one name
     have a key each.
     """

@@ -47,13 +47,13 @@ SECOND = Present(frozenset({"k2", "k3"}))
         (replace(DONE, kind="run", outcome="finished"), Present(frozenset()), False),
     ],
 )
-def test_a_result_that_nothing_asks_for_is_stale(
+def test_find_stale_finds_results_that_are_not_asked_for(
     record: CommitRecord, present: Present, stale: bool
 ) -> None:
     assert find_stale({"k1": record}, present) == ({"k1"} if stale else set())
 
 
-def test_an_invalid_record_vanishes_with_its_place_in_the_input() -> None:
+def test_find_vanished_finds_invalid_records_that_left_the_input() -> None:
     units = {"k1": replace(DONE, outcome="invalid"), "k2": DONE}
     assert find_vanished(units, Present(frozenset({"k1"}))) == set()
     assert find_vanished(units, Present(frozenset())) == {"k1"}
@@ -90,7 +90,7 @@ def first_run(out: Path) -> None:
             store.put(key, *result(key, "done"))
 
 
-def test_stale_rows_leave_the_tables_before_anything_is_computed(
+def test_mark_stale_removes_stale_rows_at_once(
     tmp_path: Path,
 ) -> None:
     out = tmp_path / "run"
@@ -113,7 +113,7 @@ def test_stale_rows_leave_the_tables_before_anything_is_computed(
     assert (out / "structures/k3/0.cif").exists()
 
 
-def test_stale_rows_may_be_kept_with_their_flag(tmp_path: Path) -> None:
+def test_mark_stale_may_keep_stale_rows_with_their_flag(tmp_path: Path) -> None:
     out = tmp_path / "run"
     first_run(out)
     with finishing(begin(out, SECOND, keep=True)) as store:
@@ -127,7 +127,7 @@ def test_stale_rows_may_be_kept_with_their_flag(tmp_path: Path) -> None:
         assert shown(out) == {name: ["k2", "k3"] for name in RESULTS}
 
 
-def test_results_that_are_not_merged_yet_become_stale_too(tmp_path: Path) -> None:
+def test_mark_stale_marks_unmerged_results(tmp_path: Path) -> None:
     out = tmp_path / "run"
     killed = begin(out, FIRST)
     killed.put("k1", *result("k1", "done"))
@@ -138,7 +138,7 @@ def test_results_that_are_not_merged_yet_become_stale_too(tmp_path: Path) -> Non
         assert store.outcomes() == {"k1": "done"}
 
 
-def test_a_stale_result_is_never_computed(tmp_path: Path) -> None:
+def test_put_refuses_a_stale_key(tmp_path: Path) -> None:
     first_run(tmp_path / "run")
     with (
         finishing(begin(tmp_path / "run", SECOND)) as store,
@@ -154,7 +154,7 @@ def named(key: str, text: bytes) -> dict[str, bytes]:
     }
 
 
-def test_files_named_after_the_complex_go_to_the_result_that_counts(
+def test_mark_stale_releases_files_named_after_the_complex(
     tmp_path: Path,
 ) -> None:
     """Both versions of a complex write them; the stale one has them back only while nobody else
@@ -181,7 +181,7 @@ def test_files_named_after_the_complex_go_to_the_result_that_counts(
     assert shown(out) == {name: ["k1"] for name in RESULTS}
 
 
-def test_a_kill_at_every_step_of_a_changed_input(tmp_path: Path) -> None:
+def test_kill_at_every_step_of_a_changed_input(tmp_path: Path) -> None:
     """A plain reader finds all of the earlier result or all of the new one, never both, and no
     stale row once the run goes on; the earlier result survives every kill.
     """
@@ -240,7 +240,7 @@ def sync(
         return len(store._unmerged) - before
 
 
-def test_an_invalid_record_has_one_row_with_the_reason_of_now(
+def test_sync_invalid_stores_one_row_with_the_present_reason(
     tmp_path: Path,
 ) -> None:
     out = tmp_path / "run"
@@ -260,13 +260,13 @@ def test_an_invalid_record_has_one_row_with_the_reason_of_now(
     assert invalid(out) == []
 
 
-def test_three_records_of_one_name_have_three_rows(tmp_path: Path) -> None:
+def test_sync_invalid_stores_records_of_one_name_separately(tmp_path: Path) -> None:
     records = [InvalidComplex("a", "no sequence", place=n) for n in range(3)]
     sync(tmp_path / "run", *records)
     assert invalid(tmp_path / "run") == [("a", "no sequence")] * 3
 
 
-def test_a_result_whose_alignment_breaks_later_comes_back_with_it(
+def test_result_returns_once_its_broken_alignment_is_mended(
     tmp_path: Path,
 ) -> None:
     out = tmp_path / "run"

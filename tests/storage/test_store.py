@@ -28,7 +28,7 @@ from tests.support.crashing_filesystem import CrashingFileSystem, Killed
 from tests.support.synthetic_results import ATTEMPT, INFO, RESULTS, finishing, result, tables
 
 
-def test_folders_read_by_pandas_hold_exactly_the_rows(tmp_path: Path) -> None:
+def test_pandas_reads_exactly_the_stored_rows(tmp_path: Path) -> None:
     out = tmp_path / "a=1" / "run"  # '=' looks like a partition to some readers
     with finishing(Store.open(out, INFO)) as store:
         store.put("k1", *result("k1", "done"))
@@ -41,6 +41,10 @@ def test_folders_read_by_pandas_hold_exactly_the_rows(tmp_path: Path) -> None:
     }  # fmt: skip
     assert tables(out) == before
     assert after["complexes"]["outcome"].tolist() == ["done", "done", "failed"]
+    assert [list(notes) for notes in after["complexes"]["notes"]] == [
+        [f"msa: no alignment for {key}", "stoichiometry: not given; one copy"]
+        for key in ("k1", "k1", "k2")
+    ]
     assert after["interfaces"]["interface_plddt"].isna().all()
     assert after["interfaces"].columns.tolist() == [
         column.name for column in TABLES["interfaces"].columns
@@ -57,7 +61,7 @@ def test_folders_read_by_pandas_hold_exactly_the_rows(tmp_path: Path) -> None:
     assert read_run(out)["identity"] == INFO.identity
 
 
-def test_what_replaces_a_result_takes_all_of_it(tmp_path: Path) -> None:
+def test_put_replaces_all_of_an_earlier_result(tmp_path: Path) -> None:
     """No part of the earlier result stays in a table that the new one has no rows for."""
     with finishing(Store.open(tmp_path / "run", INFO)) as store:
         store.put("k1", *result("k1", "done"))
@@ -69,14 +73,14 @@ def test_what_replaces_a_result_takes_all_of_it(tmp_path: Path) -> None:
     assert pd.read_parquet(tmp_path / "run/tables/complexes")["outcome"].tolist() == ["failed"]
 
 
-def test_missing_numbers_are_null_for_readers_that_know_nan(tmp_path: Path) -> None:
+def test_missing_numbers_are_null(tmp_path: Path) -> None:
     with finishing(Store.open(tmp_path / "run", INFO)) as store:
         store.put("k1", *result("k1", "done"))
     column = read_table(tmp_path / "run", "interfaces")["interface_plddt"]
     assert column.null_count == 4 and column.to_pylist() == [None] * 4
 
 
-def test_every_field_says_what_it_is(tmp_path: Path) -> None:
+def test_parquet_fields_have_description_and_unit(tmp_path: Path) -> None:
     with finishing(Store.open(tmp_path / "run", INFO)):
         pass
     for name, table in TABLES.items():
@@ -104,7 +108,7 @@ def test_two_runs_give_equal_bytes(tmp_path: Path) -> None:
         assert a.read_bytes() == b.read_bytes()
 
 
-def test_a_merge_cut_short_is_finished_on_opening(tmp_path: Path) -> None:
+def test_open_finishes_a_merge_that_was_killed(tmp_path: Path) -> None:
     """So that the folders are right for pandas again, before the run goes on."""
     for fatal in range(200):
         out = tmp_path / str(fatal)
@@ -136,7 +140,7 @@ def test_merging_twice_changes_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("merged", [False, True])
-def test_a_result_counts_only_while_its_files_are_whole(merged: bool, tmp_path: Path) -> None:
+def test_result_counts_only_while_its_files_exist(merged: bool, tmp_path: Path) -> None:
     out = tmp_path / "run"
     store = Store.open(out, INFO)
     for key in ("k1", "k2"):
@@ -155,7 +159,7 @@ def test_a_result_counts_only_while_its_files_are_whole(merged: bool, tmp_path: 
     assert pd.read_parquet(out / "tables/interfaces")["key"].unique().tolist() == ["k2"]
 
 
-def test_without_both_copies_of_a_table_its_results_are_computed_again(
+def test_results_without_both_copies_of_a_table_are_computed_again(
     tmp_path: Path,
 ) -> None:
     with finishing(Store.open(tmp_path / "run", INFO)) as store:
@@ -222,7 +226,7 @@ def manifest(out: Path, content: str) -> None:
         ),
     ],
 )
-def test_a_folder_that_is_not_ours_is_left_alone(
+def test_open_refuses_and_leaves_alone_other_folders(
     make: Callable[[Path], Any], message: str, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -304,7 +308,7 @@ def test_a_folder_of_another_format_is_refused_in_one_line(
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
-def test_two_complexes_may_not_share_a_file(tmp_path: Path) -> None:
+def test_put_refuses_a_file_of_another_complex(tmp_path: Path) -> None:
     with finishing(Store.open(tmp_path / "run", INFO)) as store:
         store.put("k1", result("k1", "done")[0], {"predictions/x/x.cif": b"1"})
         store.put("k1", result("k1", "done")[0], {"predictions/x/x.cif": b"2"})
@@ -316,7 +320,7 @@ def test_two_complexes_may_not_share_a_file(tmp_path: Path) -> None:
         read_table(tmp_path, "complexes")
 
 
-def test_a_result_that_cannot_be_written_leaves_the_earlier_one(tmp_path: Path) -> None:
+def test_put_that_fails_leaves_the_earlier_result(tmp_path: Path) -> None:
     def fails(path: Path) -> None:
         path.write_text("half")
         raise ValueError("not finite")
@@ -329,7 +333,7 @@ def test_a_result_that_cannot_be_written_leaves_the_earlier_one(tmp_path: Path) 
         assert tables(tmp_path / "run") == before and store.outcomes() == {"k1": "done"}
 
 
-def test_unknown_columns_and_missing_values_are_mistakes(tmp_path: Path) -> None:
+def test_put_refuses_unknown_columns_and_missing_values(tmp_path: Path) -> None:
     rows, _ = result("k1", "failed")
     with finishing(Store.open(tmp_path / "run", INFO)) as store:
         with pytest.raises(AssertionError, match="ptmm"):
@@ -354,9 +358,7 @@ def test_files_and_folders_are_synced(tmp_path: Path, monkeypatch: pytest.Monkey
             assert path.stat().st_ino in synced, path
 
 
-def test_a_long_run_publishes_while_it_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_long_run_merges_while_in_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each merge is of half as many results as were merged before, within bounds."""
     monkeypatch.setattr("foldcp.pipeline.storage.merge.MIN_MERGE_COMMITS", 8)
     monkeypatch.setattr("foldcp.pipeline.storage.merge.MAX_UNMERGED_COMMITS", 14)
@@ -375,9 +377,7 @@ def test_a_long_run_publishes_while_it_goes_on(
     assert len(pd.read_parquet(folder)) == 60
 
 
-def test_a_slow_run_publishes_every_few_minutes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slow_run_merges_every_few_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr("foldcp.pipeline.storage.merge.time.monotonic", lambda: clock[0])
     folder = tmp_path / "run/tables/complexes"
@@ -393,7 +393,7 @@ def test_a_slow_run_publishes_every_few_minutes(
             assert len(pd.read_parquet(folder)) == published
 
 
-def test_a_merge_that_fails_costs_no_result(
+def test_failing_merge_costs_no_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What is wrong with a merged file is no fault of the complex that was just stored."""
@@ -423,7 +423,7 @@ class FullFileSystem(FileSystem):
         super().fill(path, content)
 
 
-def test_closing_on_a_full_disk_says_so_in_a_line(
+def test_close_on_a_full_disk_logs_one_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """And never hides the error that ended the run."""
@@ -445,7 +445,7 @@ def test_closing_on_a_full_disk_says_so_in_a_line(
     assert set(pd.read_parquet(tmp_path / "run/tables/complexes")["key"]) == {"k1"}
 
 
-def test_only_some_errors_are_of_the_disk() -> None:
+def test_is_disk_failure() -> None:
     assert all(
         is_disk_failure(OSError(number, ""))
         for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
@@ -461,7 +461,7 @@ def test_only_some_errors_are_of_the_disk() -> None:
     assert not is_disk_failure(OSError("no number"))
 
 
-def test_a_killed_run_is_never_told_as_running(tmp_path: Path) -> None:
+def test_status_of_a_killed_run_is_interrupted(tmp_path: Path) -> None:
     out = tmp_path / "run"
     killed = Store.open(out, INFO)
     assert read_table(out, "runs")["status"].to_pylist() == ["running"]
@@ -480,7 +480,7 @@ def test_a_killed_run_is_never_told_as_running(tmp_path: Path) -> None:
     ]
 
 
-def test_a_reader_keeps_no_writer_out(tmp_path: Path) -> None:
+def test_open_waits_for_a_reader_that_holds_the_lock(tmp_path: Path) -> None:
     """Who asks whether a run goes on has the lock for an instant."""
     out = tmp_path / "run"
     Store.open(out, INFO).close()
@@ -498,17 +498,23 @@ def test_text_that_is_not_utf8_is_stored_escaped(tmp_path: Path) -> None:
     ) as store:
         store.put(
             "k1",
-            {"complexes": [rows["complexes"][0] | {"source": "caf\udce9.fasta", "title": "é"}]},
+            {
+                "complexes": [
+                    rows["complexes"][0]
+                    | {"source": "caf\udce9.fasta", "title": "é", "notes": ("a: caf\udce9", "b: é")}
+                ]
+            },
             files,
         )
     (row,) = pd.read_parquet(tmp_path / "run/tables/complexes").to_dict("records")
     assert (row["source"], row["title"]) == (r"caf\udce9.fasta", "é")
+    assert row["notes"].tolist() == [r"a: caf\udce9", "b: é"]
     assert pd.read_parquet(tmp_path / "run/tables/runs")["command"].tolist() == [
         r"foldcp score caf\udce9"
     ]
 
 
-def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
+def test_open_leaves_other_files_in_the_folder_alone(tmp_path: Path) -> None:
     with finishing(Store.open(tmp_path / "run", INFO)) as store:
         store.put("k1", *result("k1", "done"))
     mine = tmp_path / "run/tables/complexes/notes.txt"

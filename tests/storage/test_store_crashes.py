@@ -147,7 +147,7 @@ def check_recovery(
         assert (out / file).read_bytes() == (reference / file).read_bytes(), out.name
 
 
-def test_a_kill_at_every_step(
+def test_kill_at_every_step(
     tmp_path: Path, undisturbed: tuple[Path, int, dict[tuple[str, str], Any]]
 ) -> None:
     """The folder is copied before each step of one run, if it differs: what a kill there leaves."""
@@ -169,7 +169,7 @@ def test_a_kill_at_every_step(
         check_recovery(folder, log_then, undisturbed)
 
 
-def test_a_result_is_never_half_replaced(tmp_path: Path) -> None:
+def test_kill_never_leaves_a_half_replaced_result(tmp_path: Path) -> None:
     """Old and new files have equal sizes, so that only the order of the steps can tell them
     apart.
     """
@@ -203,7 +203,7 @@ def test_a_result_is_never_half_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("loss", [1.0, 0.5], ids=["all", "some"])
-def test_a_power_cut(
+def test_power_cut(
     loss: float,
     tmp_path: Path,
     undisturbed: tuple[Path, int, dict[tuple[str, str], Any]],
@@ -217,7 +217,7 @@ def test_a_power_cut(
         check_recovery(out, log, undisturbed)
 
 
-def test_death_twice(
+def test_kill_during_recovery(
     tmp_path: Path, undisturbed: tuple[Path, int, dict[tuple[str, str], Any]]
 ) -> None:
     """The work of clearing up after a death dies, too."""
@@ -243,7 +243,7 @@ def test_readers_see_all_rows_once_at_every_instant(
 
 
 @pytest.mark.parametrize("moment", ["_read_commit", "read_manifest", "is_intact"])
-def test_a_merge_in_the_middle_of_a_read(
+def test_merge_in_the_middle_of_a_read(
     moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It deletes commit records, parts and merged files just before the reader looks at them."""
@@ -264,9 +264,7 @@ def test_a_merge_in_the_middle_of_a_read(
         assert tables(tmp_path / "run") == expected
 
 
-def test_a_merge_after_the_manifest_was_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_merge_after_the_manifest_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The merged files of the manifest that was read are gone; the reader must not take that for
     a loss.
     """
@@ -289,9 +287,7 @@ def test_a_merge_after_the_manifest_was_read(
         }
 
 
-def test_a_merge_between_looking_and_reading(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_merge_between_snapshot_and_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with finishing(Store.open(tmp_path / "run", INFO)) as store:
         store.put("k1", *result("k1", "done"))
         expected = tables(tmp_path / "run")
@@ -305,7 +301,7 @@ def test_a_merge_between_looking_and_reading(
         assert tables(tmp_path / "run") == expected and not stale
 
 
-def test_a_reader_in_another_thread(tmp_path: Path) -> None:
+def test_read_table_in_another_thread(tmp_path: Path) -> None:
     """Merges delete files while they are being read; no read ever misses or doubles a row."""
     failures = []
     over = threading.Event()

@@ -51,6 +51,7 @@ def result(key: str, outcome: str) -> tuple[Rows, dict[str, Content]]:
         "source": "",
         "outcome": outcome,
         "reason": "",
+        "notes": [f"msa: no alignment for {key}", "stoichiometry: not given; one copy"],
         "settings_hash": "s1",
     }
     if outcome != "done":
