@@ -156,7 +156,7 @@ def test_an_existing_file_is_replaced_only_when_asked(lightning: Path, tmp_path:
 def test_what_cannot_be_converted_is_refused(lightning: Path, tmp_path: Path) -> None:
     target = tmp_path / "a.safetensors"
     assert "ends in .safetensors" in refusal(lightning, tmp_path / "a.ckpt")
-    assert "no folder" in refusal(lightning, tmp_path / "none" / "a.safetensors")
+    assert "no such folder" in refusal(lightning, tmp_path / "none" / "a.safetensors")
     assert "random" in refusal("untrained:tiny", target)
     assert "none.ckpt: no such checkpoint" in refusal(tmp_path / "none.ckpt", target)
     weights = random_weights()
