@@ -54,10 +54,10 @@ def test_find_stale_finds_results_that_are_not_asked_for(
 
 
 def test_find_vanished_finds_invalid_records_that_left_the_input() -> None:
-    units = {"k1": replace(DONE, outcome="invalid"), "k2": DONE}
-    assert find_vanished(units, Present(frozenset({"k1"}))) == set()
-    assert find_vanished(units, Present(frozenset())) == {"k1"}
-    assert find_vanished(units, Present(frozenset(), frozenset({"one"}))) == set()
+    commits = {"k1": replace(DONE, outcome="invalid"), "k2": DONE}
+    assert find_vanished(commits, Present(frozenset({"k1"}))) == set()
+    assert find_vanished(commits, Present(frozenset())) == {"k1"}
+    assert find_vanished(commits, Present(frozenset(), frozenset({"one"}))) == set()
 
 
 def shown(out: Path) -> dict[str, list[str]]:
