@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from foldcp.datasets.reader import KNOWN_FORMATS
 from foldcp.pipeline.config import load
 from foldcp.pipeline.execution.signals import end_process
 from foldcp.pipeline.inputs.input_spec import InputSpec, records
@@ -21,7 +22,6 @@ from foldcp.printable import printable
 
 if TYPE_CHECKING:  # Ray and torch take seconds to import, and `plan` needs neither
     from foldcp.pipeline.execution.driver import Summary
-    from foldcp.pipeline.inputs.tasks import TaskList
 
 # Environment variable "COUNT:DONE": restarts in a row, and the number of complexes done then.
 RESTARTS = "FOLDCP_RESTARTS"
@@ -40,10 +40,7 @@ Input = Annotated[
     Path,
     typer.Argument(
         metavar="INPUT",
-        help=(
-            "CORUM, Complex Portal or hu.MAP table, FASTA, ColabFold CSV, Boltz YAML, or a "
-            "folder of FASTA and YAML files."
-        ),
+        help=f"{KNOWN_FORMATS}.",
     ),
 ]
 Sequences = Annotated[
@@ -172,7 +169,8 @@ def plan(
     task_list = smallest(make_task_list(records(spec), settings, "plan"), limit)
     if not task_list.tasks and len(task_list.invalid) == 1 and not input.is_dir():
         raise ValueError(f"{input}: {task_list.invalid[0].reason}")
-    _print_warnings(spec, task_list)
+    for line in input_warnings(spec, [task.complex for task in task_list.tasks]):
+        print(line, file=sys.stderr)
     nodes = nodes_of(gpus or machine.gpus_per_node, machine.gpus_per_node)
     found = make_plan(task_list, Costs(machine, settings), nodes, settings.run)
     print(to_json(found) if json else to_text(found))
@@ -219,17 +217,12 @@ def score(
     foldcp score pairs.fasta --checkpoint boltz2_conf.ckpt --out run --limit 10
     """
     from foldcp.pipeline.execution.driver import Options
-    from foldcp.pipeline.execution.driver import score as run
-    from foldcp.pipeline.planning.run_plan import prepare
+    from foldcp.pipeline.score_database import score_input
 
     settings = load(config, set_)
     max_bytes = settings.limits.input_bytes
     spec = InputSpec(input, sequences, msas, checkpoint, organism, limit, max_bytes)
-    prepared = prepare(spec, settings, out)
-    _print_warnings(spec, prepared.work)
-    if prepared.made.untrained:
-        print(f"{checkpoint}: random weights, the scores mean nothing", file=sys.stderr)
-    summary = run(prepared, out, Options(address, gpus, hardware, verbose))
+    summary = score_input(spec, settings, out, Options(address, gpus, hardware, verbose))
     if summary.ray_lost and not summary.signal:
         _start_again(summary)
     try:
@@ -240,11 +233,6 @@ def score(
         close_stdout()
         end_process(summary.exit_code)
     raise typer.Exit(summary.exit_code)
-
-
-def _print_warnings(spec: InputSpec, task_list: TaskList) -> None:
-    for line in input_warnings(spec, [task.complex for task in task_list.tasks]):
-        print(line, file=sys.stderr)
 
 
 def _start_again(summary: Summary) -> None:

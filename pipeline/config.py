@@ -11,6 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
+from foldcp.config import KernelSetting
 from foldcp.datasets.parsing.text_files import read_text
 from foldcp.datasets.parsing.yaml_tree import parse
 from foldcp.files import reading
@@ -73,6 +74,21 @@ class ModelConfig:
         ),
     )
     seed: int = field(default=0, metadata=setting("seed of the diffusion noise", minimum=0))
+    kernels: KernelSetting = field(
+        default="auto",
+        metadata=setting(
+            "implementation of the network's operations; auto: triton on a GPU, torch elsewhere",
+            changes_results=False,
+        ),
+    )
+    chunk_bytes: int = field(
+        default=0,
+        metadata=setting(
+            "memory of a layer's chunk in bytes; 0: what the free memory allows",
+            minimum=0,
+            changes_results=False,
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from foldcp.checkpoint import load as checkpoint
+from foldcp.checkpoint.identity import checkpoint_identity, is_untrained
+from foldcp.checkpoint.load import check_weights, read_checkpoint
 from foldcp.checkpoint.safetensors_file import write_safetensors
 from foldcp.config import to_hyper_parameters
 from foldcp.files import describe_error
@@ -33,9 +34,9 @@ def convert(source: str, target: Path, overwrite: bool) -> str:
     """
     _check_arguments(source, target, overwrite)
     path = Path(find(source))
-    identity = checkpoint.identity(path)
-    architecture, weights = checkpoint.read(path)
-    checkpoint.check(path, architecture, weights)
+    identity = checkpoint_identity(path)
+    architecture, weights = read_checkpoint(path)
+    check_weights(path, architecture, weights)
     metadata = {"hyper_parameters": to_hyper_parameters(architecture), "source": identity}
 
     def write(file: Path) -> None:
@@ -51,13 +52,13 @@ def convert(source: str, target: Path, overwrite: bool) -> str:
     except OSError as error:
         raise ValueError(f"{target}: cannot be written: {describe_error(error)}") from error
     megabytes = target.stat().st_size / 1e6
-    new_identity = checkpoint.identity(target)
+    new_identity = checkpoint_identity(target)
     return f"{target}: {len(weights)} weights, {megabytes:,.1f} MB, {new_identity}"
 
 
 def _check_arguments(source: str, target: Path, overwrite: bool) -> None:
     """Raise ValueError for a source or a target that cannot be used."""
-    if checkpoint.is_untrained(source):
+    if is_untrained(source):
         raise ValueError(
             f"{source}: random weights are not converted, as nothing would show that they are "
             "random"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foldcp.complex import Complex, Record
-from foldcp.datasets.formats.fasta import ALONE
+from foldcp.datasets.formats.fasta import FOLDED_ALONE
 from foldcp.datasets.reader import read
 from foldcp.files import MAX_BYTES
 from foldcp.pipeline.fetch import find
@@ -62,7 +62,9 @@ def only_complex(spec: InputSpec) -> Complex:
     """The complex of an input that holds one; ValueError when it is invalid or there are more."""
     found = list(itertools.islice(records(spec), 2))
     if len(found) > 1:
-        is_alone = any(isinstance(record, Complex) and ALONE in record.notes for record in found)
+        is_alone = any(
+            isinstance(record, Complex) and FOLDED_ALONE in record.notes for record in found
+        )
         hint = "; the chains of one complex are joined by ':'" if is_alone else ""
         raise ValueError(f"{spec.input}: holds several complexes; `foldcp score` folds them{hint}")
     record = found[0]

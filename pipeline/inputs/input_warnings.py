@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from foldcp.complex import Complex
-from foldcp.datasets.formats.fasta import ALONE
+from foldcp.datasets.formats.fasta import FOLDED_ALONE
 from foldcp.pipeline.inputs.input_spec import InputSpec
 
 
@@ -23,7 +23,7 @@ def input_warnings(spec: InputSpec, complexes: Sequence[Complex]) -> list[str]:
             lines.append(
                 f"{num_aligned:,} of {len(proteins):,} chains have an alignment in {spec.msas}"
             )
-    num_alone = sum(ALONE in complex.notes for complex in complexes)
+    num_alone = sum(FOLDED_ALONE in complex.notes for complex in complexes)
     if num_alone:
         lines.append(
             f"{spec.input}: {num_alone:,} records of one chain, each folded alone; join the chains "

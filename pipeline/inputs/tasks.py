@@ -144,9 +144,9 @@ def num_tokens(complex: Complex) -> int:
     """
     if not any(chain.kind == "ligand" or chain.modifications for chain in complex.chains):
         return complex.num_residues
-    from foldcp.features.tokens import tables  # reads the CCD, which most inputs never need
+    from foldcp.features.tokens import tokenize  # reads the CCD, which most inputs never need
 
-    return len(tables(complex).tokens.residue)
+    return len(tokenize(complex).tokens.residue)
 
 
 def _invalid(complex: Complex, reason: str) -> InvalidComplex:

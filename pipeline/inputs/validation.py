@@ -18,7 +18,7 @@ from foldcp.pipeline.config import RunConfig
 if TYPE_CHECKING:
     import numpy as np
 
-    from foldcp.features.msa.chain_alignments import AlignmentSettings
+    from foldcp.features.msa.chain_msas import MsaSettings
     from foldcp.features.templates.structure import TemplateChain
 
 FileVersion = tuple[int, int]  # time of the last change in ns, size in bytes
@@ -50,10 +50,10 @@ def read_alignments(complex: Complex, config: RunConfig) -> Alignments:
     """
     if not any(chain.msa for chain in complex.chains):
         return Alignments({}, 1)
-    from foldcp.features.msa.chain_alignments import AlignmentSettings
+    from foldcp.features.msa.chain_msas import MsaSettings
 
     max_rows = config.msa.max_rows
-    settings = AlignmentSettings(
+    settings = MsaSettings(
         max_rows, max_rows, 2 * max_rows, config.msa.corrected, config.limits.msa_bytes
     )
     digests: dict[Path, str] = {}
@@ -74,30 +74,28 @@ def read_alignments(complex: Complex, config: RunConfig) -> Alignments:
 
 
 @lru_cache(maxsize=4096)
-def _read_alignment(
-    chain: Chain, version: FileVersion, settings: AlignmentSettings
-) -> ChainAlignment:
+def _read_alignment(chain: Chain, version: FileVersion, settings: MsaSettings) -> ChainAlignment:
     """Read once per file and chain: a protein of many complexes has one alignment."""
-    from foldcp.features.msa.alignment import UNPAIRED
-    from foldcp.features.msa.chain_alignments import read_chain
+    from foldcp.features.msa.chain_msas import read_chain_msa
+    from foldcp.features.msa.parse import UNPAIRED
 
-    rows = read_chain(chain, settings)
+    rows = read_chain_msa(chain, settings)
     has_keys = (rows.keys != UNPAIRED).any()
     return ChainAlignment(rows.sha256, rows.keys if has_keys else len(rows.keys))
 
 
-def _num_rows(keys: Sequence[np.ndarray | int], settings: AlignmentSettings) -> int:
+def _num_rows(keys: Sequence[np.ndarray | int], settings: MsaSettings) -> int:
     """MSA rows of all chains together; without pairing keys the alignments stand side by side."""
     counts = [entry for entry in keys if isinstance(entry, int)]
     if len(counts) == len(keys):
         return min(max(counts), settings.max_rows)
     import numpy as np
 
-    from foldcp.features.msa.alignment import UNPAIRED
-    from foldcp.features.msa.pairing import pair
+    from foldcp.features.msa.pairing import pair_rows
+    from foldcp.features.msa.parse import UNPAIRED
 
     arrays = [np.full(k, UNPAIRED) if isinstance(k, int) else k for k in keys]
-    return len(pair(arrays, settings).row)
+    return len(pair_rows(arrays, settings).sequence)
 
 
 def read_templates(complex: Complex, config: RunConfig) -> dict[Path, str]:
@@ -108,14 +106,15 @@ def read_templates(complex: Complex, config: RunConfig) -> dict[Path, str]:
     """
     if not complex.templates:
         return {}
-    from foldcp.features.templates.matches import matches
+
+    from foldcp.features.templates.matching import match_chains
 
     max_bytes = config.limits.input_bytes
     digests = {}
     for template in complex.templates:
         path = template.path
         digests[path], chains = _read_template(path, _file_version(path), max_bytes)
-        matches(complex, template, chains)
+        match_chains(complex, template, chains)
     return digests
 
 
@@ -135,12 +134,12 @@ def check_constraints(complex: Complex) -> None:
     """
     if not (complex.bonds or complex.pockets or complex.contacts):
         return
-    from foldcp.features.pairs import contacts, covalent_bonds
-    from foldcp.features.tokens import tables
+    from foldcp.features.pairs import contact_conditions, covalent_bonds
+    from foldcp.features.tokens import tokenize
 
-    parts = tables(complex)
+    parts = tokenize(complex)
     covalent_bonds(complex, parts)
-    contacts(complex, parts)
+    contact_conditions(complex, parts)
 
 
 def _file_version(path: Path) -> FileVersion:

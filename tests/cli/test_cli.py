@@ -17,7 +17,7 @@ from time import perf_counter
 import pytest
 import torch
 
-from foldcp.checkpoint.load import identity
+from foldcp.checkpoint.identity import checkpoint_identity
 from foldcp.pipeline.cli import main
 from foldcp.pipeline.config import load
 from foldcp.pipeline.inputs.input_spec import InputSpec
@@ -421,8 +421,8 @@ def test_convert_prints_a_summary_or_one_line_of_error(run: Run, tmp_path: Path)
     result = run("convert", source, target)
     assert (result.code, result.err) == (0, "")
     assert (
-        result.out
-        == f"{target}: 465 weights, {target.stat().st_size / 1e6:.1f} MB, {identity(target)}\n"
+        result.out == f"{target}: 465 weights, {target.stat().st_size / 1e6:.1f} MB, "
+        f"{checkpoint_identity(target)}\n"
     )
     result = run("convert", source, target)
     assert (result.code, result.err) == (

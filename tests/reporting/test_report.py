@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from foldcp.complex import Chain, Complex, InvalidComplex
-from foldcp.features.featurize import Layout
+from foldcp.features.layout import Layout
 from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.reporting.best_interfaces import best_interfaces, format_best
 from foldcp.pipeline.reporting.report import write_report

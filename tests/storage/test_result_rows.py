@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from foldcp.complex import Chain, Complex, InvalidComplex
-from foldcp.features.featurize import Layout
+from foldcp.features.layout import Layout
 from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.scheduling.cost_model import FoldShape
 from foldcp.pipeline.scheduling.types import Attempt

@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from foldcp.features.featurize import Layout
-from foldcp.metrics.scorer import Scores
+from foldcp.features.layout import Layout
+from foldcp.metrics.scores import Scores
 from foldcp.pipeline.storage.filesystem import Content
 from foldcp.predict import Prediction
 from foldcp.structure import write_cif

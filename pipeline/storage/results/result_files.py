@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from foldcp.features.featurize import Layout
+from foldcp.features.layout import Layout
 from foldcp.pipeline.config import ExtraFiles
 from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.storage.filesystem import Content

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from foldcp.features.featurize import Layout
-from foldcp.metrics.scorer import Scores
+from foldcp.features.layout import Layout
+from foldcp.metrics.scores import Scores
 from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.scheduling.types import Attempt
 from foldcp.pipeline.storage.results.boltz_layout import COMPLEX_SCORES, ranking
