@@ -38,6 +38,8 @@ def test_key_ignores_what_does_not_change_the_result() -> None:
     )
     same = [
         "model.parallel_samples=1",
+        "model.kernels=torch",
+        "model.chunk_bytes=1000000",
         "run.deadline_factor=9",
         "run.max_group=3",
         "run.cpu_ranks=2",

@@ -14,6 +14,7 @@ import pytest
 from foldcp.complex import Bond, Chain, Complex, Contact, InvalidComplex, Pocket, Template
 from foldcp.features.featurize import featurize
 from foldcp.pipeline.config import load
+from foldcp.pipeline.execution.worker import msa_settings
 from foldcp.pipeline.inputs.tasks import make_task, make_task_list
 from tests.support.synthetic_inputs import PAIR, with_msa, write_template
 
