@@ -1,10 +1,12 @@
-"""The command line: `foldcp plan | score | fold | report | fetch | convert | bench`."""
+"""Command line: `foldcp plan | score | fold | report | fetch | convert | bench`."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
+from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,16 +16,17 @@ from foldcp.datasets.reader import KNOWN_FORMATS
 from foldcp.pipeline.config import load
 from foldcp.pipeline.execution.signals import end_process
 from foldcp.pipeline.inputs.input_spec import InputSpec, records
-from foldcp.pipeline.inputs.remarks import remarks
+from foldcp.pipeline.inputs.input_warnings import input_warnings
 from foldcp.pipeline.terminal import close_stdout, guard_streams
 from foldcp.printable import printable
 
 if TYPE_CHECKING:  # Ray and torch take seconds to import, and `plan` needs neither
     from foldcp.pipeline.execution.run import Summary
 
-# environment variable: how often in a row the run was started again, and what was done
+# Environment variable "COUNT:DONE": restarts in a row, and the number of complexes done then.
 RESTARTS = "FOLDCP_RESTARTS"
 MAX_RESTARTS = 3  # in a row, without one complex done in between
+NUM_REASONS = 10  # of failed and of invalid complexes that are printed
 
 app = typer.Typer(
     add_completion=False,
@@ -51,7 +54,7 @@ Msas = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="Alignments (a3m or Boltz CSV); without, each chain stands alone.",
+        help="Folder of alignments (a3m or Boltz CSV); without it, single-sequence mode.",
     ),
 ]
 Checkpoint = Annotated[
@@ -59,8 +62,8 @@ Checkpoint = Annotated[
     typer.Option(
         metavar="PATH",
         help=(
-            "Weights: a Boltz-2 .ckpt or .safetensors file; untrained:tiny and untrained:boltz2 "
-            "are random ones."
+            "Weights: a Boltz-2 .ckpt or .safetensors file, or boltz2 once fetched; "
+            "untrained:tiny and untrained:boltz2 are random weights."
         ),
     ),
 ]
@@ -69,7 +72,7 @@ ConfigFile = Annotated[
     typer.Option(
         "--config",
         metavar="FILE",
-        help="YAML with settings that differ from the defaults.",
+        help="YAML file of settings that differ from the defaults.",
     ),
 ]
 Overrides = Annotated[
@@ -77,7 +80,7 @@ Overrides = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="One setting, such as model.samples=5; repeat at will.",
+        help="One setting, such as model.samples=5; may be repeated.",
     ),
 ]
 Organism = Annotated[
@@ -92,10 +95,19 @@ HardwareFile = Annotated[
     str,
     typer.Option("--hardware", metavar="NAME|FILE", help="One of configs/hardware, or a file."),
 ]
+Gpus = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        min=0,
+        help="Total GPUs (or CPU ranks); 0: all there are, for plan those of one node.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print everything as JSON.")]
 
 
 def main() -> None:
-    """Run a command; a user's mistake is one line and exit code 2."""
+    """Run a command; a user's mistake is one line on stderr and exit code 2."""
     guard_streams()
     try:
         app()
@@ -104,17 +116,24 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
-    except BrokenPipeError:  # the reader of stdout has seen enough
+    except BrokenPipeError:  # the reader of stdout has closed it
         sys.exit(0)
     finally:
         close_stdout()
 
 
-@app.callback()
-def about() -> None:
+@app.callback(invoke_without_command=True)
+def about(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
     """Score whole databases of protein complexes with a co-folding model of the Boltz-2
     architecture, each complex on as many GPUs as it needs. `foldcp COMMAND --help` has examples.
     """
+    if version:
+        print(f"foldcp {metadata.version('foldcp')}")
+        raise typer.Exit
 
 
 @app.command()
@@ -123,44 +142,38 @@ def plan(
     sequences: Sequences = None,
     msas: Msas = None,
     hardware: HardwareFile = "h200",
-    gpus: Annotated[int, typer.Option(min=0, metavar="N", help="GPUs in all; 0: one node.")] = 0,
+    gpus: Gpus = 0,
     organism: Organism = "",
     limit: Limit = 0,
     config: ConfigFile = None,
     set_: Overrides = [],  # noqa: B006
-    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    json: Json = False,
 ) -> None:
-    """What fits on which group of GPUs, bytes, seconds, and what cannot run. Folds nothing and
-    needs no GPU.
+    """Print the GPUs, memory and time that complexes need. Also prints which cannot be folded, and
+    why. Folds nothing and needs no GPU.
 
     \b
     foldcp plan corum.tsv.gz --sequences uniprot.fasta.gz
-    foldcp plan corum.tsv.gz --sequences uniprot.fasta.gz --hardware a100-40 --gpus 16
+    foldcp plan corum.tsv.gz --sequences uniprot.fasta.gz --hardware a100-40 --gpus 16 \\
+        --set model.samples=5
     foldcp plan corum.tsv.gz --sequences uniprot.fasta.gz --json | jq '.too_large'
     """
-    from foldcp.pipeline.inputs.tasks import make_work, smallest
+    from foldcp.pipeline.inputs.tasks import make_task_list, smallest
     from foldcp.pipeline.planning.plan import make_plan, split_into_nodes, to_json, to_text
     from foldcp.pipeline.scheduling.cost_model import CostModel
     from foldcp.pipeline.scheduling.hardware import load_hardware
 
     settings = load(config, set_)
     machine = load_hardware(hardware)
-    limits = settings.limits
-    sources = InputSpec(
-        input,
-        sequences,
-        msas,
-        organism=organism,
-        limit=limit,
-        max_bytes=limits.input_bytes,
-    )
-    work = smallest(make_work(records(sources), settings, "plan"), limit)
-    if not work.tasks and len(work.invalid) == 1 and not input.is_dir():
-        raise ValueError(f"{input}: {work.invalid[0].reason}")
-    for line in remarks(sources, [task.complex for task in work.tasks]):
+    max_bytes = settings.limits.input_bytes
+    spec = InputSpec(input, sequences, msas, "", organism, limit, max_bytes)
+    task_list = smallest(make_task_list(records(spec), settings, "plan"), limit)
+    if not task_list.tasks and len(task_list.invalid) == 1 and not input.is_dir():
+        raise ValueError(f"{input}: {task_list.invalid[0].reason}")
+    for line in input_warnings(spec, [task.complex for task in task_list.tasks]):
         print(line, file=sys.stderr)
     nodes = split_into_nodes(gpus or machine.gpus_per_node, machine.gpus_per_node)
-    found = make_plan(work, CostModel(machine, settings), nodes, settings.run)
+    found = make_plan(task_list, CostModel(machine, settings), nodes, settings.run)
     print(to_json(found) if json else to_text(found))
 
 
@@ -169,7 +182,7 @@ def score(
     input: Input,
     out: Annotated[
         Path,
-        typer.Option(metavar="RUN", help="Folder of the run; resumes an earlier run there."),
+        typer.Option(metavar="RUN", help="Folder of the run; resumes an existing run."),
     ],
     sequences: Sequences = None,
     msas: Msas = None,
@@ -179,56 +192,43 @@ def score(
     config: ConfigFile = None,
     set_: Overrides = [],  # noqa: B006
     hardware: HardwareFile = "",
-    gpus: Annotated[
-        int,
-        typer.Option(min=0, metavar="N", help="GPUs (or CPU ranks) to use; 0: all."),
-    ] = 0,
+    gpus: Gpus = 0,
     address: Annotated[
         str,
         typer.Option(metavar="HOST", help="A running Ray cluster, or `auto` to find it."),
     ] = "",
     verbose: Annotated[
         bool,
-        typer.Option("--verbose", help="Print what the ranks print, and tracebacks."),
+        typer.Option("--verbose", help="Print the output of the workers, and tracebacks."),
     ] = False,
 ) -> None:
-    """Fold every complex and store structures and interface scores; the same command again resumes.
+    """Fold every complex; store structures and interface scores. The same command resumes an
+    interrupted run.
 
-    Exit code 0 when every complex that can be built has a result, 1 when some failed (the table
-    `attempts` says why), 2 for a mistake in the command or its files, 3 when the run had to stop (a
-    full disk, no node left), 128 + signal when it was stopped; after 3 and a signal the same
-    command resumes.
+    Exit code 0 when every valid complex has a result, 1 when some failed (the table `attempts` says
+    why), 2 for a mistake in the command or its files, 3 when the run had to stop (a full disk, no
+    node left), 128 + signal when a signal stopped it; after 3 and a signal the same command
+    resumes.
 
     \b
     foldcp score datasets/demo/complexes.tsv --sequences datasets/demo/sequences.fasta \\
-        --out demo-run --checkpoint untrained:tiny
+        --checkpoint untrained:tiny --out demo-run
     foldcp score corum.tsv.gz --sequences uniprot.fasta.gz --organism Human --msas msas/ \\
         --checkpoint boltz2_conf.ckpt --out corum-run --set model.samples=5 --set write=boltz
     foldcp score pairs.fasta --checkpoint boltz2_conf.ckpt --out run --limit 10
     """
     from foldcp.pipeline.execution.run import RunOptions
-    from foldcp.pipeline.reporting.report import format_best
     from foldcp.pipeline.score_database import score_input
 
     settings = load(config, set_)
-    sources = InputSpec(
-        input, sequences, msas, checkpoint, organism, limit, settings.limits.input_bytes
-    )
-    summary = score_input(sources, settings, out, RunOptions(address, gpus, hardware, verbose))
+    max_bytes = settings.limits.input_bytes
+    spec = InputSpec(input, sequences, msas, checkpoint, organism, limit, max_bytes)
+    summary = score_input(spec, settings, out, RunOptions(address, gpus, hardware, verbose))
     if summary.ray_lost and not summary.signal:
         _start_again(summary)
     try:
-        print(format_best(out))
-        page = _write_page(out) or "not written"
-        place = printable(str(out))
-        print(
-            f"\ntables      {place}/tables\nstructures  {place}/structures\nreport      "
-            f"{printable(str(page))}\n"
-        )
-        _tell(summary, out)
-    except (
-        OSError
-    ) as error:  # what was computed is stored; that nobody reads this changes nothing of it
+        _print_results(summary, out)
+    except OSError as error:  # the results are stored, whether or not this can be read
         print(f"foldcp: the summary cannot be printed: {error.strerror}", file=sys.stderr)
     if not summary.is_complete:
         close_stdout()
@@ -237,12 +237,14 @@ def score(
 
 
 def _start_again(summary: Summary) -> None:
-    """Replace this process by a new one with the same command: the only way to get rid of a dead
-    Ray, which ends the process a minute later. Returns when that has not helped several times in a
-    row.
+    """Replace this process by a new one with the same command.
+
+    Nothing else ends a dead Ray, which would end the process a minute later. Returns when that has
+    not helped several times in a row.
     """
     count, num_done = map(int, os.environ.get(RESTARTS, "0:0").split(":"))
-    count = 0 if summary.num_done > num_done else count
+    if summary.num_done > num_done:
+        count = 0
     if count == MAX_RESTARTS:
         return
     print(printable(f"foldcp: {summary.stopped}; starting it again"), file=sys.stderr)
@@ -251,7 +253,7 @@ def _start_again(summary: Summary) -> None:
 
 
 def _write_page(out: Path) -> Path | None:
-    """The report's page; without it, as on a disk that is full or read-only, a line says why."""
+    """Write the report's page; None, and a line on stderr, if the disk is full or read-only."""
     from foldcp.pipeline.reporting.report import REPORT, write_report
 
     try:
@@ -262,35 +264,36 @@ def _write_page(out: Path) -> Path | None:
         return None
 
 
-def _tell(summary: Summary, out: Path) -> None:
-    """How a run ended, in a few lines."""
-    words = [
+def _print_results(summary: Summary, out: Path) -> None:
+    """The best interfaces, the paths of the results, and how the run ended."""
+    from foldcp.pipeline.reporting.best_interfaces import format_best
+
+    print(format_best(out))
+    page = _write_page(out) or "not written"
+    folder = printable(str(out))
+    print(f"\ntables      {folder}/tables\nstructures  {folder}/structures")
+    print(f"report      {printable(str(page))}\n")
+    counts = [
         f"{summary.num_done} done",
         f"{len(summary.failed)} failed",
-        f"{len(summary.invalid)} cannot be built",
+        f"{len(summary.invalid)} invalid",
     ]
-    print(", ".join(words))
-    for record in summary.invalid[:10]:
-        print(
-            printable(f"  cannot be built: {record.name}: {record.reason}"),
-            file=sys.stderr,
-        )
-    if len(summary.invalid) > 10:
-        print(
-            f"  .. and {len(summary.invalid) - 10} more in {out}/tables/complexes",
-            file=sys.stderr,
-        )
-    for failed in summary.failed[:10]:
-        print(printable(f"  failed: {failed.task.name}: {failed.reason}"), file=sys.stderr)
-    if len(summary.failed) > 10:
-        print(
-            f"  .. and {len(summary.failed) - 10} more in {out}/tables/complexes",
-            file=sys.stderr,
-        )
+    print(", ".join(counts))
+    _print_reasons("invalid", [(r.name, r.reason) for r in summary.invalid], out)
+    _print_reasons("failed", [(f.task.name, f.reason) for f in summary.failed], out)
     if summary.stopped:
         print(printable(f"foldcp: stopped: {summary.stopped}"), file=sys.stderr)
     if not summary.is_complete:
         print("interrupted; the same command resumes from here", file=sys.stderr)
+
+
+def _print_reasons(outcome: str, reasons: Sequence[tuple[str, str]], out: Path) -> None:
+    """A line for each (name, reason), up to a number of them, on stderr."""
+    for name, reason in reasons[:NUM_REASONS]:
+        print(printable(f"  {outcome}: {name}: {reason}"), file=sys.stderr)
+    num_more = len(reasons) - NUM_REASONS
+    if num_more > 0:
+        print(f"  .. and {num_more} more in {out}/tables/complexes", file=sys.stderr)
 
 
 @app.command()
@@ -298,7 +301,7 @@ def fold(
     input: Input,
     out: Annotated[
         Path,
-        typer.Option(metavar="DIR", help="Folder for the files of Boltz's layout."),
+        typer.Option(metavar="DIR", help="Folder for the files, in Boltz's layout."),
     ],
     sequences: Sequences = None,
     msas: Msas = None,
@@ -306,19 +309,19 @@ def fold(
     config: ConfigFile = None,
     set_: Overrides = [],  # noqa: B006
 ) -> None:
-    """Fold one complex in this process, without Ray, and write Boltz's files and the interface
-    scores. On several
+    """Fold one complex, without Ray. Writes its structures and scores in Boltz's layout. On several
     GPUs: torchrun --nproc_per_node 4 -m foldcp fold, with the same arguments.
 
     \b
     foldcp fold complex.yaml --checkpoint boltz2_conf.ckpt --out folded
-    foldcp fold dimer.fasta --checkpoint untrained:tiny --out folded --set model.samples=5
+    foldcp fold dimer.fasta --checkpoint untrained:tiny --out folded \\
+        --set model.samples=5 --set model.seed=1
     """
     from foldcp.pipeline.fold_one import fold_one
 
     settings = load(config, set_)
-    sources = InputSpec(input, sequences, msas, checkpoint, max_bytes=settings.limits.input_bytes)
-    if summary := fold_one(sources, settings, out):
+    spec = InputSpec(input, sequences, msas, checkpoint, max_bytes=settings.limits.input_bytes)
+    if summary := fold_one(spec, settings, out):
         print(summary)
 
 
@@ -331,10 +334,11 @@ def report(
     \b
     foldcp report demo-run
     """
-    from foldcp.pipeline.reporting.report import format_best
+    from foldcp.pipeline.reporting.best_interfaces import format_best
 
     print(format_best(run))
-    if (page := _write_page(run)) is None:
+    page = _write_page(run)
+    if page is None:
         raise typer.Exit(1)
     print(f"\nreport  {printable(str(page))}")
 
@@ -346,12 +350,12 @@ def fetch(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Folder for the file; else $FOLDCP_CACHE, else ~/.foldcp.",
+            help="Folder for the file; by default $FOLDCP_CACHE, or ~/.foldcp.",
         ),
     ] = None,
 ) -> None:
-    """Download released weights and check their SHA-256; the same command again resumes where it
-    was cut off.
+    """Download released weights and check their SHA-256. The same command resumes an interrupted
+    download.
 
     \b
     foldcp fetch boltz2
@@ -372,15 +376,15 @@ def convert(
     ],
     target: Annotated[
         Path,
-        typer.Argument(metavar="OUT", help="The new file, whose name ends in .safetensors."),
+        typer.Argument(metavar="OUT", help="The new file; its name must end in .safetensors."),
     ],
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a file that exists.")
+        bool, typer.Option("--overwrite", help="Replace an existing file.")
     ] = False,
 ) -> None:
-    """Write the weights of a checkpoint as safetensors, a format that cannot hold code. Predictions
-    stay the same to the last bit; the new file has a SHA-256 of its own, so a run resumes only with
-    the file that it began with.
+    """Convert a checkpoint to safetensors, which cannot hold code. Predictions stay the same to the
+    last bit; the new file has another SHA-256, so a run resumes only with the file that it began
+    with.
 
     \b
     foldcp convert boltz2_conf.ckpt boltz2_conf.safetensors
@@ -394,32 +398,42 @@ def convert(
 @app.command()
 def bench(
     sizes: Annotated[
-        str, typer.Option(metavar="N,N", help="Tokens; empty: what suits the device.")
+        str,
+        typer.Option(metavar="N,N", help="Numbers of tokens; by default what suits the device."),
     ] = "",
     folds: Annotated[
         str,
         typer.Option(
             metavar="N,N",
-            help="Tokens of whole predictions; empty: the sizes; 0: none.",
+            help="Numbers of tokens of whole predictions; by default the sizes; 0: none.",
         ),
     ] = "",
-    precision: Annotated[str, typer.Option(metavar="NAMES", help="Of fp32, mixed and bf16.")] = "",
-    ranks: Annotated[
-        str, typer.Option(metavar="P,P", help="GPUs at once; empty: 1, then all.")
+    precision: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME,NAME",
+            help="Precisions to run, comma-separated (fp32, mixed, bf16).",
+        ),
     ] = "",
-    quick: Annotated[bool, typer.Option("--quick", help="Small sizes, few repeats.")] = False,
+    ranks: Annotated[
+        str,
+        typer.Option(metavar="P,P", help="Numbers of GPUs; by default 1, then all."),
+    ] = "",
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes, few repetitions.")] = False,
     write: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The hardware file; else <gpu>.yaml in this folder."),
+        typer.Option(
+            metavar="FILE", help="The hardware file; by default <gpu>.yaml in this folder."
+        ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a hardware file that exists.")
+        bool, typer.Option("--overwrite", help="Replace an existing hardware file.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    json: Json = False,
 ) -> None:
-    """Measure this machine's GPUs (or its CPU), print how near folds come to the limit, and write a
-    hardware file, which `plan` and `score` take with --hardware. On the ranks of
-    torchrun: torchrun --nproc_per_node 4 -m foldcp bench.
+    """Measure this machine's GPUs, or its CPU. Prints how near predictions come to the hardware's
+    limit, and writes a hardware file, which `plan` and `score` take with --hardware. Also runs
+    under torchrun: torchrun --nproc_per_node 4 -m foldcp bench.
 
     \b
     foldcp bench --quick

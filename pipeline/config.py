@@ -1,11 +1,11 @@
-"""What may be set for a run, and how a YAML file and `--set` lines become it."""
+"""Settings of a run, and how they are read from a YAML file and `--set` options."""
 
 from __future__ import annotations
 
 import difflib
 import types
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -19,95 +19,199 @@ from foldcp.files import reading
 MAX_YAML_BYTES = 1_000_000
 
 PrecisionSetting = Literal["auto", Precision]
-Sampling = Literal["auto", "fp32", "bf16"]
-Extra = Literal["boltz", "pae", "pde"]
+SamplingPrecision = Literal["auto", "fp32", "bf16"]
+ExtraFiles = Literal["boltz", "pae", "pde"]
 
 
-def setting(default: Any, least: float) -> Any:
-    """A number with a smallest legal value; `load` checks it."""
-    return field(default=default, metadata={"least": least})
+def setting(
+    help: str, minimum: float | None = None, changes_results: bool = True
+) -> dict[str, Any]:
+    """Metadata of a setting.
+
+    `minimum` is the smallest value that `load` accepts. Settings that change results are part of
+    the key of a result.
+    """
+    return {"help": help, "minimum": minimum, "changes_results": changes_results}
 
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
     """How a complex is folded. The defaults are those of Boltz 2.2.1."""
 
-    recycling: int = setting(3, 0)  # passes of the trunk after the first
-    steps: int = setting(200, 1)  # of the diffusion sampler
-    samples: int = setting(1, 1)  # structures for each complex
-    parallel_samples: int = setting(5, 1)  # structures sampled at once; never changes the answer
-    precision: PrecisionSetting = "auto"  # auto: mixed where it fits, else bf16; fp32 without a GPU
-    # arithmetic inside the sampler's transformers; auto: fp32 with fp32, else bf16
-    sampling: Sampling = "auto"
-    # steer towards plausible chemistry; forced pockets and contacts always steer
-    potentials: bool = False
-    seed: int = setting(0, 0)
-    # implementation of the network's operations; auto: triton on a GPU, torch elsewhere
-    kernels: KernelSetting = "auto"
-    chunk_bytes: int = setting(0, 0)  # memory of a layer's chunk; 0: by what is free
-
-
-# How the network is computed, not what: they are not part of a result's key.
-EXECUTION_SETTINGS = frozenset({"parallel_samples", "kernels", "chunk_bytes"})
+    recycling: int = field(
+        default=3,
+        metadata=setting("recycling steps: passes of the trunk after the first", minimum=0),
+    )
+    steps: int = field(default=200, metadata=setting("steps of the diffusion sampler", minimum=1))
+    samples: int = field(
+        default=1, metadata=setting("structures sampled for each complex", minimum=1)
+    )
+    parallel_samples: int = field(
+        default=5,
+        metadata=setting(
+            "structures sampled at once; never changes the result", minimum=1, changes_results=False
+        ),
+    )
+    precision: PrecisionSetting = field(
+        default="auto",
+        metadata=setting(
+            "arithmetic of the network; auto: mixed where there is memory, else bf16, and fp32 "
+            "without a GPU"
+        ),
+    )
+    sampling: SamplingPrecision = field(
+        default="auto",
+        metadata=setting(
+            "arithmetic inside the sampler's transformers; auto: fp32 with precision fp32, else "
+            "bf16"
+        ),
+    )
+    potentials: bool = field(
+        default=False,
+        metadata=setting(
+            "steer sampling towards plausible chemistry; pockets and contacts with `force` always "
+            "steer"
+        ),
+    )
+    seed: int = field(default=0, metadata=setting("seed of the diffusion noise", minimum=0))
+    kernels: KernelSetting = field(
+        default="auto",
+        metadata=setting(
+            "implementation of the network's operations; auto: triton on a GPU, torch elsewhere",
+            changes_results=False,
+        ),
+    )
+    chunk_bytes: int = field(
+        default=0,
+        metadata=setting(
+            "memory of a layer's chunk in bytes; 0: what the free memory allows",
+            minimum=0,
+            changes_results=False,
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class MsaConfig:
     """How alignments become features."""
 
-    max_rows: int = setting(8192, 1)  # rows read of each alignment file
-    corrected: bool = (
-        False  # false: as Boltz 2.2.1 reads alignments, true: without its known faults
+    max_rows: int = field(
+        default=8192, metadata=setting("MSA rows read of each alignment file", minimum=1)
     )
-    subsample: int = setting(0, 0)  # rows drawn at random for each pass of the trunk; 0 takes all
+    corrected: bool = field(
+        default=False,
+        metadata=setting(
+            "false: read alignments as Boltz 2.2.1 does; true: without its known faults"
+        ),
+    )
+    subsample: int = field(
+        default=0,
+        metadata=setting(
+            "MSA rows drawn at random for each pass of the trunk; 0 takes all", minimum=0
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class RunSection:
-    """How the work is spread and watched; nothing here changes a result."""
+    """How the work is distributed and supervised; nothing here changes a result."""
 
-    retries: int = setting(
-        1, 0
-    )  # fresh groups a complex gets after a group was lost while it folded it
-    deadline_factor: float = setting(
-        3.0, 1.0
-    )  # a fold or a start may take so many times what was predicted and learnt
-    deadline_floor: float = setting(30.0, 1.0)  # seconds that a fold may always take
-    start_deadline: float = setting(30.0, 1.0)  # seconds that the start of a group may always take
-    cpu_ranks: int = setting(0, 0)  # ranks on a machine without GPUs; 0: one per core, 4 at most
-    max_group: int = setting(0, 0)  # largest number of ranks for one complex; 0: no limit
-    stale: Literal["drop", "keep"] = (
-        "drop"  # results of changed inputs or settings: left out of the tables, or marked
+    retries: int = field(
+        default=1,
+        metadata=setting(
+            "new worker groups for a complex after its group was lost while folding it",
+            minimum=0,
+            changes_results=False,
+        ),
+    )
+    deadline_factor: float = field(
+        default=3.0,
+        metadata=setting(
+            "deadline of a fold or of the start of a worker group, in multiples of its predicted "
+            "time",
+            minimum=1.0,
+            changes_results=False,
+        ),
+    )
+    deadline_floor: float = field(
+        default=30.0,
+        metadata=setting("seconds that a fold may always take", minimum=1.0, changes_results=False),
+    )
+    start_deadline: float = field(
+        default=30.0,
+        metadata=setting(
+            "seconds that the start of a worker group may always take",
+            minimum=1.0,
+            changes_results=False,
+        ),
+    )
+    cpu_ranks: int = field(
+        default=0,
+        metadata=setting(
+            "ranks on a machine without GPUs; 0: one per core, at most 4",
+            minimum=0,
+            changes_results=False,
+        ),
+    )
+    max_group: int = field(
+        default=0,
+        metadata=setting(
+            "largest number of ranks for one complex; 0: no limit", minimum=0, changes_results=False
+        ),
+    )
+    stale: Literal["drop", "keep"] = field(
+        default="drop",
+        metadata=setting(
+            "results of an earlier input or of other settings: drop leaves them out of the tables, "
+            "keep marks them there",
+            changes_results=False,
+        ),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class LimitsConfig:
-    """How much is read of what a user names; more is refused in a line. Nothing here changes a
+    """How much is read of the files of an input; a larger one is an error. Nothing here changes a
     result.
     """
 
-    input_bytes: int = setting(1_000_000_000, 1)  # of an input, sequence or template file, unpacked
-    msa_bytes: int = setting(1_000_000_000, 1)  # of an alignment, unpacked
+    input_bytes: int = field(
+        default=1_000_000_000,
+        metadata=setting(
+            "bytes of an input, sequence or template file, unpacked",
+            minimum=1,
+            changes_results=False,
+        ),
+    )
+    msa_bytes: int = field(
+        default=1_000_000_000,
+        metadata=setting("bytes of an alignment, unpacked", minimum=1, changes_results=False),
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class RunConfig:
-    """Every setting of a run. `write` names what is stored beside the tables and the structures:
-    `boltz` the files of Boltz in its own layout, `pae` and `pde` the whole matrices."""
+    """Every setting of a run."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     msa: MsaConfig = field(default_factory=MsaConfig)
     run: RunSection = field(default_factory=RunSection)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
-    write: tuple[Extra, ...] = ()
+    write: tuple[ExtraFiles, ...] = field(
+        default=(),
+        metadata=setting(
+            "files beside tables and structures: boltz, those of Boltz in its layout; pae and pde, "
+            "the whole matrices"
+        ),
+    )
 
 
 def load(file: Path | None = None, overrides: Sequence[str] = ()) -> RunConfig:
-    """The defaults, changed by the keys of a YAML file and then by `a.b=VALUE` lines.
+    """The defaults, changed by the keys of a YAML file and then by `a.b=VALUE` options.
 
-    Raises ValueError that names the file (or `--set`), the key and the value for unknown keys,
-    wrong types and values out of range.
+    Raises:
+        ValueError: naming the file (or `--set`), the key and the value, for unknown keys, wrong
+            types and values out of range.
     """
     config = RunConfig()
     if file is not None:
@@ -116,7 +220,7 @@ def load(file: Path | None = None, overrides: Sequence[str] = ()) -> RunConfig:
     for line in overrides:
         key, equals, text = line.partition("=")
         if not equals:
-            raise ValueError(f"--set {line}: write it as KEY=VALUE, such as model.samples=5")
+            raise ValueError(f"--set {line}: expected KEY=VALUE, such as model.samples=5")
         try:
             value = _yaml(text, "--set")
         except ValueError:
@@ -126,26 +230,22 @@ def load(file: Path | None = None, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
-    """The mapping in a YAML file; ValueError with file and line when there is none."""
+    """The mapping in a YAML file; ValueError naming file and line if it is something else."""
     content = _yaml(read_text(file, MAX_YAML_BYTES), str(file))
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise ValueError(f"{file}: holds {content!r}, not KEY: VALUE lines")
+        raise ValueError(f"{file}: expected KEY: VALUE lines, got {content!r}")
     return content
 
 
 def _yaml(text: str, where: str) -> Any:
-    """The value of a YAML text; ValueError with `where` and the line."""
+    """The value of a YAML text; ValueError naming `where` and the line."""
     with reading(where):
         try:
-            parse(text)  # which is strict and bounded; what follows knows numbers
+            parse(text)  # strict and bounded, but without numbers
             return yaml.safe_load(text)
-        except (
-            yaml.YAMLError,
-            ValueError,
-            AttributeError,
-        ) as error:  # such as the date 2026-13-45
+        except (yaml.YAMLError, ValueError, AttributeError) as error:  # such as 2026-13-45
             raise ValueError(f"{where}: {' '.join(str(error).split())}") from error
 
 
@@ -188,15 +288,21 @@ def _set(config: Any, key: str, value: Any, where: str, path: str = "") -> Any:
         changed = _set(getattr(config, head), rest, value, where, f"{path}{head}.")
     else:
         changed = checked(value, hints[head], f"{where}: {full}")
-        least = next(f for f in fields(config) if f.name == head).metadata.get("least")
-        if least is not None and changed < least:
-            raise ValueError(f"{where}: {full}: {value!r} is too small; the least is {least}")
+        minimum = _field(config, head).metadata["minimum"]
+        if minimum is not None and changed < minimum:
+            raise ValueError(f"{where}: {full}: {value!r} is too small; the minimum is {minimum}")
     return replace(config, **{head: changed})
 
 
+def _field(config: Any, name: str) -> Field[Any]:
+    return next(known for known in fields(config) if known.name == name)
+
+
 def checked(value: Any, kind: Any, where: str) -> Any:
-    """The value as `kind` (int, float, bool, str, a Literal, a tuple of one of them, or None beside
-    it); ValueError otherwise. Nothing is guessed: 1 is no bool and 1.0 no int.
+    """The value as `kind`: int, float, bool, str, a Literal, a tuple of one of them, or a union of
+    one with None.
+
+    Raises ValueError otherwise. Nothing is guessed: 1 is not a bool and 1.0 not an int.
     """
     origin = get_origin(kind)
     arguments = get_args(kind)
@@ -207,14 +313,15 @@ def checked(value: Any, kind: Any, where: str) -> Any:
     if origin is tuple:
         items = value.split(",") if isinstance(value, str) else value
         if not isinstance(items, list):
-            raise ValueError(f"{where}: {value!r} is not a list")
+            raise ValueError(f"{where}: expected a list, got {value!r}")
         parts = [item.strip() if isinstance(item, str) else item for item in items]
         return tuple(
             dict.fromkeys(checked(part, arguments[0], where) for part in parts if part != "")
         )
     if origin is Literal:
         if value not in arguments:
-            raise ValueError(f"{where}: {value!r} is not one of {', '.join(map(str, arguments))}")
+            choices = ", ".join(map(str, arguments))
+            raise ValueError(f"{where}: expected one of {choices}, got {value!r}")
         return value
     if kind is float and type(value) is str:
         value = _number(value)
@@ -222,17 +329,17 @@ def checked(value: Any, kind: Any, where: str) -> Any:
         return float(value)
     if type(value) is not kind:
         words = {
-            int: "a whole number",
+            int: "an integer",
             float: "a number",
             bool: "true or false",
-            str: "text",
+            str: "a string",
         }
-        raise ValueError(f"{where}: {value!r} is not {words[kind]}")
+        raise ValueError(f"{where}: expected {words[kind]}, got {value!r}")
     return value
 
 
 def _number(text: str) -> float | str:
-    """YAML 1.1 reads 4e12 as text, as its numbers need a point and a sign."""
+    """The number that a text is; YAML 1.1 reads 4e12 as text, as it lacks a point and a sign."""
     try:
         return float(text)
     except ValueError:

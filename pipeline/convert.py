@@ -15,52 +15,59 @@ from foldcp.pipeline.storage.filesystem import FileSystem
 
 
 def convert(source: str, target: Path, overwrite: bool) -> str:
-    """Write the weights of a checkpoint, averaged ones where it has them, and the sizes of its
-    network; a summary.
+    """Write the weights of a checkpoint, averaged (EMA) ones where it has them, and the sizes of
+    its network to a safetensors file.
 
-    The file has its name once it is whole. Equal checkpoints give equal bytes.
+    The file has its name only once it is complete. Equal checkpoints give equal bytes.
 
     Args:
         source: path of a checkpoint, or the name of fetched weights.
         target: a name that ends in .safetensors.
         overwrite: whether to replace a file that has this name.
 
+    Returns:
+        A summary in one line.
+
     Raises:
-        ValueError: naming the file, when the checkpoint cannot be loaded or the new file not be
-        written.
+        ValueError: naming the file, when the checkpoint cannot be loaded or the new file cannot be
+            written.
     """
-    _refuse(source, target, overwrite)
+    _check_arguments(source, target, overwrite)
     path = Path(find_weights(source))
     identity = checkpoint_identity(path)
     architecture, weights = read_checkpoint(path)
     check_weights(path, architecture, weights)
-    about = {"hyper_parameters": to_hyper_parameters(architecture), "source": identity}
-    disk = FileSystem()
+    metadata = {"hyper_parameters": to_hyper_parameters(architecture), "source": identity}
+
+    def write(file: Path) -> None:
+        write_safetensors(file, metadata, weights)
+
+    filesystem = FileSystem()
     try:
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".new-") as aside:
-            new = Path(aside) / target.name
-            disk.write(new, lambda file: write_safetensors(file, about, weights))
-            disk.rename(new, target)
-            disk.sync(target.parent)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".new-") as folder:
+            temporary = Path(folder) / target.name
+            filesystem.write(temporary, write)
+            filesystem.rename(temporary, target)
+            filesystem.sync(target.parent)
     except OSError as error:
         raise ValueError(f"{target}: cannot be written: {describe_error(error)}") from error
-    return (
-        f"{target}: {len(weights)} weights, {target.stat().st_size / 1e6:,.1f} MB, "
-        f"{checkpoint_identity(target)}"
-    )
+    megabytes = target.stat().st_size / 1e6
+    new_identity = checkpoint_identity(target)
+    return f"{target}: {len(weights)} weights, {megabytes:,.1f} MB, {new_identity}"
 
 
-def _refuse(source: str, target: Path, overwrite: bool) -> None:
+def _check_arguments(source: str, target: Path, overwrite: bool) -> None:
+    """Raise ValueError for a source or a target that cannot be used."""
     if is_untrained(source):
         raise ValueError(
-            f"{source}: random weights are not converted, as nothing would tell that "
-            "they are random"
+            f"{source}: random weights are not converted, as nothing would show that they are "
+            "random"
         )
     if target.suffix != ".safetensors":
         raise ValueError(f"{target}: expected a name that ends in .safetensors")
     if not target.parent.is_dir():
-        raise ValueError(f"{target}: there is no folder {target.parent}")
+        raise ValueError(f"{target}: no such folder: {target.parent}")
     if target.is_dir():
-        raise ValueError(f"{target}: is a folder")
+        raise ValueError(f"{target}: is a folder, not a file")
     if target.exists() and not overwrite:
         raise ValueError(f"{target}: exists; --overwrite replaces it")

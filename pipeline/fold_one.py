@@ -29,9 +29,11 @@ from foldcp.pipeline.planning.run_plan import (
 from foldcp.pipeline.scheduling.cost_model import CostModel, FoldShape
 from foldcp.pipeline.scheduling.group_size import smallest_shape, too_large_reason
 from foldcp.pipeline.scheduling.types import Failure, WorkerConfig
-from foldcp.pipeline.storage.boltz_layout import file_stem
 from foldcp.pipeline.storage.filesystem import Content, FileSystem
-from foldcp.pipeline.storage.result_rows import Provenance, result_files, result_rows
+from foldcp.pipeline.storage.results.boltz_layout import file_stem
+from foldcp.pipeline.storage.results.provenance import Provenance
+from foldcp.pipeline.storage.results.result_files import result_files
+from foldcp.pipeline.storage.results.result_rows import result_rows
 from foldcp.printable import printable
 
 
@@ -218,13 +220,13 @@ def _write_files(out: Path, files: dict[str, Content]) -> None:
     """Write all files or none of them: first under temporary names, then renamed."""
     disk = FileSystem()
     try:
-        disk.folder(out)
+        disk.make_folder(out)
         with tempfile.TemporaryDirectory(dir=out, prefix=".new-") as folder:
             staged = {path: Path(folder) / str(number) for number, path in enumerate(files)}
             for path, content in files.items():
                 disk.write(staged[path], content)
             for path, temporary in staged.items():
-                disk.folder((out / path).parent)
+                disk.make_folder((out / path).parent)
                 disk.rename(temporary, out / path)
     except OSError as error:
         raise ValueError(f"{out}: cannot be written: {error.strerror}") from None

@@ -11,7 +11,7 @@ from typing import Any
 from foldcp.pipeline.config import RunConfig, load
 from foldcp.pipeline.execution.run import RunOptions, Summary, score
 from foldcp.pipeline.inputs.input_spec import InputSpec
-from foldcp.pipeline.inputs.remarks import remarks
+from foldcp.pipeline.inputs.input_warnings import input_warnings
 from foldcp.pipeline.planning.run_plan import prepare
 
 
@@ -86,7 +86,7 @@ def score_database(
 def score_input(source: InputSpec, config: RunConfig, out: Path, options: RunOptions) -> Summary:
     """Check everything that the user names, say on stderr what deserves attention, and run."""
     plan = prepare(source, config, out)
-    for line in remarks(source, [task.complex for task in plan.task_list.tasks]):
+    for line in input_warnings(source, [task.complex for task in plan.task_list.tasks]):
         print(line, file=sys.stderr)
     if plan.provenance.untrained:
         print(f"{source.checkpoint}: random weights, the scores mean nothing", file=sys.stderr)

@@ -17,12 +17,8 @@ from foldcp.pipeline.planning.run_plan import RunPlan
 from foldcp.pipeline.scheduling.cost_model import CostModel
 from foldcp.pipeline.scheduling.types import Attempt, Failure, QueuedTask
 from foldcp.pipeline.storage.filesystem import is_disk_failure
-from foldcp.pipeline.storage.result_rows import (
-    attempt_row,
-    failed_rows,
-    result_files,
-    result_rows,
-)
+from foldcp.pipeline.storage.results.result_files import result_files
+from foldcp.pipeline.storage.results.result_rows import attempt_row, failed_rows, result_rows
 from foldcp.pipeline.storage.store import Store
 from foldcp.printable import printable
 
@@ -115,7 +111,7 @@ class Recorder:
             stats.seconds if stats else None,
             stats.peak_bytes if stats else None,
         )
-        self._store.attempt(row)
+        self._store.put_attempt(row)
 
     def _devices(self, attempt: Attempt) -> str:
         """The GPUs of an attempt as host:index.

@@ -17,8 +17,9 @@ from foldcp.pipeline.inputs.tasks import Failed, Task
 from foldcp.pipeline.planning.detect_hardware import choose_hardware, cpu_ranks
 from foldcp.pipeline.planning.run_plan import RunPlan
 from foldcp.pipeline.scheduling.hardware import Hardware
-from foldcp.pipeline.storage.result_rows import sync_invalid
+from foldcp.pipeline.storage.results.invalid_records import sync_invalid
 from foldcp.pipeline.storage.store import Store
+from foldcp.pipeline.storage.tables import read_table
 from foldcp.printable import printable
 
 
@@ -198,5 +199,5 @@ def suspect_keys(store: Store) -> set[str]:
 
     It ended while it folded them.
     """
-    attempts = store.table("attempts").select(["key", "outcome"]).to_pylist()
+    attempts = read_table(store.root, "attempts").select(["key", "outcome"]).to_pylist()
     return {row["key"] for row in attempts if row["outcome"] in ("worker_died", "timeout", "error")}

@@ -1,4 +1,4 @@
-"""What the user names, and the complexes in it. No torch here."""
+"""The input of a run, as the command names it, and the complexes in it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from foldcp.pipeline.fetch import find_weights
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """What the user names."""
+    """What the command names: files, weights, and which of the complexes to take.
+
+    `checkpoint` may be the name of fetched weights, such as `boltz2`, and is their path from then
+    on; ValueError when they do not exist. `organism` and `limit` are empty and 0 for all complexes.
+    """
 
     input: Path
     sequences: Path | None = None
@@ -27,23 +31,21 @@ class InputSpec:
     max_bytes: int = MAX_BYTES  # of the input and of the sequences, unpacked
 
     def __post_init__(self) -> None:
-        """Fetched weights may be named: `boltz2` stands for their path. ValueError when they are
-        not there.
-        """
-        object.__setattr__(self, "checkpoint", find_weights(self.checkpoint))
+        object.__setattr__(self, "checkpoint", find_weights(self.checkpoint))  # the class is frozen
 
 
-def records(sources: InputSpec, left_out: set[str] | None = None) -> Iterator[Record]:
-    """The records of the input; ValueError when there are none. The names of those of other
-    organisms go to `left_out`.
+def records(spec: InputSpec, left_out: set[str] | None = None) -> Iterator[Record]:
+    """The records of the input; ValueError when there are none.
+
+    Names of records of other organisms are added to `left_out`.
     """
-    found = read(sources.input, sources.sequences, sources.msas, sources.max_bytes)
-    if sources.organism:
-        found = _of_organism(found, sources.organism, set() if left_out is None else left_out)
+    found = read(spec.input, spec.sequences, spec.msas, spec.max_bytes)
+    if spec.organism:
+        found = _of_organism(found, spec.organism, set() if left_out is None else left_out)
     first = next(found, None)
     if first is None:
-        of = f" of organism {sources.organism!r}" if sources.organism else ""
-        raise ValueError(f"{sources.input}: no complex{of}")
+        of_organism = f" of organism {spec.organism!r}" if spec.organism else ""
+        raise ValueError(f"{spec.input}: no complex{of_organism}")
     return itertools.chain([first], found)
 
 
@@ -56,17 +58,16 @@ def _of_organism(found: Iterable[Record], organism: str, left_out: set[str]) -> 
             left_out.add(record.name)
 
 
-def only_complex(sources: InputSpec) -> Complex:
-    """The one complex of an input."""
-    found = list(itertools.islice(records(sources), 2))
+def only_complex(spec: InputSpec) -> Complex:
+    """The complex of an input that holds one; ValueError when it is invalid or there are more."""
+    found = list(itertools.islice(records(spec), 2))
     if len(found) > 1:
-        alone = any(
+        is_alone = any(
             isinstance(record, Complex) and FOLDED_ALONE in record.notes for record in found
         )
-        joined = "; the chains of one complex are joined by ':'" if alone else ""
-        raise ValueError(
-            f"{sources.input}: holds several complexes; `foldcp score` folds them{joined}"
-        )
-    if not isinstance(found[0], Complex):
-        raise ValueError(f"{sources.input}: {found[0].name}: {found[0].reason}")
-    return found[0]
+        hint = "; the chains of one complex are joined by ':'" if is_alone else ""
+        raise ValueError(f"{spec.input}: holds several complexes; `foldcp score` folds them{hint}")
+    record = found[0]
+    if not isinstance(record, Complex):
+        raise ValueError(f"{spec.input}: {record.name}: {record.reason}")
+    return record

@@ -17,9 +17,11 @@ from foldcp.checkpoint.identity import checkpoint_identity, is_untrained, untrai
 from foldcp.checkpoint.load import read_checkpoint
 from foldcp.config import Architecture
 from foldcp.pipeline.config import RunConfig
+from foldcp.pipeline.inputs.content_key import result_settings
 from foldcp.pipeline.inputs.input_spec import InputSpec, records
-from foldcp.pipeline.inputs.tasks import TaskList, make_work, result_settings, smallest
-from foldcp.pipeline.storage.result_rows import Provenance, invalid_rows
+from foldcp.pipeline.inputs.tasks import TaskList, make_task_list, smallest
+from foldcp.pipeline.storage.results.invalid_records import invalid_rows
+from foldcp.pipeline.storage.results.provenance import Provenance
 from foldcp.pipeline.storage.run_folder import RunInfo, check_folder
 from foldcp.pipeline.storage.staleness import Present
 
@@ -73,7 +75,7 @@ def prepare(input_spec: InputSpec, config: RunConfig, out: Path) -> RunPlan:
     identity = {"checkpoint": weights}
     check_folder(out, identity)
     skipped_names: set[str] = set()
-    task_list = make_work(records(input_spec, skipped_names), config, weights)
+    task_list = make_task_list(records(input_spec, skipped_names), config, weights)
     if not task_list.tasks:
         first = task_list.invalid[0]
         raise ValueError(
@@ -82,7 +84,7 @@ def prepare(input_spec: InputSpec, config: RunConfig, out: Path) -> RunPlan:
     provenance = Provenance(
         weights,
         is_untrained(input_spec.checkpoint),
-        settings=settings_digest(config),
+        settings_hash=settings_digest(config),
         repeated=repeated_names(task_list),
     )
     present = find_present(task_list, skipped_names, provenance)
@@ -131,4 +133,4 @@ def find_present(
     names = {record.name for record in (*task_list.tasks, *task_list.invalid)}
     keys = {task.key for task in task_list.tasks}
     keys |= invalid_rows(task_list.invalid, provenance).keys()
-    return Present(frozenset(keys), frozenset(skipped_names) - names, provenance.settings)
+    return Present(frozenset(keys), frozenset(skipped_names) - names, provenance.settings_hash)

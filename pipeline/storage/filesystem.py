@@ -1,5 +1,6 @@
-"""The operations by which a run's folder changes, one step each, so that a test can die between
-any two of them.
+"""File system operations by which a run's folder changes.
+
+Each is one step, so that a test can crash between any two of them.
 """
 
 from __future__ import annotations
@@ -14,24 +15,27 @@ DISK_FAILURES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 
 
 def is_disk_failure(error: OSError) -> bool:
-    """Whether the disk is full, read-only or broken, so that nothing else can be written either;
-    any other error of the system is about the one file.
+    """Whether the disk is full, read-only or broken, so that nothing else can be written either.
+
+    Any other error of the system is about one file.
     """
     return error.errno in DISK_FAILURES
 
 
 class FileSystem:
-    """What is renamed, removed or made lasts once `sync` was called for the folder that holds
+    """The local file system.
+
+    A rename, a removal or a new folder is durable once `sync` was called for the folder that holds
     the name.
     """
 
     def write(self, path: Path, content: Content) -> None:
-        """A whole new file, its bytes on the disk when this returns."""
+        """Write a new file, whose bytes are on the disk when this returns."""
         self.fill(path, content)
         self.sync(path)
 
     def fill(self, path: Path, content: Content) -> None:
-        """A new file; its bytes are on the disk once it was synced."""
+        """Write a new file, whose bytes are on the disk once it was synced."""
         if isinstance(content, bytes):
             path.write_bytes(content)
         else:
@@ -46,7 +50,7 @@ class FileSystem:
             os.close(descriptor)
 
     def rename(self, source: Path, target: Path) -> None:
-        """Give a file its name, in place of the file that had it."""
+        """Rename a file, in place of the file that had the name."""
         os.replace(source, target)
 
     def remove(self, path: Path) -> None:
@@ -57,9 +61,9 @@ class FileSystem:
         """Make a folder whose parent exists."""
         path.mkdir()
 
-    def folder(self, path: Path) -> None:
-        """Make a folder and its parents, for good, unless they are there."""
+    def make_folder(self, path: Path) -> None:
+        """Make a folder and its parents, durably, unless they exist."""
         if not path.is_dir():
-            self.folder(path.parent)
+            self.make_folder(path.parent)
             self.mkdir(path)
             self.sync(path.parent)

@@ -1,13 +1,13 @@
-"""Which pieces of a run's folder count: receipts of single pieces of work, and the manifest of what
-was merged.
+"""Commit records and the manifest: which files of a run's folder belong to finished work.
 
-    receipts/<unit>.json   one piece of work: its part of each table and its other files, with sizes
-    and SHA-256 manifest.json          the merged tables, the pieces whose rows are in them, and
-    which of these are stale
+    commits/<id>.json   one commit: its part of each table and its other files, with their sizes
+                        and SHA-256
+    manifest.json       the merged tables, the commits whose rows are in them, and which of these
+                        are stale
 
-A piece counts when every file it names is there with its size, and so is every merged table that
-holds rows of it; a receipt goes before the manifest. So a folder can be read at any moment, also
-between the steps of a merge, when a piece has both.
+A commit counts when every file it names is there with its size, and so is every merged table that
+holds rows of it; where a commit is in both, its record goes before the manifest. So a folder can be
+read at any moment, also between the steps of a merge.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from typing import Any, TypeVar
 from foldcp.files import file_sha256
 from foldcp.pipeline.storage.schemas import TABLES
 
-RECEIPTS = "receipts"
+COMMITS = "commits"
 MANIFEST = "manifest.json"
 T = TypeVar("T")
-RETRIES = 20  # of a reader, when a merge changes the folder under its eyes
+READ_RETRIES = 20  # while merges change the folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,98 +38,95 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class CommitRecord:
-    """A piece of work that is complete: a complex, an attempt or a run.
+    """A unit of work that is complete: the result of a complex, an attempt or a run.
 
-    `rows` counts its rows in each table, `tables` holds its part of each until it is merged. `name`
-    and `settings` are those of a complex. `released` are files of a stale result which the result
-    in its place may overwrite.
+    `kind` is complex, attempt or run. `rows` counts its rows in each table, `parts` holds its part
+    of each until it is merged. `name` and `settings_hash` are those of a complex. `released` are
+    files of a stale result which the result in its place may overwrite.
     """
 
-    unit: str
+    id: str
     kind: str
     outcome: str
     name: str = ""
-    settings: str = ""
+    settings_hash: str = ""
     rows: dict[str, int] = field(default_factory=dict)
-    tables: dict[str, File] = field(default_factory=dict)
+    parts: dict[str, File] = field(default_factory=dict)
     files: tuple[File, ...] = ()
     released: tuple[File, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The merged tables, their published copies, and the receipts, without their parts, of the
-    pieces in them.
+    """The merged tables, their published copies, and the commits in them, without their parts.
 
     `stale` are results of an earlier input or of other settings; `keep_stale` says whether the
-    tables show them. `running` is the invocation that the published tables do not show yet, as it
-    goes on.
+    tables show them. `current_run` is the run in progress, which published tables do not show yet.
     """
 
     generation: int = 0
     tables: dict[str, File] = field(default_factory=dict)
     published: dict[str, File] = field(default_factory=dict)
-    units: dict[str, CommitRecord] = field(default_factory=dict)
+    commits: dict[str, CommitRecord] = field(default_factory=dict)
     stale: tuple[str, ...] = ()
     keep_stale: bool = False
-    running: str = ""
+    current_run: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What counts in a folder at one moment. `merged` are the pieces whose rows are to be read from
-    the merged tables.
+    """What counts in a folder at one moment.
+
+    `unmerged` are the commits with a record of their own, `merged` those whose rows are to be read
+    from the merged tables.
     """
 
-    receipts: dict[str, CommitRecord]
+    unmerged: dict[str, CommitRecord]
     manifest: Manifest
     merged: dict[str, CommitRecord]
 
     @property
-    def units(self) -> dict[str, CommitRecord]:
-        """Every piece that counts."""
-        return self.merged | self.receipts
+    def commits(self) -> dict[str, CommitRecord]:
+        """Every commit that counts."""
+        return self.merged | self.unmerged
 
 
-def take_snapshot(root: Path, verify: bool = False, trusted: Collection[str] = ()) -> Snapshot:
-    """Look at the folder; `verify` also compares the hash of every file, and the merged files of
-    `trusted` tables are not looked at.
+def take_snapshot(root: Path, trusted: Collection[str] = ()) -> Snapshot:
+    """Look at the folder; the merged files of `trusted` tables are not looked at.
 
     Raises ValueError when the manifest is damaged.
     """
-    for _ in range(RETRIES):
-        before = _state(root / MANIFEST)
-        snapshot = _look(root, verify, trusted)
-        if _state(root / MANIFEST) == before:
+    for _ in range(READ_RETRIES):
+        before = _file_version(root / MANIFEST)
+        snapshot = _look(root, trusted)
+        if _file_version(root / MANIFEST) == before:
             return snapshot
     raise ValueError(f"{root}: changes faster than it can be read")
 
 
-def _look(root: Path, verify: bool, trusted: Collection[str]) -> Snapshot:
-    """Receipts are read before the manifest, as a merge writes the manifest before it deletes
-    receipts: what vanishes from the first is in the second.
+def _look(root: Path, trusted: Collection[str]) -> Snapshot:
+    """A snapshot, unless the manifest is replaced meanwhile.
+
+    Commit records are read before the manifest, as a merge writes the manifest before it deletes
+    records: what vanishes from the first is in the second.
     """
-    receipts = {}
-    for path in sorted((root / RECEIPTS).glob("*.json")):
-        receipt = _read_receipt(path)
-        if receipt and all(
-            is_intact(root, f, verify) for f in (*receipt.tables.values(), *receipt.files)
-        ):
-            receipts[receipt.unit] = receipt
+    unmerged = {}
+    for path in sorted((root / COMMITS).glob("*.json")):
+        record = _read_commit(path)
+        if record and all(is_intact(root, f) for f in (*record.parts.values(), *record.files)):
+            unmerged[record.id] = record
     manifest = read_manifest(root)
-    whole = {
-        name
-        for name, file in manifest.tables.items()
-        if name in trusted or is_intact(root, file, verify)
+    intact_tables = {
+        name for name, file in manifest.tables.items() if name in trusted or is_intact(root, file)
     }
     merged = {
-        unit: receipt
-        for unit, receipt in manifest.units.items()
-        if unit not in receipts
-        and receipt.rows.keys() <= whole
-        and all(is_intact(root, file, verify) for file in receipt.files)
+        commit: record
+        for commit, record in manifest.commits.items()
+        if commit not in unmerged
+        and record.rows.keys() <= intact_tables
+        and all(is_intact(root, file) for file in record.files)
     }
-    return Snapshot(receipts, manifest, merged)
+    return Snapshot(unmerged, manifest, merged)
 
 
 def describe(path: str, content_at: Path) -> File:
@@ -137,19 +134,20 @@ def describe(path: str, content_at: Path) -> File:
     return File(path, content_at.stat().st_size, file_sha256(content_at))
 
 
-def receipt_path(unit: str) -> str:
-    """Where the receipt of a piece lies."""
-    return f"{RECEIPTS}/{unit}.json"
+def commit_path(commit: str) -> str:
+    """Path of a commit's record, relative to the run's folder."""
+    return f"{COMMITS}/{commit}.json"
 
 
-def to_json(what: CommitRecord | Manifest) -> bytes:
-    """A receipt or a manifest as the bytes of its file."""
-    return json.dumps(asdict(what), indent=1, sort_keys=True).encode()
+def to_json(content: CommitRecord | Manifest) -> bytes:
+    """A commit record or a manifest as the bytes of its file."""
+    return json.dumps(asdict(content), indent=1, sort_keys=True).encode()
 
 
 def read_manifest(root: Path) -> Manifest:
-    """The manifest of a folder, empty before the first merge. Raises ValueError, which names the
-    file, when it is damaged.
+    """The manifest of a folder, empty before the first merge.
+
+    Raises ValueError, naming the file, when it is damaged.
     """
     path = root / MANIFEST
     try:
@@ -162,13 +160,13 @@ def read_manifest(root: Path) -> Manifest:
         ) from None
     try:
         return Manifest(
-            _typed(content["generation"], int),
-            {_table(name): _file(file) for name, file in content["tables"].items()},
-            {_table(name): _file(file) for name, file in content["published"].items()},
-            {unit: _receipt(receipt) for unit, receipt in content["units"].items()},
-            tuple(_typed(unit, str) for unit in content["stale"]),
-            _typed(content["keep_stale"], bool),
-            _typed(content["running"], str),
+            generation=_typed(content["generation"], int),
+            tables=_parse_files(content["tables"]),
+            published=_parse_files(content["published"]),
+            commits={name: _parse_commit(record) for name, record in content["commits"].items()},
+            stale=tuple(_typed(commit, str) for commit in content["stale"]),
+            keep_stale=_typed(content["keep_stale"], bool),
+            current_run=_typed(content["current_run"], str),
         )
     except (TypeError, KeyError, AttributeError, ValueError):
         raise ValueError(
@@ -185,37 +183,45 @@ def is_intact(root: Path, file: File, verify: bool = False) -> bool:
         return False
 
 
-def _read_receipt(path: Path) -> CommitRecord | None:
-    """None if it vanished or is damaged: then the piece does not count."""
+def _read_commit(path: Path) -> CommitRecord | None:
+    """None if the record vanished or is damaged: then the commit does not count."""
     try:
-        receipt = _receipt(json.loads(path.read_bytes()))
+        record = _parse_commit(json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
-    return receipt if receipt.unit == path.stem else None
+    return record if record.id == path.stem else None
 
 
-def _receipt(content: dict[str, Any]) -> CommitRecord:
-    words = (_typed(content[name], str) for name in ("unit", "kind", "outcome", "name", "settings"))
+def _parse_commit(content: dict[str, Any]) -> CommitRecord:
     return CommitRecord(
-        *words,
-        rows={_table(name): _typed(count, int) for name, count in content["rows"].items()},
-        tables={_table(name): _file(file) for name, file in content["tables"].items()},
-        files=tuple(map(_file, content["files"])),
-        released=tuple(map(_file, content["released"])),
+        id=_typed(content["id"], str),
+        kind=_typed(content["kind"], str),
+        outcome=_typed(content["outcome"], str),
+        name=_typed(content["name"], str),
+        settings_hash=_typed(content["settings_hash"], str),
+        rows={_known_table(name): _typed(count, int) for name, count in content["rows"].items()},
+        parts=_parse_files(content["parts"]),
+        files=tuple(map(_parse_file, content["files"])),
+        released=tuple(map(_parse_file, content["released"])),
     )
 
 
-def _table(name: str) -> str:
+def _parse_files(content: dict[str, Any]) -> dict[str, File]:
+    """One file of each table."""
+    return {_known_table(name): _parse_file(file) for name, file in content.items()}
+
+
+def _known_table(name: str) -> str:
     if name not in TABLES:
         raise KeyError(name)
     return name
 
 
-def _file(content: dict[str, Any]) -> File:
+def _parse_file(content: dict[str, Any]) -> File:
     return File(
-        _typed(content["path"], str),
-        _typed(content["size"], int),
-        _typed(content["sha256"], str),
+        path=_typed(content["path"], str),
+        size=_typed(content["size"], int),
+        sha256=_typed(content["sha256"], str),
     )
 
 
@@ -225,10 +231,10 @@ def _typed(value: Any, kind: type[T]) -> T:
     return value
 
 
-def _state(path: Path) -> tuple[int, ...]:
-    """What changes whenever a file is replaced; empty when there is none."""
+def _file_version(path: Path) -> tuple[int, ...]:
+    """Values that change whenever a file is replaced; empty when there is none."""
     try:
-        about = path.stat()
+        status = path.stat()
     except OSError:
         return ()
-    return about.st_ino, about.st_size, about.st_mtime_ns
+    return status.st_ino, status.st_size, status.st_mtime_ns

@@ -1,4 +1,4 @@
-"""Whose is a run's folder, and may this run write to it?"""
+"""A run's folder: its format, the run it belongs to, and the lock of its one writer."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import IO, Any
 
 from foldcp.files import reading
 
-FORMAT = 2  # of the folder: raised when an older run can no longer be read
+FORMAT = 3  # of the folder; raised when this version can no longer read older ones
 RUN_FILE = "run.json"
 TEMPORARY = ".tmp"
 LOCK = ".lock"
-# What every reader of run.json relies on.
+# Keys of run.json that readers rely on.
 RUN_FIELDS = {
     "run_id": str,
     "identity": dict,
@@ -28,16 +28,18 @@ RUN_FIELDS = {
     "settings": dict,
     "versions": dict,
 }
-# a reader that asks who holds the lock has it for an instant
-LOCK_TRIES = 10
-LOCK_PAUSE = 0.1
-NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)  # of a file system that has none
+# Retried, as a reader that asks whether a run is in progress holds the lock for an instant.
+LOCK_ATTEMPTS = 10
+LOCK_PAUSE_SECONDS = 0.1
+NO_LOCK_ERRORS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)  # of file systems without locks
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """One invocation. `identity` is what all results of the folder have in common: the weights;
-    another run may only go on in the folder when its identity is equal. The rest is recorded.
+    """One invocation, as run.json records it.
+
+    `identity` is what all results of the folder have in common, the weights: only a run of equal
+    identity may resume in the folder.
     """
 
     identity: dict[str, Any]
@@ -52,8 +54,10 @@ class RunInfo:
 
 
 def read_run(out: Path | str) -> dict[str, Any]:
-    """What run.json says of the last invocation; ValueError when `out` is not the folder of a run,
-    or of a run that this version can read.
+    """The content of run.json, which describes the last invocation.
+
+    Raises:
+        ValueError: `out` is not the folder of a run, has another format, or run.json is damaged.
     """
     path = Path(out) / RUN_FILE
     try:
@@ -64,25 +68,27 @@ def read_run(out: Path | str) -> dict[str, Any]:
             raise ValueError(f"{out}: not the folder of a run, as there is no {RUN_FILE}") from None
         raise
     try:
-        about = json.loads(content)
+        run = json.loads(content)
     except ValueError:  # also what is not UTF-8
         raise ValueError(f"{path}: damaged: not JSON") from None
-    if not isinstance(about, dict) or type(about.get("format")) is not int:
+    if not isinstance(run, dict) or type(run.get("format")) is not int:
         raise ValueError(f"{path}: damaged: not what foldcp writes")
-    if about["format"] != FORMAT:
+    if run["format"] != FORMAT:
         raise ValueError(
-            f"{out}: written by another version of foldcp (format {about['format']}; this one "
-            "reads and writes "
-            f"format {FORMAT}); choose another --out"
+            f"{out}: a folder of format {run['format']}, but this version of foldcp reads format "
+            f"{FORMAT}; give another --out, or use the version of foldcp that wrote it"
         )
     for name, kind in RUN_FIELDS.items():
-        if not isinstance(about.get(name), kind):
-            raise ValueError(f"{path}: damaged: {name} is {about.get(name)!r}")
-    return about
+        if not isinstance(run.get(name), kind):
+            raise ValueError(f"{path}: damaged: {name} is {run.get(name)!r}")
+    return run
 
 
 def check_folder(root: Path, identity: Mapping[str, Any]) -> None:
-    """ValueError if results of this identity may not be written to the folder."""
+    """Raise ValueError if results of this identity may not be written to the folder.
+
+    A folder that does not exist or is empty may be used, and one of a run of equal identity.
+    """
     with reading(str(root)):
         if not root.exists():
             return
@@ -91,21 +97,21 @@ def check_folder(root: Path, identity: Mapping[str, Any]) -> None:
         if not (root / RUN_FILE).exists():
             if {path.name for path in root.iterdir()} - {LOCK, TEMPORARY}:
                 raise ValueError(
-                    f"{root}: neither empty nor the folder of a run; choose another --out"
+                    f"{root}: neither empty nor the folder of a run; give another --out"
                 )
             return
-    there = dict(_leaves(read_run(root)["identity"]))
-    here = dict(_leaves(json.loads(json.dumps(identity))))
-    for name in sorted(there.keys() | here.keys()):
-        if there.get(name) != here.get(name):
+    stored = dict(_leaves(read_run(root)["identity"]))
+    given = dict(_leaves(json.loads(json.dumps(identity))))
+    for name in sorted(stored.keys() | given.keys()):
+        if stored.get(name) != given.get(name):
             raise ValueError(
-                f"{root}: belongs to another run: {name} is {there.get(name)!r} there and "
-                f"{here.get(name)!r} here; "
-                "choose another --out"
+                f"{root}: belongs to another run: {name} is {stored.get(name)!r} there and "
+                f"{given.get(name)!r} here; give another --out"
             )
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of every leaf of nested mappings."""
     for name, value in tree.items():
         if isinstance(value, dict):
             yield from _leaves(value, f"{prefix}{name}.")
@@ -114,17 +120,21 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def take_lock(path: Path) -> IO[str]:
-    """Keep other writers out; the system lets go of it even when we are killed."""
+    """Lock a run's folder for this process; closing the file releases the lock.
+
+    The system also releases it when the process is killed. Raises ValueError when another process
+    holds it.
+    """
     file = path.open("a")
-    for attempt in range(LOCK_TRIES):
+    for attempt in range(LOCK_ATTEMPTS):
         if attempt:
-            time.sleep(LOCK_PAUSE)
+            time.sleep(LOCK_PAUSE_SECONDS)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             continue
         except OSError as error:
-            if error.errno not in NO_LOCKS:
+            if error.errno not in NO_LOCK_ERRORS:
                 file.close()
                 raise
         return file
@@ -133,7 +143,7 @@ def take_lock(path: Path) -> IO[str]:
 
 
 def is_being_written(root: Path) -> bool:
-    """Whether a process holds the lock of a run's folder; False where nobody can tell."""
+    """Whether a process holds the lock of a run's folder; False where that cannot be known."""
     try:
         with (root / LOCK).open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

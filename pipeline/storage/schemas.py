@@ -1,6 +1,4 @@
-"""The columns of every table: name, type, unit and meaning. Plain Python, so that anybody may
-import it.
-"""
+"""Columns of every table: name, type, unit and meaning. Plain data, which needs no library."""
 
 from __future__ import annotations
 
@@ -8,108 +6,133 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Row = Mapping[str, Any]  # by the names of columns
-Type = Literal["text", "texts", "whole", "real", "seconds", "flag", "time"]
+Row = Mapping[str, Any]  # by column name
+Type = Literal["string", "list<string>", "int64", "float32", "float64", "bool", "timestamp"]
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """`unit` is empty for what has none, such as a name; a column that is `optional` may be null.
-    `default` is what a row without it has.
+    """A column of a table.
+
+    `unit` is empty for values without one, such as names. `default` is the value in rows that do
+    not give one.
     """
 
     name: str
     type: Type
     description: str
     unit: str = ""
-    optional: bool = False
+    nullable: bool = False
     default: str | bool | tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """`unit` is the column whose value names the piece of work that a row came from; rows of one
-    piece appear together or not at all. `order` sorts the rows.
+    """A table of a run's folder.
+
+    `commit_column` names the commit that a row belongs to; the rows of one commit appear together
+    or not at all. Rows are sorted by `sort_columns`.
     """
 
     name: str
     description: str
-    unit: str
-    order: tuple[str, ...]
+    commit_column: str
+    sort_columns: tuple[str, ...]
     columns: tuple[Column, ...]
+
+    def has(self, column: str) -> bool:
+        """Whether the table has a column of this name."""
+        return any(existing.name == column for existing in self.columns)
 
 
 def _score(name: str, description: str, unit: str = "0..1, higher is better") -> Column:
-    return Column(name, "real", description, unit, optional=True)
+    return Column(name, "float32", description, unit, nullable=True)
+
+
+def _count(name: str, description: str, nullable: bool = False) -> Column:
+    return Column(name, "int64", description, "count", nullable)
+
+
+def _seconds(name: str, description: str) -> Column:
+    return Column(name, "float64", description, "s", nullable=True)
+
+
+def _bytes(name: str, description: str) -> Column:
+    return Column(name, "int64", description, "B", nullable=True)
 
 
 KEY = Column(
     "key",
-    "text",
-    "content hash of the complex, its alignments, the settings and the weights",
+    "string",
+    "identity of the result: hash of the complex, its alignments and templates, the settings that "
+    "change results, and the weights; of the name and place in the input for an invalid record",
 )
-NAME = Column("name", "text", "name of the complex in the input")
-SAMPLE = Column(
-    "sample",
-    "whole",
-    "number of the sampled structure, from 0; null without a result",
-    "count",
-    True,
-)
+NAME = Column("name", "string", "name of the complex in the input")
+SAMPLE = Column("sample", "int64", "number of the sampled structure, from 0", "index")
 CHECKPOINT = Column(
     "checkpoint",
-    "text",
-    "weights of the network; untrained:* are random and their scores mean nothing",
+    "string",
+    "identity of the weights: sha256:HEX of the checkpoint file, or untrained:NAME for random "
+    "weights, whose scores mean nothing",
 )
-UNTRAINED = Column("untrained", "flag", "true when the weights are random")
+UNTRAINED = Column("untrained", "bool", "true when the weights are random")
 STALE = Column(
     "stale",
-    "flag",
+    "bool",
     "true for a result of an earlier input or of other settings; such rows are left out unless "
     "run.stale is keep",
     default=False,
 )
+GROUP_SIZE = _count("group_size", "GPUs (or CPU ranks) that folded it together", nullable=True)
+PRECISION = Column("precision", "string", "arithmetic: fp32, mixed or bf16", nullable=True)
+MSA_DEPTH = _count("msa_depth", "MSA rows that the network read", nullable=True)
 
 COMPLEXES = Table(
     "complexes",
-    "One row per complex and sample; a complex without a result has one row with its reason.",
+    "One row per complex and sample; a complex without a result has one row with the reason.",
     "key",
     ("name", "key", "sample"),
     (
         KEY,
         NAME,
-        Column("title", "text", "what the input calls the complex"),
-        Column("organism", "text", "organism, as in the input"),
-        Column("source", "text", "database or file that the complex comes from"),
+        Column("title", "string", "title or description of the complex, as in the input"),
+        Column("organism", "string", "organism, as in the input"),
+        Column("source", "string", "file that the complex was read from"),
         Column(
             "outcome",
-            "text",
-            "done, failed (no attempt succeeded) or invalid (the input is no complex)",
+            "string",
+            "done, failed (no attempt succeeded) or invalid (the record cannot be folded)",
         ),
-        Column("reason", "text", "why there is no result; empty when done"),
+        Column("reason", "string", "why there is no result; empty when done"),
         Column(
             "notes",
-            "texts",
-            "what was assumed or left out where the input does not say, each as subject: text",
+            "list<string>",
+            "what was assumed or left out where the input does not say, each as subject: text, "
+            "such as 'stoichiometry: not given for P12345: one copy'; pandas reads each list as an "
+            "array",
             default=(),
         ),
-        Column("num_chains", "whole", "chains", "count", True),
-        Column("num_residues", "whole", "residues of all polymers", "count", True),
-        Column(
+        _count("num_chains", "chains", nullable=True),
+        _count("num_residues", "residues of all polymers", nullable=True),
+        _count(
             "num_tokens",
-            "whole",
             "tokens: residues, and heavy atoms of ligands and modified residues",
-            "count",
-            True,
+            nullable=True,
         ),
-        Column("msa_depth", "whole", "alignment rows that the network read", "count", True),
-        SAMPLE,
+        MSA_DEPTH,
+        Column(
+            "sample",
+            "int64",
+            "number of the sampled structure, from 0; null without a result",
+            "index",
+            nullable=True,
+        ),
         Column(
             "rank",
-            "whole",
-            "place of the sample by confidence_score, 0 is best",
-            "count",
-            True,
+            "int64",
+            "rank of the sample by confidence_score, from 0, the best",
+            "index",
+            nullable=True,
         ),
         _score(
             "confidence_score",
@@ -131,28 +154,22 @@ COMPLEXES = Table(
         ),
         _score(
             "complex_ipde",
-            "the same over pairs of different chains",
+            "expected distance error of pairs of different chains likely in contact",
             "Å, lower is better",
         ),
         Column(
             "structure",
-            "text",
-            "file of the sample, relative to the run's folder",
-            optional=True,
+            "string",
+            "path of the sample's mmCIF file, relative to the run's folder",
+            nullable=True,
         ),
+        GROUP_SIZE,
+        PRECISION,
+        Column("seed", "int64", "seed of the diffusion noise", nullable=True),
         Column(
-            "group_size",
-            "whole",
-            "GPUs (or CPU ranks) that folded it together",
-            "count",
-            True,
-        ),
-        Column("precision", "text", "arithmetic: fp32, mixed or bf16", optional=True),
-        Column("seed", "whole", "seed of the noise", optional=True),
-        Column(
-            "settings",
-            "text",
-            "digest of the settings that results hang on; runs has them all",
+            "settings_hash",
+            "string",
+            "hash of the settings that change results; runs.settings has every setting",
             default="",
         ),
         CHECKPOINT,
@@ -168,29 +185,21 @@ CHAINS = Table(
     (
         KEY,
         NAME,
-        Column("sample", "whole", "number of the sampled structure, from 0", "count"),
-        Column("chain", "text", "name of the chain, as in the structure file"),
-        Column("chain_index", "whole", "place of the chain in the complex, from 0", "count"),
-        Column("kind", "text", "protein, dna, rna or ligand"),
-        Column("accession", "text", "UniProt accession, where the input has one"),
-        Column("num_residues", "whole", "residues; components of a ligand", "count"),
-        Column("num_tokens", "whole", "tokens", "count"),
+        SAMPLE,
+        Column("chain", "string", "name of the chain, as in the structure file"),
+        Column("chain_index", "int64", "place of the chain in the complex, from 0", "index"),
+        Column("molecule_type", "string", "protein, dna, rna or ligand"),
+        Column("accession", "string", "UniProt accession; empty where the input has none"),
+        _count("num_residues", "residues; components of a ligand"),
+        _count("num_tokens", "tokens"),
         Column(
             "sequence_sha256",
-            "text",
+            "string",
             "SHA-256 of the sequence, to find equal chains and changed entries",
         ),
-        Column(
-            "msa_depth",
-            "whole",
-            "different rows of the chain's alignment that were used, the query among them",
-            "count",
-        ),
+        _count("msa_depth", "different MSA rows of the chain that were used, with the query"),
         _score("plddt", "mean pLDDT of the chain's tokens"),
-        _score(
-            "ptm",
-            "predicted TM-score of the chain, d0 from its own length (as AlphaFold 3)",
-        ),
+        _score("ptm", "predicted TM-score of the chain, d0 from its own length (as AlphaFold 3)"),
         CHECKPOINT,
         UNTRAINED,
         STALE,
@@ -199,27 +208,26 @@ CHAINS = Table(
 _FRAMES = "frames in chain_a, scored tokens in chain_b"
 INTERFACES = Table(
     "interfaces",
-    "One row per directed pair of different chains and sample: errors of the tokens of chain_b, "
-    "from the frames of "
-    "chain_a. Both directions are there and differ; their minimum is the strict choice, their "
-    "maximum the usual one.",
+    "One row per directed pair of different chains and sample: errors of the tokens of chain_b "
+    "from the frames of chain_a. Both directions are there and differ; their minimum is the strict "
+    "choice, their maximum the usual one.",
     "key",
     ("name", "key", "sample", "chain_a", "chain_b"),
     (
         KEY,
         NAME,
-        Column("sample", "whole", "number of the sampled structure, from 0", "count"),
-        Column("chain_a", "text", "name of the chain whose frames are used (aligned)"),
-        Column("chain_b", "text", "name of the chain whose tokens are scored"),
+        SAMPLE,
+        Column("chain_a", "string", "name of the chain whose frames are used (aligned)"),
+        Column("chain_b", "string", "name of the chain whose tokens are scored"),
         Column(
             "accession_a",
-            "text",
-            "UniProt accession of chain_a, where the input has one",
+            "string",
+            "UniProt accession of chain_a; empty where the input has none",
         ),
         Column(
             "accession_b",
-            "text",
-            "UniProt accession of chain_b, where the input has one",
+            "string",
+            "UniProt accession of chain_b; empty where the input has none",
         ),
         _score(
             "ipsae_d0res",
@@ -240,17 +248,8 @@ INTERFACES = Table(
             "pair_chains_iptm[b][a]",
         ),
         _score("pae_mean", f"mean predicted aligned error; {_FRAMES}", "Å, lower is better"),
-        _score(
-            "pae_min",
-            f"smallest predicted aligned error; {_FRAMES}",
-            "Å, lower is better",
-        ),
-        Column(
-            "contacts",
-            "whole",
-            "token pairs with representative atoms within 8 Å; symmetric",
-            "count",
-        ),
+        _score("pae_min", f"smallest predicted aligned error; {_FRAMES}", "Å, lower is better"),
+        _count("num_contacts", "token pairs with representative atoms within 8 Å; equal both ways"),
         _score(
             "interface_plddt",
             "mean pLDDT of the tokens of chain_a in contact with chain_b; null without contact",
@@ -262,83 +261,57 @@ INTERFACES = Table(
 )
 ATTEMPTS = Table(
     "attempts",
-    "One row per try of a complex, whatever came of it.",
+    "One row per attempt at a complex, whatever its outcome.",
     "attempt_id",
     ("started", "attempt_id"),
     (
-        Column("attempt_id", "text", "name of the try, different in every row"),
-        Column("run_id", "text", "invocation that it belongs to; see runs"),
+        Column("attempt_id", "string", "name of the attempt, different in every row"),
+        Column("run_id", "string", "invocation that it belongs to; see runs"),
         KEY,
         NAME,
         Column(
             "attempt",
-            "whole",
-            "number of the try of this complex in this invocation, from 1",
-            "count",
+            "int64",
+            "number of the attempt at this complex in this invocation, from 1",
+            "index",
         ),
         Column(
             "outcome",
-            "text",
-            "done; oom (out of memory), lost, hung, error or invalid (input)",
+            "string",
+            "done; oom (out of memory), worker_died (a process or a node was lost), timeout (the "
+            "deadline passed), error (it raised) or invalid (its input or result was refused)",
         ),
-        Column("reason", "text", "what went wrong in a line; empty when done"),
+        Column("reason", "string", "what went wrong, in one line; empty when done"),
         Column(
             "fallbacks",
-            "text",
-            "what was changed before this try, after failures of earlier ones",
+            "string",
+            "what was changed before this attempt after earlier ones ran out of memory, such as "
+            "more ranks or bf16, separated by '; '; empty for none",
         ),
-        Column("started", "time", "start of the try", "UTC", True),
-        Column("num_tokens", "whole", "tokens of the complex", "count", True),
-        Column("msa_depth", "whole", "alignment rows that the network read", "count", True),
-        Column("samples", "whole", "structures asked for", "count", True),
-        Column("parallel_samples", "whole", "structures sampled at once", "count", True),
-        Column(
-            "group_size",
-            "whole",
-            "GPUs (or CPU ranks) that folded it together",
-            "count",
-            True,
-        ),
+        Column("started", "timestamp", "start of the attempt", "UTC", nullable=True),
+        _count("num_tokens", "tokens of the complex", nullable=True),
+        MSA_DEPTH,
+        _count("samples", "structures asked for: model.samples", nullable=True),
+        _count("parallel_samples", "structures sampled at once", nullable=True),
+        GROUP_SIZE,
         Column(
             "gpus",
-            "text",
-            "GPUs of the group, as node:index separated by commas; CPU ranks as node:count",
-            optional=True,
+            "string",
+            "GPUs of the worker group, as node:index separated by commas; CPU ranks as node:count",
+            nullable=True,
         ),
-        Column("precision", "text", "arithmetic: fp32, mixed or bf16", optional=True),
-        Column("seconds", "seconds", "wall time of the try", "s", True),
-        Column(
-            "predicted_seconds",
-            "seconds",
-            "wall time that the cost model expected",
-            "s",
-            True,
+        PRECISION,
+        _seconds("seconds", "wall time of the attempt"),
+        _seconds("predicted_seconds", "wall time that the cost model predicted"),
+        _seconds("seconds_features", "reading alignments and making features"),
+        _seconds(
+            "seconds_trunk", "embedding, templates, MSA module and Pairformer, all recyclings"
         ),
-        Column(
-            "seconds_features",
-            "seconds",
-            "reading alignments and making features",
-            "s",
-            True,
-        ),
-        Column(
-            "seconds_trunk",
-            "seconds",
-            "embedding, templates, alignment and pair blocks, all passes",
-            "s",
-            True,
-        ),
-        Column("seconds_sampling", "seconds", "diffusion", "s", True),
-        Column("seconds_confidence", "seconds", "confidence heads and scores", "s", True),
-        Column("seconds_write", "seconds", "writing the results", "s", True),
-        Column("peak_bytes", "whole", "largest memory in use on one rank", "B", True),
-        Column(
-            "predicted_bytes",
-            "whole",
-            "memory of one rank that the cost model expected",
-            "B",
-            True,
-        ),
+        _seconds("seconds_sampling", "diffusion sampling"),
+        _seconds("seconds_confidence", "confidence module and scores"),
+        _seconds("seconds_write", "writing the results"),
+        _bytes("peak_bytes", "largest memory in use on any rank"),
+        _bytes("predicted_bytes", "memory of one rank that the cost model predicted"),
     ),
 )
 RUNS = Table(
@@ -347,43 +320,34 @@ RUNS = Table(
     "run_id",
     ("started", "run_id"),
     (
-        Column("run_id", "text", "name of the invocation"),
-        Column("started", "time", "start", "UTC"),
-        Column("ended", "time", "end; null when it was killed", "UTC", True),
+        Column("run_id", "string", "name of the invocation"),
+        Column("started", "timestamp", "start", "UTC"),
+        Column("ended", "timestamp", "end; null when it was killed", "UTC", nullable=True),
         Column(
             "status",
-            "text",
-            "finished or interrupted; running only for read_table, while the run goes on",
+            "string",
+            "finished or interrupted; running in read_table only, while the run is in progress",
         ),
-        Column("command", "text", "command line"),
-        Column("input", "text", "input file"),
-        Column(
-            "num_done",
-            "whole",
-            "complexes of the folder with a result, at the end",
-            "count",
-            True,
-        ),
-        Column(
-            "num_failed",
-            "whole",
-            "complexes of the folder that failed, at the end",
-            "count",
-            True,
-        ),
-        Column(
+        Column("command", "string", "command line"),
+        Column("input", "string", "input file"),
+        _count("num_done", "complexes of the folder with a result, at the end", nullable=True),
+        _count("num_failed", "complexes of the folder that failed, at the end", nullable=True),
+        _count(
             "num_invalid",
-            "whole",
-            "records of the input that are no complex, at the end",
-            "count",
-            True,
+            "records of the input that cannot be folded, at the end",
+            nullable=True,
         ),
-        CHECKPOINT,
-        Column("checkpoint_sha256", "text", "identity of the weights", optional=True),
+        Column("checkpoint", "string", "checkpoint, as named in the command"),
+        Column(
+            "checkpoint_sha256",
+            "string",
+            "SHA-256 of the checkpoint file; null for random weights",
+            nullable=True,
+        ),
         UNTRAINED,
-        Column("settings", "text", "every setting, as JSON"),
-        Column("versions", "text", "versions of foldcp, Python and the libraries, as JSON"),
-        Column("hardware", "text", "machines and accelerators", optional=True),
+        Column("settings", "string", "every setting, as JSON"),
+        Column("versions", "string", "versions of foldcp, Python and the libraries, as JSON"),
+        Column("hardware", "string", "machines and accelerators", nullable=True),
     ),
 )
 TABLES = {table.name: table for table in (COMPLEXES, CHAINS, INTERFACES, ATTEMPTS, RUNS)}

@@ -1,6 +1,4 @@
-"""The tables of a run as they are read: the rows that count, with what is stale left out or
-marked.
-"""
+"""Tables of a run as readers see them: the rows that count, with stale ones left out or marked."""
 
 from __future__ import annotations
 
@@ -9,90 +7,99 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from foldcp.pipeline.storage.manifest import RETRIES, Manifest, Snapshot, take_snapshot
-from foldcp.pipeline.storage.parquet import arrow_schema, read_parquet, rows_of_units
+from foldcp.pipeline.storage.manifest import READ_RETRIES, Manifest, Snapshot, take_snapshot
+from foldcp.pipeline.storage.parquet import arrow_schema, read_parquet, rows_of_commits
 from foldcp.pipeline.storage.run_folder import is_being_written, read_run
 from foldcp.pipeline.storage.schemas import TABLES, Table
 
 
 def read_table(out: Path | str, name: str) -> pa.Table:
-    """The rows of a table of a run that count, sorted; also while the run goes on.
+    """The rows of a table of a run that count, sorted; also while the run is in progress.
 
-    Columns, units and meaning are in schemas.py and in the metadata of the fields. A run that
-    nobody carries on any more is `interrupted`. Raises ValueError when `out` is not the folder of a
-    run, or when a file of it is damaged.
+    Columns, units and meanings are in schemas.py and in the metadata of the fields. The status of a
+    run that was killed is `interrupted`.
+
+    Raises:
+        ValueError: `out` is not the folder of a run or has another format, or a file of it is
+            damaged.
     """
     root = Path(out)
     table = TABLES[name]
-    about = read_run(root)
-    for _ in range(RETRIES):
+    run = read_run(root)
+    for _ in range(READ_RETRIES):
         snapshot = take_snapshot(root)
         try:
             rows = read_rows(root, snapshot, table)
         except FileNotFoundError:  # a merge has deleted it meanwhile
             continue
         if name == "runs":
-            return _end_runs(rows, about["run_id"] if is_being_written(root) else "")
+            return _mark_interrupted(rows, run["run_id"] if is_being_written(root) else "")
         return mark_stale(rows, table, snapshot.manifest)
     raise ValueError(f"{root}: the table {name} changes faster than it can be read")
 
 
 def count_stale(out: Path | str) -> int:
-    """Results in the folder that are of an earlier input or of other settings."""
+    """Number of results in the folder that are of an earlier input or of other settings."""
     snapshot = take_snapshot(Path(out))
-    return len(snapshot.units.keys() & set(snapshot.manifest.stale))
+    return len(snapshot.commits.keys() & set(snapshot.manifest.stale))
 
 
 def read_rows(
     root: Path, snapshot: Snapshot, table: Table, repaired: pa.Table | None = None
 ) -> pa.Table:
-    """The rows of everything that counts, stale or not, sorted. `repaired` stands for the merged
-    file. Raises FileNotFoundError when a merge has deleted a file meanwhile.
+    """The rows of everything that counts, stale or not, sorted.
+
+    `repaired` stands for the merged file. Raises FileNotFoundError when a merge has deleted a file
+    meanwhile.
     """
     parts = [
-        r.tables[table.name].path for r in snapshot.receipts.values() if table.name in r.tables
+        record.parts[table.name].path
+        for record in snapshot.unmerged.values()
+        if table.name in record.parts
     ]
     pieces = [read_parquet(root / path, table) for path in parts]
-    merged = [unit for unit, receipt in snapshot.merged.items() if table.name in receipt.rows]
+    merged = [commit for commit, record in snapshot.merged.items() if table.name in record.rows]
     if merged:
         path = snapshot.manifest.tables[table.name].path
         whole = read_parquet(root / path, table) if repaired is None else repaired
-        pieces.append(rows_of_units(whole, table, merged))
+        pieces.append(rows_of_commits(whole, table, merged))
     rows = pa.concat_tables(pieces) if pieces else arrow_schema(table).empty_table()
-    return rows.sort_by([(name, "ascending") for name in table.order]).combine_chunks()
+    return rows.sort_by([(name, "ascending") for name in table.sort_columns]).combine_chunks()
 
 
 def published_rows(rows: pa.Table, table: Table, manifest: Manifest) -> pa.Table:
-    """What the file in tables/ shows of all rows: nothing of the invocation that goes on, as a kill
-    would leave it there as running for ever.
+    """The rows that the file in tables/ shows.
+
+    The run in progress is not among them: a kill would leave it there as running for ever.
     """
     if table.name == "runs":
-        return _end_runs(rows.filter(pc.field("run_id") != manifest.running), "")
+        return _mark_interrupted(rows.filter(pc.field("run_id") != manifest.current_run), "")
     return mark_stale(rows, table, manifest)
 
 
 def mark_stale(rows: pa.Table, table: Table, manifest: Manifest) -> pa.Table:
-    """Leave out what is stale, or set its flag where such rows are kept."""
-    names = rows.schema.names
-    if not manifest.stale or "stale" not in names:
+    """Leave out stale rows, or set their flag where such rows are kept."""
+    if not manifest.stale or not table.has("stale"):
         return rows
     if not manifest.keep_stale:
-        return rows.filter(
-            ~pc.field(table.unit).isin(pa.array(manifest.stale, pa.string()))
-        ).combine_chunks()
+        is_stale = pc.field(table.commit_column).isin(pa.array(manifest.stale, pa.string()))
+        return rows.filter(~is_stale).combine_chunks()
     stale = set(manifest.stale)
-    place = names.index("stale")
-    flags = pa.array([unit in stale for unit in rows[table.unit].to_pylist()], pa.bool_())
-    return rows.set_column(place, rows.schema.field(place), flags).combine_chunks()
+    flags = [commit in stale for commit in rows[table.commit_column].to_pylist()]
+    return replace_column(rows, "stale", pa.array(flags, pa.bool_()))
 
 
-def _end_runs(rows: pa.Table, running: str) -> pa.Table:
-    """Tell invocations as interrupted that were killed: all that have no end but the one that is
-    `running`.
-    """
-    told = zip(rows["run_id"].to_pylist(), rows["status"].to_pylist(), strict=True)
-    status = ["interrupted" if word == "running" and run != running else word for run, word in told]
-    place = rows.schema.names.index("status")
-    return rows.set_column(
-        place, rows.schema.field(place), pa.array(status, pa.string())
-    ).combine_chunks()
+def replace_column(rows: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    """The rows with other values in one column."""
+    index = rows.schema.names.index(name)
+    return rows.set_column(index, rows.schema.field(index), values).combine_chunks()
+
+
+def _mark_interrupted(rows: pa.Table, current_run: str) -> pa.Table:
+    """Set the status of runs that were killed: all without an end but the current one."""
+    run_ids = rows["run_id"].to_pylist()
+    statuses = [
+        "interrupted" if status == "running" and run_id != current_run else status
+        for run_id, status in zip(run_ids, rows["status"].to_pylist(), strict=True)
+    ]
+    return replace_column(rows, "status", pa.array(statuses, pa.string()))

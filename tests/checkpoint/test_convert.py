@@ -157,7 +157,7 @@ def test_convert_replaces_a_file_only_with_overwrite(lightning: Path, tmp_path: 
 def test_convert_refuses_what_it_cannot_convert(lightning: Path, tmp_path: Path) -> None:
     target = tmp_path / "a.safetensors"
     assert "ends in .safetensors" in refusal(lightning, tmp_path / "a.ckpt")
-    assert "no folder" in refusal(lightning, tmp_path / "none" / "a.safetensors")
+    assert "no such folder" in refusal(lightning, tmp_path / "none" / "a.safetensors")
     assert "random" in refusal("untrained:tiny", target)
     assert "none.ckpt: no such checkpoint" in refusal(tmp_path / "none.ckpt", target)
     weights = random_weights()

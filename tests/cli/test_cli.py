@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
 from time import perf_counter
 
@@ -21,11 +22,11 @@ from foldcp.pipeline.cli import main
 from foldcp.pipeline.config import load
 from foldcp.pipeline.inputs.input_spec import InputSpec
 from foldcp.pipeline.planning.run_plan import prepare
-from foldcp.pipeline.storage.result_rows import failed_rows
+from foldcp.pipeline.storage.results.result_rows import failed_rows
 from foldcp.pipeline.storage.staleness import Present
 from foldcp.pipeline.storage.store import Store
 from tests.checkpoint.test_load import contents
-from tests.support.synthetic_results import INFO
+from tests.support.synthetic_results import INFO, finishing
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 CORUM = SHARED / "corum" / "corum_4.1_core.tsv.gz"
@@ -95,7 +96,7 @@ def test_plan_of_corum() -> None:
     )
 
 
-def test_plan_for_people(run: Run, tmp_path: Path) -> None:
+def test_plan_prints_a_table(run: Run, tmp_path: Path) -> None:
     source = fasta(tmp_path / "in.fasta", "MKT:GHW", "MKTA" * 500, "MK" * 30_000, "MK1:GHW")
     result = run(
         "plan",
@@ -115,7 +116,7 @@ def test_plan_for_people(run: Run, tmp_path: Path) -> None:
     assert "on 3 GPUs of a100-80" in lines[-1]
 
 
-def test_more_gpus_take_larger_complexes_in_less_time(run: Run, tmp_path: Path) -> None:
+def test_plan_of_more_gpus_takes_larger_complexes_in_less_time(run: Run, tmp_path: Path) -> None:
     source = fasta(tmp_path / "in.fasta", *("M" * (500 + 999 * i) for i in range(12)), "M" * 29_000)
     one, eight = (json.loads(run("plan", source, "--gpus", n, "--json").out) for n in ("1", "8"))
     assert len(one["too_large"]) > len(eight["too_large"]) == 0
@@ -125,7 +126,7 @@ def test_more_gpus_take_larger_complexes_in_less_time(run: Run, tmp_path: Path) 
     assert one["hours"] > eight["hours"] * 0.2
 
 
-def test_organism_is_a_filter(run: Run, tmp_path: Path) -> None:
+def test_plan_takes_one_organism(run: Run, tmp_path: Path) -> None:
     table = tmp_path / "corum.txt"
     table.write_text(
         "ComplexID\tComplexName\tOrganism\tsubunits(UniProt "
@@ -166,7 +167,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_mistakes_are_one_line_and_exit_code_2(run: Run, tmp_path: Path, name: str) -> None:
+def test_plan_mistakes_are_one_line_and_exit_code_2(run: Run, tmp_path: Path, name: str) -> None:
     fasta(tmp_path / "in.fasta", "MKT")
     (tmp_path / "empty.fasta").write_text("")
     (tmp_path / "wrong.tsv").write_text("a\tb\n1\t2\n")
@@ -218,7 +219,7 @@ SCORE_MISTAKES = {
         *(("fold", name) for name in SCORE_MISTAKES if "hard" not in name),
     ],
 )
-def test_mistakes_write_nothing(
+def test_score_and_fold_mistakes_write_nothing(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, command: str
 ) -> None:
     arguments, words = SCORE_MISTAKES[name]
@@ -245,7 +246,7 @@ def stored(out: Path, identity: dict[str, object]) -> None:
     Store.open(out, replace(INFO, identity=identity)).close()
 
 
-def test_a_folder_of_something_else_is_refused(run: Run, tmp_path: Path) -> None:
+def test_score_refuses_a_folder_of_something_else(run: Run, tmp_path: Path) -> None:
     source = fasta(tmp_path / "in.fasta", "MKT")
     checkpoint = ("--checkpoint", "untrained:tiny")
     (tmp_path / "full").mkdir()
@@ -268,8 +269,33 @@ def test_a_folder_of_something_else_is_refused(run: Run, tmp_path: Path) -> None
     assert (tmp_path / "run" / "run.json").read_bytes() == before
 
 
+@pytest.mark.parametrize("command", ["score", "report"])
+def test_folder_of_another_format_is_one_line_and_exit_code_2(
+    run: Run, tmp_path: Path, command: str
+) -> None:
+    source = fasta(tmp_path / "in.fasta", "MKT")
+    out = tmp_path / "run"
+    stored(out, {"checkpoint": "untrained:tiny"})
+    file = out / "run.json"
+    file.write_text(file.read_text().replace('"format": 3', '"format": 2'))
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    options = (source, "--checkpoint", "untrained:tiny", "--out") if command == "score" else ()
+    result = run(command, *options, out)
+    assert (result.code, result.out) == (2, "")
+    assert result.err == (
+        f"foldcp: {out}: a folder of format 2, but this version of foldcp reads format 3; "
+        "give another --out, or use the version of foldcp that wrote it\n"
+    )
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_version_option_prints_the_package_version(run: Run) -> None:
+    result = run("--version")
+    assert (result.code, result.out) == (0, f"foldcp {metadata.version('foldcp')}\n")
+
+
 @pytest.mark.parametrize("command", ["score", "fold"])
-def test_a_folder_that_cannot_be_made_is_one_line(run: Run, tmp_path: Path, command: str) -> None:
+def test_out_that_cannot_be_created_is_one_line(run: Run, tmp_path: Path, command: str) -> None:
     source = fasta(tmp_path / "in.fasta", "MKT")
     result = run(
         command,
@@ -286,7 +312,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(run: Run, tmp_path: Path, comm
     assert str(source) in result.err.splitlines()[-1]
 
 
-def test_what_is_asked_for_now_is_told_by_the_input_and_the_settings(
+def test_prepare_finds_present_keys_by_input_and_settings(
     tmp_path: Path,
 ) -> None:
     table = tmp_path / "corum.txt"
@@ -306,14 +332,14 @@ def test_what_is_asked_for_now_is_told_by_the_input_and_the_settings(
     assert present(replace(everything, limit=1)) == whole
     human = present(replace(everything, organism="human"))
     assert human.unselected == {"2", "3"}
-    assert human.settings == whole.settings
+    assert human.settings_hash == whole.settings_hash
     assert len(human.keys & whole.keys) >= 1
     more = present(everything, "model.samples=2")
-    assert more.settings != whole.settings
+    assert more.settings_hash != whole.settings_hash
     assert present(everything, "model.parallel_samples=1", "run.retries=3") == whole
 
 
-def test_changed_alignments_make_another_task(tmp_path: Path) -> None:
+def test_prepare_of_changed_alignments_gives_another_key(tmp_path: Path) -> None:
     source = fasta(tmp_path / "in.fasta", "MKTAYI:GSHMW")
     msas = tmp_path / "msas"
     out = tmp_path / "run"
@@ -324,7 +350,7 @@ def test_changed_alignments_make_another_task(tmp_path: Path) -> None:
     first = prepare(sources, load(), out)
     (key,) = first.present.keys
     assert first.task_list.tasks[0].complex.chains[0].msa is not None
-    with Store.open(out, first.info("cpu")) as store:
+    with finishing(Store.open(out, first.info("cpu"))) as store:
         store.put(
             first.task_list.tasks[0].key,
             failed_rows(first.task_list.tasks[0], "a reason", first.provenance),
@@ -333,16 +359,16 @@ def test_changed_alignments_make_another_task(tmp_path: Path) -> None:
     (msas / f"{name}.a3m").write_text(">q\nMKTAYI\n>hit\nMKT-YI\n")
     changed = prepare(sources, load(), out)
     assert key not in changed.present.keys
-    with Store.open(out, changed.info("cpu")) as store:
+    with finishing(Store.open(out, changed.info("cpu"))) as store:
         store.mark_stale(changed.present)
         assert store.outcomes() == {}
     (msas / f"{name}.a3m").write_text(">q\nMKTAYI\n")
-    with Store.open(out, first.info("cpu")) as store:
+    with finishing(Store.open(out, first.info("cpu"))) as store:
         store.mark_stale(prepare(sources, load(), out).present)
         assert store.outcomes() == {key: "failed"}
 
 
-def test_limit_takes_the_smallest(tmp_path: Path) -> None:
+def test_prepare_limit_takes_the_smallest(tmp_path: Path) -> None:
     source = fasta(tmp_path / "in.fasta", "MKTAYI", "MK", "MKT", "M1")
     prepared = prepare(
         InputSpec(source, checkpoint="untrained:tiny", limit=2), load(), tmp_path / "out"
@@ -388,15 +414,15 @@ def test_fold_writes_the_files_of_boltz_and_the_scores(run: Run, tmp_path: Path)
     assert (result.code, "several complexes" in result.err) == (2, True)
 
 
-def test_convert_says_what_it_wrote_and_names_what_it_cannot_read(run: Run, tmp_path: Path) -> None:
+def test_convert_prints_a_summary_or_one_line_of_error(run: Run, tmp_path: Path) -> None:
     source = tmp_path / "small.ckpt"
     target = tmp_path / "small.safetensors"
     torch.save(contents(), source)
     result = run("convert", source, target)
     assert (result.code, result.err) == (0, "")
     assert (
-        result.out
-        == f"{target}: 465 weights, {target.stat().st_size / 1e6:.1f} MB, {checkpoint_identity(target)}\n"
+        result.out == f"{target}: 465 weights, {target.stat().st_size / 1e6:.1f} MB, "
+        f"{checkpoint_identity(target)}\n"
     )
     result = run("convert", source, target)
     assert (result.code, result.err) == (
@@ -410,7 +436,7 @@ def test_convert_says_what_it_wrote_and_names_what_it_cannot_read(run: Run, tmp_
     assert result.err.startswith(f"foldcp: {source}: not a checkpoint")
 
 
-def test_a_report_without_its_page(
+def test_report_prints_its_table_if_the_page_cannot_be_written(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a full or read-only disk the best interfaces are printed all the same."""
@@ -437,7 +463,7 @@ def test_control_characters_do_not_reach_the_terminal(run: Run, tmp_path: Path) 
     assert "\\x1b[31mnone.fasta" in result.err
 
 
-def test_report_wants_a_run(run: Run, tmp_path: Path) -> None:
+def test_report_refuses_a_folder_without_a_run(run: Run, tmp_path: Path) -> None:
     result = run("report", tmp_path)
     assert (result.code, result.err) == (
         2,
@@ -453,7 +479,7 @@ def test_help_has_examples(run: Run) -> None:
         assert f"\n  foldcp {command} " in run(command, "--help").out
 
 
-def test_chains_without_an_alignment_are_counted_on_stderr(run: Run, tmp_path: Path) -> None:
+def test_plan_warns_of_chains_without_an_alignment(run: Run, tmp_path: Path) -> None:
     source = tmp_path / "in.csv"
     msas = tmp_path / "msas"
     source.write_text("id,sequence\ndimer,MKTAYI:GSHMW\nhomo,MKTAYI:MKTAYI\n")
@@ -469,7 +495,7 @@ def test_chains_without_an_alignment_are_counted_on_stderr(run: Run, tmp_path: P
     assert run("plan", source, "--hardware", "cpu").err == ""
 
 
-def test_single_chains_of_a_fasta_file_are_told(run: Run, tmp_path: Path) -> None:
+def test_plan_warns_of_single_chains_in_a_fasta_file(run: Run, tmp_path: Path) -> None:
     source = fasta(tmp_path / "in.fasta", "MKT", "GSH")
     assert (
         "2 records of one chain, each folded alone" in run("plan", source, "--hardware", "cpu").err
@@ -479,7 +505,7 @@ def test_single_chains_of_a_fasta_file_are_told(run: Run, tmp_path: Path) -> Non
     assert "the chains of one complex are joined by ':'" in result.err
 
 
-def test_no_more_of_an_input_is_read_than_the_limit(run: Run, tmp_path: Path) -> None:
+def test_plan_reads_no_more_of_an_input_than_the_limit(run: Run, tmp_path: Path) -> None:
     source = fasta(tmp_path / "in.fasta", "MKT" * 1_000)
     result = run("plan", source, "--hardware", "cpu", "--set", "limits.input_bytes=1000")
     assert (result.code, result.err.count("\n")) == (2, 1)

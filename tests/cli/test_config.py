@@ -31,7 +31,7 @@ def test_defaults_are_those_of_boltz() -> None:
     assert config == RunConfig()
 
 
-def test_file_then_overrides(tmp_path: Path) -> None:
+def test_load_applies_the_file_then_overrides(tmp_path: Path) -> None:
     file = write(tmp_path / "run.yaml", "model:\n  samples: 5\n  seed: 7\nwrite: [pae, boltz]\n")
     config = load(
         file,
@@ -62,7 +62,7 @@ def test_file_then_overrides(tmp_path: Path) -> None:
         ("pae,pae", ("pae",)),
     ],
 )
-def test_write_takes_one_or_many(text: str, expected: tuple[str, ...]) -> None:
+def test_load_of_write_takes_one_or_many(text: str, expected: tuple[str, ...]) -> None:
     assert load(overrides=[f"write={text}"]).write == expected
 
 
@@ -83,10 +83,10 @@ def test_dotted_keys_may_be_nested_or_not(tmp_path: Path) -> None:
         ("model=3", ["model", "unknown setting"]),
         ("model.steps.x=3", ["model.steps.x", "unknown setting"]),
         ("zzzzzz=3", ["zzzzzz", "known: model.recycling"]),
-        ("model.steps=many", ["model.steps", "'many'", "whole number"]),
-        ("model.steps=2.5", ["model.steps", "2.5", "whole number"]),
-        ("model.steps=true", ["model.steps", "True", "whole number"]),
-        ("model.steps=0", ["model.steps", "0", "least is 1"]),
+        ("model.steps=many", ["model.steps", "'many'", "an integer"]),
+        ("model.steps=2.5", ["model.steps", "2.5", "an integer"]),
+        ("model.steps=true", ["model.steps", "True", "an integer"]),
+        ("model.steps=0", ["model.steps", "0", "minimum is 1"]),
         ("msa.corrected=1", ["msa.corrected", "1", "true or false"]),
         ("model.precision=fp8", ["model.precision", "'fp8'", "fp32, mixed"]),
         ("write=boltz,zip", ["write", "'zip'", "boltz, pae"]),
@@ -96,7 +96,7 @@ def test_dotted_keys_may_be_nested_or_not(tmp_path: Path) -> None:
         ("model.steps=[1", ["model.steps", "'[1'"]),
     ],
 )
-def test_mistakes_are_named(override: str, words: list[str]) -> None:
+def test_load_names_key_and_value_of_a_mistake(override: str, words: list[str]) -> None:
     with pytest.raises(ValueError) as error:
         load(overrides=[override])
     for word in words:
@@ -108,12 +108,12 @@ def test_mistakes_are_named(override: str, words: list[str]) -> None:
     ("text", "word"),
     [
         ("model: {stepz: 3}", "model.steps?"),
-        ("- a\n- b\n", "not KEY"),
+        ("- a\n- b\n", "expected KEY"),
         ("a: [1\nb: 2", "line 2"),
-        ("1: 2", "not KEY"),
+        ("1: 2", "expected KEY"),
     ],
 )
-def test_mistakes_in_a_file_name_the_file(tmp_path: Path, text: str, word: str) -> None:
+def test_load_names_the_file_of_a_mistake(tmp_path: Path, text: str, word: str) -> None:
     file = write(tmp_path / "bad.yaml", text)
     with pytest.raises(ValueError, match=r"bad\.yaml") as error:
         load(file)
@@ -165,7 +165,7 @@ def test_every_key_can_be_set() -> None:
         ),
     ],
 )
-def test_a_file_that_cannot_be_a_config_is_refused_in_a_line(
+def test_load_refuses_a_file_that_cannot_be_a_config_in_one_line(
     tmp_path: Path, text: str, problem: str
 ) -> None:
     file = write(tmp_path / "bad.yaml", text)
@@ -178,7 +178,7 @@ def test_a_file_that_cannot_be_a_config_is_refused_in_a_line(
 
 
 @pytest.mark.timeout(60)
-def test_a_config_is_a_regular_file_of_some_size(tmp_path: Path) -> None:
+def test_load_takes_regular_files_of_bounded_size(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.yaml")
     with pytest.raises(ValueError, match=r"pipe\.yaml: not a regular file"):
         load(tmp_path / "pipe.yaml")
@@ -188,7 +188,7 @@ def test_a_config_is_a_regular_file_of_some_size(tmp_path: Path) -> None:
         load(write(tmp_path / "large.yaml", "#" * 1_000_001))
 
 
-def test_a_value_that_is_no_yaml_is_text() -> None:
+def test_load_takes_an_override_that_is_not_yaml_as_text() -> None:
     for text in ("[" * 5_000, "2026-13-45", "!!int ''", "a: b: c"):
         with pytest.raises(ValueError, match=r"--set: model\.seed: "):
             load(overrides=[f"model.seed={text}"])

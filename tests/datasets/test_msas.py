@@ -12,7 +12,7 @@ from foldcp.complex import Complex, InvalidComplex, Record
 from foldcp.datasets.msas import open_msas
 from foldcp.datasets.reader import read
 from foldcp.pipeline.inputs.input_spec import InputSpec, only_complex
-from foldcp.pipeline.inputs.remarks import remarks
+from foldcp.pipeline.inputs.input_warnings import input_warnings
 
 ONE = "MKTAYIAKQRQISFVKSHFS"
 TWO = "GSHMRYAAC"
@@ -137,7 +137,7 @@ def test_msa_notes_count_chains_without_an_msa(tmp_path: Path, msas: Path) -> No
     def told(text: str, folder: Path | None = msas) -> list[str]:
         table.write_text("id,sequence\n" + text)
         sources = InputSpec(table, msas=folder)
-        return remarks(
+        return input_warnings(
             sources,
             [record for record in read(table, msas=folder) if isinstance(record, Complex)],
         )
@@ -152,7 +152,7 @@ def test_fasta_notes_chains_that_stand_alone(tmp_path: Path) -> None:
     path = tmp_path / "x.fasta"
     path.write_text(f">chain_A\n{ONE}\n>chain_B\n{TWO}\n")
     records = [record for record in read(path) if isinstance(record, Complex)]
-    assert remarks(InputSpec(path), records) == [
+    assert input_warnings(InputSpec(path), records) == [
         f"{path}: 2 records of one chain, each folded alone; join the chains of one complex by ':'"
     ]
     with pytest.raises(
@@ -165,7 +165,7 @@ def test_fasta_notes_chains_that_stand_alone(tmp_path: Path) -> None:
         only_complex(InputSpec(path))
     path.write_text(f">pair\n{ONE}:{TWO}\n>single\n{TWO}\n")
     records = [record for record in read(path) if isinstance(record, Complex)]
-    assert remarks(InputSpec(path), records) == []
+    assert input_warnings(InputSpec(path), records) == []
 
 
 def test_with_msas_gives_msas_to_proteins_only(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from foldcp.pipeline.config import load
 from foldcp.pipeline.execution.results import Ready
 from foldcp.pipeline.execution.worker import Worker
 from foldcp.pipeline.scheduling.types import Failure, WorkerConfig
-from foldcp.pipeline.storage.store import read_table
+from foldcp.pipeline.storage.tables import read_table
 from tests.checkpoint.test_load import contents
 from tests.support.runs import (
     assert_equal_tables,

@@ -17,7 +17,7 @@ import torch
 import yaml
 
 from foldcp.pipeline.scheduling.hardware import PRESETS
-from foldcp.pipeline.storage.store import read_table
+from foldcp.pipeline.storage.tables import read_table
 from tests.support.runs import (
     assert_equal_tables,
     command,

@@ -15,7 +15,7 @@ from foldcp.pipeline.execution.recorder import Recorder
 from foldcp.pipeline.execution.results import FoldOutput, FoldStats
 from foldcp.pipeline.scheduling.group_size import initial_shape
 from foldcp.pipeline.scheduling.types import Failure, QueuedTask
-from foldcp.pipeline.storage.result_rows import Provenance
+from foldcp.pipeline.storage.results.provenance import Provenance
 from tests.support.scheduling import COSTS, task
 
 QUEUED = QueuedTask(task(500), initial_shape(COSTS, 1, "mixed"), num_attempts=1)

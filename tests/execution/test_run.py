@@ -20,7 +20,7 @@ from foldcp.pipeline.config import load
 from foldcp.pipeline.execution.run import Run, RunOptions, Summary
 from foldcp.pipeline.inputs.tasks import Failed, Task, TaskList
 from foldcp.pipeline.scheduling.hardware import PRESETS, load_hardware
-from foldcp.pipeline.storage.store import read_table
+from foldcp.pipeline.storage.tables import read_table
 from tests.support.runs import (
     assert_equal_tables,
     command,
@@ -100,7 +100,7 @@ def undisturbed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("undisturbed") / "run"
     result = score(source, out)
     assert result.returncode == 1, result.stderr  # one complex is too large
-    assert "6 done, 1 failed, 1 cannot be built" in result.stdout
+    assert "6 done, 1 failed, 1 invalid" in result.stdout
     assert "giant" in result.stderr
     return out
 

@@ -1,4 +1,4 @@
-"""Tasks: the key follows the content and nothing else; equal complexes are folded once."""
+"""Tasks of an input: each content once, with what the network will read; the rest is invalid."""
 
 from __future__ import annotations
 
@@ -9,141 +9,19 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import gemmi
 import pytest
 
 from foldcp.complex import Bond, Chain, Complex, Contact, InvalidComplex, Pocket, Template
 from foldcp.features.featurize import featurize
 from foldcp.pipeline.config import load
 from foldcp.pipeline.execution.worker import msa_settings
-from foldcp.pipeline.inputs.tasks import make_task, make_work
+from foldcp.pipeline.inputs.tasks import make_task, make_task_list
+from tests.support.synthetic_inputs import PAIR, with_msa, write_template
 
 CONFIG = load()
-PAIR = Complex(
-    "pair",
-    (Chain("A", "protein", "MKTAYIA", accession="P1"), Chain("B", "protein", "GSHMW")),
-)
 
 
-def key(complex: Complex = PAIR, *overrides: str, checkpoint: str = "untrained:tiny") -> str:
-    return make_task(complex, load(overrides=overrides), checkpoint).key
-
-
-def template(path: Path, title: str = "") -> Path:
-    """A structure of chain A of PAIR."""
-    made = gemmi.Structure()
-    model = gemmi.Model(1)
-    chain = gemmi.Chain("A")
-    for number, letter in enumerate("MKTAYIA", 1):
-        residue = gemmi.Residue()
-        residue.name = gemmi.expand_one_letter(letter, gemmi.ResidueKind.AA)
-        residue.seqid = gemmi.SeqId(str(number))
-        for place, name in enumerate(("N", "CA", "C")):
-            atom = gemmi.Atom()
-            atom.name = name
-            atom.element = gemmi.Element(name[0])
-            atom.pos = gemmi.Position(number * 4, place * 1.4, 0)
-            residue.add_atom(atom)
-        chain.add_residue(residue)
-    model.add_chain(chain)
-    made.add_model(model)
-    made.setup_entities()
-    made.assign_label_seq_id()
-    path.write_text(f"# {title}\n" + made.make_mmcif_document().as_string())
-    return path
-
-
-def with_msa(path: Path) -> Complex:
-    return replace(PAIR, chains=(replace(PAIR.chains[0], msa=path), PAIR.chains[1]))
-
-
-def test_key_is_stable_over_processes() -> None:
-    # A changed key would orphan every finished run: if this fails on purpose, raise KEY_FORMAT.
-    assert key() == key(replace(PAIR)) == "4292a30ec7746926acc481ca85e1510f"
-
-
-def test_what_does_not_change_the_result_does_not_change_the_key() -> None:
-    assert (
-        key(
-            replace(
-                PAIR,
-                title="t",
-                organism="Human",
-                source="corum.txt:3",
-                notes=("a: b",),
-            )
-        )
-        == key()
-    )
-    same = [
-        "model.parallel_samples=1",
-        "model.kernels=torch",
-        "model.chunk_bytes=1000000",
-        "run.deadline_factor=9",
-        "run.max_group=3",
-        "run.cpu_ranks=2",
-        "run.retries=4",
-    ]
-    assert key(PAIR, *same) == key()
-    assert key(PAIR, "write=pae,boltz") == key(PAIR, "write=boltz,pae")
-
-
-@pytest.mark.parametrize(
-    "override",
-    ["model.recycling=4", "model.steps=20", "model.samples=2", "model.seed=1", "model.precision=bf16",
-     "model.potentials=true", "model.sampling=fp32", "msa.max_rows=10", "msa.corrected=true", "msa.subsample=5",
-     "write=pae"],
-)  # fmt: skip
-def test_settings_of_the_result_change_the_key(override: str) -> None:
-    assert key(PAIR, override) != key()
-
-
-def test_every_part_of_a_complex_changes_the_key(tmp_path: Path) -> None:
-    template(tmp_path / "t.cif")
-    a, b = PAIR.chains
-    variants = [
-        PAIR,
-        replace(PAIR, name="other"),
-        replace(PAIR, chains=(b, a)),
-        replace(PAIR, chains=(replace(a, sequence="MKTAYIV"), b)),
-        replace(PAIR, chains=(replace(a, name="C"), b)),
-        replace(PAIR, chains=(replace(a, accession="P2"), b)),
-        replace(PAIR, chains=(replace(a, cyclic=True), b)),
-        replace(PAIR, chains=(replace(a, modifications=((2, "SEP"),)), b)),
-        replace(PAIR, chains=(a, b, Chain("L", "ligand", ccd=("ATP",)))),
-        replace(PAIR, chains=(a, b, Chain("L", "ligand", ccd=("ADP",)))),
-        replace(PAIR, bonds=(Bond(("A", 1, "CA"), ("B", 1, "CA")),)),
-        replace(PAIR, pockets=(Pocket("A", (("B", 2),)),)),
-        replace(PAIR, contacts=(Contact(("A", 1), ("B", 2)),)),
-        replace(PAIR, templates=(Template(tmp_path / "t.cif"),)),
-        replace(PAIR, templates=(Template(tmp_path / "t.cif", chains=("A",)),)),
-        replace(PAIR, method="electron microscopy"),
-    ]
-    assert len({key(variant) for variant in variants}) == len(variants)
-    assert key(PAIR, checkpoint="untrained:boltz2") != key()
-
-
-def test_alignments_count_by_content_not_by_path(tmp_path: Path) -> None:
-    first, moved, edited, packed = (
-        tmp_path / name for name in ("a.a3m", "b.a3m", "c.a3m", "d.a3m.gz")
-    )
-    for path, last in ((first, "MKT-YIA"), (moved, "MKT-YIA"), (edited, "MKT-YI-")):
-        path.write_text(f">query\nMKTAYIA\n>hit\n{last}\n")
-    packed.write_bytes(gzip.compress(first.read_bytes()))
-    assert key(with_msa(first)) == key(with_msa(moved)) == key(with_msa(packed))
-    assert len({key(), key(with_msa(first)), key(with_msa(edited))}) == 3
-
-
-def test_templates_count_by_content_not_by_path(tmp_path: Path) -> None:
-    for name, text in (("a.cif", "x"), ("b.cif", "x"), ("c.cif", "y")):
-        template(tmp_path / name, text)
-    a, b, c = (
-        key(replace(PAIR, templates=(Template(tmp_path / f"{name}.cif"),))) for name in "abc"
-    )
-    assert a == b != c
-
-
-def test_depth_is_what_the_network_will_read(tmp_path: Path) -> None:
+def test_msa_depth_is_the_number_of_rows_of_the_features(tmp_path: Path) -> None:
     a3m = tmp_path / "a.a3m"
     table = tmp_path / "b.csv"
     keyed = tmp_path / "c.csv"
@@ -173,9 +51,9 @@ def test_depth_is_what_the_network_will_read(tmp_path: Path) -> None:
             assert overrides or rows == depth
 
 
-def test_a_task_holds_the_digests_of_what_was_planned(tmp_path: Path) -> None:
+def test_make_task_records_the_digests_of_files(tmp_path: Path) -> None:
     (tmp_path / "a.a3m").write_text(">q\nMKTAYIA\n")
-    template(tmp_path / "t.cif")
+    write_template(tmp_path / "t.cif")
     complex = replace(with_msa(tmp_path / "a.a3m"), templates=(Template(tmp_path / "t.cif"),))
     task = make_task(complex, CONFIG, "w")
     files = [tmp_path / name for name in ("a.a3m", "t.cif")]
@@ -185,7 +63,7 @@ def test_a_task_holds_the_digests_of_what_was_planned(tmp_path: Path) -> None:
     assert task.complex == complex and task.complex.place == complex.place
 
 
-def test_a_file_is_read_anew_once_it_has_changed(tmp_path: Path) -> None:
+def test_make_task_reads_a_changed_file_again(tmp_path: Path) -> None:
     path = tmp_path / "a.a3m"
     path.write_text(">q\nMKTAYIA\n")
     first = make_task(with_msa(path), CONFIG, "w")
@@ -194,7 +72,7 @@ def test_a_file_is_read_anew_once_it_has_changed(tmp_path: Path) -> None:
     assert (first.msa_depth, second.msa_depth) == (1, 2) and first.key != second.key
 
 
-def test_tokens_are_residues_and_ligand_atoms() -> None:
+def test_num_tokens_counts_residues_and_ligand_atoms() -> None:
     assert make_task(PAIR, CONFIG, "w").num_tokens == 12
     modified = replace(PAIR.chains[0], modifications=((2, "SEP"),))
     assert make_task(replace(PAIR, chains=(modified,)), CONFIG, "w").num_tokens == 7
@@ -202,20 +80,20 @@ def test_tokens_are_residues_and_ligand_atoms() -> None:
     assert make_task(replace(PAIR, chains=(*PAIR.chains, ligand)), CONFIG, "w").num_tokens == 13
 
 
-def test_equal_complexes_become_one_task_and_the_rest_keep_their_order() -> None:
+def test_make_task_list_merges_equal_complexes_and_keeps_the_order() -> None:
     bad = InvalidComplex("c3", "unknown accession P9")
     other = replace(PAIR, name="other")
-    work = make_work([other, PAIR, bad, replace(PAIR, source="line 9")], CONFIG, "w")
+    work = make_task_list([other, PAIR, bad, replace(PAIR, source="line 9")], CONFIG, "w")
     assert [task.name for task in work.tasks] == ["other", "pair"]
     assert work.invalid == (bad,)
     assert work.num_duplicates == 1
 
 
-def test_what_cannot_be_read_is_no_task(tmp_path: Path) -> None:
+def test_make_task_list_reports_unreadable_files_as_invalid(tmp_path: Path) -> None:
     missing = replace(with_msa(tmp_path / "none.a3m"), organism="Human")
     unknown = Complex("odd", (Chain("L", "ligand", ccd=("NOT-A-CODE",)),))
     (tmp_path / "torn.a3m.gz").write_bytes(gzip.compress(b">q\nMK\n" * 99)[:-9])
-    work = make_work([missing, unknown, with_msa(tmp_path / "torn.a3m.gz")], CONFIG, "w")
+    work = make_task_list([missing, unknown, with_msa(tmp_path / "torn.a3m.gz")], CONFIG, "w")
     assert not work.tasks
     first, second, third = work.invalid
     assert "none.a3m" in first.reason
@@ -224,7 +102,7 @@ def test_what_cannot_be_read_is_no_task(tmp_path: Path) -> None:
     assert "torn.a3m.gz" in third.reason
 
 
-def test_what_would_be_refused_on_a_gpu_is_no_task(tmp_path: Path) -> None:
+def test_make_task_list_reports_what_featurize_would_refuse_as_invalid(tmp_path: Path) -> None:
     files = {
         "full.a3m": ">full\nGGMKTAYIARR\n",
         "mutant.a3m": ">q\nMKTAYIV\n",
@@ -236,7 +114,7 @@ def test_what_would_be_refused_on_a_gpu_is_no_task(tmp_path: Path) -> None:
     packed = bytearray(gzip.compress(b">q\nMKTAYIA\n" * 99))
     packed[30] ^= 255
     (tmp_path / "flipped.a3m.gz").write_bytes(packed)
-    imitated = template(tmp_path / "t.cif")
+    imitated = write_template(tmp_path / "t.cif")
     wrong: dict[str, tuple[Complex, str]] = {
         "full": (
             with_msa(tmp_path / "full.a3m"),
@@ -277,7 +155,7 @@ def test_what_would_be_refused_on_a_gpu_is_no_task(tmp_path: Path) -> None:
         replace(complex, name=name, place=n)
         for n, (name, (complex, _)) in enumerate(wrong.items(), 7)
     ]
-    work = make_work([PAIR, *records], CONFIG, "w")
+    work = make_task_list([PAIR, *records], CONFIG, "w")
     assert [task.name for task in work.tasks] == ["pair"]
     assert [record.name for record in work.invalid] == list(wrong)
     assert [record.place for record in work.invalid] == list(range(7, 7 + len(wrong)))
@@ -285,7 +163,7 @@ def test_what_would_be_refused_on_a_gpu_is_no_task(tmp_path: Path) -> None:
         assert wrong[record.name][1] in record.reason and "\n" not in record.reason
 
 
-def test_whatever_a_reader_raises_is_of_its_complex_alone(
+def test_make_task_list_reports_any_error_as_that_of_its_complex(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail(code: str, kind: str) -> None:
@@ -293,16 +171,16 @@ def test_whatever_a_reader_raises_is_of_its_complex_alone(
 
     monkeypatch.setattr("foldcp.features.tokens.ccd_component", fail)
     odd = Complex("odd", (Chain("L", "ligand", ccd=("ATP",)),))
-    work = make_work([odd, PAIR], CONFIG, "w")
+    work = make_task_list([odd, PAIR], CONFIG, "w")
     assert [task.name for task in work.tasks] == ["pair"]
     assert work.invalid == (InvalidComplex("odd", "complex odd: KeyError: 'ATP'"),)
     with pytest.raises(ValueError, match="complex odd: KeyError: 'ATP'"):
         make_task(odd, CONFIG, "w")
 
 
-def test_limits_bound_what_is_read(tmp_path: Path) -> None:
+def test_make_task_reads_no_more_than_the_limits(tmp_path: Path) -> None:
     (tmp_path / "a.a3m").write_text(">q\nMKTAYIA\n")
-    template(tmp_path / "t.cif")
+    write_template(tmp_path / "t.cif")
     with_template = replace(PAIR, templates=(Template(tmp_path / "t.cif"),))
     for complex, limit in (
         (with_msa(tmp_path / "a.a3m"), "msa_bytes"),
@@ -311,10 +189,11 @@ def test_limits_bound_what_is_read(tmp_path: Path) -> None:
         make_task(complex, CONFIG, "w")
         with pytest.raises(ValueError, match="holds more than 9 bytes once unpacked"):
             make_task(complex, load(overrides=[f"limits.{limit}=9"]), "w")
-        assert key(complex, f"limits.{limit}=99999") == key(complex)
+        larger = load(overrides=[f"limits.{limit}=99999"])
+        assert make_task(complex, larger, "w").key == make_task(complex, CONFIG, "w").key
 
 
-def test_planning_plain_chains_needs_no_chemistry(tmp_path: Path) -> None:
+def test_make_task_of_plain_chains_imports_no_chemistry(tmp_path: Path) -> None:
     """Components, templates and tensors are imported for those who have some."""
     (tmp_path / "a.a3m").write_text(">q\nMK\n")
     program = """

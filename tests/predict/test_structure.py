@@ -14,7 +14,7 @@ from Bio.PDB.MMCIFParser import MMCIFParser
 from foldcp.features.layout import Layout
 from foldcp.printable import printable_ascii
 from foldcp.structure import cif_text, write_cif
-from tests.support.synthetic import made_up_layout
+from tests.support.synthetic import synthetic_layout
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def mixed(tmp_path: Path) -> tuple[Path, Layout, np.ndarray, np.ndarray]:
     """Every kind of chain, a modified residue first and in the middle, ions, a two-component
     ligand, a free amino acid; a copy.
     """
-    layout = made_up_layout(
+    layout = synthetic_layout(
         [
             ("protein", ["MSE", "ALA", "GLY", "MSE", "SER", "UNK"]),
             ("ligand", ["ATP"]),
@@ -153,7 +153,7 @@ def test_write_cif_averages_confidence_over_the_tokens_of_a_residue(
 
 def test_write_cif_takes_more_chains_and_atoms_than_a_pdb_file(tmp_path: Path) -> None:
     """20,000 residues in 129 chains in a few seconds; the last atom is number 120,000."""
-    layout = made_up_layout([("protein", ["SER"] * (155 + (c < 5))) for c in range(129)])
+    layout = synthetic_layout([("protein", ["SER"] * (155 + (c < 5))) for c in range(129)])
     T = len(layout.token_chain)
     coords = np.random.default_rng(0).normal(0, 100, (len(layout.atom_token), 3)).astype(np.float32)
     path = tmp_path / "large.cif"
@@ -196,7 +196,7 @@ def test_write_cif_is_valid_with_any_text(text: str, tmp_path: Path) -> None:
     """As the name of a complex, as its title and as that of a chain: ASCII, lines of 2,048 at
     most, read back.
     """
-    layout = made_up_layout([("protein", ["GLY", "SER"]), ("ligand", ["ZN"])], names=[text, "B"])
+    layout = synthetic_layout([("protein", ["GLY", "SER"]), ("ligand", ["ZN"])], names=[text, "B"])
     coords = np.zeros((len(layout.atom_token), 3), np.float32)
     path = tmp_path / "odd.cif"
     write_cif(path, layout, coords, np.full(3, 0.5, np.float32), text, text, text)
@@ -226,7 +226,7 @@ def test_write_cif_is_valid_with_any_text(text: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_cif_text_refuses_numbers_that_are_not_finite(bad: float) -> None:
-    layout = made_up_layout([("protein", ["GLY"])])
+    layout = synthetic_layout([("protein", ["GLY"])])
     coords = np.zeros((4, 3), np.float32)
     coords[2, 1] = bad
     with pytest.raises(ValueError, match="structure x: coordinates"):

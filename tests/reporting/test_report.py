@@ -14,24 +14,21 @@ import pytest
 from foldcp.complex import Chain, Complex, InvalidComplex
 from foldcp.features.layout import Layout
 from foldcp.pipeline.inputs.tasks import Task
-from foldcp.pipeline.reporting.report import best_interfaces, format_best, write_report
+from foldcp.pipeline.reporting.best_interfaces import best_interfaces, format_best
+from foldcp.pipeline.reporting.report import write_report
 from foldcp.pipeline.scheduling.cost_model import FoldShape
 from foldcp.pipeline.scheduling.types import Attempt
-from foldcp.pipeline.storage.result_rows import (
-    Provenance,
-    attempt_row,
-    failed_rows,
-    invalid_rows,
-    result_files,
-    result_rows,
-)
+from foldcp.pipeline.storage.results.invalid_records import invalid_rows
+from foldcp.pipeline.storage.results.provenance import Provenance
+from foldcp.pipeline.storage.results.result_files import result_files
+from foldcp.pipeline.storage.results.result_rows import attempt_row, failed_rows, result_rows
 from foldcp.pipeline.storage.staleness import Present
 from foldcp.pipeline.storage.store import Store
 from foldcp.predict import Prediction
-from tests.support.synthetic import made_up_layout, made_up_prediction
-from tests.support.synthetic_results import INFO
+from tests.support.synthetic import synthetic_layout, synthetic_prediction
+from tests.support.synthetic_results import INFO, finishing
 
-MADE = Provenance("untrained:tiny", True, 0, 2, "fp32", 64)
+PROVENANCE = Provenance("untrained:tiny", True, 0, 2, "fp32", 64)
 EVIL = "<script>alert('x')</script> & \"co\""
 # Z before AB: pairs keep the order of the chains, not that of the alphabet.
 NAMES = ["Z", "AB", "lig"]
@@ -75,7 +72,7 @@ def a_layout() -> Layout:
         ("protein", ["GLY", "SER", "ALA"]),
         ("ligand", ["ZN"]),
     ]
-    return made_up_layout(chains, NAMES)
+    return synthetic_layout(chains, NAMES)
 
 
 @pytest.fixture
@@ -83,14 +80,14 @@ def run(tmp_path: Path) -> tuple[Path, dict[str, Prediction]]:
     """Two complexes of three samples, one failure, two invalid ones for one reason."""
     layout = a_layout()
     predictions = {}
-    with Store.open(tmp_path / "run", replace(INFO, input=EVIL)) as store:
+    with finishing(Store.open(tmp_path / "run", replace(INFO, input=EVIL))) as store:
         for seed, name in enumerate(["one", EVIL]):
             task = a_task(name, str(seed))
-            predictions[name] = made_up_prediction(layout, 3, seed)
+            predictions[name] = synthetic_prediction(layout, 3, seed)
             store.put(
                 task.key,
-                result_rows(task, layout, predictions[name], MADE),
-                result_files(task, layout, predictions[name], MADE),
+                result_rows(task, layout, predictions[name], PROVENANCE),
+                result_files(task, layout, predictions[name], PROVENANCE),
             )
             attempt = Attempt(
                 task,
@@ -105,7 +102,7 @@ def run(tmp_path: Path) -> tuple[Path, dict[str, Prediction]]:
                 "",
                 (),
             )
-            store.attempt(
+            store.put_attempt(
                 attempt_row(
                     attempt,
                     datetime(2026, 1, 2, tzinfo=UTC),
@@ -117,9 +114,9 @@ def run(tmp_path: Path) -> tuple[Path, dict[str, Prediction]]:
                 )
             )
         failed = a_task("too large", "f")
-        store.put(failed.key, failed_rows(failed, "needs <512> GPUs", MADE))
+        store.put(failed.key, failed_rows(failed, "needs <512> GPUs", PROVENANCE))
         records = [InvalidComplex(name, "P9: no sequence") for name in ("u1", "u2")]
-        for key, rows in invalid_rows(records, MADE).items():
+        for key, rows in invalid_rows(records, PROVENANCE).items():
             store.put(key, rows)
     return tmp_path / "run", predictions
 
@@ -148,7 +145,7 @@ def test_best_interfaces_are_ranked_by_the_worse_direction(
                 [row["iptm_ab"], row["iptm_ba"]], np.mean(iptm, 0), rtol=1e-5
             )
             pae = np.mean([min(s.pae_min[a, b], s.pae_min[b, a]) for s in prediction.scores])
-            assert row["pae_min"] == pytest.approx(pae) and row["contacts"] == pytest.approx(
+            assert row["pae_min"] == pytest.approx(pae) and row["num_contacts"] == pytest.approx(
                 np.mean([s.contacts[a, b] for s in prediction.scores])
             )
             assert (row["accession_a"], row["accession_b"]) == tuple(
@@ -174,7 +171,7 @@ def test_best_interfaces_are_ranked_by_the_worse_direction(
     assert firsts != [0, 0]
 
 
-def test_the_table_for_the_terminal(run: tuple[Path, dict[str, Prediction]]) -> None:
+def test_format_best_is_an_aligned_table(run: tuple[Path, dict[str, Prediction]]) -> None:
     out, _ = run
     lines = format_best(out, 3).splitlines()
     assert lines[0].startswith("UNTRAINED: the weights (untrained:tiny) are random")
@@ -183,11 +180,11 @@ def test_the_table_for_the_terminal(run: tuple[Path, dict[str, Prediction]]) -> 
     expected = [f"{first[name]:.3f}" for name in ("ipsae_ab", "ipsae_ba", "iptm_ab", "iptm_ba")]
     cells = lines[2].split()
     assert cells[-8:-2] == ["Z-AB", "P1-P<2>", *expected]
-    assert cells[-2:] == [f"{first['pae_min']:.1f}", f"{first['contacts']:.0f}"]
+    assert cells[-2:] == [f"{first['pae_min']:.1f}", f"{first['num_contacts']:.0f}"]
     assert lines[4].split()[-6:-4] == ["-", "-"]  # a ligand has no ipSAE
 
 
-def test_the_page_is_whole_and_escaped(run: tuple[Path, dict[str, Prediction]]) -> None:
+def test_write_report_is_complete_and_escaped(run: tuple[Path, dict[str, Prediction]]) -> None:
     out, _ = run
     path = write_report(out)
     assert path == out / "report.html" and not list((out / ".tmp").iterdir())
@@ -205,7 +202,7 @@ def test_the_page_is_whole_and_escaped(run: tuple[Path, dict[str, Prediction]]) 
         "UNTRAINED",
         "2 complexes scored",
         "1 failed",
-        "2 cannot be built",
+        "2 invalid",
         "6 structures",
         "6 chain pairs",
         "8 min 40 s time",  # two attempts of 130 s on 2 ranks
@@ -218,9 +215,9 @@ def test_the_page_is_whole_and_escaped(run: tuple[Path, dict[str, Prediction]]) 
         assert expected in words, expected
 
 
-def test_trained_weights_bring_no_warning(tmp_path: Path) -> None:
+def test_write_report_of_trained_weights_has_no_warning(tmp_path: Path) -> None:
     info = replace(INFO, untrained=False, checkpoint="boltz2_conf.ckpt", checkpoint_sha256="ab12")
-    with Store.open(tmp_path / "run", info):
+    with finishing(Store.open(tmp_path / "run", info)):
         pass
     words = " ".join(Tags(write_report(tmp_path / "run").read_text(encoding="utf-8")).text.split())
     assert "UNTRAINED" not in words and "boltz2_conf.ckpt ab12" in words
@@ -232,42 +229,44 @@ def test_trained_weights_bring_no_warning(tmp_path: Path) -> None:
     assert best_interfaces(tmp_path / "run").empty
 
 
-def test_a_report_while_the_run_goes_on_and_after_a_kill(tmp_path: Path) -> None:
+def test_write_report_during_a_run_and_after_a_kill(tmp_path: Path) -> None:
     out = tmp_path / "run"
     killed = Store.open(out, INFO)
     killed._lock.close()
-    with Store.open(out, INFO):
+    with finishing(Store.open(out, INFO)):
         words = " ".join(Tags(write_report(out).read_text(encoding="utf-8")).text.split())
     assert " - interrupted - - - foldcp score" in words and " - running - - - foldcp score" in words
 
 
-def test_what_was_assumed_is_grouped_by_subject(tmp_path: Path) -> None:
+def test_write_report_counts_notes_by_subject_and_text(tmp_path: Path) -> None:
     layout = a_layout()
     out = tmp_path / "run"
-    with Store.open(out, INFO) as store:
-        for number in range(5):
+    with finishing(Store.open(out, INFO)) as store:
+        for number in range(7):
             task = a_task(f"c{number}", str(number))
             notes = [f"msa: no <alignment> for P{number}"]
-            if number == 3:
-                notes.append("stoichiometry: one copy")
+            if number > 2:
+                notes.append("stoichiometry: not given: one copy; a guess")
             task = replace(task, complex=replace(task.complex, notes=tuple(notes)))
-            store.put(task.key, result_rows(task, layout, made_up_prediction(layout, 2), MADE))
+            prediction = synthetic_prediction(layout, 2)
+            store.put(task.key, result_rows(task, layout, prediction, PROVENANCE))
+        record = InvalidComplex("c9", "P9: no sequence", notes=("msa: no <alignment> for P0",))
+        ((key, rows),) = invalid_rows([record], PROVENANCE).items()
+        store.put(key, rows)
     words = " ".join(Tags(write_report(out).read_text(encoding="utf-8")).text.split())
-    assert "Assumptions" in words
-    assert (
-        " msa 5 c0: no <alignment> for P0 c1: no <alignment> for P1 c2: no <alignment> for P2 "
-        in words
-    )
-    assert " stoichiometry 1 c3: one copy " in words
-    assert "c3: no <alignment>" not in words
+    assert "Notes on the inputs" in words
+    assert " msa no <alignment> for P0 2 c0, c9 no <alignment> for P1 1 c1 " in words
+    assert " no <alignment> for P4 1 c4 2 other notes 2 " in words
+    assert " stoichiometry not given: one copy; a guess 4 c3, c4, c5, … " in words
+    assert "<alignment> for P6" not in words
 
 
 @pytest.mark.parametrize("keep", [False, True])
-def test_stale_results_are_told_and_left_out(
+def test_reports_count_stale_results_and_leave_them_out(
     run: tuple[Path, dict[str, Prediction]], keep: bool
 ) -> None:
     out, _ = run
-    with Store.open(out, INFO) as store:
+    with finishing(Store.open(out, INFO)) as store:
         store.mark_stale(Present(frozenset({"0" * 32, "f" * 32})), keep)
     assert set(best_interfaces(out)["name"]) == {"one"}
     line = "1 stale result, of an earlier input or other settings, left out."
@@ -277,24 +276,24 @@ def test_stale_results_are_told_and_left_out(
     for expected in (
         "1 complexes scored",
         "1 failed",
-        "0 cannot be built",
+        "0 invalid",
         "3 structures",
     ):
         assert expected in words, expected
 
 
-def test_names_that_a_terminal_would_obey(tmp_path: Path) -> None:
+def test_format_best_escapes_control_characters(tmp_path: Path) -> None:
     """And one that is not UTF-8, in the tables, on the page and on the terminal."""
     layout = a_layout()
     out = tmp_path / "run"
-    with Store.open(out, replace(INFO, input="caf\udce9.fasta")) as store:
+    with finishing(Store.open(out, replace(INFO, input="caf\udce9.fasta"))) as store:
         for number, name in enumerate(["\x1b[31mred", "caf\udce9"]):
             task = a_task(name, str(number))
-            prediction = made_up_prediction(layout, 1)
+            prediction = synthetic_prediction(layout, 1)
             store.put(
                 task.key,
-                result_rows(task, layout, prediction, MADE),
-                result_files(task, layout, prediction, MADE),
+                result_rows(task, layout, prediction, PROVENANCE),
+                result_files(task, layout, prediction, PROVENANCE),
             )
     text = format_best(out)
     assert r"\x1b[31mred" in text
@@ -307,7 +306,7 @@ def test_names_that_a_terminal_would_obey(tmp_path: Path) -> None:
     ]
 
 
-def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
+def test_reports_refuse_a_folder_without_a_run(tmp_path: Path) -> None:
     for function in (write_report, format_best, best_interfaces):
         with pytest.raises(ValueError, match="not the folder of a run"):
             function(tmp_path)

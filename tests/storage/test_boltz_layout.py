@@ -14,10 +14,10 @@ import gemmi
 import numpy as np
 import pytest
 
-from foldcp.features.layout import Layout
-from foldcp.pipeline.storage.boltz_layout import boltz_files, file_stem
+from foldcp.features.featurize import Layout
+from foldcp.pipeline.storage.results.boltz_layout import boltz_files, file_stem
 from foldcp.predict import Prediction
-from tests.support.synthetic import made_up_layout, made_up_prediction
+from tests.support.synthetic import synthetic_layout, synthetic_prediction
 
 
 def written(folder: Path, files: dict[str, bytes | Callable[[Path], None]]) -> None:
@@ -32,14 +32,14 @@ def written(folder: Path, files: dict[str, bytes | Callable[[Path], None]]) -> N
 
 @pytest.fixture
 def fold() -> tuple[Layout, Prediction]:
-    layout = made_up_layout(
+    layout = synthetic_layout(
         [
             ("protein", ["ALA", "MSE"]),
             ("ligand", ["ZN"]),
             ("protein", ["GLY", "ALA", "SER"]),
         ]
     )
-    prediction = made_up_prediction(layout, 3)
+    prediction = synthetic_prediction(layout, 3)
     scores = [
         replace(s, confidence_score=x)
         for s, x in zip(prediction.scores, [0.2, 0.9, 0.2], strict=True)
@@ -47,7 +47,9 @@ def fold() -> tuple[Layout, Prediction]:
     return layout, replace(prediction, scores=scores)
 
 
-def test_names_and_ranks(fold: tuple[Layout, Prediction], tmp_path: Path) -> None:
+def test_boltz_files_are_named_by_stem_and_rank(
+    fold: tuple[Layout, Prediction], tmp_path: Path
+) -> None:
     layout, prediction = fold
     written(tmp_path, boltz_files("x 1/2", "x_1_2", layout, prediction, write_pde=True))
     folder = tmp_path / "predictions" / "x_1_2"
@@ -74,7 +76,9 @@ def test_names_and_ranks(fold: tuple[Layout, Prediction], tmp_path: Path) -> Non
         assert np.abs(positions - prediction.coords[sample]).max() < 1e-3
 
 
-def test_the_confidence_file(fold: tuple[Layout, Prediction], tmp_path: Path) -> None:
+def test_confidence_summary_is_that_of_boltz(
+    fold: tuple[Layout, Prediction], tmp_path: Path
+) -> None:
     layout, prediction = fold
     files = boltz_files("x", "x", layout, prediction)
     assert not any("pde" in path for path in files)
@@ -83,8 +87,8 @@ def test_the_confidence_file(fold: tuple[Layout, Prediction], tmp_path: Path) ->
     found = json.loads(content)
     scores = prediction.scores[1]
     assert list(found) == [
-        "confidence_score", "ptm", "iptm", "ligand_iptm", "protein_iptm", "complex_plddt", "complex_iplddt",
-        "complex_pde", "complex_ipde", "chains_ptm", "pair_chains_iptm",
+        "confidence_score", "ptm", "iptm", "ligand_iptm", "protein_iptm", "complex_plddt",
+        "complex_iplddt", "complex_pde", "complex_ipde", "chains_ptm", "pair_chains_iptm",
     ]  # fmt: skip
     assert found["confidence_score"] == 0.9 and found["complex_ipde"] == scores.complex_ipde
     assert list(found["chains_ptm"]) == ["0", "1", "2"]
@@ -95,7 +99,7 @@ def test_the_confidence_file(fold: tuple[Layout, Prediction], tmp_path: Path) ->
             assert found["pair_chains_iptm"][str(b)][str(a)] == pytest.approx(pairs[a, b])
 
 
-def test_a_fold_without_pae_is_our_mistake(fold: tuple[Layout, Prediction]) -> None:
+def test_boltz_files_needs_the_whole_pae(fold: tuple[Layout, Prediction]) -> None:
     layout, prediction = fold
     with pytest.raises(AssertionError):
         boltz_files("x", "x", layout, replace(prediction, pae=[]))
@@ -127,17 +131,19 @@ KEY = "0123456789abcdef" * 2
         ("\ud800", "_-01234567"),
     ],
 )
-def test_names_become_file_names(name: str, stem: str, tmp_path: Path) -> None:
+def test_file_stem_replaces_what_a_file_name_cannot_hold(
+    name: str, stem: str, tmp_path: Path
+) -> None:
     assert file_stem(name, KEY) == stem
     assert len(stem) <= 100
     (tmp_path / f"confidence_{stem}_model_10.json").touch()
 
 
-def test_a_name_of_several_complexes_is_told_apart_by_the_key() -> None:
+def test_file_stem_of_a_repeated_name_ends_in_the_key() -> None:
     assert file_stem("a", KEY, is_repeated=True) == "a-01234567"
 
 
-def test_names_that_look_alike_have_files_of_their_own() -> None:
+def test_file_stem_differs_for_names_that_look_alike() -> None:
     names = [
         "a/b",
         "a_b",

@@ -19,9 +19,10 @@ import pytest
 from foldcp.pipeline.storage import parquet
 from foldcp.pipeline.storage.repair import find_damage
 from foldcp.pipeline.storage.schemas import TABLES
-from foldcp.pipeline.storage.store import Store, read_table
-from tests.support.crashing_filesystem import Mortal
-from tests.support.synthetic_results import ATTEMPT, INFO, RESULTS, result, tables
+from foldcp.pipeline.storage.store import Store
+from foldcp.pipeline.storage.tables import read_table
+from tests.support.crashing_filesystem import CrashingFileSystem
+from tests.support.synthetic_results import ATTEMPT, INFO, RESULTS, finishing, result, tables
 
 KEYS = [f"k{number}" for number in range(8)]
 
@@ -31,11 +32,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A finished run of eight results, in row groups of a few of them."""
     out = tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parquet, "ROW_GROUP", 8)
-        with Store.open(out, INFO, Mortal()) as store:
+        patch.setattr(parquet, "ROW_GROUP_ROWS", 8)
+        with finishing(Store.open(out, INFO, CrashingFileSystem())) as store:
             for key in KEYS:
                 store.put(key, *result(key, "done"))
-                store.attempt(ATTEMPT)
+                store.put_attempt(ATTEMPT)
         yield out
 
 
@@ -61,8 +62,8 @@ def flip(path: Path, place: int, bit: int = 0) -> None:
 
 def resume(out: Path) -> set[str]:
     """Open the folder and close it; the keys whose results count."""
-    with Store.open(out, INFO, Mortal()) as store:
-        return store.done()
+    with finishing(Store.open(out, INFO, CrashingFileSystem())) as store:
+        return set(store.outcomes())
 
 
 DAMAGE: dict[str, Callable[[Path], object]] = {
@@ -76,7 +77,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
 @pytest.mark.parametrize("name", TABLES)
-def test_either_copy_of_a_table_brings_back_the_other(
+def test_open_restores_either_copy_of_a_table_from_the_other(
     name: str,
     damage: Callable[[Path], object],
     whole: Path,
@@ -99,7 +100,7 @@ def test_either_copy_of_a_table_brings_back_the_other(
 
 
 @pytest.mark.parametrize("name", ["attempts", "runs"])
-def test_a_side_table_costs_no_result(
+def test_damage_to_attempts_or_runs_costs_no_result(
     name: str, whole: Path, out: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     shutil.rmtree(out / "parts" / name)
@@ -108,7 +109,7 @@ def test_a_side_table_costs_no_result(
     assert resume(out) == set(KEYS)
     assert tables(out) == tables(whole)
     assert " rows are lost" in caplog.messages[0]
-    assert f"parts/{name}/all-" in caplog.messages[0]
+    assert f"parts/{name}/merged-" in caplog.messages[0]
     assert len(pd.read_parquet(out / "tables" / name)) == (1 if name == "runs" else 0)
 
 
@@ -118,7 +119,7 @@ def test_a_damaged_page_costs_the_results_in_it(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(parquet, "ROW_GROUP", 8)
+    monkeypatch.setattr(parquet, "ROW_GROUP_ROWS", 8)
     path = own(out, "interfaces")
     for file in (path, published(out, "interfaces")):
         flip(file, 30)
@@ -132,14 +133,14 @@ def test_a_damaged_page_costs_the_results_in_it(
         name: [row for row in rows if row["key"] in left] for name, rows in tables(whole).items()
     }
     assert tables(out) == expected
-    with Store.open(out, INFO, Mortal()) as store:
+    with finishing(Store.open(out, INFO, CrashingFileSystem())) as store:
         for key in sorted(set(KEYS) - left):
             store.put(key, *result(key, "done"))
     assert tables(out) == tables(whole)
     assert published(out, "interfaces").read_bytes() == published(whole, "interfaces").read_bytes()
 
 
-def test_no_flipped_bit_changes_a_number(whole: Path, out: Path, tmp_path: Path) -> None:
+def test_flipped_bits_never_change_a_number(whole: Path, out: Path, tmp_path: Path) -> None:
     """Of both copies at once, anywhere; what is left after the next run is what was there
     before.
     """
@@ -162,7 +163,7 @@ def test_no_flipped_bit_changes_a_number(whole: Path, out: Path, tmp_path: Path)
     assert 0 < num_lost < 60 * len(KEYS)
 
 
-def test_a_flip_that_decodes_is_found_by_the_checksum_of_its_page(out: Path) -> None:
+def test_read_parquet_finds_a_flipped_bit_by_the_checksum_of_its_page(out: Path) -> None:
     """The file is as readable as before; only the numbers are others."""
     path = own(out, "complexes")
     table = TABLES["complexes"]
@@ -187,13 +188,13 @@ def read_unchecked(path: Path) -> pa.Table | None:
     try:
         with pq.ParquetFile(path) as file:
             return file.read()
-    except parquet.DAMAGE:
+    except parquet.DAMAGE_ERRORS:
         return None
 
 
 def killed_with_two_parts(out: Path) -> Path:
     """The folder of a run that was killed before it merged its two results."""
-    killed = Store.open(out, INFO, Mortal())
+    killed = Store.open(out, INFO, CrashingFileSystem())
     for key in KEYS[:2]:
         killed.put(key, *result(key, "done"))
     killed._lock.close()
@@ -209,39 +210,39 @@ def test_damaged_parts_are_computed_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"[]", b"7", b'{"unit": 7}', b'{"unit": "k0", "kind": "complex"}', b"\xff"],
+    [b"", b"[]", b"7", b'{"id": 7}', b'{"id": "k0", "kind": "complex"}', b"\xff"],
 )
-def test_a_damaged_receipt_does_not_count(content: bytes, tmp_path: Path) -> None:
+def test_a_damaged_commit_record_does_not_count(content: bytes, tmp_path: Path) -> None:
     out = killed_with_two_parts(tmp_path / "run")
-    (out / "receipts/k1.json").write_bytes(content)
+    (out / "commits/k1.json").write_bytes(content)
     assert {row["key"] for row in read_table(out, "complexes").to_pylist()} == {"k0"}
     assert resume(out) == {"k0"}
 
 
-@pytest.mark.parametrize("field", ["tables", "rows"])
-def test_a_receipt_of_an_unknown_table_does_not_count(field: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("field", ["parts", "rows"])
+def test_a_commit_record_of_an_unknown_table_does_not_count(field: str, tmp_path: Path) -> None:
     out = killed_with_two_parts(tmp_path / "run")
-    receipt = out / "receipts/k1.json"
-    content = json.loads(receipt.read_bytes())
+    record = out / "commits/k1.json"
+    content = json.loads(record.read_bytes())
     content[field]["unknown"] = content[field].pop("interfaces")
-    receipt.write_text(json.dumps(content))
+    record.write_text(json.dumps(content))
     assert resume(out) == {"k0"}
 
 
-def test_a_file_with_other_columns_is_damaged(out: Path) -> None:
+def test_read_parquet_refuses_other_columns(out: Path) -> None:
     path = own(out, "complexes")
     size = path.stat().st_size
     path.write_bytes(parquet.to_parquet(pa.table({"key": ["k0"]})).ljust(size, b"\0"))
-    with pytest.raises(ValueError, match=r"all-.*damaged"):
+    with pytest.raises(ValueError, match=r"merged-.*damaged"):
         read_table(out, "complexes")
 
 
-def test_a_power_cut_while_a_table_is_repaired(out: Path, whole: Path, tmp_path: Path) -> None:
+def test_power_cut_during_a_repair(out: Path, whole: Path, tmp_path: Path) -> None:
     flip(own(out, "interfaces"), 30)
     for fatal in range(0, 60, 3):
         folder = Path(shutil.copytree(out, tmp_path / str(fatal)))
         try:
-            Store.open(folder, INFO, Mortal(fatal, 0.5)).close()
+            Store.open(folder, INFO, CrashingFileSystem(fatal, 0.5)).close()
         except BaseException as error:
             assert type(error).__name__ == "Killed"
         assert resume(folder) == set(KEYS)

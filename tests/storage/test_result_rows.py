@@ -18,22 +18,23 @@ from foldcp.features.layout import Layout
 from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.scheduling.cost_model import FoldShape
 from foldcp.pipeline.scheduling.types import Attempt
-from foldcp.pipeline.storage.result_rows import (
-    Provenance,
+from foldcp.pipeline.storage.results.invalid_records import invalid_rows
+from foldcp.pipeline.storage.results.provenance import Provenance
+from foldcp.pipeline.storage.results.result_files import result_files
+from foldcp.pipeline.storage.results.result_rows import (
     attempt_row,
     failed_rows,
-    invalid_rows,
     one_line_notes,
-    result_files,
     result_rows,
 )
 from foldcp.pipeline.storage.schemas import TABLES
 from foldcp.pipeline.storage.store import Store
+from foldcp.pipeline.storage.tables import read_table
 from foldcp.predict import Prediction
-from tests.support.synthetic import made_up_layout, made_up_prediction
-from tests.support.synthetic_results import INFO
+from tests.support.synthetic import synthetic_layout, synthetic_prediction
+from tests.support.synthetic_results import INFO, finishing
 
-MADE = Provenance("untrained:tiny", True, seed=7, num_ranks=2, precision="fp32", max_rows=50)
+PROVENANCE = Provenance("untrained:tiny", True, seed=7, num_ranks=2, precision="fp32", max_rows=50)
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def fold(tmp_path: Path) -> tuple[Task, Layout, Prediction]:
         organism="Human",
         source="corum.tsv",
     )
-    layout = made_up_layout(
+    layout = synthetic_layout(
         [
             ("protein", ["ALA", "SER", "GLY"]),
             ("ligand", ["ZN"]),
@@ -60,14 +61,14 @@ def fold(tmp_path: Path) -> tuple[Task, Layout, Prediction]:
         ["A", "lig", "AB"],
         [2, 1, 1],
     )
-    return Task(complex, "k" * 32, 6, 3), layout, made_up_prediction(layout, 4)
+    return Task(complex, "k" * 32, 6, 3), layout, synthetic_prediction(layout, 4)
 
 
-def test_one_row_for_each_directed_pair_and_sample(
+def test_result_rows_has_one_interface_row_per_directed_pair_and_sample(
     fold: tuple[Task, Layout, Prediction],
 ) -> None:
     task, layout, prediction = fold
-    interfaces = result_rows(task, layout, prediction, MADE)["interfaces"]
+    interfaces = result_rows(task, layout, prediction, PROVENANCE)["interfaces"]
     names = ["A", "lig", "AB"]
     found = [(row["sample"], row["chain_a"], row["chain_b"]) for row in interfaces]
     assert len(found) == len(set(found)) == 4 * 3 * 2
@@ -82,18 +83,18 @@ def test_one_row_for_each_directed_pair_and_sample(
         ]:
             assert row[column] == pytest.approx(getattr(scores, field)[a, b], nan_ok=True)
         assert row["ipsae_d0dom"] == pytest.approx(scores.ipsae_d0dom[a, b], nan_ok=True)
-        assert row["contacts"] == scores.contacts[a, b]
+        assert row["num_contacts"] == scores.contacts[a, b]
         assert (
             row["accession_a"] == ["P1", "", "P2-3"][a]
             and row["accession_b"] == ["P1", "", "P2-3"][b]
         )
 
 
-def test_rows_of_chains_and_of_the_complex(
+def test_result_rows_of_chains_and_of_the_complex(
     fold: tuple[Task, Layout, Prediction],
 ) -> None:
     task, layout, prediction = fold
-    rows = result_rows(task, layout, prediction, MADE)
+    rows = result_rows(task, layout, prediction, PROVENANCE)
     assert [(row["sample"], row["chain"]) for row in rows["chains"]] == [
         (s, c) for s in range(4) for c in ("A", "lig", "AB")
     ]
@@ -115,7 +116,7 @@ def test_rows_of_chains_and_of_the_complex(
         row["num_tokens"],
         row["msa_depth"],
     ) == (3, 5, 6, 3)
-    few = result_rows(task, layout, prediction, replace(MADE, max_rows=2))
+    few = result_rows(task, layout, prediction, replace(PROVENANCE, max_rows=2))
     assert few["complexes"][0]["msa_depth"] == 2
     assert all(
         row["checkpoint"] == "untrained:tiny" and row["untrained"]
@@ -124,7 +125,9 @@ def test_rows_of_chains_and_of_the_complex(
     )
 
 
-def test_everything_fits_the_tables(fold: tuple[Task, Layout, Prediction], tmp_path: Path) -> None:
+def test_result_rows_and_files_can_be_stored(
+    fold: tuple[Task, Layout, Prediction], tmp_path: Path
+) -> None:
     """Done, failed and invalid, and an attempt; the files, and what was asked for beside
     them.
     """
@@ -145,13 +148,13 @@ def test_everything_fits_the_tables(fold: tuple[Task, Layout, Prediction], tmp_p
         ("P 1 -> 2",),
     )
     started = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-    with Store.open(tmp_path / "run", INFO) as store:
-        files = result_files(task, layout, prediction, MADE, ("boltz", "pae"))
-        store.put(task.key, result_rows(task, layout, prediction, MADE), files)
-        store.put(other.key, failed_rows(other, "no memory", MADE))
-        ((key, rows),) = invalid_rows([record], MADE).items()
+    with finishing(Store.open(tmp_path / "run", INFO)) as store:
+        files = result_files(task, layout, prediction, PROVENANCE, ("boltz", "pae"))
+        store.put(task.key, result_rows(task, layout, prediction, PROVENANCE), files)
+        store.put(other.key, failed_rows(other, "no memory", PROVENANCE))
+        ((key, rows),) = invalid_rows([record], PROVENANCE).items()
         store.put(key, rows)
-        store.attempt(
+        store.put_attempt(
             attempt_row(
                 attempt,
                 started,
@@ -167,13 +170,13 @@ def test_everything_fits_the_tables(fold: tuple[Task, Layout, Prediction], tmp_p
             other.key: "failed",
             key: "invalid",
         }
-    complexes = store.table("complexes").to_pylist()
+    complexes = read_table(tmp_path / "run", "complexes").to_pylist()
     assert [(r["name"], r["outcome"], r["sample"]) for r in complexes] == [
         *(("c1", "done", s) for s in range(4)), ("c1", "failed", None), ("c9", "invalid", None),
     ]  # fmt: skip
     assert complexes[4]["reason"] == "no memory" and complexes[5]["reason"] == "P99999: no sequence"
     assert complexes[5]["organism"] == "Rat" and complexes[5]["num_tokens"] is None
-    (row,) = store.table("attempts").to_pylist()
+    (row,) = read_table(tmp_path / "run", "attempts").to_pylist()
     assert row["seconds"] == 4.5 and row["seconds_sampling"] == 2.5 and row["started"] == started
     assert (row["fallbacks"], row["gpus"], row["peak_bytes"], row["predicted_bytes"]) == (
         "P 1 -> 2",
@@ -190,23 +193,23 @@ def test_everything_fits_the_tables(fold: tuple[Task, Layout, Prediction], tmp_p
     assert (tmp_path / "run/predictions/c1/confidence_c1_model_3.json").exists()
 
 
-def test_every_column_of_a_fold_is_filled(
+def test_result_rows_fills_every_column(
     fold: tuple[Task, Layout, Prediction],
 ) -> None:
     task, layout, prediction = fold
-    rows = result_rows(task, layout, prediction, MADE)
+    rows = result_rows(task, layout, prediction, PROVENANCE)
     for table in ("complexes", "chains", "interfaces"):
         assert set(rows[table][0]) == {column.name for column in TABLES[table].columns} - {"stale"}
 
 
-def test_the_key_of_an_invalid_record_is_its_name_and_place() -> None:
+def test_invalid_rows_are_keyed_by_name_and_place() -> None:
     """Not the reason, which may hold the path of a file as it was typed; records of one name
     have a key each.
     """
     record = InvalidComplex("c9", "in/a.a3m: no such file", place=3)
 
     def keys(*records: InvalidComplex) -> list[str]:
-        return list(invalid_rows(records, MADE))
+        return list(invalid_rows(records, PROVENANCE))
 
     assert keys(record) == keys(replace(record, reason="/home/me/in/a.a3m: no such file"))
     assert len(keys(record)[0]) == 32

@@ -14,29 +14,30 @@ import pytest
 
 from foldcp.complex import InvalidComplex
 from foldcp.pipeline.storage.manifest import CommitRecord
-from foldcp.pipeline.storage.result_rows import Provenance, invalid_rows, sync_invalid
+from foldcp.pipeline.storage.results.invalid_records import invalid_rows, sync_invalid
+from foldcp.pipeline.storage.results.provenance import Provenance
 from foldcp.pipeline.storage.staleness import Present, find_stale, find_vanished
-from foldcp.pipeline.storage.store import Store, read_table
-from foldcp.pipeline.storage.tables import count_stale
-from tests.support.crashing_filesystem import Mortal
-from tests.support.synthetic_results import INFO, RESULTS, result, tables
+from foldcp.pipeline.storage.store import Store
+from foldcp.pipeline.storage.tables import count_stale, read_table
+from tests.support.crashing_filesystem import CrashingFileSystem
+from tests.support.synthetic_results import INFO, RESULTS, finishing, result, tables
 
-MADE = Provenance("untrained:tiny", True, settings="s1")
+PROVENANCE = Provenance("untrained:tiny", True, settings_hash="s1")
 DONE = CommitRecord("k1", "complex", "done", "one", "s1")
 FIRST = Present(frozenset({"k1", "k2"}))
 SECOND = Present(frozenset({"k2", "k3"}))
 
 
 @pytest.mark.parametrize(
-    ("receipt", "present", "stale"),
+    ("record", "present", "stale"),
     [
-        (DONE, Present(frozenset({"k1"}), settings="s1"), False),
+        (DONE, Present(frozenset({"k1"}), settings_hash="s1"), False),
         (
             DONE,
-            Present(frozenset({"k1"}), settings="s2"),
+            Present(frozenset({"k1"}), settings_hash="s2"),
             False,
         ),  # the key holds all that matters
-        (DONE, Present(frozenset({"k2"}), settings="s1"), True),
+        (DONE, Present(frozenset({"k2"}), settings_hash="s1"), True),
         (DONE, Present(frozenset({"k2"}), frozenset({"one"}), "s1"), False),
         (DONE, Present(frozenset({"k2"}), frozenset({"one"}), "s2"), True),
         (DONE, Present(frozenset({"k2"}), frozenset({"two"}), "s1"), True),
@@ -46,17 +47,17 @@ SECOND = Present(frozenset({"k2", "k3"}))
         (replace(DONE, kind="run", outcome="finished"), Present(frozenset()), False),
     ],
 )
-def test_a_result_that_nothing_asks_for_is_stale(
-    receipt: CommitRecord, present: Present, stale: bool
+def test_find_stale_finds_results_that_are_not_asked_for(
+    record: CommitRecord, present: Present, stale: bool
 ) -> None:
-    assert find_stale({"k1": receipt}, present) == ({"k1"} if stale else set())
+    assert find_stale({"k1": record}, present) == ({"k1"} if stale else set())
 
 
-def test_an_invalid_record_vanishes_with_its_place_in_the_input() -> None:
-    units = {"k1": replace(DONE, outcome="invalid"), "k2": DONE}
-    assert find_vanished(units, Present(frozenset({"k1"}))) == set()
-    assert find_vanished(units, Present(frozenset())) == {"k1"}
-    assert find_vanished(units, Present(frozenset(), frozenset({"one"}))) == set()
+def test_find_vanished_finds_invalid_records_that_left_the_input() -> None:
+    commits = {"k1": replace(DONE, outcome="invalid"), "k2": DONE}
+    assert find_vanished(commits, Present(frozenset({"k1"}))) == set()
+    assert find_vanished(commits, Present(frozenset())) == {"k1"}
+    assert find_vanished(commits, Present(frozenset(), frozenset({"one"}))) == set()
 
 
 def shown(out: Path) -> dict[str, list[str]]:
@@ -75,25 +76,27 @@ def shown(out: Path) -> dict[str, list[str]]:
     return found
 
 
-def begin(out: Path, present: Present, keep: bool = False, disk: Mortal | None = None) -> Store:
-    store = Store.open(out, INFO, disk or Mortal())
+def begin(
+    out: Path, present: Present, keep: bool = False, filesystem: CrashingFileSystem | None = None
+) -> Store:
+    store = Store.open(out, INFO, filesystem or CrashingFileSystem())
     store.mark_stale(present, keep)
     return store
 
 
 def first_run(out: Path) -> None:
-    with begin(out, FIRST) as store:
+    with finishing(begin(out, FIRST)) as store:
         for key in ("k1", "k2"):
             store.put(key, *result(key, "done"))
 
 
-def test_stale_rows_leave_the_tables_before_anything_is_computed(
+def test_mark_stale_removes_stale_rows_at_once(
     tmp_path: Path,
 ) -> None:
     out = tmp_path / "run"
     first_run(out)
     before = {name: pd.read_parquet(out / "tables" / name) for name in RESULTS}
-    with begin(out, SECOND) as store:
+    with finishing(begin(out, SECOND)) as store:
         assert shown(out) == {name: ["k2"] for name in RESULTS}
         assert store.outcomes() == {"k2": "done"}
         store.put("k3", *result("k3", "done"))
@@ -103,42 +106,42 @@ def test_stale_rows_leave_the_tables_before_anything_is_computed(
     runs = pd.read_parquet(out / "tables/runs")
     assert runs["num_done"].tolist() == [2, 2]
     # Nothing that was computed is gone: the earlier input brings the tables back as they were.
-    with begin(out, FIRST) as store:
+    with finishing(begin(out, FIRST)) as store:
         assert store.outcomes() == {"k1": "done", "k2": "done"}
     for name in RESULTS:
         pd.testing.assert_frame_equal(pd.read_parquet(out / "tables" / name), before[name])
     assert (out / "structures/k3/0.cif").exists()
 
 
-def test_stale_rows_may_be_kept_with_their_flag(tmp_path: Path) -> None:
+def test_mark_stale_may_keep_stale_rows_with_their_flag(tmp_path: Path) -> None:
     out = tmp_path / "run"
     first_run(out)
-    with begin(out, SECOND, keep=True) as store:
+    with finishing(begin(out, SECOND, keep=True)) as store:
         store.put("k3", *result("k3", "done"))
     assert shown(out) == {name: ["k1", "k2", "k3"] for name in RESULTS}
     for name in RESULTS:
         frame = pd.read_parquet(out / "tables" / name)
         assert set(frame.loc[frame["stale"], "key"]) == {"k1"}
         assert set(frame.loc[~frame["stale"], "key"]) == {"k2", "k3"}
-    with begin(out, SECOND):
+    with finishing(begin(out, SECOND)):
         assert shown(out) == {name: ["k2", "k3"] for name in RESULTS}
 
 
-def test_results_that_are_not_merged_yet_become_stale_too(tmp_path: Path) -> None:
+def test_mark_stale_marks_unmerged_results(tmp_path: Path) -> None:
     out = tmp_path / "run"
     killed = begin(out, FIRST)
     killed.put("k1", *result("k1", "done"))
     killed._lock.close()
-    with begin(out, SECOND):
+    with finishing(begin(out, SECOND)):
         assert shown(out) == {name: [] for name in RESULTS}
-    with begin(out, FIRST) as store:
+    with finishing(begin(out, FIRST)) as store:
         assert store.outcomes() == {"k1": "done"}
 
 
-def test_a_stale_result_is_never_computed(tmp_path: Path) -> None:
+def test_put_refuses_a_stale_key(tmp_path: Path) -> None:
     first_run(tmp_path / "run")
     with (
-        begin(tmp_path / "run", SECOND) as store,
+        finishing(begin(tmp_path / "run", SECOND)) as store,
         pytest.raises(AssertionError, match="k1 is marked as stale"),
     ):
         store.put("k1", *result("k1", "done"))
@@ -151,7 +154,7 @@ def named(key: str, text: bytes) -> dict[str, bytes]:
     }
 
 
-def test_files_named_after_the_complex_go_to_the_result_that_counts(
+def test_mark_stale_releases_files_named_after_the_complex(
     tmp_path: Path,
 ) -> None:
     """Both versions of a complex write them; the stale one has them back only while nobody else
@@ -161,24 +164,24 @@ def test_files_named_after_the_complex_go_to_the_result_that_counts(
     file = tmp_path / "run/predictions/x/x.cif"
     old = Present(frozenset({"k1"}))
     new = Present(frozenset({"k2"}))
-    with begin(out, old) as store:
+    with finishing(begin(out, old)) as store:
         store.put("k1", result("k1", "done")[0], named("k1", b"1"))
-    with begin(out, new):
+    with finishing(begin(out, new)):
         pass
-    with begin(out, old) as store:
+    with finishing(begin(out, old)) as store:
         assert store.outcomes() == {"k1": "done"}
-    with begin(out, new, keep=True) as store:
+    with finishing(begin(out, new, keep=True)) as store:
         store.put("k2", result("k2", "done")[0], named("k2", b"2"))
     assert file.read_bytes() == b"2"
     assert shown(out) == {name: ["k1", "k2"] for name in RESULTS}
-    with begin(out, old) as store:
+    with finishing(begin(out, old)) as store:
         assert store.outcomes() == {}  # the rows are there, but not the files
         store.put("k1", result("k1", "done")[0], named("k1", b"1"))
     assert file.read_bytes() == b"1"
     assert shown(out) == {name: ["k1"] for name in RESULTS}
 
 
-def test_a_kill_at_every_step_of_a_changed_input(tmp_path: Path) -> None:
+def test_kill_at_every_step_of_a_changed_input(tmp_path: Path) -> None:
     """A plain reader finds all of the earlier result or all of the new one, never both, and no
     stale row once the run goes on; the earlier result survives every kill.
     """
@@ -194,7 +197,7 @@ def test_a_kill_at_every_step_of_a_changed_input(tmp_path: Path) -> None:
             shutil.copytree(out, deaths[-1])
         last[0] = state
 
-    with begin(out, SECOND, disk=Mortal(watch=copy)) as store:
+    with finishing(begin(out, SECOND, filesystem=CrashingFileSystem(watch=copy))) as store:
         store.put("k3", *result("k3", "done"))
     assert len(deaths) > 50
     expected = tables(out)
@@ -209,11 +212,11 @@ def test_a_kill_at_every_step_of_a_changed_input(tmp_path: Path) -> None:
             seen.add(frozenset(keys))
         if number % 4:
             continue
-        with begin(folder, SECOND) as store:
+        with finishing(begin(folder, SECOND)) as store:
             if "k3" not in store.outcomes():
                 store.put("k3", *result("k3", "done"))
         assert tables(folder) == expected
-        with begin(folder, FIRST) as store:
+        with finishing(begin(folder, FIRST)) as store:
             assert store.outcomes() == {"k1": "done", "k2": "done"}
     assert len(seen) == 3
 
@@ -230,14 +233,14 @@ def sync(
     tasks: tuple[str, ...] = (),
     left_out: tuple[str, ...] = (),
 ) -> Any:
-    keys = frozenset(invalid_rows(records, MADE)) | set(tasks)
-    with begin(out, Present(keys, frozenset(left_out), "s1")) as store:
+    keys = frozenset(invalid_rows(records, PROVENANCE)) | set(tasks)
+    with finishing(begin(out, Present(keys, frozenset(left_out), "s1"))) as store:
         before = len(store._unmerged)
-        sync_invalid(store, records, MADE)
+        sync_invalid(store, records, PROVENANCE)
         return len(store._unmerged) - before
 
 
-def test_an_invalid_record_has_one_row_with_the_reason_of_now(
+def test_sync_invalid_stores_one_row_with_the_present_reason(
     tmp_path: Path,
 ) -> None:
     out = tmp_path / "run"
@@ -257,26 +260,26 @@ def test_an_invalid_record_has_one_row_with_the_reason_of_now(
     assert invalid(out) == []
 
 
-def test_three_records_of_one_name_have_three_rows(tmp_path: Path) -> None:
+def test_sync_invalid_stores_records_of_one_name_separately(tmp_path: Path) -> None:
     records = [InvalidComplex("a", "no sequence", place=n) for n in range(3)]
     sync(tmp_path / "run", *records)
     assert invalid(tmp_path / "run") == [("a", "no sequence")] * 3
 
 
-def test_a_result_whose_alignment_breaks_later_comes_back_with_it(
+def test_result_returns_once_its_broken_alignment_is_mended(
     tmp_path: Path,
 ) -> None:
     out = tmp_path / "run"
     broken = InvalidComplex("name of k1", "a.a3m: damaged")
     first_run(out)
-    keys = frozenset(invalid_rows([broken], MADE))
-    with begin(out, Present(keys | {"k2"})) as store:
-        sync_invalid(store, [broken], MADE)
+    keys = frozenset(invalid_rows([broken], PROVENANCE))
+    with finishing(begin(out, Present(keys | {"k2"}))) as store:
+        sync_invalid(store, [broken], PROVENANCE)
     frame = pd.read_parquet(out / "tables/complexes")
     assert dict(zip(frame["name"], frame["outcome"], strict=True)) == {
         "name of k1": "invalid",
         "name of k2": "done",
     }
-    with begin(out, FIRST) as store:
+    with finishing(begin(out, FIRST)) as store:
         assert store.outcomes() == {"k1": "done", "k2": "done"}
     assert shown(out) == {name: ["k1", "k2"] for name in RESULTS}

@@ -17,28 +17,34 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from foldcp.pipeline.storage import filesystem as disk_module
+from foldcp.pipeline.storage import filesystem as filesystem_module
 from foldcp.pipeline.storage.filesystem import Content, FileSystem, is_disk_failure
+from foldcp.pipeline.storage.merge import MERGE_SECONDS
 from foldcp.pipeline.storage.run_folder import read_run
 from foldcp.pipeline.storage.schemas import TABLES
-from foldcp.pipeline.storage.store import MERGE_SECONDS, Store, read_table
-from tests.support.crashing_filesystem import Killed, Mortal
-from tests.support.synthetic_results import ATTEMPT, INFO, RESULTS, result, tables
+from foldcp.pipeline.storage.store import Store
+from foldcp.pipeline.storage.tables import read_table
+from tests.support.crashing_filesystem import CrashingFileSystem, Killed
+from tests.support.synthetic_results import ATTEMPT, INFO, RESULTS, finishing, result, tables
 
 
-def test_folders_read_by_pandas_hold_exactly_the_rows(tmp_path: Path) -> None:
+def test_pandas_reads_exactly_the_stored_rows(tmp_path: Path) -> None:
     out = tmp_path / "a=1" / "run"  # '=' looks like a partition to some readers
-    with Store.open(out, INFO) as store:
+    with finishing(Store.open(out, INFO)) as store:
         store.put("k1", *result("k1", "done"))
         store.put("k2", *result("k2", "failed"))
-        store.attempt(ATTEMPT)
-        before = {name: store.table(name).to_pylist() for name in RESULTS}
+        store.put_attempt(ATTEMPT)
+        before = tables(out)
     after = {name: pd.read_parquet(out / "tables" / name) for name in TABLES}
     assert {name: len(frame) for name, frame in after.items()} == {
         "complexes": 3, "chains": 0, "interfaces": 4, "attempts": 1, "runs": 1,
     }  # fmt: skip
     assert tables(out) == before
     assert after["complexes"]["outcome"].tolist() == ["done", "done", "failed"]
+    assert [list(notes) for notes in after["complexes"]["notes"]] == [
+        [f"msa: no alignment for {key}", "stoichiometry: not given; one copy"]
+        for key in ("k1", "k1", "k2")
+    ]
     assert after["interfaces"]["interface_plddt"].isna().all()
     assert after["interfaces"].columns.tolist() == [
         column.name for column in TABLES["interfaces"].columns
@@ -55,25 +61,27 @@ def test_folders_read_by_pandas_hold_exactly_the_rows(tmp_path: Path) -> None:
     assert read_run(out)["identity"] == INFO.identity
 
 
-def test_what_replaces_a_result_takes_all_of_it(tmp_path: Path) -> None:
+def test_put_replaces_all_of_an_earlier_result(tmp_path: Path) -> None:
     """No part of the earlier result stays in a table that the new one has no rows for."""
-    with Store.open(tmp_path / "run", INFO) as store:
+    with finishing(Store.open(tmp_path / "run", INFO)) as store:
         store.put("k1", *result("k1", "done"))
         store.put("k1", *result("k1", "failed"))
-        assert [path.name[:4] for path in (tmp_path / "run/parts/interfaces").iterdir()] == ["all-"]
+        assert [path.name[:7] for path in (tmp_path / "run/parts/interfaces").iterdir()] == [
+            "merged-"
+        ]
     assert len(pd.read_parquet(tmp_path / "run/tables/interfaces")) == 0
     assert pd.read_parquet(tmp_path / "run/tables/complexes")["outcome"].tolist() == ["failed"]
 
 
-def test_missing_numbers_are_null_for_readers_that_know_nan(tmp_path: Path) -> None:
-    with Store.open(tmp_path / "run", INFO) as store:
+def test_missing_numbers_are_null(tmp_path: Path) -> None:
+    with finishing(Store.open(tmp_path / "run", INFO)) as store:
         store.put("k1", *result("k1", "done"))
     column = read_table(tmp_path / "run", "interfaces")["interface_plddt"]
     assert column.null_count == 4 and column.to_pylist() == [None] * 4
 
 
-def test_every_field_says_what_it_is(tmp_path: Path) -> None:
-    with Store.open(tmp_path / "run", INFO):
+def test_parquet_fields_have_description_and_unit(tmp_path: Path) -> None:
+    with finishing(Store.open(tmp_path / "run", INFO)):
         pass
     for name, table in TABLES.items():
         (path,) = (tmp_path / "run" / "tables" / name).iterdir()
@@ -81,7 +89,7 @@ def test_every_field_says_what_it_is(tmp_path: Path) -> None:
         assert schema.metadata[b"description"].decode() == table.description
         for field in schema:
             assert len(field.metadata[b"description"]) > 3 and b"unit" in field.metadata, field.name
-        assert table.unit in schema.names and set(table.order) <= set(schema.names)
+        assert table.commit_column in schema.names and set(table.sort_columns) <= set(schema.names)
     directed = pq.read_schema(next((tmp_path / "run/tables/interfaces").iterdir()))
     assert b"frames in chain_a" in directed.field("iptm").metadata[b"description"]
     assert directed.field("pae_min").metadata[b"unit"] == "Å, lower is better".encode()
@@ -90,29 +98,29 @@ def test_every_field_says_what_it_is(tmp_path: Path) -> None:
 def test_two_runs_give_equal_bytes(tmp_path: Path) -> None:
     """Parts in another order, merged at other moments, and one result put twice."""
     for name, keys in (("a", ["k1", "k2", "k3"]), ("b", ["k3", "k1", "k1", "k2"])):
-        with Store.open(tmp_path / name, INFO) as store:
+        with finishing(Store.open(tmp_path / name, INFO)) as store:
             for key in keys:
                 store.put(key, *result(key, "failed" if key == "k2" else "done"))
                 if name == "b":
-                    store.compact()
+                    store._merge()
     for table in RESULTS:
         (a,), (b,) = ((tmp_path / n / "tables" / table).iterdir() for n in "ab")
         assert a.read_bytes() == b.read_bytes()
 
 
-def test_a_merge_cut_short_is_finished_on_opening(tmp_path: Path) -> None:
+def test_open_finishes_a_merge_that_was_killed(tmp_path: Path) -> None:
     """So that the folders are right for pandas again, before the run goes on."""
     for fatal in range(200):
         out = tmp_path / str(fatal)
-        disk = Mortal(fatal=10_000)
-        store = Store.open(out, INFO, disk)
+        filesystem = CrashingFileSystem(crash_step=10_000)
+        store = Store.open(out, INFO, filesystem)
         store.put("k1", *result("k1", "done"))
-        disk.fatal = disk.steps + fatal
+        filesystem.crash_step = filesystem.steps + fatal
         try:
-            store.compact()
+            store._merge()
         except Killed:
             store._lock.close()
-            store = Store.open(out, INFO, Mortal())
+            store = Store.open(out, INFO, CrashingFileSystem())
             assert len(pd.read_parquet(out / "tables/interfaces")) == 4
             assert len(pd.read_parquet(out / "tables/complexes")) == 2
         else:
@@ -123,46 +131,44 @@ def test_a_merge_cut_short_is_finished_on_opening(tmp_path: Path) -> None:
 
 
 def test_merging_twice_changes_nothing(tmp_path: Path) -> None:
-    with Store.open(tmp_path / "run", INFO) as store:
+    with finishing(Store.open(tmp_path / "run", INFO)) as store:
         store.put("k1", *result("k1", "done"))
-        store.compact()
+        store._merge()
         before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
-        store.compact()
+        store._merge()
         assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
 
 
 @pytest.mark.parametrize("merged", [False, True])
-def test_a_result_counts_only_while_its_files_are_whole(merged: bool, tmp_path: Path) -> None:
+def test_result_counts_only_while_its_files_exist(merged: bool, tmp_path: Path) -> None:
     out = tmp_path / "run"
     store = Store.open(out, INFO)
     for key in ("k1", "k2"):
         store.put(key, *result(key, "done"))
     if merged:
-        store.compact()
+        store._merge()
     store.close()
     structure = out / "structures/k1/0.cif"
     structure.write_bytes(structure.read_bytes().replace(b"first", b"fifth"))
-    with Store.open(out, INFO) as store:
-        assert store.done() == {"k1", "k2"}  # sizes only
-        assert store.verify() == {"k1"}
-        assert store.done() == {"k2"}
+    with finishing(Store.open(out, INFO)) as store:
+        assert set(store.outcomes()) == {"k1", "k2"}  # of a structure, only the size is checked
     structure.unlink()
-    with Store.open(out, INFO) as store:
-        assert store.done() == {"k2"}
-        assert {row["key"] for row in store.table("interfaces").to_pylist()} == {"k2"}
+    with finishing(Store.open(out, INFO)) as store:
+        assert set(store.outcomes()) == {"k2"}
+        assert {row["key"] for row in read_table(out, "interfaces").to_pylist()} == {"k2"}
     assert pd.read_parquet(out / "tables/interfaces")["key"].unique().tolist() == ["k2"]
 
 
-def test_without_both_copies_of_a_table_its_results_are_computed_again(
+def test_results_without_both_copies_of_a_table_are_computed_again(
     tmp_path: Path,
 ) -> None:
-    with Store.open(tmp_path / "run", INFO) as store:
+    with finishing(Store.open(tmp_path / "run", INFO)) as store:
         store.put("k1", *result("k1", "done"))
     for folder in ("parts", "tables"):
         next((tmp_path / "run" / folder / "interfaces").iterdir()).unlink()
     assert read_table(tmp_path / "run", "complexes").num_rows == 0
-    with Store.open(tmp_path / "run", INFO) as store:
-        assert store.done() == set()
+    with finishing(Store.open(tmp_path / "run", INFO)) as store:
+        assert set(store.outcomes()) == set()
         store.put("k1", *result("k1", "done"))
     assert len(pd.read_parquet(tmp_path / "run/tables/interfaces")) == 4
     assert len(pd.read_parquet(tmp_path / "run/tables/complexes")) == 2
@@ -189,7 +195,7 @@ def manifest(out: Path, content: str) -> None:
         (lambda out: Store.open(out, INFO), "another process is writing there"),
         (
             lambda out: Store.open(out, replace(INFO, identity={"checkpoint": "xyz"})).close(),
-            "checkpoint is 'xyz' there and 'abc' here; choose another --out",
+            "checkpoint is 'xyz' there and 'abc' here; give another --out",
         ),
         (
             lambda out: Store.open(out, replace(INFO, identity={})).close(),
@@ -199,12 +205,8 @@ def manifest(out: Path, content: str) -> None:
         (lambda out: run_json(out, "\x00\xff"), "run.json: damaged: not JSON"),
         (lambda out: run_json(out, "[]"), "run.json: damaged: not what foldcp writes"),
         (
-            lambda out: run_json(out, '{"format": 2}'),
+            lambda out: run_json(out, '{"format": 3}'),
             "run.json: damaged: run_id is None",
-        ),
-        (
-            lambda out: run_json(out, '{"format": 1}'),
-            "another version of foldcp .format 1; .* format 2.; choose another",
         ),
         (
             lambda out: manifest(out, "{"),
@@ -224,7 +226,7 @@ def manifest(out: Path, content: str) -> None:
         ),
     ],
 )
-def test_a_folder_that_is_not_ours_is_left_alone(
+def test_open_refuses_and_leaves_alone_other_folders(
     make: Callable[[Path], Any], message: str, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -238,8 +240,76 @@ def test_a_folder_that_is_not_ours_is_left_alone(
         made.close()
 
 
-def test_two_complexes_may_not_share_a_file(tmp_path: Path) -> None:
-    with Store.open(tmp_path / "run", INFO) as store:
+def as_format_2_wrote_it(out: Path) -> None:
+    """A folder of one invalid complex, with the files and keys of format 2."""
+    file = {"size": 4, "sha256": ""}
+    files = {
+        "run.json": {
+            "format": 2,
+            "run_id": "run-20260102T030405-abcdef",
+            "started": "2026-01-02T03:04:05+00:00",
+            "identity": INFO.identity,
+            "command": INFO.command,
+            "input": INFO.input,
+            "checkpoint": INFO.checkpoint,
+            "checkpoint_sha256": None,
+            "untrained": True,
+            "settings": INFO.settings,
+            "versions": INFO.versions,
+            "hardware": None,
+        },
+        "manifest.json": {
+            "generation": 1,
+            "tables": {"complexes": file | {"path": "parts/complexes/all-000001.parquet"}},
+            "published": {},
+            "units": {},
+            "stale": [],
+            "keep_stale": False,
+            "running": "",
+        },
+        "receipts/k1.json": {
+            "unit": "k1",
+            "kind": "complex",
+            "outcome": "unbuildable",
+            "name": "one",
+            "settings": "s1",
+            "rows": {"complexes": 1},
+            "tables": {"complexes": file | {"path": "parts/complexes/k1.parquet"}},
+            "files": [],
+            "released": [],
+        },
+    }
+    for name, content in files.items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text(json.dumps(content))
+    for name in ("complexes/all-000001", "complexes/k1"):
+        (out / "parts" / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / f"parts/{name}.parquet").write_bytes(b"PAR1")
+
+
+@pytest.mark.parametrize("format", [1, 2, 4])
+@pytest.mark.parametrize(
+    "use", [lambda out: Store.open(out, INFO), lambda out: read_table(out, "runs")]
+)
+def test_a_folder_of_another_format_is_refused_in_one_line(
+    use: Callable[[Path], Any], format: int, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    as_format_2_wrote_it(out)
+    run = out / "run.json"
+    run.write_text(run.read_text().replace('"format": 2', f'"format": {format}'))
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError) as error:
+        use(out)
+    assert str(error.value) == (
+        f"{out}: a folder of format {format}, but this version of foldcp reads format 3; "
+        "give another --out, or use the version of foldcp that wrote it"
+    )
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_put_refuses_a_file_of_another_complex(tmp_path: Path) -> None:
+    with finishing(Store.open(tmp_path / "run", INFO)) as store:
         store.put("k1", result("k1", "done")[0], {"predictions/x/x.cif": b"1"})
         store.put("k1", result("k1", "done")[0], {"predictions/x/x.cif": b"2"})
         with pytest.raises(
@@ -250,12 +320,12 @@ def test_two_complexes_may_not_share_a_file(tmp_path: Path) -> None:
         read_table(tmp_path, "complexes")
 
 
-def test_a_result_that_cannot_be_written_leaves_the_earlier_one(tmp_path: Path) -> None:
+def test_put_that_fails_leaves_the_earlier_result(tmp_path: Path) -> None:
     def fails(path: Path) -> None:
         path.write_text("half")
         raise ValueError("not finite")
 
-    with Store.open(tmp_path / "run", INFO) as store:
+    with finishing(Store.open(tmp_path / "run", INFO)) as store:
         store.put("k1", *result("k1", "done"))
         before = tables(tmp_path / "run")
         with pytest.raises(ValueError, match="not finite"):
@@ -263,9 +333,9 @@ def test_a_result_that_cannot_be_written_leaves_the_earlier_one(tmp_path: Path) 
         assert tables(tmp_path / "run") == before and store.outcomes() == {"k1": "done"}
 
 
-def test_unknown_columns_and_missing_values_are_mistakes(tmp_path: Path) -> None:
+def test_put_refuses_unknown_columns_and_missing_values(tmp_path: Path) -> None:
     rows, _ = result("k1", "failed")
-    with Store.open(tmp_path / "run", INFO) as store:
+    with finishing(Store.open(tmp_path / "run", INFO)) as store:
         with pytest.raises(AssertionError, match="ptmm"):
             store.put("k1", {"complexes": [rows["complexes"][0] | {"ptmm": 1.0}]})
         with pytest.raises(AssertionError, match="column reason"):
@@ -275,28 +345,26 @@ def test_unknown_columns_and_missing_values_are_mistakes(tmp_path: Path) -> None
 def test_files_and_folders_are_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The real disk calls fsync for every file and every folder that got a name."""
     synced = []
-    inner = disk_module.os.fsync
+    inner = filesystem_module.os.fsync
     monkeypatch.setattr(
-        disk_module.os,
+        filesystem_module.os,
         "fsync",
-        lambda fd: (synced.append(disk_module.os.fstat(fd).st_ino), inner(fd)),
+        lambda fd: (synced.append(filesystem_module.os.fstat(fd).st_ino), inner(fd)),
     )
-    with Store.open(tmp_path / "run", INFO) as store:
+    with finishing(Store.open(tmp_path / "run", INFO)) as store:
         store.put("k1", *result("k1", "done"))
     for path in (tmp_path / "run").rglob("*"):
         if path.name not in (".lock", ".tmp"):  # what lies in them may be lost
             assert path.stat().st_ino in synced, path
 
 
-def test_a_long_run_publishes_while_it_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_long_run_merges_while_in_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each merge is of half as many results as were merged before, within bounds."""
-    monkeypatch.setattr("foldcp.pipeline.storage.store.MERGE_UNITS", 8)
-    monkeypatch.setattr("foldcp.pipeline.storage.store.MERGE_MOST", 14)
+    monkeypatch.setattr("foldcp.pipeline.storage.merge.MIN_MERGE_COMMITS", 8)
+    monkeypatch.setattr("foldcp.pipeline.storage.merge.MAX_UNMERGED_COMMITS", 14)
     folder = tmp_path / "run/tables/complexes"
     sizes = []
-    with Store.open(tmp_path / "run", INFO, Mortal()) as store:
+    with finishing(Store.open(tmp_path / "run", INFO, CrashingFileSystem())) as store:
         for n in range(60):
             store.put(f"k{n:03}", *result(f"k{n:03}", "failed"))
             sizes.append(len(pd.read_parquet(folder)))
@@ -309,13 +377,11 @@ def test_a_long_run_publishes_while_it_goes_on(
     assert len(pd.read_parquet(folder)) == 60
 
 
-def test_a_slow_run_publishes_every_few_minutes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slow_run_merges_every_few_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr("foldcp.pipeline.storage.store.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("foldcp.pipeline.storage.merge.time.monotonic", lambda: clock[0])
     folder = tmp_path / "run/tables/complexes"
-    with Store.open(tmp_path / "run", INFO, Mortal()) as store:
+    with finishing(Store.open(tmp_path / "run", INFO, CrashingFileSystem())) as store:
         for seconds, published in (
             (10.0, 0),
             (MERGE_SECONDS, 2),
@@ -327,26 +393,26 @@ def test_a_slow_run_publishes_every_few_minutes(
             assert len(pd.read_parquet(folder)) == published
 
 
-def test_a_merge_that_fails_costs_no_result(
+def test_failing_merge_costs_no_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What is wrong with a merged file is no fault of the complex that was just stored."""
-    monkeypatch.setattr("foldcp.pipeline.storage.store.MERGE_UNITS", 2)
-    with Store.open(tmp_path / "run", INFO) as store:
+    monkeypatch.setattr("foldcp.pipeline.storage.merge.MIN_MERGE_COMMITS", 2)
+    with finishing(Store.open(tmp_path / "run", INFO)) as store:
         store.put("k1", *result("k1", "done"))
         store.put("k2", *result("k2", "done"))
         (own,) = (tmp_path / "run/parts/complexes").iterdir()
         own.write_bytes(bytes(own.stat().st_size))
         for key in ("k3", "k4", "k5"):
             store.put(key, *result(key, "done"))
-        assert store.done() == {"k1", "k2", "k3", "k4", "k5"}
+        assert set(store.outcomes()) == {"k1", "k2", "k3", "k4", "k5"}
     assert len(caplog.messages) == 2  # of the merge, and of the last one
     assert all(str(own) in message and "\n" not in message for message in caplog.messages)
-    with Store.open(tmp_path / "run", INFO) as store:
-        assert store.done() == {"k1", "k2", "k3", "k4", "k5"}
+    with finishing(Store.open(tmp_path / "run", INFO)) as store:
+        assert set(store.outcomes()) == {"k1", "k2", "k3", "k4", "k5"}
 
 
-class FullDisk(FileSystem):
+class FullFileSystem(FileSystem):
     """A disk on which nothing can be written any more once `error` is set."""
 
     error: int = 0
@@ -357,14 +423,14 @@ class FullDisk(FileSystem):
         super().fill(path, content)
 
 
-def test_closing_on_a_full_disk_says_so_in_a_line(
+def test_close_on_a_full_disk_logs_one_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """And never hides the error that ended the run."""
-    disk = FullDisk()
-    store = Store.open(tmp_path / "run", INFO, disk)
+    filesystem = FullFileSystem()
+    store = Store.open(tmp_path / "run", INFO, filesystem)
     store.put("k1", *result("k1", "done"))
-    disk.error = errno.ENOSPC
+    filesystem.error = errno.ENOSPC
     with pytest.raises(OSError, match="No space left"):
         store.put("k2", *result("k2", "done"))
     assert store.close("interrupted") is False
@@ -373,13 +439,13 @@ def test_closing_on_a_full_disk_says_so_in_a_line(
     ]
     assert read_table(tmp_path / "run", "runs")["status"].to_pylist() == ["interrupted"]
     with pytest.raises(ValueError, match="run: cannot be written: No space left on device"):
-        Store.open(tmp_path / "run", INFO, disk)
-    with Store.open(tmp_path / "run", INFO) as store:
-        assert store.done() == {"k1"}
+        Store.open(tmp_path / "run", INFO, filesystem)
+    with finishing(Store.open(tmp_path / "run", INFO)) as store:
+        assert set(store.outcomes()) == {"k1"}
     assert set(pd.read_parquet(tmp_path / "run/tables/complexes")["key"]) == {"k1"}
 
 
-def test_only_some_errors_are_of_the_disk() -> None:
+def test_is_disk_failure() -> None:
     assert all(
         is_disk_failure(OSError(number, ""))
         for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
@@ -395,14 +461,14 @@ def test_only_some_errors_are_of_the_disk() -> None:
     assert not is_disk_failure(OSError("no number"))
 
 
-def test_a_killed_run_is_never_told_as_running(tmp_path: Path) -> None:
+def test_status_of_a_killed_run_is_interrupted(tmp_path: Path) -> None:
     out = tmp_path / "run"
     killed = Store.open(out, INFO)
     assert read_table(out, "runs")["status"].to_pylist() == ["running"]
     assert len(pd.read_parquet(out / "tables/runs")) == 0
     killed._lock.close()
     assert read_table(out, "runs")["status"].to_pylist() == ["interrupted"]
-    with Store.open(out, INFO):
+    with finishing(Store.open(out, INFO)):
         assert read_table(out, "runs")["status"].to_pylist() == [
             "interrupted",
             "running",
@@ -414,45 +480,53 @@ def test_a_killed_run_is_never_told_as_running(tmp_path: Path) -> None:
     ]
 
 
-def test_a_reader_keeps_no_writer_out(tmp_path: Path) -> None:
+def test_open_waits_for_a_reader_that_holds_the_lock(tmp_path: Path) -> None:
     """Who asks whether a run goes on has the lock for an instant."""
     out = tmp_path / "run"
     Store.open(out, INFO).close()
     with (out / ".lock").open() as file:
         fcntl.flock(file, fcntl.LOCK_SH)
         threading.Timer(0.2, lambda: fcntl.flock(file, fcntl.LOCK_UN)).start()
-        with Store.open(out, INFO) as store:
-            assert store.done() == set()
+        with finishing(Store.open(out, INFO)) as store:
+            assert set(store.outcomes()) == set()
 
 
 def test_text_that_is_not_utf8_is_stored_escaped(tmp_path: Path) -> None:
     rows, files = result("k1", "failed")
-    with Store.open(tmp_path / "run", replace(INFO, command="foldcp score caf\udce9")) as store:
+    with finishing(
+        Store.open(tmp_path / "run", replace(INFO, command="foldcp score caf\udce9"))
+    ) as store:
         store.put(
             "k1",
-            {"complexes": [rows["complexes"][0] | {"source": "caf\udce9.fasta", "title": "é"}]},
+            {
+                "complexes": [
+                    rows["complexes"][0]
+                    | {"source": "caf\udce9.fasta", "title": "é", "notes": ("a: caf\udce9", "b: é")}
+                ]
+            },
             files,
         )
     (row,) = pd.read_parquet(tmp_path / "run/tables/complexes").to_dict("records")
     assert (row["source"], row["title"]) == (r"caf\udce9.fasta", "é")
+    assert row["notes"].tolist() == [r"a: caf\udce9", "b: é"]
     assert pd.read_parquet(tmp_path / "run/tables/runs")["command"].tolist() == [
         r"foldcp score caf\udce9"
     ]
 
 
-def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
-    with Store.open(tmp_path / "run", INFO) as store:
+def test_open_leaves_other_files_in_the_folder_alone(tmp_path: Path) -> None:
+    with finishing(Store.open(tmp_path / "run", INFO)) as store:
         store.put("k1", *result("k1", "done"))
     mine = tmp_path / "run/tables/complexes/notes.txt"
     mine.write_text("mine")
-    with Store.open(tmp_path / "run", INFO):
+    with finishing(Store.open(tmp_path / "run", INFO)):
         pass
     assert mine.read_text() == "mine"
 
 
 def test_many_complexes_are_merged_quickly(tmp_path: Path) -> None:
     """100 complexes: one file for each table, in the order of the names."""
-    with Store.open(tmp_path / "run", INFO, Mortal()) as store:
+    with finishing(Store.open(tmp_path / "run", INFO, CrashingFileSystem())) as store:
         for n in np.random.default_rng(0).permutation(100):
             store.put(f"k{n:03}", *result(f"k{n:03}", "done"))
     frame = pd.read_parquet(tmp_path / "run/tables/interfaces")

@@ -11,22 +11,23 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from foldcp.pipeline.storage import manifest as receipts
+from foldcp.pipeline.storage import manifest as manifest_module
 from foldcp.pipeline.storage.manifest import take_snapshot
-from foldcp.pipeline.storage.store import Store, read_table
-from tests.support.crashing_filesystem import Killed, Mortal
-from tests.support.synthetic_results import ATTEMPT, INFO, RESULTS, result, tables
+from foldcp.pipeline.storage.store import Store
+from foldcp.pipeline.storage.tables import read_table
+from tests.support.crashing_filesystem import CrashingFileSystem, Killed
+from tests.support.synthetic_results import ATTEMPT, INFO, RESULTS, finishing, result, tables
 
 # One failure is repaired before it was merged and one after.
 FIRST = {"k1": "failed", "k2": "failed"}
 SECOND = {"k1": "done", "k2": "done"}
 
 
-def run(out: Path, disk: Mortal, log: list[tuple[str, str]]) -> None:
+def run(out: Path, filesystem: CrashingFileSystem, log: list[tuple[str, str]]) -> None:
     """A whole run that goes on where an earlier one stopped. `log` gets (key, outcome) before
     and after each put.
     """
-    store = Store.open(out, INFO, disk)
+    store = Store.open(out, INFO, filesystem)
 
     def put(key: str, outcome: str) -> None:
         log.append(("begin", key))
@@ -34,14 +35,14 @@ def run(out: Path, disk: Mortal, log: list[tuple[str, str]]) -> None:
         log.append((key, outcome))
 
     try:
-        if "k1" not in store.done():
+        if "k1" not in set(store.outcomes()):
             put("k1", "failed")
         if store.outcomes()["k1"] == "failed":
             put("k1", "done")
-            store.attempt(ATTEMPT)
-        if "k2" not in store.done():
+            store.put_attempt(ATTEMPT)
+        if "k2" not in set(store.outcomes()):
             put("k2", "failed")
-            store.compact()
+            store._merge()
         if store.outcomes()["k2"] == "failed":
             put("k2", "done")
         store.close()
@@ -58,7 +59,7 @@ def of_key(
 def files(out: Path) -> dict[str, int]:
     """Every file of the folder; the names of merged files count their merges."""
     found = [path.relative_to(out) for path in out.rglob("*") if path.is_file()]
-    return {str(p.parent / "all" if p.name.startswith("all-") else p): 1 for p in found}
+    return {str(p.parent / "merged" if p.name.startswith("merged-") else p): 1 for p in found}
 
 
 def published(out: Path) -> dict[str, list[dict[str, Any]]]:
@@ -100,14 +101,14 @@ def undisturbed(
 ) -> tuple[Path, int, dict[tuple[str, str], Any]]:
     """A whole run, the number of its steps, and the rows that each (key, outcome) may show."""
     out = tmp_path_factory.mktemp("store") / "run"
-    disk = Mortal()
-    run(out, disk, [])
+    filesystem = CrashingFileSystem()
+    run(out, filesystem, [])
     allowed: dict[tuple[str, str], Any] = {}
     for n, (key, outcome) in enumerate([*FIRST.items(), *SECOND.items()]):
-        with Store.open(out.parent / str(n), INFO) as store:
+        with finishing(Store.open(out.parent / str(n), INFO)) as store:
             store.put(key, *result(key, outcome))
         allowed[key, outcome] = tables(out.parent / str(n))
-    return out, disk.steps, allowed
+    return out, filesystem.steps, allowed
 
 
 def check_after_death(
@@ -138,7 +139,7 @@ def check_recovery(
     """Nothing stored was lost, and going on ends where an undisturbed run does."""
     reference, _, allowed = undisturbed
     check_after_death(out, log, allowed)
-    run(out, Mortal(), [])
+    run(out, CrashingFileSystem(), [])
     assert tables(out) == tables(reference), out.name
     assert files(out) == files(reference), out.name
     for name in RESULTS:
@@ -146,7 +147,7 @@ def check_recovery(
         assert (out / file).read_bytes() == (reference / file).read_bytes(), out.name
 
 
-def test_a_kill_at_every_step(
+def test_kill_at_every_step(
     tmp_path: Path, undisturbed: tuple[Path, int, dict[tuple[str, str], Any]]
 ) -> None:
     """The folder is copied before each step of one run, if it differs: what a kill there leaves."""
@@ -162,13 +163,13 @@ def test_a_kill_at_every_step(
             shutil.copytree(out, deaths[-1][0])
         last[0] = state
 
-    run(out, Mortal(watch=copy), log)
+    run(out, CrashingFileSystem(watch=copy), log)
     assert undisturbed[1] > len(deaths) > 100
     for folder, log_then in deaths:
         check_recovery(folder, log_then, undisturbed)
 
 
-def test_a_result_is_never_half_replaced(tmp_path: Path) -> None:
+def test_kill_never_leaves_a_half_replaced_result(tmp_path: Path) -> None:
     """Old and new files have equal sizes, so that only the order of the steps can tell them
     apart.
     """
@@ -182,10 +183,10 @@ def test_a_result_is_never_half_replaced(tmp_path: Path) -> None:
     ]
     for fatal in range(100):
         out = tmp_path / str(fatal)
-        disk = Mortal(fatal=10_000)
-        store = Store.open(out, INFO, disk)
+        filesystem = CrashingFileSystem(crash_step=10_000)
+        store = Store.open(out, INFO, filesystem)
         store.put("k1", *versions[0])
-        disk.fatal = disk.steps + fatal
+        filesystem.crash_step = filesystem.steps + fatal
         try:
             store.put("k1", *versions[1])
         except Killed:
@@ -202,7 +203,7 @@ def test_a_result_is_never_half_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("loss", [1.0, 0.5], ids=["all", "some"])
-def test_a_power_cut(
+def test_power_cut(
     loss: float,
     tmp_path: Path,
     undisturbed: tuple[Path, int, dict[tuple[str, str], Any]],
@@ -212,11 +213,11 @@ def test_a_power_cut(
         out = tmp_path / str(fatal)
         log = []
         with pytest.raises(Killed):
-            run(out, Mortal(fatal, loss), log)
+            run(out, CrashingFileSystem(fatal, loss), log)
         check_recovery(out, log, undisturbed)
 
 
-def test_death_twice(
+def test_kill_during_recovery(
     tmp_path: Path, undisturbed: tuple[Path, int, dict[tuple[str, str], Any]]
 ) -> None:
     """The work of clearing up after a death dies, too."""
@@ -224,10 +225,10 @@ def test_death_twice(
     for first in range(5, num_steps, 53):
         for second in range(0, 25, 6):
             out = tmp_path / f"{first}-{second}"
-            for disk in (Mortal(first), Mortal(second, 1.0)):
+            for filesystem in (CrashingFileSystem(first), CrashingFileSystem(second, 1.0)):
                 with pytest.raises(Killed):
-                    run(out, disk, [])
-            run(out, Mortal(), [])
+                    run(out, filesystem, [])
+            run(out, CrashingFileSystem(), [])
             assert tables(out) == tables(reference)
             assert files(out) == files(reference)
 
@@ -238,64 +239,60 @@ def test_readers_see_all_rows_once_at_every_instant(
     _, _, allowed = undisturbed
     out = tmp_path / "run"
     log = []
-    run(out, Mortal(watch=lambda: check_after_death(out, log, allowed)), log)
+    run(out, CrashingFileSystem(watch=lambda: check_after_death(out, log, allowed)), log)
 
 
-@pytest.mark.parametrize("moment", ["_read_receipt", "read_manifest", "is_intact"])
-def test_a_merge_in_the_middle_of_a_read(
+@pytest.mark.parametrize("moment", ["_read_commit", "read_manifest", "is_intact"])
+def test_merge_in_the_middle_of_a_read(
     moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Deletes receipts, parts and the former merged files just before the reader looks at them."""
-    with Store.open(tmp_path / "run", INFO) as store:
+    """It deletes commit records, parts and merged files just before the reader looks at them."""
+    with finishing(Store.open(tmp_path / "run", INFO)) as store:
         for key in ("k1", "k2"):
             store.put(key, *result(key, "done"))
             if key == "k1":
-                store.compact()
+                store._merge()
         expected = tables(tmp_path / "run")
-        inner = getattr(receipts, moment)
+        inner = getattr(manifest_module, moment)
 
         def late(*arguments: Any) -> Any:
-            monkeypatch.setattr(receipts, moment, inner)
-            store.compact()
+            monkeypatch.setattr(manifest_module, moment, inner)
+            store._merge()
             return inner(*arguments)
 
-        monkeypatch.setattr(receipts, moment, late)
+        monkeypatch.setattr(manifest_module, moment, late)
         assert tables(tmp_path / "run") == expected
 
 
-def test_a_merge_after_the_manifest_was_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_merge_after_the_manifest_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The merged files of the manifest that was read are gone; the reader must not take that for
     a loss.
     """
-    with Store.open(tmp_path / "run", INFO) as store:
+    with finishing(Store.open(tmp_path / "run", INFO)) as store:
         store.put("k1", *result("k1", "done"))
-        store.compact()
-        inner = receipts.read_manifest
+        store._merge()
+        inner = manifest_module.read_manifest
 
-        def late(root: Path) -> receipts.Manifest:
-            monkeypatch.setattr(receipts, "read_manifest", inner)
+        def late(root: Path) -> manifest_module.Manifest:
+            monkeypatch.setattr(manifest_module, "read_manifest", inner)
             manifest = inner(root)
             store.put("k2", *result("k2", "done"))
-            store.compact()
+            store._merge()
             return manifest
 
-        monkeypatch.setattr(receipts, "read_manifest", late)
+        monkeypatch.setattr(manifest_module, "read_manifest", late)
         assert {row["key"] for row in read_table(tmp_path / "run", "complexes").to_pylist()} == {
             "k1",
             "k2",
         }
 
 
-def test_a_merge_between_looking_and_reading(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with Store.open(tmp_path / "run", INFO) as store:
+def test_merge_between_snapshot_and_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with finishing(Store.open(tmp_path / "run", INFO)) as store:
         store.put("k1", *result("k1", "done"))
         expected = tables(tmp_path / "run")
         old = take_snapshot(tmp_path / "run")
-        store.compact()
+        store._merge()
         stale = [old]
         monkeypatch.setattr(
             "foldcp.pipeline.storage.tables.take_snapshot",
@@ -304,7 +301,7 @@ def test_a_merge_between_looking_and_reading(
         assert tables(tmp_path / "run") == expected and not stale
 
 
-def test_a_reader_in_another_thread(tmp_path: Path) -> None:
+def test_read_table_in_another_thread(tmp_path: Path) -> None:
     """Merges delete files while they are being read; no read ever misses or doubles a row."""
     failures = []
     over = threading.Event()
@@ -315,14 +312,14 @@ def test_a_reader_in_another_thread(tmp_path: Path) -> None:
             if not {"k1", "k2"} <= found:
                 failures.append(found)
 
-    with Store.open(tmp_path / "run", INFO) as store:
+    with finishing(Store.open(tmp_path / "run", INFO)) as store:
         for key in ("k1", "k2"):
             store.put(key, *result(key, "done"))
         thread = threading.Thread(target=read)
         thread.start()
         for n in range(15):
             store.put(f"x{n % 3}", *result(f"x{n % 3}", "failed"))
-            store.compact()
+            store._merge()
         over.set()
         thread.join()
     assert not failures

@@ -1,5 +1,6 @@
-"""A disk that dies at a chosen step, with or without what was not synced; the folder is left as a
-kill or a power cut leaves it.
+"""A file system that crashes at a chosen step, with or without what was not synced.
+
+The folder is left as a kill or a power cut leaves it.
 """
 
 from __future__ import annotations
@@ -13,48 +14,50 @@ from foldcp.pipeline.storage.filesystem import Content, FileSystem
 
 
 class Killed(BaseException):
-    """Nothing that the code under test could catch by mistake."""
+    """The crash; no exception that the code under test could catch by mistake."""
 
 
-class Mortal(FileSystem):
-    """Step number `fatal` does not happen any more. `loss` is the chance that a folder (or a file)
-    loses what was done to it since its last sync: 0 for a kill, more for a power cut. `watch` is
-    called before every step.
+class CrashingFileSystem(FileSystem):
+    """The local file system, until step number `crash_step`, which does not happen.
+
+    `loss_probability` is that of a folder or a file to lose what was done to it since its last
+    sync: 0 for a kill, more for a power cut. `watch` is called before every step.
     """
 
     def __init__(
         self,
-        fatal: int | None = None,
-        loss: float = 0.0,
+        crash_step: int | None = None,
+        loss_probability: float = 0.0,
         watch: Callable[[], None] | None = None,
     ) -> None:
         self.steps = 0
-        self.fatal = fatal
+        self.crash_step = crash_step
         self.watch = watch
-        self.loss = loss
-        self.random = random.Random(fatal)
-        self.undo: list[
-            tuple[Path, Callable[[], None]]
-        ] = []  # (folder, how to go back), oldest first
+        self.loss_probability = loss_probability
+        self.random = random.Random(crash_step)
+        # (folder, function that undoes the change), oldest first
+        self.undo: list[tuple[Path, Callable[[], None]]] = []
         self.unsynced: set[Path] = set()
 
     def step(self) -> None:
         if self.watch:
             self.watch()
-        if self.steps == self.fatal:
-            self.die()
+        if self.steps == self.crash_step:
+            self.crash()
             raise Killed
         self.steps += 1
 
-    def die(self) -> None:
+    def crash(self) -> None:
         folders = sorted({folder for folder, _ in self.undo})
-        lost = {folder for folder in folders if self.random.random() < self.loss}
-        torn = {path for path in sorted(self.unsynced) if self.random.random() < self.loss}
+        lost = {folder for folder in folders if self.random.random() < self.loss_probability}
+        torn = {
+            path for path in sorted(self.unsynced) if self.random.random() < self.loss_probability
+        }
         for path in torn & {path for path in torn if path.exists()}:
             path.write_bytes(path.read_bytes()[:-1])
-        for folder, back in reversed(self.undo):
+        for folder, restore in reversed(self.undo):
             if folder in lost and folder.exists():
-                back()
+                restore()
 
     def fill(self, path: Path, content: Content) -> None:
         self.step()
@@ -68,7 +71,7 @@ class Mortal(FileSystem):
     def sync(self, path: Path) -> None:
         self.step()
         self.unsynced.discard(path)
-        self.undo = [(folder, back) for folder, back in self.undo if folder != path]
+        self.undo = [(folder, restore) for folder, restore in self.undo if folder != path]
 
     def rename(self, source: Path, target: Path) -> None:
         self.step()
@@ -88,13 +91,13 @@ class Mortal(FileSystem):
         super().mkdir(path)
 
     def restore(self, path: Path) -> Callable[[], None]:
-        """How to bring back what `path` is now."""
+        """A function that restores what `path` is now."""
         before = path.read_bytes() if path.exists() else None
 
-        def back() -> None:
+        def write_back() -> None:
             if before is not None:
                 path.write_bytes(before)
             else:
                 path.unlink(missing_ok=True)
 
-        return back
+        return write_back

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import psutil
 
-from foldcp.pipeline.storage.store import read_table
+from foldcp.pipeline.storage.tables import read_table
 
 LETTERS = "ACDEFGHIKLMNPQRSTVWY"
 SETTINGS = (

@@ -1,4 +1,4 @@
-"""Made-up layouts and predictions, for tests of what is written about them."""
+"""Synthetic layouts, scores and predictions, for tests of what is written about them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WHOLE = [field.name for field in fields(Scores) if field.type == "float"]
 TOKEN_PER_ATOM = {"MSE", "ATP", "NAG", "ZN"}
 
 
-def made_up_layout(
+def synthetic_layout(
     chains: list[tuple[str, list[str]]],
     names: list[str] | None = None,
     depths: list[int] | None = None,
@@ -70,7 +70,7 @@ def made_up_layout(
     )
 
 
-def made_up_scores(layout: Layout, rng: np.random.Generator) -> Scores:
+def synthetic_scores(layout: Layout, rng: np.random.Generator) -> Scores:
     """Scores of one sample: random and different everywhere; NaN where the network has none."""
     C = len(layout.chain_names)
     ligand = np.array(layout.chain_kinds) == "ligand"
@@ -103,7 +103,7 @@ def made_up_scores(layout: Layout, rng: np.random.Generator) -> Scores:
     )
 
 
-def made_up_prediction(layout: Layout, num_samples: int, seed: int = 0) -> Prediction:
+def synthetic_prediction(layout: Layout, num_samples: int, seed: int = 0) -> Prediction:
     """Samples with random scores, coordinates, pLDDT, PAE and PDE."""
     rng = np.random.default_rng(seed)
     A = len(layout.atom_token)
@@ -115,7 +115,7 @@ def made_up_prediction(layout: Layout, num_samples: int, seed: int = 0) -> Predi
     return Prediction(
         coords=rng.normal(0, 20, (num_samples, A, 3)).astype(np.float32),
         plddt=rng.uniform(0, 1, (num_samples, T)).astype(np.float32),
-        scores=[made_up_scores(layout, rng) for _ in range(num_samples)],
+        scores=[synthetic_scores(layout, rng) for _ in range(num_samples)],
         pae=matrices(),
         pde=matrices(),
         layout=layout,

@@ -1,13 +1,16 @@
-"""Made-up results for the tests of the store."""
+"""Synthetic results for the tests of the store."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from foldcp.pipeline.storage.filesystem import Content
 from foldcp.pipeline.storage.run_folder import RunInfo
-from foldcp.pipeline.storage.store import read_table
+from foldcp.pipeline.storage.store import Store
+from foldcp.pipeline.storage.tables import read_table
 
 INFO = RunInfo(
     identity={"checkpoint": "abc"},
@@ -22,8 +25,19 @@ RESULTS = ["complexes", "interfaces"]
 Rows = dict[str, list[dict[str, Any]]]
 
 
+@contextmanager
+def finishing(store: Store) -> Iterator[Store]:
+    """Close the store at the end of the block, as interrupted if the block raises."""
+    try:
+        yield store
+    except BaseException:
+        store.close("interrupted")
+        raise
+    store.close()
+
+
 def result(key: str, outcome: str) -> tuple[Rows, dict[str, Content]]:
-    """Rows and files of a made-up complex of two chains and two samples, or of one that failed."""
+    """Rows and files of a complex of two chains and two samples, or of one that failed."""
     base = {
         "key": key,
         "name": f"name of {key}",
@@ -37,7 +51,8 @@ def result(key: str, outcome: str) -> tuple[Rows, dict[str, Content]]:
         "source": "",
         "outcome": outcome,
         "reason": "",
-        "settings": "s1",
+        "notes": [f"msa: no alignment for {key}", "stoichiometry: not given; one copy"],
+        "settings_hash": "s1",
     }
     if outcome != "done":
         return {"complexes": [about | {"reason": "no memory"}]}, {}
@@ -53,7 +68,7 @@ def result(key: str, outcome: str) -> tuple[Rows, dict[str, Content]]:
                 "accession_a": "P1",
                 "accession_b": "",
             }
-            | {"contacts": 3 + s, "iptm": s / 3, "interface_plddt": float("nan")}
+            | {"num_contacts": 3 + s, "iptm": s / 3, "interface_plddt": float("nan")}
             for s in range(2)
             for a, b in ends
         ],

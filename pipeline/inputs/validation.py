@@ -1,13 +1,11 @@
-"""What a complex is folded from, read when it is planned: its alignments, templates and
-constraints.
+"""Alignments, templates and constraints of a complex, read and checked when it is planned.
 
-Whatever would be refused on a GPU is found here. What few complexes have is imported only for
-those.
+What would be refused on a GPU is refused here. What few complexes have is imported only for those.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -23,21 +21,21 @@ if TYPE_CHECKING:
     from foldcp.features.msa.chain_msas import MsaSettings
     from foldcp.features.templates.structure import TemplateChain
 
-Stamp = tuple[int, int]  # when a file was changed (ns), and its bytes
+FileVersion = tuple[int, int]  # time of the last change in ns, size in bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Alignments:
-    """SHA-256 of each alignment's unpacked content, and the rows of the alignment of all chains."""
+    """SHA-256 of each alignment's unpacked content, and the number of MSA rows of all chains."""
 
     digests: Mapping[Path, str]
     depth: int
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
-    """Of one chain's alignment. `keys` are those of its rows, or their number where none has a
-    key.
+class ChainAlignment:
+    """SHA-256 of one chain's alignment, and the pairing keys of its rows, or their number where no
+    row has a key.
     """
 
     sha256: str
@@ -54,38 +52,41 @@ def read_alignments(complex: Complex, config: RunConfig) -> Alignments:
         return Alignments({}, 1)
     from foldcp.features.msa.chain_msas import MsaSettings
 
-    rows = config.msa.max_rows
-    settings = MsaSettings(rows, rows, 2 * rows, config.msa.corrected, config.limits.msa_bytes)
+    max_rows = config.msa.max_rows
+    settings = MsaSettings(
+        max_rows, max_rows, 2 * max_rows, config.msa.corrected, config.limits.msa_bytes
+    )
     digests: dict[Path, str] = {}
     keys: list[np.ndarray | int] = []
     for chain in complex.chains:
         if chain.msa is None:
             keys.append(1)
             continue
+        # Copies of a chain share the cached alignment.
+        nameless = replace(chain, name="-", accession="")
         try:
-            summary = _read_alignment(
-                replace(chain, name="-", accession=""), _stamp(chain.msa), settings
-            )
+            alignment = _read_alignment(nameless, _file_version(chain.msa), settings)
         except ValueError as error:
             raise ValueError(f"chain {chain.name}: {error}") from error
-        digests[chain.msa] = summary.sha256
-        keys.append(summary.keys)
-    return Alignments(digests, _depth(keys, settings))
+        digests[chain.msa] = alignment.sha256
+        keys.append(alignment.keys)
+    return Alignments(digests, _num_rows(keys, settings))
 
 
 @lru_cache(maxsize=4096)
-def _read_alignment(chain: Chain, stamp: Stamp, settings: MsaSettings) -> Summary:
+def _read_alignment(chain: Chain, version: FileVersion, settings: MsaSettings) -> ChainAlignment:
     """Read once per file and chain: a protein of many complexes has one alignment."""
     from foldcp.features.msa.chain_msas import read_chain_msa
     from foldcp.features.msa.parse import UNPAIRED
 
     rows = read_chain_msa(chain, settings)
-    return Summary(rows.sha256, rows.keys if (rows.keys != UNPAIRED).any() else len(rows.keys))
+    has_keys = (rows.keys != UNPAIRED).any()
+    return ChainAlignment(rows.sha256, rows.keys if has_keys else len(rows.keys))
 
 
-def _depth(keys: list[np.ndarray | int], settings: MsaSettings) -> int:
-    """Rows over all chains. Without keys the alignments stand side by side."""
-    counts = [found for found in keys if isinstance(found, int)]
+def _num_rows(keys: Sequence[np.ndarray | int], settings: MsaSettings) -> int:
+    """MSA rows of all chains together; without pairing keys the alignments stand side by side."""
+    counts = [entry for entry in keys if isinstance(entry, int)]
     if len(counts) == len(keys):
         return min(max(counts), settings.max_rows)
     import numpy as np
@@ -93,34 +94,33 @@ def _depth(keys: list[np.ndarray | int], settings: MsaSettings) -> int:
     from foldcp.features.msa.pairing import pair_rows
     from foldcp.features.msa.parse import UNPAIRED
 
-    return len(
-        pair_rows(
-            [np.full(k, UNPAIRED) if isinstance(k, int) else k for k in keys], settings
-        ).sequence
-    )
+    arrays = [np.full(k, UNPAIRED) if isinstance(k, int) else k for k in keys]
+    return len(pair_rows(arrays, settings).sequence)
 
 
 def read_templates(complex: Complex, config: RunConfig) -> dict[Path, str]:
     """SHA-256 of each template's unpacked content.
 
-    Raises ValueError naming the file, for one that cannot be read or has not the chains that are
-    asked for.
+    Raises ValueError naming the file, for one that cannot be read or lacks a chain that is asked
+    for.
     """
     if not complex.templates:
         return {}
+
     from foldcp.features.templates.matching import match_chains
 
+    max_bytes = config.limits.input_bytes
     digests = {}
     for template in complex.templates:
         path = template.path
-        digests[path], structure = _read_template(path, _stamp(path), config.limits.input_bytes)
-        match_chains(complex, template, structure)
+        digests[path], chains = _read_template(path, _file_version(path), max_bytes)
+        match_chains(complex, template, chains)
     return digests
 
 
 @lru_cache(maxsize=64)
 def _read_template(
-    path: Path, stamp: Stamp, max_bytes: int
+    path: Path, version: FileVersion, max_bytes: int
 ) -> tuple[str, dict[str, TemplateChain]]:
     from foldcp.features.templates.structure import read_template
 
@@ -129,8 +129,8 @@ def _read_template(
 
 
 def check_constraints(complex: Complex) -> None:
-    """ValueError naming the complex and the value, for a constraint on a residue or an atom that
-    does not exist.
+    """Raise ValueError naming the complex and the value, for a constraint on a residue or an atom
+    that does not exist.
     """
     if not (complex.bonds or complex.pockets or complex.contacts):
         return
@@ -142,8 +142,8 @@ def check_constraints(complex: Complex) -> None:
     contact_conditions(complex, parts)
 
 
-def _stamp(path: Path) -> Stamp:
-    """Another stamp, another content; the same is taken for the same."""
+def _file_version(path: Path) -> FileVersion:
+    """Values that change when the file does; equal ones are taken for equal content."""
     with reading(str(path)):
-        about = path.stat()
-    return about.st_mtime_ns, about.st_size
+        status = path.stat()
+    return status.st_mtime_ns, status.st_size

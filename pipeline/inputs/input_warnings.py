@@ -1,0 +1,32 @@
+"""Warnings about an input, for the user to see before it is folded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from foldcp.complex import Complex
+from foldcp.datasets.formats.fasta import FOLDED_ALONE
+from foldcp.pipeline.inputs.input_spec import InputSpec
+
+
+def input_warnings(spec: InputSpec, complexes: Sequence[Complex]) -> list[str]:
+    """A line for proteins without an alignment in the folder that was named, and one for chains
+    that are records of their own.
+    """
+    lines = []
+    if spec.msas is not None:
+        proteins = [
+            chain for complex in complexes for chain in complex.chains if chain.kind == "protein"
+        ]
+        num_aligned = sum(chain.msa is not None for chain in proteins)
+        if num_aligned < len(proteins):
+            lines.append(
+                f"{num_aligned:,} of {len(proteins):,} chains have an alignment in {spec.msas}"
+            )
+    num_alone = sum(FOLDED_ALONE in complex.notes for complex in complexes)
+    if num_alone:
+        lines.append(
+            f"{spec.input}: {num_alone:,} records of one chain, each folded alone; join the chains "
+            "of one complex by ':'"
+        )
+    return lines

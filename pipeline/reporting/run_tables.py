@@ -1,0 +1,44 @@
+"""Tables of a run as DataFrames, and the warnings that every report of them begins with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from foldcp.pipeline.storage.run_folder import read_run
+from foldcp.pipeline.storage.tables import count_stale, read_table
+
+DataFrame = Any  # of pandas; type checkers cannot know the types of its columns
+
+
+def fresh_rows(out: Path | str, table: str) -> DataFrame:
+    """The rows of the present input and settings."""
+    rows = read_table(out, table).to_pandas()
+    return rows.loc[~rows["stale"]]
+
+
+def to_records(frame: DataFrame) -> list[dict[str, Any]]:
+    """Rows as dictionaries, with None for what is missing."""
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")
+
+
+def untrained_warning(out: Path | str) -> str:
+    """A warning about random weights; empty for trained ones."""
+    run = read_run(out)
+    if not run["untrained"]:
+        return ""
+    return (
+        f"UNTRAINED: the weights ({run['checkpoint']}) are random, so the scores and "
+        "structures mean nothing."
+    )
+
+
+def stale_warning(out: Path | str) -> str:
+    """How many results are left out, as the input or the settings have changed since; empty
+    without any.
+    """
+    count = count_stale(out)
+    if not count:
+        return ""
+    noun = "result" if count == 1 else "results"
+    return f"{count} stale {noun}, of an earlier input or other settings, left out."

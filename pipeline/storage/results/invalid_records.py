@@ -1,0 +1,65 @@
+"""Rows of the records of an input that cannot be folded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from foldcp.complex import InvalidComplex
+from foldcp.pipeline.inputs.content_key import KEY_LENGTH
+from foldcp.pipeline.storage.results.provenance import Provenance
+from foldcp.pipeline.storage.results.result_rows import TableRows, one_line_notes
+from foldcp.pipeline.storage.store import Store
+from foldcp.pipeline.storage.tables import read_table
+
+
+def invalid_rows(records: Sequence[InvalidComplex], provenance: Provenance) -> dict[str, TableRows]:
+    """key -> rows, of invalid records.
+
+    The key is the hash of the record's name and place in the input, so that another reason replaces
+    the first.
+    """
+    rows: dict[str, TableRows] = {}
+    for record in records:
+        key = _hash(["invalid", record.name, record.place])
+        row = {
+            "key": key,
+            "name": record.name,
+            "title": record.title,
+            "organism": record.organism,
+            "source": record.source,
+            "outcome": "invalid",
+            "reason": record.reason,
+            "notes": one_line_notes(record.notes),
+            "settings_hash": provenance.settings_hash,
+            **provenance.columns,
+        }
+        rows[key] = {"complexes": [row]}
+    return rows
+
+
+def sync_invalid(store: Store, records: Sequence[InvalidComplex], provenance: Provenance) -> None:
+    """Store one row of each invalid record, with the present reason and notes.
+
+    Those that are gone are removed by `Store.mark_stale`.
+    """
+    stored = _stored_invalid(store)
+    for key, rows in invalid_rows(records, provenance).items():
+        row = rows["complexes"][0]
+        if stored.get(key) != (row["reason"], row["notes"]):
+            store.put(key, rows)
+
+
+def _stored_invalid(store: Store) -> dict[str, tuple[str, list[str]]]:
+    """key -> (reason, notes), of the invalid records in the folder."""
+    columns = ["key", "outcome", "reason", "notes"]
+    rows = read_table(store.root, "complexes").select(columns).to_pylist()
+    return {
+        row["key"]: (row["reason"], row["notes"]) for row in rows if row["outcome"] == "invalid"
+    }
+
+
+def _hash(content: Sequence[Any]) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:KEY_LENGTH]

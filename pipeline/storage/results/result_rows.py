@@ -1,0 +1,189 @@
+"""Table rows of a prediction, a failed complex and an attempt."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from foldcp.features.layout import Layout
+from foldcp.metrics.scores import Scores
+from foldcp.pipeline.inputs.tasks import Task
+from foldcp.pipeline.scheduling.types import Attempt
+from foldcp.pipeline.storage.results.boltz_layout import COMPLEX_SCORES, ranking
+from foldcp.pipeline.storage.results.provenance import Provenance
+from foldcp.predict import Prediction
+
+TableRows = dict[str, list[dict[str, Any]]]
+# Column of `interfaces` -> field of Scores; both are directed alike.
+PAIR_SCORES = {
+    "ipsae_d0res": "ipsae_d0res",
+    "ipsae_d0chn": "ipsae_d0chn",
+    "ipsae_d0dom": "ipsae_d0dom",
+    "iptm": "pair_iptm",
+    "iptm_boltz": "pair_iptm_boltz",
+    "pae_mean": "pae_mean",
+    "pae_min": "pae_min",
+    "num_contacts": "contacts",
+    "interface_plddt": "interface_plddt",
+}
+
+
+def result_rows(
+    task: Task, layout: Layout, prediction: Prediction, provenance: Provenance
+) -> TableRows:
+    """Rows of `complexes`, `chains` and `interfaces` for a prediction, sample by sample."""
+    rows: TableRows = {"complexes": [], "chains": [], "interfaces": []}
+    order = ranking(prediction.scores)
+    chains = _chain_columns(task, layout)
+    for sample, scores in enumerate(prediction.scores):
+        complex_row = {
+            **_complex_columns(task, provenance),
+            **_prediction_columns(task, provenance),
+            "sample": sample,
+            "rank": order.index(sample),
+            "structure": structure_path(task.key, sample),
+            **{name: getattr(scores, name) for name in COMPLEX_SCORES},
+        }
+        rows["complexes"].append(complex_row)
+        shared = {"key": task.key, "name": task.name, "sample": sample, **provenance.columns}
+        plddts = scores.chain_plddt.tolist()
+        ptms = scores.chain_ptm.tolist()
+        for chain, plddt, ptm in zip(chains, plddts, ptms, strict=True):
+            rows["chains"].append({**shared, **chain, "plddt": plddt, "ptm": ptm})
+        rows["interfaces"] += _interface_rows(chains, scores, shared)
+    return rows
+
+
+def failed_rows(task: Task, reason: str, provenance: Provenance) -> TableRows:
+    """The row of a complex for which every attempt failed."""
+    row = {**_complex_columns(task, provenance), "outcome": "failed", "reason": reason}
+    return {"complexes": [row]}
+
+
+def attempt_row(
+    attempt: Attempt,
+    started: datetime,
+    gpus: str,
+    samples: int,
+    predicted_bytes: float,
+    seconds: Mapping[str, float] | None = None,
+    peak_bytes: int | None = None,
+) -> dict[str, Any]:
+    """The row of one attempt.
+
+    `seconds` are those of each stage, `peak_bytes` the largest of its ranks; both are given for an
+    attempt that produced a prediction.
+    """
+    task = attempt.task
+    shape = attempt.shape
+    return {
+        "key": task.key,
+        "name": task.name,
+        "attempt": attempt.number,
+        "outcome": attempt.outcome,
+        "reason": attempt.reason,
+        "fallbacks": "; ".join(attempt.fallbacks),
+        "started": started,
+        "num_tokens": task.num_tokens,
+        "msa_depth": min(task.msa_depth, shape.max_rows),
+        "samples": samples,
+        "parallel_samples": shape.parallel_samples,
+        "group_size": shape.num_ranks,
+        "gpus": gpus,
+        "precision": shape.precision,
+        "seconds": attempt.ended - attempt.started,
+        "predicted_seconds": attempt.predicted,
+        **{f"seconds_{stage}": value for stage, value in (seconds or {}).items()},
+        "peak_bytes": peak_bytes,
+        "predicted_bytes": int(predicted_bytes),
+    }
+
+
+def structure_path(key: str, sample: int) -> str:
+    """Path of the structure of a sample, relative to the run's folder."""
+    return f"structures/{key}/{sample}.cif"
+
+
+def one_line_notes(notes: Sequence[str]) -> list[str]:
+    """The notes of a record, each without line breaks."""
+    return [" ".join(note.split()) for note in notes]
+
+
+def _complex_columns(task: Task, provenance: Provenance) -> dict[str, Any]:
+    """Columns of `complexes` that are known before any prediction."""
+    complex = task.complex
+    return {
+        "key": task.key,
+        "name": complex.name,
+        "title": complex.title,
+        "organism": complex.organism,
+        "source": complex.source,
+        "num_chains": len(complex.chains),
+        "num_residues": complex.num_residues,
+        "num_tokens": task.num_tokens,
+        "msa_depth": task.msa_depth,
+        "notes": one_line_notes(complex.notes),
+        "settings_hash": provenance.settings_hash,
+        **provenance.columns,
+    }
+
+
+def _prediction_columns(task: Task, provenance: Provenance) -> dict[str, Any]:
+    """Columns of `complexes` that all samples of a prediction share."""
+    max_rows = provenance.max_rows
+    return {
+        "outcome": "done",
+        "reason": "",
+        "group_size": provenance.num_ranks,
+        "precision": provenance.precision,
+        "seed": provenance.seed,
+        "msa_depth": min(task.msa_depth, max_rows) if max_rows else task.msa_depth,
+    }
+
+
+def _chain_columns(task: Task, layout: Layout) -> list[dict[str, Any]]:
+    """Columns of `chains` that all samples share, for each chain."""
+    chains = task.complex.chains
+    assert [chain.name for chain in chains] == list(layout.chain_names)
+    num_tokens = np.bincount(layout.token_chain, minlength=len(chains)).tolist()
+    rows = []
+    for index, chain in enumerate(chains):
+        content = chain.sequence or chain.smiles or "-".join(chain.ccd)
+        row = {
+            "chain": chain.name,
+            "chain_index": index,
+            "molecule_type": chain.kind,
+            "accession": chain.accession,
+            "num_residues": len(chain.sequence) or max(1, len(chain.ccd)),
+            "num_tokens": num_tokens[index],
+            "sequence_sha256": hashlib.sha256(content.encode()).hexdigest(),
+            "msa_depth": int(layout.chain_msa_depth[index]),
+        }
+        rows.append(row)
+    return rows
+
+
+def _interface_rows(
+    chains: list[dict[str, Any]], scores: Scores, shared: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Rows of every directed pair of different chains."""
+    pairs = {column: getattr(scores, field).tolist() for column, field in PAIR_SCORES.items()}
+    rows = []
+    for a, chain_a in enumerate(chains):
+        for b, chain_b in enumerate(chains):
+            if a == b:
+                continue
+            row = {
+                **shared,
+                "chain_a": chain_a["chain"],
+                "chain_b": chain_b["chain"],
+                "accession_a": chain_a["accession"],
+                "accession_b": chain_b["accession"],
+                **{column: values[a][b] for column, values in pairs.items()},
+            }
+            rows.append(row)
+    return rows

@@ -1,0 +1,55 @@
+"""Files of a run's folder, written under temporary names and then renamed.
+
+A file has its own name only once all of its bytes are on the disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import count
+from pathlib import Path
+
+from foldcp.pipeline.storage.filesystem import Content, FileSystem
+from foldcp.pipeline.storage.manifest import File, describe
+from foldcp.pipeline.storage.run_folder import TEMPORARY
+
+StagedFiles = list[tuple[File, Path]]  # with the temporary path of each
+
+
+class StagingArea:
+    """The writer of the files of one folder. Paths are relative to the folder."""
+
+    def __init__(self, root: Path, filesystem: FileSystem) -> None:
+        self.root = root
+        self._filesystem = filesystem
+        self._numbers = count()
+
+    def stage(self, contents: Mapping[str, Content]) -> StagedFiles:
+        """Write files to the disk, under temporary names."""
+        staged = []
+        for path, content in contents.items():
+            temporary = self.root / TEMPORARY / str(next(self._numbers))
+            self._filesystem.write(temporary, content)
+            staged.append((describe(path, temporary), temporary))
+        return staged
+
+    def publish(self, staged: StagedFiles) -> list[File]:
+        """Give staged files their names, which are on the disk when this returns."""
+        for file, temporary in staged:
+            self._filesystem.make_folder((self.root / file.path).parent)
+            self._filesystem.rename(temporary, self.root / file.path)
+        for folder in sorted({(self.root / file.path).parent for file, _ in staged}):
+            self._filesystem.sync(folder)
+        return [file for file, _ in staged]
+
+    def install(self, contents: Mapping[str, Content]) -> list[File]:
+        """Write files and give them their names."""
+        return self.publish(self.stage(contents))
+
+    def remove(self, paths: Iterable[str]) -> None:
+        """Delete those of the files that exist."""
+        targets = [self.root / path for path in paths if (self.root / path).exists()]
+        for target in targets:
+            self._filesystem.remove(target)
+        for folder in sorted({target.parent for target in targets}):
+            self._filesystem.sync(folder)
