@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 import re
 import runpy
 import shlex
@@ -80,11 +80,10 @@ def python_files() -> frozenset[str]:
 
 def exists(dotted: str) -> bool:
     """Whether a dotted name is a module, or an attribute of one."""
-    module, _, name = dotted.rpartition(".")
     try:
-        importlib.import_module(dotted)
-    except ModuleNotFoundError:
-        return hasattr(importlib.import_module(module), name)
+        pkgutil.resolve_name(dotted)
+    except (ImportError, AttributeError):
+        return False
     return True
 
 
