@@ -135,9 +135,10 @@ def plan(
     """What fits on which group of GPUs, bytes, seconds, and what cannot run. Folds nothing and
     needs no GPU.
 
-    \b foldcp plan corum.tsv.gz --sequences uniprot.fasta.gz foldcp plan corum.tsv.gz --sequences
-    uniprot.fasta.gz --hardware a100-40 --gpus 16 --set model.samples=5 foldcp plan corum.tsv.gz
-    --sequences uniprot.fasta.gz --json | jq '.too_large'
+    \b
+    foldcp plan corum.tsv.gz --sequences uniprot.fasta.gz
+    foldcp plan corum.tsv.gz --sequences uniprot.fasta.gz --hardware a100-40 --gpus 16
+    foldcp plan corum.tsv.gz --sequences uniprot.fasta.gz --json | jq '.too_large'
     """
     from foldcp.pipeline.inputs.tasks import make_work, smallest
     from foldcp.pipeline.planning.plan import make_plan, nodes_of, to_json, to_text
@@ -199,9 +200,9 @@ def score(
     full disk, no node left), 128 + signal when it was stopped; after 3 and a signal the same
     command resumes.
 
-    \b foldcp score datasets/demo/complexes.tsv --sequences datasets/demo/sequences.fasta --out
-    demo-run \\
-        --checkpoint untrained:tiny
+    \b
+    foldcp score datasets/demo/complexes.tsv --sequences datasets/demo/sequences.fasta \\
+        --out demo-run --checkpoint untrained:tiny
     foldcp score corum.tsv.gz --sequences uniprot.fasta.gz --organism Human --msas msas/ \\
         --checkpoint boltz2_conf.ckpt --out corum-run --set model.samples=5 --set write=boltz
     foldcp score pairs.fasta --checkpoint boltz2_conf.ckpt --out run --limit 10
@@ -316,8 +317,9 @@ def fold(
     scores. On several
     GPUs: torchrun --nproc_per_node 4 -m foldcp fold, with the same arguments.
 
-    \b foldcp fold complex.yaml --checkpoint boltz2_conf.ckpt --out folded foldcp fold dimer.fasta
-    --checkpoint untrained:tiny --out folded --set model.samples=5 --set model.seed=1
+    \b
+    foldcp fold complex.yaml --checkpoint boltz2_conf.ckpt --out folded
+    foldcp fold dimer.fasta --checkpoint untrained:tiny --out folded --set model.samples=5
     """
     from foldcp.pipeline.fold_one import fold_one
 

@@ -412,7 +412,7 @@ def folding_ranks(driver: subprocess.Popen[bytes]) -> list[psutil.Process]:
     found = []
     for child in psutil.Process(driver.pid).children(recursive=True):
         with suppress(psutil.NoSuchProcess):
-            if "RankActor.fold" in child.name():
+            if "WorkerActor.fold" in child.name():
                 found.append(child)
     return found
 

@@ -48,7 +48,7 @@ def recordings(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
 
     monkeypatch.setattr(CUDAGraphWrapper, "_record", record)
     monkeypatch.setattr(pairformer, "new_pool", lambda: None)
-    monkeypatch.setattr(pairformer, "recordable", lambda _: not torch.is_grad_enabled())
+    monkeypatch.setattr(pairformer, "can_capture", lambda _: not torch.is_grad_enabled())
     return made
 
 

@@ -99,7 +99,7 @@ def test_a_prediction_is_the_same_without_recordings(
 ) -> None:
     got = predicted()
     for module in (pairformer, sampler):
-        monkeypatch.setattr(module, "recordable", lambda _: False)
+        monkeypatch.setattr(module, "can_capture", lambda _: False)
     expected = predicted()
     assert np.array_equal(predicted().coords, expected.coords), (
         "a prediction depends on its inputs alone"

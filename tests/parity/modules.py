@@ -148,10 +148,15 @@ def diffusion(a: Architecture, score: str) -> dict[str, Module]:
         "diffusion_conditioning.pairwise_conditioner": Module(
             {"z_trunk": PAIRS, "token_rel_pos_feats": PAIRS}, {"z": PAIRS}, pairwise
         ),
-        score: Module({"s_inputs": TOKENS, "s_trunk": TOKENS, "r_noisy": SAMPLES, "times": TIME, **told},
-                      {"r": SAMPLES}, score_network),
+        score: Module(
+            {"s_inputs": TOKENS, "s_trunk": TOKENS, "r_noisy": SAMPLES, "times": TIME, **told},
+            {"r": SAMPLES},
+            score_network,
+        ),
         f"{score}.single_conditioner": Module(
-            {"times": TIME, "s_trunk": SINGLE, "s_inputs": SINGLE}, {"s": SINGLE, "fourier": TIME}, single
+            {"times": TIME, "s_trunk": SINGLE, "s_inputs": SINGLE},
+            {"s": SINGLE, "fourier": TIME},
+            single,
         ),
         f"{score}.atom_attention_encoder": Module(
             {"q": SAMPLES, "c": ATOMS, "atom_enc_bias": encoder, "r": SAMPLES},
@@ -159,12 +164,16 @@ def diffusion(a: Architecture, score: str) -> dict[str, Module]:
             atom_encoder,
         ),
         f"{score}.token_transformer": Module(
-            {"a": SAMPLE_TOKENS, "s": SINGLE, "bias": tokens}, {"a": SAMPLE_TOKENS}, token_transformer
+            {"a": SAMPLE_TOKENS, "s": SINGLE, "bias": tokens},
+            {"a": SAMPLE_TOKENS},
+            token_transformer,
         ),
         f"{score}.atom_attention_decoder": Module(
-            {"a": SAMPLE_TOKENS, "q": SAMPLES, "c": ATOMS, "atom_dec_bias": decoder}, {"r": SAMPLES}, atom_decoder
+            {"a": SAMPLE_TOKENS, "q": SAMPLES, "c": ATOMS, "atom_dec_bias": decoder},
+            {"r": SAMPLES},
+            atom_decoder,
         ),
-    }  # fmt: skip
+    }
 
 
 def input_embedder(

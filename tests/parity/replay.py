@@ -51,9 +51,13 @@ def replayed(
     record = oracle.record("prediction", case)
     stages = []
     settings = Settings(
-        recycling=case.recycling, steps=case.steps, samples=case.samples, precision=precision, keep_pairs=True,
+        recycling=case.recycling,
+        steps=case.steps,
+        samples=case.samples,
+        precision=precision,
+        keep_pairs=True,
         msa_subsample=case.subsample,
-    )  # fmt: skip
+    )
     with _stages(record, stages, exchange):
         device = device_of(cp or ContextParallel(), kind)
         model = load(

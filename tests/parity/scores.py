@@ -11,9 +11,16 @@ from foldcp.metrics.scorer import Scores
 from tests.parity.table import largest
 
 WHOLE_SCORES = (
-    "ptm", "iptm", "ligand_iptm", "protein_iptm", "complex_plddt", "complex_iplddt", "complex_pde", "complex_ipde",
+    "ptm",
+    "iptm",
+    "ligand_iptm",
+    "protein_iptm",
+    "complex_plddt",
+    "complex_iplddt",
+    "complex_pde",
+    "complex_ipde",
     "confidence_score",
-)  # fmt: skip
+)
 
 
 def of_scores(ours: Scores, theirs: dict[str, Tensor], k: int) -> Iterator[tuple[str, float]]:

@@ -14,9 +14,19 @@ from tests.parity.table import Row, check, largest
 
 FLOATS = 1e-6  # integers, masks and one-hot vectors are exact
 COMPUTED = {
-    "ref_pos", "deletion_value", "deletion_mean", "profile", "template_frame_rot", "template_frame_t", "template_cb",
-    "template_ca", "contact_threshold", "template_force_threshold", "cyclic_period", "ref_charge",
-}  # fmt: skip
+    "ref_pos",
+    "deletion_value",
+    "deletion_mean",
+    "profile",
+    "template_frame_rot",
+    "template_frame_t",
+    "template_cb",
+    "template_ca",
+    "contact_threshold",
+    "template_force_threshold",
+    "cyclic_period",
+    "ref_charge",
+}
 POLYMERS_ONLY = "frames_idx"  # the frames of ligands are made anew from predicted coordinates
 
 
@@ -34,9 +44,11 @@ def dense_pairs(f: Features) -> dict[str, Tensor]:
     kinds[i, j] = kind
     thresholds[i, j] = f.contact_threshold
     return {
-        "token_bonds": bonded, "type_bonds": types, "contact_conditioning": F.one_hot(kinds, 5),
+        "token_bonds": bonded,
+        "type_bonds": types,
+        "contact_conditioning": F.one_hot(kinds, 5),
         "contact_threshold": thresholds,
-    }  # fmt: skip
+    }
 
 
 def as_boltz(f: Features) -> dict[str, Tensor]:
@@ -47,18 +59,35 @@ def as_boltz(f: Features) -> dict[str, Tensor]:
     A = f.num_atoms
     real = f.atom_mask.long()
     given = {
-        "token_index": f.token_index, "residue_index": f.residue_index, "asym_id": f.asym_id,
-        "entity_id": f.entity_id, "sym_id": f.sym_id, "mol_type": f.mol_type, "res_type": F.one_hot(f.res_type, 33),
-        "token_pad_mask": f.token_mask, "method_feature": f.method, "modified": f.modified,
-        "cyclic_period": f.cyclic_period, "ref_pos": f.ref_pos, "ref_charge": f.ref_charge,
+        "token_index": f.token_index,
+        "residue_index": f.residue_index,
+        "asym_id": f.asym_id,
+        "entity_id": f.entity_id,
+        "sym_id": f.sym_id,
+        "mol_type": f.mol_type,
+        "res_type": F.one_hot(f.res_type, 33),
+        "token_pad_mask": f.token_mask,
+        "method_feature": f.method,
+        "modified": f.modified,
+        "cyclic_period": f.cyclic_period,
+        "ref_pos": f.ref_pos,
+        "ref_charge": f.ref_charge,
         "ref_atom_name_chars": F.one_hot(f.ref_atom_name_chars, 64) * real[:, None, None],
-        "ref_element": F.one_hot(f.ref_element, 128) * real[:, None], "ref_space_uid": f.ref_space_uid,
-        "atom_pad_mask": f.atom_mask, "atom_to_token": F.one_hot(f.atom_token, N) * real[:, None],
-        "token_to_rep_atom": F.one_hot(f.rep_atom, A), "token_to_center_atom": F.one_hot(f.center_atom, A),
-        "frames_idx": f.frame_atoms[None], "msa": f.msa, "msa_paired": f.paired, "deletion_value": f.deletion_value,
-        "has_deletion": f.has_deletion, "deletion_mean": f.deletion_mean, "profile": f.profile,
+        "ref_element": F.one_hot(f.ref_element, 128) * real[:, None],
+        "ref_space_uid": f.ref_space_uid,
+        "atom_pad_mask": f.atom_mask,
+        "atom_to_token": F.one_hot(f.atom_token, N) * real[:, None],
+        "token_to_rep_atom": F.one_hot(f.rep_atom, A),
+        "token_to_center_atom": F.one_hot(f.center_atom, A),
+        "frames_idx": f.frame_atoms[None],
+        "msa": f.msa,
+        "msa_paired": f.paired,
+        "deletion_value": f.deletion_value,
+        "has_deletion": f.has_deletion,
+        "deletion_mean": f.deletion_mean,
+        "profile": f.profile,
         "msa_mask": f.msa_mask,
-    }  # fmt: skip
+    }
     return given | dense_pairs(f) | templates(f)
 
 
@@ -67,12 +96,18 @@ def templates(f: Features) -> dict[str, Tensor]:
     if not len(f.template_mask):
         return {"template_mask": f.template_mask.new_zeros(1, f.num_tokens)}
     return {
-        "template_restype": F.one_hot(f.template_res_type, 33), "template_frame_rot": f.template_frame_rot,
-        "template_frame_t": f.template_frame_t, "template_cb": f.template_cb, "template_ca": f.template_ca,
-        "template_mask_cb": f.template_mask_cb, "template_mask_frame": f.template_mask_frame,
-        "template_mask": f.template_mask, "visibility_ids": f.template_visibility,
-        "template_force": f.template_force, "template_force_threshold": f.template_force_threshold,
-    }  # fmt: skip
+        "template_restype": F.one_hot(f.template_res_type, 33),
+        "template_frame_rot": f.template_frame_rot,
+        "template_frame_t": f.template_frame_t,
+        "template_cb": f.template_cb,
+        "template_ca": f.template_ca,
+        "template_mask_cb": f.template_mask_cb,
+        "template_mask_frame": f.template_mask_frame,
+        "template_mask": f.template_mask,
+        "visibility_ids": f.template_visibility,
+        "template_force": f.template_force,
+        "template_force_threshold": f.template_force_threshold,
+    }
 
 
 def difference(name: str, ours: Tensor, theirs: Tensor) -> float:

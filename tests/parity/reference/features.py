@@ -48,15 +48,26 @@ def featurise(given: Input, mols: Path) -> dict[str, Any]:
 
 def _dataset(given: Input, mols: Path, folder: Path) -> Any:
     process_inputs(
-        data=[given.path], out_dir=folder, ccd_path=None, mol_dir=mols, msa_server_url="",
-        msa_pairing_strategy="greedy", boltz2=True,
-    )  # fmt: skip
+        data=[given.path],
+        out_dir=folder,
+        ccd_path=None,
+        mol_dir=mols,
+        msa_server_url="",
+        msa_pairing_strategy="greedy",
+        boltz2=True,
+    )
     done = folder / "processed"
     manifest = Manifest.load(done / "manifest.json")
     assert manifest.records, f"Boltz could not process {given.path.name}"
     module = Boltz2InferenceDataModule(
-        manifest=manifest, target_dir=done / "structures", msa_dir=done / "msa", mol_dir=mols, num_workers=0,
-        constraints_dir=done / "constraints", template_dir=done / "templates", extra_mols_dir=done / "mols",
+        manifest=manifest,
+        target_dir=done / "structures",
+        msa_dir=done / "msa",
+        mol_dir=mols,
+        num_workers=0,
+        constraints_dir=done / "constraints",
+        template_dir=done / "templates",
+        extra_mols_dir=done / "mols",
         override_method=given.method or None,
-    )  # fmt: skip
+    )
     return module.predict_dataloader().dataset

@@ -13,15 +13,36 @@ from saving import FROM_DICTIONARIES, Call, outputs, recorded_calls, tensors
 from torch import Tensor
 
 MODULES = {
-    "input_embedder", "template_module", "msa_module", "msa_module.layers.0.pair_weighted_averaging",
-    "msa_module.layers.0.outer_product_mean", "msa_module.layers.0.msa_transition", "pairformer_module.layers.0",
-    *(f"pairformer_module.layers.0.{part}" for part in BLOCK), "diffusion_conditioning",
+    "input_embedder",
+    "template_module",
+    "msa_module",
+    "msa_module.layers.0.pair_weighted_averaging",
+    "msa_module.layers.0.outer_product_mean",
+    "msa_module.layers.0.msa_transition",
+    "pairformer_module.layers.0",
+    *(f"pairformer_module.layers.0.{part}" for part in BLOCK),
+    "diffusion_conditioning",
     "structure_module.score_model",
-}  # fmt: skip
+}
 NUMBERS = {  # arguments that have a gradient, by Boltz's names
-    "ref_pos", "profile", "deletion_mean", "z", "s", "m", "x", "emb", "s_trunk", "z_trunk", "s_inputs", "r_noisy",
-    "q", "c", "atom_enc_bias", "atom_dec_bias", "token_trans_bias",
-}  # fmt: skip
+    "ref_pos",
+    "profile",
+    "deletion_mean",
+    "z",
+    "s",
+    "m",
+    "x",
+    "emb",
+    "s_trunk",
+    "z_trunk",
+    "s_inputs",
+    "r_noisy",
+    "q",
+    "c",
+    "atom_enc_bias",
+    "atom_dec_bias",
+    "token_trans_bias",
+}
 RELATIVE = "relative_position_encoding"
 
 
@@ -52,10 +73,14 @@ def _of(name: str, model: Boltz2, given: Call, feats: dict[str, Tensor]) -> dict
     weights = [torch.randn(x.shape, generator=generator) for x in out]
     torch.autograd.backward(out, weights)
     return {
-        "in": {key: x.detach() for key, x in inputs.items()}, "out": [x.detach() for x in out], "given": weights,
+        "in": {key: x.detach() for key, x in inputs.items()},
+        "out": [x.detach() for x in out],
+        "given": weights,
         "grad_in": {key: _gradient(x) for key, x in leaves.items()},
-        "grad_parameters": {key: p.grad for key, p in model.named_parameters() if p.grad is not None},
-    }  # fmt: skip
+        "grad_parameters": {
+            key: p.grad for key, p in model.named_parameters() if p.grad is not None
+        },
+    }
 
 
 def _replaced(name: str, given: Call, leaves: dict[str, Tensor]) -> Call:

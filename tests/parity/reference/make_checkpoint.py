@@ -23,15 +23,39 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 TINY = {
-    "atom_s": 16, "atom_z": 8, "token_s": 32, "token_z": 16, "msa_s": 16, "heads": 4, "atom_heads": 2, "fourier": 32,
-    "template_dim": 16, "template_blocks": 2, "msa_blocks": 2, "pairformer_blocks": 2, "confidence_blocks": 2,
-    "atom_depth": 2, "token_depth": 2,
-}  # fmt: skip
+    "atom_s": 16,
+    "atom_z": 8,
+    "token_s": 32,
+    "token_z": 16,
+    "msa_s": 16,
+    "heads": 4,
+    "atom_heads": 2,
+    "fourier": 32,
+    "template_dim": 16,
+    "template_blocks": 2,
+    "msa_blocks": 2,
+    "pairformer_blocks": 2,
+    "confidence_blocks": 2,
+    "atom_depth": 2,
+    "token_depth": 2,
+}
 REAL = {
-    "atom_s": 128, "atom_z": 16, "token_s": 384, "token_z": 128, "msa_s": 64, "heads": 16, "atom_heads": 4,
-    "fourier": 256, "template_dim": 64, "template_blocks": 1, "msa_blocks": 1, "pairformer_blocks": 2,
-    "confidence_blocks": 1, "atom_depth": 3, "token_depth": 2,
-}  # fmt: skip
+    "atom_s": 128,
+    "atom_z": 16,
+    "token_s": 384,
+    "token_z": 128,
+    "msa_s": 64,
+    "heads": 16,
+    "atom_heads": 4,
+    "fourier": 256,
+    "template_dim": 64,
+    "template_blocks": 1,
+    "msa_blocks": 1,
+    "pairformer_blocks": 2,
+    "confidence_blocks": 1,
+    "atom_depth": 3,
+    "token_depth": 2,
+}
 SIZES = {"tiny": TINY, "real": REAL, "averaged": TINY}
 
 
@@ -42,53 +66,102 @@ def hyper_parameters(size: str) -> dict[str, Any]:
     z = SIZES[size]
     layers = {"num_heads": z["heads"], "dropout": 0.0}
     return {
-        "atom_s": z["atom_s"], "atom_z": z["atom_z"], "token_s": z["token_s"], "token_z": z["token_z"],
-        "num_bins": 64, "atom_feature_dim": 3 + 1 + 128 + 4 * 64,
-        "atoms_per_window_queries": 32, "atoms_per_window_keys": 128,
-        "use_no_atom_char": False, "use_atom_backbone_feat": False, "use_residue_feats_atoms": False,
-        "fix_sym_check": True, "cyclic_pos_enc": True, "bond_type_feature": True, "predict_bfactor": True,
-        "conditioning_cutoff_min": 4.0, "conditioning_cutoff_max": 20.0,
-        "use_templates": True, "use_templates_v2": True,
-        "template_args": {"template_dim": z["template_dim"], "template_blocks": z["template_blocks"]},
+        "atom_s": z["atom_s"],
+        "atom_z": z["atom_z"],
+        "token_s": z["token_s"],
+        "token_z": z["token_z"],
+        "num_bins": 64,
+        "atom_feature_dim": 3 + 1 + 128 + 4 * 64,
+        "atoms_per_window_queries": 32,
+        "atoms_per_window_keys": 128,
+        "use_no_atom_char": False,
+        "use_atom_backbone_feat": False,
+        "use_residue_feats_atoms": False,
+        "fix_sym_check": True,
+        "cyclic_pos_enc": True,
+        "bond_type_feature": True,
+        "predict_bfactor": True,
+        "conditioning_cutoff_min": 4.0,
+        "conditioning_cutoff_max": 20.0,
+        "use_templates": True,
+        "use_templates_v2": True,
+        "template_args": {
+            "template_dim": z["template_dim"],
+            "template_blocks": z["template_blocks"],
+        },
         "embedder_args": {
-            "atom_encoder_depth": z["atom_depth"], "atom_encoder_heads": z["atom_heads"], "add_mol_type_feat": True,
-            "add_method_conditioning": True, "add_modified_flag": True, "add_cyclic_flag": True,
+            "atom_encoder_depth": z["atom_depth"],
+            "atom_encoder_heads": z["atom_heads"],
+            "add_mol_type_feat": True,
+            "add_method_conditioning": True,
+            "add_modified_flag": True,
+            "add_cyclic_flag": True,
         },
         "msa_args": {
-            "msa_s": z["msa_s"], "msa_blocks": z["msa_blocks"], "msa_dropout": 0.0, "z_dropout": 0.0,
-            "use_paired_feature": True, "pairwise_head_width": 32, "pairwise_num_heads": 4,
-            "subsample_msa": False, "num_subsampled_msa": 1024,
+            "msa_s": z["msa_s"],
+            "msa_blocks": z["msa_blocks"],
+            "msa_dropout": 0.0,
+            "z_dropout": 0.0,
+            "use_paired_feature": True,
+            "pairwise_head_width": 32,
+            "pairwise_num_heads": 4,
+            "subsample_msa": False,
+            "num_subsampled_msa": 1024,
         },
         "pairformer_args": {"num_blocks": z["pairformer_blocks"], "v2": True, **layers},
         "score_model_args": {
-            "sigma_data": 16, "dim_fourier": z["fourier"], "atom_encoder_depth": z["atom_depth"],
-            "atom_encoder_heads": z["atom_heads"], "token_transformer_depth": z["token_depth"],
-            "token_transformer_heads": z["heads"], "atom_decoder_depth": z["atom_depth"],
-            "atom_decoder_heads": z["atom_heads"], "conditioning_transition_layers": 2, "transformer_post_ln": False,
+            "sigma_data": 16,
+            "dim_fourier": z["fourier"],
+            "atom_encoder_depth": z["atom_depth"],
+            "atom_encoder_heads": z["atom_heads"],
+            "token_transformer_depth": z["token_depth"],
+            "token_transformer_heads": z["heads"],
+            "atom_decoder_depth": z["atom_depth"],
+            "atom_decoder_heads": z["atom_heads"],
+            "conditioning_transition_layers": 2,
+            "transformer_post_ln": False,
         },
-        "diffusion_process_args": asdict(Boltz2DiffusionParams()), "diffusion_loss_args": {},
-        "confidence_prediction": True, "token_level_confidence": True, "alpha_pae": 1.0,
+        "diffusion_process_args": asdict(Boltz2DiffusionParams()),
+        "diffusion_loss_args": {},
+        "confidence_prediction": True,
+        "token_level_confidence": True,
+        "alpha_pae": 1.0,
         "confidence_model_args": {
-            "num_dist_bins": 64, "max_dist": 22, "add_s_to_z_prod": True, "add_s_input_to_s": True,
-            "add_z_input_to_z": True, "pairformer_args": {"num_blocks": z["confidence_blocks"], **layers},
+            "num_dist_bins": 64,
+            "max_dist": 22,
+            "add_s_to_z_prod": True,
+            "add_s_input_to_s": True,
+            "add_z_input_to_z": True,
+            "pairformer_args": {"num_blocks": z["confidence_blocks"], **layers},
             "confidence_args": {
-                "num_plddt_bins": 50, "num_pde_bins": 64, "num_pae_bins": 64, "use_separate_heads": True,
+                "num_plddt_bins": 50,
+                "num_pde_bins": 64,
+                "num_pae_bins": 64,
+                "use_separate_heads": True,
             },
         },
-        "affinity_prediction": False, "ema": False,
+        "affinity_prediction": False,
+        "ema": False,
         # Boltz reads these four as attributes.
         "training_args": OmegaConf.create(
             {"max_lr": 1e-3, "weight_decay": 0.0, "diffusion_multiplicity": 1, "recycling_steps": 3}
         ),
         "validation_args": OmegaConf.create({}),
-    }  # fmt: skip
+    }
 
 
 # Layers fed with one-hot or few-valued inputs: scaled by the number of ones, not by the width.
 FAN_IN = {
-    "embed_atom_features": 12, "rel_pos.linear_layer": 4, "res_type_encoding": 2, "msa_profile_encoding": 4,
-    "msa_proj": 2, "a_proj": 6, "token_bonds": 1, "embed_atompair_ref_pos": 30, "r_to_q_trans": 3,
-}  # fmt: skip
+    "embed_atom_features": 12,
+    "rel_pos.linear_layer": 4,
+    "res_type_encoding": 2,
+    "msa_profile_encoding": 4,
+    "msa_proj": 2,
+    "a_proj": 6,
+    "token_bonds": 1,
+    "embed_atompair_ref_pos": 30,
+    "r_to_q_trans": 3,
+}
 HEADS = (
     "distogram_module",
     "bfactor_module",
@@ -141,8 +214,13 @@ def as_trained(model: Boltz2, hparams: dict[str, Any]) -> dict[str, Any]:
 if __name__ == "__main__":
     out, size = sys.argv[1:]
     model, hparams = random_network(size)
-    checkpoint = {"pytorch-lightning_version": "2.5.0", "epoch": 0, "global_step": 0,
-                  "state_dict": model.state_dict(), "hyper_parameters": hparams}  # fmt: skip
+    checkpoint = {
+        "pytorch-lightning_version": "2.5.0",
+        "epoch": 0,
+        "global_step": 0,
+        "state_dict": model.state_dict(),
+        "hyper_parameters": hparams,
+    }
     if size == "averaged":
         checkpoint.update(as_trained(model, hparams))
     torch.save(checkpoint, out)

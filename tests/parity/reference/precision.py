@@ -21,11 +21,30 @@ from torch.utils._pytree import tree_map
 # Of https://docs.pytorch.org/docs/stable/amp.html#cuda-ops-that-autocast-to-float32, those that
 # Boltz uses.
 IN_FP32 = {
-    torch.nn.functional.layer_norm, torch.nn.functional.softmax, torch.softmax, Tensor.softmax, torch.sum, Tensor.sum,
-    torch.cumsum, torch.cdist, torch.norm, Tensor.norm, torch.exp, Tensor.exp, torch.log, Tensor.log, torch.pow,
-    Tensor.pow, Tensor.__pow__, torch.nn.functional.normalize, torch.rsqrt, torch.reciprocal, Tensor.__rdiv__,
-    torch.prod, Tensor.prod,
-}  # fmt: skip
+    torch.nn.functional.layer_norm,
+    torch.nn.functional.softmax,
+    torch.softmax,
+    Tensor.softmax,
+    torch.sum,
+    Tensor.sum,
+    torch.cumsum,
+    torch.cdist,
+    torch.norm,
+    Tensor.norm,
+    torch.exp,
+    Tensor.exp,
+    torch.log,
+    Tensor.log,
+    torch.pow,
+    Tensor.pow,
+    Tensor.__pow__,
+    torch.nn.functional.normalize,
+    torch.rsqrt,
+    torch.reciprocal,
+    Tensor.__rdiv__,
+    torch.prod,
+    Tensor.prod,
+}
 
 
 class Autocast(torch.autocast):

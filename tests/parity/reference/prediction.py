@@ -30,21 +30,49 @@ INITIAL = (
     "contact_conditioning",
 )
 BLOCK = (
-    "tri_mul_out", "tri_mul_in", "tri_att_start", "tri_att_end", "transition_z", "attention", "transition_s",
-)  # fmt: skip
+    "tri_mul_out",
+    "tri_mul_in",
+    "tri_att_start",
+    "tri_att_end",
+    "transition_z",
+    "attention",
+    "transition_s",
+)
 MODULES = STAGES | {
-    "input_embedder.atom_encoder", "input_embedder.atom_attention_encoder", "template_module", "msa_module",
-    "msa_module.layers.0", "msa_module.layers.0.pair_weighted_averaging", "msa_module.layers.0.msa_transition",
-    "msa_module.layers.0.outer_product_mean", "pairformer_module.layers.0",
-    *(f"pairformer_module.layers.0.{part}" for part in BLOCK), "diffusion_conditioning.pairwise_conditioner",
-    "structure_module.score_model", "structure_module.score_model.single_conditioner",
-    "structure_module.score_model.atom_attention_encoder", "structure_module.score_model.token_transformer",
+    "input_embedder.atom_encoder",
+    "input_embedder.atom_attention_encoder",
+    "template_module",
+    "msa_module",
+    "msa_module.layers.0",
+    "msa_module.layers.0.pair_weighted_averaging",
+    "msa_module.layers.0.msa_transition",
+    "msa_module.layers.0.outer_product_mean",
+    "pairformer_module.layers.0",
+    *(f"pairformer_module.layers.0.{part}" for part in BLOCK),
+    "diffusion_conditioning.pairwise_conditioner",
+    "structure_module.score_model",
+    "structure_module.score_model.single_conditioner",
+    "structure_module.score_model.atom_attention_encoder",
+    "structure_module.score_model.token_transformer",
     "structure_module.score_model.atom_attention_decoder",
-}  # fmt: skip
+}
 CONFIDENCE = (
-    "plddt_logits", "pae_logits", "pde_logits", "resolved_logits", "plddt", "pae", "pde", "ptm", "iptm",
-    "ligand_iptm", "protein_iptm", "complex_plddt", "complex_iplddt", "complex_pde", "complex_ipde",
-)  # fmt: skip
+    "plddt_logits",
+    "pae_logits",
+    "pde_logits",
+    "resolved_logits",
+    "plddt",
+    "pae",
+    "pde",
+    "ptm",
+    "iptm",
+    "ligand_iptm",
+    "protein_iptm",
+    "complex_plddt",
+    "complex_iplddt",
+    "complex_pde",
+    "complex_ipde",
+)
 
 
 def load_model(ckpt: Path, case: Case) -> Boltz2:
@@ -58,13 +86,25 @@ def load_model(ckpt: Path, case: Case) -> Boltz2:
         "num_subsampled_msa": case.subsample or 1024,
     }
     predict = {
-        "recycling_steps": case.recycling, "sampling_steps": case.steps, "diffusion_samples": case.samples,
-        "max_parallel_samples": 5, "write_confidence_summary": True, "write_full_pae": True, "write_full_pde": True,
-    }  # fmt: skip
+        "recycling_steps": case.recycling,
+        "sampling_steps": case.steps,
+        "diffusion_samples": case.samples,
+        "max_parallel_samples": 5,
+        "write_confidence_summary": True,
+        "write_full_pae": True,
+        "write_full_pde": True,
+    }
     model = Boltz2.load_from_checkpoint(
-        ckpt, strict=True, map_location="cpu", predict_args=predict, ema=False, use_kernels=False, msa_args=msa,
-        diffusion_process_args=asdict(Boltz2DiffusionParams()), steering_args=asdict(BoltzSteeringParams()),
-    )  # fmt: skip
+        ckpt,
+        strict=True,
+        map_location="cpu",
+        predict_args=predict,
+        ema=False,
+        use_kernels=False,
+        msa_args=msa,
+        diffusion_process_args=asdict(Boltz2DiffusionParams()),
+        steering_args=asdict(BoltzSteeringParams()),
+    )
     return model.eval()
 
 
@@ -103,15 +143,20 @@ def predict(model: Boltz2, feats: dict[str, Tensor], case: Case) -> dict[str, An
         -2,
     )
     return {
-        "s_inputs": s_inputs, "z_init": initial_pairs(calls), "s": out["s"], "z": out["z"],
-        "pdistogram": out["pdistogram"], "pbfactor": out["pbfactor"], "conditioning": conditioning,
+        "s_inputs": s_inputs,
+        "z_init": initial_pairs(calls),
+        "s": out["s"],
+        "z": out["z"],
+        "pdistogram": out["pdistogram"],
+        "pbfactor": out["pbfactor"],
+        "conditioning": conditioning,
         "scores": denoised(model, feats, s_inputs, out["s"], conditioning) if case.modules else [],
         "sample": sampling(model, draws, case) | {"coords": out["sample_atom_coords"]},
         "confidence": {name: out[name] for name in CONFIDENCE}
         | {"confidence_score": told["confidence_score"], "pair_chains_iptm": iptm},
         "calls": {name: call for name, call in calls.items() if name in MODULES},
         "msa_rows": [drawn[: case.subsample] for drawn in draws["randperm"]],
-    }  # fmt: skip
+    }
 
 
 def initial_pairs(calls: dict[str, dict[str, Any]]) -> Tensor:
@@ -126,10 +171,12 @@ def sampling(model: Boltz2, draws: dict[str, list[Tensor]], case: Case) -> dict[
     """
     assert len(draws["randn"]) == 1 + 3 * case.steps
     return {
-        "sigmas": model.structure_module.sample_schedule(case.steps), "init_noise": draws["randn"][0],
-        "rotation": torch.stack(draws["random_rotations"]), "translation": torch.stack(draws["randn"][2::3]),
+        "sigmas": model.structure_module.sample_schedule(case.steps),
+        "init_noise": draws["randn"][0],
+        "rotation": torch.stack(draws["random_rotations"]),
+        "translation": torch.stack(draws["randn"][2::3]),
         "eps": torch.stack(draws["randn"][3::3]),
-    }  # fmt: skip
+    }
 
 
 def keys_of(feats: dict[str, Tensor], model: Boltz2) -> Any:

@@ -54,9 +54,10 @@ def arguments(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) 
 FROM_DICTIONARIES = {
     "input_embedder": ("feats", ("ref_pos", "profile", "deletion_mean")),
     "structure_module.score_model": (
-        "diffusion_conditioning", ("q", "c", "atom_enc_bias", "atom_dec_bias", "token_trans_bias")
+        "diffusion_conditioning",
+        ("q", "c", "atom_enc_bias", "atom_dec_bias", "token_trans_bias"),
     ),
-}  # fmt: skip
+}
 
 
 def tensors(name: str, given: Call) -> dict[str, Tensor]:

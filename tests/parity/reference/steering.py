@@ -50,10 +50,14 @@ def judged(feats: dict[str, Tensor]) -> dict[str, Any]:
                 ]
                 said.append(
                     {
-                        "name": type(potential).__name__, "time": time, "energy": energy, "gradient": gradient,
-                        "interval": parameters["guidance_interval"], "weights": torch.tensor(weights),
+                        "name": type(potential).__name__,
+                        "time": time,
+                        "energy": energy,
+                        "gradient": gradient,
+                        "interval": parameters["guidance_interval"],
+                        "weights": torch.tensor(weights),
                     }
-                )  # fmt: skip
+                )
     return {"structures": x, "potentials": said}
 
 
@@ -79,9 +83,11 @@ def steered(
         assert not model.predict_step(dict(feats), 0)["exception"]
     (out,) = outs
     return {
-        "s_inputs": calls["input_embedder"]["out"][0], "s": out["s"], "z": out["z"],
+        "s_inputs": calls["input_embedder"]["out"][0],
+        "s": out["s"],
+        "z": out["z"],
         "sample": sampling(model, draws, case) | choices | {"coords": out["sample_atom_coords"]},
-    }  # fmt: skip
+    }
 
 
 @contextmanager
