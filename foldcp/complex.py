@@ -28,6 +28,10 @@ class Chain:
     A polymer has a `sequence`; a ligand has either CCD codes (`ccd`, one per component) or a
     `smiles`. `msa` is the file of its alignment (a3m or Boltz's `key,sequence` CSV); None means the
     query alone. `modifications` holds (position from 1, CCD code).
+
+    >>> import foldcp
+    >>> protein = foldcp.Chain("A", "protein", "MKTAYIAKQR", modifications=((4, "SEP"),))
+    >>> ligand = foldcp.Chain("L", "ligand", ccd=("ATP",))
     """
 
     name: str
@@ -124,6 +128,11 @@ class Complex:
     the tables. `place` is the number of the record in its input, from 0. `digests` holds the
     SHA-256 of each alignment and template as it was when the complex was planned: another content
     is refused where it is read.
+
+    >>> import foldcp
+    >>> chains = (foldcp.Chain("A", "protein", "MKTAYIAKQR"), foldcp.Chain("B", "dna", "GATTACA"))
+    >>> foldcp.Complex("pair", chains).num_residues
+    17
     """
 
     name: str

@@ -1,13 +1,9 @@
-"""Fold one complex: features in, coordinates and scores out. Run as a module it folds on many
-ranks without Ray.
-"""
+"""Prediction of one complex: features in, coordinates and scores out."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,65 +12,89 @@ from torch import Tensor
 
 from foldcp.checkpoint.load import Precision, residual_type
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.features.featurize import Features
+from foldcp.features.featurize import Features, Layout
+from foldcp.features.msa.subsample import MsaSubsample
 from foldcp.features.steering import UNCONSTRAINED, Constraints
-from foldcp.metrics.scorer import SampleScorer, Scores
+from foldcp.metrics.scorer import SampleScorer
+from foldcp.metrics.scores import Scores
 from foldcp.model.boltz2 import Boltz2, TrunkOutput
 from foldcp.model.confidence import expected_plddt
 from foldcp.model.diffusion.sampler import SeededNoise, unsteered
 from foldcp.model.layers.layers import chunks, set_chunk_budget
 from foldcp.model.steering.steering import NUM_PARTICLES, Steering, listed_potentials
 from foldcp.model.trunk.pairformer import PairformerFn
+from foldcp.progress import Progress, ProgressCounter, StageTimer, no_progress
+from foldcp.structure import write_cif
+
+# On a GPU, tokens are padded to a multiple of this for each rank, as kernels move so many numbers
+# at a time.
+GPU_MULTIPLE = 16
+
+# Smallest legal value of a setting.
+MINIMA = {"recycling": 0, "steps": 1, "samples": 1, "parallel_samples": 1, "msa_subsample": 0}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How a complex is folded; the defaults are those of `boltz predict`."""
+    """How a complex is folded; the defaults are those of `boltz predict`. Raises ValueError naming
+    a number that is too small.
+    """
 
     recycling: int = 3  # passes through the trunk after the first
-    steps: int = 200  # of the sampler
+    steps: int = 200  # of the diffusion sampler
     samples: int = 1
     parallel_samples: int = 5  # drawn at once
     precision: Precision = "fp32"
-    msa_subsample: int = 0  # rows of the alignment drawn anew in each pass; 0 uses all
-    potentials: bool = (
-        False  # steer towards plausible chemistry: each sample is chosen among several
-    )
+    msa_subsample: int = 0  # MSA rows drawn anew for each pass; 0 uses all
+    potentials: bool = False  # steer towards plausible chemistry, choosing among several particles
     seed: int = 0
     keep_pairs: bool = False  # also return full PAE and PDE
 
     def __post_init__(self) -> None:
-        for name, least in {
-            "recycling": 0,
-            "steps": 1,
-            "samples": 1,
-            "parallel_samples": 1,
-            "msa_subsample": 0,
-        }.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}, but at least {least} is needed")
+        for name, minimum in MINIMA.items():
+            value = getattr(self, name)
+            if value < minimum:
+                raise ValueError(f"{name} must be at least {minimum}, not {value}")
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """M samples of one complex, without padding; the same on every rank."""
+    """The predicted structures of one complex and their scores; numpy arrays and plain numbers.
+
+    M samples, A atoms, T tokens, without padding; equal on every rank. Names of chains, tokens and
+    atoms are in `layout`.
+
+    >>> import foldcp
+    >>> model = foldcp.load_model("untrained:tiny", device="cpu")
+    >>> chain = foldcp.Chain("A", "protein", "MKTAYIAKQR")
+    >>> prediction = foldcp.fold(model, foldcp.Complex("peptide", (chain,)), samples=2, steps=2)
+    >>> prediction.plddt.shape
+    (2, 10)
+    >>> prediction.layout.atom_name[:4]
+    ['N', 'CA', 'C', 'O']
+    """
 
     coords: Float[np.ndarray, "M A 3"]  # Å
     plddt: Float[np.ndarray, "M T"]  # 0 .. 1
-    scores: list[Scores]
-    pae: list[
-        Float[np.ndarray, "T T"]
-    ]  # Å, [i, j]: error of j in the frame of i; empty unless asked for
-    pde: list[Float[np.ndarray, "T T"]]  # Å
-    seconds: dict[str, float]
+    scores: list[Scores]  # [M]
+    pae: list[Float[np.ndarray, "T T"]]  # [M], Å: error of j in the frame of i; or none, if not kept
+    pde: list[Float[np.ndarray, "T T"]]  # [M], Å; or none
+    layout: Layout
+    seconds: dict[str, float]  # of each stage
     peak_bytes: int  # of this rank's device memory; 0 on a CPU
 
+    @property
+    def best_sample(self) -> int:
+        """Number of the sample with the highest confidence score; the first of equal ones."""
+        return int(np.argmax([scores.confidence_score for scores in self.scores]))
 
-Progress = Callable[[str, int, int], None]  # stage, steps done, steps in all
-
-
-def no_progress(stage: str, done: int, total: int) -> None:
-    """Nobody looks."""
+    def write_cif(self, path: str | Path, sample: int | None = None) -> None:
+        """Write one sample as mmCIF with 100 pLDDT as B-factors: number `sample`, from 0, or the
+        best one. Raises ValueError when its coordinates are not finite, and OSError.
+        """
+        index = self.best_sample if sample is None else sample
+        name = Path(path).stem
+        write_cif(Path(path), self.layout, self.coords[index], self.plddt[index], name)
 
 
 def fold(
@@ -84,7 +104,7 @@ def fold(
     progress: Progress = no_progress,
     constraints: Constraints = UNCONSTRAINED,
 ) -> Prediction:
-    """Fold one complex on this rank's group; all ranks call it together with equal arguments.
+    """Fold one complex on the ranks of `model.cp`. Collective, with equal arguments on all ranks.
 
     A complex with forced pockets or contacts, and every one with `settings.potentials`, needs its
     `constraints` from `foldcp.features.steering`. Deterministic in (features, settings,
@@ -98,63 +118,47 @@ def fold(
             "settings say"
         )
     device = next(model.parameters()).device
-    num_atoms = len(features.layout.atom_token)
-    # Kernels move 16 numbers at a time; the padding is masked everywhere.
-    multiple = model.cp.size * (16 if device.type == "cuda" else 1)
-    features = features.pad(multiple).to(device)
+    multiple = GPU_MULTIPLE if device.type == "cuda" else 1
+    padded = features.pad(model.cp.size * multiple).to(device)
     constraints = constraints.to(device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    clock = StageTimer(device)
+    timer = StageTimer(device)
     with torch.inference_mode():
-        # Now, as it lets go of what a complex of another size left.
+        # Before the trunk, as this frees the CUDA graphs of a complex of another size.
         refine = model.confidence_module.pairformer_stack.repeated(
-            features.token_mask, settings.samples
+            padded.token_mask, settings.samples
         )
-        with clock("trunk"):
-            set_chunk_budget(device, model.cp)
-            count = ProgressCounter("trunk", settings.recycling + 1, progress)
-            rows = MsaSubsample(features.num_rows, settings.msa_subsample, settings.seed)
-            trunk = model.trunk(
-                features,
-                settings.recycling,
-                residual_type(settings.precision),
-                rows,
-                count,
-            )
-        with clock("sampling"):
-            set_chunk_budget(device, model.cp)
-            coords = sample(model, trunk, features, constraints, settings, progress)
-        with clock("confidence"):
-            set_chunk_budget(device, model.cp)
-            contact = model.contact_probability(trunk.z)
-            count = ProgressCounter("confidence", settings.samples, progress)
-            scored = []
-            for index, x in enumerate(coords):
-                last = index + 1 == settings.samples
-                scored.append(
-                    score(
-                        model,
-                        trunk,
-                        x,
-                        features,
-                        contact,
-                        refine,
-                        settings.keep_pairs,
-                        last,
-                    )
-                )
-                count()
+        with timer("trunk"):
+            trunk = run_trunk(model, padded, settings, progress)
+        with timer("sampling"):
+            coords = sample(model, trunk, padded, constraints, settings, progress)
+        with timer("confidence"):
+            scored = score(model, trunk, coords, padded, refine, settings, progress)
+    num_atoms = len(features.layout.atom_token)
     return Prediction(
         coords=coords[:, :num_atoms].cpu().numpy(),
         plddt=np.stack([sample.plddt for sample in scored]),
         scores=[sample.scores for sample in scored],
         pae=[sample.pae for sample in scored if sample.pae is not None],
         pde=[sample.pde for sample in scored if sample.pde is not None],
-        seconds=clock.seconds,
-        peak_bytes=torch.cuda.max_memory_allocated(device) + model.cp.transport.reserved_bytes
-        if device.type == "cuda"
-        else 0,
+        layout=features.layout,
+        seconds=timer.seconds,
+        peak_bytes=peak_bytes(device, model.cp),
+    )
+
+
+def run_trunk(
+    model: Boltz2, features: Features, settings: Settings, progress: Progress
+) -> TrunkOutput:
+    """The trunk with recycling, each pass on its own subsample of the MSA."""
+    set_chunk_budget(features.token_mask.device, model.cp)
+    return model.trunk(
+        features,
+        settings.recycling,
+        residual_type(settings.precision),
+        MsaSubsample(features.num_rows, settings.msa_subsample, settings.seed),
+        ProgressCounter("trunk", settings.recycling + 1, progress),
     )
 
 
@@ -166,33 +170,29 @@ def sample(
     settings: Settings,
     progress: Progress,
 ) -> Float[Tensor, "M A 3"]:
-    """All samples, as many at once as the settings allow; steered ones are chosen among
-    particles.
+    """Coordinates of all samples in Å, as many at once as the settings allow. A steered sample is
+    chosen among several particles.
     """
+    device = trunk.z.device
+    set_chunk_budget(device, model.cp)
     conditioning = model.diffusion_conditioning(trunk.s, trunk.z, model.rel_pos, features)
     diffusion = model.structure_module
     prepared = diffusion.score_model.prepare(trunk.s, trunk.s_inputs, conditioning, features)
     potentials = listed_potentials(features, constraints)
     particles = NUM_PARTICLES if potentials and settings.potentials else 1
-    size = max(1, settings.parallel_samples // particles)
-    batches = [
-        range(first, min(first + size, settings.samples))
-        for first in range(0, settings.samples, size)
-    ]
+    batches = sample_batches(settings, particles)
     count = ProgressCounter("sampling", len(batches) * settings.steps, progress)
     coords = []
     for batch in batches:
-        draws = SeededNoise(settings.seed, batch, features.num_atoms, trunk.z.device, particles)
-        steer = (
-            Steering(potentials, particles, settings.steps, draws.choose, model.cp)
-            if potentials
-            else unsteered
-        )
+        noise = SeededNoise(settings.seed, batch, features.num_atoms, device, particles)
+        steer = unsteered
+        if potentials:
+            steer = Steering(potentials, particles, settings.steps, noise.choose, model.cp)
         coords.append(
             diffusion.sample(
                 prepared,
                 settings.steps,
-                draws,
+                noise,
                 count,
                 steer,
                 together=settings.parallel_samples,
@@ -201,8 +201,15 @@ def sample(
     return torch.cat(coords)
 
 
+def sample_batches(settings: Settings, particles: int) -> list[range]:
+    """The numbers of the samples that are drawn together."""
+    size = max(1, settings.parallel_samples // particles)
+    starts = range(0, settings.samples, size)
+    return [range(start, min(start + size, settings.samples)) for start in starts]
+
+
 @dataclass(frozen=True)
-class SampleScores:
+class ScoredSample:
     """What the confidence module says of one sample; T tokens without padding."""
 
     scores: Scores
@@ -214,97 +221,82 @@ class SampleScores:
 def score(
     model: Boltz2,
     trunk: TrunkOutput,
+    coords: Float[Tensor, "M A 3"],
+    features: Features,
+    refine: PairformerFn,
+    settings: Settings,
+    progress: Progress,
+) -> list[ScoredSample]:
+    """Scores of all samples, one after the other. The last one overwrites the trunk's z."""
+    set_chunk_budget(trunk.z.device, model.cp)
+    contact = model.contact_probability(trunk.z)
+    count = ProgressCounter("confidence", settings.samples, progress)
+    scored = []
+    for index, x in enumerate(coords):
+        workspace = trunk.z if index + 1 == settings.samples else None
+        scored.append(
+            score_sample(
+                model, trunk, x, features, contact, refine, settings.keep_pairs, workspace
+            )
+        )
+        count()
+    return scored
+
+
+def score_sample(
+    model: Boltz2,
+    trunk: TrunkOutput,
     coords: Float[Tensor, "A 3"],
     features: Features,
     contact: Float[Tensor, "I N"],
     refine: PairformerFn,
     keep_pairs: bool,
-    last: bool = False,
-) -> SampleScores:
-    """Scores of one sample, reduced while the logits exist; whole PAE and PDE, in host memory, on
-    request.
-
-    The `last` sample uses up the trunk's z.
+    workspace: Float[Tensor, "I N Z"] | None,
+) -> ScoredSample:
+    """Scores of one sample, reduced while its logits exist; with `keep_pairs`, whole PAE and PDE in
+    host memory, too.
     """
-    cp = model.cp
-    num_tokens = len(features.layout.token_chain)
-    scorer = SampleScorer(features, coords, cp, keep_pairs=keep_pairs)
-    first = cp.first_row(features.num_tokens)
+    scorer = SampleScorer(features, coords, model.cp, keep_pairs=keep_pairs)
+    first = model.cp.first_row(features.num_tokens)
 
-    def take(start: int, pae: Float[Tensor, "R N B"], pde: Float[Tensor, "R N B"]) -> None:
-        scorer.add(start, pae, pde, contact[start - first : start - first + len(pae)])
+    def on_logits(start: int, pae: Float[Tensor, "R N B"], pde: Float[Tensor, "R N B"]) -> None:
+        chunk = slice(start - first, start - first + len(pae))
+        scorer.update(start, pae, pde, contact[chunk])
 
-    def whole(pairs: Float[Tensor, "I N"]) -> Float[np.ndarray, "T T"]:
-        return gather_to_host(pairs, cp).numpy()[:num_tokens, :num_tokens]
-
-    into = trunk.z if last else None
     logits, _ = model.confidence_module(
-        trunk.s_inputs, trunk.s, trunk.z, coords, features, take, into, refine
+        trunk.s_inputs, trunk.s, trunk.z, coords, features, on_logits, workspace, refine
     )
     plddt = expected_plddt(logits)
-    return SampleScores(
-        scores=scorer.finish(plddt),
+    num_tokens = len(features.layout.token_chain)
+    return ScoredSample(
+        scores=scorer.compute(plddt),
         plddt=plddt[:num_tokens].cpu().numpy(),
-        pae=whole(scorer.pae) if keep_pairs else None,
-        pde=whole(scorer.pde) if keep_pairs else None,
+        pae=whole_pairs(scorer.pae, num_tokens, model.cp) if keep_pairs else None,
+        pde=whole_pairs(scorer.pde, num_tokens, model.cp) if keep_pairs else None,
     )
+
+
+def whole_pairs(
+    pairs: Float[Tensor, "I N"], num_tokens: int, cp: ContextParallel
+) -> Float[np.ndarray, "T T"]:
+    """The rows of all ranks without padding, in host memory. Collective."""
+    return gather_to_host(pairs, cp).numpy()[:num_tokens, :num_tokens]
 
 
 def gather_to_host(pairs: Float[Tensor, "I N"], cp: ContextParallel) -> Float[Tensor, "N N"]:
-    """The rows of all ranks in host memory; only a few at a time pass through the devices."""
+    """The rows of all ranks in host memory; only a chunk at a time passes through the devices."""
     I, N = pairs.shape
     whole = torch.empty((cp.size, I, N), dtype=pairs.dtype)
-    for some in chunks(I, cp.size * N * pairs.element_size(), pairs.device):
-        whole[:, some] = cp.all_gather(pairs[None, some]).cpu()
+    bytes_per_row = cp.size * N * pairs.element_size()
+    for rows in chunks(I, bytes_per_row, pairs.device):
+        whole[:, rows] = cp.all_gather(pairs[None, rows]).cpu()
     return whole.flatten(0, 1)
 
 
-class MsaSubsample:
-    """Which rows of the alignment a pass uses: all, or a fresh draw as `boltz predict
-    --subsample_msa` makes it.
+def peak_bytes(device: torch.device, cp: ContextParallel) -> int:
+    """Peak device memory of this rank since the prediction began, with the buffers of its
+    transport; 0 on a CPU.
     """
-
-    def __init__(self, depth: int, most: int, seed: int) -> None:
-        self.depth = depth
-        self.most = most
-        self.seed = seed
-
-    def __call__(self, index: int) -> list[int] | None:
-        if not self.most or self.depth <= self.most:
-            return None
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
-        return torch.randperm(self.depth, generator=generator)[: self.most].tolist()
-
-
-class ProgressCounter:
-    """Counts the steps of a stage for whoever shows progress."""
-
-    def __init__(self, stage: str, total: int, progress: Progress) -> None:
-        self.stage = stage
-        self.total = total
-        self.progress = progress
-        self.done = 0
-        progress(stage, 0, total)
-
-    def __call__(self) -> None:
-        self.done += 1
-        self.progress(self.stage, self.done, self.total)
-
-
-class StageTimer:
-    """Seconds per stage; waits for the device at both ends."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        start = self._now()
-        yield
-        self.seconds[stage] = self._now() - start
-
-    def _now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
+    if device.type != "cuda":
+        return 0
+    return torch.cuda.max_memory_allocated(device) + cp.transport.reserved_bytes

@@ -208,20 +208,14 @@ def score(
     foldcp score pairs.fasta --checkpoint boltz2_conf.ckpt --out run --limit 10
     """
     from foldcp.pipeline.execution.driver import Options
-    from foldcp.pipeline.execution.driver import score as run
-    from foldcp.pipeline.planning.run_plan import prepare
     from foldcp.pipeline.reporting.report import format_best
+    from foldcp.pipeline.score_database import score_input
 
     settings = load(config, set_)
     sources = InputSpec(
         input, sequences, msas, checkpoint, organism, limit, settings.limits.input_bytes
     )
-    prepared = prepare(sources, settings, out)
-    for line in remarks(sources, [task.complex for task in prepared.work.tasks]):
-        print(line, file=sys.stderr)
-    if prepared.made.untrained:
-        print(f"{checkpoint}: random weights, the scores mean nothing", file=sys.stderr)
-    summary = run(prepared, out, Options(address, gpus, hardware, verbose))
+    summary = score_input(sources, settings, out, Options(address, gpus, hardware, verbose))
     if summary.ray_lost and not summary.signal:
         _start_again(summary)
     try:

@@ -25,7 +25,7 @@ LAYERS = [
     ["foldcp.model.steering"],
     ["foldcp.model"],
     ["foldcp.checkpoint"],
-    ["foldcp.predict"],
+    ["foldcp.progress", "foldcp.predict"],
     ["foldcp.datasets.parsing"],
     ["foldcp.datasets.chains", "foldcp.datasets.msas", "foldcp.datasets.sequences"],
     ["foldcp.datasets.formats"],
@@ -38,7 +38,7 @@ LAYERS = [
     ["foldcp.pipeline.execution"],
     ["foldcp.pipeline.reporting", "foldcp.pipeline.bench", "foldcp.pipeline.fold_one"],
     ["foldcp.pipeline"],
-    ["foldcp", "foldcp.__main__"],
+    ["foldcp", "foldcp.__main__", "foldcp.api"],
 ]
 
 # Where a library is imported, and nowhere else.

@@ -13,10 +13,10 @@ from foldcp.config import Architecture, DiffusionProcess
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.featurize import Features
 from foldcp.kernels.projections import project
-from foldcp.metrics.scorer import contact_probability
 from foldcp.model.confidence import ConfidenceModule
 from foldcp.model.diffusion.sampler import AtomDiffusion
 from foldcp.model.diffusion.score_model import DiffusionConditioning
+from foldcp.model.distogram import contact_probability
 from foldcp.model.layers.layers import LayerNorm, Linear, chunks
 from foldcp.model.trunk.input_embedder import InputEmbedder
 from foldcp.model.trunk.msa import MSAModule

@@ -14,6 +14,7 @@ import jinja2
 import pandas as pd
 
 from foldcp.pipeline.reporting.report_page import PAGE
+from foldcp.pipeline.reporting.run_tables import fresh_rows
 from foldcp.pipeline.storage.run_folder import TEMPORARY, read_run
 from foldcp.pipeline.storage.tables import count_stale, read_table
 from foldcp.printable import printable
@@ -37,8 +38,8 @@ def best_interfaces(out: Path | str, n: int | None = None) -> pd.DataFrame:
     direction; all are means over samples. `structure` is the file of the most confident sample.
     Stale results are not among them. Raises ValueError when `out` is no run.
     """
-    rows = _fresh(out, "interfaces")
-    chains = _fresh(out, "chains")
+    rows = fresh_rows(out, "interfaces")
+    chains = fresh_rows(out, "chains")
     place = chains[["key", "sample", "chain", "chain_index"]]
     for end in "ab":
         names = {"chain": f"chain_{end}", "chain_index": f"index_{end}"}
@@ -61,7 +62,7 @@ def best_interfaces(out: Path | str, n: int | None = None) -> pd.DataFrame:
         plddt_ab=("interface_plddt", "mean"),
         plddt_ba=("interface_plddt_ba", "mean"),
     )
-    complexes = _fresh(out, "complexes")
+    complexes = fresh_rows(out, "complexes")
     about = complexes.loc[
         complexes["rank"] == 0,
         ["key", "title", "organism", "num_tokens", "structure", "checkpoint"],
@@ -140,7 +141,7 @@ def write_report(out: Path | str) -> Path:
 def _content(out: Path) -> dict[str, Any]:
     """Everything the page shows."""
     run = read_run(out)
-    complexes = _fresh(out, "complexes")
+    complexes = fresh_rows(out, "complexes")
     attempts = read_table(out, "attempts").to_pandas()
     runs = read_table(out, "runs").to_pandas()
     once = complexes.drop_duplicates("key")
@@ -174,12 +175,6 @@ def _content(out: Path) -> dict[str, Any]:
         "num_retries": int((attempts["outcome"] != "done").sum()),
         "slowest": _records(done.sort_values("seconds", ascending=False).head(NUM_SLOWEST)),
     }
-
-
-def _fresh(out: Path | str, table: str) -> Any:
-    """The rows of the present input and settings, as a DataFrame."""
-    rows = read_table(out, table).to_pandas()
-    return rows.loc[~rows["stale"]]
 
 
 def _assumptions(complexes: pd.DataFrame) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Float
 
 from foldcp.features.featurize import Layout
-from foldcp.metrics.scorer import Scores
+from foldcp.metrics.scores import Scores
 from foldcp.predict import Prediction
 from foldcp.structure import write_cif
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from foldcp.complex import InvalidComplex
 from foldcp.features.featurize import Layout
-from foldcp.metrics.scorer import Scores
+from foldcp.metrics.scores import Scores
 from foldcp.pipeline.config import Extra
 from foldcp.pipeline.inputs.tasks import KEY_LENGTH, Task
 from foldcp.pipeline.scheduling.types import Attempt

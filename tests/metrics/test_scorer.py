@@ -13,7 +13,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.metrics.scorer import SampleScorer, Scores, contact_probability
+from foldcp.metrics.scorer import SampleScorer
+from foldcp.metrics.scores import Scores
 from tests.support.distributed import run
 from tests.support.metrics_reference import (
     CENTERS,
@@ -21,12 +22,12 @@ from tests.support.metrics_reference import (
     coords_of,
     features_of,
     logits_of,
-    made_up_case,
+    synthetic_case,
     reference_scores,
     softmax,
 )
 
-CASE = made_up_case()
+CASE = synthetic_case()
 # tokens, and padded: divides by 1, 2 and 3, and the last of three ranks holds padding
 T = 107
 N = 126
@@ -35,7 +36,7 @@ N = 126
 def score(cp: ContextParallel, case: Case, N: int, chunk: int) -> Scores:
     """The scores of a case whose rows arrive in chunks."""
     scorer, plddt = _filled(cp, case, N, chunk)
-    return scorer.finish(plddt)
+    return scorer.compute(plddt)
 
 
 def _filled(
@@ -46,7 +47,7 @@ def _filled(
     first = cp.first_row(N)
     for start in range(first, first + N // cp.size, chunk):
         stop = min(start + chunk, first + N // cp.size)
-        scorer.add(start, *(x[start:stop] for x in pairs))
+        scorer.update(start, *(x[start:stop] for x in pairs))
     return scorer, plddt
 
 
@@ -154,7 +155,7 @@ def test_scores_do_not_depend_on_the_number_of_ranks(scores: Scores, size: int) 
 
 
 def test_a_rank_may_hold_nothing_but_padding() -> None:
-    case = made_up_case([("protein", 5), ("rna", 4)])
+    case = synthetic_case([("protein", 5), ("rna", 4)])
     for result in run(score, 3, case, 30, 4):
         _same(result, reference_scores(case), 1e-6)
 
@@ -172,13 +173,13 @@ def test_a_rank_may_hold_nothing_but_padding() -> None:
     ids=str,
 )
 def test_empty_cases_give_what_is_documented(chains: list[tuple[str, int]]) -> None:
-    case = made_up_case(chains)
+    case = synthetic_case(chains)
     num_tokens = sum(length for _, length in chains)
     _same(score(ContextParallel(), case, num_tokens + 1, 5), reference_scores(case), 1e-6)
 
 
 def test_without_close_pairs_ipsae_is_zero() -> None:
-    case = made_up_case([("protein", 12), ("protein", 9)])
+    case = synthetic_case([("protein", 12), ("protein", 9)])
     case.pae_logits[...] = -(((CENTERS - 25) / 2) ** 2)
     result = score(ContextParallel(), case, 21, 21)
     np.testing.assert_array_equal(result.ipsae_d0dom, [[np.nan, 0], [0, np.nan]])
@@ -191,9 +192,9 @@ def test_blocks_may_be_of_low_precision(scores: Scores) -> None:
     whole = [
         SampleScorer(features_of(CASE, N), coords_of(CASE), ContextParallel()) for _ in range(2)
     ]
-    whole[0].add(0, *rounded)
-    whole[1].add(0, *(x.float() for x in rounded))
-    low, high = (asdict(scorer.finish(plddt)) for scorer in whole)
+    whole[0].update(0, *rounded)
+    whole[1].update(0, *(x.float() for x in rounded))
+    low, high = (asdict(scorer.compute(plddt)) for scorer in whole)
     for name, value in low.items():
         np.testing.assert_array_equal(value, high[name], err_msg=name)
 
@@ -205,7 +206,7 @@ def _on_device(device: str) -> tuple[SampleScorer, torch.Tensor]:
         features_of(CASE, N, device), coords_of(CASE).to(device), ContextParallel()
     )
     for start in range(0, N, 42):
-        scorer.add(start, *(x[start : start + 42] for x in pairs))
+        scorer.update(start, *(x[start : start + 42] for x in pairs))
     return scorer, plddt
 
 
@@ -219,18 +220,18 @@ def test_adding_never_waits_for_the_device() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_gives_the_same_scores(scores: Scores) -> None:
     scorer, plddt = _on_device("cuda")
-    _same(scorer.finish(plddt), asdict(scores), 2e-6)
+    _same(scorer.compute(plddt), asdict(scores), 2e-6)
 
 
 def test_pairs_are_kept_on_request() -> None:
     scorer, plddt = _filled(ContextParallel(), CASE, N, 50, keep_pairs=True)
-    scorer.finish(plddt)
+    scorer.compute(plddt)
     for got, logits in ((scorer.pae, CASE.pae_logits), (scorer.pde, CASE.pde_logits)):
         np.testing.assert_allclose(got[:T, :T], softmax(logits) @ CENTERS, rtol=1e-5)
         assert got.shape == (N, N) and not got[T:].any() and not got[:, T:].any()
     scorer, plddt = _filled(ContextParallel(), CASE, N, 50)
-    scorer.finish(plddt)
-    with pytest.raises(AssertionError, match="on request"):
+    scorer.compute(plddt)
+    with pytest.raises(AssertionError, match="keep_pairs only"):
         _ = scorer.pae
 
 
@@ -238,10 +239,10 @@ def test_each_row_is_asked_for_once() -> None:
     *pairs, plddt = logits_of(CASE, N)
     scorer = SampleScorer(features_of(CASE, N), coords_of(CASE), ContextParallel())
     with pytest.raises(AssertionError, match="another rank"):
-        scorer.add(N - 4, *(x[:5] for x in pairs))
-    scorer.add(0, *(x[:5] for x in pairs))
+        scorer.update(N - 4, *(x[:5] for x in pairs))
+    scorer.update(0, *(x[:5] for x in pairs))
     with pytest.raises(AssertionError, match="5 of 126"):
-        scorer.finish(plddt)
+        scorer.compute(plddt)
 
 
 class _Watch(TorchDispatchMode):
@@ -259,32 +260,27 @@ class _Watch(TorchDispatchMode):
 
 
 def _watched(num_chains: int) -> tuple[_Watch, _Watch]:
-    """`add` of 40 rows and `finish`, for chains of three residues."""
-    case = made_up_case([("protein", 3)] * num_chains)
+    """`update` with 40 rows and `compute`, for chains of three residues."""
+    case = synthetic_case([("protein", 3)] * num_chains)
     size = 3 * num_chains
     *pairs, plddt = logits_of(case, size)
     scorer = SampleScorer(features_of(case, size), coords_of(case), ContextParallel())
     for start in range(40, size, 40):
-        scorer.add(start, *(x[start : start + 40] for x in pairs))
-    with _Watch() as adding:
-        scorer.add(0, *(x[:40] for x in pairs))
-    with _Watch() as finishing:
-        scorer.finish(plddt)
-    return adding, finishing
+        scorer.update(start, *(x[start : start + 40] for x in pairs))
+    with _Watch() as updating:
+        scorer.update(0, *(x[:40] for x in pairs))
+    with _Watch() as computing:
+        scorer.compute(plddt)
+    return updating, computing
 
 
 def test_memory_and_kernels_grow_as_they_should() -> None:
-    """Nothing larger than the block in `add`, than the rows in `finish`; kernels in proportion
+    """Nothing larger than the chunk in `update`, than the rows in `compute`; kernels in proportion
     to the chains.
     """
-    (few_adding, few_finishing) = _watched(32)
-    (adding, finishing) = _watched(96)
-    assert adding.largest <= 40 * 288 * 64
-    assert finishing.largest <= 288 * 288 * 6
-    assert adding.calls < 3.2 * few_adding.calls and finishing.calls < 3.2 * few_finishing.calls
-
-
-def test_contact_probability_counts_the_first_twenty_bins() -> None:
-    logits = torch.randn(3, 5, 64, generator=torch.Generator().manual_seed(1))
-    want = softmax(logits.double().numpy())[..., :20].sum(-1)
-    np.testing.assert_allclose(contact_probability(logits), want, rtol=1e-5)
+    (few_updating, few_computing) = _watched(32)
+    (updating, computing) = _watched(96)
+    assert updating.largest <= 40 * 288 * 64
+    assert computing.largest <= 288 * 288 * 6
+    assert updating.calls < 3.2 * few_updating.calls
+    assert computing.calls < 3.2 * few_computing.calls

@@ -56,7 +56,7 @@ def whole_prediction(model: Boltz2, features: Features) -> None:
     first = model.cp.first_row(features.num_tokens)
 
     def take(start: int, pae: Tensor, pde: Tensor) -> None:
-        scorer.add(start, pae, pde, contact[start - first : start - first + len(pae)])
+        scorer.update(start, pae, pde, contact[start - first : start - first + len(pae)])
 
     model.confidence_module(trunk.s_inputs, trunk.s, trunk.z, coords, features, take)
 

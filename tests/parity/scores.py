@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from foldcp.metrics.scorer import Scores
+from foldcp.metrics.scores import Scores
 from tests.parity.table import largest
 
 WHOLE_SCORES = (

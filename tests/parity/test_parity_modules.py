@@ -174,7 +174,7 @@ def of_sample(
     def take(start: int, pae_logits: Tensor, pde_logits: Tensor) -> None:
         here = slice(start - first, start - first + len(pae_logits))
         pae[here], pde[here] = pae_logits, pde_logits
-        scorer.add(start, pae_logits, pde_logits, contact[here])
+        scorer.update(start, pae_logits, pde_logits, contact[here])
 
     plddt, resolved = model.confidence_module(s_inputs, s, z, coords, share.features, take)
     for name, x in (("pae_logits", pae), ("pde_logits", pde)):
@@ -185,7 +185,7 @@ def of_sample(
         ("plddt", expected_plddt(plddt)),
     ):
         yield name, relative(x[:T], theirs[name][k])
-    summary = scorer.finish(expected_plddt(plddt))
+    summary = scorer.compute(expected_plddt(plddt))
     yield "pae", relative(PAIRS.back(share, scorer.pae)[0], theirs["pae"][k])
     yield "pde", relative(PAIRS.back(share, scorer.pde)[0], theirs["pde"][k])
     yield from of_scores(summary, theirs, k)

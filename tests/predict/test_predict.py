@@ -12,7 +12,7 @@ from foldcp.checkpoint.load import load
 from foldcp.complex import Chain, Complex
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.featurize import featurize
-from foldcp.metrics.scorer import Scores
+from foldcp.metrics.scores import Scores
 from foldcp.predict import Prediction, Settings, fold
 from tests.support.distributed import run
 

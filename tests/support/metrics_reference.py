@@ -1,4 +1,4 @@
-"""A made-up prediction, and the published score formulas written slowly on N x N arrays."""
+"""A synthetic prediction, and the published score formulas written slowly on N x N arrays."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 
 from foldcp.complex import chain_names
 from foldcp.features.featurize import Features, Layout
+from foldcp.metrics.chains import ChainSpans
 
 CENTERS = 0.25 + 0.5 * np.arange(64)
 POLYMERS = ("protein", "dna", "rna")
@@ -41,7 +42,7 @@ def noise(seed: int, *shape: int) -> np.ndarray:
     return (x - np.floor(x)).reshape(shape)
 
 
-def made_up_layout(chains: list[tuple[str, int]]) -> Layout:
+def synthetic_layout(chains: list[tuple[str, int]]) -> Layout:
     token_chain = np.repeat(np.arange(len(chains)), [length for _, length in chains])
     kinds = [chains[c][0] for c in token_chain]
     return Layout(
@@ -60,14 +61,14 @@ def made_up_layout(chains: list[tuple[str, int]]) -> Layout:
     )
 
 
-def made_up_case(chains: list[tuple[str, int]] = CHAINS) -> Case:
-    layout = made_up_layout(chains)
+def synthetic_case(chains: list[tuple[str, int]] = CHAINS) -> Case:
+    layout = synthetic_layout(chains)
     T = len(layout.token_chain)
     A = len(layout.atom_token)
     first = np.searchsorted(layout.atom_token, np.arange(T))
     polymer = np.array([layout.chain_kinds[c] in POLYMERS for c in layout.token_chain])
     frame_atoms = first[:, None] + np.where(polymer[:, None], [[0, 1, 2]], 0)
-    coords = _made_up_coords(layout, A)
+    coords = _synthetic_coords(layout, A)
     if T > 9:
         frame_atoms[5] = frame_atoms[5, 0]  # an unknown residue: its frame is one atom, three times
         coords[frame_atoms[9]] = coords[frame_atoms[9, 0]] + np.outer(
@@ -92,7 +93,11 @@ def made_up_case(chains: list[tuple[str, int]] = CHAINS) -> Case:
     )
 
 
-def _made_up_coords(layout: Layout, num_atoms: int) -> np.ndarray:
+# Chains whose tokens are few enough to look at: 5, 1, 7 and 3.
+SPANS = ChainSpans((0, 5, 6, 13, 16), ("protein", "dna", "ligand", "protein"))
+
+
+def _synthetic_coords(layout: Layout, num_atoms: int) -> np.ndarray:
     """Chains as coarse zigzags along one axis, slowly parting; the last ligand of several lies
     far away.
     """

@@ -9,7 +9,7 @@ import numpy as np
 
 from foldcp.complex import chain_names
 from foldcp.features.featurize import Layout
-from foldcp.metrics.scorer import Scores
+from foldcp.metrics.scores import Scores
 from foldcp.predict import Prediction
 
 PARTS = {  # residue -> its atoms
@@ -118,6 +118,7 @@ def made_up_prediction(layout: Layout, num_samples: int, seed: int = 0) -> Predi
         scores=[made_up_scores(layout, rng) for _ in range(num_samples)],
         pae=matrices(),
         pde=matrices(),
+        layout=layout,
         seconds={"trunk": 1.5, "sampling": 2.5, "confidence": 0.25},
         peak_bytes=12345,
     )

@@ -1,0 +1,179 @@
+"""Folding one complex from Python: load a network, make features, fold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from foldcp import predict
+from foldcp.checkpoint.load import Precision, load
+from foldcp.complex import Complex
+from foldcp.features import featurize as network_features
+from foldcp.features.featurize import AlignmentSettings, Features
+from foldcp.features.steering import UNCONSTRAINED, constraints
+from foldcp.files import reading
+from foldcp.model.boltz2 import Boltz2
+from foldcp.pipeline.fetch import find
+from foldcp.predict import Prediction, Settings
+from foldcp.progress import Progress, no_progress
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network in the memory of one device, as `load_model` returns it."""
+
+    network: Boltz2
+    checkpoint: str  # the name or path that it was loaded from
+    device: torch.device
+    precision: Precision
+
+
+def load_model(
+    checkpoint: str | Path,
+    *,
+    device: torch.device | str | None = None,
+    precision: Precision | None = None,
+) -> Model:
+    """Load a network, which may fold any number of complexes.
+
+    Args:
+        checkpoint: `boltz2` for the weights that `foldcp fetch boltz2` has downloaded, the path of
+            a Boltz-2 structure checkpoint (.ckpt or .safetensors), or `untrained:tiny` or
+            `untrained:boltz2` for random weights, whose scores mean nothing.
+        device: "cpu", "cuda" or "cuda:1"; None takes the current GPU, or the CPU without one.
+        precision: "fp32"; "mixed" for matrix products over pairs in bf16; "bf16" to keep the pair
+            representation in bf16, too, which needs least memory. None is "mixed" on a GPU and
+            "fp32" on a CPU, as in `foldcp score`.
+
+    Raises:
+        ValueError: for a file that cannot be read or is not a Boltz-2 structure model.
+
+    >>> import foldcp
+    >>> model = foldcp.load_model("untrained:tiny", device="cpu")
+    >>> model.precision
+    'fp32'
+    """
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(device)
+    precision = precision or ("mixed" if device.type == "cuda" else "fp32")
+    path = find(str(checkpoint))
+    network = load(path, device=device, precision=precision)
+    return Model(network, path, device, precision)
+
+
+def featurize(
+    complex: Complex, *, max_msa_rows: int = 8192, corrected_msa: bool = False, seed: int = 0
+) -> Features:
+    """The network's input for one complex, for `fold`: all of it O(N), on the CPU, without padding.
+
+    Equal to what `boltz predict` 2.2.1 computes. To fold a complex once, give it to `fold` itself.
+
+    Args:
+        complex: chains with their alignments (`Chain.msa`), templates and constraints. Forced
+            pockets and contacts steer the sampler and are not features, so `fold` needs such a
+            complex itself.
+        max_msa_rows: rows read of each alignment file; the MSA has up to twice as many, as paired
+            rows come first and unpaired ones below.
+        corrected_msa: pair alignments without three known faults of Boltz 2.2.1, which its
+            published accuracy includes.
+        seed: of the random rotation of each reference conformer.
+
+    Raises:
+        ValueError: naming the complex and the value at fault: an unknown component or method, an
+            alignment of another chain, a constraint on an atom that does not exist.
+
+    >>> import foldcp
+    >>> complex = foldcp.Complex("peptide", (foldcp.Chain("A", "protein", "MKTAYIAKQR"),))
+    >>> features = foldcp.featurize(complex)
+    >>> features.num_tokens, features.msa.shape
+    (10, torch.Size([1, 10]))
+    """
+    if any(constraint.force for constraint in (*complex.pockets, *complex.contacts)):
+        raise ValueError(
+            f"complex {complex.name}: has forced pockets or contacts, which are not features; "
+            "give the complex itself to fold"
+        )
+    return _featurize(complex, max_msa_rows, corrected_msa, seed)
+
+
+def fold(
+    model: Model,
+    complex: Complex | Features,
+    *,
+    samples: int = 1,
+    steps: int = 200,
+    recycling: int = 3,
+    seed: int = 0,
+    potentials: bool = False,
+    parallel_samples: int = 5,
+    msa_subsample: int = 0,
+    keep_pairs: bool = False,
+    progress: Progress = no_progress,
+) -> Prediction:
+    """Fold one complex on the model's device. The defaults are those of `boltz predict` 2.2.1.
+
+    Deterministic in the model, the complex and the arguments, but for the rounding of forces on a
+    GPU where the sampler is steered. A complex that is too large for one GPU is folded by several
+    with `torchrun ... -m foldcp fold` or `foldcp score`.
+
+    Args:
+        model: from `load_model`.
+        complex: a complex, or its features from `featurize`.
+        samples: structures, each with coordinates and scores of its own.
+        steps: of the diffusion sampler.
+        recycling: passes through the trunk after the first.
+        seed: of the noise, and of the features that are made here.
+        potentials: steer sampling towards plausible chemistry with Boltz's physical potentials;
+            needs a `Complex`.
+        parallel_samples: samples drawn at once, which costs memory and does not change them.
+        msa_subsample: MSA rows drawn at random for each pass through the trunk; 0 uses all.
+        keep_pairs: also return PAE and PDE of all pairs of tokens.
+        progress: called with stage, steps done and steps in all.
+
+    Raises:
+        ValueError: for a setting out of range, and as `featurize`.
+        torch.OutOfMemoryError: for a complex that does not fit into the GPU's memory.
+
+    >>> import foldcp
+    >>> chains = (foldcp.Chain("A", "protein", "MKTAYIAKQR"), foldcp.Chain("B", "dna", "GATTACA"))
+    >>> model = foldcp.load_model("untrained:tiny", device="cpu")
+    >>> prediction = foldcp.fold(model, foldcp.Complex("pair", chains), samples=2, steps=2)
+    >>> prediction.coords.shape
+    (2, 226, 3)
+    """
+    settings = Settings(
+        recycling=recycling,
+        steps=steps,
+        samples=samples,
+        parallel_samples=parallel_samples,
+        precision=model.precision,
+        msa_subsample=msa_subsample,
+        potentials=potentials,
+        seed=seed,
+        keep_pairs=keep_pairs,
+    )
+    if isinstance(complex, Complex):
+        features = _featurize(complex, seed=seed)
+        steering = constraints(complex, potentials=potentials)
+    elif potentials:
+        raise ValueError("potentials need the complex itself, not its features")
+    else:
+        features = complex
+        steering = UNCONSTRAINED
+    return predict.fold(model.network, features, settings, progress, steering)
+
+
+def _featurize(
+    complex: Complex, max_msa_rows: int = 8192, corrected_msa: bool = False, seed: int = 0
+) -> Features:
+    alignment = AlignmentSettings(
+        max_file_rows=max_msa_rows,
+        max_paired=max_msa_rows,
+        max_rows=2 * max_msa_rows,
+        corrected=corrected_msa,
+    )
+    with reading(f"complex {complex.name}"):
+        return network_features.featurize(complex, alignment=alignment, seed=seed)

@@ -1,0 +1,129 @@
+"""Chains as spans of tokens, and sums, minima and maxima over the tokens of each chain.
+
+Shapes: T tokens without padding, C chains, R rows of this rank without padding, K any number of
+values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor
+
+from foldcp.features.featurize import Layout
+
+# Loops over rows compute this many pairs of tokens at a time, of 4 to 12 bytes each.
+CHUNK_PAIRS = 1 << 22
+
+
+@dataclass(frozen=True)
+class ChainSpans:
+    """The chains as spans of tokens: plain numbers, so cutting a tensor by chain never waits for
+    its device.
+
+    Padding lies behind the last span, so what is cut by spans never sees it.
+    """
+
+    starts: tuple[int, ...]  # [C + 1]: first token of each chain, then T
+    kinds: tuple[str, ...]  # [C] protein, dna, rna or ligand
+
+    @classmethod
+    def of(cls, layout: Layout) -> ChainSpans:
+        """The spans of a layout, whose tokens are ordered by chain."""
+        chain = layout.token_chain
+        assert np.all(np.diff(chain) >= 0), "tokens must be ordered by chain"
+        lengths = np.bincount(chain, minlength=len(layout.chain_kinds))
+        assert np.all(lengths > 0), "a chain has no tokens"
+        return cls(tuple(int(n) for n in np.cumsum([0, *lengths])), tuple(layout.chain_kinds))
+
+    @property
+    def num_tokens(self) -> int:
+        """T, without padding."""
+        return self.starts[-1]
+
+    @property
+    def num_chains(self) -> int:
+        """C."""
+        return len(self.kinds)
+
+    @property
+    def lengths(self) -> Int[np.ndarray, " C"]:
+        """Number of tokens of each chain."""
+        return np.diff(self.starts)
+
+    @property
+    def pair_lengths(self) -> Int[np.ndarray, "C C"]:
+        """Number of tokens of each pair of chains; on the diagonal, of the one chain."""
+        lengths = self.lengths
+        return np.where(np.eye(len(lengths), dtype=bool), lengths, np.add.outer(lengths, lengths))
+
+    def mask(self, *kinds: str) -> Bool[np.ndarray, " C"]:
+        """Which chains are of these kinds."""
+        return np.isin(self.kinds, kinds)
+
+    def token_chain(self, device: torch.device) -> Int[Tensor, " T"]:
+        """The chain of each token."""
+        return torch.from_numpy(np.repeat(np.arange(self.num_chains), self.lengths)).to(device)
+
+    def sum_columns(self, x: Shaped[Tensor, "R T *K"]) -> Shaped[Tensor, "R C *K"]:
+        """Sums over the columns of each chain: one kernel a chain, and the same order of
+        summation every time.
+        """
+        return torch.stack([x[:, columns].sum(1) for columns in self._slices()], 1)
+
+    def min_columns(self, x: Float[Tensor, "R T"]) -> Float[Tensor, "R C"]:
+        """Minima over the columns of each chain."""
+        return torch.stack([x[:, columns].amin(1) for columns in self._slices()], 1)
+
+    def rows(self, first: int, num_rows: int) -> Iterator[tuple[int, slice]]:
+        """(chain, its rows) among the rows first .. first + num_rows - 1, counted from `first`."""
+        for chain, tokens in enumerate(self._slices()):
+            start = max(tokens.start, first)
+            stop = min(tokens.stop, first + num_rows)
+            if start < stop:
+                yield chain, slice(start - first, stop - first)
+
+    def _slices(self) -> list[slice]:
+        return list(map(slice, self.starts[:-1], self.starts[1:]))
+
+
+class ChainRows:
+    """This rank's rows of the N x N arrays without padding, by chain.
+
+    Rows are numbered from `first`; a rank may hold rows of no, some or all chains, and R = 0 where
+    it holds nothing but padding.
+    """
+
+    def __init__(self, spans: ChainSpans, first: int, num_rows: int, device: torch.device) -> None:
+        self.spans = spans
+        self.first = first
+        self.num_rows = num_rows  # R
+        self.column_chain: Int[Tensor, " T"] = spans.token_chain(device)
+        self.row_chain: Int[Tensor, " R"] = self.own(self.column_chain)
+
+    def own(self, x: Shaped[Tensor, "T *K"]) -> Shaped[Tensor, "R *K"]:
+        """This rank's rows of a tensor that is whole on every rank; a view."""
+        return x[self.first : self.first + self.num_rows]
+
+    def slices(self) -> Iterator[tuple[int, slice]]:
+        """(chain, its rows) of every chain that has rows here."""
+        return self.spans.rows(self.first, self.num_rows)
+
+    def max(self, x: Float[Tensor, "R C *K"]) -> Float[Tensor, "C C *K"]:
+        """Maxima over the rows of each chain; -inf for chains without rows here."""
+        largest = x.new_full((self.spans.num_chains, *x.shape[1:]), -torch.inf)
+        for chain, rows in self.slices():
+            largest[chain] = x[rows].amax(0)
+        return largest
+
+    def sum(self, x: Float[Tensor, "R C *K"]) -> Float[Tensor, "C C *K"]:
+        """Sums in double precision over the rows of each chain; 0 for chains without rows here."""
+        shape = (self.spans.num_chains, *x.shape[1:])
+        total = x.new_zeros(shape, dtype=torch.float64)
+        for chain, rows in self.slices():
+            total[chain] = x[rows].sum(0, dtype=torch.float64)
+        return total

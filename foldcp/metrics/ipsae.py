@@ -1,0 +1,109 @@
+"""ipSAE: the TM-score of pairs of tokens with a low predicted error (DunbrackLab/IPSAE, ipsae.py
+v4; Dunbrack 2025).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from foldcp.distributed.context_parallel import ContextParallel
+from foldcp.distributed.pipelining import split_range
+from foldcp.metrics.chains import CHUNK_PAIRS, ChainRows, ChainSpans
+from foldcp.metrics.reductions import RowValues
+
+PAE_CUTOFF = 10.0  # Å; pairs strictly below it count
+
+
+@dataclass(frozen=True)
+class Ipsae(RowValues):
+    """ipSAE of each row against each chain, in the three choices of d0."""
+
+    d0res: Float[Tensor, "R C"]  # of the pairs of the row
+    d0chn: Float[Tensor, "R C"]  # of the two chains
+    d0dom: Float[Tensor, "R C"]  # of the residues of the two chains that have any such pair
+
+
+@dataclass(frozen=True)
+class D0Tables:
+    """d0 in Å, [chain of the row, other chain]."""
+
+    floor: Float[Tensor, "C C"]  # the least d0 of d0res
+    chn: Float[Tensor, "C C"]
+    dom: Float[Tensor, "C C"]
+
+
+def ipsae(pae: Float[Tensor, "R T"], rows: ChainRows, cp: ContextParallel) -> Ipsae:
+    """ipSAE of each of this rank's rows, from the expected PAE in Å. Collective, as d0dom needs the
+    rows of all ranks.
+    """
+    floor = ipsae_floor(rows.spans)
+    chn = ipsae_d0(rows.spans.pair_lengths, floor)
+    dom = ipsae_d0(domain_sizes(pae, rows, cp), floor)
+    tables = (torch.tensor(d0, dtype=torch.float32, device=pae.device) for d0 in (floor, chn, dom))
+    return ipsae_rows(pae, rows, D0Tables(*tables))
+
+
+def ipsae_rows(pae: Float[Tensor, "R T"], rows: ChainRows, d0: D0Tables) -> Ipsae:
+    """ipSAE of each row i against each chain b, for d0res, d0chn and d0dom.
+
+    Mean over the j of b with PAE[i, j] < 10 Å of 1 / (1 + (PAE[i, j] / d0)^2), 0 without such j.
+    """
+    spans = rows.spans
+    R, T = pae.shape
+    scores = pae.new_zeros((R, spans.num_chains, 3))
+    for chunk in split_range(R, CHUNK_PAIRS // T):
+        error = pae[chunk]
+        chain = rows.row_chain[chunk]
+        near = (error < PAE_CUTOFF).float()
+        count = spans.sum_columns(near)
+        res = ipsae_d0_by_row(count, d0.floor[chain])
+        for kind, scale in enumerate((res, d0.chn[chain], d0.dom[chain])):
+            tm = near / (1 + (error / scale[:, rows.column_chain]) ** 2)
+            scores[chunk, :, kind] = spans.sum_columns(tm) / count.clamp(min=1)
+    return Ipsae(*scores.unbind(-1))
+
+
+def domain_sizes(
+    pae: Float[Tensor, "R T"], rows: ChainRows, cp: ContextParallel
+) -> Int[np.ndarray, "C C"]:
+    """[a, b]: how many rows of a and columns of b have any error below 10 Å between a and b; of the
+    rows of all ranks. Collective.
+    """
+    spans = rows.spans
+    near_rows = rows.sum((spans.min_columns(pae) < PAE_CUTOFF).float()).int()
+    near_columns = near_rows.new_zeros((spans.num_chains, spans.num_tokens))
+    for chain, own in rows.slices():
+        near_columns[chain] = pae[own].amin(0) < PAE_CUTOFF
+    both = cp.all_reduce(torch.cat([near_rows, near_columns], 1))
+    near_rows, near_columns = both.split([spans.num_chains, spans.num_tokens], 1)
+    return (near_rows + spans.sum_columns((near_columns > 0).int())).cpu().numpy()
+
+
+def ipsae_floor(spans: ChainSpans) -> Float[np.ndarray, "C C"]:
+    """Least d0 of ipSAE in Å: 2 if either chain is a nucleic acid, else 1 (ipsae.py, `calc_d0`)."""
+    nucleic = spans.mask("dna", "rna")
+    return np.where(nucleic[:, None] | nucleic[None, :], 2.0, 1.0)
+
+
+def ipsae_d0(
+    num_residues: Int[np.ndarray, "C C"], floor: Float[np.ndarray, "C C"]
+) -> Float[np.ndarray, "C C"]:
+    """d0 of ipSAE for one number of residues per chain pair: the floor up to 27 (ipsae.py,
+    `calc_d0`).
+    """
+    d0 = 1.24 * np.cbrt(np.maximum(num_residues, 27.0) - 15.0) - 1.8
+    return np.where(num_residues > 27, np.maximum(d0, floor), floor)
+
+
+def ipsae_d0_by_row(
+    num_partners: Float[Tensor, "R C"], floor: Float[Tensor, "R C"]
+) -> Float[Tensor, "R C"]:
+    """d0 of ipSAE for a number of residues per row: n at least 26, so 27 gives 1.04 and not the 1.0
+    that `ipsae_d0` gives (ipsae.py, `calc_d0_array`).
+    """
+    return torch.maximum(1.24 * (num_partners.clamp(min=26.0) - 15.0) ** (1 / 3) - 1.8, floor)

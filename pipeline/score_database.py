@@ -1,0 +1,93 @@
+"""Scoring every complex of a database into a run's folder, as `foldcp score` does."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from foldcp.pipeline.config import RunConfig, load
+from foldcp.pipeline.execution.driver import Options, Summary, score
+from foldcp.pipeline.inputs.input_spec import InputSpec
+from foldcp.pipeline.inputs.remarks import remarks
+from foldcp.pipeline.planning.run_plan import prepare
+
+
+def score_database(
+    input: str | Path,
+    out: str | Path,
+    *,
+    checkpoint: str | Path,
+    sequences: str | Path | None = None,
+    msas: str | Path | None = None,
+    organism: str = "",
+    limit: int = 0,
+    config: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    hardware: str = "",
+    gpus: int = 0,
+    address: str = "",
+) -> Summary:
+    """Fold every complex of an input and store its structures and scores; the same call resumes.
+
+    It starts a Ray of its own, and afterwards ends every process that this one has started, unless
+    `address` names a cluster. SIGINT and SIGTERM stop the run within seconds.
+
+    Args:
+        input: CORUM, Complex Portal or hu.MAP table, FASTA, ColabFold CSV, Boltz YAML, or a folder.
+        out: folder of the run, new, empty or of an earlier run with the same weights.
+        checkpoint: as for `load_model`.
+        sequences: FASTA with the sequences of an input that lists accessions.
+        msas: folder of alignments; without it, single-sequence mode.
+        organism: only complexes whose organism begins so, such as "Human".
+        limit: only so many of the smallest complexes; 0 for all.
+        config: YAML file with settings that differ from the defaults.
+        settings: settings by dotted key, such as {"model.samples": 5, "write": ["boltz"]}.
+        hardware: one of configs/hardware, or a file; "" looks at this machine.
+        gpus: GPUs (or CPU ranks) to use; 0 for all.
+        address: of a running Ray cluster, or "auto" to find it; "" starts one here.
+
+    Returns:
+        How many complexes have a result, and which failed or are invalid and why. The results are
+        in the tables of `out`; see `read_run`.
+
+    Raises:
+        ValueError: for anything that cannot be used, naming the file and the value, before anything
+            is written.
+
+    >>> import foldcp
+    >>> summary = foldcp.score_database(
+    ...     "datasets/demo/complexes.tsv",
+    ...     "demo-run",
+    ...     sequences="datasets/demo/sequences.fasta",
+    ...     checkpoint="untrained:tiny",
+    ...     settings={"model.steps": 2},
+    ...     limit=1,
+    ... )
+    >>> summary.num_done, len(summary.failed)
+    (1, 0)
+    """
+    lines = [f"{key}={json.dumps(value)}" for key, value in (settings or {}).items()]
+    run_config = load(Path(config) if config else None, lines)
+    source = InputSpec(
+        Path(input),
+        Path(sequences) if sequences else None,
+        Path(msas) if msas else None,
+        str(checkpoint),
+        organism,
+        limit,
+        run_config.limits.input_bytes,
+    )
+    return score_input(source, run_config, Path(out), Options(address, gpus, hardware))
+
+
+def score_input(source: InputSpec, config: RunConfig, out: Path, options: Options) -> Summary:
+    """Check everything that the user names, say on stderr what deserves attention, and run."""
+    plan = prepare(source, config, out)
+    for line in remarks(source, [task.complex for task in plan.work.tasks]):
+        print(line, file=sys.stderr)
+    if plan.made.untrained:
+        print(f"{source.checkpoint}: random weights, the scores mean nothing", file=sys.stderr)
+    return score(plan, out, options)
