@@ -7,18 +7,13 @@ writes them; `tests/test_docs.py` compares the files with what is written here.
 
 from __future__ import annotations
 
-import ast
 import inspect
-import io
-import textwrap
-import tokenize
 from collections.abc import Iterable
 from dataclasses import Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from foldcp.pipeline.config import RunConfig
-from foldcp.pipeline.storage.parquet import arrow_schema
 from foldcp.pipeline.storage.schemas import TABLES, Column, Table
 
 DOCS = Path(__file__).resolve().parent
@@ -52,9 +47,8 @@ them, `--set` single ones after it. Unknown keys and values out of range are ref
       corrected: true
 
 `configs/run/` has two such files: `quick.yaml`, a first look, and `many_samples.yaml`, more passes
-and structures. Settings under `model` and `msa`, and `write`, are part of the key of a result:
-another value is another result. Those under `run` and `limits`, and `model.parallel_samples`,
-change no result.
+and structures. A setting that changes results is part of the key of a result: with another
+value a complex is folded again.
 """
 
 KINDS = {int: "integer", float: "number", bool: "true or false", str: "text"}
@@ -66,16 +60,16 @@ def outputs() -> str:
 
 
 def _table_section(table: Table) -> str:
-    order = ", ".join(f"`{name}`" for name in table.order)
-    schema = arrow_schema(table)
-    rows = [_column_row(column, str(schema.field(column.name).type)) for column in table.columns]
-    columns = _markdown_table(("column", "type", "unit", "meaning"), rows)
+    order = ", ".join(f"`{name}`" for name in table.sort_columns)
+    columns = _markdown_table(
+        ("column", "type", "unit", "meaning"), map(_column_row, table.columns)
+    )
     return f"\n## {table.name}\n\n{table.description} Sorted by {order}.\n\n{columns}"
 
 
-def _column_row(column: Column, arrow_type: str) -> tuple[str, ...]:
-    mark = "?" if column.optional else ""
-    return f"`{column.name}`{mark}", arrow_type, column.unit, column.description
+def _column_row(column: Column) -> tuple[str, ...]:
+    mark = "?" if column.nullable else ""
+    return f"`{column.name}`{mark}", column.type, column.unit, column.description
 
 
 def settings() -> str:
@@ -89,26 +83,29 @@ def settings() -> str:
 
 def _settings_section(title: str, section: Any, prefix: str) -> str:
     hints = get_type_hints(section)
-    comments = _comments(section)
     rows = [
-        (f"`{prefix}{f.name}`", _values(hints[f.name], f), _default(f), comments[f.name])
-        for f in fields(section)
-        if not is_dataclass(hints[f.name])
+        _setting_row(prefix, field, hints[field.name])
+        for field in fields(section)
+        if not is_dataclass(hints[field.name])
     ]
     about = " ".join((inspect.getdoc(section) or "").split())
-    return f"\n## {title}\n\n{about}\n\n" + _markdown_table(
-        ("key", "values", "default", "meaning"), rows
-    )
+    columns = _markdown_table(("key", "values", "default", "changes results", "meaning"), rows)
+    return f"\n## {title}\n\n{about}\n\n{columns}"
 
 
-def _values(kind: Any, field: Field[Any]) -> str:
+def _setting_row(prefix: str, field: Field[Any], kind: Any) -> tuple[str, ...]:
+    changes = "yes" if field.metadata["changes_results"] else "no"
+    values = _values(kind, field.metadata["minimum"])
+    return f"`{prefix}{field.name}`", values, _default(field), changes, field.metadata["help"]
+
+
+def _values(kind: Any, minimum: float | None) -> str:
     """What a setting may be, in words."""
     if get_origin(kind) is Literal:
         return ", ".join(f"`{value}`" for value in get_args(kind))
     if get_origin(kind) is tuple:
-        return f"any of {_values(get_args(kind)[0], field)}"
-    least = field.metadata.get("least")
-    return KINDS[kind] if least is None else f"{KINDS[kind]}, at least {least:g}"
+        return f"any of {_values(get_args(kind)[0], minimum)}"
+    return KINDS[kind] if minimum is None else f"{KINDS[kind]}, at least {minimum:g}"
 
 
 def _default(field: Field[Any]) -> str:
@@ -118,27 +115,6 @@ def _default(field: Field[Any]) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _comments(section: type) -> dict[str, str]:
-    """The comments above and behind each field of a dataclass, in one line."""
-    source = textwrap.dedent(inspect.getsource(section))
-    by_line = {
-        token.start[0]: token.string.lstrip("# ")
-        for token in tokenize.generate_tokens(io.StringIO(source).readline)
-        if token.type == tokenize.COMMENT
-    }
-    (definition,) = ast.parse(source).body
-    assert isinstance(definition, ast.ClassDef)
-    found = {}
-    last = 0
-    for statement in definition.body:
-        end = statement.end_lineno or statement.lineno
-        lines = [by_line[line] for line in range(last + 1, end + 1) if line in by_line]
-        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-            found[statement.target.id] = " ".join(lines)
-        last = end
-    return found
 
 
 def _markdown_table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
