@@ -69,7 +69,7 @@ def _table_section(table: Table) -> str:
 
 def _column_row(column: Column) -> tuple[str, ...]:
     mark = "?" if column.nullable else ""
-    return f"`{column.name}`{mark}", column.type, column.unit, column.description
+    return f"`{column.name}`{mark}", f"`{column.type}`", column.unit, column.description
 
 
 def settings() -> str:
