@@ -1,4 +1,4 @@
-"""Alignment files of chains, found in a folder."""
+"""MSA files of chains, found in a folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from foldcp.complex import Chain
-from foldcp.datasets.parsing.text_files import listed
+from foldcp.datasets.parsing.text_files import join_names
 from foldcp.files import check_regular, reading
 
 # In the order of preference: Boltz's `key,sequence` CSV says which rows of two chains belong
@@ -18,39 +18,35 @@ from foldcp.files import check_regular, reading
 SUFFIXES = (".csv", ".a3m", ".a3m.gz")
 # ColabFold's first line: lengths of the different sequences, and the copies of each.
 _LENGTHS = re.compile(r"#(\d+(?:,\d+)*)\s+\d+(?:,\d+)*\s*")
-_LONGEST_LINE = 100_000
+_MAX_LINE = 100_000
 
 
 @dataclass(frozen=True)
 class MsaFolder:
-    """A folder of alignments, each named by the SHA-256 of its sequence, its accession or its
-    record.
-    """
+    """A folder of MSA files, named by the SHA-256 of a sequence, an accession or a record."""
 
     path: Path
-    files: frozenset[str] = field(
-        repr=False
-    )  # listed once: a database asks for tens of thousands of chains
+    # listed once: a database asks for tens of thousands of chains
+    files: frozenset[str] = field(repr=False)
 
     def find(self, sequence: str, names: Iterable[str]) -> Path | None:
-        """The alignment of `sequence`: `<sha256(sequence)>.csv`, .a3m or .a3m.gz, else one of
-        `names` so ended.
+        """The MSA of `sequence`: `<sha256(sequence)>.csv`, .a3m or .a3m.gz, else so of `names`.
 
-        The hash goes first because it cannot be the alignment of another isoform or fragment.
-        Raises ValueError where what has the name is no regular file.
+        The hash goes first because it cannot be the MSA of another isoform or fragment. Raises
+        ValueError where the file is not a regular one.
         """
         return self._first((sha256(sequence.encode()).hexdigest(), *names), SUFFIXES)
 
-    def of_record(self, names: Sequence[str], sequences: Iterable[str]) -> Path | None:
-        """The alignment of a whole record, `<name>.a3m` or .a3m.gz, as ColabFold writes it.
+    def find_record(self, names: Sequence[str], sequences: Iterable[str]) -> Path | None:
+        """The MSA of a whole record, `<name>.a3m` or .a3m.gz, as ColabFold writes it.
 
-        Such a file holds the chains side by side, their lengths in its first line. It is what each
-        of the different `sequences` (in the order of the record) is aligned by; a record of copies
-        of one sequence needs no such line. ColabFold puts `_` for the letters that it allows in no
-        file name.
+        Such a file holds the chains side by side, their lengths in its first line. It is the MSA
+        of each of the different `sequences` (in the order of the record); a record of copies of one
+        sequence needs no such line. ColabFold replaces letters that it does not allow in a file's
+        name by `_`.
 
-        Raises ValueError where a file has the record's name and aligns other chains: it would go
-        unused in silence.
+        Raises ValueError where a file has the record's name and aligns other chains: it would
+        silently go unused.
         """
         lengths = [len(sequence) for sequence in dict.fromkeys(sequences)]
         safe = [re.sub(r"[^\w.-]", "_", name) for name in names]
@@ -62,26 +58,23 @@ class MsaFolder:
         match = _LENGTHS.fullmatch(_first_line(found))
         if match is None:
             raise ValueError(
-                f"{found}: has the name of a record of several chains, but its first line does "
-                "not give their lengths "
-                "(#20,9 and a tab and 1,1, as ColabFold writes it)"
+                f"{found}: has the name of a record of several chains, but its first line does not "
+                "give their lengths (#20,9 and a tab and 1,1, as ColabFold writes it)"
             )
         if match[1] != ",".join(map(str, lengths)):
             raise ValueError(
                 f"{found}: aligns chains of {match[1]} residues, but the record's have "
-                f"{listed(lengths)}"
+                f"{join_names(lengths)}"
             )
         return found
 
-    def aligned(self, chains: Iterable[Chain], names: Sequence[str]) -> tuple[Chain, ...]:
-        """The chains of one record, each protein with its alignment or else that of the record,
-        called `names`.
-        """
+    def with_msas(self, chains: Iterable[Chain], names: Sequence[str]) -> tuple[Chain, ...]:
+        """The chains of a record called `names`, proteins with their MSA or that of the record."""
         chains = tuple(chains)
         proteins = [chain for chain in chains if chain.kind == "protein"]
         accessions = {chain.sequence: chain.accession for chain in proteins}
         found = {
-            sequence: self.find(sequence, [accession]) or self.of_record(names, accessions)
+            sequence: self.find(sequence, [accession]) or self.find_record(names, accessions)
             for sequence, accession in accessions.items()
         }
         return tuple(
@@ -99,32 +92,30 @@ class MsaFolder:
 
 
 def open_msas(path: Path) -> MsaFolder:
-    """The alignments in the folder `path`. Raises ValueError if it is none."""
+    """The MSA files in a folder. Raises ValueError if there is no such folder."""
     try:
         return MsaFolder(path.resolve(), frozenset(file.name for file in path.iterdir()))
     except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
         reason = error.strerror if isinstance(error, OSError) else error
-        raise ValueError(f"{path}: no folder of alignments ({reason})") from error
+        raise ValueError(f"{path}: not a folder of alignments ({reason})") from error
 
 
-def msa_comment(chains: Iterable[Chain]) -> dict[str, str]:
-    """What to tell about proteins that are folded from their sequence alone: a poor prediction
-    mostly.
-    """
+def msa_notes(chains: Iterable[Chain]) -> tuple[str, ...]:
+    """A note on proteins without an MSA, whose predictions are mostly poor."""
     alone = dict.fromkeys(
         chain.accession or f"chain {chain.name}"
         for chain in chains
         if chain.kind == "protein" and not chain.msa
     )
-    return {"msa": f"no alignment for {listed(alone, 200)}"} if alone else {}
+    return (f"msa: no alignment for {join_names(alone, 200)}",) if alone else ()
 
 
 def _first_line(path: Path) -> str:
-    """The first line of an alignment, which may be gzipped."""
+    """The first line of an MSA file, which may be gzipped."""
     with reading(str(path)):
         check_regular(path)
         with path.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
             file.seek(0)
-            line = (gzip.GzipFile(fileobj=file) if packed else file).readline(_LONGEST_LINE)
+            line = (gzip.GzipFile(fileobj=file) if packed else file).readline(_MAX_LINE)
     return line.decode("utf-8-sig", errors="replace")

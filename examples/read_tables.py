@@ -1,8 +1,8 @@
 """Print the best interfaces of a run and the complexes without a result.
 
-    make demo
-    python examples/read_tables.py demo-run
-    python examples/read_tables.py demo-run --csv interfaces.csv
+make demo
+python examples/read_tables.py demo-run
+python examples/read_tables.py demo-run --csv interfaces.csv
 """
 
 from __future__ import annotations

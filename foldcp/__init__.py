@@ -1,12 +1,13 @@
 """foldcp: structures and interface scores of protein complexes with a Boltz-2-architecture model.
 
 >>> import foldcp
->>> chains = (foldcp.Chain("A", "protein", "MKTAYIAKQRQ"), foldcp.Chain("B", "protein", "GSHMLEDPV"))
->>> model = foldcp.load_model("untrained:tiny", device="cpu")
->>> prediction = foldcp.fold(model, foldcp.Complex("dimer", chains), samples=2, steps=10)
->>> prediction.write_cif("dimer.cif")
->>> prediction.scores[prediction.best_sample].ipsae_d0res.shape
-(2, 2)
+>>> fos = foldcp.Chain("A", "protein", "LTDTLQAETDQLEDEKSALQTEIANLLKEKEKLEFILAAH")
+>>> jun = foldcp.Chain("B", "protein", "RIARLEEKVKTLKAQNSELASTANMLREQVAQLKQKVMNH")
+>>> model = foldcp.load_model("untrained:tiny")
+>>> prediction = foldcp.fold(model, foldcp.Complex("ap1", (fos, jun)), steps=20)
+>>> prediction.write_cif("ap1.cif")
+>>> 0 <= prediction.scores[prediction.best_sample].iptm <= 1
+True
 
 `untrained:tiny` is a small network with random weights, for trying things out; `boltz2` stands for
 the weights that `foldcp fetch boltz2` downloads. Names are imported when they are first used, so
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from foldcp.api import Model, featurize, fold, load_model
     from foldcp.complex import Chain, Complex
     from foldcp.metrics.scores import Scores
-    from foldcp.pipeline.reporting.run_tables import RunTables, read_run
+    from foldcp.pipeline.reporting.read_run import RunTables, read_run
     from foldcp.pipeline.score_database import score_database
     from foldcp.predict import Prediction
 
@@ -49,12 +50,12 @@ _MODULES = {
     "Complex": "foldcp.complex",
     "Model": "foldcp.api",
     "Prediction": "foldcp.predict",
-    "RunTables": "foldcp.pipeline.reporting.run_tables",
+    "RunTables": "foldcp.pipeline.reporting.read_run",
     "Scores": "foldcp.metrics.scores",
     "featurize": "foldcp.api",
     "fold": "foldcp.api",
     "load_model": "foldcp.api",
-    "read_run": "foldcp.pipeline.reporting.run_tables",
+    "read_run": "foldcp.pipeline.reporting.read_run",
     "score_database": "foldcp.pipeline.score_database",
 }
 

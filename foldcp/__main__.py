@@ -1,4 +1,4 @@
-"""The command line as a module: `python -m foldcp`, `torchrun --nproc_per_node P -m foldcp fold`."""
+"""The command line as a module: `python -m foldcp`, and `torchrun .. -m foldcp fold`."""
 
 from foldcp.pipeline.cli import main
 

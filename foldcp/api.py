@@ -8,11 +8,13 @@ from pathlib import Path
 import torch
 
 from foldcp import predict
-from foldcp.checkpoint.load import Precision, load
+from foldcp.checkpoint.load import load
 from foldcp.complex import Complex
+from foldcp.config import Precision
 from foldcp.features import featurize as network_features
-from foldcp.features.featurize import AlignmentSettings, Features
-from foldcp.features.steering import UNCONSTRAINED, constraints
+from foldcp.features.features import Features
+from foldcp.features.msa.chain_msas import MsaSettings
+from foldcp.features.steering import NO_CONSTRAINTS, steering_constraints
 from foldcp.files import reading
 from foldcp.model.boltz2 import Boltz2
 from foldcp.pipeline.fetch import find
@@ -142,7 +144,7 @@ def fold(
     >>> model = foldcp.load_model("untrained:tiny", device="cpu")
     >>> prediction = foldcp.fold(model, foldcp.Complex("pair", chains), samples=2, steps=2)
     >>> prediction.coords.shape
-    (2, 226, 3)
+    (2, 227, 3)
     """
     settings = Settings(
         recycling=recycling,
@@ -157,23 +159,23 @@ def fold(
     )
     if isinstance(complex, Complex):
         features = _featurize(complex, seed=seed)
-        steering = constraints(complex, potentials=potentials)
+        steering = steering_constraints(complex, potentials=potentials)
     elif potentials:
         raise ValueError("potentials need the complex itself, not its features")
     else:
         features = complex
-        steering = UNCONSTRAINED
+        steering = NO_CONSTRAINTS
     return predict.fold(model.network, features, settings, progress, steering)
 
 
 def _featurize(
     complex: Complex, max_msa_rows: int = 8192, corrected_msa: bool = False, seed: int = 0
 ) -> Features:
-    alignment = AlignmentSettings(
+    msa = MsaSettings(
         max_file_rows=max_msa_rows,
         max_paired=max_msa_rows,
         max_rows=2 * max_msa_rows,
         corrected=corrected_msa,
     )
     with reading(f"complex {complex.name}"):
-        return network_features.featurize(complex, alignment=alignment, seed=seed)
+        return network_features.featurize(complex, msa=msa, seed=seed)

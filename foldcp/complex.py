@@ -1,4 +1,4 @@
-"""What is folded: chains, complexes, and complexes that could not be built. No torch here."""
+"""Chains, complexes, and records of an input that are not valid complexes. Without torch."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Literal
 
 Kind = Literal["protein", "dna", "rna", "ligand"]
 
-# One-letter alphabets. U, O, B, Z, J and X are legal in a protein and become unknown residues, as
-# in Boltz.
+# One-letter codes. U, O, B, Z, J and X are legal in a protein and become unknown residues, as in
+# Boltz.
 ALPHABETS: dict[Kind, frozenset[str]] = {
     "protein": frozenset("ACDEFGHIKLMNPQRSTVWYBJOUXZ"),
     "dna": frozenset("ACGTN"),
@@ -26,8 +26,8 @@ class Chain:
     """One copy of one molecule.
 
     A polymer has a `sequence`; a ligand has either CCD codes (`ccd`, one per component) or a
-    `smiles`. `msa` is the file of its alignment (a3m or Boltz's `key,sequence` CSV); None means the
-    query alone. `modifications` holds (position from 1, CCD code).
+    `smiles`. `msa` is the file of its MSA (a3m or Boltz's `key,sequence` CSV); None means the query
+    alone. `modifications` holds (position from 1, CCD code).
 
     >>> import foldcp
     >>> protein = foldcp.Chain("A", "protein", "MKTAYIAKQR", modifications=((4, "SEP"),))
@@ -54,16 +54,17 @@ class Chain:
             # molecule's name.
             if any(character.isspace() or not character.isprintable() for character in self.smiles):
                 raise ValueError(
-                    f"ligand {self.name}: white space in SMILES {self.smiles!r}; write it "
-                    "without, on one line, "
-                    "without a name behind it, and in single quotes if it has backslashes"
+                    f"ligand {self.name}: white space in SMILES {self.smiles!r}; write it on one "
+                    "line, without white space and without a name after it, and in single quotes "
+                    "if it has backslashes"
                 )
             return
         if not self.sequence:
             raise ValueError(f"chain {self.name}: the {self.kind} sequence is empty")
         if illegal := sorted(set(self.sequence) - ALPHABETS[self.kind]):
             raise ValueError(
-                f"chain {self.name}: {''.join(illegal)!r} is no letter of a {self.kind} sequence"
+                f"chain {self.name}: invalid letters {''.join(illegal)!r} in the {self.kind} "
+                "sequence"
             )
         for position, code in self.modifications:
             if not 1 <= position <= len(self.sequence):
@@ -87,9 +88,7 @@ class Bond:
 
 @dataclass(frozen=True, slots=True)
 class Pocket:
-    """The tokens that a binder should touch, within `max_distance` Å; `force` adds a steering
-    potential.
-    """
+    """The tokens that a binder should touch, within `max_distance` Å; `force` steers to it."""
 
     binder: str
     contacts: tuple[Token, ...]
@@ -99,7 +98,7 @@ class Pocket:
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """Two tokens that should touch, within `max_distance` Å; `force` adds a steering potential."""
+    """Two tokens that should touch, within `max_distance` Å; `force` steers to it."""
 
     token1: Token
     token2: Token
@@ -109,8 +108,9 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A structure file to imitate: which chains of ours (all if empty) after which chains of
-    its.
+    """A template structure for some chains (all if empty), and which of its chains they match.
+
+    `force` adds a steering potential that holds the prediction to it within `threshold` Å.
     """
 
     path: Path
@@ -124,10 +124,10 @@ class Template:
 class Complex:
     """Chains that are folded together, in the order of their tokens.
 
-    `comment` tells what was assumed about the source's record, by subject; it becomes a column of
-    the tables. `place` is the number of the record in its input, from 0. `digests` holds the
-    SHA-256 of each alignment and template as it was when the complex was planned: another content
-    is refused where it is read.
+    `notes` tell what was assumed or left out where the source does not say, each as `subject:
+    text`; they become a column of the tables. `place` is the number of the record in its input,
+    from 0. `digests` holds the SHA-256 of each alignment and template as it was when the complex
+    was planned: another content is refused where it is read.
 
     >>> import foldcp
     >>> chains = (foldcp.Chain("A", "protein", "MKTAYIAKQR"), foldcp.Chain("B", "dna", "GATTACA"))
@@ -145,7 +145,7 @@ class Complex:
     contacts: tuple[Contact, ...] = ()
     templates: tuple[Template, ...] = ()
     method: str = ""
-    comment: dict[str, str] = field(default_factory=dict, compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
     digests: Mapping[Path, str] = field(default_factory=dict, compare=False)
     place: int = field(default=0, compare=False)
 
@@ -159,17 +159,15 @@ class Complex:
 
     @property
     def num_residues(self) -> int:
-        """Residues of all polymers; the token count of a complex without ligands or
-        modifications.
-        """
+        """Residues of all polymers: the tokens of a complex without ligands and modifications."""
         return sum(len(chain.sequence) for chain in self.chains)
 
 
 @dataclass(frozen=True, slots=True)
 class InvalidComplex:
-    """A record of an input that is no complex, and why; it becomes a row, not an error.
+    """A record of an input that is not a valid complex, and why; it becomes a row, not an error.
 
-    `place` is the number of the record in its input, from 0.
+    `place` is the number of the record in its input, from 0; `notes` are as in `Complex`.
     """
 
     name: str
@@ -178,13 +176,14 @@ class InvalidComplex:
     organism: str = ""
     source: str = ""
     place: int = 0
+    notes: tuple[str, ...] = ()
 
 
 Record = Complex | InvalidComplex
 
 
 def chain_names() -> Iterator[str]:
-    """A, B, .. Z, AA, AB, ..: as many as there are chains (the largest CORUM complex has 129)."""
+    """A, B, .. Z, AA, AB, .. without end (the largest complex of CORUM has 129 chains)."""
     for length in count(1):
         for letters in product(string.ascii_uppercase, repeat=length):
             yield "".join(letters)

@@ -1,11 +1,11 @@
-"""The sizes of a Boltz-2 network, as its checkpoint states them. No torch here."""
+"""Sizes and precision of a Boltz-2 network. Without torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from reprlib import repr as short  # a value may be long
-from typing import Any
+from typing import Any, Literal
 
 # padding, 20 amino acids, UNK, 5 + 5 nucleotides and unknowns, gap: Boltz's vocabulary
 NUM_RES_TYPES = 33
@@ -18,12 +18,15 @@ NUM_CONTACT_KINDS = 5  # unspecified, unselected, pocket>binder, binder>pocket, 
 WINDOW_QUERIES = 32
 WINDOW_KEYS = 128
 
+# With which a network computes: fp32 throughout; bf16 matrix products over pairs of tokens, with
+# the pair representation kept in fp32 (mixed) or in bf16. See foldcp.checkpoint.precision.
+Precision = Literal["fp32", "mixed", "bf16"]
+KernelSetting = Literal["auto", "torch", "triton"]  # the implementation of the operations
+
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """Widths, depths and switches. The defaults are those of the released Boltz-2 structure
-    model.
-    """
+    """Widths, depths and switches; the defaults are those of Boltz-2's structure model."""
 
     atom_s: int = 128
     atom_z: int = 16
@@ -61,9 +64,7 @@ class Architecture:
     fix_sym_check: bool = True
     cyclic_pos_enc: bool = True
     use_templates: bool = True
-    template_by_visibility: bool = (
-        True  # a template's tokens see their group; otherwise their chain
-    )
+    template_by_visibility: bool = True  # a template's tokens see their group, else their chain
     bond_types: bool = True
     predict_bfactor: bool = True
 
@@ -83,17 +84,37 @@ class DiffusionProcess:
 
 BOLTZ2 = Architecture()
 TINY = Architecture(
-    atom_s=16, atom_z=8, token_s=32, token_z=16, msa_s=16, template_dim=16, fourier_dim=32,
-    token_heads=4, diffusion_heads=4, confidence_heads=4, pair_heads=1, pair_head_width=8,
-    averaging_heads=2, averaging_head_width=8, outer_product_width=8, input_atom_heads=2, input_atom_blocks=1,
-    atom_heads=2, atom_encoder_blocks=1, atom_decoder_blocks=1, token_transformer_blocks=2,
-    template_blocks=1, msa_blocks=1, pairformer_blocks=1, confidence_blocks=1,
-)  # fmt: skip
+    atom_s=16,
+    atom_z=8,
+    token_s=32,
+    token_z=16,
+    msa_s=16,
+    template_dim=16,
+    fourier_dim=32,
+    token_heads=4,
+    diffusion_heads=4,
+    confidence_heads=4,
+    pair_heads=1,
+    pair_head_width=8,
+    averaging_heads=2,
+    averaging_head_width=8,
+    outer_product_width=8,
+    input_atom_heads=2,
+    input_atom_blocks=1,
+    atom_heads=2,
+    atom_encoder_blocks=1,
+    atom_decoder_blocks=1,
+    token_transformer_blocks=2,
+    template_blocks=1,
+    msa_blocks=1,
+    pairformer_blocks=1,
+    confidence_blocks=1,
+)
 UNTRAINED = {"tiny": TINY, "boltz2": BOLTZ2}
 
 
-# Where each size stands in a checkpoint's hyper_parameters: (section, name, Boltz's default).
-PLACES: dict[str, tuple[str, str, Any]] = {
+# The option of each field in a checkpoint's hyper_parameters: (section, name, Boltz's default).
+OPTIONS: dict[str, tuple[str, str, Any]] = {
     "atom_s": ("", "atom_s", 128),
     "atom_z": ("", "atom_z", 16),
     "token_s": ("", "token_s", 384),
@@ -163,7 +184,7 @@ REQUIRED: tuple[tuple[str, str, Any, Any], ...] = (
 )
 
 
-# of what a checkpoint may ask for
+# Limits of the sizes in a checkpoint.
 MAX_WIDTH = 65_536
 MAX_DEPTH = 1_024
 
@@ -171,8 +192,8 @@ MAX_DEPTH = 1_024
 def read_architecture(hyper_parameters: Mapping[str, Any]) -> Architecture:
     """The architecture that a Boltz-2 checkpoint's `hyper_parameters` describe.
 
-    Raises ValueError naming the option when it asks for something that Boltz-2's structure model
-    does not have, or has a value that cannot be meant.
+    Raises ValueError naming an option that asks for something that Boltz-2's structure model does
+    not have, or whose value is implausible.
     """
     for section, name, default, ours in REQUIRED:
         value = _section(hyper_parameters, section).get(name, default)
@@ -181,9 +202,9 @@ def read_architecture(hyper_parameters: Mapping[str, Any]) -> Architecture:
                 f"option {_option(section, name)} is {short(value)}, only {ours!r} is supported"
             )
     values = {}
-    for field, (section, name, default) in PLACES.items():
+    for field, (section, name, default) in OPTIONS.items():
         value = _section(hyper_parameters, section).get(name, default)
-        if not _can_be_meant(field, value, default):
+        if not _is_plausible(field, value, default):
             expected = (
                 "True or False" if isinstance(default, bool) else f"a number such as {default}"
             )
@@ -195,14 +216,14 @@ def read_architecture(hyper_parameters: Mapping[str, Any]) -> Architecture:
 
 
 def to_hyper_parameters(architecture: Architecture) -> dict[str, Any]:
-    """What `read_architecture` reads as the same architecture, which is one that it has read.
+    """The inverse of `read_architecture`, for an architecture that it has read.
 
-    Three widths stand in no checkpoint, as all of Boltz-2's have the same.
+    Checkpoints do not state three of the widths, which all of Boltz-2's have in common.
     """
     tree: dict[str, Any] = {}
     values = [
         (section, name, getattr(architecture, field))
-        for field, (section, name, _) in PLACES.items()
+        for field, (section, name, _) in OPTIONS.items()
     ]
     values += [(section, name, ours) for section, name, _, ours in REQUIRED]
     for section, name, value in values:
@@ -218,17 +239,16 @@ def _option(section: str, name: str) -> str:
     return f"{section}.{name}".lstrip(".")
 
 
-def _can_be_meant(field: str, value: Any, default: Any) -> bool:
-    """Whether an option has the type of its default, and a size with which a network can be
-    built.
-    """
+def _is_plausible(field: str, value: Any, default: Any) -> bool:
+    """Whether an option has the type of its default, and a size of which networks can be built."""
     if isinstance(default, bool) or isinstance(value, bool):
         return isinstance(default, bool) and isinstance(value, bool)
     if not isinstance(value, int if isinstance(default, int) else (int, float)):
         return False
-    depth = field.endswith(("blocks", "transitions"))
-    least_is_zero = depth or field == "contact_cutoff_min"
-    return (value == 0 and least_is_zero) or 0 < value <= (MAX_DEPTH if depth else MAX_WIDTH)
+    is_depth = field.endswith(("blocks", "transitions"))
+    if value == 0:
+        return is_depth or field == "contact_cutoff_min"
+    return 0 < value <= (MAX_DEPTH if is_depth else MAX_WIDTH)
 
 
 def _section(tree: Mapping[str, Any], path: str) -> Mapping[str, Any]:

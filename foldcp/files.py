@@ -1,8 +1,7 @@
-"""Reading the files that a user names: regular files only, of bounded size, unpacked, every failure
-told with the file.
+"""Reading of files that a user names: regular files of bounded size, unpacked.
 
-Every reader of every format goes through here, so that a damaged file is one complex's error and
-never a traceback.
+Every reader of every format goes through here, so that a damaged file is an error that names it,
+and never a traceback.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ except ImportError:  # a Python that was built without it cannot unpack such arc
 MAX_BYTES = 1_000_000_000  # of a file, unpacked, unless a caller says otherwise
 _CHUNK = 1 << 20
 
-# What the standard library and the parsers of formats raise on bad input, beside ValueError.
+# What the standard library and the parsers of formats raise on bad input, besides ValueError.
 # RuntimeError covers RecursionError and NotImplementedError; LookupError covers IndexError and
 # KeyError.
 INPUT_ERRORS = (
@@ -43,10 +42,10 @@ INPUT_ERRORS = (
     zipfile.BadZipFile,
 )
 
-_PLAIN_WORDS: tuple[tuple[type[BaseException], str], ...] = (
+_DESCRIPTIONS: tuple[tuple[type[BaseException], str], ...] = (
     (gzip.BadGzipFile, "a damaged gzip file"),
     (zlib.error, "a damaged gzip file"),
-    (EOFError, "a file that was cut off"),
+    (EOFError, "a truncated file"),
     (zipfile.BadZipFile, "a damaged zip archive"),
     (RecursionError, "nested too deeply"),
     (OverflowError, "a number out of range"),
@@ -56,11 +55,11 @@ _PLAIN_WORDS: tuple[tuple[type[BaseException], str], ...] = (
 
 @contextmanager
 def reading(what: str) -> Iterator[None]:
-    """Whatever reading an input raises becomes a ValueError that begins with `what`: the file, or
-    the complex.
+    """Turn the exceptions of reading an input into a ValueError that begins with `what`.
 
-    A ValueError passes as it is: its message names what is wrong already. So does MemoryError: what
-    is read is bounded, so the machine is short of memory, and the input is not at fault.
+    A ValueError passes as it is: its message already names the file or the complex. So does
+    MemoryError: the size of inputs is bounded, so the machine is short of memory, and the input is
+    not at fault.
     """
     try:
         yield
@@ -71,13 +70,11 @@ def reading(what: str) -> Iterator[None]:
 
 
 def describe_error(error: BaseException) -> str:
-    """An exception in a few words: what the system says of a file, else its type and the first
-    line of its message.
-    """
+    """An exception in a few words: the system's, or its type and the first line of its message."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     message = str(error).strip().partition("\n")[0] or type(error).__name__
-    known = next((words for kind, words in _PLAIN_WORDS if isinstance(error, kind)), None)
+    known = next((words for kind, words in _DESCRIPTIONS if isinstance(error, kind)), None)
     if known is not None:
         return f"{known} ({message})"
     return message if type(error) is RuntimeError else f"{type(error).__name__}: {message}"
@@ -85,38 +82,34 @@ def describe_error(error: BaseException) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FileContent:
-    """What a file holds once unpacked, and the SHA-256 of that in hexadecimal."""
+    """The unpacked content of a file, and its SHA-256 in hexadecimal."""
 
     data: bytes
     sha256: str
 
 
 def read_file(path: Path, max_bytes: int = MAX_BYTES) -> FileContent:
-    """The content of a file; gzip, and a zip archive of one file, are recognised by their first
-    bytes and unpacked.
+    """The content of a file, unpacked if it is gzip or a zip archive of one file.
 
     Args:
         path: a regular file, or a link to one.
         max_bytes: the most that the file may hold once unpacked, in bytes.
 
     Raises:
-        ValueError: naming the file, when it is absent, no regular file (a device, a pipe, a
-        folder), unreadable,
-            damaged, or larger than `max_bytes`.
+        ValueError: naming the file, when it is absent, not a regular file (a device, a pipe, a
+            folder), unreadable, damaged, or larger than `max_bytes`.
     """
     with reading(str(path)):
         check_regular(path)
         with path.open("rb") as file:
             data = _unpack(path, file, max_bytes)
     if data.startswith(b"\x1f\x8b"):
-        raise ValueError(f"{path}: is packed with gzip twice")
+        raise ValueError(f"{path}: is compressed with gzip twice")
     return FileContent(data, hashlib.sha256(data).hexdigest())
 
 
 def check_regular(path: Path) -> None:
-    """ValueError for what is no regular file: reading a pipe or a device may wait for ever or
-    never end.
-    """
+    """Raise ValueError for anything but a regular file; reading a pipe or device may never end."""
     with reading(str(path)):
         mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
@@ -126,7 +119,7 @@ def check_regular(path: Path) -> None:
 
 
 def is_regular(path: Path) -> bool:
-    """Whether a path is a regular file or a link to one; False for what cannot be looked at."""
+    """Whether a path is a regular file or a link to one; False if it cannot be accessed."""
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except (OSError, ValueError):  # ValueError: a NUL in the name
@@ -154,33 +147,27 @@ def _unzip(path: Path, file: IO[bytes], max_bytes: int) -> bytes:
 
 
 def _read_bounded(path: Path, file: IO[bytes] | gzip.GzipFile, max_bytes: int) -> bytes:
-    """All of a file, a chunk at a time: a small archive may unpack to more than the machine's
-    memory.
-    """
-    whole = io.BytesIO()
+    """All of a file, a chunk at a time: a small archive may unpack to more than fits in memory."""
+    content = io.BytesIO()
     while chunk := file.read(_CHUNK):
-        if whole.tell() + len(chunk) > max_bytes:
+        if content.tell() + len(chunk) > max_bytes:
             raise ValueError(
-                f"{path}: holds more than {max_bytes:,} bytes once unpacked (see "
-                "limits.input_bytes, limits.msa_bytes)"
+                f"{path}: holds more than {max_bytes:,} bytes once unpacked (see the settings "
+                "limits.input_bytes and limits.msa_bytes)"
             )
-        whole.write(chunk)
-    return whole.getvalue()
+        content.write(chunk)
+    return content.getvalue()
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file as it lies on the disk, in hexadecimal, a piece at a time. Raises
-    OSError.
-    """
+    """SHA-256 of a file as it is, in hexadecimal, read in chunks. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_unchanged(what: str, content: FileContent, sha256: str) -> None:
-    """ValueError, beginning with `what`, for another content than the one expected; "" expects
-    nothing.
-    """
+    """Raise ValueError, which begins with `what`, unless the hash matches; "" matches all."""
     if sha256 and content.sha256 != sha256:
         raise ValueError(
-            f"{what}: its content has changed since the run began; the next run reads it anew"
+            f"{what}: its content has changed since the run began; the next run will read it again"
         )

@@ -10,18 +10,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from foldcp.checkpoint.load import Precision, residual_type
+from foldcp.checkpoint.precision import residual_dtype
+from foldcp.config import Precision
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.features.featurize import Features, Layout
+from foldcp.features.features import Features
+from foldcp.features.layout import Layout
 from foldcp.features.msa.subsample import MsaSubsample
-from foldcp.features.steering import UNCONSTRAINED, Constraints
+from foldcp.features.steering import NO_CONSTRAINTS, Constraints
 from foldcp.metrics.scorer import SampleScorer
 from foldcp.metrics.scores import Scores
 from foldcp.model.boltz2 import Boltz2, TrunkOutput
 from foldcp.model.confidence import expected_plddt
-from foldcp.model.diffusion.sampler import SeededNoise, unsteered
-from foldcp.model.layers.layers import chunks, set_chunk_budget
-from foldcp.model.steering.steering import NUM_PARTICLES, Steering, listed_potentials
+from foldcp.model.diffusion.noise import SeededNoise
+from foldcp.model.diffusion.sampler import no_steering
+from foldcp.model.layers.chunking import ChunkBudget
+from foldcp.model.steering.steering import NUM_PARTICLES, Steering
+from foldcp.model.steering.weighted_potentials import weighted_potentials
 from foldcp.model.trunk.pairformer import PairformerFn
 from foldcp.progress import Progress, ProgressCounter, StageTimer, no_progress
 from foldcp.structure import write_cif
@@ -77,7 +81,9 @@ class Prediction:
     coords: Float[np.ndarray, "M A 3"]  # Å
     plddt: Float[np.ndarray, "M T"]  # 0 .. 1
     scores: list[Scores]  # [M]
-    pae: list[Float[np.ndarray, "T T"]]  # [M], Å: error of j in the frame of i; or none, if not kept
+    pae: list[
+        Float[np.ndarray, "T T"]
+    ]  # [M], Å: error of j in the frame of i; or none, if not kept
     pde: list[Float[np.ndarray, "T T"]]  # [M], Å; or none
     layout: Layout
     seconds: dict[str, float]  # of each stage
@@ -102,7 +108,7 @@ def fold(
     features: Features,
     settings: Settings,
     progress: Progress = no_progress,
-    constraints: Constraints = UNCONSTRAINED,
+    constraints: Constraints = NO_CONSTRAINTS,
 ) -> Prediction:
     """Fold one complex on the ranks of `model.cp`. Collective, with equal arguments on all ranks.
 
@@ -126,7 +132,7 @@ def fold(
     timer = StageTimer(device)
     with torch.inference_mode():
         # Before the trunk, as this frees the CUDA graphs of a complex of another size.
-        refine = model.confidence_module.pairformer_stack.repeated(
+        refine = model.confidence_module.pairformer_stack.graphed(
             padded.token_mask, settings.samples
         )
         with timer("trunk"):
@@ -152,12 +158,12 @@ def run_trunk(
     model: Boltz2, features: Features, settings: Settings, progress: Progress
 ) -> TrunkOutput:
     """The trunk with recycling, each pass on its own subsample of the MSA."""
-    set_chunk_budget(features.token_mask.device, model.cp)
+    model.budget.resize(features.token_mask.device, model.cp)
     return model.trunk(
         features,
         settings.recycling,
-        residual_type(settings.precision),
-        MsaSubsample(features.num_rows, settings.msa_subsample, settings.seed),
+        residual_dtype(settings.precision),
+        MsaSubsample(features.num_msa_rows, settings.msa_subsample, settings.seed),
         ProgressCounter("trunk", settings.recycling + 1, progress),
     )
 
@@ -174,20 +180,20 @@ def sample(
     chosen among several particles.
     """
     device = trunk.z.device
-    set_chunk_budget(device, model.cp)
+    model.budget.resize(device, model.cp)
     conditioning = model.diffusion_conditioning(trunk.s, trunk.z, model.rel_pos, features)
     diffusion = model.structure_module
     prepared = diffusion.score_model.prepare(trunk.s, trunk.s_inputs, conditioning, features)
-    potentials = listed_potentials(features, constraints)
+    potentials = weighted_potentials(features, constraints)
     particles = NUM_PARTICLES if potentials and settings.potentials else 1
     batches = sample_batches(settings, particles)
     count = ProgressCounter("sampling", len(batches) * settings.steps, progress)
     coords = []
     for batch in batches:
         noise = SeededNoise(settings.seed, batch, features.num_atoms, device, particles)
-        steer = unsteered
+        steer = no_steering
         if potentials:
-            steer = Steering(potentials, particles, settings.steps, noise.choose, model.cp)
+            steer = Steering(potentials, particles, settings.steps, noise.resample, model.cp)
         coords.append(
             diffusion.sample(
                 prepared,
@@ -195,7 +201,7 @@ def sample(
                 noise,
                 count,
                 steer,
-                together=settings.parallel_samples,
+                max_parallel=settings.parallel_samples,
             )
         )
     return torch.cat(coords)
@@ -228,16 +234,14 @@ def score(
     progress: Progress,
 ) -> list[ScoredSample]:
     """Scores of all samples, one after the other. The last one overwrites the trunk's z."""
-    set_chunk_budget(trunk.z.device, model.cp)
+    model.budget.resize(trunk.z.device, model.cp)
     contact = model.contact_probability(trunk.z)
     count = ProgressCounter("confidence", settings.samples, progress)
     scored = []
     for index, x in enumerate(coords):
         workspace = trunk.z if index + 1 == settings.samples else None
         scored.append(
-            score_sample(
-                model, trunk, x, features, contact, refine, settings.keep_pairs, workspace
-            )
+            score_sample(model, trunk, x, features, contact, refine, settings.keep_pairs, workspace)
         )
         count()
     return scored
@@ -271,24 +275,27 @@ def score_sample(
     return ScoredSample(
         scores=scorer.compute(plddt),
         plddt=plddt[:num_tokens].cpu().numpy(),
-        pae=whole_pairs(scorer.pae, num_tokens, model.cp) if keep_pairs else None,
-        pde=whole_pairs(scorer.pde, num_tokens, model.cp) if keep_pairs else None,
+        pae=whole_pairs(scorer.pae, num_tokens, model) if keep_pairs else None,
+        pde=whole_pairs(scorer.pde, num_tokens, model) if keep_pairs else None,
     )
 
 
 def whole_pairs(
-    pairs: Float[Tensor, "I N"], num_tokens: int, cp: ContextParallel
+    pairs: Float[Tensor, "I N"], num_tokens: int, model: Boltz2
 ) -> Float[np.ndarray, "T T"]:
     """The rows of all ranks without padding, in host memory. Collective."""
-    return gather_to_host(pairs, cp).numpy()[:num_tokens, :num_tokens]
+    whole = gather_to_host(pairs, model.cp, model.budget)
+    return whole.numpy()[:num_tokens, :num_tokens]
 
 
-def gather_to_host(pairs: Float[Tensor, "I N"], cp: ContextParallel) -> Float[Tensor, "N N"]:
+def gather_to_host(
+    pairs: Float[Tensor, "I N"], cp: ContextParallel, budget: ChunkBudget
+) -> Float[Tensor, "N N"]:
     """The rows of all ranks in host memory; only a chunk at a time passes through the devices."""
     I, N = pairs.shape
     whole = torch.empty((cp.size, I, N), dtype=pairs.dtype)
     bytes_per_row = cp.size * N * pairs.element_size()
-    for rows in chunks(I, bytes_per_row, pairs.device):
+    for rows in budget.chunks(I, bytes_per_row, pairs.device):
         whole[:, rows] = cp.all_gather(pairs[None, rows]).cpu()
     return whole.flatten(0, 1)
 

@@ -1,4 +1,4 @@
-"""Coordinates -> mmCIF: how a predicted structure becomes a file that every viewer reads.
+"""Predicted structures as mmCIF files.
 
 One model per file. Chain names have any length, so there is no limit of 26 chains or 99,999 atoms.
 The B-factor of an atom is 100 x the pLDDT of its token; `ma_qa_metric_local` repeats it per
@@ -11,18 +11,20 @@ become `\\uNNNN`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import gemmi
 import numpy as np
 from jaxtyping import Float, Int
 
-from foldcp.features.featurize import Layout
+from foldcp.features.layout import Layout
 from foldcp.printable import printable_ascii
 
-MAX_BLOCK_CODE = 75  # characters, by CIF 1.1
-# characters of a value; CIF 1.1 has lines of 2,048, and an atom's has its chain's name twice
+MAX_BLOCK_CODE = 75  # characters of a data block's name, by CIF 1.1
+# Characters of a value: CIF 1.1 has lines of 2,048, and that of an atom has its chain's name twice.
 MAX_TEXT = 900
+SEQUENCE_LINE = 80  # characters
 POLYMER_TYPES = {
     "protein": "polypeptide(L)",
     "dna": "polydeoxyribonucleotide",
@@ -45,7 +47,7 @@ def write_cif(
     title: str = "",
     details: str = "",
 ) -> None:
-    """Write `cif_text` to `path`; same arguments and errors."""
+    """Write `cif_text` to `path`; same arguments and errors, and OSError."""
     Path(path).write_text(cif_text(layout, coords, plddt, name, title, details), encoding="utf-8")
 
 
@@ -57,9 +59,18 @@ def cif_text(
     title: str = "",
     details: str = "",
 ) -> str:
-    """One model as mmCIF. `coords` in Å, kept to 0.001; `plddt` per token, 0..1; `name` names the
-    data block, `title` the molecule and `details` how it was made. Raises ValueError when a
-    coordinate or a pLDDT is not finite.
+    """The text of an mmCIF file with one model.
+
+    Args:
+        layout: names of chains, tokens and atoms.
+        coords: Å, written to 0.001.
+        plddt: per token, 0..1; the B-factor of an atom is 100 times that of its token.
+        name: of the data block.
+        title: of the molecule; the name if empty.
+        details: how the model was made.
+
+    Raises:
+        ValueError: when a coordinate or a pLDDT is not finite.
     """
     if not (np.isfinite(coords).all() and np.isfinite(plddt).all()):
         raise ValueError(f"structure {name}: coordinates or pLDDT are not finite")
@@ -72,6 +83,7 @@ def cif_text(
     if details:
         block.set_pair("_struct.pdbx_model_details", _text(details))
     residues = _Residues(layout)
+    _components(block, residues)
     _entities(block, residues)
     _confidence(block, residues, plddt)
     _atoms(block, residues, coords, plddt)
@@ -80,27 +92,31 @@ def cif_text(
 
 def _block_code(name: str) -> str:
     """A name as that of a data block: up to 75 ASCII characters without blanks."""
-    return "".join(c if c.isascii() and c.isprintable() and not c.isspace() else "_" for c in name)[
-        :MAX_BLOCK_CODE
-    ]
+
+    def is_allowed(letter: str) -> bool:
+        return letter.isascii() and letter.isprintable() and not letter.isspace()
+
+    return "".join(c if is_allowed(c) else "_" for c in name[:MAX_BLOCK_CODE])
 
 
 def _text(value: str) -> str:
     """Any text as a value: one line of ASCII, in CIF's quotes where it needs them."""
-    return gemmi.cif.quote(_cut(value))
+    return gemmi.cif.quote(_truncate(value))
 
 
-def _cut(value: str) -> str:
-    """Any text as one line of ASCII; what is too long for a line of a CIF file is cut."""
+def _truncate(value: str) -> str:
+    """Any text as one line of ASCII, truncated to what fits on a line of a CIF file."""
     line = printable_ascii(value)
     return line if len(line) <= MAX_TEXT else line[: MAX_TEXT - 3] + "..."
 
 
 def _join(names: list[str]) -> str:
-    """Names with commas as one value, which has lines when it is long."""
-    cut = [_cut(name) for name in names]
-    line = ",".join(cut)
-    return gemmi.cif.quote(line if len(line) <= MAX_TEXT else ",\n".join(cut))
+    """Names separated by commas as one value, over several lines when it is long."""
+    short_names = [_truncate(name) for name in names]
+    value = ",".join(short_names)
+    if len(value) > MAX_TEXT:
+        value = ",\n".join(short_names)
+    return gemmi.cif.quote(value)
 
 
 class _Residues:
@@ -110,21 +126,52 @@ class _Residues:
         self.layout = layout
         chain = np.asarray(layout.token_chain)
         number = np.asarray(layout.token_residue)
-        new = np.append(True, (np.diff(chain) != 0) | (np.diff(number) != 0))
-        self.first: Int[np.ndarray, " R"] = np.flatnonzero(new)
-        self.of_token: Int[np.ndarray, " T"] = np.cumsum(new) - 1
-        self.chain = chain[self.first].tolist()
-        self.number = number[self.first].tolist()
-        self.name = [layout.token_name[token] for token in self.first]
+        starts = np.append(True, (np.diff(chain) != 0) | (np.diff(number) != 0))
+        first_token = np.flatnonzero(starts)
+        self.count = len(first_token)  # R
+        self.of_token: Int[np.ndarray, " T"] = np.cumsum(starts) - 1
+        self.chain = chain[first_token].tolist()
+        self.number = number[first_token].tolist()
+        self.name = [layout.token_name[token] for token in first_token]
         self.kind = [layout.chain_kinds[c] for c in self.chain]
-        first_seen = dict.fromkeys(np.asarray(layout.chain_entities).tolist())
-        numbers = {entity: str(i) for i, entity in enumerate(first_seen, 1)}
-        self.entity_of_chain = [
-            numbers[entity] for entity in np.asarray(layout.chain_entities).tolist()
-        ]
-        self.of_chain: dict[int, list[tuple[int, str]]] = {}  # (number, name) of each residue
-        for c, n, m in zip(self.chain, self.number, self.name, strict=True):
-            self.of_chain.setdefault(c, []).append((n, m))
+        entities = np.asarray(layout.chain_entities).tolist()
+        numbers = {entity: str(i) for i, entity in enumerate(dict.fromkeys(entities), 1)}
+        self.entity_of_chain = [numbers[entity] for entity in entities]
+
+    def entities(self) -> list[_Entity]:
+        """The entities in the order of their numbers."""
+        chains_of: dict[str, list[int]] = {}
+        for chain, entity in enumerate(self.entity_of_chain):
+            chains_of.setdefault(entity, []).append(chain)
+        residues_of: dict[int, list[int]] = {}
+        for residue, chain in enumerate(self.chain):
+            residues_of.setdefault(chain, []).append(residue)
+        entities = []
+        for entity, chains in chains_of.items():
+            residues = residues_of[chains[0]]
+            numbers = [self.number[residue] for residue in residues]
+            names = [self.name[residue] for residue in residues]
+            kind = self.layout.chain_kinds[chains[0]]
+            entities.append(_Entity(entity, kind, chains, numbers, names))
+        return entities
+
+
+@dataclass(frozen=True)
+class _Entity:
+    """A molecule, its copies, and the residues of the first of them."""
+
+    id: str
+    kind: str
+    chains: list[int]
+    numbers: list[int]
+    names: list[str]
+
+    @property
+    def type(self) -> str:
+        """A ligand of several components is branched, as glycans are."""
+        if self.kind in POLYMER_TYPES:
+            return "polymer"
+        return "branched" if len(self.names) > 1 else "non-polymer"
 
 
 def _loop(block: gemmi.cif.Block, category: str, columns: dict[str, list[str]]) -> None:
@@ -137,13 +184,13 @@ def _is_standard(name: str, kind: str) -> bool:
 
 
 def _quote(values: list[str]) -> list[str]:
-    """Values in CIF's quotes where they need them; they repeat, so each is looked at once."""
+    """Values in CIF's quotes where they need them; each different one is quoted once."""
     quoted = {value: _text(value) for value in set(values)}
     return [quoted[value] for value in values]
 
 
 def _letters(names: list[str], kind: str) -> tuple[str, str]:
-    """A polymer as one-letter codes, and the same with the parent's letter for what is modified."""
+    """A polymer as one-letter codes, and with the parent's letters for modified residues."""
     exact = []
     parents = []
     for name in names:
@@ -155,60 +202,49 @@ def _letters(names: list[str], kind: str) -> tuple[str, str]:
 
 
 def _wrap(sequence: str) -> str:
-    """Lines of 80, as a line of a CIF file holds 2,048 characters at most."""
-    return "\n".join(sequence[i : i + 80] for i in range(0, len(sequence), 80))
+    """A sequence in lines."""
+    starts = range(0, len(sequence), SEQUENCE_LINE)
+    return "\n".join(sequence[start : start + SEQUENCE_LINE] for start in starts)
+
+
+def _components(block: gemmi.cif.Block, residues: _Residues) -> None:
+    """The different residues."""
+    components = dict(sorted(zip(residues.name, residues.kind, strict=True)))
+    types = [LINKING[kind] for kind in components.values()]
+    _loop(block, "chem_comp", {"id": _quote(list(components)), "type": _quote(types)})
 
 
 def _entities(block: gemmi.cif.Block, residues: _Residues) -> None:
-    """What is there: components, molecules, their sequences and their copies."""
+    """Entities, the sequences of the polymers among them, and the chains that are their copies."""
     layout = residues.layout
-    components = dict(sorted(zip(residues.name, residues.kind, strict=True)))
-    _loop(
-        block,
-        "chem_comp",
-        {
-            "id": _quote(list(components)),
-            "type": _quote([LINKING[kind] for kind in components.values()]),
-        },
-    )
-    copies: dict[str, list[int]] = {}
-    for chain, entity in enumerate(residues.entity_of_chain):
-        copies.setdefault(entity, []).append(chain)
-    sequences = {entity: residues.of_chain[chains[0]] for entity, chains in copies.items()}
-    kinds = {entity: layout.chain_kinds[chains[0]] for entity, chains in copies.items()}
-    types = [
-        "polymer"
-        if kind in POLYMER_TYPES
-        else "branched"
-        if len(sequences[entity]) > 1
-        else "non-polymer"
-        for entity, kind in kinds.items()
-    ]
-    _loop(block, "entity", {"id": list(kinds), "type": types})
-    polymers = [entity for entity, kind in kinds.items() if kind in POLYMER_TYPES]
+    entities = residues.entities()
+    columns = {"id": [e.id for e in entities], "type": [e.type for e in entities]}
+    _loop(block, "entity", columns)
+    polymers = [entity for entity in entities if entity.kind in POLYMER_TYPES]
     if polymers:
-        letters = [_letters([name for _, name in sequences[e]], kinds[e]) for e in polymers]
-        strands = [_join([layout.chain_names[chain] for chain in copies[e]]) for e in polymers]
-        columns = {
-            "entity_id": polymers,
-            "type": _quote([POLYMER_TYPES[kinds[e]] for e in polymers]),
-            "pdbx_seq_one_letter_code": [gemmi.cif.quote(exact) for exact, _ in letters],
-            "pdbx_seq_one_letter_code_can": [gemmi.cif.quote(parents) for _, parents in letters],
-            "pdbx_strand_id": strands,
-        }
-        _loop(block, "entity_poly", columns)
-        positions = [(e, str(number), name) for e in polymers for number, name in sequences[e]]
-        ids, numbers, names = (list(column) for column in zip(*positions, strict=True))
-        _loop(
-            block,
-            "entity_poly_seq",
-            {"entity_id": ids, "num": numbers, "mon_id": _quote(names)},
-        )
-    _loop(
-        block,
-        "struct_asym",
-        {"id": _quote(list(layout.chain_names)), "entity_id": residues.entity_of_chain},
-    )
+        _polymers(block, polymers, layout)
+    names = _quote(list(layout.chain_names))
+    _loop(block, "struct_asym", {"id": names, "entity_id": residues.entity_of_chain})
+
+
+def _polymers(block: gemmi.cif.Block, polymers: list[_Entity], layout: Layout) -> None:
+    """The sequence of each polymer, in one-letter codes and residue by residue."""
+    letters = [_letters(entity.names, entity.kind) for entity in polymers]
+    strands = [_join([layout.chain_names[chain] for chain in e.chains]) for e in polymers]
+    columns = {
+        "entity_id": [entity.id for entity in polymers],
+        "type": _quote([POLYMER_TYPES[entity.kind] for entity in polymers]),
+        "pdbx_seq_one_letter_code": [gemmi.cif.quote(exact) for exact, _ in letters],
+        "pdbx_seq_one_letter_code_can": [gemmi.cif.quote(parents) for _, parents in letters],
+        "pdbx_strand_id": strands,
+    }
+    _loop(block, "entity_poly", columns)
+    columns = {
+        "entity_id": [entity.id for entity in polymers for _ in entity.names],
+        "num": [str(number) for entity in polymers for number in entity.numbers],
+        "mon_id": _quote([name for entity in polymers for name in entity.names]),
+    }
+    _loop(block, "entity_poly_seq", columns)
 
 
 def _confidence(
@@ -240,10 +276,9 @@ def _confidence(
             "metric_value": [f"{100 * plddt.mean():.3f}"],
         },
     )
-    R = len(residues.first)
-    mean = np.bincount(residues.of_token, weights=plddt, minlength=R) / np.bincount(
-        residues.of_token, minlength=R
-    )
+    R = residues.count
+    total = np.bincount(residues.of_token, weights=plddt, minlength=R)
+    mean = total / np.bincount(residues.of_token, minlength=R)
     _loop(
         block,
         "ma_qa_metric_local",
@@ -262,7 +297,7 @@ def _confidence(
 
 
 def _label_numbers(residues: _Residues) -> list[str]:
-    """label_seq_id: the position in a polymer; what is no polymer has none."""
+    """label_seq_id: the position in a polymer; others have none."""
     return [
         str(n) if kind in POLYMER_TYPES else "."
         for n, kind in zip(residues.number, residues.kind, strict=True)
@@ -279,7 +314,7 @@ def _atoms(
     A = len(coords)
     of_atom = residues.of_token[layout.atom_token].tolist()
 
-    def spread(per_residue: list[str]) -> list[str]:
+    def per_atom(per_residue: list[str]) -> list[str]:
         return [per_residue[residue] for residue in of_atom]
 
     elements = {
@@ -289,20 +324,20 @@ def _atoms(
     standard = [
         _is_standard(name, kind) for name, kind in zip(residues.name, residues.kind, strict=True)
     ]
-    component = spread(_quote(residues.name))
-    chain = spread(_quote([layout.chain_names[c] for c in residues.chain]))
+    component = per_atom(_quote(residues.name))
+    chain = per_atom(_quote([layout.chain_names[c] for c in residues.chain]))
     columns = {
-        "group_PDB": spread(["ATOM" if ok else "HETATM" for ok in standard]),
+        "group_PDB": per_atom(["ATOM" if ok else "HETATM" for ok in standard]),
         "id": [str(i) for i in range(1, A + 1)],
         "type_symbol": [elements[int(number)] for number in layout.atom_element],
         "label_atom_id": names,
         "label_alt_id": ["."] * A,
         "label_comp_id": component,
         "label_asym_id": chain,
-        "label_entity_id": spread([residues.entity_of_chain[c] for c in residues.chain]),
-        "label_seq_id": spread(_label_numbers(residues)),
+        "label_entity_id": per_atom([residues.entity_of_chain[c] for c in residues.chain]),
+        "label_seq_id": per_atom(_label_numbers(residues)),
         "pdbx_PDB_ins_code": ["?"] * A,
-        "auth_seq_id": spread([str(number) for number in residues.number]),
+        "auth_seq_id": per_atom([str(number) for number in residues.number]),
         "auth_comp_id": component,
         "auth_asym_id": chain,
         "auth_atom_id": names,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from foldcp.datasets.reader import KNOWN_FORMATS
 from foldcp.pipeline.config import load
 from foldcp.pipeline.execution.signals import end_process
 from foldcp.pipeline.inputs.input_spec import InputSpec, records
@@ -36,10 +37,7 @@ Input = Annotated[
     Path,
     typer.Argument(
         metavar="INPUT",
-        help=(
-            "CORUM, Complex Portal or hu.MAP table, FASTA, ColabFold CSV, Boltz YAML, or a "
-            "folder of FASTA and YAML."
-        ),
+        help=f"{KNOWN_FORMATS}.",
     ),
 ]
 Sequences = Annotated[

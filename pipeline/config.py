@@ -11,6 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
+from foldcp.config import KernelSetting
 from foldcp.datasets.parsing.text_files import read_text
 from foldcp.datasets.parsing.yaml_tree import parse
 from foldcp.files import reading
@@ -41,6 +42,13 @@ class ModelConfig:
     # steer towards plausible chemistry; forced pockets and contacts always steer
     potentials: bool = False
     seed: int = setting(0, 0)
+    # implementation of the network's operations; auto: triton on a GPU, torch elsewhere
+    kernels: KernelSetting = "auto"
+    chunk_bytes: int = setting(0, 0)  # memory of a layer's chunk; 0: by what is free
+
+
+# How the network is computed, not what: they are not part of a result's key.
+EXECUTION_SETTINGS = frozenset({"parallel_samples", "kernels", "chunk_bytes"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from foldcp.checkpoint import load as checkpoint
+from foldcp.checkpoint.identity import checkpoint_identity, is_untrained
+from foldcp.checkpoint.load import check_weights, read_checkpoint
 from foldcp.checkpoint.safetensors_file import write_safetensors
 from foldcp.config import to_hyper_parameters
 from foldcp.files import describe_error
@@ -30,9 +31,9 @@ def convert(source: str, target: Path, overwrite: bool) -> str:
     """
     _refuse(source, target, overwrite)
     path = Path(find(source))
-    identity = checkpoint.identity(path)
-    architecture, weights = checkpoint.read(path)
-    checkpoint.check(path, architecture, weights)
+    identity = checkpoint_identity(path)
+    architecture, weights = read_checkpoint(path)
+    check_weights(path, architecture, weights)
     about = {"hyper_parameters": to_hyper_parameters(architecture), "source": identity}
     disk = FileSystem()
     try:
@@ -45,12 +46,12 @@ def convert(source: str, target: Path, overwrite: bool) -> str:
         raise ValueError(f"{target}: cannot be written: {describe_error(error)}") from error
     return (
         f"{target}: {len(weights)} weights, {target.stat().st_size / 1e6:,.1f} MB, "
-        f"{checkpoint.identity(target)}"
+        f"{checkpoint_identity(target)}"
     )
 
 
 def _refuse(source: str, target: Path, overwrite: bool) -> None:
-    if checkpoint.is_untrained(source):
+    if is_untrained(source):
         raise ValueError(
             f"{source}: random weights are not converted, as nothing would tell that "
             "they are random"

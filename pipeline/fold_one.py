@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from foldcp.checkpoint import load as checkpoint
+from foldcp.checkpoint.identity import checkpoint_identity, is_untrained
 from foldcp.files import reading
 from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.execution.worker import Worker
@@ -54,7 +55,7 @@ def fold_one(sources: InputSpec, config: RunConfig, out: Path) -> str:
     )
     need_checkpoint(sources.checkpoint)
     check_writable(out)
-    identity = checkpoint.identity(sources.checkpoint)
+    identity = checkpoint_identity(sources.checkpoint)
     architecture = read_architecture(sources.checkpoint)
     config = replace(config, write=tuple(dict.fromkeys((*config.write, "boltz"))))
     task = make_task(only_complex(sources), config, identity)
@@ -78,6 +79,8 @@ def fold_one(sources: InputSpec, config: RunConfig, out: Path) -> str:
     joined = rank.join(index, size, "env://", f"cuda:{local}" if cuda else "cpu")
     if joined["outcome"] != "ready":
         raise ValueError(joined["reason"])
+    if index == 0:
+        print(f"kernels: {joined['kernels']}", file=sys.stderr)
     with Bar(costs.stages(task, setup), hidden=index > 0) as bar:
         answer = rank.fold(task.complex, setup, bar.show)
     if answer["outcome"] != "done":
@@ -87,7 +90,7 @@ def fold_one(sources: InputSpec, config: RunConfig, out: Path) -> str:
         return ""
     made = Provenance(
         identity,
-        checkpoint.is_untrained(sources.checkpoint),
+        is_untrained(sources.checkpoint),
         config.model.seed,
         size,
         setup.precision,

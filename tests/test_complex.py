@@ -1,4 +1,4 @@
-"""Chains and complexes check what they are made of."""
+"""Validation of chains and complexes."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ class Counted(str):
     __hash__ = str.__hash__
 
 
-def test_two_chains_of_one_name_are_refused() -> None:
+def test_complex_refuses_two_chains_of_one_name() -> None:
     chains = [Chain(name, "protein", "MKT") for name in ("A", "D", "C", "D", "B", "B")]
     with pytest.raises(ValueError, match="complex x: two chains are named 'B'"):
         Complex("x", tuple(chains))
 
 
-def test_names_are_not_compared_pair_by_pair() -> None:
+def test_complex_does_not_compare_names_pair_by_pair() -> None:
     chains = tuple(Chain(Counted(f"C{number}"), "protein", "MKT") for number in range(2_000))
     Counted.num_compared = 0
     Complex("x", chains)
     assert Counted.num_compared < 2_000
 
 
-def test_the_place_is_no_part_of_a_complex() -> None:
+def test_complex_equality_ignores_the_place() -> None:
     chains = (Chain("A", "protein", "MKT"),)
     assert Complex("x", chains, place=3) == Complex("x", chains)

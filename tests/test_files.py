@@ -1,4 +1,4 @@
-"""Files that users name are read whole or refused in a line that names them, whatever they are."""
+"""Reading of files: whole, or an error of one line that names the file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from foldcp.files import check_regular, is_regular, read_file, reading
 
 
-def test_plain_gzip_and_zip_hold_the_same(tmp_path: Path) -> None:
+def test_read_file_unpacks_gzip_and_zip(tmp_path: Path) -> None:
     data = b">a\nACDE\n" * 1000
     plain = tmp_path / "a"
     packed = tmp_path / "b.txt"
@@ -31,7 +31,7 @@ def test_plain_gzip_and_zip_hold_the_same(tmp_path: Path) -> None:
         assert content.sha256 == hashlib.sha256(data).hexdigest()
 
 
-def test_more_than_the_limit_is_refused_without_being_unpacked(tmp_path: Path) -> None:
+def test_read_file_refuses_large_archives_without_unpacking_them(tmp_path: Path) -> None:
     bomb = tmp_path / "bomb.gz"
     bomb.write_bytes(gzip.compress(bytes(50_000_000)))
     archive = tmp_path / "bomb.zip"
@@ -45,14 +45,14 @@ def test_more_than_the_limit_is_refused_without_being_unpacked(tmp_path: Path) -
     assert len(read_file(plain, max_bytes=1001).data) == 1001
 
 
-def test_what_is_packed_twice_is_refused_by_name(tmp_path: Path) -> None:
+def test_read_file_refuses_files_compressed_twice(tmp_path: Path) -> None:
     packed = tmp_path / "a.gz.gz"
     packed.write_bytes(gzip.compress(gzip.compress(b"ACDE")))
-    with pytest.raises(ValueError, match=r"a\.gz\.gz: is packed with gzip twice"):
+    with pytest.raises(ValueError, match=r"a\.gz\.gz: is compressed with gzip twice"):
         read_file(packed)
 
 
-def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
+def test_read_file_refuses_other_than_regular_files_at_once(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     link = tmp_path / "link"
     device = Path("/dev/zero")
@@ -72,7 +72,7 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
         read_file(tmp_path / ("x" * 300))
 
 
-def test_a_damaged_archive_is_told_with_its_file(tmp_path: Path) -> None:
+def test_read_text_names_a_damaged_archive(tmp_path: Path) -> None:
     packed = bytearray(gzip.compress(b"ACDE" * 10_000))
     packed[len(packed) // 2] ^= 0xFF
     damaged = tmp_path / "damaged"
@@ -105,7 +105,7 @@ def test_a_damaged_archive_is_told_with_its_file(tmp_path: Path) -> None:
         OSError(36, "File name too long"),
     ],
 )
-def test_whatever_reading_raises_becomes_an_error_that_names_the_input(
+def test_reading_turns_exceptions_into_value_errors_that_name_the_input(
     error: Exception,
 ) -> None:
     with pytest.raises(ValueError, match=r"^a\.yaml: .") as caught, reading("a.yaml"):
@@ -113,7 +113,7 @@ def test_whatever_reading_raises_becomes_an_error_that_names_the_input(
     assert caught.value.__cause__ is error
 
 
-def test_a_value_error_passes_and_a_fault_of_ours_is_not_hidden() -> None:
+def test_reading_passes_value_errors_and_hides_no_fault_of_the_code() -> None:
     with pytest.raises(ValueError, match=r"^as it is$"), reading("a.yaml"):
         raise ValueError("as it is")
     for fault in (
@@ -126,7 +126,7 @@ def test_a_value_error_passes_and_a_fault_of_ours_is_not_hidden() -> None:
             raise fault
 
 
-def test_a_damaged_archive_of_any_method_is_refused(tmp_path: Path) -> None:
+def test_read_file_refuses_damaged_archives_of_any_method(tmp_path: Path) -> None:
     for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
         path = tmp_path / f"{method}.zip"
         with zipfile.ZipFile(path, "w", method) as archive:

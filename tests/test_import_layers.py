@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 # folder stands for all modules in it that no longer name stands for.
 LAYERS = [
     ["foldcp.printable", "foldcp.files", "foldcp.complex", "foldcp.config"],
+    ["foldcp.geometry"],
     ["foldcp.distributed", "foldcp.kernels"],
     ["foldcp.chemistry"],
     ["foldcp.features"],
@@ -28,6 +29,7 @@ LAYERS = [
     ["foldcp.progress", "foldcp.predict"],
     ["foldcp.datasets.parsing"],
     ["foldcp.datasets.chains", "foldcp.datasets.msas", "foldcp.datasets.sequences"],
+    ["foldcp.datasets.format", "foldcp.datasets.subunits"],
     ["foldcp.datasets.formats"],
     ["foldcp.datasets"],
     ["foldcp.pipeline.config", "foldcp.pipeline.terminal", "foldcp.pipeline.fetch"],
@@ -57,10 +59,10 @@ WITHOUT_TORCH = [
     "foldcp/config.py",
     "foldcp/files.py",
     "foldcp/checkpoint/unpickling.py",
-    "foldcp/features/msa/chain_alignments.py",
+    "foldcp/features/msa/chain_msas.py",
     "foldcp/features/msa/pairing.py",
     "foldcp/features/pairs.py",
-    "foldcp/features/templates/matches.py",
+    "foldcp/features/templates/matching.py",
     "foldcp/features/tokens.py",
     "datasets/",
     "pipeline/config.py",

@@ -1,4 +1,4 @@
-"""Text that a terminal shows and does not obey."""
+"""Escaping of text for terminals."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from foldcp.printable import printable, printable_ascii
         ("\udce9t\ud83d", r"\udce9t\ud83d"),
     ],
 )
-def test_what_a_terminal_would_obey_is_escaped(text: str, expected: str) -> None:
+def test_printable_escapes_what_a_terminal_would_obey(text: str, expected: str) -> None:
     assert printable(text) == expected
 
 
-def test_nothing_that_is_left_is_a_control_character() -> None:
+def test_printable_leaves_no_control_characters() -> None:
     everything = "".join(map(chr, range(0x11000)))
     left = printable(everything)
     assert {unicodedata.category(c) for c in left} & {"Cc", "Cs"} == set()
@@ -42,6 +42,6 @@ def test_nothing_that_is_left_is_a_control_character() -> None:
     left.encode("utf-8")
 
 
-def test_text_for_files_of_ascii() -> None:
+def test_printable_ascii_escapes_all_beyond_ascii() -> None:
     assert printable_ascii("a b~") == "a b~"
     assert printable_ascii("é中\U0001f9ec\x1b") == r"\xe9\u4e2d\U0001f9ec\x1b"

@@ -1,4 +1,4 @@
-"""The complex of a Chai-lab FASTA file, whose headers read `>protein|name=A`.
+"""Chai-lab's FASTA: one complex, whose headers read `>protein|name=A`.
 
 The form is that of https://github.com/chaidiscovery/chai-lab: a record is a chain, its kind the
 first field of the header and its name the second; ligands are written as SMILES.
@@ -6,42 +6,42 @@ first field of the header and its name the second; ligands are written as SMILES
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from pathlib import Path
-
-from foldcp.complex import Chain, Complex
+from foldcp.complex import Chain, Complex, Kind
 from foldcp.datasets.chains import group_by_entity
-from foldcp.datasets.msas import MsaFolder, msa_comment
+from foldcp.datasets.format import FASTA_SUFFIXES, Format, InputFile, ReadOptions
+from foldcp.datasets.msas import msa_notes
 from foldcp.datasets.parsing.text_files import stem
-from foldcp.datasets.parsing.yaml_tree import shown
-from foldcp.datasets.sequences import normalised
+from foldcp.datasets.parsing.yaml_tree import describe
+from foldcp.datasets.sequences import FastaRecord, normalize
 from foldcp.files import reading
 
-_KINDS = ("protein", "dna", "rna", "ligand", "glycan")
+_POLYMERS: dict[str, Kind] = {"protein": "protein", "dna": "dna", "rna": "rna"}
+_KINDS = (*_POLYMERS, "ligand", "glycan")
 
 
-def is_chai_fasta(headers: Collection[str]) -> bool:
+def _recognises(file: InputFile) -> bool:
     """Whether all headers begin with a kind and a bar, or one of them also says `name=`."""
-    kinds = [header for header in headers if _kind(header) in _KINDS]
-    named = any(header.partition("|")[2].strip().startswith("name=") for header in kinds)
-    return bool(kinds) and (named or len(kinds) == len(headers))
+    headers = [record.header for record in file.fasta]
+    with_kind = [header for header in headers if _kind(header) in _KINDS]
+    named = any(header.partition("|")[2].strip().startswith("name=") for header in with_kind)
+    return bool(with_kind) and (named or len(with_kind) == len(headers))
 
 
-def chai_fasta(path: Path, records: Iterable[tuple[str, str]], msas: MsaFolder | None) -> Complex:
-    """The complex of a file's (header, letters), named after the file, each protein's alignment one
-    of `msas`.
+def _read(file: InputFile, options: ReadOptions) -> list[Complex]:
+    """The complex, named after the file.
 
     Raises ValueError naming the file and the header: another form, a glycan, or a modified residue
-    in brackets.
+    in parentheses or brackets.
     """
-    with reading(str(path)):
+    name = stem(file.path)
+    with reading(str(file.path)):
         try:
-            chains = group_by_entity([_chain(header, body) for header, body in records])
-            if msas:
-                chains = msas.aligned(chains, [stem(path)])
-            return Complex(stem(path), chains, source=path.name, comment=msa_comment(chains))
+            chains = group_by_entity(_chain(record) for record in file.fasta)
+            if options.msas:
+                chains = options.msas.with_msas(chains, [name])
+            return [Complex(name, chains, source=file.path.name, notes=msa_notes(chains))]
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+            raise ValueError(f"{file.path}: {error}") from error
 
 
 def _kind(header: str) -> str:
@@ -49,28 +49,27 @@ def _kind(header: str) -> str:
     return kind.strip().lower() if bar else ""
 
 
-def _chain(header: str, body: str) -> Chain:
-    kind = _kind(header)
-    name = header.partition("|")[2].strip().removeprefix("name=").strip()
+def _chain(record: FastaRecord) -> Chain:
+    kind = _kind(record.header)
+    name = record.header.partition("|")[2].strip().removeprefix("name=").strip()
     if kind not in _KINDS or not name:
         raise ValueError(
-            f"the header {shown('>' + header)} has not the form '>KIND|name=NAME' of the "
-            "file's others"
+            f"invalid header {describe('>' + record.header)}; expected '>KIND|name=NAME' as in the "
+            "rest of the file"
         )
     if kind == "glycan":
         raise ValueError(
-            f"chain {name}: a glycan is not read; a Boltz YAML file can list its "
-            "components and bonds"
+            f"chain {name}: glycans are not supported here; list the components and bonds in a "
+            "Boltz YAML file"
         )
     if kind == "ligand":
-        return Chain(name, "ligand", smiles=body)
-    if set(body) & set("()[]"):
+        return Chain(name, "ligand", smiles=record.letters)
+    if set(record.letters) & set("()[]"):
         raise ValueError(
-            f"chain {name}: modified residues in brackets are not read; a Boltz YAML file "
-            "can list them"
+            f"chain {name}: modified residues in parentheses or brackets are not supported here; "
+            "list them in a Boltz YAML file"
         )
-    return Chain(
-        name,
-        "protein" if kind == "protein" else "dna" if kind == "dna" else "rna",
-        normalised(body),
-    )
+    return Chain(name, _POLYMERS[kind], normalize(record.letters))
+
+
+FORMAT = Format("Chai-lab FASTA", _recognises, _read, suffixes=FASTA_SUFFIXES)

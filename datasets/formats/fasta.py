@@ -1,131 +1,107 @@
-"""Complexes of bare sequences, FASTA and ColabFold's CSV: one record, one complex."""
+"""FASTA files whose records are complexes: chains joined by `:`."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from foldcp.complex import Chain, Complex, InvalidComplex, Record, chain_names
-from foldcp.datasets.chains import check_number, group_by_entity
-from foldcp.datasets.msas import MsaFolder, msa_comment
-from foldcp.datasets.parsing.tables import Table
-from foldcp.datasets.sequences import accession_of, normalised
+from foldcp.datasets.chains import check_num_chains, group_by_entity
+from foldcp.datasets.format import FASTA_SUFFIXES, Format, InputFile, ReadOptions
+from foldcp.datasets.msas import MsaFolder, msa_notes
+from foldcp.datasets.sequences import accession_of, normalize
 from foldcp.files import reading
 
-COLABFOLD = frozenset({"id", "sequence"})
-# The subject in `Complex.comment` for a chain that may have been meant as part of a complex.
-ALONE = "chains"
-_MOST_CHAINS = 100  # more records than this are no complex that was written down chain by chain
+# The note on a record that may have been meant as a chain of a complex.
+FOLDED_ALONE = "chains: record folded alone; join the chains of one complex by ':'"
+_MAX_CHAINS = 100  # more records than this are not one complex, written chain by chain
 # From this length on, a sequence of all of A, C, G and T and nothing else is taken for DNA.
-_DNA_LENGTH = 20
+_MIN_DNA_LENGTH = 20
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
-    """One record as written; `files` are the names that the alignment of the whole record may
-    have.
-    """
+class JoinedRecord:
+    """One record as written: sequences joined by `:`."""
 
     name: str
     sequence: str
     source: str
-    files: tuple[str, ...]
+    msa_names: tuple[str, ...]  # that the MSA of the whole record may have
     title: str = ""
     accession: str = ""
-    comment: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def to_complex(self, msas: MsaFolder | None) -> Record:
+        """The complex of the record, or why it is invalid."""
+        try:
+            with reading(self.name):
+                chains = self._chains(msas)
+                notes = (*self.notes, *msa_notes(chains))
+                return Complex(self.name, chains, self.title, source=self.source, notes=notes)
+        except ValueError as error:
+            return InvalidComplex(
+                self.name, str(error), self.title, source=self.source, notes=self.notes
+            )
+
+    def _chains(self, msas: MsaFolder | None) -> tuple[Chain, ...]:
+        check_num_chains(self.sequence.count(":") + 1)
+        parts = [normalize(part) for part in self.sequence.split(":")]
+        # The header of several chains names the complex, not its chains.
+        accession = self.accession if len(parts) == 1 else ""
+        first = {}  # one chain of each sequence; the others are copies of it
+        for name, part in zip(chain_names(), parts, strict=False):
+            if part not in first:
+                first[part] = _protein(name, part, accession)
+        if msas:
+            aligned = msas.with_msas(first.values(), self.msa_names)
+            first = dict(zip(first, aligned, strict=True))
+        return group_by_entity(
+            replace(first[part], name=name)
+            for name, part in zip(chain_names(), parts, strict=False)
+        )
 
 
-def fasta(
-    path: Path, records: Sequence[tuple[str, str]], msas: MsaFolder | None
-) -> Iterator[Record]:
-    """A complex for each (header, letters) of a FASTA file, its chains joined by `:`.
+def _recognises(file: InputFile) -> bool:
+    return bool(file.fasta)
+
+
+def _read(file: InputFile, options: ReadOptions) -> Iterator[Record]:
+    """A complex for each record.
 
     It is named by its accession, the first word of its header, or by the whole header where several
-    begin alike.
+    begin with the same word.
     """
-    begin_alike = Counter(accession_of(header) for header, _ in records)
-    comment = {}
-    if 1 < len(records) <= _MOST_CHAINS and not any(":" in body for _, body in records):
-        comment = {
-            ALONE: "a record of its own, folded alone; the chains of one complex are joined by ':'"
-        }
-    for number, (header, body) in enumerate(records, start=1):
+    records = file.fasta
+    num_alike = Counter(accession_of(record.header) for record in records)
+    common_notes: tuple[str, ...] = ()
+    if 1 < len(records) <= _MAX_CHAINS and not any(":" in record.letters for record in records):
+        common_notes = (FOLDED_ALONE,)
+    for number, (header, letters) in enumerate(records, start=1):
         accession = name = accession_of(header)
-        notes = comment
-        if name and begin_alike[name] > 1:
-            notes = {
-                **comment,
-                "name": f"the whole header, as several records begin with {accession!r}",
-            }
+        notes = common_notes
+        if name and num_alike[name] > 1:
             name = " ".join(header.split())
-        title = header.partition(" ")[2].strip()
-        files = tuple(dict.fromkeys(filter(None, (name, accession, header))))
-        yield _record(
-            _Entry(
-                name or f"record {number}",
-                body,
-                path.name,
-                files,
-                title,
-                accession,
-                notes,
-            ),
-            msas,
-        )
-
-
-def colabfold(table: Table, msas: MsaFolder | None) -> Iterator[Record]:
-    """A complex for each row of a table with the columns `id` and `sequence`, its chains joined
-    by `:`.
-    """
-    for row in table.rows():
-        name = row.get("id")
-        entry = _Entry(
-            name or f"row {row.number}",
-            row.get("sequence"),
-            table.path.name,
-            (name,) if name else (),
-        )
-        if row.num_cells != row.num_columns:
-            reason = f"row {row.number} has {row.num_cells} columns, the table {row.num_columns}"
-            yield InvalidComplex(entry.name, reason, source=entry.source)
-        else:
-            yield _record(entry, msas)
-
-
-def _record(entry: _Entry, msas: MsaFolder | None) -> Record:
-    try:
-        with reading(entry.name):
-            chains = _chains(entry, msas)
-            comment = {**entry.comment, **msa_comment(chains)}
-            return Complex(entry.name, chains, entry.title, source=entry.source, comment=comment)
-    except ValueError as error:
-        return InvalidComplex(entry.name, str(error), entry.title, source=entry.source)
-
-
-def _chains(entry: _Entry, msas: MsaFolder | None) -> tuple[Chain, ...]:
-    check_number(entry.sequence.count(":") + 1)
-    parts = [normalised(part) for part in entry.sequence.split(":")]
-    accession = (
-        entry.accession if len(parts) == 1 else ""
-    )  # the header of several names the complex, not its chains
-    first = {}  # one chain of each sequence; the others are copies of it
-    for name, part in zip(chain_names(), parts, strict=False):
-        if part not in first:
-            first[part] = _protein(name, part, accession)
-    if msas:
-        first = dict(zip(first, msas.aligned(first.values(), entry.files), strict=True))
-    return group_by_entity(
-        replace(first[part], name=name) for name, part in zip(chain_names(), parts, strict=False)
-    )
+            notes = (*notes, f"name: whole header, as several records begin with {accession!r}")
+        yield JoinedRecord(
+            name=name or f"record {number}",
+            sequence=letters,
+            source=file.path.name,
+            msa_names=tuple(dict.fromkeys(filter(None, (name, accession, header)))),
+            title=header.partition(" ")[2].strip(),
+            accession=accession,
+            notes=notes,
+        ).to_complex(options.msas)
 
 
 def _protein(name: str, sequence: str, accession: str) -> Chain:
     letters = set(sequence)
-    if len(sequence) >= _DNA_LENGTH and (letters == set("ACGT") or letters == set("ACGU")):
+    if len(sequence) >= _MIN_DNA_LENGTH and letters in (set("ACGT"), set("ACGU")):
         raise ValueError(
-            f"chain {name}: the letters are those of a nucleic acid; a Boltz YAML file can say so"
+            f"chain {name}: the letters are those of a nucleic acid; use a Boltz YAML file, which "
+            "says so"
         )
     return Chain(name, "protein", sequence, accession)
+
+
+FORMAT = Format("FASTA", _recognises, _read, suffixes=FASTA_SUFFIXES)

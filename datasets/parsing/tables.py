@@ -5,14 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from foldcp.files import reading
 
-# One thing by the names that the releases of CORUM and hu.MAP give it.
-_SAME = {
+# Names of one column in the releases of CORUM and hu.MAP.
+_SYNONYMS = {
     "subunitsuniprotid": "subunitsuniprotids",
     "uniprotaccs": "subunitsuniprotids",
     "subunitsstoechiometrie": "stoichiometry",
@@ -24,51 +25,62 @@ csv.field_size_limit(10**8)  # the default, 131,072, is less than a few copies o
 
 @dataclass(frozen=True)
 class Table:
-    """A table with the columns as written and the plain spelling by which they are found."""
+    """A table: its columns as written, and the keys (lower-case letters and digits) they have."""
 
     path: Path
     columns: tuple[str, ...]
     keys: tuple[str, ...]
     body: list[list[str]]
 
+    def check(self, needed: Collection[str]) -> None:
+        """Raise ValueError for a table without rows, or with a needed column twice."""
+        counts = Counter(self.keys)
+        columns = zip(self.columns, self.keys, strict=True)
+        repeated = [column for column, key in columns if key in needed and counts[key] > 1]
+        if repeated:
+            raise ValueError(
+                f"{self.path}: ambiguous columns {', '.join(map(repr, repeated))}; leave out all "
+                "but one"
+            )
+        if not self.body:
+            raise ValueError(f"{self.path}: the table has no rows")
+
     def rows(self) -> Iterator[Row]:
         """Each row that is not blank, numbered from 1."""
         cells = (cells for cells in self.body if any(cell.strip() for cell in cells))
         for number, values in enumerate(cells, start=1):
-            yield Row(
-                number,
-                dict(zip(self.keys, values, strict=False)),
-                len(values),
-                len(self.keys),
-            )
+            by_key = dict(zip(self.keys, values, strict=False))
+            yield Row(number, by_key, len(values), len(self.keys))
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The cells of one row by column key; `num_cells` differs from `num_columns` where the row
-    is damaged.
-    """
+    """The cells of one row by column key."""
 
     number: int
     cells: dict[str, str]
     num_cells: int
-    num_columns: int
+    num_columns: int  # of the table; another number in a damaged row
+
+    def check_complete(self) -> None:
+        """Raise ValueError for a row with more or fewer cells than the table has columns."""
+        if self.num_cells != self.num_columns:
+            raise ValueError(
+                f"row {self.number} has {self.num_cells} columns, the table {self.num_columns}"
+            )
 
     def get(self, key: str) -> str:
-        """The cell without white space around it; empty where the column or the value is
-        missing.
-        """
+        """The cell without white space around it; "" where the column or the value is missing."""
         value = self.cells.get(key, "").strip()
         return "" if value in _MISSING else value
 
 
 def read_table(path: Path, text: str) -> Table:
-    """The table in `text`, separated by tabs, commas or semicolons, whichever the first line has
-    most of.
+    """The table in a text, separated by the most frequent of tab, comma and semicolon.
 
-    Fields in double quotes may hold separators and line ends; where the quotes do not work out, as
-    in Complex Portal's files, they are letters like any other. Raises ValueError if neither reading
-    works.
+    The first line, which names the columns, decides. Fields in double quotes may hold separators
+    and line ends; where the quotes do not match, as in Complex Portal's files, they are letters
+    like any other. Raises ValueError if neither reading works.
     """
     text = text.lstrip("\n")
     header = text.partition("\n")[0]
@@ -76,7 +88,7 @@ def read_table(path: Path, text: str) -> Table:
     with reading(str(path)):
         columns, *body = _cells(path, text, delimiter)
     keys = [re.sub(r"[^a-z0-9]", "", column.lower()) for column in columns]
-    return Table(path, tuple(columns), tuple(_SAME.get(key, key) for key in keys), body)
+    return Table(path, tuple(columns), tuple(_SYNONYMS.get(key, key) for key in keys), body)
 
 
 def _cells(path: Path, text: str, delimiter: str) -> list[list[str]]:
@@ -86,6 +98,7 @@ def _cells(path: Path, text: str, delimiter: str) -> list[list[str]]:
     except csv.Error as error:
         plain = list(csv.reader(text.split("\n"), delimiter=delimiter, quoting=csv.QUOTE_NONE))
         if any(len(row) not in (0, len(plain[0])) for row in plain):
-            reason = f"line {quoted.line_num}: the quotes in the table do not match ({error})"
-            raise ValueError(f"{path}: {reason}") from error
+            raise ValueError(
+                f"{path}: line {quoted.line_num}: the quotes in the table do not match ({error})"
+            ) from error
         return plain

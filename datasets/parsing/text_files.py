@@ -1,4 +1,4 @@
-"""Text of a file: packed or not, in whatever encoding its program wrote it."""
+"""Text files, gzipped or not, of any common encoding; names in messages."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 from foldcp.files import MAX_BYTES, read_file, reading
 
-# Control characters that no text holds (tab, line feed, form feed, carriage return and escape may
-# occur).
+# Control characters that do not occur in texts, unlike tab, line feed, form feed, carriage return
+# and escape.
 _BINARY = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
@@ -18,8 +18,8 @@ def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
     """The text of `path` with plain line ends and no byte order mark.
 
     Gzip and zip archives of one file are unpacked, see `read_file`. Raises ValueError naming the
-    file: absent, no regular file, unreadable, larger than `max_bytes` once unpacked, empty,
-    damaged, or no text.
+    file: absent, not a regular file, unreadable, larger than `max_bytes` once unpacked, empty,
+    damaged, or not text.
     """
     data = read_file(path, max_bytes).data
     with reading(str(path)):
@@ -30,14 +30,12 @@ def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
 
 
 def stem(path: Path) -> str:
-    """The file's name without its endings: `7yds` of `7yds.yaml.gz`."""
+    """The file's name without its suffixes: `7yds` of `7yds.yaml.gz`."""
     return re.sub(r"\.[^.]+(\.gz|\.zip)?$", "", path.name, flags=re.IGNORECASE) or path.name
 
 
 def is_unicode(text: str) -> bool:
-    """Whether a text can be encoded: names of files whose bytes are no UTF-8 cannot, and no
-    table takes them.
-    """
+    """Whether a text can be encoded; file names whose bytes are not UTF-8 cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -45,16 +43,16 @@ def is_unicode(text: str) -> bool:
     return True
 
 
-def escaped(path: Path | str) -> str:
-    """A path whose bytes may be no UTF-8, as printable text: `caf\\xe9.yaml`."""
+def escape_path(path: Path | str) -> str:
+    """A path whose bytes may not be UTF-8, as printable text: `caf\\xe9.yaml`."""
     return os.fsencode(path).decode("utf-8", errors="backslashreplace")
 
 
-def listed(names: Iterable[object], most: int = 20) -> str:
-    """The names with commas between them; of very many the first, and how many more there are."""
+def join_names(names: Iterable[object], max_names: int = 20) -> str:
+    """The names with commas between them; of many the first, and how many more there are."""
     words = list(map(str, names))
-    more = f" and {len(words) - most:,} more" if len(words) > most else ""
-    return ", ".join(words[:most]) + more
+    more = f" and {len(words) - max_names:,} more" if len(words) > max_names else ""
+    return ", ".join(words[:max_names]) + more
 
 
 def _decode(path: Path, data: bytes) -> str:
@@ -64,8 +62,7 @@ def _decode(path: Path, data: bytes) -> str:
         try:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError:
-            # All that is computed with is ASCII; an old single-byte encoding garbles a title at
-            # worst.
+            # All that matters is ASCII; another single-byte encoding garbles a title at worst.
             text = data.decode("cp1252", errors="replace")
     if found := _BINARY.search(text):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Nested lists and mappings of a YAML or JSON text, read strictly and within bounds.
+"""Trees of YAML and JSON texts: nested lists and mappings, parsed strictly and within limits.
 
 Every scalar is its text as written, to be typed where it is used: YAML's own guesses would turn the
 ligand `NO` into false and `017` into 15. The tree is built from the parser's events, without
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import yaml
 
-from foldcp.datasets.parsing.text_files import listed
+from foldcp.datasets.parsing.text_files import join_names
 
 Node = str | list["Node"] | dict[str, "Node"]
 
@@ -32,14 +32,12 @@ def parse(text: str, known: Collection[str] = ()) -> Node:
     Args:
         text: YAML 1.1 or JSON, one document.
         known: the keys of the mapping that the document must be; another key, or another kind of
-        document, is
-            refused when it is met, before the rest is read. Any document where empty.
+            document, is an error as soon as it is met. Any document is valid if empty.
 
     Raises:
         ValueError: with the line and column: not YAML, two documents, a key that occurs twice or is
-        no text, an
-            alias without an anchor before it, more than `MAX_CHARACTERS`, `MAX_DEPTH` or
-            `MAX_NODES`, or a key that is not `known`.
+            not a string, an alias without an anchor before it, more than `MAX_CHARACTERS`,
+            `MAX_DEPTH` or `MAX_NODES`, or a key that is not `known`.
     """
     if len(text) > MAX_CHARACTERS:
         raise ValueError(f"more than {MAX_CHARACTERS:,} characters of YAML or JSON")
@@ -65,7 +63,7 @@ def _place(mark: yaml.Mark) -> str:
 
 @dataclass(slots=True)
 class _Open:
-    """A list or mapping whose end has not come yet."""
+    """A list or mapping whose end has not been read yet."""
 
     node: list[Node] | dict[str, Node]
     anchor: str | None
@@ -82,9 +80,8 @@ class _Tree:
     num_nodes: int = 0
     num_documents: int = 0
     open: list[_Open] = field(default_factory=list)
-    anchors: dict[str, tuple[Node, int]] = field(
-        default_factory=dict
-    )  # what each names, and its number of nodes
+    # what each names, and its number of nodes
+    anchors: dict[str, tuple[Node, int]] = field(default_factory=dict)
 
     def add(self, event: yaml.Event) -> None:
         """Take the next event."""
@@ -100,8 +97,8 @@ class _Tree:
             self._put(done.node, event)
         elif isinstance(event, yaml.AliasEvent):
             if event.anchor not in self.anchors:
-                raise _refusal(
-                    f"the alias {shown('*' + str(event.anchor))} has no anchor before it",
+                raise _error(
+                    f"the alias {describe('*' + str(event.anchor))} has no anchor before it",
                     event,
                 )
             node, num_nodes = self.anchors[event.anchor]
@@ -110,33 +107,33 @@ class _Tree:
         elif isinstance(event, yaml.DocumentStartEvent):
             self.num_documents += 1
             if self.num_documents > 1:
-                raise _refusal("expected one document, got another", event)
+                raise _error("expected one document, got another", event)
 
     def _start(self, event: yaml.SequenceStartEvent | yaml.MappingStartEvent) -> None:
         is_list = isinstance(event, yaml.SequenceStartEvent)
         if len(self.open) == MAX_DEPTH:
-            raise _refusal(f"nested more than {MAX_DEPTH} deep", event)
+            raise _error(f"nested more than {MAX_DEPTH} levels deep", event)
         if is_list and not self.open and self.known:
-            raise ValueError(f"the file: wanted the keys {', '.join(self.known)}, found a list")
+            raise ValueError(f"the file: expected the keys {', '.join(self.known)}, got a list")
         self._count(1, event)
         self.open.append(_Open([] if is_list else {}, event.anchor, self.num_nodes - 1))
 
     def _count(self, num_nodes: int, event: yaml.Event) -> None:
         self.num_nodes += num_nodes
         if self.num_nodes > MAX_NODES:
-            raise _refusal(f"more than {MAX_NODES:,} values, aliases written out", event)
+            raise _error(f"more than {MAX_NODES:,} values, with aliases expanded", event)
 
     def _name(self, anchor: str | None, node: Node, num_nodes: int, event: yaml.Event) -> None:
         if anchor is None:
             return
         if anchor in self.anchors:
-            raise _refusal(f"the anchor {shown('&' + anchor)} occurs twice", event)
+            raise _error(f"the anchor {describe('&' + anchor)} occurs twice", event)
         self.anchors[anchor] = node, num_nodes
 
     def _put(self, node: Node, event: yaml.Event) -> None:
         """Give a finished node to the list or mapping around it."""
         if isinstance(node, str) and not node.isascii() and _SURROGATE.search(node):
-            raise _refusal("half of a surrogate pair, which is no character", event)
+            raise _error("half of a surrogate pair, which is not a character", event)
         if not self.open:
             self.root = node
             return
@@ -151,27 +148,28 @@ class _Tree:
 
     def _checked_key(self, node: Node, mapping: dict[str, Node], event: yaml.Event) -> str:
         if not isinstance(node, str):
-            raise _refusal("a key is no text", event)
+            raise _error("a key is not a string", event)
         if node in mapping:
-            raise _refusal(f"the key {shown(node)} occurs twice", event)
+            raise _error(f"the key {describe(node)} occurs twice", event)
         if self.known and len(self.open) == 1 and node not in self.known:
             raise ValueError(
-                f"the file: unknown key {shown(node)}, known are {', '.join(self.known)}"
+                f"the file: unknown key {describe(node)}; the known keys are "
+                f"{', '.join(self.known)}"
             )
         return node
 
 
-def _refusal(problem: str, event: yaml.Event) -> ValueError:
+def _error(problem: str, event: yaml.Event) -> ValueError:
     return ValueError(f"not valid YAML: {problem} ({_place(event.start_mark)})")
 
 
-def shown(node: Node) -> str:
-    """A value in an error: a text in quotes, the kind of anything else, never long."""
+def describe(node: Node) -> str:
+    """A value as errors show it: a string in quotes, a list or mapping by its size or keys."""
     if isinstance(node, str):
         return repr(_shortened(node)) if node else "nothing"
     if isinstance(node, list):
         return f"a list of {len(node)}"
-    return f"the keys {listed(map(_shortened, node), 10)}" if node else "no keys"
+    return f"the keys {join_names(map(_shortened, node), 10)}" if node else "no keys"
 
 
 def _shortened(text: str) -> str:

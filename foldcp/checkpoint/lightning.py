@@ -11,7 +11,7 @@ from torch import Tensor
 from foldcp.checkpoint.torch_archive import read_archive
 from foldcp.checkpoint.unpickling import Global, OpaqueObject
 
-MAX_DEPTH = 100  # of hyper parameters
+MAX_DEPTH = 100  # of nested hyper parameters
 
 
 def read_lightning(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
@@ -24,7 +24,7 @@ def read_lightning(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]
     parts = contents if isinstance(contents, Mapping) else {}
     try:
         hyper_parameters, weights, average = (
-            plain(parts.get(n)) for n in ("hyper_parameters", "state_dict", "ema")
+            to_plain(parts.get(name)) for name in ("hyper_parameters", "state_dict", "ema")
         )
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
@@ -43,19 +43,16 @@ def _are_weights(x: Any) -> bool:
     )
 
 
-def plain(x: Any) -> Any:
+def to_plain(x: Any) -> Any:
     """Dicts, lists and values, also from OmegaConf's containers; other objects become None.
 
-    Raises ValueError for what is nested more than `MAX_DEPTH` deep, such as a list that contains
-    itself.
+    Raises ValueError for nesting deeper than `MAX_DEPTH`, such as a list that contains itself.
     """
-    return _plain(x, {}, MAX_DEPTH)
+    return _to_plain(x, {}, MAX_DEPTH)
 
 
-def _plain(x: Any, known: dict[int, Any], depth: int) -> Any:
-    """`known`: by id, what has been made plain; a part that occurs often, which doubles at each
-    level, is done once.
-    """
+def _to_plain(x: Any, known: dict[int, Any], depth: int) -> Any:
+    """`known` holds results by id: shared parts, which may double at each level, are done once."""
     if isinstance(x, OpaqueObject):
         state = x.state if isinstance(x.state, Mapping) else {}
         x = state["_content"] if "_content" in state else state.get("_val")
@@ -64,10 +61,10 @@ def _plain(x: Any, known: dict[int, Any], depth: int) -> Any:
     if not isinstance(x, Mapping | list | tuple):
         return x
     if depth == 0:
-        raise ValueError(f"what it holds is nested more than {MAX_DEPTH} deep")
+        raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
     if id(x) not in known:
         if isinstance(x, Mapping):
-            known[id(x)] = {key: _plain(value, known, depth - 1) for key, value in x.items()}
+            known[id(x)] = {key: _to_plain(value, known, depth - 1) for key, value in x.items()}
         else:
-            known[id(x)] = [_plain(item, known, depth - 1) for item in x]
+            known[id(x)] = [_to_plain(item, known, depth - 1) for item in x]
     return known[id(x)]

@@ -1,6 +1,4 @@
-"""Weights in safetensors files, which hold nothing but tensors, with what describes their
-network in the metadata.
-"""
+"""Safetensors files: weights, with a description of their network in the metadata."""
 
 from __future__ import annotations
 
@@ -22,15 +20,15 @@ ALIGNMENT = 64
 
 
 def is_safetensors(head: bytes) -> bool:
-    """Whether a file that begins like this is one: eight bytes of length, then a header in JSON."""
+    """Whether a file that begins so is safetensors: eight bytes of length, then JSON."""
     return head[8:9] == b"{"
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What describes the network, and its weights on the CPU, memory-mapped.
+    """The description of the network, and its weights on the CPU, memory-mapped.
 
     Raises:
-        ValueError: naming the file, when it is damaged or not of `foldcp convert`.
+        ValueError: naming the file, when it is damaged or not written by `foldcp convert`.
     """
     with reading(str(path)):
         try:
@@ -38,17 +36,15 @@ def read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
                 metadata = file.metadata() or {}
                 weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except SafetensorError as error:
-            raise ValueError(
-                f"{path}: not a safetensors file that can be read ({error})"
-            ) from error
+            raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
         return _read_metadata(path, metadata), weights
 
 
 def _read_metadata(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     if METADATA_KEY not in metadata:
         raise ValueError(
-            f"{path}: does not say which network its weights are of; `foldcp convert` makes "
-            "files that do"
+            f"{path}: does not describe the network of its weights; use a file written by "
+            "`foldcp convert`"
         )
     try:
         about = json.loads(metadata[METADATA_KEY])
@@ -60,14 +56,14 @@ def _read_metadata(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
 
 
 def write_safetensors(path: Path, about: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
-    """A new file; equal content gives equal bytes. OSError when it cannot be written.
+    """Write a new file; equal content gives equal bytes. Raises OSError.
 
-    Weights begin at multiples of 64 bytes, as `checkpoint.load` wants them. The format allows no
-    gaps, so those whose size is no such multiple come last.
+    Weights begin at multiples of 64 bytes, so that `load` need not copy them. The format allows no
+    gaps: weights whose size is not such a multiple come last.
 
     Args:
-        about: what describes the network, as JSON takes it.
-        weights: float32, on the CPU; one that has several names is written under each.
+        about: a description of the network that can be written as JSON.
+        weights: float32, on the CPU; one with several names is written under each.
     """
     assert all(weight.dtype == torch.float32 for weight in weights.values())
     names = sorted(weights, key=lambda name: (weights[name].nbytes % ALIGNMENT > 0, name))

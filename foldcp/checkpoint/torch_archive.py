@@ -1,6 +1,4 @@
-"""Archives as torch.save writes them: a zip of one pickle and the storages of its tensors, which
-are memory-mapped.
-"""
+"""Archives of torch.save: a zip of one pickle and the storages of its tensors, memory-mapped."""
 
 from __future__ import annotations
 
@@ -19,13 +17,12 @@ from foldcp.checkpoint.unpickling import Global, OpaqueObject, unpickle
 from foldcp.files import reading
 
 MAGIC = b"PK\x03\x04"
-# A pickle holds names and sizes, no weights: about 2 MB in Boltz-2's files. As objects it takes up
-# to 200 times that.
+# The pickle holds names and sizes, not weights: about 2 MB in Boltz-2's files. The objects it
+# describes may take 200 times its size.
 MAX_PICKLE_BYTES = 32_000_000
 MAX_DIMENSIONS = 64
-LOCAL_HEADER = struct.Struct(
-    "<4s22xHH"
-)  # signature, lengths of name and extra field (PKWARE's APPNOTE 4.3.7)
+# Signature, lengths of name and extra field (PKWARE's APPNOTE 4.3.7).
+LOCAL_HEADER = struct.Struct("<4s22xHH")
 
 STORAGE_TYPES = {
     Global("torch", "FloatStorage"): torch.float32,
@@ -48,9 +45,8 @@ def read_archive(path: Path) -> Any:
     `OpaqueObject`. Processes that read one file share its pages.
 
     Raises:
-        ValueError: naming the file, when it is no such archive, damaged or a TorchScript program,
-        and when an entry
-            is compressed or a tensor reaches beyond its storage.
+        ValueError: naming the file, when it is not such an archive, damaged or a TorchScript
+            program, and when an entry is compressed or a tensor reaches beyond its storage.
     """
     with (
         reading(f"{path}: not a checkpoint that torch.load can read"),
@@ -73,7 +69,7 @@ def read_archive(path: Path) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _Storage:
-    """Numbers of one type in the mapped file."""
+    """A part of the mapped file, as elements of one type."""
 
     data: torch.UntypedStorage
     dtype: torch.dtype
@@ -90,20 +86,20 @@ class _Archive:
         self.zip = zipfile.ZipFile(file)
         self.entries = {entry.filename: entry for entry in self.zip.infolist()}
         if len(self.entries) < len(self.zip.infolist()):
-            raise ValueError("two entries of the archive have one name")
+            raise ValueError("two entries of the archive have the same name")
         folders = {name.partition("/")[0] for name in self.entries}
         if len(folders) != 1:
             raise ValueError(f"the archive holds {len(folders)} folders; expected one")
         self.folder = folders.pop()
         if f"{self.folder}/constants.pkl" in self.entries:
-            raise ValueError("a TorchScript program, which would run")
+            raise ValueError("a TorchScript program, not weights")
         if self.read("byteorder", 16, absent=b"little") != b"little":
-            raise ValueError("its numbers are not little-endian")
+            raise ValueError("not little-endian")
         size = path.stat().st_size
         self.mapped = torch.UntypedStorage.from_file(str(path), False, size)
 
     def entry(self, name: str) -> zipfile.ZipInfo:
-        """An entry that stands in the file as it is."""
+        """An entry, which must be stored without compression."""
         entry = self.entries.get(f"{self.folder}/{name}")
         if entry is None:
             raise ValueError(f"the archive has no entry {name}")
@@ -121,14 +117,12 @@ class _Archive:
         return self.zip.read(entry)
 
     def load_storage(self, name: Any) -> _Storage | OpaqueObject:
-        """What a persistent ID of torch.save stands for: ("storage", type, key, device, number
-        of elements).
-        """
+        """The storage of a persistent ID: ("storage", type, key, device, number of elements)."""
         if not isinstance(name, tuple) or len(name) != 5 or name[0] != "storage":
-            raise ValueError("the pickle refers to something that is no storage")
+            raise ValueError("the pickle refers to something other than a storage")
         _, kind, key, _, numel = name
         if not isinstance(kind, Global) or not isinstance(key, str) or not _are_sizes((numel,)):
-            raise ValueError("the pickle describes a storage wrongly")
+            raise ValueError("the pickle holds an invalid description of a storage")
         dtype = STORAGE_TYPES.get(kind)
         if dtype is None:
             return OpaqueObject(kind)
@@ -141,13 +135,13 @@ class _Archive:
         return self.view(self.start_of(entry), num_bytes, dtype)
 
     def view(self, start: int, num_bytes: int, dtype: torch.dtype) -> _Storage:
-        """A part of the mapped file, of which nothing is read yet."""
+        """A part of the mapped file; nothing is read yet."""
         data = self.mapped[start : start + num_bytes]
         assert isinstance(data, torch.UntypedStorage) and data.nbytes() == num_bytes
         return _Storage(data, dtype)
 
     def start_of(self, entry: zipfile.ZipInfo) -> int:
-        """Where an entry's content begins in the file, which holds all of it."""
+        """The offset of an entry's content in the file, checked to lie within it."""
         self.file.seek(entry.header_offset)
         header = self.file.read(LOCAL_HEADER.size)
         if len(header) < LOCAL_HEADER.size or not header.startswith(MAGIC):
@@ -160,11 +154,12 @@ class _Archive:
 
 
 def _rebuild_tensor(arguments: tuple[Any, ...]) -> Tensor | OpaqueObject:
-    """A dense tensor: storage, offset, size, strides (in elements), and of what may follow only
-    the metadata matter.
+    """A dense tensor from storage, offset, size and strides (in elements).
+
+    Of the arguments that may follow only the metadata (conjugate or negative views) matter.
     """
     if len(arguments) not in (6, 7):
-        raise ValueError(f"a tensor of {len(arguments)} arguments; expected 6 or 7")
+        raise ValueError(f"a tensor with {len(arguments)} arguments; expected 6 or 7")
     storage, offset, size, stride = arguments[:4]
     conjugate_or_negative = arguments[6:] not in ((), ({},), (None,))
     if not isinstance(storage, _Storage) or conjugate_or_negative:
@@ -174,9 +169,9 @@ def _rebuild_tensor(arguments: tuple[Any, ...]) -> Tensor | OpaqueObject:
         or not isinstance(stride, tuple)
         or not _are_sizes((offset, *size, *stride))
     ):
-        raise ValueError("a tensor whose offset, size or strides are no whole numbers")
+        raise ValueError("a tensor whose offset, size or strides are not integers")
     if len(size) != len(stride) or len(size) > MAX_DIMENSIONS:
-        raise ValueError(f"a tensor of {len(size)} sizes and {len(stride)} strides")
+        raise ValueError(f"a tensor with {len(size)} sizes and {len(stride)} strides")
     if math.prod(size) == 0:
         return torch.empty(size, dtype=storage.dtype)
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
@@ -186,7 +181,7 @@ def _rebuild_tensor(arguments: tuple[Any, ...]) -> Tensor | OpaqueObject:
 
 
 def _rebuild_parameter(arguments: tuple[Any, ...]) -> Any:
-    """The tensor of a parameter: it comes first."""
+    """The tensor of a parameter, its first argument."""
     if not arguments or not isinstance(arguments[0], Tensor | OpaqueObject):
         raise ValueError("a parameter without a tensor")
     return arguments[0]
@@ -198,12 +193,12 @@ def _are_sizes(numbers: tuple[Any, ...]) -> bool:
 
 def _make_size(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(arguments) != 1 or not isinstance(arguments[0], tuple | list):
-        raise ValueError("a size that is no list of numbers")
+        raise ValueError("a size that is not a list of numbers")
     return tuple(arguments[0])
 
 
 def _make_dict(_: tuple[Any, ...]) -> dict[Any, Any]:
-    """Empty: its items follow in the pickle."""
+    """An empty dict; its items follow in the pickle."""
     return {}
 
 

@@ -1,10 +1,9 @@
-"""Pickles read without running them: containers, numbers and text as they are, anything else as a
-placeholder.
+"""Safe unpickling: only containers, numbers and text; other objects become opaque placeholders.
 
-The standard library's unpickler calls what a file names and sets attributes as a file says, so that
-each name let through may open a way to others (`f.__globals__`, `__setstate__`, `__reduce__`). This
-interpreter imports nothing and calls nothing but the functions that its caller gives it, on
-arguments which those functions check.
+The standard library's unpickler calls what a file names and sets attributes as a file says, so each
+name let through may open a way to others (`f.__globals__`, `__setstate__`, `__reduce__`). This
+interpreter imports nothing and calls only the functions that its caller gives it, which check their
+arguments.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-MAX_KEY = 2**31  # of the integers among a dict's keys, so that no file can make them collide
+MAX_KEY = 2**31  # of integers as keys of a dict, so that no file can make them collide
 
 
 @dataclass(frozen=True, slots=True)
 class Global:
-    """The name of a class or a function in a pickle; nothing is looked up."""
+    """The name of a class or a function in a pickle; it is never imported."""
 
     module: str
     name: str
@@ -27,15 +26,13 @@ class Global:
 
 @dataclass(slots=True, eq=False)
 class OpaqueObject:
-    """An object of a class that is not known here: its class, and the state that its class would
-    have been given.
-    """
+    """An object of an unknown class: the class, and the state it would have been given."""
 
     kind: Global
     state: Any = None
 
 
-# From the arguments in a pickle to the object. Raises ValueError for arguments that do not fit.
+# Makes an object from the arguments in a pickle. Raises ValueError for invalid ones.
 Constructor = Callable[[tuple[Any, ...]], Any]
 
 
@@ -46,18 +43,16 @@ def unpickle(
 ) -> Any:
     """The object that a pickle of any protocol describes.
 
-    Sets are lists here. Entries of dicts whose key is neither text nor a small integer are left
-    out, and so are the items and attributes of objects other than lists, dicts and OpaqueObjects.
+    Sets become lists. Entries of dicts whose key is neither text nor a small integer are left out,
+    and so are the items and attributes of objects other than lists, dicts and OpaqueObjects.
 
     Args:
-        constructors: what makes objects of known classes; objects of all others become
-        `OpaqueObject`.
-        load_persistent: from a persistent ID to the object that it stands for.
+        constructors: constructors of known classes; objects of all others become `OpaqueObject`.
+        load_persistent: returns the object that a persistent ID stands for.
 
     Raises:
         ValueError: for a damaged pickle, and for what no pickle of data holds (the extension
-        registry, buffers out
-            of band, calls of what is no class or function).
+            registry, out-of-band buffers, calls of what is neither a class nor a function).
     """
     interpreter = _Interpreter(constructors, load_persistent)
     for opcode, argument, _ in pickletools.genops(data):
@@ -66,7 +61,7 @@ def unpickle(
 
 
 class _Interpreter:
-    """The stack machine that pickles are programs of."""
+    """A stack machine that executes the opcodes of a pickle."""
 
     def __init__(
         self,
@@ -76,7 +71,7 @@ class _Interpreter:
         self.constructors = constructors
         self.load_persistent = load_persistent
         self.stack: list[Any] = []
-        self.below: list[list[Any]] = []  # what lies under each mark
+        self.below: list[list[Any]] = []  # the stack under each mark
         self.memo: dict[int, Any] = {}
 
     def step(self, name: str, argument: Any) -> None:
@@ -90,10 +85,10 @@ class _Interpreter:
         elif name in _OPERATIONS:
             _OPERATIONS[name](self, argument)
         elif name not in _FRAMING:
-            raise ValueError(f"opcode {name} is not for data")
+            raise ValueError(f"opcode {name} does not belong in a pickle of data")
 
     def result(self) -> Any:
-        """What is left at the end."""
+        """The object that is left on the stack at the end."""
         if len(self.stack) != 1 or self.below:
             raise ValueError("the pickle does not end with one object")
         return self.stack[0]
@@ -107,14 +102,14 @@ class _Interpreter:
     def pop_last(self, count: int) -> list[Any]:
         """The last objects on the stack, the topmost last."""
         if len(self.stack) < count:
-            raise ValueError("an opcode of the pickle misses its operands")
+            raise ValueError("an opcode of the pickle lacks operands")
         last = self.stack[len(self.stack) - count :]
         del self.stack[len(self.stack) - count :]
         return last
 
     def top(self) -> Any:
         if not self.stack:
-            raise ValueError("an opcode of the pickle misses its operand")
+            raise ValueError("an opcode of the pickle lacks an operand")
         return self.stack[-1]
 
     def mark(self, _: Any) -> None:
@@ -124,7 +119,7 @@ class _Interpreter:
     def pop_mark(self) -> list[Any]:
         """The objects above the last mark."""
         if not self.below:
-            raise ValueError("an opcode of the pickle misses its mark")
+            raise ValueError("an opcode of the pickle lacks a mark")
         above = self.stack
         self.stack = self.below.pop()
         return above
@@ -143,7 +138,7 @@ class _Interpreter:
 
     def get(self, index: int) -> None:
         if index not in self.memo:
-            raise ValueError(f"the pickle refers to object {index}, which it does not hold")
+            raise ValueError(f"the pickle refers to object {index}, which it does not define")
         self.push(self.memo[index])
 
     def append(self, items: list[Any]) -> None:
@@ -154,7 +149,7 @@ class _Interpreter:
             raise ValueError(f"the pickle appends to an object of type {type(target).__name__}")
 
     def set_items(self, items: list[Any]) -> None:
-        """`items`: key, value, key, value .."""
+        """Set items of the dict on top; `items` is key, value, key, value, ..."""
         target = self.top()
         if len(items) % 2:
             raise ValueError("the pickle holds a key without a value")
@@ -170,7 +165,7 @@ class _Interpreter:
 
     def find(self, module: Any, name: Any) -> None:
         if not isinstance(module, str) or not isinstance(name, str):
-            raise ValueError("the pickle names a class by something else than text")
+            raise ValueError("the pickle names a class by something other than text")
         self.push(Global(module, name))
 
     def find_in_line(self, line: str) -> Global:
@@ -188,7 +183,7 @@ class _Interpreter:
             raise ValueError(f"the pickle calls an object of type {type(kind).__name__}")
         if not isinstance(arguments, tuple):
             raise ValueError(
-                f"the pickle calls {kind.module}.{kind.name} with no tuple of arguments"
+                f"the pickle calls {kind.module}.{kind.name} without a tuple of arguments"
             )
         self.push(known(arguments) if known else OpaqueObject(kind))
 
@@ -204,7 +199,7 @@ class _Interpreter:
 
     def persistent(self, name: Any) -> None:
         if self.load_persistent is None:
-            raise ValueError("the pickle refers to objects outside of it")
+            raise ValueError("the pickle refers to external objects")
         self.push(self.load_persistent(name))
 
 
@@ -214,7 +209,8 @@ def _is_key(x: Any) -> bool:
 
 _LITERALS = {
     "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT",
-    "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8",
+    "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE",
+    "BINUNICODE8",
     "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8",
 }  # fmt: skip
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}

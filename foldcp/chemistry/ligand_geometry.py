@@ -1,6 +1,4 @@
-"""How a ligand or modified residue may be bent: distance bounds, chirality, stereo and planar
-bonds, after RDKit.
-"""
+"""Geometry of ligands and modified residues after RDKit: distance bounds, chirality, planarity."""
 
 from __future__ import annotations
 
@@ -24,24 +22,20 @@ _PLANAR_BOND = "[C;X3;^2](*)(*)=[C;X3;^2](*)(*)"
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """One molecule; columns are places among the heavy atoms that the network sees, in its
-    order.
-    """
+    """The restraints of one molecule; columns hold indices of the heavy atoms of the network."""
 
     pairs: Int[np.ndarray, "2 D"]  # all pairs of heavy atoms
     lower: Float[np.ndarray, " D"]  # Å
     upper: Float[np.ndarray, " D"]  # Å
     bond: Bool[np.ndarray, " D"]  # bonded
     angle: Bool[np.ndarray, " D"]  # bonded to a common atom
-    chiral: Int[
-        np.ndarray, "4 K"
-    ]  # three neighbours and the centre; the dihedral angle of R is positive
+    # three neighbours and the centre; the dihedral angle of R is positive
+    chiral: Int[np.ndarray, "4 K"]
     chiral_r: Bool[np.ndarray, " K"]
     stereo: Int[np.ndarray, "4 S"]  # a substituent, the bond's start, its end, a substituent there
     stereo_e: Bool[np.ndarray, " S"]  # whether the substituents lie on opposite sides
-    planar: Int[
-        np.ndarray, "6 L"
-    ]  # a double bond's start and its two substituents, its end and its two
+    # a double bond's start and its two substituents, its end and its two
+    planar: Int[np.ndarray, "6 L"]
 
 
 def _no_terms(*shape: int) -> Int[np.ndarray, "..."]:
@@ -52,7 +46,7 @@ def _no_values(kind: type) -> np.ndarray:
     return np.zeros(0, dtype=kind)
 
 
-NOTHING = Geometry(
+EMPTY = Geometry(
     pairs=_no_terms(2),
     lower=_no_values(np.float32),
     upper=_no_values(np.float32),
@@ -68,10 +62,10 @@ NOTHING = Geometry(
 
 @cache
 def ccd_geometry(code: str, atom_names: tuple[str, ...]) -> Geometry:
-    """A CCD component with the stereochemistry of its ideal coordinates; the network sees
-    `atom_names` of it.
+    """The geometry of a CCD component with the stereochemistry of its ideal coordinates.
 
-    Raises ValueError without RDKit or for a component that RDKit cannot read.
+    The network sees the atoms `atom_names` of it. Raises ValueError without RDKit or for a
+    component that RDKit cannot read.
     """
     ccd = ccd_atoms(code)
     with quiet_rdkit(f"CCD component {code!r}"):
@@ -88,14 +82,14 @@ def ccd_geometry(code: str, atom_names: tuple[str, ...]) -> Geometry:
         if mol.GetNumHeavyAtoms() > 1:
             mol = Chem.RemoveHs(mol)
         Chem.AssignStereochemistry(mol, force=True)
-        place = {name: i for i, name in enumerate(atom_names)}
+        index = {name: i for i, name in enumerate(atom_names)}
         names = [atom.GetProp("name") for atom in mol.GetAtoms()]
-        return _geometry(mol, {i: place[name] for i, name in enumerate(names) if name in place})
+        return _geometry(mol, {i: index[name] for i, name in enumerate(names) if name in index})
 
 
 @cache
 def smiles_geometry(smiles: str) -> Geometry:
-    """The molecule of a SMILES string. Raises ValueError without RDKit."""
+    """The geometry of a SMILES string's molecule. Raises ValueError without RDKit."""
     with quiet_rdkit(f"SMILES {smiles!r}"):
         from rdkit import Chem
 
@@ -105,37 +99,31 @@ def smiles_geometry(smiles: str) -> Geometry:
         return _geometry(mol, {atom: i for i, atom in enumerate(heavy)})
 
 
-def _geometry(mol: Mol, place: dict[int, int]) -> Geometry:
-    """`place` says where the atoms of `mol` that the network sees stand there."""
+def _geometry(mol: Mol, index: dict[int, int]) -> Geometry:
+    """The geometry of a molecule; `index` gives the network's index of an atom that it sees."""
     from rdkit import Chem
     from rdkit.Chem.rdDistGeom import GetMoleculeBoundsMatrix
 
     mol.UpdatePropertyCache(strict=False)
     Chem.GetSymmSSSR(mol)
-    bounds = np.array(
-        GetMoleculeBoundsMatrix(
+    bounds = np.zeros((mol.GetNumAtoms(), mol.GetNumAtoms()))
+    if len(index) > 1:
+        bounds = GetMoleculeBoundsMatrix(
             mol,
             set15bounds=True,
             scaleVDW=True,
             doTriangleSmoothing=True,
             useMacrocycle14config=False,
         )
-        if len(place) > 1
-        else np.zeros((mol.GetNumAtoms(), mol.GetNumAtoms()))
-    )
-    matches = [
-        mol.GetSubstructMatches(Chem.MolFromSmarts(pattern))
-        for pattern in ("*~*", "*~*~*", _PLANAR_BOND)
-    ]
-    bonds, angles = (
-        {tuple(sorted((match[0], match[-1]))) for match in found} for found in matches[:2]
-    )
-    pairs = [(i, j) for i in sorted(place) for j in sorted(place) if i < j]
+    bonds = {_ends(match) for match in _substructures(mol, "*~*")}
+    angles = {_ends(match) for match in _substructures(mol, "*~*~*")}
+    planar_bonds: list[Term] = [(match, True) for match in _substructures(mol, _PLANAR_BOND)]
+    pairs = [(i, j) for i in sorted(index) for j in sorted(index) if i < j]
     ranked = all(atom.HasProp("_CIPRank") for atom in mol.GetAtoms())
-    chiral, chiral_r = _placed(_chiral(mol) if ranked else [], 4, place)
-    stereo, stereo_e = _placed(_stereo(mol) if ranked else [], 4, place)
+    chiral, chiral_r = _renumbered(_chiral(mol) if ranked else [], 4, index)
+    stereo, stereo_e = _renumbered(_stereo(mol) if ranked else [], 4, index)
     return Geometry(
-        pairs=np.array([(place[i], place[j]) for i, j in pairs], dtype=np.int64).reshape(-1, 2).T,
+        pairs=np.array([(index[i], index[j]) for i, j in pairs], dtype=np.int64).reshape(-1, 2).T,
         lower=np.array([bounds[j, i] for i, j in pairs], dtype=np.float32),
         upper=np.array([bounds[i, j] for i, j in pairs], dtype=np.float32),
         bond=np.array([pair in bonds for pair in pairs], dtype=bool),
@@ -144,17 +132,27 @@ def _geometry(mol: Mol, place: dict[int, int]) -> Geometry:
         chiral_r=chiral_r,
         stereo=stereo,
         stereo_e=stereo_e,
-        planar=_placed([(match, True) for match in matches[2]], 6, place)[0],
+        planar=_renumbered(planar_bonds, 6, index)[0],
     )
+
+
+def _substructures(mol: Mol, pattern: str) -> Sequence[tuple[int, ...]]:
+    """The atoms of each match of a SMARTS pattern."""
+    from rdkit import Chem
+
+    return mol.GetSubstructMatches(Chem.MolFromSmarts(pattern))
+
+
+def _ends(match: tuple[int, ...]) -> tuple[int, int]:
+    """The first and last atom of a match, ascending."""
+    return min(match[0], match[-1]), max(match[0], match[-1])
 
 
 Term = tuple[Sequence[int], bool]  # atoms, and whether the molecule is R or E there
 
 
 def _chiral(mol: Mol) -> list[Term]:
-    """Each centre with three of its neighbours, in an order that makes the dihedral angle
-    positive for R.
-    """
+    """Each centre with three of its neighbours, so that the dihedral angle of R is positive."""
     from rdkit import Chem
 
     terms: list[Term] = []
@@ -172,8 +170,9 @@ def _chiral(mol: Mol) -> list[Term]:
 
 
 def _stereo(mol: Mol) -> list[Term]:
-    """Each double bond with its substituents of highest rank, and of lowest rank where both ends
-    have two.
+    """Each double bond with its substituents of highest rank, and those of lowest rank.
+
+    The latter are listed where both ends have two substituents.
     """
     from rdkit import Chem
 
@@ -192,20 +191,16 @@ def _stereo(mol: Mol) -> list[Term]:
 
 
 def _by_rank(atoms: list[Atom]) -> list[int]:
-    """Indices in falling CIP rank."""
+    """Indices in descending CIP rank."""
     return [
         atom.GetIdx() for atom in sorted(atoms, key=lambda atom: -int(atom.GetProp("_CIPRank")))
     ]
 
 
-def _placed(
-    terms: list[Term], width: int, place: dict[int, int]
+def _renumbered(
+    terms: list[Term], width: int, index: dict[int, int]
 ) -> tuple[Int[np.ndarray, "width K"], Bool[np.ndarray, " K"]]:
-    """Terms of which the network sees all atoms, and their flags."""
-    seen = [(atoms, flag) for atoms, flag in terms if all(atom in place for atom in atoms)]
-    columns = (
-        np.array([[place[atom] for atom in atoms] for atoms, _ in seen], dtype=np.int64)
-        .reshape(-1, width)
-        .T
-    )
-    return columns, np.array([flag for _, flag in seen], dtype=bool)
+    """Terms of which the network sees all atoms, in its indices, and their flags."""
+    seen = [(atoms, flag) for atoms, flag in terms if all(atom in index for atom in atoms)]
+    rows = np.array([[index[atom] for atom in atoms] for atoms, _ in seen], dtype=np.int64)
+    return rows.reshape(-1, width).T, np.array([flag for _, flag in seen], dtype=bool)

@@ -1,6 +1,4 @@
-"""Components outside the vocabulary: modified residues, ligands and ions, read with RDKit (an
-optional extra).
-"""
+"""Modified residues, ligands and ions, read with RDKit (an optional extra)."""
 
 from __future__ import annotations
 
@@ -27,15 +25,7 @@ if TYPE_CHECKING:
 # A bond to one of these makes a donor over-valent in the CCD (the nitrogens of haem): the bond
 # becomes dative.
 _METALS = frozenset(
-    {
-        3,
-        4,
-        *range(11, 14),
-        *range(19, 32),
-        *range(37, 51),
-        *range(55, 84),
-        *range(87, 104),
-    }
+    [3, 4, *range(11, 14), *range(19, 32), *range(37, 51), *range(55, 84), *range(87, 104)]
 )
 _CONFORMER_SEED = 42
 
@@ -53,8 +43,7 @@ def quiet_rdkit(what: str) -> Iterator[None]:
 
 @cache
 def ccd_component(code: str, kind: Kind) -> Component:
-    """A CCD component as a ligand, whole, or as a modified residue of a polymer, without its
-    leaving atoms.
+    """A CCD component: a whole ligand, or a modified residue without its leaving atoms.
 
     Atoms come in the order of the CCD without hydrogens; bonds carry the orders and the aromaticity
     that RDKit perceives. Raises ValueError for an unknown code or one that RDKit cannot read.
@@ -73,6 +62,9 @@ def ccd_component(code: str, kind: Kind) -> Component:
         raise ValueError(f"CCD component {code!r} has no heavy atoms")
     names = tuple(ccd.names[i] for i in keep)
     _check_names(names, f"CCD component {code!r}")
+    frame = (0, 0, 0)
+    if kind in ("dna", "rna") and len(names) >= 3:  # Boltz has frames of modified nucleotides only
+        frame = frame_atoms(names, nucleotide=True)
     return Component(
         code=code,
         standard=False,
@@ -83,26 +75,23 @@ def ccd_component(code: str, kind: Kind) -> Component:
         bonds=bonds,
         center=0,
         representative=0,
-        # Boltz looks for a frame in modified nucleotides alone.
-        frame=frame_atoms(names, nucleotide=True)
-        if kind in ("dna", "rna") and len(names) >= 3
-        else (0, 0, 0),
+        frame=frame,
     )
 
 
 @cache
 def smiles_component(smiles: str, code: str) -> Component:
-    """A ligand from its SMILES string: heavy atoms named by element and canonical rank (from 1,
-    hydrogens counted), and one conformer (ETKDG v3 with a fixed seed, then the UFF force field), Å.
+    """A ligand from its SMILES string, with one conformer (ETKDG v3, fixed seed, then UFF; Å).
 
-    Raises ValueError for a string that RDKit cannot read or embed.
+    Heavy atoms are named by element and canonical rank (from 1, hydrogens counted). Raises
+    ValueError for a string that RDKit cannot read or embed.
     """
     with quiet_rdkit(f"SMILES {smiles!r}"):
         from rdkit.Chem import rdmolfiles, rdmolops
 
         mol = rdmolfiles.MolFromSmiles(smiles)
         if mol is None or not mol.GetNumAtoms():
-            raise ValueError(f"{smiles!r} is no SMILES string that RDKit can read")
+            raise ValueError(f"invalid SMILES {smiles!r}: RDKit cannot read it")
         mol = rdmolops.AddHs(mol)
         ranks = rdmolfiles.CanonicalRankAtoms(mol)
         labels = [
@@ -118,7 +107,7 @@ def smiles_component(smiles: str, code: str) -> Component:
         if not keep:
             raise ValueError(f"SMILES {smiles!r} has no heavy atoms")
         if not elements.all():
-            raise ValueError(f"SMILES {smiles!r} has an atom of no element (*)")
+            raise ValueError(f"SMILES {smiles!r} has an atom without an element (*)")
         bonds = _bonds(mol, keep)
     return Component(
         code=code,
@@ -149,7 +138,7 @@ def _embed(mol: Mol, smiles: str) -> np.ndarray:
 
 
 def ccd_molecule(code: str) -> Mol:
-    """The component as a sanitised molecule, hydrogens included, atoms in the order of the CCD."""
+    """A CCD component as a sanitised molecule with hydrogens, atoms in the order of the CCD."""
     from rdkit import Chem
 
     ccd = ccd_atoms(code)
@@ -164,7 +153,7 @@ def ccd_molecule(code: str) -> Mol:
         "DOUB": Chem.BondType.DOUBLE,
         "TRIP": Chem.BondType.TRIPLE,
     }
-    place = {name: i for i, name in enumerate(ccd.names)}
+    index = {name: i for i, name in enumerate(ccd.names)}
     columns = [
         ccd_column("chem_comp_bond", code, name)
         for name in ("atom_id_1", "atom_id_2", "value_order")
@@ -175,7 +164,7 @@ def ccd_molecule(code: str) -> Mol:
         strict=True,
     )
     for first, second, order in bonds:
-        mol.AddBond(place[first], place[second], orders[order])
+        mol.AddBond(index[first], index[second], orders[order])
     _make_dative(mol)
     try:
         Chem.SanitizeMol(mol)
@@ -185,7 +174,7 @@ def ccd_molecule(code: str) -> Mol:
 
 
 def _make_dative(mol: RWMol) -> None:
-    """Turn the bonds of over-valent donors to metals into dative ones."""
+    """Turn the bonds between over-valent donors and metals into dative ones."""
     from rdkit import Chem
 
     for problem in Chem.DetectChemistryProblems(mol):
@@ -202,18 +191,16 @@ def _make_dative(mol: RWMol) -> None:
 
 
 def _bonds(mol: Mol, keep: list[int]) -> np.ndarray:
-    """Bonds among the atoms in `keep`, renumbered, in RDKit's order: (lower atom, higher atom,
-    bond type).
-    """
-    place = {atom: i for i, atom in enumerate(keep)}
+    """(lower atom, higher atom, bond type) of the bonds within `keep`, in its indices."""
+    index = {atom: i for i, atom in enumerate(keep)}
     bonds = []
     for bond in mol.GetBonds():
         first = bond.GetBeginAtomIdx()
         second = bond.GetEndAtomIdx()
-        if first in place and second in place:
+        if first in index and second in index:
             name = bond.GetBondType().name
             kind = BOND_TYPES.index(name) if name in BOND_TYPES else BOND_TYPES.index("OTHER")
-            bonds.append((*sorted((place[first], place[second])), kind))
+            bonds.append((*sorted((index[first], index[second])), kind))
     return np.array(bonds, dtype=np.int64).reshape(-1, 3)
 
 

@@ -1,5 +1,4 @@
-"""What the residues are made of: the vocabulary of tokens and the atoms of each residue, after the
-CCD.
+"""Vocabulary of tokens, and the atoms of each residue, after the CCD.
 
 The vocabulary, the atoms of a standard residue and their order, the centre and representative atoms
 are those of Boltz-2 (`boltz.data.const`, 2.2.1): its weights are tied to them.
@@ -19,12 +18,15 @@ from jaxtyping import Float, Int
 from foldcp.complex import Kind
 
 PROTEIN_LETTERS = {
-    "A": "ALA", "R": "ARG", "N": "ASN", "D": "ASP", "C": "CYS", "Q": "GLN", "E": "GLU", "G": "GLY", "H": "HIS",
-    "I": "ILE", "L": "LEU", "K": "LYS", "M": "MET", "F": "PHE", "P": "PRO", "S": "SER", "T": "THR", "W": "TRP",
+    "A": "ALA", "R": "ARG", "N": "ASN", "D": "ASP", "C": "CYS", "Q": "GLN", "E": "GLU",
+    "G": "GLY", "H": "HIS",
+    "I": "ILE", "L": "LEU", "K": "LYS", "M": "MET", "F": "PHE", "P": "PRO", "S": "SER",
+    "T": "THR", "W": "TRP",
     "Y": "TYR", "V": "VAL",
 }  # fmt: skip
 TOKENS = (
-    "<pad>", "-", *PROTEIN_LETTERS.values(), "UNK", "A", "G", "C", "U", "N", "DA", "DG", "DC", "DT", "DN",
+    "<pad>", "-", *PROTEIN_LETTERS.values(), "UNK", "A", "G", "C", "U", "N", "DA", "DG", "DC",
+    "DT", "DN",
 )  # fmt: skip
 TOKEN_IDS = {name: index for index, name in enumerate(TOKENS)}
 NUM_TOKENS = len(TOKENS)
@@ -123,8 +125,7 @@ class CcdAtoms:
 def ccd_column(category: str, code: str, column: str) -> BinaryCIFColumn | None:
     """One column of a component's rows in a category of the CCD; None if it has none there.
 
-    A column is decoded for the whole dictionary when it is first asked for, so no more than needed
-    are.
+    The first use of a column decodes it for the whole dictionary, so no more are used than needed.
     """
     values = get_from_ccd(category, code, column)
     assert values is None or isinstance(values, BinaryCIFColumn)
@@ -133,15 +134,16 @@ def ccd_column(category: str, code: str, column: str) -> BinaryCIFColumn | None:
 
 @cache
 def ccd_atoms(code: str) -> CcdAtoms:
-    """Atoms of a component of the Chemical Component Dictionary, with its ideal coordinates (Å), or
-    its model coordinates where the ideal ones lack a heavy atom. Raises ValueError for an unknown
-    code.
+    """Atoms of a component of the Chemical Component Dictionary.
+
+    Positions are its ideal coordinates (Å), or its model coordinates where the ideal ones lack a
+    heavy atom. Raises ValueError for an unknown code.
     """
 
     def column(name: str) -> BinaryCIFColumn:
         values = ccd_column("chem_comp_atom", code, name)
         if values is None:
-            raise ValueError(f"{code!r} is no component of the Chemical Component Dictionary (CCD)")
+            raise ValueError(f"{code!r} is not in the Chemical Component Dictionary (CCD)")
         return values
 
     symbols = column("type_symbol").as_array(str).tolist()
@@ -166,9 +168,7 @@ def ccd_atoms(code: str) -> CcdAtoms:
 
 @cache
 def standard_residue(code: str) -> Component:
-    """The component of a word of the vocabulary: its atoms as the network orders them, without
-    leaving atoms.
-    """
+    """The component of a word of the vocabulary, without leaving atoms, in the network's order."""
     ccd = ccd_atoms(code)
     names = STANDARD_ATOMS[code]
     rows = [ccd.names.index(name) for name in names]
@@ -203,11 +203,9 @@ def standard_residue(code: str) -> Component:
 
 
 def frame_atoms(names: tuple[str, ...], nucleotide: bool) -> tuple[int, int, int]:
-    """Indices of C1', C3', C4' of a nucleotide or of N, CA, C; an absent atom counts as the
-    first.
-    """
-    wanted = ("C1'", "C3'", "C4'") if nucleotide else ("N", "CA", "C")
-    a, b, c = (names.index(name) if name in names else 0 for name in wanted)
+    """Indices of C1', C3', C4' of a nucleotide or of N, CA, C; 0 for an absent atom."""
+    frame = ("C1'", "C3'", "C4'") if nucleotide else ("N", "CA", "C")
+    a, b, c = (names.index(name) if name in names else 0 for name in frame)
     return a, b, c
 
 

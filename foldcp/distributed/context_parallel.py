@@ -3,8 +3,8 @@
 An array `z[N, N, C]` is sharded by rows over the P ranks of a group: rank r holds `z[I, N, C]`,
 I = N / P, the rows r*I .. (r+1)*I - 1. N is padded to a multiple of P beforehand, with a mask. At
 P = 1 every method is the identity (`transpose` is the plain transpose), so layers are written once,
-without asking for P. All methods but `shard` and `first_row` are collective: every rank of the group
-calls them, in the same order, with tensors of the same shapes.
+without asking for P. All methods but `shard` and `first_row` are collective: every rank of the
+group calls them, in the same order, with tensors of the same shapes.
 
 Gradients: the gradient of a tensor that is whole on every rank is a partial one on each of them,
 and the partial ones add up to the true gradient. Hence each rank differentiates the loss of its own

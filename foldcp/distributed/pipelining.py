@@ -23,12 +23,12 @@ from torch import Tensor
 
 from foldcp.distributed.transport import Transport
 
-# `transpose_` exchanges square tiles; those that are sent and received meanwhile take so many bytes.
+# `transpose_` exchanges square tiles; those on their way at a time take so many bytes.
 TILE_BYTES = 256 << 20
 
-# `map_columns_` cuts a rank's columns into so many chunks, as nothing hides the arrival of the first
-# and the return of the last one; but not into smaller ones than MIN_CHUNK_BYTES, which take longer
-# to launch than to compute.
+# `map_columns_` cuts a rank's columns into so many chunks, as nothing hides the arrival of the
+# first and the return of the last one; but not into smaller ones than MIN_CHUNK_BYTES, which take
+# longer to launch than to compute.
 NUM_COLUMN_CHUNKS = 8
 MIN_CHUNK_BYTES = 64 << 20
 
@@ -94,8 +94,8 @@ def pipelined_exchange(
 ) -> Iterator[tuple[slice, int, list[Tensor]]]:
     """(chunk of range(length), rank p, what p sent here of it) for every chunk and rank.
 
-    `produce(chunk, p)` gives what this rank sends to p; each index of a chunk sends `index_bytes` to
-    every other rank. Chunk n + 1 is started before chunk n is used.
+    `produce(chunk, p)` returns what this rank sends to p; each index of a chunk sends `index_bytes`
+    to every other rank. Chunk n + 1 is started before chunk n is used.
     """
     peers = transport.size - 1
     chunks = split_range(length, transport.buffer_bytes // (index_bytes * peers))
@@ -162,7 +162,8 @@ def transpose_(z: Tensor, transport: Transport) -> Tensor:
 
 def map_columns_(z: Tensor, fn: ColumnFn, max_columns: int, transport: Transport) -> Tensor:
     """`fn` of every column of z, in place: fetched in one turn, computed in the next, returned in
-    the third. This rank's own block never moves."""
+    the third. This rank's own block never moves.
+    """
     blocks = _by_rank(z, transport.size).transpose(1, 2)
     I = len(z)
     column_bytes = I * z[0, 0].nbytes

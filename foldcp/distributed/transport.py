@@ -1,7 +1,8 @@
-"""Asynchronous exchanges between ranks: peer-to-peer messages, or copy engines over symmetric memory.
+"""Asynchronous exchanges between ranks: messages, or copy engines over symmetric memory.
 
 An exchange sends different tensors to every other rank and receives theirs, while something else is
-computed. Whoever starts one gets `wait`, which makes what is computed next wait for what it receives.
+computed. Whoever starts one gets `wait`, which makes what is computed next wait for what it
+receives.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ ALIGNMENT = 256  # bytes, of tensors in a staging buffer
 
 T = TypeVar("T")
 
-# To send, [s] goes to the rank s + 1 steps on; to receive, [s] comes from the rank s + 1 steps back.
+# To send, [s] goes to the rank s + 1 steps on; received, [s] is from the rank s + 1 steps back.
 TensorsByPeer = list[list[Tensor]]
 
 
@@ -42,7 +43,8 @@ class Transport(Protocol):
 
     def exchange(self, send: TensorsByPeer, recv: TensorsByPeer) -> Callable[[], None]:
         """Start to send tensors of any strides, and to fill contiguous ones with what the others
-        send; the `wait` of this exchange, to be called once. Until then, none may be written to."""
+        send; the `wait` of this exchange, to be called once. Until then, none may be written to.
+        """
         ...
 
 
@@ -87,8 +89,8 @@ class CopyEngineTransport:
     copies its part from there, on a stream of its own: a matrix product that holds every
     multiprocessor does not delay copy engines.
 
-    Three buffers take turns. Who starts exchange n has waited for its copies of n - 2, and waits
-    until all ranks have started n; hence who starts n + 1, in the buffer of n - 2, knows that nobody
+    Three buffers take turns. A rank that starts exchange n has waited for its copies of n - 2, and
+    waits until all ranks have started n; hence when it starts n + 1, in the buffer of n - 2, nobody
     reads that any more.
 
         compute stream  | pack n | barrier |  compute chunk n - 1  | wait n | compute chunk n
@@ -98,9 +100,8 @@ class CopyEngineTransport:
     def __init__(
         self, memory: Any, buffer_bytes: int, stream: torch.cuda.Stream, fallback: P2PTransport
     ) -> None:
-        """`memory` is torch's handle of symmetric memory, `NUM_BUFFERS` * buffer_bytes on every rank.
-
-        It is copied from on `stream`; what does not fit a buffer takes the `fallback`.
+        """`memory` is torch's handle of symmetric memory: `NUM_BUFFERS` * `buffer_bytes` on every
+        rank. It is copied from on `stream`; what does not fit a buffer takes the `fallback`.
         """
         self.memory = memory
         self.rank = fallback.rank
@@ -215,7 +216,8 @@ def as_bytes(x: Tensor) -> Tensor:
 
 def _pack_offsets(send: TensorsByPeer) -> tuple[dict[int, Tensor], list[list[int]], int]:
     """The tensors of a staging buffer by their offsets; the offsets of what each peer reads; the
-    bytes of all. What several peers read is packed once."""
+    bytes of all. What several peers read is packed once.
+    """
     sources: dict[int, Tensor] = {}
     known: dict[tuple[object, ...], int] = {}
     offsets: list[list[int]] = []

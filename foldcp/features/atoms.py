@@ -1,6 +1,4 @@
-"""Atoms as the network reads them: elements, charges, names, and reference conformers in random
-poses.
-"""
+"""Atom features: elements, charges, names, and reference conformers in random poses."""
 
 from __future__ import annotations
 
@@ -12,15 +10,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from foldcp.chemistry.vocabulary import MAX_NAME_CHARS
-from foldcp.features.tokens import Tables
+from foldcp.features.tokens import TokenizedComplex
+from foldcp.geometry import quaternion_to_matrix
 
 ATOM_WINDOW = 32  # atoms are padded to a multiple of it
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Rigid motions of the reference conformers: residue u becomes (x - mean) @ rotation[u] +
-    translation[u].
+    """Rigid motions of the reference conformers, (x - mean) @ rotation[u] + translation[u].
 
     R is the number of residues (of polymers) and components (of ligands) less one: Boltz leaves the
     last as the CCD has it.
@@ -31,19 +29,12 @@ class Augmentation:
 
     @staticmethod
     def draw(num_residues: int, seed: int) -> Augmentation:
-        """Uniform rotations (unit quaternions) and unit normal translations, on the CPU: the
-        same on every rank.
+        """Uniform rotations (from unit quaternions) and normal translations of unit variance.
+
+        They are drawn on the CPU, so that they are the same on every rank.
         """
         generator = torch.Generator().manual_seed(seed)
-        w, x, y, z = torch.nn.functional.normalize(
-            torch.randn(num_residues - 1, 4, generator=generator)
-        ).unbind(1)
-        rows = [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-        ]
-        rotation = torch.stack([torch.stack(row, -1) for row in rows], -2)
+        rotation = quaternion_to_matrix(torch.randn(num_residues - 1, 4, generator=generator))
         return Augmentation(rotation, torch.randn(num_residues - 1, 3, generator=generator))
 
     def move(self, x: Float[Tensor, "A 3"], residue: Int[Tensor, " A"]) -> Float[Tensor, "A 3"]:
@@ -57,24 +48,19 @@ class Augmentation:
         return torch.cat([y + self.translation.to(x)[moved], x[~moves]])
 
 
-def atom_features(parts: Tables, augmentation: Augmentation) -> dict[str, Tensor]:
-    """The fields of `Features` along the atoms, padded with zeros to a multiple of
-    `ATOM_WINDOW`.
-    """
-    atoms = parts.atoms
+def atom_features(tokenized: TokenizedComplex, augmentation: Augmentation) -> dict[str, Tensor]:
+    """The fields of `Features` along the atoms, padded to a multiple of `ATOM_WINDOW`."""
+    atoms = tokenized.atoms
     residue = torch.from_numpy(atoms.residue)
-    # As bytes of four columns, the end of a short name is 0; what the network reads is the code
-    # less 32.
-    characters = (
-        np.array(atoms.name, dtype=f"S{MAX_NAME_CHARS}").view(np.uint8).reshape(-1, MAX_NAME_CHARS)
-    )
+    # In four columns of bytes, a short name ends with zeros; the network reads the code less 32.
+    names = np.array(atoms.name, dtype=f"S{MAX_NAME_CHARS}")
+    characters = names.view(np.uint8).reshape(-1, MAX_NAME_CHARS)
+    shifted = np.where(characters, characters.astype(np.int64) - 32, 0)
     features = {
         "ref_pos": augmentation.move(torch.from_numpy(atoms.position).double(), residue).float(),
         "ref_charge": torch.from_numpy(atoms.charge).float(),
         "ref_element": torch.from_numpy(atoms.element),
-        "ref_atom_name_chars": torch.from_numpy(
-            np.where(characters, characters.astype(np.int64) - 32, 0)
-        ),
+        "ref_atom_name_chars": torch.from_numpy(shifted),
         "ref_space_uid": residue,
         "atom_mask": torch.ones(len(atoms.name)),
         "atom_token": torch.from_numpy(atoms.token),

@@ -1,50 +1,87 @@
-"""How does a kernel that only knows the way forward get a gradient? Through its torch reference,
-recomputed.
-"""
+"""Gradients of kernels that only have a forward: those of their PyTorch reference, recomputed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import fields
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from foldcp.kernels.residual import needs_no_grad
+# A tensor, or a frozen dataclass whose fields are tensors: the weights of an operation.
+Argument = Any
+
+
+def needs_no_grad(*tensors: Tensor) -> bool:
+    """Whether none of these tensors wants a gradient, so that a residual may be updated in
+    place.
+    """
+    return not (torch.is_grad_enabled() and any(x.requires_grad for x in tensors))
+
+
+def add_residual(z: Tensor, update: Tensor) -> Tensor:
+    """z + update in the type of z; in place where no gradient is wanted."""
+    return z.add_(update) if needs_no_grad(z, update) else z + update.to(z.dtype)
 
 
 def with_reference_backward(
-    kernel: Callable[..., Tensor], reference: Callable[..., Tensor], *tensors: Tensor
+    kernel: Callable[..., Tensor], reference: Callable[..., Tensor], *args: Argument
 ) -> Tensor:
-    """kernel(*tensors), with the gradient of reference(*tensors), which runs only when the
-    gradient is asked for.
+    """kernel(*args), with the gradient of reference(*args), which runs only when the gradient is
+    asked for.
     """
+    tensors = _flattened(args)
     if needs_no_grad(*tensors):
-        return kernel(*tensors)
-    return _Recomputed.apply(kernel, reference, *tensors)
+        return kernel(*args)
+
+    def of_tensors(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        return lambda *tensors: function(*_unflattened(args, tensors))
+
+    return _Recomputed.apply(of_tensors(kernel), of_tensors(reference), *tensors)
 
 
 def residual_with_reference_backward(
-    kernel: Callable[..., None],
-    reference: Callable[..., Tensor],
-    z: Tensor,
-    *tensors: Tensor,
+    kernel: Callable[..., None], reference: Callable[..., Tensor], z: Tensor, *args: Argument
 ) -> Tensor:
-    """The same for a kernel(z, *tensors, out) that updates z; in place where no gradient is
-    wanted.
+    """The z that kernel(z, *args, out) writes, with the gradient of reference(z, *args); in place
+    where no gradient is wanted.
     """
-    keep = not needs_no_grad(z, *tensors)
+    keep_input = not needs_no_grad(z, *_flattened(args))
 
-    def updated(z: Tensor, *tensors: Tensor) -> Tensor:
-        out = torch.empty_like(z) if keep else z
-        kernel(z, *tensors, out)
+    def updated(z: Tensor, *args: Argument) -> Tensor:
+        out = torch.empty_like(z) if keep_input else z
+        kernel(z, *args, out)
         return out
 
-    return with_reference_backward(updated, reference, z, *tensors)
+    return with_reference_backward(updated, reference, z, *args)
+
+
+def _flattened(args: Sequence[Argument]) -> list[Tensor]:
+    tensors: list[Tensor] = []
+    for arg in args:
+        if isinstance(arg, Tensor):
+            tensors.append(arg)
+        else:
+            tensors += [getattr(arg, field.name) for field in fields(arg)]
+    return tensors
+
+
+def _unflattened(like: Sequence[Argument], tensors: Sequence[Tensor]) -> list[Argument]:
+    """Arguments like these, made of other tensors."""
+    remaining = iter(tensors)
+    return [
+        next(remaining)
+        if isinstance(arg, Tensor)
+        else type(arg)(*(next(remaining) for _ in fields(arg)))
+        for arg in like
+    ]
 
 
 class _Recomputed(torch.autograd.Function):
+    """kernel(*tensors), with the gradient of reference(*tensors)."""
+
     @staticmethod
     def forward(
         ctx: Any,

@@ -1,5 +1,5 @@
-"""What attention reads again and again, prepared once: the bias in tiles of fragment order,
-values in fp16.
+"""The layout of what attention reads again and again: the bias in tiles of fragment order, values
+in fp16, rows of q, k and v.
 """
 # pyright: reportMissingImports=false, reportIndexIssue=false, reportPossiblyUnboundVariable=false
 
@@ -18,7 +18,23 @@ from foldcp.kernels.triton_utils import cdiv, next_power_of_2
 TILE = tl.constexpr(64)  # queries and keys of a tile
 WARPS = tl.constexpr(4)  # that work on a tile
 FLOOR = tl.constexpr(-60000.0)  # the bias of a padding key: within fp16, and exp of it is 0
+LOG2E = tl.constexpr(1.4426950408889634)
 LARGE = tl.constexpr(40.0)  # a row of the bias whose maximum is beyond this is shifted towards 0
+
+
+@triton.jit
+@no_type_check
+def rows_of(
+    X, start, size, stride, D: tl.constexpr, BD: tl.constexpr, EVEN: tl.constexpr
+) -> tl.tensor:
+    """[TILE, BD] from token `start` on, zeros after the last token and beyond width D."""
+    token = start + tl.arange(0, TILE)
+    cols = tl.arange(0, BD)
+    if EVEN:
+        return tl.load(X + token[:, None] * stride + cols[None, :])
+    else:
+        inside = (token < size)[:, None] & (cols < D)[None, :]
+        return tl.load(X + token[:, None] * stride + cols[None, :], mask=inside, other=0.0)
 
 
 # The fragment order of a [TILE, TILE] block: element by element as the threads of a matrix
@@ -92,7 +108,7 @@ def _prepare(
 
 @triton.jit(do_not_specialize=["N"])
 @no_type_check
-def _narrow(
+def _to_fp16(
     X,
     OUT,
     N,
@@ -114,7 +130,7 @@ def _narrow(
     tl.store(OUT + (row * N + token[:, None]) * (H * D) + col[None, :], x, mask=inside)
 
 
-def narrow(x: Float[Tensor, "R N H D"]) -> Float[Tensor, "R N H D"]:
+def to_fp16(x: Float[Tensor, "R N H D"]) -> Float[Tensor, "R N H D"]:
     """x in fp16, where bf16 is exact but for values beyond 65504, which become that, and values
     below 6e-8.
     """
@@ -122,7 +138,7 @@ def narrow(x: Float[Tensor, "R N H D"]) -> Float[Tensor, "R N H D"]:
         return x
     out = torch.empty(x.shape, dtype=torch.float16, device=x.device)
     R, N, H, D = x.shape
-    _narrow[(R, cdiv(N, 32))](
+    _to_fp16[(R, cdiv(N, 32))](
         x, out, N, *x.stride()[:3], H=H, D=D, BLOCK=next_power_of_2(H * D), TOKENS=32
     )
     return out

@@ -1,80 +1,64 @@
-"""Which implementation of the kernels runs on which kind of device?"""
+"""Kernel dispatch: which implementation of the operations a network uses, chosen once.
+
+`choose_backend` decides for a device when a network is loaded. Each operation's package has a
+`choose(backend, ...)` that returns one implementation, an object that is called with tensors; the
+layer that uses the operation stores it in `use_kernels(backend)`, when its weights have their final
+types. `forward` calls what is stored and never asks again. A layer that nobody gave a backend
+computes with the PyTorch reference (`Backend()`).
+"""
 
 from __future__ import annotations
 
-import functools
 import importlib
-import logging
-from typing import Literal
+from dataclasses import dataclass
 
 import torch
 
-Implementation = Literal["torch", "triton"]
+from foldcp.config import KernelSetting
 
-_log = logging.getLogger(__name__)
-_chosen: dict[str, Implementation] = {}
-# the language of the kernels for one chip changes between releases: those it was tried with
-_HOPPER_TRITON = "3.6."
+MAX_CHANNELS = 256  # of z: the kernels hold a tile of pairs with all its channels on chip
+# The language of the kernels for one chip changes between releases: those it was tried with.
+HOPPER_TRITON = "3.6."
 
 
-def choose(device_type: str, implementation: Implementation) -> None:
-    """Fix the implementation for a device type ("cpu", "cuda"); ValueError if it cannot run
-    there.
+@dataclass(frozen=True)
+class Backend:
+    """Which implementations may be chosen on a device; the default is PyTorch for everything."""
+
+    triton: str = ""  # version, where Triton kernels run
+    hopper: bool = False  # whether the kernels written for Hopper alone (H100, H200) run, too
+
+    def can_fuse(self, dtype: torch.dtype, channels: int = 0) -> bool:
+        """Whether a fused kernel computes in this arithmetic, on arrays of so many channels.
+
+        Kernels are for bf16; fp32, for parity, stays in PyTorch, and so do arrays with more than
+        `MAX_CHANNELS` channels, which belong to tokens, not to pairs.
+        """
+        return bool(self.triton) and dtype == torch.bfloat16 and channels <= MAX_CHANNELS
+
+    def describe(self) -> str:
+        """For the record of a run: "triton 3.6.0 for Hopper in bf16, torch 2.11.0 for the rest"."""
+        reference = f"torch {torch.__version__}"
+        if not self.triton:
+            return reference
+        chip = " for Hopper" if self.hopper else ""
+        return f"triton {self.triton}{chip} in bf16, {reference} for the rest"
+
+
+def choose_backend(setting: KernelSetting, device: torch.device) -> Backend:
+    """The backend for a device: with "auto" Triton on a CUDA device and PyTorch elsewhere.
+
+    Raises ValueError where Triton is asked for but not available.
     """
-    if implementation == "triton":
-        if device_type != "cuda":
-            raise ValueError(
-                f"kernels: implementation 'triton' needs a CUDA device, not {device_type!r}"
-            )
-        _triton_version()
-    elif implementation != "torch":
+    if setting == "torch" or (setting == "auto" and device.type != "cuda"):
+        return Backend()
+    if device.type != "cuda":
         raise ValueError(
-            f"kernels: implementation {implementation!r} is neither 'torch' nor 'triton'"
+            f"model.kernels: 'triton' needs a CUDA device, but the device is {str(device)!r}"
         )
-    _chosen[device_type] = implementation
-    _log.info("kernels on %s: %s", device_type, _named(implementation))
-
-
-def chosen(device: torch.device) -> Implementation:
-    """The implementation for this device: Triton on CUDA, torch elsewhere, unless `choose` said
-    otherwise.
-    """
-    if device.type not in _chosen:
-        choose(device.type, "triton" if device.type == "cuda" else "torch")
-    return _chosen[device.type]
-
-
-def fused(device: torch.device, arithmetic: torch.dtype) -> bool:
-    """Does this arithmetic run in the Triton kernels here? They are for bf16; fp32, for parity,
-    stays in torch.
-    """
-    return chosen(device) == "triton" and arithmetic == torch.bfloat16
-
-
-def hopper(device: torch.device) -> bool:
-    """Are the kernels written for Hopper alone (H100, H200) chosen here, among those in Triton?"""
-    return chosen(device) == "triton" and _on_hopper()
-
-
-def describe() -> str:
-    """The choices made so far, for the record of a run: "cpu: torch 2.13.0, cuda: triton 3.6.0
-    for Hopper ...".
-    """
-    return ", ".join(f"{kind}: {_named(name)}" for kind, name in sorted(_chosen.items()))
-
-
-def _named(implementation: Implementation) -> str:
-    if implementation == "torch":
-        return f"torch {torch.__version__}"
-    chip = " for Hopper" if _on_hopper() else ""
-    return f"triton {_triton_version()}{chip} in bf16, torch {torch.__version__} for the rest"
-
-
-@functools.cache
-def _on_hopper() -> bool:
-    return torch.cuda.get_device_capability()[0] == 9 and _triton_version().startswith(
-        _HOPPER_TRITON
-    )
+    version = _triton_version()
+    major, _ = torch.cuda.get_device_capability(device)
+    return Backend(version, hopper=major == 9 and version.startswith(HOPPER_TRITON))
 
 
 def _triton_version() -> str:
@@ -82,6 +66,6 @@ def _triton_version() -> str:
         return importlib.import_module("triton").__version__
     except ModuleNotFoundError as missing:
         raise ValueError(
-            "kernels: a CUDA device needs the package 'triton' (pip install 'foldcp[cuda]'); "
-            "to run the slower torch reference there, choose it: kernels = 'torch'"
+            "a CUDA device needs the package 'triton' (pip install 'foldcp[cuda]'); to compute "
+            "with the slower PyTorch reference instead, use --set model.kernels=torch"
         ) from missing

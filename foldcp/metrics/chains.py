@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from foldcp.features.featurize import Layout
+from foldcp.features.layout import Layout
 
 # Loops over rows compute this many pairs of tokens at a time, of 4 to 12 bytes each.
 CHUNK_PAIRS = 1 << 22
@@ -38,7 +38,8 @@ class ChainSpans:
         assert np.all(np.diff(chain) >= 0), "tokens must be ordered by chain"
         lengths = np.bincount(chain, minlength=len(layout.chain_kinds))
         assert np.all(lengths > 0), "a chain has no tokens"
-        return cls(tuple(int(n) for n in np.cumsum([0, *lengths])), tuple(layout.chain_kinds))
+        starts = np.cumsum([0, *lengths])
+        return cls(tuple(starts.tolist()), tuple(layout.chain_kinds))
 
     @property
     def num_tokens(self) -> int:
@@ -59,7 +60,9 @@ class ChainSpans:
     def pair_lengths(self) -> Int[np.ndarray, "C C"]:
         """Number of tokens of each pair of chains; on the diagonal, of the one chain."""
         lengths = self.lengths
-        return np.where(np.eye(len(lengths), dtype=bool), lengths, np.add.outer(lengths, lengths))
+        pairs = np.add.outer(lengths, lengths)
+        np.fill_diagonal(pairs, lengths)
+        return pairs
 
     def mask(self, *kinds: str) -> Bool[np.ndarray, " C"]:
         """Which chains are of these kinds."""
@@ -67,17 +70,20 @@ class ChainSpans:
 
     def token_chain(self, device: torch.device) -> Int[Tensor, " T"]:
         """The chain of each token."""
-        return torch.from_numpy(np.repeat(np.arange(self.num_chains), self.lengths)).to(device)
+        chain = np.repeat(np.arange(self.num_chains), self.lengths)
+        return torch.from_numpy(chain).to(device)
 
     def sum_columns(self, x: Shaped[Tensor, "R T *K"]) -> Shaped[Tensor, "R C *K"]:
         """Sums over the columns of each chain: one kernel a chain, and the same order of
         summation every time.
         """
-        return torch.stack([x[:, columns].sum(1) for columns in self._slices()], 1)
+        sums = [x[:, columns].sum(1) for columns in self._slices()]
+        return torch.stack(sums, 1)
 
     def min_columns(self, x: Float[Tensor, "R T"]) -> Float[Tensor, "R C"]:
         """Minima over the columns of each chain."""
-        return torch.stack([x[:, columns].amin(1) for columns in self._slices()], 1)
+        minima = [x[:, columns].amin(1) for columns in self._slices()]
+        return torch.stack(minima, 1)
 
     def rows(self, first: int, num_rows: int) -> Iterator[tuple[int, slice]]:
         """(chain, its rows) among the rows first .. first + num_rows - 1, counted from `first`."""
@@ -115,7 +121,8 @@ class ChainRows:
 
     def max(self, x: Float[Tensor, "R C *K"]) -> Float[Tensor, "C C *K"]:
         """Maxima over the rows of each chain; -inf for chains without rows here."""
-        largest = x.new_full((self.spans.num_chains, *x.shape[1:]), -torch.inf)
+        shape = (self.spans.num_chains, *x.shape[1:])
+        largest = x.new_full(shape, -torch.inf)
         for chain, rows in self.slices():
             largest[chain] = x[rows].amax(0)
         return largest

@@ -31,7 +31,8 @@ def chain_contacts(
     counts = contact_counts(points, rows)
     counts.scatter_(1, rows.row_chain[:, None], 0.0)
     touching = (counts > 0).float()
-    return Contacts(counts, touching, touching * rows.own(plddt)[:, None])
+    own_plddt = rows.own(plddt)[:, None]
+    return Contacts(counts, touching, touching * own_plddt)
 
 
 def contact_counts(points: Float[Tensor, "T 3"], rows: ChainRows) -> Float[Tensor, "R C"]:
@@ -40,7 +41,8 @@ def contact_counts(points: Float[Tensor, "T 3"], rows: ChainRows) -> Float[Tenso
     """
     spans = rows.spans
     own = rows.own(points)
-    counts = points.new_zeros((rows.num_rows, spans.num_chains), dtype=torch.float32)
+    shape = (rows.num_rows, spans.num_chains)
+    counts = points.new_zeros(shape, dtype=torch.float32)
     for chunk in split_range(rows.num_rows, CHUNK_PAIRS // spans.num_tokens):
         near = distances(own[chunk], points) < CONTACT_CUTOFF
         counts[chunk] = spans.sum_columns(near.float())

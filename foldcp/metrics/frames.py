@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from foldcp.features.featurize import Features
+from foldcp.features.features import Features
 from foldcp.metrics.chains import ChainSpans
 from foldcp.metrics.contacts import distances
 
@@ -37,9 +36,12 @@ def valid_frames(
             valid[tokens] = False
             continue
         atoms = coords[first:last]
-        order = distances(atoms, atoms).argsort(dim=1, stable=True)
-        frames[tokens] = order[:, [1, 0, 2]].to(frames.dtype) + first
-    a, b, c = coords.float()[frames].unbind(1)
+        distance = distances(atoms, atoms)
+        order = distance.argsort(dim=1, stable=True)
+        nearest = order[:, [1, 0, 2]]
+        frames[tokens] = nearest.to(frames.dtype) + first
+    corners = coords.float()[frames]
+    a, b, c = corners.unbind(1)
     return valid & ~_collinear(b - a, b - c)
 
 
@@ -47,5 +49,8 @@ def _collinear(u: Float[Tensor, "N 3"], v: Float[Tensor, "N 3"]) -> Bool[Tensor,
     """Boltz's `compute_collinear_mask`, negated."""
     norm_u = u.norm(dim=1)
     norm_v = v.norm(dim=1)
-    cosine = (u / (norm_u + 1e-6)[:, None] * (v / (norm_v + 1e-6)[:, None])).sum(1)
-    return (cosine.abs() >= MAX_COSINE) | (norm_u <= MIN_ARM) | (norm_v <= MIN_ARM)
+    unit_u = u / (norm_u + 1e-6)[:, None]
+    unit_v = v / (norm_v + 1e-6)[:, None]
+    cosine = (unit_u * unit_v).sum(1)
+    too_short = (norm_u <= MIN_ARM) | (norm_v <= MIN_ARM)
+    return (cosine.abs() >= MAX_COSINE) | too_short

@@ -44,8 +44,8 @@ def ipsae(pae: Float[Tensor, "R T"], rows: ChainRows, cp: ContextParallel) -> Ip
     floor = ipsae_floor(rows.spans)
     chn = ipsae_d0(rows.spans.pair_lengths, floor)
     dom = ipsae_d0(domain_sizes(pae, rows, cp), floor)
-    tables = (torch.tensor(d0, dtype=torch.float32, device=pae.device) for d0 in (floor, chn, dom))
-    return ipsae_rows(pae, rows, D0Tables(*tables))
+    d0 = D0Tables(*torch.tensor(np.stack([floor, chn, dom])).float().to(pae.device))
+    return ipsae_rows(pae, rows, d0)
 
 
 def ipsae_rows(pae: Float[Tensor, "R T"], rows: ChainRows, d0: D0Tables) -> Ipsae:
@@ -55,17 +55,22 @@ def ipsae_rows(pae: Float[Tensor, "R T"], rows: ChainRows, d0: D0Tables) -> Ipsa
     """
     spans = rows.spans
     R, T = pae.shape
-    scores = pae.new_zeros((R, spans.num_chains, 3))
+    scores = Ipsae(*pae.new_zeros((3, R, spans.num_chains)))
     for chunk in split_range(R, CHUNK_PAIRS // T):
         error = pae[chunk]
         chain = rows.row_chain[chunk]
         near = (error < PAE_CUTOFF).float()
         count = spans.sum_columns(near)
-        res = ipsae_d0_by_row(count, d0.floor[chain])
-        for kind, scale in enumerate((res, d0.chn[chain], d0.dom[chain])):
-            tm = near / (1 + (error / scale[:, rows.column_chain]) ** 2)
-            scores[chunk, :, kind] = spans.sum_columns(tm) / count.clamp(min=1)
-    return Ipsae(*scores.unbind(-1))
+        scales = (
+            (scores.d0res, ipsae_d0_by_row(count, d0.floor[chain])),
+            (scores.d0chn, d0.chn[chain]),
+            (scores.d0dom, d0.dom[chain]),
+        )
+        for score, scale in scales:
+            relative = error / scale[:, rows.column_chain]
+            tm = near / (1 + relative**2)
+            score[chunk] = spans.sum_columns(tm) / count.clamp(min=1)
+    return scores
 
 
 def domain_sizes(
@@ -75,13 +80,15 @@ def domain_sizes(
     rows of all ranks. Collective.
     """
     spans = rows.spans
-    near_rows = rows.sum((spans.min_columns(pae) < PAE_CUTOFF).float()).int()
+    has_near = spans.min_columns(pae) < PAE_CUTOFF
+    near_rows = rows.sum(has_near.float()).int()
     near_columns = near_rows.new_zeros((spans.num_chains, spans.num_tokens))
     for chain, own in rows.slices():
         near_columns[chain] = pae[own].amin(0) < PAE_CUTOFF
     both = cp.all_reduce(torch.cat([near_rows, near_columns], 1))
     near_rows, near_columns = both.split([spans.num_chains, spans.num_tokens], 1)
-    return (near_rows + spans.sum_columns((near_columns > 0).int())).cpu().numpy()
+    num_columns = spans.sum_columns((near_columns > 0).int())
+    return (near_rows + num_columns).cpu().numpy()
 
 
 def ipsae_floor(spans: ChainSpans) -> Float[np.ndarray, "C C"]:
@@ -96,7 +103,8 @@ def ipsae_d0(
     """d0 of ipSAE for one number of residues per chain pair: the floor up to 27 (ipsae.py,
     `calc_d0`).
     """
-    d0 = 1.24 * np.cbrt(np.maximum(num_residues, 27.0) - 15.0) - 1.8
+    n = np.maximum(num_residues, 27.0)
+    d0 = 1.24 * np.cbrt(n - 15.0) - 1.8
     return np.where(num_residues > 27, np.maximum(d0, floor), floor)
 
 
@@ -106,4 +114,6 @@ def ipsae_d0_by_row(
     """d0 of ipSAE for a number of residues per row: n at least 26, so 27 gives 1.04 and not the 1.0
     that `ipsae_d0` gives (ipsae.py, `calc_d0_array`).
     """
-    return torch.maximum(1.24 * (num_partners.clamp(min=26.0) - 15.0) ** (1 / 3) - 1.8, floor)
+    n = num_partners.clamp(min=26.0)
+    d0 = 1.24 * (n - 15.0) ** (1 / 3) - 1.8
+    return torch.maximum(d0, floor)

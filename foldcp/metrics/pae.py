@@ -41,4 +41,5 @@ def pae_sums(pae: Float[Tensor, "R T"], valid: Bool[Tensor, " R"], rows: ChainRo
 
 def pae_minima(pae: Float[Tensor, "R T"], valid: Bool[Tensor, " R"], rows: ChainRows) -> PaeMinima:
     """The values whose minima are pae_min."""
-    return PaeMinima(rows.spans.min_columns(pae).masked_fill(~valid[:, None], torch.inf))
+    minima = rows.spans.min_columns(pae)
+    return PaeMinima(minima.masked_fill(~valid[:, None], torch.inf))

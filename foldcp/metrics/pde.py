@@ -24,7 +24,8 @@ class WeightedPde(RowValues):
     @classmethod
     def zeros(cls, num_rows: int, device: torch.device) -> WeightedPde:
         """Memory for the sums of so many rows, which `update` fills."""
-        return cls(*torch.zeros((4, num_rows), dtype=torch.float32, device=device))
+        sums = torch.zeros((4, num_rows), dtype=torch.float32, device=device)
+        return cls(*sums)
 
     def update(
         self,

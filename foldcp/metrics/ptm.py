@@ -66,10 +66,10 @@ class ExpectedTm:
         partners = torch.from_numpy(iptm_partners(self.rows.spans)).to(self.total)
         counts = (partners * self.lengths).sum(-1) + EPS
         chain = self.rows.row_chain
-        means = [
-            (self.total * partner[chain]).sum(1) / count[chain] * valid
-            for partner, count in zip(partners, counts, strict=True)
-        ]
+        means = []
+        for partner, count in zip(partners, counts, strict=True):
+            total = (self.total * partner[chain]).sum(1)
+            means.append(total / count[chain] * valid)
         return ComplexTm(*means)
 
     def of_chain_pairs(self, valid: Bool[Tensor, " R"]) -> ChainPairTm:
@@ -88,13 +88,15 @@ def tm_d0(
     """The TM-score's distance scale 1.24 (n - 15)^(1/3) - 1.8 in Å, n at least 19 (Yang &
     Skolnick 2004).
     """
-    return 1.24 * np.cbrt(np.maximum(num_tokens, 19.0) - 15.0) - 1.8
+    n = np.maximum(num_tokens, 19.0)
+    return 1.24 * np.cbrt(n - 15.0) - 1.8
 
 
 def tm_of_bins(num_tokens: Int[np.ndarray, "*S"] | int) -> Float[Tensor, "*S 64"]:
     """1 / (1 + (x / d0)^2) at the centre x of every PAE bin, with the d0 of so many tokens."""
     d0 = np.asarray(tm_d0(num_tokens))[..., None]
-    return torch.tensor(1 / (1 + (BIN_CENTERS / d0) ** 2), dtype=torch.float32)
+    tm = 1 / (1 + (BIN_CENTERS / d0) ** 2)
+    return torch.tensor(tm, dtype=torch.float32)
 
 
 def iptm_partners(spans: ChainSpans) -> Bool[np.ndarray, "4 C C"]:

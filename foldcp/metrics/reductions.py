@@ -28,28 +28,39 @@ class RowValues:
     def max(self: V, cp: ContextParallel) -> V:
         """[R] -> []: maxima over all rows, at least 0."""
         values = self._stack()
-        values = torch.cat([values.new_zeros(1, values.shape[1]), values])
-        return self._unstack(cp.all_gather(values.amax(0)[None]).amax(0))
+        zero = values.new_zeros(1, values.shape[1])
+        largest = torch.cat([zero, values]).amax(0, keepdim=True)
+        by_rank = cp.all_gather(largest)
+        return self._unstack(by_rank.amax(0))
 
     def sum(self: V, cp: ContextParallel) -> V:
         """[R] -> []: sums over all rows, in double precision."""
         total = self._stack().sum(0, keepdim=True, dtype=torch.float64)
-        return self._unstack(cp.all_gather(total).sum(0))
+        by_rank = cp.all_gather(total)
+        return self._unstack(by_rank.sum(0))
 
     def max_by_chain(self: V, rows: ChainRows, cp: ContextParallel) -> V:
         """[R, C] -> [C, C]: maxima over the rows of each chain."""
-        return self._unstack(cp.all_gather(rows.max(self._stack())[None]).amax(0))
+        largest = rows.max(self._stack())
+        by_rank = cp.all_gather(largest[None])
+        return self._unstack(by_rank.amax(0))
 
     def min_by_chain(self: V, rows: ChainRows, cp: ContextParallel) -> V:
         """[R, C] -> [C, C]: minima over the rows of each chain."""
-        return self._unstack(-cp.all_gather(rows.max(-self._stack())[None]).amax(0))
+        negative = rows.max(-self._stack())
+        by_rank = cp.all_gather(negative[None])
+        return self._unstack(-by_rank.amax(0))
 
     def sum_by_chain(self: V, rows: ChainRows, cp: ContextParallel) -> V:
         """[R, C] -> [C, C]: sums over the rows of each chain, in double precision."""
-        return self._unstack(cp.all_gather(rows.sum(self._stack())[None]).sum(0))
+        total = rows.sum(self._stack())
+        by_rank = cp.all_gather(total[None])
+        return self._unstack(by_rank.sum(0))
 
     def _stack(self) -> Float[Tensor, "R *C K"]:
-        return torch.stack([getattr(self, field.name) for field in fields(self)], -1)
+        values = [getattr(self, field.name) for field in fields(self)]
+        return torch.stack(values, -1)
 
     def _unstack(self: V, values: Float[Tensor, "*C K"]) -> V:
-        return type(self)(*values.cpu().unbind(-1))
+        on_host = values.cpu()
+        return type(self)(*on_host.unbind(-1))

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.features.featurize import Features
+from foldcp.features.features import Features
 from foldcp.metrics.chains import ChainRows, ChainSpans
 from foldcp.metrics.contacts import Contacts, chain_contacts
 from foldcp.metrics.frames import valid_frames
@@ -111,13 +111,15 @@ class SampleScorer:
         if num_rows <= 0:
             return
         chunk = slice(offset, offset + num_rows)
+        contact = contact_probability[:num_rows, :T]
         self._update_pae(chunk, pae_logits[:num_rows, :T])
-        self._update_pde(chunk, pde_logits[:num_rows, :T], contact_probability[:num_rows, :T])
+        self._update_pde(chunk, pde_logits[:num_rows, :T], contact)
 
     def _update_pae(self, chunk: slice, logits: Float[Tensor, "R T 64"]) -> None:
         probability = torch.softmax(logits, -1, dtype=torch.float32)
         self._tm.update(chunk, probability)
-        self.pae[chunk, : logits.shape[1]] = probability.mul_(self._centers).sum(-1)
+        pae = probability.mul_(self._centers).sum(-1)
+        self.pae[chunk, : pae.shape[1]] = pae
 
     def _update_pde(
         self,
@@ -128,7 +130,7 @@ class SampleScorer:
         probability = torch.softmax(logits, -1, dtype=torch.float32)
         pde = probability.mul_(self._centers).sum(-1)
         if self._pde is not None:
-            self._pde[chunk, : logits.shape[1]] = pde
+            self._pde[chunk, : pde.shape[1]] = pde
         self._weighted_pde.update(chunk, pde, contact_probability, self._rows)
 
     @torch.no_grad()
@@ -181,10 +183,12 @@ def _scores(
     polymers = np.logical_and.outer(polymer, polymer)
     ptm = float(complex_tm.ptm)
     iptm = float(complex_tm.iptm)
+    interface_tm = iptm if iptm > 1e-8 else ptm
     pair_iptm = _finite(pair_tm.pair_iptm)
     complex_plddt = float(plddt.sum() / spans.num_tokens)
     with np.errstate(divide="ignore", invalid="ignore"):
-        pae_mean = pae.pae.numpy() / (pae.num_frames.numpy() * spans.lengths)
+        num_pairs = pae.num_frames.numpy() * spans.lengths
+        pae_mean = pae.pae.numpy() / num_pairs
         interface_plddt = contacts.touching_plddt.numpy() / contacts.touching.numpy()
         complex_pde = float(pde.pde.numpy() / pde.weight.numpy())
     return Scores(
@@ -196,7 +200,7 @@ def _scores(
         complex_iplddt=float(iplddt.plddt) / float(iplddt.weight),
         complex_pde=complex_pde,
         complex_ipde=float(pde.interface_pde) / (float(pde.interface_weight) + EPS),
-        confidence_score=(4 * complex_plddt + (iptm if iptm > 1e-8 else ptm)) / 5,
+        confidence_score=(4 * complex_plddt + interface_tm) / 5,
         chain_ptm=np.diagonal(pair_iptm).astype(np.float32),
         chain_plddt=(plddt / spans.lengths).astype(np.float32),
         pair_iptm=_directed(pair_iptm),
@@ -213,7 +217,8 @@ def _scores(
 
 def _finite(x: Float[Tensor, "C C"]) -> Float[np.ndarray, "C C"]:
     """NaN for a maximum or minimum over no frame."""
-    return np.where(np.isinf(x.numpy()), np.float32(np.nan), x.numpy())
+    values = x.numpy()
+    return np.where(np.isinf(values), np.float32(np.nan), values)
 
 
 def _directed(
@@ -222,4 +227,5 @@ def _directed(
     """Scores of different chains; NaN on the diagonal and where `defined` is false."""
     different = ~np.eye(len(x), dtype=bool)
     kept = different if defined is None else different & defined
-    return np.where(kept, x, np.float32(np.nan)).astype(np.float32)
+    scores = np.where(kept, x, np.float32(np.nan))
+    return scores.astype(np.float32)

@@ -11,23 +11,26 @@ from torch import Tensor, nn
 
 from foldcp.config import Architecture, DiffusionProcess
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.features.featurize import Features
-from foldcp.kernels.projections import project
+from foldcp.features.features import Features
+from foldcp.kernels import projection
+from foldcp.kernels.dispatch import Backend
+from foldcp.kernels.projection import ProjectionWeights
 from foldcp.model.confidence import ConfidenceModule
+from foldcp.model.diffusion.conditioning import DiffusionConditioning
 from foldcp.model.diffusion.sampler import AtomDiffusion
-from foldcp.model.diffusion.score_model import DiffusionConditioning
 from foldcp.model.distogram import contact_probability
-from foldcp.model.layers.layers import LayerNorm, Linear, chunks
+from foldcp.model.layers.chunking import ChunkBudget
+from foldcp.model.layers.layers import KernelModule, LayerNorm, Linear
 from foldcp.model.trunk.input_embedder import InputEmbedder
 from foldcp.model.trunk.msa import MSAModule
-from foldcp.model.trunk.pair_embedder import PairEmbedding
+from foldcp.model.trunk.pair_embedder import PairEmbedding, RelativePosition
 from foldcp.model.trunk.pairformer import Pairformer
 from foldcp.model.trunk.templates import TemplateModule
 
 
 @dataclass(frozen=True)
 class TrunkOutput:
-    """What the trunk says of a complex; z by rows, the rest whole."""
+    """The representations of a complex: this rank's rows of z, the rest whole."""
 
     s_inputs: Float[Tensor, "N S"]
     s: Float[Tensor, "N S"]
@@ -35,7 +38,7 @@ class TrunkOutput:
 
 
 class DistogramModule(nn.Module):
-    """Distances between representative atoms, from z + z^T."""
+    """The weights of `Boltz2.distogram` under their names in the checkpoint."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -43,26 +46,36 @@ class DistogramModule(nn.Module):
 
 
 class BFactorModule(nn.Module):
+    """The weights of `Boltz2.bfactor` under their names in the checkpoint."""
+
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.bfactor = Linear(architecture.token_s, architecture.num_distogram_bins, bias=True)
 
 
-class Boltz2(PairEmbedding):
-    """Parameters are named as in Boltz-2's checkpoints. One object per rank; `cp` is its place
-    among the ranks.
+class Boltz2(KernelModule):
+    """The whole network; parameters are named as in Boltz-2's checkpoints.
+
+    One object per rank; `cp` is its place among the ranks, `budget` sizes the chunks of all layers.
     """
+
+    rel_pos: RelativePosition
 
     def __init__(
         self,
         architecture: Architecture,
         cp: ContextParallel,
         process: DiffusionProcess | None = None,
+        budget: ChunkBudget | None = None,
     ) -> None:
-        super().__init__(architecture)
+        super().__init__()
         a = architecture
+        budget = budget or ChunkBudget()
         self.architecture = architecture
         self.cp = cp
+        self.budget = budget
+        self.embed_pairs = PairEmbedding(a)
+        self.embed_pairs.register(self)
         self.input_embedder = InputEmbedder(a)
         self.s_init = Linear(a.token_s, a.token_s)
         self.z_init_1 = Linear(a.token_s, a.token_z)
@@ -72,15 +85,20 @@ class Boltz2(PairEmbedding):
         self.s_recycle = Linear(a.token_s, a.token_s)
         self.z_recycle = Linear(a.token_z, a.token_z)
         if a.use_templates:
-            self.template_module = TemplateModule(a, cp)
-        self.msa_module = MSAModule(a, cp)
-        self.pairformer_module = Pairformer(a, a.pairformer_blocks, a.token_heads, cp)
-        self.diffusion_conditioning = DiffusionConditioning(a, cp)
+            self.template_module = TemplateModule(a, cp, budget)
+        self.msa_module = MSAModule(a, cp, budget)
+        self.pairformer_module = Pairformer(a, a.pairformer_blocks, a.token_heads, cp, budget)
+        self.diffusion_conditioning = DiffusionConditioning(a, cp, budget)
         self.structure_module = AtomDiffusion(a, process or DiffusionProcess(), cp)
         self.distogram_module = DistogramModule(a)
         if a.predict_bfactor:
             self.bfactor_module = BFactorModule(a)
-        self.confidence_module = ConfidenceModule(a, cp)
+        self.confidence_module = ConfidenceModule(a, cp, budget)
+        self.use_kernels(Backend())
+
+    def use_kernels(self, backend: Backend) -> None:
+        self.backend = backend
+        self.recycle_projection = projection.choose(backend, self._recycle_weights())
 
     def trunk(
         self,
@@ -90,21 +108,21 @@ class Boltz2(PairEmbedding):
         msa_rows: Callable[[int], list[int] | None] = lambda _: None,
         progress: Callable[[], None] = lambda: None,
     ) -> TrunkOutput:
-        """`recycling` + 1 passes; z is kept in `dtype`; `msa_rows(pass)` chooses rows of the
-        alignment.
+        """`recycling` + 1 passes; z is kept in `dtype`; `msa_rows(pass)` chooses rows of the MSA,
+        all of them with None.
         """
         s_inputs = self.input_embedder(features)
-        own = self.cp.shard(s_inputs)
-        s_init = self.s_init(own)
+        own_inputs = self.cp.shard(s_inputs)
+        s_init = self.s_init(own_inputs)
         s = torch.zeros_like(s_init)
         z = None
-        refine = self.pairformer_module.repeated(features.token_mask, recycling + 1)
+        refine = self.pairformer_module.graphed(features.token_mask, recycling + 1)
         for index in range(recycling + 1):
             s = s_init + self.s_recycle(self.s_norm(s))
             z = self._recycled(z, s_inputs, features, dtype)
             if self.architecture.use_templates:
                 z = self.template_module(z, features)
-            z = self.msa_module(z, own, features, msa_rows(index))
+            z = self.msa_module(z, own_inputs, features, msa_rows(index))
             s, z = refine(s, z)
             progress()
         assert z is not None
@@ -120,44 +138,47 @@ class Boltz2(PairEmbedding):
         """The initial z, made anew, + the recycled one; in place when no gradient is wanted."""
         N = s_inputs.shape[0]
         I = N // self.cp.size
-        first = self.cp.first_row(N)
         C = self.architecture.token_z
+        first = self.cp.first_row(N)
         of_i = self.z_init_1(s_inputs)
         of_j = self.z_init_2(s_inputs)
-        out = (
-            z
-            if z is not None and not torch.is_grad_enabled()
-            else s_inputs.new_empty((I, N, C), dtype=dtype)
-        )
-        for rows in chunks(I, N * C * 24, s_inputs.device):
-            here = slice(first + rows.start, first + rows.stop)
-            x = of_i[here, None] + of_j + self.embed_pairs(features, here)
-            # The first pass recycles zeros, whose norm is the bias.
-            norm = (self.z_norm.weight, self.z_norm.bias)
-            weight = self.z_recycle.weight
-            recycled = self.z_recycle(norm[1]) if z is None else project(z[rows], *norm, weight)
+        in_place = z is not None and not torch.is_grad_enabled()
+        out = z if in_place else s_inputs.new_empty((I, N, C), dtype=dtype)
+        assert out is not None
+        weights = self._recycle_weights()
+        for rows in self.budget.chunks(I, N * C * 24, s_inputs.device):
+            global_rows = slice(first + rows.start, first + rows.stop)
+            x = of_i[global_rows, None] + of_j + self.embed_pairs(features, global_rows)
+            if z is None:
+                # The first pass recycles zeros, whose norm is the bias.
+                recycled = self.z_recycle(weights.norm_bias)
+            else:
+                recycled = self.recycle_projection(z[rows], weights)
             out[rows] = (x + recycled).to(dtype)
         return out
 
-    def distogram(self, z: Float[Tensor, "I N Z"], take: Callable[[slice, Tensor], None]) -> None:
-        """Distogram logits of this rank's rows go to `take`, some rows at a time."""
+    def _recycle_weights(self) -> ProjectionWeights:
+        return ProjectionWeights(self.z_norm.weight, self.z_norm.bias, self.z_recycle.weight)
+
+    def distogram(
+        self, z: Float[Tensor, "I N Z"], on_logits: Callable[[slice, Tensor], None]
+    ) -> None:
+        """Distogram logits of this rank's rows go to `on_logits`, a chunk of rows at a time."""
         transposed = self.cp.transpose(z.clone())
         linear = self.distogram_module.distogram
-        for rows in chunks(
-            z.shape[0],
-            z.shape[1] * (2 * z.shape[2] + 2 * linear.out_features) * 4,
-            z.device,
-        ):
-            take(rows, linear(z[rows] + transposed[rows]))
+        I, N, C = z.shape
+        bytes_per_row = N * (2 * C + 2 * linear.out_features) * 4
+        for rows in self.budget.chunks(I, bytes_per_row, z.device):
+            on_logits(rows, linear(z[rows] + transposed[rows]))
 
     def contact_probability(self, z: Float[Tensor, "I N Z"]) -> Float[Tensor, "I N"]:
         """Probability that two tokens are within about 8 Å, for this rank's rows."""
         contact = z.new_empty(z.shape[:2], dtype=torch.float32)
 
-        def take(rows: slice, logits: Float[Tensor, "R N B"]) -> None:
+        def on_logits(rows: slice, logits: Float[Tensor, "R N B"]) -> None:
             contact[rows] = contact_probability(logits)
 
-        self.distogram(z, take)
+        self.distogram(z, on_logits)
         return contact
 
     def bfactor(self, s: Float[Tensor, "N S"]) -> Float[Tensor, "N B"]:

@@ -1,6 +1,4 @@
-"""The confidence module: how far off is each atom of a sample? Its logits are reduced where they
-are made.
-"""
+"""The confidence module: logits of pLDDT, resolvedness, PAE and PDE of a sample."""
 
 from __future__ import annotations
 
@@ -13,8 +11,9 @@ from torch import Tensor, nn
 
 from foldcp.config import Architecture
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.features.featurize import Features
-from foldcp.model.layers.layers import LayerNorm, Linear, chunks
+from foldcp.features.features import Features
+from foldcp.model.layers.chunking import ChunkBudget
+from foldcp.model.layers.layers import LayerNorm, Linear
 from foldcp.model.trunk.pair_embedder import PairEmbedding
 from foldcp.model.trunk.pairformer import Pairformer, PairformerFn
 
@@ -59,15 +58,20 @@ class ConfidenceHeads(nn.Module):
         )
 
 
-class ConfidenceModule(PairEmbedding):
+class ConfidenceModule(nn.Module):
     """AlphaFold 3, algorithm 31, with Boltz-2's inputs."""
 
     boundaries: Tensor
 
-    def __init__(self, architecture: Architecture, cp: ContextParallel) -> None:
-        super().__init__(architecture)
+    def __init__(
+        self, architecture: Architecture, cp: ContextParallel, budget: ChunkBudget
+    ) -> None:
+        super().__init__()
         a = architecture
         self.cp = cp
+        self.budget = budget
+        self.embed_pairs = PairEmbedding(a)
+        self.embed_pairs.register(self)
         self.register_buffer("boundaries", torch.linspace(2, MAX_DISTANCE, NUM_DISTANCE_BINS - 1))
         self.dist_bin_pairwise_embed = nn.Embedding(NUM_DISTANCE_BINS, a.token_z)
         self.s_to_z = Linear(a.token_s, a.token_z)
@@ -79,7 +83,7 @@ class ConfidenceModule(PairEmbedding):
         self.s_norm = LayerNorm(a.token_s)
         self.z_norm = LayerNorm(a.token_z)
         self.s_input_to_s = Linear(a.token_s, a.token_s)
-        self.pairformer_stack = Pairformer(a, a.confidence_blocks, a.confidence_heads, cp)
+        self.pairformer_stack = Pairformer(a, a.confidence_blocks, a.confidence_heads, cp, budget)
         self.confidence_heads = ConfidenceHeads(a)
 
     def forward(
@@ -89,24 +93,23 @@ class ConfidenceModule(PairEmbedding):
         z: Float[Tensor, "I N Z"],
         coords: Float[Tensor, "A 3"],
         features: Features,
-        take: OnLogits,
-        into: Float[Tensor, "I N Z"] | None = None,
+        on_logits: OnLogits,
+        workspace: Float[Tensor, "I N Z"] | None = None,
         refine: PairformerFn | None = None,
     ) -> tuple[Float[Tensor, "N B"], Float[Tensor, "N 2"]]:
-        """Logits of pLDDT and resolvedness of one sample; PAE and PDE logits go to `take`, some
-        rows at a time.
+        """Logits of pLDDT and resolvedness of one sample; PAE and PDE logits go to `on_logits`, a
+        chunk of rows at a time.
 
-        `into` is memory to work in, which may be z itself when nobody needs it any more; `refine`
-        is the stack as `Pairformer.repeated` gives it, for several samples.
+        `workspace` is memory to work in, which may be z itself when nobody needs it any more;
+        `refine` is the stack as `Pairformer.graphed` gives it, for several samples.
         """
         inputs = self.s_inputs_norm(s_inputs)
         single = self.cp.shard(self.s_norm(s) + self.s_input_to_s(inputs))
-        pairs = self._pairs(
-            inputs, z, coords, features, torch.empty_like(z) if into is None else into
-        )
-        refine = refine or self.pairformer_stack.repeated(features.token_mask, 1)
+        workspace = torch.empty_like(z) if workspace is None else workspace
+        pairs = self._pairs(inputs, z, coords, features, workspace)
+        refine = refine or self.pairformer_stack.graphed(features.token_mask, 1)
         single, pairs = refine(single, pairs)
-        self._hand_over(pairs, features, take)
+        self._emit_logits(pairs, features, on_logits)
         single = self.cp.all_gather(single)
         heads = self.confidence_heads
         return heads.to_plddt_logits(single), heads.to_resolved_logits(single)
@@ -117,42 +120,43 @@ class ConfidenceModule(PairEmbedding):
         z: Float[Tensor, "I N Z"],
         coords: Float[Tensor, "A 3"],
         features: Features,
-        pairs: Float[Tensor, "I N Z"],
+        out: Float[Tensor, "I N Z"],
     ) -> Float[Tensor, "I N Z"]:
-        (I, N, C) = z.shape
-        first = self.cp.first_row(z.shape[1])
+        """The pair representation that the stack starts from, written to `out`."""
+        I, N, C = z.shape
+        first = self.cp.first_row(N)
         of_i = self.s_to_z(inputs)
         of_j = self.s_to_z_transpose(inputs)
         factor_i = self.s_to_z_prod_in1(inputs)
         factor_j = self.s_to_z_prod_in2(inputs)
         points = coords[features.rep_atom].to(self.boundaries.dtype)
-        for rows in chunks(I, N * C * 24, z.device):
-            here = slice(first + rows.start, first + rows.stop)
+        for rows in self.budget.chunks(I, N * C * 24, z.device):
+            global_rows = slice(first + rows.start, first + rows.stop)
             distance = torch.cdist(
-                points[here], points, compute_mode="donot_use_mm_for_euclid_dist"
+                points[global_rows], points, compute_mode="donot_use_mm_for_euclid_dist"
             )
-            x = self.z_norm(z[rows]) + self.embed_pairs(features, here)
-            x = x + of_i[here, None] + of_j + self.s_to_z_prod_out(factor_i[here, None] * factor_j)
-            pairs[rows] = x + self.dist_bin_pairwise_embed(
-                torch.bucketize(distance, self.boundaries)
-            )
-        return pairs
+            x = self.z_norm(z[rows]) + self.embed_pairs(features, global_rows)
+            x = x + of_i[global_rows, None] + of_j
+            x = x + self.s_to_z_prod_out(factor_i[global_rows, None] * factor_j)
+            distance_bin = torch.bucketize(distance, self.boundaries)
+            out[rows] = x + self.dist_bin_pairwise_embed(distance_bin)
+        return out
 
-    def _hand_over(self, z: Float[Tensor, "I N Z"], features: Features, take: OnLogits) -> None:
-        (I, N, C) = z.shape
-        first = self.cp.first_row(z.shape[1])
+    def _emit_logits(
+        self, z: Float[Tensor, "I N Z"], features: Features, on_logits: OnLogits
+    ) -> None:
+        I, N, C = z.shape
+        first = self.cp.first_row(N)
         transposed = self.cp.transpose(z.clone())
-        bins = self.confidence_heads.to_pae_intra_logits.out_features
-        for rows in chunks(I, N * (2 * C + 5 * bins) * 4, z.device):
-            start = first + rows.start
-            stop = first + rows.stop
-            same_chain = features.asym_id[start:stop, None] == features.asym_id
-            pae = self.confidence_heads.pae_logits(z[rows], same_chain)
-            take(
-                start,
-                pae,
-                self.confidence_heads.pde_logits(z[rows] + transposed[rows], same_chain),
-            )
+        heads = self.confidence_heads
+        num_bins = heads.to_pae_intra_logits.out_features
+        bytes_per_row = N * (2 * C + 5 * num_bins) * 4
+        for rows in self.budget.chunks(I, bytes_per_row, z.device):
+            global_rows = slice(first + rows.start, first + rows.stop)
+            same_chain = features.asym_id[global_rows, None] == features.asym_id
+            pae = heads.pae_logits(z[rows], same_chain)
+            pde = heads.pde_logits(z[rows] + transposed[rows], same_chain)
+            on_logits(global_rows.start, pae, pde)
 
 
 def expected_plddt(logits: Float[Tensor, "N B"]) -> Float[Tensor, " N"]:

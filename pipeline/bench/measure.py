@@ -13,13 +13,17 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from foldcp.checkpoint.load import load, residual_type
+from foldcp.checkpoint.load import load
+from foldcp.checkpoint.precision import residual_dtype
 from foldcp.config import BOLTZ2
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.features.featurize import Features, featurize
-from foldcp.kernels.triangle_attention import triangle_attention
+from foldcp.features.features import Features
+from foldcp.features.featurize import featurize
+from foldcp.kernels import triangle_attention
+from foldcp.kernels.dispatch import choose_backend
 from foldcp.model.boltz2 import Boltz2
-from foldcp.model.layers.layers import set_chunk_budget, set_compute_dtype
+from foldcp.model.layers.chunking import ChunkBudget
+from foldcp.model.layers.layers import set_backend, set_compute_dtype
 from foldcp.model.trunk.pairformer import PairBlock
 from foldcp.pipeline.bench.roofline import (
     BlockTime,
@@ -191,7 +195,8 @@ def attention_rate(place: Place) -> float:
     q, k, v = place.randn(N, N, 3, heads, width, dtype=dtype).unbind(2)
     bias = place.randn(heads, N, N, dtype=dtype)
     mask = last_masked(N, place.device)
-    return heads * N**3 / place.seconds(lambda: triangle_attention(q, k, v, bias, mask))
+    attention = triangle_attention.choose(choose_backend("auto", place.device), dtype)
+    return heads * N**3 / place.seconds(lambda: attention(q, k, v, bias, mask))
 
 
 def launch_cost(place: Place) -> float:
@@ -217,9 +222,9 @@ def last_masked(N: int, device: torch.device) -> Tensor:
     return mask
 
 
-def pair_block(place: Place, precision: Arithmetic) -> PairBlock:
+def pair_block(place: Place, precision: Arithmetic, budget: ChunkBudget) -> PairBlock:
     """A block of the released widths with random weights, the same on every rank."""
-    block = PairBlock(BOLTZ2.token_z, BOLTZ2.pair_heads, BOLTZ2.pair_head_width, place.cp)
+    block = PairBlock(BOLTZ2.token_z, BOLTZ2.pair_heads, BOLTZ2.pair_head_width, place.cp, budget)
     generator = torch.Generator().manual_seed(0)
     for name, parameter in block.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
@@ -231,18 +236,21 @@ def pair_block(place: Place, precision: Arithmetic) -> PairBlock:
         parameter.data = scaled
     if precision != "fp32":
         set_compute_dtype(block, torch.bfloat16)
-    return block.requires_grad_(False).to(place.device)
+    block.requires_grad_(False).to(place.device)
+    set_backend(block, choose_backend("auto", place.device))
+    return block
 
 
 def block_time(place: Place, num_tokens: int, precision: Arithmetic) -> BlockTime:
     """Time and memory of a pair block."""
     P = place.cp.size
     N = num_tokens + -num_tokens % P
-    block = pair_block(place, precision)
+    budget = ChunkBudget()
+    block = pair_block(place, precision, budget)
     mask = last_masked(N, place.device)
     before = begin_peak(place.device)
-    z = place.randn(N // P, N, BOLTZ2.token_z, dtype=residual_type(precision))
-    set_chunk_budget(place.device, place.cp)
+    z = place.randn(N // P, N, BOLTZ2.token_z, dtype=residual_dtype(precision))
+    budget.resize(place.device, place.cp)
     seconds = place.seconds(lambda: block(z, mask))
     most = place.slowest(float(peak(place.device) - before))
     return BlockTime(num_tokens, P, precision, seconds, most / (N * N / P))

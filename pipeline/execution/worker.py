@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from foldcp.checkpoint import load as checkpoint
+from foldcp.checkpoint.load import load
 from foldcp.complex import Complex
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.features.featurize import AlignmentSettings, Features, featurize
-from foldcp.features.steering import Constraints, constraints
+from foldcp.features.features import Features
+from foldcp.features.featurize import featurize
+from foldcp.features.msa.chain_msas import MsaSettings
+from foldcp.features.steering import Constraints, steering_constraints
 from foldcp.files import reading
 from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.scheduling.cost_model import FoldShape
@@ -59,17 +61,19 @@ class Worker:
         self.cp = ContextParallel.init(rank, size, meeting, self.device)
         wanted = self.recipe.config.model.sampling
         try:
-            self.model = checkpoint.load(
+            self.model = load(
                 self.recipe.checkpoint,
                 device=self.device,
                 precision=self.recipe.precision,
                 sampling=None if wanted == "auto" else wanted,
                 cp=self.cp,
+                kernels=self.recipe.config.model.kernels,
+                chunk_bytes=self.recipe.config.model.chunk_bytes,
                 expected=self.recipe.identity,
             )
         except ValueError as error:
             return {"outcome": "invalid", "reason": str(error)}
-        return {"outcome": "ready"}
+        return {"outcome": "ready", "kernels": self.model.backend.describe()}
 
     def fold(
         self,
@@ -118,7 +122,7 @@ class Worker:
             "outcome": "done",
             "seconds": {**seconds, **prediction.seconds},
             "peak_bytes": prediction.peak_bytes or peak_bytes(),
-            "msa_depth": features.num_rows,
+            "msa_depth": features.num_msa_rows,
         }
         if self.cp.rank == 0:
             answer |= {"prediction": prediction, "layout": features.layout}
@@ -135,22 +139,22 @@ def inputs_of(complex: Complex, config: RunConfig, setup: FoldShape) -> Inputs:
     """What a fold starts from; ValueError if the complex, an alignment or a template is at fault,
     whatever reading it raised. MemoryError passes: that is no fault of the input.
     """
-    alignment = alignment_settings(config, setup.max_rows)
+    msa = msa_settings(config, setup.max_rows)
     limit = config.limits.input_bytes
     with reading(f"complex {complex.name}"):
         features = featurize(
             complex,
-            alignment=alignment,
+            msa=msa,
             seed=config.model.seed,
             max_template_bytes=limit,
         )
-        return features, constraints(complex, potentials=config.model.potentials)
+        return features, steering_constraints(complex, potentials=config.model.potentials)
 
 
-def alignment_settings(config: RunConfig, max_rows: int) -> AlignmentSettings:
+def msa_settings(config: RunConfig, max_rows: int) -> MsaSettings:
     """How the run reads alignments, with at most `max_rows` rows in all."""
     msa = config.msa
-    return AlignmentSettings(
+    return MsaSettings(
         max_file_rows=msa.max_rows,
         max_paired=min(msa.max_rows, max_rows),
         max_rows=max_rows,

@@ -20,7 +20,7 @@ from foldcp.pipeline.config import RunConfig
 if TYPE_CHECKING:
     import numpy as np
 
-    from foldcp.features.msa.chain_alignments import AlignmentSettings
+    from foldcp.features.msa.chain_msas import MsaSettings
     from foldcp.features.templates.structure import TemplateChain
 
 Stamp = tuple[int, int]  # when a file was changed (ns), and its bytes
@@ -52,12 +52,10 @@ def read_alignments(complex: Complex, config: RunConfig) -> Alignments:
     """
     if not any(chain.msa for chain in complex.chains):
         return Alignments({}, 1)
-    from foldcp.features.msa.chain_alignments import AlignmentSettings
+    from foldcp.features.msa.chain_msas import MsaSettings
 
     rows = config.msa.max_rows
-    settings = AlignmentSettings(
-        rows, rows, 2 * rows, config.msa.corrected, config.limits.msa_bytes
-    )
+    settings = MsaSettings(rows, rows, 2 * rows, config.msa.corrected, config.limits.msa_bytes)
     digests: dict[Path, str] = {}
     keys: list[np.ndarray | int] = []
     for chain in complex.chains:
@@ -76,27 +74,29 @@ def read_alignments(complex: Complex, config: RunConfig) -> Alignments:
 
 
 @lru_cache(maxsize=4096)
-def _read_alignment(chain: Chain, stamp: Stamp, settings: AlignmentSettings) -> Summary:
+def _read_alignment(chain: Chain, stamp: Stamp, settings: MsaSettings) -> Summary:
     """Read once per file and chain: a protein of many complexes has one alignment."""
-    from foldcp.features.msa.alignment import UNPAIRED
-    from foldcp.features.msa.chain_alignments import read_chain
+    from foldcp.features.msa.chain_msas import read_chain_msa
+    from foldcp.features.msa.parse import UNPAIRED
 
-    rows = read_chain(chain, settings)
+    rows = read_chain_msa(chain, settings)
     return Summary(rows.sha256, rows.keys if (rows.keys != UNPAIRED).any() else len(rows.keys))
 
 
-def _depth(keys: list[np.ndarray | int], settings: AlignmentSettings) -> int:
+def _depth(keys: list[np.ndarray | int], settings: MsaSettings) -> int:
     """Rows over all chains. Without keys the alignments stand side by side."""
     counts = [found for found in keys if isinstance(found, int)]
     if len(counts) == len(keys):
         return min(max(counts), settings.max_rows)
     import numpy as np
 
-    from foldcp.features.msa.alignment import UNPAIRED
-    from foldcp.features.msa.pairing import pair
+    from foldcp.features.msa.pairing import pair_rows
+    from foldcp.features.msa.parse import UNPAIRED
 
     return len(
-        pair([np.full(k, UNPAIRED) if isinstance(k, int) else k for k in keys], settings).row
+        pair_rows(
+            [np.full(k, UNPAIRED) if isinstance(k, int) else k for k in keys], settings
+        ).sequence
     )
 
 
@@ -108,13 +108,13 @@ def read_templates(complex: Complex, config: RunConfig) -> dict[Path, str]:
     """
     if not complex.templates:
         return {}
-    from foldcp.features.templates.matches import matches
+    from foldcp.features.templates.matching import match_chains
 
     digests = {}
     for template in complex.templates:
         path = template.path
         digests[path], structure = _read_template(path, _stamp(path), config.limits.input_bytes)
-        matches(complex, template, structure)
+        match_chains(complex, template, structure)
     return digests
 
 
@@ -134,12 +134,12 @@ def check_constraints(complex: Complex) -> None:
     """
     if not (complex.bonds or complex.pockets or complex.contacts):
         return
-    from foldcp.features.pairs import contacts, covalent_bonds
-    from foldcp.features.tokens import tables
+    from foldcp.features.pairs import contact_conditions, covalent_bonds
+    from foldcp.features.tokens import tokenize
 
-    parts = tables(complex)
+    parts = tokenize(complex)
     covalent_bonds(complex, parts)
-    contacts(complex, parts)
+    contact_conditions(complex, parts)
 
 
 def _stamp(path: Path) -> Stamp:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foldcp.complex import Complex, Record
-from foldcp.datasets.formats.fasta import ALONE
+from foldcp.datasets.formats.fasta import FOLDED_ALONE
 from foldcp.datasets.reader import read
 from foldcp.files import MAX_BYTES
 from foldcp.pipeline.fetch import find
@@ -60,7 +60,9 @@ def only_complex(sources: InputSpec) -> Complex:
     """The one complex of an input."""
     found = list(itertools.islice(records(sources), 2))
     if len(found) > 1:
-        alone = any(isinstance(record, Complex) and ALONE in record.comment for record in found)
+        alone = any(
+            isinstance(record, Complex) and FOLDED_ALONE in record.notes for record in found
+        )
         joined = "; the chains of one complex are joined by ':'" if alone else ""
         raise ValueError(
             f"{sources.input}: holds several complexes; `foldcp score` folds them{joined}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from foldcp.complex import Complex
-from foldcp.datasets.formats.fasta import ALONE
+from foldcp.datasets.formats.fasta import FOLDED_ALONE
 from foldcp.pipeline.inputs.input_spec import InputSpec
 
 
@@ -23,7 +23,7 @@ def remarks(sources: InputSpec, complexes: Sequence[Complex]) -> list[str]:
             lines.append(
                 f"{aligned:,} of {len(proteins):,} chains have an alignment in {sources.msas}"
             )
-    if alone := sum(ALONE in complex.comment for complex in complexes):
+    if alone := sum(FOLDED_ALONE in complex.notes for complex in complexes):
         join = "join the chains of one complex by ':'"
         lines.append(f"{sources.input}: {alone:,} records of one chain, each folded alone; {join}")
     return lines

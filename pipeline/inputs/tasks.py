@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from foldcp.complex import Chain, Complex, InvalidComplex, Record
 from foldcp.files import reading
-from foldcp.pipeline.config import RunConfig
+from foldcp.pipeline.config import EXECUTION_SETTINGS, RunConfig
 from foldcp.pipeline.inputs.checks import check_constraints, read_alignments, read_templates
 
 KEY_FORMAT = 2  # to be raised when the same content would give another result
@@ -102,6 +102,7 @@ def make_work(records: Iterable[Record], config: RunConfig, checkpoint: str) -> 
                 record.organism,
                 record.source,
                 record.place,
+                record.notes,
             )
         if isinstance(task, InvalidComplex):
             invalid.append(task)
@@ -149,11 +150,13 @@ def make_task(complex: Complex, config: RunConfig, checkpoint: str) -> Task:
 
 
 def result_settings(config: RunConfig) -> dict[str, Any]:
-    """The settings that change what is stored: not how the work is spread, nor how many samples
-    run at once.
+    """The settings that change what is stored: not how the work is spread, how many samples run at
+    once, or which kernels compute them.
     """
     model = {
-        name: value for name, value in asdict(config.model).items() if name != "parallel_samples"
+        name: value
+        for name, value in asdict(config.model).items()
+        if name not in EXECUTION_SETTINGS
     }
     return {"model": model, "msa": asdict(config.msa), "write": sorted(config.write)}
 
@@ -208,6 +211,6 @@ def num_tokens(complex: Complex) -> int:
     """One token per residue of a polymer and one per heavy atom of a ligand."""
     if not any(chain.kind == "ligand" or chain.modifications for chain in complex.chains):
         return complex.num_residues
-    from foldcp.features.tokens import tables  # reads the CCD, which most inputs never need
+    from foldcp.features.tokens import tokenize  # reads the CCD, which most inputs never need
 
-    return len(tables(complex).tokens.residue)
+    return len(tokenize(complex).tokens.residue)

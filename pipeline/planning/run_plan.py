@@ -18,8 +18,9 @@ from typing import Any
 
 import torch
 
-from foldcp.checkpoint import load as checkpoint
-from foldcp.config import UNTRAINED, Architecture
+from foldcp.checkpoint.identity import checkpoint_identity, is_untrained, untrained_architecture
+from foldcp.checkpoint.load import read_checkpoint
+from foldcp.config import Architecture
 from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.inputs.input_spec import InputSpec, records
 from foldcp.pipeline.inputs.tasks import TaskList, make_work, result_settings, smallest
@@ -74,7 +75,7 @@ def prepare(sources: InputSpec, config: RunConfig, out: Path) -> RunPlan:
     written.
     """
     need_checkpoint(sources.checkpoint)
-    identity = checkpoint.identity(sources.checkpoint)
+    identity = checkpoint_identity(sources.checkpoint)
     architecture = read_architecture(sources.checkpoint)
     check_folder(out, {"checkpoint": identity})
     left_out: set[str] = set()
@@ -84,7 +85,7 @@ def prepare(sources: InputSpec, config: RunConfig, out: Path) -> RunPlan:
         raise ValueError(f"{sources.input}: no complex can be built; {first.name}: {first.reason}")
     made = Provenance(
         identity,
-        checkpoint.is_untrained(sources.checkpoint),
+        is_untrained(sources.checkpoint),
         settings=settings_digest(config),
         repeated=repeated_names(work),
     )
@@ -105,9 +106,9 @@ def need_checkpoint(name: str) -> None:
 
 def read_architecture(name: str) -> Architecture:
     """The sizes of a checkpoint's network; ValueError when it is none."""
-    if checkpoint.is_untrained(name):
-        return UNTRAINED[name.removeprefix(checkpoint.UNTRAINED_PREFIX)]
-    return checkpoint.read(Path(name))[0]
+    if is_untrained(name):
+        return untrained_architecture(name)
+    return read_checkpoint(Path(name))[0]
 
 
 def settings_digest(config: RunConfig) -> str:

@@ -14,7 +14,6 @@ import jinja2
 import pandas as pd
 
 from foldcp.pipeline.reporting.report_page import PAGE
-from foldcp.pipeline.reporting.run_tables import fresh_rows
 from foldcp.pipeline.storage.run_folder import TEMPORARY, read_run
 from foldcp.pipeline.storage.tables import count_stale, read_table
 from foldcp.printable import printable
@@ -38,8 +37,8 @@ def best_interfaces(out: Path | str, n: int | None = None) -> pd.DataFrame:
     direction; all are means over samples. `structure` is the file of the most confident sample.
     Stale results are not among them. Raises ValueError when `out` is no run.
     """
-    rows = fresh_rows(out, "interfaces")
-    chains = fresh_rows(out, "chains")
+    rows = _fresh(out, "interfaces")
+    chains = _fresh(out, "chains")
     place = chains[["key", "sample", "chain", "chain_index"]]
     for end in "ab":
         names = {"chain": f"chain_{end}", "chain_index": f"index_{end}"}
@@ -62,7 +61,7 @@ def best_interfaces(out: Path | str, n: int | None = None) -> pd.DataFrame:
         plddt_ab=("interface_plddt", "mean"),
         plddt_ba=("interface_plddt_ba", "mean"),
     )
-    complexes = fresh_rows(out, "complexes")
+    complexes = _fresh(out, "complexes")
     about = complexes.loc[
         complexes["rank"] == 0,
         ["key", "title", "organism", "num_tokens", "structure", "checkpoint"],
@@ -141,7 +140,7 @@ def write_report(out: Path | str) -> Path:
 def _content(out: Path) -> dict[str, Any]:
     """Everything the page shows."""
     run = read_run(out)
-    complexes = fresh_rows(out, "complexes")
+    complexes = _fresh(out, "complexes")
     attempts = read_table(out, "attempts").to_pandas()
     runs = read_table(out, "runs").to_pandas()
     once = complexes.drop_duplicates("key")
@@ -177,13 +176,19 @@ def _content(out: Path) -> dict[str, Any]:
     }
 
 
+def _fresh(out: Path | str, table: str) -> Any:
+    """The rows of the present input and settings, as a DataFrame."""
+    rows = read_table(out, table).to_pandas()
+    return rows.loc[~rows["stale"]]
+
+
 def _assumptions(complexes: pd.DataFrame) -> list[dict[str, Any]]:
     """What was assumed where the input does not say: by subject, with the number of complexes
     and some examples.
     """
     found: dict[str, list[tuple[str, str]]] = {}
     for name, notes in zip(complexes["name"], complexes["notes"], strict=True):
-        for note in filter(None, notes.split("; ")):
+        for note in notes:
             subject, _, text = note.partition(": ")
             found.setdefault(subject, []).append((name, text))
     ordered = sorted(found.items(), key=lambda item: -len(item[1]))

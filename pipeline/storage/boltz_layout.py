@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from foldcp.features.featurize import Layout
+from foldcp.features.layout import Layout
 from foldcp.metrics.scores import Scores
 from foldcp.predict import Prediction
 from foldcp.structure import write_cif

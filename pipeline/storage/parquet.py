@@ -17,6 +17,7 @@ from foldcp.pipeline.storage.schemas import Column, Row, Table
 
 TYPES = {
     "text": pa.string(),
+    "texts": pa.list_(pa.field("element", pa.string(), nullable=False)),
     "whole": pa.int64(),
     "real": pa.float32(),
     "seconds": pa.float64(),
@@ -67,9 +68,13 @@ def _column(column: Column, values: list[Any]) -> pa.Array:
     return array
 
 
-def _encodable(text: str | None) -> str | None:
+def _encodable(value: str | Sequence[str] | None) -> str | list[str] | None:
     """Surrogates, which stand for bytes of a file name that is not UTF-8, as text."""
-    return text and text.encode("utf-8", "backslashreplace").decode("utf-8")
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    return [text.encode("utf-8", "backslashreplace").decode("utf-8") for text in value]
 
 
 def to_parquet(rows: pa.Table) -> bytes:

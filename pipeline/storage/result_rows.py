@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from foldcp.complex import InvalidComplex
-from foldcp.features.featurize import Layout
+from foldcp.features.layout import Layout
 from foldcp.metrics.scores import Scores
 from foldcp.pipeline.config import Extra
 from foldcp.pipeline.inputs.tasks import KEY_LENGTH, Task
@@ -125,6 +125,7 @@ def invalid_rows(records: Sequence[InvalidComplex], made: Provenance) -> dict[st
                     "key": key,
                     **about,
                     "outcome": "invalid",
+                    "notes": one_line_notes(record.notes),
                     "settings": made.settings,
                     **made.stamp,
                 }
@@ -240,18 +241,15 @@ def _about(task: Task, made: Provenance) -> dict[str, Any]:
         "num_residues": complex.num_residues,
         "num_tokens": task.num_tokens,
         "msa_depth": task.msa_depth,
-        "notes": notes_of(complex.comment),
+        "notes": one_line_notes(complex.notes),
         "settings": made.settings,
         **made.stamp,
     }
 
 
-def notes_of(comment: Mapping[str, str]) -> str:
-    """What was assumed about a record, by subject, as one line: `subject: text; subject: text`."""
-    return "; ".join(
-        f"{subject}: {' '.join(text.split()).replace(';', ',')}"
-        for subject, text in comment.items()
-    )
+def one_line_notes(notes: Sequence[str]) -> list[str]:
+    """The notes of a record, each without line breaks."""
+    return [" ".join(note.split()) for note in notes]
 
 
 def _chains(task: Task, layout: Layout) -> list[dict[str, Any]]:

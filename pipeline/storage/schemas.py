@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Row = Mapping[str, Any]  # by the names of columns
-Type = Literal["text", "whole", "real", "seconds", "flag", "time"]
+Type = Literal["text", "texts", "whole", "real", "seconds", "flag", "time"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Column:
     description: str
     unit: str = ""
     optional: bool = False
-    default: str | bool | None = None
+    default: str | bool | tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +89,9 @@ COMPLEXES = Table(
         Column("reason", "text", "why there is no result; empty when done"),
         Column(
             "notes",
-            "text",
-            "what was assumed where the input does not say, as subject: text; subject: text",
-            default="",
+            "texts",
+            "what was assumed or left out where the input does not say, each as subject: text",
+            default=(),
         ),
         Column("num_chains", "whole", "chains", "count", True),
         Column("num_residues", "whole", "residues of all polymers", "count", True),

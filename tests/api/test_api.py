@@ -1,4 +1,4 @@
-"""The public API: what it exports, that it computes what the layers below do, and what it refuses."""
+"""The public API: its names, that it computes what the layers below do, and what it refuses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from foldcp import predict
 from foldcp.checkpoint.load import load
 from foldcp.complex import Contact
 from foldcp.features.featurize import featurize
-from foldcp.features.steering import constraints
+from foldcp.features.steering import steering_constraints
 from foldcp.pipeline.storage.run_folder import RunInfo
 from foldcp.pipeline.storage.staleness import Present
 from foldcp.pipeline.storage.store import Store
@@ -87,7 +87,7 @@ def test_fold_steers_with_forced_contacts_and_potentials(
     for potentials in (False, True):
         got = foldcp.fold(model, forced, potentials=potentials, **SHORT)
         settings = Settings(potentials=potentials, **SHORT)
-        steering = constraints(forced, potentials=potentials)
+        steering = steering_constraints(forced, potentials=potentials)
         features = featurize(forced)
         expected = predict.fold(model.network, features, settings, constraints=steering)
         assert_equal(got, expected)
@@ -106,8 +106,8 @@ def test_featurize_takes_msa_settings(tmp_path: Path, dimer: foldcp.Complex) -> 
     rows = ["MKTAYIAKQRQ", "MKTAYIAKQRE", "MKTAYIAKQDQ", "MKTAYIGKQRQ"]
     path.write_text("".join(f">{i}\n{row}\n" for i, row in enumerate(rows)))
     aligned = replace(dimer, chains=(replace(dimer.chains[0], msa=path), dimer.chains[1]))
-    assert foldcp.featurize(aligned).num_rows == 4
-    assert foldcp.featurize(aligned, max_msa_rows=2).num_rows == 2
+    assert foldcp.featurize(aligned).num_msa_rows == 4
+    assert foldcp.featurize(aligned, max_msa_rows=2).num_msa_rows == 2
 
 
 @pytest.mark.parametrize("change", [{"samples": 0}, {"steps": 0}, {"recycling": -1}])

@@ -50,4 +50,4 @@ def test_examples_of_docstrings_run(tmp_path: Path) -> None:
         timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert (tmp_path / "dimer.cif").read_text().startswith("data_dimer")
+    assert (tmp_path / "ap1.cif").read_text().startswith("data_ap1")

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 import torch
 
-from foldcp.checkpoint.load import identity, load, read
+from foldcp.checkpoint.identity import checkpoint_identity
+from foldcp.checkpoint.load import load, read_checkpoint
 from foldcp.checkpoint.safetensors_file import read_safetensors, write_safetensors
 from foldcp.config import BOLTZ2, read_architecture, to_hyper_parameters
 from foldcp.features.featurize import featurize
@@ -61,7 +62,7 @@ def predict(path: Path) -> Prediction:
     return fold(load(path), featurize(complex_of_31_tokens(), seed=SETTINGS.seed), SETTINGS)
 
 
-def test_predictions_are_equal_to_the_bit(lightning: Path) -> None:
+def test_convert_keeps_predictions_to_the_bit(lightning: Path) -> None:
     target = lightning.with_suffix(".safetensors")
     convert(str(lightning), target, overwrite=False)
     before = load(lightning)
@@ -83,7 +84,7 @@ def test_predictions_are_equal_to_the_bit(lightning: Path) -> None:
             )
 
 
-def test_where_weights_lie_in_a_file_changes_nothing(lightning: Path, tmp_path: Path) -> None:
+def test_load_ignores_the_offset_of_weights(lightning: Path, tmp_path: Path) -> None:
     packed = tmp_path / "packed.ckpt"
     converted = tmp_path / "small.safetensors"
     convert(str(lightning), converted, overwrite=False)
@@ -92,14 +93,14 @@ def test_where_weights_lie_in_a_file_changes_nothing(lightning: Path, tmp_path: 
             target.writestr(item, source.read(item))
     before = load(lightning).state_dict()
     for path in (packed, converted):
-        _, weights = read(path)
+        _, weights = read_checkpoint(path)
         assert any(weight.data_ptr() % 64 for weight in weights.values())
         for name, weight in load(path).state_dict().items():
             assert weight.data_ptr() % 64 == 0
             assert torch.equal(weight, before[name])
 
 
-def test_the_name_of_a_file_does_not_matter(lightning: Path, tmp_path: Path) -> None:
+def test_load_ignores_the_name_of_the_file(lightning: Path, tmp_path: Path) -> None:
     target = lightning.with_suffix(".safetensors")
     other = tmp_path / "other.ckpt"
     convert(str(lightning), target, overwrite=False)
@@ -108,25 +109,25 @@ def test_the_name_of_a_file_does_not_matter(lightning: Path, tmp_path: Path) -> 
     assert load(other).architecture == load(target).architecture == SMALL
 
 
-def test_equal_checkpoints_give_equal_files(lightning: Path, tmp_path: Path) -> None:
+def test_convert_of_equal_checkpoints_gives_equal_files(lightning: Path, tmp_path: Path) -> None:
     files = [tmp_path / f"{number}.safetensors" for number in range(3)]
     for file in files:
         summary = convert(str(lightning), file, overwrite=False)
-        assert summary.endswith(identity(file)) and str(file) in summary
-    assert len({identity(file) for file in files}) == 1
+        assert summary.endswith(checkpoint_identity(file)) and str(file) in summary
+    assert len({checkpoint_identity(file) for file in files}) == 1
     assert (
-        identity(files[0])
+        checkpoint_identity(files[0])
         == "sha256:" + hashlib.sha256(files[0].read_bytes()).hexdigest()
-        != identity(lightning)
+        != checkpoint_identity(lightning)
     )
     about, _ = read_safetensors(files[0])
     assert about == {
         "hyper_parameters": to_hyper_parameters(SMALL),
-        "source": identity(lightning),
+        "source": checkpoint_identity(lightning),
     }
 
 
-def test_sizes_are_written_as_checkpoints_state_them() -> None:
+def test_to_hyper_parameters_inverts_read_architecture() -> None:
     for architecture in (SMALL, BOLTZ2):
         stored = json.loads(json.dumps(to_hyper_parameters(architecture)))
         assert read_architecture(stored) == architecture
@@ -141,7 +142,7 @@ def refusal(source: str | Path, target: Path) -> str:
     return str(error.value)
 
 
-def test_an_existing_file_is_replaced_only_when_asked(lightning: Path, tmp_path: Path) -> None:
+def test_convert_replaces_a_file_only_with_overwrite(lightning: Path, tmp_path: Path) -> None:
     target = tmp_path / "a.safetensors"
     target.write_bytes(b"mine")
     assert refusal(lightning, target) == f"{target}: exists; --overwrite replaces it"
@@ -153,7 +154,7 @@ def test_an_existing_file_is_replaced_only_when_asked(lightning: Path, tmp_path:
     assert "is a folder" in refusal(lightning, tmp_path / "folder.safetensors")
 
 
-def test_what_cannot_be_converted_is_refused(lightning: Path, tmp_path: Path) -> None:
+def test_convert_refuses_what_it_cannot_convert(lightning: Path, tmp_path: Path) -> None:
     target = tmp_path / "a.safetensors"
     assert "ends in .safetensors" in refusal(lightning, tmp_path / "a.ckpt")
     assert "no folder" in refusal(lightning, tmp_path / "none" / "a.safetensors")
@@ -184,7 +185,7 @@ except ValueError as error:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files as Linux does")
-def test_a_full_disk_leaves_the_old_file(lightning: Path, tmp_path: Path) -> None:
+def test_convert_on_a_full_disk_leaves_the_old_file(lightning: Path, tmp_path: Path) -> None:
     target = tmp_path / "a.safetensors"
     target.write_bytes(b"mine")
     command = [sys.executable, "-c", FULL_DISK, str(lightning), str(target)]
@@ -238,12 +239,12 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_header_is_one_error(tmp_path: Path, name: str) -> None:
+def test_read_safetensors_of_a_hostile_header_is_one_error(tmp_path: Path, name: str) -> None:
     (tmp_path / "a.safetensors").write_bytes(HOSTILE[name])
     assert len(message_of(tmp_path / "a.safetensors")) < 1000
 
 
-def test_weights_of_another_type_or_shape_are_named(tmp_path: Path) -> None:
+def test_load_names_weights_of_another_type_or_shape(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     weights = random_weights()
     weights["s_norm.weight"] = torch.zeros(7)
@@ -272,7 +273,7 @@ def test_weights_of_another_type_or_shape_are_named(tmp_path: Path) -> None:
         ("", "msa_args", "small"),
     ],
 )
-def test_options_that_cannot_be_meant_are_named(
+def test_load_names_implausible_options(
     tmp_path: Path, section: str, name: str, value: Any
 ) -> None:
     options = hyper_parameters(SMALL)
@@ -283,7 +284,7 @@ def test_options_that_cannot_be_meant_are_named(
         assert name in message_of(path)
 
 
-def test_options_that_are_tensors_are_refused(tmp_path: Path) -> None:
+def test_load_refuses_options_that_are_tensors(tmp_path: Path) -> None:
     path = tmp_path / "a.ckpt"
     for name in ("token_s", "affinity_prediction", "use_no_atom_char", "msa_args"):
         torch.save(
@@ -293,7 +294,7 @@ def test_options_that_are_tensors_are_refused(tmp_path: Path) -> None:
         message_of(path)
 
 
-def test_any_damage_of_the_header_is_one_error(lightning: Path, tmp_path: Path) -> None:
+def test_read_safetensors_of_a_damaged_header_is_one_error(lightning: Path, tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     draw = random.Random(0)
     convert(str(lightning), path, overwrite=False)
@@ -311,14 +312,14 @@ def test_any_damage_of_the_header_is_one_error(lightning: Path, tmp_path: Path) 
             refused += 1
     assert refused > 30
     path.write_bytes(whole[:-1])
-    assert "not a safetensors file that can be read" in message_of(path)
+    assert "not a readable safetensors file" in message_of(path)
 
 
 @pytest.mark.skipif(
     sys.platform != "linux",
     reason="asks Linux for the share of each process in its pages",
 )
-def test_ranks_share_the_file_in_memory(tmp_path: Path) -> None:
+def test_load_shares_the_file_between_ranks(tmp_path: Path) -> None:
     path = tmp_path / "big.safetensors"
     write_safetensors(path, {"hyper_parameters": hyper_parameters(BIG)}, random_weights(BIG))
     size = path.stat().st_size

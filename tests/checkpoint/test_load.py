@@ -1,6 +1,4 @@
-"""Checkpoints: strict, safe and shared between ranks; whatever cannot be loaded is said in one
-line.
-"""
+"""Loading of checkpoints: strict, safe, shared between ranks, with errors of one line."""
 
 from __future__ import annotations
 
@@ -21,8 +19,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from foldcp.checkpoint.load import Precision, identity, is_untrained, load
-from foldcp.config import PLACES, REQUIRED, TINY, Architecture
+from foldcp.checkpoint.identity import checkpoint_identity, is_untrained
+from foldcp.checkpoint.load import load
+from foldcp.config import OPTIONS, REQUIRED, TINY, Architecture, Precision
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.model.boltz2 import Boltz2
 from tests.support.distributed import run
@@ -36,7 +35,7 @@ def hyper_parameters(architecture: Architecture) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     values = [
         (section, name, getattr(architecture, field))
-        for field, (section, name, _) in PLACES.items()
+        for field, (section, name, _) in OPTIONS.items()
     ]
     for section, name, value in values + [
         (section, name, ours) for section, name, _, ours in REQUIRED
@@ -90,7 +89,7 @@ def message_of(path: Path) -> str:
     return str(error.value)
 
 
-def test_every_weight_and_size_is_that_of_the_file(write: Callable[..., Path]) -> None:
+def test_load_takes_weights_and_sizes_from_the_file(write: Callable[..., Path]) -> None:
     model = load(write())
     assert model.architecture == SMALL
     assert not model.training and not any(p.requires_grad for p in model.parameters())
@@ -99,7 +98,7 @@ def test_every_weight_and_size_is_that_of_the_file(write: Callable[..., Path]) -
         assert torch.equal(loaded[name], weight), name
 
 
-def test_all_parameters_that_do_not_fit_are_named_in_one_error(
+def test_load_names_all_parameters_that_do_not_fit(
     write: Callable[..., Path],
 ) -> None:
     weights = random_weights()
@@ -117,7 +116,7 @@ def test_all_parameters_that_do_not_fit_are_named_in_one_error(
     assert "z_norm.weight has shape (7,), not (16,)" in message
 
 
-def test_what_training_leaves_behind_is_passed_over(write: Callable[..., Path]) -> None:
+def test_load_ignores_what_training_leaves_behind(write: Callable[..., Path]) -> None:
     weights = random_weights() | {
         "validators.0.seen": torch.zeros(1),
         "train_confidence_loss_logger.n": torch.zeros(1),
@@ -125,7 +124,7 @@ def test_what_training_leaves_behind_is_passed_over(write: Callable[..., Path]) 
     load(write(state_dict=weights, optimizer_states=[{"step": 1}], callbacks={}))
 
 
-def test_averaged_weights_are_preferred(write: Callable[..., Path]) -> None:
+def test_load_prefers_ema_weights(write: Callable[..., Path]) -> None:
     averaged = {
         name: weight + 1 for name, weight in random_weights().items() if name.startswith("s_norm")
     }
@@ -134,7 +133,9 @@ def test_averaged_weights_are_preferred(write: Callable[..., Path]) -> None:
         assert torch.equal(loaded[name], averaged.get(name, weight)), name
 
 
-def test_files_that_are_no_checkpoints(tmp_path: Path, write: Callable[..., Path]) -> None:
+def test_load_refuses_files_other_than_checkpoints(
+    tmp_path: Path, write: Callable[..., Path]
+) -> None:
     whole = write().read_bytes()
     assert "no such checkpoint" in message_of(tmp_path / "missing.ckpt")
     assert "no such checkpoint" in message_of(tmp_path)
@@ -159,13 +160,13 @@ def test_files_that_are_no_checkpoints(tmp_path: Path, write: Callable[..., Path
         assert "not a checkpoint that torch.load can read" in message_of(tmp_path / name)
 
 
-def test_other_objects_of_torch_are_refused(tmp_path: Path) -> None:
+def test_load_refuses_other_objects_of_torch(tmp_path: Path) -> None:
     for number, thing in enumerate([random_weights(), torch.zeros(3), [1, 2], {"state_dict": {}}]):
         torch.save(thing, tmp_path / f"{number}.pt")
         assert "no state_dict and hyper_parameters" in message_of(tmp_path / f"{number}.pt")
 
 
-def test_other_models_are_refused_by_name(write: Callable[..., Path]) -> None:
+def test_load_refuses_other_models_by_name(write: Callable[..., Path]) -> None:
     weights = random_weights()
     first = {name: x for name, x in weights.items() if not name.startswith("contact_conditioning")}
     assert "Boltz-1" in message_of(write(state_dict=first))
@@ -176,7 +177,7 @@ def test_other_models_are_refused_by_name(write: Callable[..., Path]) -> None:
     assert "boltz2_aff" in message_of(write(hyper_parameters=affinity))
 
 
-def test_an_option_that_we_do_not_have_is_named_with_its_value(
+def test_load_names_an_unsupported_option_and_its_value(
     write: Callable[..., Path],
 ) -> None:
     options = hyper_parameters(SMALL)
@@ -225,7 +226,7 @@ def as_omegaconf(value: Any, module: types.ModuleType) -> Any:
     return node
 
 
-def test_options_are_read_from_omegaconf_objects_without_omegaconf(
+def test_load_reads_omegaconf_options_without_omegaconf(
     tmp_path: Path,
 ) -> None:
     options = hyper_parameters(SMALL)
@@ -255,7 +256,7 @@ class Malicious:
         return self.call
 
 
-def test_no_code_of_a_file_runs(tmp_path: Path, write: Callable[..., Path]) -> None:
+def test_load_runs_no_code_of_the_file(tmp_path: Path, write: Callable[..., Path]) -> None:
     victim = tmp_path / "victim"
     calls = [
         (os.system, f"touch {victim}"),
@@ -277,7 +278,7 @@ def test_no_code_of_a_file_runs(tmp_path: Path, write: Callable[..., Path]) -> N
     assert not victim.exists()
 
 
-def test_a_program_of_torch_is_refused_unread(tmp_path: Path) -> None:
+def test_load_refuses_torchscript(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "program.pt", "w") as archive:
         for name in ("data.pkl", "constants.pkl", "code/__torch__.py"):
             archive.writestr(f"program/{name}", "")
@@ -308,7 +309,7 @@ def memory_after_loading(cp: ContextParallel, path: str) -> tuple[int, int]:
     sys.platform != "linux",
     reason="asks Linux for the share of each process in its pages",
 )
-def test_ranks_share_the_file_in_memory(tmp_path: Path) -> None:
+def test_load_shares_the_file_between_ranks(tmp_path: Path) -> None:
     path = tmp_path / "big.ckpt"
     torch.save(
         contents(state_dict=random_weights(BIG), hyper_parameters=hyper_parameters(BIG)),
@@ -324,7 +325,7 @@ def test_ranks_share_the_file_in_memory(tmp_path: Path) -> None:
     )
 
 
-def test_untrained_weights_depend_on_nothing_but_their_names() -> None:
+def test_random_weights_depend_on_their_names_only() -> None:
     torch.manual_seed(1)
     state = torch.get_rng_state()
     first = load("untrained:tiny").state_dict()
@@ -338,22 +339,24 @@ def test_untrained_weights_depend_on_nothing_but_their_names() -> None:
         load("untrained:huge")
 
 
-def test_identity_is_the_content(write: Callable[..., Path], tmp_path: Path) -> None:
+def test_checkpoint_identity_is_the_content(write: Callable[..., Path], tmp_path: Path) -> None:
     path = write()
-    assert identity(path) == "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+    assert checkpoint_identity(path) == "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
     copy = tmp_path / "copy.ckpt"
     copy.write_bytes(path.read_bytes())
-    assert identity(copy) == identity(path)
-    assert identity("untrained:tiny") == "untrained:tiny"
+    assert checkpoint_identity(copy) == checkpoint_identity(path)
+    assert checkpoint_identity("untrained:tiny") == "untrained:tiny"
     assert is_untrained("untrained:tiny") and not is_untrained(path)
     with pytest.raises(ValueError, match="no such checkpoint"):
-        identity(tmp_path / "missing.ckpt")
+        checkpoint_identity(tmp_path / "missing.ckpt")
     with pytest.raises(ValueError, match="untrained:huge"):
-        identity("untrained:huge")
+        checkpoint_identity("untrained:huge")
 
 
 @pytest.mark.parametrize("precision", ["fp32", "mixed", "bf16"])
-def test_bf16_is_for_pairs_and_sampling(write: Callable[..., Path], precision: Precision) -> None:
+def test_set_precision_casts_pairs_and_sampling(
+    write: Callable[..., Path], precision: Precision
+) -> None:
     model = load(write(), precision=precision)
     low = torch.float32 if precision == "fp32" else torch.bfloat16
     block = model.pairformer_module.layers[0]

@@ -1,6 +1,4 @@
-"""Pickles of strangers: data come out as they went in, and nothing that a file names is called
-or changed.
-"""
+"""Safe unpickling: data come back as pickled, and nothing that a file names is called."""
 
 from __future__ import annotations
 
@@ -23,8 +21,8 @@ import pytest
 import torch
 
 from foldcp.checkpoint import torch_archive
-from foldcp.checkpoint.lightning import plain
-from foldcp.checkpoint.load import read
+from foldcp.checkpoint.lightning import to_plain
+from foldcp.checkpoint.load import read_checkpoint
 from foldcp.checkpoint.torch_archive import read_archive
 from foldcp.checkpoint.unpickling import Global, OpaqueObject, unpickle
 from tests.checkpoint.test_load import SMALL, contents, hyper_parameters
@@ -75,19 +73,19 @@ BYTES = {
 
 
 @pytest.mark.parametrize("protocol", range(6))
-def test_data_come_out_as_they_went_in(protocol: int) -> None:
+def test_unpickle_returns_data_as_pickled(protocol: int) -> None:
     assert unpickle(pickle.dumps(DATA, protocol), BYTES) == DATA
 
 
 @pytest.mark.parametrize("protocol", range(6))
-def test_what_is_referred_to_twice_is_one_object(protocol: int) -> None:
+def test_unpickle_keeps_shared_objects_shared(protocol: int) -> None:
     shared: list[Any] = [1]
     shared.append(shared)
     first, second = unpickle(pickle.dumps([shared, shared], protocol), {})
     assert first is second and first[1] is first
 
 
-def test_sets_are_lists_and_other_keys_than_text_and_numbers_are_left_out() -> None:
+def test_unpickle_makes_sets_lists_and_leaves_out_other_keys() -> None:
     mixed = {
         "a": {3},
         5: frozenset({4}),
@@ -130,7 +128,7 @@ class Keyword:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_objects_of_other_classes_are_placeholders(protocol: int) -> None:
+def test_unpickle_makes_objects_of_other_classes_placeholders(protocol: int) -> None:
     settings = Settings(a=1)
     settings.owner = "me"  # type: ignore[attr-defined]
     counts = collections.defaultdict(list, {"a": [1]})
@@ -149,7 +147,7 @@ def test_objects_of_other_classes_are_placeholders(protocol: int) -> None:
     assert all(isinstance(x, OpaqueObject | Global) for x in found)
     assert [x.state for x in found[1:4]] == [{"owner": "me"}, None, {"_val": 3}]
     assert found[3].kind == Global(__name__, "Stateful")
-    assert plain(found) == [None, None, None, 3, None, None, None, None, None]
+    assert to_plain(found) == [None, None, None, 3, None, None, None, None, None]
 
 
 def text(x: str | Path) -> bytes:
@@ -198,7 +196,7 @@ def poison(tmp_path: Path) -> Poison:
 def load_or_refuse(path: Path) -> str:
     """Why a checkpoint is refused; empty when it is read, with its own weights."""
     try:
-        _, weights = read(path)
+        _, weights = read_checkpoint(path)
     except ValueError as error:
         assert str(error).startswith(f"{path}: ")
         return str(error)
@@ -258,7 +256,7 @@ def attacks(victim: Path, protocol: int) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("attack", attacks(Path(), 4))
-def test_no_code_runs(poison: Poison, tmp_path: Path, attack: str, protocol: int) -> None:
+def test_unpickle_runs_no_code(poison: Poison, tmp_path: Path, attack: str, protocol: int) -> None:
     victim = tmp_path / "victim"
     message = load_or_refuse(poison(attacks(victim, protocol)[attack], protocol))
     assert not victim.exists()
@@ -273,7 +271,7 @@ for path in sys.argv[1:]:
 """
 
 
-def test_the_attacks_run_in_pythons_unpickler(tmp_path: Path) -> None:
+def test_attacks_work_against_pickle_load(tmp_path: Path) -> None:
     names = list(attacks(tmp_path, 4))
     for number, name in enumerate(names):
         attack = attacks(tmp_path / f"ran-{number}", 4)[name]
@@ -304,7 +302,9 @@ def test_the_attacks_run_in_pythons_unpickler(tmp_path: Path) -> None:
         ("collections", "OrderedDict"),
     ],
 )
-def test_nothing_of_torch_is_changed(poison: Poison, module: str, name: str, protocol: int) -> None:
+def test_unpickle_changes_nothing_of_torch(
+    poison: Poison, module: str, name: str, protocol: int
+) -> None:
     target = getattr(__import__(module, fromlist=[name]), name)
     before = dict(vars(target))
     state = b"}" + text("poisoned") + b"\x88s"
@@ -330,7 +330,7 @@ def extension() -> Iterator[int]:
 
 
 @pytest.mark.parametrize(("opcode", "form"), [("EXT1", "<B"), ("EXT2", "<H"), ("EXT4", "<i")])
-def test_the_extension_registry_is_refused(
+def test_unpickle_refuses_the_extension_registry(
     poison: Poison, tmp_path: Path, extension: int, opcode: str, form: str
 ) -> None:
     victim = tmp_path / "victim"
@@ -364,15 +364,15 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_pickle_is_one_error(poison: Poison, name: str) -> None:
+def test_unpickle_of_a_broken_pickle_is_one_error(poison: Poison, name: str) -> None:
     assert "not a checkpoint that torch.load can read" in load_or_refuse(poison(BROKEN[name]))
 
 
-def test_a_large_index_takes_no_memory() -> None:
+def test_unpickle_of_a_large_index_takes_no_memory() -> None:
     assert unpickle(b"\x80\x02Nr\xff\xff\xff\xff.", {}) is None
 
 
-def test_any_damage_is_one_error() -> None:
+def test_unpickle_of_a_damaged_pickle_is_one_error() -> None:
     draw = random.Random(0)
     whole = pickle.dumps(
         [DATA["containers"], Stateful(), Colour.RED, {"a": "b" * 9, "c": 2**70}], 4
@@ -404,7 +404,7 @@ def nested(levels: int) -> list[Any]:
     return x
 
 
-def test_options_that_grow_when_written_out_are_read_once(tmp_path: Path) -> None:
+def test_to_plain_reads_shared_options_once(tmp_path: Path) -> None:
     path = tmp_path / "a.ckpt"
     options = hyper_parameters(SMALL)
     torch.save(good_contents() | {"hyper_parameters": {**options, "more": doubled(60)}}, path)
@@ -418,7 +418,7 @@ def test_options_that_grow_when_written_out_are_read_once(tmp_path: Path) -> Non
     assert "atom_s" in load_or_refuse(path)
 
 
-def test_options_without_end_are_refused(poison: Poison, tmp_path: Path) -> None:
+def test_to_plain_refuses_circular_options(poison: Poison, tmp_path: Path) -> None:
     endless: list[Any] = []
     endless.append(endless)
     path = tmp_path / "a.ckpt"
@@ -435,8 +435,15 @@ def test_options_without_end_are_refused(poison: Poison, tmp_path: Path) -> None
 Entries = dict[str, bytes]
 
 
-def tensor_pickle(size: str = "K\x04", *, offset: str = "K\x00", stride: str = "K\x01", numel: str = "K\x04",
-                  kind: str = "FloatStorage", count: int = 1) -> bytes:  # fmt: skip
+def tensor_pickle(
+    size: str = "K\x04",
+    *,
+    offset: str = "K\x00",
+    stride: str = "K\x01",
+    numel: str = "K\x04",
+    kind: str = "FloatStorage",
+    count: int = 1,
+) -> bytes:
     """A one-dimensional tensor of four numbers, or what opcodes say instead."""
     raw = {name: x.encode("latin1") for name, x in locals().copy().items() if isinstance(x, str)}
     storage = (
@@ -450,8 +457,13 @@ def tensor_pickle(size: str = "K\x04", *, offset: str = "K\x00", stride: str = "
     )
     tensor = called(
         named("torch._utils", "_rebuild_tensor_v2", 2),
-        storage, raw["offset"], b"(" + raw["size"] * count + b"t", b"(" + raw["stride"] * count + b"t", b"\x89", b"}",
-    )  # fmt: skip
+        storage,
+        raw["offset"],
+        b"(" + raw["size"] * count + b"t",
+        b"(" + raw["stride"] * count + b"t",
+        b"\x89",
+        b"}",
+    )
     return b"\x80\x02" + tensor + b"."
 
 
@@ -475,7 +487,7 @@ def refusal(path: Path) -> str:
     return str(error.value)
 
 
-def test_a_tensor_is_what_its_pickle_says(tmp_path: Path) -> None:
+def test_read_archive_makes_the_tensor_of_the_pickle(tmp_path: Path) -> None:
     path = tmp_path / "a"
     assert read_archive(write_archive(path, tensor_pickle())).tolist() == [1, 2, 3, 4]
     assert read_archive(
@@ -520,14 +532,14 @@ BEYOND = {
 
 
 @pytest.mark.parametrize("name", BEYOND)
-def test_a_tensor_beyond_its_storage_is_refused(tmp_path: Path, name: str) -> None:
+def test_read_archive_refuses_a_tensor_beyond_its_storage(tmp_path: Path, name: str) -> None:
     message = refusal(write_archive(tmp_path / "a", tensor_pickle(**BEYOND[name])))
     assert (
         "RuntimeError" not in message or name == "larger than any machine"
     )  # which only torch counts
 
 
-def test_real_tensors_of_every_kind_come_back(tmp_path: Path) -> None:
+def test_read_archive_reads_tensors_of_every_kind(tmp_path: Path) -> None:
     base = torch.arange(12.0).reshape(3, 4)
     kept = [
         base,
@@ -566,7 +578,9 @@ def test_real_tensors_of_every_kind_come_back(tmp_path: Path) -> None:
         assert size == (3,)
 
 
-def test_an_archive_cannot_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_archive_bounds_the_size_of_entries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "a"
     bomb = bytes(20_000_000)
     write_archive(path, tensor_pickle(), {"a/more": bomb}, compression=zipfile.ZIP_DEFLATED)
@@ -580,7 +594,7 @@ def test_an_archive_cannot_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "more than 100" in refusal(write_archive(path, tensor_pickle() + bytes(1000)))
 
 
-def test_other_archives_are_refused(tmp_path: Path) -> None:
+def test_read_archive_refuses_other_archives(tmp_path: Path) -> None:
     path = tmp_path / "a"
     good = tensor_pickle()
     assert "not little-endian" in refusal(write_archive(path, good, {"a/byteorder": b"big"}))
@@ -604,7 +618,7 @@ def test_other_archives_are_refused(tmp_path: Path) -> None:
     assert "no entry data/0" in refusal(path)
 
 
-def test_any_damage_of_an_archive_is_one_error(tmp_path: Path) -> None:
+def test_read_archive_of_a_damaged_file_is_one_error(tmp_path: Path) -> None:
     draw = random.Random(0)
     path = tmp_path / "a"
     whole = write_archive(

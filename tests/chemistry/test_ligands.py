@@ -12,7 +12,8 @@ from foldcp.chemistry.ligands import smiles_component
 from foldcp.chemistry.vocabulary import TOKEN_IDS, ccd_atoms
 from foldcp.complex import Bond, Chain, Complex, Contact, Pocket, Token
 from foldcp.features.atoms import Augmentation
-from foldcp.features.featurize import Features, featurize
+from foldcp.features.features import Features
+from foldcp.features.featurize import featurize
 
 # bond types of `Features`: one more
 UNK = TOKEN_IDS["UNK"]
@@ -22,7 +23,7 @@ AROMATIC = 5
 COVALENT = 6
 
 
-def test_without_rdkit_a_ligand_says_what_to_install(
+def test_featurize_without_rdkit_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "rdkit", None)
@@ -42,7 +43,7 @@ class TestWithRDKit:
     def rdkit(self) -> None:
         pytest.importorskip("rdkit", reason="the extra `ligands` is not installed")
 
-    def test_a_ligand_is_one_token_per_atom(self) -> None:
+    def test_tokenize_makes_a_ligand_one_token_per_atom(self) -> None:
         """Ethane-1,2-diol: C1-O1, C1-C2, C2-O2."""
         features = featurize(
             Complex("x", (Chain("A", "protein", "G"), Chain("L", "ligand", ccd=("EDO",))))
@@ -55,13 +56,13 @@ class TestWithRDKit:
         )
         assert features.residue_index[1:].tolist() == [0] * 4 and not features.modified.any()
         assert features.ref_space_uid[:8].tolist() == [0] * 4 + [1] * 4
-        assert features.rep_atom[1:].tolist() == features.center_atom[1:].tolist() == [4, 5, 6, 7]
+        assert features.rep_atom[1:].tolist() == [4, 5, 6, 7]
         edges = {(1, 2): SINGLE, (1, 3): SINGLE, (3, 4): SINGLE}
         assert bonds(features) == edges | {(j, i): kind for (i, j), kind in edges.items()}
         # Atoms 0 and 1 of the chain give a frame that stands in until there are coordinates.
         assert features.frame_atoms[1:].tolist() == [[5, 4, 6]] * 4
 
-    def test_ions_and_copies(self) -> None:
+    def test_tokenize_of_ions_and_copies(self) -> None:
         chains = (
             *(Chain(n, "ligand", ccd=("ZN",)) for n in "IJ"),
             Chain("L", "ligand", ccd=("EDO", "MG")),
@@ -81,7 +82,7 @@ class TestWithRDKit:
         assert features.ref_charge[[0, 1, 2, 6]].tolist() == [2, 2, 0, 2]
         assert features.frame_atoms[:2].tolist() == [[0, 0, 0], [1, 1, 1]]
 
-    def test_bond_types_follow_rdkit(self) -> None:
+    def test_ccd_component_bond_types_follow_rdkit(self) -> None:
         """Benzene from the CCD and pyridine-4-carbonitrile from SMILES."""
         benzene = featurize(Complex("x", (Chain("L", "ligand", ccd=("BNZ",)),)))
         assert set(bonds(benzene).values()) == {AROMATIC} and len(benzene.bonds) == 12
@@ -98,7 +99,7 @@ class TestWithRDKit:
         # The cluster of nitrogenase, whose sulphurs have three bonds.
         assert 1 in bonds(featurize(Complex("x", (Chain("L", "ligand", ccd=("ICS",)),)))).values()
 
-    def test_smiles_atoms_are_named_by_element_and_rank(self) -> None:
+    def test_smiles_component_names_atoms_by_element_and_rank(self) -> None:
         chains = tuple(
             Chain(n, "ligand", smiles=s) for n, s in (("A", "CCO"), ("B", "C"), ("C", "CCO"))
         )
@@ -115,21 +116,21 @@ class TestWithRDKit:
 
     @pytest.mark.parametrize(
         ("smiles", "message"),
-        [("C1CC", "no SMILES string"), ("[H][H]", "no heavy atoms")],
+        [("C1CC", "invalid SMILES"), ("[H][H]", "no heavy atoms")],
     )
-    def test_what_is_no_ligand(self, smiles: str, message: str) -> None:
+    def test_featurize_refuses_invalid_ligands(self, smiles: str, message: str) -> None:
         with pytest.raises(ValueError, match=message):
             featurize(Complex("x", (Chain("L", "ligand", smiles=smiles),)))
 
-    def test_deuterium_is_hydrogen(self) -> None:
+    def test_ccd_component_takes_deuterium_for_hydrogen(self) -> None:
         features = featurize(Complex("x", (Chain("L", "ligand", ccd=("DOD",)),)))
         assert features.layout.atom_name == ["O"] and not len(features.bonds)
 
-    def test_an_unknown_component_names_its_chain(self) -> None:
-        with pytest.raises(ValueError, match="complex x, chain A: 'QQQQ' is no component"):
+    def test_featurize_of_an_unknown_component_names_the_chain(self) -> None:
+        with pytest.raises(ValueError, match="complex x, chain A: 'QQQQ' is not in the Chemical"):
             featurize(Complex("x", (Chain("A", "protein", "AG", modifications=((2, "QQQQ"),)),)))
 
-    def test_a_modified_residue_is_one_token(self) -> None:
+    def test_tokenize_makes_a_modified_residue_one_token(self) -> None:
         """Phosphoserine keeps N .. O3P without OXT; its last bond is P-O3P; selenomethionine
         becomes methionine.
         """
@@ -152,7 +153,7 @@ class TestWithRDKit:
         names = features.layout.atom_name
         start = 5 + 8
         assert " ".join(names[start : start + 10]) == "N CA CB OG C O P O1P O2P O3P"
-        assert features.rep_atom[2] == features.center_atom[2] == start
+        assert features.rep_atom[2] == start
         assert features.frame_atoms[2].tolist() == [start] * 3
         assert [names[i] for i in features.frame_atoms[5].tolist()] == [
             "C1'",
@@ -161,7 +162,7 @@ class TestWithRDKit:
         ]
         assert bonds(features) == {(2, 2): SINGLE, (5, 5): SINGLE}
 
-    def test_the_reference_of_a_ligand_is_the_ideal_one_of_the_ccd(self) -> None:
+    def test_ccd_component_has_the_ideal_coordinates(self) -> None:
         still = Augmentation(torch.zeros(0, 3, 3), torch.zeros(0, 3))
         features = featurize(
             Complex("x", (Chain("L", "ligand", ccd=("ATP",)),)), augmentation=still
@@ -172,7 +173,7 @@ class TestWithRDKit:
             features.ref_pos[: heavy.sum()].numpy(), ccd.positions[heavy], atol=1e-6
         )
 
-    def test_a_bond_that_the_user_asks_for(self) -> None:
+    def test_token_bonds_of_the_input(self) -> None:
         """Cysteine to the first carbon of a ligand, and the phosphate inside a modified residue
         once more.
         """
@@ -188,13 +189,13 @@ class TestWithRDKit:
         assert found[1, 5] == found[5, 1] == COVALENT and found[2, 2] == COVALENT
         assert len(found) == 6 + 2 + 1
 
-    def test_contacts_of_atoms(self) -> None:
+    def test_contact_conditions_of_atoms(self) -> None:
         chains = (Chain("A", "protein", "GC"), Chain("L", "ligand", ccd=("EDO", "EDO")))
         features = featurize(Complex("x", chains, contacts=(Contact(("L", "O2"), ("A", 2), 4.5),)))
         assert features.contacts.tolist() == [[1, 5, 4], [5, 1, 4]]
         with pytest.raises(
             ValueError,
-            match=r"residue 1 of chain L \(EDO\) has no atom 'O3', but C1 O1 C2 O2",
+            match=r"residue 1 of chain L \(EDO\) has no atom 'O3', only C1 O1 C2 O2",
         ):
             featurize(Complex("x", chains, contacts=(Contact(("L", "O3"), ("A", 2)),)))
 
@@ -206,7 +207,7 @@ def bonds(features: Features) -> dict[tuple[int, int], int]:
 AB = (Chain("A", "protein", "GCA"), Chain("B", "protein", "CG"))
 
 
-def test_a_pocket_and_contacts_as_pairs() -> None:
+def test_contact_conditions_of_a_pocket_and_contacts() -> None:
     pockets = (Pocket("B", (("A", 3), ("A", 1)), 7.5),)
     contacts = (Contact(("A", 2), ("B", 2), 5.0), Contact(("B", 1), ("A", 1), 9.0))
     features = featurize(Complex("x", AB, pockets=pockets, contacts=contacts))
@@ -226,14 +227,14 @@ def test_a_pocket_and_contacts_as_pairs() -> None:
     assert features.contacts.tolist() == sorted(features.contacts.tolist())
 
 
-def test_a_pocket_within_its_own_binder_names_each_pair_once() -> None:
+def test_contact_conditions_of_a_pocket_within_its_binder_name_each_pair_once() -> None:
     features = featurize(Complex("x", AB, pockets=(Pocket("B", (("B", 2),)),)))
     # Row by row as Boltz writes them: (binder, token) first, then (token, binder) over it.
     assert features.contacts.tolist() == [[3, 4, 3], [4, 3, 2], [4, 4, 2]]
 
 
 @pytest.mark.parametrize("place", [0, 1])
-def test_a_bond_from_tail_to_head_makes_a_cycle_and_no_other_bond_does(
+def test_cyclic_period_of_a_head_to_tail_bond_only(
     place: int,
 ) -> None:
     def period(
@@ -259,7 +260,7 @@ def test_a_bond_from_tail_to_head_makes_a_cycle_and_no_other_bond_does(
     assert period((1, "N"), (2, "C"), "CC") == [0, 0]
 
 
-def test_a_bond_between_two_chains_closes_neither() -> None:
+def test_cyclic_period_ignores_bonds_between_chains() -> None:
     chains = (Chain("A", "protein", "CGC"), Chain("B", "protein", "CAC"))
     bond = Bond(("A", 1, "N"), ("B", 3, "C"))
     assert not featurize(Complex("x", chains, bonds=(bond,))).cyclic_period.any()
@@ -276,7 +277,7 @@ def test_a_bond_between_two_chains_closes_neither() -> None:
         "CCO\n",
     ],
 )
-def test_a_smiles_holds_no_white_space(smiles: str) -> None:
+def test_chain_refuses_white_space_in_smiles(smiles: str) -> None:
     with pytest.raises(ValueError, match=r"ligand L: white space in SMILES '") as caught:
         Chain("L", "ligand", smiles=smiles)
     assert repr(smiles) in str(caught.value)
@@ -287,21 +288,21 @@ def test_a_smiles_holds_no_white_space(smiles: str) -> None:
     [
         (("A", 4), r"chain A has no residue 4 \(of 3\)"),
         (("A", 0), "chain A has no residue 0"),
-        (("A", "CA"), "chain A is a polymer, 'CA' is no residue number"),
+        (("A", "CA"), "invalid residue number 'CA' of chain A, which is a polymer"),
         (("Z", 1), "names the chain 'Z', which does not exist"),
     ],
 )
-def test_contacts_that_do_not_exist(token: Token, message: str) -> None:
+def test_contact_conditions_refuse_tokens_that_do_not_exist(token: Token, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         featurize(Complex("x", AB, contacts=(Contact(token, ("B", 1)),)))
     with pytest.raises(ValueError, match=message):
         featurize(Complex("x", AB, pockets=(Pocket("B", (token,)),)))
 
 
-def test_bonds_and_binders_that_do_not_exist() -> None:
+def test_featurize_refuses_bonds_and_binders_that_do_not_exist() -> None:
     with pytest.raises(
         ValueError,
-        match=r"residue 2 of chain A \(CYS\) has no atom 'SD', but N CA C O CB SG",
+        match=r"residue 2 of chain A \(CYS\) has no atom 'SD', only N CA C O CB SG",
     ):
         featurize(Complex("x", AB, bonds=(Bond(("A", 2, "SD"), ("B", 1, "SG")),)))
     with pytest.raises(ValueError, match="the binder 'Q' of a pocket does not exist"):

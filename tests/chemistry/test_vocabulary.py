@@ -1,4 +1,4 @@
-"""The tables of residues against the CCD, and the errors of codes that do not exist."""
+"""The tables of residues against the CCD, and errors of unknown codes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RESIDUES = [code for code in TOKENS if code not in ("<pad>", "-")]
 UNKNOWN = {"UNK", "N", "DN"}
 
 
-def test_the_vocabulary_has_the_words_that_the_weights_know() -> None:
+def test_vocabulary_has_the_words_of_the_weights() -> None:
     assert NUM_TOKENS == len(set(TOKENS)) == 33
     assert " ".join(TOKENS) == (
         "<pad> - ALA ARG ASN ASP CYS GLN GLU GLY HIS ILE LEU LYS MET PHE PRO SER THR TRP "
@@ -31,7 +31,7 @@ def test_the_vocabulary_has_the_words_that_the_weights_know() -> None:
 
 
 @pytest.mark.parametrize("code", sorted(set(RESIDUES) - UNKNOWN))
-def test_a_standard_residue_is_the_component_without_hydrogens_and_leaving_atoms(
+def test_standard_residue_is_the_component_without_hydrogens_and_leaving_atoms(
     code: str,
 ) -> None:
     ccd = ccd_atoms(code)
@@ -44,7 +44,7 @@ def test_a_standard_residue_is_the_component_without_hydrogens_and_leaving_atoms
 
 
 @pytest.mark.parametrize("code", RESIDUES)
-def test_positions_charges_and_elements_are_those_of_the_named_atoms(code: str) -> None:
+def test_standard_residue_has_the_positions_charges_and_elements_of_its_atoms(code: str) -> None:
     ours = standard_residue(code)
     theirs = biotite_residue(code)
     for i, name in enumerate(ours.atom_names):
@@ -54,7 +54,7 @@ def test_positions_charges_and_elements_are_those_of_the_named_atoms(code: str) 
         assert ours.elements[i] == {"C": 6, "N": 7, "O": 8, "P": 15, "S": 16}[atom.element]
 
 
-def test_centre_representative_and_frame() -> None:
+def test_standard_residue_has_centre_representative_and_frame() -> None:
     def named(code: str) -> tuple[str, ...]:
         residue = standard_residue(code)
         names = residue.atom_names
@@ -73,7 +73,7 @@ def test_centre_representative_and_frame() -> None:
     assert frame_atoms(("P", "C4'", "C1'"), nucleotide=True) == (2, 0, 1)
 
 
-def test_letters_and_modifications_become_codes() -> None:
+def test_residue_codes_of_letters_and_modifications() -> None:
     assert residue_codes("protein", "GAXUBM", ((2, "SEP"), (6, "MSE"))) == [
         "GLY",
         "SEP",
@@ -86,14 +86,12 @@ def test_letters_and_modifications_become_codes() -> None:
     assert residue_codes("rna", "ACGUN", ()) == ["A", "C", "G", "U", "N"]
 
 
-def test_an_unknown_code_is_named() -> None:
-    with pytest.raises(
-        ValueError, match="'QQQQ' is no component of the Chemical Component Dictionary"
-    ):
+def test_ccd_atoms_names_an_unknown_code() -> None:
+    with pytest.raises(ValueError, match="'QQQQ' is not in the Chemical Component Dictionary"):
         ccd_atoms("QQQQ")
 
 
-def test_model_coordinates_stand_in_for_incomplete_ideal_ones() -> None:
+def test_ccd_atoms_takes_model_coordinates_for_incomplete_ideal_ones() -> None:
     """MNH (manganese protoporphyrin) has no ideal coordinates."""
     ccd = ccd_atoms("MNH")
     heavy = ccd.positions[ccd.elements != 1]

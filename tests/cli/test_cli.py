@@ -16,7 +16,7 @@ from time import perf_counter
 import pytest
 import torch
 
-from foldcp.checkpoint.load import identity
+from foldcp.checkpoint.identity import checkpoint_identity
 from foldcp.pipeline.cli import main
 from foldcp.pipeline.config import load
 from foldcp.pipeline.inputs.input_spec import InputSpec
@@ -396,7 +396,7 @@ def test_convert_says_what_it_wrote_and_names_what_it_cannot_read(run: Run, tmp_
     assert (result.code, result.err) == (0, "")
     assert (
         result.out
-        == f"{target}: 465 weights, {target.stat().st_size / 1e6:.1f} MB, {identity(target)}\n"
+        == f"{target}: 465 weights, {target.stat().st_size / 1e6:.1f} MB, {checkpoint_identity(target)}\n"
     )
     result = run("convert", source, target)
     assert (result.code, result.err) == (

@@ -67,7 +67,7 @@ def _error(path: Path, msas: Path | None = None) -> str:
     return message.removeprefix(f"{path}: ")
 
 
-def test_every_key(tmp_path: Path) -> None:
+def test_boltz_yaml_with_every_key(tmp_path: Path) -> None:
     job = _read(_write(tmp_path, ALL.replace("./a.a3m", "a.a3m")))
     # As boltz 2.2.1 orders them: copies of one molecule follow each other.
     assert [chain.name for chain in job.chains] == [
@@ -98,7 +98,7 @@ def test_every_key(tmp_path: Path) -> None:
     assert chains["S"].smiles == "CC(=O)Oc1ccccc1*"
     assert [name for name in chains if chains[name].msa] == ["A", "C", "D"]
     assert chains["C"].msa == (tmp_path / "a.a3m").resolve()
-    assert job.comment == {"msa": "no alignment for chain B"}
+    assert job.notes == ("msa: no alignment for chain B",)
     assert job.pockets == (Pocket("L3", (("D", 3), ("L1", "MG")), 7.5, True),)
     assert job.contacts == (Contact(("A", 4), ("1", 2), 6.0, False),)
     assert job.bonds == (Bond(("G", 1, "O4"), ("G", 2, "C1")),)
@@ -117,25 +117,25 @@ LIGAND = "- ligand: {id: L, ccd: ATP}"
     [
         ("sequences: []", "complex job: it has no chains"),
         ("version: 1", "the file: the key 'sequences' is missing"),
-        ("version: 2\nsequences: []", "version '2', but 1 is the only one"),
+        ("version: 2\nsequences: []", "unsupported version '2'; expected 1"),
         (f"sequences:\n{PROTEIN}\nbonds: []", "the file: unknown key 'bonds'"),
         (
             f"sequences:\n{PROTEIN}\nproperties:\n- affinity: {{binder: L}}",
             "properties: affinity is not supported yet",
         ),
-        ("sequences: MKTS", "sequences: wanted a list, found 'MKTS'"),
+        ("sequences: MKTS", "sequences: expected a list, got 'MKTS'"),
         (f"sequences:\n{PROTEIN}\n{PROTEIN}", "complex job: two chains are named 'A'"),
     ],
 )
-def test_mistakes_at_the_top(tmp_path: Path, text: str, expected: str) -> None:
+def test_boltz_yaml_mistakes_at_the_top(tmp_path: Path, text: str, expected: str) -> None:
     assert _error(_write(tmp_path, text)).startswith(expected)
 
 
 @pytest.mark.parametrize(
     ("item", "expected"),
     [
-        ("peptide: {id: A}", "ENTRY: unknown key 'peptide', known are protein, dna"),
-        ("A", "ENTRY: wanted one of the keys protein, dna, rna, ligand, found 'A'"),
+        ("peptide: {id: A}", "ENTRY: unknown key 'peptide'; the known keys are protein, dna"),
+        ("A", "ENTRY: expected one of the keys protein, dna, rna, ligand, got 'A'"),
         (
             "protein: {id: [A, A], sequence: MK, msa: empty}",
             "complex job: two chains are named 'A'",
@@ -150,20 +150,20 @@ def test_mistakes_at_the_top(tmp_path: Path, text: str, expected: str) -> None:
         ),
         (
             "protein: {id: A, sequence: M1K, msa: empty}",
-            "chain A: '1' is no letter of a protein sequence",
+            "chain A: invalid letters '1' in the protein sequence",
         ),
         (
             "protein: {id: A, sequence: , msa: empty}",
-            "ENTRY (protein), sequence: wanted a text",
+            "ENTRY (protein), sequence: expected a string",
         ),
         (
             "protein: {id: A, sequence: [M, K]}",
-            "ENTRY (protein), sequence: wanted a text, found a",
+            "ENTRY (protein), sequence: expected a string, got a",
         ),
-        ("rna: {id: A, sequence: GAT}", "chain A: 'T' is no letter of a rna sequence"),
+        ("rna: {id: A, sequence: GAT}", "chain A: invalid letters 'T' in the rna sequence"),
         (
             "rna: {id: A, sequence: GAU, msa: a.a3m}",
-            "ENTRY (rna), msa: only a protein has",
+            "ENTRY (rna), msa: only proteins have",
         ),
         (
             "protein: {id: A, sequence: MK, mas: empty}",
@@ -179,7 +179,7 @@ def test_mistakes_at_the_top(tmp_path: Path, text: str, expected: str) -> None:
         ),
         (
             "protein: {id: A, sequence: MK, msa: t.cif}",
-            "chain A, msa: 't.cif' ends in none of .csv, .a3m",
+            "chain A, msa: 't.cif' does not end in .csv, .a3m",
         ),
         (
             "protein: {id: A, sequence: MK, msa: empty}\n- protein: {id: B, sequence: "
@@ -188,7 +188,7 @@ def test_mistakes_at_the_top(tmp_path: Path, text: str, expected: str) -> None:
         ),
         (
             "protein: {id: A, sequence: MK, cyclic: 2}",
-            "ENTRY (protein), cyclic: wanted true",
+            "ENTRY (protein), cyclic: expected true",
         ),
         (
             "protein: {id: A, sequence: MK, modifications: [{position: 3, ccd: SEP}]}",
@@ -196,7 +196,7 @@ def test_mistakes_at_the_top(tmp_path: Path, text: str, expected: str) -> None:
         ),
         (
             "protein: {id: A, sequence: MK, modifications: [{position: 0, ccd: SEP}]}",
-            "ENTRY (protein), modifications, position: wanted a whole number from 1, found '0'",
+            "ENTRY (protein), modifications, position: expected a positive integer, got '0'",
         ),
         (
             "dna: {id: A, sequence: GA, modifications: [{position: 1, ccd: X}, {position: "
@@ -214,7 +214,7 @@ def test_mistakes_at_the_top(tmp_path: Path, text: str, expected: str) -> None:
         ),
     ],
 )
-def test_mistakes_in_sequences(tmp_path: Path, item: str, expected: str) -> None:
+def test_boltz_yaml_mistakes_in_sequences(tmp_path: Path, item: str, expected: str) -> None:
     """In `expected`, ENTRY is where the item is."""
     assert _error(_write(tmp_path, f"sequences:\n- {item}\n")).startswith(
         expected.replace("ENTRY", "sequences, entry 1")
@@ -231,19 +231,19 @@ def test_mistakes_in_sequences(tmp_path: Path, item: str, expected: str) -> None
         ),
         (
             "constraints: [{bond: {atom1: [A, 1], atom2: [L, 1, C1]}}]",
-            "ENTRY (bond): an atom is [chain",
+            "ENTRY (bond): expected an atom as [chain",
         ),
         (
             "constraints: [{bond: {atom1: [A, 5, CA], atom2: [L, 1, C1]}}]",
-            "ENTRY (bond): residue 5 of chain A",
+            "ENTRY (bond): chain A has no residue 5",
         ),
         (
             "constraints: [{bond: {atom1: [A, 1, CA], atom2: [L, 2, C1]}}]",
-            "ENTRY (bond): residue 2 of chain L",
+            "ENTRY (bond): chain L has no residue 2",
         ),
         (
             "constraints: [{pocket: {binder: Z, contacts: [[A, 1]]}}]",
-            "ENTRY (pocket): there is no chain 'Z'",
+            "ENTRY (pocket): unknown chain 'Z'",
         ),
         (
             "constraints: [{pocket: {binder: L, contacts: []}}]",
@@ -251,23 +251,23 @@ def test_mistakes_in_sequences(tmp_path: Path, item: str, expected: str) -> None
         ),
         (
             "constraints: [{pocket: {binder: L, contacts: [[A, CA]]}}]",
-            "ENTRY (pocket): wanted a whole number",
+            "ENTRY (pocket): expected a positive integer",
         ),
         (
             "constraints: [{pocket: {binder: L, contacts: [[A, 1]], max_distance: -4}}]",
-            "ENTRY (pocket), max_distance: wanted a distance in Å, found '-4'",
+            "ENTRY (pocket), max_distance: expected a distance in Å, got '-4'",
         ),
         (
             "constraints: [{contact: {token1: [A, 1], token2: [L, PG], max_distance: 0}}]",
-            "ENTRY (contact), max_distance: wanted a distance in Å, found '0'",
+            "ENTRY (contact), max_distance: expected a distance in Å, got '0'",
         ),
         (
             "constraints: [{contact: {token1: [A, 1], token2: [L, PG], max_distance: inf}}]",
-            "ENTRY (contact), max_distance: wanted a distance in Å, found 'inf'",
+            "ENTRY (contact), max_distance: expected a distance in Å, got 'inf'",
         ),
         (
             "constraints: [{contact: {token1: [A, 1], token2: [A, 1, CA]}}]",
-            "ENTRY (contact): a token is [chain, residue]",
+            "ENTRY (contact): expected a token as [chain, residue]",
         ),
         (
             "constraints: [{contact: {token1: [A, 1], token2: [L, PG], max: 3}}]",
@@ -287,7 +287,7 @@ def test_mistakes_in_sequences(tmp_path: Path, item: str, expected: str) -> None
         ),
         (
             "templates: [{cif: t.cif, chain_id: L}]",
-            "templates, entry 1: only proteins have templates, and chain L",
+            "templates, entry 1: only proteins have templates, but chain L",
         ),
         (
             "templates: [{cif: t.cif, chain_id: A, template_id: [X, Y]}]",
@@ -295,21 +295,23 @@ def test_mistakes_in_sequences(tmp_path: Path, item: str, expected: str) -> None
         ),
         (
             "templates: [{cif: t.cif, force: true}]",
-            "templates, entry 1: force: true and threshold (Å) go together",
+            "templates, entry 1: force: true and threshold (Å) must be given together",
         ),
         (
             "templates: [{cif: t.cif, threshold: 2}]",
-            "templates, entry 1: force: true and threshold (Å) go together",
+            "templates, entry 1: force: true and threshold (Å) must be given together",
         ),
     ],
 )
-def test_mistakes_in_constraints_and_templates(tmp_path: Path, text: str, expected: str) -> None:
+def test_boltz_yaml_mistakes_in_constraints_and_templates(
+    tmp_path: Path, text: str, expected: str
+) -> None:
     """In `expected`, ENTRY is the first constraint."""
     message = _error(_write(tmp_path, f"sequences:\n{PROTEIN}\n{LIGAND}\n{text}"))
     assert message.startswith(expected.replace("ENTRY", "constraints, entry 1"))
 
 
-def test_paths_are_those_of_the_file_then_of_the_working_directory(
+def test_existing_file_searches_the_folder_then_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "job").mkdir()
@@ -335,12 +337,14 @@ def test_paths_are_those_of_the_file_then_of_the_working_directory(
     assert _read(home).chains[0].msa == (tmp_path / "home.a3m").resolve()
 
 
-def test_templates_need_a_protein(tmp_path: Path) -> None:
+def test_read_templates_needs_a_protein(tmp_path: Path) -> None:
     path = _write(tmp_path, f"sequences:\n{LIGAND}\ntemplates: [{{cif: t.cif}}]\n")
-    assert _error(path) == "templates, entry 1: only proteins have templates, and there is none"
+    assert (
+        _error(path) == "templates, entry 1: only proteins have templates, but the input has none"
+    )
 
 
-def test_small_distances_and_ligands_of_one_component(tmp_path: Path) -> None:
+def test_read_constraints_of_small_distances_and_ligands_of_one_component(tmp_path: Path) -> None:
     near = "contact: {token1: [A, 1], token2: [L, PG], max_distance: 0.5}"
     bond = "bond: {atom1: [A, 4, OG], atom2: [L, 1, PG]}"
     job = _read(
@@ -354,10 +358,10 @@ def test_small_distances_and_ligands_of_one_component(tmp_path: Path) -> None:
     smiles = f"sequences:\n{PROTEIN}\n- ligand: {{id: L, smiles: CC}}\nconstraints:\n- {bond}\n"
     assert _read(_write(tmp_path, smiles)).bonds == job.bonds
     over = _write(tmp_path, smiles.replace("[L, 1, PG]", "[L, 2, PG]"))
-    assert _error(over) == "constraints, entry 1 (bond): residue 2 of chain L, which has 1"
+    assert _error(over) == "constraints, entry 1 (bond): chain L has no residue 2 (of 1)"
 
 
-def test_a_protein_without_msa_is_looked_up_or_explained(tmp_path: Path) -> None:
+def test_boltz_yaml_protein_without_msa_is_looked_up_or_explained(tmp_path: Path) -> None:
     text = (
         "sequences:\n- rna: {id: R, sequence: GAU}\n- protein: {id: [A, B], sequence: MKTS, "
         "msa: null}\n"
@@ -371,7 +375,7 @@ def test_a_protein_without_msa_is_looked_up_or_explained(tmp_path: Path) -> None
     folder = tmp_path / "msas"
     folder.mkdir()
     assert _error(path, folder).startswith(
-        f"chain A has no msa: there is no alignment of it in {folder}; give a file"
+        f"chain A has no msa: none was found in {folder}; give a file"
     )
     (folder / "job_1.csv").touch()
     assert [chain.msa for chain in _read(path, folder).chains] == [
@@ -384,7 +388,7 @@ def test_a_protein_without_msa_is_looked_up_or_explained(tmp_path: Path) -> None
     assert _read(path, folder).chains[1].msa == by_hash
 
 
-def test_boltz_fasta(tmp_path: Path) -> None:
+def test_boltz_fasta_is_one_complex(tmp_path: Path) -> None:
     text = (
         "> A|protein|a.a3m\nmkt\nS*\n>B|PROTEIN|empty some words\nGSH\n>D|dna\nGATC\n>R|rna|\nGAU\n"
         ">L|smiles\nCc1ccc\ncc1*\n>M|ccd\nMG\n>C|protein|a.a3m\nMKTS\n"
@@ -417,33 +421,33 @@ def test_smiles_may_be_wrapped_in_fasta_and_end_in_a_line_break_in_yaml(
     ("text", "expected"),
     [
         (">L|smiles\nCC\nO ethanol\n", "ligand L: white space in SMILES 'CCO ethanol'"),
-        (">A|protein|empty\nM1K\n", "chain A: '1' is no letter of a protein sequence"),
+        (">A|protein|empty\nM1K\n", "chain A: invalid letters '1' in the protein sequence"),
         (">A|protein|empty\nMK\n>A|rna\nGA\n", "complex job: two chains are named 'A'"),
         (
             ">A|protein|empty\nMK\n>P12345\nGA\n",
-            "the header '>P12345' has not the form '>CHAIN|KIND|MSA'",
+            "invalid header '>P12345'; expected '>CHAIN|KIND|MSA'",
         ),
         (
             ">A|protein|empty\nMK\n>B|protien|empty\nGA\n",
-            "the header '>B|protien|empty': its kind 'protien' is none of",
+            "invalid kind 'protien' in the header '>B|protien|empty'; expected one of",
         ),
         (
             ">A|protein|empty\nMK\n>B|dna of ours\nGA\n",
-            "the header '>B|dna of ours': its kind 'dna of ours' is none of",
+            "invalid kind 'dna of ours' in the header '>B|dna of ours'; expected one of",
         ),
         (">A|protein\nMK\n", "chain A has no msa: "),
         (
             ">A|rna|a.a3m\nGAU\n",
-            "sequences, entry 1 (rna), msa: only a protein has an alignment, found 'a.a3m'",
+            "sequences, entry 1 (rna), msa: only proteins have an alignment, got 'a.a3m'",
         ),
         (">A|protein|no.a3m\nMK\n", "chain A, msa: there is no file no.a3m"),
     ],
 )
-def test_mistakes_in_boltz_fasta(tmp_path: Path, text: str, expected: str) -> None:
+def test_boltz_fasta_mistakes(tmp_path: Path, text: str, expected: str) -> None:
     assert _error(_write(tmp_path, text, "job.fasta")).startswith(expected)
 
 
-def test_one_alignment_may_be_spelled_in_several_ways(tmp_path: Path) -> None:
+def test_boltz_yaml_msa_may_be_spelled_in_several_ways(tmp_path: Path) -> None:
     (tmp_path / "link.a3m").symlink_to("a.a3m")
     (tmp_path / "b.a3m").touch()
     spellings = [
@@ -475,7 +479,9 @@ def test_one_alignment_may_be_spelled_in_several_ways(tmp_path: Path) -> None:
         ('"a\\0b.a3m"', "there is no file a\0b.a3m, neither in"),
     ],
 )
-def test_names_of_files_that_cannot_be(tmp_path: Path, msa: str, expected: str) -> None:
+def test_existing_file_refuses_names_that_are_not_unicode(
+    tmp_path: Path, msa: str, expected: str
+) -> None:
     message = _error(
         _write(tmp_path, f"sequences:\n- protein: {{id: A, sequence: MKTS, msa: {msa}}}\n")
     )
@@ -483,7 +489,7 @@ def test_names_of_files_that_cannot_be(tmp_path: Path, msa: str, expected: str) 
 
 
 @pytest.mark.parametrize("place", ["msa", "cif"])
-def test_pipes_devices_and_folders_are_no_files(tmp_path: Path, place: str) -> None:
+def test_read_file_refuses_pipes_devices_and_folders(tmp_path: Path, place: str) -> None:
     os.mkfifo(tmp_path / "pipe.a3m")
     (tmp_path / "zero.a3m").symlink_to("/dev/zero")
     (tmp_path / "folder.a3m").mkdir()
@@ -504,11 +510,11 @@ def test_pipes_devices_and_folders_are_no_files(tmp_path: Path, place: str) -> N
             read(path)
 
 
-def test_one_header_with_a_space_is_a_boltz_header(tmp_path: Path) -> None:
+def test_boltz_fasta_header_may_contain_a_space(tmp_path: Path) -> None:
     assert _read(_write(tmp_path, "> A|protein|empty\nMK\n", "job.fasta")).name == "job"
 
 
-def test_uniprot_headers_are_not_boltz_headers(tmp_path: Path) -> None:
+def test_read_takes_uniprot_headers_for_plain_fasta(tmp_path: Path) -> None:
     records = list(
         read(_write(tmp_path, ">sp|P12345|A_B\nMK\n>1ABC_1|Chain A|RNA\nMK\n", "job.fasta"))
     )
@@ -516,7 +522,7 @@ def test_uniprot_headers_are_not_boltz_headers(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the folder of real inputs is not here")
-def test_real_files() -> None:
+def test_read_of_real_databases() -> None:
     zoo = _read(SHARED / "oracle" / "inputs" / "zoo.yaml")
     assert [chain.name for chain in zoo.chains] == [
         "A",

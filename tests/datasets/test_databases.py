@@ -1,4 +1,4 @@
-"""Rows of CORUM, Complex Portal and hu.MAP become complexes, or say why they do not."""
+"""Tables of CORUM, Complex Portal and hu.MAP: complexes, notes, and reasons of invalid rows."""
 
 import time
 from collections import Counter
@@ -8,7 +8,7 @@ import pytest
 
 from foldcp.complex import Complex, InvalidComplex, Record
 from foldcp.datasets.reader import read
-from foldcp.datasets.sequences import Found, Sequences
+from foldcp.datasets.sequences import SequenceHit, Sequences
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 HUMAN = SHARED / "inputs" / "human_proteins_uniprot.fasta.gz"
@@ -64,7 +64,7 @@ def _chains(record: Record) -> list[tuple[str, str]]:
         ("P00002:2-3", ["P00002:2-3"]),
     ],
 )
-def test_lists_of_subunits(tmp_path: Path, subunits: str, expected: list[str]) -> None:
+def test_corum_lists_of_subunits(tmp_path: Path, subunits: str, expected: list[str]) -> None:
     names = ["A", "B", "C"][: len(expected)]
     assert _chains(_row(tmp_path, subunits)) == list(zip(names, expected, strict=True))
 
@@ -79,16 +79,16 @@ def test_lists_of_subunits(tmp_path: Path, subunits: str, expected: list[str]) -
             "P00001;Q99999;P00007-2;Q99999",
             "unknown accession: Q99999, P00007-2 not in s.fasta",
         ),
-        ("P00001;P00004", "P00004: chain B: '7' is no letter of a protein sequence"),
+        ("P00001;P00004", "P00004: chain B: invalid letters '7' in the protein sequence"),
         (
             "P00001;(P00002,P00005)",
-            "which of the subunits '(P00002,P00005)' are there?",
+            "ambiguous subunits '(P00002,P00005)': list the ones present",
         ),
-        ("P00001;(P00002;P00005)", "which of the subunits '(P00002' are there?"),
-        ("P00001;P00002:3-9", "P00002:3-9: P00002 has the residues 1 to 4"),
+        ("P00001;(P00002;P00005)", "ambiguous subunits '(P00002': list the ones present"),
+        ("P00001;P00002:3-9", "P00002:3-9: P00002 has residues 1 to 4 only"),
     ],
 )
-def test_rows_that_cannot_be_built(tmp_path: Path, subunits: str, reason: str) -> None:
+def test_corum_rows_that_are_invalid(tmp_path: Path, subunits: str, reason: str) -> None:
     record = _row(tmp_path, subunits)
     assert isinstance(record, InvalidComplex)
     assert record.reason.startswith(reason)
@@ -107,59 +107,60 @@ def test_rows_that_cannot_be_built(tmp_path: Path, subunits: str, reason: str) -
         ("P00001", "1000", [1000], None),
         ("P00001;P00002;", "2;1;", [2, 1], None),
         ("P00001", "7.0", [7], None),
-        ("P00001;P00002", ";", [1, 1], "not given: one copy of each"),
-        ("P00001;P00002", "None", [1, 1], "not given: one copy of each"),
-        ("P00001;P00002", ";3", [1, 3], "not given for P00001: one copy"),
-        ("P00001;P00002", "2;?", [2, 1], "not given for P00002: one copy"),
+        ("P00001;P00002", ";", [1, 1], "unknown, one copy of each assumed"),
+        ("P00001;P00002", "None", [1, 1], "unknown, one copy of each assumed"),
+        ("P00001;P00002", ";3", [1, 3], "unknown for P00001, one copy assumed"),
+        ("P00001;P00002", "2;?", [2, 1], "unknown for P00002, one copy assumed"),
         (
             "P00001;P00002",
             "2",
             [1, 1],
-            "'2' is no count for each of 2 subunits: one copy of each",
+            "'2' unreadable for 2 subunits, one copy of each assumed",
         ),
         (
             "P00001;P00002",
             "2-4;1",
             [1, 1],
-            "'2-4;1' is no count for each of 2 subunits: one copy of each",
+            "'2-4;1' unreadable for 2 subunits, one copy of each assumed",
         ),
         ("None;P00001;P00002", "5;2;3", [2, 3], None),
     ],
 )
-def test_stoichiometry(
+def test_corum_stoichiometry(
     tmp_path: Path, subunits: str, counts: str, expected: list[int], note: str | None
 ) -> None:
     record = _row(tmp_path, subunits, counts)
     assert list(Counter(accession for _, accession in _chains(record)).values()) == expected
     assert isinstance(record, Complex)
-    assert record.comment.get("stoichiometry") == note
+    notes = [found for found in record.notes if found.startswith("stoichiometry")]
+    assert notes == ([] if note is None else [f"stoichiometry: {note}"])
 
 
-def test_a_count_of_more_digits_than_python_converts(tmp_path: Path) -> None:
+def test_corum_count_of_more_digits_than_python_converts(tmp_path: Path) -> None:
     for subunits, counts in (
         ("P00001", "9" * 5_000),
         ("P00001;P00002", f"1;{'9' * 5_000}"),
     ):
         record = _row(tmp_path, subunits, counts)
         assert isinstance(record, InvalidComplex)
-        assert record.reason.endswith("chains, but 100,000 are the most")
+        assert record.reason.endswith("chains exceed the maximum of 100,000")
     record = _row(tmp_path, f"P00001:1-{'9' * 5_000}")
     assert isinstance(record, InvalidComplex)
     assert record.reason.startswith("unknown accession")
 
 
-def test_no_range_is_cut_out_of_a_range(tmp_path: Path) -> None:
+def test_find_cuts_no_range_out_of_a_range(tmp_path: Path) -> None:
     record = _row(tmp_path, "P00001" + ":1-2" * 5_000)
     assert isinstance(record, InvalidComplex)
     assert record.reason.startswith("unknown accession: P00001:1-2:1-2")
 
 
-def test_whatever_a_row_raises_is_its_reason(
+def test_read_makes_any_exception_of_a_row_its_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     find = Sequences.find
 
-    def find_or_fail(sequences: Sequences, accession: str) -> Found | None:
+    def find_or_fail(sequences: Sequences, accession: str) -> SequenceHit | None:
         if accession == "P00002":
             raise OverflowError("too large")
         return find(sequences, accession)
@@ -174,58 +175,69 @@ def test_whatever_a_row_raises_is_its_reason(
     assert [first.place, second.place, third.place] == [0, 1, 2]
 
 
-def test_every_interchangeable_choice_is_noted(tmp_path: Path) -> None:
+def test_complex_portal_notes_every_interchangeable_choice(tmp_path: Path) -> None:
     expanded = "[P00001,P00002](1)|[P00005,P00002](1)"
     [record] = _read(tmp_path, f"{COMPLEXTAB}CPX-1\t-\t9606\t{expanded}\ts\t{expanded}\n")
     assert isinstance(record, Complex)
-    assert record.comment["choice"] == (
-        "P00001 stands for any of [P00001,P00002]; P00005 stands for any of [P00005,P00002]"
-    )
+    assert [note for note in record.notes if note.startswith("subunits")] == [
+        "subunits: P00001 taken from [P00001,P00002]",
+        "subunits: P00005 taken from [P00005,P00002]",
+    ]
     bracketed = _row(tmp_path, "(P00001);P00002")
     assert isinstance(bracketed, Complex)
-    assert bracketed.comment["choice"] == "P00001 in brackets, taken to be there"
+    assert "subunits: P00001 in parentheses, assumed present" in bracketed.notes
 
 
-def test_the_separator_is_the_one_that_the_header_has_most_of(tmp_path: Path) -> None:
-    table = 'complex_id;complex_name, long;organism;subunits_uniprot_id\n11;a, b;Human;"P00001;P00002"\n'
+def test_read_table_takes_the_most_frequent_separator_of_the_header(tmp_path: Path) -> None:
+    header = "complex_id;complex_name, long;organism;subunits_uniprot_id\n"
+    table = header + '11;a, b;Human;"P00001;P00002"\n'
     [record] = _read(tmp_path, table)
     assert len(_chains(record)) == 2
 
 
-def test_quotes_that_do_not_match_are_told_with_their_line(tmp_path: Path) -> None:
+def test_read_table_names_the_line_of_unmatched_quotes(tmp_path: Path) -> None:
     table = f'{HEADER}\n1\t"two\nlines"\tHuman\tP00001\t1\n2\t"Ends" here\tHuman\tP00002\t1\n'
     with pytest.raises(ValueError, match=r"db\.tsv: line 4: the quotes in the table do not match"):
         _read(tmp_path, table)
 
 
-def test_too_many_copies(tmp_path: Path) -> None:
+def test_corum_refuses_too_many_copies(tmp_path: Path) -> None:
     record = _row(tmp_path, "P00001", "1001")
     assert isinstance(record, InvalidComplex)
-    assert record.reason == "1001 copies of P00001, but 1000 are the most"
+    assert record.reason == "1001 copies of P00001 exceed the maximum of 1000"
 
 
-def test_comments_say_what_was_assumed(tmp_path: Path) -> None:
+def test_corum_notes_say_what_was_assumed(tmp_path: Path) -> None:
     record = _row(tmp_path, "P00001;P00002-7;None")
     assert isinstance(record, Complex)
-    assert record.comment == {
-        "stoichiometry": "not given: one copy of each",
-        "subunits": "1 of 3 subunits have no accession and are left out",
-        "sequence": "P00002 stands in, whole, for P00002-7",
-        "msa": "no alignment for P00001, P00002",
-    }
+    assert record.notes == (
+        "stoichiometry: unknown, one copy of each assumed",
+        "subunits: 1 of 3 without an accession left out",
+        "sequence: full-length P00002 used for P00002-7",
+        "msa: no alignment for P00001, P00002",
+    )
 
 
-def test_alignments_of_a_database(tmp_path: Path) -> None:
+def test_corum_keeps_the_notes_of_invalid_rows(tmp_path: Path) -> None:
+    record = _row(tmp_path, "P00001;P99999;None")
+    assert isinstance(record, InvalidComplex)
+    assert record.notes == (
+        "stoichiometry: unknown, one copy of each assumed",
+        "subunits: 1 of 3 without an accession left out",
+    )
+
+
+def test_find_gives_the_msas_of_a_database(tmp_path: Path) -> None:
     folder = tmp_path / "msas"
     folder.mkdir()
     (folder / "P00002.a3m").touch()
     [record] = _read(tmp_path, f"{HEADER}\n1\tn\tHuman\tP00001;P00002-9;P00002-2\t\n", folder)
     assert isinstance(record, Complex)
     assert [chain.msa for chain in record.chains] == [None, folder / "P00002.a3m", None]
-    assert record.comment["msa"] == "no alignment for P00001, P00002-2"
+    assert "msa: no alignment for P00001, P00002-2" in record.notes
 
 
-def test_columns_by_name_with_quotes_and_line_ends_in_fields(tmp_path: Path) -> None:
+def test_read_table_with_quotes_and_line_ends_in_fields(tmp_path: Path) -> None:
     table = (
         "subunits_stoechiometrie\tcomment_complex\torganism\tsubunits_uniprot_id\tcomplex_name\tcomplex_id\n"
         '2;\t"two lines:\nand a ""quote"""\tHuman\tP00001;P00002\t"a\tb"\t9\n'
@@ -241,7 +253,7 @@ def test_columns_by_name_with_quotes_and_line_ends_in_fields(tmp_path: Path) -> 
     assert (second.name, second.title, second.organism) == ("10", "c", "Mouse")
 
 
-def test_quotes_that_quote_nothing(tmp_path: Path) -> None:
+def test_read_table_with_quotes_that_quote_nothing(tmp_path: Path) -> None:
     first, second = _read(
         tmp_path, f'{HEADER}\n1\t"A" box\tHuman\tP00001\t\n2\t"5\'-3\tHuman\tP00002\t\n'
     )
@@ -250,7 +262,7 @@ def test_quotes_that_quote_nothing(tmp_path: Path) -> None:
         _read(tmp_path, f'{HEADER}\n1\t"A\tHuman\tP00001\n2\tB\tHuman\tP00002\t\n')
 
 
-def test_a_row_that_was_cut_off(tmp_path: Path) -> None:
+def test_corum_row_that_is_truncated(tmp_path: Path) -> None:
     whole, cut = _read(tmp_path, f"{HEADER}\n1\ta\tHuman\tP00001\t1\n2\tb\tHuman\tP000")
     assert isinstance(whole, Complex)
     assert isinstance(cut, InvalidComplex)
@@ -265,49 +277,49 @@ COMPLEXTAB = (
 
 
 @pytest.mark.parametrize(
-    ("members", "expanded", "expected", "comment"),
+    ("members", "expanded", "expected", "notes"),
     [
         (
             "P00001(2)|P00002(1)",
             "P00001(2) | P00002(1)",
             ["P00001", "P00001", "P00002"],
-            {},
+            [],
         ),
         (
             "CPX-9(1)|P00005(1)",
             "P00001(2)|P00005(1)",
             ["P00001", "P00001", "P00005"],
-            {},
+            [],
         ),
         (
             "P00001(0)|URS0001_9606(1) | CHEBI:29035(2)",
             "P00001(0)",
             ["P00001"],
-            {
-                "stoichiometry": "not given for P00001: one copy",
-                "subunits": "only the proteins are folded, without URS0001_9606, CHEBI:29035",
-            },
+            [
+                "stoichiometry: unknown for P00001, one copy assumed",
+                "subunits: URS0001_9606, CHEBI:29035 left out, as only proteins are folded",
+            ],
         ),
         (
             "[P00005,P00001](2)",
             "[ P00005 ,P00001](2)",
             ["P00005"] * 2,
-            {"choice": "P00005 stands for any of [ P00005 ,P00001]"},
+            ["subunits: P00005 taken from [ P00005 ,P00001]"],
         ),
         (
             "P00002-PRO_0000000092(1)",
             "-",
             ["P00002"],
-            {"sequence": "P00002 stands in, whole, for P00002-PRO_0000000092"},
+            ["sequence: full-length P00002 used for P00002-PRO_0000000092"],
         ),
     ],
 )
-def test_complex_portal(
+def test_complex_portal_tables(
     tmp_path: Path,
     members: str,
     expanded: str,
     expected: list[str],
-    comment: dict[str, str],
+    notes: list[str],
 ) -> None:
     [record] = _read(
         tmp_path,
@@ -316,16 +328,16 @@ def test_complex_portal(
     assert isinstance(record, Complex)
     assert (record.name, record.title, record.organism) == ("CPX-1", "", "9606")
     assert [accession for _, accession in _chains(record)] == expected
-    assert {key: value for key, value in record.comment.items() if key != "msa"} == comment
+    assert [note for note in record.notes if not note.startswith("msa")] == notes
 
 
-def test_complex_portal_without_proteins(tmp_path: Path) -> None:
+def test_complex_portal_refuses_rows_without_proteins(tmp_path: Path) -> None:
     [record] = _read(tmp_path, f"{COMPLEXTAB}CPX-1\tn\t9606\tURS0001_9606(1)\ts\t-\n")
     assert isinstance(record, InvalidComplex)
-    assert record.reason == "no proteins are listed but URS0001_9606"
+    assert record.reason == "no proteins are listed, only URS0001_9606"
 
 
-def test_humap(tmp_path: Path) -> None:
+def test_humap_tables(tmp_path: Path) -> None:
     table = (
         "HuMAP3_ID,ComplexConfidence,Uniprot_ACCs,genenames\nhuMAP3_1.1,4,P00001 P00005,GENA GENB\n"
     )
@@ -336,12 +348,12 @@ def test_humap(tmp_path: Path) -> None:
         "GENA GENB",
         "Human",
     )
-    assert record.comment["confidence"] == "4"
+    assert "confidence: 4" in record.notes
     assert _chains(record) == [("A", "P00001"), ("B", "P00005")]
 
 
 @needs_data
-def test_corum_4() -> None:
+def test_corum_4_tables() -> None:
     start = time.process_time()
     records = list(read(SHARED / "corum" / "corum_4.1_core.tsv.gz", HUMAN))
     assert time.process_time() - start < 4
@@ -373,7 +385,7 @@ def test_corum_4() -> None:
 
 
 @needs_data
-def test_the_column_order_of_corum_3_differs() -> None:
+def test_corum_3_with_another_column_order() -> None:
     records = {
         record.name: record
         for record in read(SHARED / "corum" / "corum_3.0_allComplexes.txt.gz", HUMAN)
@@ -387,7 +399,7 @@ def test_the_column_order_of_corum_3_differs() -> None:
 
 
 @needs_data
-def test_corum_5_and_the_others() -> None:
+def test_corum_5_and_the_other_releases() -> None:
     records = {
         record.name: record for record in read(SHARED / "corum" / "corum_v5_fixture.txt", HUMAN)
     }

@@ -1,4 +1,4 @@
-"""The demo's complexes are what they say: residues of the UniProt entries they name."""
+"""The demo: its sequences are residues of the UniProt entries that they name."""
 
 import re
 from itertools import pairwise
@@ -21,7 +21,7 @@ def _complexes() -> list[Complex]:
     return complexes
 
 
-def test_the_demo_is_small_and_various() -> None:
+def test_demo_is_small_and_various() -> None:
     complexes = _complexes()
     assert 6 <= len(complexes) <= 10
     assert all(2 <= len(job.chains) <= 6 and 40 <= job.num_residues <= 400 for job in complexes)
@@ -31,12 +31,11 @@ def test_the_demo_is_small_and_various() -> None:
         a < b for a, b in pairwise(sizes)
     )  # the smallest first, so that --limit gives the quickest
     assert sum(size**2 for size in sizes) < 200_000
-    assert all(
-        job.title and job.organism and "stoichiometry" not in job.comment for job in complexes
-    )
+    assert all(job.title and job.organism for job in complexes)
+    assert not any(note.startswith("stoichiometry") for job in complexes for note in job.notes)
 
 
-def test_every_sequence_has_the_length_of_its_range_and_is_used() -> None:
+def test_demo_sequences_have_the_length_of_their_range_and_are_used() -> None:
     entries = read_sequences(DEMO / "sequences.fasta").by_accession
     for accession, sequence in entries.items():
         _, first, last = re.fullmatch(r"(\w+):(\d+)-(\d+)", accession).groups()  # pyright: ignore
@@ -45,7 +44,7 @@ def test_every_sequence_has_the_length_of_its_range_and_is_used() -> None:
 
 
 @pytest.mark.skipif(not HUMAN.is_file(), reason="the human proteins of UniProt are not here")
-def test_human_sequences_are_those_of_uniprot() -> None:
+def test_demo_sequences_are_those_of_uniprot() -> None:
     human = read_sequences(HUMAN)
     entries = read_sequences(DEMO / "sequences.fasta").by_accession
     checked = 0

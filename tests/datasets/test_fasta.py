@@ -20,7 +20,7 @@ def _chains(record: Record) -> list[tuple[str, str, str]]:
     return [(chain.name, chain.sequence, chain.accession) for chain in record.chains]
 
 
-def test_a_record_is_a_complex(tmp_path: Path) -> None:
+def test_fasta_record_is_a_complex(tmp_path: Path) -> None:
     text = ">sp|P12345|A_B   one chain\nmktayiak\nQR*\n\n>dimer two: and more\nMKT:\nGSHW\n>\nACD\n"
     one, two, last = _read(tmp_path, "x.fasta", text)
     assert (one.name, one.title, one.source) == ("P12345", "one chain", "x.fasta")
@@ -30,7 +30,7 @@ def test_a_record_is_a_complex(tmp_path: Path) -> None:
     assert last.name == "record 3"
 
 
-def test_copies_are_side_by_side_and_keep_their_names(tmp_path: Path) -> None:
+def test_group_by_entity_keeps_the_names_of_copies(tmp_path: Path) -> None:
     [record] = _read(tmp_path, "c.csv", "id,sequence\nx,MKT:GSH:MKT:ACD\n")
     assert _chains(record) == [
         ("A", "MKT", ""),
@@ -43,9 +43,9 @@ def test_copies_are_side_by_side_and_keep_their_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sequence", "reason"),
     [
-        ("MKT:G5H", "chain B: '5' is no letter of a protein sequence"),
-        ("MK-T.", "chain A: '-.' is no letter of a protein sequence"),
-        ("MK*T", "chain A: '*' is no letter of a protein sequence"),
+        ("MKT:G5H", "chain B: invalid letters '5' in the protein sequence"),
+        ("MK-T.", "chain A: invalid letters '-.' in the protein sequence"),
+        ("MK*T", "chain A: invalid letters '*' in the protein sequence"),
         ("MKT:", "chain B: the protein sequence is empty"),
         ("MKT::GSH", "chain B: the protein sequence is empty"),
         ("", "chain A: the protein sequence is empty"),
@@ -56,7 +56,7 @@ def test_copies_are_side_by_side_and_keep_their_names(tmp_path: Path) -> None:
         ("ACGUACGUACGUACGUACGU", "chain A: the letters are those of a nucleic acid"),
     ],
 )
-def test_a_bad_record_is_a_row_and_the_others_are_read(
+def test_read_makes_a_bad_record_invalid_and_reads_the_others(
     tmp_path: Path, sequence: str, reason: str
 ) -> None:
     for records in (
@@ -70,7 +70,7 @@ def test_a_bad_record_is_a_row_and_the_others_are_read(
         assert len(_chains(good)) == 2
 
 
-def test_short_or_poor_proteins_are_no_dna(tmp_path: Path) -> None:
+def test_fasta_takes_short_or_low_complexity_sequences_for_proteins(tmp_path: Path) -> None:
     records = _read(
         tmp_path,
         "c.csv",
@@ -79,13 +79,13 @@ def test_short_or_poor_proteins_are_no_dna(tmp_path: Path) -> None:
     assert all(isinstance(record, Complex) for record in records)
 
 
-def test_a_very_large_complex(tmp_path: Path) -> None:
+def test_read_of_a_very_large_complex(tmp_path: Path) -> None:
     [record] = _read(tmp_path, "c.csv", f"id,sequence\nx,{':'.join(['GSHW' * 8600] * 4)}\n")
     assert isinstance(record, Complex)
     assert record.num_residues == 137_600
 
 
-def test_other_columns_and_damaged_rows(tmp_path: Path) -> None:
+def test_colabfold_with_other_columns_and_damaged_rows(tmp_path: Path) -> None:
     text = 'note,Sequence,ID\n"a, b","MKT:\nGSH",one\nx,MKT\n,ACD,\n'
     one, cut, nameless = _read(tmp_path, "c.csv", text)
     assert (one.name, [letters for _, letters, _ in _chains(one)]) == (
@@ -97,7 +97,7 @@ def test_other_columns_and_damaged_rows(tmp_path: Path) -> None:
     assert nameless.name == "row 3"
 
 
-def test_alignments(tmp_path: Path) -> None:
+def test_boltz_yaml_msas(tmp_path: Path) -> None:
     folder = tmp_path / "msas"
     folder.mkdir()
     (folder / "P12345.csv").touch()
@@ -105,12 +105,12 @@ def test_alignments(tmp_path: Path) -> None:
     assert isinstance(one, Complex)
     assert isinstance(two, Complex)
     assert one.chains[0].msa == folder / "P12345.csv"
-    assert one.comment == {}
-    assert two.comment == {"msa": "no alignment for chain A, chain B"}
+    assert one.notes == ()
+    assert two.notes == ("msa: no alignment for chain A, chain B",)
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the folder of real inputs is not here")
-def test_the_csv_and_the_yaml_of_one_complex_agree() -> None:
+def test_colabfold_csv_and_boltz_yaml_of_one_complex_agree() -> None:
     folder = SHARED / "complexes" / "3g5o"
     [table] = read(folder / "input.colabfold.csv")
     [yaml] = read(folder / "input.yaml")
@@ -123,7 +123,7 @@ def test_the_csv_and_the_yaml_of_one_complex_agree() -> None:
     ]
 
 
-def test_records_that_begin_alike_are_named_by_their_whole_header(
+def test_fasta_names_records_that_begin_alike_by_the_whole_header(
     tmp_path: Path,
 ) -> None:
     text = (
@@ -140,39 +140,39 @@ def test_records_that_begin_alike_are_named_by_their_whole_header(
     ]
     one, two, other, first, _ = records
     assert isinstance(one, Complex)
-    assert one.comment["name"] == "the whole header, as several records begin with 'pair'"
+    assert "name: whole header, as several records begin with 'pair'" in one.notes
     assert isinstance(other, Complex)
-    assert "name" not in other.comment
+    assert not any(note.startswith("name") for note in other.notes)
     assert isinstance(first, Complex)
     assert first.chains[0].accession == "P12345"
     assert len(_chains(two)) == 2
 
 
-def test_equal_headers_are_still_one_name_too_many(tmp_path: Path) -> None:
+def test_fasta_refuses_equal_headers(tmp_path: Path) -> None:
     one, two = _read(tmp_path, "x.fasta", ">pair x\nMKT\n>pair x\nGSH\n")
     assert isinstance(one, Complex)
     assert isinstance(two, InvalidComplex)
     assert two.reason == "an earlier record is named 'pair x' too"
 
 
-def test_free_text_between_bars_is_a_header_like_any_other(tmp_path: Path) -> None:
+def test_read_takes_free_text_between_bars_for_plain_fasta(tmp_path: Path) -> None:
     text = ">k1|protein kinase alpha|human\nMKT\n>k2|protein phosphatase|human\nGSH\n"
     assert [record.name for record in _read(tmp_path, "x.fasta", text)] == ["k1", "k2"]
 
 
-def test_single_chains_of_one_file_are_noted(tmp_path: Path) -> None:
-    note = "a record of its own, folded alone; the chains of one complex are joined by ':'"
+def test_fasta_notes_records_of_single_chains(tmp_path: Path) -> None:
+    note = "chains: record folded alone; join the chains of one complex by ':'"
     many = "".join(f">A{number}\nMKT\n" for number in range(101))
     pair = ">A\nMKT\n>B\nGSH:MKT\n"
     for text, expected in (
-        (">A\nMKT\n>B\nGSH\n", note),
-        (">A\nMKT\n", None),
-        (pair, None),
-        (many, None),
+        (">A\nMKT\n>B\nGSH\n", [note]),
+        (">A\nMKT\n", []),
+        (pair, []),
+        (many, []),
     ):
         for record in _read(tmp_path, "x.fasta", text):
             assert isinstance(record, Complex)
-            assert record.comment.get("chains") == expected
+            assert [note for note in record.notes if note.startswith("chains")] == expected
 
 
 CHAI = (
@@ -181,7 +181,7 @@ CHAI = (
 )
 
 
-def test_the_fasta_of_chai_lab_is_one_complex(tmp_path: Path) -> None:
+def test_chai_fasta_is_one_complex(tmp_path: Path) -> None:
     text = CHAI + ">dna|name=D\nGATTACA\n>rna|name=R\nGAUUACA\n"
     [record] = _read(tmp_path, "job.fasta", text)
     assert isinstance(record, Complex)
@@ -195,7 +195,7 @@ def test_the_fasta_of_chai_lab_is_one_complex(tmp_path: Path) -> None:
         ("D", "dna", "GATTACA"),
         ("R", "rna", "GAUUACA"),
     ]
-    assert record.comment == {"msa": "no alignment for chain long-one, chain B"}
+    assert record.notes == ("msa: no alignment for chain long-one, chain B",)
     [plain] = _read(tmp_path, "job.fasta", ">protein|A\nMKT\n>rna|B\nGAU\n")
     assert isinstance(plain, Complex)
     assert [chain.kind for chain in plain.chains] == ["protein", "rna"]
@@ -204,35 +204,35 @@ def test_the_fasta_of_chai_lab_is_one_complex(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
-        (">glycan|name=G\nNAG(4-1 NAG)\n", "chain G: a glycan is not read"),
+        (">glycan|name=G\nNAG(4-1 NAG)\n", "chain G: glycans are not supported here"),
         (
             ">protein|name=M\nMK(SEP)T\n",
-            "chain M: modified residues in brackets are not read",
+            "chain M: modified residues in parentheses or brackets are not supported",
         ),
         (
             ">protein|name=M\nMK[SEP]T\n",
-            "chain M: modified residues in brackets are not read",
+            "chain M: modified residues in parentheses or brackets are not supported",
         ),
         (
             ">peptide|name=P\nMKT\n",
-            "the header '>peptide|name=P' has not the form '>KIND|name=NAME'",
+            "invalid header '>peptide|name=P'; expected '>KIND|name=NAME'",
         ),
         (
             ">protein|name=\nMKT\n",
-            "the header '>protein|name=' has not the form '>KIND|name=NAME'",
+            "invalid header '>protein|name='; expected '>KIND|name=NAME'",
         ),
-        (">P12345\nMKT\n", "the header '>P12345' has not the form '>KIND|name=NAME'"),
+        (">P12345\nMKT\n", "invalid header '>P12345'; expected '>KIND|name=NAME'"),
         (">protein|name=drug\nMKT\n", "complex job: two chains are named 'drug'"),
     ],
 )
-def test_what_is_not_read_of_chai_lab_is_told(tmp_path: Path, record: str, reason: str) -> None:
+def test_read_of_unsupported_chai_fasta_says_what(tmp_path: Path, record: str, reason: str) -> None:
     (tmp_path / "job.fasta").write_text(CHAI + record)
     with pytest.raises(ValueError) as caught:
         read(tmp_path / "job.fasta")
     assert str(caught.value).startswith(f"{tmp_path / 'job.fasta'}: {reason}")
 
 
-def test_more_chains_than_any_complex_has_are_refused(tmp_path: Path) -> None:
+def test_read_refuses_too_many_chains(tmp_path: Path) -> None:
     [record] = _read(tmp_path, "c.csv", f"id,sequence\nx,{'M:' * 100_000}M\n")
     assert isinstance(record, InvalidComplex)
-    assert record.reason == "100,001 chains, but 100,000 are the most"
+    assert record.reason == "100,001 chains exceed the maximum of 100,000"

@@ -1,4 +1,4 @@
-"""Alignments of whole records are found by the record's name, or the user is told why not."""
+"""MSA files of whole records, found by the record's name."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ def _fasta(folder: Path, msas: Path, name: str, sequence: str) -> Record:
         ("two words (x", ONE, "two_words__x.a3m"),
     ],
 )
-def test_the_alignment_has_the_name_of_the_record(
+def test_find_record_takes_the_name_of_the_record(
     tmp_path: Path, msas: Path, form: object, name: str, sequence: str, file: str
 ) -> None:
     assert callable(form)
     record = form(tmp_path, msas, name, sequence)
     assert isinstance(record, Complex)
     assert {chain.msa for chain in record.chains} == {msas / file}
-    assert "msa" not in record.comment
+    assert record.notes == ()
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_the_alignment_has_the_name_of_the_record(
         ),
     ],
 )
-def test_a_file_of_that_name_that_fits_not_is_never_left_aside(
+def test_find_record_refuses_a_file_of_other_chains(
     tmp_path: Path, msas: Path, name: str, sequence: str, reason: str
 ) -> None:
     record = _csv(tmp_path, msas, name, sequence)
@@ -99,7 +99,7 @@ def test_a_file_of_that_name_that_fits_not_is_never_left_aside(
     assert record.reason.startswith(f"{msas}/{reason}")
 
 
-def test_a_yaml_finds_the_file_of_its_name(tmp_path: Path, msas: Path) -> None:
+def test_find_gives_a_yaml_the_msa_of_its_name(tmp_path: Path, msas: Path) -> None:
     path = tmp_path / "dimer.yaml"
     path.write_text(
         f"sequences:\n- protein: {{id: [A, C], sequence: {ONE}}}\n- protein: {{id: B, "
@@ -110,7 +110,7 @@ def test_a_yaml_finds_the_file_of_its_name(tmp_path: Path, msas: Path) -> None:
     assert {chain.msa for chain in record.chains} == {msas / "dimer.a3m"}
 
 
-def test_a_pipe_in_the_folder_is_refused_when_it_would_be_used(tmp_path: Path, msas: Path) -> None:
+def test_find_refuses_a_pipe_when_it_would_be_used(tmp_path: Path, msas: Path) -> None:
     os.mkfifo(msas / "pipe.a3m")
     (msas / "zero.a3m").symlink_to("/dev/zero")
     for name in ("pipe", "zero"):
@@ -124,14 +124,14 @@ def test_a_pipe_in_the_folder_is_refused_when_it_would_be_used(tmp_path: Path, m
     assert isinstance(_csv(tmp_path, msas, "other", ONE), Complex)
 
 
-def test_links_in_a_circle_are_no_folder(tmp_path: Path) -> None:
+def test_open_msas_refuses_circular_links(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to(tmp_path / "b")
     (tmp_path / "b").symlink_to(tmp_path / "a")
-    with pytest.raises(ValueError, match="a: no folder of alignments"):
+    with pytest.raises(ValueError, match="a: not a folder of alignments"):
         open_msas(tmp_path / "a")
 
 
-def test_chains_without_an_alignment_are_counted(tmp_path: Path, msas: Path) -> None:
+def test_msa_notes_count_chains_without_an_msa(tmp_path: Path, msas: Path) -> None:
     table = tmp_path / "t.csv"
 
     def told(text: str, folder: Path | None = msas) -> list[str]:
@@ -148,7 +148,7 @@ def test_chains_without_an_alignment_are_counted(tmp_path: Path, msas: Path) -> 
     assert told(f"x,{ONE}:{TWO}\n", None) == []
 
 
-def test_chains_that_stand_alone_in_a_fasta_file_are_told(tmp_path: Path) -> None:
+def test_fasta_notes_chains_that_stand_alone(tmp_path: Path) -> None:
     path = tmp_path / "x.fasta"
     path.write_text(f">chain_A\n{ONE}\n>chain_B\n{TWO}\n")
     records = [record for record in read(path) if isinstance(record, Complex)]
@@ -168,7 +168,7 @@ def test_chains_that_stand_alone_in_a_fasta_file_are_told(tmp_path: Path) -> Non
     assert remarks(InputSpec(path), records) == []
 
 
-def test_only_proteins_get_an_alignment(tmp_path: Path) -> None:
+def test_with_msas_gives_msas_to_proteins_only(tmp_path: Path) -> None:
     folder = tmp_path / "msas"
     folder.mkdir()
     (folder / "job.a3m").touch()

@@ -1,6 +1,4 @@
-"""The reader takes each file for what it is, in whatever wrapping, and says in a line what it
-cannot take.
-"""
+"""The reader: formats recognised by content, compression, folders, and errors of one line."""
 
 import gzip
 import io
@@ -63,7 +61,7 @@ def _zip(members: dict[str, str]) -> bytes:
     ],
     ids=["plain", "utf8-bom", "utf16", "crlf", "cr", "gzip", "zip", "latin1"],
 )
-def test_wrapping_makes_no_difference(tmp_path: Path, wrap: Callable[[str], bytes]) -> None:
+def test_read_msa_ignores_line_wrapping(tmp_path: Path, wrap: Callable[[str], bytes]) -> None:
     sequences = _write(tmp_path, "s.fasta", wrap(FASTA))
     [pair] = _all(_write(tmp_path, "any.name", wrap(CORUM)), sequences)
     assert isinstance(pair, Complex)
@@ -79,7 +77,7 @@ def test_wrapping_makes_no_difference(tmp_path: Path, wrap: Callable[[str], byte
     ]
 
 
-def test_a_title_in_an_old_encoding_is_kept(tmp_path: Path) -> None:
+def test_read_text_keeps_a_title_in_another_encoding(tmp_path: Path) -> None:
     path = _write(tmp_path, "old.tsv", CORUM.replace("pair", "Kölner Paar").encode("cp1252"))
     [pair] = _all(path, _write(tmp_path, "s.fasta", FASTA))
     assert pair.title == "Kölner Paar"
@@ -118,10 +116,10 @@ def test_a_title_in_an_old_encoding_is_kept(tmp_path: Path) -> None:
             "sequences: [\n",
             "not valid YAML: while parsing a flow node did not find expected node content (line 2",
         ),
-        ("list.yaml", "- 1\n", "wanted the keys sequences"),
+        ("list.yaml", "- 1\n", "expected the keys sequences"),
     ],
 )
-def test_a_file_that_is_no_input(
+def test_read_refuses_files_of_unknown_format(
     tmp_path: Path, name: str, content: str | bytes, expected: str
 ) -> None:
     path = _write(tmp_path, name, content)
@@ -130,18 +128,18 @@ def test_a_file_that_is_no_input(
     assert expected in message
 
 
-def test_files_that_are_not_there(tmp_path: Path) -> None:
+def test_read_of_missing_files(tmp_path: Path) -> None:
     here = _write(tmp_path, "c.tsv", CORUM)
     assert _error(tmp_path / "none.tsv") == f"{tmp_path / 'none.tsv'}: No such file or directory"
     assert _error(here, tmp_path / "none.fasta").startswith(
         f"{tmp_path / 'none.fasta'}: No such file"
     )
     assert _error(here, None).endswith("with --sequences FASTA")
-    assert "no folder of alignments" in _error(here, None, tmp_path / "nowhere")
-    assert "no folder of alignments" in _error(here, None, here)
+    assert "not a folder of alignments" in _error(here, None, tmp_path / "nowhere")
+    assert "not a folder of alignments" in _error(here, None, here)
 
 
-def test_case_of_endings_and_blank_lines_make_no_difference(tmp_path: Path) -> None:
+def test_read_ignores_case_of_suffixes_and_blank_lines(tmp_path: Path) -> None:
     assert [
         record.name for record in read(_write(tmp_path, "A.YAML.GZ", gzip.compress(YAML.encode())))
     ] == ["A"]
@@ -156,7 +154,7 @@ def test_case_of_endings_and_blank_lines_make_no_difference(tmp_path: Path) -> N
     assert (record.name, record.title) == ("7", "")
 
 
-def test_a_folder_of_inputs(tmp_path: Path) -> None:
+def test_read_of_a_folder(tmp_path: Path) -> None:
     _write(tmp_path, "b.yaml", YAML)
     _write(tmp_path, "a.yml.gz", gzip.compress(YAML.encode()))
     _write(tmp_path, "c.fasta", FASTA)
@@ -168,12 +166,15 @@ def test_a_folder_of_inputs(tmp_path: Path) -> None:
     assert [record.name for record in records] == ["a", "b", "bad", "P12345", "Q99999"]
     bad = records[2]
     assert isinstance(bad, InvalidComplex)
-    assert bad.reason == f"{tmp_path / 'bad.yaml'}: chain A: '1' is no letter of a protein sequence"
+    assert (
+        bad.reason
+        == f"{tmp_path / 'bad.yaml'}: chain A: invalid letters '1' in the protein sequence"
+    )
     (tmp_path / "empty").mkdir()
     assert "the folder has no file" in _error(tmp_path / "empty")
 
 
-def test_yaml_is_known_by_its_content(tmp_path: Path) -> None:
+def test_read_recognises_yaml_by_its_content(tmp_path: Path) -> None:
     for number, text in enumerate([YAML, "# mine\n---\nversion: 1\n" + YAML, '{"sequences": []}']):
         path = _write(tmp_path, f"{number}.txt", text)
         if number < 2:
@@ -182,16 +183,20 @@ def test_yaml_is_known_by_its_content(tmp_path: Path) -> None:
             assert _error(path) == f"{path}: complex 2: it has no chains"
 
 
-def test_a_name_that_occurs_twice_is_reported(tmp_path: Path) -> None:
+def test_read_reports_a_name_that_occurs_twice(tmp_path: Path) -> None:
     path = _write(tmp_path, "c.csv", "id,sequence\nx,MKT\ny,MKW\nx,GGG\n")
     records = _all(path)
     assert [type(record) for record in records] == [Complex, Complex, InvalidComplex]
     assert records[2] == InvalidComplex(
-        "x", "an earlier record is named 'x' too", source="c.csv", place=2
+        "x",
+        "an earlier record is named 'x' too",
+        source="c.csv",
+        place=2,
+        notes=("msa: no alignment for chain A",),
     )
 
 
-def test_names_and_texts_of_files(tmp_path: Path) -> None:
+def test_read_text_and_stem(tmp_path: Path) -> None:
     assert stem(Path("a/7yds.yaml.gz")) == "7yds"
     assert stem(Path("a/7yds.v2.fasta")) == "7yds.v2"
     assert stem(Path("allComplexes.txt.zip")) == "allComplexes"
@@ -199,18 +204,18 @@ def test_names_and_texts_of_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(60)
-def test_pipes_and_devices_are_refused_wherever_they_are_named(tmp_path: Path) -> None:
+def test_read_refuses_pipes_and_devices_wherever_they_are_named(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     table = _write(tmp_path, "c.tsv", CORUM)
     for path in (tmp_path / "pipe", Path("/dev/zero")):
         expected = f"{path}: not a regular file (a pipe, a socket or a device)"
         assert _error(path) == expected
         assert _error(table, path) == expected
-        assert "no folder of alignments" in _error(table, None, path)
+        assert "not a folder of alignments" in _error(table, None, path)
 
 
 @pytest.mark.timeout(60)
-def test_in_a_folder_what_is_no_file_is_a_row(tmp_path: Path) -> None:
+def test_read_of_a_folder_makes_other_than_regular_files_invalid_records(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.yaml")
     (tmp_path / "b.fasta").symlink_to("/dev/zero")
     (tmp_path / "c.json").mkdir()
@@ -229,7 +234,7 @@ def test_in_a_folder_what_is_no_file_is_a_row(tmp_path: Path) -> None:
     assert [record.place for record in (*wrong, right)] == [0, 1, 2, 3, 4]
 
 
-def test_no_more_is_read_than_the_limit(tmp_path: Path) -> None:
+def test_read_bounds_the_bytes_that_it_reads(tmp_path: Path) -> None:
     table = _write(tmp_path, "c.tsv", CORUM)
     sequences = _write(tmp_path, "s.fasta.gz", gzip.compress((FASTA + "M" * 5_000).encode()))
     assert len(list(read(table, sequences, max_bytes=10_000))) == 1
@@ -247,7 +252,7 @@ def test_no_more_is_read_than_the_limit(tmp_path: Path) -> None:
     assert isinstance(folder["b"], Complex)
 
 
-def test_archives_that_cannot_be_unpacked_are_rows(tmp_path: Path) -> None:
+def test_read_of_a_folder_makes_damaged_archives_invalid_records(tmp_path: Path) -> None:
     encrypted = bytearray(_zip({"a": YAML}))
     for start, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         encrypted[encrypted.index(start) + offset] |= 1
@@ -269,7 +274,7 @@ def test_archives_that_cannot_be_unpacked_are_rows(tmp_path: Path) -> None:
     assert isinstance(right, Complex)
 
 
-def test_a_file_whose_name_is_not_utf8_is_a_row(tmp_path: Path) -> None:
+def test_read_of_a_folder_makes_names_that_are_not_unicode_invalid_records(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9.yaml")
     _write(tmp_path, name, YAML)
     _write(tmp_path, "b.yaml", YAML)
@@ -291,20 +296,20 @@ def test_a_file_whose_name_is_not_utf8_is_a_row(tmp_path: Path) -> None:
     assert _error(path).endswith("'link.a3m' leads to a file whose name is not valid UTF-8")
 
 
-def test_names_of_inputs_that_cannot_be(tmp_path: Path) -> None:
+def test_read_refuses_names_that_are_not_unicode(tmp_path: Path) -> None:
     long = tmp_path / ("x" * 300)
     assert _error(long) == f"{long}: File name too long"
     assert _error(_write(tmp_path, "c.tsv", CORUM), long) == f"{long}: File name too long"
 
 
-def test_reasons_stay_short_enough_for_a_table(tmp_path: Path) -> None:
+def test_read_cuts_long_reasons(tmp_path: Path) -> None:
     path = _write(tmp_path, "c.csv", f"id,sequence\n{'x' * 9_000},MKT\n{'x' * 9_000},MKT\n")
     second = _all(path)[1]
     assert isinstance(second, InvalidComplex)
     assert len(second.reason) == 2_000
 
 
-def test_line_separators_that_are_no_line_ends_stay_in_their_cell(
+def test_read_table_keeps_unicode_line_separators_in_their_cell(
     tmp_path: Path,
 ) -> None:
     table = CORUM.replace("pair", '"a" \u2028 \x85 b')
@@ -323,9 +328,9 @@ def test_line_separators_that_are_no_line_ends_stay_in_their_cell(
         (CORUM.replace("ComplexName", "complex_id"), "'ComplexID', 'complex_id'"),
     ],
 )
-def test_two_columns_of_one_meaning_are_refused(tmp_path: Path, table: str, columns: str) -> None:
+def test_read_refuses_ambiguous_columns(tmp_path: Path, table: str, columns: str) -> None:
     path = _write(tmp_path, "c.csv", table)
-    expected = f"{path}: which of the columns {columns} is meant? Leave out the others"
+    expected = f"{path}: ambiguous columns {columns}; leave out all but one"
     assert _error(path, _write(tmp_path, "s.fasta", FASTA)) == expected
     doubled = "id,sequence,note,note\nx,MKT,a,b\n"
     assert [record.name for record in read(_write(tmp_path, "d.csv", doubled))] == ["x"]

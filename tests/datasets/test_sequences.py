@@ -1,6 +1,4 @@
-"""Accessions stand for sequences as UniProt means them: entries, isoforms, mature chains,
-ranges.
-"""
+"""Sequences by accession: entries, isoforms, mature chains, ranges."""
 
 import gzip
 import time
@@ -10,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from foldcp.datasets.msas import open_msas
-from foldcp.datasets.sequences import Found, accession_of, normalised, read_sequences
+from foldcp.datasets.sequences import SequenceHit, accession_of, normalize, read_sequences
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 needs_data = pytest.mark.skipif(
@@ -32,31 +30,33 @@ def fasta(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("accession", "expected"),
     [
-        ("P12345", Found("MKTAYIAKQRSTVWYA", "P12345")),
-        ("p12345", Found("MKTAYIAKQRSTVWYA", "P12345")),
-        ("P12345-", Found("MKTAYIAKQRSTVWYA", "P12345")),
-        ("P12345-2", Found("MKTW", "P12345-2")),
+        ("P12345", SequenceHit("MKTAYIAKQRSTVWYA", "P12345")),
+        ("p12345", SequenceHit("MKTAYIAKQRSTVWYA", "P12345")),
+        ("P12345-", SequenceHit("MKTAYIAKQRSTVWYA", "P12345")),
+        ("P12345-2", SequenceHit("MKTW", "P12345-2")),
         (
             "P12345-3",
-            Found("MKTAYIAKQRSTVWYA", "P12345", "P12345 stands in, whole, for P12345-3"),
+            SequenceHit(
+                "MKTAYIAKQRSTVWYA", "P12345", "sequence: full-length P12345 used for P12345-3"
+            ),
         ),
         (
             "P12345-PRO_0000000092",
-            Found(
+            SequenceHit(
                 "MKTAYIAKQRSTVWYA",
                 "P12345",
-                "P12345 stands in, whole, for P12345-PRO_0000000092",
+                "sequence: full-length P12345 used for P12345-PRO_0000000092",
             ),
         ),
-        ("P12345:3-5", Found("TAY", "P12345:3-5")),
-        ("P12345-2:2-4", Found("KTW", "P12345-2:2-4")),
+        ("P12345:3-5", SequenceHit("TAY", "P12345:3-5")),
+        ("P12345-2:2-4", SequenceHit("KTW", "P12345-2:2-4")),
         (
             "P12345-9:1-2",
-            Found("MK", "P12345:1-2", "P12345 stands in, whole, for P12345-9"),
+            SequenceHit("MK", "P12345:1-2", "sequence: full-length P12345 used for P12345-9"),
         ),
-        ("A0A024RBG1", Found("GGSH", "A0A024RBG1")),
-        ("mine", Found("ACDW", "mine")),
-        ("Q11111", Found("", "Q11111")),
+        ("A0A024RBG1", SequenceHit("GGSH", "A0A024RBG1")),
+        ("mine", SequenceHit("ACDW", "mine")),
+        ("Q11111", SequenceHit("", "Q11111")),
         ("mine-2", None),  # what a suffix means is known for UniProt alone
         ("MINE", None),
         ("P12345-A", None),
@@ -64,25 +64,25 @@ def fasta(tmp_path: Path) -> Path:
         ("Q99999:1-2", None),
     ],
 )
-def test_find(fasta: Path, accession: str, expected: Found | None) -> None:
+def test_sequences_find(fasta: Path, accession: str, expected: SequenceHit | None) -> None:
     assert read_sequences(fasta).find(accession) == expected
 
 
 @pytest.mark.parametrize("span", ["0-3", "3-17", "5-4"])
-def test_a_range_outside_of_the_sequence(fasta: Path, span: str) -> None:
-    with pytest.raises(ValueError, match=f"P12345:{span}: P12345 has the residues 1 to 16"):
+def test_find_refuses_a_range_outside_of_the_sequence(fasta: Path, span: str) -> None:
+    with pytest.raises(ValueError, match=f"P12345:{span}: P12345 has residues 1 to 16 only"):
         read_sequences(fasta).find(f"P12345:{span}")
 
 
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (">P1\nMK\n>P2\nAA\n>P1\nMW\n", "two different sequences are called 'P1'"),
-        (">P1\nMK\n>\nAA\n", "a header names no accession"),
-        ("P1,MK\n", "no FASTA file, it starts with 'P1,MK'"),
+        (">P1\nMK\n>P2\nAA\n>P1\nMW\n", "two different sequences have the accession 'P1'"),
+        (">P1\nMK\n>\nAA\n", "a header without an accession"),
+        ("P1,MK\n", "not a FASTA file, it starts with 'P1,MK'"),
     ],
 )
-def test_a_file_that_is_no_source_of_sequences(tmp_path: Path, content: str, expected: str) -> None:
+def test_read_sequences_refuses_other_files(tmp_path: Path, content: str, expected: str) -> None:
     path = tmp_path / "s.fasta"
     path.write_text(content)
     with pytest.raises(ValueError, match=expected) as caught:
@@ -90,7 +90,7 @@ def test_a_file_that_is_no_source_of_sequences(tmp_path: Path, content: str, exp
     assert str(path) in str(caught.value)
 
 
-def test_headers_and_letters() -> None:
+def test_accession_of_headers_and_normalize_of_letters() -> None:
     headers = [
         "P12345",
         "P12345 name",
@@ -100,13 +100,13 @@ def test_headers_and_letters() -> None:
         "P12345|BCL6_HUMAN",
     ]
     assert {accession_of(header) for header in headers} == {"P12345"}
-    assert normalised("mk t\nay\t*") == "MKTAY"
-    assert normalised("M*K") == "M*K"
-    assert normalised("Mß") == "Mß"  # not the serines that str.upper makes of it
+    assert normalize("mk t\nay\t*") == "MKTAY"
+    assert normalize("M*K") == "M*K"
+    assert normalize("Mß") == "Mß"  # not the serines that str.upper makes of it
 
 
 @needs_data
-def test_a_proteome_is_read_in_less_than_a_second() -> None:
+def test_read_sequences_of_a_proteome_takes_less_than_a_second() -> None:
     path = SHARED / "inputs" / "human_proteins_uniprot.fasta.gz"
     start = time.process_time()
     sequences = read_sequences(path)
@@ -119,7 +119,7 @@ def test_a_proteome_is_read_in_less_than_a_second() -> None:
     assert seconds < 1.0
 
 
-def test_alignments_are_found_by_hash_then_by_name(
+def test_find_searches_by_hash_then_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest = sha256(b"MKTAY").hexdigest()

@@ -1,4 +1,4 @@
-"""YAML is read strictly and within bounds, with libyaml and without it."""
+"""Trees of YAML, parsed strictly and within limits, with libyaml and without it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def loader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
         ("{}", {}),
     ],
 )
-def test_every_scalar_is_its_text(text: str, expected: object) -> None:
+def test_parse_keeps_every_scalar_as_text(text: str, expected: object) -> None:
     assert parse(text) == expected
 
 
@@ -50,8 +50,8 @@ def test_every_scalar_is_its_text(text: str, expected: object) -> None:
     [
         ("a: b\na: c", "the key 'a' occurs twice (line 2, column 1)"),
         ("x:\n- {a: b, c: d, a: e}", "the key 'a' occurs twice (line 2, column 16)"),
-        ("[a]: b", "a key is no text (line 1"),
-        ("? {a: b}\n: c", "a key is no text (line 1"),
+        ("[a]: b", "a key is not a string (line 1"),
+        ("? {a: b}\n: c", "a key is not a string (line 1"),
         ("a: *x", "the alias '*x' has no anchor before it (line 1, column 4)"),
         ("a: &x [*x]", "the alias '*x' has no anchor before it (line 1, column 8)"),
         ("a: &x 1\nb: &x 2", "the anchor '&x' occurs twice (line 2"),
@@ -62,7 +62,7 @@ def test_every_scalar_is_its_text(text: str, expected: object) -> None:
         ('"\\ud800"', "not valid YAML"),
     ],
 )
-def test_what_is_not_strict_yaml_is_told_with_its_line(text: str, problem: str) -> None:
+def test_parse_of_invalid_yaml_names_the_line(text: str, problem: str) -> None:
     with pytest.raises(ValueError, match="not valid YAML") as caught:
         parse(text)
     assert problem in str(caught.value)
@@ -70,12 +70,12 @@ def test_what_is_not_strict_yaml_is_told_with_its_line(text: str, problem: str) 
 
 
 @pytest.mark.parametrize("opening", ["[", "{a: ", "- ", "? ", "[{a: "])
-def test_nesting_is_bounded(opening: str) -> None:
-    with pytest.raises(ValueError, match=f"nested more than {MAX_DEPTH} deep"):
+def test_parse_bounds_the_nesting(opening: str) -> None:
+    with pytest.raises(ValueError, match=f"nested more than {MAX_DEPTH} levels deep"):
         parse(opening * 100_000)
 
 
-def test_nesting_up_to_the_bound_is_read() -> None:
+def test_parse_reads_nesting_up_to_the_limit() -> None:
     node = parse("[" * MAX_DEPTH + "x" + "]" * MAX_DEPTH)
     for _ in range(MAX_DEPTH):
         assert isinstance(node, list)
@@ -83,38 +83,38 @@ def test_nesting_up_to_the_bound_is_read() -> None:
     assert node == "x"
 
 
-def test_aliases_count_as_what_they_stand_for() -> None:
+def test_parse_counts_aliases_as_what_they_expand_to() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 5)]
     node = parse("\n".join(lines[:5]))
     assert isinstance(node, dict)
     with pytest.raises(
         ValueError,
-        match=rf"more than {MAX_NODES:,} values, aliases written out \(line 6",
+        match=rf"more than {MAX_NODES:,} values, with aliases expanded \(line 6",
     ):
         parse("\n".join([*lines, f"a5: &a5 [{', '.join(['*a4'] * 10)}]"]))
 
 
-def test_the_size_is_bounded() -> None:
+def test_parse_bounds_the_size() -> None:
     with pytest.raises(ValueError, match=f"more than {MAX_CHARACTERS:,} characters"):
         parse("a" * (MAX_CHARACTERS + 1))
 
 
 @pytest.mark.parametrize("start", ['{"atom_plddts": [1.0], ', "- 1\n", "[{a: b}, ", "name: x\n"])
-def test_a_file_that_is_no_input_is_refused_before_the_rest_is_read(start: str) -> None:
+def test_parse_refuses_an_unknown_key_before_the_rest_is_read(start: str) -> None:
     """What follows is not even YAML, so an error about it would show that it was read."""
     with pytest.raises(
         ValueError,
-        match=r"known are sequences, version|wanted the keys sequences, version",
+        match=r"the known keys are sequences, version|expected the keys sequences, version",
     ):
         parse(start + "]]\t}{", ("sequences", "version"))
 
 
-def test_keys_below_the_top_may_be_any() -> None:
+def test_parse_allows_any_keys_below_the_top() -> None:
     assert parse("sequences: [{other: 1}]", ("sequences",)) == {"sequences": [{"other": "1"}]}
 
 
-def test_a_mapping_of_many_keys_is_read() -> None:
+def test_parse_reads_a_mapping_of_many_keys() -> None:
     num_keys = 100_000 if yaml_tree._LOADER is not yaml.BaseLoader else 5_000
     keys = [f"k{number}" for number in range(num_keys)]
     assert parse("\n".join(f"{key}: 1" for key in keys)) == dict.fromkeys(keys, "1")
@@ -134,10 +134,10 @@ def test_a_mapping_of_many_keys_is_read() -> None:
         ("entities:\n- protein: {id: A, sequence: 80..140}\n", "a design of BoltzGen"),
     ],
 )
-def test_the_inputs_of_other_programs_are_named(tmp_path: Path, text: str, program: str) -> None:
+def test_read_names_the_programs_of_other_inputs(tmp_path: Path, text: str, program: str) -> None:
     path = tmp_path / "x.json"
     path.write_text(text)
     with pytest.raises(ValueError) as caught:
         read(path)
     assert str(caught.value).startswith(f"{path}: {program}")
-    assert "which is not read" in str(caught.value)
+    assert "which is not supported" in str(caught.value)

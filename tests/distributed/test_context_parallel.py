@@ -1,4 +1,4 @@
-"""The collectives of ContextParallel against what they say, on 1, 2, 3 and 5 ranks, forward and backward."""
+"""The collectives of ContextParallel on 1, 2, 3 and 5 ranks, forward and backward."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def running_sums(parts: list[torch.Tensor]) -> list[torch.Tensor]:
 
 
 def mapped_columns(
-    cp: ContextParallel, z: torch.Tensor, most: int
+    cp: ContextParallel, z: torch.Tensor, max_columns: int
 ) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
     """Rows of z^T are told apart by a running sum along them."""
     mine = cp.shard(z).clone()
@@ -70,21 +70,21 @@ def mapped_columns(
         return running_sums(parts)
 
     with torch.no_grad():
-        return cp.map_columns(mine, update, most), mine, sizes
+        return cp.map_columns(mine, update, max_columns), mine, sizes
 
 
-@pytest.mark.parametrize("most", [1, 3, 100])
+@pytest.mark.parametrize("max_columns", [1, 3, 100])
 @pytest.mark.parametrize("tail", [(), (3,), (16,)])
 @pytest.mark.parametrize("size", SIZES)
-def test_by_columns_updates_the_rows_of_the_transpose_in_place(
-    size: int, tail: tuple[int, ...], most: int
+def test_map_columns_updates_the_rows_of_the_transpose_in_place(
+    size: int, tail: tuple[int, ...], max_columns: int
 ) -> None:
     z = whole(size, *tail).to(torch.float32)
-    parts = run(mapped_columns, size, z, most)
+    parts = run(mapped_columns, size, z, max_columns)
     torch.testing.assert_close(torch.cat([out for out, _, _ in parts]), z.cumsum(0))
     for out, mine, sizes in parts:
         assert torch.equal(out, mine)
-        assert sum(sizes) == 7 and max(sizes) <= most
+        assert sum(sizes) == 7 and max(sizes) <= max_columns
 
 
 def gathered(cp: ContextParallel, x: torch.Tensor, dim: int) -> torch.Tensor:
@@ -151,7 +151,7 @@ def summed(cp: ContextParallel) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_sum_adds_over_ranks(size: int) -> None:
+def test_all_reduce_adds_over_ranks(size: int) -> None:
     for got in run(summed, size):
         assert got.tolist() == [size * (size + 1) / 2, 10.0 * size]
 
@@ -161,7 +161,7 @@ def smallest(cp: ContextParallel) -> int:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_least_is_the_smallest_of_the_ranks(size: int) -> None:
+def test_all_reduce_min_is_the_smallest_of_the_ranks(size: int) -> None:
     assert run(smallest, size) == [11 - size] * size
 
 

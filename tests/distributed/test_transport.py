@@ -133,10 +133,10 @@ def all_arrived(
 @pytest.mark.parametrize("at_once", [1, 2, 4])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("buffer_bytes", [None, 1 << 16, 2600])
-def test_what_is_sent_arrives(
+def test_exchange_delivers_what_is_sent(
     size: int, buffer_bytes: int | None, at_once: int, tmp_path: Path
 ) -> None:
-    """As messages; by copy engines; and by copy engines with buffers that some exchanges overflow."""
+    """As messages, and by copy engines with buffers that some exchanges overflow or none."""
     how = (
         messages
         if buffer_bytes is None
@@ -176,7 +176,9 @@ def collectives_by_both(
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("buffer_bytes", [2048, 1 << 16])
-def test_rows_are_the_same_copy_engines(size: int, buffer_bytes: int, tmp_path: Path) -> None:
+def test_context_parallel_is_the_same_with_copy_engines(
+    size: int, buffer_bytes: int, tmp_path: Path
+) -> None:
     z = torch.randn(7 * size, 7 * size, 4, generator=torch.Generator().manual_seed(0))
     assert (
         run(collectives_by_both, size, make_buffers(tmp_path, size, buffer_bytes), buffer_bytes, z)
@@ -213,14 +215,14 @@ def test_gpus_receive_what_is_sent(at_once: int) -> None:
         ("one has it disabled", {"p2p_disabled": True}, False),
     ],
 )
-def test_copy_engines_need_one_machine_and_a_gpu_each(
+def test_same_node_p2p_needs_one_machine_and_a_gpu_each(
     what: str, others: dict[str, Any], expected: bool
 ) -> None:
     devices = [RankDevice("a", index, f"GPU-{index}", 1 << 20, False) for index in range(3)]
     assert same_node_p2p([*devices[:2], replace(devices[2], **others)]) is expected, what
 
 
-def test_what_several_peers_read_is_packed_once() -> None:
+def test_pack_offsets_packs_once_what_several_peers_read() -> None:
     one = torch.zeros(3)
     for_all = torch.zeros(100)
     sources, offsets, num_bytes = _pack_offsets([[one, for_all], [torch.zeros(3), for_all]])

@@ -26,11 +26,11 @@ import yaml
 from ray.exceptions import ObjectLostError
 
 from foldcp.complex import Chain, Complex, Contact
-from foldcp.features.featurize import AlignmentSettings
+from foldcp.features.msa.chain_msas import MsaSettings
 from foldcp.pipeline.config import load
 from foldcp.pipeline.execution.driver import Driver, Options, Run, Summary, slots
 from foldcp.pipeline.execution.ray_cluster import Node
-from foldcp.pipeline.execution.worker import Worker, alignment_settings, fold_settings, inputs_of
+from foldcp.pipeline.execution.worker import Worker, fold_settings, inputs_of, msa_settings
 from foldcp.pipeline.execution.worker_group import WorkerActor, WorkerGroupActor
 from foldcp.pipeline.inputs.tasks import Failed, Task, TaskList, make_task
 from foldcp.pipeline.scheduling.cost_model import PRESETS, FoldShape, load_hardware
@@ -62,7 +62,8 @@ def a_rank(*overrides: str) -> Worker:
         1,
     )
     rank = Worker(recipe)
-    assert rank.join(0, 1, "") == {"outcome": "ready"}
+    kernels = f"torch {torch.__version__}"
+    assert rank.join(0, 1, "") == {"outcome": "ready", "kernels": kernels}
     return rank
 
 
@@ -195,7 +196,7 @@ def test_settings_reach_the_network_and_the_alignments() -> None:
         8,
     )
     assert settings.keep_pairs
-    alignments = alignment_settings(config, 40)
+    alignments = msa_settings(config, 40)
     assert (alignments.max_file_rows, alignments.max_paired, alignments.max_rows) == (
         50,
         40,
@@ -203,7 +204,7 @@ def test_settings_reach_the_network_and_the_alignments() -> None:
     )
     assert alignments.corrected
     # What Boltz does is what happens without any setting.
-    assert alignment_settings(load(), 2 * 8192) == AlignmentSettings()
+    assert msa_settings(load(), 2 * 8192) == MsaSettings()
 
 
 def test_the_arithmetic_of_the_sampler_is_a_setting() -> None:

@@ -16,7 +16,7 @@ import psutil
 import pytest
 import torch
 
-from foldcp.checkpoint.load import identity
+from foldcp.checkpoint.identity import checkpoint_identity
 from foldcp.pipeline.config import load
 from foldcp.pipeline.execution.worker import Worker
 from foldcp.pipeline.scheduling.types import WorkerConfig
@@ -198,7 +198,7 @@ def test_weights_that_change_during_a_run_are_refused(tmp_path: Path) -> None:
     torch.save(contents(), checkpoint)
     torch.save(contents(), other)
     other.write_bytes(other.read_bytes() + b"more")
-    expected = identity(checkpoint)
+    expected = checkpoint_identity(checkpoint)
     rank = Worker(WorkerConfig(str(checkpoint), expected, "fp32", load(), 1))
     assert rank.join(0, 1, "") == {"outcome": "ready"}
     other.replace(checkpoint)

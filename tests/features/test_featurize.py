@@ -1,6 +1,4 @@
-"""Tokens, atoms, poses and padding of complexes without ligands, against small cases worked out
-by hand.
-"""
+"""Tokens, atoms, poses and padding of small complexes without ligands, worked out by hand."""
 
 from __future__ import annotations
 
@@ -13,7 +11,8 @@ import torch
 from foldcp.chemistry.vocabulary import TOKEN_IDS, standard_residue
 from foldcp.complex import Chain, Complex
 from foldcp.features.atoms import Augmentation
-from foldcp.features.featurize import Features, featurize
+from foldcp.features.features import Features
+from foldcp.features.featurize import featurize
 
 # A: ALA (5 atoms) GLY (4); B: the same; D: DT (20) DN (11); R: U (20)
 SMALL = Complex(
@@ -32,7 +31,7 @@ def small() -> Features:
     return featurize(SMALL, seed=3)
 
 
-def test_tokens_by_hand(small: Features) -> None:
+def test_tokenize_gives_the_tokens_worked_out_by_hand(small: Features) -> None:
     names = ["ALA", "GLY", "DT", "DN", "ALA", "GLY", "U"]
     assert small.layout.token_name == names
     assert small.res_type.tolist() == [TOKEN_IDS[name] for name in names]
@@ -50,7 +49,7 @@ def test_tokens_by_hand(small: Features) -> None:
     assert small.layout.token_residue.tolist() == [1, 2, 1, 2, 1, 2, 1]
 
 
-def test_atoms_by_hand(small: Features) -> None:
+def test_atom_features_worked_out_by_hand(small: Features) -> None:
     counts = [5, 4, 20, 11, 5, 4, 20]
     starts = np.cumsum([0, *counts])[:-1]
     assert (small.num_tokens, small.num_atoms, sum(counts)) == (7, 96, 69)
@@ -77,15 +76,6 @@ def test_atoms_by_hand(small: Features) -> None:
         "CA",
         "C2",
     ]
-    assert [names[i] for i in small.center_atom.tolist()] == [
-        "CA",
-        "CA",
-        "C1'",
-        "C1'",
-        "CA",
-        "CA",
-        "C1'",
-    ]
     assert (small.rep_atom - torch.tensor(starts)).tolist() == [4, 1, 12, 10, 4, 1, 13]
     frames = [[names[i] for i in row] for row in small.frame_atoms.tolist()]
     assert frames[0] == ["N", "CA", "C"] and frames[3] == ["C1'", "C3'", "C4'"]
@@ -99,8 +89,8 @@ def test_atoms_by_hand(small: Features) -> None:
     ]
 
 
-def test_an_alignment_of_queries_alone(small: Features) -> None:
-    assert small.num_rows == 1
+def test_featurize_without_msas_has_the_queries_alone(small: Features) -> None:
+    assert small.num_msa_rows == 1
     assert small.msa[0].tolist() == small.res_type.tolist()
     assert small.paired.all() and small.msa_mask.all()
     assert (
@@ -115,7 +105,7 @@ def test_an_alignment_of_queries_alone(small: Features) -> None:
     )
 
 
-def test_every_residue_but_the_last_is_moved_as_asked() -> None:
+def test_featurize_moves_every_residue_but_the_last() -> None:
     generator = torch.Generator().manual_seed(0)
     rotation = torch.linalg.qr(torch.randn(6, 3, 3, generator=generator))[0]
     translation = torch.randn(6, 3, generator=generator)
@@ -130,7 +120,7 @@ def test_every_residue_but_the_last_is_moved_as_asked() -> None:
         start += len(x)
 
 
-def test_drawn_motions_are_rotations_and_follow_the_seed() -> None:
+def test_augmentation_draw_gives_rotations_that_follow_the_seed() -> None:
     drawn = Augmentation.draw(5001, seed=1)
     identity = torch.eye(3).expand(5000, 3, 3)
     torch.testing.assert_close(drawn.rotation @ drawn.rotation.mT, identity, atol=1e-5, rtol=0)
@@ -147,7 +137,7 @@ def test_drawn_motions_are_rotations_and_follow_the_seed() -> None:
     assert not torch.equal(again.ref_pos, other.ref_pos)
 
 
-def test_padding_keeps_what_there_is_and_masks_the_rest(small: Features) -> None:
+def test_features_pad_keeps_tokens_and_masks_the_rest(small: Features) -> None:
     padded = small.pad(5)
     assert (padded.num_tokens, padded.num_atoms) == (10, small.num_atoms)
     assert padded.token_mask.tolist() == [1.0] * 7 + [0.0] * 3
@@ -158,7 +148,6 @@ def test_padding_keeps_what_there_is_and_masks_the_rest(small: Features) -> None
         "res_type",
         "asym_id",
         "rep_atom",
-        "center_atom",
         "frame_atoms",
         "profile",
         "deletion_mean",
@@ -172,18 +161,18 @@ def test_padding_keeps_what_there_is_and_masks_the_rest(small: Features) -> None
     assert padded.to("cpu").num_tokens == 10
 
 
-def test_methods() -> None:
+def test_featurize_numbers_the_methods() -> None:
     def method(name: str) -> int:
         return int(featurize(Complex("x", (Chain("A", "protein", "GA"),), method=name)).method[1])
 
     assert [
         method(m) for m in ("MD", "Electron Microscopy", "solution nmr", "EPR", "AFDB", "")
     ] == [0, 2, 3, 4, 5, 1]
-    with pytest.raises(ValueError, match="complex x: 'guess' is no experimental method"):
+    with pytest.raises(ValueError, match="complex x: unknown experimental method 'guess'"):
         method("guess")
 
 
-def test_a_cyclic_chain_says_its_length() -> None:
+def test_cyclic_period_is_the_length_of_a_cyclic_chain() -> None:
     features = featurize(
         Complex(
             "x",
@@ -193,7 +182,7 @@ def test_a_cyclic_chain_says_its_length() -> None:
     assert features.cyclic_period.tolist() == [0, 0, 3, 3, 3]
 
 
-def test_unknown_letters_are_tokens_with_a_chain_of_their_own_kind() -> None:
+def test_tokenize_gives_unknown_letters_the_kind_of_their_chain() -> None:
     features = featurize(Complex("x", (Chain("A", "protein", "XUA"), Chain("R", "rna", "N"))))
     assert [features.layout.token_name[i] for i in range(4)] == [
         "UNK",
@@ -204,7 +193,7 @@ def test_unknown_letters_are_tokens_with_a_chain_of_their_own_kind() -> None:
     assert features.frame_atoms[:2].tolist() == [[0, 0, 0], [5, 5, 5]]
 
 
-def test_twenty_thousand_residues_take_seconds_and_linear_memory() -> None:
+def test_featurize_takes_linear_time_and_memory() -> None:
     rng = np.random.default_rng(0)
     chains = [
         Chain(

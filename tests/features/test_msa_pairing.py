@@ -1,6 +1,4 @@
-"""Rows of a complex from the alignments of its chains, against a slow and literal reading of the
-rules.
-"""
+"""Pairing of MSA rows, against a slow and literal implementation of the rules."""
 
 from __future__ import annotations
 
@@ -15,12 +13,14 @@ import torch
 from foldcp.chemistry.vocabulary import TOKEN_IDS
 from foldcp.complex import Chain, Complex
 from foldcp.features.featurize import featurize
-from foldcp.features.msa.alignment import UNPAIRED, read_alignment
-from foldcp.features.msa.features import AlignmentSettings, pair
+from foldcp.features.msa.chain_msas import MsaSettings
+from foldcp.features.msa.pairing import pair_rows
+from foldcp.features.msa.parse import UNPAIRED
+from foldcp.features.msa.read import read_msa
 
 
 def reference(
-    keys: list[list[int]], settings: AlignmentSettings
+    keys: list[list[int]], settings: MsaSettings
 ) -> tuple[list[list[int]], list[list[bool]]]:
     """The rules one row at a time: sequence of each chain or -1, and whether its key brought it."""
     members: dict[int, list[tuple[int, int]]] = {}
@@ -59,30 +59,30 @@ def reference(
 
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("corrected", [False, True])
-def test_pairing_against_the_rules(seed: int, corrected: bool) -> None:
+def test_pair_rows_follows_the_rules(seed: int, corrected: bool) -> None:
     rng = random.Random(seed)
     most = rng.choice([4, 30, 400])
     keys = [
         [rng.choice([-1, rng.randint(0, most)]) for _ in range(rng.choice([1, 7, 60, 130]))]
         for _ in range(rng.randint(1, 5))
     ]
-    settings = AlignmentSettings(
+    settings = MsaSettings(
         max_paired=rng.choice([1, 23, 999]),
         max_rows=rng.choice([1, 41, 999]),
         corrected=corrected,
     )
-    pairing = pair([np.array(k) for k in keys], settings)
+    pairing = pair_rows([np.array(k) for k in keys], settings)
     rows, by_key = reference(keys, settings)
-    assert pairing.row.tolist() == rows
+    assert pairing.sequence.tolist() == rows
     assert pairing.by_key.tolist() == by_key
 
 
-def test_the_default_limits_are_those_of_boltz() -> None:
+def test_msa_settings_default_to_those_of_boltz() -> None:
     keys = [np.arange(10_000), np.arange(10_000)[::-1]]
-    pairing = pair(keys, AlignmentSettings())
-    assert len(pairing.row) == 16384
+    pairing = pair_rows(keys, MsaSettings())
+    assert len(pairing.sequence) == 16384
     assert pairing.by_key[:8192].all() and not pairing.by_key[8192:].any()
-    assert AlignmentSettings().max_file_rows == 8192
+    assert MsaSettings().max_file_rows == 8192
 
 
 # The fourth row of B is the second again, under another key.
@@ -116,7 +116,7 @@ def ids(text: str) -> list[int]:
     return [TOKEN_IDS[words[letter]] for letter in text]
 
 
-def test_rows_by_hand_as_boltz_makes_them(two: Complex) -> None:
+def test_pair_msas_gives_the_rows_of_boltz_worked_out_by_hand(two: Complex) -> None:
     features = featurize(two)
     rows = ["AGWTMX", "-GW-MK", "-GW-M-", "A-W-MK", "AG--M-", "-GW---"]
     assert features.msa.tolist() == [ids(row) for row in rows]
@@ -132,8 +132,8 @@ def test_rows_by_hand_as_boltz_makes_them(two: Complex) -> None:
     torch.testing.assert_close(features.profile, one_hot.mean(0))
 
 
-def test_rows_by_hand_with_the_faults_mended(two: Complex) -> None:
-    features = featurize(two, alignment=AlignmentSettings(corrected=True))
+def test_pair_msas_corrected_gives_the_rows_worked_out_by_hand(two: Complex) -> None:
+    features = featurize(two, msa=MsaSettings(corrected=True))
     rows = ["AGWTMX", "AG--MK", "-GW-MK", "-GW-M-", "A-W---"]
     assert features.msa.tolist() == [ids(row) for row in rows]
     paired = ["111111", "111011", "111011", "111011", "000000"]
@@ -146,17 +146,17 @@ def test_rows_by_hand_with_the_faults_mended(two: Complex) -> None:
     torch.testing.assert_close(features.deletion_mean, expected.mean(0))
 
 
-def test_only_insertions_of_the_query_count_for_boltz(tmp_path: Path) -> None:
+def test_pair_msas_uses_only_the_deletions_of_the_query(tmp_path: Path) -> None:
     (tmp_path / "x.a3m").write_text(">q\nAkkGW\n>a\nAG-\n>b\nwwwA-W\n")
     chain = Chain("A", "protein", "AGW", msa=tmp_path / "x.a3m")
     features = featurize(Complex("x", (chain, Chain("B", "protein", "AG"))))
     assert features.has_deletion.nonzero().tolist() == [[0, 1]]
     torch.testing.assert_close(float(features.deletion_value[0, 1]), np.pi / 2 * np.arctan(2 / 3))
-    corrected = featurize(Complex("x", (chain,)), alignment=AlignmentSettings(corrected=True))
+    corrected = featurize(Complex("x", (chain,)), msa=MsaSettings(corrected=True))
     assert corrected.has_deletion.nonzero().tolist() == [[0, 1], [2, 0]]
 
 
-def test_deletions_beyond_two_bytes_do_not_wrap(tmp_path: Path) -> None:
+def test_pair_msas_keeps_deletions_beyond_two_bytes(tmp_path: Path) -> None:
     (tmp_path / "x.a3m").write_text(f">q\nA{'k' * 40_000}GW\n>a\nAG-\n")
     features = featurize(Complex("x", (Chain("A", "protein", "AGW", msa=tmp_path / "x.a3m"),)))
     assert features.has_deletion.tolist() == [[False, True, False], [False] * 3]
@@ -165,7 +165,7 @@ def test_deletions_beyond_two_bytes_do_not_wrap(tmp_path: Path) -> None:
     )
 
 
-def test_a_complex_of_colabfold_keeps_its_pairs(tmp_path: Path) -> None:
+def test_pair_msas_keeps_the_pairs_of_a_colabfold_complex(tmp_path: Path) -> None:
     path = tmp_path / "x.a3m"
     path.write_text(
         "#3,2\t1,1\n>101\t102\nAGWMK\n>a\tb\nAG-M-\n>101\nAGW--\n>c\nA-W--\n>102\n---MK\n>d\n----K\n"
@@ -174,28 +174,26 @@ def test_a_complex_of_colabfold_keeps_its_pairs(tmp_path: Path) -> None:
         Chain("A", "protein", "AGW", msa=path),
         Chain("B", "protein", "MK", msa=path),
     )
-    features = featurize(Complex("x", chains), alignment=AlignmentSettings(corrected=True))
+    features = featurize(Complex("x", chains), msa=MsaSettings(corrected=True))
     assert features.msa.tolist() == [ids(row) for row in ("AGWMK", "AG-M-", "A-W-K")]
     assert features.paired.tolist() == [[True] * 5, [True] * 5, [False] * 5]
 
 
 @pytest.mark.parametrize(("corrected", "depths"), [(False, [4, 1, 4]), (True, [4, 1, 5])])
-def test_the_depth_of_a_chain_is_the_rows_that_it_gave(
+def test_pair_msas_counts_the_rows_of_each_chain(
     two: Complex, corrected: bool, depths: list[int]
 ) -> None:
-    features = featurize(two, alignment=AlignmentSettings(corrected=corrected))
+    features = featurize(two, msa=MsaSettings(corrected=corrected))
     assert features.layout.chain_msa_depth.tolist() == depths
-    few = featurize(two, alignment=AlignmentSettings(max_file_rows=2, corrected=corrected))
+    few = featurize(two, msa=MsaSettings(max_file_rows=2, corrected=corrected))
     assert few.layout.chain_msa_depth.tolist() == [2, 1, 2]
-    one = featurize(two, alignment=AlignmentSettings(max_rows=1, corrected=corrected))
+    one = featurize(two, msa=MsaSettings(max_rows=1, corrected=corrected))
     assert one.layout.chain_msa_depth.tolist() == [1, 1, 1]
 
 
-def test_an_alignment_that_was_planned_with_another_content_is_refused(
-    two: Complex, tmp_path: Path
-) -> None:
+def test_featurize_refuses_an_msa_that_has_changed(two: Complex, tmp_path: Path) -> None:
     path = tmp_path / "A.csv"
-    planned = replace(two, digests={path: read_alignment(path, 9).sha256})
+    planned = replace(two, digests={path: read_msa(path, 9).sha256})
     assert torch.equal(featurize(planned).msa, featurize(two).msa)
     path.write_text(A + ",AAA\n")
     with pytest.raises(
@@ -205,8 +203,8 @@ def test_an_alignment_that_was_planned_with_another_content_is_refused(
         featurize(planned)
 
 
-def test_padding_of_an_alignment(two: Complex) -> None:
-    features = featurize(two, alignment=AlignmentSettings(corrected=True)).pad(4)
+def test_features_pad_the_msa(two: Complex) -> None:
+    features = featurize(two, msa=MsaSettings(corrected=True)).pad(4)
     assert features.msa[:, 6:].tolist() == [[TOKEN_IDS["-"]] * 2] * 5
     assert (
         features.msa_mask[:, 6:].sum()
@@ -217,7 +215,7 @@ def test_padding_of_an_alignment(two: Complex) -> None:
     assert features.msa_mask[:, :6].all()
 
 
-def test_constants_of_deep_alignments_take_no_memory(two: Complex) -> None:
+def test_msa_features_expand_constants(two: Complex) -> None:
     features = featurize(two).pad(4)
     for name, largest in (
         ("msa_mask", 8 * 4),
@@ -228,17 +226,17 @@ def test_constants_of_deep_alignments_take_no_memory(two: Complex) -> None:
         assert getattr(features.to("cpu"), name).shape == (6, 8)
 
 
-def test_copies_show_the_same_rows(two: Complex, tmp_path: Path) -> None:
+def test_pair_rows_of_copies_show_the_same_rows(two: Complex, tmp_path: Path) -> None:
     chains = (two.chains[0], Chain("C", "protein", "AGW", msa=tmp_path / "A.csv"))
     msa = featurize(Complex("copies", chains)).msa
     assert torch.equal(msa[:, :3], msa[:, 3:])
 
 
 @pytest.mark.parametrize("row", ["max_file_rows", "max_rows"])
-def test_limits(two: Complex, row: str) -> None:
-    assert featurize(two, alignment=AlignmentSettings(**{row: 2})).num_rows == 2
+def test_msa_settings_limits(two: Complex, row: str) -> None:
+    assert featurize(two, msa=MsaSettings(**{row: 2})).num_msa_rows == 2
     with pytest.raises(ValueError, match=f"{row} must be at least 1, not 0"):
-        AlignmentSettings(**{row: 0})
+        MsaSettings(**{row: 0})
 
 
 def chain_with(tmp_path: Path, query: str, sequence: str, **settings: object) -> Complex:
@@ -258,7 +256,7 @@ def chain_with(tmp_path: Path, query: str, sequence: str, **settings: object) ->
         ("AXW", "AKW", "residue 2 is UNK, but LYS in the chain"),
     ],
 )
-def test_the_query_must_be_the_chain(
+def test_read_chain_msa_refuses_a_query_that_is_not_the_chain(
     tmp_path: Path, query: str, sequence: str, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message) as caught:
@@ -268,24 +266,24 @@ def test_the_query_must_be_the_chain(
     )
 
 
-def test_unknown_residues_fit_and_show_as_themselves(tmp_path: Path) -> None:
+def test_read_chain_msa_accepts_and_keeps_unknown_residues(tmp_path: Path) -> None:
     features = featurize(chain_with(tmp_path, "AKXW", "AXMW"))
     assert features.msa[0].tolist() == ids("AXMW")
     assert features.msa[1].tolist() == ids("WXKA")
 
 
-def test_alignments_of_other_chains_than_proteins_are_refused(tmp_path: Path) -> None:
+def test_read_chain_msa_refuses_chains_other_than_proteins(tmp_path: Path) -> None:
     (tmp_path / "r.a3m").write_text(">q\nACG\n")
     with pytest.raises(ValueError, match=r"chain R of complex x: .*r\.a3m: .* not of rna"):
         featurize(Complex("x", (Chain("R", "rna", "ACG", msa=tmp_path / "r.a3m"),)))
 
 
-def test_real_paired_alignments_read_completely() -> None:
+def test_read_msa_of_real_paired_msas() -> None:
     data = Path(__file__).parents[3] / "shared" / "data" / "complexes" / "3g5o"
     if not data.is_dir():
         pytest.skip("the deep alignments of 3g5o are not here")
     for name, letters in (("A", 93), ("B", 87)):
-        rows = read_alignment(data / f"{name}.csv", 8192)
+        rows = read_msa(data / f"{name}.csv", 8192)
         assert rows.residues.shape[1] == letters and 1000 < len(rows.keys) <= 8192
         assert (rows.residues >= 1).all() and (rows.residues < 23).all()
         assert len(np.unique(rows.keys)) > 10 and len(rows.deletions) > 100

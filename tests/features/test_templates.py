@@ -1,6 +1,4 @@
-"""Templates: which residue imitates which, and the frames, against small structures written by
-the test.
-"""
+"""Templates: matched residues and frames, against small structures written by the test."""
 
 from __future__ import annotations
 
@@ -16,7 +14,8 @@ import torch
 
 from foldcp.chemistry.vocabulary import PROTEIN_LETTERS, TOKEN_IDS, ccd_atoms, standard_residue
 from foldcp.complex import Chain, Complex, Template
-from foldcp.features.featurize import Features, featurize
+from foldcp.features.features import Features
+from foldcp.features.featurize import featurize
 from foldcp.features.templates.structure import read_template
 
 SEQUENCE = "GMAWKSTVLEDHPFYR"
@@ -79,7 +78,7 @@ def write(
     return path
 
 
-def imitate(*templates: Template, chains: dict[str, str]) -> Features:
+def template_features_of(*templates: Template, chains: dict[str, str]) -> Features:
     return featurize(
         Complex(
             "x",
@@ -94,14 +93,14 @@ def atom_of(chain: int, residue: int, name: str, codes: list[str] = CODES) -> to
     return torch.from_numpy(position(chain, residue, a)).float()
 
 
-def test_a_template_of_the_chain_itself(tmp_path: Path) -> None:
+def test_template_features_of_the_chain_itself(tmp_path: Path) -> None:
     path = write(
         tmp_path / "t.cif",
         [CODES],
         missing={(0, 4)},
         without={(0, 3, "C"), (0, 7, "CB"), (0, 8, "CA")},
     )
-    features = imitate(Template(path), chains={"A": SEQUENCE, "B": "GG"})
+    features = template_features_of(Template(path), chains={"A": SEQUENCE, "B": "GG"})
     n = len(SEQUENCE)
     assert features.template_res_type[0].tolist() == [TOKEN_IDS[code] for code in CODES] + [0, 0]
     assert features.template_mask[0].tolist() == [1.0] * n + [0.0] * 2
@@ -130,32 +129,32 @@ def test_a_template_of_the_chain_itself(tmp_path: Path) -> None:
         torch.testing.assert_close(origin, atom_of(0, r, "CA"))
 
 
-def test_the_alignment_shifts_and_its_diagonal_is_used_whole(tmp_path: Path) -> None:
+def test_template_features_use_the_whole_diagonal_of_the_alignment(tmp_path: Path) -> None:
     """Our chain begins at the template's fifth residue and ends in three others, after which two
     fit by place.
     """
     path = write(tmp_path / "t.cif", [CODES])
-    features = imitate(Template(path), chains={"A": "SS" + SEQUENCE[6:14] + "GGAAAA"})
+    features = template_features_of(Template(path), chains={"A": "SS" + SEQUENCE[6:14] + "GGAAAA"})
     types = [TOKEN_IDS[code] for code in CODES[4:]] + [0] * 4
     assert features.template_res_type[0].tolist() == types
     assert features.template_mask[0].tolist() == [1.0] * 12 + [0.0] * 4
     torch.testing.assert_close(features.template_ca[0, 11], atom_of(0, 15, "CA"))
 
 
-def test_chains_are_assigned_by_likeness_or_as_told(tmp_path: Path) -> None:
+def test_match_chains_by_score_or_as_told(tmp_path: Path) -> None:
     other = [PROTEIN_LETTERS[letter] for letter in "CCQNIYWCCQNNIW"]
     path = write(tmp_path / "t.cif", [CODES, other])
     chains = {"X": "CCQNIYWCCQNNIW", "Y": SEQUENCE}
-    found = imitate(Template(path), chains=chains)
+    found = template_features_of(Template(path), chains=chains)
     assert found.template_mask.all() and found.template_visibility.tolist() == [[0] * 30]
     torch.testing.assert_close(found.template_ca[0, 0], atom_of(1, 0, "CA", other))
     torch.testing.assert_close(found.template_ca[0, 14], atom_of(0, 0, "CA"))
-    told = imitate(Template(path, ("Y",), ("A",)), chains=chains)
+    told = template_features_of(Template(path, ("Y",), ("A",)), chains=chains)
     assert told.template_visibility.tolist() == [[-1] * 14 + [0] * 16]
-    subset = imitate(Template(path, (), ("A",)), chains=chains)
+    subset = template_features_of(Template(path, (), ("A",)), chains=chains)
     assert torch.equal(subset.template_mask, told.template_mask)
-    # Equal chains: the first imitates the first.
-    equal = imitate(
+    # Equal chains: the first matches the first.
+    equal = template_features_of(
         Template(write(tmp_path / "u.cif", [CODES, CODES])),
         chains={"P": SEQUENCE, "Q": SEQUENCE},
     )
@@ -163,11 +162,11 @@ def test_chains_are_assigned_by_likeness_or_as_told(tmp_path: Path) -> None:
     torch.testing.assert_close(equal.template_ca[0, 17], atom_of(1, 1, "CA"))
 
 
-def test_several_templates_and_one_file_twice(tmp_path: Path) -> None:
+def test_template_features_of_several_templates_and_a_repeated_file(tmp_path: Path) -> None:
     first = write(tmp_path / "t.cif", [CODES, CODES])
     second = write(tmp_path / "u.cif", [CODES])
     unlike = write(tmp_path / "v.cif", [["CYS"] * 9])
-    features = imitate(
+    features = template_features_of(
         Template(first, ("A",), ("A",)),
         Template(second, ("B",), force=True, threshold=2.5),
         Template(first, ("B",), ("B",)),
@@ -181,12 +180,12 @@ def test_several_templates_and_one_file_twice(tmp_path: Path) -> None:
     assert features.pad(9).template_frame_rot.shape == (2, 36, 3, 3)
 
 
-def test_modified_residues_of_a_template(tmp_path: Path) -> None:
+def test_read_template_with_modified_residues(tmp_path: Path) -> None:
     codes = [*CODES[:1], "MSE", *CODES[2:5], "SEP", *CODES[6:]]
     path = write(tmp_path / "t.cif", [codes], without={(0, 3, "N")})
     chain = read_template(path)["A"]
     assert chain.sequence == "GXAWKX" + SEQUENCE[6:]
-    features = imitate(Template(path), chains={"A": SEQUENCE})
+    features = template_features_of(Template(path), chains={"A": SEQUENCE})
     assert features.template_res_type[0, [1, 5]].tolist() == [
         TOKEN_IDS["MET"],
         TOKEN_IDS["UNK"],
@@ -199,35 +198,33 @@ def test_modified_residues_of_a_template(tmp_path: Path) -> None:
     torch.testing.assert_close(features.template_cb[0, 1], atom_of(0, 1, "CB", codes))
 
 
-def test_a_pdb_file(tmp_path: Path) -> None:
+def test_read_template_of_a_pdb_file(tmp_path: Path) -> None:
     path = tmp_path / "t.pdb"
     structure([CODES], set(), set()).write_pdb(str(path))
-    features = imitate(Template(path, ("A",), ("A1",)), chains={"A": SEQUENCE})
+    features = template_features_of(Template(path, ("A",), ("A1",)), chains={"A": SEQUENCE})
     torch.testing.assert_close(features.template_ca[0, 5], atom_of(0, 5, "CA"))
     assert features.template_mask.all()
 
 
-def test_what_a_template_cannot_be(tmp_path: Path) -> None:
+def test_match_chains_refuses_invalid_templates(tmp_path: Path) -> None:
     path = write(tmp_path / "t.cif", [CODES, CODES])
     chains = {"A": SEQUENCE, "B": SEQUENCE}
-    with pytest.raises(ValueError, match=r"t\.cif: 'Q' is no protein chain of the complex"):
-        imitate(Template(path, ("Q",)), chains=chains)
-    with pytest.raises(
-        ValueError, match=r"t\.cif: 'Q' is no protein chain of the file, which has A, B"
-    ):
-        imitate(Template(path, ("A",), ("Q",)), chains=chains)
-    with pytest.raises(ValueError, match="2 chains cannot imitate 1 one by one"):
-        imitate(Template(path, ("A", "B"), ("A",)), chains=chains)
+    with pytest.raises(ValueError, match=r"t\.cif: the complex has no protein chain 'Q'"):
+        template_features_of(Template(path, ("Q",)), chains=chains)
+    with pytest.raises(ValueError, match=r"t\.cif: the file has no protein chain 'Q', only A, B"):
+        template_features_of(Template(path, ("A",), ("Q",)), chains=chains)
+    with pytest.raises(ValueError, match="cannot match 2 chains to 1 one by one"):
+        template_features_of(Template(path, ("A", "B"), ("A",)), chains=chains)
     with pytest.raises(ValueError, match="a forced template needs a threshold"):
-        imitate(Template(path, force=True), chains=chains)
+        template_features_of(Template(path, force=True), chains=chains)
     with pytest.raises(ValueError, match=r"none\.cif: No such file"):
-        imitate(Template(tmp_path / "none.cif"), chains=chains)
+        template_features_of(Template(tmp_path / "none.cif"), chains=chains)
     (tmp_path / "bad.cif").write_text("no cif\n")
     with pytest.raises(ValueError, match=r"template .*bad\.cif"):
-        imitate(Template(tmp_path / "bad.cif"), chains=chains)
+        template_features_of(Template(tmp_path / "bad.cif"), chains=chains)
     (tmp_path / "empty.cif").write_text("data_x\n_entry.id x\n")
     with pytest.raises(ValueError, match="it has no protein chains"):
-        imitate(Template(tmp_path / "empty.cif"), chains=chains)
+        template_features_of(Template(tmp_path / "empty.cif"), chains=chains)
 
 
 def in_a_row(
@@ -259,12 +256,16 @@ GAP = {(0, 5), (0, 6), (0, 7)}
 
 
 @pytest.mark.parametrize(
-    "lost", [("_struct_asym.",), ("_struct_asym.", "_entity."), ("_entity.",), ("_entity_poly_seq.",),
-             ("_struct_asym.", "_entity.", "_entity_poly.", "_entity_poly_seq.")],
-)  # fmt: skip
-def test_an_mmcif_that_leaves_out_what_its_atoms_tell(
-    tmp_path: Path, lost: tuple[str, ...]
-) -> None:
+    "lost",
+    [
+        ("_struct_asym.",),
+        ("_struct_asym.", "_entity."),
+        ("_entity.",),
+        ("_entity_poly_seq.",),
+        ("_struct_asym.", "_entity.", "_entity_poly.", "_entity_poly_seq."),
+    ],
+)
+def test_read_template_of_an_mmcif_without_entities(tmp_path: Path, lost: tuple[str, ...]) -> None:
     whole = tmp_path / "whole.cif"
     path = tmp_path / "t.cif"
     made = in_a_row([CODES, CODES[:11]], GAP)
@@ -289,7 +290,7 @@ def test_an_mmcif_that_leaves_out_what_its_atoms_tell(
     assert [found[label].author for label in "AB"] == ["B", "C"]
 
 
-def test_a_chain_that_holds_ligands_too_gives_its_protein(tmp_path: Path) -> None:
+def test_read_template_takes_the_protein_of_a_chain_with_ligands(tmp_path: Path) -> None:
     """As programs write it that know one name of a chain: no entities, no labels, ligands in the
     chain.
     """
@@ -322,9 +323,7 @@ def test_a_chain_that_holds_ligands_too_gives_its_protein(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["t.pdb", "t.ent", "t.pdb.gz"])
-def test_a_pdb_file_without_seqres_has_unknown_residues_where_its_numbers_leave_some_out(
-    tmp_path: Path, name: str
-) -> None:
+def test_read_template_without_seqres_fills_skipped_numbers(tmp_path: Path, name: str) -> None:
     made = in_a_row([CODES, CODES[:11]], GAP)
     for entity in made.entities:
         entity.full_sequence = []
@@ -333,7 +332,9 @@ def test_a_pdb_file_without_seqres_has_unknown_residues_where_its_numbers_leave_
     (tmp_path / name).write_bytes(
         gzip.compress(text.encode()) if name.endswith(".gz") else text.encode()
     )
-    features = imitate(Template(tmp_path / name), chains={"H": SEQUENCE, "L": SEQUENCE[:11]})
+    features = template_features_of(
+        Template(tmp_path / name), chains={"H": SEQUENCE, "L": SEQUENCE[:11]}
+    )
     assert features.template_mask.sum() == 27
     assert features.template_mask_frame.sum() == 24
     assert features.template_res_type[0, 4:9].tolist() == [
@@ -342,7 +343,7 @@ def test_a_pdb_file_without_seqres_has_unknown_residues_where_its_numbers_leave_
     torch.testing.assert_close(features.template_ca[0, [4, 8], 2], torch.tensor([50.0, 90.0]))
 
 
-def test_bonded_residues_have_nothing_between_them_however_they_are_numbered(
+def test_read_template_adds_nothing_between_bonded_residues(
     tmp_path: Path,
 ) -> None:
     made = in_a_row([CODES])
@@ -368,33 +369,33 @@ def test_bonded_residues_have_nothing_between_them_however_they_are_numbered(
         read_template(tmp_path / "u.cif")
 
 
-def test_a_chain_is_named_by_its_label_or_by_its_author(tmp_path: Path) -> None:
+def test_resolve_chain_names_by_label_or_author(tmp_path: Path) -> None:
     path = tmp_path / "t.cif"
     other = [PROTEIN_LETTERS[letter] for letter in "CCQNIYWCCQNNIW"]
     without(in_a_row([CODES, other])).write_file(str(path))
     chains = {"H": SEQUENCE}
-    label = imitate(Template(path, ("H",), ("A",)), chains=chains)
+    label = template_features_of(Template(path, ("H",), ("A",)), chains=chains)
     assert label.template_mask.sum() == len(SEQUENCE)
     wrong = (
-        r"'B' may be any of several protein chains of the file, which has A \(author's B\), B "
+        r"ambiguous protein chain 'B'; the file has A \(author's B\), B "
         r"\(author's C\)"
     )
     with pytest.raises(ValueError, match=wrong):
-        imitate(Template(path, ("H",), ("B",)), chains=chains)
+        template_features_of(Template(path, ("H",), ("B",)), chains=chains)
     chains["L"] = "CCQNIYWCCQNNIW"
-    both = imitate(Template(path), chains=chains)
+    both = template_features_of(Template(path), chains=chains)
     for names in (("A", "B"), ("B", "C")):  # as C is no label, B is the author's, too
-        told = imitate(Template(path, ("H", "L"), names), chains=chains)
+        told = template_features_of(Template(path, ("H", "L"), names), chains=chains)
         assert (
             torch.equal(told.template_res_type, both.template_res_type) and told.template_mask.all()
         )
-    by_author = imitate(Template(path, ("L",), ("C",)), chains={"L": "CCQNIYWCCQNNIW"})
+    by_author = template_features_of(Template(path, ("L",), ("C",)), chains={"L": "CCQNIYWCCQNNIW"})
     assert by_author.template_res_type[0].tolist() == [TOKEN_IDS[code] for code in other]
     with pytest.raises(
         ValueError,
-        match=r"'D' is no protein chain of the file, which has A \(author's B\)",
+        match=r"the file has no protein chain 'D', only A \(author's B\)",
     ):
-        imitate(Template(path, ("H",), ("D",)), chains=chains)
+        template_features_of(Template(path, ("H",), ("D",)), chains=chains)
     made = in_a_row([CODES, other])
     for residue in made[0][1]:
         residue.seqid.num += 500  # type: ignore[operator]
@@ -402,10 +403,12 @@ def test_a_chain_is_named_by_its_label_or_by_its_author(tmp_path: Path) -> None:
         chain.name = "A"  # one chain of the author's, two labels
     without(made).write_file(str(path))
     assert list(read_template(path)) == ["A", "B"]
-    assert imitate(Template(path, ("H",), ("A",)), chains={"H": SEQUENCE}).template_mask.all()
+    assert template_features_of(
+        Template(path, ("H",), ("A",)), chains={"H": SEQUENCE}
+    ).template_mask.all()
 
 
-def test_a_template_that_was_planned_with_another_content_or_is_too_large_is_refused(
+def test_featurize_refuses_a_template_that_has_changed_or_is_too_large(
     tmp_path: Path,
 ) -> None:
     path = write(tmp_path / "t.cif", [CODES])
@@ -424,10 +427,17 @@ def test_a_template_that_was_planned_with_another_content_or_is_too_large_is_ref
 
 @pytest.mark.parametrize(
     ("name", "data"),
-    [("x.cif", b""), ("x.cif", b"loop_\n"), ("x.cif", b"data_x\nloop_\n_a.b\n_a.c\n1 2 3\n"),
-     ("x.cif", bytes(range(256))), ("x.pdb", b""), ("x.pdb", b"ATOM  nonsense\n"), ("x.pdb", bytes(range(256)))],
-)  # fmt: skip
-def test_whatever_is_no_structure_is_an_error_that_names_the_file(
+    [
+        ("x.cif", b""),
+        ("x.cif", b"loop_\n"),
+        ("x.cif", b"data_x\nloop_\n_a.b\n_a.c\n1 2 3\n"),
+        ("x.cif", bytes(range(256))),
+        ("x.pdb", b""),
+        ("x.pdb", b"ATOM  nonsense\n"),
+        ("x.pdb", bytes(range(256))),
+    ],
+)
+def test_read_template_of_an_invalid_structure_names_the_file(
     tmp_path: Path, name: str, data: bytes
 ) -> None:
     (tmp_path / name).write_bytes(data)
@@ -436,19 +446,19 @@ def test_whatever_is_no_structure_is_an_error_that_names_the_file(
 
 
 @pytest.mark.parametrize("value", ["?", "1e30"])
-def test_coordinates_are_numbers_of_this_world(tmp_path: Path, value: str) -> None:
+def test_read_template_refuses_implausible_coordinates(tmp_path: Path, value: str) -> None:
     path = write(tmp_path / "t.cif", [CODES])
     document = gemmi.cif.read(str(path))
     document[0].find("_atom_site.", ["Cartn_y"])[0][0] = value
     document.write_file(str(path))
     with pytest.raises(
         ValueError,
-        match=r"t\.cif: chain A: a coordinate is no number, or beyond 1,000,000 Å",
+        match=r"t\.cif: chain A: a coordinate is not a number, or exceeds 1,000,000 Å",
     ):
         read_template(path)
 
 
-def test_the_encoding_of_a_template_is_that_of_any_program(tmp_path: Path) -> None:
+def test_read_template_accepts_encodings_and_line_ends(tmp_path: Path) -> None:
     path = write(tmp_path / "t.cif", [CODES])
     text = path.read_text().replace("data_", "# é\ndata_", 1)
     for data in (
@@ -459,7 +469,7 @@ def test_the_encoding_of_a_template_is_that_of_any_program(tmp_path: Path) -> No
         assert read_template(path)["A"].sequence == SEQUENCE
 
 
-def test_the_representative_of_every_standard_residue_is_the_structures(
+def test_read_template_finds_the_representative_of_every_standard_residue(
     tmp_path: Path,
 ) -> None:
     codes = list(PROTEIN_LETTERS.values())

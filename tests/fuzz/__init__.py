@@ -1,1 +1,1 @@
-"""Readers fed with damaged and made-up inputs; nothing but a ValueError may come out of them."""
+"""Fuzzing of the readers with damaged and random inputs, which may raise ValueError only."""

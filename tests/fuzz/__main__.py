@@ -1,5 +1,4 @@
-"""`python -m tests.fuzz READER --seconds S --seed N`: feed a reader with damaged inputs and tell
-what it should not do.
+"""Fuzzing of one reader: `python -m tests.fuzz READER --seconds S --seed N`.
 
 Exit code 1 when something other than a ValueError came out, or nothing for 10 seconds; each such
 input is kept.

@@ -1,4 +1,4 @@
-"""Damaged inputs: bytes, lines and cells of a right one changed at random."""
+"""Mutations: bytes, lines and cells of a valid input, changed at random."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from collections.abc import Callable, Sequence
 # give a meaning.
 TOKENS = (
     b"", b"\x00", b"\xff", b"\xc3", b"\xef\xbb\xbf", b"\xff\xfe", b"\r", b"\r\n", b"\n\n",
-    b"\t", b"\t\t\t\t", b" ", b"\xc2\x85", b"\xe2\x80\xa8", b'"', b"'", b'""', b",", b";", b":", b"|", b"#", b">", b"-",
-    b"*", b"(", b")", b"[", b"]", b"{", b"}", b"[[", b"&a ", b"*a", b"<<: ", b"? ", b"!!int ", b"|\n", b">\n", b"---\n",
-    b"~", b"~/", b"~nobody/", b"../", b"/", b".", b"=", b"0", b"-1", b"1", b"1.0", b"1001", b"99999", b"2147483648",
-    b"-9223372036854775809", b"9" * 40, b"9" * 5_000, b"1e999", b"nan", b"inf", b"None", b"null", b"true", b"data_",
-    b"loop_\n", b"_atom_site.id\n", b"ATOM  ", b"ENDMDL\n", b"MODEL ", b"SEQRES ", b"A" * 200, b"\xf0\x9f\xa7\xac",
+    b"\t", b"\t\t\t\t", b" ", b"\xc2\x85", b"\xe2\x80\xa8", b'"', b"'", b'""', b",", b";",
+    b":", b"|", b"#", b">", b"-",
+    b"*", b"(", b")", b"[", b"]", b"{", b"}", b"[[", b"&a ", b"*a", b"<<: ", b"? ", b"!!int ",
+    b"|\n", b">\n", b"---\n",
+    b"~", b"~/", b"~nobody/", b"../", b"/", b".", b"=", b"0", b"-1", b"1", b"1.0", b"1001",
+    b"99999", b"2147483648",
+    b"-9223372036854775809", b"9" * 40, b"9" * 5_000, b"1e999", b"nan", b"inf", b"None",
+    b"null", b"true", b"data_",
+    b"loop_\n", b"_atom_site.id\n", b"ATOM  ", b"ENDMDL\n", b"MODEL ", b"SEQRES ", b"A" * 200,
+    b"\xf0\x9f\xa7\xac",
 )  # fmt: skip
 SEPARATORS = (b"\t", b",", b";", b"|", b" ", b":", b"\n")
 

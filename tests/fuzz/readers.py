@@ -1,6 +1,4 @@
-"""The readers that are fuzzed: how each is called, right inputs to begin with, and what it may
-stumble over.
-"""
+"""The readers that are fuzzed: how each is called, valid inputs, and expected exceptions."""
 
 from __future__ import annotations
 
@@ -19,8 +17,8 @@ import yaml
 from foldcp.complex import Complex
 from foldcp.datasets.reader import read
 from foldcp.features.featurize import featurize
-from foldcp.features.msa.alignment import read_alignment
-from foldcp.features.steering import constraints
+from foldcp.features.msa.read import read_msa
+from foldcp.features.steering import steering_constraints
 from foldcp.features.templates.structure import read_template
 from foldcp.files import LZMAError
 from tests.fuzz.mutate import mutated
@@ -57,8 +55,10 @@ SEQUENCES = b"".join(
     f">sp|{name}|X_HUMAN some text\n{letters}\n".encode() for name, letters in PROTEINS.items()
 )
 CORUM = (
-    b"complex_id\tcomplex_name\torganism\tsubunits_uniprot_id\tsubunits_stoechiometrie\tcomment_complex\n"
-    b'1\tfirst\tHuman\tP00001;P00002\t2;1\t"two\nlines"\n2\t"the ""core"""\tMouse\tP00002-2;Q00003;None\t;;\tnone\n'
+    b"complex_id\tcomplex_name\torganism\tsubunits_uniprot_id\tsubunits_stoechiometrie\t"
+    b"comment_complex\n"
+    b'1\tfirst\tHuman\tP00001;P00002\t2;1\t"two\nlines"\n'
+    b'2\t"the ""core"""\tMouse\tP00002-2;Q00003;None\t;;\tnone\n'
     b"3\tthird\tHuman\t(P00001);P00002:2-5\t7.0;?\t\n",
     b"ComplexID,ComplexName,Organism,subunits(UniProt "
     b"IDs)\n4,fourth,Human,P00001;P00002-9\n5,,Rat,Q99999\n",
@@ -66,7 +66,8 @@ CORUM = (
 PORTAL = (
     b"#Complex ac\tRecommended name\tTaxonomy identifier\tIdentifiers (and stoichiometry) of "
     b"molecules in complex\t"
-    b'Source\tExpanded participant list\nCPX-1\tone\t9606\tP00001(2)|URS0001_9606(1)|CPX-2(1)\tpsi-mi:"MI:0469"(IntAct)'
+    b"Source\tExpanded participant list\n"
+    b'CPX-1\tone\t9606\tP00001(2)|URS0001_9606(1)|CPX-2(1)\tpsi-mi:"MI:0469"(IntAct)'
     b"\tP00001(2)|[P00002,Q00003](1)\nCPX-2\t-\t10090\tP00002-PRO_0000000092(0)|CHEBI:29035(2)\ts\t-\n",
 )
 HUMAP = (
@@ -134,8 +135,10 @@ PDB = (
     ).encode(),
 )
 _COLUMNS = """
-    group_PDB id type_symbol label_atom_id label_alt_id label_comp_id label_asym_id label_entity_id label_seq_id
-    pdbx_PDB_ins_code Cartn_x Cartn_y Cartn_z occupancy B_iso_or_equiv auth_seq_id auth_asym_id pdbx_PDB_model_num
+    group_PDB id type_symbol label_atom_id label_alt_id label_comp_id label_asym_id
+    label_entity_id label_seq_id
+    pdbx_PDB_ins_code Cartn_x Cartn_y Cartn_z occupancy B_iso_or_equiv auth_seq_id
+    auth_asym_id pdbx_PDB_model_num
 """.split()  # noqa: SIM905
 CIF = (
     "".join(
@@ -186,7 +189,7 @@ def _featurized(path: Path) -> object:
     complexes = [record for record in read(path) if isinstance(record, Complex)]
     for complex in complexes:
         featurize(complex, seed=1)
-        constraints(complex, potentials=True)
+        steering_constraints(complex, potentials=True)
     return complexes
 
 
@@ -226,14 +229,14 @@ READERS = {
             "a3m",
             "x.a3m",
             _mutating(A3M),
-            lambda path: read_alignment(path, 100),
+            lambda path: read_msa(path, 100),
             (UnicodeDecodeError,),
         ),
         Reader(
             "msa_csv",
             "x.csv",
             _mutating(MSA_CSV),
-            lambda path: read_alignment(path, 100, True),
+            lambda path: read_msa(path, 100, True),
             (csv.Error, UnicodeDecodeError),
         ),
         Reader("cif", "x.cif", _mutating(CIF), read_template, _GEMMI),

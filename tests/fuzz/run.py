@@ -1,4 +1,4 @@
-"""Many inputs for one reader, and what came out of it that should not."""
+"""A fuzzing run: many inputs for one reader, and its findings."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Boltz YAML made up at random: mostly right in form, with values from the edge of what is
-allowed and beyond.
-"""
+"""Random Boltz YAML: mostly valid in form, with values at and beyond the limits."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Readers stand damaged and made-up inputs; and the search for such that they do not stand finds
-them.
-"""
+"""Fuzzing of all readers for a moment, and of readers with known faults, which it must find."""
 
 from __future__ import annotations
 
@@ -21,20 +19,20 @@ COUNTS = {"features": 10}
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_nothing_but_a_value_error_comes_out_of_a_reader(name: str) -> None:
+def test_fuzzed_readers_raise_value_errors_only(name: str) -> None:
     tally = fuzz(READERS[name], seconds=60, seed=1, count=COUNTS.get(name, 120))
     assert [(finding.reason, finding.where) for finding in tally.findings] == []
     assert tally.num_read + tally.num_refused == COUNTS.get(name, 120)
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_some_inputs_are_right_and_some_are_not(name: str) -> None:
+def test_fuzz_inputs_are_valid_and_invalid(name: str) -> None:
     tally = fuzz(READERS[name], seconds=60, seed=2, count=COUNTS.get(name, 60))
     assert tally.num_read > 0
     assert tally.num_refused > 0
 
 
-def test_a_seed_gives_the_same_inputs() -> None:
+def test_fuzz_seed_gives_the_same_inputs() -> None:
     one, two, other = (
         [mutated(random.Random(seed), FASTA) for _ in range(5)] for seed in (1, 1, 2)
     )
@@ -50,7 +48,7 @@ def _found(fail: object) -> list[str]:
     return [finding.reason for finding in fuzz(_made(fail), seconds=60, seed=0, count=40).findings]
 
 
-def test_an_exception_that_is_no_value_error_is_found() -> None:
+def test_fuzz_finds_an_exception_other_than_value_error() -> None:
     def fail(path: Path) -> None:
         if path.read_bytes() == b"\x03":
             raise KeyError("here")
@@ -58,7 +56,7 @@ def test_an_exception_that_is_no_value_error_is_found() -> None:
     assert _found(fail) == ["KeyError: 'here'"]
 
 
-def test_a_mistake_that_was_made_a_value_error_is_found() -> None:
+def test_fuzz_finds_a_fault_turned_into_a_value_error() -> None:
     def fail(path: Path) -> None:
         with reading("x"):
             [][path.read_bytes()[0]]
@@ -66,7 +64,7 @@ def test_a_mistake_that_was_made_a_value_error_is_found() -> None:
     assert _found(fail) == ["IndexError: list index out of range"]
 
 
-def test_a_mistake_behind_a_value_error_is_found() -> None:
+def test_fuzz_finds_a_fault_behind_a_value_error() -> None:
     def fail(path: Path) -> None:
         try:
             {}[path.read_bytes()]
@@ -76,14 +74,14 @@ def test_a_mistake_behind_a_value_error_is_found() -> None:
     assert [reason.partition(":")[0] for reason in _found(fail)] == ["KeyError"]
 
 
-def test_an_error_of_a_library_that_names_nothing_is_found() -> None:
+def test_fuzz_finds_an_error_that_names_no_file() -> None:
     def fail(path: Path) -> None:
         int(path.read_bytes() + b"x")
 
     assert len(_found(fail)) == 1
 
 
-def test_what_the_format_may_raise_is_no_finding() -> None:
+def test_fuzz_accepts_the_expected_exceptions_of_a_format() -> None:
     def fail(path: Path) -> None:
         with reading(str(path)):
             raise csv.Error("a quote")
@@ -91,7 +89,7 @@ def test_what_the_format_may_raise_is_no_finding() -> None:
     assert _found(fail) == []
 
 
-def test_a_hang_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fuzz_finds_a_hang(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "LONGEST", 0.05)
 
     def fail(path: Path) -> None:

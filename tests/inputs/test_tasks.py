@@ -15,7 +15,7 @@ import pytest
 from foldcp.complex import Bond, Chain, Complex, Contact, InvalidComplex, Pocket, Template
 from foldcp.features.featurize import featurize
 from foldcp.pipeline.config import load
-from foldcp.pipeline.execution.worker import alignment_settings
+from foldcp.pipeline.execution.worker import msa_settings
 from foldcp.pipeline.inputs.tasks import make_task, make_work
 
 CONFIG = load()
@@ -70,13 +70,15 @@ def test_what_does_not_change_the_result_does_not_change_the_key() -> None:
                 title="t",
                 organism="Human",
                 source="corum.txt:3",
-                comment={"a": "b"},
+                notes=("a: b",),
             )
         )
         == key()
     )
     same = [
         "model.parallel_samples=1",
+        "model.kernels=torch",
+        "model.chunk_bytes=1000000",
         "run.deadline_factor=9",
         "run.max_group=3",
         "run.cpu_ranks=2",
@@ -165,8 +167,8 @@ def test_depth_is_what_the_network_will_read(tmp_path: Path) -> None:
             config = load(overrides=overrides)
             task = make_task(complex, config, "w")
             rows = featurize(
-                complex, alignment=alignment_settings(config, 2 * config.msa.max_rows)
-            ).num_rows
+                complex, msa=msa_settings(config, 2 * config.msa.max_rows)
+            ).num_msa_rows
             assert task.msa_depth == rows
             assert overrides or rows == depth
 
@@ -246,21 +248,21 @@ def test_what_would_be_refused_on_a_gpu_is_no_task(tmp_path: Path) -> None:
         ),
         "torn": (
             with_msa(tmp_path / "torn.csv"),
-            "the key '99999999999999999999' is beyond 64 bits",
+            "the key '99999999999999999999' exceeds 64 bits",
         ),
         "flipped": (with_msa(tmp_path / "flipped.a3m.gz"), "flipped.a3m.gz"),
-        "folder": (with_msa(tmp_path), "its name ends neither in .a3m"),
+        "folder": (with_msa(tmp_path), "expected a name that ends in .a3m"),
         "empty": (
             replace(PAIR, templates=(Template(tmp_path / "empty.cif"),)),
             "empty.cif",
         ),
         "chain": (
             replace(PAIR, templates=(Template(imitated, ("A",), ("Q",)),)),
-            "'Q' is no protein chain of the file",
+            "the file has no protein chain 'Q'",
         ),
         "bond": (
             replace(PAIR, bonds=(Bond(("A", 1, "SG"), ("B", 1, "CA")),)),
-            "has no atom 'SG', but N CA C O CB CG SD",
+            "has no atom 'SG', only N CA C O CB CG SD",
         ),
         "contact": (
             replace(PAIR, contacts=(Contact(("A", 9), ("B", 1)),)),

@@ -1,41 +1,36 @@
 """The Triton kernels against float64 equations on a GPU: odd sizes, real masks, strides, and
 gradients.
 
-Run on a machine with one:  python -m pytest tests/test_kernels_gpu.py -m gpu
+Run on a machine with one:  python -m pytest tests/kernels/test_kernels_gpu.py -m gpu
 """
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from foldcp.kernels import dispatch as picker
-from foldcp.kernels.pair_bias_attention import (
-    pair_bias_attention,
-    pair_bias_attention_reference,
+from foldcp.kernels import projection, transition, triangle_attention, triangle_multiplication
+from foldcp.kernels.dispatch import Backend, choose_backend
+from foldcp.kernels.projection import (
+    AddAttentionOutput,
+    AttentionOutputWeights,
+    Projection,
+    ProjectionWeights,
 )
-from foldcp.kernels.projections import (
-    add_attention_output,
-    add_attention_output_reference,
-    project,
-    project_attention,
-    project_channels_first,
-    project_channels_first_reference,
-    project_reference,
+from foldcp.kernels.transition import AddTransition, TransitionWeights
+from foldcp.kernels.triangle_attention import TriangleAttention
+from foldcp.kernels.triangle_multiplication import (
+    AddGatedOutput,
+    GatedOutputWeights,
+    GatedProjection,
+    GatedProjectionWeights,
 )
-from foldcp.kernels.transition import add_transition, add_transition_reference
-from foldcp.kernels.triangle_attention import (
-    attention_under,
-    triangle_attention,
-    triangle_attention_reference,
-)
-from foldcp.kernels.triangle_multiply import (
-    add_gated_output,
-    add_gated_output_reference,
-    gated_projection,
-    gated_projection_reference,
-)
-from foldcp.kernels.window_attention import window_attention, window_attention_reference
 
 pytestmark = [
     pytest.mark.gpu,
@@ -86,62 +81,68 @@ CASES = [  # rows, tokens, head width, size of the scores, size of the bias
 
 
 @pytest.fixture(params=["triton", "hopper"])
-def chip(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel for any chip, and that for Hopper where there is one."""
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """The kernels for any GPU, and those for Hopper where there is one."""
+    chosen = choose_backend("triton", torch.device("cuda"))
     if request.param == "triton":
-        monkeypatch.setattr(picker, "_on_hopper", lambda: False)
-    elif not picker.hopper(torch.device("cuda")):
-        pytest.skip("not a Hopper chip, or another Triton")
+        return replace(chosen, hopper=False)
+    if not chosen.hopper:
+        pytest.skip("not a Hopper GPU, or another Triton")
+    return chosen
 
 
-@pytest.mark.usefixtures("chip")
+@pytest.fixture
+def attention() -> TriangleAttention:
+    """Triangle attention as this GPU computes it."""
+    return triangle_attention.choose(choose_backend("auto", torch.device("cuda")), bf16)
+
+
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_triangle_attention_is_as_exact_as_torch(
-    case: tuple[int, int, int, float, float],
+    backend: Backend, case: tuple[int, int, int, float, float]
 ) -> None:
     inputs = draw_attention(*case)
     want = equation(*(x.double() for x in inputs))
-    got = triangle_attention(*inputs)
+    got = triangle_attention.choose(backend, bf16)(*inputs)
     assert got.dtype == bf16
-    assert error(got, want) < 1.02 * error(triangle_attention_reference(*inputs), want) + 1e-5
+    assert error(got, want) < 1.02 * error(TriangleAttention()(*inputs), want) + 1e-5
 
 
 @pytest.mark.parametrize("dtype", [bf16, torch.float32])
-def test_triangle_attention_takes_a_bias_of_either_type(dtype: torch.dtype) -> None:
+def test_triangle_attention_takes_a_bias_of_either_type(
+    attention: TriangleAttention, dtype: torch.dtype
+) -> None:
     q, k, v, bias, mask = draw_attention(5, 150, 32, 1.0, 2.0)
     bias = bias.to(dtype)
-    assert (
-        error(
-            triangle_attention(q, k, v, bias, mask),
-            equation(*(x.double() for x in (q, k, v, bias, mask))),
-        )
-        < 3e-3
-    )
+    want = equation(*(x.double() for x in (q, k, v, bias, mask)))
+    assert error(attention(q, k, v, bias, mask), want) < 3e-3
 
 
-def test_padding_keys_have_no_say() -> None:
+def test_triangle_attention_ignores_padding_keys(attention: TriangleAttention) -> None:
     q, k, v, bias, mask = draw_attention(5, 150, 32, 1.0, 2.0)
     padding = mask[None, :, None, None] == 0
-    other = triangle_attention(
-        q, k.masked_fill(padding, 30), v.masked_fill(padding, 30), bias, mask
-    )
-    assert torch.equal(triangle_attention(q, k, v, bias, mask), other)
+    other = attention(q, k.masked_fill(padding, 30), v.masked_fill(padding, 30), bias, mask)
+    assert torch.equal(attention(q, k, v, bias, mask), other)
 
 
-@pytest.mark.usefixtures("chip")
 @pytest.mark.parametrize("case", CASES[:-1], ids=str)
-def test_triangle_attention_gradients(case: tuple[int, int, int, float, float]) -> None:
+def test_triangle_attention_gradients_follow_the_equation(
+    backend: Backend, case: tuple[int, int, int, float, float]
+) -> None:
     *inputs, mask = draw_attention(*case)
     weight = draw(*inputs[0].shape, dtype=bf16)
 
-    def gradients(function, leaves: list[Tensor], mask: Tensor) -> tuple[Tensor, ...]:
+    def gradients(
+        function: Callable[..., Tensor], leaves: list[Tensor], mask: Tensor
+    ) -> tuple[Tensor, ...]:
         leaves = [x.requires_grad_() for x in leaves]
         return torch.autograd.grad(
             (function(*leaves, mask) * weight.to(leaves[0].dtype)).sum(), leaves
         )
 
+    attention = triangle_attention.choose(backend, bf16)
     want = gradients(equation, [x.double() for x in inputs], mask.double())
-    got = gradients(triangle_attention, [x.clone() for x in inputs], mask)
+    got = gradients(attention, [x.clone() for x in inputs], mask)
     # where one key takes nearly all the weight, what is left of the gradient is a difference of
     # rounded numbers
     tolerance = 2e-2 if max(case[3:]) > 10 else 6e-3
@@ -149,11 +150,11 @@ def test_triangle_attention_gradients(case: tuple[int, int, int, float, float]) 
         assert error(g, w) < tolerance, name
 
 
-def test_repeats_exactly() -> None:
+def test_triangle_attention_gradients_repeat_exactly(attention: TriangleAttention) -> None:
     *inputs, mask = draw_attention(9, 150, 32, 1.0, 2.0)
     leaves = [x.requires_grad_() for x in inputs]
     once, again = (
-        torch.autograd.grad(triangle_attention(*leaves, mask).float().square().sum(), leaves)
+        torch.autograd.grad(attention(*leaves, mask).float().square().sum(), leaves)
         for _ in range(2)
     )
     assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
@@ -169,8 +170,22 @@ PAIRS = [  # rows, columns, channels, inner channels, is z a view of its transpo
 ]
 
 
+@dataclass(frozen=True)
+class Call:
+    """An operation as chosen, its reference, and what they are called with after z."""
+
+    name: str
+    kernel: Callable[..., Tensor]
+    reference: Callable[..., Tensor]
+    args: tuple[Any, ...]  # tensors, then weights
+
+    @property
+    def updates_z(self) -> bool:
+        return self.name.startswith("add")
+
+
 class Pairs:
-    """Fresh operands of every pair update; `transposed` makes z a view of its transpose."""
+    """Random arguments of every pair update; `transposed` makes z a view of its transpose."""
 
     def __init__(
         self, I: int, N: int, C: int, K: int, transposed: bool, residual: torch.dtype
@@ -190,154 +205,136 @@ class Pairs:
         self.attended = draw(I, N, K, dtype=bf16)
         self.back = draw(C, 2 * K, dtype=bf16) / K**0.5
 
-    def calls(self) -> list[tuple]:
-        """Kernel, reference, operands after z."""
-        n = self.norm
+    def calls(self, backend: Backend) -> list[Call]:
+        norm = self.norm
+        of_projection = ProjectionWeights(*norm, self.wide[0])
+        of_gated = GatedProjectionWeights(*norm, *self.wide)
+        of_gated_output = GatedOutputWeights(*norm, *self.norm_out, self.out, self.gate_c)
+        of_attention = AttentionOutputWeights(*norm, self.gate_k, self.out)
+        of_transition = TransitionWeights(*norm, *self.wide, self.back)
+        projected = projection.choose(backend, of_projection)
+        gated = triangle_multiplication.choose_projection(backend, of_gated)
+        gated_output = triangle_multiplication.choose_output(backend, of_gated_output)
+        attention_output = projection.choose_output(backend, of_attention)
+        added = transition.choose(backend, of_transition)
         return [
-            (gated_projection, gated_projection_reference, (self.mask, *n, *self.wide)),
-            (
-                gated_projection,
-                gated_projection_reference,
-                (self.row_mask, *n, *self.wide),
+            Call("gated projection", gated, GatedProjection(), (self.mask, of_gated)),
+            Call("of rows", gated, GatedProjection(), (self.row_mask, of_gated)),
+            Call("projection", projected, Projection(), (of_projection,)),
+            Call(
+                "channels first",
+                projected.channels_first,
+                Projection().channels_first,
+                (of_projection,),
             ),
-            (project, project_reference, (*n, self.wide[0])),
-            (
-                project_channels_first,
-                project_channels_first_reference,
-                (*n, self.wide[0]),
+            Call(
+                "add gated output", gated_output, AddGatedOutput(), (self.product, of_gated_output)
             ),
-            (
-                add_gated_output,
-                add_gated_output_reference,
-                (self.product, *n, *self.norm_out, self.out, self.gate_c),
+            Call(
+                "add attention output",
+                attention_output,
+                AddAttentionOutput(),
+                (self.attended, of_attention),
             ),
-            (
-                add_attention_output,
-                add_attention_output_reference,
-                (self.attended, *n, self.gate_k, self.out),
-            ),
-            (add_transition, add_transition_reference, (*n, *self.wide, self.back)),
+            Call("add transition", added, AddTransition(), (of_transition,)),
         ]
 
 
-@pytest.mark.usefixtures("chip")
+def converted(args: tuple[Any, ...], convert: Callable[[Tensor], Tensor]) -> tuple[Any, ...]:
+    """Every tensor of the arguments and of their weights converted."""
+    return tuple(
+        convert(x)
+        if isinstance(x, Tensor)
+        else type(x)(*(convert(getattr(x, field.name)) for field in fields(x)))
+        for x in args
+    )
+
+
+def test_choose_takes_a_kernel_for_every_update(backend: Backend) -> None:
+    for call in Pairs(*PAIRS[0], bf16).calls(backend):
+        kernel = getattr(call.kernel, "__self__", call.kernel)
+        assert type(kernel).__module__.endswith((".triton", ".hopper")), call.name
+    hopper = {"add gated output", "add attention output", "add transition"}
+    for call in Pairs(*PAIRS[0], bf16).calls(backend):
+        is_hopper = type(call.kernel).__module__.endswith(".hopper")
+        assert is_hopper == (backend.hopper and call.name in hopper), call.name
+
+
 @pytest.mark.parametrize("residual", [torch.float32, bf16])
 @pytest.mark.parametrize("sizes", PAIRS, ids=str)
-def test_pair_updates(sizes: tuple[int, int, int, int, bool], residual: torch.dtype) -> None:
+def test_pair_updates_are_as_exact_as_torch(
+    backend: Backend, sizes: tuple[int, int, int, int, bool], residual: torch.dtype
+) -> None:
     pairs = Pairs(*sizes, residual)
-    for kernel, reference, operands in pairs.calls():
+    for call in pairs.calls(backend):
         z = pairs.z
-        want = reference(z.double(), *(x.double() for x in operands))
-        torch_ = error(reference(z.clone(), *operands), want)
-        mine = z.clone()
-        got = kernel(mine, *operands)
-        assert got.dtype == (residual if kernel.__name__.startswith("add") else bf16), (
-            kernel.__name__
-        )
-        assert (got is mine) == kernel.__name__.startswith("add"), kernel.__name__
-        assert error(got, want) < 1.05 * torch_ + 1e-5, kernel.__name__
+        want = call.reference(z.double(), *converted(call.args, Tensor.double))
+        torch_error = error(call.reference(z.clone(), *call.args), want)
+        given = z.clone()
+        got = call.kernel(given, *call.args)
+        assert got.dtype == (residual if call.updates_z else bf16), call.name
+        assert (got is given) == call.updates_z, call.name
+        assert error(got, want) < 1.05 * torch_error + 1e-5, call.name
 
 
-def test_attention_gets_its_values_in_fp16() -> None:
+def test_qkv_gives_values_in_fp16(backend: Backend) -> None:
     pairs = Pairs(*PAIRS[1], torch.float32)
-    weight = torch.cat([*pairs.wide, pairs.gate_k])[:576]
-    q, k, v = project_attention([pairs.z], *pairs.norm, weight, num_heads=6)
-    want = project_reference(pairs.z.double(), *(x.double() for x in (*pairs.norm, weight)))
+    stacked = torch.cat([*pairs.wide, pairs.gate_k])[:576]
+    weights = ProjectionWeights(*pairs.norm, stacked)
+    q, k, v = projection.choose(backend, weights).qkv([pairs.z], weights, num_heads=6)
+    (exact,) = converted((weights,), Tensor.double)
+    want = Projection()(pairs.z.double(), exact)
     assert (q.dtype, k.dtype, v.dtype) == (bf16, bf16, torch.float16)
     for got, part in zip((q, k, v), want.unflatten(-1, (3, 6, 32)).unbind(-3), strict=True):
         assert error(got, part) < 3e-3
     assert v.isfinite().all()
 
 
-def test_values_beyond_fp16_stay_finite() -> None:
+def test_qkv_keeps_values_beyond_fp16_finite(backend: Backend) -> None:
     pairs = Pairs(*PAIRS[1], bf16)
-    weight = pairs.wide[0][:192] * 1e5
-    *_, v = project_attention([pairs.z], *pairs.norm, weight, num_heads=2)
+    weights = ProjectionWeights(*pairs.norm, pairs.wide[0][:192] * 1e5)
+    *_, v = projection.choose(backend, weights).qkv([pairs.z], weights, num_heads=2)
     assert v.isfinite().all() and v.abs().max() == 65504
 
 
-@pytest.mark.usefixtures("chip")
-def test_a_bias_prepared_once_serves_all_rows() -> None:
+def test_under_prepares_a_bias_once_for_all_rows(backend: Backend) -> None:
     q, k, v, bias, mask = draw_attention(9, 150, 32, 1.0, 2.0)
+    attention = triangle_attention.choose(backend, bf16)
     with torch.no_grad():
-        attention = attention_under(bias, mask)
+        attend = attention.under(bias, mask)
         for rows in (slice(0, 4), slice(4, 9)):
-            got = attention(q[rows], k[rows], v[rows])
-            assert torch.equal(got, triangle_attention(q[rows], k[rows], v[rows], bias, mask))
+            got = attend(q[rows], k[rows], v[rows])
+            assert torch.equal(got, attention(q[rows], k[rows], v[rows], bias, mask))
 
 
-def test_pair_updates_have_gradients() -> None:
+def test_pair_updates_have_the_gradients_of_the_reference(backend: Backend) -> None:
     pairs = Pairs(*PAIRS[1], torch.float32)
-    for kernel, reference, operands in pairs.calls():
-        leaves = [x.clone().requires_grad_() for x in (pairs.z, *operands)]
-        got = kernel(*leaves)
-        want = reference(*leaves)
-        assert got is not leaves[0], kernel.__name__
+    for call in pairs.calls(backend):
+        z, *args = converted((pairs.z, *call.args), lambda x: x.clone().requires_grad_())
+        got = call.kernel(z, *args)
+        want = call.reference(z, *args)
+        assert got is not z, call.name
         weight = draw(*got.shape)
-        asked = [x for i, x in enumerate(leaves) if not (kernel is gated_projection and i == 1)]
-        pairs_ = zip(
-            *(torch.autograd.grad((y * weight).sum(), asked) for y in (got, want)),
-            strict=True,
+        leaves = [z, *(getattr(args[-1], field.name) for field in fields(args[-1]))]
+        if call.updates_z:  # the masks of the gated projection want no gradient
+            leaves += args[:-1]
+        got_gradients, want_gradients = (
+            torch.autograd.grad((y * weight).sum(), leaves) for y in (got, want)
         )
-        assert all(torch.equal(a, b) for a, b in pairs_), kernel.__name__
+        for a, b in zip(got_gradients, want_gradients, strict=True):
+            assert torch.equal(a, b), call.name
 
 
-@pytest.mark.parametrize(
-    ("num_samples", "num_queries", "num_tokens", "heads", "width"),
-    [(5, 37, 203, 16, 48), (1, 130, 130, 3, 24), (3, 64, 256, 2, 64)],
-)
-def test_pair_bias_attention(
-    num_samples: int, num_queries: int, num_tokens: int, heads: int, width: int
-) -> None:
-    q = draw(num_samples, num_queries, heads, width, dtype=bf16)
-    k, v = draw(num_samples, num_tokens, 2, heads, width, dtype=bf16).unbind(2)
-    bias = draw(num_queries, num_tokens, heads, dtype=bf16).permute(2, 0, 1)
-    mask = draw_mask(num_tokens)
-    scores = torch.einsum("mihd,mjhd->mhij", q.double(), k.double()) * width**-0.5 + bias.double()
-    want = torch.einsum(
-        "mhij,mjhd->mihd", (scores - 1e9 * (1 - mask.double())).softmax(-1), v.double()
-    )
-    got = pair_bias_attention(q, k, v, bias, mask)
-    assert (
-        error(got, want)
-        < 1.02 * error(pair_bias_attention_reference(q, k, v, bias, mask), want) + 1e-5
-    )
+def test_describe_names_triton_on_a_gpu() -> None:
+    assert choose_backend("auto", torch.device("cuda")).describe().startswith("triton ")
 
 
-@pytest.mark.parametrize(
-    ("num_samples", "num_windows", "heads", "width"),
-    [(5, 7, 4, 32), (1, 1, 3, 24), (2, 3, 2, 8)],
-)
-def test_window_attention(num_samples: int, num_windows: int, heads: int, width: int) -> None:
-    num_atoms = 32 * num_windows
-    q, k, v = draw(num_samples, num_atoms, 3, heads, width, dtype=bf16).unbind(2)
-    bias = draw(num_windows, 32, 128, heads, dtype=bf16).permute(0, 3, 1, 2)
-    mask = draw_mask(num_atoms)
-    want = window_attention_reference(
-        q.double(), k.double(), v.double(), bias.double(), mask.double()
-    )
-    got = window_attention(q, k, v, bias, mask)
-    assert got.dtype == bf16
-    assert (
-        error(got, want)
-        < 1.02 * error(window_attention_reference(q, k, v, bias, mask), want) + 1e-5
-    )
-
-
-def test_the_choice_is_recorded() -> None:
-    z = draw(2, 3, 128)
-    project(
-        z,
-        torch.ones(128, device="cuda"),
-        torch.zeros(128, device="cuda"),
-        draw(8, 128, dtype=bf16),
-    )
-    assert "cuda: triton" in picker.describe()
-
-
-def test_wide_or_fp32_arithmetic_stays_in_torch() -> None:
+def test_choose_leaves_wide_or_fp32_arithmetic_in_torch(backend: Backend) -> None:
     z = draw(50, 384)
-    w = torch.ones(384, device="cuda")
-    b = torch.zeros(384, device="cuda")
-    weight = draw(8, 384)
-    torch.testing.assert_close(project(z, w, b, weight), F.linear(F.layer_norm(z, (384,)), weight))
+    norm = (torch.ones(384, device="cuda"), torch.zeros(384, device="cuda"))
+    for dtype in (torch.float32, bf16):
+        weights = ProjectionWeights(*norm, draw(8, 384, dtype=dtype))
+        assert type(projection.choose(backend, weights)) is Projection
+    weights = ProjectionWeights(*norm, draw(8, 384))
+    got = projection.choose(backend, weights)(z, weights)
+    torch.testing.assert_close(got, F.linear(F.layer_norm(z, (384,)), weights.weight))

@@ -1,24 +1,23 @@
-"""The fused updates of the pair representation against their equations in float64, written with
-einsum.
-"""
+"""The references of the pair updates against their equations in float64, written with einsum."""
 
 import pytest
 import torch
 from torch import Tensor
 
 from foldcp.kernels.autograd import residual_with_reference_backward, with_reference_backward
-from foldcp.kernels.pair_bias_attention import (
-    pair_bias_attention,
-    prepare_bias,
-    prepared_attention,
+from foldcp.kernels.projection import (
+    AddAttentionOutput,
+    AttentionOutputWeights,
+    Projection,
+    ProjectionWeights,
 )
-from foldcp.kernels.projections import (
-    add_attention_output,
-    project,
-    project_channels_first,
+from foldcp.kernels.transition import AddTransition, TransitionWeights
+from foldcp.kernels.triangle_multiplication import (
+    AddGatedOutput,
+    GatedOutputWeights,
+    GatedProjection,
+    GatedProjectionWeights,
 )
-from foldcp.kernels.transition import add_transition
-from foldcp.kernels.triangle_multiply import add_gated_output, gated_projection
 
 I = 5
 N = 13
@@ -59,7 +58,9 @@ def close(got: Tensor, want: Tensor, tolerance: float) -> bool:
 
 
 @pytest.mark.parametrize(("residual", "arithmetic"), MIXES)
-def test_gated_projection(residual: torch.dtype, arithmetic: torch.dtype) -> None:
+def test_gated_projection_follows_its_equation(
+    residual: torch.dtype, arithmetic: torch.dtype
+) -> None:
     draw = Draw(0)
     z = draw(I, N, C, dtype=residual)
     w = draw(C)
@@ -73,23 +74,28 @@ def test_gated_projection(residual: torch.dtype, arithmetic: torch.dtype) -> Non
         torch.einsum("inc,kc->kin", x, p.double())
         * torch.einsum("inc,kc->kin", x, g.double()).sigmoid()
     )
-    got = gated_projection(z, of_columns, w, b, p, g)
+    weights = GatedProjectionWeights(w, b, p, g)
+    some = GatedProjectionWeights(w, b, p[3:7], g[3:7])
+    gated_projection = GatedProjection()
+    got = gated_projection(z, of_columns, weights)
     assert got.dtype == arithmetic
     assert close(got, both * of_columns, TOLERANCE[arithmetic])
     assert close(
-        gated_projection(z, of_columns, w, b, p[3:7], g[3:7]),
+        gated_projection(z, of_columns, some),
         (both * of_columns)[3:7],
         TOLERANCE[arithmetic],
     )
     assert close(
-        gated_projection(z, of_rows[:, None], w, b, p, g),
+        gated_projection(z, of_rows[:, None], weights),
         both * of_rows[:, None],
         TOLERANCE[arithmetic],
     )
 
 
 @pytest.mark.parametrize(("residual", "arithmetic"), MIXES)
-def test_gated_output(residual: torch.dtype, arithmetic: torch.dtype) -> None:
+def test_add_gated_output_follows_its_equation(
+    residual: torch.dtype, arithmetic: torch.dtype
+) -> None:
     draw = Draw(1)
     z = draw(I, N, C, dtype=residual)
     product = draw(K, I, N, dtype=arithmetic)
@@ -102,14 +108,16 @@ def test_gated_output(residual: torch.dtype, arithmetic: torch.dtype) -> None:
     y = norm(product.permute(1, 2, 0), w_out, b_out)
     update = (y @ p.double().T) * (norm(z, w, b) @ g.double().T).sigmoid()
     want = z.double() + update
-    got = add_gated_output(z, product, w, b, w_out, b_out, p, g)
+    got = AddGatedOutput()(z, product, GatedOutputWeights(w, b, w_out, b_out, p, g))
     assert got is z
     assert z.dtype == residual
     assert close(got, want, TOLERANCE[arithmetic])
 
 
 @pytest.mark.parametrize(("residual", "arithmetic"), MIXES)
-def test_transition(residual: torch.dtype, arithmetic: torch.dtype) -> None:
+def test_add_transition_follows_its_equation(
+    residual: torch.dtype, arithmetic: torch.dtype
+) -> None:
     draw = Draw(2)
     z = draw(I, N, C, dtype=residual)
     w = draw(C)
@@ -120,12 +128,14 @@ def test_transition(residual: torch.dtype, arithmetic: torch.dtype) -> None:
     x = norm(z, w, b)
     first = x @ w1.double().T
     want = z.double() + (first / (1 + (-first).exp()) * (x @ w2.double().T)) @ w3.double().T
-    assert add_transition(z, w, b, w1, w2, w3) is z
+    assert AddTransition()(z, TransitionWeights(w, b, w1, w2, w3)) is z
     assert close(z, want, TOLERANCE[arithmetic])
 
 
 @pytest.mark.parametrize(("residual", "arithmetic"), MIXES)
-def test_projections_and_attention_output(residual: torch.dtype, arithmetic: torch.dtype) -> None:
+def test_projection_and_attention_output_follow_their_equations(
+    residual: torch.dtype, arithmetic: torch.dtype
+) -> None:
     draw = Draw(3)
     z = draw(I, N, C, dtype=residual)
     out = draw(I, N, K, dtype=arithmetic)
@@ -134,15 +144,15 @@ def test_projections_and_attention_output(residual: torch.dtype, arithmetic: tor
     gate = draw(K, C, dtype=arithmetic)
     weight = draw(C, K, dtype=arithmetic)
     x = norm(z, w, b)
-    projected = project(z, w, b, gate)
+    projected = Projection()(z, ProjectionWeights(w, b, gate))
     assert projected.dtype == arithmetic
     assert close(projected, x @ gate.double().T, TOLERANCE[arithmetic])
     want = z.double() + (out.double() / (1 + (-x @ gate.double().T).exp())) @ weight.double().T
-    assert add_attention_output(z, out, w, b, gate, weight) is z
+    assert AddAttentionOutput()(z, out, AttentionOutputWeights(w, b, gate, weight)) is z
     assert close(z, want, TOLERANCE[arithmetic])
 
 
-def test_with_gradients_z_is_left_alone() -> None:
+def test_add_transition_leaves_z_alone_with_gradients() -> None:
     draw = Draw(4)
     z = draw(I, N, C)
     w = draw(C)
@@ -151,47 +161,42 @@ def test_with_gradients_z_is_left_alone() -> None:
     w2 = draw(K, C)
     w3 = draw(C, K)
     before = z.clone()
-    after = add_transition(z, w, b, w1, w2, w3)
+    after = AddTransition()(z, TransitionWeights(w, b, w1, w2, w3))
     after.sum().backward()
     assert torch.equal(z, before)
     assert w1.grad is not None
     with torch.no_grad():
-        torch.testing.assert_close(add_transition(z, w, b, w1, w2, w3), after)
+        torch.testing.assert_close(AddTransition()(z, TransitionWeights(w, b, w1, w2, w3)), after)
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.bfloat16, 1e-2)])
-def test_pair_bias_attention(dtype: torch.dtype, tolerance: float) -> None:
-    draw = Draw(5)
-    num_samples = 3
-    num_heads = 4
-    width = 6
-    q = draw(num_samples, I, num_heads, width, dtype=dtype)
-    k, v = draw(2, num_samples, N, num_heads, width, dtype=dtype)
-    bias = draw(I, N, num_heads, dtype=dtype).permute(2, 0, 1)
-    mask = draw.mask(N)
-    scores = torch.einsum("mihd,mjhd->mhij", q.double(), k.double()) / width**0.5 + bias.double()
-    want = torch.einsum("mhij,mjhd->mihd", (scores - 1e9 * (1 - mask)).softmax(-1), v.double())
-    got = pair_bias_attention(q, k, v, bias, mask)
-    assert got.dtype == dtype
-    assert close(got, want, tolerance)
-    assert torch.equal(prepared_attention(q, k, v, prepare_bias(bias, mask)), got)
-
-
-def test_channels_first() -> None:
+def test_channels_first_is_the_projection_transposed() -> None:
     draw = Draw(6)
     z = draw(I, N, C)
     w = draw(C)
     b = draw(C)
-    weight = draw(K, C)
+    weights = ProjectionWeights(w, b, draw(K, C))
     torch.testing.assert_close(
-        project_channels_first(z, w, b, weight),
-        project(z, w, b, weight).permute(2, 0, 1),
+        Projection().channels_first(z, weights),
+        Projection()(z, weights).permute(2, 0, 1),
         atol=0,
         rtol=0,
     )
 
 
-def test_a_kernel_borrows_the_gradient_of_its_reference() -> None:
+def test_qkv_of_blocks_is_that_of_whole_rows() -> None:
+    draw = Draw(9)
+    z = draw(I, 12, C)
+    weights = ProjectionWeights(draw(C), draw(C), draw(3 * 8, C))
+    blocks = list(z.split(4, 1))
+    for got, want in zip(
+        Projection().qkv(blocks, weights, num_heads=2),
+        Projection()(z, weights).unflatten(-1, (3, 2, 4)).unbind(-3),
+        strict=True,
+    ):
+        assert torch.equal(got, want)
+
+
+def test_with_reference_backward_gives_the_gradient_of_the_reference() -> None:
     draw = Draw(7)
     x = draw(N)
     y = draw(N)
@@ -216,7 +221,7 @@ def test_a_kernel_borrows_the_gradient_of_its_reference() -> None:
     assert calls == ["kernel", "kernel", "reference"]
 
 
-def test_a_residual_kernel_writes_in_place_only_without_gradients() -> None:
+def test_residual_with_reference_backward_writes_in_place_only_without_gradients() -> None:
     draw = Draw(8)
     z = draw(N)
     x = draw(N)
@@ -234,3 +239,18 @@ def test_a_residual_kernel_writes_in_place_only_without_gradients() -> None:
     assert torch.equal(torch.autograd.grad(out.sum(), leaf)[0], torch.full_like(x, 2))
     assert residual_with_reference_backward(kernel, reference, z, x) is z
     assert torch.equal(z, before + 2 * x)
+
+
+def test_with_reference_backward_takes_weights_in_a_dataclass() -> None:
+    draw = Draw(10)
+    x = draw(I, N, C)
+    weights = ProjectionWeights(draw(C), draw(C), draw(K, C).requires_grad_())
+
+    def kernel(x: Tensor, weights: ProjectionWeights) -> Tensor:
+        return Projection()(x, weights) + 100
+
+    got = with_reference_backward(kernel, Projection(), x, weights)
+    assert torch.equal(got, kernel(x, weights))
+    (got_gradient,) = torch.autograd.grad(got.sum(), weights.weight)
+    (gradient,) = torch.autograd.grad(Projection()(x, weights).sum(), weights.weight)
+    torch.testing.assert_close(got_gradient, gradient)

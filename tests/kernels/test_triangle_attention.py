@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from foldcp.kernels import dispatch as picker
-from foldcp.kernels import triangle_attention
+from foldcp.kernels.triangle_attention import TriangleAttention, reference
+
+triangle_attention = TriangleAttention()
 
 
 def draw(
@@ -32,10 +33,10 @@ def equation(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor) -> Ten
 @pytest.mark.parametrize("width", [8, 32])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.bfloat16, 1e-2)])
 def test_reference_follows_the_equation(width, dtype, tolerance, monkeypatch) -> None:
-    monkeypatch.setattr(triangle_attention, "CHUNK_BYTES", 4 * 4 * 29**2 * 3)  # three rows a chunk
+    monkeypatch.setattr(reference, "MAX_SCORE_BYTES", 4 * 4 * 29**2 * 3)  # three rows a chunk
     inputs = draw(7, 29, 4, width, dtype)
     expected = equation(*inputs)
-    out = triangle_attention.triangle_attention(*inputs)
+    out = triangle_attention(*inputs)
     assert out.dtype == dtype
     assert (out - expected).norm() < tolerance * expected.norm()
 
@@ -44,18 +45,16 @@ def test_reference_takes_any_strides() -> None:
     q, k, v, bias, mask = draw(5, 13, 2, 8)
     packed = torch.stack([q, k, v], dim=-2).transpose(0, 1).contiguous().transpose(0, 1)
     bias = bias.transpose(1, 2)
-    out = triangle_attention.triangle_attention(*packed.unbind(-2), bias, mask)
+    out = triangle_attention(*packed.unbind(-2), bias, mask)
     torch.testing.assert_close(out.double(), equation(q, k, v, bias, mask), atol=1e-5, rtol=1e-5)
 
 
 def test_reference_gradients_follow_the_equation(monkeypatch) -> None:
-    monkeypatch.setattr(triangle_attention, "CHUNK_BYTES", 4 * 2 * 13**2 * 2)
+    monkeypatch.setattr(reference, "MAX_SCORE_BYTES", 4 * 2 * 13**2 * 2)
     *inputs, mask = draw(5, 13, 2, 8)
     weight = torch.randn(5, 13, 2, 8, generator=torch.Generator().manual_seed(1))
     leaves = [x.requires_grad_() for x in inputs]
-    grads = torch.autograd.grad(
-        (triangle_attention.triangle_attention(*leaves, mask) * weight).sum(), leaves
-    )
+    grads = torch.autograd.grad((triangle_attention(*leaves, mask) * weight).sum(), leaves)
     expected = torch.autograd.grad((equation(*leaves, mask) * weight).sum(), leaves)
     for got, want in zip(grads, expected, strict=True):
         torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-4)
@@ -63,29 +62,17 @@ def test_reference_gradients_follow_the_equation(monkeypatch) -> None:
 
 def test_padding_keys_have_no_say() -> None:
     q, k, v, bias, mask = draw(3, 13, 2, 8)
-    before = triangle_attention.triangle_attention(q, k, v, bias, mask)
+    before = triangle_attention(q, k, v, bias, mask)
     padding = mask[None, :, None, None] == 0
     k = k.masked_fill(padding, 50)
     v = v.masked_fill(padding, 50)
-    after = triangle_attention.triangle_attention(q, k, v, bias, mask)
+    after = triangle_attention(q, k, v, bias, mask)
     torch.testing.assert_close(before, after, atol=0, rtol=0)
 
 
-def test_the_choice_is_made_once_and_recorded(monkeypatch, caplog) -> None:
-    monkeypatch.setattr(picker, "_chosen", {})
-    with caplog.at_level("INFO"):
-        for _ in range(2):
-            picker.chosen(torch.device("cpu"))
-    assert [r.message for r in caplog.records] == [f"kernels on cpu: torch {torch.__version__}"]
-    assert picker.describe() == f"cpu: torch {torch.__version__}"
-
-
-def test_no_silent_fallback(monkeypatch) -> None:
-    monkeypatch.setattr(picker, "_chosen", {})
-    monkeypatch.setitem(__import__("sys").modules, "triton", None)
-    with pytest.raises(ValueError, match="triton"):
-        picker.chosen(torch.device("cuda"))
-    with pytest.raises(ValueError, match="CUDA"):
-        picker.choose("cpu", "triton")
-    picker.choose("cuda", "torch")
-    assert picker.chosen(torch.device("cuda")) == "torch"
+def test_under_gives_the_same_for_any_rows() -> None:
+    q, k, v, bias, mask = draw(5, 13, 2, 8)
+    attend = triangle_attention.under(bias, mask)
+    whole = triangle_attention(q, k, v, bias, mask)
+    for rows in (slice(0, 2), slice(2, 5)):
+        torch.testing.assert_close(attend(q[rows], k[rows], v[rows]), whole[rows])

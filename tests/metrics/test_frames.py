@@ -26,10 +26,13 @@ def _valid(case: Case) -> torch.Tensor:
 def test_valid_frames_equals_the_reference() -> None:
     case = synthetic_case()
     valid = _valid(case)
-    want = frame_mask(case)
-    np.testing.assert_array_equal(valid[: len(want)], want)
+    expected = frame_mask(case)
+    np.testing.assert_array_equal(valid[: len(expected)], expected)
     assert (
-        not valid[len(want) :].any() and want[63:69].any() and not want[47:49].any() and not want[5]
+        not valid[len(expected) :].any()
+        and expected[63:69].any()
+        and not expected[47:49].any()
+        and not expected[5]
     )
     features = features_of(case, 130)
     features.token_mask[7] = 0

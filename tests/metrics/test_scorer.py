@@ -22,9 +22,9 @@ from tests.support.metrics_reference import (
     coords_of,
     features_of,
     logits_of,
-    synthetic_case,
     reference_scores,
     softmax,
+    synthetic_case,
 )
 
 CASE = synthetic_case()
@@ -51,8 +51,8 @@ def _filled(
     return scorer, plddt
 
 
-def _same(got: Scores, want: dict[str, Any], rtol: float) -> None:
-    for name, value in want.items():
+def _assert_close(got: Scores, expected: dict[str, Any], rtol: float) -> None:
+    for name, value in expected.items():
         np.testing.assert_allclose(getattr(got, name), value, rtol=rtol, atol=1e-7, err_msg=name)
 
 
@@ -61,13 +61,13 @@ def scores() -> Scores:
     return score(ContextParallel(), CASE, N, 17)
 
 
-def test_every_score_follows_its_formula(scores: Scores) -> None:
-    want = reference_scores(CASE)
-    assert set(want) == {field.name for field in fields(Scores)}
-    _same(scores, want, 1e-6)
+def test_scores_follow_their_formulas(scores: Scores) -> None:
+    expected = reference_scores(CASE)
+    assert set(expected) == {field.name for field in fields(Scores)}
+    _assert_close(scores, expected, 1e-6)
 
 
-def test_masks_of_the_case_are_mixed(scores: Scores) -> None:
+def test_the_case_has_mixed_masks(scores: Scores) -> None:
     """What the other tests rest on: some pairs touch, some frames are invalid, the three d0 of
     ipSAE differ.
     """
@@ -81,7 +81,7 @@ def test_masks_of_the_case_are_mixed(scores: Scores) -> None:
     assert len({scores.iptm, scores.ligand_iptm, scores.protein_iptm, scores.ptm}) == 4
 
 
-def test_ipsae_equals_the_program(scores: Scores) -> None:
+def test_ipsae_equals_that_of_the_published_program(scores: Scores) -> None:
     """ipsae.py version 4 (January 2026), cutoffs 10 10, on this case as Boltz writes it: chains A,
     C (DNA) and E, ALA and DA residues, the expected PAE in float32. The row A -> E rests on 27
     residues, the d0res of 1.04.
@@ -94,13 +94,13 @@ def test_ipsae_equals_the_program(scores: Scores) -> None:
         ("C", "E"): (0.209178, 0.260188, 0.209178),
         ("E", "C"): (0.291643, 0.356772, 0.291643),
     }
-    for (a, b), want in program.items():
+    for (a, b), expected in program.items():
         pair = "ABCDE".index(a), "ABCDE".index(b)
         got = [x[pair] for x in (scores.ipsae_d0res, scores.ipsae_d0chn, scores.ipsae_d0dom)]
-        np.testing.assert_allclose(got, want, atol=1e-6)
+        np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
-def test_boltz_scores_equal_boltz(scores: Scores) -> None:
+def test_scores_equal_those_of_boltz(scores: Scores) -> None:
     """boltz 2.2.1 `ConfidenceHeads.forward` on this case: identity matrices as heads, one sample,
     no padding; pair_iptm_boltz[a, b] is its pair_chains_iptm[b][a].
     """
@@ -121,10 +121,10 @@ def test_boltz_scores_equal_boltz(scores: Scores) -> None:
         "complex_pde": 13.6059036,
         "complex_ipde": 13.6285038,
     }
-    _same(scores, {**program, "pair_iptm_boltz": pairs}, 2e-6)
+    _assert_close(scores, {**program, "pair_iptm_boltz": pairs}, 2e-6)
 
 
-def test_alphafold_scores_equal_alphafold(scores: Scores) -> None:
+def test_scores_equal_those_of_alphafold_3(scores: Scores) -> None:
     """AlphaFold 3's `chain_pairwise_predicted_tm_scores` (on E[TM] with its interface d0) and
     `chain_pair_pae`, its numpy functions run on this case.
     """
@@ -148,16 +148,16 @@ def test_alphafold_scores_equal_alphafold(scores: Scores) -> None:
 def test_scores_do_not_depend_on_the_number_of_ranks(scores: Scores, size: int) -> None:
     results = run(score, size, CASE, N, 11)
     for result in results:
-        _same(result, asdict(scores), 1e-6)
+        _assert_close(result, asdict(scores), 1e-6)
     for result in results[1:]:
         for name, value in asdict(results[0]).items():
             np.testing.assert_array_equal(getattr(result, name), value, err_msg=name)
 
 
-def test_a_rank_may_hold_nothing_but_padding() -> None:
+def test_scores_with_a_rank_of_padding_alone() -> None:
     case = synthetic_case([("protein", 5), ("rna", 4)])
     for result in run(score, 3, case, 30, 4):
-        _same(result, reference_scores(case), 1e-6)
+        _assert_close(result, reference_scores(case), 1e-6)
 
 
 @pytest.mark.parametrize(
@@ -172,21 +172,21 @@ def test_a_rank_may_hold_nothing_but_padding() -> None:
     ],
     ids=str,
 )
-def test_empty_cases_give_what_is_documented(chains: list[tuple[str, int]]) -> None:
+def test_scores_of_undefined_cases_are_as_documented(chains: list[tuple[str, int]]) -> None:
     case = synthetic_case(chains)
     num_tokens = sum(length for _, length in chains)
-    _same(score(ContextParallel(), case, num_tokens + 1, 5), reference_scores(case), 1e-6)
+    _assert_close(score(ContextParallel(), case, num_tokens + 1, 5), reference_scores(case), 1e-6)
 
 
-def test_without_close_pairs_ipsae_is_zero() -> None:
+def test_ipsae_is_zero_without_close_pairs() -> None:
     case = synthetic_case([("protein", 12), ("protein", 9)])
     case.pae_logits[...] = -(((CENTERS - 25) / 2) ** 2)
     result = score(ContextParallel(), case, 21, 21)
     np.testing.assert_array_equal(result.ipsae_d0dom, [[np.nan, 0], [0, np.nan]])
-    _same(result, reference_scores(case), 1e-6)
+    _assert_close(result, reference_scores(case), 1e-6)
 
 
-def test_blocks_may_be_of_low_precision(scores: Scores) -> None:
+def test_update_takes_logits_of_low_precision(scores: Scores) -> None:
     *pairs, plddt = logits_of(CASE, N)
     rounded = [x.bfloat16() for x in pairs]
     whole = [
@@ -200,7 +200,7 @@ def test_blocks_may_be_of_low_precision(scores: Scores) -> None:
 
 
 def _on_device(device: str) -> tuple[SampleScorer, torch.Tensor]:
-    """A scorer whose rows were all added on a device."""
+    """A scorer that has all rows, on a device."""
     *pairs, plddt = (x.to(device) for x in logits_of(CASE, N))
     scorer = SampleScorer(
         features_of(CASE, N, device), coords_of(CASE).to(device), ContextParallel()
@@ -210,7 +210,7 @@ def _on_device(device: str) -> tuple[SampleScorer, torch.Tensor]:
     return scorer, plddt
 
 
-def test_adding_never_waits_for_the_device() -> None:
+def test_update_never_waits_for_the_device() -> None:
     """Tensors without content, whose values nobody can ask for."""
     scorer, _ = _on_device("meta")
     assert scorer.pae.device.type == "meta"
@@ -218,12 +218,12 @@ def test_adding_never_waits_for_the_device() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_gpu_gives_the_same_scores(scores: Scores) -> None:
+def test_scores_on_a_gpu_equal_those_on_the_cpu(scores: Scores) -> None:
     scorer, plddt = _on_device("cuda")
-    _same(scorer.compute(plddt), asdict(scores), 2e-6)
+    _assert_close(scorer.compute(plddt), asdict(scores), 2e-6)
 
 
-def test_pairs_are_kept_on_request() -> None:
+def test_keep_pairs_keeps_pae_and_pde() -> None:
     scorer, plddt = _filled(ContextParallel(), CASE, N, 50, keep_pairs=True)
     scorer.compute(plddt)
     for got, logits in ((scorer.pae, CASE.pae_logits), (scorer.pde, CASE.pde_logits)):
@@ -235,7 +235,7 @@ def test_pairs_are_kept_on_request() -> None:
         _ = scorer.pae
 
 
-def test_each_row_is_asked_for_once() -> None:
+def test_each_row_must_be_given_once() -> None:
     *pairs, plddt = logits_of(CASE, N)
     scorer = SampleScorer(features_of(CASE, N), coords_of(CASE), ContextParallel())
     with pytest.raises(AssertionError, match="another rank"):
@@ -274,7 +274,7 @@ def _watched(num_chains: int) -> tuple[_Watch, _Watch]:
     return updating, computing
 
 
-def test_memory_and_kernels_grow_as_they_should() -> None:
+def test_update_and_compute_scale_with_the_number_of_chains() -> None:
     """Nothing larger than the chunk in `update`, than the rows in `compute`; kernels in proportion
     to the chains.
     """

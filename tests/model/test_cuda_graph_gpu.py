@@ -1,5 +1,6 @@
-"""What is recorded gives what is not, to the last bit: python -m pytest tests/test_replay_gpu.py
--m gpu
+"""CUDA graphs give what eager execution gives, to the last bit.
+
+On a GPU: python -m pytest tests/model/test_cuda_graph_gpu.py -m gpu
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ pytestmark = [
 
 @pytest.fixture(autouse=True)
 def deep(monkeypatch: pytest.MonkeyPatch) -> None:
-    """More layers than one recording holds."""
+    """More layers than one graph holds."""
     monkeypatch.setitem(
         UNTRAINED,
         "deep",
@@ -37,30 +38,30 @@ def deep(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def turned(z: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+def rotated(z: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
     """z in place, s anew."""
     return z.add_(s.sum()), s.sin()
 
 
 @torch.inference_mode()
-def test_a_recording_follows_its_arguments() -> None:
+def test_cuda_graph_wrapper_follows_its_arguments() -> None:
     calls = 0
 
     def counted(z: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         nonlocal calls
         calls += 1
-        return turned(z, s)
+        return rotated(z, s)
 
-    recorded = CUDAGraphWrapper(counted, new_pool(), updated=1)
+    wrapper = CUDAGraphWrapper(counted, new_pool(), num_inplace_args=1)
     for index in range(12):
         size = 100 + index % 2
         z, s = torch.randn(2, size, device="cuda").unbind()
-        given = s.clone()
-        expected = turned(z.clone(), s)
-        got = recorded(z, s)
+        before = s.clone()
+        expected = rotated(z.clone(), s)
+        got = wrapper(z, s)
         torch.testing.assert_close(got, expected, rtol=0, atol=0)
-        assert torch.equal(s, given), "an argument that is not updated was written to"
-    assert calls == 4, "once as written and once recorded for each of two sizes"
+        assert torch.equal(s, before), "an argument that is not updated in place was written to"
+    assert calls == 4, "once as warmup and once captured, for each of two sizes"
 
 
 def predicted(model: Boltz2 | None = None, num_tokens: int = 31) -> Prediction:
@@ -84,7 +85,7 @@ def predicted(model: Boltz2 | None = None, num_tokens: int = 31) -> Prediction:
     )
 
 
-def test_the_next_complex_of_a_size_is_not_the_one_before() -> None:
+def test_fold_of_the_next_complex_of_a_size_is_not_that_of_the_one_before() -> None:
     model = load("untrained:deep", precision="mixed", device="cuda")
     for num_tokens in (31, 29, 31):  # 32 with padding
         got = predicted(model, num_tokens)
@@ -94,7 +95,7 @@ def test_the_next_complex_of_a_size_is_not_the_one_before() -> None:
         assert np.array_equal(np.stack(got.pae), np.stack(expected.pae))
 
 
-def test_a_prediction_is_the_same_without_recordings(
+def test_fold_is_the_same_without_cuda_graphs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     got = predicted()

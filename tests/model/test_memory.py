@@ -20,12 +20,13 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from foldcp.complex import Chain, Complex
 from foldcp.config import TINY
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.features.featurize import Features, featurize
-from foldcp.kernels import triangle_attention
+from foldcp.features.features import Features
+from foldcp.features.featurize import featurize
+from foldcp.kernels.triangle_attention import reference as triangle_attention
 from foldcp.metrics.scorer import SampleScorer
 from foldcp.model.boltz2 import Boltz2
-from foldcp.model.diffusion.sampler import NoiseLevel
-from foldcp.model.layers import layers
+from foldcp.model.diffusion.schedule import NoiseLevel, StepScalars
+from foldcp.model.layers.chunking import ChunkBudget
 from tests.support.distributed import run
 from tests.support.memory import LiveBytes
 
@@ -46,22 +47,23 @@ def whole_prediction(model: Boltz2, features: Features) -> None:
     prepared = model.structure_module.score_model.prepare(
         trunk.s, trunk.s_inputs, conditioning, features
     )
-    numbers = torch.tensor(NoiseLevel(sigma=16.0, variance=1.0, pull=1.0, data=16.0).numbers)
+    level = NoiseLevel(sigma=16.0, variance=1.0, step_scale=1.0, sigma_data=16.0)
+    scalars = StepScalars.unpack(torch.tensor(level.scalars()))
     coords = model.structure_module.denoise(
-        torch.ones(1, features.num_atoms, 3), numbers, prepared
+        torch.ones(1, features.num_atoms, 3), scalars, prepared
     )[0]
     del conditioning, prepared
     contact = model.contact_probability(trunk.z)
     scorer = SampleScorer(features, coords, model.cp)
     first = model.cp.first_row(features.num_tokens)
 
-    def take(start: int, pae: Tensor, pde: Tensor) -> None:
+    def on_logits(start: int, pae: Tensor, pde: Tensor) -> None:
         scorer.update(start, pae, pde, contact[start - first : start - first + len(pae)])
 
-    model.confidence_module(trunk.s_inputs, trunk.s, trunk.z, coords, features, take)
+    model.confidence_module(trunk.s_inputs, trunk.s, trunk.z, coords, features, on_logits)
 
 
-def on_fake_tensors(features: Features, size: int) -> LiveBytes:
+def on_fake_tensors(features: Features, size: int, chunk_bytes: int = 0) -> LiveBytes:
     """The first of `size` ranks."""
     dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=size)
     try:
@@ -74,7 +76,7 @@ def on_fake_tensors(features: Features, size: int) -> LiveBytes:
                 for name, x in tensors.items()
                 if isinstance(x, Tensor)
             }
-            model = Boltz2(TINY, cp)
+            model = Boltz2(TINY, cp, budget=ChunkBudget(chunk_bytes))
             with LiveBytes() as counted:
                 whole_prediction(model, replace(padded, **fake))
     finally:
@@ -86,13 +88,12 @@ def test_the_peak_of_a_rank_falls_with_the_number_of_ranks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Larger slices are fewer to fake.
-    monkeypatch.setattr(triangle_attention, "CHUNK_BYTES", 1 << 33)
-    monkeypatch.setitem(layers.CHUNK_BYTES, "cpu", 256 << 20)
+    monkeypatch.setattr(triangle_attention, "MAX_SCORE_BYTES", 1 << 33)
     features = features_of(4000)
     whole_pair_array = 4000**2 * TINY.token_z * 4
     peak = {}
     for size in (1, 2):
-        counted = on_fake_tensors(features, size)
+        counted = on_fake_tensors(features, size, chunk_bytes=256 << 20)
         peak[size] = counted.peak
         assert counted.largest <= 1.01 * whole_pair_array / size
     assert peak[2] < 0.6 * peak[1]

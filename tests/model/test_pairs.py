@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.model.layers import layers
+from foldcp.model.layers.chunking import ChunkBudget
 from foldcp.model.layers.layers import Transition
 from foldcp.model.trunk.msa import OuterProductMean, PairWeightedAveraging
 from foldcp.model.trunk.pairformer import AttentionPairBias
@@ -106,46 +106,46 @@ def transition(module: Transition, z: Tensor, s: Tensor, m: Tensor) -> Tensor:
 
 
 # name: how it is made, how it is called with a rank's shares of z, s and m, and its equation
-Provenance = Callable[[ContextParallel], nn.Module]
+Provenance = Callable[[ContextParallel, ChunkBudget], nn.Module]
 CASES: dict[str, tuple[Provenance, Callable[..., Tensor], Callable[..., Tensor]]] = {
     "multiplication out": (
-        lambda cp: TriangleMultiplication(C, cp, incoming=False),
+        lambda cp, budget: TriangleMultiplication(C, cp, budget, incoming=False),
         lambda module, cp, z, s, m: module(z, MASK),
         multiplication,
     ),
     "multiplication in": (
-        lambda cp: TriangleMultiplication(C, cp, incoming=True),
+        lambda cp, budget: TriangleMultiplication(C, cp, budget, incoming=True),
         lambda module, cp, z, s, m: module(z, MASK),
         multiplication,
     ),
     "attention start": (
-        lambda cp: TriangleAttention(C, 2, 4, cp, ending=False),
+        lambda cp, budget: TriangleAttention(C, 2, 4, cp, budget, ending=False),
         lambda module, cp, z, s, m: module(z, MASK),
         attention,
     ),
     "attention end": (
-        lambda cp: TriangleAttention(C, 2, 4, cp, ending=True),
+        lambda cp, budget: TriangleAttention(C, 2, 4, cp, budget, ending=True),
         lambda module, cp, z, s, m: module(z, MASK),
         attention,
     ),
     "single attention": (
-        lambda cp: AttentionPairBias(8, C, 2, cp),
+        lambda cp, budget: AttentionPairBias(8, C, 2, cp, budget),
         lambda module, cp, z, s, m: module(s, z, MASK),
         single_attention,
     ),
     "weighted averaging": (
-        lambda cp: PairWeightedAveraging(M, C, 2, 3, cp),
+        lambda cp, budget: PairWeightedAveraging(M, C, 2, 3, cp, budget),
         lambda module, cp, z, s, m: module(m, z, MASK),
         averaging,
     ),
     "outer product mean": (
-        lambda cp: OuterProductMean(M, 3, C, cp),
+        lambda cp, budget: OuterProductMean(M, 3, C, cp, budget),
         lambda module, cp, z, s, m: module(z, m, cp.shard(msa_mask())),
         outer_product,
     ),
     "transition": (
-        lambda cp: Transition(C, 2 * C),
-        lambda module, cp, z, s, m: module.add_to(z),
+        lambda cp, budget: Transition(C, 2 * C),
+        lambda module, cp, z, s, m: module.add_to(z, ChunkBudget()),
         transition,
     ),
 }
@@ -166,9 +166,8 @@ def real(x: Tensor) -> Tensor:
 
 
 def on_ranks(cp: ContextParallel, name: str, in_place: bool, chunk_bytes: int) -> dict[str, Tensor]:
-    layers.CHUNK_BYTES["cpu"] = chunk_bytes
     make, call, _ = CASES[name]
-    module = randomise(make(cp))
+    module = randomise(make(cp, ChunkBudget(chunk_bytes)))
     shares = [cp.shard(x).clone().requires_grad_(not in_place) for x in inputs()]
     with torch.set_grad_enabled(not in_place):
         out = call(module, cp, *shares)
@@ -195,7 +194,7 @@ def on_ranks(cp: ContextParallel, name: str, in_place: bool, chunk_bytes: int) -
 def test_an_update_follows_its_equation(name: str, size: int) -> None:
     make, _, equation = CASES[name]
     with torch.no_grad():
-        expected = equation(randomise(make(ContextParallel())), *inputs())
+        expected = equation(randomise(make(ContextParallel(), ChunkBudget())), *inputs())
     for chunk_bytes in (1, 64 << 20):
         for got in run(on_ranks, size, name, True, chunk_bytes):
             torch.testing.assert_close(real(got["out"]), real(expected))

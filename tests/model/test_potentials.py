@@ -1,11 +1,10 @@
-"""Energies and gradients of the potentials: against autograd, against all pairs, and on
-structures made to fit.
+"""Energies and gradients of the potentials: against autograd, against all pairs, and on structures
+that keep all bounds.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from itertools import combinations
 
 import numpy as np
@@ -14,7 +13,6 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from foldcp.model.steering.overlaps import VDWOverlapPotential, neighbours
 from foldcp.model.steering.potentials import (
     ContactPotential,
     FlatBottomPotential,
@@ -27,6 +25,8 @@ from foldcp.model.steering.potentials import (
     distances,
     flat_bottom,
 )
+from foldcp.model.steering.schedules import Constant, Schedule
+from foldcp.model.steering.vdw_overlap import VDWOverlapPotential, neighbours
 
 TIME = 0.37
 
@@ -51,16 +51,18 @@ def terms(width: int, count: int, num_atoms: int) -> Tensor:
     )
 
 
-def every_chain_apart(**changes: object) -> VDWOverlapPotential:
+def overlap_potential(**changes: object) -> VDWOverlapPotential:
     chain = torch.arange(37) % 4
-    counts = ~torch.eye(4, dtype=torch.bool)
-    counts[0, 2] = counts[2, 0] = False  # bonded
+    nonbonded = ~torch.eye(4, dtype=torch.bool)
+    nonbonded[0, 2] = nonbonded[2, 0] = False
     settings = {
         "atoms": 2 * torch.arange(37),
         "radius": torch.linspace(1.2, 2.2, 37).double(),
         "chain": chain,
+        "nonbonded_chains": nonbonded,
+        "buffer": 0.2,
     }
-    return VDWOverlapPotential(**{**settings, "counts": counts, "share": 0.8, **changes})  # type: ignore[arg-type]
+    return VDWOverlapPotential(**{**settings, **changes})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +73,7 @@ def every_chain_apart(**changes: object) -> VDWOverlapPotential:
         (absolute_dihedrals, 4, 1.2, 1.9),
     ],
 )
-def test_a_bounded_variable_is_pushed_down_its_gradient(
+def test_flat_bottom_potential_has_the_gradient_of_its_energy(
     variable: Variable, width: int, lower: float, upper: float
 ) -> None:
     atoms = terms(width, 23, 19)
@@ -85,7 +87,7 @@ def test_a_bounded_variable_is_pushed_down_its_gradient(
     torch.testing.assert_close(potential.gradient(x, TIME), derivative(potential, x))
 
 
-def test_dihedral_angles_are_those_of_iupac() -> None:
+def test_dihedrals_have_the_sign_of_iupac() -> None:
     """Positive if, for one who looks from j to k, i must turn clockwise to cover l."""
     i = [1.0, 0, 0]
     j = [0.0, 0, 0]
@@ -99,7 +101,7 @@ def test_dihedral_angles_are_those_of_iupac() -> None:
         )
 
 
-def test_terms_on_one_point_have_no_direction() -> None:
+def test_gradient_of_terms_on_one_point_is_zero() -> None:
     x = torch.zeros(1, 2, 3)
     potential = FlatBottomPotential(
         distances,
@@ -111,7 +113,7 @@ def test_terms_on_one_point_have_no_direction() -> None:
     assert (potential.gradient(x, TIME) == 0).all()
 
 
-def test_the_upper_of_two_bounds_that_contradict_each_other_holds() -> None:
+def test_flat_bottom_takes_the_upper_of_contradicting_bounds() -> None:
     energy, slope = flat_bottom(
         torch.tensor([[1.0, 2.5, 4.0]]), torch.tensor(3.0), torch.tensor(2.0)
     )
@@ -119,7 +121,7 @@ def test_the_upper_of_two_bounds_that_contradict_each_other_holds() -> None:
     assert slope.tolist() == [[-1.0, 1.0, 1.0]]
 
 
-def test_centres_are_pushed_apart_and_their_chains_follow() -> None:
+def test_symmetric_chain_com_potential_moves_chains_by_the_gradient_of_their_centers() -> None:
     chain = torch.tensor([0, 0, 1, 1, 1, 2, 2, 2, 2, 0, 0])
     mask = torch.tensor([1.0] * 9 + [0.0] * 2, dtype=torch.float64)
     potential = SymmetricChainCOMPotential(
@@ -127,7 +129,7 @@ def test_centres_are_pushed_apart_and_their_chains_follow() -> None:
         torch.tensor([2, 3, 4]),
         chain,
         mask,
-        lambda time: 5 * time,
+        Constant(5 * TIME),
     )
     x = points(2, 11, scale=1.5)
     centres = torch.stack(
@@ -146,52 +148,54 @@ def test_centres_are_pushed_apart_and_their_chains_follow() -> None:
     torch.testing.assert_close(gradient[:, 9], gradient[:, 0])  # padding follows the first chain
 
 
-def some_unions(sharpness: Callable[[float], float]) -> ContactPotential:
+def contact_potential(union_lambda: Schedule) -> ContactPotential:
     group = torch.tensor([0] * 7 + [1] * 5 + [2] * 3)
     upper = torch.tensor([2.5] * 7 + [4.0] * 5 + [3.0] * 3, dtype=torch.float64)
-    return ContactPotential(terms(2, 15, 13), group, upper, sharpness, 3)
+    return ContactPotential(terms(2, 15, 13), group, upper, union_lambda, 3)
 
 
-def test_of_a_union_the_mean_counts_when_it_is_not_sharp_and_the_least_when_it_is() -> None:
+def test_contact_potential_is_the_mean_at_lambda_0_and_the_minimum_at_a_large_one() -> None:
     x = points(2, 13)
-    blunt = some_unions(lambda time: 0.0)
-    sharp = some_unions(lambda time: 60.0)
-    value, _ = distances(x, blunt.pairs)
-    by_group = (value - blunt.upper).clamp(min=0).split([7, 5, 3], 1)
+    flat = contact_potential(Constant(0.0))
+    sharp = contact_potential(Constant(60.0))
+    value, _ = distances(x, flat.pairs)
+    by_group = (value - flat.upper).clamp(min=0).split([7, 5, 3], 1)
     torch.testing.assert_close(
-        blunt.energy(x, TIME), torch.stack([e.mean(1) for e in by_group]).sum(0)
+        flat.energy(x, TIME), torch.stack([e.mean(1) for e in by_group]).sum(0)
     )
-    torch.testing.assert_close(blunt.gradient(x, TIME), derivative(blunt, x))
-    least = torch.stack([e.amin(1) for e in by_group]).sum(0)
-    torch.testing.assert_close(sharp.energy(x, TIME), least, atol=0.02, rtol=0)
+    torch.testing.assert_close(flat.gradient(x, TIME), derivative(flat, x))
+    minimum = torch.stack([e.amin(1) for e in by_group]).sum(0)
+    torch.testing.assert_close(sharp.energy(x, TIME), minimum, atol=0.02, rtol=0)
 
 
-def test_the_weights_of_a_union_enter_its_direction_with_the_opposite_sign() -> None:
-    """As in Boltz; hence direction and derivative differ about the gradient with the weights
-    held.
+def test_contact_potential_differentiates_its_weights_with_the_opposite_sign() -> None:
+    """As in Boltz; hence `gradient` and the derivative lie symmetrically about the derivative with
+    constant weights.
     """
     x = points(2, 13)
-    unions = some_unions(lambda time: 2 * time)
-    value, direction = distances(x, unions.pairs)
-    energy, slope = flat_bottom(value, torch.tensor(-torch.inf), unions.upper)
+    potential = contact_potential(Constant(2 * TIME))
+    value, direction = distances(x, potential.pairs)
+    energy, slope = flat_bottom(value, torch.tensor(-torch.inf), potential.upper)
     weight = torch.cat([(-2 * TIME * e).softmax(1) for e in energy.split([7, 5, 3], 1)], 1)
-    torch.testing.assert_close(unions.energy(x, TIME), (weight * energy).sum(1))
-    held = torch.zeros_like(x)
-    for k, (i, j) in enumerate(unions.pairs.T.tolist()):
+    torch.testing.assert_close(potential.energy(x, TIME), (weight * energy).sum(1))
+    expected = torch.zeros_like(x)
+    for k, (i, j) in enumerate(potential.pairs.T.tolist()):
         for atom, side in ((i, 0), (j, 1)):
-            held[:, atom] += (weight * slope)[:, k, None] * direction[:, side, k]
-    torch.testing.assert_close((unions.gradient(x, TIME) + derivative(unions, x)) / 2, held)
-    assert (unions.gradient(x, TIME) - held).norm() > 0.1
+            expected[:, atom] += (weight * slope)[:, k, None] * direction[:, side, k]
+    torch.testing.assert_close(
+        (potential.gradient(x, TIME) + derivative(potential, x)) / 2, expected
+    )
+    assert (potential.gradient(x, TIME) - expected).norm() > 0.1
 
 
-def test_a_union_too_far_for_its_weights_costs_nothing() -> None:
-    unions = some_unions(lambda time: 8.0)
+def test_contact_potential_is_zero_where_its_weights_underflow() -> None:
+    potential = contact_potential(Constant(8.0))
     x = points(1, 13) * 1000
-    assert unions.energy(x, TIME).item() == 0
-    assert (unions.gradient(x, TIME) == 0).all()
+    assert potential.energy(x, TIME).item() == 0
+    assert (potential.gradient(x, TIME) == 0).all()
 
 
-def test_templates_pull_tokens_beyond_their_threshold() -> None:
+def test_template_reference_potential_pulls_tokens_beyond_their_threshold() -> None:
     rep_atom = torch.tensor([0, 2, 3, 6, 7, 9, 10])
     atom_token = torch.tensor([0, 0, 1, 2, 2, 2, 3, 4, 4, 5, 6, 0])
     position = points(2, 7, seed=1)
@@ -223,26 +227,26 @@ def test_templates_pull_tokens_beyond_their_threshold() -> None:
     )
 
 
-@pytest.mark.parametrize("pairs_at_once", [1, 29, 10_000])
+@pytest.mark.parametrize("max_pairs", [1, 29, 10_000])
 @pytest.mark.parametrize("scale", [0.4, 4.0, 60.0])
-def test_cells_find_every_close_pair_once(scale: float, pairs_at_once: int) -> None:
+def test_neighbours_finds_every_close_pair_once(scale: float, max_pairs: int) -> None:
     x = points(83, scale=scale).float()
     group = torch.arange(83) % 3
-    blocks = list(neighbours(x, group, 2.7, pairs_at_once))
+    chunks = list(neighbours(x, group, 2.7, max_pairs))
     found = [
-        tuple(sorted(pair)) for i, j in blocks for pair in zip(i.tolist(), j.tolist(), strict=True)
+        tuple(sorted(pair)) for i, j in chunks for pair in zip(i.tolist(), j.tolist(), strict=True)
     ]
     assert len(found) == len(set(found))
     assert all(i != j and group[i] == group[j] for i, j in found)
     near = torch.cdist(x, x) < 2.7
-    wanted = {(i, j) for i, j in combinations(range(83), 2) if near[i, j] and group[i] == group[j]}
-    assert wanted <= set(found)
-    assert scale > 1 or wanted  # some pairs are close
-    assert all(len(i) < pairs_at_once + 83 for i, _ in blocks)
+    close = {(i, j) for i, j in combinations(range(83), 2) if near[i, j] and group[i] == group[j]}
+    assert close <= set(found)
+    assert scale > 1 or close
+    assert all(len(i) < max_pairs + 83 for i, _ in chunks)
     assert scale < 50 or len(found) < 83 * 82 / 12  # far from all pairs
 
 
-def test_a_point_that_is_not_finite_is_near_none() -> None:
+def test_neighbours_leaves_out_points_that_are_not_finite() -> None:
     x = points(9, scale=0.1)
     group = torch.zeros(9, dtype=torch.int64)
     x[4, 1], x[6] = math.nan, math.inf
@@ -256,9 +260,9 @@ def test_a_point_that_is_not_finite_is_near_none() -> None:
 
 
 @pytest.mark.parametrize("scale", [0.5, 2.5])
-@pytest.mark.parametrize("pairs_at_once", [3, 1 << 20])
-def test_overlaps_are_those_among_all_pairs(scale: float, pairs_at_once: int) -> None:
-    potential = every_chain_apart(pairs_at_once=pairs_at_once)
+@pytest.mark.parametrize("max_pairs", [3, 1 << 20])
+def test_vdw_overlap_potential_is_that_of_all_pairs(scale: float, max_pairs: int) -> None:
+    potential = overlap_potential(max_pairs=max_pairs)
     x = points(3, 80, scale=scale)
     bonded = {frozenset((0, 2))}
     energy = torch.zeros(3, dtype=torch.float64)
@@ -272,7 +276,7 @@ def test_overlaps_are_those_among_all_pairs(scale: float, pairs_at_once: int) ->
     torch.testing.assert_close(potential.gradient(x, TIME), derivative(potential, x))
 
 
-def test_structures_that_keep_all_bounds_cost_nothing() -> None:
+def test_potentials_are_zero_where_all_bounds_are_kept() -> None:
     """A grid 10 Å wide is too wide to overlap, and its distances, angles and centres lie within
     generous bounds.
     """
@@ -287,7 +291,7 @@ def test_structures_that_keep_all_bounds_cost_nothing() -> None:
     turn = torch.full((9,), math.pi, dtype=torch.float64)
     position = x[:, ::3] @ torch.tensor(Rotation.random(random_state=3).as_matrix()) + 4
     tokens = position.shape[1]
-    kept: list[Potential] = [
+    potentials: list[Potential] = [
         FlatBottomPotential(distances, terms(2, 9, 80), 0 * far, far),
         FlatBottomPotential(dihedrals, terms(4, 9, 80), -turn, turn),
         FlatBottomPotential(absolute_dihedrals, terms(4, 9, 80), 0 * turn, turn),
@@ -296,10 +300,10 @@ def test_structures_that_keep_all_bounds_cost_nothing() -> None:
             torch.full((4,), 20),
             chain,
             mask,
-            lambda time: 5.0,
+            Constant(5.0),
         ),
-        ContactPotential(terms(2, 9, 80), torch.arange(9) % 3, far, lambda time: 1.0, 3),
-        every_chain_apart(),
+        ContactPotential(terms(2, 9, 80), torch.arange(9) % 3, far, Constant(1.0), 3),
+        overlap_potential(),
         TemplateReferencePotential(
             position,
             torch.ones(1, tokens).double(),
@@ -308,15 +312,15 @@ def test_structures_that_keep_all_bounds_cost_nothing() -> None:
             chain,
         ),
     ]
-    for potential in kept:
+    for potential in potentials:
         assert potential.energy(x, TIME).item() == 0, potential
         assert (potential.gradient(x, TIME) == 0).all(), potential
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_overlaps_on_a_gpu_are_those_on_a_cpu() -> None:
-    potential = every_chain_apart()
+def test_vdw_overlap_potential_is_the_same_on_a_gpu() -> None:
+    potential = overlap_potential()
     x = points(3, 80, scale=2.5)
     moved = {
         name: value.cuda() if isinstance(value, Tensor) else value

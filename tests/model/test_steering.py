@@ -1,12 +1,12 @@
-"""Steering: the potentials of a complex, the weights of particles, and that the number of ranks
-changes nothing.
+"""Steering: the constraints and potentials of a complex, guidance, resampling, and that the number
+of ranks changes nothing.
 """
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 
@@ -22,18 +22,19 @@ from foldcp.chemistry.ligands import ccd_component, smiles_component
 from foldcp.complex import Bond, Chain, Complex, Contact, Pocket
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.featurize import featurize
-from foldcp.features.steering import UNCONSTRAINED, constraints
+from foldcp.features.steering import NO_CONSTRAINTS, steering_constraints
 from foldcp.model.boltz2 import Boltz2
-from foldcp.model.diffusion.sampler import SeededNoise, Step
+from foldcp.model.diffusion.noise import SeededNoise
+from foldcp.model.diffusion.sampler import Step
 from foldcp.model.steering.potentials import FlatBottomPotential, absolute_dihedrals, dihedrals
-from foldcp.model.steering.steering import (
-    Steering,
-    Weighted,
-    constant,
-    exponential,
-    listed_potentials,
-    stepwise,
+from foldcp.model.steering.schedules import (
+    Constant,
+    ExponentialInterpolation,
+    PiecewiseStepFunction,
+    Schedule,
 )
+from foldcp.model.steering.steering import Resample, Steering
+from foldcp.model.steering.weighted_potentials import WeightedPotential, weighted_potentials
 from foldcp.predict import Prediction, Settings, fold
 from tests.support.distributed import run
 
@@ -69,9 +70,9 @@ def two_copies_and_a_ligand() -> Complex:
 
 
 def predict(cp: ContextParallel, settings: Settings, complex: Complex) -> Prediction:
-    held = constraints(complex, potentials=settings.potentials)
+    result = steering_constraints(complex, potentials=settings.potentials)
     model = load("untrained:tiny", cp=cp) if cp.size > 1 else alone()
-    return fold(model, featurize(complex, seed=settings.seed), settings, constraints=held)
+    return fold(model, featurize(complex, seed=settings.seed), settings, constraints=result)
 
 
 @pytest.fixture(autouse=True)
@@ -92,8 +93,8 @@ def on_one_rank() -> Prediction:
     return predict(ContextParallel(), SETTINGS, two_copies_and_a_ligand())
 
 
-def test_forced_pockets_and_contacts_become_groups_of_pairs_of_atoms() -> None:
-    held = constraints(two_copies_and_a_ligand(), potentials=False)
+def test_constraints_turn_forced_pockets_and_contacts_into_groups_of_atom_pairs() -> None:
+    result = steering_constraints(two_copies_and_a_ligand(), potentials=False)
     layout = featurize(two_copies_and_a_ligand()).layout
     zinc = len(layout.atom_name) - 1
     first = {}
@@ -105,17 +106,17 @@ def test_forced_pockets_and_contacts_become_groups_of_pairs_of_atoms() -> None:
         ],  # in the order of the tokens
         [(i, j) for i in first[8] for j in first[1]],
     ]
-    assert held.contact_pairs.T.tolist() == [list(pair) for group in groups for pair in group]
-    assert held.contact_group.tolist() == [k for k, group in enumerate(groups) for _ in group]
-    assert held.contact_threshold.tolist() == [
+    assert result.contact_pairs.T.tolist() == [list(pair) for group in groups for pair in group]
+    assert result.contact_group.tolist() == [k for k, group in enumerate(groups) for _ in group]
+    assert result.contact_threshold.tolist() == [
         d for group, d in zip(groups, (4.5, 4.5, 7.0), strict=True) for _ in group
     ]
-    assert held.molecules is None
+    assert result.molecules is None
 
 
-def test_only_bonds_between_chains_are_connections() -> None:
+def test_constraints_connect_bonds_between_chains_only() -> None:
     pytest.importorskip("rdkit")
-    molecules = constraints(two_copies_and_a_ligand(), potentials=True).molecules
+    molecules = steering_constraints(two_copies_and_a_ligand(), potentials=True).molecules
     layout = featurize(two_copies_and_a_ligand()).layout
     assert molecules is not None and molecules.connected.shape == (2, 1)
     names = [
@@ -124,24 +125,26 @@ def test_only_bonds_between_chains_are_connections() -> None:
     assert names == [("SG", 2), ("SG", 7)]
 
 
-def test_bounds_are_slackened() -> None:
+def test_constraints_slacken_bounds() -> None:
     """Ethanol: C-C and C-O bonds 1.5 and 1.4 Å, C..O an angle; then butane's ends, which are
     neither.
     """
     pytest.importorskip("rdkit")
-    held = constraints(
+    result = steering_constraints(
         Complex("x", (Chain("L", "ligand", smiles="CCO"),)), potentials=True
     ).molecules
     raw = smiles_geometry("CCO")
-    assert held is not None
+    assert result is not None
     assert [*zip(*raw.pairs.tolist(), raw.bond.tolist(), raw.angle.tolist(), strict=True)] == [
         (0, 1, True, False), (0, 2, False, True), (1, 2, True, False),
     ]  # fmt: skip
     np.testing.assert_allclose(raw.upper, [1.52, 2.44, 1.42], atol=0.06)
-    np.testing.assert_allclose(held.lower[[0, 2]], raw.lower[[0, 2]] * 0.875)
-    np.testing.assert_allclose(held.upper, raw.upper * 1.125)
-    assert held.lower[1].item() == pytest.approx(max(raw.lower[1] * 0.875, 0.35 + (1.7 + 1.55) / 2))
-    ends = constraints(
+    np.testing.assert_allclose(result.lower[[0, 2]], raw.lower[[0, 2]] * 0.875)
+    np.testing.assert_allclose(result.upper, raw.upper * 1.125)
+    assert result.lower[1].item() == pytest.approx(
+        max(raw.lower[1] * 0.875, 0.35 + (1.7 + 1.55) / 2)
+    )
+    ends = steering_constraints(
         Complex("x", (Chain("L", "ligand", smiles="CCCC"),)), potentials=True
     ).molecules
     raw = smiles_geometry("CCCC")
@@ -150,13 +153,13 @@ def test_bounds_are_slackened() -> None:
         pytest.approx(raw.lower[2] * 0.9),
         math.inf,
     )
-    ring = constraints(
+    ring = steering_constraints(
         Complex("x", (Chain("L", "ligand", smiles="C1CCC1"),)), potentials=True
     ).molecules
     across = (~smiles_geometry("C1CCC1").bond).nonzero()[0].tolist()
     assert ring is not None and smiles_geometry("C1CCC1").lower[across].max() * 0.875 < 2
     assert ring.lower[across].tolist() == [pytest.approx(0.35 + 1.7)] * 2
-    bromine = constraints(
+    bromine = steering_constraints(
         Complex("x", (Chain("L", "ligand", smiles="[Be]Br"),)), potentials=True
     ).molecules
     raw = smiles_geometry("[Be]Br")
@@ -205,7 +208,7 @@ def energies(geometry: Geometry, position: np.ndarray) -> tuple[float, float, fl
         ("C/C(F)=C(\\C)[C@@H](N)C[C@H](O)Cl", "C/C(F)=C(/C)[C@@H](N)C[C@H](O)Cl"),
     ],
 )
-def test_a_conformer_keeps_its_stereochemistry_and_no_other(smiles: str, other_isomer: str) -> None:
+def test_smiles_geometry_is_kept_by_its_stereoisomer_alone(smiles: str, other_isomer: str) -> None:
     pytest.importorskip("rdkit")
     geometry = smiles_geometry(smiles)
     position = smiles_component(smiles, "LIG1").positions
@@ -227,7 +230,7 @@ def test_a_conformer_keeps_its_stereochemistry_and_no_other(smiles: str, other_i
 
 
 @pytest.mark.parametrize("code", ["ATP", "NAG", "HEM", "FAD", "SAH"])
-def test_the_ideal_coordinates_of_a_component_keep_its_chirality(code: str) -> None:
+def test_ccd_geometry_is_kept_by_the_ideal_coordinates(code: str) -> None:
     pytest.importorskip("rdkit")
     component = ccd_component(code, "ligand")
     geometry = ccd_geometry(code, component.atom_names)
@@ -237,7 +240,7 @@ def test_the_ideal_coordinates_of_a_component_keep_its_chirality(code: str) -> N
         assert energies(geometry, -component.positions)[0] > 1
 
 
-def test_atoms_that_leave_a_polymer_have_no_terms() -> None:
+def test_ccd_geometry_has_no_terms_of_atoms_that_leave_a_polymer() -> None:
     pytest.importorskip("rdkit")
     whole = ccd_component("SEP", "ligand")
     residue = ccd_component("SEP", "protein")
@@ -247,7 +250,7 @@ def test_atoms_that_leave_a_polymer_have_no_terms() -> None:
     assert geometry.pairs.shape[1] == residue.num_atoms * (residue.num_atoms - 1) // 2
 
 
-def test_a_ligand_without_rdkit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_geometry_without_rdkit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rdkit", None)
     with pytest.raises(
         ValueError,
@@ -258,23 +261,24 @@ def test_a_ligand_without_rdkit_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
         ccd_geometry("GTP", ("PG",))
 
 
-def test_a_pocket_of_a_chain_that_does_not_exist_is_refused() -> None:
+def test_constraints_refuse_a_pocket_of_a_missing_chain() -> None:
     complex = Complex(
         "x",
         (Chain("A", "protein", "MK"),),
         pockets=(Pocket("Q", (("A", 1),), force=True),),
     )
     with pytest.raises(ValueError, match="complex x: the binder 'Q'"):
-        constraints(complex, potentials=False)
+        steering_constraints(complex, potentials=False)
 
 
-def test_the_potentials_of_a_complex() -> None:
+def test_weighted_potentials_of_a_complex() -> None:
     pytest.importorskip("rdkit")
 
     def kinds(complex: Complex, potentials: bool) -> list[str]:
-        held = constraints(complex, potentials=potentials)
+        result = steering_constraints(complex, potentials=potentials)
         return [
-            type(w.potential).__name__ for w in listed_potentials(featurize(complex).pad(3), held)
+            type(w.potential).__name__
+            for w in weighted_potentials(featurize(complex).pad(3), result)
         ]
 
     all_kinds = [
@@ -295,25 +299,19 @@ def test_the_potentials_of_a_complex() -> None:
         "VDWOverlapPotential"
     ]
     bound = Bond(("A", 1, "CA"), ("B", 1, "CA"))
-    cat_parts = Complex("x", (protein, replace(protein, name="B")), bonds=(bound,))
-    assert kinds(cat_parts, True) == [
+    joined = Complex("x", (protein, replace(protein, name="B")), bonds=(bound,))
+    assert kinds(joined, True) == [
         "SymmetricChainCOMPotential",
         "FlatBottomPotential",
     ]  # chains joined by a bond may overlap
 
 
-def test_schedules() -> None:
-    steps = stepwise((0.25, 0.75), (0.0, 0.5, 1.0))
-    assert [steps(t) for t in (0.0, 0.25, 0.26, 0.75, 0.76, 1.0)] == [
-        0,
-        0,
-        0.5,
-        0.5,
-        1,
-        1,
-    ]
-    curve = exponential(8.0, 0.0, -2.0)
-    assert (curve(0), curve(1)) == (8, pytest.approx(0))
+def test_schedules_interpolate_over_time() -> None:
+    steps = PiecewiseStepFunction((0.25, 0.75), (0.0, 0.5, 1.0))
+    times = (0.0, 0.25, 0.26, 0.75, 0.76, 1.0)
+    assert [steps(time) for time in times] == [0, 0, 0.5, 0.5, 1, 1]
+    curve = ExponentialInterpolation(8.0, 0.0, -2.0)
+    assert (curve(0.0), curve(1.0)) == (8, pytest.approx(0))
     assert curve(0.5) == pytest.approx(8 - 8 * (1 - math.exp(-1)) / (1 - math.exp(-2)))
 
 
@@ -327,6 +325,18 @@ class Spring:
         return x
 
 
+def no_resampling(index: int, weights: Tensor, count: int) -> Tensor:
+    raise AssertionError(f"resampled in step {index}")
+
+
+def spring_steering(
+    guidance: float, interval: int, resampling: float, resample: Resample = no_resampling
+) -> Steering:
+    """Of samples of three particles, in five steps."""
+    spring = WeightedPotential(Spring(), Constant(guidance), interval, Constant(resampling))
+    return Steering([spring], 3, 5, resample, ContextParallel())
+
+
 def normal(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
@@ -336,12 +346,12 @@ def some_step(index: int, variance: float = 0.09) -> Step:
     return Step(index, turn, math.sqrt(variance) * normal(6, 5, 3, seed=index), variance, 0.7)
 
 
-def test_particles_are_drawn_by_their_likelihood_and_the_fall_of_their_energy() -> None:
+def test_steering_resamples_by_likelihood_and_fall_of_energy() -> None:
     """Against the densities themselves: of the noise, and of the noise that would have led here
     without guidance.
     """
-    asked: list[tuple[int, Tensor, int]] = []
-    answers = iter(
+    calls: list[tuple[int, Tensor, int]] = []
+    choices = iter(
         [
             torch.tensor([[2, 0, 2], [1, 1, 0]]),
             torch.tensor([[0, 1, 2], [2, 2, 1]]),
@@ -349,13 +359,11 @@ def test_particles_are_drawn_by_their_likelihood_and_the_fall_of_their_energy() 
         ]
     )
 
-    def choose(index: int, weights: Tensor, count: int) -> Tensor:
-        asked.append((index, weights, count))
-        return next(answers)
+    def resample(index: int, weights: Tensor, count: int) -> Tensor:
+        calls.append((index, weights, count))
+        return next(choices)
 
-    steering = Steering(
-        [Weighted(Spring(), constant(0.02), 2, constant(0.05))], 3, 5, choose, ContextParallel()
-    )
+    steering = spring_steering(0.02, 2, 0.05, resample)
     x = normal(6, 5, 3, seed=1)
     denoised = 0.5 * normal(6, 5, 3, seed=2)
 
@@ -363,37 +371,29 @@ def test_particles_are_drawn_by_their_likelihood_and_the_fall_of_their_energy() 
         return 0.05 * x.square().sum((1, 2)) / 2
 
     first, denoised_first = steering(some_step(0), x, denoised)
-    torch.testing.assert_close(asked[0][1], (-4 * energy(denoised)).reshape(2, 3).softmax(1))
+    torch.testing.assert_close(calls[0][1], (-4 * energy(denoised)).reshape(2, 3).softmax(1))
     chosen = torch.tensor([2, 0, 2, 4, 4, 3])
     torch.testing.assert_close(first, x[chosen])
-    torch.testing.assert_close(
-        denoised_first, denoised[chosen] * 0.98**10
-    )  # every other one of 20 steps
+    # every other one of 20 steps of gradient descent
+    torch.testing.assert_close(denoised_first, denoised[chosen] * 0.98**10)
     shift = 0.7 * denoised[chosen] * (0.98**10 - 1)
 
     step = some_step(3)
     later = 0.3 * normal(6, 5, 3, seed=5)
     steering(step, x, later)
     density = Normal(0, math.sqrt(step.variance))
-    gain = (
-        density.log_prob(step.noise + shift @ step.rotation) - density.log_prob(step.noise)
-    ).sum((1, 2))
+    without_guidance = density.log_prob(step.noise + shift @ step.rotation)
+    gain = (without_guidance - density.log_prob(step.noise)).sum((1, 2))
     fall = energy(denoised)[chosen] - energy(later)
-    torch.testing.assert_close(asked[1][1], (gain + 4 * fall).reshape(2, 3).softmax(1))
+    torch.testing.assert_close(calls[1][1], (gain + 4 * fall).reshape(2, 3).softmax(1))
 
     last, _ = steering(some_step(4, variance=0.0), x, denoised)
-    assert [(index, count) for index, _, count in asked] == [(0, 3), (3, 3), (4, 1)]
+    assert [(index, count) for index, _, count in calls] == [(0, 3), (3, 3), (4, 1)]
     torch.testing.assert_close(last, x[[1, 5]])
 
 
-def test_between_two_draws_structures_are_guided_only() -> None:
-    steering = Steering(
-        [Weighted(Spring(), constant(0.02), 2, constant(0.05))],
-        3,
-        5,
-        lambda *_: torch.zeros(0),
-        ContextParallel(),
-    )
+def test_steering_only_guides_between_resampling_steps() -> None:
+    steering = spring_steering(0.02, 2, 0.05)
     x = normal(6, 5, 3, seed=1)
     denoised = normal(6, 5, 3, seed=2)
     got, guided = steering(some_step(2), x, denoised)
@@ -401,29 +401,17 @@ def test_between_two_draws_structures_are_guided_only() -> None:
     torch.testing.assert_close(guided, denoised * 0.98**10)
 
 
-def test_without_noise_no_particle_is_drawn_before_the_last_step() -> None:
-    steering = Steering(
-        [Weighted(Spring(), constant(0.0), 1, constant(1.0))],
-        3,
-        5,
-        lambda *_: torch.zeros(0),
-        ContextParallel(),
-    )
+def test_steering_does_not_resample_without_noise_before_the_last_step() -> None:
+    steering = spring_steering(0.0, 1, 1.0)
     x = normal(6, 5, 3, seed=1)
     got, denoised = steering(some_step(3, variance=0.0), x, x)
     assert got is x and torch.equal(denoised, x)
 
 
-def test_structures_that_are_not_finite_stay_so_and_harm_no_others() -> None:
-    """Whoever asked for them sees it; nothing hangs or fails halfway."""
-    draws = SeededNoise(5, range(2), 5, torch.device("cpu"), 3)
-    steering = Steering(
-        [Weighted(Spring(), constant(0.1), 1, constant(1.0))],
-        3,
-        5,
-        draws.choose,
-        ContextParallel(),
-    )
+def test_steering_leaves_other_samples_alone_where_one_is_not_finite() -> None:
+    """The sample stays so, which the caller sees; nothing hangs or fails halfway."""
+    noise = SeededNoise(5, range(2), 5, torch.device("cpu"), 3)
+    steering = spring_steering(0.1, 1, 1.0, noise.resample)
     x = normal(6, 5, 3, seed=1)
     x[3:] = math.nan
     for index in range(5):
@@ -431,7 +419,7 @@ def test_structures_that_are_not_finite_stay_so_and_harm_no_others() -> None:
     assert x.isfinite().all((1, 2)).tolist() == [True, False]
 
 
-def test_particles_have_their_own_numbers_and_the_first_has_the_samples() -> None:
+def test_seeded_noise_gives_the_first_particle_the_numbers_of_the_sample() -> None:
     device = torch.device("cpu")
     alone = SeededNoise(5, range(1, 3), 7, device)
     particles = SeededNoise(5, range(1, 3), 7, device, 3)
@@ -441,10 +429,10 @@ def test_particles_have_their_own_numbers_and_the_first_has_the_samples() -> Non
         assert len(mine) == 6 and len(set(mine.flatten(1)[:, 0].tolist())) == 6
     one = SeededNoise(5, range(2, 3), 7, device, 3)
     weights = torch.tensor([[0.2, 0.5, 0.3], [0.6, 0.0, 0.4]])
-    chosen = particles.choose(0, weights, 4000)
-    alike = one.choose(0, weights[1:], 4000)
-    torch.testing.assert_close(chosen[1:], alike)
-    again = particles.choose(3, torch.ones(2, 3), 20)
+    chosen = particles.resample(0, weights, 4000)
+    same = one.resample(0, weights[1:], 4000)
+    torch.testing.assert_close(chosen[1:], same)
+    again = particles.resample(3, torch.ones(2, 3), 20)
     assert not torch.equal(*again)
     share = torch.stack([row.bincount(minlength=3) / 4000 for row in chosen])
     torch.testing.assert_close(share, weights, atol=0.03, rtol=0)
@@ -452,14 +440,14 @@ def test_particles_have_their_own_numbers_and_the_first_has_the_samples() -> Non
 
 
 @pytest.mark.parametrize("size", [2, 3])
-def test_the_number_of_ranks_does_not_change_a_steered_prediction(size: int) -> None:
+def test_fold_with_steering_is_the_same_on_any_number_of_ranks(size: int) -> None:
     pytest.importorskip("rdkit")
     expected = on_one_rank().coords
     for got in run(predict, size, SETTINGS, two_copies_and_a_ligand()):
         assert np.linalg.norm(got.coords - expected) < 1e-5 * np.linalg.norm(expected)
 
 
-def test_steering_changes_a_prediction_and_what_is_sampled_together_does_not() -> None:
+def test_fold_with_steering_does_not_depend_on_parallel_samples() -> None:
     pytest.importorskip("rdkit")
     complex = two_copies_and_a_ligand()
     steered = on_one_rank().coords
@@ -475,28 +463,27 @@ def test_steering_changes_a_prediction_and_what_is_sampled_together_does_not() -
 
 
 @pytest.mark.parametrize("potentials", [True, False])
-def test_constraints_made_for_other_settings_are_refused(potentials: bool) -> None:
+def test_fold_refuses_constraints_made_for_other_settings(potentials: bool) -> None:
     pytest.importorskip("rdkit")
     complex = Complex("x", (Chain("A", "protein", "MKTWY"),))
-    held = UNCONSTRAINED if potentials else constraints(complex, potentials=True)
+    result = NO_CONSTRAINTS if potentials else steering_constraints(complex, potentials=True)
     with pytest.raises(ValueError, match=f"potentials={potentials}"):
         fold(
             alone(),
             featurize(complex),
             replace(SETTINGS, potentials=potentials),
-            constraints=held,
+            constraints=result,
         )
 
 
-def test_weights_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Overlaps guide the last 40 % of the steps and choose in the last 60 %."""
+def test_vdw_overlap_potential_has_weight_late_in_the_sampling_only() -> None:
+    """In the guidance of the last 40 % of the steps and in the resampling of the last 60 %."""
     pytest.importorskip("rdkit")
     complex = Complex("x", (Chain("A", "protein", "MKTW"), Chain("B", "protein", "MK")))
-    (overlaps,) = listed_potentials(featurize(complex), constraints(complex, potentials=True))
-    schedules: tuple[Callable[[float], float], ...] = (
-        overlaps.guidance,
-        overlaps.resampling,
+    (overlaps,) = weighted_potentials(
+        featurize(complex), steering_constraints(complex, potentials=True)
     )
+    schedules: list[Schedule] = [overlaps.guidance_weight, overlaps.resampling_weight]
     assert [[weight(t) for t in (0.4, 0.5, 0.7)] for weight in schedules] == [
         [0.125, 0, 0],
         [0.01, 0.01, 0],

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.features.featurize import Features
+from foldcp.features.features import Features
 
 
 @dataclass(frozen=True)

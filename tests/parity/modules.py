@@ -11,9 +11,10 @@ from typing import Any
 from torch import Tensor
 
 from foldcp.config import Architecture
-from foldcp.kernels.pair_bias_attention import pair_bias_attention
+from foldcp.kernels.pair_bias_attention import PairBiasAttention
 from foldcp.model.boltz2 import Boltz2
-from foldcp.model.diffusion.score_model import DiffusionConditioningOutput
+from foldcp.model.diffusion.conditioning import DiffusionConditioningOutput
+from foldcp.model.diffusion.score_model import TokenAttention
 from tests.parity.forms import (
     ALIGNMENT,
     ATOMS,
@@ -136,7 +137,7 @@ def diffusion(a: Architecture, score: str) -> dict[str, Module]:
     encoder = window_bias(a.atom_encoder_blocks)
     decoder = window_bias(a.atom_decoder_blocks)
     tokens = token_bias(a.token_transformer_blocks)
-    told = {
+    conditioned = {
         "q": ATOMS,
         "c": ATOMS,
         "atom_enc_bias": encoder,
@@ -144,19 +145,25 @@ def diffusion(a: Architecture, score: str) -> dict[str, Module]:
         "token_trans_bias": tokens,
     }
     return {
-        "diffusion_conditioning": Module({"s_trunk": TOKENS, "z_trunk": PAIRS}, told, conditioning),
+        "diffusion_conditioning": Module(
+            {"s_trunk": TOKENS, "z_trunk": PAIRS}, conditioned, conditioning
+        ),
         "diffusion_conditioning.pairwise_conditioner": Module(
             {"z_trunk": PAIRS, "token_rel_pos_feats": PAIRS}, {"z": PAIRS}, pairwise
         ),
         score: Module(
-            {"s_inputs": TOKENS, "s_trunk": TOKENS, "r_noisy": SAMPLES, "times": TIME, **told},
+            {
+                "s_inputs": TOKENS,
+                "s_trunk": TOKENS,
+                "r_noisy": SAMPLES,
+                "times": TIME,
+                **conditioned,
+            },
             {"r": SAMPLES},
             score_network,
         ),
         f"{score}.single_conditioner": Module(
-            {"times": TIME, "s_trunk": SINGLE, "s_inputs": SINGLE},
-            {"s": SINGLE, "fourier": TIME},
-            single,
+            {"times": TIME, "s_trunk": SINGLE, "s_inputs": SINGLE}, {"s": SINGLE, "fourier": TIME}, single
         ),
         f"{score}.atom_attention_encoder": Module(
             {"q": SAMPLES, "c": ATOMS, "atom_enc_bias": encoder, "r": SAMPLES},
@@ -164,16 +171,12 @@ def diffusion(a: Architecture, score: str) -> dict[str, Module]:
             atom_encoder,
         ),
         f"{score}.token_transformer": Module(
-            {"a": SAMPLE_TOKENS, "s": SINGLE, "bias": tokens},
-            {"a": SAMPLE_TOKENS},
-            token_transformer,
+            {"a": SAMPLE_TOKENS, "s": SINGLE, "bias": tokens}, {"a": SAMPLE_TOKENS}, token_transformer
         ),
         f"{score}.atom_attention_decoder": Module(
-            {"a": SAMPLE_TOKENS, "q": SAMPLES, "c": ATOMS, "atom_dec_bias": decoder},
-            {"r": SAMPLES},
-            atom_decoder,
+            {"a": SAMPLE_TOKENS, "q": SAMPLES, "c": ATOMS, "atom_dec_bias": decoder}, {"r": SAMPLES}, atom_decoder
         ),
-    }
+    }  # fmt: skip
 
 
 def input_embedder(
@@ -227,8 +230,8 @@ def attention(model: Boltz2, share: Share, s: Tensor, z: Tensor) -> Outputs:
 
 
 def conditioning(model: Boltz2, share: Share, s: Tensor, z: Tensor) -> Outputs:
-    told = model.diffusion_conditioning(s, z, model.rel_pos, share.features)
-    return told.q, told.c, told.encoder_bias, told.decoder_bias, told.token_bias
+    out = model.diffusion_conditioning(s, z, model.rel_pos, share.features)
+    return out.q, out.c, out.encoder_bias, out.decoder_bias, out.token_bias
 
 
 def pairwise(model: Boltz2, share: Share, z: Tensor, relative: Tensor) -> Outputs:
@@ -242,16 +245,11 @@ def score_network(
     s: Tensor,
     r: Tensor,
     time: Tensor,
-    *told: Tensor,
+    *conditioned: Tensor,
 ) -> Outputs:
     network = model.structure_module.score_model
-    return (
-        network(
-            r,
-            time,
-            network.prepare(s, s_inputs, DiffusionConditioningOutput(*told), share.features),
-        ),
-    )
+    conditioning = DiffusionConditioningOutput(*conditioned)
+    return (network(r, time, network.prepare(s, s_inputs, conditioning, share.features)),)
 
 
 def single(model: Boltz2, share: Share, time: Tensor, s: Tensor, s_inputs: Tensor) -> Outputs:
@@ -272,12 +270,13 @@ def atom_encoder(
 def token_transformer(model: Boltz2, share: Share, a: Tensor, s: Tensor, bias: Tensor) -> Outputs:
     transformer = model.structure_module.score_model.token_transformer
     cp = share.cp
-
-    def attend(layer: int, q: Tensor, kv: Tensor) -> Tensor:
-        k, v = cp.all_gather(kv, 1).unbind(2)
-        return pair_bias_attention(q, k, v, bias[layer], share.features.token_mask)
-
-    return (cp.all_gather(transformer(cp.shard(a, 1), transformer.modulations(s), attend), 1),)
+    mask = share.features.token_mask
+    attention = [
+        TokenAttention(cp, PairBiasAttention(), bias, layer, mask, transformer.dtype)
+        for layer in range(len(bias))
+    ]
+    own = transformer(cp.shard(a, 1), transformer.modulations(s), attention)
+    return (cp.all_gather(own, 1),)
 
 
 def atom_decoder(

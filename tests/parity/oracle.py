@@ -15,8 +15,11 @@ from torch import Tensor
 from foldcp.complex import Complex
 from foldcp.datasets.reader import read
 from foldcp.features.atoms import Augmentation
-from foldcp.features.featurize import Features, Layout, featurize
-from foldcp.features.msa.features import AlignmentSettings
+from foldcp.features.features import Features
+from foldcp.features.featurize import featurize
+from foldcp.features.layout import Layout
+from foldcp.features.msa.features import MsaSettings
+from foldcp.model.diffusion.noise import StepNoise
 from tests.parity.cases import INPUTS, Case
 
 
@@ -40,8 +43,8 @@ class Oracle:
 
     def features(self, name: str) -> Features:
         """Ours of the same input, the conformers moved alike."""
-        settings = AlignmentSettings(corrected=INPUTS[name].mended)
-        return featurize(complex_of(name), alignment=settings, augmentation=self.batch(name)[1])
+        settings = MsaSettings(corrected=INPUTS[name].mended)
+        return featurize(complex_of(name), msa=settings, augmentation=self.batch(name)[1])
 
     def record(self, kind: str, case: Case) -> dict[str, Any]:
         """The prediction, gradients or precision of a case; numbers as floats."""
@@ -68,7 +71,7 @@ def _floats(x: Any) -> Any:
     return x.float() if isinstance(x, Tensor) and x.dtype == torch.bool else x
 
 
-class ReplayedDraws:
+class ReplayedNoise:
     """The random numbers that Boltz drew, in its order."""
 
     NAMES = ("init_noise", "rotation", "translation", "eps")
@@ -79,8 +82,9 @@ class ReplayedDraws:
     def initial(self) -> Tensor:
         return self.drawn["init_noise"]
 
-    def step(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
-        return tuple(self.drawn[name][index] for name in ("rotation", "translation", "eps"))  # type: ignore[return-value]
+    def step(self, index: int) -> StepNoise:
+        drawn = self.drawn
+        return StepNoise(drawn["rotation"][index], drawn["translation"][index], drawn["eps"][index])
 
 
 def _listed(dense: Tensor, keep: Tensor) -> Tensor:

@@ -13,12 +13,14 @@ from unittest.mock import patch
 from torch import Tensor
 
 from foldcp import predict
-from foldcp.checkpoint.load import Precision, Sampling, load
+from foldcp.checkpoint.load import load
+from foldcp.checkpoint.precision import Sampling
+from foldcp.config import Precision
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.model.boltz2 import Boltz2, TrunkOutput
 from foldcp.predict import Prediction, Settings, fold
 from tests.parity.cases import Case
-from tests.parity.oracle import Oracle, ReplayedDraws
+from tests.parity.oracle import Oracle, ReplayedNoise
 from tests.support.distributed import device_of
 
 
@@ -51,13 +53,9 @@ def replayed(
     record = oracle.record("prediction", case)
     stages = []
     settings = Settings(
-        recycling=case.recycling,
-        steps=case.steps,
-        samples=case.samples,
-        precision=precision,
-        keep_pairs=True,
+        recycling=case.recycling, steps=case.steps, samples=case.samples, precision=precision, keep_pairs=True,
         msa_subsample=case.subsample,
-    )
+    )  # fmt: skip
     with _stages(record, stages, exchange):
         device = device_of(cp or ContextParallel(), kind)
         model = load(
@@ -93,7 +91,7 @@ def _stages(
         patch.object(
             predict,
             "SeededNoise",
-            lambda *given: ReplayedDraws(record["sample"], given[3]),
+            lambda *given: ReplayedNoise(record["sample"], given[3]),
         ),
         patch.object(
             predict, "MsaSubsample", lambda *_: lambda index: drawn[index] if drawn else None

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from foldcp.features.featurize import Features
+from foldcp.features.features import Features
 from tests.parity.cases import INPUTS
 from tests.parity.oracle import Oracle
 from tests.parity.table import Row, check, largest
@@ -78,7 +78,6 @@ def as_boltz(f: Features) -> dict[str, Tensor]:
         "atom_pad_mask": f.atom_mask,
         "atom_to_token": F.one_hot(f.atom_token, N) * real[:, None],
         "token_to_rep_atom": F.one_hot(f.rep_atom, A),
-        "token_to_center_atom": F.one_hot(f.center_atom, A),
         "frames_idx": f.frame_atoms[None],
         "msa": f.msa,
         "msa_paired": f.paired,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from foldcp.checkpoint.load import Precision
+from foldcp.config import Precision
 from foldcp.distributed.context_parallel import ContextParallel
 from tests.parity.cases import CASES, PRECISION, Case
 from tests.parity.oracle import Oracle

@@ -13,17 +13,16 @@ from torch import Tensor
 from foldcp.checkpoint.load import load
 from foldcp.distributed import pipelining
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.kernels import triangle_attention
+from foldcp.kernels.triangle_attention import reference as triangle_attention
 from foldcp.metrics.scorer import SampleScorer
 from foldcp.model.boltz2 import Boltz2
 from foldcp.model.confidence import expected_plddt
-from foldcp.model.diffusion.sampler import NoiseLevel
+from foldcp.model.diffusion.schedule import NoiseLevel, StepScalars
 from foldcp.model.diffusion.score_model import DenoiserCache
-from foldcp.model.layers import layers
 from tests.parity.cases import CASES, Case
 from tests.parity.forms import PAIRS, TOKENS, Share
 from tests.parity.modules import compared, modules
-from tests.parity.oracle import Oracle, ReplayedDraws, features_of
+from tests.parity.oracle import Oracle, ReplayedNoise, features_of
 from tests.parity.scores import of_scores
 from tests.parity.table import Measured, check, largest, relative, worst
 from tests.support.distributed import run
@@ -43,19 +42,20 @@ def measure(cp: ContextParallel, oracle: Oracle, case: Case) -> list[Measured]:
         return measured(cp, oracle, case)
     little = 1 << 17  # bytes
     with (
-        patch.dict(layers.CHUNK_BYTES, cpu=little),
-        patch.object(triangle_attention, "CHUNK_BYTES", little),
+        patch.object(triangle_attention, "MAX_SCORE_BYTES", little),
         patch.object(pipelining, "TILE_BYTES", little),
     ):
-        return measured(cp, oracle, case)
+        return measured(cp, oracle, case, chunk_bytes=little)
 
 
-def measured(cp: ContextParallel, oracle: Oracle, case: Case) -> list[Measured]:
+def measured(
+    cp: ContextParallel, oracle: Oracle, case: Case, chunk_bytes: int = 0
+) -> list[Measured]:
     record = oracle.record("prediction", case)
     drawn = [chosen.tolist() for chosen in record["msa_rows"]]
     real = features_of(oracle.batch(case.input)[0])
     share = Share(cp, real.pad(cp.size), real.num_tokens, drawn[0] if drawn else None)
-    model = load(oracle.checkpoint(case.size), cp=cp)
+    model = load(oracle.checkpoint(case.size), cp=cp, chunk_bytes=chunk_bytes)
     with torch.inference_mode():
         stages = [(what, relative(x, y), MODULE) for what, x, y in of_modules(model, share, record)]
         stages += [(what, relative(x, y), MODULE) for what, x, y in of_stages(model, share, record)]
@@ -85,10 +85,10 @@ def of_stages(model: Boltz2, share: Share, record: dict[str, Any]) -> Compared:
     z = PAIRS.into(share, record["z"])
     logits = z.new_empty((*z.shape[:2], model.architecture.num_distogram_bins))
 
-    def take(rows: slice, block: Tensor) -> None:
+    def on_logits(rows: slice, block: Tensor) -> None:
         logits[rows] = block
 
-    model.distogram(z, take)
+    model.distogram(z, on_logits)
     yield "distogram", PAIRS.back(share, logits), record["pdistogram"][..., 0, :]
     yield (
         "B-factor",
@@ -97,18 +97,19 @@ def of_stages(model: Boltz2, share: Share, record: dict[str, Any]) -> Compared:
     )
     prepared = prepare(model, share, record)
     diffusion = model.structure_module
-    for asked in record["scores"]:
+    for call in record["scores"]:
         level = NoiseLevel(
-            sigma=float(asked["sigma"]),
+            sigma=float(call["sigma"]),
             variance=0.0,
-            pull=1.0,
-            data=diffusion.sigma_data,
+            step_scale=1.0,
+            sigma_data=diffusion.sigma_data,
         )
-        denoised = diffusion.denoise(asked["x"], asked["x"].new_tensor(level.numbers), prepared)
+        scalars = StepScalars.unpack(call["x"].new_tensor(level.scalars()))
+        denoised = diffusion.denoise(call["x"], scalars, prepared)
         yield (
-            f"denoised structure at {asked['sigma']:g} Å of noise",
+            f"denoised structure at {call['sigma']:g} Å of noise",
             denoised,
-            asked["out"],
+            call["out"],
         )
 
 
@@ -116,20 +117,20 @@ def prepare(model: Boltz2, share: Share, record: dict[str, Any]) -> DenoiserCach
     """What the sampler needs, from Boltz's trunk."""
     s = TOKENS.into(share, record["s"])
     s_inputs = TOKENS.into(share, record["s_inputs"])
-    z = record["z"]
-    told = model.diffusion_conditioning(s, PAIRS.into(share, z), model.rel_pos, share.features)
-    return model.structure_module.score_model.prepare(s, s_inputs, told, share.features)
+    z = PAIRS.into(share, record["z"])
+    conditioning = model.diffusion_conditioning(s, z, model.rel_pos, share.features)
+    return model.structure_module.score_model.prepare(s, s_inputs, conditioning, share.features)
 
 
 def sampling(model: Boltz2, share: Share, record: dict[str, Any], case: Case) -> list[Measured]:
-    """The whole sampler with Boltz's draws."""
+    """The whole sampler with Boltz's random numbers."""
     drawn = record["sample"]
     diffusion = model.structure_module
     real = share.features.atom_mask > 0
     coords = diffusion.sample(
         prepare(model, share, record),
         case.steps,
-        ReplayedDraws(drawn, torch.device("cpu")),
+        ReplayedNoise(drawn, torch.device("cpu")),
     )
     return [
         (
@@ -171,12 +172,12 @@ def of_sample(
     scorer = SampleScorer(share.features, coords, share.cp, keep_pairs=True)
     first = share.cp.first_row(share.features.num_tokens)
 
-    def take(start: int, pae_logits: Tensor, pde_logits: Tensor) -> None:
+    def on_logits(start: int, pae_logits: Tensor, pde_logits: Tensor) -> None:
         here = slice(start - first, start - first + len(pae_logits))
         pae[here], pde[here] = pae_logits, pde_logits
         scorer.update(start, pae_logits, pde_logits, contact[here])
 
-    plddt, resolved = model.confidence_module(s_inputs, s, z, coords, share.features, take)
+    plddt, resolved = model.confidence_module(s_inputs, s, z, coords, share.features, on_logits)
     for name, x in (("pae_logits", pae), ("pde_logits", pde)):
         yield name, relative(PAIRS.back(share, x)[0], theirs[name][k])
     for name, x in (

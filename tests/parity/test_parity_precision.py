@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from foldcp.checkpoint.load import Precision, Sampling
+from foldcp.checkpoint.precision import Sampling
+from foldcp.config import Precision
 from tests.parity.cases import CASES, PRECISION, Case
 from tests.parity.oracle import Oracle
 from tests.parity.replay import replayed

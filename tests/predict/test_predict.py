@@ -1,4 +1,4 @@
-"""The whole prediction, end to end: the number of ranks changes nothing, the seed does."""
+"""The whole prediction, end to end, on any number of ranks and for any seed."""
 
 from __future__ import annotations
 
@@ -49,25 +49,25 @@ def relative(got: np.ndarray, expected: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("size", [2, 3, 5])
-def test_the_number_of_ranks_does_not_change_the_answer(size: int) -> None:
+def test_fold_does_not_depend_on_the_number_of_ranks(size: int) -> None:
     expected = on_one_rank()
     for got in run(predict, size, SETTINGS):
         assert relative(got.coords, expected.coords) < 1e-5
         assert relative(got.plddt, expected.plddt) < 1e-5
         assert relative(np.stack(got.pae), np.stack(expected.pae)) < 1e-5
         assert relative(np.stack(got.pde), np.stack(expected.pde)) < 1e-5
-        for mine, theirs in zip(got.scores, expected.scores, strict=True):
+        for own, other in zip(got.scores, expected.scores, strict=True):
             for field in fields(Scores):
                 np.testing.assert_allclose(
-                    getattr(mine, field.name),
-                    getattr(theirs, field.name),
+                    getattr(own, field.name),
+                    getattr(other, field.name),
                     rtol=1e-5,
                     atol=1e-7,
                     err_msg=field.name,
                 )
 
 
-def test_shapes_and_ranges() -> None:
+def test_fold_returns_the_documented_shapes_and_ranges() -> None:
     got = on_one_rank()
     assert got.coords.shape == (
         2,
@@ -80,14 +80,14 @@ def test_shapes_and_ranges() -> None:
     assert set(got.seconds) == {"trunk", "sampling", "confidence"}
 
 
-def test_a_sample_does_not_depend_on_how_many_are_drawn_at_once() -> None:
+def test_fold_does_not_depend_on_parallel_samples() -> None:
     one_by_one = predict(
         ContextParallel(), Settings(recycling=1, steps=4, samples=2, parallel_samples=1, seed=7)
     )
     assert relative(one_by_one.coords, on_one_rank().coords) < 1e-5
 
 
-def test_samples_and_seeds_differ() -> None:
+def test_fold_gives_different_samples_for_different_seeds() -> None:
     got = on_one_rank()
     other = predict(ContextParallel(), Settings(recycling=1, steps=4, samples=1, seed=8))
     assert relative(got.coords[0], got.coords[1]) > 0.1
@@ -97,6 +97,6 @@ def test_samples_and_seeds_differ() -> None:
 @pytest.mark.parametrize(
     "change", [{"recycling": -1}, {"steps": 0}, {"samples": 0}, {"parallel_samples": 0}]
 )
-def test_impossible_settings_are_refused(change: dict[str, int]) -> None:
+def test_settings_refuse_numbers_that_are_too_small(change: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=next(iter(change))):
         Settings(**change)  # type: ignore[arg-type]

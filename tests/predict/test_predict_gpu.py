@@ -1,6 +1,4 @@
-"""A prediction on GPUs is that of the CPU, on any number of ranks: python -m pytest
-tests/test_predict_gpu.py -m gpu
-"""
+"""Predictions on GPUs against the CPU, on any number of ranks: pytest tests/predict -m gpu"""
 
 from __future__ import annotations
 
@@ -8,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from foldcp.checkpoint.load import Precision, load
+from foldcp.checkpoint.load import load
+from foldcp.config import Precision
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.featurize import featurize
 from foldcp.predict import Prediction, Settings, fold
@@ -34,7 +33,7 @@ def predict(cp: ContextParallel, kind: str, precision: Precision) -> Prediction:
 
 @pytest.mark.parametrize("precision", LIMITS)
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
-def test_a_gpu_gives_the_prediction_of_the_cpu(size: int, precision: Precision) -> None:
+def test_fold_on_a_gpu_equals_that_on_the_cpu(size: int, precision: Precision) -> None:
     expected = predict(ContextParallel(), "cpu", "fp32")
     for got in run(predict, size, "cuda", precision, kind="cuda"):
         assert relative(got.coords, expected.coords) < LIMITS[precision]

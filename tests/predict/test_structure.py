@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from Bio.PDB.MMCIFParser import MMCIFParser
 
-from foldcp.features.featurize import Layout
+from foldcp.features.layout import Layout
 from foldcp.printable import printable_ascii
 from foldcp.structure import cif_text, write_cif
 from tests.support.synthetic import made_up_layout
@@ -62,7 +62,7 @@ def is_hetero(layout: Layout) -> np.ndarray:
     return ligand | np.array([layout.token_name[t] == "MSE" for t in layout.atom_token])
 
 
-def test_gemmi_reads_it(mixed: tuple[Path, Layout, np.ndarray, np.ndarray]) -> None:
+def test_write_cif_is_read_by_gemmi(mixed: tuple[Path, Layout, np.ndarray, np.ndarray]) -> None:
     path, layout, coords, plddt = mixed
     structure = gemmi.read_structure(str(path))
     sequence = structure.get_entity_of(structure[0]["A"].get_polymer()).full_sequence
@@ -103,7 +103,7 @@ def test_gemmi_reads_it(mixed: tuple[Path, Layout, np.ndarray, np.ndarray]) -> N
     assert ["A", "B2"] in copies and len(copies) == 7
 
 
-def test_biopython_reads_it(mixed: tuple[Path, Layout, np.ndarray, np.ndarray]) -> None:
+def test_write_cif_is_read_by_biopython(mixed: tuple[Path, Layout, np.ndarray, np.ndarray]) -> None:
     path, layout, coords, plddt = mixed
     atoms = list(MMCIFParser(QUIET=True).get_structure("x", path).get_atoms())
     residues = [atom.get_parent() for atom in atoms]
@@ -119,7 +119,7 @@ def test_biopython_reads_it(mixed: tuple[Path, Layout, np.ndarray, np.ndarray]) 
     )
 
 
-def test_biotite_reads_it(mixed: tuple[Path, Layout, np.ndarray, np.ndarray]) -> None:
+def test_write_cif_is_read_by_biotite(mixed: tuple[Path, Layout, np.ndarray, np.ndarray]) -> None:
     path, layout, coords, plddt = mixed
     file = pdbx.CIFFile.read(path)
     atoms = pdbx.get_structure(file, model=1, extra_fields=["b_factor"])
@@ -134,7 +134,7 @@ def test_biotite_reads_it(mixed: tuple[Path, Layout, np.ndarray, np.ndarray]) ->
     assert file.block["struct"]["pdbx_model_details"].as_item() == "made by nobody"
 
 
-def test_local_confidence_is_the_mean_over_the_tokens_of_a_residue(
+def test_write_cif_averages_confidence_over_the_tokens_of_a_residue(
     mixed: tuple[Path, Layout, np.ndarray, np.ndarray],
 ) -> None:
     path, layout, _, plddt = mixed
@@ -151,7 +151,7 @@ def test_local_confidence_is_the_mean_over_the_tokens_of_a_residue(
     )
 
 
-def test_more_chains_and_atoms_than_a_pdb_file_holds(tmp_path: Path) -> None:
+def test_write_cif_takes_more_chains_and_atoms_than_a_pdb_file(tmp_path: Path) -> None:
     """20,000 residues in 129 chains in a few seconds; the last atom is number 120,000."""
     layout = made_up_layout([("protein", ["SER"] * (155 + (c < 5))) for c in range(129)])
     T = len(layout.token_chain)
@@ -192,7 +192,7 @@ ODD_TEXTS = [
 
 
 @pytest.mark.parametrize("text", ODD_TEXTS, ids=range(len(ODD_TEXTS)))
-def test_any_text_makes_a_valid_file(text: str, tmp_path: Path) -> None:
+def test_write_cif_is_valid_with_any_text(text: str, tmp_path: Path) -> None:
     """As the name of a complex, as its title and as that of a chain: ASCII, lines of 2,048 at
     most, read back.
     """
@@ -225,7 +225,7 @@ def test_any_text_makes_a_valid_file(text: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_numbers_that_are_none_are_refused(bad: float) -> None:
+def test_cif_text_refuses_numbers_that_are_not_finite(bad: float) -> None:
     layout = made_up_layout([("protein", ["GLY"])])
     coords = np.zeros((4, 3), np.float32)
     coords[2, 1] = bad

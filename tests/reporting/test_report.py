@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from foldcp.complex import Chain, Complex, InvalidComplex
-from foldcp.features.featurize import Layout
+from foldcp.features.layout import Layout
 from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.reporting.report import best_interfaces, format_best, write_report
 from foldcp.pipeline.scheduling.cost_model import FoldShape
@@ -247,10 +247,10 @@ def test_what_was_assumed_is_grouped_by_subject(tmp_path: Path) -> None:
     with Store.open(out, INFO) as store:
         for number in range(5):
             task = a_task(f"c{number}", str(number))
-            comment = {"msa": f"no <alignment> for P{number}"} | (
-                {"stoichiometry": "one copy"} if number == 3 else {}
-            )
-            task = replace(task, complex=replace(task.complex, comment=comment))
+            notes = [f"msa: no <alignment> for P{number}"]
+            if number == 3:
+                notes.append("stoichiometry: one copy")
+            task = replace(task, complex=replace(task.complex, notes=tuple(notes)))
             store.put(task.key, result_rows(task, layout, made_up_prediction(layout, 2), MADE))
     words = " ".join(Tags(write_report(out).read_text(encoding="utf-8")).text.split())
     assert "Assumptions" in words

@@ -14,7 +14,7 @@ import gemmi
 import numpy as np
 import pytest
 
-from foldcp.features.featurize import Layout
+from foldcp.features.layout import Layout
 from foldcp.pipeline.storage.boltz_layout import boltz_files, file_stem
 from foldcp.predict import Prediction
 from tests.support.synthetic import made_up_layout, made_up_prediction

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from foldcp.complex import Chain, Complex, InvalidComplex
-from foldcp.features.featurize import Layout
+from foldcp.features.layout import Layout
 from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.scheduling.cost_model import FoldShape
 from foldcp.pipeline.scheduling.types import Attempt
@@ -23,7 +23,7 @@ from foldcp.pipeline.storage.result_rows import (
     attempt_row,
     failed_rows,
     invalid_rows,
-    notes_of,
+    one_line_notes,
     result_files,
     result_rows,
 )
@@ -215,10 +215,10 @@ def test_the_key_of_an_invalid_record_is_its_name_and_place() -> None:
     assert keys(record, *others) == keys(record, *others)
 
 
-def test_notes_are_one_line_by_subject() -> None:
-    comment = {
-        "stoichiometry": "not given;\n one copy",
-        "msa": "no alignment for P1, P2",
-    }
-    assert notes_of(comment) == "stoichiometry: not given, one copy; msa: no alignment for P1, P2"
-    assert notes_of({}) == ""
+def test_one_line_notes_replaces_line_breaks() -> None:
+    notes = ("stoichiometry: not given;\n one copy", "msa: no alignment for P1, P2")
+    assert one_line_notes(notes) == [
+        "stoichiometry: not given; one copy",
+        "msa: no alignment for P1, P2",
+    ]
+    assert one_line_notes(()) == []

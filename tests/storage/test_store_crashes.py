@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -72,15 +73,19 @@ def published(out: Path) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
+def plain(value: Any) -> Any:
+    """A value of pandas as Python writes it: None for what is missing, a list for an array."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return None if value != value else value
+
+
 def check_published(out: Path, allowed: dict[tuple[str, str], Any]) -> None:
     """In every table, each complex is there as one of its versions or not at all; nothing twice,
     nothing in part.
     """
     for name, rows in published(out).items():
-        rows = [
-            {column: None if value != value else value for column, value in row.items()}
-            for row in rows
-        ]
+        rows = [{column: plain(value) for column, value in row.items()} for row in rows]
         for key in {row["key"] for row in rows}:
             versions = [tables[name] for (k, _), tables in allowed.items() if k == key]
             assert of_key({name: rows}, key)[name] in versions, (name, key)

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from foldcp.complex import chain_names
-from foldcp.features.featurize import Features, Layout
+from foldcp.features.features import Features
+from foldcp.features.layout import Layout
 from foldcp.metrics.chains import ChainSpans
 
 CENTERS = 0.25 + 0.5 * np.arange(64)

@@ -8,7 +8,7 @@ from itertools import islice
 import numpy as np
 
 from foldcp.complex import chain_names
-from foldcp.features.featurize import Layout
+from foldcp.features.layout import Layout
 from foldcp.metrics.scores import Scores
 from foldcp.predict import Prediction
 

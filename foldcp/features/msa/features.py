@@ -1,4 +1,4 @@
-"""The alignments of a complex's chains -> the rows that the network reads."""
+"""MSA features: the MSAs of a complex's chains, paired into the rows that the network reads."""
 
 from __future__ import annotations
 
@@ -12,67 +12,79 @@ from torch import Tensor
 
 from foldcp.chemistry.vocabulary import GAP, NUM_TOKENS
 from foldcp.complex import Complex
-from foldcp.features.msa.alignment import MsaRows
-from foldcp.features.msa.chain_alignments import AlignmentSettings, read_chains
-from foldcp.features.msa.pairing import pair
-from foldcp.features.tokens import Tables
+from foldcp.features.msa.chain_msas import MsaSettings, read_chain_msas
+from foldcp.features.msa.pairing import pair_rows
+from foldcp.features.msa.read import ChainMsa
+from foldcp.features.tokens import TokenizedComplex
 
-_PROFILE_BLOCK = 1 << 22  # residues that are counted at once
+_CHUNK_RESIDUES = 1 << 22  # that are counted at once
 
 
 @dataclass(frozen=True, eq=False)
-class Alignment:
-    """S rows over T tokens of C chains."""
+class ComplexMsa:
+    """The MSA of a complex: S rows over T tokens of C chains."""
 
     msa: Int[np.ndarray, "S T"]  # int8, index in the vocabulary
-    deletions: Int[
-        np.ndarray, "#S #T"
-    ]  # residues left out just before; of shape 1, 1 where there are none
+    deletions: Int[np.ndarray, "#S #T"]  # residues left out just before; [1, 1] if there are none
     paired: Bool[np.ndarray, "S C"]  # whether the chain's sequence came by its key
     profile: Float[np.ndarray, "T 33"]
-    chain_depth: Int[
-        np.ndarray, " C"
-    ]  # different sequences of each chain's alignment that are shown, the query one
+    chain_depth: Int[np.ndarray, " C"]  # different sequences of each chain, query included
 
 
-def align(complex: Complex, tables: Tables, settings: AlignmentSettings) -> Alignment:
-    """The alignment of a complex. Raises ValueError for a file that is unreadable or belongs to
-    another chain.
+def pair_msas(complex: Complex, tokenized: TokenizedComplex, settings: MsaSettings) -> ComplexMsa:
+    """The MSAs of a complex's chains, paired.
+
+    Raises ValueError for a file that is unreadable or belongs to another chain.
     """
-    chains = read_chains(complex, settings)
-    pairing = pair([rows.keys for rows in chains], settings)
-    shape = len(pairing.row), len(tables.tokens.type)
-    deletions = [_seen_deletions(rows, settings) for rows in chains]
-    count = _smallest_type(
-        max((int(found[:, 2].max()) for found in deletions if len(found)), default=0)
-    )
+    chain_msas = read_chain_msas(complex, settings)
+    pairing = pair_rows([chain_msa.keys for chain_msa in chain_msas], settings)
+    shape = (len(pairing.sequence), len(tokenized.tokens.type))
+    chain_deletions = [_used_deletions(chain_msa, settings) for chain_msa in chain_msas]
+    counts = [found[:, 2] for found in chain_deletions if len(found)]
+    count_type = _smallest_type(max((int(count.max()) for count in counts), default=0))
     msa = np.empty(shape, dtype=np.int8)
-    left_out = np.zeros(shape if any(map(len, deletions)) else (1, 1), dtype=count)
-    for c, rows in enumerate(chains):
-        tokens = np.flatnonzero(tables.token_chain == c)
+    deletions = np.zeros(shape if counts else (1, 1), dtype=count_type)
+    for c, (chain_msa, found) in enumerate(zip(chain_msas, chain_deletions, strict=True)):
+        tokens = np.flatnonzero(tokenized.token_chain == c)
         span = slice(tokens[0], tokens[-1] + 1)
-        number = tables.token_number[tokens]
-        shown = pairing.row[:, c]
-        gap = pairing.row[:, c] < 0
-        msa[:, span] = rows.residues[shown][:, number]
+        column = tokenized.token_number[tokens]
+        row = pairing.sequence[:, c]
+        gap = row < 0
+        msa[:, span] = chain_msa.residues[row][:, column]
         msa[gap, span] = GAP
-        if len(deletions[c]):
-            dense = np.zeros(rows.residues.shape, dtype=count)
-            dense[deletions[c][:, 0], deletions[c][:, 1]] = deletions[c][:, 2]
-            left_out[:, span] = dense[shown][:, number]
-            left_out[gap, span] = 0
-    depth = np.array([len(np.unique(shown[shown >= 0])) for shown in pairing.row.T])
-    return Alignment(msa, left_out, pairing.by_key, _profile(msa), depth)
+        if len(found):
+            dense = np.zeros(chain_msa.residues.shape, dtype=count_type)
+            dense[found[:, 0], found[:, 1]] = found[:, 2]
+            deletions[:, span] = dense[row][:, column]
+            deletions[gap, span] = 0
+    depth = np.array([len(np.unique(row[row >= 0])) for row in pairing.sequence.T])
+    return ComplexMsa(msa, deletions, pairing.by_key, _profile(msa), depth)
+
+
+def msa_features(tokenized: TokenizedComplex, msa: ComplexMsa) -> dict[str, Tensor]:
+    """The fields of `Features` along the rows of the MSA."""
+    shape = msa.msa.shape
+    deletions = torch.from_numpy(msa.deletions)
+    deletion_value = (math.pi / 2) * torch.atan(deletions.float() / 3)
+    return {
+        "msa": torch.from_numpy(msa.msa),
+        "has_deletion": (deletions > 0).expand(shape),
+        "deletion_value": deletion_value.expand(shape),
+        "paired": torch.from_numpy(msa.paired)[:, torch.from_numpy(tokenized.token_chain)],
+        "msa_mask": torch.ones(1, shape[1]).expand(shape),
+        "profile": torch.from_numpy(msa.profile),
+        "deletion_mean": deletion_value.mean(0).expand(shape[1]),
+    }
 
 
 def _smallest_type(largest: int) -> type[np.signedinteger]:
-    """Integers of two bytes, unless a count is beyond them."""
+    """Integers of two bytes, unless a count exceeds them."""
     return np.int16 if largest <= np.iinfo(np.int16).max else np.int32
 
 
-def _seen_deletions(rows: MsaRows, settings: AlignmentSettings) -> Int[np.ndarray, "D 3"]:
-    """Boltz sees those of the query alone."""
-    return rows.deletions if settings.corrected else rows.deletions[rows.deletions[:, 0] == 0]
+def _used_deletions(msa: ChainMsa, settings: MsaSettings) -> Int[np.ndarray, "D 3"]:
+    """All deletions; without `corrected`, those of the query alone, as in Boltz."""
+    return msa.deletions if settings.corrected else msa.deletions[msa.deletions[:, 0] == 0]
 
 
 def _profile(msa: Int[np.ndarray, "S T"]) -> Float[np.ndarray, "T 33"]:
@@ -80,24 +92,8 @@ def _profile(msa: Int[np.ndarray, "S T"]) -> Float[np.ndarray, "T 33"]:
     num_rows, num_tokens = msa.shape
     counts = np.zeros(num_tokens * NUM_TOKENS, dtype=np.int64)
     first = np.arange(num_tokens, dtype=np.int32) * NUM_TOKENS
-    rows_at_once = max(1, _PROFILE_BLOCK // num_tokens)
-    for start in range(0, num_rows, rows_at_once):
-        block = first + msa[start : start + rows_at_once]
-        counts += np.bincount(block.ravel(), minlength=len(counts))
+    rows_per_chunk = max(1, _CHUNK_RESIDUES // num_tokens)
+    for start in range(0, num_rows, rows_per_chunk):
+        chunk = first + msa[start : start + rows_per_chunk]
+        counts += np.bincount(chunk.ravel(), minlength=len(counts))
     return counts.reshape(num_tokens, NUM_TOKENS).astype(np.float32) / np.float32(num_rows)
-
-
-def alignment_features(tables: Tables, alignment: Alignment) -> dict[str, Tensor]:
-    """The fields of `Features` along the rows of the alignment."""
-    shape = alignment.msa.shape
-    deletions = torch.from_numpy(alignment.deletions)
-    value = (math.pi / 2) * torch.atan(deletions.float() / 3)
-    return {
-        "msa": torch.from_numpy(alignment.msa),
-        "has_deletion": (deletions > 0).expand(shape),
-        "deletion_value": value.expand(shape),
-        "paired": torch.from_numpy(alignment.paired)[:, torch.from_numpy(tables.token_chain)],
-        "msa_mask": torch.ones(1, shape[1]).expand(shape),
-        "profile": torch.from_numpy(alignment.profile),
-        "deletion_mean": value.mean(0).expand(shape[1]),
-    }

@@ -1,4 +1,4 @@
-"""Which sequences of the chains' alignments stand in one row. No torch here."""
+"""Pairing of MSA rows: which sequences of the chains' MSAs share a row. Without torch."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int
 
-from foldcp.features.msa.alignment import UNPAIRED
-from foldcp.features.msa.chain_alignments import AlignmentSettings
-from foldcp.features.tokens import ranges
+from foldcp.features.msa.chain_msas import MsaSettings
+from foldcp.features.msa.parse import UNPAIRED
+from foldcp.features.tokens import concat_aranges
 
 
 @dataclass(frozen=True, eq=False)
-class Pairing:
-    """Which sequence of each chain a row shows; -1 is a gap. Row 0 is the query."""
+class PairedRows:
+    """The rows of a complex's MSA: S rows over C chains, the first of which is the query."""
 
-    row: Int[np.ndarray, "S C"]
-    by_key: Bool[np.ndarray, "S C"]
+    sequence: Int[np.ndarray, "S C"]  # row of each chain's MSA; -1 is a gap
+    by_key: Bool[np.ndarray, "S C"]  # whether the sequence came by its key
 
 
-def pair(keys: Sequence[Int[np.ndarray, " _"]], settings: AlignmentSettings) -> Pairing:
+def pair_rows(keys: Sequence[Int[np.ndarray, " _"]], settings: MsaSettings) -> PairedRows:
     """Rows of the complex from the keys of its chains' rows.
 
     First the queries; then every key that occurs twice or more, those in more chains first, with as
@@ -29,25 +29,26 @@ def pair(keys: Sequence[Int[np.ndarray, " _"]], settings: AlignmentSettings) -> 
     without the key show their next unpaired sequence. Then the unpaired sequences of all chains
     side by side.
     """
-    chain = np.repeat(np.arange(len(keys)), [len(k) for k in keys])
-    sequence = np.concatenate([np.arange(len(k)) for k in keys])
+    chain = np.repeat(np.arange(len(keys)), [len(chain_keys) for chain_keys in keys])
+    sequence = np.concatenate([np.arange(len(chain_keys)) for chain_keys in keys])
     rank = _key_ranks(np.concatenate(keys), chain)
-    row = _paired_rows(chain, sequence, rank, len(keys), settings.max_paired)
-    by_key = row >= 0
+    rows = _keyed_rows(chain, sequence, rank, len(keys), settings.max_paired)
+    by_key = rows >= 0
 
-    free = (sequence > 0) & ((rank < 0) | (not settings.corrected))
-    rest = []
+    unpaired = (sequence > 0) & ((rank < 0) | (not settings.corrected))
+    left_over = []
     for c in range(len(keys)):
-        unpaired = sequence[free & (chain == c)]
-        holes = np.flatnonzero(row[:, c] < 0)
-        num_filled = min(len(unpaired), len(holes))
-        row[holes[:num_filled], c] = unpaired[:num_filled]
-        rest.append(unpaired[num_filled:])
-    row = np.pad(row, ((0, max(map(len, rest))), (0, 0)), constant_values=-1)
-    for c, unpaired in enumerate(rest):
-        row[len(by_key) : len(by_key) + len(unpaired), c] = unpaired
-    by_key = np.pad(by_key, ((0, len(row) - len(by_key)), (0, 0)))
-    return Pairing(row[: settings.max_rows], by_key[: settings.max_rows])
+        of_chain = sequence[unpaired & (chain == c)]
+        gaps = np.flatnonzero(rows[:, c] < 0)
+        num_filled = min(len(of_chain), len(gaps))
+        rows[gaps[:num_filled], c] = of_chain[:num_filled]
+        left_over.append(of_chain[num_filled:])
+    num_keyed = len(rows)
+    rows = np.pad(rows, ((0, max(map(len, left_over))), (0, 0)), constant_values=-1)
+    for c, of_chain in enumerate(left_over):
+        rows[num_keyed : num_keyed + len(of_chain), c] = of_chain
+    by_key = np.pad(by_key, ((0, len(rows) - num_keyed), (0, 0)))
+    return PairedRows(rows[: settings.max_rows], by_key[: settings.max_rows])
 
 
 def _key_ranks(key: Int[np.ndarray, " n"], chain: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
@@ -57,23 +58,21 @@ def _key_ranks(key: Int[np.ndarray, " n"], chain: Int[np.ndarray, " n"]) -> Int[
     )
     in_chains = np.unique(np.stack([inverse, chain]), axis=1)[0]
     num_chains = np.bincount(in_chains, minlength=len(keys))
-    pairs = np.flatnonzero((counts > 1) & (keys != UNPAIRED))
-    order = pairs[np.lexsort((first[pairs], -num_chains[pairs]))]
+    pairing = np.flatnonzero((counts > 1) & (keys != UNPAIRED))
+    order = pairing[np.lexsort((first[pairing], -num_chains[pairing]))]
     rank = np.full(len(keys), -1)
     rank[order] = np.arange(len(order))
     return rank[inverse]
 
 
-def _paired_rows(
+def _keyed_rows(
     chain: Int[np.ndarray, " n"],
     sequence: Int[np.ndarray, " n"],
     rank: Int[np.ndarray, " n"],
     num_chains: int,
-    limit: int,
+    max_rows: int,
 ) -> Int[np.ndarray, "S C"]:
-    """The query's row and the rows made by keys, at most `limit` together; -1 where a chain
-    lacks the key.
-    """
+    """The query's row and the rows made by keys, at most `max_rows`; -1 where a chain has none."""
     entries = np.flatnonzero(rank >= 0)
     entries = entries[np.argsort(rank[entries], kind="stable")]  # by key, then chain, then sequence
     # A group is what one chain has of one key.
@@ -86,12 +85,12 @@ def _paired_rows(
     height = np.zeros(int(rank.max()) + 1, dtype=np.int64)
     np.maximum.at(height, key_of_group, size)
     top = 1 + np.cumsum(height) - height
-    height = np.clip(limit - top, 0, height)
+    height = np.clip(max_rows - top, 0, height)
 
     repeats = height[key_of_group]
-    place = ranges(repeats)
+    place = concat_aranges(repeats)
     chosen = entries[np.repeat(start, repeats) + place % np.repeat(size, repeats)]
-    row = np.full((1 + height.sum(), num_chains), -1)
-    row[0] = 0
-    row[np.repeat(top[key_of_group], repeats) + place, chain[chosen]] = sequence[chosen]
-    return row
+    rows = np.full((1 + height.sum(), num_chains), -1)
+    rows[0] = 0
+    rows[np.repeat(top[key_of_group], repeats) + place, chain[chosen]] = sequence[chosen]
+    return rows

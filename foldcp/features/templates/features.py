@@ -1,4 +1,4 @@
-"""Structures to imitate -> frames and coordinates per token."""
+"""Template features: frames and coordinates of template structures per token of a complex."""
 
 from __future__ import annotations
 
@@ -11,43 +11,46 @@ from jaxtyping import Float
 from torch import Tensor
 
 from foldcp.complex import Complex, Template
-from foldcp.features.templates.matches import Match, matches
+from foldcp.features.templates.matching import ChainMatch, match_chains
 from foldcp.features.templates.structure import TemplateChain, read_template
-from foldcp.features.tokens import Tables
+from foldcp.features.tokens import TokenizedComplex
 from foldcp.files import MAX_BYTES
 
 
 def template_features(
-    complex: Complex, tables: Tables, max_bytes: int = MAX_BYTES
+    complex: Complex, tokenized: TokenizedComplex, max_bytes: int = MAX_BYTES
 ) -> dict[str, Tensor]:
-    """The fields of `Features` for T templates; a file given several times is one template, as in
-    Boltz, and one that matches nothing is none.
+    """The fields of `Features` for T templates.
 
-    Raises ValueError for a file that cannot be read, is larger than `max_bytes` or another than
-    when the complex was planned, and for a chain that does not exist or is no protein.
+    A file that is given several times is one template, as in Boltz, and one that matches nothing is
+    none. Raises ValueError for a file that cannot be read, is larger than `max_bytes` or has
+    changed since the complex was planned, and for a chain that is missing or not a protein.
     """
-    files: dict[Path, list[Match]] = {}
+    matches: dict[Path, list[ChainMatch]] = {}
     last: dict[Path, Template] = {}
     structures: dict[Path, dict[str, TemplateChain]] = {}
     for template in complex.templates:
-        if template.path not in structures:
-            digest = complex.digests.get(template.path, "")
-            structures[template.path] = read_template(template.path, digest, max_bytes)
-        if found := matches(complex, template, structures[template.path]):
-            files.setdefault(template.path, []).extend(found)
-            last[template.path] = template
-    rows = [_row(tables, found, number) for number, found in enumerate(files.values())]
-    empty = _empty_row(len(tables.tokens.type))
+        path = template.path
+        if path not in structures:
+            digest = complex.digests.get(path, "")
+            structures[path] = read_template(path, digest, max_bytes)
+        if found := match_chains(complex, template, structures[path]):
+            matches.setdefault(path, []).extend(found)
+            last[path] = template
+    rows = [_row(tokenized, found, number) for number, found in enumerate(matches.values())]
+    empty = _empty_row(len(tokenized.tokens.type))
     features = {
         name: torch.from_numpy(np.stack([row[name] for row in [empty, *rows]])[1:])
         for name in empty
     }
     thresholds = [
-        t.threshold if t.force and t.threshold is not None else math.inf for t in last.values()
+        template.threshold if template.force and template.threshold is not None else math.inf
+        for template in last.values()
     ]
+    forced = [template.force for template in last.values()]
     return {
         **features,
-        "template_force": torch.tensor([t.force for t in last.values()], dtype=torch.bool),
+        "template_force": torch.tensor(forced, dtype=torch.bool),
         "template_force_threshold": torch.tensor(thresholds, dtype=torch.float32),
     }
 
@@ -69,28 +72,28 @@ def _empty_row(num_tokens: int) -> dict[str, np.ndarray]:
     }
 
 
-def _row(tables: Tables, matches: list[Match], number: int) -> dict[str, np.ndarray]:
-    """One template; the chains it gives something see each other, every other chain sees itself
-    alone.
-    """
-    row = _empty_row(len(tables.tokens.type))
-    visibility = -1 - np.arange(len(tables.chains.name))
+def _row(
+    tokenized: TokenizedComplex, matches: list[ChainMatch], number: int
+) -> dict[str, np.ndarray]:
+    """One template: its matched chains see each other, every other chain sees itself alone."""
+    row = _empty_row(len(tokenized.tokens.type))
+    visibility = -1 - np.arange(len(tokenized.chains.name))
     for match in matches:
-        theirs = match.template
-        tokens = np.flatnonzero(tables.token_chain == match.chain)
+        template = match.template
+        tokens = np.flatnonzero(tokenized.token_chain == match.chain)
         # All residues on the diagonal of the alignment, not its own stretch alone, as in Boltz.
-        places = tables.token_number[tokens] + match.offset
-        inside = (places >= 0) & (places < len(theirs.type))
+        residues = tokenized.token_number[tokens] + match.offset
+        inside = (residues >= 0) & (residues < len(template.type))
         tokens = tokens[inside]
-        places = places[inside]
-        row["template_res_type"][tokens] = theirs.type[places]
-        row["template_frame_rot"][tokens] = theirs.frame_rot[places]
-        row["template_frame_t"][tokens] = theirs.frame_t[places]
-        row["template_cb"][tokens] = theirs.representative[places]
-        row["template_ca"][tokens] = theirs.center[places]
-        row["template_mask_cb"][tokens] = theirs.representative_mask[places]
-        row["template_mask_frame"][tokens] = theirs.frame_mask[places]
+        residues = residues[inside]
+        row["template_res_type"][tokens] = template.type[residues]
+        row["template_frame_rot"][tokens] = template.frame_rot[residues]
+        row["template_frame_t"][tokens] = template.frame_t[residues]
+        row["template_cb"][tokens] = template.representative[residues]
+        row["template_ca"][tokens] = template.center[residues]
+        row["template_mask_cb"][tokens] = template.representative_mask[residues]
+        row["template_mask_frame"][tokens] = template.frame_mask[residues]
         row["template_mask"][tokens] = 1
         visibility[match.chain] = number if len(tokens) else visibility[match.chain]
-    row["template_visibility"] = visibility[tables.token_chain]
+    row["template_visibility"] = visibility[tokenized.token_chain]
     return row

@@ -1,8 +1,8 @@
-"""A structure file (mmCIF or PDB) -> the protein chains that a template may use."""
+"""Template structures: the protein chains of an mmCIF or PDB file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from foldcp.chemistry.vocabulary import TOKEN_IDS, ccd_atoms, standard_residue
-from foldcp.features.msa.text import plain_text
+from foldcp.features.msa.parse import decode_plain
 from foldcp.files import (
     INPUT_ERRORS,
     MAX_BYTES,
@@ -29,16 +29,13 @@ Residues = list[tuple[str, gemmi.Residue | None]]
 
 @dataclass(frozen=True, eq=False)
 class TemplateChain:
-    """One protein chain over the L residues of its entity's sequence; 0 where an atom is not
-    resolved.
-    """
+    """One protein chain, L residues of its entity's sequence; 0 where an atom is not resolved."""
 
     author: str  # the author's name of the chain (`auth_asym_id`, the letter of a PDB file)
-    sequence: str  # one letter a residue, X for what is not standard
+    sequence: str  # one letter a residue, X for those that are not standard
     type: Int[np.ndarray, " L"]  # index in the vocabulary
-    frame_rot: Float[
-        np.ndarray, "L 3 3"
-    ]  # columns: CA -> C, in the plane of N, normal; 1 where frame_mask is 0
+    # columns: CA -> C, in the plane of N, normal; the unit matrix where frame_mask is 0
+    frame_rot: Float[np.ndarray, "L 3 3"]
     frame_t: Float[np.ndarray, "L 3"]  # Å, CA
     frame_mask: Bool[np.ndarray, " L"]
     center: Float[np.ndarray, "L 3"]  # Å, CA
@@ -49,12 +46,12 @@ class TemplateChain:
 def read_template(
     path: Path, digest: str = "", max_bytes: int = MAX_BYTES
 ) -> dict[str, TemplateChain]:
-    """The protein chains of a file's first model by `label_asym_id` (of a PDB file: chain name and
-    number, A1).
+    """The protein chains of a file's first model by label.
 
-    Alternative conformations, hydrogens and water are left out. A chain without an entity sequence
-    (`_entity_poly_seq`, SEQRES) has that of its residues, and unknown residues where its numbers
-    leave some out.
+    The label is `label_asym_id`, or in a PDB file chain name and number (A1). Alternative
+    conformations, hydrogens and water are left out. A chain without an entity
+    sequence (`_entity_poly_seq`, SEQRES) has that of its residues, and unknown residues where its
+    numbering skips some.
 
     Args:
         path: mmCIF, or PDB if its name ends in .pdb or .ent; gzipped or not.
@@ -62,9 +59,8 @@ def read_template(
         max_bytes: the most that the file may hold once unpacked.
 
     Raises:
-        ValueError: naming the file: absent, too large, changed, not of its form, without proteins,
-        with coordinates
-            that contradict the sequence, with an unknown component.
+        ValueError: naming the file: absent, too large, changed, damaged, without proteins, with
+            coordinates that contradict the sequence, with an unknown component.
     """
     content = read_file(path, max_bytes)
     check_unchanged(f"template {path}", content, digest)
@@ -80,7 +76,7 @@ def read_template(
         for label, (chain, span) in chains.items():
             try:
                 if residues := _residues(span, entities.get(label)):
-                    proteins[label] = _chain(chain.name, residues)
+                    proteins[label] = _template_chain(chain.name, residues)
             except ValueError as error:
                 raise ValueError(f"chain {label}: {error}") from error
     except ValueError as error:
@@ -92,12 +88,11 @@ def read_template(
     return proteins
 
 
-def chain_labels(chains: Mapping[str, TemplateChain], names: Sequence[str]) -> list[str]:
-    """The labels of the chains that are meant by names: all are labels, or all are the author's
-    names.
+def resolve_chain_names(chains: Mapping[str, TemplateChain], names: Sequence[str]) -> list[str]:
+    """The labels of chains that are named either all by label or all by the author's name.
 
-    Names of which only one reading is possible may be mixed. Raises ValueError for a name that is
-    neither, and for one that may be the label of one chain and the author's name of another.
+    Names that can be read in one way only may be mixed. Raises ValueError for an unknown name, and
+    for one that may be the label of one chain and the author's name of another.
     """
     authors = {
         name: [label for label, chain in chains.items() if chain.author == name] for name in names
@@ -109,8 +104,8 @@ def chain_labels(chains: Mapping[str, TemplateChain], names: Sequence[str]) -> l
     if all_authors and not all_labels and all(len(labels) == 1 for labels in authors.values()):
         return [authors[name][0] for name in names]
     known = ", ".join(
-        f"{label} (author's {c.author})" if c.author != label else label
-        for label, c in chains.items()
+        f"{label} (author's {chain.author})" if chain.author != label else label
+        for label, chain in chains.items()
     )
     labels = []
     for name in names:
@@ -119,23 +114,20 @@ def chain_labels(chains: Mapping[str, TemplateChain], names: Sequence[str]) -> l
         elif name not in chains and len(authors[name]) == 1:
             labels += authors[name]
         elif not authors[name]:
-            raise ValueError(f"{name!r} is no protein chain of the file, which has {known}")
+            raise ValueError(f"the file has no protein chain {name!r}, only {known}")
         else:
-            raise ValueError(
-                f"{name!r} may be any of several protein chains of the file, which has {known}"
-            )
+            raise ValueError(f"ambiguous protein chain {name!r}; the file has {known}")
     return labels
 
 
 def _chains(structure: gemmi.Structure) -> list[gemmi.Chain]:
-    """Those of the first model, cleaned."""
+    """The chains of the first model, without water, hydrogens and alternative conformations."""
     structure.merge_chain_parts()
     for chain in structure[0] if len(structure) else ():
         for residue in chain:
             residue.subchain = residue.subchain or chain.name  # in a file without label_asym_id
-    structure.add_entity_types(
-        overwrite=False
-    )  # where the file does not tell polymers from ligands
+    # where the file does not tell polymers from ligands
+    structure.add_entity_types(overwrite=False)
     structure.remove_waters()
     structure.remove_hydrogens()
     structure.remove_alternative_conformations()
@@ -144,14 +136,14 @@ def _chains(structure: gemmi.Structure) -> list[gemmi.Chain]:
 
 
 def _structure(path: Path, data: bytes) -> gemmi.Structure:
-    data = plain_text(data)
+    data = decode_plain(data)
     suffixes = "".join(path.suffixes).lower()
     if not suffixes.removesuffix(".gz").endswith((".pdb", ".ent")):
         document = gemmi.cif.read_string(data)
         if not len(document):
             raise ValueError("it has no data block")
         block = document[0]
-        _complete(block)
+        _add_missing_entities(block)
         return gemmi.make_structure_from_block(block)
     structure = gemmi.read_pdb_string(data)
     structure.merge_chain_parts()
@@ -171,24 +163,21 @@ def _structure(path: Path, data: bytes) -> gemmi.Structure:
     return gemmi.make_structure_from_block(structure.make_mmcif_document()[0])
 
 
-def _complete(block: gemmi.cif.Block) -> None:
-    """Add what some programs leave out: the entity of each chain, as its atoms tell it, and
-    which are polymers.
+def _add_missing_entities(block: gemmi.cif.Block) -> None:
+    """Add categories that some programs leave out: entities, and the entity of each chain.
+
+    The atoms tell the entity of a chain, `_entity_poly` which are polymers.
     """
     atoms = block.find("_atom_site.", ["label_asym_id", "label_entity_id"])
     chains = dict.fromkeys((row.str(0), row.str(1)) for row in atoms)
-    told = [(chain, entity) for chain, entity in chains if chain and entity]
+    pairs = [(chain, entity) for chain, entity in chains if chain and entity]
     if not block.find_values("_struct_asym.id"):
-        _add_loop(block, "_struct_asym.", ["id", "entity_id"], told)
+        _add_loop(block, "_struct_asym.", ["id", "entity_id"], pairs)
     if not block.find_values("_entity.id"):
         polymers = {row.str(0) for row in block.find("_entity_poly.", ["entity_id"])}
-        entities = dict.fromkeys(entity for _, entity in told)
-        _add_loop(
-            block,
-            "_entity.",
-            ["id", "type"],
-            [(e, "polymer" if e in polymers else "?") for e in entities],
-        )
+        entities = dict.fromkeys(entity for _, entity in pairs)
+        types = [(entity, "polymer" if entity in polymers else "?") for entity in entities]
+        _add_loop(block, "_entity.", ["id", "type"], types)
 
 
 def _add_loop(
@@ -200,7 +189,7 @@ def _add_loop(
 
 
 def _residues(span: gemmi.ResidueSpan, entity: gemmi.Entity | None) -> Residues:
-    """The residues along a protein's sequence, resolved or not; nothing for any other chain."""
+    """The residues along a protein's sequence, resolved or not; empty for any other chain."""
     if entity is None or entity.polymer_type == gemmi.PolymerType.Unknown:
         known = entity is not None and entity.entity_type not in (
             gemmi.EntityType.Unknown,
@@ -212,9 +201,8 @@ def _residues(span: gemmi.ResidueSpan, entity: gemmi.Entity | None) -> Residues:
         return []
     if entity is not None and entity.full_sequence:
         return _along_sequence(span, entity)
-    return _as_numbered(
-        [residue for residue in span if residue.entity_type == gemmi.EntityType.Polymer]
-    )
+    polymer = [residue for residue in span if residue.entity_type == gemmi.EntityType.Polymer]
+    return _as_numbered(polymer)
 
 
 def _along_sequence(span: gemmi.ResidueSpan, entity: gemmi.Entity) -> Residues:
@@ -223,7 +211,7 @@ def _along_sequence(span: gemmi.ResidueSpan, entity: gemmi.Entity) -> Residues:
         codes, span, gemmi.PolymerType.PeptideL, gemmi.AlignmentScoring()
     )
     if len(found.match_string) != len(codes):
-        raise ValueError("it has residues that its sequence lacks")
+        raise ValueError("it has residues that are not in its sequence")
     residues: Residues = []
     resolved = 0
     for code, match in zip(codes, found.match_string, strict=True):
@@ -233,16 +221,14 @@ def _along_sequence(span: gemmi.ResidueSpan, entity: gemmi.Entity) -> Residues:
             resolved += 1
             if residue.name != code:
                 raise ValueError(
-                    f"residue {residue.name} {residue.seqid} stands where its sequence has {code}"
+                    f"residue {residue.seqid} is {residue.name}, but {code} in its sequence"
                 )
         residues.append((code, residue))
     return residues
 
 
 def _as_numbered(resolved: list[gemmi.Residue]) -> Residues:
-    """The residues themselves, and an unknown one for each number that is left out between two
-    without a bond.
-    """
+    """The residues, and an unknown one for each number skipped between two without a bond."""
     residues: Residues = []
     for before, residue in zip([None, *resolved], resolved, strict=False):
         if before is not None and not _is_bonded(before, residue):
@@ -265,62 +251,69 @@ def _step(first: int | None, second: int | None) -> int:
 
 
 def _is_bonded(before: gemmi.Residue, after: gemmi.Residue) -> bool:
-    """Whether a peptide bond joins two residues, so that nothing is missing however they are
-    numbered.
-    """
+    """Whether a peptide bond joins two residues, so that none is missing between them."""
     c = before.find_atom("C", "*")
     n = after.find_atom("N", "*")
     return c is not None and n is not None and c.pos.dist(n.pos) < _BONDED
 
 
-def _chain(author: str, residues: Residues) -> TemplateChain:
+def _template_chain(author: str, residues: Residues) -> TemplateChain:
     types = []
-    names = []
-    present = []
+    positions = []
+    resolved = []
     for code, residue in residues:
-        atoms = (
-            {atom.name: np.array(atom.pos.tolist()) for atom in residue}
-            if residue is not None
-            else {}
-        )
-        if code == "MSE":
-            code = "MET"
-            atoms = {**atoms, "SD": atoms["SE"]} if "SE" in atoms else atoms
-        if code in TOKEN_IDS:
-            component = standard_residue(code)
-            backbone = component.atom_names[:3]
-            wanted = (
-                *backbone,
-                component.atom_names[component.center],
-                component.atom_names[component.representative],
-            )
-            atoms = {name.upper(): position for name, position in atoms.items()}
-        else:  # a modified residue has no frame, and its first atom stands for it
-            wanted = ("", "", "", *2 * [_first_atom(code, set(atoms))])
+        code, atoms = _atoms(code, residue)
+        names = _atoms_of_interest(code, atoms)
         types.append(TOKEN_IDS.get(code, TOKEN_IDS["UNK"]))
-        names.append([atoms.get(name, np.zeros(3)) for name in wanted])
-        present.append([name in atoms for name in wanted])
-    exact = np.array(names, dtype=np.float64)
-    mask = np.array(present)
+        positions.append([atoms.get(name, np.zeros(3)) for name in names])
+        resolved.append([name in atoms for name in names])
+    exact = np.array(positions, dtype=np.float64)
     if not (np.abs(exact) < _MAX_COORDINATE).all():
-        raise ValueError(f"a coordinate is no number, or beyond {_MAX_COORDINATE:,.0f} Å")
-    positions = exact.astype(np.float32)
+        raise ValueError(f"a coordinate is not a number, or exceeds {_MAX_COORDINATE:,.0f} Å")
+    n, ca, c, center, representative = exact.astype(np.float32).transpose(1, 0, 2)
+    mask = np.array(resolved)
     frame_mask = np.all(mask[:, :3], axis=1)
-    frames = _frames(positions[:, 0], positions[:, 1], positions[:, 2])
     return TemplateChain(
         author=author,
         sequence=gemmi.one_letter_code([code for code, _ in residues]),
         type=np.array(types),
-        frame_rot=np.where(frame_mask[:, None, None], frames, np.eye(3, dtype=np.float32)),
-        frame_t=np.where(frame_mask[:, None], positions[:, 1], 0),
+        frame_rot=np.where(
+            frame_mask[:, None, None], _frames(n, ca, c), np.eye(3, dtype=np.float32)
+        ),
+        frame_t=np.where(frame_mask[:, None], ca, 0),
         frame_mask=frame_mask,
-        center=positions[:, 3],
-        representative=positions[:, 4],
+        center=center,
+        representative=representative,
         representative_mask=mask[:, 4],
     )
 
 
-def _first_atom(code: str, resolved: set[str]) -> str:
+def _atoms(code: str, residue: gemmi.Residue | None) -> tuple[str, dict[str, np.ndarray]]:
+    """The code of a residue and the positions of its resolved atoms by name.
+
+    Selenomethionine is read as methionine; atom names of standard residues are in upper case.
+    """
+    atoms = {} if residue is None else {atom.name: np.array(atom.pos.tolist()) for atom in residue}
+    if code == "MSE":
+        code = "MET"
+        if "SE" in atoms:
+            atoms["SD"] = atoms["SE"]
+    if code in TOKEN_IDS:
+        atoms = {name.upper(): position for name, position in atoms.items()}
+    return code, atoms
+
+
+def _atoms_of_interest(code: str, atoms: Collection[str]) -> tuple[str, ...]:
+    """The names of N, CA, C, the centre and the representative atom; "" where there is none."""
+    if code not in TOKEN_IDS:  # a modified residue has no frame, and its first atom stands for it
+        first = _first_atom(code, atoms)
+        return ("", "", "", first, first)
+    component = standard_residue(code)
+    names = component.atom_names
+    return (*names[:3], names[component.center], names[component.representative])
+
+
+def _first_atom(code: str, resolved: Collection[str]) -> str:
     """The first heavy atom of a component; leaving atoms count only if they are resolved."""
     ccd = ccd_atoms(code)
     for name, element, leaving in zip(ccd.names, ccd.elements.tolist(), ccd.leaving, strict=True):

@@ -1,4 +1,4 @@
-"""What a small complex asks for again and again: recorded on a GPU, then one launch."""
+"""CUDA graph capture and replay, for small inputs whose time goes into launching kernels."""
 
 from __future__ import annotations
 
@@ -12,42 +12,39 @@ import torch
 from torch import Tensor
 
 Result = TypeVar("Result")
+Signature = tuple[tuple[torch.Size, torch.dtype], ...]  # shapes and types of the arguments
 
 
 def can_capture(device: torch.device) -> bool:
-    """Can this device replay what it did, and is no gradient wanted, which a recording cannot
-    give?
-    """
+    """Whether work on this device may be captured: on CUDA, without gradients."""
     return device.type == "cuda" and not torch.is_grad_enabled()
 
 
 def new_pool() -> Any:
-    """Memory for recordings that are replayed in the order in which they were made."""
+    """A memory pool for CUDA graphs that are replayed in the order in which they were captured."""
     return torch.cuda.graph_pool_handle()
 
 
 @cache
-def _aside(device: int) -> torch.cuda.Stream:
-    """One stream for all recordings on a device: for each that it meets cuBLAS keeps a workspace
-    of 32 MiB.
-    """
+def _capture_stream(device: int) -> torch.cuda.Stream:
+    """One stream for all captures on a device: cuBLAS keeps a workspace of 32 MiB per stream."""
     return torch.cuda.Stream(device)
 
 
 @dataclass(frozen=True)
-class _Recording(Generic[Result]):
+class _CapturedGraph(Generic[Result]):
     replay: Callable[[], None]
-    given: list[Tensor]
-    result: Result
+    static_inputs: list[Tensor]
+    outputs: Result
 
 
 class CUDAGraphWrapper(Generic[Result]):
     """A function of tensors as a CUDA graph, one for each set of their shapes and types.
 
-    The first call with some of them runs as written, which compiles kernels; the second is
-    recorded, or already the first `at_once`, where another call compiled the same kernels. Results
-    then live in the graph's memory until the next call. The first `updated` arguments are updated
-    in place: the memory of those given when it was recorded becomes the recording's, and is what
+    The first call with a set runs eagerly, as warmup, which compiles kernels; the second is
+    captured. `skip_warmup` captures the first, where another function compiled the same kernels.
+    Outputs live in the graph's memory until the next call. The first `num_inplace_args` arguments
+    are updated in place: the memory of those given at capture becomes the graph's, and is what
     later calls return.
     """
 
@@ -55,45 +52,43 @@ class CUDAGraphWrapper(Generic[Result]):
         self,
         function: Callable[..., Result],
         pool: Any,
-        updated: int = 0,
-        at_once: bool = False,
+        num_inplace_args: int = 0,
+        skip_warmup: bool = False,
     ) -> None:
         self.function = function
         self.pool = pool
-        self.updated = updated
-        self.at_once = at_once
-        self.recordings: dict[
-            tuple[tuple[torch.Size, torch.dtype], ...], _Recording[Result] | None
-        ] = {}
+        self.num_inplace_args = num_inplace_args
+        self.skip_warmup = skip_warmup
+        self.graphs: dict[Signature, _CapturedGraph[Result] | None] = {}  # None: only warmed up
 
-    def __call__(self, *given: Tensor) -> Result:
-        of = tuple((x.shape, x.dtype) for x in given)
-        if of not in self.recordings and not self.at_once:
-            self.recordings[of] = None
-            return self.function(*given)
-        recording = self.recordings.get(of) or self._record(given)
-        self.recordings[of] = recording
-        for held, x in zip(recording.given, given, strict=True):
-            if held.data_ptr() != x.data_ptr():
-                held.copy_(x)
-        recording.replay()
-        return recording.result
+    def __call__(self, *args: Tensor) -> Result:
+        signature = tuple((x.shape, x.dtype) for x in args)
+        if signature not in self.graphs and not self.skip_warmup:
+            self.graphs[signature] = None
+            return self.function(*args)
+        graph = self.graphs.get(signature) or self._capture(args)
+        self.graphs[signature] = graph
+        for static, x in zip(graph.static_inputs, args, strict=True):
+            if static.data_ptr() != x.data_ptr():
+                static.copy_(x)
+        graph.replay()
+        return graph.outputs
 
-    def _record(self, given: tuple[Tensor, ...]) -> _Recording[Result]:
-        """Unlike `torch.cuda.graph` this does not wait for the device, which works on what was
-        asked for before.
-        """
-        held = [x if index < self.updated else x.clone() for index, x in enumerate(given)]
+    def _capture(self, args: tuple[Tensor, ...]) -> _CapturedGraph[Result]:
+        """Unlike `torch.cuda.graph` this does not wait for the device to finish earlier work."""
+        static_inputs = [
+            x if index < self.num_inplace_args else x.clone() for index, x in enumerate(args)
+        ]
         graph = torch.cuda.CUDAGraph()
-        stream = _aside(torch.cuda.current_device())
+        stream = _capture_stream(torch.cuda.current_device())
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             graph.capture_begin(pool=self.pool, capture_error_mode="thread_local")
             try:
-                result = self.function(*held)
+                outputs = self.function(*static_inputs)
             except BaseException:
-                with suppress(RuntimeError):  # it says that the recording failed, not why
+                with suppress(RuntimeError):  # it says that the capture failed, not why
                     graph.capture_end()
                 raise
             graph.capture_end()
-        return _Recording(graph.replay, held, result)
+        return _CapturedGraph(graph.replay, static_inputs, outputs)

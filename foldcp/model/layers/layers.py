@@ -1,99 +1,32 @@
-"""The small layers that everything is made of, and how an array is worked through a few rows at
-a time.
-"""
+"""The small layers that everything is made of."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from foldcp.distributed.context_parallel import ContextParallel, split_range
-from foldcp.kernels.projections import project_channels_first
-from foldcp.kernels.residual import fits
-from foldcp.kernels.transition import add_transition
-
-# Memory that a layer may take for what it computes between reading its input and writing its
-# output.
-CHUNK_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}
-
-# A copy of the pair representation above this is kept in host memory: moving it costs well under a
-# hundredth of the time that so many tokens take anyway.
-LARGE_BYTES = 4 << 30
-
-# It is kept in pieces of this size: page-locked memory is handed out in powers of two.
-HOST_COPY_BYTES = 1 << 30
+from foldcp.kernels import projection, transition
+from foldcp.kernels.dispatch import Backend
+from foldcp.kernels.projection import ProjectionWeights
+from foldcp.kernels.transition import TransitionWeights
+from foldcp.model.layers.chunking import ChunkBudget, map_rows_
 
 
-def available_bytes(device: torch.device) -> int:
-    """Bytes that can still be allocated; on a CPU there is no telling, and no limit is assumed."""
-    if device.type != "cuda":
-        return 1 << 62
-    free, _ = torch.cuda.mem_get_info(device)
-    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+class KernelModule(nn.Module):
+    """A layer that computes with operations of `foldcp.kernels`; the PyTorch reference at first."""
+
+    def use_kernels(self, backend: Backend) -> None:
+        """Store the implementations of its operations, for its weights as they are now."""
+        raise NotImplementedError
 
 
-def set_chunk_budget(device: torch.device, cp: ContextParallel) -> None:
-    """Size the chunks of what comes next by the memory that is free now, on the rank that has
-    least.
-    """
-    if device.type == "cuda":
-        free = cp.all_reduce_min(available_bytes(device), device)
-        CHUNK_BYTES["cuda"] = min(max(free // 8, 256 << 20), 8 << 30)
-
-
-def offload(z: Float[Tensor, "I N C"]) -> list[tuple[slice, Float[Tensor, "R N C"]]]:
-    """A copy of z for later, some rows at a time; in host memory if z is large."""
-    if not z.is_cuda or z.nbytes < LARGE_BYTES:
-        copy = z.clone()
-        return [(rows, copy[rows]) for rows in chunks(len(z), z[0].nbytes, z.device)]
-    pieces = split_range(len(z), HOST_COPY_BYTES // z[0].nbytes)
-    return [
-        (
-            rows,
-            torch.empty(z[rows].shape, dtype=z.dtype, pin_memory=True).copy_(z[rows]),
-        )
-        for rows in pieces
-    ]
-
-
-def rows_per_chunk(bytes_each: int, device: torch.device) -> int:
-    """How many rows with intermediates of `bytes_each` a row fit the budget; at least one."""
-    return max(1, CHUNK_BYTES[device.type] // max(1, bytes_each))
-
-
-def chunks(num: int, bytes_each: int, device: torch.device) -> list[slice]:
-    """Slices that cut `num` rows so that the intermediates of one slice, `bytes_each` a row, fit
-    the budget.
-    """
-    return split_range(num, rows_per_chunk(bytes_each, device))
-
-
-def map_rows_(
-    x: Float[Tensor, "I *S"], renewed: Callable[[slice], Tensor], bytes_each: int
-) -> Float[Tensor, "I *S"]:
-    """x with every slice of rows replaced by `renewed(rows)`, which works in place when no
-    gradient is wanted.
-    """
-    out = torch.empty_like(x) if torch.is_grad_enabled() else x
-    for rows in chunks(x.shape[0], bytes_each, x.device):
-        new = renewed(rows)
-        if out is not x:
-            out[rows] = new
-    return out
-
-
-def add_rows_(
-    x: Float[Tensor, "I *S"], update: Callable[[slice], Tensor], bytes_each: int
-) -> Float[Tensor, "I *S"]:
-    """x + update, a slice of rows at a time; in place when no gradient is wanted."""
-    out = torch.empty_like(x) if torch.is_grad_enabled() else x
-    for rows in chunks(x.shape[0], bytes_each, x.device):
-        out[rows] = x[rows] + update(rows)
-    return out
+def set_backend(module: nn.Module, backend: Backend) -> None:
+    """Choose the kernels of all layers of `module`; after `set_compute_dtype`, on its device."""
+    for part in module.modules():
+        if isinstance(part, KernelModule):
+            part.use_kernels(backend)
 
 
 class Linear(nn.Linear):
@@ -113,48 +46,69 @@ class Linear(nn.Linear):
 
 class LayerNorm(nn.LayerNorm):
     """LayerNorm over the last dimension with statistics in fp32 (or better); the result has type
-    `out`.
+    `out_dtype`, or that of the statistics.
     """
 
-    out: torch.dtype | None = None
+    out_dtype: torch.dtype | None = None
 
     def forward(self, x: Float[Tensor, "*S C"]) -> Float[Tensor, "*S C"]:
         precise = torch.promote_types(x.dtype, torch.float32)
         y = F.layer_norm(x.to(precise), self.normalized_shape, self.weight, self.bias, self.eps)
-        return y if self.out is None else y.to(self.out)
+        return y if self.out_dtype is None else y.to(self.out_dtype)
 
 
-class NormLinear(nn.Sequential):
+class NormLinear(KernelModule):
     """A LayerNorm and the Linear after it, named 0 and 1 as in the checkpoint."""
 
     def __init__(self, dim: int, out_features: int) -> None:
-        super().__init__(LayerNorm(dim), Linear(dim, out_features))
+        super().__init__()
+        self.add_module("0", LayerNorm(dim))
+        self.add_module("1", Linear(dim, out_features))
+        self.use_kernels(Backend())
+
+    def use_kernels(self, backend: Backend) -> None:
+        self.projection = projection.choose(backend, self._weights())
+
+    @property
+    def norm(self) -> LayerNorm:
+        norm = self.get_submodule("0")
+        assert isinstance(norm, LayerNorm)
+        return norm
 
     @property
     def linear(self) -> Linear:
-        linear = self[1]
+        linear = self.get_submodule("1")
         assert isinstance(linear, Linear)
         return linear
 
+    def forward(self, x: Float[Tensor, "*S C"]) -> Float[Tensor, "*S K"]:
+        return self.linear(self.norm(x))
+
     def channels_first(self, z: Float[Tensor, "R N C"]) -> Float[Tensor, "K R N"]:
-        """The same with the channels first, as attention wants its bias."""
-        norm = self[0]
-        assert isinstance(norm, LayerNorm)
-        return project_channels_first(z, norm.weight, norm.bias, self.linear.weight)
+        """The projection with its channels first, as attention wants its bias."""
+        return self.projection.channels_first(z, self._weights())
+
+    def bytes_per_row(self, N: int) -> int:
+        """Bytes of the intermediates of `channels_first` for a row of N pairs."""
+        return self.projection.bytes_per_row(N, self._weights())
+
+    def _weights(self) -> ProjectionWeights:
+        norm = self.norm
+        return ProjectionWeights(norm.weight, norm.bias, self.linear.weight)
 
 
 def set_compute_dtype(module: nn.Module, dtype: torch.dtype) -> None:
-    """Matrix products of `module` in `dtype`: its Linear weights are converted, its LayerNorms
-    hand over `dtype`.
+    """Compute the matrix products of `module` in `dtype`: its Linear weights are converted, its
+    LayerNorms return `dtype`.
     """
     for part in module.modules():
         if isinstance(part, Linear):
             part.to(dtype)
         elif isinstance(part, LayerNorm):
-            part.out = dtype
+            part.out_dtype = dtype
 
 
-class Transition(nn.Module):
+class Transition(KernelModule):
     """fc3(silu(fc1(norm x)) * fc2(norm x)): AlphaFold 3, algorithm 11."""
 
     def __init__(self, dim: int, hidden: int) -> None:
@@ -163,23 +117,32 @@ class Transition(nn.Module):
         self.fc1 = Linear(dim, hidden)
         self.fc2 = Linear(dim, hidden)
         self.fc3 = Linear(hidden, dim)
+        self.use_kernels(Backend())
+
+    def use_kernels(self, backend: Backend) -> None:
+        self.add_transition = transition.choose(backend, self._weights())
 
     def forward(self, x: Float[Tensor, "*S C"]) -> Float[Tensor, "*S C"]:
         x = self.norm(x)
         return self.fc3(F.silu(self.fc1(x)) * self.fc2(x))
 
-    def add_to(self, x: Float[Tensor, "I *S C"]) -> Float[Tensor, "I *S C"]:
+    def add_to(self, x: Float[Tensor, "I *S C"], budget: ChunkBudget) -> Float[Tensor, "I *S C"]:
         """x + transition(x), a few rows at a time."""
-        weights = (
-            self.norm.weight,
-            self.norm.bias,
-            self.fc1.weight,
-            self.fc2.weight,
-            self.fc3.weight,
+        weights = self._weights()
+        N = x[0].numel() // x.shape[-1]
+        bytes_per_row = self.add_transition.bytes_per_row(N, weights)
+        return map_rows_(
+            x, lambda rows: self.add_transition(x[rows], weights), bytes_per_row, budget
         )
-        per_row = x[0].numel() // x.shape[-1] * (3 * self.fc1.out_features + 2 * x.shape[-1]) * 4
-        fused = fits(x, self.fc1.weight)
-        return map_rows_(x, lambda rows: add_transition(x[rows], *weights), 0 if fused else per_row)
+
+    def _weights(self) -> TransitionWeights:
+        return TransitionWeights(
+            norm_weight=self.norm.weight,
+            norm_bias=self.norm.bias,
+            fc1=self.fc1.weight,
+            fc2=self.fc2.weight,
+            fc3=self.fc3.weight,
+        )
 
 
 class FourierEmbedding(nn.Module):

@@ -1,88 +1,85 @@
-"""Transformers conditioned by a single representation, whose pair bias was computed beforehand."""
+"""Transformers modulated by a single representation, with pair biases computed beforehand."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from foldcp.kernels.conditioned import (
-    add_gated,
-    add_split_transition,
-    gated,
-    glu,
-    modulated_norm,
-    split,
-)
-from foldcp.model.layers.layers import LayerNorm, Linear
+from foldcp.kernels import conditioned
+from foldcp.kernels.conditioned import Modulation, TransitionWeights
+from foldcp.kernels.dispatch import Backend
+from foldcp.model.layers.layers import KernelModule, LayerNorm, Linear
 
 
-class FusedWeights(NamedTuple):
+@dataclass(frozen=True)
+class FusedWeights:
     """Weights of one layer that meet the same input, stacked: one matrix product for all of
     them.
     """
 
-    into: Float[Tensor, "4C C"]  # query, key, value, gate
-    into_bias: Float[Tensor, " 4C"]
-    widen: Float[
-        Tensor, "*2 6C C"
-    ]  # the three factors of the transition; two matrices to be added if it is split
-    back: Float[Tensor, "*2 C 2C"]
+    qkvg: Float[Tensor, "Q C"]  # query, key, value, gate; Q = 4 C
+    qkvg_bias: Float[Tensor, " Q"]
+    transition: TransitionWeights
 
 
-class Modulation(NamedTuple):
-    """What one layer is given: how the conditioning scales, shifts and gates its two halves, the
-    same for every sample, and its stacked weights.
+@dataclass(frozen=True)
+class LayerModulation:
+    """What one layer is given: the modulation of its two halves, the same for every sample, and its
+    stacked weights.
     """
 
-    attention_scale: Float[Tensor, "*B C"]
-    attention_shift: Float[Tensor, "*B C"]
-    attention_gate: Float[Tensor, "*B C"]
-    transition_scale: Float[Tensor, "*B C"]
-    transition_shift: Float[Tensor, "*B C"]
-    transition_gate: Float[Tensor, "*B C"]
+    attention: Modulation
+    transition: Modulation
     weights: FusedWeights
 
 
-class Modulator(NamedTuple):
-    """The weights that turn the conditioning into the modulations of all layers, stacked: two
-    matrix products.
+@dataclass(frozen=True)
+class Modulator:
+    """The weights that turn the single representation into the modulations of all layers, stacked:
+    two matrix products.
 
     The norms before scale and shift differ in their weights only, which move into the matrix.
     """
 
-    of_norm: Float[Tensor, "K S"]  # per layer: scale, shift, scale, shift
-    bias_of_norm: Float[Tensor, " K"]
-    of_raw: Float[Tensor, "G S"]  # per layer: gate, gate
-    bias_of_raw: Float[Tensor, " G"]
+    norm_weight: Float[Tensor, "K S"]  # per layer: scale, shift, scale, shift
+    norm_bias: Float[Tensor, " K"]
+    raw_weight: Float[Tensor, "G S"]  # per layer: gate, gate
+    raw_bias: Float[Tensor, " G"]
     dim: int
-    stacked: list[FusedWeights]
+    layers: list[FusedWeights]
 
-    def __call__(self, s: Float[Tensor, "*B S"]) -> list[Modulation]:
+    def __call__(self, s: Float[Tensor, "*B S"]) -> list[LayerModulation]:
         precise = s.to(torch.promote_types(s.dtype, torch.float32))
-        norm = F.layer_norm(precise, s.shape[-1:]).to(self.of_norm.dtype)
-        scaled = F.linear(norm, self.of_norm, self.bias_of_norm).unflatten(-1, (-1, 4, self.dim))
-        gate = (
-            F.linear(s.to(self.of_raw.dtype), self.of_raw, self.bias_of_raw)
-            .sigmoid()
-            .unflatten(-1, (-1, 2, self.dim))
-        )
-        scale = scaled[..., 0::2, :].sigmoid()
-        shift = scaled[..., 1::2, :]
-        given = (scale, shift, gate)
+        norm = F.layer_norm(precise, s.shape[-1:]).to(self.norm_weight.dtype)
+        scale_shift = F.linear(norm, self.norm_weight, self.norm_bias)
+        scale_shift = scale_shift.unflatten(-1, (-1, 2, 2, self.dim))  # layer, half, scale or shift
+        scale = scale_shift[..., 0, :].sigmoid()
+        shift = scale_shift[..., 1, :]
+        raw = s.to(self.raw_weight.dtype)
+        gate = F.linear(raw, self.raw_weight, self.raw_bias).sigmoid()
+        gate = gate.unflatten(-1, (-1, 2, self.dim))  # layer, half
+
+        def modulation(layer: int, half: int) -> Modulation:
+            return Modulation(
+                scale=scale[..., layer, half, :],
+                shift=shift[..., layer, half, :],
+                gate=gate[..., layer, half, :],
+            )
+
         return [
-            Modulation._make([*(x[..., layer, half, :] for half in (0, 1) for x in given), weights])
-            for layer, weights in enumerate(self.stacked)
+            LayerModulation(modulation(layer, half=0), modulation(layer, half=1), weights)
+            for layer, weights in enumerate(self.layers)
         ]
 
 
 class AdaLN(nn.Module):
-    """AlphaFold 3, algorithm 26; scale and shift come from a `Modulator`."""
+    """The parameters of AlphaFold 3's algorithm 26; a `Modulator` applies them."""
 
     def __init__(self, dim: int, cond_dim: int) -> None:
         super().__init__()
@@ -90,17 +87,22 @@ class AdaLN(nn.Module):
         self.s_scale = Linear(cond_dim, dim, bias=True)
         self.s_bias = Linear(cond_dim, dim)
 
-    def of_norm(self) -> tuple[Tensor, Tensor]:
-        """The weights and biases of scale and shift, applied to a norm without weights."""
+    def norm_weight(self) -> Float[Tensor, "K S"]:
+        """The weights of scale and shift, applied to a norm without weights."""
         weight = torch.cat([self.s_scale.weight, self.s_bias.weight])
+        return (weight * self.s_norm.weight).to(weight.dtype)
+
+    def norm_bias(self) -> Float[Tensor, " K"]:
+        """The biases of scale and shift; a shift has none."""
         bias = self.s_scale.bias
-        return (weight * self.s_norm.weight).to(weight.dtype), torch.cat(
-            [bias, torch.zeros_like(bias)]
-        )
+        return torch.cat([bias, torch.zeros_like(bias)])
 
 
-class ConditionedTransition(nn.Module):
-    """AlphaFold 3, algorithm 25; `split` asks for fp32 weights in a GPU's fast arithmetic."""
+class ConditionedTransition(KernelModule):
+    """AlphaFold 3, algorithm 25.
+
+    `split` asks for the precision of fp32 weights from the bf16 arithmetic of a GPU.
+    """
 
     split = False
 
@@ -111,30 +113,46 @@ class ConditionedTransition(nn.Module):
         self.a_to_b = Linear(dim, 2 * dim)
         self.b_to_a = Linear(2 * dim, dim)
         self.output_projection = nn.Sequential(Linear(cond_dim, dim, bias=True), nn.Sigmoid())
+        self.use_kernels(Backend())
 
-    def stacked(self) -> tuple[Tensor, Tensor]:
+    def use_kernels(self, backend: Backend) -> None:
+        channels, _ = self.b_to_a.weight.shape
+        self.ops = conditioned.choose(backend, self.b_to_a.weight.dtype)
+        self.add_split_transition = conditioned.choose_split_transition(backend, channels)
+
+    def stacked(self) -> TransitionWeights:
         """The weights into the hidden channels, and back."""
-        widen = torch.cat([self.swish_gate[0].weight, self.a_to_b.weight])  # type: ignore[list-item]
-        return (
-            (split(widen), split(self.b_to_a.weight)) if self.split else (widen, self.b_to_a.weight)
-        )
-
-    def add_to(self, a: Float[Tensor, "M A C"], m: Modulation) -> Float[Tensor, "M A C"]:
-        (_, _, widen, back) = m.weights
-        given = (m.transition_scale, m.transition_shift)
+        swish_gate = self.swish_gate[0].weight
+        assert isinstance(swish_gate, Tensor)
+        up_proj = torch.cat([swish_gate, self.a_to_b.weight])
+        down_proj = self.b_to_a.weight
         if self.split:
-            return add_split_transition(a, *given, m.transition_gate, widen, back)
-        x = modulated_norm(a, *given, widen.dtype)
-        return add_gated(a, F.linear(glu(F.linear(x, widen)), back), m.transition_gate)
+            return TransitionWeights(conditioned.split(up_proj), conditioned.split(down_proj))
+        return TransitionWeights(up_proj, down_proj)
+
+    def add_to(
+        self, a: Float[Tensor, "M A C"], modulation: Modulation, weights: TransitionWeights
+    ) -> Float[Tensor, "M A C"]:
+        """a + the transition of a."""
+        if self.split:
+            return self.add_split_transition(a, modulation, weights)
+        dtype = weights.up_proj.dtype
+        x = self.ops.modulated_norm(a, modulation.scale, modulation.shift, dtype)
+        hidden = self.ops.glu(F.linear(x, weights.up_proj))
+        return self.ops.add_gated(a, F.linear(hidden, weights.down_proj), modulation.gate)
 
 
-Attend = Callable[
-    [Tensor, Tensor], Tensor
-]  # q [M, A, H, D], keys and values [M, A, 2, H, D] -> [M, A, H, D]
+@runtime_checkable
+class Attend(Protocol):
+    """The attention of one layer, which knows its pair bias."""
+
+    def __call__(
+        self, q: Float[Tensor, "M A H D"], kv: Float[Tensor, "M A 2 H D"]
+    ) -> Float[Tensor, "M A H D"]: ...
 
 
-class ConditionedAttention(nn.Module):
-    """The projections around an attention."""
+class ConditionedAttention(KernelModule):
+    """The projections around an attention, and its residual."""
 
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
@@ -144,15 +162,29 @@ class ConditionedAttention(nn.Module):
         self.proj_v = Linear(dim, dim)
         self.proj_g = Linear(dim, dim)
         self.proj_o = Linear(dim, dim)
+        self.use_kernels(Backend())
 
-    def forward(
-        self, a: Float[Tensor, "M A C"], weights: FusedWeights, attend: Attend
+    def use_kernels(self, backend: Backend) -> None:
+        self.ops = conditioned.choose(backend, self.proj_q.weight.dtype)
+
+    def add_to(
+        self,
+        a: Float[Tensor, "M A C"],
+        modulation: Modulation,
+        weights: FusedWeights,
+        attend: Attend,
     ) -> Float[Tensor, "M A C"]:
+        """a + the attention of a."""
         C = a.shape[-1]
-        heads = self.num_heads
-        q, kv, gate = F.linear(a, weights.into, weights.into_bias).split([C, 2 * C, C], -1)
-        attended = attend(q.unflatten(-1, (heads, -1)), kv.unflatten(-1, (2, heads, -1)))
-        return self.proj_o(gated(attended.flatten(-2), gate))
+        dtype = weights.qkvg.dtype
+        x = self.ops.modulated_norm(a, modulation.scale, modulation.shift, dtype)
+        qkvg = F.linear(x, weights.qkvg, weights.qkvg_bias)
+        q, kv, gate = qkvg.split([C, 2 * C, C], -1)
+        q = q.unflatten(-1, (self.num_heads, -1))
+        kv = kv.unflatten(-1, (2, self.num_heads, -1))
+        attended = attend(q, kv).flatten(-2)
+        update = self.proj_o(self.ops.gated(attended, gate))
+        return self.ops.add_gated(a, update, modulation.gate)
 
 
 class DiffusionLayer(nn.Module):
@@ -168,25 +200,27 @@ class DiffusionLayer(nn.Module):
         self.transition = ConditionedTransition(dim, cond_dim)
 
     def stacked(self) -> FusedWeights:
-        """Made once for many calls."""
+        """The stacked weights, made once for many calls."""
         attention = self.pair_bias_attn
-        into = [attention.proj_q, attention.proj_k, attention.proj_v, attention.proj_g]
+        qkvg = [attention.proj_q, attention.proj_k, attention.proj_v, attention.proj_g]
         bias = attention.proj_q.bias
         return FusedWeights(
-            torch.cat([linear.weight for linear in into]),
-            torch.cat([bias, *[torch.zeros_like(bias)] * 3]),
-            *self.transition.stacked(),
+            qkvg=torch.cat([linear.weight for linear in qkvg]),
+            qkvg_bias=torch.cat([bias, *[torch.zeros_like(bias)] * 3]),
+            transition=self.transition.stacked(),
         )
 
     def forward(
-        self, a: Float[Tensor, "M A C"], m: Modulation, attend: Attend
+        self, a: Float[Tensor, "M A C"], modulation: LayerModulation, attend: Attend
     ) -> Float[Tensor, "M A C"]:
-        x = modulated_norm(a, m.attention_scale, m.attention_shift, m.weights.into.dtype)
-        a = add_gated(a, self.pair_bias_attn(x, m.weights, attend), m.attention_gate)
-        return self.transition.add_to(a, m)
+        weights = modulation.weights
+        a = self.pair_bias_attn.add_to(a, modulation.attention, weights, attend)
+        return self.transition.add_to(a, modulation.transition, weights.transition)
 
 
 class DiffusionTransformer(nn.Module):
+    """AlphaFold 3, algorithm 23."""
+
     def __init__(self, dim: int, cond_dim: int, num_blocks: int, num_heads: int) -> None:
         super().__init__()
         self.dim = dim
@@ -197,42 +231,40 @@ class DiffusionTransformer(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The type of its arithmetic."""
-        return self.layers[0].pair_bias_attn.proj_q.weight.dtype  # type: ignore[union-attr, return-value]
+        return self._layers()[0].pair_bias_attn.proj_q.weight.dtype
 
     def modulator(self) -> Modulator:
-        """The stacked weights; made once for many steps."""
-        of_norm = []
-        of_raw = []
-        stacked = []
-        for layer in self.layers:
-            assert isinstance(layer, DiffusionLayer)
-            of_norm += [layer.adaln.of_norm(), layer.transition.adaln.of_norm()]
-            of_raw += [
-                layer.output_projection_linear,
-                layer.transition.output_projection[0],
-            ]
-            stacked.append(layer.stacked())
+        """The stacked weights, made once for many steps."""
+        layers = self._layers()
+        norms = [norm for layer in layers for norm in (layer.adaln, layer.transition.adaln)]
+        gates = []
+        for layer in layers:
+            gates += [layer.output_projection_linear, layer.transition.output_projection[0]]
         return Modulator(
-            torch.cat([weight for weight, _ in of_norm]),
-            torch.cat([bias for _, bias in of_norm]),
-            torch.cat([linear.weight for linear in of_raw]),
-            torch.cat([linear.bias for linear in of_raw]),
-            self.dim,
-            stacked,
+            norm_weight=torch.cat([norm.norm_weight() for norm in norms]),
+            norm_bias=torch.cat([norm.norm_bias() for norm in norms]),
+            raw_weight=torch.cat([linear.weight for linear in gates]),
+            raw_bias=torch.cat([linear.bias for linear in gates]),
+            dim=self.dim,
+            layers=[layer.stacked() for layer in layers],
         )
 
-    def modulations(self, s: Float[Tensor, "*B S"]) -> list[Modulation]:
+    def modulations(self, s: Float[Tensor, "*B S"]) -> list[LayerModulation]:
+        """The modulations of all layers."""
         return self.modulator()(s)
 
     def forward(
         self,
         a: Float[Tensor, "M A C"],
-        modulations: Sequence[Modulation],
-        attend: Callable[..., Tensor],
+        modulations: Sequence[LayerModulation],
+        attention: Sequence[Attend],
     ) -> Float[Tensor, "M A C"]:
-        """`attend(layer, q, kv)` knows the pair bias of each layer. The residual keeps the type
-        of `a`.
+        """All layers, each with its modulation and attention. The residual keeps the type of
+        `a`.
         """
-        for index, (layer, modulation) in enumerate(zip(self.layers, modulations, strict=True)):
-            a = layer(a, modulation, partial(attend, index))
+        for layer, modulation, attend in zip(self.layers, modulations, attention, strict=True):
+            a = layer(a, modulation, attend)
         return a
+
+    def _layers(self) -> list[DiffusionLayer]:
+        return [layer for layer in self.layers if isinstance(layer, DiffusionLayer)]

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from foldcp.config import NUM_METHODS, NUM_MOL_TYPES, NUM_RES_TYPES, Architecture
-from foldcp.features.featurize import Features
+from foldcp.features.features import Features
 from foldcp.model.layers.atoms import AtomAttentionEncoder, AtomEncoder
 from foldcp.model.layers.layers import LayerNorm, Linear
 

@@ -11,27 +11,34 @@ from torch import Tensor, nn
 
 from foldcp.config import NUM_RES_TYPES, Architecture
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.features.featurize import Features
-from foldcp.kernels.projections import (
-    add_attention_output,
-    project,
-    project_channels_first,
-)
-from foldcp.kernels.residual import cat_parts, fits
-from foldcp.model.layers.layers import LayerNorm, Linear, Transition, chunks, offload
+from foldcp.features.features import Features
+from foldcp.kernels import projection
+from foldcp.kernels.blocks import cat_blocks
+from foldcp.kernels.dispatch import Backend
+from foldcp.kernels.projection import AttentionOutputWeights, ProjectionWeights
+from foldcp.model.layers.chunking import ChunkBudget
+from foldcp.model.layers.layers import KernelModule, LayerNorm, Linear, Transition
+from foldcp.model.layers.offload import offload
 from foldcp.model.trunk.pairformer import MASKED, PairBlock
 
 
-class PairWeightedAveraging(nn.Module):
+class PairWeightedAveraging(KernelModule):
     """m_is += gate * proj_o(sum_j softmax_j(proj_z z_ij) proj_m m_js): AlphaFold 3, algorithm
     10.
     """
 
     def __init__(
-        self, msa_dim: int, pair_dim: int, num_heads: int, head_width: int, cp: ContextParallel
+        self,
+        msa_dim: int,
+        pair_dim: int,
+        num_heads: int,
+        head_width: int,
+        cp: ContextParallel,
+        budget: ChunkBudget,
     ) -> None:
         super().__init__()
         self.cp = cp
+        self.budget = budget
         self.num_heads = num_heads
         self.norm_m = LayerNorm(msa_dim)
         self.norm_z = LayerNorm(pair_dim)
@@ -39,6 +46,12 @@ class PairWeightedAveraging(nn.Module):
         self.proj_g = Linear(msa_dim, num_heads * head_width)
         self.proj_z = Linear(pair_dim, num_heads)
         self.proj_o = Linear(num_heads * head_width, msa_dim)
+        self.use_kernels(Backend())
+
+    def use_kernels(self, backend: Backend) -> None:
+        self.value_projection = projection.choose(backend, self._value_weights())
+        self.score_projection = projection.choose(backend, self._score_weights())
+        self.add_output = projection.choose_output(backend, self._output_weights())
 
     def forward(
         self,
@@ -46,69 +59,91 @@ class PairWeightedAveraging(nn.Module):
         z: Float[Tensor, "I N Z"],
         mask: Float[Tensor, " N"],
     ) -> Float[Tensor, "I S C"]:
-        weights = self._weights(z, mask)
-        norm = (self.norm_m.weight, self.norm_m.bias)
-        (I, depth, C) = m.shape
-        inner = self.proj_m.out_features
+        averaging = self._averaging_weights(z, mask)
+        value_weights = self._value_weights()
+        output_weights = self._output_weights()
+        I, num_sequences, _ = m.shape
         out = torch.empty_like(m) if torch.is_grad_enabled() else m
-        # A slice of the alignment's rows at a time: they do not see each other.
-        per_row = I * (
-            5 * inner * self.proj_m.weight.element_size()
-            + (0 if fits(m, self.proj_m.weight) else 8 * C)
-        )
-        for seqs in chunks(depth, per_row, m.device):
-            o = self._average(weights, project(m[:, seqs], *norm, self.proj_m.weight))
-            new = add_attention_output(m[:, seqs], o, *norm, self.proj_g.weight, self.proj_o.weight)
+        # A few sequences at a time: they do not see each other. Each has its values, in two
+        # layouts, their average, a gate and the update.
+        inner = self.proj_m.out_features
+        bytes_per_sequence = self.value_projection.bytes_per_row(I, value_weights)
+        bytes_per_sequence += I * 5 * inner * self.proj_m.weight.element_size()
+        for sequences in self.budget.chunks(num_sequences, bytes_per_sequence, m.device):
+            chunk = m[:, sequences]
+            average = self._average(averaging, self.value_projection(chunk, value_weights))
+            new = self.add_output(chunk, average, output_weights)
             if out is not m:
-                out[:, seqs] = new
+                out[:, sequences] = new
         return out
 
-    def _weights(
+    def _averaging_weights(
         self, z: Float[Tensor, "I N Z"], mask: Float[Tensor, " N"]
     ) -> Float[Tensor, "H I N"]:
-        I, N, C = z.shape
-        weights = z.new_empty((self.num_heads, I, N), dtype=self.proj_z.weight.dtype)
-        fused = fits(z, self.proj_z.weight)
-        for rows in chunks(I, N * ((0 if fused else 2 * C) + 3 * self.num_heads) * 4, z.device):
-            scores = project_channels_first(
-                z[rows], self.norm_z.weight, self.norm_z.bias, self.proj_z.weight
-            )
-            scores = scores.to(torch.promote_types(scores.dtype, torch.float32)) + MASKED * (
-                1 - mask
-            )
-            weights[:, rows] = scores.softmax(-1).to(weights.dtype)
-        return weights
+        """softmax_j(proj_z z_ij), zero where j is padding."""
+        I, N, _ = z.shape
+        weights = self._score_weights()
+        averaging = z.new_empty((self.num_heads, I, N), dtype=self.proj_z.weight.dtype)
+        bytes_per_row = self.score_projection.bytes_per_row(N, weights)
+        bytes_per_row += N * 3 * self.num_heads * 4  # scores, masked, and their softmax
+        for rows in self.budget.chunks(I, bytes_per_row, z.device):
+            scores = self.score_projection.channels_first(z[rows], weights)
+            precise = torch.promote_types(scores.dtype, torch.float32)
+            scores = scores.to(precise) + MASKED * (1 - mask)
+            averaging[:, rows] = scores.softmax(-1).to(averaging.dtype)
+        return averaging
 
     def _average(
-        self, weights: Float[Tensor, "H I N"], v: Float[Tensor, "I S D"]
+        self, averaging: Float[Tensor, "H I N"], v: Float[Tensor, "I S D"]
     ) -> Float[Tensor, "I S D"]:
-        """sum_j weights[h, i, j] v[j], added up in fp32 over the ranks' blocks."""
-        I, depth, _ = v.shape
+        """sum_j averaging[h, i, j] v[j], added up in fp32 over the ranks' blocks."""
+        I, num_sequences, _ = v.shape
         by_head = v.unflatten(-1, (self.num_heads, -1)).permute(2, 0, 1, 3).flatten(2).contiguous()
         precise = torch.promote_types(v.dtype, torch.float32)
-        total: list[Tensor] = []  # of some heads each
+        totals: list[Tensor] = []  # of some heads each
         for heads, owner, block in self.cp.pipelined_all_gather(by_head):
-            product = torch.bmm(weights[heads, :, owner * I : (owner + 1) * I], block)
+            columns = slice(owner * I, (owner + 1) * I)
+            product = torch.bmm(averaging[heads, :, columns], block)
             if owner == self.cp.rank:  # it comes first
-                total.append(product)
+                totals.append(product)
             else:
-                total[-1] = total[-1].to(precise) + product
-        return (
-            cat_parts(total).to(v.dtype).unflatten(-1, (depth, -1)).permute(1, 2, 0, 3).flatten(2)
+                totals[-1] = totals[-1].to(precise) + product
+        total = cat_blocks(totals).to(v.dtype)
+        return total.unflatten(-1, (num_sequences, -1)).permute(1, 2, 0, 3).flatten(2)
+
+    def _value_weights(self) -> ProjectionWeights:
+        return ProjectionWeights(self.norm_m.weight, self.norm_m.bias, self.proj_m.weight)
+
+    def _score_weights(self) -> ProjectionWeights:
+        return ProjectionWeights(self.norm_z.weight, self.norm_z.bias, self.proj_z.weight)
+
+    def _output_weights(self) -> AttentionOutputWeights:
+        return AttentionOutputWeights(
+            norm_weight=self.norm_m.weight,
+            norm_bias=self.norm_m.bias,
+            gate=self.proj_g.weight,
+            out=self.proj_o.weight,
         )
 
 
-class OuterProductMean(nn.Module):
+class OuterProductMean(KernelModule):
     """z_ij += proj_o(mean_s a_is (x) b_js): AlphaFold 3, algorithm 9."""
 
-    def __init__(self, msa_dim: int, hidden: int, pair_dim: int, cp: ContextParallel) -> None:
+    def __init__(
+        self, msa_dim: int, hidden: int, pair_dim: int, cp: ContextParallel, budget: ChunkBudget
+    ) -> None:
         super().__init__()
         self.cp = cp
+        self.budget = budget
         self.hidden = hidden
         self.norm = LayerNorm(msa_dim)
         self.proj_a = Linear(msa_dim, hidden)
         self.proj_b = Linear(msa_dim, hidden)
         self.proj_o = Linear(hidden * hidden, pair_dim, bias=True)
+        self.use_kernels(Backend())
+
+    def use_kernels(self, backend: Backend) -> None:
+        self.projection = projection.choose(backend, self._weights())
 
     def forward(
         self,
@@ -116,48 +151,64 @@ class OuterProductMean(nn.Module):
         m: Float[Tensor, "I S C"],
         msa_mask: Float[Tensor, "I S"],
     ) -> Float[Tensor, "I N Z"]:
-        I = z.shape[0]
-        D = self.hidden
+        I, _, Z = z.shape
         a, b = self._operands(m, msa_mask)
         out = torch.empty_like(z) if torch.is_grad_enabled() else z
         masks = self.cp.all_gather(msa_mask)
-        for lot, owner, block in self.cp.pipelined_all_gather(b.transpose(0, 1)):
-            columns = slice(owner * I + lot.start, owner * I + lot.stop)
-            block = block.flatten(0, 1)
-            for rows in chunks(
-                I, (lot.stop - lot.start) * (3 * D * D + 2 * z.shape[2]) * 4, z.device
-            ):
+        for chunk, owner, block in self.cp.pipelined_all_gather(b.transpose(0, 1)):
+            columns = slice(owner * I + chunk.start, owner * I + chunk.stop)
+            num_columns = chunk.stop - chunk.start
+            # The outer products, in three layouts, and the update before and after its bias.
+            bytes_per_row = num_columns * (3 * self.hidden**2 + 2 * Z) * 4
+            for rows in self.budget.chunks(I, bytes_per_row, z.device):
                 count = (msa_mask[rows] @ masks[columns].T).clamp(min=1)[..., None]
-                outer = (
-                    (a[:, rows].flatten(0, 1) @ block.T).unflatten(0, (D, -1)).unflatten(2, (-1, D))
-                )
-                update = F.linear(outer.permute(1, 2, 0, 3).flatten(2), self.proj_o.weight) / count
+                update = self._update(a[:, rows], block) / count
                 out[rows, columns] = z[rows, columns] + (update + self.proj_o.bias)
         return out
+
+    def _update(
+        self, a: Float[Tensor, "D R S"], b: Float[Tensor, "J D S"]
+    ) -> Float[Tensor, "R J Z"]:
+        """proj_o(sum_s a_is (x) b_js), without bias."""
+        D = self.hidden
+        outer = a.flatten(0, 1) @ b.flatten(0, 1).T
+        outer = outer.unflatten(0, (D, -1)).unflatten(2, (-1, D))
+        return F.linear(outer.permute(1, 2, 0, 3).flatten(2), self.proj_o.weight)
 
     def _operands(
         self, m: Float[Tensor, "I S C"], msa_mask: Float[Tensor, "I S"]
     ) -> tuple[Float[Tensor, "D I S"], Float[Tensor, "D I S"]]:
-        weight = torch.cat([self.proj_a.weight, self.proj_b.weight])
-        both = m.new_empty((len(weight), *m.shape[:2]), dtype=weight.dtype)
-        per_row = m.shape[1] * (2 * m.shape[2] + 4 * self.hidden) * 4
-        for rows in chunks(len(m), 0 if fits(m, weight) else per_row, m.device):
-            projected = project_channels_first(m[rows], self.norm.weight, self.norm.bias, weight)
-            both[:, rows] = projected * msa_mask[rows].to(weight.dtype)
+        weights = self._weights()
+        dtype = weights.weight.dtype
+        I, num_sequences, _ = m.shape
+        both = m.new_empty((2 * self.hidden, I, num_sequences), dtype=dtype)
+        bytes_per_row = self.projection.bytes_per_row(num_sequences, weights, with_outputs=True)
+        for rows in self.budget.chunks(I, bytes_per_row, m.device):
+            projected = self.projection.channels_first(m[rows], weights)
+            both[:, rows] = projected * msa_mask[rows].to(dtype)
         a, b = both.chunk(2)
         return a, b
 
+    def _weights(self) -> ProjectionWeights:
+        stacked = torch.cat([self.proj_a.weight, self.proj_b.weight])
+        return ProjectionWeights(self.norm.weight, self.norm.bias, stacked)
+
 
 class MSALayer(nn.Module):
-    def __init__(self, architecture: Architecture, cp: ContextParallel) -> None:
+    def __init__(
+        self, architecture: Architecture, cp: ContextParallel, budget: ChunkBudget
+    ) -> None:
         super().__init__()
         a = architecture
+        self.budget = budget
         self.msa_transition = Transition(a.msa_s, 4 * a.msa_s)
         self.pair_weighted_averaging = PairWeightedAveraging(
-            a.msa_s, a.token_z, a.averaging_heads, a.averaging_head_width, cp
+            a.msa_s, a.token_z, a.averaging_heads, a.averaging_head_width, cp, budget
         )
-        self.pairformer_layer = PairBlock(a.token_z, a.pair_heads, a.pair_head_width, cp)
-        self.outer_product_mean = OuterProductMean(a.msa_s, a.outer_product_width, a.token_z, cp)
+        self.pairformer_layer = PairBlock(a.token_z, a.pair_heads, a.pair_head_width, cp, budget)
+        self.outer_product_mean = OuterProductMean(
+            a.msa_s, a.outer_product_width, a.token_z, cp, budget
+        )
 
     def forward(
         self,
@@ -167,7 +218,7 @@ class MSALayer(nn.Module):
         msa_mask: Float[Tensor, "I S"],
     ) -> tuple[Float[Tensor, "I N Z"], Float[Tensor, "I S C"]]:
         m = self.pair_weighted_averaging(m, z, mask)
-        m = self.msa_transition.add_to(m)
+        m = self.msa_transition.add_to(m, self.budget)
         z = self.outer_product_mean(z, m, msa_mask)
         return self.pairformer_layer(z, mask), m
 
@@ -175,13 +226,16 @@ class MSALayer(nn.Module):
 class MSAModule(nn.Module):
     """z + the output of the MSA stack, which itself starts from z: AlphaFold 3, algorithm 8."""
 
-    def __init__(self, architecture: Architecture, cp: ContextParallel) -> None:
+    def __init__(
+        self, architecture: Architecture, cp: ContextParallel, budget: ChunkBudget
+    ) -> None:
         super().__init__()
         self.cp = cp
+        self.budget = budget
         self.s_proj = Linear(architecture.token_s, architecture.msa_s)
         self.msa_proj = Linear(NUM_RES_TYPES + 3, architecture.msa_s)
         self.layers = nn.ModuleList(
-            MSALayer(architecture, cp) for _ in range(architecture.msa_blocks)
+            MSALayer(architecture, cp, budget) for _ in range(architecture.msa_blocks)
         )
 
     def forward(
@@ -189,44 +243,45 @@ class MSAModule(nn.Module):
         z: Float[Tensor, "I N Z"],
         s_inputs: Float[Tensor, "I C"],
         features: Features,
-        chosen: list[int] | None = None,
+        msa_rows: list[int] | None = None,
     ) -> Float[Tensor, "I N Z"]:
-        """`chosen` are the alignment rows to use, all of them when None."""
-        m = self._embed(s_inputs, features, chosen, z.dtype)
-        msa_mask = self._columns(features.msa_mask, chosen).to(
-            torch.promote_types(z.dtype, torch.float32)
-        )
-        before = offload(z)
+        """`msa_rows` are the rows of the MSA to use, all of them when None."""
+        m = self._embed(s_inputs, features, msa_rows, z.dtype)
+        precise = torch.promote_types(z.dtype, torch.float32)
+        msa_mask = self._columns(features.msa_mask, msa_rows).to(precise)
+        initial = offload(z, self.budget.rows_per_chunk(z[0].nbytes, z.device))
         for layer in self.layers:
             z, m = layer(z, m, features.token_mask, msa_mask)
         out = torch.empty_like(z) if torch.is_grad_enabled() else z
-        for rows, piece in before:
-            out[rows] = z[rows] + piece.to(z.device)
+        for rows, chunk in initial:
+            out[rows] = z[rows] + chunk.to(z.device)
         return out
 
-    def _columns(self, x: Tensor, chosen: list[int] | None) -> Tensor:
+    def _columns(self, x: Tensor, msa_rows: list[int] | None) -> Tensor:
         """[S, N] -> this rank's tokens, [I, S]."""
         x = self.cp.shard(x, 1)
-        return (x if chosen is None else x[chosen]).T
+        return (x if msa_rows is None else x[msa_rows]).T
 
     def _embed(
         self,
         s_inputs: Float[Tensor, "I C"],
         features: Features,
-        chosen: list[int] | None,
+        msa_rows: list[int] | None,
         dtype: torch.dtype,
     ) -> Float[Tensor, "I S D"]:
-        res_type = self._columns(features.msa, chosen)
-        extra = [
-            self._columns(x, chosen).to(s_inputs.dtype)
+        res_type = self._columns(features.msa, msa_rows)
+        others = [
+            self._columns(x, msa_rows).to(s_inputs.dtype)
             for x in (features.has_deletion, features.deletion_value, features.paired)
         ]
-        by_type, by_extra = self.msa_proj.weight.T.split([NUM_RES_TYPES, 3])
+        by_type, by_others = self.msa_proj.weight.T.split([NUM_RES_TYPES, 3])
         token = self.s_proj(s_inputs)
         m = token.new_empty((*res_type.shape, token.shape[1]), dtype=dtype)
-        for rows in chunks(len(m), m.shape[1] * m.shape[2] * 16, m.device):
-            numbers = torch.stack([x[rows] for x in extra], -1).to(by_extra.dtype)
-            m[rows] = (
-                F.embedding(res_type[rows].long(), by_type) + numbers @ by_extra + token[rows, None]
-            ).to(dtype)
+        _, num_sequences, channels = m.shape
+        for rows in self.budget.chunks(len(m), num_sequences * channels * 16, m.device):
+            numbers = torch.stack([x[rows] for x in others], -1).to(by_others.dtype)
+            types = res_type[rows].long()
+            m[rows] = (F.embedding(types, by_type) + numbers @ by_others + token[rows, None]).to(
+                dtype
+            )
         return m

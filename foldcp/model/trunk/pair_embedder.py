@@ -1,6 +1,4 @@
-"""What the network knows of pairs of tokens before it thinks: relative positions, bonds,
-contacts.
-"""
+"""The pair embedder: relative positions, bonds and contacts, from the features alone."""
 
 from __future__ import annotations
 
@@ -10,12 +8,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from foldcp.config import NUM_BOND_TYPES, NUM_CONTACT_KINDS, Architecture
-from foldcp.features.featurize import Features
+from foldcp.features.features import Features
 from foldcp.model.layers.layers import FourierEmbedding, Linear
 
-# largest distance along the chain, between tokens, and between copies that is told apart
-R_MAX = 32
-S_MAX = 2
+R_MAX = 32  # largest distance along the chain, and between tokens, that is told apart
+S_MAX = 2  # largest difference between copies that is told apart
 NON_CYCLIC_PERIOD = 10000  # residues
 
 
@@ -44,8 +41,8 @@ class RelativePosition(nn.Module):
             _clip(f.token_index[rows, None] - f.token_index, R_MAX),
             2 * R_MAX + 1,
         )
-        apart = ~same_entity if self.fix_sym_check else same_chain
-        copy = torch.where(apart, 2 * S_MAX + 1, _clip(f.sym_id[rows, None] - f.sym_id, S_MAX))
+        not_copies = ~same_entity if self.fix_sym_check else same_chain
+        copy = torch.where(not_copies, 2 * S_MAX + 1, _clip(f.sym_id[rows, None] - f.sym_id, S_MAX))
         by_residue, by_token, by_entity, by_copy = self.linear_layer.weight.T.split(self.sizes)
         entity = same_entity[..., None].to(by_entity.dtype) * by_entity[0]
         return (
@@ -65,8 +62,8 @@ class RelativePosition(nn.Module):
         return torch.where(cyclic.any(), around, distance)
 
 
-def _clip(distance: Int[Tensor, "R N"], most: int) -> Int[Tensor, "R N"]:
-    return (distance + most).clamp(0, 2 * most)
+def _clip(distance: Int[Tensor, "R N"], max_distance: int) -> Int[Tensor, "R N"]:
+    return (distance + max_distance).clamp(0, 2 * max_distance)
 
 
 class ContactConditioning(nn.Module):
@@ -98,41 +95,44 @@ class ContactConditioning(nn.Module):
         )
 
 
-class PairEmbedding(nn.Module):
-    """Relative positions, bonds and contacts of some rows, from O(N) features; parent of the trunk
-    and of the confidence module, whose checkpoints hold these parameters among their own.
+class PairEmbedding:
+    """Relative positions, bonds and contacts of some rows, from O(N) features.
+
+    Not a module: checkpoints hold its parameters among those of the trunk and again among those of
+    the confidence module, so `register` gives its parts to the module that uses it.
     """
 
     def __init__(self, architecture: Architecture) -> None:
-        super().__init__()
+        dim = architecture.token_z
         self.rel_pos = RelativePosition(architecture)
-        self.token_bonds = Linear(1, architecture.token_z)
-        if architecture.bond_types:
-            self.token_bonds_type = nn.Embedding(NUM_BOND_TYPES, architecture.token_z)
+        self.token_bonds = Linear(1, dim)
+        self.token_bonds_type = (
+            nn.Embedding(NUM_BOND_TYPES, dim) if architecture.bond_types else None
+        )
         self.contact_conditioning = ContactConditioning(architecture)
-        self.bond_types = architecture.bond_types
 
-    def embed_pairs(self, features: Features, rows: slice) -> Float[Tensor, "R N C"]:
+    def register(self, parent: nn.Module) -> None:
+        """Make its parts modules of `parent`, under the names of the checkpoint."""
+        parent.rel_pos = self.rel_pos
+        parent.token_bonds = self.token_bonds
+        if self.token_bonds_type is not None:
+            parent.token_bonds_type = self.token_bonds_type
+        parent.contact_conditioning = self.contact_conditioning
+
+    def __call__(self, features: Features, rows: slice) -> Float[Tensor, "R N C"]:
         """Rows `rows` (of all N) of relative positions + bonds + contacts."""
         pairs = self.rel_pos(features, rows)
         default = self.contact_conditioning.default(features)
         pairs = pairs + default.to(pairs.dtype)
         bond = self.token_bonds.weight[:, 0].expand(len(features.bonds), -1)
-        if self.bond_types:
-            pairs = pairs + self.token_bonds_type.weight[0].to(pairs.dtype)
-            bond = (
-                bond
-                + self.token_bonds_type.weight[features.bonds[:, 2]]
-                - self.token_bonds_type.weight[0]
-            )
+        if self.token_bonds_type is not None:
+            by_type = self.token_bonds_type.weight
+            pairs = pairs + by_type[0].to(pairs.dtype)
+            bond = bond + by_type[features.bonds[:, 2]] - by_type[0]
         pairs = _add_listed(pairs, features.bonds, bond, rows)
         if len(features.contacts):
-            pairs = _add_listed(
-                pairs,
-                features.contacts,
-                self.contact_conditioning(features) - default,
-                rows,
-            )
+            contact = self.contact_conditioning(features) - default
+            pairs = _add_listed(pairs, features.contacts, contact, rows)
         return pairs
 
 

@@ -5,6 +5,7 @@ representation.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -13,28 +14,37 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from foldcp.config import Architecture
-from foldcp.distributed.context_parallel import ContextParallel, split_range
-from foldcp.kernels.residual import fits
+from foldcp.distributed.context_parallel import ContextParallel
+from foldcp.distributed.pipelining import split_range
+from foldcp.model.layers.chunking import ChunkBudget
 from foldcp.model.layers.cuda_graph import CUDAGraphWrapper, can_capture, new_pool
-from foldcp.model.layers.layers import LayerNorm, Linear, NormLinear, Transition, chunks
+from foldcp.model.layers.layers import LayerNorm, Linear, NormLinear, Transition
 from foldcp.model.trunk.triangle import TriangleAttention, TriangleMultiplication
 
 MASKED = -1e6  # added to the score of a padding key, as Boltz does
 
-# Above this, the launches of a layer take less time than its work, and a recording's memory counts.
-MOST_TOKENS = 1024
-LAYERS_AT_ONCE = 4  # in a recording
+# Above this, the launches of a layer take less time than its work, and a graph's memory counts.
+MAX_GRAPH_TOKENS = 1024
+LAYERS_PER_GRAPH = 4
 
 
 class PairBlock(nn.Module):
     """The five updates of z; no single representation."""
 
-    def __init__(self, dim: int, num_heads: int, head_width: int, cp: ContextParallel) -> None:
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        head_width: int,
+        cp: ContextParallel,
+        budget: ChunkBudget,
+    ) -> None:
         super().__init__()
-        self.tri_mul_out = TriangleMultiplication(dim, cp, incoming=False)
-        self.tri_mul_in = TriangleMultiplication(dim, cp, incoming=True)
-        self.tri_att_start = TriangleAttention(dim, num_heads, head_width, cp, ending=False)
-        self.tri_att_end = TriangleAttention(dim, num_heads, head_width, cp, ending=True)
+        self.budget = budget
+        self.tri_mul_out = TriangleMultiplication(dim, cp, budget, incoming=False)
+        self.tri_mul_in = TriangleMultiplication(dim, cp, budget, incoming=True)
+        self.tri_att_start = TriangleAttention(dim, num_heads, head_width, cp, budget, ending=False)
+        self.tri_att_end = TriangleAttention(dim, num_heads, head_width, cp, budget, ending=True)
         self.transition_z = Transition(dim, 4 * dim)
 
     def forward(
@@ -44,7 +54,7 @@ class PairBlock(nn.Module):
         z = self.tri_mul_in(z, mask)
         z = self.tri_att_start(z, mask)
         z = self.tri_att_end(z, mask)
-        return self.transition_z.add_to(z)
+        return self.transition_z.add_to(z, self.budget)
 
 
 class AttentionPairBias(nn.Module):
@@ -52,9 +62,12 @@ class AttentionPairBias(nn.Module):
     without conditioning.
     """
 
-    def __init__(self, dim: int, pair_dim: int, num_heads: int, cp: ContextParallel) -> None:
+    def __init__(
+        self, dim: int, pair_dim: int, num_heads: int, cp: ContextParallel, budget: ChunkBudget
+    ) -> None:
         super().__init__()
         self.cp = cp
+        self.budget = budget
         self.num_heads = num_heads
         self.proj_q = Linear(dim, dim, bias=True)
         self.proj_k = Linear(dim, dim)
@@ -69,14 +82,16 @@ class AttentionPairBias(nn.Module):
         z: Float[Tensor, "I N Z"],
         mask: Float[Tensor, " N"],
     ) -> Float[Tensor, "I C"]:
+        I, N, _ = z.shape
         q, kv, gate = self._projected(s)
         q, k, v = (
             x.unflatten(-1, (self.num_heads, -1)).transpose(0, 1)
             for x in (q, *self.cp.all_gather(kv).chunk(2, -1))
         )
         o = torch.empty_like(q)
-        wide = 0 if fits(z, self.proj_z.linear.weight) else 2 * z.shape[2]
-        for rows in chunks(z.shape[0], z.shape[1] * (wide + 3 * self.num_heads) * 4, z.device):
+        bytes_per_row = self.proj_z.bytes_per_row(N)
+        bytes_per_row += N * 3 * self.num_heads * 4  # the bias, masked, and its copy for attention
+        for rows in self.budget.chunks(I, bytes_per_row, z.device):
             bias = self.proj_z.channels_first(z[rows]) + MASKED * (1 - mask.to(q.dtype))
             o[:, rows] = F.scaled_dot_product_attention(
                 q[None, :, rows], k[None], v[None], attn_mask=bias[None]
@@ -102,11 +117,13 @@ class PairformerLayer(PairBlock):
     throughout, as in Boltz.
     """
 
-    def __init__(self, architecture: Architecture, num_heads: int, cp: ContextParallel) -> None:
+    def __init__(
+        self, architecture: Architecture, num_heads: int, cp: ContextParallel, budget: ChunkBudget
+    ) -> None:
         a = architecture
-        super().__init__(a.token_z, a.pair_heads, a.pair_head_width, cp)
+        super().__init__(a.token_z, a.pair_heads, a.pair_head_width, cp, budget)
         self.pre_norm_s = LayerNorm(a.token_s)
-        self.attention = AttentionPairBias(a.token_s, a.token_z, num_heads, cp)
+        self.attention = AttentionPairBias(a.token_s, a.token_z, num_heads, cp, budget)
         self.transition_s = Transition(a.token_s, 4 * a.token_s)
 
     def update(
@@ -120,26 +137,36 @@ class PairformerLayer(PairBlock):
         return s + self.transition_s(s), z
 
 
-PairformerFn = Callable[
-    [Tensor, Tensor], tuple[Tensor, Tensor]
-]  # s and z -> the same, refined; z in place
-Lot = CUDAGraphWrapper[tuple[Tensor, Tensor]]  # some layers
+# s and z -> the same, refined; z in place
+PairformerFn = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+LayersGraph = CUDAGraphWrapper[tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class GraphedLayers:
+    """All layers as CUDA graphs, some layers each, and what they are valid for."""
+
+    key: list[int]  # the number of tokens, and where each weight is
+    graphs: list[LayersGraph]
 
 
 class Pairformer(nn.Module):
     """A stack of layers on s and z."""
 
     def __init__(
-        self, architecture: Architecture, num_blocks: int, num_heads: int, cp: ContextParallel
+        self,
+        architecture: Architecture,
+        num_blocks: int,
+        num_heads: int,
+        cp: ContextParallel,
+        budget: ChunkBudget,
     ) -> None:
         super().__init__()
         self.cp = cp
         self.layers = nn.ModuleList(
-            PairformerLayer(architecture, num_heads, cp) for _ in range(num_blocks)
+            PairformerLayer(architecture, num_heads, cp, budget) for _ in range(num_blocks)
         )
-        self.recorded: tuple[list[int], list[Lot]] | None = (
-            None  # for which sizes and weights, and what
-        )
+        self.graphed_layers: GraphedLayers | None = None
 
     def forward(
         self,
@@ -147,45 +174,47 @@ class Pairformer(nn.Module):
         z: Float[Tensor, "I N Z"],
         mask: Float[Tensor, " N"],
     ) -> tuple[Float[Tensor, "I C"], Float[Tensor, "I N Z"]]:
-        z, s = _refined(self.layers, z, s, mask)
+        z, s = _run_layers(self.layers, z, s, mask)
         return s, z
 
-    def repeated(self, mask: Float[Tensor, " N"], times: int) -> PairformerFn:
-        """The stack under this mask, for several calls: of a small complex the first is recorded,
-        some layers at a time, each lot while the one before runs, and the rest are replays, as is
-        all of the next complex if it has as many tokens. s, and z as it is returned, then live
-        until the next call.
+    def graphed(self, mask: Float[Tensor, " N"], num_calls: int) -> PairformerFn:
+        """The stack under this mask for several calls, as CUDA graphs where that is faster.
+
+        Of a small complex the first call is captured, some layers at a time, while the layers
+        before them run; the other calls are replays, as are all of the next complex if it has as
+        many tokens. s, and z as it is returned, then live until the next call.
         """
-        if self.cp.size == 1 and len(mask) <= MOST_TOKENS and can_capture(mask.device):
-            of = [len(mask), *(weight.data_ptr() for weight in self.parameters())]
-            if self.recorded is None or self.recorded[0] != of:
-                self.recorded = (of, self._lots()) if times > 1 else None
+        # A graph cannot hold the exchanges between ranks, whose host side must run every time.
+        small = self.cp.size == 1 and len(mask) <= MAX_GRAPH_TOKENS
+        if small and can_capture(mask.device):
+            key = [len(mask), *(weight.data_ptr() for weight in self.parameters())]
+            if self.graphed_layers is None or self.graphed_layers.key != key:
+                repeats = num_calls > 1
+                self.graphed_layers = GraphedLayers(key, self._graphs()) if repeats else None
         else:
-            self.recorded = None
-        if self.recorded is None:
+            self.graphed_layers = None
+        if self.graphed_layers is None:
             return lambda s, z: self(s, z, mask)
-        _, lots = self.recorded
+        graphs = self.graphed_layers.graphs
 
         def refine(s: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-            for lot in lots:
-                z, s = lot(z, s, mask)
+            for graph in graphs:
+                z, s = graph(z, s, mask)
             return s, z
 
         return refine
 
-    def _lots(self) -> list[Lot]:
+    def _graphs(self) -> list[LayersGraph]:
         pool = new_pool()
         first, *others = self.layers  # the first compiles what the others need
-        return [
-            CUDAGraphWrapper(partial(_refined, [first]), pool, updated=1),
-            *(
-                CUDAGraphWrapper(partial(_refined, others[lot]), pool, updated=1, at_once=True)
-                for lot in split_range(len(others), LAYERS_AT_ONCE)
-            ),
-        ]
+        graphs = [CUDAGraphWrapper(partial(_run_layers, [first]), pool, num_inplace_args=1)]
+        for chunk in split_range(len(others), LAYERS_PER_GRAPH):
+            run = partial(_run_layers, others[chunk])
+            graphs.append(CUDAGraphWrapper(run, pool, num_inplace_args=1, skip_warmup=True))
+        return graphs
 
 
-def _refined(
+def _run_layers(
     layers: Iterable[nn.Module],
     z: Float[Tensor, "I N Z"],
     s: Float[Tensor, "I C"],
@@ -201,11 +230,17 @@ class PairStack(nn.Module):
     """A stack of pair blocks on z alone."""
 
     def __init__(
-        self, dim: int, num_blocks: int, num_heads: int, head_width: int, cp: ContextParallel
+        self,
+        dim: int,
+        num_blocks: int,
+        num_heads: int,
+        head_width: int,
+        cp: ContextParallel,
+        budget: ChunkBudget,
     ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            PairBlock(dim, num_heads, head_width, cp) for _ in range(num_blocks)
+            PairBlock(dim, num_heads, head_width, cp, budget) for _ in range(num_blocks)
         )
 
     def forward(

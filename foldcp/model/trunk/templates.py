@@ -1,6 +1,4 @@
-"""The template module: distances and orientations of known structures as a first guess of the
-pairs.
-"""
+"""The template module: distances and orientations of known structures, added to the pairs."""
 
 from __future__ import annotations
 
@@ -11,8 +9,9 @@ from torch import Tensor, nn
 
 from foldcp.config import NUM_RES_TYPES, Architecture
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.features.featurize import Features
-from foldcp.model.layers.layers import LayerNorm, Linear, add_rows_, chunks
+from foldcp.features.features import Features
+from foldcp.model.layers.chunking import ChunkBudget, add_rows_
+from foldcp.model.layers.layers import LayerNorm, Linear
 from foldcp.model.trunk.pairformer import PairStack
 
 # Å
@@ -27,9 +26,12 @@ class TemplateModule(nn.Module):
     Without templates the update is exactly zero, and nothing is computed.
     """
 
-    def __init__(self, architecture: Architecture, cp: ContextParallel) -> None:
+    def __init__(
+        self, architecture: Architecture, cp: ContextParallel, budget: ChunkBudget
+    ) -> None:
         super().__init__()
         self.cp = cp
+        self.budget = budget
         self.by_visibility = architecture.template_by_visibility
         dim = architecture.template_dim
         self.z_norm = LayerNorm(architecture.token_z)
@@ -43,6 +45,7 @@ class TemplateModule(nn.Module):
             architecture.pair_heads,
             architecture.pair_head_width,
             cp,
+            budget,
         )
 
     def forward(self, z: Float[Tensor, "I N Z"], features: Features) -> Float[Tensor, "I N Z"]:
@@ -50,26 +53,26 @@ class TemplateModule(nn.Module):
         if not len(present):
             return z
         share = present / present.sum().clamp(min=1)
-        I, N, _ = z.shape
+        I, N, C = z.shape
         dim = self.u_proj.in_features
         mean = z.new_zeros((I, N, dim))
         first = self.cp.first_row(N)
         for t in range(len(present)):
             v = z.new_empty((I, N, dim))
-            for rows in chunks(I, N * (4 * dim + 2 * z.shape[2]) * 4, z.device):
-                pairs = self._pair_features(
-                    features, t, slice(first + rows.start, first + rows.stop)
-                )
+            bytes_per_row = N * (4 * dim + 2 * C) * 4
+            for rows in self.budget.chunks(I, bytes_per_row, z.device):
+                global_rows = slice(first + rows.start, first + rows.stop)
+                pairs = self._pair_features(features, t, global_rows)
                 v[rows] = (self.z_proj(self.z_norm(z[rows])) + pairs).to(v.dtype)
-            before = v.clone()
+            initial = v.clone()
             v = self.pairformer(v, features.token_mask)
-            for rows in chunks(I, N * 3 * dim * 4, z.device):
-                mean[rows] += self.v_norm(before[rows] + v[rows]) * share[t].to(z.dtype)
-        return add_rows_(
-            z,
-            lambda rows: self.u_proj(F.relu(mean[rows])),
-            N * (2 * dim + z.shape[2]) * 4,
-        )
+            for rows in self.budget.chunks(I, N * 3 * dim * 4, z.device):
+                mean[rows] += self.v_norm(initial[rows] + v[rows]) * share[t].to(z.dtype)
+
+        def update(rows: slice) -> Float[Tensor, "R N Z"]:
+            return self.u_proj(F.relu(mean[rows]))
+
+        return add_rows_(z, update, N * (2 * dim + C) * 4, self.budget)
 
     def _pair_features(self, f: Features, t: int, rows: slice) -> Float[Tensor, "R N C"]:
         """a_proj of (distance bin, both CB known, direction, both frames known, residue types),
@@ -83,22 +86,16 @@ class TemplateModule(nn.Module):
         bounds = torch.linspace(MIN_DISTANCE, MAX_DISTANCE, NUM_BINS - 1, device=cb.device)
         distance = torch.cdist(cb[rows], cb, compute_mode="donot_use_mm_for_euclid_dist")
         pairs = F.embedding(torch.bucketize(distance, bounds), by_distance)
-        pairs = (
-            pairs
-            + (f.template_mask_cb[t, rows, None] * f.template_mask_cb[t])[..., None] * by_cb[0]
-        )
+        both_cb = f.template_mask_cb[t, rows, None] * f.template_mask_cb[t]
+        pairs = pairs + both_cb[..., None] * by_cb[0]
         # Boltz looks from the frame of the column at the CA of the row, AlphaFold 3 the other way;
         # and what it takes for the length of the vector is each component's own, so that the signs
         # are left.
         offset = ca[rows, None] - f.template_frame_t[t]
-        pairs = (
-            pairs + torch.einsum("nji,rnj->rni", f.template_frame_rot[t], offset).sign() @ by_vector
-        )
-        pairs = (
-            pairs
-            + (f.template_mask_frame[t, rows, None] * f.template_mask_frame[t])[..., None]
-            * by_frame[0]
-        )
+        direction = torch.einsum("nji,rnj->rni", f.template_frame_rot[t], offset).sign()
+        pairs = pairs + direction @ by_vector
+        both_frames = f.template_mask_frame[t, rows, None] * f.template_mask_frame[t]
+        pairs = pairs + both_frames[..., None] * by_frame[0]
         group = f.template_visibility[t] if self.by_visibility else f.asym_id
         pairs = pairs * (group[rows, None] == group)[..., None]
         res_type = f.template_res_type[t]

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.kernels.projections import (
-    add_attention_output,
-    project_attention,
-    project_channels_first,
+from foldcp.kernels import projection, triangle_attention, triangle_multiplication
+from foldcp.kernels.blocks import cat_blocks
+from foldcp.kernels.dispatch import Backend
+from foldcp.kernels.projection import (
+    AddAttentionOutput,
+    AttentionOutputWeights,
+    Projection,
+    ProjectionWeights,
 )
-from foldcp.kernels.residual import cat_parts, fits
-from foldcp.kernels.triangle_attention import attention_under
-from foldcp.kernels.triangle_multiply import add_gated_output, gated_projection
-from foldcp.model.layers.layers import LayerNorm, Linear, chunks, map_rows_, rows_per_chunk
+from foldcp.kernels.triangle_attention import RowAttention
+from foldcp.kernels.triangle_multiplication import GatedOutputWeights, GatedProjectionWeights
+from foldcp.model.layers.chunking import ChunkBudget, map_rows_
+from foldcp.model.layers.layers import KernelModule, LayerNorm, Linear
 
 
-class TriangleMultiplication(nn.Module):
+class TriangleMultiplication(KernelModule):
     """z_ij += gate * p_out(norm(sum_k a_ik b_jk)), or with a_ki b_kj when `incoming`: AlphaFold 3,
     algorithms 12, 13.
 
@@ -27,9 +33,10 @@ class TriangleMultiplication(nn.Module):
     itself never moves.
     """
 
-    def __init__(self, dim: int, cp: ContextParallel, incoming: bool) -> None:
+    def __init__(self, dim: int, cp: ContextParallel, budget: ChunkBudget, incoming: bool) -> None:
         super().__init__()
         self.cp = cp
+        self.budget = budget
         self.incoming = incoming
         self.norm_in = LayerNorm(dim)
         self.p_in = Linear(dim, 2 * dim)
@@ -37,79 +44,92 @@ class TriangleMultiplication(nn.Module):
         self.norm_out = LayerNorm(dim)
         self.p_out = Linear(dim, dim)
         self.g_out = Linear(dim, dim)
+        self.use_kernels(Backend())
+
+    def use_kernels(self, backend: Backend) -> None:
+        weights_in = self._weights_in(slice(None))
+        weights_out = self._weights_out()
+        self.gated_projection = triangle_multiplication.choose_projection(backend, weights_in)
+        self.add_gated_output = triangle_multiplication.choose_output(backend, weights_out)
 
     def forward(
         self, z: Float[Tensor, "I N C"], mask: Float[Tensor, " N"]
     ) -> Float[Tensor, "I N C"]:
         I, N, C = z.shape
         product = z.new_empty((C, I, N), dtype=self.p_in.weight.dtype)
-        for channels in self._channel_blocks(z):
+        multiply = self._multiply_incoming if self.incoming else self._multiply_outgoing
+        for channels in self._channel_chunks(z):
             a, b = self._operands(z, mask, channels)
-            (self._incoming if self.incoming else self._outgoing)(product[channels], a, b)
-        norms = (
-            self.norm_in.weight,
-            self.norm_in.bias,
-            self.norm_out.weight,
-            self.norm_out.bias,
-        )
-        return map_rows_(
-            z,
-            lambda rows: add_gated_output(
-                z[rows], product[:, rows], *norms, self.p_out.weight, self.g_out.weight
-            ),
-            0 if fits(z, self.p_out.weight) else N * C * 24,
-        )
+            multiply(product[channels], a, b)
+        weights = self._weights_out()
 
-    def _outgoing(
+        def output(rows: slice) -> Float[Tensor, "R N C"]:
+            return self.add_gated_output(z[rows], product[:, rows], weights)
+
+        return map_rows_(z, output, self.add_gated_output.bytes_per_row(N, weights), self.budget)
+
+    def _multiply_outgoing(
         self,
         product: Float[Tensor, "D I N"],
         a: Float[Tensor, "D I N"],
         b: Float[Tensor, "D I N"],
     ) -> None:
         I = a.shape[1]
-        for lot, owner, block in self.cp.pipelined_all_gather(b):
-            _multiply(
-                product[lot, :, owner * I : (owner + 1) * I],
-                a[lot],
-                block.transpose(1, 2),
-            )
+        for chunk, owner, block in self.cp.pipelined_all_gather(b):
+            columns = slice(owner * I, (owner + 1) * I)
+            _multiply(product[chunk, :, columns], a[chunk], block.transpose(1, 2))
 
-    def _incoming(
+    def _multiply_incoming(
         self,
         product: Float[Tensor, "D I N"],
         a: Float[Tensor, "D I N"],
         b: Float[Tensor, "D I N"],
     ) -> None:
-        for lot, owner, part, block in self.cp.pipelined_all_to_all(a, b):
-            _multiply(product[lot], part.transpose(1, 2), block, add=owner != self.cp.rank)
+        for chunk, owner, columns, block in self.cp.pipelined_all_to_all(a, b):
+            add = owner != self.cp.rank
+            _multiply(product[chunk], columns.transpose(1, 2), block, add)
 
-    def _channel_blocks(self, z: Float[Tensor, "I N C"]) -> list[slice]:
-        """As many channels at a time as the budget holds operands of: a, b, and one block under
+    def _channel_chunks(self, z: Float[Tensor, "I N C"]) -> list[slice]:
+        """As many channels at a time as the budget holds operands of: a, b, and one block on its
         way.
         """
         I, N, C = z.shape
-        return chunks(C, 4 * I * N * self.p_in.weight.element_size(), z.device)
+        bytes_per_channel = 4 * I * N * self.p_in.weight.element_size()
+        return self.budget.chunks(C, bytes_per_channel, z.device)
 
     def _operands(
         self, z: Float[Tensor, "I N C"], mask: Float[Tensor, " N"], channels: slice
     ) -> tuple[Float[Tensor, "D I N"], Float[Tensor, "D I N"]]:
-        """a and b of some channels, channel-major; zero where the index of the sum is padding."""
-        I, N, C = z.shape
-        width = channels.stop - channels.start
-        # The checkpoint stacks the weights of a and b.
-        p, g = (
-            w.unflatten(0, (2, C))[:, channels].flatten(0, 1)
-            for w in (self.p_in.weight, self.g_in.weight)
-        )
-        norm = (self.norm_in.weight, self.norm_in.bias)
-        own = self.cp.shard(mask)
-        some = chunks(I, 0 if fits(z, p) else N * (C + 4 * width) * 4, z.device)
-        parts = [
-            gated_projection(z[rows], own[rows, None] if self.incoming else mask, *norm, p, g)
-            for rows in some
-        ]
-        a, b = cat_parts(parts, 1).chunk(2)
+        """a and b of some channels, channels first; zero where the index of the sum is padding."""
+        I, N, _ = z.shape
+        weights = self._weights_in(channels)
+        row_mask = self.cp.shard(mask)[:, None]
+        blocks = []
+        bytes_per_row = self.gated_projection.bytes_per_row(N, weights)
+        for rows in self.budget.chunks(I, bytes_per_row, z.device):
+            summed_mask = row_mask[rows] if self.incoming else mask
+            blocks.append(self.gated_projection(z[rows], summed_mask, weights))
+        a, b = cat_blocks(blocks, 1).chunk(2)
         return a, b
+
+    def _weights_in(self, channels: slice) -> GatedProjectionWeights:
+        """Those of some channels of a and of b, which the checkpoint stacks."""
+        dim = self.p_out.in_features
+        p_in, g_in = (
+            weight.unflatten(0, (2, dim))[:, channels].flatten(0, 1)
+            for weight in (self.p_in.weight, self.g_in.weight)
+        )
+        return GatedProjectionWeights(self.norm_in.weight, self.norm_in.bias, p_in, g_in)
+
+    def _weights_out(self) -> GatedOutputWeights:
+        return GatedOutputWeights(
+            norm_weight=self.norm_in.weight,
+            norm_bias=self.norm_in.bias,
+            norm_out_weight=self.norm_out.weight,
+            norm_out_bias=self.norm_out.bias,
+            p_out=self.p_out.weight,
+            g_out=self.g_out.weight,
+        )
 
 
 def _multiply(
@@ -131,7 +151,9 @@ def _multiply(
 
 
 class GatedAttention(nn.Module):
-    """The weights of triangle attention, under the names of the checkpoint."""
+    """The weights of triangle attention under the names of the checkpoint; without `forward`, as
+    `TriangleAttention` computes with them.
+    """
 
     def __init__(self, dim: int, num_heads: int, head_width: int) -> None:
         super().__init__()
@@ -144,64 +166,112 @@ class GatedAttention(nn.Module):
         self.linear_g = Linear(dim, inner)
 
 
-class TriangleAttention(nn.Module):
+class TriangleAttention(KernelModule):
     """Each row of z attends over its columns; the columns over their rows when `ending`: AlphaFold
-    3, 14, 15.
+    3, algorithms 14, 15.
 
     Rows are whole, so the softmax is local. The bias, one number per head and pair, is the only N x
     N array that every rank holds.
     """
 
     def __init__(
-        self, dim: int, num_heads: int, head_width: int, cp: ContextParallel, ending: bool
+        self,
+        dim: int,
+        num_heads: int,
+        head_width: int,
+        cp: ContextParallel,
+        budget: ChunkBudget,
+        ending: bool,
     ) -> None:
         super().__init__()
         self.cp = cp
+        self.budget = budget
         self.ending = ending
         self.layer_norm = LayerNorm(dim)
         self.linear = Linear(dim, num_heads)
         self.mha = GatedAttention(dim, num_heads, head_width)
+        self.use_kernels(Backend())
+
+    def use_kernels(self, backend: Backend) -> None:
+        dtype = self.mha.linear_q.weight.dtype
+        channels = self.mha.linear_q.in_features
+        self.bias_projection = projection.choose(backend, self._bias_weights())
+        self.qkv_projection = projection.choose(backend, self._qkv_weights())
+        self.attention = triangle_attention.choose(backend, dtype, channels)
+        self.add_output = projection.choose_output(backend, self._output_weights())
 
     def forward(
         self, z: Float[Tensor, "I N C"], mask: Float[Tensor, " N"]
     ) -> Float[Tensor, "I N C"]:
-        (N, C) = z.shape[1:]
-        mha = self.mha
-        norm = (self.layer_norm.weight, self.layer_norm.bias)
-        attention = attention_under(self._bias(z), mask)
-        into = torch.cat([mha.linear_q.weight, mha.linear_k.weight, mha.linear_v.weight])
-
-        def attended(
-            parts: list[Float[Tensor, "R J C"]],
-        ) -> list[Float[Tensor, "R J C"]]:
-            o = attention(*project_attention(parts, *norm, into, mha.num_heads)).flatten(-2)
-            return [
-                add_attention_output(z, some, *norm, mha.linear_g.weight, mha.linear_o.weight)
-                for z, some in zip(parts, o.split([z.shape[1] for z in parts], 1), strict=True)
-            ]
-
-        # q, k, v and what attention makes of them; in torch also z normalised, scores, gates and
-        # copies
-        fused = fits(z, into)
-        inner = len(into) // 3
-        per_row = N * (
-            4 * inner * into.element_size() if fused else 8 * C + 15 * inner * into.element_size()
+        _, N, C = z.shape
+        attend = TriangleAttentionRows(
+            self.qkv_projection,
+            self.attention.under(self._bias(z), mask),
+            self.add_output,
+            self.mha.num_heads,
+            self._qkv_weights(),
+            self._output_weights(),
+        )
+        linear_q = self.mha.linear_q
+        bytes_per_row = self.attention.bytes_per_row(
+            N, C, linear_q.out_features, linear_q.weight.dtype
         )
         if not self.ending:
-            return map_rows_(z, lambda rows: attended([z[rows]])[0], per_row)
-        travelling = 7 * N * C * z.element_size()  # chunks that arrive, are computed and return
-        return self.cp.map_columns(z, attended, rows_per_chunk(per_row + travelling, z.device))
+            return map_rows_(z, lambda rows: attend([z[rows]])[0], bytes_per_row, self.budget)
+        exchanged = 7 * N * C * z.element_size()  # chunks that arrive, are computed and return
+        max_columns = self.budget.rows_per_chunk(bytes_per_row + exchanged, z.device)
+        return self.cp.map_columns(z, attend, max_columns)
 
     def _bias(self, z: Float[Tensor, "I N C"]) -> Float[Tensor, "H N N"]:
         """One number per head, query and key, whole on every rank. Rows of z are its queries or,
         when `ending`, its keys, so that they need not move.
         """
-        I, N, C = z.shape
-        norm = (self.layer_norm.weight, self.layer_norm.bias)
-        weight = self.linear.weight
-        some = chunks(I, 0 if fits(z, weight) else N * C * 8, z.device)
-        whole = self.cp.all_gather(
-            cat_parts([project_channels_first(z[rows], *norm, weight) for rows in some], 1),
-            1,
+        I, N, _ = z.shape
+        weights = self._bias_weights()
+        bytes_per_row = self.bias_projection.bytes_per_row(N, weights)
+        blocks = [
+            self.bias_projection.channels_first(z[rows], weights)
+            for rows in self.budget.chunks(I, bytes_per_row, z.device)
+        ]
+        bias = self.cp.all_gather(cat_blocks(blocks, 1), 1)
+        return bias.transpose(1, 2) if self.ending else bias
+
+    def _bias_weights(self) -> ProjectionWeights:
+        return ProjectionWeights(self.layer_norm.weight, self.layer_norm.bias, self.linear.weight)
+
+    def _qkv_weights(self) -> ProjectionWeights:
+        mha = self.mha
+        stacked = torch.cat([mha.linear_q.weight, mha.linear_k.weight, mha.linear_v.weight])
+        return ProjectionWeights(self.layer_norm.weight, self.layer_norm.bias, stacked)
+
+    def _output_weights(self) -> AttentionOutputWeights:
+        return AttentionOutputWeights(
+            norm_weight=self.layer_norm.weight,
+            norm_bias=self.layer_norm.bias,
+            gate=self.mha.linear_g.weight,
+            out=self.mha.linear_o.weight,
         )
-        return whole.transpose(1, 2) if self.ending else whole
+
+
+@dataclass(frozen=True)
+class TriangleAttentionRows:
+    """z + attention for some rows of z, which come in blocks; in place where no gradient is
+    wanted.
+    """
+
+    project: Projection
+    attend: RowAttention  # under the bias of all rows
+    add_output: AddAttentionOutput
+    num_heads: int
+    qkv_weights: ProjectionWeights
+    output_weights: AttentionOutputWeights
+
+    def __call__(self, blocks: list[Float[Tensor, "R J C"]]) -> list[Float[Tensor, "R J C"]]:
+        attended = self.attend(*self.project.qkv(blocks, self.qkv_weights, self.num_heads)).flatten(
+            -2
+        )
+        parts = attended.split([z.shape[1] for z in blocks], 1)
+        return [
+            self.add_output(z, part, self.output_weights)
+            for z, part in zip(blocks, parts, strict=True)
+        ]

@@ -1,0 +1,64 @@
+"""Format: what a module of `formats/` offers to the reader, and the file that it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from foldcp.complex import Record
+from foldcp.datasets.msas import MsaFolder
+from foldcp.datasets.parsing.tables import Table, read_table
+from foldcp.datasets.sequences import FastaRecord, fasta_records
+from foldcp.files import MAX_BYTES
+
+FASTA_SUFFIXES = (".fasta", ".fas", ".fa", ".faa")
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """A file of complexes; its text is parsed as FASTA or as a table on demand."""
+
+    path: Path
+    text: str
+
+    def has_suffix(self, suffixes: tuple[str, ...]) -> bool:
+        """Whether the name ends in one of the suffixes, before `.gz`."""
+        return self.path.name.lower().removesuffix(".gz").endswith(suffixes)
+
+    @cached_property
+    def fasta(self) -> list[FastaRecord]:
+        """The records of a FASTA file, none for another. Raises ValueError naming the file."""
+        text = self.text.lstrip()
+        if not text.startswith(">") and not self.has_suffix(FASTA_SUFFIXES):
+            return []
+        return list(fasta_records(self.path, text))
+
+    @cached_property
+    def table(self) -> Table:
+        """The text as a table. Raises ValueError naming the file."""
+        return read_table(self.path, self.text.lstrip())
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What the user gives besides the input."""
+
+    sequences: Path | None = None  # FASTA file with the sequences of accessions
+    msas: MsaFolder | None = None
+    max_bytes: int = MAX_BYTES  # of a file, unpacked
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of inputs.
+
+    `read` raises ValueError naming the file for one that cannot be used at all, before it yields
+    the first record; `suffixes` are those of the files that are read from a folder.
+    """
+
+    name: str  # in the list of known formats
+    recognises: Callable[[InputFile], bool]
+    read: Callable[[InputFile, ReadOptions], Iterable[Record]]
+    suffixes: tuple[str, ...] = ()

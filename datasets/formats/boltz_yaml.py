@@ -1,0 +1,218 @@
+"""Boltz's YAML: one complex.
+
+The form is what boltz 2.2.1 reads
+(https://github.com/jwohlwend/boltz/blob/v2.2.1/docs/prediction.md) but for affinity. Keys that are
+not in it are errors, and so are letters that Boltz would take for unknown residues.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from foldcp.complex import Chain, Complex, Kind
+from foldcp.datasets.chains import group_by_entity
+from foldcp.datasets.format import Format, InputFile, ReadOptions
+from foldcp.datasets.formats.boltz_constraints import read_constraints, read_templates
+from foldcp.datasets.msas import SUFFIXES, MsaFolder, msa_notes
+from foldcp.datasets.parsing.strict_yaml import (
+    boolean,
+    existing_file,
+    items,
+    mapping,
+    positive_integer,
+    single_entry,
+    string,
+    strings,
+)
+from foldcp.datasets.parsing.text_files import stem
+from foldcp.datasets.parsing.yaml_tree import Node, describe, parse
+from foldcp.datasets.sequences import normalize
+from foldcp.files import reading
+
+_SUFFIXES = (".yaml", ".yml", ".json")
+_START = re.compile(r"(?:\s|#.*\n|---.*\n)*(?:(?:sequences|version)\s*:|\{)")
+_MAX_START = 100_000  # characters in which a YAML file must begin
+_POLYMERS: Mapping[str, Kind] = {"protein": "protein", "dna": "dna", "rna": "rna"}
+_KINDS = (*_POLYMERS, "ligand")
+_REQUIRED = ("sequences",)
+_OPTIONAL = ("version", "constraints", "templates", "properties")
+# What the inputs of other programs hold and Boltz's never does.
+_OTHER_PROGRAMS = {
+    '"modelSeeds"': "an input of AlphaFold 3 or its server",
+    '"proteinChain"': "an input of AlphaFold's server or Protenix",
+    "entities:": "a design of BoltzGen",
+}
+
+
+def complex_of_schema(path: Path, schema: Node, msas: MsaFolder | None) -> Complex:
+    """The complex that the tree of a YAML describes, named after its file.
+
+    Raises ValueError naming the entry and the value.
+    """
+    top = mapping(schema, "the file", _REQUIRED, _OPTIONAL)
+    version = top.get("version", "1")
+    if version != "1":
+        raise ValueError(f"unsupported version {describe(version)}; expected 1")
+    if top.get("properties"):
+        raise ValueError("properties: affinity is not supported yet")
+    drafts = [
+        draft
+        for number, item in enumerate(items(top["sequences"], "sequences"), start=1)
+        for draft in _molecule(item, f"sequences, entry {number}")
+    ]
+    chains = group_by_entity(_with_msas(drafts, path, msas))
+    by_name = {chain.name: chain for chain in chains}
+    bonds, pockets, contacts = read_constraints(top.get("constraints", []), by_name)
+    return Complex(
+        name=stem(path),
+        chains=chains,
+        source=path.name,
+        bonds=bonds,
+        pockets=pockets,
+        contacts=contacts,
+        templates=read_templates(top.get("templates", []), by_name, path.parent),
+        notes=msa_notes(chains),
+    )
+
+
+def _recognises(file: InputFile) -> bool:
+    return file.has_suffix(_SUFFIXES) or _START.match(file.text[:_MAX_START]) is not None
+
+
+def _read(file: InputFile, options: ReadOptions) -> list[Complex]:
+    """The complex. Raises ValueError naming the file and the value."""
+    path = file.path
+    with reading(str(path)):
+        try:
+            schema = parse(file.text, (*_REQUIRED, *_OPTIONAL))
+            return [complex_of_schema(path, schema, options.msas)]
+        except ValueError as error:
+            raise ValueError(f"{path}: {_other_program(file.text)}{error}") from error
+
+
+def _other_program(text: str) -> str:
+    """The beginning of the error for an input of another program."""
+    for mark, what in _OTHER_PROGRAMS.items():
+        if mark in text:
+            return f"{what}, which is not supported: "
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A chain without its MSA, and the `msa` of its entry as written."""
+
+    chain: Chain
+    msa: str = ""
+
+
+def _molecule(item: Node, where: str) -> list[_Draft]:
+    """The copies of one entry of `sequences`."""
+    key, value = single_entry(item, where, _KINDS)
+    where = f"{where} ({key})"
+    return _ligand(value, where) if key == "ligand" else _polymer(value, where, _POLYMERS[key])
+
+
+def _ligand(node: Node, where: str) -> list[_Draft]:
+    entry = mapping(node, where, ["id"], ["ccd", "smiles"])
+    ccd: tuple[str, ...] = ()
+    if "ccd" in entry:
+        ccd = tuple(code.upper() for code in strings(entry["ccd"], f"{where}, ccd"))
+    smiles = string(entry["smiles"], f"{where}, smiles").strip() if "smiles" in entry else ""
+    return [
+        _Draft(Chain(name, "ligand", ccd=ccd, smiles=smiles))
+        for name in strings(entry["id"], f"{where}, id")
+    ]
+
+
+def _polymer(node: Node, where: str, kind: Kind) -> list[_Draft]:
+    entry = mapping(node, where, ["id", "sequence"], ["msa", "modifications", "cyclic"])
+    sequence = normalize(string(entry["sequence"], f"{where}, sequence"))
+    cyclic = boolean(entry["cyclic"], f"{where}, cyclic") if "cyclic" in entry else False
+    modifications = _modifications(entry.get("modifications", []), f"{where}, modifications")
+    msa = string(entry["msa"], f"{where}, msa") if "msa" in entry else ""
+    if kind != "protein" and msa not in ("", "empty"):
+        raise ValueError(f"{where}, msa: only proteins have an alignment, got {describe(msa)}")
+    return [
+        _Draft(Chain(name, kind, sequence, cyclic=cyclic, modifications=modifications), msa)
+        for name in strings(entry["id"], f"{where}, id")
+    ]
+
+
+def _modifications(node: Node, where: str) -> tuple[tuple[int, str], ...]:
+    found: dict[int, str] = {}
+    for item in items(node, where):
+        entry = mapping(item, where, ["position", "ccd"])
+        position = positive_integer(entry["position"], f"{where}, position")
+        if position in found:
+            raise ValueError(f"{where}: two at position {position}")
+        found[position] = string(entry["ccd"], f"{where}, ccd").upper()
+    return tuple(sorted(found.items()))
+
+
+def _with_msas(drafts: list[_Draft], path: Path, msas: MsaFolder | None) -> list[Chain]:
+    """The chains with the files of their MSAs; equal proteins must share one."""
+    chains: list[Chain] = []
+    entities: dict[tuple[str, ...], int] = {}
+    without_msa = [
+        draft.chain.sequence for draft in drafts if draft.chain.kind == "protein" and not draft.msa
+    ]
+    found: dict[tuple[str, str], Path | None] = {}  # by sequence and `msa` as written
+    shared: dict[str, Path | None] = {}
+    for draft in drafts:
+        chain = draft.chain
+        molecule = (chain.kind, chain.sequence, *chain.ccd, chain.smiles)
+        entity = entities.setdefault(molecule, len(entities))
+        if chain.kind == "protein":
+            key = (chain.sequence, draft.msa)
+            if key not in found:
+                found[key] = _find_msa(draft, path, msas, entity, without_msa)
+            if shared.setdefault(chain.sequence, found[key]) != found[key]:
+                raise ValueError(
+                    f"chain {chain.name}: copies of one protein have different alignments "
+                    f"({describe(draft.msa)})"
+                )
+            chain = replace(chain, msa=found[key])
+        chains.append(chain)
+    return chains
+
+
+def _find_msa(
+    draft: _Draft,
+    path: Path,
+    msas: MsaFolder | None,
+    entity: int,
+    without_msa: Sequence[str],
+) -> Path | None:
+    """The file of a protein's MSA; `without_msa` are the sequences of all that name none."""
+    chain = draft.chain
+    if draft.msa == "empty":
+        return None
+    if draft.msa:
+        found = existing_file(draft.msa, f"chain {chain.name}, msa", path.parent)
+        if not found.name.endswith(SUFFIXES):
+            raise ValueError(
+                f"chain {chain.name}, msa: {describe(draft.msa)} does not end in "
+                f"{', '.join(SUFFIXES)}"
+            )
+        return found
+    if msas:
+        # Boltz's server calls alignments <input>_<entity>.csv, ColabFold calls that of a whole
+        # complex <input>.a3m.
+        name = stem(path)
+        found = msas.find(chain.sequence, [f"{name}_{entity}"])
+        found = found or msas.find_record([name], without_msa)
+        if found:
+            return found
+    searched = f"none was found in {msas.path}; " if msas else ""
+    raise ValueError(
+        f"chain {chain.name} has no msa: {searched}give a file (`msa: {chain.name}.a3m`) or a "
+        "folder of them (--msas DIR), or fold it from its sequence alone, less accurately "
+        "(`msa: empty`)"
+    )
+
+
+FORMAT = Format("Boltz YAML", _recognises, _read, suffixes=_SUFFIXES)

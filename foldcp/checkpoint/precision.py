@@ -1,0 +1,74 @@
+"""Precision policy: which parts of the network compute in bf16."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import nn
+
+from foldcp.config import Precision
+from foldcp.model.boltz2 import Boltz2
+from foldcp.model.layers.layers import set_compute_dtype
+from foldcp.model.layers.transformer import DiffusionLayer
+
+Sampling = Literal["fp32", "bf16"]
+
+_PAIR_UPDATES = ("tri_mul_out", "tri_mul_in", "tri_att_start", "tri_att_end", "transition_z")
+
+
+def set_precision(model: Boltz2, precision: Precision, sampling: Sampling | None = None) -> None:
+    """Set the types in which the layers compute; weights are cast accordingly.
+
+    Single representation, norms, coordinates and noise are fp32 whatever the precision.
+
+    Args:
+        precision: fp32, or bf16 for the matrix products over pairs of tokens (mixed and bf16, which
+            differ in `residual_dtype` only).
+        sampling: of the transformers of the score network; bf16 unless `precision` is fp32.
+    """
+    if sampling is None:
+        sampling = "fp32" if precision == "fp32" else "bf16"
+    if sampling == "bf16":
+        _set_sampling_bf16(model)
+    if precision != "fp32":
+        for part in _pair_parts(model):
+            set_compute_dtype(part, torch.bfloat16)
+
+
+def residual_dtype(precision: Precision) -> torch.dtype:
+    """The type in which the pair representation is kept between layers."""
+    return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def _set_sampling_bf16(model: Boltz2) -> None:
+    score = model.structure_module.score_model
+    for part in (score.token_transformer, score.single_conditioner.transitions):
+        set_compute_dtype(part, torch.bfloat16)
+    # Of the atom transformers only the attention: transitions and modulations, in bf16, would
+    # double the error of coordinates and exceed that of Boltz's bf16-mixed. The transitions compute
+    # with split fp32 numbers.
+    encoder = score.atom_attention_encoder.atom_encoder.diffusion_transformer
+    decoder = score.atom_attention_decoder.atom_decoder.diffusion_transformer
+    for layer in (*encoder.layers, *decoder.layers):
+        assert isinstance(layer, DiffusionLayer)
+        set_compute_dtype(layer.pair_bias_attn, torch.bfloat16)
+        layer.transition.split = True
+
+
+def _pair_parts(model: Boltz2) -> list[nn.Module]:
+    """The modules that compute with pairs of tokens."""
+    parts: list[nn.Module] = [
+        model.msa_module,
+        model.diffusion_conditioning.pairwise_conditioner,
+        model.diffusion_conditioning.token_trans_proj_z,
+        model.z_recycle,
+        model.z_norm,
+    ]
+    if model.architecture.use_templates:
+        parts.append(model.template_module)
+    for stack in (model.pairformer_module, model.confidence_module.pairformer_stack):
+        for layer in stack.layers:
+            parts += [getattr(layer, name) for name in _PAIR_UPDATES]
+            parts.append(layer.attention.proj_z)  # type: ignore[union-attr]
+    return parts

@@ -1,0 +1,27 @@
+"""Layout of a prediction: names of chains, tokens and atoms, which the network does not need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """What structure files and tables need to name a prediction's rows.
+
+    C chains, T tokens and A atoms, without padding.
+    """
+
+    chain_names: list[str]  # [C]
+    chain_kinds: list[str]  # [C] protein, dna, rna or ligand
+    chain_entities: Int[np.ndarray, " C"]  # equal numbers for copies of one molecule
+    token_chain: Int[np.ndarray, " T"]  # index of the chain
+    token_residue: Int[np.ndarray, " T"]  # residue number within the chain, from 1
+    token_name: list[str]  # [T] CCD code of the residue
+    atom_token: Int[np.ndarray, " A"]  # index of the token
+    atom_name: list[str]  # [A] CCD atom name
+    atom_element: Int[np.ndarray, " A"]  # atomic number
+    chain_msa_depth: Int[np.ndarray, " C"]  # different MSA rows of each chain, query included

@@ -1,0 +1,110 @@
+"""MSAs of a complex's chains: settings of reading, and the check that each is of its chain.
+
+Without torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+
+from foldcp.chemistry.vocabulary import TOKEN_IDS, residue_codes
+from foldcp.complex import Chain, Complex
+from foldcp.features.msa.parse import UNPAIRED
+from foldcp.features.msa.read import ChainMsa, read_msa
+from foldcp.files import MAX_BYTES
+
+
+@dataclass(frozen=True)
+class MsaSettings:
+    """How many rows are read, and in which way.
+
+    Boltz 2.2.1 has three faults here, which its published accuracy includes; `corrected` mends
+    them: rows that were paired by key come again as unpaired ones; deletions are ignored unless
+    they are the query's; a row with a key is dropped if its chain's sequence occurred before, so
+    that its partners lose it.
+    """
+
+    max_file_rows: int = 8192  # of each file
+    max_paired: int = 8192  # rows made by pairing keys, the query included
+    max_rows: int = 16384
+    corrected: bool = False
+    max_bytes: int = MAX_BYTES  # of each file, unpacked; more is refused
+
+    def __post_init__(self) -> None:
+        for name in ("max_file_rows", "max_paired", "max_rows", "max_bytes"):
+            value = getattr(self, name)
+            if value < 1:
+                raise ValueError(f"alignment setting {name} must be at least 1, not {value}")
+
+
+def read_chain_msas(complex: Complex, settings: MsaSettings) -> list[ChainMsa]:
+    """The MSA of each chain, the query alone where it has no file.
+
+    A file is read once for equal chains. Raises ValueError naming the complex, the chain and the
+    file, for one that is unreadable, of another chain, or changed since the complex was planned.
+    """
+    by_molecule: dict[tuple[Path, str, tuple[tuple[int, str], ...]], ChainMsa] = {}
+    msas = []
+    for chain in complex.chains:
+        if chain.msa is None:
+            msas.append(_query_alone(chain))
+            continue
+        molecule = (chain.msa, chain.sequence, chain.modifications)
+        if molecule not in by_molecule:
+            digest = complex.digests.get(chain.msa, "")
+            try:
+                by_molecule[molecule] = read_chain_msa(chain, settings, digest)
+            except ValueError as error:
+                raise ValueError(
+                    f"chain {chain.name} of complex {complex.name}: {error}"
+                ) from error
+        msas.append(by_molecule[molecule])
+    return msas
+
+
+def read_chain_msa(chain: Chain, settings: MsaSettings, digest: str = "") -> ChainMsa:
+    """The MSA of a chain, whose first row is the chain as it is.
+
+    Raises ValueError naming the file, as `read_msa` does, and for the MSA of a chain other than a
+    protein.
+    """
+    assert chain.msa is not None
+    if chain.kind != "protein":
+        raise ValueError(
+            f"alignment {chain.msa}: the network reads alignments of proteins, not of {chain.kind}"
+        )
+    query = residue_types(chain)
+    msa = read_msa(
+        chain.msa,
+        settings.max_file_rows,
+        keep_keyed=settings.corrected,
+        chain=query,
+        digest=digest,
+        max_bytes=settings.max_bytes,
+    )
+    msa.residues[0] = query
+    return msa
+
+
+def residue_types(chain: Chain) -> Int[np.ndarray, " L"]:
+    """Indices in the vocabulary of a chain as the query of an MSA.
+
+    A modified residue is unknown, and so is each component of a ligand.
+    """
+    unknown = TOKEN_IDS["UNK"]
+    if chain.kind == "ligand":
+        return np.full(max(1, len(chain.ccd)), unknown, dtype=np.int8)
+    codes = residue_codes(chain.kind, chain.sequence, chain.modifications)
+    return np.array([TOKEN_IDS.get(code, unknown) for code in codes], dtype=np.int8)
+
+
+def _query_alone(chain: Chain) -> ChainMsa:
+    return ChainMsa(
+        residues=residue_types(chain)[None],
+        deletions=np.zeros((0, 3), dtype=np.int64),
+        keys=np.array([UNPAIRED]),
+    )

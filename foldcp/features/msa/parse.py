@@ -1,0 +1,187 @@
+"""Parsers of MSA files: a3m, and Boltz's `key,sequence` CSV. Rows come as they are written."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import string
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+UNPAIRED = -1  # the key of a row that belongs to no row of another chain
+
+# A row may be longer than the module's 131,072 characters; `read_file` bounds the whole.
+csv.field_size_limit(2**31 - 1)
+
+
+class Row(NamedTuple):
+    """One row of an MSA as written."""
+
+    number: int  # of the sequence in its MSA, from 1
+    key: int
+    text: bytes  # letters, gaps and insertions
+
+
+RowReader = Callable[[], Iterator[Row]]  # reads one MSA from its first row
+
+_LOWER = string.ascii_lowercase.encode()
+_IS_COLUMN = np.ones(256, dtype=bool)
+_IS_COLUMN[list(_LOWER)] = False
+_MAX_KEY = 2**63 - 1
+# ColabFold's first line of a complex: the lengths of its different chains, a tab, and how often
+# each occurs.
+_COMPLEX = re.compile(rb"#(\d{1,9}(?:,\d{1,9})+)\t\d{1,9}(?:,\d{1,9})*[ \t]*(?:\n|$)")
+
+
+def check_name(path: Path) -> None:
+    """Raise ValueError for a file whose name does not end as that of an MSA."""
+    if not path.name.removesuffix(".gz").endswith((".a3m", ".csv")):
+        raise ValueError(f"alignment {path}: expected a name that ends in .a3m or .csv (or .gz)")
+
+
+def is_csv(path: Path) -> bool:
+    """Whether a file is Boltz's `key,sequence` CSV, by its name."""
+    return path.name.removesuffix(".gz").endswith(".csv")
+
+
+def parse_msas(path: Path, data: bytes) -> list[RowReader]:
+    """The MSAs of a file: one, with two exceptions.
+
+    An a3m of MMseqs2's server may hold one after the other, each ended by a NUL byte. An a3m of a
+    complex by ColabFold (its first line is `#20,9<TAB>1,1`) holds one beside the other: here it is
+    the whole and then each chain by itself, where rows of several chains have their number as their
+    key. Reading the rows raises ValueError naming the file and the line.
+    """
+    data = decode_plain(data)
+    if is_csv(path):
+        return [partial(_csv_rows, data.rstrip(b"\0"), path)]
+    msas: list[RowReader] = []
+    start = 0
+    for part in data.split(b"\0"):
+        if part and not part.isspace():
+            first_line = 1 + data.count(b"\n", 0, start)
+            whole = partial(_a3m_rows, part, path, first_line)
+            msas += [whole, *_chain_msas(part, whole, path)]
+        start += len(part) + 1
+    return msas or [partial(_a3m_rows, b"", path, 1)]
+
+
+def decode_plain(data: bytes) -> bytes:
+    """A text as bytes, without its byte order mark and with `\\n` as line end.
+
+    All that matters is ASCII, so single-byte encodings need no decoding.
+    """
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):  # spreadsheets save "Unicode text" so
+        data = data.decode("utf-16", errors="replace").encode()
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    if b"\r" in data:
+        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    return data
+
+
+def _a3m_rows(data: bytes, path: Path, first_line: int) -> Iterator[Row]:
+    """Rows of an a3m, without keys; sequences may be wrapped, lines with # are comments."""
+    number = 0
+    lines = None
+    for line_number, line in enumerate(io.BytesIO(data), first_line):
+        text = line.strip()
+        if text.startswith(b">"):
+            if lines:
+                number += 1
+                yield Row(number, UNPAIRED, b"".join(lines))
+            elif lines is not None and not number:
+                raise ValueError(
+                    f"alignment {path}: the query, before line {line_number}, has no sequence"
+                )
+            lines = []
+        elif text and not text.startswith(b"#"):
+            if lines is None:
+                after = " or follows a NUL character" if first_line > 1 else ""
+                raise ValueError(
+                    f"alignment {path}: line {line_number} comes before the first header (>){after}"
+                )
+            lines.append(text)
+    if lines:
+        yield Row(number + 1, UNPAIRED, b"".join(lines))
+
+
+def _chain_msas(data: bytes, whole: RowReader, path: Path) -> list[RowReader]:
+    """The MSAs of the chains of ColabFold's complex; none for any other a3m."""
+    match = _COMPLEX.match(data)
+    if match is None:
+        return []
+    ends = list(accumulate(map(int, match[1].split(b","))))
+    return [partial(_chain_rows, whole, ends, chain, path) for chain in range(len(ends))]
+
+
+def _chain_rows(whole: RowReader, ends: list[int], chain: int, path: Path) -> Iterator[Row]:
+    """One chain's columns of the rows that show it.
+
+    Rows that show other chains, too, are paired by their number.
+    """
+    for number, _, text in whole():
+        columns = np.flatnonzero(_IS_COLUMN[np.frombuffer(text, dtype=np.uint8)])
+        if len(columns) != ends[-1]:
+            raise ValueError(
+                f"alignment {path}: sequence {number} has {len(columns)} columns; its first line "
+                f"says {ends[-1]}"
+            )
+        # An insertion between two chains counts as the end of the first.
+        cuts = [0, *columns[ends[:-1]].tolist(), len(text)]
+        pieces = [text[start:stop] for start, stop in pairwise(cuts)]
+        shown = [bool(piece.translate(None, b"-" + _LOWER)) for piece in pieces]
+        if number == 1:
+            yield Row(number, UNPAIRED, pieces[chain])
+        elif shown[chain]:
+            key = number if sum(shown) > 1 else UNPAIRED
+            yield Row(number, key, pieces[chain])
+
+
+def _csv_rows(data: bytes, path: Path) -> Iterator[Row]:
+    """Rows of a `key,sequence` table, separated by commas or by semicolons.
+
+    An empty key is that of an unpaired row.
+    """
+    header_line = io.BytesIO(data).readline()
+    separator = ";" if b";" in header_line and b"," not in header_line else ","
+    lines = io.TextIOWrapper(io.BytesIO(data), encoding="latin-1", newline="")
+    reader = csv.reader(lines, delimiter=separator)
+    header = [name.strip() for name in next(reader, [])]
+    if sorted(header) != ["key", "sequence"]:
+        raise ValueError(
+            f"alignment {path}: the columns must be key and sequence, not "
+            f"{separator.join(header)!r}"
+        )
+    key_column = header.index("key")
+    sequence_column = header.index("sequence")
+    number = 0
+    for fields in reader:
+        if not fields:
+            continue
+        if len(fields) != 2:
+            raise ValueError(
+                f"alignment {path}: line {reader.line_num} has {len(fields)} fields, not 2"
+            )
+        if text := fields[sequence_column].strip():
+            number += 1
+            where = f"alignment {path}: line {reader.line_num}"
+            key = _parse_key(fields[key_column].strip(), where)
+            yield Row(number, key, text.encode("latin-1"))
+
+
+def _parse_key(text: str, where: str) -> int:
+    """An integer, which a table with empty keys may have written as 15.0."""
+    if not text:
+        return UNPAIRED
+    match = re.fullmatch(r"([+-]?)0*(\d+)(\.0*)?", text, re.ASCII)
+    if match is None:
+        raise ValueError(f"{where}: invalid key {text!r}; expected an integer")
+    if len(match[2]) > len(str(_MAX_KEY)) or int(match[2]) > _MAX_KEY:
+        raise ValueError(f"{where}: the key {text!r} exceeds 64 bits")
+    return int(match[1] + match[2])

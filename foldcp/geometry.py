@@ -1,0 +1,69 @@
+"""Rigid motions in three dimensions: rotations from quaternions, and superposition."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+Coords = Float[Tensor, "M A 3"]  # of M structures of A atoms
+
+
+def quaternion_to_matrix(quaternion: Float[Tensor, "*M 4"]) -> Float[Tensor, "*M 3 3"]:
+    """The rotation matrix of a quaternion (real part first) of any length.
+
+    Of normally distributed quaternions the rotations are uniformly distributed.
+    """
+    r, i, j, k = F.normalize(quaternion, dim=-1).unbind(-1)
+    entries = [
+        1 - 2 * (j * j + k * k), 2 * (i * j - k * r), 2 * (i * k + j * r),
+        2 * (i * j + k * r), 1 - 2 * (i * i + k * k), 2 * (j * k - i * r),
+        2 * (i * k - j * r), 2 * (j * k + i * r), 1 - 2 * (i * i + j * j),
+    ]  # fmt: skip
+    return torch.stack(entries, -1).unflatten(-1, (3, 3))
+
+
+def superpose(
+    moving: Coords,
+    target: Coords,
+    weights: Float[Tensor, " A"],
+) -> Coords:
+    """`moving`, rotated and translated onto `target` with the least weighted sum of squares.
+
+    Never mirrors. Source: AlphaFold 3, algorithm 28.
+    """
+    normalized = (weights / weights.sum())[:, None]
+    moving_center = (moving * normalized).sum(1, keepdim=True)
+    target_center = (target * normalized).sum(1, keepdim=True)
+    centered = moving - moving_center
+    covariance = torch.einsum("mai,maj->mij", centered * weights[:, None], target - target_center)
+    quaternion = _optimal_rotation(covariance.double())
+    rotation = quaternion_to_matrix(quaternion).to(moving)
+    return torch.einsum("maj,mij->mai", centered, rotation) + target_center
+
+
+def _optimal_rotation(covariance: Float[Tensor, "M 3 3"]) -> Float[Tensor, "M 4"]:
+    """The quaternion of the rotation R with the largest sum of R_ij covariance_ji.
+
+    It is the eigenvector of the largest eigenvalue of a 4 x 4 matrix (Horn 1987, equation 36).
+    Powers of the matrix, made positive, tend to its projector. They take products only, so a GPU
+    never waits for the CPU, as it would for a decomposition.
+    """
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = (row.unbind(-1) for row in covariance.unbind(-2))
+    entries = [
+        xx + yy + zz, yz - zy, zx - xz, xy - yx,
+        yz - zy, xx - yy - zz, xy + yx, zx + xz,
+        zx - xz, xy + yx, yy - xx - zz, yz + zy,
+        xy - yx, zx + xz, yz + zy, zz - xx - yy,
+    ]  # fmt: skip
+    power = torch.stack(entries, -1).unflatten(-1, (4, 4))
+    tiny = torch.finfo(power.dtype).tiny
+    size = torch.linalg.matrix_norm(power)[:, None, None].clamp(min=tiny)
+    power = power / size + torch.eye(4, dtype=power.dtype, device=power.device)
+    for _ in range(3):  # the power 2^24
+        power = power / torch.linalg.matrix_norm(power)[:, None, None]
+        for _ in range(8):  # none smaller than 2^-256
+            power = power @ power
+    largest = power.diagonal(dim1=1, dim2=2).argmax(1)
+    return power[torch.arange(len(power), device=power.device), largest]

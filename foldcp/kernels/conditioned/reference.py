@@ -1,0 +1,106 @@
+"""The operations of a conditioned transformer and their weights; the PyTorch reference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from foldcp.kernels.layer_norm import EPSILON
+
+
+@dataclass(frozen=True)
+class Modulation:
+    """How the conditioning changes one half of a layer: its input is scaled and shifted, its output
+    gated.
+    """
+
+    scale: Float[Tensor, "*B C"]
+    shift: Float[Tensor, "*B C"]
+    gate: Float[Tensor, "*B C"]
+
+
+@dataclass(frozen=True)
+class TransitionWeights:
+    """The gated network of a transition with K hidden channels.
+
+    up_proj makes three factors of the hidden channels (H = 3 K), down_proj brings them back. Split
+    weights (see `split`) are two matrices each, whose sum is meant.
+    """
+
+    up_proj: Float[Tensor, "*S H C"]
+    down_proj: Float[Tensor, "*S C K"]
+
+
+class ConditionedOps:
+    """Norms, gates, and additions to the residual, between the matrix products.
+
+    `a` [.., A, C] may be many samples; what conditions it, [A, C], is the same for all of them.
+    """
+
+    def modulated_norm(
+        self,
+        a: Float[Tensor, "*M A C"],
+        scale: Float[Tensor, "A C"],
+        shift: Float[Tensor, "A C"],
+        dtype: torch.dtype,
+    ) -> Float[Tensor, "*M A C"]:
+        """scale LayerNorm(a) + shift, in the type of the matrix product that follows.
+
+        Source: AlphaFold 3, algorithm 26, line 3.
+        """
+        precise = torch.promote_types(a.dtype, torch.float32)
+        normed = F.layer_norm(a.to(precise), a.shape[-1:], eps=EPSILON)
+        return torch.addcmul(shift.to(precise), scale.to(precise), normed).to(dtype)
+
+    def add_gated(
+        self,
+        a: Float[Tensor, "*M A C"],
+        update: Float[Tensor, "*M A C"],
+        gate: Float[Tensor, "A C"],
+    ) -> Float[Tensor, "*M A C"]:
+        """a + gate update, in the type of a.
+
+        Source: AlphaFold 3, algorithm 24, line 13; algorithm 25, line 4.
+        """
+        return torch.addcmul(a, gate.to(a.dtype), update.to(a.dtype))
+
+    def gated(self, x: Float[Tensor, "*M C"], gate: Float[Tensor, "*M C"]) -> Float[Tensor, "*M C"]:
+        """x sigmoid(gate). Source: AlphaFold 3, algorithm 24, line 9."""
+        return x * gate.sigmoid()
+
+    def glu(self, h: Float[Tensor, "*M K"]) -> Float[Tensor, "*M K/3"]:
+        """x silu(y) w of the three thirds x, y, w of h.
+
+        Source: AlphaFold 3, algorithm 25, line 2, times Boltz-2's w.
+        """
+        x, y, w = h.chunk(3, -1)
+        return F.silu(y) * x * w
+
+
+class AddSplitTransition:
+    """a + gate down_proj glu(up_proj (scale LayerNorm(a) + shift)), with split weights.
+
+    For few channels, in one pass over a. What the weights multiply is split too: of (x1 + x2)
+    (w1 + w2) in bf16 only x2 w2, about 2^-16 of it, is left out. Source: AlphaFold 3, algorithm 25;
+    Ootomo and Yokota 2022 for the splitting.
+    """
+
+    def __call__(
+        self, a: Float[Tensor, "*M A C"], modulation: Modulation, weights: TransitionWeights
+    ) -> Float[Tensor, "*M A C"]:
+        ops = ConditionedOps()
+        up_proj = weights.up_proj.to(a.dtype).sum(0)
+        down_proj = weights.down_proj.to(a.dtype).sum(0)
+        x = ops.modulated_norm(a, modulation.scale, modulation.shift, a.dtype)
+        update = F.linear(ops.glu(F.linear(x, up_proj)), down_proj)
+        return ops.add_gated(a, update, modulation.gate)
+
+
+def split(weight: Float[Tensor, "K C"]) -> Float[Tensor, "2 K C"]:
+    """Two bf16 matrices whose sum is the fp32 one up to 2^-17 of each entry."""
+    high = weight.bfloat16()
+    return torch.stack([high, (weight - high.float()).bfloat16()])

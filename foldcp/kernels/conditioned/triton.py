@@ -1,0 +1,302 @@
+"""The operations of a conditioned transformer in Triton; arithmetic in fp32."""
+# pyright: reportMissingImports=false, reportIndexIssue=false, reportAttributeAccessIssue=false
+
+from __future__ import annotations
+
+from functools import partial
+from typing import no_type_check
+
+import torch
+import triton
+import triton.language as tl
+from jaxtyping import Float
+from torch import Tensor
+
+from foldcp.kernels.autograd import with_reference_backward
+from foldcp.kernels.conditioned.reference import (
+    AddSplitTransition,
+    ConditionedOps,
+    Modulation,
+    TransitionWeights,
+)
+from foldcp.kernels.pair_tiles import LOG2E, normed, weight_tile
+from foldcp.kernels.triton_utils import cdiv, next_power_of_2
+
+PROGRAM_SIZE = 2048  # elements that a program works on
+# Of the split transition.
+SPLIT_ATOMS = 64  # of a program
+SPLIT_STEP = 64  # hidden channels at a time
+SPLIT_STAGES = 1  # of the pipeline
+
+
+@triton.jit
+@no_type_check
+def _sigmoid(x) -> tl.tensor:
+    return 1.0 / (1.0 + tl.exp2(-LOG2E * x))
+
+
+@triton.jit
+@no_type_check
+def _load(X, row, stride, channel, inside) -> tl.tensor:
+    place = row.to(tl.int64)[:, None] * stride + channel[None, :]
+    return tl.load(X + place, mask=inside, other=0.0).to(tl.float32)
+
+
+@triton.jit
+@no_type_check
+def _modulated(
+    A, SCALE, SHIFT, row, atom, scale_a, shift_a, channel, inside, C: tl.constexpr
+) -> tl.tensor:
+    scale = _load(SCALE, atom, scale_a, channel, inside)
+    shift = _load(SHIFT, atom, shift_a, channel, inside)
+    return normed(_load(A, row, C, channel, inside), inside, scale, shift, C, 1)
+
+
+@triton.jit
+@no_type_check
+def _modulated_norm(
+    A, SCALE, SHIFT, OUT, num_rows, num_atoms, scale_a, shift_a,
+    C: tl.constexpr, BC: tl.constexpr, BM: tl.constexpr,
+) -> None:  # fmt: skip
+    row = tl.program_id(0) * BM + tl.arange(0, BM)
+    channel = tl.arange(0, BC)
+    inside = (row < num_rows)[:, None] & (channel < C)[None, :]
+    x = _modulated(A, SCALE, SHIFT, row, row % num_atoms, scale_a, shift_a, channel, inside, C)
+    place = row.to(tl.int64)[:, None] * C + channel[None, :]
+    tl.store(OUT + place, x.to(OUT.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+@no_type_check
+def _add_gated(
+    A,
+    UPDATE,
+    GATE,
+    OUT,
+    num_rows,
+    num_atoms,
+    gate_a,
+    C: tl.constexpr,
+    BC: tl.constexpr,
+    BM: tl.constexpr,
+) -> None:
+    row = tl.program_id(0) * BM + tl.arange(0, BM)
+    channel = tl.arange(0, BC)
+    inside = (row < num_rows)[:, None] & (channel < C)[None, :]
+    x = _load(A, row, C, channel, inside)
+    x += _load(GATE, row % num_atoms, gate_a, channel, inside) * _load(
+        UPDATE, row, C, channel, inside
+    )
+    place = row.to(tl.int64)[:, None] * C + channel[None, :]
+    tl.store(OUT + place, x.to(OUT.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+@no_type_check
+def _gated(
+    X, GATE, OUT, num_rows, gate_m, C: tl.constexpr, BC: tl.constexpr, BM: tl.constexpr
+) -> None:
+    row = tl.program_id(0) * BM + tl.arange(0, BM)
+    channel = tl.arange(0, BC)
+    inside = (row < num_rows)[:, None] & (channel < C)[None, :]
+    x = _load(X, row, C, channel, inside) * _sigmoid(_load(GATE, row, gate_m, channel, inside))
+    place = row.to(tl.int64)[:, None] * C + channel[None, :]
+    tl.store(OUT + place, x.to(OUT.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+@no_type_check
+def _glu(H, OUT, num_rows, K: tl.constexpr, BK: tl.constexpr, BM: tl.constexpr) -> None:
+    row = tl.program_id(0) * BM + tl.arange(0, BM)
+    channel = tl.program_id(1) * BK + tl.arange(0, BK)
+    inside = (row < num_rows)[:, None] & (channel < K)[None, :]
+    x = _load(H, row, 3 * K, channel, inside)
+    y = _load(H + K, row, 3 * K, channel, inside)
+    w = _load(H + 2 * K, row, 3 * K, channel, inside)
+    place = row.to(tl.int64)[:, None] * K + channel[None, :]
+    tl.store(OUT + place, (x * y * _sigmoid(y) * w).to(OUT.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+@no_type_check
+def _split_dot(
+    high,
+    low,
+    W,
+    rows,
+    cols,
+    num_rows: tl.constexpr,
+    num_cols: tl.constexpr,
+    PLANE: tl.constexpr,
+) -> tl.tensor:
+    """(high + low) (W[0] + W[1])^T without the product of the low halves."""
+    w_high = tl.trans(weight_tile(W, rows, cols, num_rows, num_cols))
+    y = tl.dot(high, tl.trans(weight_tile(W + PLANE, rows, cols, num_rows, num_cols)))
+    return tl.dot(high, w_high, tl.dot(low, w_high, y))
+
+
+@triton.jit
+@no_type_check
+def _add_split_transition(
+    A, SCALE, SHIFT, GATE, WIDEN, BACK, OUT, num_rows, num_atoms, scale_a, shift_a, gate_a,
+    C: tl.constexpr, BC: tl.constexpr, K: tl.constexpr, BM: tl.constexpr,
+    STEP: tl.constexpr, STAGES: tl.constexpr,
+) -> None:  # fmt: skip
+    row = tl.program_id(0) * BM + tl.arange(0, BM)
+    atom = row % num_atoms
+    channel = tl.arange(0, BC)
+    inside = (row < num_rows)[:, None] & (channel < C)[None, :]
+    x = _modulated(A, SCALE, SHIFT, row, atom, scale_a, shift_a, channel, inside, C)
+    high = x.to(tl.bfloat16)
+    low = (x - high.to(tl.float32)).to(tl.bfloat16)
+    update = tl.zeros((BM, BC), tl.float32)
+    for start in tl.range(0, K, STEP, num_stages=STAGES):
+        k = start + tl.arange(0, STEP)
+        y = _split_dot(high, low, WIDEN + K * C, k, channel, K, C, 3 * K * C)
+        y = y * _sigmoid(y)
+        y *= _split_dot(high, low, WIDEN, k, channel, K, C, 3 * K * C)
+        y *= _split_dot(high, low, WIDEN + 2 * K * C, k, channel, K, C, 3 * K * C)
+        y_high = y.to(tl.bfloat16)
+        y_low = (y - y_high.to(tl.float32)).to(tl.bfloat16)
+        w_high = tl.trans(weight_tile(BACK, channel, k, C, K))
+        update = tl.dot(y_high, tl.trans(weight_tile(BACK + C * K, channel, k, C, K)), update)
+        update = tl.dot(y_high, w_high, tl.dot(y_low, w_high, update))
+    a = _load(A, row, C, channel, inside) + _load(GATE, atom, gate_a, channel, inside) * update
+    place = row.to(tl.int64)[:, None] * C + channel[None, :]
+    tl.store(OUT + place, a.to(OUT.dtype.element_ty), mask=inside)
+
+
+class ConditionedOpsTriton(ConditionedOps):
+    """The operations in one kernel each, with the gradients of the reference."""
+
+    def modulated_norm(
+        self,
+        a: Float[Tensor, "*M A C"],
+        scale: Float[Tensor, "A C"],
+        shift: Float[Tensor, "A C"],
+        dtype: torch.dtype,
+    ) -> Float[Tensor, "*M A C"]:
+        kernel = partial(modulated_norm, dtype=dtype)
+        reference = partial(super().modulated_norm, dtype=dtype)
+        return with_reference_backward(kernel, reference, a, scale, shift)
+
+    def add_gated(
+        self,
+        a: Float[Tensor, "*M A C"],
+        update: Float[Tensor, "*M A C"],
+        gate: Float[Tensor, "A C"],
+    ) -> Float[Tensor, "*M A C"]:
+        return with_reference_backward(add_gated, super().add_gated, a, update, gate)
+
+    def gated(self, x: Float[Tensor, "*M C"], gate: Float[Tensor, "*M C"]) -> Float[Tensor, "*M C"]:
+        return with_reference_backward(gated, super().gated, x, gate)
+
+    def glu(self, h: Float[Tensor, "*M K"]) -> Float[Tensor, "*M K/3"]:
+        return with_reference_backward(glu, super().glu, h)
+
+
+class AddSplitTransitionTriton(AddSplitTransition):
+    """The transition in one kernel, with the gradient of the reference."""
+
+    def __call__(
+        self, a: Float[Tensor, "*M A C"], modulation: Modulation, weights: TransitionWeights
+    ) -> Float[Tensor, "*M A C"]:
+        return with_reference_backward(
+            add_split_transition, AddSplitTransition(), a, modulation, weights
+        )
+
+
+def _tiles(channels: int) -> tuple[int, int]:
+    """Channels padded to a power of two, and rows of a program."""
+    block = next_power_of_2(channels)
+    return block, max(1, PROGRAM_SIZE // block)
+
+
+def _row_stride(x: Float[Tensor, "A C"]) -> int:
+    """Elements from row to row; channels are adjacent."""
+    assert x.stride(-1) == 1, f"strides {x.stride()}"
+    return x.stride(0)
+
+
+def modulated_norm(
+    a: Float[Tensor, "*M A C"],
+    scale: Float[Tensor, "A C"],
+    shift: Float[Tensor, "A C"],
+    dtype: torch.dtype,
+) -> Float[Tensor, "*M A C"]:
+    a = a.contiguous()
+    num_rows = a.shape[:-1].numel()
+    num_atoms, channels = a.shape[-2:]
+    block, tile = _tiles(channels)
+    out = torch.empty(a.shape, dtype=dtype, device=a.device)
+    _modulated_norm[(cdiv(num_rows, tile),)](
+        a, scale, shift, out,
+        num_rows, num_atoms, _row_stride(scale), _row_stride(shift),
+        C=channels, BC=block, BM=tile,
+    )  # fmt: skip
+    return out
+
+
+def add_gated(
+    a: Float[Tensor, "*M A C"],
+    update: Float[Tensor, "*M A C"],
+    gate: Float[Tensor, "A C"],
+) -> Float[Tensor, "*M A C"]:
+    a = a.contiguous()
+    num_rows = a.shape[:-1].numel()
+    num_atoms, channels = a.shape[-2:]
+    block, tile = _tiles(channels)
+    out = torch.empty_like(a)
+    _add_gated[(cdiv(num_rows, tile),)](
+        a, update.contiguous(), gate, out,
+        num_rows, num_atoms, _row_stride(gate),
+        C=channels, BC=block, BM=tile,
+    )  # fmt: skip
+    return out
+
+
+def gated(x: Float[Tensor, "*M C"], gate: Float[Tensor, "*M C"]) -> Float[Tensor, "*M C"]:
+    """x sigmoid(gate); the rows of the gate may be apart."""
+    x = x.contiguous()
+    num_rows = x.shape[:-1].numel()
+    channels = x.shape[-1]
+    block, tile = _tiles(channels)
+    gate = gate.flatten(0, -2)
+    out = torch.empty_like(x)
+    _gated[(cdiv(num_rows, tile),)](
+        x, gate, out, num_rows, _row_stride(gate), C=channels, BC=block, BM=tile
+    )
+    return out
+
+
+def glu(h: Float[Tensor, "*M K"]) -> Float[Tensor, "*M K/3"]:
+    h = h.contiguous()
+    num_rows = h.shape[:-1].numel()
+    hidden = h.shape[-1] // 3
+    block = min(512, next_power_of_2(hidden))
+    tile = PROGRAM_SIZE // block
+    out = h.new_empty((*h.shape[:-1], hidden))
+    _glu[(cdiv(num_rows, tile), cdiv(hidden, block))](h, out, num_rows, K=hidden, BK=block, BM=tile)
+    return out
+
+
+def add_split_transition(
+    a: Float[Tensor, "*M A C"], modulation: Modulation, weights: TransitionWeights
+) -> Float[Tensor, "*M A C"]:
+    a = a.contiguous()
+    scale = modulation.scale
+    shift = modulation.shift
+    gate = modulation.gate
+    up_proj = weights.up_proj.contiguous()
+    down_proj = weights.down_proj.contiguous()
+    num_rows = a.shape[:-1].numel()
+    num_atoms, channels = a.shape[-2:]
+    block = max(16, next_power_of_2(channels))
+    out = torch.empty_like(a)
+    _add_split_transition[(cdiv(num_rows, SPLIT_ATOMS),)](
+        a, scale, shift, gate, up_proj, down_proj, out,
+        num_rows, num_atoms, _row_stride(scale), _row_stride(shift), _row_stride(gate),
+        C=channels, BC=block, K=down_proj.shape[2],
+        BM=SPLIT_ATOMS, STEP=SPLIT_STEP, STAGES=SPLIT_STAGES, num_warps=4,
+    )  # fmt: skip
+    return out

@@ -1,0 +1,304 @@
+"""Projections in Triton: LayerNorm and matrix product in one read of z, channels last or first."""
+# pyright: reportMissingImports=false, reportIndexIssue=false
+# pyright: reportPossiblyUnboundVariable=false, reportAttributeAccessIssue=false
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import no_type_check
+
+import torch
+import triton
+import triton.language as tl
+from jaxtyping import Float
+from torch import Tensor
+
+from foldcp.kernels.autograd import (
+    needs_no_grad,
+    residual_with_reference_backward,
+    with_reference_backward,
+)
+from foldcp.kernels.pair_tiles import (
+    add_to_pairs,
+    normed_pairs,
+    pair_offsets,
+    pair_strides,
+    rows_and_columns,
+    rows_are_adjacent,
+    sigmoid,
+    weight_tile,
+)
+from foldcp.kernels.projection.reference import (
+    QKV,
+    AddAttentionOutput,
+    AttentionOutputWeights,
+    Projection,
+    ProjectionWeights,
+)
+from foldcp.kernels.triton_utils import cdiv, next_power_of_2
+
+
+@dataclass(frozen=True)
+class Tile:
+    """How a kernel is cut."""
+
+    pairs: int  # of a program
+    step: int  # channels at a time
+    warps: int
+    stages: int  # of the pipeline
+
+
+PROJECT = Tile(pairs=64, step=64, warps=4, stages=2)
+GATED_PROJECTION = Tile(pairs=128, step=64, warps=8, stages=2)
+CHANNELS_FIRST = Tile(pairs=64, step=64, warps=4, stages=1)
+ATTENTION_OUTPUT = Tile(pairs=64, step=64, warps=4, stages=2)
+HALF_MULTIPLE = 32  # of the channels where values in fp16 may begin
+
+
+@triton.jit
+@no_type_check
+def _narrowed(x, half) -> tl.tensor:
+    """x in bf16 or, where `half`, in fp16, what lies beyond its range as the ends of the range;
+    both called bf16.
+    """
+    return tl.inline_asm_elementwise(
+        """{
+            .reg .b32 as_bf16, as_half, least, most;
+            .reg .pred wanted;
+            cvt.rn.bf16x2.f32 as_bf16, $2, $1;
+            cvt.rn.f16x2.f32 as_half, $2, $1;
+            mov.b32 most, 0x7bff7bff;
+            mov.b32 least, 0xfbfffbff;
+            min.f16x2 as_half, as_half, most;
+            max.f16x2 as_half, as_half, least;
+            setp.ne.b32 wanted, $3, 0;
+            selp.b32 $0, as_half, as_bf16, wanted;
+        }""",
+        "=r,f,f,r,r", [x, half.to(tl.int32)], dtype=tl.bfloat16, is_pure=True, pack=2,
+    )  # fmt: skip
+
+
+@triton.jit(do_not_specialize=["N"])
+@no_type_check
+def _project(
+    Z, W, B, P, OUT, num_pairs, N, K, zi, zn, oi, on,
+    FLAT: tl.constexpr,
+    C: tl.constexpr, BC: tl.constexpr, BM: tl.constexpr, STEP: tl.constexpr, STAGES: tl.constexpr,
+    HALF: tl.constexpr,
+) -> None:  # fmt: skip
+    """Channels from HALF on, a multiple of STEP, leave as the bits of fp16."""
+    first = tl.program_id(0) * BM
+    pair = first + tl.arange(0, BM)
+    real = pair < num_pairs
+    c = tl.arange(0, BC)
+    x = normed_pairs(Z, W, B, pair_offsets(first, pair, N, zi, zn, FLAT), real, C, BC).to(
+        P.dtype.element_ty
+    )
+    out_place = pair_offsets(first, pair, N, oi, on, FLAT)
+    for start in tl.range(0, K, STEP, num_stages=STAGES):
+        k = start + tl.arange(0, STEP)
+        y = tl.dot(x, tl.trans(weight_tile(P, k, c, K, C)))
+        out = y.to(OUT.dtype.element_ty)
+        if HALF is not None:
+            out = _narrowed(y, start >= HALF)
+        tl.store(
+            OUT + out_place[:, None] + k[None, :],
+            out,
+            mask=real[:, None] & (k < K)[None, :],
+        )
+
+
+@triton.jit(do_not_specialize=["N"])
+@no_type_check
+def _project_channels_first(
+    Z, MASK, W, B, P, G, OUT, num_pairs, N, K, zi, zn,
+    FLAT: tl.constexpr, C: tl.constexpr, BC: tl.constexpr, BM: tl.constexpr, STEP: tl.constexpr,
+    STAGES: tl.constexpr,
+    GATED: tl.constexpr, BY_ROW: tl.constexpr,
+) -> None:  # fmt: skip
+    """Weights times pairs, so that results need no transposition on their way out."""
+    first = tl.program_id(0) * BM
+    pair = first + tl.arange(0, BM)
+    real = pair < num_pairs
+    c = tl.arange(0, BC)
+    x = tl.trans(
+        normed_pairs(Z, W, B, pair_offsets(first, pair, N, zi, zn, FLAT), real, C, BC).to(
+            P.dtype.element_ty
+        )
+    )
+    if GATED:
+        row, column = rows_and_columns(first, pair, N)
+        keep = tl.load(MASK + (row if BY_ROW else column), mask=real, other=0.0).to(tl.float32)[
+            None, :
+        ]
+    for start in tl.range(0, K, STEP, num_stages=STAGES):
+        k = start + tl.arange(0, STEP)
+        y = tl.dot(weight_tile(P, k, c, K, C), x)
+        if GATED:
+            y *= sigmoid(tl.dot(weight_tile(G, k, c, K, C), x)) * keep
+        place = k.to(tl.int64)[:, None] * num_pairs + pair[None, :]
+        tl.store(
+            OUT + place,
+            y.to(OUT.dtype.element_ty),
+            mask=(k < K)[:, None] & real[None, :],
+        )
+
+
+@triton.jit(do_not_specialize=["N"])
+@no_type_check
+def _add_attention_output(
+    Z, A, OUT, W, B, G, P, num_pairs, N, zi, zn, oi, on, ai, an,
+    FLAT: tl.constexpr,
+    C: tl.constexpr, BC: tl.constexpr, K: tl.constexpr, BM: tl.constexpr, STEP: tl.constexpr,
+    STAGES: tl.constexpr,
+) -> None:  # fmt: skip
+    first = tl.program_id(0) * BM
+    pair = first + tl.arange(0, BM)
+    real = pair < num_pairs
+    place = pair_offsets(first, pair, N, zi, zn, FLAT)
+    c = tl.arange(0, BC)
+    x = normed_pairs(Z, W, B, place, real, C, BC).to(G.dtype.element_ty)
+    update = tl.zeros((BM, BC), tl.float32)
+    a_place = pair_offsets(first, pair, N, ai, an, FLAT)
+    for start in tl.range(0, K, STEP, num_stages=STAGES):
+        k = start + tl.arange(0, STEP)
+        inside = real[:, None] & (k < K)[None, :]
+        a = tl.load(A + a_place[:, None] + k[None, :], mask=inside, other=0.0).to(tl.float32)
+        a *= sigmoid(tl.dot(x, tl.trans(weight_tile(G, k, c, K, C))))
+        update = tl.dot(a.to(P.dtype.element_ty), tl.trans(weight_tile(P, c, k, C, K)), update)
+    add_to_pairs(Z, OUT, place, pair_offsets(first, pair, N, oi, on, FLAT), c, real, update, C)
+
+
+def project(z: Float[Tensor, "*B C"], weights: ProjectionWeights) -> Float[Tensor, "*B K"]:
+    """weight LayerNorm(z)."""
+    weight = weights.weight
+    out = torch.empty((*z.shape[:-1], len(weight)), dtype=weight.dtype, device=z.device)
+    _launch_project(z, weights, out)
+    return out
+
+
+def project_blocks(
+    blocks: list[Float[Tensor, "R J C"]], weights: ProjectionWeights, half_from: int
+) -> Float[Tensor, "R N K"]:
+    """weight LayerNorm(z) of rows that come in blocks, N columns in all; channels from `half_from`
+    on hold fp16, whatever the type says.
+    """
+    weight = weights.weight
+    columns = [block.shape[1] for block in blocks]
+    shape = (len(blocks[0]), sum(columns), len(weight))
+    out = torch.empty(shape, dtype=weight.dtype, device=blocks[0].device)
+    for block, block_out in zip(blocks, out.split(columns, 1), strict=True):
+        _launch_project(block, weights, block_out, half_from)
+    return out
+
+
+def _launch_project(
+    z: Tensor, weights: ProjectionWeights, out: Tensor, half_from: int | None = None
+) -> None:
+    w = weights
+    tile = PROJECT
+    assert half_from is None or half_from % tile.step == 0, (
+        f"{half_from} channels are not a multiple of {tile.step}"
+    )
+    num_pairs = z.shape[:-1].numel()
+    N = z.shape[-2]
+    num_out, channels = w.weight.shape
+    _project[(cdiv(num_pairs, tile.pairs),)](
+        z, w.norm_weight, w.norm_bias, w.weight.contiguous(), out,
+        num_pairs, N, num_out, *pair_strides(z, N), *pair_strides(out, N),
+        FLAT=rows_are_adjacent(N, z, out),
+        C=channels, BC=next_power_of_2(channels), BM=tile.pairs, STEP=tile.step, STAGES=tile.stages,
+        HALF=half_from, num_warps=tile.warps,
+    )  # fmt: skip
+
+
+def project_channels_first(
+    z: Float[Tensor, "*B C"],
+    weights: ProjectionWeights,
+    gate: tuple[Float[Tensor, "K C"], Float[Tensor, " N"] | Float[Tensor, "I 1"]] | None = None,
+) -> Float[Tensor, "K *B"]:
+    """weight LayerNorm(z), times the sigmoid of a gate and a mask of columns or of rows where
+    there is one.
+    """
+    w = weights
+    num_pairs = z.shape[:-1].numel()
+    N = z.shape[-2]
+    num_out, channels = w.weight.shape
+    out = torch.empty((num_out, *z.shape[:-1]), dtype=w.weight.dtype, device=z.device)
+    gate_weight, mask = gate or (w.weight, w.weight)
+    assert mask.stride(0) == 1 or gate is None, f"a mask with stride {mask.stride(0)}"
+    tile = GATED_PROJECTION if gate else CHANNELS_FIRST
+    _project_channels_first[(cdiv(num_pairs, tile.pairs),)](
+        z, mask, w.norm_weight, w.norm_bias, w.weight.contiguous(), gate_weight.contiguous(), out,
+        num_pairs, N, num_out, *pair_strides(z, N),
+        FLAT=rows_are_adjacent(N, z),
+        C=channels, BC=next_power_of_2(channels), BM=tile.pairs, STEP=tile.step, STAGES=tile.stages,
+        GATED=gate is not None, BY_ROW=mask.dim() == 2, num_warps=tile.warps,
+    )  # fmt: skip
+    return out
+
+
+def add_attention_output(
+    z: Float[Tensor, "*B C"],
+    attended: Float[Tensor, "*B K"],
+    weights: AttentionOutputWeights,
+    out: Float[Tensor, "*B C"],
+) -> None:
+    """Write z + out_weight (attended * sigmoid(gate LayerNorm(z))) to `out`, which may be z."""
+    w = weights
+    tile = ATTENTION_OUTPUT
+    num_pairs = z.shape[:-1].numel()
+    N = z.shape[-2]
+    channels, depth = w.out.shape
+    _add_attention_output[(cdiv(num_pairs, tile.pairs),)](
+        z, attended, out, w.norm_weight, w.norm_bias, w.gate.contiguous(), w.out.contiguous(),
+        num_pairs, N, *pair_strides(z, N), *pair_strides(out, N), *pair_strides(attended, N),
+        FLAT=rows_are_adjacent(N, z, attended, out),
+        C=channels, BC=next_power_of_2(channels), K=depth,
+        BM=tile.pairs, STEP=tile.step, STAGES=tile.stages, num_warps=tile.warps,
+    )  # fmt: skip
+
+
+class ProjectionTriton(Projection):
+    """Projections in one kernel each, with the gradients of the reference."""
+
+    def __call__(
+        self, z: Float[Tensor, "*B C"], weights: ProjectionWeights
+    ) -> Float[Tensor, "*B K"]:
+        return with_reference_backward(project, Projection(), z, weights)
+
+    def channels_first(
+        self, z: Float[Tensor, "I N C"], weights: ProjectionWeights
+    ) -> Float[Tensor, "K I N"]:
+        reference = Projection().channels_first
+        return with_reference_backward(project_channels_first, reference, z, weights)
+
+    def qkv(
+        self, blocks: list[Float[Tensor, "R J C"]], weights: ProjectionWeights, num_heads: int
+    ) -> QKV:
+        w = weights
+        inner = len(w.weight) // 3
+        differentiable = not needs_no_grad(*blocks, w.norm_weight, w.norm_bias, w.weight)
+        if differentiable or inner % HALF_MULTIPLE:
+            return super().qkv(blocks, weights, num_heads)
+        out = project_blocks(blocks, weights, half_from=2 * inner)
+        q, k, v = out.unflatten(-1, (3, num_heads, -1)).unbind(-3)
+        return q, k, v.view(torch.float16)
+
+    def bytes_per_row(self, N: int, weights: ProjectionWeights, with_outputs: bool = False) -> int:
+        """None: what is normalised stays on chip."""
+        return 0
+
+
+class AddAttentionOutputTriton(AddAttentionOutput):
+    """The output of attention in one kernel, with the gradient of the reference."""
+
+    def __call__(
+        self,
+        z: Float[Tensor, "*B C"],
+        attended: Float[Tensor, "*B K"],
+        weights: AttentionOutputWeights,
+    ) -> Float[Tensor, "*B C"]:
+        return residual_with_reference_backward(
+            add_attention_output, AddAttentionOutput(), z, attended, weights
+        )

@@ -1,0 +1,327 @@
+"""Attention of many rows under one bias in Triton: no running maximum, and a bias that no layout
+changes.
+"""
+# pyright: reportMissingImports=false, reportIndexIssue=false
+# pyright: reportPossiblyUnboundVariable=false, reportAttributeAccessIssue=false
+# ruff: noqa: RUF005 (kernels cannot unpack a tuple into another)
+
+from __future__ import annotations
+
+from typing import Any, no_type_check
+
+import torch
+import triton
+import triton.language as tl
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from foldcp.kernels.autograd import needs_no_grad
+from foldcp.kernels.bias_layout import LOG2E, TILE, WARPS, block_of, prepare, rows_of, to_fp16
+from foldcp.kernels.triangle_attention.backward import gradient
+from foldcp.kernels.triangle_attention.reference import RowAttention, TriangleAttention
+from foldcp.kernels.triton_utils import cdiv, next_power_of_2
+
+ROOM = tl.constexpr(8.0)  # the largest weight of the first tile is 2^-8, and fp16 goes up to 2^16
+RANGE = tl.constexpr(60000.0)  # a larger sum of weights may hide a weight that fp16 does not hold
+GROUP = 16  # programs of neighbouring rows that run side by side, to meet in the second-level cache
+
+
+@triton.jit
+@no_type_check
+def _scores(q, k, bias, scale) -> tl.tensor:
+    return tl.dot(q, tl.trans(k)) * scale + bias
+
+
+@triton.jit
+@no_type_check
+def _step(q, k, v, bias, out, total, top, scale) -> tuple[tl.tensor, tl.tensor]:
+    p = tl.exp2(_scores(q, k, bias, scale) - top[:, None])
+    # Sums stay within a thread; the four threads that share a row are added up once, at the end.
+    total += tl.sum(tl.sum(tl.reshape(p, (TILE, TILE // 8, 4, 2)), 3), 1)
+    return tl.dot(p.to(v.dtype), v, out), total
+
+
+@triton.jit
+@no_type_check
+def _with_maximum(
+    q,
+    K,
+    V,
+    B,
+    num_keys,
+    num_tiles,
+    stride_k,
+    stride_v,
+    scale,
+    D: tl.constexpr,
+    BD: tl.constexpr,
+) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
+    """Attention with a running maximum, for any range of scores."""
+    top = tl.full((TILE,), -float("inf"), tl.float32)
+    total = tl.zeros((TILE,), tl.float32)
+    out = tl.zeros((TILE, BD), tl.float32)
+    for tile in tl.range(num_tiles, num_stages=1):
+        k = rows_of(K, tile * TILE, num_keys, stride_k, D, BD, False)
+        v = rows_of(V, tile * TILE, num_keys, stride_v, D, BD, False)
+        bias = block_of(tl.load(B + tile * TILE * TILE)).to(tl.float32) * LOG2E
+        s = _scores(q, k, bias, scale)
+        new = tl.maximum(top, tl.max(s, 1))
+        p = tl.exp2(s - new[:, None])
+        fade = tl.exp2(top - new)
+        total = total * fade + tl.sum(p, 1)
+        out = tl.dot(p.to(v.dtype), v, out * fade[:, None])
+        top = new
+    return out, total, top
+
+
+@triton.jit
+@no_type_check
+def _store(
+    out,
+    total,
+    top,
+    OUT,
+    LSE,
+    tile,
+    size,
+    stride,
+    D: tl.constexpr,
+    BD: tl.constexpr,
+    WANT_LSE: tl.constexpr,
+) -> None:
+    """A tile of queries of one row and head."""
+    token = tile * TILE + tl.arange(0, TILE)
+    cols = tl.arange(0, BD)
+    inside = (token < size)[:, None] & (cols < D)[None, :]
+    out = (out / total[:, None]).to(OUT.dtype.element_ty)
+    tl.store(OUT + token[:, None] * stride + cols[None, :], out, mask=inside)
+    if WANT_LSE:
+        tl.store(LSE + token, top + tl.log2(total), mask=token < size)
+
+
+@triton.jit(do_not_specialize=["num_rows", "N", "num_heads", "num_tiles"])
+@no_type_check
+def _again(
+    Q, K, V, BIAS, OUT, LSE, REDO, num_rows, N, num_heads, num_tiles, scale,
+    qi, qn, qh, ki, kn, kh, vi, vn, vh, oi, on, oh,
+    D: tl.constexpr, ROWS: tl.constexpr, WANT_LSE: tl.constexpr,
+) -> None:  # fmt: skip
+    """Where REDO says so, one head and 64 queries of up to ROWS rows under a running maximum."""
+    tile = tl.program_id(0)
+    head = tl.program_id(1)
+    first = tl.program_id(2) * ROWS
+    rows = first + tl.arange(0, ROWS)
+    wanted = tl.load(
+        REDO + (rows * num_heads + head) * num_tiles + tile,
+        mask=rows < num_rows,
+        other=0,
+    )
+    if tl.max(wanted, 0) > 0:
+        B = (
+            BIAS
+            + (head.to(tl.int64) * num_tiles + tile) * num_tiles * TILE * TILE
+            + tl.arange(0, TILE * TILE)
+        )
+        for index in range(first, tl.minimum(first + ROWS, num_rows)):
+            if tl.load(REDO + (index * num_heads + head) * num_tiles + tile) > 0:
+                row = tl.cast(index, tl.int64)
+                q = rows_of(Q + row * qi + head * qh, tile * TILE, N, qn, D, D, False)
+                k = K + row * ki + head * kh
+                v = V + row * vi + head * vh
+                out, total, top = _with_maximum(q, k, v, B, N, num_tiles, kn, vn, scale, D, D)
+                at = OUT + row * oi + head * oh
+                lse = LSE + (row * num_heads + head) * N
+                _store(out, total, top, at, lse, tile, N, on, D, D, WANT_LSE)
+
+
+@triton.jit(
+    do_not_specialize=[
+        "num_rows",
+        "num_queries",
+        "num_keys",
+        "num_heads",
+        "query_tiles",
+        "key_tiles",
+    ]
+)
+@no_type_check
+def _forward(
+    Q, K, V, BIAS, OUT, LSE, num_rows, num_queries, num_keys, num_heads, query_tiles, key_tiles,
+    scale,
+    qi, qn, qh, ki, kn, kh, vi, vn, vh, oi, on, oh,
+    D: tl.constexpr, BD: tl.constexpr, SHARE: tl.constexpr, GROUP: tl.constexpr,
+    WANT_LSE: tl.constexpr,
+    EVEN: tl.constexpr,
+) -> None:  # fmt: skip
+    """One head, 64 queries, SHARE rows. The maximum of the first tile serves for all, unless the
+    sum says no.
+
+    Weights are fp16, which is 8 times more exact than bf16: what they may grow beyond the first
+    tile, they have room for. A sum too large for that room is seen at the end, and the tile done
+    again, under a running maximum.
+    """
+    num_groups = tl.cdiv(num_rows, SHARE)
+    head = tl.program_id(0) // (num_groups * query_tiles)
+    place = tl.program_id(0) % (num_groups * query_tiles)
+    chunk = place // (GROUP * query_tiles)
+    size = tl.minimum(num_groups - chunk * GROUP, GROUP)
+    rest = place - chunk * GROUP * query_tiles
+    tile = rest // size
+    first = (chunk * GROUP + rest % size) * SHARE
+    B = (
+        BIAS
+        + (head.to(tl.int64) * query_tiles + tile) * key_tiles * TILE * TILE
+        + tl.arange(0, TILE * TILE)
+    )
+    queries = ()
+    keys = ()
+    values = ()
+    outs = ()
+    totals = ()
+    tops = ()
+    bias = block_of(tl.load(B)).to(tl.float32) * LOG2E
+    for r in tl.static_range(SHARE):
+        row = tl.minimum(first + r, num_rows - 1).to(tl.int64)
+        queries = queries + (
+            rows_of(Q + row * qi + head * qh, tile * TILE, num_queries, qn, D, BD, False),
+        )
+        keys = keys + (K + row * ki + head * kh,)
+        values = values + (V + row * vi + head * vh,)
+        outs = outs + (tl.zeros((TILE, BD), tl.float32),)
+        totals = totals + (tl.zeros((TILE, 4), tl.float32),)
+        s = _scores(queries[r], rows_of(keys[r], 0, num_keys, kn, D, BD, False), bias, scale)
+        tops = tops + (tl.max(s, 1) + ROOM,)
+    for other in tl.range(key_tiles, num_stages=3):
+        bias = block_of(tl.load(B + other * TILE * TILE)).to(tl.float32) * LOG2E
+        new_outs = ()
+        new_totals = ()
+        for r in tl.static_range(SHARE):
+            k = rows_of(keys[r], other * TILE, num_keys, kn, D, BD, EVEN)
+            v = rows_of(values[r], other * TILE, num_keys, vn, D, BD, EVEN)
+            out, total = _step(queries[r], k, v, bias, outs[r], totals[r], tops[r], scale)
+            new_outs = new_outs + (out,)
+            new_totals = new_totals + (total,)
+        outs = new_outs
+        totals = new_totals
+    for r in tl.static_range(SHARE):
+        out = outs[r]
+        total = tl.sum(totals[r], 1)
+        top = tops[r]
+        if tl.min((total < RANGE).to(tl.int32), 0) == 0:
+            out, total, top = _with_maximum(
+                queries[r], keys[r], values[r], B, num_keys, key_tiles, kn, vn, scale, D, BD
+            )  # fmt: skip
+        row = (first + r).to(tl.int64)
+        at = OUT + row * oi + head * oh
+        lse = LSE + (row * num_heads + head) * num_queries
+        size = tl.where(first + r < num_rows, num_queries, 0)
+        _store(out, total, top, at, lse, tile, size, on, D, BD, WANT_LSE)
+
+
+def forward(
+    q: Float[Tensor, "R I H D"],
+    k: Float[Tensor, "R N H D"],
+    v: Float[Tensor, "R N H D"],
+    tiles: Float[Tensor, "H A B T"],
+    want_lse: bool = False,
+    hopper: bool = False,
+) -> tuple[Float[Tensor, "R I H D"], Float[Tensor, "R H I"] | None]:
+    """The output and, if wanted, the base-2 logarithm of the sum of each query's exponentials.
+
+    With `hopper` the kernel for it runs, where it is made for the sizes.
+    """
+    num_rows, num_queries, num_heads, width = q.shape
+    num_keys = k.shape[1]
+    (_, query_tiles, key_tiles, _) = tiles.shape
+    block = max(16, next_power_of_2(width))
+    share = 2 if block <= 32 else 1  # rows in one program: as many as the registers hold
+    q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
+    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    v = to_fp16(v)
+    lse = None
+    if want_lse:
+        lse = torch.empty((num_rows, num_heads, num_queries), dtype=torch.float32, device=q.device)
+    if hopper and width == 32 and num_queries == num_keys:
+        _forward_on_hopper(q, k, v, tiles, out, lse)
+        return out, lse
+    _forward[(num_heads * query_tiles * cdiv(num_rows, share),)](
+        q, k, v, tiles, out, out if lse is None else lse,
+        num_rows, num_queries, num_keys, num_heads, query_tiles, key_tiles,
+        LOG2E.value * width**-0.5,
+        *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *out.stride()[:3],
+        D=width, BD=block, SHARE=share, GROUP=GROUP, WANT_LSE=want_lse,
+        EVEN=num_keys % TILE.value == 0 and block == width, num_warps=WARPS.value,
+    )  # fmt: skip
+    return out, lse
+
+
+def _forward_on_hopper(
+    q: Float[Tensor, "R N H D"],
+    k: Float[Tensor, "R N H D"],
+    v: Float[Tensor, "R N H D"],
+    tiles: Float[Tensor, "H A B T"],
+    out: Float[Tensor, "R N H D"],
+    lse: Float[Tensor, "R H N"] | None,
+) -> None:
+    """`forward` with the kernel for Hopper, which leaves to `_again` what is out of its range."""
+    from foldcp.kernels.triangle_attention.hopper import forward as forward_on_hopper
+
+    num_rows, N, num_heads, width = q.shape
+    num_tiles = tiles.shape[1]
+    redo = forward_on_hopper(q, k, v, tiles, out, lse)
+    _again[(num_tiles, num_heads, cdiv(num_rows, 32))](
+        q, k, v, tiles, out, out if lse is None else lse, redo, num_rows, N, num_heads, num_tiles,
+        LOG2E.value * width**-0.5, *q.stride()[:3], *k.stride()[:3], *v.stride()[:3],
+        *out.stride()[:3],
+        D=width, ROWS=32, WANT_LSE=lse is not None, num_warps=WARPS.value,
+    )  # fmt: skip
+
+
+class _TriangleAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor, hopper: bool
+    ) -> Tensor:
+        out, lse = forward(q, k, v, prepare(bias, mask), want_lse=True, hopper=hopper)
+        ctx.save_for_backward(q, k, v, bias, mask, out, lse)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, bias, mask, out, lse = ctx.saved_tensors
+        tiles = prepare(bias, mask)
+        transposed = prepare(bias, mask, transposed=True)
+        dq, dk, dv, db = gradient(q, k, v, tiles, transposed, out, lse, dout.contiguous())
+        return dq, dk, dv, db.to(bias.dtype), None, None
+
+
+class TriangleAttentionTriton(TriangleAttention):
+    """Triangle attention in one kernel, and its gradient in three."""
+
+    def __init__(self, hopper: bool) -> None:
+        self.hopper = hopper
+
+    def __call__(
+        self,
+        q: Float[Tensor, "I N H D"],
+        k: Float[Tensor, "I N H D"],
+        v: Float[Tensor, "I N H D"],
+        bias: Float[Tensor, "H N N"],
+        mask: Float[Tensor, " N"],
+    ) -> Float[Tensor, "I N H D"]:
+        q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
+        if needs_no_grad(q, k, v, bias):
+            return forward(q, k, v, prepare(bias, mask), hopper=self.hopper)[0]
+        return _TriangleAttention.apply(q, k, v, bias, mask, self.hopper)
+
+    def under(self, bias: Float[Tensor, "H N N"], mask: Float[Tensor, " N"]) -> RowAttention:
+        if torch.is_grad_enabled():
+            return super().under(bias, mask)
+        tiles = prepare(bias, mask)
+        return lambda q, k, v: forward(q, k, v, tiles, hopper=self.hopper)[0]
+
+    def bytes_per_row(self, N: int, channels: int, inner: int, dtype: torch.dtype) -> int:
+        """Bytes of q, k, v and what attention makes of them, of a row of N pairs."""
+        return N * 4 * inner * dtype.itemsize

@@ -1,0 +1,90 @@
+"""Pair-bias attention against its equation in float64; on a GPU also the Triton kernel."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from foldcp.kernels import pair_bias_attention
+from foldcp.kernels.dispatch import choose_backend
+from foldcp.kernels.pair_bias_attention import PairBiasAttention
+from tests.support.devices import on_devices
+
+bf16 = torch.bfloat16
+TOLERANCE = {("cpu", torch.float32): 2e-6, ("cuda", torch.float32): 1e-5}
+SHAPES = pytest.mark.parametrize(
+    ("num_samples", "num_queries", "num_tokens", "heads", "width"),
+    [(5, 37, 203, 16, 48), (1, 130, 130, 3, 24), (3, 64, 256, 2, 64), (3, 5, 13, 4, 6)],
+)
+
+
+def error(got: Tensor, want: Tensor) -> float:
+    return float((got.double() - want).norm() / want.norm())
+
+
+def draw(
+    num_samples: int,
+    num_queries: int,
+    num_tokens: int,
+    heads: int,
+    width: int,
+    dtype: torch.dtype,
+    device: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """q, k, v, bias, mask; keys beside values, channels of the bias last."""
+    torch.manual_seed(0)
+    q = torch.randn(num_samples, num_queries, heads, width, device=device).to(dtype)
+    kv = torch.randn(num_samples, num_tokens, 2, heads, width, device=device).to(dtype)
+    k, v = kv.unbind(2)
+    bias = torch.randn(num_queries, num_tokens, heads, device=device).to(dtype).permute(2, 0, 1)
+    mask = (torch.rand(num_tokens, device=device) < 0.85).float()
+    mask[0] = 0.0
+    mask[-1] = 1.0
+    return q, k, v, bias, mask
+
+
+def equation(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
+    width = q.shape[-1]
+    scores = torch.einsum("mihd,mjhd->mhij", q.double(), k.double()) * width**-0.5 + bias.double()
+    weights = (scores - 1e9 * (1 - mask.double())).softmax(-1)
+    return torch.einsum("mhij,mjhd->mihd", weights, v.double())
+
+
+@on_devices
+@SHAPES
+@pytest.mark.parametrize("dtype", [torch.float32, bf16])
+def test_pair_bias_attention_follows_its_equation(
+    num_samples: int,
+    num_queries: int,
+    num_tokens: int,
+    heads: int,
+    width: int,
+    dtype: torch.dtype,
+    device: str,
+) -> None:
+    operands = draw(num_samples, num_queries, num_tokens, heads, width, dtype, device)
+    attention = pair_bias_attention.choose(choose_backend("auto", torch.device(device)), dtype)
+    want = equation(*operands)
+    got = attention(*operands)
+    assert got.dtype == dtype
+    assert error(got, want) < TOLERANCE.get((device, dtype), 1e-2)
+    assert error(got, want) < 1.02 * error(PairBiasAttention()(*operands), want) + 1e-5
+
+
+@on_devices
+@SHAPES
+@pytest.mark.parametrize("dtype", [torch.float32, bf16])
+def test_prepare_gives_the_attention_under_a_bias(
+    num_samples: int,
+    num_queries: int,
+    num_tokens: int,
+    heads: int,
+    width: int,
+    dtype: torch.dtype,
+    device: str,
+) -> None:
+    q, k, v, bias, mask = draw(num_samples, num_queries, num_tokens, heads, width, dtype, device)
+    attention = pair_bias_attention.choose(choose_backend("auto", torch.device(device)), dtype)
+    under_bias = attention.prepare(bias, mask)
+    assert torch.equal(under_bias(q, k, v), attention(q, k, v, bias, mask))

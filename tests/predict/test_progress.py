@@ -1,0 +1,41 @@
+"""Progress of the stages of a prediction."""
+
+from __future__ import annotations
+
+import pytest
+
+import foldcp
+from foldcp.features.msa.subsample import MsaSubsample
+
+
+def test_fold_reports_every_step_of_every_stage() -> None:
+    calls: list[tuple[str, int, int]] = []
+
+    def progress(stage: str, done: int, total: int) -> None:
+        calls.append((stage, done, total))
+
+    chain = foldcp.Chain("A", "protein", "MKTAYIAKQRQ")
+    foldcp.fold(
+        foldcp.load_model("untrained:tiny", device="cpu"),
+        foldcp.Complex("peptide", (chain,)),
+        samples=3,
+        parallel_samples=2,
+        steps=4,
+        recycling=1,
+        progress=progress,
+    )
+    expected = {"trunk": 2, "sampling": 8, "confidence": 3}
+    assert calls == [(stage, i, n) for stage, n in expected.items() for i in range(n + 1)]
+
+
+@pytest.mark.parametrize(("num_rows", "max_rows"), [(50, 0), (50, 50), (1, 8)])
+def test_msa_subsample_uses_all_rows_of_a_small_msa(num_rows: int, max_rows: int) -> None:
+    assert MsaSubsample(num_rows, max_rows, seed=1)(0) is None
+
+
+def test_msa_subsample_draws_anew_for_each_pass_and_seed() -> None:
+    draws = [MsaSubsample(50, 20, seed)(index) for seed in (1, 2) for index in (0, 1)]
+    for rows in draws:
+        assert rows is not None and len(set(rows)) == 20 and max(rows) < 50
+    assert len({tuple(rows or ()) for rows in draws}) == 4
+    assert MsaSubsample(50, 20, 1)(1) == draws[1]
