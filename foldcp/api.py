@@ -17,7 +17,7 @@ from foldcp.features.msa.chain_msas import MsaSettings
 from foldcp.features.steering import NO_CONSTRAINTS, steering_constraints
 from foldcp.files import reading
 from foldcp.model.boltz2 import Boltz2
-from foldcp.pipeline.fetch import find
+from foldcp.pipeline.fetch import find_weights
 from foldcp.predict import Prediction, Settings
 from foldcp.progress import Progress, no_progress
 
@@ -61,7 +61,7 @@ def load_model(
         device = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(device)
     precision = precision or ("mixed" if device.type == "cuda" else "fp32")
-    path = find(str(checkpoint))
+    path = find_weights(str(checkpoint))
     network = load(path, device=device, precision=precision)
     return Model(network, path, device, precision)
 

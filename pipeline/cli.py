@@ -19,7 +19,7 @@ from foldcp.pipeline.terminal import close_stdout, guard_streams
 from foldcp.printable import printable
 
 if TYPE_CHECKING:  # Ray and torch take seconds to import, and `plan` needs neither
-    from foldcp.pipeline.execution.driver import Summary
+    from foldcp.pipeline.execution.run import Summary
 
 # environment variable: how often in a row the run was started again, and what was done
 RESTARTS = "FOLDCP_RESTARTS"
@@ -139,8 +139,9 @@ def plan(
     foldcp plan corum.tsv.gz --sequences uniprot.fasta.gz --json | jq '.too_large'
     """
     from foldcp.pipeline.inputs.tasks import make_work, smallest
-    from foldcp.pipeline.planning.plan import make_plan, nodes_of, to_json, to_text
-    from foldcp.pipeline.scheduling.cost_model import Costs, load_hardware
+    from foldcp.pipeline.planning.plan import make_plan, split_into_nodes, to_json, to_text
+    from foldcp.pipeline.scheduling.cost_model import CostModel
+    from foldcp.pipeline.scheduling.hardware import load_hardware
 
     settings = load(config, set_)
     machine = load_hardware(hardware)
@@ -158,8 +159,8 @@ def plan(
         raise ValueError(f"{input}: {work.invalid[0].reason}")
     for line in remarks(sources, [task.complex for task in work.tasks]):
         print(line, file=sys.stderr)
-    nodes = nodes_of(gpus or machine.gpus_per_node, machine.gpus_per_node)
-    found = make_plan(work, Costs(machine, settings), nodes, settings.run)
+    nodes = split_into_nodes(gpus or machine.gpus_per_node, machine.gpus_per_node)
+    found = make_plan(work, CostModel(machine, settings), nodes, settings.run)
     print(to_json(found) if json else to_text(found))
 
 
@@ -205,7 +206,7 @@ def score(
         --checkpoint boltz2_conf.ckpt --out corum-run --set model.samples=5 --set write=boltz
     foldcp score pairs.fasta --checkpoint boltz2_conf.ckpt --out run --limit 10
     """
-    from foldcp.pipeline.execution.driver import Options
+    from foldcp.pipeline.execution.run import RunOptions
     from foldcp.pipeline.reporting.report import format_best
     from foldcp.pipeline.score_database import score_input
 
@@ -213,7 +214,7 @@ def score(
     sources = InputSpec(
         input, sequences, msas, checkpoint, organism, limit, settings.limits.input_bytes
     )
-    summary = score_input(sources, settings, out, Options(address, gpus, hardware, verbose))
+    summary = score_input(sources, settings, out, RunOptions(address, gpus, hardware, verbose))
     if summary.ray_lost and not summary.signal:
         _start_again(summary)
     try:
@@ -425,6 +426,7 @@ def bench(
     foldcp bench --sizes 512,1024,2048 --precision mixed,bf16 --write our-node.yaml
     foldcp bench --sizes 4096,8192 --folds 4096 --ranks 1,2,4 --json > bench.json
     """
-    from foldcp.pipeline.bench.run import Options, show
+    from foldcp.pipeline.bench.run import BenchOptions, print_bench
 
-    show(Options(sizes, folds, precision, ranks, quick, write, overwrite), json)
+    options = BenchOptions(sizes, folds, precision, ranks, quick, write, overwrite)
+    print_bench(options, json)

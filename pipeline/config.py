@@ -11,14 +11,14 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from foldcp.config import KernelSetting
+from foldcp.config import KernelSetting, Precision
 from foldcp.datasets.parsing.text_files import read_text
 from foldcp.datasets.parsing.yaml_tree import parse
 from foldcp.files import reading
 
 MAX_YAML_BYTES = 1_000_000
 
-Precision = Literal["auto", "fp32", "mixed", "bf16"]
+PrecisionSetting = Literal["auto", Precision]
 Sampling = Literal["auto", "fp32", "bf16"]
 Extra = Literal["boltz", "pae", "pde"]
 
@@ -36,7 +36,7 @@ class ModelConfig:
     steps: int = setting(200, 1)  # of the diffusion sampler
     samples: int = setting(1, 1)  # structures for each complex
     parallel_samples: int = setting(5, 1)  # structures sampled at once; never changes the answer
-    precision: Precision = "auto"  # auto: mixed where it fits, else bf16; fp32 without a GPU
+    precision: PrecisionSetting = "auto"  # auto: mixed where it fits, else bf16; fp32 without a GPU
     # arithmetic inside the sampler's transformers; auto: fp32 with fp32, else bf16
     sampling: Sampling = "auto"
     # steer towards plausible chemistry; forced pockets and contacts always steer

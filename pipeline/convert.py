@@ -10,7 +10,7 @@ from foldcp.checkpoint.load import check_weights, read_checkpoint
 from foldcp.checkpoint.safetensors_file import write_safetensors
 from foldcp.config import to_hyper_parameters
 from foldcp.files import describe_error
-from foldcp.pipeline.fetch import find
+from foldcp.pipeline.fetch import find_weights
 from foldcp.pipeline.storage.filesystem import FileSystem
 
 
@@ -30,7 +30,7 @@ def convert(source: str, target: Path, overwrite: bool) -> str:
         written.
     """
     _refuse(source, target, overwrite)
-    path = Path(find(source))
+    path = Path(find_weights(source))
     identity = checkpoint_identity(path)
     architecture, weights = read_checkpoint(path)
     check_weights(path, architecture, weights)

@@ -1,6 +1,4 @@
-"""How do released weights get onto this machine, whole and checked, however often the line is
-cut?
-"""
+"""Download of released weights: resumed where it was cut off, and checked by SHA-256."""
 
 from __future__ import annotations
 
@@ -8,6 +6,7 @@ import os
 import shutil
 import sys
 from dataclasses import dataclass
+from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -17,23 +16,21 @@ from tqdm import tqdm
 
 from foldcp.files import file_sha256
 
-CHUNK = 1 << 20
+CHUNK_BYTES = 1 << 20
 TIMEOUT = 60.0  # seconds without a byte
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A released file: its name, its addresses (the first that works is taken), bytes, and
-    SHA-256.
-    """
+    """A released file."""
 
     file: str
-    urls: tuple[str, ...]
-    size: int
+    urls: tuple[str, ...]  # the first that works is taken
+    size: int  # bytes
     sha256: str
 
 
-# The addresses are those of boltz 2.2.1.
+# The URLs are those of boltz 2.2.1.
 WEIGHTS = {
     "boltz2": Weights(
         "boltz2_conf.ckpt",
@@ -48,17 +45,18 @@ WEIGHTS = {
 
 
 class DownloadError(Exception):
-    """Why one address did not give the file."""
+    """Why one URL did not give the file."""
 
 
 def cache_folder() -> Path:
-    """Where fetched weights lie: $FOLDCP_CACHE, or ~/.foldcp."""
+    """The folder of fetched weights: $FOLDCP_CACHE, or ~/.foldcp."""
     return Path(os.environ.get("FOLDCP_CACHE") or Path.home() / ".foldcp")
 
 
-def find(name: str) -> str:
-    """The path of fetched weights for a name such as boltz2, anything else as it is. ValueError
-    when not fetched.
+def find_weights(name: str) -> str:
+    """The path of fetched weights for a name such as boltz2; anything else as it is.
+
+    Raises ValueError when they have not been fetched.
     """
     if name not in WEIGHTS or Path(name).is_file():
         return name
@@ -69,25 +67,24 @@ def find(name: str) -> str:
 
 
 def fetch(name: str, folder: Path) -> Path:
-    """Download the weights called `name` into `folder`, or go on with a download that was cut off
-    there.
+    """Download the weights called `name` into `folder`; their path.
 
-    Nothing stands under the final name before its SHA-256 is right. Weights already there are
-    checked, and nothing is requested. Raises ValueError for an unknown name, too small a disk, a
-    folder that cannot be written, an existing file with another content, and when no address gives
-    the file.
+    A download that was cut off there is resumed. The file gets its final name after its SHA-256 was
+    checked. Weights already there are checked, and nothing is requested. Raises ValueError for an
+    unknown name, too small a disk, a folder that cannot be written, an existing file with another
+    content, and when no URL gives the file.
     """
     if name not in WEIGHTS:
         raise ValueError(f"{name}: no such weights; known: {', '.join(WEIGHTS)}")
     weights = WEIGHTS[name]
-    target = folder / WEIGHTS[name].file
+    target = folder / weights.file
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not target.exists():
             download(weights, target)
-        elif (found := file_sha256(target)) != weights.sha256:
+        elif (sha256 := file_sha256(target)) != weights.sha256:
             raise ValueError(
-                f"{target}: has SHA-256 {found}, not {weights.sha256}; remove it and fetch again"
+                f"{target}: has SHA-256 {sha256}, not {weights.sha256}; remove it and fetch again"
             )
     except OSError as error:
         raise ValueError(f"{error.filename or folder}: {error.strerror}") from None
@@ -95,11 +92,11 @@ def fetch(name: str, folder: Path) -> Path:
 
 
 def download(weights: Weights, target: Path) -> None:
-    """Fill `target`.part from the first address that has the file, check it, give it its name."""
+    """Download to `target`.part from the first URL that has the file, check it, and rename it."""
     part = target.with_name(target.name + ".part")
-    if bytes_of(part) > weights.size:
+    if file_size(part) > weights.size:
         discard(part)
-    missing = weights.size - bytes_of(part)
+    missing = weights.size - file_size(part)
     free = shutil.disk_usage(target.parent).free
     if free < missing:
         raise ValueError(
@@ -111,46 +108,42 @@ def download(weights: Weights, target: Path) -> None:
         if reasons:
             print(f"{reasons[-1]}; trying {url}", file=sys.stderr)
         try:
-            fill(part, url, weights)
+            complete(part, url, weights)
         except DownloadError as error:
             reasons.append(f"{url}: {error}")
             continue
         part.replace(target)
         discard(part)
         return
-    if have := bytes_of(part):
-        reasons.append(f"{have} bytes are kept, and the same command goes on there")
+    if kept := file_size(part):
+        reasons.append(f"{kept} bytes are kept, and the same command resumes from there")
     raise ValueError("; ".join(reasons))
 
 
-def fill(part: Path, url: str, weights: Weights) -> None:
-    """Bring `part` to its full size, over as many connections as add something, and check its
-    SHA-256.
-    """
-    have = bytes_of(part)
-    while have < weights.size:
+def complete(part: Path, url: str, weights: Weights) -> None:
+    """Complete `part` over as many connections as add something, and check its SHA-256."""
+    size = file_size(part)
+    while size < weights.size:
         receive(part, url, weights)
-        before = have
-        have = bytes_of(part)
-        if have <= before:
-            raise DownloadError(f"cut off after {have} of {weights.size} bytes")
-    found = file_sha256(part)
-    if found != weights.sha256:
+        size_before = size
+        size = file_size(part)
+        if size <= size_before:
+            raise DownloadError(f"cut off after {size} of {weights.size} bytes")
+    sha256 = file_sha256(part)
+    if sha256 != weights.sha256:
         discard(part)
-        raise DownloadError(f"gave a file of SHA-256 {found}, not {weights.sha256}")
+        raise DownloadError(f"gave a file of SHA-256 {sha256}, not {weights.sha256}")
 
 
 def receive(part: Path, url: str, weights: Weights) -> None:
-    """Append to `part` what one connection gives; a server that cannot go on gives the file from
-    its first byte.
+    """Append to `part` what one connection gives.
+
+    A server that cannot resume gives the file from its first byte.
     """
-    have = bytes_of(part)
-    note = note_of(part)
-    known_url, _, etag = note.read_text().partition("\n") if note.exists() else ("", "", "")
-    # Another server's ETag says nothing about this one's file; the SHA-256 at the end does.
-    with ask(url, have, etag if known_url == url else "") as answer:
-        start = have if answer.status == 206 else 0
-        length = answer.headers.get("Content-Length")
+    size = file_size(part)
+    with request(url, size, known_etag(part, url)) as response:
+        start = size if response.status == HTTPStatus.PARTIAL_CONTENT else 0
+        length = response.headers.get("Content-Length")
         if length is not None and start + int(length) != weights.size:
             raise DownloadError(f"has a file of {start + int(length)} bytes, not {weights.size}")
         bar = tqdm(
@@ -163,68 +156,88 @@ def receive(part: Path, url: str, weights: Weights) -> None:
         )
         with part.open("ab" if start else "wb") as file, bar:
             if not start:
-                note.write_text(f"{url}\n{strong_etag(answer)}")
-            while block := read(answer, weights.size - start):
-                file.write(block)
-                start += len(block)
-                bar.update(len(block))
+                etag_file(part).write_text(f"{url}\n{strong_etag(response)}")
+            while chunk := read_chunk(response, weights.size - start):
+                file.write(chunk)
+                start += len(chunk)
+                bar.update(len(chunk))
             file.flush()
             os.fsync(file.fileno())
 
 
-def ask(url: str, have: int, etag: str) -> HTTPResponse:
-    """Request a file from byte `have` on. The answer starts there (status 206), or with the first
-    byte when the server knows no ranges or its file is no longer the one of `etag`. DownloadError
-    when there is no answer.
+def request(url: str, start: int, etag: str) -> HTTPResponse:
+    """Request a file from byte `start` on.
+
+    The response begins there (status 206), or with the first byte when the server has no ranges or
+    its file is no longer the one of `etag`. Raises DownloadError when there is no response.
     """
-    part_of_it = {"Range": f"bytes={have}-", **({"If-Range": etag} if etag else {})} if have else {}
+    headers = {"User-Agent": "foldcp"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+        if etag:
+            headers["If-Range"] = etag
     try:
-        answer: HTTPResponse = urlopen(
-            Request(url, headers={"User-Agent": "foldcp", **part_of_it}),
-            timeout=TIMEOUT,
-        )
+        response: HTTPResponse = urlopen(Request(url, headers=headers), timeout=TIMEOUT)
     except HTTPError as error:
         error.close()
-        if error.code == 416 and have:  # the server's file ends before byte `have`
-            return ask(url, 0, "")
+        if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and start:
+            return request(url, 0, "")  # the server's file ends before byte `start`
         raise DownloadError(f"answers {error.code} {error.reason}") from None
     except (OSError, HTTPException) as error:
         reason = error.reason if isinstance(error, URLError) else error
         raise DownloadError(f"cannot be reached ({reason})") from None
-    goes_on = answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
-    if have and answer.status == 206 and not (goes_on and etag in ("", strong_etag(answer))):
-        answer.close()
-        return ask(url, 0, "")
-    return answer
+    if start and response.status == HTTPStatus.PARTIAL_CONTENT:
+        begins_there = response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+        is_same_file = etag in ("", strong_etag(response))
+        if not (begins_there and is_same_file):
+            response.close()
+            return request(url, 0, "")
+    return response
 
 
-def read(answer: HTTPResponse, most: int) -> bytes:
-    """The next bytes of an answer; none at its end and when the line is cut, which the size
-    tells apart.
+def read_chunk(response: HTTPResponse, max_bytes: int) -> bytes:
+    """The next bytes of a response.
+
+    None at its end and when the connection is cut, which the size tells apart.
     """
     try:
-        return answer.read1(min(CHUNK, most)) if most else b""
+        return response.read1(min(CHUNK_BYTES, max_bytes)) if max_bytes else b""
     except (OSError, HTTPException):
         return b""
 
 
-def strong_etag(answer: HTTPResponse) -> str:
-    """The ETag, or "" for a weak one: those name no exact bytes, and If-Range may not carry
-    them.
+def strong_etag(response: HTTPResponse) -> str:
+    """The ETag, or "" for a weak one.
+
+    Weak ones identify no exact bytes, and If-Range may not have them.
     """
-    etag = answer.headers.get("ETag", "")
+    etag = response.headers.get("ETag", "")
     return "" if etag.startswith("W/") else etag
 
 
-def note_of(part: Path) -> Path:
-    """The file beside `part` that says which address it came from, and its ETag there."""
+def known_etag(part: Path, url: str) -> str:
+    """The ETag of the file of which `part` is the beginning; "" if it is not known.
+
+    Another server's ETag says nothing about this one's file; the SHA-256 at the end does.
+    """
+    file = etag_file(part)
+    if not file.exists():
+        return ""
+    known_url, _, etag = file.read_text().partition("\n")
+    return etag if known_url == url else ""
+
+
+def etag_file(part: Path) -> Path:
+    """The file beside `part` with the URL that it came from, and its ETag there."""
     return part.with_name(part.name + ".etag")
 
 
 def discard(part: Path) -> None:
+    """Remove a part and its ETag."""
     part.unlink(missing_ok=True)
-    note_of(part).unlink(missing_ok=True)
+    etag_file(part).unlink(missing_ok=True)
 
 
-def bytes_of(path: Path) -> int:
+def file_size(path: Path) -> int:
+    """Bytes of a file, 0 if there is none."""
     return path.stat().st_size if path.exists() else 0

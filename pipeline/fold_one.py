@@ -1,6 +1,4 @@
-"""One complex without Ray, in this process or on the ranks that torchrun starts: Boltz's files
-and the scores.
-"""
+"""Folding of one complex without Ray, in this process or on the ranks that torchrun starts."""
 
 from __future__ import annotations
 
@@ -8,7 +6,7 @@ import json
 import os
 import sys
 import tempfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,98 +16,141 @@ from tqdm import tqdm
 from foldcp.checkpoint.identity import checkpoint_identity, is_untrained
 from foldcp.files import reading
 from foldcp.pipeline.config import RunConfig
+from foldcp.pipeline.execution.results import FoldResult
 from foldcp.pipeline.execution.worker import Worker
 from foldcp.pipeline.inputs.input_spec import InputSpec, only_complex
-from foldcp.pipeline.inputs.tasks import make_task
+from foldcp.pipeline.inputs.tasks import Task, make_task
+from foldcp.pipeline.planning.detect_hardware import detect_cpu, detect_gpu
 from foldcp.pipeline.planning.run_plan import (
-    gpu_hardware,
-    local_hardware,
-    need_checkpoint,
     read_architecture,
+    require_checkpoint,
     settings_digest,
 )
-from foldcp.pipeline.scheduling.cost_model import Costs
-from foldcp.pipeline.scheduling.types import WorkerConfig
+from foldcp.pipeline.scheduling.cost_model import CostModel, FoldShape
+from foldcp.pipeline.scheduling.group_size import smallest_shape, too_large_reason
+from foldcp.pipeline.scheduling.types import Failure, WorkerConfig
 from foldcp.pipeline.storage.boltz_layout import file_stem
 from foldcp.pipeline.storage.filesystem import Content, FileSystem
 from foldcp.pipeline.storage.result_rows import Provenance, result_files, result_rows
 from foldcp.printable import printable
 
 
-def fold_one(sources: InputSpec, config: RunConfig, out: Path) -> str:
-    """Fold the complex of an input on this machine's GPU or CPU and write its files under `out`; a
-    summary.
+@dataclass(frozen=True, slots=True)
+class TorchrunRank:
+    """The rank of this process as torchrun tells it; a process of its own is rank 0 of 1."""
 
-    Under torchrun every rank calls it; the first one writes, the others return nothing. The files
-    are those of Boltz (`boltz_files.py`) and scores_<name>.json with the rows of our tables. Raises
-    ValueError for what cannot be used or does not fit; then nothing is written.
+    rank: int
+    size: int
+    local_rank: int  # on this machine
+    local_size: int
+
+    @classmethod
+    def from_environment(cls) -> TorchrunRank:
+        """Read torchrun's environment variables."""
+        return cls(
+            rank=int(os.environ.get("RANK", 0)),
+            size=int(os.environ.get("WORLD_SIZE", 1)),
+            local_rank=int(os.environ.get("LOCAL_RANK", 0)),
+            local_size=int(os.environ.get("LOCAL_WORLD_SIZE", 1)),
+        )
+
+
+def fold_one(input_spec: InputSpec, config: RunConfig, out: Path) -> str:
+    """Fold the complex of an input on this machine's GPU or CPU, and write its files under `out`.
+
+    Under torchrun every rank calls it; the first one writes. The files are those of Boltz
+    (`boltz_layout.py`) and scores_<name>.json with the rows of the tables. Returns a summary, empty
+    on the other ranks. Raises ValueError for what cannot be used or does not fit; then nothing is
+    written.
     """
-    index, size, local, on_host = (
-        int(os.environ.get(name, default))
-        for name, default in (
-            ("RANK", 0),
-            ("WORLD_SIZE", 1),
-            ("LOCAL_RANK", 0),
-            ("LOCAL_WORLD_SIZE", 1),
-        )
-    )
-    need_checkpoint(sources.checkpoint)
+    ranks = TorchrunRank.from_environment()
+    require_checkpoint(input_spec.checkpoint)
     check_writable(out)
-    identity = checkpoint_identity(sources.checkpoint)
-    architecture = read_architecture(sources.checkpoint)
+    identity = checkpoint_identity(input_spec.checkpoint)
+    architecture = read_architecture(input_spec.checkpoint)
     config = replace(config, write=tuple(dict.fromkeys((*config.write, "boltz"))))
-    task = make_task(only_complex(sources), config, identity)
-    cuda = torch.cuda.is_available()
-    costs = Costs(gpu_hardware() if cuda else local_hardware(on_host), config, architecture)
-    setup = costs.smallest(task, size)
-    if setup is None:
-        raise ValueError(
-            f"{sources.input}: {costs.why_not(task, size)}; `foldcp score` spreads it over GPUs"
-        )
-    setup = replace(setup, num_ranks=size)
-    rank = Worker(
-        WorkerConfig(
-            sources.checkpoint,
-            identity,
-            setup.precision,
-            config,
-            max(1, (os.cpu_count() or 1) // on_host),
-        )
-    )
-    joined = rank.join(index, size, "env://", f"cuda:{local}" if cuda else "cpu")
-    if joined["outcome"] != "ready":
-        raise ValueError(joined["reason"])
-    if index == 0:
-        print(f"kernels: {joined['kernels']}", file=sys.stderr)
-    with Bar(costs.stages(task, setup), hidden=index > 0) as bar:
-        answer = rank.fold(task.complex, setup, bar.show)
-    if answer["outcome"] != "done":
-        raise ValueError(f"{sources.input}: {answer['reason']}")
-    rank.cp.destroy()
-    if index > 0:
-        return ""
-    made = Provenance(
+    task = make_task(only_complex(input_spec), config, identity)
+    hardware = detect_gpu() if torch.cuda.is_available() else detect_cpu(ranks.local_size)
+    costs = CostModel(hardware, config, architecture)
+    shape = smallest_shape(costs, task, ranks.size)
+    if shape is None:
+        reason = too_large_reason(costs, task, ranks.size)
+        raise ValueError(f"{input_spec.input}: {reason}; `foldcp score` spreads it over GPUs")
+    shape = replace(shape, num_ranks=ranks.size)
+    worker_config = WorkerConfig(
+        input_spec.checkpoint,
         identity,
-        is_untrained(sources.checkpoint),
+        shape.precision,
+        config,
+        num_threads=max(1, (os.cpu_count() or 1) // ranks.local_size),
+    )
+    result = _fold(worker_config, task, costs, shape, ranks)
+    if isinstance(result, Failure):
+        raise ValueError(f"{input_spec.input}: {result.reason}")
+    if result.output is None:
+        return ""
+    provenance = Provenance(
+        identity,
+        is_untrained(input_spec.checkpoint),
         config.model.seed,
-        size,
-        setup.precision,
-        setup.max_rows,
+        ranks.size,
+        shape.precision,
+        shape.max_rows,
         settings_digest(config),
     )
-    prediction = answer["prediction"]
-    layout = answer["layout"]
-    rows = result_rows(replace(task, msa_depth=answer["msa_depth"]), layout, prediction, made)
-    files = result_files(task, layout, prediction, made, config.write)
-    ours = {path: content for path, content in files.items() if not path.startswith("structures/")}
+    return _write_result(task, result, provenance, config, out, input_spec.checkpoint)
+
+
+def _fold(
+    worker_config: WorkerConfig,
+    task: Task,
+    costs: CostModel,
+    shape: FoldShape,
+    ranks: TorchrunRank,
+) -> FoldResult | Failure:
+    """Fold with a progress bar. Raises ValueError when the checkpoint cannot be loaded."""
+    worker = Worker(worker_config)
+    device = f"cuda:{ranks.local_rank}" if costs.hardware.device == "cuda" else "cpu"
+    joined = worker.join(ranks.rank, ranks.size, "env://", device)
+    if isinstance(joined, Failure):
+        raise ValueError(joined.reason)
+    if ranks.rank == 0:
+        print(f"kernels: {joined.kernels}", file=sys.stderr)
+    with FoldProgress(costs.stages(task, shape), hidden=ranks.rank > 0) as progress:
+        result = worker.fold(task.complex, shape, progress.update)
+    if isinstance(result, FoldResult):
+        worker.cp.destroy()
+    return result
+
+
+def _write_result(
+    task: Task,
+    result: FoldResult,
+    provenance: Provenance,
+    config: RunConfig,
+    out: Path,
+    checkpoint_name: str,
+) -> str:
+    """Write the files of a result; a summary."""
+    assert result.output is not None
+    prediction = result.output.prediction
+    layout = result.output.layout
+    task_as_folded = replace(task, msa_depth=result.stats.msa_depth)
+    rows = result_rows(task_as_folded, layout, prediction, provenance)
+    files = result_files(task, layout, prediction, provenance, config.write)
     stem = file_stem(task.name, task.key)
-    folder = out / "predictions" / stem
-    ours[f"predictions/{stem}/scores_{stem}.json"] = json.dumps(_plain(rows), indent=1).encode()
-    _write(out, ours)
-    seconds = sum(answer["seconds"].values())
-    lines = [f"{printable(str(folder))}: {len(prediction.scores)} structures, {seconds:.1f} s"]
-    if made.untrained:
-        lines.append(f"{sources.checkpoint}: random weights, the scores mean nothing")
+    folder = Path("predictions") / stem
+    written = {
+        path: content for path, content in files.items() if not path.startswith("structures/")
+    }
+    scores = json.dumps(_without_nan(rows), indent=1)
+    written[f"{folder}/scores_{stem}.json"] = scores.encode()
+    _write_files(out, written)
+    seconds = sum(result.stats.seconds.values())
+    place = printable(str(out / folder))
+    lines = [f"{place}: {len(prediction.scores)} structures, {seconds:.1f} s"]
+    if provenance.untrained:
+        lines.append(f"{checkpoint_name}: random weights, the scores mean nothing")
     for row in rows["complexes"]:
         lines.append(
             f"sample {row['sample']}: confidence {row['confidence_score']:.3f}, ipTM "
@@ -118,72 +159,68 @@ def fold_one(sources: InputSpec, config: RunConfig, out: Path) -> str:
     return "\n".join(lines)
 
 
-class Bar:
-    """Progress of a fold on the screen; stages count by the seconds that they are expected to
-    take.
-    """
+class FoldProgress:
+    """A progress bar of one fold; stages count by the seconds that they are predicted to take."""
 
     def __init__(self, seconds: dict[str, float], hidden: bool) -> None:
-        before = seconds["features"]
+        """`seconds` are those of `CostModel.stages`."""
         trunk = seconds["templates"] + seconds["msa"] + seconds["trunk"]
         lengths = {
             "trunk": trunk,
             "sampling": seconds["diffusion"],
             "confidence": seconds["confidence"],
         }
-        self.spans: dict[str, tuple[float, float]] = {}
+        start = seconds["features"]
+        self.spans: dict[str, tuple[float, float]] = {}  # start and length of each stage
         for stage, length in lengths.items():
-            self.spans[stage] = (before, length)
-            before += length
+            self.spans[stage] = (start, length)
+            start += length
         self.bar = tqdm(
-            total=before,
+            total=start,
             disable=hidden,
             bar_format="{percentage:3.0f}%|{bar}| {desc} [{elapsed} < {remaining}]",
         )
 
-    def __enter__(self) -> Bar:
+    def __enter__(self) -> FoldProgress:
         return self
 
     def __exit__(self, *error: object) -> None:
         self.bar.close()
 
-    def show(self, stage: str, done: int, total: int) -> None:
-        """Stand where `done` of a stage's `total` steps are made."""
+    def update(self, stage: str, done: int, total: int) -> None:
+        """Show that `done` of a stage's `total` steps are done."""
         start, length = self.spans[stage]
         self.bar.set_description_str(f"{stage} {done}/{total}", refresh=False)
         self.bar.update(start + length * done / total - self.bar.n)
 
 
 def check_writable(out: Path) -> None:
-    """ValueError for a folder that cannot be made or written to, before anything is folded for
-    it.
-    """
+    """ValueError for a folder that cannot be made or written to, before anything is folded."""
     with reading(str(out)):
-        there = next(
-            folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists()
-        )
-        if not there.is_dir():
-            raise ValueError(f"{out}: {there} is not a folder")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise ValueError(f"{out}: cannot be written: {there} is read-only")
+        folders = (out.absolute(), *out.absolute().parents)
+        existing = next(folder for folder in folders if folder.exists())
+        if not existing.is_dir():
+            raise ValueError(f"{out}: {existing} is not a folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ValueError(f"{out}: cannot be written: {existing} is read-only")
 
 
-def _plain(value: Any) -> Any:
-    """NaN, which JSON does not know, as null."""
+def _without_nan(value: Any) -> Any:
+    """NaN, which JSON does not have, as null."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [_without_nan(item) for item in value]
     return None if value != value else value
 
 
-def _write(out: Path, files: dict[str, Content]) -> None:
-    """All files or none of them: written aside first, then named."""
+def _write_files(out: Path, files: dict[str, Content]) -> None:
+    """Write all files or none of them: first under temporary names, then renamed."""
     disk = FileSystem()
     try:
         disk.folder(out)
-        with tempfile.TemporaryDirectory(dir=out, prefix=".new-") as aside:
-            staged = {path: Path(aside) / str(number) for number, path in enumerate(files)}
+        with tempfile.TemporaryDirectory(dir=out, prefix=".new-") as folder:
+            staged = {path: Path(folder) / str(number) for number, path in enumerate(files)}
             for path, content in files.items():
                 disk.write(staged[path], content)
             for path, temporary in staged.items():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from foldcp.pipeline.config import RunConfig, load
-from foldcp.pipeline.execution.driver import Options, Summary, score
+from foldcp.pipeline.execution.run import RunOptions, Summary, score
 from foldcp.pipeline.inputs.input_spec import InputSpec
 from foldcp.pipeline.inputs.remarks import remarks
 from foldcp.pipeline.planning.run_plan import prepare
@@ -80,14 +80,14 @@ def score_database(
         limit,
         run_config.limits.input_bytes,
     )
-    return score_input(source, run_config, Path(out), Options(address, gpus, hardware))
+    return score_input(source, run_config, Path(out), RunOptions(address, gpus, hardware))
 
 
-def score_input(source: InputSpec, config: RunConfig, out: Path, options: Options) -> Summary:
+def score_input(source: InputSpec, config: RunConfig, out: Path, options: RunOptions) -> Summary:
     """Check everything that the user names, say on stderr what deserves attention, and run."""
     plan = prepare(source, config, out)
-    for line in remarks(source, [task.complex for task in plan.work.tasks]):
+    for line in remarks(source, [task.complex for task in plan.task_list.tasks]):
         print(line, file=sys.stderr)
-    if plan.made.untrained:
+    if plan.provenance.untrained:
         print(f"{source.checkpoint}: random weights, the scores mean nothing", file=sys.stderr)
     return score(plan, out, options)

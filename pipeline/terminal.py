@@ -8,11 +8,10 @@ from typing import Any, TextIO
 
 
 def guard_streams() -> None:
-    """Open what is closed of the descriptors 0 to 2, and let nothing that is written to stderr
-    fail.
+    """Open the descriptors 0 to 2 if they are closed, and make writing to stderr never fail.
 
-    A file that is opened while descriptor 2 is closed gets that number, and what libraries print
-    would go into it.
+    A file that is opened while descriptor 2 is closed would get that number, and libraries would
+    print into it.
     """
     for descriptor in (0, 1, 2):
         try:
@@ -23,12 +22,13 @@ def guard_streams() -> None:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-    sys.stderr = _Lenient(sys.stderr)  # type: ignore[assignment]
+    sys.stderr = _NeverFailingStream(sys.stderr)  # type: ignore[assignment]
 
 
 def close_stdout() -> None:
-    """Write what is left for stdout; when nobody reads it any more the interpreter must not try
-    again.
+    """Flush stdout; if its reader is gone, redirect it.
+
+    Otherwise the interpreter would fail when it flushes again.
     """
     try:
         sys.stdout.flush()
@@ -37,7 +37,7 @@ def close_stdout() -> None:
         os.dup2(null, sys.stdout.fileno())
 
 
-class _Lenient:
+class _NeverFailingStream:
     """A text stream that drops what cannot be written."""
 
     def __init__(self, stream: TextIO) -> None:

@@ -1,5 +1,6 @@
-"""What `foldcp bench` found, as a table for people, as JSON for programs, as a hardware file for
-the cost model.
+"""The report of `foldcp bench`.
+
+Tables for people, JSON for programs, and a hardware file for the cost model.
 """
 
 from __future__ import annotations
@@ -10,8 +11,14 @@ from functools import cached_property
 from typing import Any
 
 from foldcp.config import BOLTZ2, UNTRAINED, Architecture
-from foldcp.pipeline.bench.roofline import (
-    TIGHT,
+from foldcp.pipeline.bench.fit import (
+    MIN_MEMORY_SHARE,
+    FittedHardware,
+    fit_hardware,
+    model_block,
+    model_fold,
+)
+from foldcp.pipeline.bench.measurements import (
     BlockTime,
     FoldPlan,
     FoldTime,
@@ -19,15 +26,11 @@ from foldcp.pipeline.bench.roofline import (
     Measurement,
     NotMeasured,
     RooflineLimits,
-    block_limit,
-    fit,
-    fold_limit,
-    model_block,
-    model_fold,
 )
-from foldcp.pipeline.scheduling.cost_model import Hardware
+from foldcp.pipeline.bench.roofline import block_limit, fold_limit
+from foldcp.pipeline.scheduling.hardware import Hardware
 
-CEILINGS = (  # name of the field, what it is called, unit
+LIMITS = (  # field of RooflineLimits, its name in the table, unit
     ("copy_bytes_per_s", "copy, read + write", "B/s"),
     ("flop_per_s", "matrix products in bf16", "flop/s"),
     ("flop_per_s_fp32", "matrix products in fp32", "flop/s"),
@@ -46,205 +49,219 @@ PREFIXES = (
     (1e-6, "u"),
     (1e-9, "n"),
 )
+EXPLANATION = """\
+Limit of a block: the larger of its exponentials and its attention's matrix products, the triangles'
+matrix products, and the rest at the rate of copies; of a prediction: its blocks at their limit, and
+the matrix products of sampling. The model is what the hardware file written from these times
+predicts."""
 
 
 @dataclass(frozen=True)
-class Report:
-    """All findings on one machine, `date` as text."""
+class BenchReport:
+    """All measurements of one machine, `date` as text."""
 
     machine: Machine
     plan: FoldPlan
-    findings: Sequence[Measurement]
+    measurements: Sequence[Measurement]
     date: str
     command: str
 
     @property
-    def folded(self) -> Architecture:
+    def fold_net(self) -> Architecture:
         """The network of the predictions."""
         return UNTRAINED[self.plan.network.partition(":")[2]]
 
     @cached_property
-    def fitted(self) -> tuple[Hardware, tuple[str, ...]]:
-        """The hardware file's content, and which of its values were measured."""
-        return fit(self.machine, BOLTZ2, self.folded, self.plan, self.findings)
+    def fitted(self) -> FittedHardware:
+        """The hardware file's content."""
+        return fit_hardware(self.machine, BOLTZ2, self.fold_net, self.plan, self.measurements)
 
     @property
-    def ceilings(self) -> list[RooflineLimits]:
-        return [f for f in self.findings if isinstance(f, RooflineLimits)]
+    def limits(self) -> list[RooflineLimits]:
+        """The limits on each number of ranks."""
+        return [each for each in self.measurements if isinstance(each, RooflineLimits)]
+
+    @property
+    def not_measured(self) -> list[NotMeasured]:
+        """What could not be measured."""
+        return [each for each in self.measurements if isinstance(each, NotMeasured)]
 
     def blocks(self) -> list[dict[str, Any]]:
-        """A row for each pair block: seconds, their limit and its fraction, bytes per pair, the
-        fitted model.
+        """A row for each pair block; none without limits.
+
+        Seconds, their limit and its fraction, bytes per pair, the fitted model.
         """
-        rows = []
-        for b in (f for f in self.findings if isinstance(f, BlockTime) and self.ceilings):
-            limit = block_limit(BOLTZ2, b.num_tokens, b.num_ranks, b.precision, self.ceilings[0])
-            model = model_block(self.fitted[0], BOLTZ2, b)
+        blocks = [each for each in self.measurements if isinstance(each, BlockTime)]
+        rows: list[dict[str, Any]] = []
+        for block in blocks if self.limits else []:
+            limit = block_limit(
+                BOLTZ2, block.num_tokens, block.num_ranks, block.precision, self.limits[0]
+            )
             derived = {
                 "limit_seconds": limit,
-                "fraction_of_limit": limit / b.seconds,
-                "model_seconds": model,
+                "fraction_of_limit": limit / block.seconds,
+                "model_seconds": model_block(self.fitted.hardware, BOLTZ2, block),
             }
-            rows.append(asdict(b) | derived)
+            rows.append(asdict(block) | derived)
         return rows
 
     def folds(self) -> list[dict[str, Any]]:
-        """A row for each prediction, by stage where it says so."""
-        rows = []
-        for f in (f for f in self.findings if isinstance(f, FoldTime) and self.ceilings):
-            limit = fold_limit(self.folded, self.plan, f, self.ceilings[0])
+        """A row for each prediction, with values by stage and in total. None without limits."""
+        folds = [each for each in self.measurements if isinstance(each, FoldTime)]
+        rows: list[dict[str, Any]] = []
+        for fold in folds if self.limits else []:
+            limit = fold_limit(self.fold_net, self.plan, fold, self.limits[0])
+            total_seconds = sum(fold.seconds.values())
             derived = {
                 "limit_seconds": limit,
-                "fraction_of_limit": {stage: limit[stage] / f.seconds[stage] for stage in limit},
-                "total_seconds": sum(f.seconds.values()),
-                "total_fraction_of_limit": sum(limit.values()) / sum(f.seconds.values()),
-                "model_seconds": model_fold(self.fitted[0], self.folded, self.plan, f),
+                "fraction_of_limit": {stage: limit[stage] / fold.seconds[stage] for stage in limit},
+                "total_seconds": total_seconds,
+                "total_fraction_of_limit": sum(limit.values()) / total_seconds,
+                "model_seconds": model_fold(self.fitted.hardware, self.fold_net, self.plan, fold),
             }
-            rows.append(asdict(f) | derived)
+            rows.append(asdict(fold) | derived)
         return rows
 
 
-def to_dict(report: Report) -> dict[str, Any]:
-    """Everything, in units of seconds, bytes and operations a second."""
-    hardware, measured = report.fitted
+def to_dict(report: BenchReport) -> dict[str, Any]:
+    """The whole report, in seconds, bytes and operations per second."""
+    machine = asdict(report.machine)
+    del machine["hardware"]
     return {
         "date": report.date,
         "command": report.command,
-        "machine": {
-            key: value for key, value in asdict(report.machine).items() if key != "hardware"
-        },
+        "machine": machine,
         "prediction": asdict(report.plan),
-        "ceilings": [asdict(c) for c in report.ceilings],
+        "limits": [asdict(each) for each in report.limits],
         "blocks": report.blocks(),
         "predictions": report.folds(),
-        "missing": [asdict(f) for f in report.findings if isinstance(f, NotMeasured)],
-        "hardware": asdict(hardware),
-        "hardware_measured": list(measured),
+        "missing": [asdict(each) for each in report.not_measured],
+        "hardware": asdict(report.fitted.hardware),
+        "hardware_measured": list(report.fitted.measured),
     }
 
 
-def to_text(report: Report) -> str:
-    """The tables."""
+def to_text(report: BenchReport) -> str:
+    """The report as tables."""
     machine = report.machine
-    versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
-    unit = f"{machine.num_devices} x " if machine.hardware.device == "cuda" else ""
+    number = f"{machine.num_devices} x " if machine.hardware.device == "cuda" else ""
+    plan = report.plan
     lines = [
-        f"{unit}{machine.gpu}; {versions}; {report.date}; {report.command}",
+        f"{number}{machine.gpu}; {_versions(machine)}; {report.date}; {report.command}",
         "",
-        *_ceilings(report.ceilings),
-    ]
-    lines += ["", "pair blocks, widths of Boltz-2", *_blocks(report.blocks())]
-    lines += ["", _what_is_predicted(report.plan), *_folds(report.folds())]
-    if missing := [f for f in report.findings if isinstance(f, NotMeasured)]:
-        lines += ["", *(f"not measured: {f.what}: {f.reason}" for f in missing)]
-    lines += [
+        *_limits_table(report.limits),
         "",
-        "Limit of a block: the larger of its exponentials and its attention's matrix products, "
-        "the triangles' matrix",
-        "products, and the rest at the rate of copies; of a prediction: its blocks at their "
-        "limit, and the matrix",
-        "products of sampling. The model is what the hardware file written from these "
-        "times predicts.",
+        "pair blocks, widths of Boltz-2",
+        *_blocks_table(report.blocks()),
+        "",
+        f"predictions of {plan.network}: {plan.recycling + 1} trunk passes, {plan.steps} steps, "
+        f"{plan.samples} samples, {plan.msa_rows:,} rows of alignment",
+        *_folds_table(report.folds()),
+        "",
     ]
-    return "\n".join(lines)
+    if report.not_measured:
+        lines += [f"not measured: {each.what}: {each.reason}" for each in report.not_measured]
+        lines.append("")
+    return "\n".join([*lines, EXPLANATION])
 
 
-def _ceilings(found: Sequence[RooflineLimits]) -> list[str]:
-    lines = [f"{'ceilings':<34}" + "".join(f"{'ranks: ' + str(c.num_ranks):>16}" for c in found)]
-    for name, words, unit in CEILINGS:
-        values = [getattr(c, name) for c in found]
+def _versions(machine: Machine) -> str:
+    return ", ".join(f"{library} {version}" for library, version in machine.versions.items())
+
+
+def _limits_table(limits: Sequence[RooflineLimits]) -> list[str]:
+    heads = [f"{'ranks: ' + str(each.num_ranks):>16}" for each in limits]
+    lines = [f"{'limits':<34}{''.join(heads)}"]
+    for field, name, unit in LIMITS:
+        values = [getattr(each, field) for each in limits]
         if any(value is not None for value in values):
-            cells = "".join(
-                f"{'-' if value is None else _scaled(value, unit):>16}" for value in values
-            )
-            lines.append(f"{words:<34}{cells}")
+            texts = ["-" if value is None else _with_prefix(value, unit) for value in values]
+            cells = "".join(f"{text:>16}" for text in texts)
+            lines.append(f"{name:<34}{cells}")
     return lines
 
 
-def _blocks(rows: Sequence[dict[str, Any]]) -> list[str]:
+def _blocks_table(rows: Sequence[dict[str, Any]]) -> list[str]:
     lines = [
         f"{'tokens':>8} {'ranks':>5} {'precision':<9} {'ms':>9} {'limit ms':>9} {'of limit':>8} "
-        f"{'B/pair':>7} "
-        f"{'model ms':>9}"
-    ]
-    lines += [
-        f"{row['num_tokens']:>8,} {row['num_ranks']:>5} {row['precision']:<9} "
-        f"{_short(1e3 * row['seconds']):>9} "
-        f"{_short(1e3 * row['limit_seconds']):>9} {row['fraction_of_limit']:>8.1%} "
-        f"{row['pair_bytes']:>7,.0f} "
-        f"{_short(1e3 * row['model_seconds']):>9}"
-        for row in rows
-    ]
-    return lines
-
-
-def _what_is_predicted(plan: FoldPlan) -> str:
-    return (
-        f"predictions of {plan.network}: {plan.recycling + 1} trunk passes, {plan.steps} steps, "
-        f"{plan.samples} samples, {plan.msa_rows:,} rows of alignment"
-    )
-
-
-def _folds(rows: Sequence[dict[str, Any]]) -> list[str]:
-    lines = [
-        f"{'tokens':>8} {'ranks':>5} {'precision':<9} {'stage':<10} {'s':>9} {'limit s':>9} "
-        f"{'of limit':>8} "
-        f"{'peak GB':>7} {'model s':>9}"
+        f"{'B/pair':>7} {'model ms':>9}"
     ]
     for row in rows:
-        head = f"{row['num_tokens']:>8,} {row['num_ranks']:>5} {row['precision']:<9}"
-        limit = row["limit_seconds"]
-        seconds = row["seconds"]
-        for stage in seconds:
-            lines.append(
-                f"{head} {stage:<10} {_short(seconds[stage]):>9} {_short(limit[stage]):>9} "
-                f"{row['fraction_of_limit'][stage]:>8.1%} "
-                f"{_short(row['peak_bytes'][stage] / 1e9):>7}"
-            )
-            head = " " * len(head)
         lines.append(
-            f"{head} {'all':<10} {_short(row['total_seconds']):>9} "
-            f"{_short(sum(limit.values())):>9} "
-            f"{row['total_fraction_of_limit']:>8.1%} "
-            f"{_short(max(row['peak_bytes'].values()) / 1e9):>7} "
-            f"{_short(row['model_seconds']):>9}"
+            f"{_row_head(row)} {_short(1e3 * row['seconds']):>9} "
+            f"{_short(1e3 * row['limit_seconds']):>9} {row['fraction_of_limit']:>8.1%} "
+            f"{row['pair_bytes']:>7,.0f} {_short(1e3 * row['model_seconds']):>9}"
         )
     return lines
 
 
-def _scaled(value: float, unit: str) -> str:
+def _folds_table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    lines = [
+        f"{'tokens':>8} {'ranks':>5} {'precision':<9} {'stage':<10} {'s':>9} {'limit s':>9} "
+        f"{'of limit':>8} {'peak GB':>7} {'model s':>9}"
+    ]
+    for row in rows:
+        head = _row_head(row)
+        limit = row["limit_seconds"]
+        peak_gb = {stage: peak / 1e9 for stage, peak in row["peak_bytes"].items()}
+        for stage, seconds in row["seconds"].items():
+            lines.append(
+                f"{head} {stage:<10} {_short(seconds):>9} {_short(limit[stage]):>9} "
+                f"{row['fraction_of_limit'][stage]:>8.1%} {_short(peak_gb[stage]):>7}"
+            )
+            head = " " * len(head)
+        lines.append(
+            f"{head} {'all':<10} {_short(row['total_seconds']):>9} "
+            f"{_short(sum(limit.values())):>9} {row['total_fraction_of_limit']:>8.1%} "
+            f"{_short(max(peak_gb.values())):>7} {_short(row['model_seconds']):>9}"
+        )
+    return lines
+
+
+def _row_head(row: dict[str, Any]) -> str:
+    return f"{row['num_tokens']:>8,} {row['num_ranks']:>5} {row['precision']:<9}"
+
+
+def _with_prefix(value: float, unit: str) -> str:
     """1.5e12, "B/s" -> 1.5 TB/s"""
-    size, prefix = next((pair for pair in PREFIXES if value >= pair[0]), PREFIXES[-1])
+    fitting = [(size, prefix) for size, prefix in PREFIXES if value >= size]
+    size, prefix = fitting[0] if fitting else PREFIXES[-1]
     return f"{value / size:.3g} {prefix}{unit}"
 
 
 def _short(value: float) -> str:
-    """Three digits or all before the point."""
+    """Three digits, or all before the decimal point."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def to_yaml(report: Report) -> str:
-    """The hardware file, as `foldcp.pipeline.scheduling.cost_model.load_hardware` reads it."""
-    hardware, measured = report.fitted
+def to_yaml(report: BenchReport) -> str:
+    """The hardware file, as `load_hardware` reads it."""
     machine = report.machine
-    versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
-    sizes = sorted({f.num_tokens for f in report.findings if isinstance(f, BlockTime)})
+    fitted = report.fitted
+    sizes = sorted({each.num_tokens for each in report.measurements if isinstance(each, BlockTime)})
     lines = [
-        f"# {machine.gpu}, {report.date}, {versions}.",
+        f"# {machine.gpu}, {report.date}, {_versions(machine)}.",
         f"# Written by `{report.command}`, pair blocks of "
         f"{', '.join(map(str, sizes)) or 'no'} tokens.",
         f"# What is not marked as measured is the value used for {machine.hardware.name} before. "
         "The least memory per",
-        f"# pair is measured by a prediction that takes more than {TIGHT:.0%} of its GPU, the "
-        "link by several ranks.",
+        f"# pair is measured by a prediction that takes more than {MIN_MEMORY_SHARE:.0%} of its "
+        "GPU, the link by several ranks.",
     ]
     for field in fields(Hardware):
-        value = getattr(hardware, field.name)
-        text = f"{value:.4g}" if isinstance(value, float) else str(value)
-        if "e" in text and isinstance(value, float):  # YAML 1.1 reads no exponent without a point
-            digits, exponent = text.split("e")
-            text = f"{digits if '.' in digits else digits + '.0'}e{exponent}"
-        if isinstance(value, str):
-            text = f'"{value}"'
-        lines.append(f"{field.name}: {text}" + ("  # measured" if field.name in measured else ""))
+        mark = "  # measured" if field.name in fitted.measured else ""
+        value = _yaml_value(getattr(fitted.hardware, field.name))
+        lines.append(f"{field.name}: {value}{mark}")
     return "\n".join(lines) + "\n"
+
+
+def _yaml_value(value: str | float) -> str:
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, int):
+        return str(value)
+    text = f"{value:.4g}"
+    if "e" in text:  # YAML 1.1 reads no exponent without a decimal point
+        digits, exponent = text.split("e")
+        text = f"{digits if '.' in digits else digits + '.0'}e{exponent}"
+    return text

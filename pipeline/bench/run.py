@@ -7,56 +7,44 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import re
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import get_args
 
 import torch
-from torch.multiprocessing.spawn import ProcessException, start_processes
 
-from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.pipeline.bench.measure import Plan, measure
-from foldcp.pipeline.bench.report import Report, to_dict, to_text, to_yaml
-from foldcp.pipeline.bench.roofline import (
-    BlockTime,
-    FoldPlan,
-    FoldTime,
-    Machine,
-    Measurement,
-    NotMeasured,
-    RooflineLimits,
-)
+from foldcp.config import Precision
+from foldcp.pipeline.bench.launch import measure_on_ranks, measure_on_torchrun_ranks
+from foldcp.pipeline.bench.measure import BenchPlan
+from foldcp.pipeline.bench.measurements import FoldPlan, Machine, Measurement
+from foldcp.pipeline.bench.report import BenchReport, to_dict, to_text, to_yaml
 from foldcp.pipeline.config import nearest
-from foldcp.pipeline.planning.run_plan import gpu_hardware, local_hardware
-from foldcp.pipeline.scheduling.cost_model import Arithmetic
+from foldcp.pipeline.planning.detect_hardware import detect_cpu, detect_gpu
 
-# (device, quick) -> sizes, arithmetic and prediction. A CPU is for trying things out, with the tiny
+# (device, quick) -> tokens of what is measured. A CPU is for trying things out, with the tiny
 # network.
-SIZES = {("cuda", False): (512, 1024, 2048), ("cuda", True): (256, 512),
-         ("cpu", False): (64, 128, 256), ("cpu", True): (24, 40)}  # fmt: skip
-ARITHMETIC: dict[str, tuple[Arithmetic, ...]] = {
-    "cuda": ("mixed", "bf16"),
-    "cpu": ("fp32",),
+SIZES = {
+    ("cuda", False): (512, 1024, 2048),
+    ("cuda", True): (256, 512),
+    ("cpu", False): (64, 128, 256),
+    ("cpu", True): (24, 40),
 }
+PRECISIONS: dict[str, tuple[Precision, ...]] = {"cuda": ("mixed", "bf16"), "cpu": ("fp32",)}
 FOLDS = {
     ("cuda", False): FoldPlan("untrained:boltz2", recycling=3, steps=200, samples=5, msa_rows=4096),
     ("cuda", True): FoldPlan("untrained:boltz2", recycling=0, steps=20, samples=1, msa_rows=512),
     ("cpu", False): FoldPlan("untrained:tiny", recycling=1, steps=20, samples=1, msa_rows=64),
     ("cpu", True): FoldPlan("untrained:tiny", recycling=0, steps=2, samples=1, msa_rows=8),
 }
-JOIN_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """What the user asks for; empty texts mean the defaults of the machine."""
+class BenchOptions:
+    """What the user asks for; empty texts stand for the defaults of the machine."""
 
     sizes: str = ""  # tokens, such as 512,1024
     folds: str = ""  # tokens of whole predictions; the sizes if empty, none if 0
@@ -67,42 +55,42 @@ class Options:
     overwrite: bool = False
 
 
-def bench(options: Options) -> tuple[Report, Path] | None:
-    """Measure and write the hardware file; None on all ranks of torchrun but the first.
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """The devices of this machine."""
 
-    Raises ValueError for options that make no sense here and for a file that exists, before
-    anything is measured.
+    kind: str  # cuda or cpu
+    name: str
+    number: int
+
+
+def bench(options: BenchOptions) -> tuple[BenchReport, Path] | None:
+    """Measure this machine and write its hardware file.
+
+    Returns the report and the file, or None on all ranks of torchrun but the first. Raises
+    ValueError for options that make no sense here and for a file that exists, before anything is
+    measured.
     """
-    kind, gpu, num_devices = devices()
-    launched = "WORLD_SIZE" in os.environ
-    groups = _launched(options) if launched else _groups(options, kind, num_devices)
-    sizes = _numbers(options.sizes, "--sizes") or SIZES[kind, options.quick]
-    plan = Plan(
-        device=kind,
-        sizes=sizes,
-        fold_sizes=() if options.folds == "0" else _numbers(options.folds, "--folds") or sizes,
-        precisions=_precisions(options.precision) or ARITHMETIC[kind],
-        fold=FOLDS[kind, options.quick],
-        quick=options.quick,
-    )
-    machine = _machine(gpu, kind, num_devices)
+    devices = find_devices()
+    is_torchrun = "WORLD_SIZE" in os.environ
+    group_sizes = _torchrun_group(options) if is_torchrun else _group_sizes(options, devices)
+    plan = _bench_plan(options, devices)
+    machine = _machine(devices)
     file = options.write or Path(f"{machine.hardware.name}.yaml")
-    _refuse(file, options.overwrite)
-    found = (
-        _on_launched_ranks(plan)
-        if launched
-        else [f for size in groups for f in _on_ranks(size, plan)]
-    )
-    if launched and int(os.environ["RANK"]) > 0:
-        return None
-    program = (
-        [f"torchrun --nproc_per_node {groups[0]} -m foldcp bench"]
-        if launched
-        else ["foldcp", "bench"]
-    )
-    command = " ".join([*program, *sys.argv[2:]])
-    report = Report(machine, plan.fold, found, time.strftime("%Y-%m-%d"), command)
-    if report.ceilings:
+    _check_writable(file, options.overwrite)
+    measurements: list[Measurement] = []
+    if is_torchrun:
+        measurements += measure_on_torchrun_ranks(plan)
+        if int(os.environ["RANK"]) > 0:
+            return None
+        program = f"torchrun --nproc_per_node {group_sizes[0]} -m foldcp bench"
+    else:
+        for size in group_sizes:
+            measurements += measure_on_ranks(size, plan)
+        program = "foldcp bench"
+    command = " ".join([program, *sys.argv[2:]])
+    report = BenchReport(machine, plan.fold, measurements, time.strftime("%Y-%m-%d"), command)
+    if report.limits:
         try:
             file.write_text(to_yaml(report))
         except OSError as error:
@@ -110,24 +98,49 @@ def bench(options: Options) -> tuple[Report, Path] | None:
     return report, file
 
 
-def show(options: Options, as_json: bool) -> None:
-    """What the command prints."""
-    if found := bench(options):
-        report, file = found
-        print(json.dumps(to_dict(report), indent=1) if as_json else to_text(report))
-        if not report.ceilings:
-            raise ValueError("not even the ceilings could be measured; no hardware file is written")
-        print(f"hardware file: {file}; use it with --hardware {file}", file=sys.stderr)
+def print_bench(options: BenchOptions, as_json: bool) -> None:
+    """Run the benchmark and print its report.
+
+    Raises ValueError as `bench`, and if not even the limits could be measured.
+    """
+    result = bench(options)
+    if result is None:
+        return
+    report, file = result
+    print(json.dumps(to_dict(report), indent=1) if as_json else to_text(report))
+    if not report.limits:
+        raise ValueError("not even the limits could be measured; no hardware file is written")
+    print(f"hardware file: {file}; use it with --hardware {file}", file=sys.stderr)
 
 
-def devices() -> tuple[str, str, int]:
-    """(kind, name, number) of this machine's devices."""
+def find_devices() -> Devices:
+    """The GPUs of this machine, or else its CPU."""
     if torch.cuda.is_available():
-        return "cuda", torch.cuda.get_device_name(0), torch.cuda.device_count()
-    return "cpu", f"CPU with {os.cpu_count()} cores", 1
+        return Devices("cuda", torch.cuda.get_device_name(0), torch.cuda.device_count())
+    return Devices("cpu", f"CPU with {os.cpu_count()} cores", 1)
 
 
-def _refuse(file: Path, overwrite: bool) -> None:
+def _bench_plan(options: BenchOptions, devices: Devices) -> BenchPlan:
+    defaults = (devices.kind, options.quick)
+    sizes = _parse_numbers(options.sizes, "--sizes") or SIZES[defaults]
+    return BenchPlan(
+        device=devices.kind,
+        sizes=sizes,
+        fold_sizes=_fold_sizes(options, sizes),
+        precisions=_parse_precisions(options.precision) or PRECISIONS[devices.kind],
+        fold=FOLDS[defaults],
+        quick=options.quick,
+    )
+
+
+def _fold_sizes(options: BenchOptions, sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """Sizes of predictions: those of the blocks unless the user says, none for 0."""
+    if options.folds == "0":
+        return ()
+    return _parse_numbers(options.folds, "--folds") or sizes
+
+
+def _check_writable(file: Path, overwrite: bool) -> None:
     if file.suffix not in {".yaml", ".yml"}:
         raise ValueError(f"--write {file}: a hardware file ends in .yaml")
     if not file.parent.is_dir():
@@ -136,142 +149,67 @@ def _refuse(file: Path, overwrite: bool) -> None:
         raise ValueError(f"{file}: exists; --overwrite replaces it, --write names another file")
 
 
-def _numbers(text: str, option: str) -> tuple[int, ...]:
+def _parse_numbers(text: str, option: str) -> tuple[int, ...]:
     """512,1024 -> (512, 1024)"""
     parts = [part.strip() for part in text.split(",")] if text else []
     for part in parts:
         if not part.isdecimal() or int(part) < 1:
-            raise ValueError(f"{option} {text}: {part!r} is no positive number")
+            raise ValueError(f"{option} {text}: {part!r} is not a positive integer")
     return tuple(map(int, parts))
 
 
-def _precisions(text: str) -> tuple[Arithmetic, ...]:
+def _parse_precisions(text: str) -> tuple[Precision, ...]:
+    """mixed,bf16 -> ("mixed", "bf16")"""
     parts = [part.strip() for part in text.split(",")] if text else []
-    known: dict[str, Arithmetic] = {name: name for name in get_args(Arithmetic)}
+    known: dict[str, Precision] = {name: name for name in get_args(Precision)}
     for part in parts:
         if part not in known:
-            raise ValueError(
-                f"--precision {text}: {part!r} is no precision{nearest(part, list(known))}"
-            )
+            similar = nearest(part, list(known))
+            raise ValueError(f"--precision {text}: unknown precision {part!r}{similar}")
     return tuple(known[part] for part in parts)
 
 
-def _groups(options: Options, kind: str, num_devices: int) -> tuple[int, ...]:
+def _group_sizes(options: BenchOptions, devices: Devices) -> tuple[int, ...]:
     """Sizes of the groups to measure: one rank and all GPUs, unless the user says."""
-    asked = _numbers(options.ranks, "--ranks")
-    if kind == "cuda" and asked and max(asked) > num_devices:
-        raise ValueError(f"--ranks {options.ranks}: this machine has {num_devices} GPUs")
-    return asked or tuple(sorted({1, num_devices}))
+    wanted = _parse_numbers(options.ranks, "--ranks")
+    if devices.kind == "cuda" and wanted and max(wanted) > devices.number:
+        raise ValueError(f"--ranks {options.ranks}: this machine has {devices.number} GPUs")
+    return wanted or tuple(sorted({1, devices.number}))
 
 
-def _launched(options: Options) -> tuple[int]:
-    """The group that torchrun made; on one machine, as the link within it is measured."""
+def _torchrun_group(options: BenchOptions) -> tuple[int]:
+    """Size of torchrun's group; it must be on one machine, as the link within it is measured."""
     size = os.environ["WORLD_SIZE"]
-    on_host = os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"])
+    local_size = os.environ.get("LOCAL_WORLD_SIZE", size)
     if options.ranks:
         raise ValueError(f"--ranks {options.ranks}: torchrun has started {size} already")
-    if size != on_host:
+    if size != local_size:
         raise ValueError(
-            f"torchrun has started {size} ranks, {on_host} of them here; measure one "
+            f"torchrun has started {size} ranks, {local_size} of them here; measure one "
             "machine at a time"
         )
     return (int(size),)
 
 
-def _machine(gpu: str, kind: str, num_devices: int) -> Machine:
-    """This machine with the hardware file it would be given now, the number of its GPUs and a
-    name fit for a file.
+def _machine(devices: Devices) -> Machine:
+    """This machine with the hardware file it would be given now.
+
+    The file has the number of its GPUs and a name fit for a file.
     """
-    hardware = gpu_hardware() if kind == "cuda" else local_hardware(os.cpu_count() or 1)
-    if kind == "cuda":
-        hardware = replace(hardware, gpus_per_node=num_devices)
+    if devices.kind == "cuda":
+        hardware = replace(detect_gpu(), gpus_per_node=devices.number)
+    else:
+        hardware = detect_cpu(os.cpu_count() or 1)
     name = re.sub(r"[^a-z0-9]+", "-", hardware.name.lower().removeprefix("nvidia ")).strip("-")
-    installed = {d.metadata["Name"].lower() for d in metadata.distributions() if d.metadata["Name"]}
-    versions = {name: metadata.version(name) for name in ("foldcp", "triton") if name in installed}
-    return Machine(
-        gpu,
-        num_devices,
-        {**versions, "torch": torch.__version__},
-        replace(hardware, name=name),
-    )
-
-
-def _on_launched_ranks(plan: Plan) -> list[Measurement]:
-    """This process is one of torchrun's ranks."""
-    rank, size, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
-    rows, device = _join(rank, size, local, "env://", plan)
-    found = [_told(finding, rank) for finding in measure(rows, device, plan)]
-    rows.destroy()
-    return found
-
-
-def _on_ranks(size: int, plan: Plan) -> Iterator[Measurement]:
-    """One rank is this process; more are processes of their own, which leave what they found so
-    far if they fail.
-    """
-    if size == 1:
-        rows, device = _join(0, 1, 0, "", plan)
-        yield from (_told(finding, 0) for finding in measure(rows, device, plan))
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        failed: list[NotMeasured] = []
-        try:
-            start_processes(_rank, (size, folder, plan), nprocs=size, start_method="spawn")
-        except ProcessException as error:
-            last = next(
-                (line for line in reversed(str(error).splitlines()) if line.strip()),
-                type(error).__name__,
-            )
-            failed.append(NotMeasured(f"the rest on {size} ranks", last))
-        yield from _read(Path(folder) / "findings")
-        yield from failed
-
-
-def _rank(rank: int, size: int, folder: str, plan: Plan) -> None:
-    """The life of a rank's process."""
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // size))
-    rows, device = _join(rank, size, rank, f"file://{folder}/meeting", plan)
-    for finding in measure(rows, device, plan):
-        if rank == 0:
-            with open(Path(folder) / "findings", "ab") as file:
-                pickle.dump(_told(finding, rank), file)
-    rows.destroy()
-
-
-def _join(
-    rank: int, size: int, local: int, meeting: str, plan: Plan
-) -> tuple[ContextParallel, torch.device]:
-    device = torch.device("cuda", local) if plan.device == "cuda" else torch.device("cpu")
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    return ContextParallel.init(rank, size, meeting, device, timeout=JOIN_SECONDS), device
-
-
-def _read(path: Path) -> Iterator[Measurement]:
-    if path.exists():
-        with open(path, "rb") as file:
-            while file.peek(1):
-                yield pickle.load(file)
-
-
-def _told(finding: Measurement, rank: int) -> Measurement:
-    """A line of progress for whoever waits."""
-    if rank == 0:
-        print(_line(finding), file=sys.stderr, flush=True)
-    return finding
-
-
-def _line(finding: Measurement) -> str:
-    match finding:
-        case RooflineLimits(num_ranks=ranks):
-            return f"ceilings on {ranks} ranks measured"
-        case BlockTime(num_tokens=N, num_ranks=ranks, precision=precision, seconds=seconds):
-            return f"block, {N} tokens, {ranks} ranks, {precision}: {1e3 * seconds:.3g} ms"
-        case FoldTime(num_tokens=N, num_ranks=ranks, precision=precision, seconds=stages):
-            return (
-                f"prediction, {N} tokens, {ranks} ranks, {precision}: {sum(stages.values()):.3g} s"
-            )
-        case NotMeasured(what=what, reason=reason):
-            return f"{what}: {reason}"
+    installed = {
+        distribution.metadata["Name"].lower()
+        for distribution in metadata.distributions()
+        if distribution.metadata["Name"]
+    }
+    versions = {
+        library: metadata.version(library)
+        for library in ("foldcp", "triton")
+        if library in installed
+    }
+    versions["torch"] = torch.__version__
+    return Machine(devices.name, devices.number, versions, replace(hardware, name=name))

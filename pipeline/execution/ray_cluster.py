@@ -1,5 +1,6 @@
-"""The Ray that a run uses: started here for one process, or a cluster that it joined; and the
-nodes that it has.
+"""Ray: started on this machine for one process, or a cluster that a run joins.
+
+And the nodes of the cluster.
 """
 
 from __future__ import annotations
@@ -27,16 +28,17 @@ from ray.exceptions import RayError
 from foldcp.files import describe_error
 from foldcp.pipeline.execution.signals import adopt_orphans, kill_descendants
 
-OBJECT_STORE = 100_000_000  # bytes; Ray wants 80 MB at least and would take a third of the machine
-CONNECT_SECONDS = 12.0  # in which a cluster must answer before we join it
+# Ray needs 80 MB at least, and would take a third of the machine.
+OBJECT_STORE_BYTES = 100_000_000
+CONNECT_SECONDS = 12.0  # in which a cluster must answer before the run joins it
 CLOSE_SECONDS = 4.0  # in which Ray must disconnect
-GCS_SECONDS = 8.0  # in which a cluster that we joined must answer
+GCS_SECONDS = 8.0  # in which the control service (GCS) of a cluster must answer
 DAEMONS = ("gcs_server", "raylet")  # without which a local Ray is dead
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A machine of the cluster, as Ray sees it."""
+    """A machine of the cluster, with the resources that Ray counts."""
 
     id: str
     host: str
@@ -49,13 +51,10 @@ class RayLostError(Exception):
 
 
 class RayConnection:
-    """A Ray that was started on this machine for this process alone, or a cluster that it
-    joined.
-    """
+    """Ray, started on this machine for this process alone, or a cluster that it joined."""
 
     def __init__(self, address: str, num_cpus: int, verbose: bool) -> None:
-        """`address` is that of a cluster that answers (see `check_address`), or empty to start a
-        Ray here.
+        """Start Ray, or join the cluster at `address`, which answers (see `check_address`).
 
         Raises ValueError when Ray cannot be started.
         """
@@ -71,7 +70,7 @@ class RayConnection:
             ray.init(
                 address="local",
                 num_cpus=num_cpus,
-                object_store_memory=OBJECT_STORE,
+                object_store_memory=OBJECT_STORE_BYTES,
                 include_dashboard=False,
                 **options,
             )
@@ -83,9 +82,10 @@ class RayConnection:
         self._daemons = [process for process in children if process.name() in DAEMONS]
 
     def close(self) -> None:
-        """Disconnect, and end a local Ray with all its processes. Ray's own way out may block when
-        its daemons are dead; then it is not waited for, and the process should leave by
-        `end_process`.
+        """Disconnect, and end a local Ray with all its processes.
+
+        `ray.shutdown` may block when Ray's daemons are dead; then it is not waited for, and the
+        process should exit through `end_process`.
         """
         thread = threading.Thread(target=ray.shutdown, daemon=True)
         if all(map(_is_alive, self._daemons)):
@@ -111,8 +111,8 @@ def _is_alive(process: psutil.Process) -> bool:
 def check_address(address: str) -> str:
     """The address of the cluster to join: `address`, or what `auto` stands for; empty stays empty.
 
-    Raises ValueError when no Ray of our version answers there. Another process asks, as `ray.init`
-    waits for minutes and then ends the process.
+    Raises ValueError when no Ray of the same version answers there. Another process connects, as
+    `ray.init` waits for minutes and then ends the process.
     """
     if not address:
         return ""
@@ -130,18 +130,19 @@ def check_address(address: str) -> str:
     )
     command = [sys.executable, "-c", program, address]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=CONNECT_SECONDS)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=CONNECT_SECONDS)
     except subprocess.TimeoutExpired:
         raise ValueError(f"--address {address}: no Ray cluster answers there") from None
-    if answer.returncode:
-        lines = answer.stderr.strip().splitlines() or ["no Ray cluster answers there"]
+    if result.returncode:
+        lines = result.stderr.strip().splitlines() or ["no Ray cluster answers there"]
         raise ValueError(f"--address {address}: {lines[-1]}")
     return address
 
 
 def _auto_address() -> str:
-    """What RAY_ADDRESS says, or `ray start` left on this machine. `ray.init` would also join the
-    private Ray of another process.
+    """The address in RAY_ADDRESS, or of the cluster that `ray start` started here.
+
+    `ray.init` would also join the private Ray of another process.
     """
     if address := os.environ.get("RAY_ADDRESS", ""):
         return address
@@ -156,27 +157,29 @@ def _auto_address() -> str:
         ) from None
 
 
-def ask_gcs(function: Callable[[], Any]) -> Any:
-    """What a call to the cluster's control service returns; RayLostError when it does not answer in
-    time, which Ray itself would notice after a minute by ending the process.
+def call_gcs(function: Callable[[], Any]) -> Any:
+    """The result of a call to Ray's control service (GCS).
+
+    Raises RayLostError when it does not answer in time, which Ray itself would notice after a
+    minute by ending the process.
     """
-    answers: list[Any] = []
+    results: list[Any] = []
 
-    def ask() -> None:
-        answers.append(function())
+    def call() -> None:
+        results.append(function())
 
-    thread = threading.Thread(target=ask, daemon=True)
+    thread = threading.Thread(target=call, daemon=True)
     thread.start()
     thread.join(GCS_SECONDS)
     if thread.is_alive():
         raise RayLostError(f"Ray's control service did not answer for {GCS_SECONDS:.0f} s")
-    if not answers:
+    if not results:
         raise RayLostError("Ray's control service failed")
-    return answers[0]
+    return results[0]
 
 
 def alive_nodes() -> list[Node]:
-    """The machines that answer, in the order of their names."""
+    """The nodes that are alive, by host name."""
     nodes = [
         Node(
             id=node["NodeID"],
@@ -184,7 +187,7 @@ def alive_nodes() -> list[Node]:
             cpus=int(node["Resources"].get("CPU", 0)),
             gpus=int(node["Resources"].get("GPU", 0)),
         )
-        for node in ask_gcs(ray.nodes)
+        for node in call_gcs(ray.nodes)
         if node["Alive"]
     ]
     return sorted(nodes, key=lambda node: (node.host, node.id))

@@ -1,8 +1,8 @@
 """Signals that stop a run, and the end of all processes that it started.
 
-A run must end within seconds of SIGINT, SIGTERM or SIGHUP, also when its process group got the
-signal and Ray's daemons are dead already: calls to Ray may then block for a minute. So signals are
-noted by a thread, which ends the process when the main thread takes too long; the store is safe at
+A run must end within seconds of SIGINT, SIGTERM or SIGHUP, even when its process group got the
+signal and Ray's daemons are dead already: calls to Ray may then block for a minute. So a thread
+records the signals, and ends the process when the main thread takes too long; the store is safe at
 any instant.
 """
 
@@ -22,16 +22,17 @@ import psutil
 STOP_SIGNALS = tuple(
     signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
-STOP_SECONDS = 6.0  # from a signal to the end of the process, if its main thread is not done before
-_KILL_SECONDS = 2.0  # in which killed processes must vanish
+STOP_SECONDS = 6.0  # from a signal to the end of the process, unless it ends earlier by itself
+_KILL_SECONDS = 2.0  # in which killed processes must end
 _PR_SET_CHILD_SUBREAPER = 36  # of prctl(2)
 
 
 class StopSignals:
-    """A context in which signals are noted and end nothing. `number` is the first one's, 0 before.
+    """A context in which signals are recorded and end nothing.
 
-    Outside the main thread, where Python takes no signals, it notes none. A signal that the parent
-    process told us to ignore (nohup, a shell's background jobs) stays ignored.
+    `number` is that of the first one, 0 before. Outside the main thread, where Python handles no
+    signals, none is recorded. A signal that was ignored when the process started (nohup, a shell's
+    background jobs) stays ignored.
     """
 
     def __init__(self, seconds: float = STOP_SECONDS) -> None:
@@ -49,9 +50,7 @@ class StopSignals:
         return self
 
     def install(self) -> None:
-        """Take the signals; once more after a library has taken them for itself, as `ray.init`
-        does.
-        """
+        """Install the handlers; again after a library has installed its own, as `ray.init` does."""
         for number in STOP_SIGNALS:
             handler = signal.getsignal(number)
             if handler not in (signal.SIG_IGN, _do_nothing):
@@ -67,7 +66,7 @@ class StopSignals:
         self._writer.close()  # which ends the thread
 
     def _watch(self) -> None:
-        """Note the first signal, and end the process if it is still there `seconds` later."""
+        """Record the first signal, and end the process if it still runs `seconds` later."""
         with self._reader:
             while numbers := self._reader.recv(1):
                 if numbers[0] in self._handlers:
@@ -85,19 +84,20 @@ class StopSignals:
 
 
 def _do_nothing(number: int, frame: FrameType | None) -> None:
-    """The watching thread does it."""
+    """The handler of signals that the watching thread records."""
 
 
 def adopt_orphans() -> None:
-    """Become the parent of descendants whose parent dies, so that `kill_descendants` finds them
-    (Linux; elsewhere Ray's processes end by themselves some seconds after their daemons).
+    """Become the parent of descendants whose parent dies, so that `kill_descendants` finds them.
+
+    On Linux only; elsewhere Ray's processes end by themselves some seconds after their daemons.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def kill_descendants() -> None:
-    """Kill every process that this one has started, with all that those have started."""
+    """Kill all child processes and their descendants."""
     for _ in range(3):  # a process may start another just before it dies
         processes = psutil.Process().children(recursive=True)
         if not processes:
@@ -111,8 +111,9 @@ def kill_descendants() -> None:
 
 
 def end_process(code: int) -> None:
-    """Leave at once, with nothing left behind. Ray's own way out may block on daemons that are
-    dead.
+    """Kill all descendants and exit at once, without Ray's exit handlers.
+
+    Those may block when Ray's daemons are dead.
     """
     kill_descendants()
     for stream in (sys.stdout, sys.stderr):

@@ -1,15 +1,13 @@
-"""One rank of a group: meets the others, loads the network once, folds many complexes. No Ray
-here.
+"""A worker: one rank of a worker group.
+
+It loads the network once and folds many complexes. Without Ray.
 """
 
 from __future__ import annotations
 
-import os
-import resource
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,89 +21,95 @@ from foldcp.features.msa.chain_msas import MsaSettings
 from foldcp.features.steering import Constraints, steering_constraints
 from foldcp.files import reading
 from foldcp.pipeline.config import RunConfig
+from foldcp.pipeline.execution.memory import peak_bytes, reset_peak_bytes, wait_for_free_memory
+from foldcp.pipeline.execution.results import FoldOutput, FoldResult, FoldStats, Ready
 from foldcp.pipeline.scheduling.cost_model import FoldShape
-from foldcp.pipeline.scheduling.types import WorkerConfig
-from foldcp.predict import Progress, Settings, fold, no_progress
-
-MEMORY_WAIT = 60.0  # seconds in which a killed predecessor's GPU memory must come free
-MEMORY_SHARE = 0.9  # of a GPU that must be free before the network is loaded
+from foldcp.pipeline.scheduling.types import Failure, WorkerConfig
+from foldcp.predict import Prediction, Progress, Settings, fold, no_progress
 
 
-Inputs = tuple[Features, Constraints]
+@dataclass(frozen=True, slots=True)
+class FoldInputs:
+    """What the network is given."""
+
+    features: Features
+    constraints: Constraints
 
 
-def nothing() -> None:
-    """Nobody made anything."""
+def nothing_prefetched() -> None:
+    """No prefetched inputs."""
 
 
 class Worker:
-    """A process's share of a group. Methods return plain dicts, `outcome` says what came of it."""
+    """One rank of a worker group; all its ranks call the same methods in the same order."""
 
-    def __init__(self, recipe: WorkerConfig) -> None:
-        self.recipe = recipe
+    def __init__(self, worker_config: WorkerConfig) -> None:
+        self.worker_config = worker_config
 
-    def join(self, rank: int, size: int, meeting: str, device: str = "cpu") -> dict[str, Any]:
-        """Meet the other ranks at `meeting` (`tcp://host:port` or `file://path`) and load the
-        network.
+    def join(
+        self, rank: int, size: int, rendezvous_address: str, device: str = "cpu"
+    ) -> Ready | Failure:
+        """Join the other ranks and load the network.
 
-        `outcome` is `ready`, or `invalid` when the checkpoint is not what it was when the run
-        began.
+        `rendezvous_address` is `tcp://host:port`, `file://path` or `env://`. Returns an `invalid`
+        Failure when the checkpoint is not what it was when the run began.
         """
+        worker_config = self.worker_config
         self.device = torch.device(device)
-        torch.set_num_threads(
-            self.recipe.threads
-        )  # threads that wait for work take time from those that launch it
+        # Threads that wait for work take time from those that launch it.
+        torch.set_num_threads(worker_config.num_threads)
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
-            wait_for_memory(self.device)
-        self.cp = ContextParallel.init(rank, size, meeting, self.device)
-        wanted = self.recipe.config.model.sampling
+            wait_for_free_memory(self.device)
+        self.cp = ContextParallel.init(rank, size, rendezvous_address, self.device)
+        settings = worker_config.config.model
+        sampling = None if settings.sampling == "auto" else settings.sampling
         try:
             self.model = load(
-                self.recipe.checkpoint,
+                worker_config.checkpoint,
                 device=self.device,
-                precision=self.recipe.precision,
-                sampling=None if wanted == "auto" else wanted,
+                precision=worker_config.precision,
+                sampling=sampling,
                 cp=self.cp,
-                kernels=self.recipe.config.model.kernels,
-                chunk_bytes=self.recipe.config.model.chunk_bytes,
-                expected=self.recipe.identity,
+                kernels=settings.kernels,
+                chunk_bytes=settings.chunk_bytes,
+                expected=worker_config.identity,
             )
         except ValueError as error:
-            return {"outcome": "invalid", "reason": str(error)}
-        return {"outcome": "ready", "kernels": self.model.backend.describe()}
+            return Failure("invalid", str(error))
+        return Ready(kernels=self.model.backend.describe())
 
     def fold(
         self,
         complex: Complex,
-        setup: FoldShape,
+        shape: FoldShape,
         progress: Progress = no_progress,
-        made: Callable[[], Inputs | None] = nothing,
-    ) -> dict[str, Any]:
-        """Fold one complex together with the other ranks; `made` gives what somebody made of it
-        beforehand, if so.
+        prefetched: Callable[[], FoldInputs | None] = nothing_prefetched,
+    ) -> FoldResult | Failure:
+        """Fold one complex together with the other ranks.
 
-        `outcome` is `done`; `invalid` when the input is at fault, which every rank finds before it
-        waits for any other; or `oom`, after which the other ranks may wait for this one for ever.
-        Rank 0 returns the prediction.
+        `prefetched` returns the inputs if they were made beforehand. Failures are `invalid` when
+        the input is at fault, which every rank finds before it communicates with any other, or
+        `oom` (out of memory), after which the other ranks may wait for this one for ever. Errors of
+        the program are raised.
         """
-        config = self.recipe.config
+        config = self.worker_config.config
         started = time.perf_counter()
-        reset_peak()
+        reset_peak_bytes()
         try:
-            features, held = made() or inputs_of(complex, config, setup)
+            inputs = prefetched() or make_inputs(complex, config, shape)
         except MemoryError as error:
             return self._out_of_memory(error)
         except ValueError as error:
-            return {"outcome": "invalid", "reason": str(error)}
+            return Failure("invalid", str(error))
         seconds = {"features": time.perf_counter() - started}
         try:
             prediction = fold(
                 self.model,
-                features,
-                fold_settings(config, setup),
+                inputs.features,
+                fold_settings(config, shape),
                 progress,
-                constraints=held,
+                constraints=inputs.constraints,
             )
         except (torch.OutOfMemoryError, MemoryError) as error:
             return self._out_of_memory(error)
@@ -114,41 +118,38 @@ class Worker:
                 raise
             return self._out_of_memory(error)
         if not np.isfinite(prediction.coords).all():
-            return {
-                "outcome": "invalid",
-                "reason": "the network's coordinates are not finite",
-            }
-        answer: dict[str, Any] = {
-            "outcome": "done",
-            "seconds": {**seconds, **prediction.seconds},
-            "peak_bytes": prediction.peak_bytes or peak_bytes(),
-            "msa_depth": features.num_msa_rows,
-        }
-        if self.cp.rank == 0:
-            answer |= {"prediction": prediction, "layout": features.layout}
-        return answer
+            return Failure("invalid", "the network's coordinates are not finite")
+        seconds |= prediction.seconds
+        return self._result(inputs.features, prediction, seconds)
 
-    def _out_of_memory(self, error: BaseException) -> dict[str, Any]:
-        return {
-            "outcome": "oom",
-            "reason": f"rank {self.cp.rank}: {_first_line(error)}",
-        }
+    def _result(
+        self, features: Features, prediction: Prediction, seconds: dict[str, float]
+    ) -> FoldResult:
+        stats = FoldStats(seconds, prediction.peak_bytes or peak_bytes(), features.num_msa_rows)
+        output = FoldOutput(prediction, features.layout) if self.cp.rank == 0 else None
+        return FoldResult(stats, output)
+
+    def _out_of_memory(self, error: BaseException) -> Failure:
+        first_line = (str(error) or type(error).__name__).splitlines()[0]
+        return Failure("oom", f"rank {self.cp.rank}: {first_line}")
 
 
-def inputs_of(complex: Complex, config: RunConfig, setup: FoldShape) -> Inputs:
-    """What a fold starts from; ValueError if the complex, an alignment or a template is at fault,
-    whatever reading it raised. MemoryError passes: that is no fault of the input.
+def make_inputs(complex: Complex, config: RunConfig, shape: FoldShape) -> FoldInputs:
+    """The features and constraints of a complex.
+
+    Raises ValueError if the complex, an alignment or a template is at fault, whatever reading it
+    raised. A MemoryError passes: it is no fault of the input.
     """
-    msa = msa_settings(config, setup.max_rows)
-    limit = config.limits.input_bytes
     with reading(f"complex {complex.name}"):
         features = featurize(
             complex,
-            msa=msa,
+            msa=msa_settings(config, shape.max_rows),
             seed=config.model.seed,
-            max_template_bytes=limit,
+            max_template_bytes=config.limits.input_bytes,
         )
-        return features, steering_constraints(complex, potentials=config.model.potentials)
+        return FoldInputs(
+            features, steering_constraints(complex, potentials=config.model.potentials)
+        )
 
 
 def msa_settings(config: RunConfig, max_rows: int) -> MsaSettings:
@@ -163,52 +164,17 @@ def msa_settings(config: RunConfig, max_rows: int) -> MsaSettings:
     )
 
 
-def fold_settings(config: RunConfig, setup: FoldShape) -> Settings:
-    """The run's settings and one attempt's setup, as `fold` takes them."""
+def fold_settings(config: RunConfig, shape: FoldShape) -> Settings:
+    """The settings of the network for one attempt of a run."""
     model = config.model
     return Settings(
         recycling=model.recycling,
         steps=model.steps,
         samples=model.samples,
-        parallel_samples=setup.parallel_samples,
-        precision=setup.precision,
+        parallel_samples=shape.parallel_samples,
+        precision=shape.precision,
         msa_subsample=config.msa.subsample,
         potentials=model.potentials,
         seed=model.seed,
         keep_pairs=bool(config.write),
     )
-
-
-def wait_for_memory(device: torch.device) -> None:
-    """Wait until the memory of a group that was killed on this GPU is free again; later than
-    that we try our luck.
-    """
-    end = time.monotonic() + MEMORY_WAIT
-    while time.monotonic() < end:
-        free, total = torch.cuda.mem_get_info(device)
-        if free >= MEMORY_SHARE * total:
-            return
-        time.sleep(0.5)
-
-
-def reset_peak() -> None:
-    """Begin a new measurement of this process's peak memory, where the system can (Linux)."""
-    peak = Path("/proc/self/clear_refs")
-    if os.access(peak, os.W_OK):
-        peak.write_text("5")
-
-
-def peak_bytes() -> int:
-    """This process's peak memory since `reset_peak`; since its start where the system knows no
-    better.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

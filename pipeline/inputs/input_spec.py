@@ -11,7 +11,7 @@ from foldcp.complex import Complex, Record
 from foldcp.datasets.formats.fasta import FOLDED_ALONE
 from foldcp.datasets.reader import read
 from foldcp.files import MAX_BYTES
-from foldcp.pipeline.fetch import find
+from foldcp.pipeline.fetch import find_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class InputSpec:
         """Fetched weights may be named: `boltz2` stands for their path. ValueError when they are
         not there.
         """
-        object.__setattr__(self, "checkpoint", find(self.checkpoint))
+        object.__setattr__(self, "checkpoint", find_weights(self.checkpoint))
 
 
 def records(sources: InputSpec, left_out: set[str] | None = None) -> Iterator[Record]:

@@ -1,29 +1,37 @@
-"""Which waiting job may start now, and where.
+"""EASY backfilling (Lifka 1995): which waiting task starts now, and on which GPUs.
 
-The largest groups come first. The first job that does not fit reserves the GPUs that are free the
-earliest, and smaller ones go ahead of it only where they do not delay it (EASY backfilling, Lifka
-1995). Idle groups are used again, or stopped when their GPUs are wanted.
+The largest groups come first. The first task that does not fit reserves the GPUs that are free
+the earliest, and smaller ones start before it only where they do not delay it. Idle worker groups
+are used again, or stopped when their GPUs are needed.
 """
 
 from __future__ import annotations
 
 import bisect
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from foldcp.pipeline.scheduling.group_size import CostCache, widen_tail
-from foldcp.pipeline.scheduling.placement import Cluster, Placement, added, place
+from foldcp.pipeline.scheduling.placement import (
+    Cluster,
+    Placement,
+    add_gpus,
+    find_placement,
+    subtract_gpus,
+)
 from foldcp.pipeline.scheduling.types import GroupState, Queue, QueuedTask
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The next step for a job: fold in an idle group, start a group at a placement, or first
-    stop idle groups.
+    """The next step for a task.
+
+    It folds in an idle group, a group is started for it at a placement, or idle groups are stopped
+    first.
     """
 
-    job: QueuedTask
+    queued: QueuedTask
     group: GroupState | None = None
     placement: Placement | None = None
     stop: tuple[GroupState, ...] = ()
@@ -31,7 +39,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """When the first blocked job can start, and the GPUs per node that it leaves over then."""
+    """When the first blocked task can start, and the GPUs of each node that it leaves over then."""
 
     time: float
     spare: dict[str, int]
@@ -44,182 +52,209 @@ class BackfillPolicy:
     queue: Queue
     groups: Sequence[GroupState]
     cluster: Cluster
-    sizes: CostCache
+    costs: CostCache
     now: float
-    pace: float  # measured over predicted seconds
+    slowdown: float  # measured over predicted seconds
     start_seconds: float
-    # whether GPUs that nobody holds are kept out of `cluster.free` for a while
+    # Whether some free GPUs are kept out of `cluster.free` for a while.
     may_wait: bool = False
 
-    def choose(self) -> Decision | None:
-        """The next step, None when nothing more can start now."""
+    def decide(self) -> Decision | None:
+        """The next step; None when nothing more can start now."""
         reservation: Reservation | None = None
         for size in sorted(self.queue.by_size, reverse=True):
-            if reservation is None:
-                job = self.queue.by_size[size][-1]
-                if choice := self._anywhere(job):
-                    return choice
-                reservation, stop = self._reserve(job)
-                if stop:
-                    return Decision(job, stop=stop)
-            elif choice := self._ahead(self.queue.by_size[size], reservation):
-                return choice
+            same_size = self.queue.by_size[size]
+            if reservation is not None:
+                decision = self._backfill(same_size, reservation)
+            else:
+                decision = self._start_longest(same_size[-1])
+                if decision is None:
+                    reservation, stop = self._reserve(same_size[-1])
+                    decision = Decision(same_size[-1], stop=stop) if stop else None
+            if decision is not None:
+                return decision
         return None
 
-    def _anywhere(self, job: QueuedTask) -> Decision | None:
-        """An idle group of its size, a larger one if that is cheaper than a new one, or a new
-        one.
-        """
-        elsewhere = {
-            node: count for node, count in self.cluster.nodes.items() if node not in job.avoid
-        }
-        for room in (elsewhere, self.cluster.nodes) if job.avoid else (elsewhere,):
-            if choice := self._within(job, room):
-                return choice
-        return None
+    def widened(self) -> list[tuple[QueuedTask, int]]:
+        """Larger sizes for the waiting tasks if together they leave GPUs idle.
 
-    def _within(self, job: QueuedTask, room: dict[str, int]) -> Decision | None:
-        """The same on some of the nodes."""
-        if exact := self._idle(job.size, room):
-            return Decision(job, group=exact)
-        # Each of the groups made for this size would serve its share of the jobs that wait for it.
-        served = max(1.0, len(self.queue.by_size[job.size]) * job.size / self.cluster.num_gpus)
-        fresh = job.size * (job.seconds + self.start_seconds / served)
-        for group in sorted(self._idle_groups(), key=lambda g: (g.size, g.id)):
-            within = all(node in room for node, _ in group.placement)
-            if within and group.size > job.size and group.size not in self.queue.by_size:
-                seconds = self.sizes.seconds(job.task, replace(job.setup, num_ranks=group.size))
-                if group.size * seconds <= fresh:
-                    return Decision(job, group=group)
-        free = {node: count for node, count in self.cluster.free.items() if node in room}
-        placement = place(job.size, free, self.cluster.nodes)
-        return Decision(job, placement=placement) if placement else None
-
-    def _reserve(self, job: QueuedTask) -> tuple[Reservation, tuple[GroupState, ...]]:
-        """The earliest start of a job that fits nowhere now, and the idle groups to stop if that
-        is at once.
-        """
-        free = self.cluster.free
-        for group in self.groups:
-            if group.state in ("idle", "stopping"):
-                free = added(free, group.placement)
-        if at_once := place(job.size, free, self.cluster.nodes):
-            return Reservation(self.now, added(free, at_once, -1)), self._in_the_way(
-                at_once, self._idle_groups()
-            )
-        running = [group for group in self.groups if group.state in ("starting", "busy")]
-        for group in sorted(running, key=lambda g: (self._end(g), g.id)):
-            free = added(free, group.placement)
-            if placement := place(job.size, free, self.cluster.nodes):
-                return Reservation(self._end(group), added(free, placement, -1)), ()
-        if self.may_wait:
-            return Reservation(float("inf"), {}), ()
-        raise AssertionError(
-            f"{job.task.name} waits for {job.size} GPUs, more than the cluster has"
-        )
-
-    def _ahead(self, jobs: list[QueuedTask], reservation: Reservation) -> Decision | None:
-        """A job of one size that does not delay the reservation: the longest one on GPUs that it
-        leaves over, or the longest one that ends before it begins.
-        """
-        size = jobs[-1].size
-        spare = {
-            node: min(count, reservation.spare.get(node, 0))
-            for node, count in self.cluster.free.items()
-        }
-        if group := self._idle(size, reservation.spare):
-            return Decision(jobs[-1], group=group)
-        if placement := place(size, spare, self.cluster.nodes):
-            return Decision(jobs[-1], placement=placement)
-        left = reservation.time - self.now
-        if (group := self._idle(size, self.cluster.nodes)) and (job := self._longest(jobs, left)):
-            return Decision(job, group=group)
-        job = self._longest(jobs, left - self.start_seconds)
-        if job and (placement := place(size, self.cluster.free, self.cluster.nodes)):
-            return Decision(job, placement=placement)
-        return self._make_room(jobs[-1], reservation)
-
-    def _make_room(self, job: QueuedTask, reservation: Reservation) -> Decision | None:
-        """Stop idle groups whose size nobody waits for, if a job fits their place and the
-        reservation allows it.
-        """
-        useless = [
-            g for g in self._idle_groups() if g.size not in self.queue.by_size or g.size > job.size
-        ]
-        free = self.cluster.free
-        for group in [*useless, *(g for g in self.groups if g.state == "stopping")]:
-            free = added(free, group.placement)
-        spare = {node: min(count, reservation.spare.get(node, 0)) for node, count in free.items()}
-        placement = place(job.size, spare, self.cluster.nodes)
-        stop = self._in_the_way(placement, useless) if placement else ()
-        return Decision(job, stop=stop) if stop else None
-
-    def _idle_groups(self) -> list[GroupState]:
-        return [group for group in self.groups if group.state == "idle" and group.job is None]
-
-    def _idle(self, size: int, room: dict[str, int]) -> GroupState | None:
-        """An idle group of exactly this size within `room`."""
-        for group in self._idle_groups():
-            if group.size == size and all(
-                room.get(node, 0) >= count for node, count in group.placement
-            ):
-                return group
-        return None
-
-    def _in_the_way(
-        self, placement: Placement, groups: Iterable[GroupState]
-    ) -> tuple[GroupState, ...]:
-        """The fewest idle groups, as they come, whose GPUs a placement needs beside the free and
-        the stopping ones.
-        """
-        coming = self.cluster.free
-        for group in self.groups:
-            if group.state == "stopping":
-                coming = added(coming, group.placement)
-        stop: list[GroupState] = []
-        for group in groups:
-            lacking = {node for node, count in placement if coming[node] < count}
-            if lacking & {node for node, _ in group.placement}:
-                stop.append(group)
-                coming = added(coming, group.placement)
-        return tuple(stop)
-
-    def _end(self, group: GroupState) -> float:
-        """When a group is expected to have no work."""
-        assert group.job is not None
-        start = self.start_seconds if group.state == "starting" else 0.0
-        return max(self.now, group.since + start + group.job.seconds * self.pace)
-
-    def _longest(self, jobs: list[QueuedTask], seconds: float) -> QueuedTask | None:
-        """The longest job that takes at most so long."""
-        index = bisect.bisect_right(jobs, seconds, key=lambda job: job.seconds * self.pace)
-        return jobs[index - 1] if index else None
-
-    def stretched(self) -> list[tuple[QueuedTask, int]]:
-        """New sizes for the waiting jobs if together they leave GPUs idle; empty while there is
-        enough work.
+        Empty while there is enough work.
         """
         free = self.cluster.free
         warm: Counter[int] = Counter()
         for group in self.groups:
-            if group.state == "stopping" or (group.state == "idle" and group.job is None):
-                free = added(free, group.placement)
+            if group.is_unused or group.state == "stopping":
+                free = add_gpus(free, group.placement)
                 warm[group.size] += group.state == "idle"
         num_free = sum(free.values())
-        if (
-            not len(self.queue)
-            or sum(size * len(jobs) for size, jobs in self.queue.by_size.items()) >= num_free
-        ):
+        wanted = sum(size * len(same_size) for size, same_size in self.queue.by_size.items())
+        if not len(self.queue) or wanted >= num_free:
             return []
-        jobs = [job for size in sorted(self.queue.by_size) for job in self.queue.by_size[size]]
-        work = [(job.task, job.setup) for job in jobs]
-        setups = widen_tail(self.sizes, work, num_free, warm, self.start_seconds)
-        for size in sorted((setup.num_ranks for setup in setups), reverse=True):
-            if (placement := place(size, free, self.cluster.nodes)) is None:
-                return []
-            free = added(free, placement, -1)
-        return [
-            (job, s.num_ranks)
-            for job, s in zip(jobs, setups, strict=True)
-            if s.num_ranks != job.size
+        waiting = [
+            queued for size in sorted(self.queue.by_size) for queued in self.queue.by_size[size]
         ]
+        work = [(queued.task, queued.shape) for queued in waiting]
+        shapes = widen_tail(self.costs, work, num_free, warm, self.start_seconds)
+        for size in sorted((shape.num_ranks for shape in shapes), reverse=True):
+            placement = find_placement(size, free, self.cluster.nodes)
+            if placement is None:
+                return []
+            free = subtract_gpus(free, placement)
+        return [
+            (queued, shape.num_ranks)
+            for queued, shape in zip(waiting, shapes, strict=True)
+            if shape.num_ranks != queued.size
+        ]
+
+    def _start_longest(self, queued: QueuedTask) -> Decision | None:
+        """Start the first task of the queue if GPUs are free for it.
+
+        On nodes that it should not avoid, if possible.
+        """
+        nodes = self.cluster.nodes
+        if queued.avoid_nodes:
+            others = {node: nodes[node] for node in nodes if node not in queued.avoid_nodes}
+            if decision := self._start_on(queued, others):
+                return decision
+        return self._start_on(queued, nodes)
+
+    def _start_on(self, queued: QueuedTask, nodes: Mapping[str, int]) -> Decision | None:
+        """Start a task on some nodes.
+
+        In an idle group of its size, in a larger one if that is cheaper than a new one, or in a new
+        one.
+        """
+        if exact := self._find_idle_group(queued.size, nodes):
+            return Decision(queued, group=exact)
+        if larger := self._find_larger_group(queued, nodes):
+            return Decision(queued, group=larger)
+        free = {node: count for node, count in self.cluster.free.items() if node in nodes}
+        placement = find_placement(queued.size, free, self.cluster.nodes)
+        return Decision(queued, placement=placement) if placement else None
+
+    def _find_larger_group(self, queued: QueuedTask, nodes: Mapping[str, int]) -> GroupState | None:
+        """The smallest idle group larger than a task wants that is worth using.
+
+        No other task waits for its size, and the task costs no more on it than on a new group.
+        """
+        # Each group made for this size would serve its share of the tasks that wait for it.
+        num_waiting = len(self.queue.by_size[queued.size])
+        num_served = max(1.0, num_waiting * queued.size / self.cluster.num_gpus)
+        cost_of_new = queued.size * (queued.seconds + self.start_seconds / num_served)
+        for group in sorted(self._idle_groups(), key=lambda group: (group.size, group.id)):
+            is_on_nodes = all(node in nodes for node, _ in group.placement)
+            if is_on_nodes and group.size > queued.size and group.size not in self.queue.by_size:
+                shape = replace(queued.shape, num_ranks=group.size)
+                if group.size * self.costs.seconds(queued.task, shape) <= cost_of_new:
+                    return group
+        return None
+
+    def _reserve(self, queued: QueuedTask) -> tuple[Reservation, tuple[GroupState, ...]]:
+        """The earliest start of a task that fits nowhere now.
+
+        With it the idle groups to stop, if the start is at once.
+        """
+        capacity = self.cluster.nodes
+        free = self.cluster.free
+        for group in self.groups:
+            if group.state in ("idle", "stopping"):
+                free = add_gpus(free, group.placement)
+        if placement := find_placement(queued.size, free, capacity):
+            reservation = Reservation(self.now, subtract_gpus(free, placement))
+            return reservation, self._groups_to_stop(placement, self._idle_groups())
+        running = [group for group in self.groups if group.state in ("starting", "busy")]
+        for group in sorted(running, key=lambda group: (self._expected_end(group), group.id)):
+            free = add_gpus(free, group.placement)
+            if placement := find_placement(queued.size, free, capacity):
+                spare = subtract_gpus(free, placement)
+                return Reservation(self._expected_end(group), spare), ()
+        if self.may_wait:
+            return Reservation(float("inf"), {}), ()
+        raise AssertionError(
+            f"{queued.task.name} waits for {queued.size} GPUs, more than the cluster has"
+        )
+
+    def _backfill(self, same_size: list[QueuedTask], reservation: Reservation) -> Decision | None:
+        """A task of one size that does not delay the reservation.
+
+        The longest one on GPUs that the reservation leaves over, or the longest one that ends
+        before it begins.
+        """
+        longest = same_size[-1]
+        size = longest.size
+        free = self.cluster.free
+        capacity = self.cluster.nodes
+        spare = {node: min(free[node], reservation.spare.get(node, 0)) for node in free}
+        if group := self._find_idle_group(size, reservation.spare):
+            return Decision(longest, group=group)
+        if placement := find_placement(size, spare, capacity):
+            return Decision(longest, placement=placement)
+        seconds_left = reservation.time - self.now
+        group = self._find_idle_group(size, capacity)
+        if group and (short := self._longest_within(same_size, seconds_left)):
+            return Decision(short, group=group)
+        short = self._longest_within(same_size, seconds_left - self.start_seconds)
+        if short and (placement := find_placement(size, free, capacity)):
+            return Decision(short, placement=placement)
+        return self._stop_unneeded(longest, reservation)
+
+    def _stop_unneeded(self, queued: QueuedTask, reservation: Reservation) -> Decision | None:
+        """Stop idle groups whose size no task waits for, to make room for a task.
+
+        Only if the task fits on their GPUs and the reservation allows it.
+        """
+        unneeded = [
+            group
+            for group in self._idle_groups()
+            if group.size not in self.queue.by_size or group.size > queued.size
+        ]
+        stopping = [group for group in self.groups if group.state == "stopping"]
+        free = self.cluster.free
+        for group in [*unneeded, *stopping]:
+            free = add_gpus(free, group.placement)
+        spare = {node: min(free[node], reservation.spare.get(node, 0)) for node in free}
+        placement = find_placement(queued.size, spare, self.cluster.nodes)
+        stop = self._groups_to_stop(placement, unneeded) if placement else ()
+        return Decision(queued, stop=stop) if stop else None
+
+    def _groups_to_stop(
+        self, placement: Placement, groups: Iterable[GroupState]
+    ) -> tuple[GroupState, ...]:
+        """The fewest idle groups, in the order given, that a placement needs to be stopped.
+
+        Beside their GPUs it has those that are free or of stopping groups.
+        """
+        available = self.cluster.free
+        for group in self.groups:
+            if group.state == "stopping":
+                available = add_gpus(available, group.placement)
+        stop: list[GroupState] = []
+        for group in groups:
+            if any(available[node] < count and group.has_node(node) for node, count in placement):
+                stop.append(group)
+                available = add_gpus(available, group.placement)
+        return tuple(stop)
+
+    def _idle_groups(self) -> list[GroupState]:
+        return [group for group in self.groups if group.is_unused]
+
+    def _find_idle_group(self, size: int, available: Mapping[str, int]) -> GroupState | None:
+        """An idle group of exactly this size within the GPUs of `available`."""
+        for group in self._idle_groups():
+            fits = all(available.get(node, 0) >= count for node, count in group.placement)
+            if group.size == size and fits:
+                return group
+        return None
+
+    def _expected_end(self, group: GroupState) -> float:
+        """When a group is expected to be idle."""
+        assert group.queued is not None
+        start = self.start_seconds if group.state == "starting" else 0.0
+        return max(self.now, group.since + start + group.queued.seconds * self.slowdown)
+
+    def _longest_within(self, same_size: list[QueuedTask], seconds: float) -> QueuedTask | None:
+        """The longest task that takes at most so long."""
+        index = bisect.bisect_right(
+            same_size, seconds, key=lambda queued: queued.seconds * self.slowdown
+        )
+        return same_size[index - 1] if index else None

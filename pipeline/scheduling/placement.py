@@ -1,37 +1,41 @@
-"""Which GPUs of which nodes are free, and where a group of a given size goes. Plain counts: no
-Ray, no torch.
-"""
+"""Free GPUs of each node, and the nodes on which a worker group of a given size is placed."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-# (node, GPUs of it), the fullest share first: rank 0 sits on the first node.
+# (node, number of its GPUs), the fullest share first: rank 0 is on the first node.
 Placement = tuple[tuple[str, int], ...]
 
 
-def place(size: int, free: Mapping[str, int], whole: Mapping[str, int]) -> Placement | None:
-    """Nodes for a group of `size` GPUs, None if they are not free.
+def find_placement(
+    size: int, free: Mapping[str, int], capacity: Mapping[str, int]
+) -> Placement | None:
+    """Nodes for a worker group of `size` GPUs; None if they are not free.
 
-    A group that some node of the cluster could hold is never spread over nodes, and goes where it
-    leaves the least room, so that large rooms stay whole. A larger one takes whole nodes and the
-    rest of it part of one more.
+    `free` and `capacity` count the GPUs of each node. A group that some node of the cluster could
+    hold is never spread over nodes, and goes where it leaves the fewest GPUs free, so that large
+    gaps stay whole. A larger one takes whole nodes and, for the rest, part of one more.
     """
-    largest = max(whole.values(), default=0)
+    largest = max(capacity.values(), default=0)
     placement: list[tuple[str, int]] = []
-    for node in sorted((n for n in free if free[n] == whole[n]), key=lambda n: (-whole[n], n)):
+    whole_nodes = [node for node in free if free[node] == capacity[node]]
+    for node in sorted(whole_nodes, key=lambda node: (-capacity[node], node)):
         if size > largest:
-            placement.append((node, whole[node]))
-            size -= whole[node]
+            placement.append((node, capacity[node]))
+            size -= capacity[node]
     used = {node for node, _ in placement}
-    room = [(count, node) for node, count in free.items() if count >= size and node not in used]
-    return (*placement, (min(room)[1], size)) if size <= largest and room else None
+    fitting = [(count, node) for node, count in free.items() if count >= size and node not in used]
+    if size > largest or not fitting:
+        return None
+    _, tightest = min(fitting)
+    return (*placement, (tightest, size))
 
 
 @dataclass(slots=True)
 class Cluster:
-    """GPUs per node, and how many of them nobody holds."""
+    """GPUs of each node, and how many of them are free."""
 
     nodes: dict[str, int]
     free: dict[str, int] = field(init=False)
@@ -45,15 +49,15 @@ class Cluster:
         return sum(self.nodes.values())
 
     def take(self, placement: Placement) -> None:
-        """Mark GPUs as held."""
+        """Mark GPUs as taken."""
         for node, count in placement:
             assert 0 < count <= self.free[node], (
                 f"{count} GPUs of {node}, where {self.free[node]} are free"
             )
             self.free[node] -= count
 
-    def give_back(self, placement: Placement) -> None:
-        """Mark GPUs as free again; those of a node that is gone are gone."""
+    def release(self, placement: Placement) -> None:
+        """Mark GPUs as free again, but for those of nodes that are gone."""
         for node, count in placement:
             if node in self.nodes:
                 self.free[node] += count
@@ -61,29 +65,37 @@ class Cluster:
                     f"{node} has only {self.nodes[node]} GPUs"
                 )
 
-    def without(self, nodes: Collection[str]) -> Cluster:
-        """A copy in which no GPU of some nodes is free."""
+    def without_free(self, nodes: Collection[str]) -> Cluster:
+        """A copy in which some nodes have no free GPU."""
         copy = Cluster(dict(self.nodes))
         copy.free = {node: 0 if node in nodes else count for node, count in self.free.items()}
         return copy
 
-    def add(self, node: str, num_gpus: int) -> None:
-        """Take a node into the cluster."""
+    def add_node(self, node: str, num_gpus: int) -> None:
+        """Add a node, all of whose GPUs are free."""
         assert node not in self.nodes, f"{node} is in the cluster already"
-        self.nodes[node] = self.free[node] = num_gpus
+        self.nodes[node] = num_gpus
+        self.free[node] = num_gpus
 
-    def lose(self, node: str) -> None:
-        """Take a node out of the cluster."""
+    def remove_node(self, node: str) -> None:
+        """Remove a node, if it is there."""
         self.nodes.pop(node, None)
         self.free.pop(node, None)
 
 
-def added(free: Mapping[str, int], placement: Placement, sign: int = 1) -> dict[str, int]:
-    """`free` with the GPUs of a placement added (or, by sign -1, taken away); nodes that are
-    gone stay away.
-    """
+def add_gpus(free: Mapping[str, int], placement: Placement) -> dict[str, int]:
+    """`free` with the GPUs of a placement added, but for those of nodes that are gone."""
     total = dict(free)
     for node, count in placement:
         if node in total:
-            total[node] += sign * count
+            total[node] += count
+    return total
+
+
+def subtract_gpus(free: Mapping[str, int], placement: Placement) -> dict[str, int]:
+    """`free` without the GPUs of a placement, but for those of nodes that are gone."""
+    total = dict(free)
+    for node, count in placement:
+        if node in total:
+            total[node] -= count
     return total

@@ -10,26 +10,25 @@ from dataclasses import dataclass, field
 
 from foldcp.pipeline.config import RunSection
 from foldcp.pipeline.inputs.tasks import Task
-from foldcp.pipeline.scheduling.cost_model import Costs
+from foldcp.pipeline.scheduling.cost_model import CostModel
 from foldcp.pipeline.scheduling.scheduler import Scheduler
 from foldcp.pipeline.scheduling.types import Action, Failure, FailureKind, Fold, Start, Stop
 
-FREE_SECONDS = 0.1  # from the end of a group to its GPUs being visible again, as measured with Ray
+FREE_SECONDS = 0.1  # from the end of a group to its GPUs being free again, as measured with Ray
+OOM_SHARE = 0.3  # of a fold's seconds, after which it runs out of memory
 
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """Chances of what goes wrong; the same seed gives the same run."""
+    """Probabilities of what goes wrong; the same seed gives the same run."""
 
     seed: int = 0
-    worker_died: float = 0.0  # of a fold: a rank dies at a random moment
-    timeout: float = 0.0  # of a fold: it never comes back
+    worker_died: float = 0.0  # of a fold: a worker dies at a random moment
+    timeout: float = 0.0  # of a fold: it never ends
     error: float = 0.0  # of a fold: the program fails
     invalid: float = 0.0  # of a task: its input is at fault
-    memory_spread: float = 0.0  # standard deviation of log(true bytes / predicted bytes) of a task
-    speed_spread: float = (
-        0.0  # standard deviation of log(true seconds / predicted seconds) of a fold
-    )
+    memory_spread: float = 0.0  # standard deviation of log(true / predicted bytes) of a task
+    speed_spread: float = 0.0  # standard deviation of log(true / predicted seconds) of a fold
     no_start: float = 0.0  # of a group: it does not start
     lost_nodes: tuple[tuple[float, str], ...] = ()  # (time, node)
 
@@ -45,12 +44,12 @@ class _Event:
 
 
 class Simulation:
-    """One run of a scheduler against invented groups."""
+    """One run of a scheduler with simulated worker groups."""
 
     def __init__(
         self,
         tasks: Sequence[Task],
-        costs: Costs,
+        costs: CostModel,
         nodes: Mapping[str, int],
         settings: RunSection,
         faults: Faults | None = None,
@@ -60,31 +59,32 @@ class Simulation:
         self.faults = faults or Faults()
         self.now = 0.0
         self.log: list[tuple[float, Action]] = []
-        self.busy_seconds = 0.0  # GPU-seconds of folds that came back
+        self.busy_seconds = 0.0  # GPU-seconds of successful folds
         self._random = random.Random(self.faults.seed)
         self._events: list[_Event] = []
         self._num_events = 0
         self._stopped: set[int] = set()
+        # Of each task, true over predicted bytes; negative for one whose input is at fault.
         self._memory: dict[str, float] = {}
         for time, node in self.faults.lost_nodes:
-            self._later(time, "node", 0, node=node)
+            self._schedule(time, "node", 0, node=node)
 
     def run(self) -> Simulation:
-        """Run to the end; `now` is then the makespan."""
+        """Run to the end; `now` is then the makespan in seconds."""
         while True:
-            self._carry_out(self.scheduler.decide(self.now))
+            self._execute(self.scheduler.decide(self.now))
             if self.scheduler.is_over:
                 return self
             deadline = self.scheduler.next_deadline(self.now)
             if not self._events or self._events[0].time > deadline:
-                assert deadline < math.inf, "the run stands still"
+                assert deadline < math.inf, "deadlock: no event and no deadline is left"
                 self.now = deadline
                 continue
             event = heapq.heappop(self._events)
             self.now = max(self.now, event.time)
-            self._tell(event)
+            self._handle(event)
 
-    def _later(
+    def _schedule(
         self,
         time: float,
         kind: str,
@@ -92,18 +92,19 @@ class Simulation:
         failure: FailureKind = "worker_died",
         node: str = "",
     ) -> None:
+        """Let an event happen at a time."""
         self._num_events += 1
         heapq.heappush(self._events, _Event(time, self._num_events, kind, group, failure, node))
 
-    def _tell(self, event: _Event) -> None:
+    def _handle(self, event: _Event) -> None:
+        """Tell the scheduler of an event; a stopped group has none but the last."""
         if event.kind == "freed":
             self.scheduler.freed(event.group)
         elif event.kind == "node":
-            self._carry_out(
-                self.scheduler.lose_node(event.node, f"node {event.node} is gone", self.now)
-            )
+            reason = f"node {event.node} is gone"
+            self._execute(self.scheduler.lose_node(event.node, reason, self.now))
         elif event.group in self._stopped:
-            pass
+            return
         elif event.kind == "ready":
             self.scheduler.ready(event.group, self.now)
         elif event.kind == "finished":
@@ -112,9 +113,10 @@ class Simulation:
             self.scheduler.finished(event.group, self.now)
         else:
             failure = Failure(event.failure, f"simulated: {event.failure}")
-            self._carry_out(self.scheduler.failed(event.group, failure, self.now))
+            self._execute(self.scheduler.failed(event.group, failure, self.now))
 
-    def _carry_out(self, actions: Iterable[Action]) -> None:
+    def _execute(self, actions: Iterable[Action]) -> None:
+        """Begin what the scheduler decided."""
         for action in actions:
             self.log.append((self.now, action))
             if isinstance(action, Start):
@@ -123,44 +125,41 @@ class Simulation:
                 self._fold(action)
             elif isinstance(action, Stop):
                 self._stopped.add(action.group)
-                self._later(self.now + FREE_SECONDS, "freed", action.group)
+                self._schedule(self.now + FREE_SECONDS, "freed", action.group)
 
     def _start(self, action: Start) -> None:
-        seconds = self.costs.hardware.start_seconds
-        kind = "failed" if self._chance(self.faults.no_start) else "ready"
-        self._later(self.now + seconds, kind, action.group)
+        kind = "failed" if self._happens(self.faults.no_start) else "ready"
+        self._schedule(self.now + self.costs.hardware.start_seconds, kind, action.group)
 
     def _fold(self, action: Fold) -> None:
+        """Schedule the end of a fold, unless it never ends."""
         faults = self.faults
         task = action.task
-        seconds = self.costs.seconds(task, action.setup) * math.exp(
-            self._random.gauss(0.0, faults.speed_spread)
-        )
-        if task.key not in self._memory:
-            self._memory[task.key] = math.exp(self._random.gauss(0.0, faults.memory_spread))
-            if self._chance(faults.invalid):
-                self._memory[task.key] = -1.0
-        true_bytes = self.costs.bytes(task, action.setup) * self._memory[task.key]
+        predicted = self.costs.seconds(task, action.shape)
+        seconds = predicted * math.exp(self._random.gauss(0.0, faults.speed_spread))
+        true_bytes = self.costs.bytes(task, action.shape) * self._memory_factor(task)
         if true_bytes < 0:
-            self._later(self.now, "failed", action.group, "invalid")
+            self._fail(action, 0.0, "invalid")
         elif true_bytes > self.costs.hardware.memory:
-            self._later(self.now + 0.3 * seconds, "failed", action.group, "oom")
-        elif self._chance(faults.worker_died):
-            self._later(
-                self.now + seconds * self._random.random(),
-                "failed",
-                action.group,
-                "worker_died",
-            )
-        elif self._chance(faults.error):
-            self._later(
-                self.now + seconds * self._random.random(),
-                "failed",
-                action.group,
-                "error",
-            )
-        elif not self._chance(faults.timeout):
-            self._later(self.now + seconds, "finished", action.group)
+            self._fail(action, OOM_SHARE * seconds, "oom")
+        elif self._happens(faults.worker_died):
+            self._fail(action, seconds * self._random.random(), "worker_died")
+        elif self._happens(faults.error):
+            self._fail(action, seconds * self._random.random(), "error")
+        elif not self._happens(faults.timeout):
+            self._schedule(self.now + seconds, "finished", action.group)
 
-    def _chance(self, probability: float) -> bool:
+    def _memory_factor(self, task: Task) -> float:
+        """True over predicted bytes of a task; negative if its input is at fault."""
+        if task.key not in self._memory:
+            self._memory[task.key] = math.exp(self._random.gauss(0.0, self.faults.memory_spread))
+            if self._happens(self.faults.invalid):
+                self._memory[task.key] = -1.0
+        return self._memory[task.key]
+
+    def _fail(self, action: Fold, seconds: float, kind: FailureKind) -> None:
+        """Let a fold fail after some seconds."""
+        self._schedule(self.now + seconds, "failed", action.group, kind)
+
+    def _happens(self, probability: float) -> bool:
         return self._random.random() < probability

@@ -1,5 +1,6 @@
-"""The words between scheduler, driver and ranks, and what the scheduler remembers of jobs and
-groups.
+"""Messages between scheduler, driver and workers.
+
+And the scheduler's record of tasks and worker groups.
 """
 
 from __future__ import annotations
@@ -8,14 +9,15 @@ import bisect
 from dataclasses import dataclass, field
 from typing import Literal
 
+from foldcp.config import Precision
 from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.inputs.tasks import Task
-from foldcp.pipeline.scheduling.cost_model import Arithmetic, FoldShape
+from foldcp.pipeline.scheduling.cost_model import FoldShape
 from foldcp.pipeline.scheduling.placement import Placement
 
-# oom: out of memory. lost: a rank died. hung: past its deadline. error: the program failed.
-# invalid: the input is at fault, which every rank saw before any talked to another, so the group
-# lives on.
+# oom: out of memory. worker_died: a worker's process ended. timeout: past its deadline. error: the
+# program failed. invalid: the input is at fault, which every rank finds before it communicates with
+# any other, so the worker group lives on.
 FailureKind = Literal["oom", "worker_died", "timeout", "error", "invalid"]
 
 
@@ -23,37 +25,35 @@ FailureKind = Literal["oom", "worker_died", "timeout", "error", "invalid"]
 class Failure:
     """Why a start or a fold failed.
 
-    `node` is the node whose rank failed, where that is known. `killed` is set when the system
-    killed a process to free memory of the machine: then other processes may be at fault, and the
-    same fold may succeed later.
+    `killed` is set when the system killed a process because the machine was out of memory: then
+    other processes may be at fault, and the same fold may succeed later.
     """
 
     kind: FailureKind
     reason: str
-    node: str = ""
+    node: str = ""  # whose worker failed, where that is known
     killed: bool = False
+    traceback: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerConfig:
-    """What is the same for every fold of a run."""
+    """What every worker of a run is given when it starts."""
 
     checkpoint: str  # path or name of the weights
     identity: str  # of the weights' content; other weights are refused
-    precision: Arithmetic  # with which the network is loaded
+    precision: Precision  # with which the network is loaded
     config: RunConfig
-    threads: int  # of a rank
+    num_threads: int  # of a worker
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try at one complex: how, where, when (seconds on the driver's clock), and what came of
-    it.
-    """
+    """One attempt at one complex and its outcome. Times are seconds on the driver's clock."""
 
     task: Task
     number: int  # from 1
-    setup: FoldShape
+    shape: FoldShape
     group: int
     placement: Placement
     started: float
@@ -61,12 +61,12 @@ class Attempt:
     predicted: float  # seconds
     outcome: FailureKind | Literal["done"]
     reason: str
-    steps: tuple[str, ...]  # what the ladder changed before this attempt
+    fallbacks: tuple[str, ...]  # what was changed before this attempt, after earlier ones
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Make a group; it must be ready by `deadline`."""
+    """Start a worker group; it must be ready by `deadline`."""
 
     group: int
     placement: Placement
@@ -75,18 +75,18 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """Let a ready group fold a task; it must be back by `deadline`."""
+    """Let a ready worker group fold a task; it must be done by `deadline`."""
 
     group: int
     task: Task
-    setup: FoldShape
-    number: int
+    shape: FoldShape
+    number: int  # of the attempt, from 1
     deadline: float
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """End a group and free its GPUs, however it resists."""
+    """Kill a worker group and free its GPUs."""
 
     group: int
     reason: str
@@ -97,80 +97,90 @@ Action = Start | Fold | Stop
 
 @dataclass(slots=True, eq=False)
 class QueuedTask:
-    """A task that has no outcome yet, with the setup of its next attempt."""
+    """A task that has no outcome yet, with the shape of its next attempt."""
 
     task: Task
-    setup: FoldShape
-    seconds: float = 0.0  # predicted, for that setup
-    attempts: int = 0
-    losses: int = 0  # groups that ended while they folded it, through no fault of a node
+    shape: FoldShape
+    seconds: float = 0.0  # predicted, for that shape
+    num_attempts: int = 0
+    worker_failures: int = 0  # groups that ended while they folded it, but for lost nodes
     timeouts: int = 0  # of them, those that passed their deadline
-    kills: int = 0  # groups that were killed to free memory of their machine while they folded it
-    avoid: frozenset[str] = (
-        frozenset()
-    )  # nodes on which it was lost: the next attempt goes elsewhere if it can
-    # it lost a group, in this run or an earlier one: another loss says nothing of the node
-    suspect: bool = False
-    steps: tuple[str, ...] = ()
+    memory_kills: int = 0  # groups killed because their machine was out of memory
+    # Nodes on which its group ended: the next attempt goes elsewhere if it can.
+    avoid_nodes: frozenset[str] = frozenset()
+    # Its group ended, in this run or an earlier one: another end says nothing about the node.
+    is_suspect: bool = False
+    fallbacks: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
-        """Ranks it wants."""
-        return self.setup.num_ranks
+        """Number of ranks that it wants."""
+        return self.shape.num_ranks
 
 
 @dataclass(slots=True, eq=False)
 class GroupState:
-    """Ranks that fold together; `job` is what it folds or was started for."""
+    """A worker group as the scheduler knows it."""
 
     id: int
     placement: Placement
     state: Literal["starting", "idle", "busy", "stopping"]
     since: float
     deadline: float
-    job: QueuedTask | None = None
-    num_folds: int = 0  # that came back
+    queued: QueuedTask | None = None  # what it folds or was started for
+    num_folds: int = 0  # that it has finished
 
     @property
     def size(self) -> int:
         """Number of ranks."""
         return sum(count for _, count in self.placement)
 
+    @property
+    def is_unused(self) -> bool:
+        """Whether it neither folds nor is about to."""
+        return self.state == "idle" and self.queued is None
+
+    def has_node(self, node: str) -> bool:
+        """Whether some of its ranks are on a node."""
+        return any(name == node for name, _ in self.placement)
+
 
 @dataclass(slots=True)
 class Queue:
-    """Waiting jobs by size, the longest of each size last."""
+    """Waiting tasks by group size, the longest of each size last."""
 
     by_size: dict[int, list[QueuedTask]] = field(default_factory=dict)
 
-    def push(self, job: QueuedTask) -> None:
-        """Add a job."""
-        bisect.insort(
-            self.by_size.setdefault(job.size, []),
-            job,
-            key=lambda j: (j.seconds, j.task.key),
-        )
+    def push(self, queued: QueuedTask) -> None:
+        """Add a task."""
+        same_size = self.by_size.setdefault(queued.size, [])
+        bisect.insort(same_size, queued, key=lambda other: (other.seconds, other.task.key))
 
-    def remove(self, job: QueuedTask) -> None:
-        """Take out a job; a size without jobs vanishes."""
-        self.by_size[job.size].remove(job)
-        if not self.by_size[job.size]:
-            del self.by_size[job.size]
+    def remove(self, queued: QueuedTask) -> None:
+        """Take out a task; a size without tasks is removed."""
+        self.by_size[queued.size].remove(queued)
+        if not self.by_size[queued.size]:
+            del self.by_size[queued.size]
 
     def cheapest(self, max_ranks: int) -> QueuedTask | None:
-        """The job of the least predicted work that wants at most so many ranks."""
-        small = [jobs[0] for size, jobs in self.by_size.items() if size <= max_ranks]
-        return min(small, key=lambda job: (job.suspect, job.seconds * job.size), default=None)
+        """The task with the fewest predicted GPU-seconds of at most `max_ranks` ranks.
+
+        A suspect one only if there is no other.
+        """
+        shortest = [queue[0] for size, queue in self.by_size.items() if size <= max_ranks]
+        return min(
+            shortest,
+            key=lambda queued: (queued.is_suspect, queued.seconds * queued.size),
+            default=None,
+        )
 
     def drain(self) -> list[QueuedTask]:
-        """Take out all jobs, the first to be started first."""
-        jobs = [
-            job
-            for size in sorted(self.by_size, reverse=True)
-            for job in reversed(self.by_size[size])
-        ]
+        """Take out all tasks, the first to be started first."""
+        drained: list[QueuedTask] = []
+        for size in sorted(self.by_size, reverse=True):
+            drained += reversed(self.by_size[size])
         self.by_size.clear()
-        return jobs
+        return drained
 
     def __len__(self) -> int:
         return sum(map(len, self.by_size.values()))

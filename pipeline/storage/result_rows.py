@@ -200,22 +200,22 @@ def attempt_row(
     both of a fold that came to its end.
     """
     task = attempt.task
-    setup = attempt.setup
+    shape = attempt.shape
     return {
         "key": task.key,
         "name": task.name,
         "attempt": attempt.number,
         "outcome": attempt.outcome,
         "reason": attempt.reason,
-        "fallbacks": "; ".join(attempt.steps),
+        "fallbacks": "; ".join(attempt.fallbacks),
         "started": started,
         "num_tokens": task.num_tokens,
-        "msa_depth": min(task.msa_depth, setup.max_rows),
+        "msa_depth": min(task.msa_depth, shape.max_rows),
         "samples": samples,
-        "parallel_samples": setup.parallel_samples,
-        "group_size": setup.num_ranks,
+        "parallel_samples": shape.parallel_samples,
+        "group_size": shape.num_ranks,
         "gpus": gpus,
-        "precision": setup.precision,
+        "precision": shape.precision,
         "seconds": attempt.ended - attempt.started,
         "predicted_seconds": attempt.predicted,
         **{f"seconds_{stage}": value for stage, value in (seconds or {}).items()},

@@ -128,6 +128,10 @@ class Store:
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         self.close("finished" if kind is None else "interrupted")
 
+    def add_version(self, name: str, version: str) -> None:
+        """Record a version that became known while the run goes on; stored when it is closed."""
+        self.info = replace(self.info, versions={**self.info.versions, name: version})
+
     def outcomes(self) -> dict[str, str]:
         """key -> done, failed or invalid, of every complex whose result is complete and not
         stale.

@@ -323,11 +323,11 @@ def test_changed_alignments_make_another_task(tmp_path: Path) -> None:
     (msas / f"{name}.a3m").write_text(">q\nMKTAYI\n")
     first = prepare(sources, load(), out)
     (key,) = first.present.keys
-    assert first.work.tasks[0].complex.chains[0].msa is not None
+    assert first.task_list.tasks[0].complex.chains[0].msa is not None
     with Store.open(out, first.info("cpu")) as store:
         store.put(
-            first.work.tasks[0].key,
-            failed_rows(first.work.tasks[0], "a reason", first.made),
+            first.task_list.tasks[0].key,
+            failed_rows(first.task_list.tasks[0], "a reason", first.provenance),
         )
     assert prepare(sources, load(), out).present == first.present
     (msas / f"{name}.a3m").write_text(">q\nMKTAYI\n>hit\nMKT-YI\n")
@@ -347,11 +347,11 @@ def test_limit_takes_the_smallest(tmp_path: Path) -> None:
     prepared = prepare(
         InputSpec(source, checkpoint="untrained:tiny", limit=2), load(), tmp_path / "out"
     )
-    assert [task.name for task in prepared.work.tasks] == ["c2", "c3"]
-    assert not prepared.work.invalid
+    assert [task.name for task in prepared.task_list.tasks] == ["c2", "c3"]
+    assert not prepared.task_list.invalid
     whole = prepare(InputSpec(source, checkpoint="untrained:tiny"), load(), tmp_path / "out")
     assert whole.present == prepared.present  # so that a later run may go on with more
-    assert len(whole.work.tasks) == 3
+    assert len(whole.task_list.tasks) == 3
 
 
 def test_fold_writes_the_files_of_boltz_and_the_scores(run: Run, tmp_path: Path) -> None:
@@ -505,8 +505,8 @@ def test_a_folder_with_a_name_that_is_not_utf8_is_prepared(tmp_path: Path) -> No
     fasta(folder / "right.fasta", "MKT:GSH")
     fasta(folder / os.fsdecode(b"caf\xe9.fasta"), "MKT")
     prepared = prepare(InputSpec(folder, checkpoint="untrained:tiny"), load(), tmp_path / "out")
-    assert [task.name for task in prepared.work.tasks] == ["c1"]
-    [wrong] = prepared.work.invalid
+    assert [task.name for task in prepared.task_list.tasks] == ["c1"]
+    [wrong] = prepared.task_list.invalid
     assert (wrong.name, wrong.place) == (r"caf\xe9", 0)
     assert r"caf\xe9.fasta: the file's name is not valid UTF-8" in wrong.reason
 

@@ -1,5 +1,5 @@
-"""Weights arrive whole and checked, or not at all, over lines and from servers that misbehave.
-All on 127.0.0.1.
+"""Downloads over connections and from servers that misbehave, all on 127.0.0.1: weights arrive
+whole and checked, or not at all.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def digest(body: bytes) -> str:
 
 
 @dataclass
-class Site:
-    """One address: what it has and how it misbehaves. `cuts`: after how many bytes each answer
-    breaks off.
+class Server:
+    """A server of one URL: what it has and how it misbehaves. `cuts` are the bytes after which its
+    responses break off.
     """
 
     url: str
@@ -44,19 +44,19 @@ class Site:
     etag: str = '"one"'
     status: int = 200
     ranges: bool = True
-    heeds_if_range: bool = True
+    honors_if_range: bool = True
     cuts: list[int] = field(default_factory=list)
-    asked: list[tuple[str | None, str | None]] = field(default_factory=list)
+    requests: list[tuple[str | None, str | None]] = field(default_factory=list)
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         wanted = handler.headers["Range"]
         condition = handler.headers["If-Range"]
-        self.asked.append((wanted, condition))
+        self.requests.append((wanted, condition))
         if self.status != 200:
             handler.send_error(self.status)
             return
         start = 0
-        if wanted and self.ranges and (not self.heeds_if_range or condition in (None, self.etag)):
+        if wanted and self.ranges and (not self.honors_if_range or condition in (None, self.etag)):
             start = int(wanted.removeprefix("bytes=").removesuffix("-"))
             if start >= len(self.body):
                 handler.send_error(416)
@@ -73,11 +73,11 @@ class Site:
 
 
 @dataclass
-class World:
-    """Two addresses of one file, and the folder it goes to."""
+class Download:
+    """Two URLs of one file, and the folder it goes to."""
 
-    first: Site
-    second: Site
+    first: Server
+    second: Server
     folder: Path
 
     @property
@@ -108,17 +108,17 @@ class World:
         self.second.status = 503
         self.fail("cut off")
         assert self.part.read_bytes() == self.first.body[:length]
-        self.first.asked.clear()
-        self.second.asked.clear()
+        self.first.requests.clear()
+        self.second.requests.clear()
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    sites: dict[str, Site] = {}
+def download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Download]:
+    servers: dict[str, Server] = {}
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            sites[self.path].answer(self)
+            servers[self.path].answer(self)
 
         def log_message(self, format: str, *args: object) -> None:
             pass
@@ -127,176 +127,182 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     for name in ("/first", "/second"):
-        sites[name] = Site(f"http://127.0.0.1:{server.server_port}{name}")
-    both = (sites["/first"].url, sites["/second"].url)
+        servers[name] = Server(f"http://127.0.0.1:{server.server_port}{name}")
+    both = (servers["/first"].url, servers["/second"].url)
     monkeypatch.setitem(WEIGHTS, "boltz2", Weights(FILE, both, len(BODY), digest(BODY)))
     monkeypatch.setattr(module, "TIMEOUT", 20.0)
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setenv("FOLDCP_CACHE", str(tmp_path / "cache"))
-    yield World(sites["/first"], sites["/second"], tmp_path / "weights")
+    yield Download(servers["/first"], servers["/second"], tmp_path / "weights")
     server.shutdown()
     server.server_close()
     thread.join(10)
 
 
-def test_whole_file(world: World) -> None:
-    world.expect_whole()
-    assert world.first.asked == [(None, None)] and not world.second.asked
+def test_fetch_downloads_the_whole_file(download: Download) -> None:
+    download.expect_whole()
+    assert download.first.requests == [(None, None)] and not download.second.requests
 
 
 @pytest.mark.parametrize(
     "cuts", [(1,), (65_536,), (300_006,), (10, 100_000, 1), (131_071, 131_073, 37_000)]
 )
-def test_cut_off_and_resumed_in_one_go(world: World, cuts: tuple[int, ...]) -> None:
-    world.first.cuts = list(cuts)
-    world.expect_whole()
+def test_fetch_resumes_cut_connections(download: Download, cuts: tuple[int, ...]) -> None:
+    download.first.cuts = list(cuts)
+    download.expect_whole()
     starts = [sum(cuts[: n + 1]) for n in range(len(cuts))]
-    assert world.first.asked == [(None, None)] + [(f"bytes={start}-", '"one"') for start in starts]
+    assert download.first.requests == [(None, None)] + [
+        (f"bytes={start}-", '"one"') for start in starts
+    ]
 
 
 @pytest.mark.parametrize("length", [1, 65_537, 300_006])
-def test_next_command_goes_on(world: World, length: int) -> None:
-    world.leave_part(length)
-    world.expect_whole()
-    assert world.first.asked == [(f"bytes={length}-", '"one"')]
+def test_fetch_resumes_an_earlier_download(download: Download, length: int) -> None:
+    download.leave_part(length)
+    download.expect_whole()
+    assert download.first.requests == [(f"bytes={length}-", '"one"')]
 
 
-def test_whole_part_needs_only_its_check(world: World) -> None:
-    world.leave_part(77)
-    world.part.write_bytes(BODY)
-    world.expect_whole()
-    assert not world.first.asked and not world.second.asked
+def test_fetch_only_checks_a_whole_part(download: Download) -> None:
+    download.leave_part(77)
+    download.part.write_bytes(BODY)
+    download.expect_whole()
+    assert not download.first.requests and not download.second.requests
 
 
-def test_part_that_is_too_long_starts_anew(world: World) -> None:
-    world.leave_part(77)
-    world.part.write_bytes(BODY + b"x")
-    world.expect_whole()
-    assert world.first.asked == [(None, None)]
+def test_fetch_restarts_a_part_that_is_too_long(download: Download) -> None:
+    download.leave_part(77)
+    download.part.write_bytes(BODY + b"x")
+    download.expect_whole()
+    assert download.first.requests == [(None, None)]
 
 
-def test_server_without_ranges_starts_anew(world: World) -> None:
-    world.first.ranges = False
-    world.first.cuts = [100_000]
-    world.expect_whole()
-    assert [start for start, _ in world.first.asked] == [
+def test_fetch_restarts_at_a_server_without_ranges(download: Download) -> None:
+    download.first.ranges = False
+    download.first.cuts = [100_000]
+    download.expect_whole()
+    assert [start for start, _ in download.first.requests] == [
         None,
         "bytes=100000-",
-    ] and not world.second.asked
+    ] and not download.second.requests
 
 
-def test_server_without_ranges_that_always_cuts_ends(world: World) -> None:
-    world.first.ranges = False
-    world.first.cuts = [100_000] * 9
-    world.second.status = 404
-    world.fail("cut off after 100000 of 300007 bytes.*404.*100000 bytes are kept")
-    assert len(world.first.asked) == 2
+def test_fetch_gives_up_a_server_without_ranges_that_always_cuts(download: Download) -> None:
+    download.first.ranges = False
+    download.first.cuts = [100_000] * 9
+    download.second.status = 404
+    download.fail("cut off after 100000 of 300007 bytes.*404.*100000 bytes are kept")
+    assert len(download.first.requests) == 2
 
 
-@pytest.mark.parametrize("heeds_if_range", [True, False])
-def test_changed_file_starts_anew(world: World, heeds_if_range: bool) -> None:
-    world.first.body = OTHER
-    world.first.etag = '"old"'
-    world.leave_part(1000)
-    world.first.body = BODY
-    world.first.etag = '"new"'
-    world.first.heeds_if_range = heeds_if_range
-    world.expect_whole()
-    asked = [("bytes=1000-", '"old"')]
-    assert world.first.asked == (asked if heeds_if_range else [*asked, (None, None)])
+@pytest.mark.parametrize("honors_if_range", [True, False])
+def test_fetch_restarts_when_the_file_has_changed(
+    download: Download, honors_if_range: bool
+) -> None:
+    download.first.body = OTHER
+    download.first.etag = '"old"'
+    download.leave_part(1000)
+    download.first.body = BODY
+    download.first.etag = '"new"'
+    download.first.honors_if_range = honors_if_range
+    download.expect_whole()
+    requests = [("bytes=1000-", '"old"')]
+    assert download.first.requests == (requests if honors_if_range else [*requests, (None, None)])
 
 
-def test_weak_etag_is_no_condition(world: World) -> None:
-    world.first.etag = 'W/"one"'
-    world.leave_part(1000)
-    world.expect_whole()
-    assert world.first.asked == [("bytes=1000-", None)]
+def test_fetch_sends_no_weak_etag(download: Download) -> None:
+    download.first.etag = 'W/"one"'
+    download.leave_part(1000)
+    download.expect_whole()
+    assert download.first.requests == [("bytes=1000-", None)]
 
 
-def test_file_that_became_shorter(world: World) -> None:
-    world.leave_part(1000)
-    world.first.body = BODY[:500]
-    world.second.status = 200
-    world.expect_whole()
-    assert world.first.asked == [("bytes=1000-", '"one"'), (None, None)], (
+def test_fetch_keeps_the_part_when_the_file_became_shorter(download: Download) -> None:
+    download.leave_part(1000)
+    download.first.body = BODY[:500]
+    download.second.status = 200
+    download.expect_whole()
+    assert download.first.requests == [("bytes=1000-", '"one"'), (None, None)], (
         "416, so the whole file, which is too short"
     )
-    assert world.second.asked == [("bytes=1000-", None)], (
+    assert download.second.requests == [("bytes=1000-", None)], (
         "what was there stays, and the other address completes it"
     )
 
 
-def test_second_address_goes_on(world: World) -> None:
-    world.first.cuts = [200_000, 0]
-    world.second.etag = '"two"'
-    world.expect_whole()
-    assert world.second.asked == [("bytes=200000-", None)]
+def test_fetch_resumes_from_the_second_url(download: Download) -> None:
+    download.first.cuts = [200_000, 0]
+    download.second.etag = '"two"'
+    download.expect_whole()
+    assert download.second.requests == [("bytes=200000-", None)]
 
 
-def test_wrong_checksum_names_both_and_keeps_nothing(world: World) -> None:
-    world.first.body = world.second.body = OTHER
-    message = world.fail(digest(OTHER))
+def test_fetch_keeps_nothing_with_a_wrong_checksum(download: Download) -> None:
+    download.first.body = download.second.body = OTHER
+    message = download.fail(digest(OTHER))
     assert (
         message.count(digest(BODY)) == 2
-        and world.first.url in message
-        and world.second.url in message
+        and download.first.url in message
+        and download.second.url in message
     )
-    assert not list(world.folder.iterdir())
+    assert not list(download.folder.iterdir())
 
 
-def test_wrong_checksum_then_second_address(
-    world: World, capsys: pytest.CaptureFixture[str]
+def test_fetch_tries_the_second_url_after_a_wrong_checksum(
+    download: Download, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    world.first.body = OTHER
-    world.expect_whole()
-    assert world.second.asked == [(None, None)], "not one byte of the wrong file may be kept"
+    download.first.body = OTHER
+    download.expect_whole()
+    assert download.second.requests == [(None, None)], "not one byte of the wrong file may be kept"
     assert digest(OTHER) in capsys.readouterr().err
 
 
-def test_page_instead_of_the_file_is_refused_before_it_is_written(world: World) -> None:
-    world.first.body = world.second.body = b"<html>please log in</html>"
-    world.fail("has a file of 26 bytes, not 300007")
-    assert not list(world.folder.iterdir())
+def test_fetch_refuses_a_page_before_it_is_written(download: Download) -> None:
+    download.first.body = download.second.body = b"<html>please log in</html>"
+    download.fail("has a file of 26 bytes, not 300007")
+    assert not list(download.folder.iterdir())
 
 
-def test_missing_then_second_address(world: World) -> None:
-    world.first.status = 404
-    world.expect_whole()
-    assert len(world.first.asked) == len(world.second.asked) == 1
+def test_fetch_tries_the_second_url_when_the_first_has_no_file(download: Download) -> None:
+    download.first.status = 404
+    download.expect_whole()
+    assert len(download.first.requests) == len(download.second.requests) == 1
 
 
-def test_no_network(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fetch_without_network_names_the_url(
+    download: Download, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with socket.socket() as taken:  # bound, but nobody listens
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/"
         monkeypatch.setitem(WEIGHTS, "boltz2", Weights(FILE, (url,), len(BODY), digest(BODY)))
-        world.fail(f"{url}: cannot be reached .*refused")
+        download.fail(f"{url}: cannot be reached .*refused")
 
 
 @pytest.mark.parametrize("free", [300_007 - 1000 - 1, 300_007 - 1000])
-def test_disk_must_hold_what_is_missing(
-    world: World, monkeypatch: pytest.MonkeyPatch, free: int
+def test_fetch_checks_the_free_disk_space(
+    download: Download, monkeypatch: pytest.MonkeyPatch, free: int
 ) -> None:
-    world.leave_part(1000)
+    download.leave_part(1000)
     usage = type(shutil.disk_usage("/"))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**6, 10**6 - free, free))
     if free < len(BODY) - 1000:
-        world.fail("0.00 GB free, 0.00 GB needed")
-        assert not world.first.asked
+        download.fail("0.00 GB free, 0.00 GB needed")
+        assert not download.first.requests
     else:
-        world.expect_whole()
+        download.expect_whole()
 
 
-def test_already_there(world: World) -> None:
-    world.folder.mkdir()
-    world.target.write_bytes(BODY)
-    world.expect_whole()
-    world.target.write_bytes(OTHER)
+def test_fetch_checks_a_file_that_is_already_there(download: Download) -> None:
+    download.folder.mkdir()
+    download.target.write_bytes(BODY)
+    download.expect_whole()
+    download.target.write_bytes(OTHER)
     with pytest.raises(
         ValueError, match=f"{FILE}: has SHA-256 {digest(OTHER)}, not {digest(BODY)}"
     ):
-        fetch("boltz2", world.folder)
-    assert not world.first.asked and not world.second.asked
+        fetch("boltz2", download.folder)
+    assert not download.first.requests and not download.second.requests
 
 
 Command = Callable[..., tuple[int, str, str]]
@@ -315,8 +321,8 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     return run
 
 
-def test_command_says_where_and_how_to_go_on(
-    world: World, command: Command, tmp_path: Path
+def test_fetch_command_prints_the_path_and_the_next_command(
+    download: Download, command: Command, tmp_path: Path
 ) -> None:
     path = tmp_path / "cache" / FILE
     with pytest.raises(
@@ -329,13 +335,15 @@ def test_command_says_where_and_how_to_go_on(
     assert InputSpec(tmp_path, checkpoint="boltz2").checkpoint == str(path)
     assert InputSpec(tmp_path, checkpoint="untrained:tiny").checkpoint == "untrained:tiny"
     assert (
-        command("fetch", "boltz2", "--to", world.folder)[0] == 0
-        and world.target.read_bytes() == BODY
+        command("fetch", "boltz2", "--to", download.folder)[0] == 0
+        and download.target.read_bytes() == BODY
     )
 
 
-def test_mistakes_are_one_line(world: World, command: Command, tmp_path: Path) -> None:
-    world.first.status = world.second.status = 404
+def test_fetch_command_prints_one_line_for_mistakes(
+    download: Download, command: Command, tmp_path: Path
+) -> None:
+    download.first.status = download.second.status = 404
     code, _, err = command("fetch", "boltz2")
     assert (
         code == 2

@@ -23,7 +23,9 @@ first.close()
 
 
 @pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-", "2>&- >&- <&-", "2>&1 | head -1"])
-def test_stderr_that_cannot_be_written_ends_nothing(redirection: str, tmp_path: Path) -> None:
+def test_guard_streams_survives_stderr_that_cannot_be_written(
+    redirection: str, tmp_path: Path
+) -> None:
     if "full" in redirection and not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full here")
     program = tmp_path / "loud.py"
@@ -40,7 +42,7 @@ def test_stderr_that_cannot_be_written_ends_nothing(redirection: str, tmp_path: 
     assert file.read_text() == "the end"
 
 
-def test_a_reader_of_stdout_that_leaves_early_gets_no_traceback() -> None:
+def test_close_stdout_prints_no_traceback_when_the_reader_is_gone() -> None:
     command = (
         f"'{sys.executable}' -c 'from foldcp.pipeline.cli import main; main()' bench --help | true"
     )

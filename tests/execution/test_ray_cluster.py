@@ -1,4 +1,4 @@
-"""An address where nobody answers is refused, and a control service that is silent is told."""
+"""Addresses of Ray clusters that do not answer, and control services that are silent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from foldcp.pipeline.execution import ray_cluster as module
-from foldcp.pipeline.execution.ray_cluster import RayLostError, ask_gcs, check_address
+from foldcp.pipeline.execution.ray_cluster import RayLostError, call_gcs, check_address
 
 
 @contextmanager
@@ -23,7 +23,7 @@ def listener() -> Iterator[str]:
         yield f"127.0.0.1:{server.getsockname()[1]}"
 
 
-def test_an_address_where_nobody_answers_is_told(
+def test_check_address_refuses_addresses_that_do_not_answer(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert check_address("") == ""
@@ -38,10 +38,10 @@ def test_an_address_where_nobody_answers_is_told(
             check_address(address)
     monkeypatch.setattr(module, "CONNECT_SECONDS", 3.0)
     with (
-        listener() as no_progress,
+        listener() as silent,
         pytest.raises(ValueError, match="no Ray cluster answers"),
     ):
-        check_address(no_progress)
+        check_address(silent)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     with pytest.raises(ValueError, match="no Ray cluster was started"):
@@ -52,12 +52,12 @@ def test_an_address_where_nobody_answers_is_told(
         check_address("auto")
 
 
-def test_a_control_service_that_does_not_answer_is_lost(
+def test_call_gcs_raises_when_the_control_service_does_not_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     silence = threading.Event()
     monkeypatch.setattr(module, "GCS_SECONDS", 0.05)
     with pytest.raises(RayLostError, match="did not answer"):
-        ask_gcs(silence.wait)
+        call_gcs(silence.wait)
     silence.set()
-    assert ask_gcs(lambda: 7) == 7
+    assert call_gcs(lambda: 7) == 7

@@ -1,5 +1,7 @@
-"""Signals are noted and end nothing by themselves; what a process started ends with it, and it
-always ends.
+"""Signals that stop a run.
+
+They are recorded and end nothing by themselves; a stopped process always ends, with all its
+descendants.
 """
 
 from __future__ import annotations
@@ -22,12 +24,12 @@ from foldcp.pipeline.execution.signals import STOP_SIGNALS, StopSignals
 def wait_for(what: Callable[[], object], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not what():
-        assert time.monotonic() < end, "it never came"
+        assert time.monotonic() < end, "timeout"
         time.sleep(0.01)
 
 
 @pytest.mark.parametrize("number", STOP_SIGNALS)
-def test_a_signal_is_noted_and_the_first_one_counts(number: signal.Signals) -> None:
+def test_stop_signals_records_the_first_signal(number: signal.Signals) -> None:
     before = [signal.getsignal(other) for other in STOP_SIGNALS]
     with StopSignals() as signals:
         assert signals.number == 0
@@ -40,7 +42,7 @@ def test_a_signal_is_noted_and_the_first_one_counts(number: signal.Signals) -> N
     assert [signal.getsignal(other) for other in STOP_SIGNALS] == before
 
 
-def test_what_a_library_does_with_signals_is_undone() -> None:
+def test_install_replaces_the_handlers_of_a_library() -> None:
     with StopSignals() as signals:
         signal.signal(
             signal.SIGTERM,
@@ -51,7 +53,7 @@ def test_what_a_library_does_with_signals_is_undone() -> None:
         wait_for(lambda: signals.number)
 
 
-def test_a_signal_that_is_ignored_stays_ignored() -> None:
+def test_stop_signals_keeps_ignored_signals_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with StopSignals() as signals:
@@ -63,7 +65,7 @@ def test_a_signal_that_is_ignored_stays_ignored() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_outside_the_main_thread_nothing_is_changed() -> None:
+def test_stop_signals_changes_nothing_outside_the_main_thread() -> None:
     before = signal.getsignal(signal.SIGTERM)
     seen = []
 
@@ -83,9 +85,10 @@ FAMILY = """
 import os, signal, subprocess, sys, time
 from foldcp.pipeline.execution.signals import StopSignals, adopt_orphans, end_process
 adopt_orphans()
-last = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
-middle = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {last!r}], start_new_session=True, "
-middle += "stdout=subprocess.PIPE); p.stdout.readline()"
+last = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+last += "print('up', flush=True); time.sleep(600)"
+middle = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {last!r}], "
+middle += "start_new_session=True, stdout=subprocess.PIPE); p.stdout.readline()"
 subprocess.run([sys.executable, "-c", middle + "; print(p.pid, flush=True)"], check=True)
 """
 
@@ -107,14 +110,14 @@ def ended(process: psutil.Process) -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process adopt its orphans")
-def test_a_process_ends_with_all_that_it_started_and_with_its_code() -> None:
+def test_end_process_kills_all_descendants_and_returns_its_code() -> None:
     with family("end_process(41)") as (process, orphan):
         assert process.wait(60) == 41
         wait_for(lambda: ended(orphan))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process adopt its orphans")
-def test_a_main_thread_that_is_busy_does_not_keep_a_stopped_process() -> None:
+def test_stop_signals_ends_a_process_whose_main_thread_is_busy() -> None:
     busy = """
 with StopSignals(seconds=0.5):
     print("waiting", flush=True)

@@ -1,143 +1,85 @@
-"""What a group makes of its ranks' answers: the cause of a failure, the node that it names, and
-whose memory it was.
-"""
+"""The order of ranks in a worker group, and the GPUs that they see."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from types import SimpleNamespace
 from typing import Any
 
-import pytest
-from ray.exceptions import (
-    ActorDiedError,
-    OutOfMemoryError,
-    RayTaskError,
-    WorkerCrashedError,
-)
-
-from foldcp.pipeline.execution import worker_group as module
-from foldcp.pipeline.execution.worker_group import WorkerGroupActor, hear
-
-DONE = {"outcome": "done"}
-NO_FILE = {"outcome": "invalid", "reason": "a.a3m: no such file"}
+from foldcp.pipeline.execution.results import DeviceLocation, FoldStats, Ready, RemoteFoldResult
+from foldcp.pipeline.execution.worker_group import WorkerGroupActor
+from foldcp.pipeline.scheduling.types import Failure
 
 
-class Answers:
-    """Stands for Ray: what each reference comes to; None is an answer that never comes."""
+class FakeWorker:
+    """Stands for the handle of an actor; remembers how it was asked to join."""
 
-    def __init__(self, answers: dict[str, Any]) -> None:
-        self.answers = answers
+    def __init__(
+        self, location: DeviceLocation, joined: dict[DeviceLocation, tuple[object, ...]]
+    ) -> None:
+        self.result: Ready | Failure = Ready()
 
-    def get(self, ref: str, timeout: float | None = None) -> Any:
-        answer = self.answers[ref]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        def join(*args: object) -> Ready | Failure:
+            joined[location] = args
+            return self.result
 
-    def wait(
-        self, refs: list[str], num_returns: int = 1, timeout: float | None = None
-    ) -> tuple[list[str], list[str]]:
-        ready = [ref for ref in refs if self.answers[ref] is not None][:num_returns]
-        assert ready or timeout is not None, "waits for ever"
-        return ready, [ref for ref in refs if ref not in ready]
+        self.join = SimpleNamespace(remote=join)
+        self.rendezvous_address = SimpleNamespace(remote=lambda: "tcp://here:1")
 
 
-def asked(monkeypatch: pytest.MonkeyPatch, *answers: Any, kills: tuple[int, int] = (0, 0)) -> Any:
-    """What a group of as many ranks answers; `kills` counts the kernel's kills before and after."""
-    counts = iter([kills[0], *[kills[1]] * 10])
-    ray = Answers({f"ref {rank}": answer for rank, answer in enumerate(answers)})
-    monkeypatch.setattr(module.ray, "get", ray.get)
-    monkeypatch.setattr(module.ray, "wait", ray.wait)
-    monkeypatch.setattr(module, "num_oom_kills", lambda: next(counts))
-    monkeypatch.setattr(module, "GRACE", 0.05)
-    group = WorkerGroupActor.__ray_actor_class__("name", (), None, "cpu", 1.0)
-    group.rank_nodes = [f"node {rank}" for rank in range(len(answers))]
-    return group._ask(list(ray.answers))
+def make_group(placement: tuple[tuple[str, int], ...]) -> Any:
+    """A group whose calls are no Ray calls."""
+    group = WorkerGroupActor.__ray_actor_class__("name", placement, None, "cuda", 1.0)
+    group._gather = list
+    return group
 
 
-def test_answers_of_all_ranks_come_in_their_order(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    assert asked(monkeypatch, DONE, {**DONE, "peak_bytes": 1}) == [
-        DONE,
-        {**DONE, "peak_bytes": 1},
+def test_join_numbers_the_ranks_by_node_and_gpu() -> None:
+    in_no_order = [
+        DeviceLocation("n1", "10"),
+        DeviceLocation("n2", "7"),
+        DeviceLocation("n2", "0"),
+        DeviceLocation("n1", "9"),
+        DeviceLocation("n2", "2"),
     ]
-
-
-def test_input_that_all_ranks_refuse_ends_no_group(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    assert asked(monkeypatch, NO_FILE, NO_FILE, NO_FILE) == [NO_FILE] * 3
-
-
-@pytest.mark.parametrize("position", [0, 1, 2])
-def test_a_rank_that_refuses_alone_ends_its_group_with_its_reason(
-    monkeypatch: pytest.MonkeyPatch, position: int
-) -> None:
-    answers: list[Any] = [None, None, None]
-    answers[position] = NO_FILE
-    answer = asked(monkeypatch, *answers)
-    assert answer == {
-        "outcome": "error",
-        "reason": NO_FILE["reason"],
-        "node": f"node {position}",
+    group = make_group((("n2", 3), ("n1", 2)))
+    joined: dict[DeviceLocation, tuple[object, ...]] = {}
+    group.workers = [FakeWorker(location, joined) for location in in_no_order]
+    in_order = [
+        DeviceLocation("n2", "0"),
+        DeviceLocation("n2", "2"),
+        DeviceLocation("n2", "7"),
+        DeviceLocation("n1", "9"),
+        DeviceLocation("n1", "10"),
+    ]
+    assert group._join(in_no_order) == Ready(tuple(in_order))
+    assert joined == {
+        in_order[0]: (0, 5, "tcp://here:1", "cuda:0", "0,2,7"),
+        in_order[1]: (1, 5, "tcp://here:1", "cuda:1", "0,2,7"),
+        in_order[2]: (2, 5, "tcp://here:1", "cuda:2", "0,2,7"),
+        in_order[3]: (3, 5, "tcp://here:1", "cuda:0", "9,10"),
+        in_order[4]: (4, 5, "tcp://here:1", "cuda:1", "9,10"),
     }
+    changed = Failure("invalid", "the weights have changed")
+    for worker in group.workers:
+        worker.result = changed
+    assert group._join(in_no_order) == changed
 
 
-def test_the_rank_that_died_is_the_cause_and_its_node_is_named(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    broken = RayTaskError("fold", "trace", RuntimeError("Connection closed by peer"))
-    answer = asked(monkeypatch, broken, ActorDiedError())
-    assert (answer["outcome"], answer["node"], answer["reason"]) == (
-        "worker_died",
-        "node 1",
-        "rank 1 died",
-    )
-    answer = asked(monkeypatch, broken, broken)
-    assert (answer["outcome"], answer["node"]) == ("error", "node 0")
+def test_fold_returns_the_result_of_rank_0_with_the_largest_peak_memory() -> None:
+    group = make_group((("n1", 2),))
+    results: list[RemoteFoldResult | Failure] = [
+        RemoteFoldResult(FoldStats({"trunk": 1.0}, 10, 3), None),
+        RemoteFoldResult(FoldStats({"trunk": 2.0}, 20, 3), None),
+    ]
+    group._gather = lambda refs: results
+    expected = RemoteFoldResult(FoldStats({"trunk": 1.0}, 20, 3), None)
+    assert group.fold(None, None, []) == expected
+    results[1] = Failure("invalid", "no atoms")
+    assert group.fold(None, None, []) == results[1]
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        OutOfMemoryError("Task was killed due to the node running low on memory."),
-        OutOfMemoryError("killed"),
-    ],
-)
-def test_a_rank_that_ray_killed_for_its_memory_is_out_of_memory(
-    monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    answer = asked(monkeypatch, None, error)
-    assert (answer["outcome"], answer["killed"], answer["node"]) == (
-        "oom",
-        True,
-        "node 1",
-    )
-    assert "low on memory" in answer["reason"]
-
-
-def test_a_rank_that_the_kernel_killed_for_memory_is_out_of_memory(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    answer = asked(monkeypatch, None, ActorDiedError(), kills=(4, 5))
-    assert (answer["outcome"], answer["killed"], answer["node"]) == (
-        "oom",
-        True,
-        "node 1",
-    )
-    answer = asked(monkeypatch, None, ActorDiedError(), kills=(5, 5))
-    assert (answer["outcome"], answer.get("killed", False)) == ("worker_died", False)
-
-
-def test_deaths_and_exceptions_become_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    errors = {
-        "worker_died": [ActorDiedError(), WorkerCrashedError()],
-        "oom": [OutOfMemoryError("the node ran low on memory")],
-        "error": [RayTaskError("fold", "trace", ValueError("a bug"))],
-    }
-    ray = Answers(
-        {f"{kind} {i}": error for kind, these in errors.items() for i, error in enumerate(these)}
-    )
-    monkeypatch.setattr(module.ray, "get", ray.get)
-    for ref in ray.answers:
-        assert hear(ref, "rank 0")["outcome"] == ref.split()[0]
+def test_actor_of_a_group_imports_no_torch() -> None:
+    program = "import sys, foldcp.pipeline.execution.worker_group; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], timeout=120).returncode == 0

@@ -116,7 +116,6 @@ def features_of(feats: dict[str, Tensor]) -> Features:
         method=f["method_feature"],
         token_mask=f["token_pad_mask"].float(),
         rep_atom=f["token_to_rep_atom"].argmax(-1),
-        center_atom=f["token_to_center_atom"].argmax(-1),
         frame_atoms=f["frames_idx"].reshape(-1, 3),
         bonds=_listed(f["type_bonds"], f["token_bonds"][..., 0] > 0),
         contacts=_listed(kind, special),

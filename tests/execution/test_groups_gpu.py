@@ -1,7 +1,8 @@
-"""A run over groups of several sizes on GPUs, one rank of which is killed, gives the tables of a
-run on one GPU.
+"""A run over groups of several sizes on GPUs, one rank of which is killed.
 
-Run on a machine with several:  python -m pytest tests/test_run_gpu.py -m gpu
+It gives the tables of a run on one GPU.
+
+Run on a machine with several:  python -m pytest tests/execution/test_groups_gpu.py -m gpu
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ import pytest
 import torch
 import yaml
 
-from foldcp.pipeline.scheduling.cost_model import PRESETS
+from foldcp.pipeline.scheduling.hardware import PRESETS
 from foldcp.pipeline.storage.store import read_table
-from tests.execution.test_run import (
-    assert_equal,
+from tests.support.runs import (
+    assert_equal_tables,
     command,
     folding_ranks,
     sequence,
@@ -44,9 +45,10 @@ def write_input(folder: Path, lengths: dict[int, tuple[int, ...]]) -> Path:
     return folder / "in.fasta"
 
 
-def disturbed(source: Path, out: Path, preset: str, num_ranks: int) -> None:
-    """A whole run on devices that are declared small, with groups that cost nothing to make, so
-    that many are made. The first one loses a rank.
+def run_and_kill_a_rank(source: Path, out: Path, preset: str, num_ranks: int) -> None:
+    """A whole run that starts many groups, the first of which loses a rank.
+
+    The devices are declared small, and the groups to cost nothing to start.
     """
     small = yaml.safe_load((PRESETS / f"{preset}.yaml").read_text())
     small |= {"pair_bytes_fp32": 8e6, "memory_gb": 12.0, "start_seconds": 1e-6}
@@ -69,7 +71,7 @@ def check(source: Path, preset: str, num_ranks: int, sizes: set[int]) -> None:
         capture_output=True,
         timeout=600,
     )
-    disturbed(source, many, preset, num_ranks)
+    run_and_kill_a_rank(source, many, preset, num_ranks)
     attempts = read_table(many, "attempts").to_pandas()
     done = attempts[attempts["outcome"] == "done"]
     assert attempts["outcome"].value_counts()["worker_died"] == 1
@@ -80,7 +82,7 @@ def check(source: Path, preset: str, num_ranks: int, sizes: set[int]) -> None:
         assert (named.str.len() == done["group_size"]).all() and (
             named.map(set).str.len() == done["group_size"]
         ).all()
-    assert_equal(tables(many), tables(alone))
+    assert_equal_tables(tables(many), tables(alone))
 
 
 @pytest.mark.gpu

@@ -1,5 +1,6 @@
-"""Runs whose Ray dies, whose process group is stopped, or some of whose complexes end every
-group that folds them.
+"""Runs that faults hit.
+
+Ray dies, the process group is stopped, or some complexes end every group that folds them.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ import torch
 
 from foldcp.checkpoint.identity import checkpoint_identity
 from foldcp.pipeline.config import load
+from foldcp.pipeline.execution.results import Ready
 from foldcp.pipeline.execution.worker import Worker
-from foldcp.pipeline.scheduling.types import WorkerConfig
+from foldcp.pipeline.scheduling.types import Failure, WorkerConfig
 from foldcp.pipeline.storage.store import read_table
 from tests.checkpoint.test_load import contents
-from tests.execution.test_run import (
-    assert_equal,
+from tests.support.runs import (
+    assert_equal_tables,
     folding_ranks,
     num_stored,
     sequence,
@@ -127,7 +129,7 @@ def undisturbed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_to_the_process_group_ends_a_run_and_all_of_ray(
+def test_signal_to_the_process_group_ends_the_run_and_all_of_ray(
     source: Path, undisturbed: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     out = tmp_path / "run"
@@ -141,12 +143,12 @@ def test_a_signal_to_the_process_group_ends_a_run_and_all_of_ray(
     assert not processes_of(driver.pid)
     assert statuses(out) == ["interrupted"]
     assert begin(source, out).wait(240) == 0
-    assert_equal(tables(out), tables(undisturbed))
+    assert_equal_tables(tables(out), tables(undisturbed))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up as on Linux")
 @pytest.mark.parametrize("daemon", ["gcs_server", "raylet"])
-def test_ray_is_started_again_when_its_daemons_die(
+def test_run_restarts_ray_when_its_daemons_die(
     source: Path, undisturbed: Path, tmp_path: Path, daemon: str
 ) -> None:
     out = tmp_path / "run"
@@ -161,7 +163,7 @@ def test_ray_is_started_again_when_its_daemons_die(
     assert driver.wait(240) == 0, out.with_suffix(".log").read_text()[-2000:]
     assert statuses(out) == ["interrupted", "finished"]
     assert not processes_of(driver.pid)
-    assert_equal(tables(out), tables(undisturbed))
+    assert_equal_tables(tables(out), tables(undisturbed))
 
 
 def test_complexes_that_end_their_groups_fail_alone(tmp_path: Path) -> None:
@@ -192,18 +194,15 @@ def test_complexes_that_end_their_groups_fail_alone(tmp_path: Path) -> None:
     assert statuses(out) == ["finished"]
 
 
-def test_weights_that_change_during_a_run_are_refused(tmp_path: Path) -> None:
+def test_join_refuses_weights_that_have_changed_since_the_run_began(tmp_path: Path) -> None:
     checkpoint = tmp_path / "weights.ckpt"
     other = tmp_path / "other.ckpt"
     torch.save(contents(), checkpoint)
     torch.save(contents(), other)
     other.write_bytes(other.read_bytes() + b"more")
     expected = checkpoint_identity(checkpoint)
-    rank = Worker(WorkerConfig(str(checkpoint), expected, "fp32", load(), 1))
-    assert rank.join(0, 1, "") == {"outcome": "ready"}
+    worker_config = WorkerConfig(str(checkpoint), expected, "fp32", load(), 1)
+    assert isinstance(Worker(worker_config).join(0, 1, ""), Ready)
     other.replace(checkpoint)
-    answer = Worker(WorkerConfig(str(checkpoint), expected, "fp32", load(), 1)).join(0, 1, "")
-    assert answer == {
-        "outcome": "invalid",
-        "reason": f"{checkpoint}: the weights have changed since the run began",
-    }
+    reason = f"{checkpoint}: the weights have changed since the run began"
+    assert Worker(worker_config).join(0, 1, "") == Failure("invalid", reason)

@@ -1,0 +1,130 @@
+"""Recorder of a run: results, attempts and failed complexes, written to the store."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from tqdm import tqdm
+
+from foldcp.pipeline.execution.ray_cluster import Node
+from foldcp.pipeline.execution.results import DeviceLocation, FoldOutput, FoldStats
+from foldcp.pipeline.inputs.tasks import Failed, Outcome
+from foldcp.pipeline.planning.run_plan import RunPlan
+from foldcp.pipeline.scheduling.cost_model import CostModel
+from foldcp.pipeline.scheduling.types import Attempt, Failure, QueuedTask
+from foldcp.pipeline.storage.filesystem import is_disk_failure
+from foldcp.pipeline.storage.result_rows import (
+    attempt_row,
+    failed_rows,
+    result_files,
+    result_rows,
+)
+from foldcp.pipeline.storage.store import Store
+from foldcp.printable import printable
+
+
+class Recorder:
+    """Stores what a run produces, each thing once."""
+
+    def __init__(
+        self,
+        store: Store,
+        plan: RunPlan,
+        costs: CostModel,
+        nodes: Mapping[str, Node],
+        began: datetime,
+    ) -> None:
+        """`nodes` are all nodes so far by id; `began` is when the driver's clock was 0."""
+        self.num_outcomes = 0
+        self.num_failed = 0
+        self._store = store
+        self._plan = plan
+        self._costs = costs
+        self._nodes = nodes
+        self._began = began
+        self._num_attempts = 0
+        self._stats: dict[tuple[str, int], FoldStats] = {}  # by task and number of the attempt
+        self._locations: dict[int, list[DeviceLocation]] = {}  # of the GPUs of each group
+
+    def set_locations(self, group: int, locations: Sequence[DeviceLocation]) -> None:
+        """Remember the devices of a group that has started."""
+        self._locations[group] = [location for location in locations if location.gpu]
+
+    def set_kernels(self, kernels: str) -> None:
+        """Record what the network computes with among the versions of the run."""
+        self._store.add_version("kernels", kernels)
+
+    def store_result(
+        self, queued: QueuedTask, stats: FoldStats, output: FoldOutput
+    ) -> Failure | None:
+        """Store the result of a task's current attempt.
+
+        Returns a Failure if it cannot be made into rows and files. Raises OSError when the disk
+        fails, as that would fail every complex.
+        """
+        started = time.perf_counter()
+        config = self._plan.config
+        task = replace(queued.task, msa_depth=stats.msa_depth)
+        provenance = replace(
+            self._plan.provenance,
+            seed=config.model.seed,
+            num_ranks=queued.shape.num_ranks,
+            precision=queued.shape.precision,
+            max_rows=queued.shape.max_rows,
+        )
+        layout = output.layout
+        prediction = output.prediction
+        try:
+            rows = result_rows(task, layout, prediction, provenance)
+            files = result_files(task, layout, prediction, provenance, config.write)
+            self._store.put(task.key, rows, files)
+        except Exception as error:
+            if isinstance(error, OSError) and is_disk_failure(error):
+                raise
+            reason = f"its result cannot be stored: {type(error).__name__}: {error}"
+            return Failure("invalid", " ".join(reason.split()))
+        seconds = {**stats.seconds, "write": time.perf_counter() - started}
+        self._stats[task.key, queued.num_attempts] = replace(stats, seconds=seconds)
+        return None
+
+    def record(self, attempts: Sequence[Attempt], outcomes: Mapping[str, Outcome]) -> None:
+        """Store the attempts that have ended and the tasks that have failed since the last call."""
+        for attempt in attempts[self._num_attempts :]:
+            self._num_attempts += 1
+            self._store_attempt(attempt)
+        for outcome in list(outcomes.values())[self.num_outcomes :]:
+            self.num_outcomes += 1
+            if isinstance(outcome, Failed):
+                self.num_failed += 1
+                rows = failed_rows(outcome.task, outcome.reason, self._plan.provenance)
+                self._store.put(outcome.task.key, rows)
+                tqdm.write(printable(f"{outcome.task.name}: {outcome.reason}"), file=sys.stderr)
+
+    def _store_attempt(self, attempt: Attempt) -> None:
+        stats = self._stats.pop((attempt.task.key, attempt.number), None)
+        row = attempt_row(
+            attempt,
+            self._began + timedelta(seconds=attempt.started),
+            self._devices(attempt),
+            self._plan.config.model.samples,
+            self._costs.bytes(attempt.task, attempt.shape),
+            stats.seconds if stats else None,
+            stats.peak_bytes if stats else None,
+        )
+        self._store.attempt(row)
+
+    def _devices(self, attempt: Attempt) -> str:
+        """The GPUs of an attempt as host:index.
+
+        As host:count for CPU ranks and for a group that never started.
+        """
+        devices = [
+            (location.node, location.gpu) for location in self._locations.get(attempt.group, [])
+        ]
+        if not devices:
+            devices = [(node, str(count)) for node, count in attempt.placement]
+        return ",".join(f"{self._nodes[node].host}:{device}" for node, device in devices)

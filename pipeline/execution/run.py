@@ -1,0 +1,202 @@
+"""One invocation of a run on a folder: what is left to fold, and how it ended."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from foldcp.complex import InvalidComplex
+from foldcp.files import describe_error
+from foldcp.pipeline.execution.driver import Driver
+from foldcp.pipeline.execution.ray_cluster import RayConnection, RayLostError, check_address
+from foldcp.pipeline.execution.signals import StopSignals
+from foldcp.pipeline.inputs.tasks import Failed, Task
+from foldcp.pipeline.planning.detect_hardware import choose_hardware, cpu_ranks
+from foldcp.pipeline.planning.run_plan import RunPlan
+from foldcp.pipeline.scheduling.hardware import Hardware
+from foldcp.pipeline.storage.result_rows import sync_invalid
+from foldcp.pipeline.storage.store import Store
+from foldcp.printable import printable
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """Where a run computes; nothing here changes a result."""
+
+    address: str = ""  # of a Ray cluster; empty starts Ray on this machine
+    gpus: int = 0  # GPUs or CPU ranks to use at most; 0: all
+    hardware: str = ""  # hardware file or preset; empty: that of this machine
+    verbose: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How a run ended. `stopped` says why it ended before all was done, if not by a signal."""
+
+    num_done: int
+    failed: tuple[Failed, ...]
+    invalid: tuple[InvalidComplex, ...]
+    signal: int = 0
+    stopped: str = ""
+    ray_lost: bool = False  # this process's own Ray died: a new process can resume the run
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every task has an outcome."""
+        return not (self.signal or self.stopped)
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of `foldcp score`.
+
+        0 when every task has a result, 1 when some failed, 3 when the run had to stop early, and
+        128 + signal when a signal stopped it.
+        """
+        if self.signal:
+            return 128 + self.signal
+        return 3 if self.stopped else int(bool(self.failed))
+
+
+def score(plan: RunPlan, out: Path, options: RunOptions) -> Summary:
+    """Fold and store everything that has no result in `out` yet.
+
+    Raises ValueError when it cannot begin: no Ray cluster answers, no device is free, or `out`
+    cannot be written.
+    """
+    options = replace(options, address=check_address(options.address))
+    hardware = choose_hardware(plan.config, options.hardware, options.address)
+    with StopSignals() as signals:
+        store = Store.open(out, plan.info(hardware.name))
+        run = Run(plan, store, hardware, options, signals)
+        status = "interrupted"
+        try:
+            summary = run.score()
+            if summary.is_complete:
+                status = "finished"
+        finally:
+            run.kill_groups()
+            run.record()
+            is_closed = store.close(status)
+            run.disconnect()
+        if not summary.is_complete:  # a signal may have come since
+            summary = replace(summary, signal=signals.number)
+    if is_closed or not summary.is_complete:
+        return summary
+    return replace(summary, stopped=f"{out}: the end of the run could not be recorded")
+
+
+class Run:
+    """The store, Ray and the driver of one invocation."""
+
+    def __init__(
+        self,
+        plan: RunPlan,
+        store: Store,
+        hardware: Hardware,
+        options: RunOptions,
+        signals: StopSignals,
+    ) -> None:
+        self.plan = plan
+        self.store = store
+        self.hardware = hardware
+        self.options = options
+        self.signals = signals
+        self.connection: RayConnection | None = None
+        self.driver: Driver | None = None
+
+    def score(self) -> Summary:
+        """Fold what has no result."""
+        num_done = 0
+        stopped = ""
+        ray_lost = False
+        try:
+            self._sync_store()
+            unfinished = self._unfinished_tasks()
+            num_done = len(self.plan.task_list.tasks) - len(unfinished)
+            if unfinished and not self.signals.number:
+                stopped = self._fold(unfinished)
+        except RayLostError as error:
+            stopped = str(error)
+            ray_lost = self.connection is not None and self.connection.is_local
+        except SystemExit:  # raised by `ray.init` in a process that gets SIGTERM meanwhile
+            if not self.signals.number:
+                raise
+        except OSError as error:  # the disk fails, or the folder was taken away
+            path = error.filename or self.store.root
+            stopped = (
+                f"{path}: {describe_error(error)}; the run resumes with the same command "
+                "once that is mended"
+            )
+        outcomes = list(self.driver.scheduler.outcomes.values()) if self.driver else []
+        failed = tuple(outcome for outcome in outcomes if isinstance(outcome, Failed))
+        num_done += len(outcomes) - len(failed)
+        invalid = self.plan.task_list.invalid
+        return Summary(num_done, failed, invalid, self.signals.number, stopped, ray_lost)
+
+    def _sync_store(self) -> None:
+        """Mark results that the input does not ask for as stale, and store the invalid records."""
+        keep = self.plan.config.run.stale == "keep"
+        self.store.mark_stale(self.plan.present, keep=keep)
+        sync_invalid(self.store, self.plan.task_list.invalid, self.plan.provenance)
+
+    def _unfinished_tasks(self) -> list[Task]:
+        """The tasks left when a run resumes: those without a result, the failed ones among them."""
+        tasks = self.plan.task_list.tasks
+        outcomes = self.store.outcomes()
+        unfinished = [task for task in tasks if outcomes.get(task.key) != "done"]
+        if num_done := len(tasks) - len(unfinished):
+            folder = printable(str(self.store.root))
+            message = f"{folder}: {num_done} of {len(tasks)} complexes are done already"
+            print(message, file=sys.stderr)
+        return unfinished
+
+    def _fold(self, tasks: Sequence[Task]) -> str:
+        """Start Ray and fold tasks; why that could not be finished, empty when it was."""
+        num_cpus = max(os.cpu_count() or 1, cpu_ranks(self.plan.config))
+        self.connection = RayConnection(self.options.address, num_cpus, self.options.verbose)
+        self.signals.install()
+        self.driver = Driver(
+            self.plan,
+            tasks,
+            self.store,
+            self.hardware,
+            self.connection,
+            self.signals,
+            max_ranks=self.options.gpus,
+            suspects=suspect_keys(self.store),
+            verbose=self.options.verbose,
+        )
+        self.driver.run()
+        return self.driver.stopped
+
+    def kill_groups(self) -> None:
+        """Kill all worker groups without waiting for them."""
+        if self.driver:
+            for group in self.driver.groups.values():
+                group.kill()
+
+    def record(self) -> None:
+        """Store the attempts that have ended, if that is still possible."""
+        if self.driver:
+            try:
+                self.driver.record()
+            except OSError as error:
+                message = f"foldcp: {self.store.root}: {describe_error(error)}"
+                print(printable(message), file=sys.stderr)
+
+    def disconnect(self) -> None:
+        """Leave the Ray cluster, or end the Ray that was started for this process."""
+        if self.connection:
+            self.connection.close()
+
+
+def suspect_keys(store: Store) -> set[str]:
+    """Keys of complexes whose worker group ended in an earlier run on the folder.
+
+    It ended while it folded them.
+    """
+    attempts = store.table("attempts").select(["key", "outcome"]).to_pylist()
+    return {row["key"] for row in attempts if row["outcome"] in ("worker_died", "timeout", "error")}

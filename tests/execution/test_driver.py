@@ -1,0 +1,83 @@
+"""The driver's view of the nodes."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from foldcp.pipeline.config import load
+from foldcp.pipeline.execution.driver import Driver, ranks_per_node
+from foldcp.pipeline.execution.ray_cluster import Node, RayConnection
+from foldcp.pipeline.scheduling.hardware import load_hardware
+from foldcp.pipeline.scheduling.placement import Cluster
+
+
+def test_ranks_per_node() -> None:
+    nodes = [
+        Node("a", "host1", 64, 8),
+        Node("b", "host2", 64, 8),
+        Node("c", "head", 4, 0),
+    ]
+    cuda = load_hardware("h200")
+    cpu = load_hardware("cpu")
+    config = load(overrides=["run.cpu_ranks=3"])
+    assert ranks_per_node(nodes, cuda, config, 0) == {"a": 8, "b": 8}
+    assert ranks_per_node(nodes, cuda, config, 11) == {"a": 8, "b": 3}
+    assert ranks_per_node(nodes, cpu, config, 0) == {"a": 3, "b": 3, "c": 3}
+    assert ranks_per_node(nodes[2:], cuda, config, 0) == {}
+
+
+def test_update_nodes_loses_those_that_are_gone_and_adds_new_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[tuple[object, ...]] = []
+    driver = object.__new__(Driver)
+    driver.connection = SimpleNamespace(check=lambda: None)  # type: ignore[assignment]
+    driver.nodes = {name: Node(name, f"host {name}", 8, 0) for name in ("a", "b")}
+    driver.plan = SimpleNamespace(config=load(overrides=["run.cpu_ranks=3"]))  # type: ignore[assignment]
+    driver.costs = SimpleNamespace(hardware=load_hardware("cpu"))  # type: ignore[assignment]
+    driver.clock_zero = 0.0
+    driver.groups = {}
+    driver.scheduler = SimpleNamespace(  # type: ignore[assignment]
+        cluster=Cluster({"a": 3, "b": 3}),
+        lose_node=lambda node, reason, now: calls.append((node, reason)) or [],
+        add_node=lambda node, count: calls.append((node, count)),
+    )
+    monkeypatch.setattr(
+        "foldcp.pipeline.execution.driver.alive_nodes",
+        lambda: [Node("b", "host b", 8, 0), Node("c", "new", 2, 0)],
+    )
+    driver.max_ranks = 0
+    driver._update_nodes()
+    assert calls == [("a", "node host a is gone"), ("c", 2)]
+    calls.clear()
+    driver._update_nodes()  # what is known is not added again
+    assert calls == [("a", "node host a is gone")]
+    del driver.nodes["c"]
+    driver.max_ranks = 6  # as many as there are
+    calls.clear()
+    driver._update_nodes()
+    assert calls == [("a", "node host a is gone")]
+
+
+def test_driver_refuses_a_cluster_without_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "foldcp.pipeline.execution.driver.alive_nodes", lambda: [Node("c", "head", 4, 0)]
+    )
+    plan = SimpleNamespace(config=load())
+    store = SimpleNamespace(run_id="run")
+    connection = object.__new__(RayConnection)
+    signals = SimpleNamespace(number=0)
+    with pytest.raises(ValueError, match="no node of the cluster has a cuda device free"):
+        Driver(
+            plan,  # type: ignore[arg-type]
+            [],
+            store,  # type: ignore[arg-type]
+            load_hardware("h200"),
+            connection,
+            signals,  # type: ignore[arg-type]
+            max_ranks=0,
+            suspects=set(),
+            verbose=False,
+        )

@@ -1,0 +1,58 @@
+"""Results that cannot be stored."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from foldcp.pipeline.execution import recorder as module
+from foldcp.pipeline.execution.recorder import Recorder
+from foldcp.pipeline.execution.results import FoldOutput, FoldStats
+from foldcp.pipeline.scheduling.group_size import initial_shape
+from foldcp.pipeline.scheduling.types import Failure, QueuedTask
+from foldcp.pipeline.storage.result_rows import Provenance
+from tests.support.scheduling import COSTS, task
+
+QUEUED = QueuedTask(task(500), initial_shape(COSTS, 1, "mixed"), num_attempts=1)
+STATS = FoldStats({"trunk": 1.0}, 10, 3)
+
+
+@pytest.fixture
+def store_with(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception | None], Failure | None]:
+    """Store a result in a store that raises an error."""
+
+    def run(error: Exception | None) -> Failure | None:
+        def put(*arguments: Any) -> None:
+            if error is not None:
+                raise error
+
+        plan: Any = SimpleNamespace(config=COSTS.config, provenance=Provenance("w", False))
+        store: Any = SimpleNamespace(put=put)
+        recorder = Recorder(store, plan, COSTS, {}, datetime.now(UTC))
+        output: Any = FoldOutput(None, None)  # type: ignore[arg-type]
+        return recorder.store_result(QUEUED, STATS, output)
+
+    monkeypatch.setattr(module, "result_rows", lambda *arguments: {})
+    monkeypatch.setattr(module, "result_files", lambda *arguments: {})
+    return run
+
+
+def test_store_result_returns_a_failure_for_a_result_without_rows(
+    store_with: Callable[[Exception | None], Failure | None],
+) -> None:
+    assert store_with(None) is None
+    failure = store_with(ValueError("two\nlines"))
+    reason = "its result cannot be stored: ValueError: two lines"
+    assert failure == Failure("invalid", reason)
+
+
+def test_store_result_raises_when_the_disk_fails(
+    store_with: Callable[[Exception | None], Failure | None],
+) -> None:
+    with pytest.raises(OSError, match="full"):
+        store_with(OSError(errno.ENOSPC, "the disk is full"))

@@ -1,0 +1,190 @@
+"""One worker: results and failures of its folds, and the settings that reach the network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ray.exceptions import ObjectLostError
+
+from foldcp.complex import Chain, Complex, Contact
+from foldcp.features.msa.chain_msas import MsaSettings
+from foldcp.pipeline.config import load
+from foldcp.pipeline.execution.results import FoldOutput, FoldResult, Ready
+from foldcp.pipeline.execution.worker import (
+    Worker,
+    fold_settings,
+    make_inputs,
+    msa_settings,
+)
+from foldcp.pipeline.execution.worker_group import WorkerActor
+from foldcp.pipeline.inputs.tasks import make_task
+from foldcp.pipeline.scheduling.cost_model import FoldShape
+from foldcp.pipeline.scheduling.types import Failure, WorkerConfig
+from tests.support.runs import sequence
+
+DIMER = Complex(
+    "dimer",
+    (Chain("A", "protein", sequence(13, 0)), Chain("B", "protein", sequence(9, 1))),
+)
+ONE = FoldShape(1, "fp32", 1, 100)
+
+
+def make_worker(*overrides: str) -> Worker:
+    """A worker that has loaded the network."""
+    config = load(overrides=["model.steps=2", "model.recycling=0", *overrides])
+    worker = Worker(WorkerConfig("untrained:tiny", "untrained:tiny", "fp32", config, 1))
+    assert worker.join(0, 1, "") == Ready(kernels=f"torch {torch.__version__}")
+    return worker
+
+
+def output_of(worker: Worker, complex: Complex) -> FoldOutput:
+    """The output of a fold that succeeds."""
+    result = worker.fold(complex, ONE)
+    assert isinstance(result, FoldResult)
+    assert result.output is not None
+    return result.output
+
+
+def test_fold_many_times_reports_time_and_memory() -> None:
+    worker = make_worker()
+    result = worker.fold(DIMER, ONE)
+    assert isinstance(result, FoldResult)
+    assert result.output is not None
+    assert (result.stats.msa_depth, len(result.output.layout.token_chain)) == (1, 22)
+    assert set(result.stats.seconds) >= {"features", "trunk", "sampling", "confidence"}
+    assert 1e8 < result.stats.peak_bytes < 1e10
+    first = result.output.prediction
+    second = output_of(worker, DIMER).prediction
+    np.testing.assert_array_equal(first.coords, second.coords)
+    assert not first.pae
+    assert len(output_of(make_worker("write=pae"), DIMER).prediction.pae) == 1
+
+
+def test_fold_refuses_files_that_have_changed_since_the_plan(tmp_path: Path) -> None:
+    path = tmp_path / "a.a3m"
+    path.write_text(f">q\n{sequence(13, 0)}\n>h\n{sequence(13, 2)}\n")
+    worker = make_worker()
+    complex = replace(DIMER, chains=(replace(DIMER.chains[0], msa=path), DIMER.chains[1]))
+    planned = make_task(complex, worker.worker_config.config, "w").complex
+    assert output_of(worker, planned).layout.chain_msa_depth.tolist() == [2, 1]
+    path.write_text(f">q\n{sequence(13, 0)}\n>h\n{sequence(13, 3)}\n")
+    failure = worker.fold(planned, ONE)
+    assert isinstance(failure, Failure)
+    assert failure.kind == "invalid"
+    assert f"alignment {path}: its content has changed since the run began" in failure.reason
+
+
+def test_fold_takes_prefetched_features_or_makes_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    actor = WorkerActor.__ray_actor_class__(None)
+    actor.worker = make_worker()
+    expected = output_of(actor.worker, DIMER).prediction
+    inputs = make_inputs(DIMER, actor.worker.worker_config.config, ONE)
+    store = {"made": inputs, "at fault": None}
+
+    def get(ref: str, timeout: float) -> object:
+        if ref == "lost":
+            raise ObjectLostError("its id", None, "its owner")
+        return store[ref]
+
+    monkeypatch.setattr("ray.get", get)
+    monkeypatch.setattr("ray.put", lambda output: output)
+    for prefetched in ([], ["at fault"], ["lost"]):
+        result = actor.fold(DIMER, ONE, prefetched)
+        np.testing.assert_array_equal(result.output_ref.prediction.coords, expected.coords)
+    monkeypatch.setattr("foldcp.pipeline.execution.worker.featurize", None)
+    result = actor.fold(DIMER, ONE, ["made"])
+    np.testing.assert_array_equal(result.output_ref.prediction.coords, expected.coords)
+
+
+def test_fold_steers_by_forced_contacts_and_potentials() -> None:
+    free = output_of(make_worker("model.steps=8"), DIMER).prediction
+    forced = replace(DIMER, contacts=(Contact(("A", 1), ("B", 9), 4.0, force=True),))
+    for worker, complex in (
+        (make_worker("model.steps=8"), forced),
+        (make_worker("model.steps=8", "model.potentials=true"), DIMER),
+    ):
+        steered = output_of(worker, complex).prediction
+        assert np.abs(steered.coords - free.coords).max() > 0.01
+
+
+def test_fold_reports_invalid_input(tmp_path: Path) -> None:
+    (tmp_path / "a.a3m").write_text(">q\nMKTAYI\n")
+    wrong = replace(DIMER, chains=(replace(DIMER.chains[0], msa=tmp_path / "a.a3m"),))
+    failure = make_worker().fold(wrong, ONE)
+    assert isinstance(failure, Failure)
+    assert failure.kind == "invalid"
+    assert "a.a3m" in failure.reason
+
+
+def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """Let the network raise an error."""
+
+    def fail(*_: object, constraints: object) -> None:
+        raise error
+
+    monkeypatch.setattr("foldcp.pipeline.execution.worker.fold", fail)
+
+
+def test_fold_reports_out_of_memory_and_raises_other_errors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    worker = make_worker()
+    for error in (
+        torch.OutOfMemoryError("CUDA out of memory. Tried"),
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+    ):
+        fail_with(monkeypatch, error)
+        failure = worker.fold(DIMER, ONE)
+        assert isinstance(failure, Failure)
+        assert failure.kind == "oom"
+    for error in (RuntimeError("a bug"), AssertionError("another")):
+        fail_with(monkeypatch, error)
+        with pytest.raises(type(error)):
+            worker.fold(DIMER, ONE)
+
+
+def test_fold_settings_and_alignment_settings_follow_the_config() -> None:
+    config = load(
+        overrides=[
+            "model.recycling=7",
+            "model.steps=11",
+            "model.samples=6",
+            "model.seed=5",
+            "write=pae",
+            "msa.max_rows=50",
+            "msa.corrected=true",
+            "msa.subsample=8",
+        ]
+    )
+    settings = fold_settings(config, FoldShape(3, "bf16", 2, 40))
+    assert settings.recycling == 7
+    assert settings.steps == 11
+    assert settings.samples == 6
+    assert settings.seed == 5
+    assert settings.parallel_samples == 2
+    assert settings.precision == "bf16"
+    assert settings.msa_subsample == 8
+    assert settings.keep_pairs
+    alignments = msa_settings(config, 40)
+    assert alignments.max_file_rows == 50
+    assert alignments.max_paired == 40
+    assert alignments.max_rows == 40
+    assert alignments.corrected
+    # What Boltz does is what happens without any setting.
+    assert msa_settings(load(), 2 * 8192) == MsaSettings()
+
+
+def test_sampling_precision_is_a_setting() -> None:
+    def sampling_dtype(*overrides: str) -> torch.dtype:
+        model = make_worker(*overrides).model
+        return model.structure_module.score_model.token_transformer.dtype
+
+    assert sampling_dtype() == sampling_dtype("model.sampling=fp32") == torch.float32
+    assert sampling_dtype("model.sampling=bf16") == torch.bfloat16

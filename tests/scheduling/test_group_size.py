@@ -1,0 +1,149 @@
+"""Group sizes: the first shape, the lower bound, the tail of a run, and out-of-memory fallbacks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from foldcp.config import TINY, Precision
+from foldcp.pipeline.config import load
+from foldcp.pipeline.scheduling.backfill import BackfillPolicy
+from foldcp.pipeline.scheduling.cost_model import CostModel, FoldShape
+from foldcp.pipeline.scheduling.group_size import (
+    CostCache,
+    assign_group_sizes,
+    initial_shape,
+    lower_bound,
+    next_oom_fallback,
+    smallest_shape,
+    too_large_reason,
+    widen_tail,
+)
+from foldcp.pipeline.scheduling.hardware import load_hardware
+from foldcp.pipeline.scheduling.placement import Cluster
+from foldcp.pipeline.scheduling.types import Queue, QueuedTask
+from tests.support.scheduling import COSTS, simulate, task
+
+ONE_SAMPLE = CostModel(COSTS.hardware, load())
+
+
+def test_lower_bound_by_hand() -> None:
+    costs = CostCache(COSTS, 8)
+    single = task(600)
+    seconds = costs.seconds(single, initial_shape(COSTS, 1, "mixed"))
+    equal = [(task(600, f"{i}"), initial_shape(COSTS, 1, "mixed")) for i in range(80)]
+    assert lower_bound(costs, equal, 8) == pytest.approx(10 * seconds, rel=1e-3)
+    # One fold that outlasts all the others is bounded by its fastest group.
+    giant = (task(12_000), initial_shape(COSTS, 2, "mixed"))
+    fastest = min(costs.seconds(giant[0], replace(giant[1], num_ranks=p)) for p in range(2, 9))
+    assert lower_bound(costs, [giant, equal[0]], 8) == pytest.approx(fastest, rel=0.05)
+    assert lower_bound(costs, [], 8) == 0
+    assert assign_group_sizes(costs, [giant, *equal[:2]], 8)[giant[0].key].num_ranks > 5
+    for limit in (0.1, 0.35, 0.5, 0.9):
+        options = [replace(giant[1], num_ranks=p) for p in range(2, 9)]
+        limit *= costs.seconds(*giant)
+        fits = [o for o in options if costs.seconds(giant[0], o) <= limit]
+        cheapest = (
+            min(fits, key=lambda o: o.num_ranks * costs.seconds(giant[0], o))
+            if fits
+            else options[-1]
+        )
+        assert costs.cheapest_within(*giant, limit) == cheapest
+
+
+def test_cheapest_is_the_cheapest_of_all_sizes() -> None:
+    costs = CostCache(COSTS, 8)
+    for num_tokens in (300, 3_000, 9_000, 10_500, 14_000):
+        t = task(num_tokens)
+        smallest = smallest_shape(COSTS, t, 8)
+        assert smallest is not None
+        work = {
+            p: p * costs.seconds(t, replace(smallest, num_ranks=p))
+            for p in range(smallest.num_ranks, 9)
+        }
+        assert costs.cheapest(t, smallest).num_ranks == min(work, key=lambda p: work[p])
+
+
+def test_widen_tail_spreads_the_last_tasks_over_idle_gpus() -> None:
+    long = task(6_000)
+    simulation = simulate([long])
+    alone = COSTS.seconds(long, initial_shape(COSTS, 1, "mixed"))
+    assert simulation.now < alone / 3.5
+    costs = CostCache(COSTS, 8)
+    queue = Queue()
+    one = initial_shape(COSTS, 1, "mixed")
+    for number in (2, 9):
+        while len(queue) < number:
+            t = task(6_000, f"{len(queue)}")
+            queue.push(QueuedTask(t, one, costs.seconds(t, one)))
+        policy = BackfillPolicy(queue, [], Cluster({"a": 8}), costs, 0.0, 1.0, 30.0)
+        assert [size for _, size in policy.widened()] == ([4, 4] if number == 2 else [])
+    (short,) = widen_tail(costs, [(task(100), one)], 8, {1: 1}, 30.0)
+    assert short.num_ranks == 1  # a wider group would gain nothing
+    two = widen_tail(costs, [(long, one), (task(5_000), one)], 8, {1: 2}, 30.0)
+    assert sum(s.num_ranks for s in two) <= 8
+    assert two[0].num_ranks >= two[1].num_ranks > 1
+
+
+def test_next_oom_fallback_order() -> None:
+    t = task(8_000, depth=5000)
+    shape: FoldShape | None = smallest_shape(COSTS, t, 3)
+    descriptions = []
+    while shape is not None and (fallback := next_oom_fallback(COSTS, t, shape, 3)):
+        assert COSTS.bytes(t, fallback[0]) < COSTS.bytes(t, shape)
+        shape = fallback[0]
+        descriptions.append(fallback[1])
+    assert descriptions == [
+        "1 -> 2 ranks",
+        "2 -> 3 ranks",
+        "5 -> 1 samples at once",
+        "mixed -> bf16",
+        "5000 -> 1250 alignment rows",
+        "1250 -> 312 alignment rows",
+    ]
+    four = initial_shape(COSTS, 4, "mixed")
+    five = initial_shape(COSTS, 5, "mixed")
+    wider = next_oom_fallback(COSTS, t, four, 8)
+    assert wider is not None
+    assert COSTS.bytes(t, wider[0]) <= 0.75 * COSTS.bytes(t, four) < COSTS.bytes(t, five)
+    fixed = CostModel(COSTS.hardware, load(overrides=["model.precision=mixed"]))
+    assert next_oom_fallback(fixed, t, FoldShape(3, "mixed", 1, 300), 3) is None
+
+
+def test_smallest_shape_is_the_smallest_in_the_most_exact_precision() -> None:
+    sizes = set()
+    precisions: tuple[Precision, ...] = ("mixed", "bf16")
+    for num_tokens in range(1_000, 40_000, 1_500):
+        t = task(num_tokens, depth=1000)
+        chosen = smallest_shape(ONE_SAMPLE, t, 8)
+        fits = [
+            initial_shape(ONE_SAMPLE, p, precision)
+            for precision in precisions
+            for p in range(1, 9)
+            if ONE_SAMPLE.bytes(t, initial_shape(ONE_SAMPLE, p, precision)) <= 141e9
+        ]
+        assert chosen == (fits[0] if fits else None)
+        sizes.add((chosen.num_ranks, chosen.precision) if chosen else None)
+    # Every integer is a size, not only squares or powers of two; some need bf16; some do not fit at
+    # all.
+    assert {(3, "mixed"), (5, "mixed"), (8, "mixed"), (8, "bf16"), None} <= sizes
+
+
+def test_smallest_shape_on_a_node_of_h200s_holds_30000_tokens() -> None:
+    assert smallest_shape(ONE_SAMPLE, task(30_000, depth=1), 8) is not None
+    assert smallest_shape(ONE_SAMPLE, task(20_000, depth=1), 4) is not None
+    reason = too_large_reason(ONE_SAMPLE, task(60_000, depth=1000), 8)
+    assert "60000 tokens" in reason
+    assert "on each of 8 GPUs" in reason
+    assert "141 GB" in reason
+
+
+def test_smallest_shape_uses_only_the_precision_asked_for() -> None:
+    exact = CostModel(COSTS.hardware, load(overrides=["model.precision=fp32"]))
+    assert exact.precisions() == ("fp32",)
+    assert CostModel(load_hardware("cpu"), load(), TINY).precisions() == ("fp32",)
+    largest = max(
+        n for n in range(1000, 40_000, 500) if smallest_shape(exact, task(n, depth=1000), 8)
+    )
+    assert smallest_shape(ONE_SAMPLE, task(largest + 500, depth=1000), 8) is not None

@@ -1,0 +1,193 @@
+"""Nodes that are lost, join, or are bad, and complexes that only make them look so."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+
+from foldcp.pipeline.inputs.tasks import Done, Failed
+from foldcp.pipeline.scheduling.node_health import BAD, DOUBTFUL, MAX_PAUSE, NodeHealth
+from foldcp.pipeline.scheduling.scheduler import Scheduler
+from foldcp.pipeline.scheduling.simulator import Faults, Simulation
+from foldcp.pipeline.scheduling.types import FailureKind, Fold, Start
+from tests.support.scheduling import COSTS, SETTINGS, audit, driven, simulate, task, tasks
+
+
+def test_groups_that_never_start_stop_the_run_and_fail_no_task() -> None:
+    work = tasks(5, 0)
+    simulation = simulate(work, {"a": 1}, Faults(no_start=1.0))
+    audit(simulation, work, {"a": 1})
+    scheduler = simulation.scheduler
+    assert "groups fail on a again and again" in scheduler.stopped
+    assert not scheduler.outcomes
+    assert not scheduler.attempts
+    starts = [time for time, action in simulation.log if isinstance(action, Start)]
+    assert len(starts) == BAD
+    pauses = [after - before - COSTS.hardware.start_seconds for before, after in pairwise(starts)]
+    assert pauses == sorted(pauses)
+    assert MAX_PAUSE < sum(pauses) < 3 * MAX_PAUSE + 10
+
+
+def test_tasks_too_large_for_the_nodes_left_stop_the_run_and_do_not_fail() -> None:
+    nodes = {"a": 8, "b": 8}
+    work = [task(36_000, "giant"), task(25_000, "big"), *tasks(30, 3, 900)]
+    simulation = simulate(work, nodes, Faults(lost_nodes=((100.0, "a"),)))
+    audit(simulation, work, nodes)
+    scheduler = simulation.scheduler
+    assert set(scheduler.outcomes) == {t.key for t in work} - {"giant"}
+    assert all(isinstance(outcome, Done) for outcome in scheduler.outcomes.values())
+    assert "1 complexes fit none of the nodes that are left: 36000 tokens" in scheduler.stopped
+    assert all(
+        node == "b" for a in scheduler.attempts if a.started > 100 for node, _ in a.placement
+    )
+    empty = simulate(work, nodes, Faults(lost_nodes=((100.0, "a"), (200.0, "b"))))
+    audit(empty, work, nodes)
+    assert not any(isinstance(outcome, Failed) for outcome in empty.scheduler.outcomes.values())
+    assert empty.scheduler.stopped == "no node is left: node b is gone"
+
+
+def test_add_node_starts_tasks_that_waited_for_it() -> None:
+    scheduler = Scheduler(
+        [task(36_000, "giant"), task(300, "small")], COSTS, {"a": 8, "b": 8}, SETTINGS
+    )
+    scheduler.lose_node("a", "node a is gone", 0.0)
+    (start,) = scheduler.decide(0.0)
+    assert isinstance(start, Start)
+    scheduler.add_node("c", 8)
+    scheduler.ready(start.group, 1.0)
+    (fold,) = scheduler.decide(1.0)
+    assert isinstance(fold, Fold)
+    scheduler.finished(fold.group, 2.0)
+    (stop,) = scheduler.decide(2.0)
+    scheduler.freed(stop.group)
+    (wide,) = scheduler.decide(3.0)
+    assert isinstance(wide, Start)
+    assert {node for node, _ in wide.placement} == {"b", "c"}
+    assert not scheduler.stopped
+
+
+class Poisoned(Simulation):
+    """Some complexes end every group that folds them."""
+
+    def __init__(
+        self,
+        poison: set[str],
+        *args: object,
+        kind: FailureKind = "worker_died",
+        **kwargs: object,
+    ) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        self.poison = poison
+        self.kind = kind
+
+    def _fold(self, action: Fold) -> None:
+        if action.task.key in self.poison:
+            self._schedule(self.now + 1.0, "failed", action.group, self.kind)
+        else:
+            super()._fold(action)
+
+
+@pytest.mark.parametrize("num_gpus", [1, 4, 8])
+@pytest.mark.parametrize("num_poisoned", [3, 7, 20])
+@pytest.mark.parametrize("kind", ["worker_died", "error"])
+def test_tasks_that_end_their_groups_fail_alone(
+    num_gpus: int, num_poisoned: int, kind: FailureKind
+) -> None:
+    # The largest come first, so those at fault are in a row before anything is done.
+    poison = [task(4_000, f"bad{i}") for i in range(num_poisoned)]
+    work = [*poison, *(task(400, f"good{i}") for i in range(20))]
+    nodes = {"a": num_gpus}
+    simulation = Poisoned({t.key for t in poison}, work, COSTS, nodes, SETTINGS, kind=kind).run()
+    audit(simulation, work, nodes)
+    scheduler = simulation.scheduler
+    assert not scheduler.stopped
+    failed = {key for key, outcome in scheduler.outcomes.items() if isinstance(outcome, Failed)}
+    assert failed == {t.key for t in poison}
+    for key in failed:
+        groups = [attempt.group for attempt in scheduler.attempts if attempt.task.key == key]
+        assert len(groups) == len(set(groups)) == 2
+
+
+def test_tasks_that_all_fail_stop_the_run_and_fail_after_a_resume() -> None:
+    poison = [task(900 + i, f"bad{i}") for i in range(30)]
+    first = Poisoned({t.key for t in poison}, poison, COSTS, {"a": 1}, SETTINGS).run().scheduler
+    assert "again and again" in first.stopped
+    assert not first.outcomes  # a node that did nothing right proves nothing
+    lost = {attempt.task.key for attempt in first.attempts}
+    assert len(lost) == BAD
+    # The same complexes again, which are known to have lost a group: now they are at fault.
+    left = [t for t in poison if t.key in lost]
+    second = Poisoned(lost, left, COSTS, {"a": 1}, SETTINGS)
+    second.scheduler = Scheduler(left, COSTS, {"a": 1}, SETTINGS, suspects=lost)
+    scheduler = second.run().scheduler
+    assert not scheduler.stopped
+    assert {type(outcome) for outcome in scheduler.outcomes.values()} == {Failed}
+
+
+def test_bad_node_is_given_up_and_its_tasks_are_done_elsewhere() -> None:
+    class BadNode(Simulation):
+        def _fold(self, action: Fold) -> None:
+            if "b" in dict(self.scheduler.groups[action.group].placement):
+                self._schedule(self.now + 1.0, "failed", action.group, "error")
+            else:
+                super()._fold(action)
+
+    work = [task(800, f"{i}") for i in range(300)]
+    nodes = {"a": 2, "b": 2}
+    simulation = BadNode(work, COSTS, nodes, SETTINGS).run()
+    audit(simulation, work, nodes)
+    scheduler = simulation.scheduler
+    assert all(isinstance(outcome, Done) for outcome in scheduler.outcomes.values())
+    assert set(scheduler.cluster.nodes) == {"a"}
+    on_b = [attempt for attempt in scheduler.attempts if "b" in dict(attempt.placement)]
+    assert DOUBTFUL <= len(on_b) <= 2 * BAD
+    second_tries = [a for a in scheduler.attempts if a.number == 2]
+    assert second_tries
+    assert all("a" in dict(a.placement) for a in second_tries)
+
+
+def test_lose_node_keeps_the_other_node_of_a_group() -> None:
+    scheduler, fold = driven([task(36_000, "giant"), task(300, "small")], {"a": 8, "b": 8})
+    assert len(scheduler.groups[fold.group].placement) == 2
+    scheduler.lose_node("a", "node a is gone", 20.0)
+    assert scheduler.attempts[-1].outcome == "worker_died"
+    scheduler.freed(fold.group)
+    (start,) = scheduler.decide(21.0)
+    assert isinstance(start, Start)
+    assert start.placement[0][0] == "b"
+
+
+def test_node_health_by_hand() -> None:
+    health = NodeHealth()
+    for number in range(DOUBTFUL):
+        assert not health.doubtful()
+        for later in (
+            0,
+            1,
+            500,
+        ):  # what fails in the pause counts as one, and the same complex counts once
+            name = "of the pause" if later == 1 else f"{number}"
+            health.failed("a", 1_000.0 * number + later / 2, name)
+        health.failed("b", 1_000.0 * number, f"{number}")
+    assert health.doubtful() == {"a", "b"}
+    health.succeeded(["b"])
+    assert health.doubtful() == {"a"}
+    for number in range(DOUBTFUL, BAD):
+        assert not health.is_bad("a")
+        health.failed("a", 1_000.0 * number, f"{number}")
+        health.failed("b", 1_000.0 * number, f"{number}")
+    assert health.is_bad("a")
+    health.forget("a")  # and what b failed at together with it is a's fault
+    assert not health.doubtful()
+    health.succeeded(["b"])
+    now = 0.0
+    for seconds in (1.0, 2.0, 4.0, 8.0, 16.0, MAX_PAUSE, MAX_PAUSE):
+        health.pause("b", now)
+        health.pause("b", now + seconds / 2)  # changes nothing
+        assert health.next_pause_end(now) == now + seconds
+        assert health.paused(now + 0.9 * seconds) == {"b"}
+        now += seconds
+        assert not health.paused(now)
+    assert health.next_pause_end(now) == math.inf

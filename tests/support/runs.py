@@ -1,0 +1,113 @@
+"""Whole runs as processes: their command, their ranks, and the tables that they leave."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+
+from foldcp.pipeline.storage.store import read_table
+
+LETTERS = "ACDEFGHIKLMNPQRSTVWY"
+SETTINGS = (
+    "model.steps=30",
+    "model.recycling=0",
+    "run.cpu_ranks=2",
+    "run.deadline_floor=10",
+    "run.deadline_factor=1",
+)
+
+
+def sequence(length: int, seed: int) -> str:
+    draw = random.Random(seed)
+    return "".join(draw.choice(LETTERS) for _ in range(length))
+
+
+def command(
+    source: Path,
+    out: Path,
+    hardware: str | Path = "",
+    num_ranks: int = 0,
+    settings: Sequence[str] = SETTINGS,
+) -> list[str | Path]:
+    """`foldcp score`, on devices as small.yaml beside the source declares them unless told
+    otherwise.
+    """
+    program = "from foldcp.pipeline.cli import main; main()"
+    options = [part for setting in settings for part in ("--set", setting)]
+    return [
+        sys.executable,
+        "-c",
+        program,
+        "score",
+        source,
+        "--out",
+        out,
+        "--checkpoint",
+        "untrained:tiny",
+        "--hardware",
+        hardware or source.parent / "small.yaml",
+        "--gpus",
+        str(num_ranks),
+        *options,
+    ]
+
+
+def wait_for(
+    what: Callable[[], object], process: subprocess.Popen[bytes], seconds: float = 120.0
+) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "timeout"
+        assert process.poll() is None, "the run has ended"
+        time.sleep(0.02)
+
+
+def num_stored(out: Path) -> int:
+    """Results of complexes that are complete; attempts and runs have names with dashes."""
+    return sum("-" not in path.stem for path in (out / "receipts").glob("*.json"))
+
+
+def folding_ranks(driver: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """Ranks that are folding: Ray names a process after the method that it runs."""
+    found = []
+    for child in psutil.Process(driver.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if "WorkerActor.fold" in child.name():
+                found.append(child)
+    return found
+
+
+def tables(out: Path) -> dict[str, pd.DataFrame]:
+    return {
+        name: read_table(out, name).to_pandas() for name in ("complexes", "chains", "interfaces")
+    }
+
+
+def assert_equal_tables(left: dict[str, pd.DataFrame], right: dict[str, pd.DataFrame]) -> None:
+    """Equal rows; the group's size may differ, and with it the last digits."""
+    for name, expected in right.items():
+        left_table = left[name]
+        assert len(left_table) == len(expected)
+        for column in expected.columns.drop("group_size", errors="ignore"):
+            if expected[column].dtype.kind == "f":
+                np.testing.assert_allclose(
+                    left_table[column],
+                    expected[column],
+                    rtol=1e-3,
+                    atol=2e-3,
+                    err_msg=column,
+                )
+            else:
+                assert (
+                    left_table[column].fillna("none").tolist()
+                    == expected[column].fillna("none").tolist()
+                ), column
