@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help env demo test parity lint clean
+.PHONY: help env demo test parity lint docs clean
 
 help:
 	@echo "make demo     fold and score the demo database on the CPU (a few minutes)"
 	@echo "make test     run the tests"
 	@echo "make parity   compare every module with the public boltz 2.2.1 package"
 	@echo "make lint     ruff and pyright"
+	@echo "make docs     write docs/outputs.md and docs/settings.md from the code"
 	@echo "make clean    remove the environments and the demo's results"
 
 env: $(VENV)/.installed
@@ -36,6 +37,9 @@ lint: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+docs: env
+	$(BIN)/python docs/generate.py
 
 clean:
 	rm -rf $(VENV) .venv-parity .parity demo-run build dist *.egg-info

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.parity.oracle import Oracle
-from tests.parity.table import ROWS, render
+from tests.parity.support.oracle import Oracle
+from tests.parity.support.table import ROWS, render
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foldcp.features.features import Features
-from tests.parity.cases import INPUTS
-from tests.parity.oracle import Oracle
-from tests.parity.table import Row, check, largest
+from tests.parity.support.cases import INPUTS
+from tests.parity.support.oracle import Oracle
+from tests.parity.support.table import Row, check, largest
 
 FLOATS = 1e-6  # integers, masks and one-hot vectors are exact
 COMPUTED = {

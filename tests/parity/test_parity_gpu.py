@@ -11,10 +11,10 @@ import torch
 
 from foldcp.config import Precision
 from foldcp.distributed.context_parallel import ContextParallel
-from tests.parity.cases import CASES, PRECISION, Case
-from tests.parity.oracle import Oracle
-from tests.parity.replay import replayed
-from tests.parity.table import Measured, check, relative, worst
+from tests.parity.support.cases import CASES, PRECISION, Case
+from tests.parity.support.oracle import Oracle
+from tests.parity.support.replay import replayed
+from tests.parity.support.table import Measured, check, relative, worst
 from tests.support.distributed import run
 
 # a GPU adds in another order than a CPU, and every step of the sampler builds on the one before

@@ -17,11 +17,11 @@ from torch import Tensor
 from foldcp.checkpoint.load import load
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.model.boltz2 import Boltz2
-from tests.parity.cases import CASES, GRADIENTS, Case
-from tests.parity.forms import Form, Share
-from tests.parity.modules import Module, modules
-from tests.parity.oracle import Oracle, features_of
-from tests.parity.table import Measured, check, worst
+from tests.parity.support.cases import CASES, GRADIENTS, Case
+from tests.parity.support.forms import Form, Share
+from tests.parity.support.modules import Module, modules
+from tests.parity.support.oracle import Oracle, features_of
+from tests.parity.support.table import Measured, check, worst
 from tests.support.distributed import run
 
 ALLOWED = 1e-4

@@ -9,8 +9,8 @@ import torch
 
 from foldcp.checkpoint.load import load
 from foldcp.distributed.context_parallel import ContextParallel
-from tests.parity.oracle import Oracle
-from tests.parity.table import Measured, check, largest, worst
+from tests.parity.support.oracle import Oracle
+from tests.parity.support.table import Measured, check, largest, worst
 from tests.support.distributed import run
 
 SIZES = ("tiny", "real", "averaged")

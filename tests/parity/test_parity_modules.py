@@ -19,12 +19,12 @@ from foldcp.model.boltz2 import Boltz2
 from foldcp.model.confidence import expected_plddt
 from foldcp.model.diffusion.schedule import NoiseLevel, StepScalars
 from foldcp.model.diffusion.score_model import DenoiserCache
-from tests.parity.cases import CASES, Case
-from tests.parity.forms import PAIRS, TOKENS, Share
-from tests.parity.modules import compared, modules
-from tests.parity.oracle import Oracle, ReplayedNoise, features_of
-from tests.parity.scores import of_scores
-from tests.parity.table import Measured, check, largest, relative, worst
+from tests.parity.support.cases import CASES, Case
+from tests.parity.support.forms import PAIRS, TOKENS, Share
+from tests.parity.support.modules import compared, modules
+from tests.parity.support.oracle import Oracle, ReplayedNoise, features_of
+from tests.parity.support.scores import of_scores
+from tests.parity.support.table import Measured, check, largest, relative, worst
 from tests.support.distributed import run
 
 MODULE = 1e-5

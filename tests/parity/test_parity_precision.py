@@ -16,10 +16,10 @@ from torch import Tensor
 
 from foldcp.checkpoint.precision import Sampling
 from foldcp.config import Precision
-from tests.parity.cases import CASES, PRECISION, Case
-from tests.parity.oracle import Oracle
-from tests.parity.replay import replayed
-from tests.parity.table import Row, check, relative
+from tests.parity.support.cases import CASES, PRECISION, Case
+from tests.parity.support.oracle import Oracle
+from tests.parity.support.replay import replayed
+from tests.parity.support.table import Row, check, relative
 
 WORSE = 1.25  # times Boltz's error
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from foldcp.distributed.context_parallel import ContextParallel
-from tests.parity.cases import CASES, Case
-from tests.parity.oracle import Oracle
-from tests.parity.replay import replayed
-from tests.parity.scores import of_scores
-from tests.parity.table import Measured, check, largest, relative, worst
+from tests.parity.support.cases import CASES, Case
+from tests.parity.support.oracle import Oracle
+from tests.parity.support.replay import replayed
+from tests.parity.support.scores import of_scores
+from tests.parity.support.table import Measured, check, largest, relative, worst
 from tests.support.distributed import run
 
 ANGSTROM = 1e-3

@@ -15,10 +15,10 @@ from foldcp.features.steering import steering_constraints
 from foldcp.model.boltz2 import Boltz2
 from foldcp.model.steering.steering import NUM_PARTICLES, Steering
 from foldcp.model.steering.weighted_potentials import WeightedPotential, weighted_potentials
-from tests.parity.cases import STEERED, Case
-from tests.parity.forms import Share
-from tests.parity.oracle import Oracle, ReplayedNoise, complex_of
-from tests.parity.table import Measured, check, largest, relative, worst
+from tests.parity.support.cases import STEERED, Case
+from tests.parity.support.forms import Share
+from tests.parity.support.oracle import Oracle, ReplayedNoise, complex_of
+from tests.parity.support.table import Measured, check, largest, relative, worst
 from tests.parity.test_parity_modules import prepare
 from tests.support.distributed import run
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(HERE.parent / "support"))
 from cases import CASES, GRADIENTS, INPUTS, PRECISION, STEERED, Input  # noqa: E402
 
 INPUT_SUFFIXES = (".csv", ".a3m", ".cif")
@@ -65,10 +65,10 @@ def scripts(*names: str) -> list[Path]:
 
 
 def parts_of(given: Input) -> list[Path]:
-    """A YAML and the alignments and templates beside it."""
+    """A YAML and the alignments and templates beside and below it."""
     return [
         given.path,
-        *sorted(p for p in given.path.parent.iterdir() if p.suffix in INPUT_SUFFIXES),
+        *sorted(p for p in given.path.parent.rglob("*") if p.suffix in INPUT_SUFFIXES),
     ]
 
 

@@ -15,7 +15,7 @@ from foldcp.kernels.pair_bias_attention import PairBiasAttention
 from foldcp.model.boltz2 import Boltz2
 from foldcp.model.diffusion.conditioning import DiffusionConditioningOutput
 from foldcp.model.diffusion.score_model import TokenAttention
-from tests.parity.forms import (
+from tests.parity.support.forms import (
     ALIGNMENT,
     ATOMS,
     PAIRS,
@@ -163,7 +163,9 @@ def diffusion(a: Architecture, score: str) -> dict[str, Module]:
             score_network,
         ),
         f"{score}.single_conditioner": Module(
-            {"times": TIME, "s_trunk": SINGLE, "s_inputs": SINGLE}, {"s": SINGLE, "fourier": TIME}, single
+            {"times": TIME, "s_trunk": SINGLE, "s_inputs": SINGLE},
+            {"s": SINGLE, "fourier": TIME},
+            single,
         ),
         f"{score}.atom_attention_encoder": Module(
             {"q": SAMPLES, "c": ATOMS, "atom_enc_bias": encoder, "r": SAMPLES},
@@ -171,12 +173,16 @@ def diffusion(a: Architecture, score: str) -> dict[str, Module]:
             atom_encoder,
         ),
         f"{score}.token_transformer": Module(
-            {"a": SAMPLE_TOKENS, "s": SINGLE, "bias": tokens}, {"a": SAMPLE_TOKENS}, token_transformer
+            {"a": SAMPLE_TOKENS, "s": SINGLE, "bias": tokens},
+            {"a": SAMPLE_TOKENS},
+            token_transformer,
         ),
         f"{score}.atom_attention_decoder": Module(
-            {"a": SAMPLE_TOKENS, "q": SAMPLES, "c": ATOMS, "atom_dec_bias": decoder}, {"r": SAMPLES}, atom_decoder
+            {"a": SAMPLE_TOKENS, "q": SAMPLES, "c": ATOMS, "atom_dec_bias": decoder},
+            {"r": SAMPLES},
+            atom_decoder,
         ),
-    }  # fmt: skip
+    }
 
 
 def input_embedder(

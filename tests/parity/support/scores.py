@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from foldcp.metrics.scores import Scores
-from tests.parity.table import largest
+from tests.parity.support.table import largest
 
 WHOLE_SCORES = (
     "ptm",

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
+HERE = Path(__file__).resolve().parents[1]
 OWN = HERE / "inputs"
 SHARED = (
     HERE.parents[2] / "shared" / "data" / "complexes"

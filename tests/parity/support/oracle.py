@@ -20,7 +20,7 @@ from foldcp.features.featurize import featurize
 from foldcp.features.layout import Layout
 from foldcp.features.msa.features import MsaSettings
 from foldcp.model.diffusion.noise import StepNoise
-from tests.parity.cases import INPUTS, Case
+from tests.parity.support.cases import INPUTS, Case
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from foldcp.config import Precision
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.model.boltz2 import Boltz2, TrunkOutput
 from foldcp.predict import Prediction, Settings, fold
-from tests.parity.cases import Case
-from tests.parity.oracle import Oracle, ReplayedNoise
+from tests.parity.support.cases import Case
+from tests.parity.support.oracle import Oracle, ReplayedNoise
 from tests.support.distributed import device_of
 
 
@@ -53,9 +53,13 @@ def replayed(
     record = oracle.record("prediction", case)
     stages = []
     settings = Settings(
-        recycling=case.recycling, steps=case.steps, samples=case.samples, precision=precision, keep_pairs=True,
+        recycling=case.recycling,
+        steps=case.steps,
+        samples=case.samples,
+        precision=precision,
+        keep_pairs=True,
         msa_subsample=case.subsample,
-    )  # fmt: skip
+    )
     with _stages(record, stages, exchange):
         device = device_of(cp or ContextParallel(), kind)
         model = load(

@@ -1,0 +1,137 @@
+"""The pages of docs/ that are made from the code: outputs.md and settings.md.
+
+    python docs/generate.py
+
+writes them; `tests/test_docs.py` compares the files with what is written here.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from dataclasses import Field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from foldcp.pipeline.config import RunConfig
+from foldcp.pipeline.storage.schemas import TABLES, Column, Table
+
+DOCS = Path(__file__).resolve().parent
+
+OUTPUTS = """\
+# Columns of the tables
+
+<!-- Written by docs/generate.py from pipeline/storage/schemas.py. -->
+
+`RUN/tables/<table>/<table>.parquet` holds the tables of a run; [results.md](results.md) says how to
+read them and when rows appear. Unit and meaning of every column are also in the metadata of the
+Parquet schema (`pyarrow.parquet.read_schema(file).field("iptm").metadata`). A column marked with
+`?` may be null.
+"""
+
+SETTINGS = """\
+# Settings
+
+<!-- Written by docs/generate.py from pipeline/config.py. -->
+
+Every setting of `foldcp plan`, `score` and `fold`, with its default. A YAML file changes some of
+them, `--set` single ones after it. Unknown keys and values out of range are refused in one line.
+
+    foldcp score INPUT --out RUN --config settings.yaml --set model.samples=5 --set write=boltz,pae
+
+    # settings.yaml
+    model:
+      samples: 5
+      precision: bf16
+    msa:
+      corrected: true
+
+`configs/run/` has two such files: `quick.yaml`, a first look, and `many_samples.yaml`, more passes
+and structures. A setting that changes results is part of the key of a result: with another
+value a complex is folded again.
+"""
+
+KINDS = {int: "integer", float: "number", bool: "true or false", str: "text"}
+
+
+def outputs() -> str:
+    """docs/outputs.md: the columns of every table."""
+    return OUTPUTS + "".join(map(_table_section, TABLES.values()))
+
+
+def _table_section(table: Table) -> str:
+    order = ", ".join(f"`{name}`" for name in table.sort_columns)
+    columns = _markdown_table(
+        ("column", "type", "unit", "meaning"), map(_column_row, table.columns)
+    )
+    return f"\n## {table.name}\n\n{table.description} Sorted by {order}.\n\n{columns}"
+
+
+def _column_row(column: Column) -> tuple[str, ...]:
+    mark = "?" if column.nullable else ""
+    return f"`{column.name}`{mark}", f"`{column.type}`", column.unit, column.description
+
+
+def settings() -> str:
+    """docs/settings.md: every key of a file of settings."""
+    text = SETTINGS + _settings_section("Top level", RunConfig, "")
+    for name, section in get_type_hints(RunConfig).items():
+        if is_dataclass(section):
+            text += _settings_section(f"`{name}`", section, f"{name}.")
+    return text
+
+
+def _settings_section(title: str, section: Any, prefix: str) -> str:
+    hints = get_type_hints(section)
+    rows = [
+        _setting_row(prefix, field, hints[field.name])
+        for field in fields(section)
+        if not is_dataclass(hints[field.name])
+    ]
+    about = " ".join((inspect.getdoc(section) or "").split())
+    columns = _markdown_table(("key", "values", "default", "changes results", "meaning"), rows)
+    return f"\n## {title}\n\n{about}\n\n{columns}"
+
+
+def _setting_row(prefix: str, field: Field[Any], kind: Any) -> tuple[str, ...]:
+    changes = "yes" if field.metadata["changes_results"] else "no"
+    values = _values(kind, field.metadata["minimum"])
+    return f"`{prefix}{field.name}`", values, _default(field), changes, field.metadata["help"]
+
+
+def _values(kind: Any, minimum: float | None) -> str:
+    """What a setting may be, in words."""
+    if get_origin(kind) is Literal:
+        return ", ".join(f"`{value}`" for value in get_args(kind))
+    if get_origin(kind) is tuple:
+        return f"any of {_values(get_args(kind)[0], minimum)}"
+    return KINDS[kind] if minimum is None else f"{KINDS[kind]}, at least {minimum:g}"
+
+
+def _default(field: Field[Any]) -> str:
+    value = field.default
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _markdown_table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = []
+    for row in (header, ("---",) * len(header), *rows):
+        cells = (cell.replace("|", "\\|") for cell in row)
+        lines.append(f"| {' | '.join(cells)} |\n")
+    return "".join(lines)
+
+
+PAGES = {"outputs.md": outputs, "settings.md": settings}
+
+
+def main() -> None:
+    for name, page in PAGES.items():
+        (DOCS / name).write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
