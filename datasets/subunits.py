@@ -98,7 +98,10 @@ def listed_subunits(row: Row) -> Subunits:
     if not subunits:
         raise ValueError("no subunits are listed")
     if missing := len(names) - len(subunits):
-        notes = (*notes, f"subunits: {missing} of {len(names)} without an accession left out")
+        notes = (
+            *notes,
+            f"subunits: {missing} of {len(names)} without an accession left out",
+        )
     return Subunits(subunits, notes)
 
 

@@ -67,7 +67,11 @@ def load_model(
 
 
 def featurize(
-    complex: Complex, *, max_msa_rows: int = 8192, corrected_msa: bool = False, seed: int = 0
+    complex: Complex,
+    *,
+    max_msa_rows: int = 8192,
+    corrected_msa: bool = False,
+    seed: int = 0,
 ) -> Features:
     """The network's input for one complex, for `fold`: all of it O(N), on the CPU, without padding.
 
@@ -169,7 +173,10 @@ def fold(
 
 
 def _featurize(
-    complex: Complex, max_msa_rows: int = 8192, corrected_msa: bool = False, seed: int = 0
+    complex: Complex,
+    max_msa_rows: int = 8192,
+    corrected_msa: bool = False,
+    seed: int = 0,
 ) -> Features:
     msa = MsaSettings(
         max_file_rows=max_msa_rows,

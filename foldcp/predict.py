@@ -35,7 +35,13 @@ from foldcp.structure import write_cif
 GPU_MULTIPLE = 16
 
 # Smallest legal value of a setting.
-MINIMA = {"recycling": 0, "steps": 1, "samples": 1, "parallel_samples": 1, "msa_subsample": 0}
+MINIMA = {
+    "recycling": 0,
+    "steps": 1,
+    "samples": 1,
+    "parallel_samples": 1,
+    "msa_subsample": 0,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,7 +247,16 @@ def score(
     for index, x in enumerate(coords):
         workspace = trunk.z if index + 1 == settings.samples else None
         scored.append(
-            score_sample(model, trunk, x, features, contact, refine, settings.keep_pairs, workspace)
+            score_sample(
+                model,
+                trunk,
+                x,
+                features,
+                contact,
+                refine,
+                settings.keep_pairs,
+                workspace,
+            )
         )
         count()
     return scored

@@ -125,7 +125,8 @@ def main() -> None:
 @app.callback(invoke_without_command=True)
 def about(
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, help="Print the version and exit.")
+        bool,
+        typer.Option("--version", is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
     """Score whole databases of protein complexes with a co-folding model of the Boltz-2
@@ -159,7 +160,12 @@ def plan(
     foldcp plan corum.tsv.gz --sequences uniprot.fasta.gz --json | jq '.too_large'
     """
     from foldcp.pipeline.inputs.tasks import make_task_list, smallest
-    from foldcp.pipeline.planning.plan import make_plan, split_into_nodes, to_json, to_text
+    from foldcp.pipeline.planning.plan import (
+        make_plan,
+        split_into_nodes,
+        to_json,
+        to_text,
+    )
     from foldcp.pipeline.scheduling.cost_model import CostModel
     from foldcp.pipeline.scheduling.hardware import load_hardware
 
@@ -423,7 +429,8 @@ def bench(
     write: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="The hardware file; by default <gpu>.yaml in this folder."
+            metavar="FILE",
+            help="The hardware file; by default <gpu>.yaml in this folder.",
         ),
     ] = None,
     overwrite: Annotated[

@@ -49,7 +49,9 @@ class ModelConfig:
     parallel_samples: int = field(
         default=5,
         metadata=setting(
-            "structures sampled at once; never changes the result", minimum=1, changes_results=False
+            "structures sampled at once; never changes the result",
+            minimum=1,
+            changes_results=False,
         ),
     )
     precision: PrecisionSetting = field(
@@ -96,7 +98,8 @@ class MsaConfig:
     """How alignments become features."""
 
     max_rows: int = field(
-        default=8192, metadata=setting("MSA rows read of each alignment file", minimum=1)
+        default=8192,
+        metadata=setting("MSA rows read of each alignment file", minimum=1),
     )
     corrected: bool = field(
         default=False,
@@ -107,7 +110,8 @@ class MsaConfig:
     subsample: int = field(
         default=0,
         metadata=setting(
-            "MSA rows drawn at random for each pass of the trunk; 0 takes all", minimum=0
+            "MSA rows drawn at random for each pass of the trunk; 0 takes all",
+            minimum=0,
         ),
     )
 
@@ -156,7 +160,9 @@ class RunSection:
     max_group: int = field(
         default=0,
         metadata=setting(
-            "largest number of ranks for one complex; 0: no limit", minimum=0, changes_results=False
+            "largest number of ranks for one complex; 0: no limit",
+            minimum=0,
+            changes_results=False,
         ),
     )
     stale: Literal["drop", "keep"] = field(
@@ -245,7 +251,11 @@ def _yaml(text: str, where: str) -> Any:
         try:
             parse(text)  # strict and bounded, but without numbers
             return yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError, AttributeError) as error:  # such as 2026-13-45
+        except (
+            yaml.YAMLError,
+            ValueError,
+            AttributeError,
+        ) as error:  # such as 2026-13-45
             raise ValueError(f"{where}: {' '.join(str(error).split())}") from error
 
 

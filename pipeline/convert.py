@@ -37,7 +37,10 @@ def convert(source: str, target: Path, overwrite: bool) -> str:
     identity = checkpoint_identity(path)
     architecture, weights = read_checkpoint(path)
     check_weights(path, architecture, weights)
-    metadata = {"hyper_parameters": to_hyper_parameters(architecture), "source": identity}
+    metadata = {
+        "hyper_parameters": to_hyper_parameters(architecture),
+        "source": identity,
+    }
 
     def write(file: Path) -> None:
         write_safetensors(file, metadata, weights)

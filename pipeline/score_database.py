@@ -89,5 +89,8 @@ def score_input(source: InputSpec, config: RunConfig, out: Path, options: RunOpt
     for line in input_warnings(source, [task.complex for task in plan.task_list.tasks]):
         print(line, file=sys.stderr)
     if plan.provenance.untrained:
-        print(f"{source.checkpoint}: random weights, the scores mean nothing", file=sys.stderr)
+        print(
+            f"{source.checkpoint}: random weights, the scores mean nothing",
+            file=sys.stderr,
+        )
     return score(plan, out, options)

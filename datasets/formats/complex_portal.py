@@ -8,7 +8,13 @@ from foldcp.datasets.format import Format
 from foldcp.datasets.parsing.tables import Row
 from foldcp.datasets.parsing.text_files import join_names
 from foldcp.datasets.sequences import UNIPROT
-from foldcp.datasets.subunits import Database, Subunit, Subunits, parse_count, split_nonempty
+from foldcp.datasets.subunits import (
+    Database,
+    Subunit,
+    Subunits,
+    parse_count,
+    split_nonempty,
+)
 
 _PARTICIPANT = re.compile(r"(.+?)\((\d+)\)")
 _PROTEIN = re.compile(rf"{UNIPROT}(?:-\d+|-PRO_\d+)?")

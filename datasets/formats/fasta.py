@@ -82,7 +82,10 @@ def _read(file: InputFile, options: ReadOptions) -> Iterator[Record]:
         notes = common_notes
         if name and num_alike[name] > 1:
             name = " ".join(header.split())
-            notes = (*notes, f"name: whole header, as several records begin with {accession!r}")
+            notes = (
+                *notes,
+                f"name: whole header, as several records begin with {accession!r}",
+            )
         yield JoinedRecord(
             name=name or f"record {number}",
             sequence=letters,

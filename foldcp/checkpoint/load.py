@@ -18,7 +18,11 @@ from foldcp.checkpoint.identity import (
 from foldcp.checkpoint.lightning import read_lightning
 from foldcp.checkpoint.precision import Sampling, set_precision
 from foldcp.checkpoint.random_weights import init_random_weights
-from foldcp.checkpoint.safetensors_file import ALIGNMENT, is_safetensors, read_safetensors
+from foldcp.checkpoint.safetensors_file import (
+    ALIGNMENT,
+    is_safetensors,
+    read_safetensors,
+)
 from foldcp.checkpoint.torch_archive import MAGIC
 from foldcp.config import Architecture, KernelSetting, Precision, read_architecture
 from foldcp.distributed.context_parallel import ContextParallel

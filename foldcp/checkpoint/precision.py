@@ -14,7 +14,13 @@ from foldcp.model.layers.transformer import DiffusionLayer
 
 Sampling = Literal["fp32", "bf16"]
 
-_PAIR_UPDATES = ("tri_mul_out", "tri_mul_in", "tri_att_start", "tri_att_end", "transition_z")
+_PAIR_UPDATES = (
+    "tri_mul_out",
+    "tri_mul_in",
+    "tri_att_start",
+    "tri_att_end",
+    "transition_z",
+)
 
 
 def set_precision(model: Boltz2, precision: Precision, sampling: Sampling | None = None) -> None:

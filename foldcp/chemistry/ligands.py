@@ -25,7 +25,15 @@ if TYPE_CHECKING:
 # A bond to one of these makes a donor over-valent in the CCD (the nitrogens of haem): the bond
 # becomes dative.
 _METALS = frozenset(
-    [3, 4, *range(11, 14), *range(19, 32), *range(37, 51), *range(55, 84), *range(87, 104)]
+    [
+        3,
+        4,
+        *range(11, 14),
+        *range(19, 32),
+        *range(37, 51),
+        *range(55, 84),
+        *range(87, 104),
+    ]
 )
 _CONFORMER_SEED = 42
 

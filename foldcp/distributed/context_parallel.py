@@ -190,6 +190,9 @@ class ContextParallel:
         else:
             index_bytes = by_rank[0, 0].nbytes + b[0].nbytes
             blocks = pipelining.pipelined_exchange(
-                self.transport, len(a), index_bytes, lambda chunk, p: [by_rank[p, chunk], b[chunk]]
+                self.transport,
+                len(a),
+                index_bytes,
+                lambda chunk, p: [by_rank[p, chunk], b[chunk]],
             )
             yield from ((chunk, p, columns, block) for chunk, p, (columns, block) in blocks)

@@ -98,7 +98,11 @@ class CopyEngineTransport:
     """
 
     def __init__(
-        self, memory: Any, buffer_bytes: int, stream: torch.cuda.Stream, fallback: P2PTransport
+        self,
+        memory: Any,
+        buffer_bytes: int,
+        stream: torch.cuda.Stream,
+        fallback: P2PTransport,
     ) -> None:
         """`memory` is torch's handle of symmetric memory: `NUM_BUFFERS` * `buffer_bytes` on every
         rank. It is copied from on `stream`; what does not fit a buffer takes the `fallback`.
@@ -214,7 +218,9 @@ def as_bytes(x: Tensor) -> Tensor:
     return x.reshape(-1).view(torch.uint8)
 
 
-def _pack_offsets(send: TensorsByPeer) -> tuple[dict[int, Tensor], list[list[int]], int]:
+def _pack_offsets(
+    send: TensorsByPeer,
+) -> tuple[dict[int, Tensor], list[list[int]], int]:
     """The tensors of a staging buffer by their offsets; the offsets of what each peer reads; the
     bytes of all. What several peers read is packed once.
     """

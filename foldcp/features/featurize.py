@@ -12,7 +12,12 @@ from foldcp.features.features import Features
 from foldcp.features.layout import Layout
 from foldcp.features.msa.chain_msas import MsaSettings
 from foldcp.features.msa.features import ComplexMsa, msa_features, pair_msas
-from foldcp.features.pairs import contact_conditions, covalent_bonds, cyclic_period, token_bonds
+from foldcp.features.pairs import (
+    contact_conditions,
+    covalent_bonds,
+    cyclic_period,
+    token_bonds,
+)
 from foldcp.features.templates.features import template_features
 from foldcp.features.tokens import TokenizedComplex, tokenize
 from foldcp.files import MAX_BYTES

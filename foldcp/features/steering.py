@@ -13,7 +13,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from foldcp.chemistry.ligand_geometry import EMPTY, Geometry, ccd_geometry, smiles_geometry
+from foldcp.chemistry.ligand_geometry import (
+    EMPTY,
+    Geometry,
+    ccd_geometry,
+    smiles_geometry,
+)
 from foldcp.complex import Complex
 from foldcp.features.pairs import covalent_bonds, resolve_all, resolve_tokens
 from foldcp.features.tokens import TokenizedComplex, tokenize

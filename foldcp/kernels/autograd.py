@@ -43,7 +43,10 @@ def with_reference_backward(
 
 
 def residual_with_reference_backward(
-    kernel: Callable[..., None], reference: Callable[..., Tensor], z: Tensor, *args: Argument
+    kernel: Callable[..., None],
+    reference: Callable[..., Tensor],
+    z: Tensor,
+    *args: Argument,
 ) -> Tensor:
     """The z that kernel(z, *args, out) writes, with the gradient of reference(z, *args); in place
     where no gradient is wanted.

@@ -265,7 +265,11 @@ class StagePeaks:
 
 
 def measure_fold(
-    context: BenchContext, model: Boltz2, plan: FoldPlan, num_tokens: int, precision: Precision
+    context: BenchContext,
+    model: Boltz2,
+    plan: FoldPlan,
+    num_tokens: int,
+    precision: Precision,
 ) -> FoldTime:
     """Seconds and memory of each stage of a whole prediction.
 
@@ -278,7 +282,11 @@ def measure_fold(
         samples=plan.samples,
         precision=precision,
     )
-    fold(model, features, replace(settings, recycling=0, steps=min(WARMUP_STEPS, plan.steps)))
+    fold(
+        model,
+        features,
+        replace(settings, recycling=0, steps=min(WARMUP_STEPS, plan.steps)),
+    )
     peaks = StagePeaks(context)
     repeats: list[dict[str, float]] = []
     total_seconds = 0.0

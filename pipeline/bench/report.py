@@ -95,7 +95,11 @@ class BenchReport:
         rows: list[dict[str, Any]] = []
         for block in blocks if self.limits else []:
             limit = block_limit(
-                BOLTZ2, block.num_tokens, block.num_ranks, block.precision, self.limits[0]
+                BOLTZ2,
+                block.num_tokens,
+                block.num_ranks,
+                block.precision,
+                self.limits[0],
             )
             derived = {
                 "limit_seconds": limit,

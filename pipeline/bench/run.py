@@ -33,7 +33,10 @@ SIZES = {
     ("cpu", False): (64, 128, 256),
     ("cpu", True): (24, 40),
 }
-PRECISIONS: dict[str, tuple[Precision, ...]] = {"cuda": ("mixed", "bf16"), "cpu": ("fp32",)}
+PRECISIONS: dict[str, tuple[Precision, ...]] = {
+    "cuda": ("mixed", "bf16"),
+    "cpu": ("fp32",),
+}
 FOLDS = {
     ("cuda", False): FoldPlan("untrained:boltz2", recycling=3, steps=200, samples=5, msa_rows=4096),
     ("cuda", True): FoldPlan("untrained:boltz2", recycling=0, steps=20, samples=1, msa_rows=512),

@@ -25,7 +25,14 @@ from foldcp.pipeline.planning.run_plan import RunPlan
 from foldcp.pipeline.scheduling.cost_model import CostModel
 from foldcp.pipeline.scheduling.hardware import Hardware
 from foldcp.pipeline.scheduling.scheduler import Scheduler
-from foldcp.pipeline.scheduling.types import Action, Failure, Fold, Start, Stop, WorkerConfig
+from foldcp.pipeline.scheduling.types import (
+    Action,
+    Failure,
+    Fold,
+    Start,
+    Stop,
+    WorkerConfig,
+)
 from foldcp.pipeline.storage.store import Store
 from foldcp.printable import printable
 

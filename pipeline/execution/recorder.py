@@ -18,7 +18,11 @@ from foldcp.pipeline.scheduling.cost_model import CostModel
 from foldcp.pipeline.scheduling.types import Attempt, Failure, QueuedTask
 from foldcp.pipeline.storage.filesystem import is_disk_failure
 from foldcp.pipeline.storage.results.result_files import result_files
-from foldcp.pipeline.storage.results.result_rows import attempt_row, failed_rows, result_rows
+from foldcp.pipeline.storage.results.result_rows import (
+    attempt_row,
+    failed_rows,
+    result_rows,
+)
 from foldcp.pipeline.storage.store import Store
 from foldcp.printable import printable
 

@@ -11,7 +11,11 @@ from pathlib import Path
 from foldcp.complex import InvalidComplex
 from foldcp.files import describe_error
 from foldcp.pipeline.execution.driver import Driver
-from foldcp.pipeline.execution.ray_cluster import RayConnection, RayLostError, check_address
+from foldcp.pipeline.execution.ray_cluster import (
+    RayConnection,
+    RayLostError,
+    check_address,
+)
 from foldcp.pipeline.execution.signals import StopSignals
 from foldcp.pipeline.inputs.tasks import Failed, Task
 from foldcp.pipeline.planning.detect_hardware import choose_hardware, cpu_ranks

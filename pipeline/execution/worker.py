@@ -21,7 +21,11 @@ from foldcp.features.msa.chain_msas import MsaSettings
 from foldcp.features.steering import Constraints, steering_constraints
 from foldcp.files import reading
 from foldcp.pipeline.config import RunConfig
-from foldcp.pipeline.execution.memory import peak_bytes, reset_peak_bytes, wait_for_free_memory
+from foldcp.pipeline.execution.memory import (
+    peak_bytes,
+    reset_peak_bytes,
+    wait_for_free_memory,
+)
 from foldcp.pipeline.execution.results import FoldOutput, FoldResult, FoldStats, Ready
 from foldcp.pipeline.scheduling.cost_model import FoldShape
 from foldcp.pipeline.scheduling.types import Failure, WorkerConfig

@@ -60,7 +60,12 @@ class WorkerActor:
             return f"tcp://{ray.util.get_node_ip_address()}:{free.getsockname()[1]}"
 
     def join(
-        self, rank: int, size: int, rendezvous_address: str, device: str, visible_gpus: str
+        self,
+        rank: int,
+        size: int,
+        rendezvous_address: str,
+        device: str,
+        visible_gpus: str,
     ) -> Ready | Failure:
         """Join the other ranks, as `Worker.join`.
 

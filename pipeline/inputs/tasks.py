@@ -12,7 +12,11 @@ from foldcp.complex import Complex, InvalidComplex, Record
 from foldcp.files import reading
 from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.inputs.content_key import content_key, result_settings
-from foldcp.pipeline.inputs.validation import check_constraints, read_alignments, read_templates
+from foldcp.pipeline.inputs.validation import (
+    check_constraints,
+    read_alignments,
+    read_templates,
+)
 
 PROGRESS_DELAY = 3.0  # seconds before a progress bar shows that the input is being read
 
@@ -144,7 +148,9 @@ def num_tokens(complex: Complex) -> int:
     """
     if not any(chain.kind == "ligand" or chain.modifications for chain in complex.chains):
         return complex.num_residues
-    from foldcp.features.tokens import tokenize  # reads the CCD, which most inputs never need
+    from foldcp.features.tokens import (
+        tokenize,
+    )  # reads the CCD, which most inputs never need
 
     return len(tokenize(complex).tokens.residue)
 

@@ -98,7 +98,10 @@ def split_into_nodes(num_gpus: int, gpus_per_node: int) -> dict[str, int]:
 
 
 def make_plan(
-    task_list: TaskList, costs: CostModel, nodes: Mapping[str, int], settings: RunSection
+    task_list: TaskList,
+    costs: CostModel,
+    nodes: Mapping[str, int],
+    settings: RunSection,
 ) -> Plan:
     """Run the scheduler in virtual time, and report what it did."""
     simulation = Simulation(task_list.tasks, costs, nodes, settings).run()

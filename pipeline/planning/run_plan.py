@@ -13,7 +13,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from foldcp.checkpoint.identity import checkpoint_identity, is_untrained, untrained_architecture
+from foldcp.checkpoint.identity import (
+    checkpoint_identity,
+    is_untrained,
+    untrained_architecture,
+)
 from foldcp.checkpoint.load import read_checkpoint
 from foldcp.config import Architecture
 from foldcp.pipeline.config import RunConfig

@@ -55,7 +55,10 @@ def write_report(out: Path | str) -> Path:
     """
     template = resources.files("foldcp.pipeline.reporting") / TEMPLATE
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= FILTERS
     page = environment.from_string(template.read_text(encoding="utf-8"))

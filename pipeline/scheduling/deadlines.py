@@ -59,7 +59,8 @@ class Deadlines:
     def of_start(self, now: float) -> float:
         """Deadline of a start that begins now; later after starts that timed out."""
         allowed = max(
-            self.settings.start_deadline, self.settings.deadline_factor * self.start_seconds
+            self.settings.start_deadline,
+            self.settings.deadline_factor * self.start_seconds,
         )
         return now + min(MAX_START_SECONDS, allowed * 2**self._timed_out_starts)
 

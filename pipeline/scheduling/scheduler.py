@@ -413,7 +413,11 @@ class Scheduler:
         return self.lose_node(node, reason, now)
 
     def _record(
-        self, group: GroupState, outcome: FailureKind | Literal["done"], reason: str, now: float
+        self,
+        group: GroupState,
+        outcome: FailureKind | Literal["done"],
+        reason: str,
+        now: float,
     ) -> None:
         """Record a group's attempt that has ended."""
         queued = group.queued

@@ -12,7 +12,14 @@ from foldcp.pipeline.config import RunSection
 from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.scheduling.cost_model import CostModel
 from foldcp.pipeline.scheduling.scheduler import Scheduler
-from foldcp.pipeline.scheduling.types import Action, Failure, FailureKind, Fold, Start, Stop
+from foldcp.pipeline.scheduling.types import (
+    Action,
+    Failure,
+    FailureKind,
+    Fold,
+    Start,
+    Stop,
+)
 
 FREE_SECONDS = 0.1  # from the end of a group to its GPUs being free again, as measured with Ray
 OOM_SHARE = 0.3  # of a fold's seconds, after which it runs out of memory

@@ -17,7 +17,11 @@ from foldcp.pipeline.storage.manifest import (
     is_intact,
     read_manifest,
 )
-from foldcp.pipeline.storage.parquet import read_intact_groups, read_parquet, rows_of_commits
+from foldcp.pipeline.storage.parquet import (
+    read_intact_groups,
+    read_parquet,
+    rows_of_commits,
+)
 from foldcp.pipeline.storage.run_folder import TEMPORARY
 from foldcp.pipeline.storage.schemas import TABLES, Table
 from foldcp.pipeline.storage.tables import replace_column

@@ -31,7 +31,11 @@ RUN_FIELDS = {
 # Retried, as a reader that asks whether a run is in progress holds the lock for an instant.
 LOCK_ATTEMPTS = 10
 LOCK_PAUSE_SECONDS = 0.1
-NO_LOCK_ERRORS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)  # of file systems without locks
+NO_LOCK_ERRORS = (
+    errno.ENOSYS,
+    errno.ENOTSUP,
+    errno.ENOLCK,
+)  # of file systems without locks
 
 
 @dataclass(frozen=True)

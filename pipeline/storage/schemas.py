@@ -197,9 +197,15 @@ CHAINS = Table(
             "string",
             "SHA-256 of the sequence, to find equal chains and changed entries",
         ),
-        _count("msa_depth", "different MSA rows of the chain that were used, with the query"),
+        _count(
+            "msa_depth",
+            "different MSA rows of the chain that were used, with the query",
+        ),
         _score("plddt", "mean pLDDT of the chain's tokens"),
-        _score("ptm", "predicted TM-score of the chain, d0 from its own length (as AlphaFold 3)"),
+        _score(
+            "ptm",
+            "predicted TM-score of the chain, d0 from its own length (as AlphaFold 3)",
+        ),
         CHECKPOINT,
         UNTRAINED,
         STALE,
@@ -248,8 +254,15 @@ INTERFACES = Table(
             "pair_chains_iptm[b][a]",
         ),
         _score("pae_mean", f"mean predicted aligned error; {_FRAMES}", "Å, lower is better"),
-        _score("pae_min", f"smallest predicted aligned error; {_FRAMES}", "Å, lower is better"),
-        _count("num_contacts", "token pairs with representative atoms within 8 Å; equal both ways"),
+        _score(
+            "pae_min",
+            f"smallest predicted aligned error; {_FRAMES}",
+            "Å, lower is better",
+        ),
+        _count(
+            "num_contacts",
+            "token pairs with representative atoms within 8 Å; equal both ways",
+        ),
         _score(
             "interface_plddt",
             "mean pLDDT of the tokens of chain_a in contact with chain_b; null without contact",
@@ -305,7 +318,8 @@ ATTEMPTS = Table(
         _seconds("predicted_seconds", "wall time that the cost model predicted"),
         _seconds("seconds_features", "reading alignments and making features"),
         _seconds(
-            "seconds_trunk", "embedding, templates, MSA module and Pairformer, all recyclings"
+            "seconds_trunk",
+            "embedding, templates, MSA module and Pairformer, all recyclings",
         ),
         _seconds("seconds_sampling", "diffusion sampling"),
         _seconds("seconds_confidence", "confidence module and scores"),
@@ -330,8 +344,16 @@ RUNS = Table(
         ),
         Column("command", "string", "command line"),
         Column("input", "string", "input file"),
-        _count("num_done", "complexes of the folder with a result, at the end", nullable=True),
-        _count("num_failed", "complexes of the folder that failed, at the end", nullable=True),
+        _count(
+            "num_done",
+            "complexes of the folder with a result, at the end",
+            nullable=True,
+        ),
+        _count(
+            "num_failed",
+            "complexes of the folder that failed, at the end",
+            nullable=True,
+        ),
         _count(
             "num_invalid",
             "records of the input that cannot be folded, at the end",
@@ -346,7 +368,11 @@ RUNS = Table(
         ),
         UNTRAINED,
         Column("settings", "string", "every setting, as JSON"),
-        Column("versions", "string", "versions of foldcp, Python and the libraries, as JSON"),
+        Column(
+            "versions",
+            "string",
+            "versions of foldcp, Python and the libraries, as JSON",
+        ),
         Column("hardware", "string", "machines and accelerators", nullable=True),
     ),
 )

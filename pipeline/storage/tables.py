@@ -7,7 +7,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from foldcp.pipeline.storage.manifest import READ_RETRIES, Manifest, Snapshot, take_snapshot
+from foldcp.pipeline.storage.manifest import (
+    READ_RETRIES,
+    Manifest,
+    Snapshot,
+    take_snapshot,
+)
 from foldcp.pipeline.storage.parquet import arrow_schema, read_parquet, rows_of_commits
 from foldcp.pipeline.storage.run_folder import is_being_written, read_run
 from foldcp.pipeline.storage.schemas import TABLES, Table

@@ -90,7 +90,10 @@ class AddSplitTransition:
     """
 
     def __call__(
-        self, a: Float[Tensor, "*M A C"], modulation: Modulation, weights: TransitionWeights
+        self,
+        a: Float[Tensor, "*M A C"],
+        modulation: Modulation,
+        weights: TransitionWeights,
     ) -> Float[Tensor, "*M A C"]:
         ops = ConditionedOps()
         up_proj = weights.up_proj.to(a.dtype).sum(0)

@@ -199,7 +199,10 @@ class AddSplitTransitionTriton(AddSplitTransition):
     """The transition in one kernel, with the gradient of the reference."""
 
     def __call__(
-        self, a: Float[Tensor, "*M A C"], modulation: Modulation, weights: TransitionWeights
+        self,
+        a: Float[Tensor, "*M A C"],
+        modulation: Modulation,
+        weights: TransitionWeights,
     ) -> Float[Tensor, "*M A C"]:
         return with_reference_backward(
             add_split_transition, AddSplitTransition(), a, modulation, weights

@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 
 from foldcp.kernels.dispatch import Backend
-from foldcp.kernels.pair_bias_attention.reference import AttentionUnderBias, PairBiasAttention
+from foldcp.kernels.pair_bias_attention.reference import (
+    AttentionUnderBias,
+    PairBiasAttention,
+)
 
 __all__ = ["AttentionUnderBias", "PairBiasAttention", "choose"]
 

@@ -9,7 +9,10 @@ from torch import Tensor
 
 from foldcp.kernels import bias_layout
 from foldcp.kernels.autograd import with_reference_backward
-from foldcp.kernels.pair_bias_attention.reference import AttentionUnderBias, PairBiasAttention
+from foldcp.kernels.pair_bias_attention.reference import (
+    AttentionUnderBias,
+    PairBiasAttention,
+)
 from foldcp.kernels.triangle_attention.triton import forward
 
 

@@ -28,7 +28,10 @@ from foldcp.kernels.pair_tiles import (
     sigmoid,
     weight_tile,
 )
-from foldcp.kernels.projection.reference import AddAttentionOutput, AttentionOutputWeights
+from foldcp.kernels.projection.reference import (
+    AddAttentionOutput,
+    AttentionOutputWeights,
+)
 from foldcp.kernels.projection.triton import AddAttentionOutputTriton
 from foldcp.kernels.triton_utils import next_power_of_2
 
@@ -69,7 +72,16 @@ def _add_attention_output(
                 tl.dot(x, tl.trans(gates[step // STEP]))
             )
             update = tl.dot(a.to(P.dtype.element_ty), tl.trans(outs[step // STEP]), update)
-        add_to_pairs(Z, OUT, place, pair_offsets(first, pair, N, oi, on, FLAT), c, real, update, C)
+        add_to_pairs(
+            Z,
+            OUT,
+            place,
+            pair_offsets(first, pair, N, oi, on, FLAT),
+            c,
+            real,
+            update,
+            C,
+        )
 
 
 def add_attention_output(

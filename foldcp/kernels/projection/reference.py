@@ -59,7 +59,10 @@ class Projection:
         return Projection.__call__(self, z, weights).movedim(-1, 0).contiguous()
 
     def qkv(
-        self, blocks: list[Float[Tensor, "R J C"]], weights: ProjectionWeights, num_heads: int
+        self,
+        blocks: list[Float[Tensor, "R J C"]],
+        weights: ProjectionWeights,
+        num_heads: int,
     ) -> QKV:
         """q, k and v of attention, whose matrices are stacked, for rows of z that come in blocks, N
         columns in all.

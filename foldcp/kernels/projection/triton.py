@@ -274,7 +274,10 @@ class ProjectionTriton(Projection):
         return with_reference_backward(project_channels_first, reference, z, weights)
 
     def qkv(
-        self, blocks: list[Float[Tensor, "R J C"]], weights: ProjectionWeights, num_heads: int
+        self,
+        blocks: list[Float[Tensor, "R J C"]],
+        weights: ProjectionWeights,
+        num_heads: int,
     ) -> QKV:
         w = weights
         inner = len(w.weight) // 3

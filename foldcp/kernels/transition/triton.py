@@ -50,7 +50,9 @@ def _add_transition(
         value = tl.dot(x, tl.trans(weight_tile(W1, e, c, E, C)))
         hidden = value * sigmoid(value) * tl.dot(x, tl.trans(weight_tile(W2, e, c, E, C)))
         update = tl.dot(
-            hidden.to(W3.dtype.element_ty), tl.trans(weight_tile(W3, c, e, C, E)), update
+            hidden.to(W3.dtype.element_ty),
+            tl.trans(weight_tile(W3, c, e, C, E)),
+            update,
         )
     add_to_pairs(Z, OUT, place, pair_offsets(first, pair, N, oi, on, FLAT), c, real, update, C)
 

@@ -17,7 +17,15 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from foldcp.kernels.autograd import needs_no_grad
-from foldcp.kernels.bias_layout import LOG2E, TILE, WARPS, block_of, prepare, rows_of, to_fp16
+from foldcp.kernels.bias_layout import (
+    LOG2E,
+    TILE,
+    WARPS,
+    block_of,
+    prepare,
+    rows_of,
+    to_fp16,
+)
 from foldcp.kernels.triangle_attention.backward import gradient
 from foldcp.kernels.triangle_attention.reference import RowAttention, TriangleAttention
 from foldcp.kernels.triton_utils import cdiv, next_power_of_2
@@ -281,7 +289,13 @@ def _forward_on_hopper(
 class _TriangleAttention(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor, hopper: bool
+        ctx: Any,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        bias: Tensor,
+        mask: Tensor,
+        hopper: bool,
     ) -> Tensor:
         out, lse = forward(q, k, v, prepare(bias, mask), want_lse=True, hopper=hopper)
         ctx.save_for_backward(q, k, v, bias, mask, out, lse)

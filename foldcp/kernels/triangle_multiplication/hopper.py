@@ -30,8 +30,14 @@ from foldcp.kernels.pair_tiles import (
     vector,
     weight_tile,
 )
-from foldcp.kernels.triangle_multiplication.reference import AddGatedOutput, GatedOutputWeights
-from foldcp.kernels.triangle_multiplication.triton import AddGatedOutputTriton, check_product
+from foldcp.kernels.triangle_multiplication.reference import (
+    AddGatedOutput,
+    GatedOutputWeights,
+)
+from foldcp.kernels.triangle_multiplication.triton import (
+    AddGatedOutputTriton,
+    check_product,
+)
 from foldcp.kernels.triton_utils import next_power_of_2
 
 

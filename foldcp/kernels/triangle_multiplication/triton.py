@@ -11,7 +11,10 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
-from foldcp.kernels.autograd import residual_with_reference_backward, with_reference_backward
+from foldcp.kernels.autograd import (
+    residual_with_reference_backward,
+    with_reference_backward,
+)
 from foldcp.kernels.pair_tiles import (
     add_to_pairs,
     normed,

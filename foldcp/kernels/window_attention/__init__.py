@@ -5,7 +5,11 @@ from __future__ import annotations
 import torch
 
 from foldcp.kernels.dispatch import Backend
-from foldcp.kernels.window_attention.reference import WindowAttention, key_windows, query_windows
+from foldcp.kernels.window_attention.reference import (
+    WindowAttention,
+    key_windows,
+    query_windows,
+)
 
 __all__ = ["WindowAttention", "choose", "key_windows", "query_windows"]
 

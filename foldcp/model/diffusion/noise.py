@@ -67,7 +67,9 @@ class SeededNoise:
         translation = self._normal(1, 3)
         noise = self._normal(self.num_atoms, 3)
         return StepNoise(
-            self._to_device(rotation), self._to_device(translation), self._to_device(noise)
+            self._to_device(rotation),
+            self._to_device(translation),
+            self._to_device(noise),
         )
 
     def resample(self, index: int, weights: Float[Tensor, "B K"], count: int) -> Int[Tensor, "B n"]:

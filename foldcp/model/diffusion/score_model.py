@@ -14,9 +14,18 @@ from foldcp.features.features import Features
 from foldcp.kernels import pair_bias_attention
 from foldcp.kernels.dispatch import Backend
 from foldcp.kernels.pair_bias_attention import AttentionUnderBias, PairBiasAttention
-from foldcp.model.diffusion.conditioning import DiffusionConditioningOutput, LazyPairBias
+from foldcp.model.diffusion.conditioning import (
+    DiffusionConditioningOutput,
+    LazyPairBias,
+)
 from foldcp.model.layers.atoms import AtomAttentionDecoder, AtomAttentionEncoder
-from foldcp.model.layers.layers import FourierEmbedding, KernelModule, LayerNorm, Linear, Transition
+from foldcp.model.layers.layers import (
+    FourierEmbedding,
+    KernelModule,
+    LayerNorm,
+    Linear,
+    Transition,
+)
 from foldcp.model.layers.transformer import (
     Attend,
     DiffusionTransformer,

@@ -131,7 +131,10 @@ class ConditionedTransition(KernelModule):
         return TransitionWeights(up_proj, down_proj)
 
     def add_to(
-        self, a: Float[Tensor, "M A C"], modulation: Modulation, weights: TransitionWeights
+        self,
+        a: Float[Tensor, "M A C"],
+        modulation: Modulation,
+        weights: TransitionWeights,
     ) -> Float[Tensor, "M A C"]:
         """a + the transition of a."""
         if self.split:
@@ -239,7 +242,10 @@ class DiffusionTransformer(nn.Module):
         norms = [norm for layer in layers for norm in (layer.adaln, layer.transition.adaln)]
         gates = []
         for layer in layers:
-            gates += [layer.output_projection_linear, layer.transition.output_projection[0]]
+            gates += [
+                layer.output_projection_linear,
+                layer.transition.output_projection[0],
+            ]
         return Modulator(
             norm_weight=torch.cat([norm.norm_weight() for norm in norms]),
             norm_bias=torch.cat([norm.norm_bias() for norm in norms]),

@@ -130,7 +130,12 @@ class OuterProductMean(KernelModule):
     """z_ij += proj_o(mean_s a_is (x) b_js): AlphaFold 3, algorithm 9."""
 
     def __init__(
-        self, msa_dim: int, hidden: int, pair_dim: int, cp: ContextParallel, budget: ChunkBudget
+        self,
+        msa_dim: int,
+        hidden: int,
+        pair_dim: int,
+        cp: ContextParallel,
+        budget: ChunkBudget,
     ) -> None:
         super().__init__()
         self.cp = cp

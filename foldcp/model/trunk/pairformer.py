@@ -63,7 +63,12 @@ class AttentionPairBias(nn.Module):
     """
 
     def __init__(
-        self, dim: int, pair_dim: int, num_heads: int, cp: ContextParallel, budget: ChunkBudget
+        self,
+        dim: int,
+        pair_dim: int,
+        num_heads: int,
+        cp: ContextParallel,
+        budget: ChunkBudget,
     ) -> None:
         super().__init__()
         self.cp = cp
@@ -118,7 +123,11 @@ class PairformerLayer(PairBlock):
     """
 
     def __init__(
-        self, architecture: Architecture, num_heads: int, cp: ContextParallel, budget: ChunkBudget
+        self,
+        architecture: Architecture,
+        num_heads: int,
+        cp: ContextParallel,
+        budget: ChunkBudget,
     ) -> None:
         a = architecture
         super().__init__(a.token_z, a.pair_heads, a.pair_head_width, cp, budget)

@@ -19,7 +19,10 @@ from foldcp.kernels.projection import (
     ProjectionWeights,
 )
 from foldcp.kernels.triangle_attention import RowAttention
-from foldcp.kernels.triangle_multiplication import GatedOutputWeights, GatedProjectionWeights
+from foldcp.kernels.triangle_multiplication import (
+    GatedOutputWeights,
+    GatedProjectionWeights,
+)
 from foldcp.model.layers.chunking import ChunkBudget, map_rows_
 from foldcp.model.layers.layers import KernelModule, LayerNorm, Linear
 

@@ -9,7 +9,11 @@ from foldcp.features.layout import Layout
 from foldcp.pipeline.config import ExtraFiles
 from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.storage.filesystem import Content
-from foldcp.pipeline.storage.results.boltz_layout import boltz_files, file_stem, write_array
+from foldcp.pipeline.storage.results.boltz_layout import (
+    boltz_files,
+    file_stem,
+    write_array,
+)
 from foldcp.pipeline.storage.results.provenance import Provenance
 from foldcp.pipeline.storage.results.result_rows import structure_path
 from foldcp.predict import Prediction

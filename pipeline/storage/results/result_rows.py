@@ -49,7 +49,12 @@ def result_rows(
             **{name: getattr(scores, name) for name in COMPLEX_SCORES},
         }
         rows["complexes"].append(complex_row)
-        shared = {"key": task.key, "name": task.name, "sample": sample, **provenance.columns}
+        shared = {
+            "key": task.key,
+            "name": task.name,
+            "sample": sample,
+            **provenance.columns,
+        }
         plddts = scores.chain_plddt.tolist()
         ptms = scores.chain_ptm.tolist()
         for chain, plddt, ptm in zip(chains, plddts, ptms, strict=True):
