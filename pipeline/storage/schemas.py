@@ -116,7 +116,7 @@ COMPLEXES = Table(
         _count("num_residues", "residues of all polymers", nullable=True),
         _count(
             "num_tokens",
-            "tokens: residues, and heavy atoms of ligands and modified residues",
+            "tokens: residues, modified or not, and heavy atoms of ligands",
             nullable=True,
         ),
         MSA_DEPTH,
