@@ -163,7 +163,7 @@ class RankDevice:
 
 
 def same_node_p2p(devices: list[RankDevice]) -> bool:
-    """Are all ranks on one machine, each on a GPU of its own and by the same list of GPUs?"""
+    """Whether all ranks are on one machine, each on its own GPU, and see the same list of GPUs."""
     size = len(devices)
     return (
         len({device.host for device in devices}) == 1

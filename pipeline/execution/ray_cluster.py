@@ -61,10 +61,13 @@ class RayConnection:
         level = logging.INFO if verbose else logging.ERROR
         options: dict[str, Any] = {"log_to_driver": verbose, "logging_level": level}
         self._daemons: list[psutil.Process] = []
+        self._others: list[psutil.Process] = []
         self.is_local = not address
         if address:
             ray.init(address=address, **options)
             return
+        # Of whoever called: processes that were there before are not Ray's.
+        self._others = psutil.Process().children(recursive=True)
         adopt_orphans()
         try:
             ray.init(
@@ -79,7 +82,8 @@ class RayConnection:
                 f"Ray cannot be started on this machine: {describe_error(error)}"
             ) from error
         children = psutil.Process().children(recursive=True)
-        self._daemons = [process for process in children if process.name() in DAEMONS]
+        started = [process for process in children if process not in self._others]
+        self._daemons = [process for process in started if process.name() in DAEMONS]
 
     def close(self) -> None:
         """Disconnect, and end a local Ray with all its processes.
@@ -92,7 +96,7 @@ class RayConnection:
             thread.start()
             thread.join(CLOSE_SECONDS)
         if self.is_local:
-            kill_descendants()
+            kill_descendants(spared=self._others)
 
     def check(self) -> None:
         """RayLostError when a daemon of a local Ray is dead."""

@@ -19,11 +19,11 @@ from foldcp.pipeline.execution.ray_cluster import (
 from foldcp.pipeline.execution.signals import StopSignals
 from foldcp.pipeline.inputs.tasks import Failed, Task
 from foldcp.pipeline.planning.detect_hardware import choose_hardware, cpu_ranks
+from foldcp.pipeline.planning.resume import suspect_keys, unfinished_tasks
 from foldcp.pipeline.planning.run_plan import RunPlan
 from foldcp.pipeline.scheduling.hardware import Hardware
 from foldcp.pipeline.storage.results.invalid_records import sync_invalid
 from foldcp.pipeline.storage.store import Store
-from foldcp.pipeline.storage.tables import read_table
 from foldcp.printable import printable
 
 
@@ -119,7 +119,7 @@ class Run:
         ray_lost = False
         try:
             self._sync_store()
-            unfinished = self._unfinished_tasks()
+            unfinished = self._resume()
             num_done = len(self.plan.task_list.tasks) - len(unfinished)
             if unfinished and not self.signals.number:
                 stopped = self._fold(unfinished)
@@ -147,11 +147,10 @@ class Run:
         self.store.mark_stale(self.plan.present, keep=keep)
         sync_invalid(self.store, self.plan.task_list.invalid, self.plan.provenance)
 
-    def _unfinished_tasks(self) -> list[Task]:
-        """The tasks left when a run resumes: those without a result, the failed ones among them."""
+    def _resume(self) -> list[Task]:
+        """The tasks that are left to fold; on stderr, how many have a result already."""
         tasks = self.plan.task_list.tasks
-        outcomes = self.store.outcomes()
-        unfinished = [task for task in tasks if outcomes.get(task.key) != "done"]
+        unfinished = unfinished_tasks(tasks, self.store.outcomes())
         if num_done := len(tasks) - len(unfinished):
             folder = printable(str(self.store.root))
             message = f"{folder}: {num_done} of {len(tasks)} complexes are done already"
@@ -171,7 +170,7 @@ class Run:
             self.connection,
             self.signals,
             max_ranks=self.options.gpus,
-            suspects=suspect_keys(self.store),
+            suspects=suspect_keys(self.store.root),
             verbose=self.options.verbose,
         )
         self.driver.run()
@@ -196,12 +195,3 @@ class Run:
         """Leave the Ray cluster, or end the Ray that was started for this process."""
         if self.connection:
             self.connection.close()
-
-
-def suspect_keys(store: Store) -> set[str]:
-    """Keys of complexes whose worker group ended in an earlier run on the folder.
-
-    It ended while it folded them.
-    """
-    attempts = read_table(store.root, "attempts").select(["key", "outcome"]).to_pylist()
-    return {row["key"] for row in attempts if row["outcome"] in ("worker_died", "timeout", "error")}

@@ -14,6 +14,8 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Collection
+from contextlib import suppress
 from types import FrameType
 from typing import Self
 
@@ -96,10 +98,14 @@ def adopt_orphans() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def kill_descendants() -> None:
-    """Kill all child processes and their descendants."""
+def kill_descendants(spared: Collection[psutil.Process] = ()) -> None:
+    """Kill all child processes and their descendants, but for `spared` ones and theirs."""
     for _ in range(3):  # a process may start another just before it dies
-        processes = psutil.Process().children(recursive=True)
+        kept = set(spared)
+        for process in spared:
+            with suppress(psutil.NoSuchProcess):
+                kept.update(process.children(recursive=True))
+        processes = [x for x in psutil.Process().children(recursive=True) if x not in kept]
         if not processes:
             return
         for process in processes:

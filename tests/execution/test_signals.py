@@ -116,6 +116,30 @@ def test_end_process_kills_all_descendants_and_returns_its_code() -> None:
         wait_for(lambda: ended(orphan))
 
 
+# Two children, each with a child of its own; the first is spared.
+SPARED = """
+import subprocess, sys, psutil
+from foldcp.pipeline.execution.signals import kill_descendants
+parent = "import subprocess, sys, time; "
+parent += "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); "
+parent += "print(p.pid, flush=True); time.sleep(600)"
+pids = []
+for _ in range(2):
+    child = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True)
+    pids += [child.pid, int(child.stdout.readline())]
+kill_descendants(spared=[psutil.Process(pids[0])])
+print([psutil.pid_exists(pid) for pid in pids])
+kill_descendants()
+"""
+
+
+def test_kill_descendants_spares_those_it_is_given_and_theirs() -> None:
+    command = [sys.executable, "-c", SPARED]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    alive = process.stdout.strip()
+    assert alive == "[True, True, False, False]", process.stderr
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process adopt its orphans")
 def test_stop_signals_ends_a_process_whose_main_thread_is_busy() -> None:
     busy = """
