@@ -87,10 +87,9 @@ class Prediction:
     coords: Float[np.ndarray, "M A 3"]  # Å
     plddt: Float[np.ndarray, "M T"]  # 0 .. 1
     scores: list[Scores]  # [M]
-    pae: list[
-        Float[np.ndarray, "T T"]
-    ]  # [M], Å: error of j in the frame of i; or none, if not kept
-    pde: list[Float[np.ndarray, "T T"]]  # [M], Å; or none
+    # Whole arrays of each sample in Å, if they were kept: the error of j in the frame of i.
+    pae: list[Float[np.ndarray, "T T"]]
+    pde: list[Float[np.ndarray, "T T"]]
     layout: Layout
     seconds: dict[str, float]  # of each stage
     peak_bytes: int  # of this rank's device memory; 0 on a CPU

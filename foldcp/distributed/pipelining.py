@@ -142,7 +142,9 @@ def transpose_(z: Tensor, transport: Transport) -> Tensor:
     blocks = _by_rank(z, transport.size)
     I = len(z)
     pair_bytes = z[0, 0].nbytes * transport.size
-    max_pairs = min(TILE_BYTES // 8, transport.buffer_bytes // 2) / pair_bytes
+    # Two tiles a pair, each sent and received, in this turn and the next: eight at a time.
+    max_tile_bytes = min(TILE_BYTES // 8, transport.buffer_bytes // 2)
+    max_pairs = max_tile_bytes / pair_bytes
     tiles = split_range(I, min(I, int(max_pairs**0.5)))
     tile_pairs = [
         [(a, b)] if a == b else [(a, b), (b, a)] for n, a in enumerate(tiles) for b in tiles[n:]

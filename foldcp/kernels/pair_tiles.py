@@ -122,7 +122,7 @@ def pair_strides(x: Float[Tensor, "*B C"], N: int) -> tuple[int, int]:
 
 
 def rows_are_adjacent(N: int, *arrays: Tensor) -> bool:
-    """Do the rows of all these follow each other?"""
+    """Whether the rows of all arrays follow each other in memory."""
     return all(i == N * n for i, n in (pair_strides(x, N) for x in arrays))
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # Features of larger complexes take little of the time of a fold, and much memory.
 MAX_TOKENS = 2048
-# Of faster folds the features are made as fast as a process that makes them is started.
+# Before a shorter fold, starting a process takes as long as making the features.
 MIN_FOLD_SECONDS = 1.0
 GET_SECONDS = 5.0  # for which a worker waits; after that it makes the features itself
 

@@ -101,8 +101,8 @@ def require_checkpoint(name: str) -> None:
     """ValueError when no weights are named: random ones are never a default."""
     if not name:
         raise ValueError(
-            "--checkpoint is missing: the path of boltz2_conf.ckpt, or untrained:tiny to "
-            "try things out"
+            "--checkpoint is missing: a checkpoint file, boltz2 once it is fetched, or "
+            "untrained:tiny to try things out"
         )
 
 

@@ -24,8 +24,8 @@ LAYER_LAUNCHES = 25
 MSA_LAUNCHES = 150
 PARTICLES = 3  # structures steered at once for each sample, with potentials
 ATOMS_PER_TOKEN = 8.2  # heavy atoms of an average residue
-# Chunks shrink as memory runs out; fitted to the row prototype at 16,384 and 24,576 tokens on four
-# H200s.
+# Chunks shrink as memory runs out; fitted to measurements at 16,384 and 24,576 tokens on
+# four H200s.
 MEMORY_PRESSURE = 0.45
 MEMORY_PRESSURE_POWER = 0.8
 # The products of the MSA module and of the sampler are narrow: a third of the rate of large ones.

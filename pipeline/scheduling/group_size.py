@@ -13,7 +13,7 @@ from foldcp.config import Precision
 from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.scheduling.cost_model import CostModel, FoldShape
 
-# A group that costs so many times more than the cheapest one ends the search for a cheaper one.
+# The search for a cheaper group ends at one that costs 1.2 times the cheapest so far.
 SEARCH_CUTOFF = 1.2
 BISECTIONS = 40  # of the lower bound: beyond float32's precision
 WIDENING_GAIN = 0.9  # a wider group must take less than this share of the time

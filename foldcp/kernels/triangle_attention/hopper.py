@@ -216,9 +216,8 @@ def _forward(
         e = _weights(s_b, top_b, bias, scale)
         total_b += _sum_in_thread(e)
         bias = _bias_of(b.index((i + 1) % 2))
-        _wait_for(
-            ready, i + 1, num_tiles
-        )  # long there: a branch keeps the exponentials before the wait below
+        # Complete already; its branch keeps the exponentials before the wait below.
+        _wait_for(ready, i + 1, num_tiles)
         out_a, s_a, p, e = warpgroup_mma_wait(0, deps=(then_a, next_a, p, e))
         p = gl.convert_layout(e.to(gl.float16), WEIGHTS)
         then_b = warpgroup_mma(p, values.index(now + 1), out_b, is_async=True)

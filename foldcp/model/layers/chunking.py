@@ -13,11 +13,10 @@ from foldcp.distributed.pipelining import split_range
 from foldcp.model.layers.offload import available_bytes
 
 CPU_BYTES = 64 << 20
-# On a GPU: until the budget is sized, then at least and at most, and the share of what is free.
-GPU_BYTES = 1 << 30
+GPU_BYTES = 1 << 30  # until the budget is sized by the free memory
 MIN_GPU_BYTES = 256 << 20
 MAX_GPU_BYTES = 8 << 30
-FREE_FRACTION = 8
+FREE_FRACTION = 8  # one part of so many of the free memory
 
 
 class ChunkBudget:
