@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import torch
 
 from foldcp import predict
 from foldcp.checkpoint.load import load
 from foldcp.complex import Complex
-from foldcp.config import Precision
-from foldcp.features import featurize as network_features
+from foldcp.config import KernelSetting, Precision
 from foldcp.features.features import Features
+from foldcp.features.featurize import featurize as make_features
 from foldcp.features.msa.chain_msas import MsaSettings
 from foldcp.features.steering import NO_CONSTRAINTS, steering_constraints
 from foldcp.files import reading
@@ -37,6 +38,7 @@ def load_model(
     *,
     device: torch.device | str | None = None,
     precision: Precision | None = None,
+    kernels: KernelSetting = "auto",
 ) -> Model:
     """Load a network, which may fold any number of complexes.
 
@@ -48,9 +50,12 @@ def load_model(
         precision: "fp32"; "mixed" for matrix products over pairs in bf16; "bf16" to keep the pair
             representation in bf16, too, which needs least memory. None is "mixed" on a GPU and
             "fp32" on a CPU, as in `foldcp score`.
+        kernels: implementation of the network's operations: "triton", "torch", or "auto" for Triton
+            on a GPU and PyTorch elsewhere.
 
     Raises:
-        ValueError: for a file that cannot be read or is not a Boltz-2 structure model.
+        ValueError: for a file that cannot be read or is not a Boltz-2 structure model, an unknown
+            precision, and a device or kernels that this machine does not have.
 
     >>> import foldcp
     >>> model = foldcp.load_model("untrained:tiny", device="cpu")
@@ -60,9 +65,15 @@ def load_model(
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {str(device)!r}: PyTorch finds no GPU on this machine")
+    if precision not in (None, *get_args(Precision)):
+        raise ValueError(
+            f"unknown precision {precision!r}, expected {', '.join(get_args(Precision))}"
+        )
     precision = precision or ("mixed" if device.type == "cuda" else "fp32")
     path = find_weights(str(checkpoint))
-    network = load(path, device=device, precision=precision)
+    network = load(path, device=device, precision=precision, kernels=kernels)
     return Model(network, path, device, precision)
 
 
@@ -90,6 +101,7 @@ def featurize(
     Raises:
         ValueError: naming the complex and the value at fault: an unknown component or method, an
             alignment of another chain, a constraint on an atom that does not exist.
+        TypeError: for what is no `Complex`.
 
     >>> import foldcp
     >>> complex = foldcp.Complex("peptide", (foldcp.Chain("A", "protein", "MKTAYIAKQR"),))
@@ -97,6 +109,8 @@ def featurize(
     >>> features.num_tokens, features.msa.shape
     (10, torch.Size([1, 10]))
     """
+    if not isinstance(complex, Complex):
+        raise TypeError(f"complex: expected a Complex, got {type(complex).__name__}")
     if any(constraint.force for constraint in (*complex.pockets, *complex.contacts)):
         raise ValueError(
             f"complex {complex.name}: has forced pockets or contacts, which are not features; "
@@ -141,6 +155,7 @@ def fold(
 
     Raises:
         ValueError: for a setting out of range, and as `featurize`.
+        TypeError: for a model or a complex that is something else.
         torch.OutOfMemoryError: for a complex that does not fit into the GPU's memory.
 
     >>> import foldcp
@@ -150,6 +165,10 @@ def fold(
     >>> prediction.coords.shape
     (2, 227, 3)
     """
+    if not isinstance(model, Model):
+        raise TypeError(f"model: expected what load_model returns, got {type(model).__name__}")
+    if not isinstance(complex, Complex | Features):
+        raise TypeError(f"complex: expected a Complex or Features, got {type(complex).__name__}")
     settings = Settings(
         recycling=recycling,
         steps=steps,
@@ -185,4 +204,4 @@ def _featurize(
         corrected=corrected_msa,
     )
     with reading(f"complex {complex.name}"):
-        return network_features.featurize(complex, msa=msa, seed=seed)
+        return make_features(complex, msa=msa, seed=seed)

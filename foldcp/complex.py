@@ -59,6 +59,9 @@ class Chain:
                     "if it has backslashes"
                 )
             return
+        if self.kind not in ALPHABETS:
+            kinds = ", ".join((*ALPHABETS, "ligand"))
+            raise ValueError(f"chain {self.name}: unknown kind {self.kind!r}, expected {kinds}")
         if not self.sequence:
             raise ValueError(f"chain {self.name}: the {self.kind} sequence is empty")
         if illegal := sorted(set(self.sequence) - ALPHABETS[self.kind]):

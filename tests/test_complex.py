@@ -19,6 +19,11 @@ class Counted(str):
     __hash__ = str.__hash__
 
 
+def test_chain_refuses_an_unknown_kind() -> None:
+    with pytest.raises(ValueError, match="chain A: unknown kind 'lipid', expected protein"):
+        Chain("A", "lipid", "AAA")  # type: ignore[arg-type]
+
+
 def test_complex_refuses_two_chains_of_one_name() -> None:
     chains = [Chain(name, "protein", "MKT") for name in ("A", "D", "C", "D", "B", "B")]
     with pytest.raises(ValueError, match="complex x: two chains are named 'B'"):

@@ -124,6 +124,33 @@ def test_load_model_refuses_what_is_no_checkpoint(name: str) -> None:
         foldcp.load_model(name)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"precision": "fp8"}, "unknown precision 'fp8', expected fp32, mixed, bf16"),
+        ({"device": "cuda", "kernels": "torch"}, "device 'cuda': PyTorch finds no GPU"),
+        ({"device": "cpu", "kernels": "triton"}, "'triton' needs a CUDA device"),
+    ],
+)
+def test_load_model_refuses_what_this_machine_cannot_do(
+    arguments: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ValueError, match=message):
+        foldcp.load_model("untrained:tiny", **arguments)
+
+
+def test_fold_and_featurize_name_arguments_of_a_wrong_type(
+    model: foldcp.Model, dimer: foldcp.Complex
+) -> None:
+    with pytest.raises(TypeError, match="model: expected what load_model returns, got str"):
+        foldcp.fold("untrained:tiny", dimer)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="complex: expected a Complex or Features, got str"):
+        foldcp.fold(model, "MKTAYI")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="complex: expected a Complex, got str"):
+        foldcp.featurize("MKTAYI")  # type: ignore[arg-type]
+
+
 def test_write_cif_writes_the_best_sample(
     tmp_path: Path, model: foldcp.Model, dimer: foldcp.Complex
 ) -> None:
