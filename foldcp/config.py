@@ -240,7 +240,7 @@ def _option(section: str, name: str) -> str:
 
 
 def _is_plausible(field: str, value: Any, default: Any) -> bool:
-    """Whether an option has the type of its default, and a size of which networks can be built."""
+    """Whether an option has the type of its default, and a plausible size."""
     if isinstance(default, bool) or isinstance(value, bool):
         return isinstance(default, bool) and isinstance(value, bool)
     if not isinstance(value, int if isinstance(default, int) else (int, float)):

@@ -36,7 +36,7 @@ def setting(
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """How a complex is folded. The defaults are those of Boltz 2.2.1."""
+    """Settings of a fold. The defaults are those of Boltz 2.2.1."""
 
     recycling: int = field(
         default=3,
@@ -95,7 +95,7 @@ class ModelConfig:
 
 @dataclass(frozen=True, slots=True)
 class MsaConfig:
-    """How alignments become features."""
+    """Settings of reading alignments."""
 
     max_rows: int = field(
         default=8192,
@@ -118,7 +118,7 @@ class MsaConfig:
 
 @dataclass(frozen=True, slots=True)
 class RunSection:
-    """How the work is distributed and supervised; nothing here changes a result."""
+    """Settings of scheduling and supervision; nothing here changes a result."""
 
     retries: int = field(
         default=1,
@@ -177,7 +177,7 @@ class RunSection:
 
 @dataclass(frozen=True, slots=True)
 class LimitsConfig:
-    """How much is read of the files of an input; a larger one is an error. Nothing here changes a
+    """Limits on the size of input files; a larger one is an error. Nothing here changes a
     result.
     """
 

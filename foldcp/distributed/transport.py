@@ -105,7 +105,7 @@ class CopyEngineTransport:
         fallback: P2PTransport,
     ) -> None:
         """`memory` is torch's handle of symmetric memory: `NUM_BUFFERS` * `buffer_bytes` on every
-        rank. It is copied from on `stream`; what does not fit a buffer takes the `fallback`.
+        rank. Copies run on `stream`; tensors that do not fit a buffer use the `fallback`.
         """
         self.memory = memory
         self.rank = fallback.rank
@@ -142,7 +142,7 @@ class CopyEngineTransport:
         return self.copy_events[-1].wait
 
     def _on_copy_stream(self, work: Callable[[], None]) -> torch.cuda.Event:
-        """Do this while the current stream goes on; the event of its end."""
+        """Run `work` on the copy stream, after what the current stream has now; an event at its end."""
         done = torch.cuda.Event()
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream):
@@ -163,7 +163,7 @@ class RankDevice:
 
 
 def same_node_p2p(devices: list[RankDevice]) -> bool:
-    """Are all ranks on one machine, each on a GPU of its own and by the same list of GPUs?"""
+    """Whether all ranks are on one machine, each on its own GPU and with the same list of GPUs."""
     size = len(devices)
     return (
         len({device.host for device in devices}) == 1

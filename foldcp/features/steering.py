@@ -51,7 +51,7 @@ class _OnDevice:
     """A group of tensors on one device."""
 
     def to(self, device: torch.device | str) -> Self:
-        """The same tensors on a device."""
+        """A copy on a device."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         moved = {name: value.to(device) for name, value in values.items() if value is not None}
         return replace(self, **moved)
@@ -105,7 +105,7 @@ def steering_constraints(complex: Complex, *, potentials: bool) -> Constraints:
 
 
 def _contacts(complex: Complex, tokenized: TokenizedComplex) -> dict[str, Tensor]:
-    """The forced contacts, each a group of atom pairs of which one shall be close.
+    """The forced contacts, each a group of atom pairs at least one of which must be close.
 
     A pocket holds each of its tokens to the binder, a contact its two tokens to each other.
     """

@@ -15,7 +15,7 @@ Argument = Any
 
 
 def needs_no_grad(*tensors: Tensor) -> bool:
-    """Whether none of these tensors wants a gradient, so that a residual may be updated in
+    """Whether none of these tensors needs a gradient, so that a residual may be updated in
     place.
     """
     return not (torch.is_grad_enabled() and any(x.requires_grad for x in tensors))

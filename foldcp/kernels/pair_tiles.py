@@ -1,4 +1,4 @@
-"""What the Triton kernels of pairs share: tiles of pairs and of weights, LayerNorm, gates."""
+"""Helpers of the Triton kernels of pairs: tiles of pairs and of weights, LayerNorm, gates."""
 # pyright: reportMissingImports=false, reportIndexIssue=false, reportPossiblyUnboundVariable=false
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def pair_strides(x: Float[Tensor, "*B C"], N: int) -> tuple[int, int]:
 
 
 def rows_are_adjacent(N: int, *arrays: Tensor) -> bool:
-    """Do the rows of all these follow each other?"""
+    """Whether the rows of every array are adjacent in memory."""
     return all(i == N * n for i, n in (pair_strides(x, N) for x in arrays))
 
 

@@ -1,12 +1,10 @@
-"""How many programs, and how wide? Triton's own answers take 6 µs each, as long as half a
-launch.
-"""
+"""Launch sizes of kernels. Triton's own functions take 6 µs each, as long as half a launch."""
 
 from __future__ import annotations
 
 
 def cdiv(size: int, step: int) -> int:
-    """How many steps cover `size`."""
+    """The number of steps that cover `size`."""
     return -(-size // step)
 
 

@@ -65,7 +65,7 @@ class ChainSpans:
         return pairs
 
     def mask(self, *kinds: str) -> Bool[np.ndarray, " C"]:
-        """Which chains are of these kinds."""
+        """A mask of the chains of these kinds."""
         return np.isin(self.kinds, kinds)
 
     def token_chain(self, device: torch.device) -> Int[Tensor, " T"]:

@@ -100,7 +100,7 @@ def tm_of_bins(num_tokens: Int[np.ndarray, "*S"] | int) -> Float[Tensor, "*S 64"
 
 
 def iptm_partners(spans: ChainSpans) -> Bool[np.ndarray, "4 C C"]:
-    """[score, a, b]: do the tokens of chain b count for a frame in chain a? Of ptm, iptm,
+    """[score, a, b]: whether the tokens of chain b count for a frame in chain a. Of ptm, iptm,
     ligand_iptm, protein_iptm (Boltz, `compute_ptms`).
     """
     ligand = spans.mask("ligand")

@@ -135,7 +135,7 @@ class Boltz2(KernelModule):
         features: Features,
         dtype: torch.dtype,
     ) -> Float[Tensor, "I N Z"]:
-        """The initial z, made anew, + the recycled one; in place when no gradient is wanted."""
+        """The initial z, recomputed, + the recycled one; in place when no gradient is wanted."""
         N = s_inputs.shape[0]
         I = N // self.cp.size
         C = self.architecture.token_z

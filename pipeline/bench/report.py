@@ -83,7 +83,7 @@ class BenchReport:
 
     @property
     def not_measured(self) -> list[NotMeasured]:
-        """What could not be measured."""
+        """The measurements that failed."""
         return [each for each in self.measurements if isinstance(each, NotMeasured)]
 
     def blocks(self) -> list[dict[str, Any]]:

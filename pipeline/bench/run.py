@@ -47,7 +47,7 @@ FOLDS = {
 
 @dataclass(frozen=True, slots=True)
 class BenchOptions:
-    """What the user asks for; empty texts stand for the defaults of the machine."""
+    """Options of the user; an empty text selects the default of the machine."""
 
     sizes: str = ""  # tokens, such as 512,1024
     folds: str = ""  # tokens of whole predictions; the sizes if empty, none if 0
@@ -137,7 +137,7 @@ def _bench_plan(options: BenchOptions, devices: Devices) -> BenchPlan:
 
 
 def _fold_sizes(options: BenchOptions, sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """Sizes of predictions: those of the blocks unless the user says, none for 0."""
+    """Sizes of predictions: those of the blocks by default, none for 0."""
     if options.folds == "0":
         return ()
     return _parse_numbers(options.folds, "--folds") or sizes
@@ -173,7 +173,7 @@ def _parse_precisions(text: str) -> tuple[Precision, ...]:
 
 
 def _group_sizes(options: BenchOptions, devices: Devices) -> tuple[int, ...]:
-    """Sizes of the groups to measure: one rank and all GPUs, unless the user says."""
+    """Sizes of the groups to measure: one rank and all GPUs by default."""
     wanted = _parse_numbers(options.ranks, "--ranks")
     if devices.kind == "cuda" and wanted and max(wanted) > devices.number:
         raise ValueError(f"--ranks {options.ranks}: this machine has {devices.number} GPUs")

@@ -117,7 +117,7 @@ class Driver:
 
     @property
     def stopped(self) -> str:
-        """Why the run cannot continue, with the host names of nodes; empty as long as it can."""
+        """The reason why the run cannot continue, with host names of nodes; empty while it can."""
         reason = self.scheduler.stopped
         for node in self.nodes.values():
             reason = reason.replace(node.id, node.host)

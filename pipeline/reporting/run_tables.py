@@ -34,7 +34,7 @@ def untrained_warning(out: Path | str) -> str:
 
 
 def stale_warning(out: Path | str) -> str:
-    """How many results are left out, as the input or the settings have changed since; empty
+    """A note on results left out, as the input or the settings have changed since; empty
     without any.
     """
     count = count_stale(out)

@@ -39,7 +39,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """When the first blocked task can start, and the GPUs of each node that it leaves over then."""
+    """The start time of the first blocked task, and the GPUs of each node that are left then."""
 
     time: float
     spare: dict[str, int]
@@ -133,7 +133,7 @@ class BackfillPolicy:
         return Decision(queued, placement=placement) if placement else None
 
     def _find_larger_group(self, queued: QueuedTask, nodes: Mapping[str, int]) -> GroupState | None:
-        """The smallest idle group larger than a task wants that is worth using.
+        """The smallest idle group, larger than a task's own size, that is worth using.
 
         No other task waits for its size, and the task costs no more on it than on a new group.
         """
@@ -247,7 +247,7 @@ class BackfillPolicy:
         return None
 
     def _expected_end(self, group: GroupState) -> float:
-        """When a group is expected to be idle."""
+        """The time at which a group is expected to be idle."""
         assert group.queued is not None
         start = self.start_seconds if group.state == "starting" else 0.0
         return max(self.now, group.since + start + group.queued.seconds * self.slowdown)

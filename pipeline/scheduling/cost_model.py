@@ -34,7 +34,7 @@ NARROW_SLOWDOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class FoldShape:
-    """How one attempt runs.
+    """Ranks and settings of one attempt.
 
     The scheduler chooses it, and out-of-memory fallbacks change it.
     """

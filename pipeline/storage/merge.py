@@ -61,7 +61,7 @@ class MergeSchedule:
 
 @dataclass(frozen=True, slots=True)
 class MergeChanges:
-    """What a merge changes beside bringing in the unmerged commits; None leaves a mark as it was.
+    """Changes by a merge besides adding the unmerged commits; None leaves a mark as it was.
 
     `drop` are commits to forget, `updates` records in place of existing ones. `repaired` holds the
     rows of damaged merged files, `unpublished` the tables whose published copy is damaged.

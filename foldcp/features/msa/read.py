@@ -117,7 +117,7 @@ def _query(read_rows: RowReader) -> Int[np.ndarray, " L"]:
 
 
 def _difference(chain: Int[np.ndarray, " L"], query: Int[np.ndarray, " L2"]) -> str:
-    """Why a query is not that of a chain; "" if it is.
+    """The reason why a query is not that of a chain; "" if it is.
 
     An unknown or modified residue fits every letter, and an unknown letter fits methionine (which
     MSE becomes).

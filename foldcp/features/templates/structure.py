@@ -305,7 +305,7 @@ def _atoms(code: str, residue: gemmi.Residue | None) -> tuple[str, dict[str, np.
 
 def _atoms_of_interest(code: str, atoms: Collection[str]) -> tuple[str, ...]:
     """The names of N, CA, C, the centre and the representative atom; "" where there is none."""
-    if code not in TOKEN_IDS:  # a modified residue has no frame, and its first atom stands for it
+    if code not in TOKEN_IDS:  # a modified residue has no frame, and its first atom represents it
         first = _first_atom(code, atoms)
         return ("", "", "", first, first)
     component = standard_residue(code)

@@ -1,4 +1,4 @@
-"""Diffusion conditioning: what the score network reads of the trunk, the same at every step."""
+"""Diffusion conditioning: inputs of the score network from the trunk, the same at every step."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class LazyPairBias:
 
 @dataclass(frozen=True)
 class DiffusionConditioningOutput:
-    """What the score network reads of the trunk, the same for every sample and step."""
+    """Inputs of the score network from the trunk, the same for every sample and step."""
 
     q: Float[Tensor, "A C"]  # atoms
     c: Float[Tensor, "A C"]  # atoms with the single representation of their tokens

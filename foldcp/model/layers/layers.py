@@ -85,7 +85,7 @@ class NormLinear(KernelModule):
         return self.linear(self.norm(x))
 
     def channels_first(self, z: Float[Tensor, "R N C"]) -> Float[Tensor, "K R N"]:
-        """The projection with its channels first, as attention wants its bias."""
+        """The projection with its channels first, the layout of a bias of attention."""
         return self.projection.channels_first(z, self._weights())
 
     def bytes_per_row(self, N: int) -> int:

@@ -17,7 +17,7 @@ HOST_BLOCK_BYTES = 1 << 30
 
 
 def available_bytes(device: torch.device) -> int:
-    """Bytes that can still be allocated; on a CPU there is no telling, and no limit is assumed."""
+    """Bytes that can still be allocated; on a CPU this is unknown, and no limit is assumed."""
     if device.type != "cuda":
         return 1 << 62
     free, _ = torch.cuda.mem_get_info(device)

@@ -14,7 +14,7 @@ Schedule = Callable[[Time], float]
 
 @dataclass(frozen=True)
 class Constant:
-    """The same value at all times."""
+    """A constant value."""
 
     value: float
 

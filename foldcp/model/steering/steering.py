@@ -83,7 +83,7 @@ class Steering:
         return x[chosen], denoised[chosen]
 
     def _particle_weights(self, step: Step, denoised: Coords, time: Time) -> Float[Tensor, "B K"]:
-        """How likely each particle of a sample is to be drawn."""
+        """The probability with which each particle of a sample is drawn."""
         energy = denoised.new_zeros(len(denoised))
         for weighted in self.potentials:
             if weight := weighted.resampling_weight(time):

@@ -193,7 +193,7 @@ class Pairformer(nn.Module):
         before them run; the other calls are replays, as are all of the next complex if it has as
         many tokens. s, and z as it is returned, then live until the next call.
         """
-        # Exchanges between ranks are not captured: the one place where the network asks for P.
+        # Exchanges between ranks are not captured: the one place where the network depends on P.
         small = self.cp.size == 1 and len(mask) <= MAX_GRAPH_TOKENS
         if small and can_capture(mask.device):
             key = [len(mask), *(weight.data_ptr() for weight in self.parameters())]
