@@ -157,7 +157,7 @@ OPTIONS: dict[str, tuple[str, str, Any]] = {
     "predict_bfactor": ("", "predict_bfactor", False),
 }
 
-# Options that change the arithmetic and that this network has in one form only: (section, name,
+# Options that change the computation and that this network has in one form only: (section, name,
 # Boltz's default, ours).
 REQUIRED: tuple[tuple[str, str, Any, Any], ...] = (
     ("", "confidence_prediction", True, True),

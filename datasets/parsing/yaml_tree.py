@@ -53,11 +53,11 @@ def parse(text: str, known: Collection[str] = ()) -> Node:
 def _problem(error: yaml.YAMLError) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         words = " ".join(filter(None, [error.context, error.problem]))
-        return f"{words} ({_place(error.problem_mark)})"
+        return f"{words} ({_position(error.problem_mark)})"
     return " ".join(str(error).split())
 
 
-def _place(mark: yaml.Mark) -> str:
+def _position(mark: yaml.Mark) -> str:
     return f"line {mark.line + 1}, column {mark.column + 1}"
 
 
@@ -160,7 +160,7 @@ class _Tree:
 
 
 def _error(problem: str, event: yaml.Event) -> ValueError:
-    return ValueError(f"not valid YAML: {problem} ({_place(event.start_mark)})")
+    return ValueError(f"not valid YAML: {problem} ({_position(event.start_mark)})")
 
 
 def describe(node: Node) -> str:

@@ -90,8 +90,8 @@ class CopyEngineTransport:
     multiprocessor does not delay copy engines.
 
     Three buffers take turns. A rank that starts exchange n has waited for its copies of n - 2, and
-    waits until all ranks have started n; hence when it starts n + 1, in the buffer of n - 2, nobody
-    reads that any more.
+    waits until all ranks have started n; hence when it starts n + 1, in the buffer of n - 2, no
+    rank reads that any more.
 
         compute stream  | pack n | barrier |  compute chunk n - 1  | wait n | compute chunk n
         copy stream                        | copy n from the peers |
@@ -142,7 +142,7 @@ class CopyEngineTransport:
         return self.copy_events[-1].wait
 
     def _on_copy_stream(self, work: Callable[[], None]) -> torch.cuda.Event:
-        """Run `work` on the copy stream, after what the current stream has now; an event at its end."""
+        """Run `work` on the copy stream, after the current stream's work; the event of its end."""
         done = torch.cuda.Event()
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream):

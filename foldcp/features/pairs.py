@@ -126,17 +126,18 @@ def _is_closed(tokenized: TokenizedComplex, chain: int, covalent: Int[np.ndarray
 
 def resolve_tokens(complex: Complex, tokenized: TokenizedComplex, token: Token) -> list[int]:
     """Indices of (chain, residue from 1), or of (ligand, atom name of its first component)."""
-    chain, place = token
+    chain, residue_or_atom = token
     kinds = dict(zip(tokenized.chains.name, tokenized.chains.kind, strict=True))
     if kinds.get(chain, "ligand") != "ligand":
-        if not isinstance(place, int):
+        if not isinstance(residue_or_atom, int):
             raise ValueError(
-                f"complex {complex.name}: invalid residue number {place!r} of chain {chain}, "
-                "which is a polymer"
+                f"complex {complex.name}: invalid residue number {residue_or_atom!r} of chain "
+                f"{chain}, which is a polymer"
             )
-        residue = _residue_index(complex, tokenized, chain, place)
+        residue = _residue_index(complex, tokenized, chain, residue_or_atom)
         return np.flatnonzero(tokenized.tokens.residue == residue).tolist()
-    return [int(tokenized.atoms.token[_atom_index(complex, tokenized, chain, 1, str(place))])]
+    atom = _atom_index(complex, tokenized, chain, 1, str(residue_or_atom))
+    return [int(tokenized.atoms.token[atom])]
 
 
 def resolve_all(

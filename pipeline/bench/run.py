@@ -154,30 +154,30 @@ def _check_writable(file: Path, overwrite: bool) -> None:
 
 def _parse_numbers(text: str, option: str) -> tuple[int, ...]:
     """512,1024 -> (512, 1024)"""
-    parts = [part.strip() for part in text.split(",")] if text else []
-    for part in parts:
+    items = [part.strip() for part in text.split(",")] if text else []
+    for part in items:
         if not part.isdecimal() or int(part) < 1:
             raise ValueError(f"{option} {text}: {part!r} is not a positive integer")
-    return tuple(map(int, parts))
+    return tuple(map(int, items))
 
 
 def _parse_precisions(text: str) -> tuple[Precision, ...]:
     """mixed,bf16 -> ("mixed", "bf16")"""
-    parts = [part.strip() for part in text.split(",")] if text else []
+    items = [part.strip() for part in text.split(",")] if text else []
     known: dict[str, Precision] = {name: name for name in get_args(Precision)}
-    for part in parts:
+    for part in items:
         if part not in known:
             similar = nearest(part, list(known))
             raise ValueError(f"--precision {text}: unknown precision {part!r}{similar}")
-    return tuple(known[part] for part in parts)
+    return tuple(known[part] for part in items)
 
 
 def _group_sizes(options: BenchOptions, devices: Devices) -> tuple[int, ...]:
     """Sizes of the groups to measure: one rank and all GPUs by default."""
-    wanted = _parse_numbers(options.ranks, "--ranks")
-    if devices.kind == "cuda" and wanted and max(wanted) > devices.number:
+    group_sizes = _parse_numbers(options.ranks, "--ranks")
+    if devices.kind == "cuda" and group_sizes and max(group_sizes) > devices.number:
         raise ValueError(f"--ranks {options.ranks}: this machine has {devices.number} GPUs")
-    return wanted or tuple(sorted({1, devices.number}))
+    return group_sizes or tuple(sorted({1, devices.number}))
 
 
 def _torchrun_group(options: BenchOptions) -> tuple[int]:

@@ -196,8 +196,8 @@ class Driver:
 
     def _on_result(self, number: int, ref: Any) -> None:
         """Handle the result of a group, unless the group was stopped meanwhile."""
-        who = f"group {number}"
-        result = result_or_failure(ref, who)
+        name = f"group {number}"
+        result = result_or_failure(ref, name)
         if number not in self.groups:
             return
         if isinstance(result, RemoteFoldResult):
@@ -206,7 +206,7 @@ class Driver:
             self.connection.check()
             if self.signals.number:
                 return
-            result = fetch_prediction(result, who)
+            result = fetch_prediction(result, name)
         if isinstance(result, Failure):
             self._on_failure(number, result)
         elif isinstance(result, FoldResult):

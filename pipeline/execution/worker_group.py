@@ -1,8 +1,9 @@
 """A worker group: one Ray placement group and the workers in it, which fail together.
 
-The group's actor makes the placement group and its workers and reports for them. When a worker dies,
-fails or runs out of memory the others may wait for it for ever, so nothing is repaired: the driver
-kills the actor, whose workers die with it, removes the placement group and makes another group.
+The group's actor makes the placement group and its workers, and reports for them. When a worker
+dies, fails or runs out of memory the others may wait for it for ever, so nothing is repaired: the
+driver kills the actor, whose workers die with it, removes the placement group and makes another
+group.
 """
 
 from __future__ import annotations

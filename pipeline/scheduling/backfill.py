@@ -87,8 +87,8 @@ class BackfillPolicy:
                 free = add_gpus(free, group.placement)
                 warm[group.size] += group.state == "idle"
         num_free = sum(free.values())
-        wanted = sum(size * len(same_size) for size, same_size in self.queue.by_size.items())
-        if not len(self.queue) or wanted >= num_free:
+        num_requested = sum(size * len(same_size) for size, same_size in self.queue.by_size.items())
+        if not len(self.queue) or num_requested >= num_free:
             return []
         waiting = [
             queued for size in sorted(self.queue.by_size) for queued in self.queue.by_size[size]
@@ -241,8 +241,8 @@ class BackfillPolicy:
     def _find_idle_group(self, size: int, available: Mapping[str, int]) -> GroupState | None:
         """An idle group of exactly this size within the GPUs of `available`."""
         for group in self._idle_groups():
-            fits = all(available.get(node, 0) >= count for node, count in group.placement)
-            if group.size == size and fits:
+            is_free = all(available.get(node, 0) >= count for node, count in group.placement)
+            if group.size == size and is_free:
                 return group
         return None
 

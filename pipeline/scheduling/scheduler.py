@@ -134,10 +134,10 @@ class Scheduler:
         The longest tasks that wait for groups of their size.
         """
         num_busy = Counter(group.size for group in self.groups.values() if group.state == "busy")
-        upcoming: list[QueuedTask] = []
+        next_queued: list[QueuedTask] = []
         for size, count in num_busy.items():
-            upcoming += self._queue.by_size.get(size, [])[-count:]
-        return [(queued.task, queued.shape) for queued in upcoming]
+            next_queued += self._queue.by_size.get(size, [])[-count:]
+        return [(queued.task, queued.shape) for queued in next_queued]
 
     def decide(self, now: float) -> list[Action]:
         """The actions to take now; the state already counts them as done."""

@@ -105,12 +105,12 @@ def check_folder(root: Path, identity: Mapping[str, Any]) -> None:
                 )
             return
     stored = dict(_leaves(read_run(root)["identity"]))
-    given = dict(_leaves(json.loads(json.dumps(identity))))
-    for name in sorted(stored.keys() | given.keys()):
-        if stored.get(name) != given.get(name):
+    requested = dict(_leaves(json.loads(json.dumps(identity))))
+    for name in sorted(stored.keys() | requested.keys()):
+        if stored.get(name) != requested.get(name):
             raise ValueError(
                 f"{root}: belongs to another run: {name} is {stored.get(name)!r} there and "
-                f"{given.get(name)!r} here; give another --out"
+                f"{requested.get(name)!r} here; give another --out"
             )
 
 

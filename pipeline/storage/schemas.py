@@ -84,7 +84,9 @@ STALE = Column(
     default=False,
 )
 GROUP_SIZE = _count("group_size", "GPUs (or CPU ranks) that folded it together", nullable=True)
-PRECISION = Column("precision", "string", "arithmetic: fp32, mixed or bf16", nullable=True)
+PRECISION = Column(
+    "precision", "string", "precision of the network: fp32, mixed or bf16", nullable=True
+)
 MSA_DEPTH = _count("msa_depth", "MSA rows that the network read", nullable=True)
 
 COMPLEXES = Table(

@@ -77,10 +77,10 @@ def test_convert_keeps_predictions_to_the_bit(lightning: Path) -> None:
     assert np.array_equal(got.coords, expected.coords)
     assert np.array_equal(got.plddt, expected.plddt)
     assert all(np.array_equal(x, y) for x, y in zip(got.pae, expected.pae, strict=True))
-    for mine, theirs in zip(got.scores, expected.scores, strict=True):
-        for field in fields(mine):
+    for got_scores, expected_scores in zip(got.scores, expected.scores, strict=True):
+        for field in fields(got_scores):
             np.testing.assert_array_equal(
-                getattr(mine, field.name), getattr(theirs, field.name), field.name
+                getattr(got_scores, field.name), getattr(expected_scores, field.name), field.name
             )
 
 

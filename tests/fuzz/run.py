@@ -32,7 +32,7 @@ class Finding:
 
     data: bytes
     reason: str
-    where: str
+    location: str
 
 
 @dataclass
@@ -80,8 +80,8 @@ def fuzz(reader: Reader, seconds: float, seed: int, count: int = 0) -> Tally:
             data = reader.make(rng)
             path.write_bytes(data)
             finding = _try(reader, path, data, tally)
-            if finding and finding.where not in seen:
-                seen.add(finding.where)
+            if finding and finding.location not in seen:
+                seen.add(finding.location)
                 tally.findings.append(finding)
                 if len(tally.findings) == MOST_FINDINGS:
                     break
@@ -132,8 +132,8 @@ def _is_ours(error: BaseException) -> bool:
 
 def _finding(data: bytes, error: BaseException) -> Finding:
     frames = traceback.extract_tb(error.__traceback__)[-6:]
-    where = "\n".join(f"  {frame.filename}:{frame.lineno} {frame.name}" for frame in frames)
-    return Finding(data, f"{type(error).__name__}: {str(error)[:200]}", where)
+    location = "\n".join(f"  {frame.filename}:{frame.lineno} {frame.name}" for frame in frames)
+    return Finding(data, f"{type(error).__name__}: {str(error)[:200]}", location)
 
 
 @contextmanager

@@ -67,10 +67,10 @@ def audit(simulation: Simulation, work: list[Task], nodes: Mapping[str, int]) ->
             changes += [
                 (time + FREE_SECONDS, 0, node, -count) for node, count in placements[action.group]
             ]
-    held: Counter[str] = Counter()
+    used_gpus: Counter[str] = Counter()
     for _, _, node, count in sorted(changes):
-        held[node] += count
-        assert 0 <= held[node] <= nodes[node], (
+        used_gpus[node] += count
+        assert 0 <= used_gpus[node] <= nodes[node], (
             f"{held[node]} GPUs of {node} are held, it has {nodes[node]}"
         )
     for attempt in scheduler.attempts:

@@ -75,7 +75,7 @@ def _keyed_rows(
     """The query's row and the rows made by keys, at most `max_rows`; -1 where a chain has none."""
     entries = np.flatnonzero(rank >= 0)
     entries = entries[np.argsort(rank[entries], kind="stable")]  # by key, then chain, then sequence
-    # A group is what one chain has of one key.
+    # A group is the sequences of one chain that have one key.
     _, start, size = np.unique(
         rank[entries] * num_chains + chain[entries],
         return_index=True,
@@ -88,9 +88,9 @@ def _keyed_rows(
     height = np.clip(max_rows - top, 0, height)
 
     repeats = height[key_of_group]
-    place = concat_aranges(repeats)
-    chosen = entries[np.repeat(start, repeats) + place % np.repeat(size, repeats)]
+    offset = concat_aranges(repeats)  # of a row among those of its key
+    chosen = entries[np.repeat(start, repeats) + offset % np.repeat(size, repeats)]
     rows = np.full((1 + height.sum(), num_chains), -1)
     rows[0] = 0
-    rows[np.repeat(top[key_of_group], repeats) + place, chain[chosen]] = sequence[chosen]
+    rows[np.repeat(top[key_of_group], repeats) + offset, chain[chosen]] = sequence[chosen]
     return rows

@@ -94,13 +94,13 @@ def _msa_of_chain(
     if chain is None:
         raise ValueError(f"alignment {path}: it is of several chains, and none is named")
     queries = [_query(read_rows) for read_rows in msas]
-    fitting = [
+    matching = [
         read_rows
         for read_rows, query in zip(msas, queries, strict=True)
         if not _difference(chain, query)
     ]
-    if fitting:
-        return lambda: itertools.chain.from_iterable(read_rows() for read_rows in fitting)
+    if matching:
+        return lambda: itertools.chain.from_iterable(read_rows() for read_rows in matching)
     lengths = ", ".join(str(len(query)) for query in queries)
     nearest = min(queries, key=lambda query: abs(len(query) - len(chain)))
     raise ValueError(
@@ -125,12 +125,12 @@ def _difference(chain: Int[np.ndarray, " L"], query: Int[np.ndarray, " L2"]) -> 
     if len(chain) != len(query):
         return f"its query has {len(query)} residues, but the chain {len(chain)}"
     unknown = TOKEN_IDS["UNK"]
-    fits = (
+    matches = (
         (chain == query) | (chain == unknown) | ((chain == TOKEN_IDS["MET"]) & (query == unknown))
     )
-    if fits.all():
+    if matches.all():
         return ""
-    i = int(np.argmin(fits))
+    i = int(np.argmin(matches))
     return (
         f"its query is another sequence; residue {i + 1} is {TOKENS[query[i]]}, but "
         f"{TOKENS[chain[i]]} in the chain"

@@ -205,11 +205,11 @@ def _scatter_to_windows(
     """
     token = features.atom_token
     real = features.atom_mask > 0
-    here = real & (token >= tokens.start) & (token < tokens.stop)
-    row = torch.where(here, token - tokens.start, 0)
+    in_chunk = real & (token >= tokens.start) & (token < tokens.stop)
+    row = torch.where(in_chunk, token - tokens.start, 0)
     i = _queries_in(windows, row)
     j = _keys_in(windows, token.float()).long()
-    query_mask = _queries_in(windows, here.to(pairs.dtype))
+    query_mask = _queries_in(windows, in_chunk.to(pairs.dtype))
     key_mask = _keys_in(windows, real.to(pairs.dtype))
     return pairs[i, j] * (query_mask * key_mask)[..., None]
 

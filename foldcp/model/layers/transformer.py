@@ -30,7 +30,7 @@ class FusedWeights:
 
 @dataclass(frozen=True)
 class LayerModulation:
-    """Modulation of the two halves of one layer, the same for every sample, and its stacked weights."""
+    """Modulation of one layer's halves, the same for every sample, and its stacked weights."""
 
     attention: Modulation
     transition: Modulation

@@ -145,7 +145,7 @@ def _add_listed(
     """pairs[i - start, j] += value of each listed (i, j) whose i lies in `rows`; 0 is added for the
     others, since choosing them would make a GPU wait for the CPU.
     """
-    here = (listed[:, 0] >= rows.start) & (listed[:, 0] < rows.stop)
+    in_rows = (listed[:, 0] >= rows.start) & (listed[:, 0] < rows.stop)
     i = (listed[:, 0] - rows.start).clamp(0, rows.stop - rows.start - 1)
-    values = (values * here[:, None]).to(pairs.dtype)
+    values = (values * in_rows[:, None]).to(pairs.dtype)
     return pairs.index_put((i, listed[:, 1]), values, accumulate=True)

@@ -270,11 +270,14 @@ class TriangleAttentionRows:
     output_weights: AttentionOutputWeights
 
     def __call__(self, blocks: list[Float[Tensor, "R J C"]]) -> list[Float[Tensor, "R J C"]]:
-        attended = self.attend(*self.project.qkv(blocks, self.qkv_weights, self.num_heads)).flatten(
-            -2
-        )
-        parts = attended.split([z.shape[1] for z in blocks], 1)
+        attended = self._attended(blocks)
+        widths = [z.shape[1] for z in blocks]
         return [
-            self.add_output(z, part, self.output_weights)
-            for z, part in zip(blocks, parts, strict=True)
+            self.add_output(z, of_block, self.output_weights)
+            for z, of_block in zip(blocks, attended.split(widths, 1), strict=True)
         ]
+
+    def _attended(self, blocks: list[Float[Tensor, "R J C"]]) -> Float[Tensor, "R N D"]:
+        """The output of all heads; q, k and v are freed when this returns."""
+        qkv = self.project.qkv(blocks, self.qkv_weights, self.num_heads)
+        return self.attend(*qkv).flatten(-2)
