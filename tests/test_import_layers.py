@@ -89,7 +89,7 @@ MODULES = {module_of(path): path for path in FILES}
 
 @cache
 def imports(path: Path) -> frozenset[str]:
-    """What a module imports, inside functions too, as dotted names."""
+    """The imports of a module, inside functions too, as dotted names."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -152,7 +152,7 @@ def test_each_library_has_its_folder(library: str) -> None:
         for path in FILES
         if any(is_in(name, library) for name in imports(path))
     }
-    assert users, f"nobody imports {library}; is this rule out of date?"
+    assert users, f"no module imports {library}; is this rule out of date?"
     other_users = {user for user in users if not user.startswith(ONLY[library])}
     assert not other_users, f"{library} is imported by {sorted(strangers)}"
 

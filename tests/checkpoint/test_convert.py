@@ -134,7 +134,7 @@ def test_to_hyper_parameters_inverts_read_architecture() -> None:
 
 
 def refusal(source: str | Path, target: Path) -> str:
-    """Why a conversion is refused; it leaves nothing behind."""
+    """The reason why a conversion is refused; it leaves nothing behind."""
     before = sorted(target.parent.iterdir()) if target.parent.is_dir() else []
     with pytest.raises(ValueError) as error:
         convert(str(source), target, overwrite=False)

@@ -204,7 +204,7 @@ def layer(z: torch.Tensor, w: torch.Tensor, cp: ContextParallel) -> torch.Tensor
 
 
 def plain_layer(z: torch.Tensor, w: torch.Tensor, cp: ContextParallel) -> torch.Tensor:
-    """The same of a whole z."""
+    """`layer` for a whole z."""
     zt = (z * w).T
     y = zt @ (z * z).T
     token = y.mean(1)

@@ -1,5 +1,5 @@
-"""What is sent arrives, by messages and by copy engines, on 1, 2, 3 and 5 ranks; also when buffers
-are used again.
+"""Exchanges by messages and by copy engines deliver what is sent, on 1, 2, 3 and 5 ranks; also when
+buffers are used again.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ def copy_engines(folder: str, buffer_bytes: int, cp: ContextParallel) -> Transpo
 
 
 def arrays_sent(step: int, source: int, to: int) -> list[torch.Tensor]:
-    """What a rank sends to another, none of it packed: two arrays for it alone, between them one
-    for all.
+    """Arrays that a rank sends to another, none contiguous: two for it alone, between them one for
+    all.
     """
     generator = torch.Generator().manual_seed(1000 * step + source)
     own = torch.randn(3, 5, 5, 2, generator=generator)
@@ -148,7 +148,7 @@ def test_exchange_delivers_what_is_sent(
 
 
 def collectives(cp: ContextParallel, z: torch.Tensor) -> list[torch.Tensor]:
-    """What every collective that sends something gives without gradients."""
+    """Results of every collective that sends something, without gradients."""
     rows = cp.shard(z)
     with torch.no_grad():
         found = [

@@ -141,7 +141,7 @@ def test_template_features_use_the_whole_diagonal_of_the_alignment(tmp_path: Pat
     torch.testing.assert_close(features.template_ca[0, 11], atom_of(0, 15, "CA"))
 
 
-def test_match_chains_by_score_or_as_told(tmp_path: Path) -> None:
+def test_match_chains_by_score_or_by_name(tmp_path: Path) -> None:
     other = [PROTEIN_LETTERS[letter] for letter in "CCQNIYWCCQNNIW"]
     path = write(tmp_path / "t.cif", [CODES, other])
     chains = {"X": "CCQNIYWCCQNNIW", "Y": SEQUENCE}
@@ -230,8 +230,8 @@ def test_match_chains_refuses_invalid_templates(tmp_path: Path) -> None:
 def in_a_row(
     sequences: list[list[str]], missing: set[tuple[int, int]] = frozenset()
 ) -> gemmi.Structure:  # type: ignore[assignment]
-    """The same with each author's name the next letter (A is B), numbers from 101, and a peptide
-    bond between neighbours alone.
+    """A `structure` whose author names are the next letter (B for A), with numbers from 101, and
+    peptide bonds between neighbours alone.
     """
     model_file = structure(sequences, missing, set())
     for c, chain in enumerate(model_file[0]):

@@ -37,7 +37,7 @@ class Finding:
 
 @dataclass
 class Tally:
-    """What became of the inputs."""
+    """Counts of accepted and refused inputs, and the findings."""
 
     reader: str
     num_read: int = 0  # came out as a value, perhaps with records that say what is wrong with them

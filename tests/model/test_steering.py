@@ -136,8 +136,10 @@ def test_constraints_slacken_bounds() -> None:
     raw = smiles_geometry("CCO")
     assert result is not None
     assert [*zip(*raw.pairs.tolist(), raw.bond.tolist(), raw.angle.tolist(), strict=True)] == [
-        (0, 1, True, False), (0, 2, False, True), (1, 2, True, False),
-    ]  # fmt: skip
+        (0, 1, True, False),
+        (0, 2, False, True),
+        (1, 2, True, False),
+    ]
     np.testing.assert_allclose(raw.upper, [1.52, 2.44, 1.42], atol=0.06)
     np.testing.assert_allclose(result.lower[[0, 2]], raw.lower[[0, 2]] * 0.875)
     np.testing.assert_allclose(result.upper, raw.upper * 1.125)

@@ -114,7 +114,7 @@ def of_stages(model: Boltz2, share: Share, record: dict[str, Any]) -> Compared:
 
 
 def prepare(model: Boltz2, share: Share, record: dict[str, Any]) -> DenoiserCache:
-    """What the sampler needs, from Boltz's trunk."""
+    """Inputs of the sampler, from Boltz's trunk."""
     s = TOKENS.into(share, record["s"])
     s_inputs = TOKENS.into(share, record["s_inputs"])
     z = PAIRS.into(share, record["z"])

@@ -157,8 +157,8 @@ def named(key: str, text: bytes) -> dict[str, bytes]:
 def test_mark_stale_releases_files_named_after_the_complex(
     tmp_path: Path,
 ) -> None:
-    """Both versions of a complex write them; the stale one has them back only while nobody else
-    wrote them.
+    """Both versions of a complex write them; the stale one gets them back only while no other
+    result wrote them.
     """
     out = tmp_path / "run"
     file = tmp_path / "run/predictions/x/x.cif"
@@ -183,7 +183,7 @@ def test_mark_stale_releases_files_named_after_the_complex(
 
 def test_kill_at_every_step_of_a_changed_input(tmp_path: Path) -> None:
     """A plain reader finds all of the earlier result or all of the new one, never both, and no
-    stale row once the run goes on; the earlier result survives every kill.
+    stale row once the run resumes; the earlier result survives every kill.
     """
     out = tmp_path / "run"
     deaths = []
@@ -266,7 +266,7 @@ def test_sync_invalid_stores_records_of_one_name_separately(tmp_path: Path) -> N
     assert invalid(tmp_path / "run") == [("a", "no sequence")] * 3
 
 
-def test_result_returns_once_its_broken_alignment_is_mended(
+def test_result_returns_once_its_broken_alignment_is_fixed(
     tmp_path: Path,
 ) -> None:
     out = tmp_path / "run"

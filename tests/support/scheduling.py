@@ -47,7 +47,7 @@ def simulate(
 
 
 def audit(simulation: Simulation, work: list[Task], nodes: Mapping[str, int]) -> None:
-    """What must hold whatever happens, read from the log of actions alone."""
+    """Check the invariants of every run, from the log of actions alone."""
     scheduler = simulation.scheduler
     if not scheduler.stopped:
         assert set(scheduler.outcomes) == {t.key for t in work}

@@ -84,9 +84,7 @@ def _of(name: str, model: Boltz2, given: Call, feats: dict[str, Tensor]) -> dict
 
 
 def _replaced(name: str, given: Call, leaves: dict[str, Tensor]) -> Call:
-    """The same arguments with the leaves in place of what they are copies of, wherever it
-    stands.
-    """
+    """The arguments with the leaves in place of the tensors that they are copies of."""
     originals = tensors(name, given)
     leaf_of = {id(originals[key]): leaf for key, leaf in leaves.items()}
     argument, _ = FROM_DICTIONARIES.get(name, ("", ()))

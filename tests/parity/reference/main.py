@@ -1,6 +1,4 @@
-"""Everything that is compared, from Boltz: python main.py FOLDER. What the folder has already is
-not made again.
-"""
+"""The results of Boltz that are compared: python main.py FOLDER. Files that exist are kept."""
 
 from __future__ import annotations
 
@@ -126,7 +124,7 @@ class Reference:
         )
 
     def network(self, kind: str, name: str, *used: str, more: tuple[Path, ...] = ()) -> Path:
-        """What function `write_<kind>` makes of a case."""
+        """The file that `write_<kind>` makes of a case."""
         case = (STEERED if kind == "steering" else CASES)[name]
         files = [self.checkpoints[case.size], self.features(case.input), *more]
         options = " ".join([kind, str(case), *(path.name for path in files)])

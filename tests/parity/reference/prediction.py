@@ -166,7 +166,7 @@ def initial_pairs(calls: dict[str, dict[str, Any]]) -> Tensor:
 
 
 def sampling(model: Boltz2, draws: dict[str, list[Tensor]], case: Case) -> dict[str, Tensor]:
-    """What the sampler drew: its first noise, then a quaternion, a translation and a noise at
+    """The draws of the sampler: its first noise, then a quaternion, a translation and a noise at
     each step.
     """
     assert len(draws["randn"]) == 1 + 3 * case.steps

@@ -1,6 +1,4 @@
-"""What is recorded of Boltz: draws, calls of modules, tensors in as few bytes as hold their
-values.
-"""
+"""Recording of Boltz: random draws, calls of modules, and tensors in as few bytes as hold them."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ from torch import Tensor, nn
 
 @contextmanager
 def recorded_draws() -> Iterator[dict[str, list[Tensor]]]:
-    """What torch and Boltz's random_rotations return, in the order of the calls."""
+    """The values that torch and Boltz's random_rotations return, in the order of the calls."""
     log: dict[str, list[Tensor]] = {}
     with ExitStack() as stack:
         for owner, name in (
@@ -99,9 +97,7 @@ def in_and_out(name: str, module: nn.Module, given: Call, out: Any) -> dict[str,
 
 
 def compact(x: Any) -> Any:
-    """The same values: integers and zeros and ones in the smallest type that has them, the rest
-    as it is.
-    """
+    """A copy with integers, zeros and ones in the smallest type that has them, the rest unchanged."""
     if isinstance(x, dict):
         return {key: compact(value) for key, value in x.items()}
     if isinstance(x, list):

@@ -1,4 +1,4 @@
-"""Boltz's whole arrays <-> a rank's share of ours, both ways, one form for each kind of array."""
+"""Conversion between Boltz's whole arrays and a rank's shards, one form for each kind of array."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from foldcp.features.features import Features
 
 @dataclass(frozen=True)
 class Share:
-    """What a rank holds; `features` are padded, `num_tokens` is without padding, `chosen` are
+    """The shard of a rank; `features` are padded, `num_tokens` is without padding, `chosen` are
     alignment rows.
     """
 
@@ -38,7 +38,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Form:
-    """How one kind of array is cut and put together again."""
+    """Conversion of one kind of array to shards and back."""
 
     into: Callable[
         [Share, Tensor], Tensor

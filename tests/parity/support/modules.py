@@ -1,6 +1,4 @@
-"""Each module of the network as Boltz calls it: the forms of what goes in and comes out, and our
-call.
-"""
+"""Modules of the network as Boltz calls them: forms of their inputs and outputs, and our call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Boltz 2.2.1 wrote -> our types: its collated batch as Features, its random draws as ours."""
+"""Files of Boltz 2.2.1 in our types: its collated batch as Features, its random draws as ours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far are our scores of a sample from Boltz's?"""
+"""Differences between our scores of a sample and Boltz's."""
 
 from __future__ import annotations
 
