@@ -50,7 +50,7 @@ class ConfidenceHeads(nn.Module):
     def pde_logits(
         self, symmetric: Float[Tensor, "R N Z"], same_chain: Tensor
     ) -> Float[Tensor, "R N B"]:
-        """Of z + z^T."""
+        """PDE logits of pairs, from z + z^T."""
         return torch.where(
             same_chain[..., None],
             self.to_pde_intra_logits(symmetric),

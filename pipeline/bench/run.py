@@ -25,7 +25,7 @@ from foldcp.pipeline.bench.report import BenchReport, to_dict, to_text, to_yaml
 from foldcp.pipeline.config import nearest
 from foldcp.pipeline.planning.detect_hardware import detect_cpu, detect_gpu
 
-# (device, quick) -> tokens of what is measured. A CPU is for trying things out, with the tiny
+# (device, quick) -> numbers of tokens to measure. A CPU is for trying things out, with the tiny
 # network.
 SIZES = {
     ("cuda", False): (512, 1024, 2048),

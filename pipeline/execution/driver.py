@@ -162,7 +162,7 @@ class Driver:
             self._on_result(self.pending.pop(ref), ref)
 
     def _execute(self, actions: Sequence[Action]) -> None:
-        """Begin what the scheduler decided."""
+        """Begin an action of the scheduler."""
         for action in actions:
             if isinstance(action, Start):
                 self._start(action)
@@ -221,7 +221,7 @@ class Driver:
         """Tell the scheduler that a start or a fold failed."""
         if failure.traceback and self.verbose:
             print(failure.traceback, file=sys.stderr)
-        if failure.kind != "invalid":  # what is at fault depends on whether its nodes are alive
+        if failure.kind != "invalid":  # the cause depends on whether its nodes are alive
             self._update_nodes()
         if self.scheduler.groups[number].state == "starting":
             if failure.kind == "invalid":  # the weights, which all groups load

@@ -396,7 +396,7 @@ class Scheduler:
             self._enqueue(queued)
 
     def _fail(self, queued: QueuedTask, reason: str) -> None:
-        """Give a task its outcome: no result."""
+        """Record that a task has failed."""
         assert queued.task.key not in self.outcomes
         self.outcomes[queued.task.key] = Failed(queued.task, queued.num_attempts, reason)
 

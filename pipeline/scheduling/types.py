@@ -61,7 +61,7 @@ class Attempt:
     predicted: float  # seconds
     outcome: FailureKind | Literal["done"]
     reason: str
-    fallbacks: tuple[str, ...]  # what was changed before this attempt, after earlier ones
+    fallbacks: tuple[str, ...]  # changes after earlier attempts, before this one
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ class GroupState:
     state: Literal["starting", "idle", "busy", "stopping"]
     since: float
     deadline: float
-    queued: QueuedTask | None = None  # what it folds or was started for
+    queued: QueuedTask | None = None  # the task that it folds or was started for
     num_folds: int = 0  # that it has finished
 
     @property

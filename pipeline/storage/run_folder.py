@@ -73,7 +73,7 @@ def read_run(out: Path | str) -> dict[str, Any]:
         raise
     try:
         run = json.loads(content)
-    except ValueError:  # also what is not UTF-8
+    except ValueError:  # also text that is not UTF-8
         raise ValueError(f"{path}: damaged: not JSON") from None
     if not isinstance(run, dict) or type(run.get("format")) is not int:
         raise ValueError(f"{path}: damaged: not what foldcp writes")

@@ -58,9 +58,9 @@ def read_rows(
     meanwhile.
     """
     paths = [
-        record.paths[table.name].path
+        record.parts[table.name].path
         for record in snapshot.unmerged.values()
-        if table.name in record.paths
+        if table.name in record.parts
     ]
     sources = [read_parquet(root / path, table) for path in paths]
     merged = [commit for commit, record in snapshot.merged.items() if table.name in record.rows]

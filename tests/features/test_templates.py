@@ -191,7 +191,7 @@ def test_read_template_with_modified_residues(tmp_path: Path) -> None:
         TOKEN_IDS["UNK"],
     ]
     assert features.template_mask_frame[0].tolist() == [1, 1, 1, 0, 1, 0, *[1] * 10]
-    # The first atom of phosphoserine stands for it.
+    # Phosphoserine is represented by its first atom.
     nitrogen = atom_of(0, 5, "N", codes)
     torch.testing.assert_close(features.template_ca[0, 5], nitrogen)
     torch.testing.assert_close(features.template_cb[0, 5], nitrogen)

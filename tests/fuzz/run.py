@@ -40,7 +40,7 @@ class Tally:
     """Counts of accepted and refused inputs, and the findings."""
 
     reader: str
-    num_read: int = 0  # came out as a value, perhaps with records that say what is wrong with them
+    num_read: int = 0  # were read, perhaps as invalid records
     num_complexes: int = 0  # in them
     num_refused: int = 0  # ended in a ValueError
     seconds: float = 0.0

@@ -252,7 +252,7 @@ def test_sync_invalid_stores_one_row_with_the_present_reason(
     absolute = replace(one, reason="/work/in/a.a3m: no such file")
     assert sync(out, absolute, two) == 1
     assert invalid(out) == [("a", absolute.reason), ("b", two.reason)]
-    sync(out, two, tasks=("k1",))  # what was wrong with it was mended
+    sync(out, two, tasks=("k1",))  # its fault was fixed
     assert invalid(out) == [("b", two.reason)]
     sync(out, tasks=("k1",), left_out=("b",))
     assert invalid(out) == [("b", two.reason)]

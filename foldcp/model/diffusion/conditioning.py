@@ -41,7 +41,7 @@ class LazyPairBias:
         I, N, _ = self.pairs.shape
         num_heads = len(weight)
         bias = self.pairs.new_empty((num_heads, I, N), dtype=weight.dtype)
-        # With a copy of what is normalised.
+        # Including a copy of the normalised input.
         bytes_per_row = projection.bytes_per_row(N) * 3 // 2
         for rows in self.budget.chunks(I, bytes_per_row, self.pairs.device):
             bias[:, rows] = projection.channels_first(self.pairs[rows])
@@ -85,7 +85,7 @@ class PairwiseConditioning(nn.Module):
 
 
 class DiffusionConditioning(nn.Module):
-    """From the trunk's representations to the biases of every layer of the score network."""
+    """Computes the biases of every layer of the score network from the trunk's representations."""
 
     def __init__(
         self, architecture: Architecture, cp: ContextParallel, budget: ChunkBudget

@@ -13,7 +13,7 @@ from foldcp.distributed.pipelining import split_range
 from foldcp.model.layers.offload import available_bytes
 
 CPU_BYTES = 64 << 20
-# On a GPU: until the budget is sized, then at least and at most, and the share of what is free.
+# On a GPU: the budget until it is sized, its minimum and maximum, and its share of free memory.
 GPU_BYTES = 1 << 30
 MIN_GPU_BYTES = 256 << 20
 MAX_GPU_BYTES = 8 << 30

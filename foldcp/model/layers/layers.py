@@ -38,7 +38,7 @@ class Linear(nn.Linear):
         super().__init__(in_features, out_features, bias)
 
     def reset_parameters(self) -> None:
-        """Left to `foldcp.checkpoint.load`."""
+        """No initialisation: `foldcp.checkpoint.load` fills the weights."""
 
     def forward(self, x: Float[Tensor, "*S in"]) -> Float[Tensor, "*S out"]:
         return F.linear(x.to(self.weight.dtype), self.weight, self.bias)

@@ -245,7 +245,7 @@ class TemplateReferencePotential:
         return force[:, self.atom_token]
 
     def _offsets(self, x: Coords) -> Float[Tensor, "M F N 3"]:
-        """From the templates to the structures."""
+        """Vectors from the superposed templates to the structures."""
         ours = x[:, self.rep_atom]
         superposed = [
             superpose(position.expand_as(ours), ours, mask)

@@ -88,9 +88,8 @@ class TemplateModule(nn.Module):
         pairs = F.embedding(torch.bucketize(distance, bounds), by_distance)
         both_cb = f.template_mask_cb[t, rows, None] * f.template_mask_cb[t]
         pairs = pairs + both_cb[..., None] * by_cb[0]
-        # Boltz looks from the frame of the column at the CA of the row, AlphaFold 3 the other way;
-        # and what it takes for the length of the vector is each component's own, so that the signs
-        # are left.
+        # Boltz takes the CA of the row in the frame of the column, AlphaFold 3 the other way; and it
+        # divides each component of the vector by its own absolute value, which leaves the signs.
         offset = ca[rows, None] - f.template_frame_t[t]
         direction = torch.einsum("nji,rnj->rni", f.template_frame_rot[t], offset).sign()
         pairs = pairs + direction @ by_vector

@@ -103,7 +103,7 @@ class TriangleMultiplication(KernelModule):
     def _operands(
         self, z: Float[Tensor, "I N C"], mask: Float[Tensor, " N"], channels: slice
     ) -> tuple[Float[Tensor, "D I N"], Float[Tensor, "D I N"]]:
-        """a and b of some channels, channels first; zero where the index of the sum is padding."""
+        """a and b of a chunk of channels, which come first; zero where the index of the sum is padding."""
         I, N, _ = z.shape
         weights = self._weights_in(channels)
         row_mask = self.cp.shard(mask)[:, None]
@@ -116,7 +116,7 @@ class TriangleMultiplication(KernelModule):
         return a, b
 
     def _weights_in(self, channels: slice) -> GatedProjectionWeights:
-        """Those of some channels of a and of b, which the checkpoint stacks."""
+        """The weights of a chunk of channels of a and of b, which the checkpoint stacks."""
         dim = self.p_out.in_features
         p_in, g_in = (
             weight.unflatten(0, (2, dim))[:, channels].flatten(0, 1)

@@ -61,9 +61,9 @@ def judged(feats: dict[str, Tensor]) -> dict[str, Any]:
 
 def switches(potentials: bool) -> dict[str, Any]:
     """The arguments of `boltz predict`, with `--use_potentials` or without."""
-    told = BoltzSteeringParams()
-    told.fk_steering = told.physical_guidance_update = potentials
-    return asdict(told)
+    steering = BoltzSteeringParams()
+    steering.fk_steering = steering.physical_guidance_update = potentials
+    return asdict(steering)
 
 
 def steered(

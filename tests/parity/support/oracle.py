@@ -56,10 +56,10 @@ class Oracle:
 
 def complex_of(name: str) -> Complex:
     """An input as our reader reads it."""
-    given = INPUTS[name]
-    (found,) = read(given.path)
+    source = INPUTS[name]
+    (found,) = read(source.path)
     assert isinstance(found, Complex)
-    return replace(found, method=given.method)
+    return replace(found, method=source.method)
 
 
 def _floats(x: Any) -> Any:
