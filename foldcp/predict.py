@@ -287,12 +287,12 @@ def score_sample(
     )
     plddt = expected_plddt(logits)
     num_tokens = len(features.layout.token_chain)
-    return ScoredSample(
-        scores=scorer.compute(plddt),
-        plddt=plddt[:num_tokens].cpu().numpy(),
-        pae=whole_pairs(scorer.pae, num_tokens, model) if keep_pairs else None,
-        pde=whole_pairs(scorer.pde, num_tokens, model) if keep_pairs else None,
-    )
+    scores = scorer.compute(plddt)
+    pae = pde = None
+    if keep_pairs:
+        pae = whole_pairs(scorer.pae, num_tokens, model)
+        pde = whole_pairs(scorer.pde, num_tokens, model)
+    return ScoredSample(scores, plddt[:num_tokens].cpu().numpy(), pae, pde)
 
 
 def whole_pairs(

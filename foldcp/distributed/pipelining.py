@@ -98,7 +98,8 @@ def pipelined_exchange(
     to every other rank. Chunk n + 1 is started before chunk n is used.
     """
     peers = transport.size - 1
-    chunks = split_range(length, transport.buffer_bytes // (index_bytes * peers))
+    max_indices = transport.buffer_bytes // (index_bytes * peers)
+    chunks = split_range(length, max_indices)
 
     def start(chunk: slice) -> Exchange:
         return Exchange([produce(chunk, p) for p in range(transport.size)], transport)

@@ -44,10 +44,11 @@ def pair_rows(keys: Sequence[Int[np.ndarray, " _"]], settings: MsaSettings) -> P
         rows[gaps[:num_filled], c] = of_chain[:num_filled]
         left_over.append(of_chain[num_filled:])
     num_keyed = len(rows)
-    rows = np.pad(rows, ((0, max(map(len, left_over))), (0, 0)), constant_values=-1)
+    num_unpaired = max(len(of_chain) for of_chain in left_over)
+    rows = np.pad(rows, ((0, num_unpaired), (0, 0)), constant_values=-1)
     for c, of_chain in enumerate(left_over):
         rows[num_keyed : num_keyed + len(of_chain), c] = of_chain
-    by_key = np.pad(by_key, ((0, len(rows) - num_keyed), (0, 0)))
+    by_key = np.pad(by_key, ((0, num_unpaired), (0, 0)))
     return PairedRows(rows[: settings.max_rows], by_key[: settings.max_rows])
 
 

@@ -198,8 +198,10 @@ def _deletions(
     # insertions of the same row before each
     before = np.arange(len(inserted)) - np.searchsorted(inserted, edges[row])
     column = inserted - edges[row] - before
-    starts = np.flatnonzero((np.diff(row, prepend=-1) != 0) | (np.diff(column, prepend=-1) != 0))
-    return np.stack([row[starts], column[starts], np.diff(starts, append=len(inserted))], axis=1)
+    is_start = (np.diff(row, prepend=-1) != 0) | (np.diff(column, prepend=-1) != 0)
+    starts = np.flatnonzero(is_start)
+    counts = np.diff(starts, append=len(inserted))
+    return np.stack([row[starts], column[starts], counts], axis=1)
 
 
 def _illegal_letter(row: bytes) -> str:

@@ -51,11 +51,11 @@ def match_chains(
             )
         pairs = list(zip(queries, labels, strict=True))
     else:
-        scores = [
-            [_score(proteins[query], structure[label].sequence) for label in labels]
-            for query in queries
-        ]
-        assigned = linear_sum_assignment(np.array(scores), maximize=True)
+        scores = np.empty((len(queries), len(labels)))
+        for i, query in enumerate(queries):
+            for j, label in enumerate(labels):
+                scores[i, j] = _score(proteins[query], structure[label].sequence)
+        assigned = linear_sum_assignment(scores, maximize=True)
         pairs = [(queries[i], labels[j]) for i, j in zip(*assigned, strict=True)]
     index = {chain.name: i for i, chain in enumerate(complex.chains)}
     return [

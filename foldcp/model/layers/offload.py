@@ -32,7 +32,8 @@ def offload(z: Float[Tensor, "I N C"], max_rows: int) -> list[tuple[slice, Float
         copy = z.clone()
         return [(rows, copy[rows]) for rows in split_range(len(z), max_rows)]
     blocks = []
-    for rows in split_range(len(z), HOST_BLOCK_BYTES // z[0].nbytes):
+    rows_per_block = HOST_BLOCK_BYTES // z[0].nbytes
+    for rows in split_range(len(z), rows_per_block):
         block = torch.empty(z[rows].shape, dtype=z.dtype, pin_memory=True)
         blocks.append((rows, block.copy_(z[rows])))
     return blocks

@@ -76,7 +76,8 @@ class Steering:
             self.shift = step.step_scale * guidance
         if weights is None:
             return x, denoised
-        chosen = self._resampled(step.index, weights, 1 if last else self.num_particles)
+        num_chosen = 1 if last else self.num_particles
+        chosen = self._resampled(step.index, weights, num_chosen)
         self.energy = self.energy[chosen]  # type: ignore[index]
         if self.shift is not None:
             self.shift = self.shift[chosen]

@@ -100,7 +100,7 @@ class PairWeightedAveraging(KernelModule):
         I, num_sequences, _ = v.shape
         by_head = v.unflatten(-1, (self.num_heads, -1)).permute(2, 0, 1, 3).flatten(2).contiguous()
         precise = torch.promote_types(v.dtype, torch.float32)
-        totals: list[Tensor] = []  # of some heads each
+        totals: list[Tensor] = []  # of a chunk of heads each
         for heads, owner, block in self.cp.pipelined_all_gather(by_head):
             columns = slice(owner * I, (owner + 1) * I)
             product = torch.bmm(averaging[heads, :, columns], block)

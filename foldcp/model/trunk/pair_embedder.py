@@ -35,14 +35,13 @@ class RelativePosition(nn.Module):
         same_chain = f.asym_id[rows, None] == f.asym_id
         same_residue = same_chain & (f.residue_index[rows, None] == f.residue_index)
         same_entity = f.entity_id[rows, None] == f.entity_id
-        residue = torch.where(same_chain, _clip(self._along_chain(f, rows), R_MAX), 2 * R_MAX + 1)
-        token = torch.where(
-            same_residue,
-            _clip(f.token_index[rows, None] - f.token_index, R_MAX),
-            2 * R_MAX + 1,
-        )
+        residue_distance = _clip(self._along_chain(f, rows), R_MAX)
+        residue = torch.where(same_chain, residue_distance, 2 * R_MAX + 1)
+        token_distance = _clip(f.token_index[rows, None] - f.token_index, R_MAX)
+        token = torch.where(same_residue, token_distance, 2 * R_MAX + 1)
         not_copies = ~same_entity if self.fix_sym_check else same_chain
-        copy = torch.where(not_copies, 2 * S_MAX + 1, _clip(f.sym_id[rows, None] - f.sym_id, S_MAX))
+        copy_distance = _clip(f.sym_id[rows, None] - f.sym_id, S_MAX)
+        copy = torch.where(not_copies, 2 * S_MAX + 1, copy_distance)
         by_residue, by_token, by_entity, by_copy = self.linear_layer.weight.T.split(self.sizes)
         entity = same_entity[..., None].to(by_entity.dtype) * by_entity[0]
         return (

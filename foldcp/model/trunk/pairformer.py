@@ -109,11 +109,11 @@ class AttentionPairBias(nn.Module):
         """q, k beside v, and the gate before its sigmoid, from one product: for small complexes
         launches count.
         """
-        weight = torch.cat(
-            [layer.weight for layer in (self.proj_q, self.proj_k, self.proj_v, self.proj_g)]
-        )
+        layers = (self.proj_q, self.proj_k, self.proj_v, self.proj_g)
+        weight = torch.cat([layer.weight for layer in layers])
         C = s.shape[-1]
-        q, kv, gate = F.linear(s.to(weight.dtype), weight).split([C, 2 * C, C], -1)
+        projected = F.linear(s.to(weight.dtype), weight)
+        q, kv, gate = projected.split([C, 2 * C, C], -1)
         return q + self.proj_q.bias, kv, gate
 
 

@@ -103,7 +103,7 @@ class TriangleMultiplication(KernelModule):
     def _operands(
         self, z: Float[Tensor, "I N C"], mask: Float[Tensor, " N"], channels: slice
     ) -> tuple[Float[Tensor, "D I N"], Float[Tensor, "D I N"]]:
-        """a and b of a chunk of channels, which come first; zero where the index of the sum is padding."""
+        """a and b of a chunk of channels, channels first; zero where the sum's index is padding."""
         I, N, _ = z.shape
         weights = self._weights_in(channels)
         row_mask = self.cp.shard(mask)[:, None]
@@ -219,11 +219,16 @@ class TriangleAttention(KernelModule):
         bytes_per_row = self.attention.bytes_per_row(
             N, C, linear_q.out_features, linear_q.weight.dtype
         )
-        if not self.ending:
-            return map_rows_(z, lambda rows: attend([z[rows]])[0], bytes_per_row, self.budget)
-        exchanged = 7 * N * C * z.element_size()  # chunks that arrive, are computed and return
-        max_columns = self.budget.rows_per_chunk(bytes_per_row + exchanged, z.device)
-        return self.cp.map_columns(z, attend, max_columns)
+        if self.ending:
+            # and the chunks that arrive, are computed and return
+            bytes_per_column = bytes_per_row + 7 * N * C * z.element_size()
+            max_columns = self.budget.rows_per_chunk(bytes_per_column, z.device)
+            return self.cp.map_columns(z, attend, max_columns)
+
+        def attend_rows(rows: slice) -> Tensor:
+            return attend([z[rows]])[0]
+
+        return map_rows_(z, attend_rows, bytes_per_row, self.budget)
 
     def _bias(self, z: Float[Tensor, "I N C"]) -> Float[Tensor, "H N N"]:
         """One number per head, query and key, whole on every rank. Rows of z are its queries or,
