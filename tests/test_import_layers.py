@@ -154,7 +154,7 @@ def test_each_library_has_its_folder(library: str) -> None:
     }
     assert users, f"no module imports {library}; is this rule out of date?"
     other_users = {user for user in users if not user.startswith(ONLY[library])}
-    assert not other_users, f"{library} is imported by {sorted(strangers)}"
+    assert not other_users, f"{library} is imported by {sorted(other_users)}"
 
 
 @pytest.mark.parametrize("place", WITHOUT_TORCH)
@@ -172,7 +172,7 @@ def test_datasets_know_only_complexes_and_files() -> None:
         if is_in(module, "foldcp.datasets"):
             others = {name for name in imports(path) if is_in(name, "foldcp")}
             other_users = {name for name in others if not name.startswith(allowed)}
-            assert not other_users, f"{module} imports {sorted(strangers)}"
+            assert not other_users, f"{module} imports {sorted(other_users)}"
 
 
 def test_no_folder_has_more_than_twelve_files() -> None:

@@ -138,7 +138,7 @@ def _by_rank(z: Shaped[Tensor, "I N *C"], size: int) -> Shaped[Tensor, "P I J W"
 def transpose_(z: Tensor, transport: Transport) -> Tensor:
     """Exchange tile (a, b) of every block with its owner's tile (b, a), in place.
 
-    Two pairs of tiles take turns: one travels while the other is copied to its place.
+    Two pairs of tiles alternate: one is exchanged while the other is copied to its place.
     """
     blocks = _by_rank(z, transport.size)
     I = len(z)

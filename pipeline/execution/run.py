@@ -133,7 +133,7 @@ class Run:
             path = error.filename or self.store.root
             stopped = (
                 f"{path}: {describe_error(error)}; the run resumes with the same command "
-                "once that is mended"
+                "once that is fixed"
             )
         outcomes = list(self.driver.scheduler.outcomes.values()) if self.driver else []
         failed = tuple(outcome for outcome in outcomes if isinstance(outcome, Failed))

@@ -120,7 +120,7 @@ class QueuedTask:
 
 @dataclass(slots=True, eq=False)
 class GroupState:
-    """A worker group as the scheduler knows it."""
+    """The scheduler's record of a worker group."""
 
     id: int
     placement: Placement

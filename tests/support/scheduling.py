@@ -71,7 +71,7 @@ def audit(simulation: Simulation, work: list[Task], nodes: Mapping[str, int]) ->
     for _, _, node, count in sorted(changes):
         used_gpus[node] += count
         assert 0 <= used_gpus[node] <= nodes[node], (
-            f"{held[node]} GPUs of {node} are held, it has {nodes[node]}"
+            f"{used_gpus[node]} GPUs of {node} are held, it has {nodes[node]}"
         )
     for attempt in scheduler.attempts:
         folds[attempt.task.key].append((attempt.started, attempt.ended))

@@ -11,8 +11,8 @@ from foldcp.config import NUM_BOND_TYPES, NUM_CONTACT_KINDS, Architecture
 from foldcp.features.features import Features
 from foldcp.model.layers.layers import FourierEmbedding, Linear
 
-R_MAX = 32  # largest distance along the chain, and between tokens, that is told apart
-S_MAX = 2  # largest difference between copies that is told apart
+R_MAX = 32  # distances along the chain and between tokens are clipped to it
+S_MAX = 2  # differences between copies are clipped to it
 NON_CYCLIC_PERIOD = 10000  # residues
 
 
