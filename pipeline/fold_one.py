@@ -149,8 +149,8 @@ def _write_result(
     written[f"{folder}/scores_{stem}.json"] = scores.encode()
     _write_files(out, written)
     seconds = sum(result.stats.seconds.values())
-    place = printable(str(out / folder))
-    lines = [f"{place}: {len(prediction.scores)} structures, {seconds:.1f} s"]
+    path = printable(str(out / folder))
+    lines = [f"{path}: {len(prediction.scores)} structures, {seconds:.1f} s"]
     if provenance.untrained:
         lines.append(f"{checkpoint_name}: random weights, the scores mean nothing")
     for row in rows["complexes"]:

@@ -540,7 +540,7 @@ def test_a_folder_with_a_name_that_is_not_utf8_is_prepared(tmp_path: Path) -> No
     prepared = prepare(InputSpec(folder, checkpoint="untrained:tiny"), load(), tmp_path / "out")
     assert [task.name for task in prepared.task_list.tasks] == ["c1"]
     [wrong] = prepared.task_list.invalid
-    assert (wrong.name, wrong.place) == (r"caf\xe9", 0)
+    assert (wrong.name, wrong.index) == (r"caf\xe9", 0)
     assert r"caf\xe9.fasta: the file's name is not valid UTF-8" in wrong.reason
 
 

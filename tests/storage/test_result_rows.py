@@ -206,18 +206,18 @@ def test_result_rows_fills_every_column(
         assert set(rows[table][0]) == {column.name for column in TABLES[table].columns} - {"stale"}
 
 
-def test_invalid_rows_are_keyed_by_name_and_place() -> None:
+def test_invalid_rows_are_keyed_by_name_and_index() -> None:
     """Not the reason, which may hold the path of a file as it was typed; records of one name
     have a key each.
     """
-    record = InvalidComplex("c9", "in/a.a3m: no such file", place=3)
+    record = InvalidComplex("c9", "in/a.a3m: no such file", index=3)
 
     def keys(*records: InvalidComplex) -> list[str]:
         return list(invalid_rows(records, PROVENANCE))
 
     assert keys(record) == keys(replace(record, reason="/home/me/in/a.a3m: no such file"))
     assert len(keys(record)[0]) == 32
-    others = [replace(record, place=4), replace(record, name="c8")]
+    others = [replace(record, index=4), replace(record, name="c8")]
     assert len(set(keys(record, *others))) == 3
     assert keys(record, *others) == keys(record, *others)
 

@@ -244,8 +244,8 @@ def test_sync_invalid_stores_one_row_with_the_present_reason(
     tmp_path: Path,
 ) -> None:
     out = tmp_path / "run"
-    one = InvalidComplex("a", "in/a.a3m: no such file", place=0)
-    two = InvalidComplex("b", "P9: no sequence", place=1)
+    one = InvalidComplex("a", "in/a.a3m: no such file", index=0)
+    two = InvalidComplex("b", "P9: no sequence", index=1)
     assert sync(out, one, two) == 2
     assert sync(out, one, two) == 0
     assert invalid(out) == [("a", one.reason), ("b", two.reason)]
@@ -261,7 +261,7 @@ def test_sync_invalid_stores_one_row_with_the_present_reason(
 
 
 def test_sync_invalid_stores_records_of_one_name_separately(tmp_path: Path) -> None:
-    records = [InvalidComplex("a", "no sequence", place=n) for n in range(3)]
+    records = [InvalidComplex("a", "no sequence", index=n) for n in range(3)]
     sync(tmp_path / "run", *records)
     assert invalid(tmp_path / "run") == [("a", "no sequence")] * 3
 
