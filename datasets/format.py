@@ -43,7 +43,7 @@ class InputFile:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What the user gives besides the input."""
+    """Options of the user besides the input."""
 
     sequences: Path | None = None  # FASTA file with the sequences of accessions
     msas: MsaFolder | None = None

@@ -30,7 +30,7 @@ class MsaFolder:
     files: frozenset[str] = field(repr=False)
 
     def find(self, sequence: str, names: Iterable[str]) -> Path | None:
-        """The MSA of `sequence`: `<sha256(sequence)>.csv`, .a3m or .a3m.gz, else so of `names`.
+        """The MSA of `sequence`: `<sha256(sequence)>.csv`, .a3m or .a3m.gz, else by `names`.
 
         The hash goes first because it cannot be the MSA of another isoform or fragment. Raises
         ValueError where the file is not a regular one.

@@ -56,7 +56,7 @@ def read(
     msas: Path | None = None,
     max_bytes: int = MAX_BYTES,
 ) -> Iterator[Record]:
-    """The complexes of an input, in its order, numbered (`place`) from 0.
+    """The complexes of an input, in its order, numbered (`index`) from 0.
 
     The content tells the format, see `FORMATS`; of a table, the names of its columns do. A record
     that is not a valid complex is an `InvalidComplex` with its reason. Only regular files are read;
@@ -144,10 +144,10 @@ def _without_duplicates(records: Iterable[Record]) -> Iterator[Record]:
 
 
 def _numbered(records: Iterable[Record]) -> Iterator[Record]:
-    """The records with their places; reasons are cut to what a cell of a table can show."""
-    for place, record in enumerate(records):
+    """The records with their indices; reasons are cut to what a cell of a table can show."""
+    for index, record in enumerate(records):
         if isinstance(record, InvalidComplex):
             reason = record.reason if is_unicode(record.reason) else escape_path(record.reason)
-            yield replace(record, place=place, reason=reason[:_MAX_REASON])
+            yield replace(record, index=index, reason=reason[:_MAX_REASON])
         else:
-            yield replace(record, place=place)
+            yield replace(record, index=index)

@@ -47,7 +47,7 @@ class Database:
     name: str
     title: str
     organism: str  # the organism itself if there is no such column
-    subunits: Callable[[Row], Subunits]  # raises ValueError saying what is wrong with the row
+    subunits: Callable[[Row], Subunits]  # raises ValueError for an invalid row
 
     def recognises(self, file: InputFile) -> bool:
         """Whether a table has the required columns."""

@@ -100,7 +100,7 @@ def _setting_row(prefix: str, field: Field[Any], kind: Any) -> tuple[str, ...]:
 
 
 def _values(kind: Any, minimum: float | None) -> str:
-    """What a setting may be, in words."""
+    """The values that a setting may have, in words."""
     if get_origin(kind) is Literal:
         return ", ".join(f"`{value}`" for value in get_args(kind))
     if get_origin(kind) is tuple:

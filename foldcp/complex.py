@@ -128,7 +128,7 @@ class Complex:
     """Chains that are folded together, in the order of their tokens.
 
     `notes` tell what was assumed or left out where the source does not say, each as `subject:
-    text`; they become a column of the tables. `place` is the number of the record in its input,
+    text`; they become a column of the tables. `index` is the number of the record in its input,
     from 0. `digests` holds the SHA-256 of each alignment and template as it was when the complex
     was planned: another content is refused where it is read.
 
@@ -150,7 +150,7 @@ class Complex:
     method: str = ""
     notes: tuple[str, ...] = field(default=(), compare=False)
     digests: Mapping[Path, str] = field(default_factory=dict, compare=False)
-    place: int = field(default=0, compare=False)
+    index: int = field(default=0, compare=False)
 
     def __post_init__(self) -> None:
         if not self.chains:
@@ -170,7 +170,7 @@ class Complex:
 class InvalidComplex:
     """A record of an input that is not a valid complex, and why; it becomes a row, not an error.
 
-    `place` is the number of the record in its input, from 0; `notes` are as in `Complex`.
+    `index` is the number of the record in its input, from 0; `notes` are as in `Complex`.
     """
 
     name: str
@@ -178,7 +178,7 @@ class InvalidComplex:
     title: str = ""
     organism: str = ""
     source: str = ""
-    place: int = 0
+    index: int = 0
     notes: tuple[str, ...] = ()
 
 

@@ -157,7 +157,7 @@ OPTIONS: dict[str, tuple[str, str, Any]] = {
     "predict_bfactor": ("", "predict_bfactor", False),
 }
 
-# Options that change the arithmetic and that this network has in one form only: (section, name,
+# Options that change the computation and that this network has in one form only: (section, name,
 # Boltz's default, ours).
 REQUIRED: tuple[tuple[str, str, Any, Any], ...] = (
     ("", "confidence_prediction", True, True),
@@ -240,7 +240,7 @@ def _option(section: str, name: str) -> str:
 
 
 def _is_plausible(field: str, value: Any, default: Any) -> bool:
-    """Whether an option has the type of its default, and a size of which networks can be built."""
+    """Whether an option has the type of its default, and a plausible size."""
     if isinstance(default, bool) or isinstance(value, bool):
         return isinstance(default, bool) and isinstance(value, bool)
     if not isinstance(value, int if isinstance(default, int) else (int, float)):

@@ -46,7 +46,7 @@ MINIMA = {
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How a complex is folded; the defaults are those of `boltz predict`. Raises ValueError naming
+    """Settings of a fold; the defaults are those of `boltz predict`. Raises ValueError naming
     a number that is too small.
     """
 
@@ -55,7 +55,7 @@ class Settings:
     samples: int = 1
     parallel_samples: int = 5  # drawn at once
     precision: Precision = "fp32"
-    msa_subsample: int = 0  # MSA rows drawn anew for each pass; 0 uses all
+    msa_subsample: int = 0  # MSA rows drawn again for each pass; 0 uses all
     potentials: bool = False  # steer towards plausible chemistry, choosing among several particles
     seed: int = 0
     keep_pairs: bool = False  # also return full PAE and PDE
@@ -221,7 +221,7 @@ def sample_batches(settings: Settings, particles: int) -> list[range]:
 
 @dataclass(frozen=True)
 class ScoredSample:
-    """What the confidence module says of one sample; T tokens without padding."""
+    """The confidence of one sample; T tokens without padding."""
 
     scores: Scores
     plddt: Float[np.ndarray, " T"]
@@ -286,12 +286,12 @@ def score_sample(
     )
     plddt = expected_plddt(logits)
     num_tokens = len(features.layout.token_chain)
-    return ScoredSample(
-        scores=scorer.compute(plddt),
-        plddt=plddt[:num_tokens].cpu().numpy(),
-        pae=whole_pairs(scorer.pae, num_tokens, model) if keep_pairs else None,
-        pde=whole_pairs(scorer.pde, num_tokens, model) if keep_pairs else None,
-    )
+    scores = scorer.compute(plddt)
+    pae = pde = None
+    if keep_pairs:
+        pae = whole_pairs(scorer.pae, num_tokens, model)
+        pde = whole_pairs(scorer.pde, num_tokens, model)
+    return ScoredSample(scores, plddt[:num_tokens].cpu().numpy(), pae, pde)
 
 
 def whole_pairs(

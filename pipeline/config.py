@@ -36,7 +36,7 @@ def setting(
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """How a complex is folded. The defaults are those of Boltz 2.2.1."""
+    """Settings of a fold. The defaults are those of Boltz 2.2.1."""
 
     recycling: int = field(
         default=3,
@@ -57,15 +57,14 @@ class ModelConfig:
     precision: PrecisionSetting = field(
         default="auto",
         metadata=setting(
-            "arithmetic of the network; auto: mixed where there is memory, else bf16, and fp32 "
+            "precision of the network; auto: mixed where there is memory, else bf16, and fp32 "
             "without a GPU"
         ),
     )
     sampling: SamplingPrecision = field(
         default="auto",
         metadata=setting(
-            "arithmetic inside the sampler's transformers; auto: fp32 with precision fp32, else "
-            "bf16"
+            "precision of the sampler's transformers; auto: fp32 with precision fp32, else bf16"
         ),
     )
     potentials: bool = field(
@@ -95,7 +94,7 @@ class ModelConfig:
 
 @dataclass(frozen=True, slots=True)
 class MsaConfig:
-    """How alignments become features."""
+    """Settings of reading alignments."""
 
     max_rows: int = field(
         default=8192,
@@ -118,7 +117,7 @@ class MsaConfig:
 
 @dataclass(frozen=True, slots=True)
 class RunSection:
-    """How the work is distributed and supervised; nothing here changes a result."""
+    """Settings of scheduling and supervision; nothing here changes a result."""
 
     retries: int = field(
         default=1,
@@ -177,7 +176,7 @@ class RunSection:
 
 @dataclass(frozen=True, slots=True)
 class LimitsConfig:
-    """How much is read of the files of an input; a larger one is an error. Nothing here changes a
+    """Limits on the size of input files; a larger one is an error. Nothing here changes a
     result.
     """
 
@@ -222,7 +221,7 @@ def load(file: Path | None = None, overrides: Sequence[str] = ()) -> RunConfig:
     config = RunConfig()
     if file is not None:
         for key, value in _leaves(read_yaml(file)):
-            config = _set(config, key, value, where=str(file))
+            config = _set(config, key, value, location=str(file))
     for line in overrides:
         key, equals, text = line.partition("=")
         if not equals:
@@ -231,7 +230,7 @@ def load(file: Path | None = None, overrides: Sequence[str] = ()) -> RunConfig:
             value = _yaml(text, "--set")
         except ValueError:
             value = text
-        config = _set(config, key.strip(), value, where="--set")
+        config = _set(config, key.strip(), value, location="--set")
     return config
 
 
@@ -245,9 +244,9 @@ def read_yaml(file: Path) -> dict[str, Any]:
     return content
 
 
-def _yaml(text: str, where: str) -> Any:
-    """The value of a YAML text; ValueError naming `where` and the line."""
-    with reading(where):
+def _yaml(text: str, location: str) -> Any:
+    """The value of a YAML text; ValueError naming `location` and the line."""
+    with reading(location):
         try:
             parse(text)  # strict and bounded, but without numbers
             return yaml.safe_load(text)
@@ -256,7 +255,7 @@ def _yaml(text: str, where: str) -> Any:
             ValueError,
             AttributeError,
         ) as error:  # such as 2026-13-45
-            raise ValueError(f"{where}: {' '.join(str(error).split())}") from error
+            raise ValueError(f"{location}: {' '.join(str(error).split())}") from error
 
 
 def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -287,20 +286,22 @@ def nearest(key: str, known: Sequence[str]) -> str:
     return f"; known: {', '.join(known)}"
 
 
-def _set(config: Any, key: str, value: Any, where: str, path: str = "") -> Any:
+def _set(config: Any, key: str, value: Any, location: str, path: str = "") -> Any:
     """A copy of the nested dataclass with one leaf replaced."""
     head, _, rest = key.partition(".")
     hints = get_type_hints(type(config))
     full = path + key
     if head not in hints or bool(rest) != is_dataclass(hints[head]):
-        raise ValueError(f"{where}: {full}: unknown setting{nearest(full, list(keys()))}")
+        raise ValueError(f"{location}: {full}: unknown setting{nearest(full, list(keys()))}")
     if rest:
-        changed = _set(getattr(config, head), rest, value, where, f"{path}{head}.")
+        changed = _set(getattr(config, head), rest, value, location, f"{path}{head}.")
     else:
-        changed = checked(value, hints[head], f"{where}: {full}")
+        changed = checked(value, hints[head], f"{location}: {full}")
         minimum = _field(config, head).metadata["minimum"]
         if minimum is not None and changed < minimum:
-            raise ValueError(f"{where}: {full}: {value!r} is too small; the minimum is {minimum}")
+            raise ValueError(
+                f"{location}: {full}: {value!r} is too small; the minimum is {minimum}"
+            )
     return replace(config, **{head: changed})
 
 
@@ -308,7 +309,7 @@ def _field(config: Any, name: str) -> Field[Any]:
     return next(known for known in fields(config) if known.name == name)
 
 
-def checked(value: Any, kind: Any, where: str) -> Any:
+def checked(value: Any, kind: Any, location: str) -> Any:
     """The value as `kind`: int, float, bool, str, a Literal, a tuple of one of them, or a union of
     one with None.
 
@@ -319,19 +320,19 @@ def checked(value: Any, kind: Any, where: str) -> Any:
     if origin in (Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
-        return checked(value, next(a for a in arguments if a is not type(None)), where)
+        return checked(value, next(a for a in arguments if a is not type(None)), location)
     if origin is tuple:
         items = value.split(",") if isinstance(value, str) else value
         if not isinstance(items, list):
-            raise ValueError(f"{where}: expected a list, got {value!r}")
-        parts = [item.strip() if isinstance(item, str) else item for item in items]
+            raise ValueError(f"{location}: expected a list, got {value!r}")
+        elements = [item.strip() if isinstance(item, str) else item for item in items]
         return tuple(
-            dict.fromkeys(checked(part, arguments[0], where) for part in parts if part != "")
+            dict.fromkeys(checked(part, arguments[0], location) for part in elements if part != "")
         )
     if origin is Literal:
         if value not in arguments:
             choices = ", ".join(map(str, arguments))
-            raise ValueError(f"{where}: expected one of {choices}, got {value!r}")
+            raise ValueError(f"{location}: expected one of {choices}, got {value!r}")
         return value
     if kind is float and type(value) is str:
         value = _number(value)
@@ -344,7 +345,7 @@ def checked(value: Any, kind: Any, where: str) -> Any:
             bool: "true or false",
             str: "a string",
         }
-        raise ValueError(f"{where}: expected {words[kind]}, got {value!r}")
+        raise ValueError(f"{location}: expected {words[kind]}, got {value!r}")
     return value
 
 

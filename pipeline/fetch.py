@@ -45,7 +45,7 @@ WEIGHTS = {
 
 
 class DownloadError(Exception):
-    """Why one URL did not give the file."""
+    """A URL did not give the file; the message says why."""
 
 
 def cache_folder() -> Path:

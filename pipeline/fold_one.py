@@ -113,11 +113,11 @@ def _fold(
     """Fold with a progress bar. Raises ValueError when the checkpoint cannot be loaded."""
     worker = Worker(worker_config)
     device = f"cuda:{ranks.local_rank}" if costs.hardware.device == "cuda" else "cpu"
-    joined = worker.join(ranks.rank, ranks.size, "env://", device)
-    if isinstance(joined, Failure):
-        raise ValueError(joined.reason)
+    ready = worker.join(ranks.rank, ranks.size, "env://", device)
+    if isinstance(ready, Failure):
+        raise ValueError(ready.reason)
     if ranks.rank == 0:
-        print(f"kernels: {joined.kernels}", file=sys.stderr)
+        print(f"kernels: {ready.kernels}", file=sys.stderr)
     with FoldProgress(costs.stages(task, shape), hidden=ranks.rank > 0) as progress:
         result = worker.fold(task.complex, shape, progress.update)
     if isinstance(result, FoldResult):
@@ -149,8 +149,8 @@ def _write_result(
     written[f"{folder}/scores_{stem}.json"] = scores.encode()
     _write_files(out, written)
     seconds = sum(result.stats.seconds.values())
-    place = printable(str(out / folder))
-    lines = [f"{place}: {len(prediction.scores)} structures, {seconds:.1f} s"]
+    path = printable(str(out / folder))
+    lines = [f"{path}: {len(prediction.scores)} structures, {seconds:.1f} s"]
     if provenance.untrained:
         lines.append(f"{checkpoint_name}: random weights, the scores mean nothing")
     for row in rows["complexes"]:
@@ -218,15 +218,15 @@ def _without_nan(value: Any) -> Any:
 
 def _write_files(out: Path, files: dict[str, Content]) -> None:
     """Write all files or none of them: first under temporary names, then renamed."""
-    disk = FileSystem()
+    file_system = FileSystem()
     try:
-        disk.make_folder(out)
+        file_system.make_folder(out)
         with tempfile.TemporaryDirectory(dir=out, prefix=".new-") as folder:
             staged = {path: Path(folder) / str(number) for number, path in enumerate(files)}
             for path, content in files.items():
-                disk.write(staged[path], content)
+                file_system.write(staged[path], content)
             for path, temporary in staged.items():
-                disk.make_folder((out / path).parent)
-                disk.rename(temporary, out / path)
+                file_system.make_folder((out / path).parent)
+                file_system.rename(temporary, out / path)
     except OSError as error:
         raise ValueError(f"{out}: cannot be written: {error.strerror}") from None

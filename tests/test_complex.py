@@ -39,4 +39,4 @@ def test_complex_does_not_compare_names_pair_by_pair() -> None:
 
 def test_complex_equality_ignores_the_place() -> None:
     chains = (Chain("A", "protein", "MKT"),)
-    assert Complex("x", chains, place=3) == Complex("x", chains)
+    assert Complex("x", chains, index=3) == Complex("x", chains)

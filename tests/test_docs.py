@@ -187,10 +187,10 @@ def read_yaml(name: str) -> Any:
 
 def test_pre_commit_runs_what_make_lint_runs() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    (recipe,) = re.findall(r"^lint: env\n((?:\t.*\n)+)", makefile, re.MULTILINE)
-    wanted = [line.strip().replace("$(BIN)", ".venv/bin") for line in recipe.splitlines()]
+    (lint_recipe,) = re.findall(r"^lint: env\n((?:\t.*\n)+)", makefile, re.MULTILINE)
+    expected = [line.strip().replace("$(BIN)", ".venv/bin") for line in lint_recipe.splitlines()]
     (repository,) = read_yaml(".pre-commit-config.yaml")["repos"]
-    assert [hook["entry"] for hook in repository["hooks"]] == wanted
+    assert [hook["entry"] for hook in repository["hooks"]] == expected
 
 
 def test_citation_names_the_version() -> None:

@@ -89,7 +89,7 @@ MODULES = {module_of(path): path for path in FILES}
 
 @cache
 def imports(path: Path) -> frozenset[str]:
-    """What a module imports, inside functions too, as dotted names."""
+    """The imports of a module, inside functions too, as dotted names."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -152,9 +152,9 @@ def test_each_library_has_its_folder(library: str) -> None:
         for path in FILES
         if any(is_in(name, library) for name in imports(path))
     }
-    assert users, f"nobody imports {library}; is this rule out of date?"
-    strangers = {user for user in users if not user.startswith(ONLY[library])}
-    assert not strangers, f"{library} is imported by {sorted(strangers)}"
+    assert users, f"no module imports {library}; is this rule out of date?"
+    other_users = {user for user in users if not user.startswith(ONLY[library])}
+    assert not other_users, f"{library} is imported by {sorted(other_users)}"
 
 
 @pytest.mark.parametrize("place", WITHOUT_TORCH)
@@ -171,8 +171,8 @@ def test_datasets_know_only_complexes_and_files() -> None:
     for module, path in MODULES.items():
         if is_in(module, "foldcp.datasets"):
             others = {name for name in imports(path) if is_in(name, "foldcp")}
-            strangers = {name for name in others if not name.startswith(allowed)}
-            assert not strangers, f"{module} imports {sorted(strangers)}"
+            other_users = {name for name in others if not name.startswith(allowed)}
+            assert not other_users, f"{module} imports {sorted(other_users)}"
 
 
 def test_no_folder_has_more_than_twelve_files() -> None:

@@ -39,7 +39,7 @@ def _kind(header: str) -> str:
 
 
 def _entry(record: FastaRecord) -> Node:
-    """The entry of a YAML's `sequences` that a record stands for."""
+    """A record as the equivalent entry of a YAML's `sequences`."""
     header = record.header
     kind = _kind(header)
     if not kind:

@@ -109,47 +109,49 @@ class _Draft:
     msa: str = ""
 
 
-def _molecule(item: Node, where: str) -> list[_Draft]:
+def _molecule(item: Node, location: str) -> list[_Draft]:
     """The copies of one entry of `sequences`."""
-    key, value = single_entry(item, where, _KINDS)
-    where = f"{where} ({key})"
-    return _ligand(value, where) if key == "ligand" else _polymer(value, where, _POLYMERS[key])
+    key, value = single_entry(item, location, _KINDS)
+    location = f"{location} ({key})"
+    return (
+        _ligand(value, location) if key == "ligand" else _polymer(value, location, _POLYMERS[key])
+    )
 
 
-def _ligand(node: Node, where: str) -> list[_Draft]:
-    entry = mapping(node, where, ["id"], ["ccd", "smiles"])
+def _ligand(node: Node, location: str) -> list[_Draft]:
+    entry = mapping(node, location, ["id"], ["ccd", "smiles"])
     ccd: tuple[str, ...] = ()
     if "ccd" in entry:
-        ccd = tuple(code.upper() for code in strings(entry["ccd"], f"{where}, ccd"))
-    smiles = string(entry["smiles"], f"{where}, smiles").strip() if "smiles" in entry else ""
+        ccd = tuple(code.upper() for code in strings(entry["ccd"], f"{location}, ccd"))
+    smiles = string(entry["smiles"], f"{location}, smiles").strip() if "smiles" in entry else ""
     return [
         _Draft(Chain(name, "ligand", ccd=ccd, smiles=smiles))
-        for name in strings(entry["id"], f"{where}, id")
+        for name in strings(entry["id"], f"{location}, id")
     ]
 
 
-def _polymer(node: Node, where: str, kind: Kind) -> list[_Draft]:
-    entry = mapping(node, where, ["id", "sequence"], ["msa", "modifications", "cyclic"])
-    sequence = normalize(string(entry["sequence"], f"{where}, sequence"))
-    cyclic = boolean(entry["cyclic"], f"{where}, cyclic") if "cyclic" in entry else False
-    modifications = _modifications(entry.get("modifications", []), f"{where}, modifications")
-    msa = string(entry["msa"], f"{where}, msa") if "msa" in entry else ""
+def _polymer(node: Node, location: str, kind: Kind) -> list[_Draft]:
+    entry = mapping(node, location, ["id", "sequence"], ["msa", "modifications", "cyclic"])
+    sequence = normalize(string(entry["sequence"], f"{location}, sequence"))
+    cyclic = boolean(entry["cyclic"], f"{location}, cyclic") if "cyclic" in entry else False
+    modifications = _modifications(entry.get("modifications", []), f"{location}, modifications")
+    msa = string(entry["msa"], f"{location}, msa") if "msa" in entry else ""
     if kind != "protein" and msa not in ("", "empty"):
-        raise ValueError(f"{where}, msa: only proteins have an alignment, got {describe(msa)}")
+        raise ValueError(f"{location}, msa: only proteins have an alignment, got {describe(msa)}")
     return [
         _Draft(Chain(name, kind, sequence, cyclic=cyclic, modifications=modifications), msa)
-        for name in strings(entry["id"], f"{where}, id")
+        for name in strings(entry["id"], f"{location}, id")
     ]
 
 
-def _modifications(node: Node, where: str) -> tuple[tuple[int, str], ...]:
+def _modifications(node: Node, location: str) -> tuple[tuple[int, str], ...]:
     found: dict[int, str] = {}
-    for item in items(node, where):
-        entry = mapping(item, where, ["position", "ccd"])
-        position = positive_integer(entry["position"], f"{where}, position")
+    for item in items(node, location):
+        entry = mapping(item, location, ["position", "ccd"])
+        position = positive_integer(entry["position"], f"{location}, position")
         if position in found:
-            raise ValueError(f"{where}: two at position {position}")
-        found[position] = string(entry["ccd"], f"{where}, ccd").upper()
+            raise ValueError(f"{location}: two at position {position}")
+        found[position] = string(entry["ccd"], f"{location}, ccd").upper()
     return tuple(sorted(found.items()))
 
 

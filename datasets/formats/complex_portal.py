@@ -42,7 +42,7 @@ def _subunits(row: Row) -> Subunits:
             subunits.append(Subunit(name, count or None))
         else:
             left_out[name] = None
-    # The expanded list leaves out what is not a protein.
+    # The expanded list leaves out subunits that are not proteins.
     for entry in split_nonempty(members, "|"):
         name = entry.partition("(")[0].strip()
         if not name.startswith(("[", "CPX-")) and not _PROTEIN.fullmatch(name):

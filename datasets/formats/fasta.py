@@ -16,7 +16,7 @@ from foldcp.files import reading
 # The note on a record that may have been meant as a chain of a complex.
 FOLDED_ALONE = "chains: record folded alone; join the chains of one complex by ':'"
 _MAX_CHAINS = 100  # more records than this are not one complex, written chain by chain
-# From this length on, a sequence of all of A, C, G and T and nothing else is taken for DNA.
+# From this length on, a sequence of all of A, C, G and T and nothing else is assumed to be DNA.
 _MIN_DNA_LENGTH = 20
 
 

@@ -21,7 +21,7 @@ _BOOLEANS = {
 
 
 def mapping(
-    node: Node, where: str, required: Collection[str], optional: Collection[str] = ()
+    node: Node, location: str, required: Collection[str], optional: Collection[str] = ()
 ) -> dict[str, Node]:
     """A mapping with all the required keys and no others than these and the optional ones.
 
@@ -29,24 +29,24 @@ def mapping(
     """
     known = ", ".join([*required, *optional])
     if not isinstance(node, dict):
-        raise ValueError(f"{where}: expected the keys {known}, got {describe(node)}")
+        raise ValueError(f"{location}: expected the keys {known}, got {describe(node)}")
     for key in node:
         if key not in required and key not in optional:
-            raise ValueError(f"{where}: unknown key {describe(key)}; the known keys are {known}")
+            raise ValueError(f"{location}: unknown key {describe(key)}; the known keys are {known}")
     for key in required:
         if key not in node:
-            raise ValueError(f"{where}: the key {describe(key)} is missing")
+            raise ValueError(f"{location}: the key {describe(key)} is missing")
     return {key: value for key, value in node.items() if key in required or not is_null(value)}
 
 
-def single_entry(node: Node, where: str, known: Collection[str]) -> tuple[str, Node]:
+def single_entry(node: Node, location: str, known: Collection[str]) -> tuple[str, Node]:
     """(key, value) of a mapping with a single key, one of `known`."""
     names = ", ".join(known)
     if not isinstance(node, dict) or len(node) != 1:
-        raise ValueError(f"{where}: expected one of the keys {names}, got {describe(node)}")
+        raise ValueError(f"{location}: expected one of the keys {names}, got {describe(node)}")
     key, value = next(iter(node.items()))
     if key not in known:
-        raise ValueError(f"{where}: unknown key {describe(key)}; the known keys are {names}")
+        raise ValueError(f"{location}: unknown key {describe(key)}; the known keys are {names}")
     return key, value
 
 
@@ -55,77 +55,77 @@ def is_null(node: Node) -> bool:
     return isinstance(node, str) and node in _NULL
 
 
-def items(node: Node, where: str) -> list[Node]:
+def items(node: Node, location: str) -> list[Node]:
     """A list; empty where the value is left out."""
     if is_null(node):
         return []
     if not isinstance(node, list):
-        raise ValueError(f"{where}: expected a list, got {describe(node)}")
+        raise ValueError(f"{location}: expected a list, got {describe(node)}")
     return node
 
 
-def string(node: Node, where: str) -> str:
+def string(node: Node, location: str) -> str:
     """A string that is not empty."""
     if not isinstance(node, str) or not node:
-        raise ValueError(f"{where}: expected a string, got {describe(node)}")
+        raise ValueError(f"{location}: expected a string, got {describe(node)}")
     return node
 
 
-def strings(node: Node, where: str) -> tuple[str, ...]:
+def strings(node: Node, location: str) -> tuple[str, ...]:
     """One string or a list of them, at least one."""
     values = node if isinstance(node, list) else [node]
     if not values:
-        raise ValueError(f"{where}: the list is empty")
-    return tuple(string(value, where) for value in values)
+        raise ValueError(f"{location}: the list is empty")
+    return tuple(string(value, location) for value in values)
 
 
-def positive_integer(node: Node, where: str) -> int:
+def positive_integer(node: Node, location: str) -> int:
     """An integer from 1."""
     try:
-        number = int(string(node, where))
+        number = int(string(node, location))
     except ValueError:
         number = 0
     if number < 1:
-        raise ValueError(f"{where}: expected a positive integer, got {describe(node)}")
+        raise ValueError(f"{location}: expected a positive integer, got {describe(node)}")
     return number
 
 
-def distance(node: Node, where: str) -> float:
+def distance(node: Node, location: str) -> float:
     """A positive, finite number, in Å."""
     try:
-        number = float(string(node, where))
+        number = float(string(node, location))
     except ValueError:
         number = 0.0
     if not 0 < number < float("inf"):
-        raise ValueError(f"{where}: expected a distance in Å, got {describe(node)}")
+        raise ValueError(f"{location}: expected a distance in Å, got {describe(node)}")
     return number
 
 
-def boolean(node: Node, where: str) -> bool:
+def boolean(node: Node, location: str) -> bool:
     """A boolean, as YAML 1.1 spells it."""
-    value = _BOOLEANS.get(string(node, where).lower())
+    value = _BOOLEANS.get(string(node, location).lower())
     if value is None:
-        raise ValueError(f"{where}: expected true or false, got {describe(node)}")
+        raise ValueError(f"{location}: expected true or false, got {describe(node)}")
     return value
 
 
-def existing_file(node: Node, where: str, folder: Path) -> Path:
+def existing_file(node: Node, location: str, folder: Path) -> Path:
     """The absolute path of a regular file, named from `folder` or else the working directory."""
-    written = string(node, where)
-    with reading(f"{where}: {describe(written)}"):
+    written = string(node, location)
+    with reading(f"{location}: {describe(written)}"):
         name = Path(written).expanduser()
-        places = [base / name for base in (folder, Path.cwd())]
-        for place in filter(is_regular, places):
-            if not is_unicode(str(place.resolve())):
+        candidates = [base / name for base in (folder, Path.cwd())]
+        for candidate in filter(is_regular, candidates):
+            if not is_unicode(str(candidate.resolve())):
                 raise ValueError(
-                    f"{where}: {describe(written)} leads to a file whose name is not valid UTF-8"
+                    f"{location}: {describe(written)} leads to a file whose name is not valid UTF-8"
                 )
-            return place.resolve()
-        for place in places:
-            if place.exists():
-                check_regular(place)
+            return candidate.resolve()
+        for candidate in candidates:
+            if candidate.exists():
+                check_regular(candidate)
     if name.is_absolute():
-        raise ValueError(f"{where}: there is no file {name}")
+        raise ValueError(f"{location}: there is no file {name}")
     raise ValueError(
-        f"{where}: there is no file {name}, neither in {folder.resolve()} nor in {Path.cwd()}"
+        f"{location}: there is no file {name}, neither in {folder.resolve()} nor in {Path.cwd()}"
     )

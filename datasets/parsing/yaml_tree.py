@@ -19,7 +19,7 @@ Node = str | list["Node"] | dict[str, "Node"]
 
 MAX_CHARACTERS = 10_000_000  # of a text; a complex of 50,000 residues needs a hundredth of it
 MAX_DEPTH = 32
-MAX_NODES = 1_000_000  # an alias counts as all that it stands for
+MAX_NODES = 1_000_000  # an alias counts as all the nodes it expands to
 
 # libyaml's parser, where PyYAML was built with it, is some fifty times as fast.
 _LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
@@ -53,11 +53,11 @@ def parse(text: str, known: Collection[str] = ()) -> Node:
 def _problem(error: yaml.YAMLError) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         words = " ".join(filter(None, [error.context, error.problem]))
-        return f"{words} ({_place(error.problem_mark)})"
+        return f"{words} ({_position(error.problem_mark)})"
     return " ".join(str(error).split())
 
 
-def _place(mark: yaml.Mark) -> str:
+def _position(mark: yaml.Mark) -> str:
     return f"line {mark.line + 1}, column {mark.column + 1}"
 
 
@@ -131,7 +131,7 @@ class _Tree:
         self.anchors[anchor] = node, num_nodes
 
     def _put(self, node: Node, event: yaml.Event) -> None:
-        """Give a finished node to the list or mapping around it."""
+        """Add a finished node to the list or mapping around it."""
         if isinstance(node, str) and not node.isascii() and _SURROGATE.search(node):
             raise _error("half of a surrogate pair, which is not a character", event)
         if not self.open:
@@ -160,7 +160,7 @@ class _Tree:
 
 
 def _error(problem: str, event: yaml.Event) -> ValueError:
-    return ValueError(f"not valid YAML: {problem} ({_place(event.start_mark)})")
+    return ValueError(f"not valid YAML: {problem} ({_position(event.start_mark)})")
 
 
 def describe(node: Node) -> str:

@@ -21,10 +21,10 @@ def read_lightning(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]
         ValueError: naming the file, when it has no such parts or cannot be read.
     """
     contents = read_archive(path)
-    parts = contents if isinstance(contents, Mapping) else {}
+    sections = contents if isinstance(contents, Mapping) else {}
     try:
         hyper_parameters, weights, average = (
-            to_plain(parts.get(name)) for name in ("hyper_parameters", "state_dict", "ema")
+            to_plain(sections.get(name)) for name in ("hyper_parameters", "state_dict", "ema")
         )
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None

@@ -64,7 +64,7 @@ def load(
         expected: the `checkpoint_identity` that the file must have; "" is any.
 
     Raises:
-        ValueError: naming the file when its identity is not the expected one or it is no Boltz-2
+        ValueError: naming the file when its identity is not the expected one or it is not a Boltz-2
             structure model, and naming every parameter that is missing, unexpected or of another
             shape or type; and when the kernels cannot run on the device.
     """

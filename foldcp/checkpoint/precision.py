@@ -38,7 +38,7 @@ def set_precision(model: Boltz2, precision: Precision, sampling: Sampling | None
     if sampling == "bf16":
         _set_sampling_bf16(model)
     if precision != "fp32":
-        for part in _pair_parts(model):
+        for part in _pair_modules(model):
             set_compute_dtype(part, torch.bfloat16)
 
 
@@ -62,9 +62,9 @@ def _set_sampling_bf16(model: Boltz2) -> None:
         layer.transition.split = True
 
 
-def _pair_parts(model: Boltz2) -> list[nn.Module]:
+def _pair_modules(model: Boltz2) -> list[nn.Module]:
     """The modules that compute with pairs of tokens."""
-    parts: list[nn.Module] = [
+    modules: list[nn.Module] = [
         model.msa_module,
         model.diffusion_conditioning.pairwise_conditioner,
         model.diffusion_conditioning.token_trans_proj_z,
@@ -72,9 +72,9 @@ def _pair_parts(model: Boltz2) -> list[nn.Module]:
         model.z_norm,
     ]
     if model.architecture.use_templates:
-        parts.append(model.template_module)
+        modules.append(model.template_module)
     for stack in (model.pairformer_module, model.confidence_module.pairformer_stack):
         for layer in stack.layers:
-            parts += [getattr(layer, name) for name in _PAIR_UPDATES]
-            parts.append(layer.attention.proj_z)  # type: ignore[union-attr]
-    return parts
+            modules += [getattr(layer, name) for name in _PAIR_UPDATES]
+            modules.append(layer.attention.proj_z)  # type: ignore[union-attr]
+    return modules

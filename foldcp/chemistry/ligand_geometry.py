@@ -200,7 +200,7 @@ def _by_rank(atoms: list[Atom]) -> list[int]:
 def _renumbered(
     terms: list[Term], width: int, index: dict[int, int]
 ) -> tuple[Int[np.ndarray, "width K"], Bool[np.ndarray, " K"]]:
-    """Terms of which the network sees all atoms, in its indices, and their flags."""
+    """Terms all of whose atoms the network sees, in its indices, and their flags."""
     seen = [(atoms, flag) for atoms, flag in terms if all(atom in index for atom in atoms)]
     rows = np.array([[index[atom] for atom in atoms] for atoms, _ in seen], dtype=np.int64)
     return rows.reshape(-1, width).T, np.array([flag for _, flag in seen], dtype=bool)

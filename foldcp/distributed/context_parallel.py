@@ -154,7 +154,7 @@ class ContextParallel:
     ) -> Iterator[tuple[slice, int, Shaped[Tensor, "R *S"]]]:
         """(chunk of D, rank p, that chunk of p's b) for every chunk and rank, this rank first.
 
-        The next chunk travels while one is used. A rank receives P - 1 times the bytes of b, but
+        The next chunk is sent while one is used. A rank receives P - 1 times the bytes of b, but
         holds only two chunks of them, without gradients. Backward: that of `all_gather`.
         """
         if self.size == 1:
@@ -175,7 +175,7 @@ class ContextParallel:
     ) -> Iterator[tuple[slice, int, Shaped[Tensor, "R I I"], Shaped[Tensor, "R *S"]]]:
         """(chunk of D, rank p, p's rows and this rank's columns of a, p's b), this rank first.
 
-        The columns of a by all-to-all beside the all-gather of b; the next chunk travels while one
+        The columns of a by all-to-all beside the all-gather of b; the next chunk is sent while one
         is used. A rank receives (P - 1) / P of a and P - 1 times b. Backward: the all-to-all of
         the gradient of a, and that of `all_gather`.
         """

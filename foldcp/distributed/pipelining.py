@@ -52,13 +52,13 @@ def ring_order(transport: Transport) -> list[int]:
 
 
 class Exchange:
-    """`send[p]` on its way to each rank p, and what each rank sends here, beside a computation."""
+    """An exchange in progress: `send[p]` goes to each rank p while this rank computes."""
 
     def __init__(self, send: TensorsByRank, transport: Transport) -> None:
         ring = ring_order(transport)
         following = ring[1:]
         preceding = ring[:0:-1]
-        # What this rank has for itself is there at once; the rest is valid after `wait`.
+        # This rank's own block is there at once; the other blocks are valid after `wait`.
         self.received = list(send)
         for p in preceding:
             self.received[p] = [
@@ -71,14 +71,14 @@ class Exchange:
     def wait_and_copy(self, destinations: TensorsByRank) -> None:
         """Wait, copy what was received to its destinations, and free it."""
         self.wait()
-        for places, tensors in zip(destinations, self.received, strict=True):
-            for place, x in zip(places, tensors, strict=True):
-                place.copy_(x)
+        for targets, tensors in zip(destinations, self.received, strict=True):
+            for target, x in zip(targets, tensors, strict=True):
+                target.copy_(x)
         self.received.clear()
 
 
 def _prefetch(items: Iterable[T]) -> Iterator[T]:
-    """The items, each handed out after the next one has been started (made), too."""
+    """The items, each yielded once the next one has been produced."""
     started: list[T] = []
     for item in items:
         yield from started
@@ -92,13 +92,14 @@ def pipelined_exchange(
     index_bytes: int,
     produce: Callable[[slice, int], list[Tensor]],
 ) -> Iterator[tuple[slice, int, list[Tensor]]]:
-    """(chunk of range(length), rank p, what p sent here of it) for every chunk and rank.
+    """(chunk of range(length), rank p, tensors received from p) for every chunk and rank.
 
     `produce(chunk, p)` returns what this rank sends to p; each index of a chunk sends `index_bytes`
     to every other rank. Chunk n + 1 is started before chunk n is used.
     """
     peers = transport.size - 1
-    chunks = split_range(length, transport.buffer_bytes // (index_bytes * peers))
+    max_indices = transport.buffer_bytes // (index_bytes * peers)
+    chunks = split_range(length, max_indices)
 
     def start(chunk: slice) -> Exchange:
         return Exchange([produce(chunk, p) for p in range(transport.size)], transport)
@@ -108,18 +109,18 @@ def pipelined_exchange(
             yield chunk, p, exchange.received[p]
             if p == transport.rank:
                 exchange.wait()
-        exchange.received.clear()  # while the next but one is started
+        exchange.received.clear()  # freed before the chunk after the next is started
 
 
 def all_to_all(by_rank: Shaped[Tensor, "P *S"], transport: Transport) -> Shaped[Tensor, "P *S"]:
-    """by_rank[p] to rank p; [p] of the result comes from there."""
+    """Send by_rank[p] to rank p; entry p of the result is received from p."""
     exchange = Exchange([[x] for x in by_rank], transport)
     exchange.wait()
     return torch.stack([x for (x,) in exchange.received])
 
 
 def _as_widest_dtype(x: Shaped[Tensor, "A B *C"]) -> Shaped[Tensor, "A B W"]:
-    """The same memory in the widest dtype that fits: strided copies go element by element."""
+    """A view of x in the widest dtype that fits: strided copies go element by element."""
     x = x.reshape(*x.shape[:2], -1)
     for dtype in (torch.complex128, torch.int64, torch.int32, torch.int16):
         ratio = dtype.itemsize // x.element_size()
@@ -129,7 +130,7 @@ def _as_widest_dtype(x: Shaped[Tensor, "A B *C"]) -> Shaped[Tensor, "A B W"]:
 
 
 def _by_rank(z: Shaped[Tensor, "I N *C"], size: int) -> Shaped[Tensor, "P I J W"]:
-    """The same memory, by the ranks whose rows z's columns are."""
+    """A view of z whose columns are grouped by the rank that owns the rows of the same index."""
     assert z.is_contiguous() and z.shape[1] == size * z.shape[0]
     return _as_widest_dtype(z).view(z.shape[0], size, z.shape[0], -1).transpose(0, 1)
 
@@ -137,7 +138,7 @@ def _by_rank(z: Shaped[Tensor, "I N *C"], size: int) -> Shaped[Tensor, "P I J W"
 def transpose_(z: Tensor, transport: Transport) -> Tensor:
     """Exchange tile (a, b) of every block with its owner's tile (b, a), in place.
 
-    Two pairs of tiles take turns: one travels while the other is copied to its place.
+    Two pairs of tiles alternate: one is exchanged while the other is copied to its place.
     """
     blocks = _by_rank(z, transport.size)
     I = len(z)

@@ -90,8 +90,8 @@ class CopyEngineTransport:
     multiprocessor does not delay copy engines.
 
     Three buffers take turns. A rank that starts exchange n has waited for its copies of n - 2, and
-    waits until all ranks have started n; hence when it starts n + 1, in the buffer of n - 2, nobody
-    reads that any more.
+    waits until all ranks have started n; hence when it starts n + 1, in the buffer of n - 2, no
+    rank reads that any more.
 
         compute stream  | pack n | barrier |  compute chunk n - 1  | wait n | compute chunk n
         copy stream                        | copy n from the peers |
@@ -105,7 +105,7 @@ class CopyEngineTransport:
         fallback: P2PTransport,
     ) -> None:
         """`memory` is torch's handle of symmetric memory: `NUM_BUFFERS` * `buffer_bytes` on every
-        rank. It is copied from on `stream`; what does not fit a buffer takes the `fallback`.
+        rank. Copies run on `stream`; tensors that do not fit a buffer use the `fallback`.
         """
         self.memory = memory
         self.rank = fallback.rank
@@ -142,7 +142,7 @@ class CopyEngineTransport:
         return self.copy_events[-1].wait
 
     def _on_copy_stream(self, work: Callable[[], None]) -> torch.cuda.Event:
-        """Do this while the current stream goes on; the event of its end."""
+        """Run `work` on the copy stream, after the current stream's work; the event of its end."""
         done = torch.cuda.Event()
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream):

@@ -65,5 +65,8 @@ def atom_features(tokenized: TokenizedComplex, augmentation: Augmentation) -> di
         "atom_mask": torch.ones(len(atoms.name)),
         "atom_token": torch.from_numpy(atoms.token),
     }
-    extra = -len(atoms.name) % ATOM_WINDOW
-    return {name: torch.cat([x, x.new_zeros(extra, *x.shape[1:])]) for name, x in features.items()}
+    num_padding = -len(atoms.name) % ATOM_WINDOW
+    for name, x in features.items():
+        padding = x.new_zeros(num_padding, *x.shape[1:])
+        features[name] = torch.cat([x, padding])
+    return features

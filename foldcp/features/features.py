@@ -15,7 +15,7 @@ from foldcp.features.layout import Layout
 
 @dataclass(frozen=True)
 class TokenAxis:
-    """How a field is padded along the tokens: the axis, and the value of padding."""
+    """Padding of a field along the tokens: the axis, and the value of padding."""
 
     dim: int
     padding: int = 0

@@ -10,7 +10,7 @@ from jaxtyping import Int
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """What structure files and tables need to name a prediction's rows.
+    """Names of chains, tokens and atoms that structure files and tables need.
 
     C chains, T tokens and A atoms, without padding.
     """

@@ -88,9 +88,9 @@ def token_bonds(
     first = tokenized.atoms.token[bonds[:, 0]]
     second = tokenized.atoms.token[bonds[:, 1]]
     kind = bonds[:, 2] + 1
-    both = np.stack(
-        [np.stack([first, second, kind], 1), np.stack([second, first, kind], 1)], 1
-    ).reshape(-1, 3)
+    forward = np.stack([first, second, kind], 1)
+    backward = np.stack([second, first, kind], 1)
+    both = np.stack([forward, backward], 1).reshape(-1, 3)
     return both[_last_of_each(both, len(tokenized.tokens.type))]
 
 
@@ -99,9 +99,9 @@ def cyclic_period(
 ) -> Float[np.ndarray, " T"]:
     """Number of residues of a cyclic chain at its tokens, 0 elsewhere.
 
-    A chain is cyclic if it says so, or if it is a protein and a bond joins the C of its last
-    residue to the N of its first. Boltz takes any bond between the two residues for that, a
-    disulfide too, but in the first chain alone.
+    A chain is cyclic if the input marks it so, or if it is a protein and a bond joins the C of its
+    last residue to the N of its first. In Boltz any bond between the two residues makes a chain
+    cyclic, a disulfide too, but in the first chain alone.
     """
     lengths = np.diff(tokenized.chains.first_residue)
     closed = [
@@ -118,25 +118,26 @@ def _is_closed(tokenized: TokenizedComplex, chain: int, covalent: Int[np.ndarray
     ends = {(start, "N"), (stop - 1, "C")}
     residue = tokenized.atoms.residue
     name = tokenized.atoms.name
-    return any(
-        {(int(residue[atom]), name[atom]) for atom in bond} == ends
-        for bond in covalent[:, :2].tolist()
-    )
+    for bond in covalent[:, :2].tolist():
+        if {(int(residue[atom]), name[atom]) for atom in bond} == ends:
+            return True
+    return False
 
 
 def resolve_tokens(complex: Complex, tokenized: TokenizedComplex, token: Token) -> list[int]:
     """Indices of (chain, residue from 1), or of (ligand, atom name of its first component)."""
-    chain, place = token
+    chain, residue_or_atom = token
     kinds = dict(zip(tokenized.chains.name, tokenized.chains.kind, strict=True))
     if kinds.get(chain, "ligand") != "ligand":
-        if not isinstance(place, int):
+        if not isinstance(residue_or_atom, int):
             raise ValueError(
-                f"complex {complex.name}: invalid residue number {place!r} of chain {chain}, "
-                "which is a polymer"
+                f"complex {complex.name}: invalid residue number {residue_or_atom!r} of chain "
+                f"{chain}, which is a polymer"
             )
-        residue = _residue_index(complex, tokenized, chain, place)
+        residue = _residue_index(complex, tokenized, chain, residue_or_atom)
         return np.flatnonzero(tokenized.tokens.residue == residue).tolist()
-    return [int(tokenized.atoms.token[_atom_index(complex, tokenized, chain, 1, str(place))])]
+    atom = _atom_index(complex, tokenized, chain, 1, str(residue_or_atom))
+    return [int(tokenized.atoms.token[atom])]
 
 
 def resolve_all(
@@ -173,4 +174,5 @@ def contact_conditions(complex: Complex, tokenized: TokenizedComplex) -> Contact
     pairs = np.array([row[:3] for row in rows], dtype=np.int64).reshape(-1, 3)
     keep = _last_of_each(pairs, len(tokenized.tokens.type))
     thresholds = np.array([row[3] for row in rows], dtype=np.float32)
-    return ContactConditions(pairs[keep], thresholds[keep], UNSELECTED if rows else UNSPECIFIED)
+    other_pairs = UNSELECTED if rows else UNSPECIFIED
+    return ContactConditions(pairs[keep], thresholds[keep], other_pairs)

@@ -51,7 +51,7 @@ class _OnDevice:
     """A group of tensors on one device."""
 
     def to(self, device: torch.device | str) -> Self:
-        """The same tensors on a device."""
+        """A copy on a device."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         moved = {name: value.to(device) for name, value in values.items() if value is not None}
         return replace(self, **moved)
@@ -105,7 +105,7 @@ def steering_constraints(complex: Complex, *, potentials: bool) -> Constraints:
 
 
 def _contacts(complex: Complex, tokenized: TokenizedComplex) -> dict[str, Tensor]:
-    """The forced contacts, each a group of atom pairs of which one shall be close.
+    """The forced contacts, each a group of atom pairs at least one of which must be close.
 
     A pocket holds each of its tokens to the binder, a contact its two tokens to each other.
     """
@@ -131,8 +131,9 @@ def _contacts(complex: Complex, tokenized: TokenizedComplex) -> dict[str, Tensor
             i = resolve_tokens(complex, tokenized, contact.token1)[0]
             j = resolve_tokens(complex, tokenized, contact.token2)[0]
             groups.append((atoms(i), atoms(j), contact.max_distance))
-    pairs = [np.stack([np.repeat(a, len(b)), np.tile(b, len(a))]) for a, b, _ in groups]
-    all_pairs = np.concatenate([np.zeros((2, 0), dtype=np.int64), *pairs], 1)
+    pairs = [_all_pairs(a, b) for a, b, _ in groups]
+    no_pairs = np.zeros((2, 0), dtype=np.int64)
+    all_pairs = np.concatenate([no_pairs, *pairs], 1)
     sizes = torch.tensor([pair.shape[1] for pair in pairs], dtype=torch.int64)
     thresholds = torch.tensor([distance for _, _, distance in groups], dtype=torch.float32)
     return {
@@ -140,6 +141,11 @@ def _contacts(complex: Complex, tokenized: TokenizedComplex) -> dict[str, Tensor
         "contact_group": torch.arange(len(groups)).repeat_interleave(sizes),
         "contact_threshold": thresholds.repeat_interleave(sizes),
     }
+
+
+def _all_pairs(a: Int[np.ndarray, " a"], b: Int[np.ndarray, " b"]) -> Int[np.ndarray, "2 a*b"]:
+    """Every index of a with every index of b."""
+    return np.stack([np.repeat(a, len(b)), np.tile(b, len(a))])
 
 
 def _molecules(complex: Complex, tokenized: TokenizedComplex) -> Molecules:
@@ -182,11 +188,10 @@ def _geometries(complex: Complex, tokenized: TokenizedComplex) -> list[tuple[int
         if component.standard:
             continue
         chain = complex.chains[tokenized.residues.chain[index]]
-        geometry = (
-            smiles_geometry(chain.smiles)
-            if chain.smiles
-            else ccd_geometry(component.code, component.atom_names)
-        )
+        if chain.smiles:
+            geometry = smiles_geometry(chain.smiles)
+        else:
+            geometry = ccd_geometry(component.code, component.atom_names)
         found.append((int(tokenized.residues.first_atom[index]), geometry))
     return found
 

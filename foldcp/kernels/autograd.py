@@ -15,7 +15,7 @@ Argument = Any
 
 
 def needs_no_grad(*tensors: Tensor) -> bool:
-    """Whether none of these tensors wants a gradient, so that a residual may be updated in
+    """Whether none of these tensors needs a gradient, so that a residual may be updated in
     place.
     """
     return not (torch.is_grad_enabled() and any(x.requires_grad for x in tensors))
@@ -53,12 +53,12 @@ def residual_with_reference_backward(
     """
     keep_input = not needs_no_grad(z, *_flattened(args))
 
-    def updated(z: Tensor, *args: Argument) -> Tensor:
+    def run_kernel(z: Tensor, *args: Argument) -> Tensor:
         out = torch.empty_like(z) if keep_input else z
         kernel(z, *args, out)
         return out
 
-    return with_reference_backward(updated, reference, z, *args)
+    return with_reference_backward(run_kernel, reference, z, *args)
 
 
 def _flattened(args: Sequence[Argument]) -> list[Tensor]:
@@ -99,12 +99,13 @@ class _Recomputed(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        wanted = ctx.needs_input_grad[2:]
+        needs_grad = ctx.needs_input_grad[2:]
         leaves = [
-            x.detach().requires_grad_(w) for x, w in zip(ctx.saved_tensors, wanted, strict=True)
+            x.detach().requires_grad_(needed)
+            for x, needed in zip(ctx.saved_tensors, needs_grad, strict=True)
         ]
         with torch.enable_grad():
             out = ctx.reference(*leaves)
-        asked = [x for x in leaves if x.requires_grad]
-        found = iter(torch.autograd.grad(out, asked, gradient))
-        return None, None, *(next(found) if w else None for w in wanted)
+        inputs = [x for x in leaves if x.requires_grad]
+        gradients = iter(torch.autograd.grad(out, inputs, gradient))
+        return None, None, *(next(gradients) if needed else None for needed in needs_grad)

@@ -1,9 +1,9 @@
-"""Kernel dispatch: which implementation of the operations a network uses, chosen once.
+"""Kernel dispatch: the choice, made once, of the implementation of each operation.
 
 `choose_backend` decides for a device when a network is loaded. Each operation's package has a
 `choose(backend, ...)` that returns one implementation, an object that is called with tensors; the
 layer that uses the operation stores it in `use_kernels(backend)`, when its weights have their final
-types. `forward` calls what is stored and never asks again. A layer that nobody gave a backend
+types. `forward` calls what is stored and never chooses again. A layer without a backend
 computes with the PyTorch reference (`Backend()`).
 """
 
@@ -23,13 +23,13 @@ HOPPER_TRITON = "3.6."
 
 @dataclass(frozen=True)
 class Backend:
-    """Which implementations may be chosen on a device; the default is PyTorch for everything."""
+    """The implementations that a device may use; the default is PyTorch for everything."""
 
     triton: str = ""  # version, where Triton kernels run
     hopper: bool = False  # whether the kernels written for Hopper alone (H100, H200) run, too
 
     def can_fuse(self, dtype: torch.dtype, channels: int = 0) -> bool:
-        """Whether a fused kernel computes in this arithmetic, on arrays of so many channels.
+        """Whether a fused kernel computes in this dtype, on arrays of so many channels.
 
         Kernels are for bf16; fp32, for parity, stays in PyTorch, and so do arrays with more than
         `MAX_CHANNELS` channels, which belong to tokens, not to pairs.

@@ -1,4 +1,4 @@
-"""What the Triton kernels of pairs share: tiles of pairs and of weights, LayerNorm, gates."""
+"""Helpers of the Triton kernels of pairs: tiles of pairs and of weights, LayerNorm, gates."""
 # pyright: reportMissingImports=false, reportIndexIssue=false, reportPossiblyUnboundVariable=false
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def cdiv(size: int, step: int) -> int:
-    """How many steps cover `size`."""
+    """The number of steps that cover `size`."""
     return -(-size // step)
 
 

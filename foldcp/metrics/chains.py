@@ -25,7 +25,7 @@ class ChainSpans:
     """The chains as spans of tokens: plain numbers, so cutting a tensor by chain never waits for
     its device.
 
-    Padding lies behind the last span, so what is cut by spans never sees it.
+    Padding follows the last span, so results by chain never include it.
     """
 
     starts: tuple[int, ...]  # [C + 1]: first token of each chain, then T
@@ -65,7 +65,7 @@ class ChainSpans:
         return pairs
 
     def mask(self, *kinds: str) -> Bool[np.ndarray, " C"]:
-        """Which chains are of these kinds."""
+        """A mask of the chains of these kinds."""
         return np.isin(self.kinds, kinds)
 
     def token_chain(self, device: torch.device) -> Int[Tensor, " T"]:

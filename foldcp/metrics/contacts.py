@@ -43,7 +43,8 @@ def contact_counts(points: Float[Tensor, "T 3"], rows: ChainRows) -> Float[Tenso
     own = rows.own(points)
     shape = (rows.num_rows, spans.num_chains)
     counts = points.new_zeros(shape, dtype=torch.float32)
-    for chunk in split_range(rows.num_rows, CHUNK_PAIRS // spans.num_tokens):
+    max_rows = CHUNK_PAIRS // spans.num_tokens
+    for chunk in split_range(rows.num_rows, max_rows):
         near = distances(own[chunk], points) < CONTACT_CUTOFF
         counts[chunk] = spans.sum_columns(near.float())
     return counts

@@ -44,8 +44,8 @@ def ipsae(pae: Float[Tensor, "R T"], rows: ChainRows, cp: ContextParallel) -> Ip
     floor = ipsae_floor(rows.spans)
     chn = ipsae_d0(rows.spans.pair_lengths, floor)
     dom = ipsae_d0(domain_sizes(pae, rows, cp), floor)
-    d0 = D0Tables(*torch.tensor(np.stack([floor, chn, dom])).float().to(pae.device))
-    return ipsae_rows(pae, rows, d0)
+    tables = torch.tensor(np.stack([floor, chn, dom])).float()
+    return ipsae_rows(pae, rows, D0Tables(*tables.to(pae.device)))
 
 
 def ipsae_rows(pae: Float[Tensor, "R T"], rows: ChainRows, d0: D0Tables) -> Ipsae:
@@ -56,7 +56,8 @@ def ipsae_rows(pae: Float[Tensor, "R T"], rows: ChainRows, d0: D0Tables) -> Ipsa
     spans = rows.spans
     R, T = pae.shape
     scores = Ipsae(*pae.new_zeros((3, R, spans.num_chains)))
-    for chunk in split_range(R, CHUNK_PAIRS // T):
+    max_rows = CHUNK_PAIRS // T
+    for chunk in split_range(R, max_rows):
         error = pae[chunk]
         chain = rows.row_chain[chunk]
         near = (error < PAE_CUTOFF).float()

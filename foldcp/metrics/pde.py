@@ -34,7 +34,7 @@ class WeightedPde(RowValues):
         contact_probability: Float[Tensor, "r T"],
         rows: ChainRows,
     ) -> None:
-        """Take in the expected PDE of some of this rank's rows."""
+        """Add the expected PDE of a chunk of this rank's rows."""
         weight = contact_probability.to(torch.float32, copy=True)
         weight.diagonal(rows.first + chunk.start).zero_()
         self.pde[chunk] = (pde * weight).sum(1)

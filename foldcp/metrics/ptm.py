@@ -52,7 +52,7 @@ class ExpectedTm:
         self.pair_mean = torch.zeros_like(self.total)  # d0 of the two chains
 
     def update(self, chunk: slice, probability: Float[Tensor, "r T 64"]) -> None:
-        """Take in the distribution of PAE of some of this rank's rows.
+        """Add the PAE distribution of a chunk of this rank's rows.
 
         E[TM] is linear in the probabilities: added up by chain first, they serve every d0.
         """

@@ -97,7 +97,7 @@ class SampleScorer:
         pde_logits: Float[Tensor, "R N 64"],
         contact_probability: Float[Tensor, "R N"],
     ) -> None:
-        """Take in the rows start .. start + R - 1 of the whole array, which are this rank's;
+        """Add the rows start .. start + R - 1 of the whole array, which are this rank's;
         each row once. Not collective, and does not wait for the device.
         """
         R = pae_logits.shape[0]
@@ -226,6 +226,6 @@ def _directed(
 ) -> Float[np.ndarray, "C C"]:
     """Scores of different chains; NaN on the diagonal and where `defined` is false."""
     different = ~np.eye(len(x), dtype=bool)
-    kept = different if defined is None else different & defined
-    scores = np.where(kept, x, np.float32(np.nan))
+    has_score = different if defined is None else different & defined
+    scores = np.where(has_score, x, np.float32(np.nan))
     return scores.astype(np.float32)

@@ -135,7 +135,7 @@ class Boltz2(KernelModule):
         features: Features,
         dtype: torch.dtype,
     ) -> Float[Tensor, "I N Z"]:
-        """The initial z, made anew, + the recycled one; in place when no gradient is wanted."""
+        """The initial z, recomputed, + the recycled one; in place when no gradient is wanted."""
         N = s_inputs.shape[0]
         I = N // self.cp.size
         C = self.architecture.token_z
@@ -146,7 +146,8 @@ class Boltz2(KernelModule):
         out = z if in_place else s_inputs.new_empty((I, N, C), dtype=dtype)
         assert out is not None
         weights = self._recycle_weights()
-        for rows in self.budget.chunks(I, N * C * 24, s_inputs.device):
+        bytes_per_row = N * C * 24
+        for rows in self.budget.chunks(I, bytes_per_row, s_inputs.device):
             global_rows = slice(first + rows.start, first + rows.stop)
             x = of_i[global_rows, None] + of_j + self.embed_pairs(features, global_rows)
             if z is None:

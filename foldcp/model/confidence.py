@@ -50,7 +50,7 @@ class ConfidenceHeads(nn.Module):
     def pde_logits(
         self, symmetric: Float[Tensor, "R N Z"], same_chain: Tensor
     ) -> Float[Tensor, "R N B"]:
-        """Of z + z^T."""
+        """PDE logits of pairs, from z + z^T."""
         return torch.where(
             same_chain[..., None],
             self.to_pde_intra_logits(symmetric),
@@ -100,7 +100,7 @@ class ConfidenceModule(nn.Module):
         """Logits of pLDDT and resolvedness of one sample; PAE and PDE logits go to `on_logits`, a
         chunk of rows at a time.
 
-        `workspace` is memory to work in, which may be z itself when nobody needs it any more;
+        `workspace` is memory to work in, which may be z itself if z is not needed afterwards;
         `refine` is the stack as `Pairformer.graphed` gives it, for several samples.
         """
         inputs = self.s_inputs_norm(s_inputs)
@@ -130,7 +130,8 @@ class ConfidenceModule(nn.Module):
         factor_i = self.s_to_z_prod_in1(inputs)
         factor_j = self.s_to_z_prod_in2(inputs)
         points = coords[features.rep_atom].to(self.boundaries.dtype)
-        for rows in self.budget.chunks(I, N * C * 24, z.device):
+        bytes_per_row = N * C * 24
+        for rows in self.budget.chunks(I, bytes_per_row, z.device):
             global_rows = slice(first + rows.start, first + rows.stop)
             distance = torch.cdist(
                 points[global_rows], points, compute_mode="donot_use_mm_for_euclid_dist"

@@ -49,7 +49,7 @@ FOLD_REPEATS = 3
 
 @dataclass(frozen=True, slots=True)
 class BenchPlan:
-    """All that is measured on one group of ranks."""
+    """The measurements to make on one group of ranks."""
 
     device: str  # cuda or cpu
     sizes: tuple[int, ...]  # of pair blocks, in tokens

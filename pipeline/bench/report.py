@@ -83,7 +83,7 @@ class BenchReport:
 
     @property
     def not_measured(self) -> list[NotMeasured]:
-        """What could not be measured."""
+        """The measurements that failed."""
         return [each for each in self.measurements if isinstance(each, NotMeasured)]
 
     def blocks(self) -> list[dict[str, Any]]:
@@ -228,8 +228,8 @@ def _row_head(row: dict[str, Any]) -> str:
 
 def _with_prefix(value: float, unit: str) -> str:
     """1.5e12, "B/s" -> 1.5 TB/s"""
-    fitting = [(size, prefix) for size, prefix in PREFIXES if value >= size]
-    size, prefix = fitting[0] if fitting else PREFIXES[-1]
+    candidates = [(size, prefix) for size, prefix in PREFIXES if value >= size]
+    size, prefix = candidates[0] if candidates else PREFIXES[-1]
     return f"{value / size:.3g} {prefix}{unit}"
 
 

@@ -9,7 +9,7 @@ from foldcp.config import Architecture, Precision
 from foldcp.pipeline.bench.measurements import FoldPlan, FoldTime, RooflineLimits
 from foldcp.pipeline.scheduling.cost_model import step_flops
 
-# Least traffic of a block per token pair. z is read and written so often:
+# Minimal traffic of a block per token pair: how often z is read and written.
 Z_PASSES = 14  # 3 in each multiplication and attention, 2 in the transition
 # and so many numbers per channel in the type of the matrix products: operands twice (written,
 # read), the products of the multiplications and the outputs of the attentions likewise; q, k and v

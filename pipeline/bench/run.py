@@ -25,7 +25,7 @@ from foldcp.pipeline.bench.report import BenchReport, to_dict, to_text, to_yaml
 from foldcp.pipeline.config import nearest
 from foldcp.pipeline.planning.detect_hardware import detect_cpu, detect_gpu
 
-# (device, quick) -> tokens of what is measured. A CPU is for trying things out, with the tiny
+# (device, quick) -> numbers of tokens to measure. A CPU is for trying things out, with the tiny
 # network.
 SIZES = {
     ("cuda", False): (512, 1024, 2048),
@@ -47,7 +47,7 @@ FOLDS = {
 
 @dataclass(frozen=True, slots=True)
 class BenchOptions:
-    """What the user asks for; empty texts stand for the defaults of the machine."""
+    """Options of the user; an empty text selects the default of the machine."""
 
     sizes: str = ""  # tokens, such as 512,1024
     folds: str = ""  # tokens of whole predictions; the sizes if empty, none if 0
@@ -137,7 +137,7 @@ def _bench_plan(options: BenchOptions, devices: Devices) -> BenchPlan:
 
 
 def _fold_sizes(options: BenchOptions, sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """Sizes of predictions: those of the blocks unless the user says, none for 0."""
+    """Sizes of predictions: those of the blocks by default, none for 0."""
     if options.folds == "0":
         return ()
     return _parse_numbers(options.folds, "--folds") or sizes
@@ -154,30 +154,30 @@ def _check_writable(file: Path, overwrite: bool) -> None:
 
 def _parse_numbers(text: str, option: str) -> tuple[int, ...]:
     """512,1024 -> (512, 1024)"""
-    parts = [part.strip() for part in text.split(",")] if text else []
-    for part in parts:
+    items = [part.strip() for part in text.split(",")] if text else []
+    for part in items:
         if not part.isdecimal() or int(part) < 1:
             raise ValueError(f"{option} {text}: {part!r} is not a positive integer")
-    return tuple(map(int, parts))
+    return tuple(map(int, items))
 
 
 def _parse_precisions(text: str) -> tuple[Precision, ...]:
     """mixed,bf16 -> ("mixed", "bf16")"""
-    parts = [part.strip() for part in text.split(",")] if text else []
+    items = [part.strip() for part in text.split(",")] if text else []
     known: dict[str, Precision] = {name: name for name in get_args(Precision)}
-    for part in parts:
+    for part in items:
         if part not in known:
             similar = nearest(part, list(known))
             raise ValueError(f"--precision {text}: unknown precision {part!r}{similar}")
-    return tuple(known[part] for part in parts)
+    return tuple(known[part] for part in items)
 
 
 def _group_sizes(options: BenchOptions, devices: Devices) -> tuple[int, ...]:
-    """Sizes of the groups to measure: one rank and all GPUs, unless the user says."""
-    wanted = _parse_numbers(options.ranks, "--ranks")
-    if devices.kind == "cuda" and wanted and max(wanted) > devices.number:
+    """Sizes of the groups to measure: one rank and all GPUs by default."""
+    group_sizes = _parse_numbers(options.ranks, "--ranks")
+    if devices.kind == "cuda" and group_sizes and max(group_sizes) > devices.number:
         raise ValueError(f"--ranks {options.ranks}: this machine has {devices.number} GPUs")
-    return wanted or tuple(sorted({1, devices.number}))
+    return group_sizes or tuple(sorted({1, devices.number}))
 
 
 def _torchrun_group(options: BenchOptions) -> tuple[int]:

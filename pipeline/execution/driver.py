@@ -117,7 +117,7 @@ class Driver:
 
     @property
     def stopped(self) -> str:
-        """Why the run cannot continue, with the host names of nodes; empty as long as it can."""
+        """The reason why the run cannot continue, with host names of nodes; empty while it can."""
         reason = self.scheduler.stopped
         for node in self.nodes.values():
             reason = reason.replace(node.id, node.host)
@@ -162,7 +162,7 @@ class Driver:
             self._on_result(self.pending.pop(ref), ref)
 
     def _execute(self, actions: Sequence[Action]) -> None:
-        """Begin what the scheduler decided."""
+        """Begin an action of the scheduler."""
         for action in actions:
             if isinstance(action, Start):
                 self._start(action)
@@ -196,8 +196,8 @@ class Driver:
 
     def _on_result(self, number: int, ref: Any) -> None:
         """Handle the result of a group, unless the group was stopped meanwhile."""
-        who = f"group {number}"
-        result = result_or_failure(ref, who)
+        name = f"group {number}"
+        result = result_or_failure(ref, name)
         if number not in self.groups:
             return
         if isinstance(result, RemoteFoldResult):
@@ -206,7 +206,7 @@ class Driver:
             self.connection.check()
             if self.signals.number:
                 return
-            result = fetch_prediction(result, who)
+            result = fetch_prediction(result, name)
         if isinstance(result, Failure):
             self._on_failure(number, result)
         elif isinstance(result, FoldResult):
@@ -221,7 +221,7 @@ class Driver:
         """Tell the scheduler that a start or a fold failed."""
         if failure.traceback and self.verbose:
             print(failure.traceback, file=sys.stderr)
-        if failure.kind != "invalid":  # what is at fault depends on whether its nodes are alive
+        if failure.kind != "invalid":  # the cause depends on whether its nodes are alive
             self._update_nodes()
         if self.scheduler.groups[number].state == "starting":
             if failure.kind == "invalid":  # the weights, which all groups load

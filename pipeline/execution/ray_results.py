@@ -25,36 +25,36 @@ FETCH_SECONDS = 30.0  # for a prediction, which is some megabytes
 ROOT_CAUSES: tuple[FailureKind, ...] = ("oom", "worker_died", "error")
 
 
-def result_or_failure(ref: Any, who: str, timeout: float | None = None) -> Any:
+def result_or_failure(ref: Any, name: str, timeout: float | None = None) -> Any:
     """The result of a Ray call; a death or an exception becomes a Failure."""
     try:
         return ray.get(ref, timeout=timeout)
     except RayTaskError as error:
         cause = error.cause if isinstance(error.cause, BaseException) else error
         lines = str(cause).strip().splitlines() or [""]
-        reason = f"{who}: {type(cause).__name__}: {lines[0]}"
+        reason = f"{name}: {type(cause).__name__}: {lines[0]}"
         return Failure("error", reason, traceback=str(error))
     except OutOfMemoryError as error:
-        return _killed_for_memory(who, error)
+        return _killed_for_memory(name, error)
     except RayActorError as error:
         if "memory pressure" in str(error) or "low on memory" in str(error):
-            return _killed_for_memory(who, error)
-        return Failure("worker_died", f"{who} died", traceback=str(error))
+            return _killed_for_memory(name, error)
+        return Failure("worker_died", f"{name} died", traceback=str(error))
     except RayError as error:
-        return Failure("worker_died", f"{who}: {type(error).__name__}", traceback=str(error))
+        return Failure("worker_died", f"{name}: {type(error).__name__}", traceback=str(error))
 
 
-def _killed_for_memory(who: str, error: RayError) -> Failure:
-    reason = f"{who} was killed: the machine was low on memory"
+def _killed_for_memory(name: str, error: RayError) -> Failure:
+    reason = f"{name} was killed: the machine was low on memory"
     return Failure("oom", reason, killed=True, traceback=str(error))
 
 
-def fetch_prediction(result: RemoteFoldResult, who: str) -> FoldResult | Failure:
+def fetch_prediction(result: RemoteFoldResult, name: str) -> FoldResult | Failure:
     """A result with its output from the object store.
 
     A Failure if the worker that keeps the output has died.
     """
-    output = result_or_failure(result.output_ref, who, FETCH_SECONDS)
+    output = result_or_failure(result.output_ref, name, FETCH_SECONDS)
     return output if isinstance(output, Failure) else FoldResult(result.stats, output)
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # so that the actor of a worker group needs no torch
 
 @dataclass(frozen=True, slots=True)
 class DeviceLocation:
-    """Where a worker computes."""
+    """The node and the GPU of a worker."""
 
     node: str
     gpu: str  # Ray's index of it on its node; empty on a CPU
@@ -38,7 +38,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class FoldStats:
-    """What a fold took."""
+    """Time and memory of a fold, and the number of its MSA rows."""
 
     seconds: dict[str, float]  # of each stage
     peak_bytes: int  # of the rank with the largest peak
@@ -47,7 +47,7 @@ class FoldStats:
 
 @dataclass(frozen=True, slots=True)
 class FoldOutput:
-    """What a fold computed."""
+    """The output of a fold."""
 
     prediction: Prediction
     layout: Layout

@@ -29,7 +29,7 @@ from foldcp.printable import printable
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """Where a run computes; nothing here changes a result."""
+    """Options of an invocation; nothing here changes a result."""
 
     address: str = ""  # of a Ray cluster; empty starts Ray on this machine
     gpus: int = 0  # GPUs or CPU ranks to use at most; 0: all
@@ -39,7 +39,7 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """How a run ended. `stopped` says why it ended before all was done, if not by a signal."""
+    """The end of a run. `stopped` is the reason if it ended early, but not by a signal."""
 
     num_done: int
     failed: tuple[Failed, ...]
@@ -133,7 +133,7 @@ class Run:
             path = error.filename or self.store.root
             stopped = (
                 f"{path}: {describe_error(error)}; the run resumes with the same command "
-                "once that is mended"
+                "once that is fixed"
             )
         outcomes = list(self.driver.scheduler.outcomes.values()) if self.driver else []
         failed = tuple(outcome for outcome in outcomes if isinstance(outcome, Failed))
@@ -158,7 +158,7 @@ class Run:
         return unfinished
 
     def _fold(self, tasks: Sequence[Task]) -> str:
-        """Start Ray and fold tasks; why that could not be finished, empty when it was."""
+        """Start Ray and fold tasks; returns why it stopped early, or an empty text."""
         num_cpus = max(os.cpu_count() or 1, cpu_ranks(self.plan.config))
         self.connection = RayConnection(self.options.address, num_cpus, self.options.verbose)
         self.signals.install()

@@ -34,7 +34,7 @@ from foldcp.predict import Prediction, Progress, Settings, fold, no_progress
 
 @dataclass(frozen=True, slots=True)
 class FoldInputs:
-    """What the network is given."""
+    """Inputs of the network."""
 
     features: Features
     constraints: Constraints
@@ -141,8 +141,8 @@ class Worker:
 def make_inputs(complex: Complex, config: RunConfig, shape: FoldShape) -> FoldInputs:
     """The features and constraints of a complex.
 
-    Raises ValueError if the complex, an alignment or a template is at fault, whatever reading it
-    raised. A MemoryError passes: it is no fault of the input.
+    Raises ValueError for any exception that the complex, an alignment or a template causes. A
+    MemoryError passes through: it is not the input's fault.
     """
     with reading(f"complex {complex.name}"):
         features = featurize(
@@ -157,7 +157,7 @@ def make_inputs(complex: Complex, config: RunConfig, shape: FoldShape) -> FoldIn
 
 
 def msa_settings(config: RunConfig, max_rows: int) -> MsaSettings:
-    """How the run reads alignments, with at most `max_rows` rows in all."""
+    """The run's settings of reading alignments, with at most `max_rows` rows in all."""
     msa = config.msa
     return MsaSettings(
         max_file_rows=msa.max_rows,

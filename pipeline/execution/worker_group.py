@@ -1,8 +1,9 @@
 """A worker group: one Ray placement group and the workers in it, which fail together.
 
-The group's actor makes the placement group and its workers and speaks for them. When a worker dies,
-fails or runs out of memory the others may wait for it for ever, so nothing is repaired: the driver
-kills the actor, whose workers die with it, removes the placement group and makes another group.
+The group's actor makes the placement group and its workers, and reports for them. When a worker
+dies, fails or runs out of memory the others may wait for it for ever, so nothing is repaired: the
+driver kills the actor, whose workers die with it, removes the placement group and makes another
+group.
 """
 
 from __future__ import annotations
@@ -243,7 +244,7 @@ class WorkerGroupHandle:
         return self._actor.fold.remote(complex, shape, list(prefetched))
 
     def kill(self) -> None:
-        """Kill the actor and with it the workers, whatever they do. Does not wait for Ray."""
+        """Kill the actor and with it the workers, also busy ones. Does not wait for Ray."""
         self.killed_at = time.monotonic()
         ray.kill(self._actor)
 

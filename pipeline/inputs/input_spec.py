@@ -16,7 +16,7 @@ from foldcp.pipeline.fetch import find_weights
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """What the command names: files, weights, and which of the complexes to take.
+    """The input as the command names it: files, weights, and a choice of complexes.
 
     `checkpoint` may be the name of fetched weights, such as `boltz2`, and is their path from then
     on; ValueError when they do not exist. `organism` and `limit` are empty and 0 for all complexes.

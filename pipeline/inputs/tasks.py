@@ -162,6 +162,6 @@ def _invalid(complex: Complex, reason: str) -> InvalidComplex:
         title=complex.title,
         organism=complex.organism,
         source=complex.source,
-        place=complex.place,
+        index=complex.index,
         notes=complex.notes,
     )

@@ -143,7 +143,7 @@ def check_constraints(complex: Complex) -> None:
 
 
 def _file_version(path: Path) -> FileVersion:
-    """Values that change when the file does; equal ones are taken for equal content."""
+    """Values that change when the file does; equal values are assumed to mean equal content."""
     with reading(str(path)):
         status = path.stat()
     return status.st_mtime_ns, status.st_size

@@ -42,7 +42,7 @@ FALLBACK = "a100-40"
 def detect_gpu() -> Hardware:
     """The hardware file of this machine's GPU, with its memory.
 
-    An unknown GPU is taken for an A100 with its own memory.
+    An unknown GPU is assumed to be an A100 with its own memory.
     """
     name = torch.cuda.get_device_name(0)
     memory_gb = torch.cuda.get_device_properties(0).total_memory / 1e9

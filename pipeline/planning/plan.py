@@ -56,7 +56,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Excluded:
-    """A complex that will have no result, and why."""
+    """A complex that will have no result, and the reason."""
 
     name: str
     organism: str
@@ -84,7 +84,7 @@ class Plan:
 
 
 def is_human(organism: str) -> bool:
-    """Whether an input's organism says human: `Human`, `Homo sapiens (Human)`, `9606`."""
+    """Whether an input's organism is human: `Human`, `Homo sapiens (Human)`, `9606`."""
     return organism.strip().lower().startswith(("human", "homo sapiens", "9606"))
 
 

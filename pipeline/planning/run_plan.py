@@ -35,7 +35,7 @@ SETTINGS_DIGITS = 12  # hexadecimal digits of SHA-256
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """What a run is to fold, with which settings and weights.
+    """The tasks of a run, its settings and its weights.
 
     `present` is what the input asks for now: results of earlier runs in the folder that it does not
     ask for are stale. `identity` is what a folder must have been made with to be resumed.
@@ -129,7 +129,7 @@ def repeated_names(task_list: TaskList) -> frozenset[str]:
 def find_present(
     task_list: TaskList, skipped_names: Collection[str], provenance: Provenance
 ) -> Present:
-    """What an input asks for.
+    """The results that an input asks for.
 
     `skipped_names` are names of records that were not looked at; a name that was looked at, too, is
     not among them.

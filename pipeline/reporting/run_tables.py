@@ -8,7 +8,7 @@ from typing import Any
 from foldcp.pipeline.storage.run_folder import read_run
 from foldcp.pipeline.storage.tables import count_stale, read_table
 
-DataFrame = Any  # of pandas; type checkers cannot know the types of its columns
+DataFrame = Any  # of pandas, whose columns have no static types
 
 
 def fresh_rows(out: Path | str, table: str) -> DataFrame:
@@ -34,7 +34,7 @@ def untrained_warning(out: Path | str) -> str:
 
 
 def stale_warning(out: Path | str) -> str:
-    """How many results are left out, as the input or the settings have changed since; empty
+    """A note on results left out, as the input or the settings have changed since; empty
     without any.
     """
     count = count_stale(out)

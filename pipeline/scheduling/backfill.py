@@ -39,7 +39,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """When the first blocked task can start, and the GPUs of each node that it leaves over then."""
+    """The start time of the first blocked task, and the GPUs of each node that are left then."""
 
     time: float
     spare: dict[str, int]
@@ -87,8 +87,8 @@ class BackfillPolicy:
                 free = add_gpus(free, group.placement)
                 warm[group.size] += group.state == "idle"
         num_free = sum(free.values())
-        wanted = sum(size * len(same_size) for size, same_size in self.queue.by_size.items())
-        if not len(self.queue) or wanted >= num_free:
+        num_requested = sum(size * len(same_size) for size, same_size in self.queue.by_size.items())
+        if not len(self.queue) or num_requested >= num_free:
             return []
         waiting = [
             queued for size in sorted(self.queue.by_size) for queued in self.queue.by_size[size]
@@ -133,7 +133,7 @@ class BackfillPolicy:
         return Decision(queued, placement=placement) if placement else None
 
     def _find_larger_group(self, queued: QueuedTask, nodes: Mapping[str, int]) -> GroupState | None:
-        """The smallest idle group larger than a task wants that is worth using.
+        """The smallest idle group, larger than a task's own size, that is worth using.
 
         No other task waits for its size, and the task costs no more on it than on a new group.
         """
@@ -241,13 +241,13 @@ class BackfillPolicy:
     def _find_idle_group(self, size: int, available: Mapping[str, int]) -> GroupState | None:
         """An idle group of exactly this size within the GPUs of `available`."""
         for group in self._idle_groups():
-            fits = all(available.get(node, 0) >= count for node, count in group.placement)
-            if group.size == size and fits:
+            is_free = all(available.get(node, 0) >= count for node, count in group.placement)
+            if group.size == size and is_free:
                 return group
         return None
 
     def _expected_end(self, group: GroupState) -> float:
-        """When a group is expected to be idle."""
+        """The time at which a group is expected to be idle."""
         assert group.queued is not None
         start = self.start_seconds if group.state == "starting" else 0.0
         return max(self.now, group.since + start + group.queued.seconds * self.slowdown)

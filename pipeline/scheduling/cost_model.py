@@ -34,7 +34,7 @@ NARROW_SLOWDOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class FoldShape:
-    """How one attempt runs.
+    """Ranks and settings of one attempt.
 
     The scheduler chooses it, and out-of-memory fallbacks change it.
     """
@@ -61,9 +61,9 @@ class CostModel:
 
         `auto` has no bf16 on a CPU, where it gains nothing.
         """
-        wanted = self.config.model.precision
-        if wanted != "auto":
-            return (wanted,)
+        setting = self.config.model.precision
+        if setting != "auto":
+            return (setting,)
         return ("fp32",) if self.hardware.device == "cpu" else ("mixed", "bf16")
 
     def bytes(self, task: Task, shape: FoldShape) -> float:

@@ -49,7 +49,7 @@ def smallest_shape(costs: CostModel, task: Task, max_ranks: int) -> FoldShape | 
 
 
 def too_large_reason(costs: CostModel, task: Task, max_ranks: int) -> str:
-    """Why no group of `max_ranks` GPUs holds a task."""
+    """The reason why no group of `max_ranks` GPUs can hold a task."""
     shape = initial_shape(costs, max_ranks, costs.precisions()[-1])
     needed_gb = costs.bytes(task, shape) / 1e9
     unit = "GPU" if costs.hardware.device == "cuda" else "rank"

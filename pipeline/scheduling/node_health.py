@@ -20,7 +20,7 @@ MAX_PAUSE = 30.0  # seconds between two starts on a node where starts fail
 
 @dataclass(slots=True)
 class _Record:
-    """What failed on one node since something last succeeded there."""
+    """Failures on one node since the last success there."""
 
     failures: set[str] = field(default_factory=set)
     num_pauses: int = 0
@@ -53,7 +53,7 @@ class NodeHealth:
                 self.failed(node, now, queued.task.key)
 
     def start_failed(self, group: GroupState, failure: Failure, now: float) -> None:
-        """A group did not start, which is its nodes' fault, whatever it was started for."""
+        """A group did not start, which is its nodes' fault, never that of its task."""
         names = [f"start {group.id}"]
         if failure.kind == "timeout":  # waiting for it costs more, so it counts twice
             names.append(f"start {group.id} in time")
@@ -98,7 +98,7 @@ class NodeHealth:
         return {node for node, record in self._records.items() if record.paused_until > now}
 
     def next_pause_end(self, now: float) -> float:
-        """When the first pause ends; infinite without any."""
+        """The time at which the first pause ends; infinite without any."""
         ends = [record.paused_until for record in self._records.values()]
         return min((end for end in ends if end > now), default=float("inf"))
 

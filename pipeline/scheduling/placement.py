@@ -26,10 +26,12 @@ def find_placement(
             placement.append((node, capacity[node]))
             size -= capacity[node]
     used = {node for node, _ in placement}
-    fitting = [(count, node) for node, count in free.items() if count >= size and node not in used]
-    if size > largest or not fitting:
+    candidates = [
+        (count, node) for node, count in free.items() if count >= size and node not in used
+    ]
+    if size > largest or not candidates:
         return None
-    _, tightest = min(fitting)
+    _, tightest = min(candidates)
     return (*placement, (tightest, size))
 
 

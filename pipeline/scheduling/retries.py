@@ -1,6 +1,6 @@
 """Retries: what follows a failed attempt.
 
-The same once more, an out-of-memory fallback, a retry after all other tasks, or a failed task.
+Another attempt as before, an out-of-memory fallback, a retry after all other tasks, or failure.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class GiveUp:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often and how a task is tried again."""
+    """The limits of retries, and the shape of the next attempt."""
 
     costs: CostModel
     max_retries: int  # after failures that are not out-of-memory

@@ -124,23 +124,23 @@ class Scheduler:
         return waiting + running
 
     def next_deadline(self, now: float) -> float:
-        """When `decide` must be called at the latest."""
+        """The latest time at which `decide` must be called."""
         active = [group for group in self.groups.values() if group.state in ("starting", "busy")]
         return min([self._health.next_pause_end(now), *(group.deadline for group in active)])
 
     def next_tasks(self) -> list[tuple[Task, FoldShape]]:
-        """What the busy groups will probably fold next.
+        """The tasks that the busy groups will probably fold next.
 
         The longest tasks that wait for groups of their size.
         """
         num_busy = Counter(group.size for group in self.groups.values() if group.state == "busy")
-        upcoming: list[QueuedTask] = []
+        next_queued: list[QueuedTask] = []
         for size, count in num_busy.items():
-            upcoming += self._queue.by_size.get(size, [])[-count:]
-        return [(queued.task, queued.shape) for queued in upcoming]
+            next_queued += self._queue.by_size.get(size, [])[-count:]
+        return [(queued.task, queued.shape) for queued in next_queued]
 
     def decide(self, now: float) -> list[Action]:
-        """What to do now; the state already counts it as done."""
+        """The actions to take now; the state already counts them as done."""
         actions = self._stop_overdue(now)
         for group in list(self.groups.values()):
             if group.state == "idle" and group.queued is not None:
@@ -207,7 +207,7 @@ class Scheduler:
         self.stopped = reason
 
     def lose_node(self, node: str, reason: str, now: float) -> list[Action]:
-        """A node is gone, and its groups with it, which is no fault of what they fold.
+        """Remove a node that is gone, and its groups, without blaming what they fold.
 
         Tasks that fit none of the other nodes wait for new ones.
         """
@@ -236,7 +236,7 @@ class Scheduler:
         return min(self.settings.max_group or self.cluster.num_gpus, self.cluster.num_gpus)
 
     def _too_large_reason(self) -> str:
-        """Why the tasks that are left cannot be folded."""
+        """The reason why the tasks that are left cannot be folded."""
         reason = "no node is left"
         if max_ranks := self._max_ranks():
             reason = too_large_reason(self.costs, self._too_large[0].task, max_ranks)
@@ -330,7 +330,7 @@ class Scheduler:
         return Start(group.id, placement, deadline)
 
     def _fold(self, group: GroupState, queued: QueuedTask, now: float) -> Fold:
-        """Let an idle group fold; it may be larger than the task wants."""
+        """Let an idle group fold; it may be larger than the task's own size."""
         assert group.state == "idle"
         queued.shape = replace(queued.shape, num_ranks=group.size)
         queued.seconds = self._cached_costs.seconds(queued.task, queued.shape)
@@ -342,7 +342,7 @@ class Scheduler:
         return Fold(group.id, queued.task, queued.shape, queued.num_attempts, group.deadline)
 
     def _stop(self, group: GroupState, reason: str) -> Stop:
-        """Stop a group, whatever it does."""
+        """Stop a group, idle or busy."""
         group.state = "stopping"
         group.queued = None
         return Stop(group.id, reason)
@@ -396,12 +396,12 @@ class Scheduler:
             self._enqueue(queued)
 
     def _fail(self, queued: QueuedTask, reason: str) -> None:
-        """Give a task its outcome: no result."""
+        """Record that a task has failed."""
         assert queued.task.key not in self.outcomes
         self.outcomes[queued.task.key] = Failed(queued.task, queued.num_attempts, reason)
 
     def _give_up_node(self, node: str, reason: str, now: float) -> list[Action]:
-        """Do without a bad node.
+        """Stop using a bad node.
 
         The last one is kept and the run stops instead: otherwise every task that is left would be
         recorded as failed.

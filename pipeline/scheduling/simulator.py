@@ -99,7 +99,7 @@ class Simulation:
         failure: FailureKind = "worker_died",
         node: str = "",
     ) -> None:
-        """Let an event happen at a time."""
+        """Schedule an event at a time."""
         self._num_events += 1
         heapq.heappush(self._events, _Event(time, self._num_events, kind, group, failure, node))
 
@@ -123,7 +123,7 @@ class Simulation:
             self._execute(self.scheduler.failed(event.group, failure, self.now))
 
     def _execute(self, actions: Iterable[Action]) -> None:
-        """Begin what the scheduler decided."""
+        """Begin an action of the scheduler."""
         for action in actions:
             self.log.append((self.now, action))
             if isinstance(action, Start):

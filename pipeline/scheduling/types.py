@@ -23,7 +23,7 @@ FailureKind = Literal["oom", "worker_died", "timeout", "error", "invalid"]
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a start or a fold failed.
+    """The failure of a start or a fold.
 
     `killed` is set when the system killed a process because the machine was out of memory: then
     other processes may be at fault, and the same fold may succeed later.
@@ -38,7 +38,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class WorkerConfig:
-    """What every worker of a run is given when it starts."""
+    """The settings that every worker of a run receives at its start."""
 
     checkpoint: str  # path or name of the weights
     identity: str  # of the weights' content; other weights are refused
@@ -61,7 +61,7 @@ class Attempt:
     predicted: float  # seconds
     outcome: FailureKind | Literal["done"]
     reason: str
-    fallbacks: tuple[str, ...]  # what was changed before this attempt, after earlier ones
+    fallbacks: tuple[str, ...]  # changes after earlier attempts, before this one
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,26 +108,26 @@ class QueuedTask:
     memory_kills: int = 0  # groups killed because their machine was out of memory
     # Nodes on which its group ended: the next attempt goes elsewhere if it can.
     avoid_nodes: frozenset[str] = frozenset()
-    # Its group ended, in this run or an earlier one: another end says nothing about the node.
+    # Its group ended, in this run or an earlier one: a further one is not blamed on the node.
     is_suspect: bool = False
     fallbacks: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
-        """Number of ranks that it wants."""
+        """Number of ranks of its next attempt."""
         return self.shape.num_ranks
 
 
 @dataclass(slots=True, eq=False)
 class GroupState:
-    """A worker group as the scheduler knows it."""
+    """The scheduler's record of a worker group."""
 
     id: int
     placement: Placement
     state: Literal["starting", "idle", "busy", "stopping"]
     since: float
     deadline: float
-    queued: QueuedTask | None = None  # what it folds or was started for
+    queued: QueuedTask | None = None  # the task that it folds or was started for
     num_folds: int = 0  # that it has finished
 
     @property
@@ -137,7 +137,7 @@ class GroupState:
 
     @property
     def is_unused(self) -> bool:
-        """Whether it neither folds nor is about to."""
+        """Whether it is idle and has no task to start with."""
         return self.state == "idle" and self.queued is None
 
     def has_node(self, node: str) -> bool:

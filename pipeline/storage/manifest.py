@@ -75,7 +75,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What counts in a folder at one moment.
+    """The commits that count in a folder at one moment.
 
     `unmerged` are the commits with a record of their own, `merged` those whose rows are to be read
     from the merged tables.

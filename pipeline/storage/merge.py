@@ -61,7 +61,7 @@ class MergeSchedule:
 
 @dataclass(frozen=True, slots=True)
 class MergeChanges:
-    """What a merge changes beside bringing in the unmerged commits; None leaves a mark as it was.
+    """Changes by a merge besides adding the unmerged commits; None leaves a mark as it was.
 
     `drop` are commits to forget, `updates` records in place of existing ones. `repaired` holds the
     rows of damaged merged files, `unpublished` the tables whose published copy is damaged.
@@ -164,8 +164,8 @@ def _changed_tables(snapshot: Snapshot, drop: Collection[str]) -> set[str]:
     replaced or is to go, or there is no file yet.
     """
     old = snapshot.manifest
-    gone = (old.commits.keys() - snapshot.merged.keys()) | (old.commits.keys() & set(drop))
-    records = [*snapshot.unmerged.values(), *(old.commits[commit] for commit in gone)]
+    removed = (old.commits.keys() - snapshot.merged.keys()) | (old.commits.keys() & set(drop))
+    records = [*snapshot.unmerged.values(), *(old.commits[commit] for commit in removed)]
     touched = {name for record in records for name in record.rows}
     return touched | (TABLES.keys() - old.tables.keys())
 

@@ -73,7 +73,7 @@ def read_run(out: Path | str) -> dict[str, Any]:
         raise
     try:
         run = json.loads(content)
-    except ValueError:  # also what is not UTF-8
+    except ValueError:  # also text that is not UTF-8
         raise ValueError(f"{path}: damaged: not JSON") from None
     if not isinstance(run, dict) or type(run.get("format")) is not int:
         raise ValueError(f"{path}: damaged: not what foldcp writes")
@@ -105,12 +105,12 @@ def check_folder(root: Path, identity: Mapping[str, Any]) -> None:
                 )
             return
     stored = dict(_leaves(read_run(root)["identity"]))
-    given = dict(_leaves(json.loads(json.dumps(identity))))
-    for name in sorted(stored.keys() | given.keys()):
-        if stored.get(name) != given.get(name):
+    requested = dict(_leaves(json.loads(json.dumps(identity))))
+    for name in sorted(stored.keys() | requested.keys()):
+        if stored.get(name) != requested.get(name):
             raise ValueError(
                 f"{root}: belongs to another run: {name} is {stored.get(name)!r} there and "
-                f"{given.get(name)!r} here; give another --out"
+                f"{requested.get(name)!r} here; give another --out"
             )
 
 

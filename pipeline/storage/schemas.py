@@ -65,7 +65,7 @@ KEY = Column(
     "key",
     "string",
     "identity of the result: hash of the complex, its alignments and templates, the settings that "
-    "change results, and the weights; of the name and place in the input for an invalid record",
+    "change results, and the weights; of the name and position in the input for an invalid record",
 )
 NAME = Column("name", "string", "name of the complex in the input")
 SAMPLE = Column("sample", "int64", "number of the sampled structure, from 0", "index")
@@ -84,7 +84,9 @@ STALE = Column(
     default=False,
 )
 GROUP_SIZE = _count("group_size", "GPUs (or CPU ranks) that folded it together", nullable=True)
-PRECISION = Column("precision", "string", "arithmetic: fp32, mixed or bf16", nullable=True)
+PRECISION = Column(
+    "precision", "string", "precision of the network: fp32, mixed or bf16", nullable=True
+)
 MSA_DEPTH = _count("msa_depth", "MSA rows that the network read", nullable=True)
 
 COMPLEXES = Table(
@@ -187,7 +189,7 @@ CHAINS = Table(
         NAME,
         SAMPLE,
         Column("chain", "string", "name of the chain, as in the structure file"),
-        Column("chain_index", "int64", "place of the chain in the complex, from 0", "index"),
+        Column("chain_index", "int64", "position of the chain in the complex, from 0", "index"),
         Column("molecule_type", "string", "protein, dna, rna or ligand"),
         Column("accession", "string", "UniProt accession; empty where the input has none"),
         _count("num_residues", "residues; components of a ligand"),

@@ -34,7 +34,7 @@ class StagingArea:
         return staged
 
     def publish(self, staged: StagedFiles) -> list[File]:
-        """Give staged files their names, which are on the disk when this returns."""
+        """Rename staged files to their final names, durably."""
         for file, temporary in staged:
             self._filesystem.make_folder((self.root / file.path).parent)
             self._filesystem.rename(temporary, self.root / file.path)

@@ -11,7 +11,7 @@ from foldcp.pipeline.storage.manifest import CommitRecord, is_intact
 
 @dataclass(frozen=True, slots=True)
 class Present:
-    """What an input asks for now.
+    """The results that an input asks for now.
 
     `keys` are those of the results of every record that was looked at, the invalid ones among
     them. `unselected` are names of records that this invocation leaves out without a look, as they

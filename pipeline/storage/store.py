@@ -111,7 +111,7 @@ class Store:
         return store
 
     def add_version(self, name: str, version: str) -> None:
-        """Record a version that became known while the run goes on; stored when it is closed."""
+        """Record a version that became known during the run; stored when it is closed."""
         self.info = replace(self.info, versions={**self.info.versions, name: version})
 
     def outcomes(self) -> dict[str, str]:

@@ -57,18 +57,18 @@ def read_rows(
     `repaired` stands for the merged file. Raises FileNotFoundError when a merge has deleted a file
     meanwhile.
     """
-    parts = [
+    paths = [
         record.parts[table.name].path
         for record in snapshot.unmerged.values()
         if table.name in record.parts
     ]
-    pieces = [read_parquet(root / path, table) for path in parts]
+    sources = [read_parquet(root / path, table) for path in paths]
     merged = [commit for commit, record in snapshot.merged.items() if table.name in record.rows]
     if merged:
         path = snapshot.manifest.tables[table.name].path
-        whole = read_parquet(root / path, table) if repaired is None else repaired
-        pieces.append(rows_of_commits(whole, table, merged))
-    rows = pa.concat_tables(pieces) if pieces else arrow_schema(table).empty_table()
+        merged_rows = read_parquet(root / path, table) if repaired is None else repaired
+        sources.append(rows_of_commits(merged_rows, table, merged))
+    rows = pa.concat_tables(sources) if sources else arrow_schema(table).empty_table()
     return rows.sort_by([(name, "ascending") for name in table.sort_columns]).combine_chunks()
 
 

@@ -119,7 +119,7 @@ def test_fold_refuses_impossible_settings(
 
 
 @pytest.mark.parametrize("name", ["untrained:huge", "no/such/file.ckpt"])
-def test_load_model_refuses_what_is_no_checkpoint(name: str) -> None:
+def test_load_model_refuses_files_that_are_not_checkpoints(name: str) -> None:
     with pytest.raises(ValueError, match=name):
         foldcp.load_model(name)
 

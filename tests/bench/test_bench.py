@@ -104,7 +104,7 @@ def test_bench_on_a_cpu(
     shape = FoldShape(1, "fp32", 1, 10)
     assert all(math.isfinite(value) and value >= 0 for value in costs.stages(task, shape).values())
     assert costs.bytes(task, shape) > 0
-    # A second time it refuses before it measures, unless told.
+    # A second time it refuses before it measures, without --overwrite.
     with pytest.raises(SystemExit) as end:
         main()
     assert end.value.code == 2

@@ -77,10 +77,10 @@ def test_convert_keeps_predictions_to_the_bit(lightning: Path) -> None:
     assert np.array_equal(got.coords, expected.coords)
     assert np.array_equal(got.plddt, expected.plddt)
     assert all(np.array_equal(x, y) for x, y in zip(got.pae, expected.pae, strict=True))
-    for mine, theirs in zip(got.scores, expected.scores, strict=True):
-        for field in fields(mine):
+    for got_scores, expected_scores in zip(got.scores, expected.scores, strict=True):
+        for field in fields(got_scores):
             np.testing.assert_array_equal(
-                getattr(mine, field.name), getattr(theirs, field.name), field.name
+                getattr(got_scores, field.name), getattr(expected_scores, field.name), field.name
             )
 
 
@@ -134,7 +134,7 @@ def test_to_hyper_parameters_inverts_read_architecture() -> None:
 
 
 def refusal(source: str | Path, target: Path) -> str:
-    """Why a conversion is refused; it leaves nothing behind."""
+    """The reason why a conversion is refused; it leaves nothing behind."""
     before = sorted(target.parent.iterdir()) if target.parent.is_dir() else []
     with pytest.raises(ValueError) as error:
         convert(str(source), target, overwrite=False)

@@ -301,7 +301,7 @@ def memory_after_loading(cp: ContextParallel, path: str) -> tuple[int, int]:
     total = sum(float(p.sum()) for p in model.parameters())
     cp.all_reduce(torch.tensor(total))  # all have read before anybody measures
     read = mapped()
-    cp.all_reduce(torch.zeros(1))  # and nobody leaves before everybody has
+    cp.all_reduce(torch.zeros(1))  # and no rank leaves before all have
     return loaded, read
 
 

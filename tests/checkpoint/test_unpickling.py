@@ -194,7 +194,7 @@ def poison(tmp_path: Path) -> Poison:
 
 
 def load_or_refuse(path: Path) -> str:
-    """Why a checkpoint is refused; empty when it is read, with its own weights."""
+    """The reason why a checkpoint is refused; empty when it is read, with its own weights."""
     try:
         _, weights = read_checkpoint(path)
     except ValueError as error:

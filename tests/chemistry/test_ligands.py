@@ -37,7 +37,7 @@ def test_featurize_without_rdkit_says_what_to_install(
 
 
 class TestWithRDKit:
-    """What needs the extra `ligands`."""
+    """Tests that need the extra `ligands`."""
 
     @pytest.fixture(autouse=True)
     def rdkit(self) -> None:
@@ -217,8 +217,11 @@ def test_contact_conditions_of_a_pocket_and_contacts() -> None:
     binder_to_pocket = {(3, 2): 3, (4, 2): 3, (4, 0): 3}
     assert listed == binder_to_pocket | {(j, i): 2 for i, j in binder_to_pocket} | {
         # the last, which takes the place of the pocket's
-        (1, 4): 4, (4, 1): 4, (3, 0): 4, (0, 3): 4,
-    }  # fmt: skip
+        (1, 4): 4,
+        (4, 1): 4,
+        (3, 0): 4,
+        (0, 3): 4,
+    }
     assert (
         thresholds[2, 4] == 7.5
         and thresholds[1, 4] == 5.0

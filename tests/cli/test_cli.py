@@ -398,16 +398,23 @@ def test_fold_writes_the_files_of_boltz_and_the_scores(run: Run, tmp_path: Path)
     assert "random weights" in result.out
     folder = tmp_path / "out" / "predictions" / "c1"
     assert {path.name for path in folder.iterdir()} >= {
-        "c1_model_0.cif", "c1_model_1.cif", "confidence_c1_model_0.json", "pae_c1_model_0.npz",
-        "plddt_c1_model_1.npz", "scores_c1.json",
-    }  # fmt: skip
+        "c1_model_0.cif",
+        "c1_model_1.cif",
+        "confidence_c1_model_0.json",
+        "pae_c1_model_0.npz",
+        "plddt_c1_model_1.npz",
+        "scores_c1.json",
+    }
     scores = json.loads(
         (folder / "scores_c1.json").read_text(),
         parse_constant=lambda name: pytest.fail(name),
     )
     assert [(row["chain_a"], row["chain_b"], row["sample"]) for row in scores["interfaces"]] == [
-        ("A", "B", 0), ("B", "A", 0), ("A", "B", 1), ("B", "A", 1),
-    ]  # fmt: skip
+        ("A", "B", 0),
+        ("B", "A", 0),
+        ("A", "B", 1),
+        ("B", "A", 1),
+    ]
     assert not list((tmp_path / "out").glob(".new*"))
     several = fasta(tmp_path / "two.fasta", "MKT", "MKTA")
     result = run("fold", several, "--checkpoint", "untrained:tiny", "--out", tmp_path / "no")
@@ -533,7 +540,7 @@ def test_a_folder_with_a_name_that_is_not_utf8_is_prepared(tmp_path: Path) -> No
     prepared = prepare(InputSpec(folder, checkpoint="untrained:tiny"), load(), tmp_path / "out")
     assert [task.name for task in prepared.task_list.tasks] == ["c1"]
     [wrong] = prepared.task_list.invalid
-    assert (wrong.name, wrong.place) == (r"caf\xe9", 0)
+    assert (wrong.name, wrong.index) == (r"caf\xe9", 0)
     assert r"caf\xe9.fasta: the file's name is not valid UTF-8" in wrong.reason
 
 

@@ -19,7 +19,7 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def test_defaults_are_those_of_boltz() -> None:
+def test_config_defaults_are_those_of_boltz() -> None:
     config = load()
     assert (config.model.recycling, config.model.steps, config.model.samples) == (
         3,
@@ -121,7 +121,7 @@ def test_load_names_the_file_of_a_mistake(tmp_path: Path, text: str, word: str) 
     assert "\n" not in str(error.value)
 
 
-def test_missing_and_unreadable_files(tmp_path: Path) -> None:
+def test_load_refuses_missing_and_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"none\.yaml: No such file"):
         load(tmp_path / "none.yaml")
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")

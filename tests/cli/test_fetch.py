@@ -49,15 +49,19 @@ class Server:
     requests: list[tuple[str | None, str | None]] = field(default_factory=list)
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
-        wanted = handler.headers["Range"]
+        byte_range = handler.headers["Range"]
         condition = handler.headers["If-Range"]
-        self.requests.append((wanted, condition))
+        self.requests.append((byte_range, condition))
         if self.status != 200:
             handler.send_error(self.status)
             return
         start = 0
-        if wanted and self.ranges and (not self.honors_if_range or condition in (None, self.etag)):
-            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+        if (
+            byte_range
+            and self.ranges
+            and (not self.honors_if_range or condition in (None, self.etag))
+        ):
+            start = int(byte_range.removeprefix("bytes=").removesuffix("-"))
             if start >= len(self.body):
                 handler.send_error(416)
                 return

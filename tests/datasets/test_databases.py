@@ -172,7 +172,7 @@ def test_read_makes_any_exception_of_a_row_its_reason(
     assert isinstance(second, InvalidComplex)
     assert second.reason == "row 2: a number out of range (too large)"
     assert isinstance(third, Complex)
-    assert [first.place, second.place, third.place] == [0, 1, 2]
+    assert [first.index, second.index, third.index] == [0, 1, 2]
 
 
 def test_complex_portal_notes_every_interchangeable_choice(tmp_path: Path) -> None:

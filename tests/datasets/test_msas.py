@@ -134,7 +134,7 @@ def test_open_msas_refuses_circular_links(tmp_path: Path) -> None:
 def test_msa_notes_count_chains_without_an_msa(tmp_path: Path, msas: Path) -> None:
     table = tmp_path / "t.csv"
 
-    def told(text: str, folder: Path | None = msas) -> list[str]:
+    def notes_of(text: str, folder: Path | None = msas) -> list[str]:
         table.write_text("id,sequence\n" + text)
         sources = InputSpec(table, msas=folder)
         return input_warnings(
@@ -142,10 +142,14 @@ def test_msa_notes_count_chains_without_an_msa(tmp_path: Path, msas: Path) -> No
             [record for record in read(table, msas=folder) if isinstance(record, Complex)],
         )
 
-    assert told(f"x,{ONE}:{TWO}\ny,{ONE}:{ONE}\n") == [f"0 of 4 chains have an alignment in {msas}"]
-    assert told(f"mono,{ONE}\ny,{ONE}:{ONE}\n") == [f"1 of 3 chains have an alignment in {msas}"]
-    assert told(f"mono,{ONE}\n") == []
-    assert told(f"x,{ONE}:{TWO}\n", None) == []
+    assert notes_of(f"x,{ONE}:{TWO}\ny,{ONE}:{ONE}\n") == [
+        f"0 of 4 chains have an alignment in {msas}"
+    ]
+    assert notes_of(f"mono,{ONE}\ny,{ONE}:{ONE}\n") == [
+        f"1 of 3 chains have an alignment in {msas}"
+    ]
+    assert notes_of(f"mono,{ONE}\n") == []
+    assert notes_of(f"x,{ONE}:{TWO}\n", None) == []
 
 
 def test_fasta_notes_chains_that_stand_alone(tmp_path: Path) -> None:

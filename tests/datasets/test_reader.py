@@ -191,7 +191,7 @@ def test_read_reports_a_name_that_occurs_twice(tmp_path: Path) -> None:
         "x",
         "an earlier record is named 'x' too",
         source="c.csv",
-        place=2,
+        index=2,
         notes=("msa: no alignment for chain A",),
     )
 
@@ -231,7 +231,7 @@ def test_read_of_a_folder_makes_other_than_regular_files_invalid_records(tmp_pat
         f"{tmp_path}/d.yaml: No such file or directory",
     ]
     assert right.name == "e"
-    assert [record.place for record in (*wrong, right)] == [0, 1, 2, 3, 4]
+    assert [record.index for record in (*wrong, right)] == [0, 1, 2, 3, 4]
 
 
 def test_read_bounds_the_bytes_that_it_reads(tmp_path: Path) -> None:
@@ -284,7 +284,7 @@ def test_read_of_a_folder_makes_names_that_are_not_unicode_invalid_records(tmp_p
         r"caf\xe9",
         rf"{tmp_path}/caf\xe9.yaml: the file's name is not valid UTF-8; rename it",
         source=r"caf\xe9.yaml",
-        place=1,
+        index=1,
     )
     assert (
         _error(tmp_path / name)

@@ -102,7 +102,7 @@ def test_parse_bounds_the_size() -> None:
 
 @pytest.mark.parametrize("start", ['{"atom_plddts": [1.0], ', "- 1\n", "[{a: b}, ", "name: x\n"])
 def test_parse_refuses_an_unknown_key_before_the_rest_is_read(start: str) -> None:
-    """What follows is not even YAML, so an error about it would show that it was read."""
+    """The rest is not YAML, so an error about it would show that it was read."""
     with pytest.raises(
         ValueError,
         match=r"the known keys are sequences, version|expected the keys sequences, version",

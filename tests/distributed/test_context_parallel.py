@@ -26,9 +26,9 @@ def whole(size: int, *tail: int) -> torch.Tensor:
 
 
 def transposed(cp: ContextParallel, z: torch.Tensor, tile_bytes: int) -> torch.Tensor:
-    mine = cp.shard(z).clone()
+    rows = cp.shard(z).clone()
     with patch.object(pipelining, "TILE_BYTES", tile_bytes):
-        return cp.transpose(mine).clone()
+        return cp.transpose(rows).clone()
 
 
 @pytest.mark.parametrize("tile_bytes", [1, 3000, 1 << 30])
@@ -39,11 +39,11 @@ def test_transpose_gives_the_rows_of_the_transpose(size: int, tile_bytes: int) -
 
 
 def transposed_twice(cp: ContextParallel, z: torch.Tensor) -> torch.Tensor:
-    mine = cp.shard(z).clone()
-    turned = cp.transpose(mine)
+    rows = cp.shard(z).clone()
+    turned = cp.transpose(rows)
     turned += 1
     cp.transpose(turned)
-    return mine
+    return rows
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -62,7 +62,7 @@ def mapped_columns(
     cp: ContextParallel, z: torch.Tensor, max_columns: int
 ) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
     """Rows of z^T are told apart by a running sum along them."""
-    mine = cp.shard(z).clone()
+    rows = cp.shard(z).clone()
     sizes = []
 
     def update(parts: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -70,7 +70,7 @@ def mapped_columns(
         return running_sums(parts)
 
     with torch.no_grad():
-        return cp.map_columns(mine, update, max_columns), mine, sizes
+        return cp.map_columns(rows, update, max_columns), rows, sizes
 
 
 @pytest.mark.parametrize("max_columns", [1, 3, 100])
@@ -82,8 +82,8 @@ def test_map_columns_updates_the_rows_of_the_transpose_in_place(
     z = whole(size, *tail).to(torch.float32)
     parts = run(mapped_columns, size, z, max_columns)
     torch.testing.assert_close(torch.cat([out for out, _, _ in parts]), z.cumsum(0))
-    for out, mine, sizes in parts:
-        assert torch.equal(out, mine)
+    for out, rows, sizes in parts:
+        assert torch.equal(out, rows)
         assert sum(sizes) == 7 and max(sizes) <= max_columns
 
 
@@ -114,11 +114,11 @@ def gathered_by_chunks(
 def exchanged_by_chunks(
     cp: ContextParallel, x: torch.Tensor, buffer_bytes: int
 ) -> list[tuple[slice, int, torch.Tensor, torch.Tensor]]:
-    mine = cp.shard(x, 1)
+    rows = cp.shard(x, 1)
     with patch.object(cp.transport, "buffer_bytes", buffer_bytes):
         return [
             (chunk, p, part.clone(), block.clone())
-            for chunk, p, part, block in cp.pipelined_all_to_all(mine, 2 * mine)
+            for chunk, p, part, block in cp.pipelined_all_to_all(rows, 2 * rows)
         ]
 
 
@@ -173,13 +173,13 @@ def gradients(
     dy: torch.Tensor,
 ) -> dict[str, torch.Tensor]:
     """Each rank differentiates the loss of its own rows."""
-    mine = cp.shard(z).clone().requires_grad_()
+    rows = cp.shard(z).clone().requires_grad_()
     w = weight.clone().requires_grad_()
     with patch.object(cp.transport, "buffer_bytes", 1):
-        y = layer(mine, w, cp)
+        y = layer(rows, w, cp)
     (y * cp.shard(dy)).sum().backward()
-    assert mine.grad is not None and w.grad is not None
-    return {"y": y.detach(), "z": mine.grad, "w": w.grad}
+    assert rows.grad is not None and w.grad is not None
+    return {"y": y.detach(), "z": rows.grad, "w": w.grad}
 
 
 def layer(z: torch.Tensor, w: torch.Tensor, cp: ContextParallel) -> torch.Tensor:
@@ -204,7 +204,7 @@ def layer(z: torch.Tensor, w: torch.Tensor, cp: ContextParallel) -> torch.Tensor
 
 
 def plain_layer(z: torch.Tensor, w: torch.Tensor, cp: ContextParallel) -> torch.Tensor:
-    """The same of a whole z."""
+    """`layer` for a whole z."""
     zt = (z * w).T
     y = zt @ (z * z).T
     token = y.mean(1)

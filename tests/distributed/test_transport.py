@@ -1,5 +1,5 @@
-"""What is sent arrives, by messages and by copy engines, on 1, 2, 3 and 5 ranks; also when buffers
-are used again.
+"""Exchanges by messages and by copy engines deliver what is sent, on 1, 2, 3 and 5 ranks; also when
+buffers are used again.
 """
 
 from __future__ import annotations
@@ -79,9 +79,9 @@ def copy_engines(folder: str, buffer_bytes: int, cp: ContextParallel) -> Transpo
     return LateCopies(memory, buffer_bytes, None, messages(cp))  # type: ignore[arg-type]
 
 
-def numbers(step: int, source: int, to: int) -> list[torch.Tensor]:
-    """What a rank sends to another, none of it packed: two arrays for it alone, between them one
-    for all.
+def arrays_sent(step: int, source: int, to: int) -> list[torch.Tensor]:
+    """Arrays that a rank sends to another, none contiguous: two for it alone, between them one for
+    all.
     """
     generator = torch.Generator().manual_seed(1000 * step + source)
     own = torch.randn(3, 5, 5, 2, generator=generator)
@@ -91,70 +91,72 @@ def numbers(step: int, source: int, to: int) -> list[torch.Tensor]:
 
 def all_arrived(
     cp: ContextParallel,
-    how: Callable[[ContextParallel], Transport],
-    at_once: int,
+    make: Callable[[ContextParallel], Transport],
+    max_in_flight: int,
     kind: str = "cpu",
 ) -> list[bool]:
-    """Of ten exchanges, `at_once` of them under way at a time."""
-    by = how(cp)
+    """Of ten exchanges, `max_in_flight` of them under way at a time."""
+    by = make(cp)
     rank = cp.rank
     P = cp.size
     device = device_of(cp, kind)
     running: list[tuple[Any, ...]] = []
-    right: list[bool] = []
+    correct: list[bool] = []
 
-    def finish() -> None:
+    def finish_oldest() -> None:
         recv, expected, end = running.pop(0)
         end()
         pairs = (
             pair for xs, ys in zip(recv, expected, strict=True) for pair in zip(xs, ys, strict=True)
         )
-        right.append(all(torch.equal(x, y) for x, y in pairs))
+        correct.append(all(torch.equal(x, y) for x, y in pairs))
 
     for step in range(10):
-        send = [[x.to(device) for x in numbers(step, rank, (rank + s) % P)] for s in range(1, P)]
+        send = [
+            [x.to(device) for x in arrays_sent(step, rank, (rank + s) % P)] for s in range(1, P)
+        ]
         for arrays in send:
             arrays[1] = send[0][1]  # one in memory, too
         expected = [
-            [x.to(device) for x in numbers(step, (rank - s) % P, rank)] for s in range(1, P)
+            [x.to(device) for x in arrays_sent(step, (rank - s) % P, rank)] for s in range(1, P)
         ]
         recv = [
             [torch.zeros_like(x, memory_format=torch.contiguous_format) for x in xs]
             for xs in expected
         ]
         running.append((recv, expected, by.exchange(send, recv)))
-        if len(running) == at_once:
-            finish()
+        if len(running) == max_in_flight:
+            finish_oldest()
     while running:
-        finish()
-    return right
+        finish_oldest()
+    return correct
 
 
-@pytest.mark.parametrize("at_once", [1, 2, 4])
+@pytest.mark.parametrize("max_in_flight", [1, 2, 4])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("buffer_bytes", [None, 1 << 16, 2600])
 def test_exchange_delivers_what_is_sent(
-    size: int, buffer_bytes: int | None, at_once: int, tmp_path: Path
+    size: int, buffer_bytes: int | None, max_in_flight: int, tmp_path: Path
 ) -> None:
     """As messages, and by copy engines with buffers that some exchanges overflow or none."""
-    how = (
+    make = (
         messages
         if buffer_bytes is None
         else partial(copy_engines, make_buffers(tmp_path, size, buffer_bytes), buffer_bytes)
     )
-    assert run(all_arrived, size, how, at_once) == [[True] * 10] * size
+    assert run(all_arrived, size, make, max_in_flight) == [[True] * 10] * size
 
 
 def collectives(cp: ContextParallel, z: torch.Tensor) -> list[torch.Tensor]:
-    """What every collective that sends something gives without gradients."""
-    mine = cp.shard(z)
+    """Results of every collective that sends something, without gradients."""
+    rows = cp.shard(z)
     with torch.no_grad():
         found = [
-            cp.transpose(mine.clone()).clone(),
-            cp.map_columns(mine.clone(), running_sums, 2),
+            cp.transpose(rows.clone()).clone(),
+            cp.map_columns(rows.clone(), running_sums, 2),
         ]
-        found += [block.clone() for _, _, block in cp.pipelined_all_gather(mine)]
-        a = mine[..., 0].expand(3, -1, -1) + torch.arange(3)[:, None, None]
+        found += [block.clone() for _, _, block in cp.pipelined_all_gather(rows)]
+        a = rows[..., 0].expand(3, -1, -1) + torch.arange(3)[:, None, None]
         found += [
             x.clone()
             for _, _, part, block in cp.pipelined_all_to_all(a, 2 * a)
@@ -196,11 +198,11 @@ def by_copy_engines(cp: ContextParallel) -> Transport:
     torch.cuda.device_count() < 2,
     reason="needs two CUDA devices that reach each other's memory",
 )
-@pytest.mark.parametrize("at_once", [1, 2, 4])
-def test_gpus_receive_what_is_sent(at_once: int) -> None:
+@pytest.mark.parametrize("max_in_flight", [1, 2, 4])
+def test_gpus_receive_what_is_sent(max_in_flight: int) -> None:
     size = torch.cuda.device_count()
     assert (
-        run(all_arrived, size, by_copy_engines, at_once, "cuda", kind="cuda")
+        run(all_arrived, size, by_copy_engines, max_in_flight, "cuda", kind="cuda")
         == [[True] * 10] * size
     )
 

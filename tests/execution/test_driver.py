@@ -52,7 +52,7 @@ def test_update_nodes_loses_those_that_are_gone_and_adds_new_ones(
     driver._update_nodes()
     assert calls == [("a", "node host a is gone"), ("c", 2)]
     calls.clear()
-    driver._update_nodes()  # what is known is not added again
+    driver._update_nodes()  # known nodes are not added again
     assert calls == [("a", "node host a is gone")]
     del driver.nodes["c"]
     driver.max_ranks = 6  # as many as there are

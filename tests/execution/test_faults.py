@@ -101,7 +101,7 @@ def begin(source: Path, out: Path, path: str = "") -> subprocess.Popen[bytes]:
 
 
 def processes_of(session: int) -> list[psutil.Process]:
-    """What still runs of a session."""
+    """The processes of a session that still run."""
     found = []
     for process in psutil.process_iter():
         try:

@@ -1,4 +1,4 @@
-"""Which tasks' features are prefetched, and when they are dropped."""
+"""Prefetching of the features of the next tasks, and dropping of others."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class FakeRay:
 
 
 def gather(monkeypatch: pytest.MonkeyPatch, *results: Any, kills: tuple[int, int] = (0, 0)) -> Any:
-    """What a group returns whose ranks return `results`.
+    """The result of a group whose ranks return `results`.
 
     `kills` counts the kernel's kills before and after.
     """
@@ -71,7 +71,7 @@ def test_gathered_results_come_in_the_order_of_the_ranks(
     assert gather(monkeypatch, DONE, other) == [DONE, other]
 
 
-def test_input_that_all_ranks_refuse_is_no_failure_of_the_group(
+def test_input_that_all_ranks_refuse_is_not_a_failure_of_the_group(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert gather(monkeypatch, NO_FILE, NO_FILE, NO_FILE) == [NO_FILE] * 3

@@ -133,7 +133,9 @@ def test_killed_or_stopped_driver_resumes_with_the_same_command(
 ) -> None:
     out = tmp_path / "run"
     driver = begin(source, out)
-    wait_for(lambda: num_stored(out) >= 3, driver)  # beside what has no result from the start
+    wait_for(
+        lambda: num_stored(out) >= 3, driver
+    )  # besides the invalid records, stored at the start
     ranks = [
         p for p in psutil.Process(driver.pid).children(recursive=True) if "WorkerActor" in p.name()
     ]

@@ -21,9 +21,9 @@ import pytest
 from foldcp.pipeline.execution.signals import STOP_SIGNALS, StopSignals
 
 
-def wait_for(what: Callable[[], object], seconds: float = 60.0) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
-    while not what():
+    while not condition():
         assert time.monotonic() < end, "timeout"
         time.sleep(0.01)
 

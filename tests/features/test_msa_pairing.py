@@ -61,9 +61,9 @@ def reference(
 @pytest.mark.parametrize("corrected", [False, True])
 def test_pair_rows_follows_the_rules(seed: int, corrected: bool) -> None:
     rng = random.Random(seed)
-    most = rng.choice([4, 30, 400])
+    num_rows = rng.choice([4, 30, 400])
     keys = [
-        [rng.choice([-1, rng.randint(0, most)]) for _ in range(rng.choice([1, 7, 60, 130]))]
+        [rng.choice([-1, rng.randint(0, num_rows)]) for _ in range(rng.choice([1, 7, 60, 130]))]
         for _ in range(rng.randint(1, 5))
     ]
     settings = MsaSettings(
@@ -91,7 +91,7 @@ B = "key,sequence\n,MX\n7,MK\n7,kM-\n8,MK\n,--\n"
 
 
 @pytest.fixture
-def two(tmp_path: Path) -> Complex:
+def pair(tmp_path: Path) -> Complex:
     (tmp_path / "A.csv").write_text(A)
     (tmp_path / "B.csv").write_text(B)
     chains = (
@@ -116,8 +116,8 @@ def ids(text: str) -> list[int]:
     return [TOKEN_IDS[words[letter]] for letter in text]
 
 
-def test_pair_msas_gives_the_rows_of_boltz_worked_out_by_hand(two: Complex) -> None:
-    features = featurize(two)
+def test_pair_msas_gives_the_rows_of_boltz_worked_out_by_hand(pair: Complex) -> None:
+    features = featurize(pair)
     rows = ["AGWTMX", "-GW-MK", "-GW-M-", "A-W-MK", "AG--M-", "-GW---"]
     assert features.msa.tolist() == [ids(row) for row in rows]
     paired = ["111111", "111011", "111011", "000000", "000000", "000000"]
@@ -132,8 +132,8 @@ def test_pair_msas_gives_the_rows_of_boltz_worked_out_by_hand(two: Complex) -> N
     torch.testing.assert_close(features.profile, one_hot.mean(0))
 
 
-def test_pair_msas_corrected_gives_the_rows_worked_out_by_hand(two: Complex) -> None:
-    features = featurize(two, msa=MsaSettings(corrected=True))
+def test_pair_msas_corrected_gives_the_rows_worked_out_by_hand(pair: Complex) -> None:
+    features = featurize(pair, msa=MsaSettings(corrected=True))
     rows = ["AGWTMX", "AG--MK", "-GW-MK", "-GW-M-", "A-W---"]
     assert features.msa.tolist() == [ids(row) for row in rows]
     paired = ["111111", "111011", "111011", "111011", "000000"]
@@ -181,20 +181,20 @@ def test_pair_msas_keeps_the_pairs_of_a_colabfold_complex(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(("corrected", "depths"), [(False, [4, 1, 4]), (True, [4, 1, 5])])
 def test_pair_msas_counts_the_rows_of_each_chain(
-    two: Complex, corrected: bool, depths: list[int]
+    pair: Complex, corrected: bool, depths: list[int]
 ) -> None:
-    features = featurize(two, msa=MsaSettings(corrected=corrected))
+    features = featurize(pair, msa=MsaSettings(corrected=corrected))
     assert features.layout.chain_msa_depth.tolist() == depths
-    few = featurize(two, msa=MsaSettings(max_file_rows=2, corrected=corrected))
-    assert few.layout.chain_msa_depth.tolist() == [2, 1, 2]
-    one = featurize(two, msa=MsaSettings(max_rows=1, corrected=corrected))
+    fewer_rows = featurize(pair, msa=MsaSettings(max_file_rows=2, corrected=corrected))
+    assert fewer_rows.layout.chain_msa_depth.tolist() == [2, 1, 2]
+    one = featurize(pair, msa=MsaSettings(max_rows=1, corrected=corrected))
     assert one.layout.chain_msa_depth.tolist() == [1, 1, 1]
 
 
-def test_featurize_refuses_an_msa_that_has_changed(two: Complex, tmp_path: Path) -> None:
+def test_featurize_refuses_an_msa_that_has_changed(pair: Complex, tmp_path: Path) -> None:
     path = tmp_path / "A.csv"
-    planned = replace(two, digests={path: read_msa(path, 9).sha256})
-    assert torch.equal(featurize(planned).msa, featurize(two).msa)
+    planned = replace(pair, digests={path: read_msa(path, 9).sha256})
+    assert torch.equal(featurize(planned).msa, featurize(pair).msa)
     path.write_text(A + ",AAA\n")
     with pytest.raises(
         ValueError,
@@ -203,8 +203,8 @@ def test_featurize_refuses_an_msa_that_has_changed(two: Complex, tmp_path: Path)
         featurize(planned)
 
 
-def test_features_pad_the_msa(two: Complex) -> None:
-    features = featurize(two, msa=MsaSettings(corrected=True)).pad(4)
+def test_features_pad_the_msa(pair: Complex) -> None:
+    features = featurize(pair, msa=MsaSettings(corrected=True)).pad(4)
     assert features.msa[:, 6:].tolist() == [[TOKEN_IDS["-"]] * 2] * 5
     assert (
         features.msa_mask[:, 6:].sum()
@@ -215,8 +215,8 @@ def test_features_pad_the_msa(two: Complex) -> None:
     assert features.msa_mask[:, :6].all()
 
 
-def test_msa_features_expand_constants(two: Complex) -> None:
-    features = featurize(two).pad(4)
+def test_msa_features_expand_constants(pair: Complex) -> None:
+    features = featurize(pair).pad(4)
     for name, largest in (
         ("msa_mask", 8 * 4),
         ("has_deletion", 1),
@@ -226,15 +226,15 @@ def test_msa_features_expand_constants(two: Complex) -> None:
         assert getattr(features.to("cpu"), name).shape == (6, 8)
 
 
-def test_pair_rows_of_copies_show_the_same_rows(two: Complex, tmp_path: Path) -> None:
-    chains = (two.chains[0], Chain("C", "protein", "AGW", msa=tmp_path / "A.csv"))
+def test_pair_rows_of_copies_show_the_same_rows(pair: Complex, tmp_path: Path) -> None:
+    chains = (pair.chains[0], Chain("C", "protein", "AGW", msa=tmp_path / "A.csv"))
     msa = featurize(Complex("copies", chains)).msa
     assert torch.equal(msa[:, :3], msa[:, 3:])
 
 
 @pytest.mark.parametrize("row", ["max_file_rows", "max_rows"])
-def test_msa_settings_limits(two: Complex, row: str) -> None:
-    assert featurize(two, msa=MsaSettings(**{row: 2})).num_msa_rows == 2
+def test_msa_settings_limits(pair: Complex, row: str) -> None:
+    assert featurize(pair, msa=MsaSettings(**{row: 2})).num_msa_rows == 2
     with pytest.raises(ValueError, match=f"{row} must be at least 1, not 0"):
         MsaSettings(**{row: 0})
 

@@ -33,8 +33,8 @@ def structure(
     without: set[tuple[int, int, str]],
 ) -> gemmi.Structure:
     """Chains A, B, ..; residues `missing` are unresolved and atoms `without` absent."""
-    made = gemmi.Structure()
-    made.name = "made"
+    model_file = gemmi.Structure()
+    model_file.name = "made"
     model = gemmi.Model(1) if int(gemmi.__version__.split(".")[1]) >= 7 else gemmi.Model("1")  # type: ignore[arg-type]
     for c, codes in enumerate(sequences):
         chain = gemmi.Chain("ABC"[c])
@@ -63,9 +63,9 @@ def structure(
         entity.polymer_type = gemmi.PolymerType.PeptideL
         entity.full_sequence = codes
         entity.subchains = ["ABC"[c]]
-        made.entities.append(entity)
-    made.add_model(model)
-    return made
+        model_file.entities.append(entity)
+    model_file.add_model(model)
+    return model_file
 
 
 def write(
@@ -141,7 +141,7 @@ def test_template_features_use_the_whole_diagonal_of_the_alignment(tmp_path: Pat
     torch.testing.assert_close(features.template_ca[0, 11], atom_of(0, 15, "CA"))
 
 
-def test_match_chains_by_score_or_as_told(tmp_path: Path) -> None:
+def test_match_chains_by_score_or_by_name(tmp_path: Path) -> None:
     other = [PROTEIN_LETTERS[letter] for letter in "CCQNIYWCCQNNIW"]
     path = write(tmp_path / "t.cif", [CODES, other])
     chains = {"X": "CCQNIYWCCQNNIW", "Y": SEQUENCE}
@@ -149,10 +149,10 @@ def test_match_chains_by_score_or_as_told(tmp_path: Path) -> None:
     assert found.template_mask.all() and found.template_visibility.tolist() == [[0] * 30]
     torch.testing.assert_close(found.template_ca[0, 0], atom_of(1, 0, "CA", other))
     torch.testing.assert_close(found.template_ca[0, 14], atom_of(0, 0, "CA"))
-    told = template_features_of(Template(path, ("Y",), ("A",)), chains=chains)
-    assert told.template_visibility.tolist() == [[-1] * 14 + [0] * 16]
+    with_chains = template_features_of(Template(path, ("Y",), ("A",)), chains=chains)
+    assert with_chains.template_visibility.tolist() == [[-1] * 14 + [0] * 16]
     subset = template_features_of(Template(path, (), ("A",)), chains=chains)
-    assert torch.equal(subset.template_mask, told.template_mask)
+    assert torch.equal(subset.template_mask, with_chains.template_mask)
     # Equal chains: the first matches the first.
     equal = template_features_of(
         Template(write(tmp_path / "u.cif", [CODES, CODES])),
@@ -191,7 +191,7 @@ def test_read_template_with_modified_residues(tmp_path: Path) -> None:
         TOKEN_IDS["UNK"],
     ]
     assert features.template_mask_frame[0].tolist() == [1, 1, 1, 0, 1, 0, *[1] * 10]
-    # The first atom of phosphoserine stands for it.
+    # Phosphoserine is represented by its first atom.
     nitrogen = atom_of(0, 5, "N", codes)
     torch.testing.assert_close(features.template_ca[0, 5], nitrogen)
     torch.testing.assert_close(features.template_cb[0, 5], nitrogen)
@@ -230,11 +230,11 @@ def test_match_chains_refuses_invalid_templates(tmp_path: Path) -> None:
 def in_a_row(
     sequences: list[list[str]], missing: set[tuple[int, int]] = frozenset()
 ) -> gemmi.Structure:  # type: ignore[assignment]
-    """The same with each author's name the next letter (A is B), numbers from 101, and a peptide
-    bond between neighbours alone.
+    """A `structure` whose author names are the next letter (B for A), with numbers from 101, and
+    peptide bonds between neighbours alone.
     """
-    made = structure(sequences, missing, set())
-    for c, chain in enumerate(made[0]):
+    model_file = structure(sequences, missing, set())
+    for c, chain in enumerate(model_file[0]):
         chain.name = "BCD"[c]
         for residue in chain:
             residue.seqid.num = 100 + residue.label_seq  # type: ignore[operator]
@@ -242,11 +242,11 @@ def in_a_row(
                 atom.pos = gemmi.Position(
                     0, 0, 10.0 * residue.label_seq + {"C": 8.7}.get(atom.name, 0)
                 )  # type: ignore[operator]
-    return made
+    return model_file
 
 
-def without(made: gemmi.Structure, *categories: str) -> gemmi.cif.Block:
-    block = made.make_mmcif_document()[0]
+def without(model_file: gemmi.Structure, *categories: str) -> gemmi.cif.Block:
+    block = model_file.make_mmcif_document()[0]
     for category in categories:
         block.find_mmcif_category(category).erase()
     return block
@@ -268,13 +268,13 @@ GAP = {(0, 5), (0, 6), (0, 7)}
 def test_read_template_of_an_mmcif_without_entities(tmp_path: Path, lost: tuple[str, ...]) -> None:
     whole = tmp_path / "whole.cif"
     path = tmp_path / "t.cif"
-    made = in_a_row([CODES, CODES[:11]], GAP)
-    without(made).write_file(str(whole)), without(made, *lost).write_file(str(path))
+    model_file = in_a_row([CODES, CODES[:11]], GAP)
+    without(model_file).write_file(str(whole)), without(model_file, *lost).write_file(str(path))
     expected = read_template(whole)
     found = read_template(path)
     assert list(found) == list(expected) == ["A", "B"]
-    told = "_entity_poly_seq." not in lost
-    assert found["A"].sequence == (SEQUENCE if told else SEQUENCE[:5] + "XXX" + SEQUENCE[8:])
+    with_chains = "_entity_poly_seq." not in lost
+    assert found["A"].sequence == (SEQUENCE if with_chains else SEQUENCE[:5] + "XXX" + SEQUENCE[8:])
     for label in "AB":
         for field in (
             "frame_rot",
@@ -294,7 +294,7 @@ def test_read_template_takes_the_protein_of_a_chain_with_ligands(tmp_path: Path)
     """As programs write it that know one name of a chain: no entities, no labels, ligands in the
     chain.
     """
-    made = in_a_row([CODES])
+    model_file = in_a_row([CODES])
     ligand = gemmi.Residue()
     ligand.name = "ATP"
     ligand.subchain = "A"
@@ -304,9 +304,9 @@ def test_read_template_takes_the_protein_of_a_chain_with_ligands(tmp_path: Path)
     atom.name = "PG"
     atom.element = gemmi.Element("P")
     ligand.add_atom(atom)
-    made[0][0].add_residue(ligand)
+    model_file[0][0].add_residue(ligand)
     categories = ("_struct_asym.", "_entity.", "_entity_poly.", "_entity_poly_seq.")
-    block = without(made, *categories)
+    block = without(model_file, *categories)
     table = block.find("_atom_site.", ["label_asym_id", "label_entity_id", "label_seq_id"])
     for row in table:
         row[0], row[1], row[2] = "A", "?", "?"
@@ -324,10 +324,10 @@ def test_read_template_takes_the_protein_of_a_chain_with_ligands(tmp_path: Path)
 
 @pytest.mark.parametrize("name", ["t.pdb", "t.ent", "t.pdb.gz"])
 def test_read_template_without_seqres_fills_skipped_numbers(tmp_path: Path, name: str) -> None:
-    made = in_a_row([CODES, CODES[:11]], GAP)
-    for entity in made.entities:
+    model_file = in_a_row([CODES, CODES[:11]], GAP)
+    for entity in model_file.entities:
         entity.full_sequence = []
-    text = made.make_pdb_string()
+    text = model_file.make_pdb_string()
     assert "SEQRES" not in text
     (tmp_path / name).write_bytes(
         gzip.compress(text.encode()) if name.endswith(".gz") else text.encode()
@@ -346,19 +346,19 @@ def test_read_template_without_seqres_fills_skipped_numbers(tmp_path: Path, name
 def test_read_template_adds_nothing_between_bonded_residues(
     tmp_path: Path,
 ) -> None:
-    made = in_a_row([CODES])
-    made.entities[0].full_sequence = []
-    for residue in list(made[0][0])[6:]:
+    model_file = in_a_row([CODES])
+    model_file.entities[0].full_sequence = []
+    for residue in list(model_file[0][0])[6:]:
         residue.seqid.num += 40  # type: ignore[operator]
-    made.write_pdb(str(tmp_path / "t.pdb"))
+    model_file.write_pdb(str(tmp_path / "t.pdb"))
     assert read_template(tmp_path / "t.pdb")["B1"].sequence == SEQUENCE
-    for atom in made[0][0][6]:
+    for atom in model_file[0][0][6]:
         atom.pos = gemmi.Position(50, 50, 50)
-    made.write_pdb(str(tmp_path / "t.pdb"))
+    model_file.write_pdb(str(tmp_path / "t.pdb"))
     assert (
         read_template(tmp_path / "t.pdb")["B1"].sequence == SEQUENCE[:6] + "X" * 40 + SEQUENCE[6:]
     )
-    block = without(made, "_entity_poly_seq.")
+    block = without(model_file, "_entity_poly_seq.")
     for row in block.find("_atom_site.", ["label_seq_id"]):
         row[0] = str(int(row[0]) + 2_000_000_000 * (int(row[0]) > 6))
     block.write_file(str(tmp_path / "u.cif"))
@@ -385,9 +385,10 @@ def test_resolve_chain_names_by_label_or_author(tmp_path: Path) -> None:
     chains["L"] = "CCQNIYWCCQNNIW"
     both = template_features_of(Template(path), chains=chains)
     for names in (("A", "B"), ("B", "C")):  # as C is no label, B is the author's, too
-        told = template_features_of(Template(path, ("H", "L"), names), chains=chains)
+        with_chains = template_features_of(Template(path, ("H", "L"), names), chains=chains)
         assert (
-            torch.equal(told.template_res_type, both.template_res_type) and told.template_mask.all()
+            torch.equal(with_chains.template_res_type, both.template_res_type)
+            and with_chains.template_mask.all()
         )
     by_author = template_features_of(Template(path, ("L",), ("C",)), chains={"L": "CCQNIYWCCQNNIW"})
     assert by_author.template_res_type[0].tolist() == [TOKEN_IDS[code] for code in other]
@@ -396,12 +397,12 @@ def test_resolve_chain_names_by_label_or_author(tmp_path: Path) -> None:
         match=r"the file has no protein chain 'D', only A \(author's B\)",
     ):
         template_features_of(Template(path, ("H",), ("D",)), chains=chains)
-    made = in_a_row([CODES, other])
-    for residue in made[0][1]:
+    model_file = in_a_row([CODES, other])
+    for residue in model_file[0][1]:
         residue.seqid.num += 500  # type: ignore[operator]
-    for chain in made[0]:
+    for chain in model_file[0]:
         chain.name = "A"  # one chain of the author's, two labels
-    without(made).write_file(str(path))
+    without(model_file).write_file(str(path))
     assert list(read_template(path)) == ["A", "B"]
     assert template_features_of(
         Template(path, ("H",), ("A",)), chains={"H": SEQUENCE}

@@ -82,12 +82,12 @@ def _lines(rng: random.Random, data: bytes, _: Sequence[bytes]) -> bytes:
     lines = data.split(b"\n")
     at = rng.randrange(len(lines))
     to = rng.randrange(len(lines))
-    how = rng.randrange(4)
-    if how == 0:
+    kind = rng.randrange(4)
+    if kind == 0:
         del lines[at]
-    elif how == 1:
+    elif kind == 1:
         lines.insert(to, lines[at])
-    elif how == 2:
+    elif kind == 2:
         lines[at], lines[to] = lines[to], lines[at]
     else:
         lines[at] = rng.choice((b"", b" ", b"  ", b"\t", b"- ")) + lines[at].lstrip()
@@ -102,12 +102,12 @@ def _cells(rng: random.Random, data: bytes, seeds: Sequence[bytes]) -> bytes:
     cells = data.split(separator)
     at = rng.randrange(len(cells))
     to = rng.randrange(len(cells))
-    how = rng.randrange(4)
-    if how == 0:
+    kind = rng.randrange(4)
+    if kind == 0:
         del cells[at]
-    elif how == 1:
+    elif kind == 1:
         cells[at], cells[to] = cells[to], cells[at]
-    elif how == 2:
+    elif kind == 2:
         cells[at] = rng.choice(TOKENS)
     else:
         cells[at] = rng.choice(rng.choice(seeds).split(separator))

@@ -197,7 +197,7 @@ def _mutating(seeds: Sequence[bytes]) -> Make:
     return lambda rng: mutated(rng, seeds)
 
 
-# A text may look like YAML or a table whatever its file is called.
+# A text may look like YAML or a table under any file name.
 _TEXT = (csv.Error, yaml.YAMLError)
 _PACKED = (
     *_TEXT,

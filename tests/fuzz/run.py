@@ -32,15 +32,15 @@ class Finding:
 
     data: bytes
     reason: str
-    where: str
+    location: str
 
 
 @dataclass
 class Tally:
-    """What became of the inputs."""
+    """Counts of accepted and refused inputs, and the findings."""
 
     reader: str
-    num_read: int = 0  # came out as a value, perhaps with records that say what is wrong with them
+    num_read: int = 0  # were read, perhaps as invalid records
     num_complexes: int = 0  # in them
     num_refused: int = 0  # ended in a ValueError
     seconds: float = 0.0
@@ -80,8 +80,8 @@ def fuzz(reader: Reader, seconds: float, seed: int, count: int = 0) -> Tally:
             data = reader.make(rng)
             path.write_bytes(data)
             finding = _try(reader, path, data, tally)
-            if finding and finding.where not in seen:
-                seen.add(finding.where)
+            if finding and finding.location not in seen:
+                seen.add(finding.location)
                 tally.findings.append(finding)
                 if len(tally.findings) == MOST_FINDINGS:
                     break
@@ -132,8 +132,8 @@ def _is_ours(error: BaseException) -> bool:
 
 def _finding(data: bytes, error: BaseException) -> Finding:
     frames = traceback.extract_tb(error.__traceback__)[-6:]
-    where = "\n".join(f"  {frame.filename}:{frame.lineno} {frame.name}" for frame in frames)
-    return Finding(data, f"{type(error).__name__}: {str(error)[:200]}", where)
+    location = "\n".join(f"  {frame.filename}:{frame.lineno} {frame.name}" for frame in frames)
+    return Finding(data, f"{type(error).__name__}: {str(error)[:200]}", location)
 
 
 @contextmanager

@@ -158,10 +158,10 @@ def _spoil(rng: random.Random, tree: Any) -> None:
         if not isinstance(node[key], dict | list) or rng.random() < 0.1:
             break
         node = node[key]
-    how = rng.randrange(4)
-    if how == 0 and isinstance(node, dict):
+    variant = rng.randrange(4)
+    if variant == 0 and isinstance(node, dict):
         node[rng.choice(("extra", "id", "sequence", "msa", "ccd", 3))] = node.pop(key)
-    elif how == 1:
+    elif variant == 1:
         del node[key]
     else:
         node[key] = deepcopy(rng.choice(ODD))

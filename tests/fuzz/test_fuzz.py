@@ -21,7 +21,7 @@ COUNTS = {"features": 10}
 @pytest.mark.parametrize("name", READERS)
 def test_fuzzed_readers_raise_value_errors_only(name: str) -> None:
     tally = fuzz(READERS[name], seconds=60, seed=1, count=COUNTS.get(name, 120))
-    assert [(finding.reason, finding.where) for finding in tally.findings] == []
+    assert [(finding.reason, finding.location) for finding in tally.findings] == []
     assert tally.num_read + tally.num_refused == COUNTS.get(name, 120)
 
 

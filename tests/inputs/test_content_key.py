@@ -18,12 +18,12 @@ def key(complex: Complex = PAIR, *overrides: str, checkpoint: str = "untrained:t
     return make_task(complex, load(overrides=overrides), checkpoint).key
 
 
-def test_key_is_stable_over_processes() -> None:
+def test_content_key_is_stable_over_processes() -> None:
     # A changed key would orphan every finished run: if this fails on purpose, raise KEY_FORMAT.
     assert key() == key(replace(PAIR)) == "4292a30ec7746926acc481ca85e1510f"
 
 
-def test_key_ignores_what_does_not_change_the_result() -> None:
+def test_content_key_ignores_what_does_not_change_the_result() -> None:
     assert (
         key(
             replace(
@@ -65,11 +65,11 @@ def test_key_ignores_what_does_not_change_the_result() -> None:
         "write=pae",
     ],
 )
-def test_key_depends_on_settings_that_change_results(override: str) -> None:
+def test_content_key_depends_on_settings_that_change_results(override: str) -> None:
     assert key(PAIR, override) != key()
 
 
-def test_key_depends_on_every_part_of_a_complex(tmp_path: Path) -> None:
+def test_content_key_depends_on_every_part_of_a_complex(tmp_path: Path) -> None:
     write_template(tmp_path / "t.cif")
     a, b = PAIR.chains
     variants = [
@@ -94,7 +94,7 @@ def test_key_depends_on_every_part_of_a_complex(tmp_path: Path) -> None:
     assert key(PAIR, checkpoint="untrained:boltz2") != key()
 
 
-def test_key_depends_on_content_not_path_of_alignments(tmp_path: Path) -> None:
+def test_content_key_depends_on_content_not_path_of_alignments(tmp_path: Path) -> None:
     first, moved, edited, packed = (
         tmp_path / name for name in ("a.a3m", "b.a3m", "c.a3m", "d.a3m.gz")
     )
@@ -105,7 +105,7 @@ def test_key_depends_on_content_not_path_of_alignments(tmp_path: Path) -> None:
     assert len({key(), key(with_msa(first)), key(with_msa(edited))}) == 3
 
 
-def test_key_depends_on_content_not_path_of_templates(tmp_path: Path) -> None:
+def test_content_key_depends_on_content_not_path_of_templates(tmp_path: Path) -> None:
     for name, text in (("a.cif", "x"), ("b.cif", "x"), ("c.cif", "y")):
         write_template(tmp_path / name, text)
     a, b, c = (

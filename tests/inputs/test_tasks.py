@@ -60,7 +60,7 @@ def test_make_task_records_the_digests_of_files(tmp_path: Path) -> None:
     assert task.complex.digests == {
         file: hashlib.sha256(file.read_bytes()).hexdigest() for file in files
     }
-    assert task.complex == complex and task.complex.place == complex.place
+    assert task.complex == complex and task.complex.index == complex.index
 
 
 def test_make_task_reads_a_changed_file_again(tmp_path: Path) -> None:
@@ -152,13 +152,13 @@ def test_make_task_list_reports_what_featurize_would_refuse_as_invalid(tmp_path:
         ),
     }
     records = [
-        replace(complex, name=name, place=n)
+        replace(complex, name=name, index=n)
         for n, (name, (complex, _)) in enumerate(wrong.items(), 7)
     ]
     work = make_task_list([PAIR, *records], CONFIG, "w")
     assert [task.name for task in work.tasks] == ["pair"]
     assert [record.name for record in work.invalid] == list(wrong)
-    assert [record.place for record in work.invalid] == list(range(7, 7 + len(wrong)))
+    assert [record.index for record in work.invalid] == list(range(7, 7 + len(wrong)))
     for record in work.invalid:
         assert wrong[record.name][1] in record.reason and "\n" not in record.reason
 

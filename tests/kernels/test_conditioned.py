@@ -33,8 +33,8 @@ def chosen_split_transition(device: str, channels: int) -> AddSplitTransition:
     return conditioned.choose_split_transition(backend, channels)
 
 
-def error(got: Tensor, want: Tensor) -> float:
-    return float((got.double() - want).norm() / want.norm())
+def error(got: Tensor, expected: Tensor) -> float:
+    return float((got.double() - expected).norm() / expected.norm())
 
 
 def draw(*shape: int, device: str, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -49,8 +49,8 @@ def draw_mask(size: int) -> Tensor:
     return mask
 
 
-def error(got: Tensor, want: Tensor) -> float:
-    return ((got.double() - want).norm() / want.norm()).item()
+def error(got: Tensor, expected: Tensor) -> float:
+    return ((got.double() - expected).norm() / expected.norm()).item()
 
 
 def equation(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
@@ -102,10 +102,10 @@ def test_triangle_attention_is_as_exact_as_torch(
     backend: Backend, case: tuple[int, int, int, float, float]
 ) -> None:
     inputs = draw_attention(*case)
-    want = equation(*(x.double() for x in inputs))
+    expected = equation(*(x.double() for x in inputs))
     got = triangle_attention.choose(backend, bf16)(*inputs)
     assert got.dtype == bf16
-    assert error(got, want) < 1.02 * error(TriangleAttention()(*inputs), want) + 1e-5
+    assert error(got, expected) < 1.02 * error(TriangleAttention()(*inputs), expected) + 1e-5
 
 
 @pytest.mark.parametrize("dtype", [bf16, torch.float32])
@@ -114,8 +114,8 @@ def test_triangle_attention_takes_a_bias_of_either_type(
 ) -> None:
     q, k, v, bias, mask = draw_attention(5, 150, 32, 1.0, 2.0)
     bias = bias.to(dtype)
-    want = equation(*(x.double() for x in (q, k, v, bias, mask)))
-    assert error(attention(q, k, v, bias, mask), want) < 3e-3
+    expected = equation(*(x.double() for x in (q, k, v, bias, mask)))
+    assert error(attention(q, k, v, bias, mask), expected) < 3e-3
 
 
 def test_triangle_attention_ignores_padding_keys(attention: TriangleAttention) -> None:
@@ -141,12 +141,12 @@ def test_triangle_attention_gradients_follow_the_equation(
         )
 
     attention = triangle_attention.choose(backend, bf16)
-    want = gradients(equation, [x.double() for x in inputs], mask.double())
+    expected = gradients(equation, [x.double() for x in inputs], mask.double())
     got = gradients(attention, [x.clone() for x in inputs], mask)
     # where one key takes nearly all the weight, what is left of the gradient is a difference of
     # rounded numbers
     tolerance = 2e-2 if max(case[3:]) > 10 else 6e-3
-    for name, g, w in zip("qkvb", got, want, strict=True):
+    for name, g, w in zip("qkvb", got, expected, strict=True):
         assert error(g, w) < tolerance, name
 
 
@@ -268,13 +268,13 @@ def test_pair_updates_are_as_exact_as_torch(
     pairs = Pairs(*sizes, residual)
     for call in pairs.calls(backend):
         z = pairs.z
-        want = call.reference(z.double(), *converted(call.args, Tensor.double))
-        torch_error = error(call.reference(z.clone(), *call.args), want)
+        expected = call.reference(z.double(), *converted(call.args, Tensor.double))
+        torch_error = error(call.reference(z.clone(), *call.args), expected)
         given = z.clone()
         got = call.kernel(given, *call.args)
         assert got.dtype == (residual if call.updates_z else bf16), call.name
         assert (got is given) == call.updates_z, call.name
-        assert error(got, want) < 1.05 * torch_error + 1e-5, call.name
+        assert error(got, expected) < 1.05 * torch_error + 1e-5, call.name
 
 
 def test_qkv_gives_values_in_fp16(backend: Backend) -> None:
@@ -283,9 +283,9 @@ def test_qkv_gives_values_in_fp16(backend: Backend) -> None:
     weights = ProjectionWeights(*pairs.norm, stacked)
     q, k, v = projection.choose(backend, weights).qkv([pairs.z], weights, num_heads=6)
     (exact,) = converted((weights,), Tensor.double)
-    want = Projection()(pairs.z.double(), exact)
+    expected = Projection()(pairs.z.double(), exact)
     assert (q.dtype, k.dtype, v.dtype) == (bf16, bf16, torch.float16)
-    for got, part in zip((q, k, v), want.unflatten(-1, (3, 6, 32)).unbind(-3), strict=True):
+    for got, part in zip((q, k, v), expected.unflatten(-1, (3, 6, 32)).unbind(-3), strict=True):
         assert error(got, part) < 3e-3
     assert v.isfinite().all()
 
@@ -312,14 +312,14 @@ def test_pair_updates_have_the_gradients_of_the_reference(backend: Backend) -> N
     for call in pairs.calls(backend):
         z, *args = converted((pairs.z, *call.args), lambda x: x.clone().requires_grad_())
         got = call.kernel(z, *args)
-        want = call.reference(z, *args)
+        expected = call.reference(z, *args)
         assert got is not z, call.name
         weight = draw(*got.shape)
         leaves = [z, *(getattr(args[-1], field.name) for field in fields(args[-1]))]
         if call.updates_z:  # the masks of the gated projection want no gradient
             leaves += args[:-1]
         got_gradients, want_gradients = (
-            torch.autograd.grad((y * weight).sum(), leaves) for y in (got, want)
+            torch.autograd.grad((y * weight).sum(), leaves) for y in (got, expected)
         )
         for a, b in zip(got_gradients, want_gradients, strict=True):
             assert torch.equal(a, b), call.name
@@ -329,7 +329,7 @@ def test_describe_names_triton_on_a_gpu() -> None:
     assert choose_backend("auto", torch.device("cuda")).describe().startswith("triton ")
 
 
-def test_choose_leaves_wide_or_fp32_arithmetic_in_torch(backend: Backend) -> None:
+def test_choose_leaves_wide_or_fp32_arrays_in_torch(backend: Backend) -> None:
     z = draw(50, 384)
     norm = (torch.ones(384, device="cuda"), torch.zeros(384, device="cuda"))
     for dtype in (torch.float32, bf16):

@@ -19,8 +19,8 @@ SHAPES = pytest.mark.parametrize(
 )
 
 
-def error(got: Tensor, want: Tensor) -> float:
-    return float((got.double() - want).norm() / want.norm())
+def error(got: Tensor, expected: Tensor) -> float:
+    return float((got.double() - expected).norm() / expected.norm())
 
 
 def draw(
@@ -65,11 +65,11 @@ def test_pair_bias_attention_follows_its_equation(
 ) -> None:
     operands = draw(num_samples, num_queries, num_tokens, heads, width, dtype, device)
     attention = pair_bias_attention.choose(choose_backend("auto", torch.device(device)), dtype)
-    want = equation(*operands)
+    expected = equation(*operands)
     got = attention(*operands)
     assert got.dtype == dtype
-    assert error(got, want) < TOLERANCE.get((device, dtype), 1e-2)
-    assert error(got, want) < 1.02 * error(PairBiasAttention()(*operands), want) + 1e-5
+    assert error(got, expected) < TOLERANCE.get((device, dtype), 1e-2)
+    assert error(got, expected) < 1.02 * error(PairBiasAttention()(*operands), expected) + 1e-5
 
 
 @on_devices

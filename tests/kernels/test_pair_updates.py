@@ -24,7 +24,7 @@ N = 13
 C = 12
 K = 10
 TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 2e-2}
-MIXES = [  # the type of z, the type of the arithmetic
+MIXES = [  # the type of z, the type of the matrix products
     (torch.float32, torch.float32),
     (torch.float32, torch.bfloat16),
     (torch.bfloat16, torch.bfloat16),
@@ -53,22 +53,22 @@ def norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     )
 
 
-def close(got: Tensor, want: Tensor, tolerance: float) -> bool:
-    return bool((got.double() - want).norm() < tolerance * want.norm())
+def close(got: Tensor, expected: Tensor, tolerance: float) -> bool:
+    return bool((got.double() - expected).norm() < tolerance * expected.norm())
 
 
-@pytest.mark.parametrize(("residual", "arithmetic"), MIXES)
+@pytest.mark.parametrize(("residual_dtype", "compute_dtype"), MIXES)
 def test_gated_projection_follows_its_equation(
-    residual: torch.dtype, arithmetic: torch.dtype
+    residual_dtype: torch.dtype, compute_dtype: torch.dtype
 ) -> None:
     draw = Draw(0)
-    z = draw(I, N, C, dtype=residual)
+    z = draw(I, N, C, dtype=residual_dtype)
     w = draw(C)
     b = draw(C)
     of_columns = draw.mask(N)
     of_rows = draw.mask(I)
-    p = draw(2 * K, C, dtype=arithmetic)
-    g = draw(2 * K, C, dtype=arithmetic)
+    p = draw(2 * K, C, dtype=compute_dtype)
+    g = draw(2 * K, C, dtype=compute_dtype)
     x = norm(z, w, b)
     both = (
         torch.einsum("inc,kc->kin", x, p.double())
@@ -78,78 +78,78 @@ def test_gated_projection_follows_its_equation(
     some = GatedProjectionWeights(w, b, p[3:7], g[3:7])
     gated_projection = GatedProjection()
     got = gated_projection(z, of_columns, weights)
-    assert got.dtype == arithmetic
-    assert close(got, both * of_columns, TOLERANCE[arithmetic])
+    assert got.dtype == compute_dtype
+    assert close(got, both * of_columns, TOLERANCE[compute_dtype])
     assert close(
         gated_projection(z, of_columns, some),
         (both * of_columns)[3:7],
-        TOLERANCE[arithmetic],
+        TOLERANCE[compute_dtype],
     )
     assert close(
         gated_projection(z, of_rows[:, None], weights),
         both * of_rows[:, None],
-        TOLERANCE[arithmetic],
+        TOLERANCE[compute_dtype],
     )
 
 
-@pytest.mark.parametrize(("residual", "arithmetic"), MIXES)
+@pytest.mark.parametrize(("residual_dtype", "compute_dtype"), MIXES)
 def test_add_gated_output_follows_its_equation(
-    residual: torch.dtype, arithmetic: torch.dtype
+    residual_dtype: torch.dtype, compute_dtype: torch.dtype
 ) -> None:
     draw = Draw(1)
-    z = draw(I, N, C, dtype=residual)
-    product = draw(K, I, N, dtype=arithmetic)
+    z = draw(I, N, C, dtype=residual_dtype)
+    product = draw(K, I, N, dtype=compute_dtype)
     w = draw(C)
     b = draw(C)
     w_out = draw(K)
     b_out = draw(K)
-    p = draw(C, K, dtype=arithmetic)
-    g = draw(C, C, dtype=arithmetic)
+    p = draw(C, K, dtype=compute_dtype)
+    g = draw(C, C, dtype=compute_dtype)
     y = norm(product.permute(1, 2, 0), w_out, b_out)
     update = (y @ p.double().T) * (norm(z, w, b) @ g.double().T).sigmoid()
-    want = z.double() + update
+    expected = z.double() + update
     got = AddGatedOutput()(z, product, GatedOutputWeights(w, b, w_out, b_out, p, g))
     assert got is z
-    assert z.dtype == residual
-    assert close(got, want, TOLERANCE[arithmetic])
+    assert z.dtype == residual_dtype
+    assert close(got, expected, TOLERANCE[compute_dtype])
 
 
-@pytest.mark.parametrize(("residual", "arithmetic"), MIXES)
+@pytest.mark.parametrize(("residual_dtype", "compute_dtype"), MIXES)
 def test_add_transition_follows_its_equation(
-    residual: torch.dtype, arithmetic: torch.dtype
+    residual_dtype: torch.dtype, compute_dtype: torch.dtype
 ) -> None:
     draw = Draw(2)
-    z = draw(I, N, C, dtype=residual)
+    z = draw(I, N, C, dtype=residual_dtype)
     w = draw(C)
     b = draw(C)
-    w1 = draw(K, C, dtype=arithmetic)
-    w2 = draw(K, C, dtype=arithmetic)
-    w3 = draw(C, K, dtype=arithmetic)
+    w1 = draw(K, C, dtype=compute_dtype)
+    w2 = draw(K, C, dtype=compute_dtype)
+    w3 = draw(C, K, dtype=compute_dtype)
     x = norm(z, w, b)
     first = x @ w1.double().T
-    want = z.double() + (first / (1 + (-first).exp()) * (x @ w2.double().T)) @ w3.double().T
+    expected = z.double() + (first / (1 + (-first).exp()) * (x @ w2.double().T)) @ w3.double().T
     assert AddTransition()(z, TransitionWeights(w, b, w1, w2, w3)) is z
-    assert close(z, want, TOLERANCE[arithmetic])
+    assert close(z, expected, TOLERANCE[compute_dtype])
 
 
-@pytest.mark.parametrize(("residual", "arithmetic"), MIXES)
+@pytest.mark.parametrize(("residual_dtype", "compute_dtype"), MIXES)
 def test_projection_and_attention_output_follow_their_equations(
-    residual: torch.dtype, arithmetic: torch.dtype
+    residual_dtype: torch.dtype, compute_dtype: torch.dtype
 ) -> None:
     draw = Draw(3)
-    z = draw(I, N, C, dtype=residual)
-    out = draw(I, N, K, dtype=arithmetic)
+    z = draw(I, N, C, dtype=residual_dtype)
+    out = draw(I, N, K, dtype=compute_dtype)
     w = draw(C)
     b = draw(C)
-    gate = draw(K, C, dtype=arithmetic)
-    weight = draw(C, K, dtype=arithmetic)
+    gate = draw(K, C, dtype=compute_dtype)
+    weight = draw(C, K, dtype=compute_dtype)
     x = norm(z, w, b)
     projected = Projection()(z, ProjectionWeights(w, b, gate))
-    assert projected.dtype == arithmetic
-    assert close(projected, x @ gate.double().T, TOLERANCE[arithmetic])
-    want = z.double() + (out.double() / (1 + (-x @ gate.double().T).exp())) @ weight.double().T
+    assert projected.dtype == compute_dtype
+    assert close(projected, x @ gate.double().T, TOLERANCE[compute_dtype])
+    expected = z.double() + (out.double() / (1 + (-x @ gate.double().T).exp())) @ weight.double().T
     assert AddAttentionOutput()(z, out, AttentionOutputWeights(w, b, gate, weight)) is z
-    assert close(z, want, TOLERANCE[arithmetic])
+    assert close(z, expected, TOLERANCE[compute_dtype])
 
 
 def test_add_transition_leaves_z_alone_with_gradients() -> None:
@@ -188,12 +188,12 @@ def test_qkv_of_blocks_is_that_of_whole_rows() -> None:
     z = draw(I, 12, C)
     weights = ProjectionWeights(draw(C), draw(C), draw(3 * 8, C))
     blocks = list(z.split(4, 1))
-    for got, want in zip(
+    for got, expected in zip(
         Projection().qkv(blocks, weights, num_heads=2),
         Projection()(z, weights).unflatten(-1, (3, 2, 4)).unbind(-3),
         strict=True,
     ):
-        assert torch.equal(got, want)
+        assert torch.equal(got, expected)
 
 
 def test_with_reference_backward_gives_the_gradient_of_the_reference() -> None:

@@ -56,11 +56,11 @@ def test_reference_gradients_follow_the_equation(monkeypatch) -> None:
     leaves = [x.requires_grad_() for x in inputs]
     grads = torch.autograd.grad((triangle_attention(*leaves, mask) * weight).sum(), leaves)
     expected = torch.autograd.grad((equation(*leaves, mask) * weight).sum(), leaves)
-    for got, want in zip(grads, expected, strict=True):
-        torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-4)
+    for gradient, exact in zip(grads, expected, strict=True):
+        torch.testing.assert_close(gradient, exact, atol=1e-5, rtol=1e-4)
 
 
-def test_padding_keys_have_no_say() -> None:
+def test_triangle_attention_ignores_padding_keys() -> None:
     q, k, v, bias, mask = draw(3, 13, 2, 8)
     before = triangle_attention(q, k, v, bias, mask)
     padding = mask[None, :, None, None] == 0

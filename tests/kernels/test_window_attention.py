@@ -14,8 +14,8 @@ from tests.support.devices import on_devices
 bf16 = torch.bfloat16
 
 
-def error(got: Tensor, want: Tensor) -> float:
-    return float((got.double() - want).norm() / want.norm())
+def error(got: Tensor, exact: Tensor) -> float:
+    return float((got.double() - exact).norm() / exact.norm())
 
 
 def test_query_windows_are_of_32_atoms_and_key_windows_of_the_128_around_them() -> None:
@@ -71,8 +71,8 @@ def test_window_attention_in_bf16_is_as_exact_as_its_reference(
     mask[0] = 0.0
     mask[-1] = 1.0
     reference = WindowAttention()
-    want = reference(q.double(), k.double(), v.double(), bias.double(), mask.double())
+    exact = reference(q.double(), k.double(), v.double(), bias.double(), mask.double())
     attention = window_attention.choose(choose_backend("auto", torch.device(device)), bf16)
     got = attention(q, k, v, bias, mask)
     assert got.dtype == bf16
-    assert error(got, want) < 1.02 * error(reference(q, k, v, bias, mask), want) + 1e-5
+    assert error(got, exact) < 1.02 * error(reference(q, k, v, bias, mask), exact) + 1e-5

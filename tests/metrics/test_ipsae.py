@@ -19,7 +19,7 @@ def test_ipsae_floor_is_2_for_nucleic_acids() -> None:
     np.testing.assert_array_equal(floor, [[1, 2, 1, 1], [2, 2, 2, 2], [1, 2, 1, 1], [1, 2, 1, 1]])
 
 
-def test_ipsae_d0_has_the_program_s_floors() -> None:
+def test_ipsae_d0_has_the_floors_of_the_program() -> None:
     """At 27 residues the two versions differ."""
     sizes = np.array([[26, 27, 28, 79], [27, 28, 43, 79], [0, 27, 27, 28], [28, 79, 44, 27]])
     expected = [

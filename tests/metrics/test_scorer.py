@@ -68,7 +68,7 @@ def test_scores_follow_their_formulas(scores: Scores) -> None:
 
 
 def test_the_case_has_mixed_masks(scores: Scores) -> None:
-    """What the other tests rest on: some pairs touch, some frames are invalid, the three d0 of
+    """Assumptions of the other tests: some pairs touch, some frames are invalid, the three d0 of
     ipSAE differ.
     """
     polymers = ~np.isnan(scores.ipsae_d0res)
@@ -211,7 +211,7 @@ def _on_device(device: str) -> tuple[SampleScorer, torch.Tensor]:
 
 
 def test_update_never_waits_for_the_device() -> None:
-    """Tensors without content, whose values nobody can ask for."""
+    """On meta tensors, which have no values to wait for."""
     scorer, _ = _on_device("meta")
     assert scorer.pae.device.type == "meta"
 
@@ -235,7 +235,7 @@ def test_keep_pairs_keeps_pae_and_pde() -> None:
         _ = scorer.pae
 
 
-def test_each_row_must_be_given_once() -> None:
+def test_update_refuses_a_row_twice_and_compute_a_missing_one() -> None:
     *pairs, plddt = logits_of(CASE, N)
     scorer = SampleScorer(features_of(CASE, N), coords_of(CASE), ContextParallel())
     with pytest.raises(AssertionError, match="another rank"):

@@ -1,5 +1,5 @@
-"""When layers are captured, and what a graph reads and writes, on a CPU: a graph of the test runs
-its function again.
+"""Capture of layers, and inputs and outputs of graphs, on a CPU: a graph of the test runs its
+function again.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def on_fake_tensors(features: Features, size: int, chunk_bytes: int = 0) -> Live
     return counted
 
 
-def test_the_peak_of_a_rank_falls_with_the_number_of_ranks(
+def test_peak_memory_of_a_rank_falls_with_the_number_of_ranks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Larger slices are fewer to fake.

@@ -191,7 +191,7 @@ def on_ranks(cp: ContextParallel, name: str, in_place: bool, chunk_bytes: int) -
 
 @pytest.mark.parametrize("size", [1, 2, 3])
 @pytest.mark.parametrize("name", CASES)
-def test_an_update_follows_its_equation(name: str, size: int) -> None:
+def test_pair_updates_follow_their_equations(name: str, size: int) -> None:
     make, _, equation = CASES[name]
     with torch.no_grad():
         expected = equation(randomise(make(ContextParallel(), ChunkBudget())), *inputs())

@@ -1,5 +1,5 @@
-"""Parity with Boltz runs where `--oracle FOLDER` says what Boltz computed, and prints its rows
-at the end.
+"""Fixtures of the parity tests, which run with `--oracle FOLDER` (results of Boltz) and print their
+table at the end.
 """
 
 from __future__ import annotations

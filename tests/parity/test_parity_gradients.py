@@ -56,16 +56,16 @@ def gradients(
     """Of inputs, in Boltz's form, and of parameters, whole."""
     wanted = call["grad_in"].keys()
     inputs = {
-        name: form.into(share, call["in"][name]).requires_grad_(name in wanted)
+        name: form.to_shard(share, call["in"][name]).requires_grad_(name in wanted)
         for name, form in module.inputs.items()
     }
     model.zero_grad(set_to_none=True)
     outputs = module.run(model, share, *inputs.values())
-    given = [
-        own_part(form, share, form.into(share, x))
+    arguments = [
+        own_part(form, share, form.to_shard(share, x))
         for form, x in zip(module.outputs.values(), call["given"], strict=True)
     ]
-    torch.autograd.backward(outputs, given)
+    torch.autograd.backward(outputs, arguments)
     of_inputs = {name: whole(module.inputs[name], share, inputs[name].grad) for name in wanted}
     of_parameters = {
         name: share.cp.all_reduce(p.grad if p.grad is not None else torch.zeros_like(p))
@@ -76,17 +76,17 @@ def gradients(
     }
 
 
-def own_part(form: Form, share: Share, given: Tensor) -> Tensor:
+def own_part(form: Form, share: Share, arguments: Tensor) -> Tensor:
     """Of an output that every rank holds whole, each rank differentiates another part."""
     if form.cut:
-        return given
-    places = torch.arange(given.numel()).reshape(given.shape)
-    return given * (places % share.cp.size == share.cp.rank)
+        return arguments
+    places = torch.arange(arguments.numel()).reshape(arguments.shape)
+    return arguments * (places % share.cp.size == share.cp.rank)
 
 
 def whole(form: Form, share: Share, gradient: Tensor | None) -> Tensor:
     assert gradient is not None
-    return form.back(share, gradient if form.cut else share.cp.all_reduce(gradient))
+    return form.to_boltz(share, gradient if form.cut else share.cp.all_reduce(gradient))
 
 
 def error(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:

@@ -75,24 +75,24 @@ def of_modules(model: Boltz2, share: Share, record: dict[str, Any]) -> Compared:
 def of_stages(model: Boltz2, share: Share, record: dict[str, Any]) -> Compared:
     """The stages of a prediction, each given Boltz's results of the stages before it."""
     # The first pass recycles zeros, of which the norm's bias is left.
-    s_inputs = TOKENS.into(share, record["s_inputs"])
+    s_inputs = TOKENS.to_shard(share, record["s_inputs"])
     started = model._recycled(None, s_inputs, share.features, torch.float32)
     yield (
         "initial z",
-        PAIRS.back(share, started - model.z_recycle(model.z_norm.bias)),
+        PAIRS.to_boltz(share, started - model.z_recycle(model.z_norm.bias)),
         record["z_init"],
     )
-    z = PAIRS.into(share, record["z"])
+    z = PAIRS.to_shard(share, record["z"])
     logits = z.new_empty((*z.shape[:2], model.architecture.num_distogram_bins))
 
     def on_logits(rows: slice, block: Tensor) -> None:
         logits[rows] = block
 
     model.distogram(z, on_logits)
-    yield "distogram", PAIRS.back(share, logits), record["pdistogram"][..., 0, :]
+    yield "distogram", PAIRS.to_boltz(share, logits), record["pdistogram"][..., 0, :]
     yield (
         "B-factor",
-        TOKENS.back(share, model.bfactor(TOKENS.into(share, record["s"]))),
+        TOKENS.to_boltz(share, model.bfactor(TOKENS.to_shard(share, record["s"]))),
         record["pbfactor"],
     )
     prepared = prepare(model, share, record)
@@ -114,10 +114,10 @@ def of_stages(model: Boltz2, share: Share, record: dict[str, Any]) -> Compared:
 
 
 def prepare(model: Boltz2, share: Share, record: dict[str, Any]) -> DenoiserCache:
-    """What the sampler needs, from Boltz's trunk."""
-    s = TOKENS.into(share, record["s"])
-    s_inputs = TOKENS.into(share, record["s_inputs"])
-    z = PAIRS.into(share, record["z"])
+    """Inputs of the sampler, from Boltz's trunk."""
+    s = TOKENS.to_shard(share, record["s"])
+    s_inputs = TOKENS.to_shard(share, record["s_inputs"])
+    z = PAIRS.to_shard(share, record["z"])
     conditioning = model.diffusion_conditioning(s, z, model.rel_pos, share.features)
     return model.structure_module.score_model.prepare(s, s_inputs, conditioning, share.features)
 
@@ -148,7 +148,7 @@ def sampling(model: Boltz2, share: Share, record: dict[str, Any], case: Case) ->
 
 def confidence(model: Boltz2, share: Share, record: dict[str, Any]) -> list[Measured]:
     """Logits and scores of Boltz's samples, from Boltz's trunk; the worst of the samples."""
-    contact = model.contact_probability(PAIRS.into(share, record["z"]))
+    contact = model.contact_probability(PAIRS.to_shard(share, record["z"]))
     each = [
         dict(of_sample(model, share, record, contact, k))
         for k in range(len(record["sample"]["coords"]))
@@ -163,11 +163,11 @@ def confidence(model: Boltz2, share: Share, record: dict[str, Any]) -> list[Meas
 def of_sample(
     model: Boltz2, share: Share, record: dict[str, Any], contact: Tensor, k: int
 ) -> Iterator[tuple[str, float]]:
-    s, s_inputs = (TOKENS.into(share, record[name]) for name in ("s", "s_inputs"))
+    s, s_inputs = (TOKENS.to_shard(share, record[name]) for name in ("s", "s_inputs"))
     coords = record["sample"]["coords"][k]
     theirs = record["confidence"]
     T = share.num_tokens
-    z = PAIRS.into(share, record["z"])
+    z = PAIRS.to_shard(share, record["z"])
     pae, pde = (z.new_empty((*z.shape[:2], model.architecture.num_pae_bins)) for _ in range(2))
     scorer = SampleScorer(share.features, coords, share.cp, keep_pairs=True)
     first = share.cp.first_row(share.features.num_tokens)
@@ -179,7 +179,7 @@ def of_sample(
 
     plddt, resolved = model.confidence_module(s_inputs, s, z, coords, share.features, on_logits)
     for name, x in (("pae_logits", pae), ("pde_logits", pde)):
-        yield name, relative(PAIRS.back(share, x)[0], theirs[name][k])
+        yield name, relative(PAIRS.to_boltz(share, x)[0], theirs[name][k])
     for name, x in (
         ("plddt_logits", plddt),
         ("resolved_logits", resolved),
@@ -187,8 +187,8 @@ def of_sample(
     ):
         yield name, relative(x[:T], theirs[name][k])
     summary = scorer.compute(expected_plddt(plddt))
-    yield "pae", relative(PAIRS.back(share, scorer.pae)[0], theirs["pae"][k])
-    yield "pde", relative(PAIRS.back(share, scorer.pde)[0], theirs["pde"][k])
+    yield "pae", relative(PAIRS.to_boltz(share, scorer.pae)[0], theirs["pae"][k])
+    yield "pde", relative(PAIRS.to_boltz(share, scorer.pde)[0], theirs["pde"][k])
     yield from of_scores(summary, theirs, k)
 
 

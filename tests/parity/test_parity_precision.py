@@ -1,5 +1,4 @@
-"""What bf16 costs: the errors of our `mixed` beside those of Boltz's own bf16-mixed, and those of
-our `bf16`.
+"""Errors of bf16: those of our `mixed` beside those of Boltz's own bf16-mixed, and of our `bf16`.
 
 Errors are measured to fp32 of the same code, on the same random numbers. Boltz's are those of a
 GPU, on a CPU: see reference/precision.py.

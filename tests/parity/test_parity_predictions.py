@@ -1,6 +1,4 @@
-"""From a Boltz YAML to coordinates and scores, by our reader, our features and `fold`: what
-`boltz predict` gives.
-"""
+"""Predictions from a Boltz YAML with our reader, features and `fold`, against `boltz predict`."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def test_msa_subsample_uses_all_rows_of_a_small_msa(num_rows: int, max_rows: int
     assert MsaSubsample(num_rows, max_rows, seed=1)(0) is None
 
 
-def test_msa_subsample_draws_anew_for_each_pass_and_seed() -> None:
+def test_msa_subsample_draws_again_for_each_pass_and_seed() -> None:
     draws = [MsaSubsample(50, 20, seed)(index) for seed in (1, 2) for index in (0, 1)]
     for rows in draws:
         assert rows is not None and len(set(rows)) == 20 and max(rows) < 50

@@ -1,4 +1,4 @@
-"""What three independent readers find in the mmCIF files we write."""
+"""mmCIF files that we write, as three independent readers see them."""
 
 from __future__ import annotations
 

@@ -107,10 +107,10 @@ def test_bytes_and_seconds_grow_with_precision_samples_and_rows() -> None:
 
 def test_parallel_samples_save_diffusion_time_only() -> None:
     costs = CostModel(H200, load(overrides=["model.samples=5"]))
-    at_once = costs.stages(task(300), shape(parallel_samples=5))
+    together = costs.stages(task(300), shape(parallel_samples=5))
     in_turn = costs.stages(task(300), shape())
-    assert at_once["diffusion"] < in_turn["diffusion"]
-    assert at_once["confidence"] == in_turn["confidence"]
+    assert together["diffusion"] < in_turn["diffusion"]
+    assert together["confidence"] == in_turn["confidence"]
 
 
 def test_potentials_cost_particles_in_the_diffusion_only() -> None:

@@ -118,9 +118,9 @@ def test_tasks_that_all_fail_stop_the_run_and_fail_after_a_resume() -> None:
     lost = {attempt.task.key for attempt in first.attempts}
     assert len(lost) == BAD
     # The same complexes again, which are known to have lost a group: now they are at fault.
-    left = [t for t in poison if t.key in lost]
-    second = Poisoned(lost, left, COSTS, {"a": 1}, SETTINGS)
-    second.scheduler = Scheduler(left, COSTS, {"a": 1}, SETTINGS, suspects=lost)
+    remaining = [t for t in poison if t.key in lost]
+    second = Poisoned(lost, remaining, COSTS, {"a": 1}, SETTINGS)
+    second.scheduler = Scheduler(remaining, COSTS, {"a": 1}, SETTINGS, suspects=lost)
     scheduler = second.run().scheduler
     assert not scheduler.stopped
     assert {type(outcome) for outcome in scheduler.outcomes.values()} == {Failed}

@@ -87,9 +87,18 @@ def test_confidence_summary_is_that_of_boltz(
     found = json.loads(content)
     scores = prediction.scores[1]
     assert list(found) == [
-        "confidence_score", "ptm", "iptm", "ligand_iptm", "protein_iptm", "complex_plddt",
-        "complex_iplddt", "complex_pde", "complex_ipde", "chains_ptm", "pair_chains_iptm",
-    ]  # fmt: skip
+        "confidence_score",
+        "ptm",
+        "iptm",
+        "ligand_iptm",
+        "protein_iptm",
+        "complex_plddt",
+        "complex_iplddt",
+        "complex_pde",
+        "complex_ipde",
+        "chains_ptm",
+        "pair_chains_iptm",
+    ]
     assert found["confidence_score"] == 0.9 and found["complex_ipde"] == scores.complex_ipde
     assert list(found["chains_ptm"]) == ["0", "1", "2"]
     pairs = scores.pair_iptm_boltz

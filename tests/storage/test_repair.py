@@ -184,7 +184,7 @@ def test_read_parquet_finds_a_flipped_bit_by_the_checksum_of_its_page(out: Path)
 
 
 def read_unchecked(path: Path) -> pa.Table | None:
-    """What a reader without checksums finds; nothing when the file cannot be decoded."""
+    """The rows that a reader without checksums finds; none when the file cannot be decoded."""
     try:
         with pq.ParquetFile(path) as file:
             return file.read()

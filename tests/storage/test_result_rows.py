@@ -103,8 +103,10 @@ def test_result_rows_of_chains_and_of_the_complex(
     assert last["ptm"] == pytest.approx(prediction.scores[3].chain_ptm[2])
     assert last["sequence_sha256"] == hashlib.sha256(b"GA").hexdigest()
     assert [(r["num_residues"], r["num_tokens"], r["msa_depth"]) for r in rows["chains"][:3]] == [
-        (3, 3, 2), (1, 1, 1), (2, 2, 1),
-    ]  # fmt: skip
+        (3, 3, 2),
+        (1, 1, 1),
+        (2, 2, 1),
+    ]
     best = int(np.argmax([scores.confidence_score for scores in prediction.scores]))
     assert [row["rank"] for row in rows["complexes"]].index(0) == best
     assert sorted(row["rank"] for row in rows["complexes"]) == [0, 1, 2, 3]
@@ -172,8 +174,10 @@ def test_result_rows_and_files_can_be_stored(
         }
     complexes = read_table(tmp_path / "run", "complexes").to_pylist()
     assert [(r["name"], r["outcome"], r["sample"]) for r in complexes] == [
-        *(("c1", "done", s) for s in range(4)), ("c1", "failed", None), ("c9", "invalid", None),
-    ]  # fmt: skip
+        *(("c1", "done", s) for s in range(4)),
+        ("c1", "failed", None),
+        ("c9", "invalid", None),
+    ]
     assert complexes[4]["reason"] == "no memory" and complexes[5]["reason"] == "P99999: no sequence"
     assert complexes[5]["organism"] == "Rat" and complexes[5]["num_tokens"] is None
     (row,) = read_table(tmp_path / "run", "attempts").to_pylist()
@@ -202,18 +206,18 @@ def test_result_rows_fills_every_column(
         assert set(rows[table][0]) == {column.name for column in TABLES[table].columns} - {"stale"}
 
 
-def test_invalid_rows_are_keyed_by_name_and_place() -> None:
+def test_invalid_rows_are_keyed_by_name_and_index() -> None:
     """Not the reason, which may hold the path of a file as it was typed; records of one name
     have a key each.
     """
-    record = InvalidComplex("c9", "in/a.a3m: no such file", place=3)
+    record = InvalidComplex("c9", "in/a.a3m: no such file", index=3)
 
     def keys(*records: InvalidComplex) -> list[str]:
         return list(invalid_rows(records, PROVENANCE))
 
     assert keys(record) == keys(replace(record, reason="/home/me/in/a.a3m: no such file"))
     assert len(keys(record)[0]) == 32
-    others = [replace(record, place=4), replace(record, name="c8")]
+    others = [replace(record, index=4), replace(record, name="c8")]
     assert len(set(keys(record, *others))) == 3
     assert keys(record, *others) == keys(record, *others)
 

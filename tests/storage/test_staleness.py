@@ -157,8 +157,8 @@ def named(key: str, text: bytes) -> dict[str, bytes]:
 def test_mark_stale_releases_files_named_after_the_complex(
     tmp_path: Path,
 ) -> None:
-    """Both versions of a complex write them; the stale one has them back only while nobody else
-    wrote them.
+    """Both versions of a complex write them; the stale one gets them back only while no other
+    result wrote them.
     """
     out = tmp_path / "run"
     file = tmp_path / "run/predictions/x/x.cif"
@@ -183,7 +183,7 @@ def test_mark_stale_releases_files_named_after_the_complex(
 
 def test_kill_at_every_step_of_a_changed_input(tmp_path: Path) -> None:
     """A plain reader finds all of the earlier result or all of the new one, never both, and no
-    stale row once the run goes on; the earlier result survives every kill.
+    stale row once the run resumes; the earlier result survives every kill.
     """
     out = tmp_path / "run"
     deaths = []
@@ -244,15 +244,15 @@ def test_sync_invalid_stores_one_row_with_the_present_reason(
     tmp_path: Path,
 ) -> None:
     out = tmp_path / "run"
-    one = InvalidComplex("a", "in/a.a3m: no such file", place=0)
-    two = InvalidComplex("b", "P9: no sequence", place=1)
+    one = InvalidComplex("a", "in/a.a3m: no such file", index=0)
+    two = InvalidComplex("b", "P9: no sequence", index=1)
     assert sync(out, one, two) == 2
     assert sync(out, one, two) == 0
     assert invalid(out) == [("a", one.reason), ("b", two.reason)]
     absolute = replace(one, reason="/work/in/a.a3m: no such file")
     assert sync(out, absolute, two) == 1
     assert invalid(out) == [("a", absolute.reason), ("b", two.reason)]
-    sync(out, two, tasks=("k1",))  # what was wrong with it was mended
+    sync(out, two, tasks=("k1",))  # its fault was fixed
     assert invalid(out) == [("b", two.reason)]
     sync(out, tasks=("k1",), left_out=("b",))
     assert invalid(out) == [("b", two.reason)]
@@ -261,12 +261,12 @@ def test_sync_invalid_stores_one_row_with_the_present_reason(
 
 
 def test_sync_invalid_stores_records_of_one_name_separately(tmp_path: Path) -> None:
-    records = [InvalidComplex("a", "no sequence", place=n) for n in range(3)]
+    records = [InvalidComplex("a", "no sequence", index=n) for n in range(3)]
     sync(tmp_path / "run", *records)
     assert invalid(tmp_path / "run") == [("a", "no sequence")] * 3
 
 
-def test_result_returns_once_its_broken_alignment_is_mended(
+def test_result_returns_once_its_broken_alignment_is_fixed(
     tmp_path: Path,
 ) -> None:
     out = tmp_path / "run"

@@ -37,8 +37,12 @@ def test_pandas_reads_exactly_the_stored_rows(tmp_path: Path) -> None:
         before = tables(out)
     after = {name: pd.read_parquet(out / "tables" / name) for name in TABLES}
     assert {name: len(frame) for name, frame in after.items()} == {
-        "complexes": 3, "chains": 0, "interfaces": 4, "attempts": 1, "runs": 1,
-    }  # fmt: skip
+        "complexes": 3,
+        "chains": 0,
+        "interfaces": 4,
+        "attempts": 1,
+        "runs": 1,
+    }
     assert tables(out) == before
     assert after["complexes"]["outcome"].tolist() == ["done", "done", "failed"]
     assert [list(notes) for notes in after["complexes"]["notes"]] == [
@@ -109,7 +113,7 @@ def test_two_runs_give_equal_bytes(tmp_path: Path) -> None:
 
 
 def test_open_finishes_a_merge_that_was_killed(tmp_path: Path) -> None:
-    """So that the folders are right for pandas again, before the run goes on."""
+    """The folders are right for pandas again before the run resumes."""
     for fatal in range(200):
         out = tmp_path / str(fatal)
         filesystem = CrashingFileSystem(crash_step=10_000)
@@ -291,7 +295,7 @@ def as_format_2_wrote_it(out: Path) -> None:
 @pytest.mark.parametrize(
     "use", [lambda out: Store.open(out, INFO), lambda out: read_table(out, "runs")]
 )
-def test_a_folder_of_another_format_is_refused_in_one_line(
+def test_open_refuses_a_folder_of_another_format_in_one_line(
     use: Callable[[Path], Any], format: int, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
@@ -396,7 +400,7 @@ def test_slow_run_merges_every_few_minutes(tmp_path: Path, monkeypatch: pytest.M
 def test_failing_merge_costs_no_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What is wrong with a merged file is no fault of the complex that was just stored."""
+    """A damaged merged file is not the fault of the complex that was just stored."""
     monkeypatch.setattr("foldcp.pipeline.storage.merge.MIN_MERGE_COMMITS", 2)
     with finishing(Store.open(tmp_path / "run", INFO)) as store:
         store.put("k1", *result("k1", "done"))
@@ -481,7 +485,7 @@ def test_status_of_a_killed_run_is_interrupted(tmp_path: Path) -> None:
 
 
 def test_open_waits_for_a_reader_that_holds_the_lock(tmp_path: Path) -> None:
-    """Who asks whether a run goes on has the lock for an instant."""
+    """A process that checks whether a run is in progress holds the lock for an instant."""
     out = tmp_path / "run"
     Store.open(out, INFO).close()
     with (out / ".lock").open() as file:

@@ -24,8 +24,8 @@ SECOND = {"k1": "done", "k2": "done"}
 
 
 def run(out: Path, filesystem: CrashingFileSystem, log: list[tuple[str, str]]) -> None:
-    """A whole run that goes on where an earlier one stopped. `log` gets (key, outcome) before
-    and after each put.
+    """A whole run that resumes an earlier one. `log` gets (key, outcome) before and after each
+    put.
     """
     store = Store.open(out, INFO, filesystem)
 
@@ -63,9 +63,7 @@ def files(out: Path) -> dict[str, int]:
 
 
 def published(out: Path) -> dict[str, list[dict[str, Any]]]:
-    """The tables as a reader sees them who knows nothing of this project: whatever lies in their
-    folders.
-    """
+    """The tables as any Parquet reader sees them: all files in their folders."""
     found = {}
     for name in RESULTS:
         folder = out / "tables" / name
@@ -114,7 +112,7 @@ def undisturbed(
 def check_after_death(
     out: Path, log: list[tuple[str, str]], allowed: dict[tuple[str, str], Any]
 ) -> None:
-    """What had been stored is there once; only the complex in flight may be missing."""
+    """Every stored result is there once; only the complex in flight may be missing."""
     if not (out / "run.json").exists():
         assert not log
         return
@@ -208,7 +206,7 @@ def test_power_cut(
     tmp_path: Path,
     undisturbed: tuple[Path, int, dict[tuple[str, str], Any]],
 ) -> None:
-    """What was not synced is lost, in all folders or in some."""
+    """Names and bytes that were not synced are lost, in all folders or in some."""
     for fatal in range(0, undisturbed[1], 11):
         out = tmp_path / str(fatal)
         log = []

@@ -27,7 +27,7 @@ MACHINE = Machine("NVIDIA H200", 4, {"torch": "2.0"}, load_hardware("h200"))
 
 
 def measurements(hardware: Hardware, precision: Precision = "bf16") -> list[Measurement]:
-    """What a machine of which the model is true would show."""
+    """The measurements of a machine on which the cost model is true."""
     found: list[Measurement] = [H200]
     for tokens in (512, 1024, 2048):
         block = BlockTime(tokens, 1, precision, 1.0, 900.0)

@@ -1,6 +1,4 @@
-"""How much memory do tensors take at once? Counted at every operation, for real and for fake
-tensors alike.
-"""
+"""Peak memory of tensors, counted at every operation, for real and for fake tensors alike."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ CHAINS = [("protein", 47), ("ligand", 2), ("dna", 14), ("ligand", 6), ("protein"
 
 @dataclass(frozen=True)
 class Case:
-    """What a scorer is given, without padding: T tokens, A atoms."""
+    """Inputs of a scorer, without padding: T tokens, A atoms."""
 
     layout: Layout
     frame_atoms: np.ndarray  # [T 3]
@@ -156,8 +156,8 @@ def num_padded_atoms(case: Case) -> int:
 
 
 def logits_of(case: Case, N: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """PAE and PDE logits, contact probability and pLDDT; NaN in the padding, which nobody may
-    read.
+    """PAE and PDE logits, contact probability and pLDDT; NaN in the padding, which must
+    not be read.
     """
     nan = float("nan")
     pairs = (case.pae_logits, case.pde_logits, case.contact_probability)

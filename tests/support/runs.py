@@ -62,10 +62,10 @@ def command(
 
 
 def wait_for(
-    what: Callable[[], object], process: subprocess.Popen[bytes], seconds: float = 120.0
+    condition: Callable[[], object], process: subprocess.Popen[bytes], seconds: float = 120.0
 ) -> None:
     end = time.monotonic() + seconds
-    while not what():
+    while not condition():
         assert time.monotonic() < end, "timeout"
         assert process.poll() is None, "the run has ended"
         time.sleep(0.02)

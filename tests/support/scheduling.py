@@ -47,7 +47,7 @@ def simulate(
 
 
 def audit(simulation: Simulation, work: list[Task], nodes: Mapping[str, int]) -> None:
-    """What must hold whatever happens, read from the log of actions alone."""
+    """Check the invariants of every run, from the log of actions alone."""
     scheduler = simulation.scheduler
     if not scheduler.stopped:
         assert set(scheduler.outcomes) == {t.key for t in work}
@@ -67,11 +67,11 @@ def audit(simulation: Simulation, work: list[Task], nodes: Mapping[str, int]) ->
             changes += [
                 (time + FREE_SECONDS, 0, node, -count) for node, count in placements[action.group]
             ]
-    held: Counter[str] = Counter()
+    used_gpus: Counter[str] = Counter()
     for _, _, node, count in sorted(changes):
-        held[node] += count
-        assert 0 <= held[node] <= nodes[node], (
-            f"{held[node]} GPUs of {node} are held, it has {nodes[node]}"
+        used_gpus[node] += count
+        assert 0 <= used_gpus[node] <= nodes[node], (
+            f"{used_gpus[node]} GPUs of {node} are held, it has {nodes[node]}"
         )
     for attempt in scheduler.attempts:
         folds[attempt.task.key].append((attempt.started, attempt.ended))

@@ -17,7 +17,7 @@ PAIR = Complex(
 
 def write_template(path: Path, title: str = "") -> Path:
     """A structure of chain A of PAIR."""
-    made = gemmi.Structure()
+    structure = gemmi.Structure()
     model = gemmi.Model(1)
     chain = gemmi.Chain("A")
     for number, letter in enumerate("MKTAYIA", 1):
@@ -32,10 +32,10 @@ def write_template(path: Path, title: str = "") -> Path:
             residue.add_atom(atom)
         chain.add_residue(residue)
     model.add_chain(chain)
-    made.add_model(model)
-    made.setup_entities()
-    made.assign_label_seq_id()
-    path.write_text(f"# {title}\n" + made.make_mmcif_document().as_string())
+    structure.add_model(model)
+    structure.setup_entities()
+    structure.assign_label_seq_id()
+    path.write_text(f"# {title}\n" + structure.make_mmcif_document().as_string())
     return path
 
 

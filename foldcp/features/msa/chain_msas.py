@@ -20,9 +20,9 @@ from foldcp.files import MAX_BYTES
 
 @dataclass(frozen=True)
 class MsaSettings:
-    """How many rows are read, and in which way.
+    """Limits on the rows that are read, and whether faults of Boltz are corrected.
 
-    Boltz 2.2.1 has three faults here, which its published accuracy includes; `corrected` mends
+    Boltz 2.2.1 has three faults here, which its published accuracy includes; `corrected` fixes
     them: rows that were paired by key come again as unpaired ones; deletions are ignored unless
     they are the query's; a row with a key is dropped if its chain's sequence occurred before, so
     that its partners lose it.

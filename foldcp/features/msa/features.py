@@ -43,7 +43,8 @@ def pair_msas(complex: Complex, tokenized: TokenizedComplex, settings: MsaSettin
     counts = [found[:, 2] for found in chain_deletions if len(found)]
     count_type = _smallest_type(max((int(count.max()) for count in counts), default=0))
     msa = np.empty(shape, dtype=np.int8)
-    deletions = np.zeros(shape if counts else (1, 1), dtype=count_type)
+    deletions_shape = shape if counts else (1, 1)
+    deletions = np.zeros(deletions_shape, dtype=count_type)
     for c, (chain_msa, found) in enumerate(zip(chain_msas, chain_deletions, strict=True)):
         tokens = np.flatnonzero(tokenized.token_chain == c)
         span = slice(tokens[0], tokens[-1] + 1)

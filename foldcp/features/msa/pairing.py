@@ -44,10 +44,11 @@ def pair_rows(keys: Sequence[Int[np.ndarray, " _"]], settings: MsaSettings) -> P
         rows[gaps[:num_filled], c] = of_chain[:num_filled]
         left_over.append(of_chain[num_filled:])
     num_keyed = len(rows)
-    rows = np.pad(rows, ((0, max(map(len, left_over))), (0, 0)), constant_values=-1)
+    num_unpaired = max(len(of_chain) for of_chain in left_over)
+    rows = np.pad(rows, ((0, num_unpaired), (0, 0)), constant_values=-1)
     for c, of_chain in enumerate(left_over):
         rows[num_keyed : num_keyed + len(of_chain), c] = of_chain
-    by_key = np.pad(by_key, ((0, len(rows) - num_keyed), (0, 0)))
+    by_key = np.pad(by_key, ((0, num_unpaired), (0, 0)))
     return PairedRows(rows[: settings.max_rows], by_key[: settings.max_rows])
 
 
@@ -75,7 +76,7 @@ def _keyed_rows(
     """The query's row and the rows made by keys, at most `max_rows`; -1 where a chain has none."""
     entries = np.flatnonzero(rank >= 0)
     entries = entries[np.argsort(rank[entries], kind="stable")]  # by key, then chain, then sequence
-    # A group is what one chain has of one key.
+    # A group is the sequences of one chain that have one key.
     _, start, size = np.unique(
         rank[entries] * num_chains + chain[entries],
         return_index=True,
@@ -88,9 +89,9 @@ def _keyed_rows(
     height = np.clip(max_rows - top, 0, height)
 
     repeats = height[key_of_group]
-    place = concat_aranges(repeats)
-    chosen = entries[np.repeat(start, repeats) + place % np.repeat(size, repeats)]
+    offset = concat_aranges(repeats)  # of a row among those of its key
+    chosen = entries[np.repeat(start, repeats) + offset % np.repeat(size, repeats)]
     rows = np.full((1 + height.sum(), num_chains), -1)
     rows[0] = 0
-    rows[np.repeat(top[key_of_group], repeats) + place, chain[chosen]] = sequence[chosen]
+    rows[np.repeat(top[key_of_group], repeats) + offset, chain[chosen]] = sequence[chosen]
     return rows

@@ -66,8 +66,8 @@ def parse_msas(path: Path, data: bytes) -> list[RowReader]:
     for part in data.split(b"\0"):
         if part and not part.isspace():
             first_line = 1 + data.count(b"\n", 0, start)
-            whole = partial(_a3m_rows, part, path, first_line)
-            msas += [whole, *_chain_msas(part, whole, path)]
+            read_complex = partial(_a3m_rows, part, path, first_line)
+            msas += [read_complex, *_chain_msas(part, read_complex, path)]
         start += len(part) + 1
     return msas or [partial(_a3m_rows, b"", path, 1)]
 
@@ -111,21 +111,21 @@ def _a3m_rows(data: bytes, path: Path, first_line: int) -> Iterator[Row]:
         yield Row(number + 1, UNPAIRED, b"".join(lines))
 
 
-def _chain_msas(data: bytes, whole: RowReader, path: Path) -> list[RowReader]:
+def _chain_msas(data: bytes, read_complex: RowReader, path: Path) -> list[RowReader]:
     """The MSAs of the chains of ColabFold's complex; none for any other a3m."""
     match = _COMPLEX.match(data)
     if match is None:
         return []
     ends = list(accumulate(map(int, match[1].split(b","))))
-    return [partial(_chain_rows, whole, ends, chain, path) for chain in range(len(ends))]
+    return [partial(_chain_rows, read_complex, ends, chain, path) for chain in range(len(ends))]
 
 
-def _chain_rows(whole: RowReader, ends: list[int], chain: int, path: Path) -> Iterator[Row]:
+def _chain_rows(read_complex: RowReader, ends: list[int], chain: int, path: Path) -> Iterator[Row]:
     """One chain's columns of the rows that show it.
 
     Rows that show other chains, too, are paired by their number.
     """
-    for number, _, text in whole():
+    for number, _, text in read_complex():
         columns = np.flatnonzero(_IS_COLUMN[np.frombuffer(text, dtype=np.uint8)])
         if len(columns) != ends[-1]:
             raise ValueError(
@@ -133,14 +133,14 @@ def _chain_rows(whole: RowReader, ends: list[int], chain: int, path: Path) -> It
                 f"says {ends[-1]}"
             )
         # An insertion between two chains counts as the end of the first.
-        cuts = [0, *columns[ends[:-1]].tolist(), len(text)]
-        pieces = [text[start:stop] for start, stop in pairwise(cuts)]
-        shown = [bool(piece.translate(None, b"-" + _LOWER)) for piece in pieces]
+        boundaries = [0, *columns[ends[:-1]].tolist(), len(text)]
+        segments = [text[start:stop] for start, stop in pairwise(boundaries)]
+        shown = [bool(segment.translate(None, b"-" + _LOWER)) for segment in segments]
         if number == 1:
-            yield Row(number, UNPAIRED, pieces[chain])
+            yield Row(number, UNPAIRED, segments[chain])
         elif shown[chain]:
             key = number if sum(shown) > 1 else UNPAIRED
-            yield Row(number, key, pieces[chain])
+            yield Row(number, key, segments[chain])
 
 
 def _csv_rows(data: bytes, path: Path) -> Iterator[Row]:
@@ -170,18 +170,18 @@ def _csv_rows(data: bytes, path: Path) -> Iterator[Row]:
             )
         if text := fields[sequence_column].strip():
             number += 1
-            where = f"alignment {path}: line {reader.line_num}"
-            key = _parse_key(fields[key_column].strip(), where)
+            location = f"alignment {path}: line {reader.line_num}"
+            key = _parse_key(fields[key_column].strip(), location)
             yield Row(number, key, text.encode("latin-1"))
 
 
-def _parse_key(text: str, where: str) -> int:
+def _parse_key(text: str, location: str) -> int:
     """An integer, which a table with empty keys may have written as 15.0."""
     if not text:
         return UNPAIRED
     match = re.fullmatch(r"([+-]?)0*(\d+)(\.0*)?", text, re.ASCII)
     if match is None:
-        raise ValueError(f"{where}: invalid key {text!r}; expected an integer")
+        raise ValueError(f"{location}: invalid key {text!r}; expected an integer")
     if len(match[2]) > len(str(_MAX_KEY)) or int(match[2]) > _MAX_KEY:
-        raise ValueError(f"{where}: the key {text!r} exceeds 64 bits")
+        raise ValueError(f"{location}: the key {text!r} exceeds 64 bits")
     return int(match[1] + match[2])

@@ -94,13 +94,13 @@ def _msa_of_chain(
     if chain is None:
         raise ValueError(f"alignment {path}: it is of several chains, and none is named")
     queries = [_query(read_rows) for read_rows in msas]
-    fitting = [
+    matching = [
         read_rows
         for read_rows, query in zip(msas, queries, strict=True)
         if not _difference(chain, query)
     ]
-    if fitting:
-        return lambda: itertools.chain.from_iterable(read_rows() for read_rows in fitting)
+    if matching:
+        return lambda: itertools.chain.from_iterable(read_rows() for read_rows in matching)
     lengths = ", ".join(str(len(query)) for query in queries)
     nearest = min(queries, key=lambda query: abs(len(query) - len(chain)))
     raise ValueError(
@@ -117,7 +117,7 @@ def _query(read_rows: RowReader) -> Int[np.ndarray, " L"]:
 
 
 def _difference(chain: Int[np.ndarray, " L"], query: Int[np.ndarray, " L2"]) -> str:
-    """Why a query is not that of a chain; "" if it is.
+    """The reason why a query is not that of a chain; "" if it is.
 
     An unknown or modified residue fits every letter, and an unknown letter fits methionine (which
     MSE becomes).
@@ -125,12 +125,12 @@ def _difference(chain: Int[np.ndarray, " L"], query: Int[np.ndarray, " L2"]) -> 
     if len(chain) != len(query):
         return f"its query has {len(query)} residues, but the chain {len(chain)}"
     unknown = TOKEN_IDS["UNK"]
-    fits = (
+    matches = (
         (chain == query) | (chain == unknown) | ((chain == TOKEN_IDS["MET"]) & (query == unknown))
     )
-    if fits.all():
+    if matches.all():
         return ""
-    i = int(np.argmin(fits))
+    i = int(np.argmin(matches))
     return (
         f"its query is another sequence; residue {i + 1} is {TOKENS[query[i]]}, but "
         f"{TOKENS[chain[i]]} in the chain"
@@ -198,8 +198,10 @@ def _deletions(
     # insertions of the same row before each
     before = np.arange(len(inserted)) - np.searchsorted(inserted, edges[row])
     column = inserted - edges[row] - before
-    starts = np.flatnonzero((np.diff(row, prepend=-1) != 0) | (np.diff(column, prepend=-1) != 0))
-    return np.stack([row[starts], column[starts], np.diff(starts, append=len(inserted))], axis=1)
+    is_start = (np.diff(row, prepend=-1) != 0) | (np.diff(column, prepend=-1) != 0)
+    starts = np.flatnonzero(is_start)
+    counts = np.diff(starts, append=len(inserted))
+    return np.stack([row[starts], column[starts], counts], axis=1)
 
 
 def _illegal_letter(row: bytes) -> str:

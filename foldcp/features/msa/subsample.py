@@ -1,4 +1,4 @@
-"""Random subsampling of MSA rows, anew for each pass of the trunk."""
+"""Random subsampling of MSA rows, drawn again for each pass of the trunk."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 
 class MsaSubsample:
-    """Which rows of the MSA a pass uses: all, or `max_rows` drawn at random, as `boltz predict
+    """The rows of the MSA that a pass uses: all, or `max_rows` drawn at random, as `boltz predict
     --subsample_msa` does. The draw depends on the seed and the pass alone.
     """
 

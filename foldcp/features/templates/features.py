@@ -39,10 +39,10 @@ def template_features(
             last[path] = template
     rows = [_row(tokenized, found, number) for number, found in enumerate(matches.values())]
     empty = _empty_row(len(tokenized.tokens.type))
-    features = {
-        name: torch.from_numpy(np.stack([row[name] for row in [empty, *rows]])[1:])
-        for name in empty
-    }
+    features = {}
+    for name in empty:  # stacked, so that no template gives an array of length 0
+        stacked = np.stack([row[name] for row in [empty, *rows]])
+        features[name] = torch.from_numpy(stacked[1:])
     thresholds = [
         template.threshold if template.force and template.threshold is not None else math.inf
         for template in last.values()

@@ -33,29 +33,29 @@ def match_chains(
     that process). Raises ValueError naming the file, for a chain that is missing, not a protein or
     ambiguous.
     """
-    where = f"complex {complex.name}, template {template.path}"
+    location = f"complex {complex.name}, template {template.path}"
     proteins = {chain.name: chain.sequence for chain in complex.chains if chain.kind == "protein"}
     queries = list(template.chains) or list(proteins)
     if unknown := [name for name in queries if name not in proteins]:
-        raise ValueError(f"{where}: the complex has no protein chain {unknown[0]!r}")
+        raise ValueError(f"{location}: the complex has no protein chain {unknown[0]!r}")
     try:
         labels = resolve_chain_names(structure, template.template_chains) or list(structure)
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
+        raise ValueError(f"{location}: {error}") from error
     if template.force and template.threshold is None:
-        raise ValueError(f"{where}: a forced template needs a threshold")
+        raise ValueError(f"{location}: a forced template needs a threshold")
     if template.chains and template.template_chains:
         if len(queries) != len(labels):
             raise ValueError(
-                f"{where}: cannot match {len(queries)} chains to {len(labels)} one by one"
+                f"{location}: cannot match {len(queries)} chains to {len(labels)} one by one"
             )
         pairs = list(zip(queries, labels, strict=True))
     else:
-        scores = [
-            [_score(proteins[query], structure[label].sequence) for label in labels]
-            for query in queries
-        ]
-        assigned = linear_sum_assignment(np.array(scores), maximize=True)
+        scores = np.empty((len(queries), len(labels)))
+        for i, query in enumerate(queries):
+            for j, label in enumerate(labels):
+                scores[i, j] = _score(proteins[query], structure[label].sequence)
+        assigned = linear_sum_assignment(scores, maximize=True)
         pairs = [(queries[i], labels[j]) for i, j in zip(*assigned, strict=True)]
     index = {chain.name: i for i, chain in enumerate(complex.chains)}
     return [

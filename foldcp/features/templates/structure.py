@@ -94,9 +94,10 @@ def resolve_chain_names(chains: Mapping[str, TemplateChain], names: Sequence[str
     Names that can be read in one way only may be mixed. Raises ValueError for an unknown name, and
     for one that may be the label of one chain and the author's name of another.
     """
-    authors = {
-        name: [label for label, chain in chains.items() if chain.author == name] for name in names
-    }
+    authors: dict[str, list[str]] = {name: [] for name in names}
+    for label, chain in chains.items():
+        if chain.author in authors:
+            authors[chain.author].append(label)
     all_labels = all(name in chains for name in names)
     all_authors = all(authors.values())
     if all_labels and not all_authors:
@@ -293,7 +294,8 @@ def _atoms(code: str, residue: gemmi.Residue | None) -> tuple[str, dict[str, np.
 
     Selenomethionine is read as methionine; atom names of standard residues are in upper case.
     """
-    atoms = {} if residue is None else {atom.name: np.array(atom.pos.tolist()) for atom in residue}
+    found = residue or ()  # an unresolved residue has no atoms
+    atoms = {atom.name: np.array(atom.pos.tolist()) for atom in found}
     if code == "MSE":
         code = "MET"
         if "SE" in atoms:
@@ -305,7 +307,7 @@ def _atoms(code: str, residue: gemmi.Residue | None) -> tuple[str, dict[str, np.
 
 def _atoms_of_interest(code: str, atoms: Collection[str]) -> tuple[str, ...]:
     """The names of N, CA, C, the centre and the representative atom; "" where there is none."""
-    if code not in TOKEN_IDS:  # a modified residue has no frame, and its first atom stands for it
+    if code not in TOKEN_IDS:  # a modified residue has no frame, and its first atom represents it
         first = _first_atom(code, atoms)
         return ("", "", "", first, first)
     component = standard_residue(code)

@@ -14,9 +14,7 @@ from foldcp.kernels.layer_norm import EPSILON
 
 @dataclass(frozen=True)
 class Modulation:
-    """How the conditioning changes one half of a layer: its input is scaled and shifted, its output
-    gated.
-    """
+    """Conditioning of one half of a layer: its input is scaled and shifted, its output gated."""
 
     scale: Float[Tensor, "*B C"]
     shift: Float[Tensor, "*B C"]

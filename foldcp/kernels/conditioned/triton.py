@@ -1,4 +1,4 @@
-"""The operations of a conditioned transformer in Triton; arithmetic in fp32."""
+"""The operations of a conditioned transformer in Triton, computed in fp32."""
 # pyright: reportMissingImports=false, reportIndexIssue=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ from foldcp.kernels.triton_utils import cdiv, next_power_of_2
 
 @dataclass(frozen=True)
 class Tile:
-    """How a kernel is cut."""
+    """Tile sizes and pipeline depth of a kernel."""
 
     pairs: int  # of a program
     step: int  # channels at a time

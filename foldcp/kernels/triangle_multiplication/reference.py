@@ -1,4 +1,4 @@
-"""What surrounds the matrix product of a triangle multiplication, with its weights; the PyTorch
+"""Gated projection and gated output of a triangle multiplication, with their weights; the PyTorch
 reference.
 """
 
@@ -65,7 +65,7 @@ class AddGatedOutput:
     """z + p_out(LayerNorm_out(product)) sigmoid(g_out LayerNorm(z)); in place where no gradient is
     wanted.
 
-    `product` has its channels first; arithmetic in the type of p_out, statistics in fp32. Source:
+    `product` has its channels first; computed in the type of p_out, statistics in fp32. Source:
     AlphaFold 3, algorithms 12 and 13, lines 3 and 4, and the residual of algorithm 17.
     """
 

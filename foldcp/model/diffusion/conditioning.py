@@ -1,4 +1,4 @@
-"""Diffusion conditioning: what the score network reads of the trunk, the same at every step."""
+"""Diffusion conditioning: inputs of the score network from the trunk, the same at every step."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class LazyPairBias:
         I, N, _ = self.pairs.shape
         num_heads = len(weight)
         bias = self.pairs.new_empty((num_heads, I, N), dtype=weight.dtype)
-        # With a copy of what is normalised.
+        # Including a copy of the normalised input.
         bytes_per_row = projection.bytes_per_row(N) * 3 // 2
         for rows in self.budget.chunks(I, bytes_per_row, self.pairs.device):
             bias[:, rows] = projection.channels_first(self.pairs[rows])
@@ -50,7 +50,7 @@ class LazyPairBias:
 
 @dataclass(frozen=True)
 class DiffusionConditioningOutput:
-    """What the score network reads of the trunk, the same for every sample and step."""
+    """Inputs of the score network from the trunk, the same for every sample and step."""
 
     q: Float[Tensor, "A C"]  # atoms
     c: Float[Tensor, "A C"]  # atoms with the single representation of their tokens
@@ -85,7 +85,7 @@ class PairwiseConditioning(nn.Module):
 
 
 class DiffusionConditioning(nn.Module):
-    """From the trunk's representations to the biases of every layer of the score network."""
+    """Computes the biases of every layer of the score network from the trunk's representations."""
 
     def __init__(
         self, architecture: Architecture, cp: ContextParallel, budget: ChunkBudget
@@ -205,11 +205,11 @@ def _scatter_to_windows(
     """
     token = features.atom_token
     real = features.atom_mask > 0
-    here = real & (token >= tokens.start) & (token < tokens.stop)
-    row = torch.where(here, token - tokens.start, 0)
+    in_chunk = real & (token >= tokens.start) & (token < tokens.stop)
+    row = torch.where(in_chunk, token - tokens.start, 0)
     i = _queries_in(windows, row)
     j = _keys_in(windows, token.float()).long()
-    query_mask = _queries_in(windows, here.to(pairs.dtype))
+    query_mask = _queries_in(windows, in_chunk.to(pairs.dtype))
     key_mask = _keys_in(windows, real.to(pairs.dtype))
     return pairs[i, j] * (query_mask * key_mask)[..., None]
 

@@ -137,7 +137,7 @@ def _euler_step(
     denoised: Coords,
     scalars: Float[Tensor, " L"],
 ) -> Coords:
-    """From the noisy structures, superposed, towards the denoised ones."""
+    """One Euler step from the noisy structures, superposed, towards the denoised ones."""
     x = superpose(x, denoised, mask)
     step_scale = StepScalars.unpack(scalars).step_scale
     return x + step_scale * (denoised - x)

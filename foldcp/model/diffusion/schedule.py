@@ -29,7 +29,7 @@ class StepScalars(NamedTuple):
 
     @classmethod
     def unpack(cls, values: Float[Tensor, " L"]) -> StepScalars:
-        """From one tensor of all values, in the order of the fields."""
+        """The scalars in one tensor of all values, in the order of the fields."""
         return cls(*values.split(1))
 
 

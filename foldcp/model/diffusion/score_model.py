@@ -142,7 +142,7 @@ class ScoreModel(KernelModule):
         conditioning: DiffusionConditioningOutput,
         features: Features,
     ) -> DenoiserCache:
-        """Everything that does not depend on the noisy structure or its noise level."""
+        """Compute the inputs that do not depend on the noisy structure or its noise level."""
         own_trunk = self.cp.shard(s_trunk)
         own_inputs = self.cp.shard(s_inputs)
         encoder = self.atom_attention_encoder.atom_encoder

@@ -46,7 +46,7 @@ class ChunkBudget:
             self.gpu_bytes = min(max(free // FREE_FRACTION, MIN_GPU_BYTES), MAX_GPU_BYTES)
 
     def rows_per_chunk(self, bytes_per_row: int, device: torch.device) -> int:
-        """How many rows fit, with intermediates of so many bytes a row; at least one."""
+        """The number of rows that fit, with intermediates of `bytes_per_row`; at least one."""
         return max(1, self.max_bytes(device) // max(1, bytes_per_row))
 
     def chunks(self, num_rows: int, bytes_per_row: int, device: torch.device) -> list[slice]:

@@ -87,7 +87,7 @@ class CUDAGraphWrapper(Generic[Result]):
             try:
                 outputs = self.function(*static_inputs)
             except BaseException:
-                with suppress(RuntimeError):  # it says that the capture failed, not why
+                with suppress(RuntimeError):  # its message does not name the cause
                     graph.capture_end()
                 raise
             graph.capture_end()

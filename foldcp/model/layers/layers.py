@@ -38,7 +38,7 @@ class Linear(nn.Linear):
         super().__init__(in_features, out_features, bias)
 
     def reset_parameters(self) -> None:
-        """Left to `foldcp.checkpoint.load`."""
+        """No initialisation: `foldcp.checkpoint.load` fills the weights."""
 
     def forward(self, x: Float[Tensor, "*S in"]) -> Float[Tensor, "*S out"]:
         return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
@@ -85,7 +85,7 @@ class NormLinear(KernelModule):
         return self.linear(self.norm(x))
 
     def channels_first(self, z: Float[Tensor, "R N C"]) -> Float[Tensor, "K R N"]:
-        """The projection with its channels first, as attention wants its bias."""
+        """The projection with its channels first, the layout of a bias of attention."""
         return self.projection.channels_first(z, self._weights())
 
     def bytes_per_row(self, N: int) -> int:

@@ -17,7 +17,7 @@ HOST_BLOCK_BYTES = 1 << 30
 
 
 def available_bytes(device: torch.device) -> int:
-    """Bytes that can still be allocated; on a CPU there is no telling, and no limit is assumed."""
+    """Bytes that can still be allocated; on a CPU this is unknown, and no limit is assumed."""
     if device.type != "cuda":
         return 1 << 62
     free, _ = torch.cuda.mem_get_info(device)
@@ -32,7 +32,8 @@ def offload(z: Float[Tensor, "I N C"], max_rows: int) -> list[tuple[slice, Float
         copy = z.clone()
         return [(rows, copy[rows]) for rows in split_range(len(z), max_rows)]
     blocks = []
-    for rows in split_range(len(z), HOST_BLOCK_BYTES // z[0].nbytes):
+    rows_per_block = HOST_BLOCK_BYTES // z[0].nbytes
+    for rows in split_range(len(z), rows_per_block):
         block = torch.empty(z[rows].shape, dtype=z.dtype, pin_memory=True)
         blocks.append((rows, block.copy_(z[rows])))
     return blocks

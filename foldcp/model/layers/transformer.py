@@ -30,9 +30,7 @@ class FusedWeights:
 
 @dataclass(frozen=True)
 class LayerModulation:
-    """What one layer is given: the modulation of its two halves, the same for every sample, and its
-    stacked weights.
-    """
+    """Modulation of one layer's halves, the same for every sample, and its stacked weights."""
 
     attention: Modulation
     transition: Modulation
@@ -101,7 +99,7 @@ class AdaLN(nn.Module):
 class ConditionedTransition(KernelModule):
     """AlphaFold 3, algorithm 25.
 
-    `split` asks for the precision of fp32 weights from the bf16 arithmetic of a GPU.
+    With `split`, weights keep the precision of fp32 although the GPU computes in bf16.
     """
 
     split = False
@@ -147,7 +145,7 @@ class ConditionedTransition(KernelModule):
 
 @runtime_checkable
 class Attend(Protocol):
-    """The attention of one layer, which knows its pair bias."""
+    """The attention of one layer, with its pair bias."""
 
     def __call__(
         self, q: Float[Tensor, "M A H D"], kv: Float[Tensor, "M A 2 H D"]
@@ -233,7 +231,7 @@ class DiffusionTransformer(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of its arithmetic."""
+        """The type in which it computes."""
         return self._layers()[0].pair_bias_attn.proj_q.weight.dtype
 
     def modulator(self) -> Modulator:

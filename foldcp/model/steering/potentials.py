@@ -171,7 +171,7 @@ class SymmetricChainCOMPotential:
 
 @dataclass(frozen=True, eq=False)
 class ContactPotential:
-    """Groups (unions) of pairs of atoms, in each of which some pair is close.
+    """Groups (unions) of pairs of atoms, in each of which at least one pair must be close.
 
     The energy of a group is the mean of its pairs' energies, weighted by exp(-union_lambda *
     energy). Two faults of Boltz are kept: the derivative of the weights enters the gradient with
@@ -245,7 +245,7 @@ class TemplateReferencePotential:
         return force[:, self.atom_token]
 
     def _offsets(self, x: Coords) -> Float[Tensor, "M F N 3"]:
-        """From the templates to the structures."""
+        """Vectors from the superposed templates to the structures."""
         ours = x[:, self.rep_atom]
         superposed = [
             superpose(position.expand_as(ours), ours, mask)

@@ -14,7 +14,7 @@ Schedule = Callable[[Time], float]
 
 @dataclass(frozen=True)
 class Constant:
-    """The same value at all times."""
+    """A constant value."""
 
     value: float
 
@@ -35,7 +35,7 @@ class PiecewiseStepFunction:
 
 @dataclass(frozen=True)
 class ExponentialInterpolation:
-    """From `start` at time 0 to `end` at time 1."""
+    """A value that goes exponentially from `start` at time 0 to `end` at time 1."""
 
     start: float
     end: float

@@ -76,14 +76,15 @@ class Steering:
             self.shift = step.step_scale * guidance
         if weights is None:
             return x, denoised
-        chosen = self._resampled(step.index, weights, 1 if last else self.num_particles)
+        num_chosen = 1 if last else self.num_particles
+        chosen = self._resampled(step.index, weights, num_chosen)
         self.energy = self.energy[chosen]  # type: ignore[index]
         if self.shift is not None:
             self.shift = self.shift[chosen]
         return x[chosen], denoised[chosen]
 
     def _particle_weights(self, step: Step, denoised: Coords, time: Time) -> Float[Tensor, "B K"]:
-        """How likely each particle of a sample is to be drawn."""
+        """The probability with which each particle of a sample is drawn."""
         energy = denoised.new_zeros(len(denoised))
         for weighted in self.potentials:
             if weight := weighted.resampling_weight(time):

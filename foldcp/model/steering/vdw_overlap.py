@@ -82,7 +82,7 @@ def _expand(
 
 
 @dataclass(frozen=True)
-class Overlaps:
+class CloseAtoms:
     """Pairs (i, j) of atoms of one sample that come too close."""
 
     sample: Int[Tensor, " n"]
@@ -120,23 +120,23 @@ class VDWOverlapPotential:
             flat.index_add_(0, first + overlaps.j, overlaps.direction)
         return gradient
 
-    def _overlaps(self, x: Coords) -> Iterator[Overlaps]:
+    def _overlaps(self, x: Coords) -> Iterator[CloseAtoms]:
         num_atoms = len(self.atoms)
         points = x[:, self.atoms].flatten(0, 1)
         sample = torch.arange(len(x), device=x.device).repeat_interleave(num_atoms)
         share = 1 - self.buffer
         cutoff = 2 * share * float(self.radius.max())
         for i, j in neighbours(points, sample, cutoff, self.max_pairs):
-            wanted = self.nonbonded_chains[self.chain[i % num_atoms], self.chain[j % num_atoms]]
-            i = i[wanted]
-            j = j[wanted]
+            nonbonded = self.nonbonded_chains[self.chain[i % num_atoms], self.chain[j % num_atoms]]
+            i = i[nonbonded]
+            j = j[nonbonded]
             a = i % num_atoms
             b = j % num_atoms
             between = points[i] - points[j]
             distance = between.norm(dim=-1)
             depth = (self.radius[a] + self.radius[b]) * share - distance
             close = depth > 0
-            yield Overlaps(
+            yield CloseAtoms(
                 sample=sample[i[close]],
                 i=self.atoms[a[close]],
                 j=self.atoms[b[close]],

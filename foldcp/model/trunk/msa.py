@@ -100,7 +100,7 @@ class PairWeightedAveraging(KernelModule):
         I, num_sequences, _ = v.shape
         by_head = v.unflatten(-1, (self.num_heads, -1)).permute(2, 0, 1, 3).flatten(2).contiguous()
         precise = torch.promote_types(v.dtype, torch.float32)
-        totals: list[Tensor] = []  # of some heads each
+        totals: list[Tensor] = []  # of a chunk of heads each
         for heads, owner, block in self.cp.pipelined_all_gather(by_head):
             columns = slice(owner * I, (owner + 1) * I)
             product = torch.bmm(averaging[heads, :, columns], block)
@@ -275,18 +275,17 @@ class MSAModule(nn.Module):
         dtype: torch.dtype,
     ) -> Float[Tensor, "I S D"]:
         res_type = self._columns(features.msa, msa_rows)
-        others = [
+        scalars = [
             self._columns(x, msa_rows).to(s_inputs.dtype)
             for x in (features.has_deletion, features.deletion_value, features.paired)
         ]
-        by_type, by_others = self.msa_proj.weight.T.split([NUM_RES_TYPES, 3])
+        type_weight, scalar_weight = self.msa_proj.weight.T.split([NUM_RES_TYPES, 3])
         token = self.s_proj(s_inputs)
         m = token.new_empty((*res_type.shape, token.shape[1]), dtype=dtype)
         _, num_sequences, channels = m.shape
-        for rows in self.budget.chunks(len(m), num_sequences * channels * 16, m.device):
-            numbers = torch.stack([x[rows] for x in others], -1).to(by_others.dtype)
-            types = res_type[rows].long()
-            m[rows] = (F.embedding(types, by_type) + numbers @ by_others + token[rows, None]).to(
-                dtype
-            )
+        bytes_per_row = num_sequences * channels * 16
+        for rows in self.budget.chunks(len(m), bytes_per_row, m.device):
+            values = torch.stack([x[rows] for x in scalars], -1).to(scalar_weight.dtype)
+            of_type = F.embedding(res_type[rows].long(), type_weight)
+            m[rows] = (of_type + values @ scalar_weight + token[rows, None]).to(dtype)
         return m

@@ -11,8 +11,8 @@ from foldcp.config import NUM_BOND_TYPES, NUM_CONTACT_KINDS, Architecture
 from foldcp.features.features import Features
 from foldcp.model.layers.layers import FourierEmbedding, Linear
 
-R_MAX = 32  # largest distance along the chain, and between tokens, that is told apart
-S_MAX = 2  # largest difference between copies that is told apart
+R_MAX = 32  # distances along the chain and between tokens are clipped to it
+S_MAX = 2  # differences between copies are clipped to it
 NON_CYCLIC_PERIOD = 10000  # residues
 
 
@@ -35,14 +35,13 @@ class RelativePosition(nn.Module):
         same_chain = f.asym_id[rows, None] == f.asym_id
         same_residue = same_chain & (f.residue_index[rows, None] == f.residue_index)
         same_entity = f.entity_id[rows, None] == f.entity_id
-        residue = torch.where(same_chain, _clip(self._along_chain(f, rows), R_MAX), 2 * R_MAX + 1)
-        token = torch.where(
-            same_residue,
-            _clip(f.token_index[rows, None] - f.token_index, R_MAX),
-            2 * R_MAX + 1,
-        )
+        residue_distance = _clip(self._along_chain(f, rows), R_MAX)
+        residue = torch.where(same_chain, residue_distance, 2 * R_MAX + 1)
+        token_distance = _clip(f.token_index[rows, None] - f.token_index, R_MAX)
+        token = torch.where(same_residue, token_distance, 2 * R_MAX + 1)
         not_copies = ~same_entity if self.fix_sym_check else same_chain
-        copy = torch.where(not_copies, 2 * S_MAX + 1, _clip(f.sym_id[rows, None] - f.sym_id, S_MAX))
+        copy_distance = _clip(f.sym_id[rows, None] - f.sym_id, S_MAX)
+        copy = torch.where(not_copies, 2 * S_MAX + 1, copy_distance)
         by_residue, by_token, by_entity, by_copy = self.linear_layer.weight.T.split(self.sizes)
         entity = same_entity[..., None].to(by_entity.dtype) * by_entity[0]
         return (
@@ -145,7 +144,7 @@ def _add_listed(
     """pairs[i - start, j] += value of each listed (i, j) whose i lies in `rows`; 0 is added for the
     others, since choosing them would make a GPU wait for the CPU.
     """
-    here = (listed[:, 0] >= rows.start) & (listed[:, 0] < rows.stop)
+    in_rows = (listed[:, 0] >= rows.start) & (listed[:, 0] < rows.stop)
     i = (listed[:, 0] - rows.start).clamp(0, rows.stop - rows.start - 1)
-    values = (values * here[:, None]).to(pairs.dtype)
+    values = (values * in_rows[:, None]).to(pairs.dtype)
     return pairs.index_put((i, listed[:, 1]), values, accumulate=True)

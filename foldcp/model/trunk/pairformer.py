@@ -109,11 +109,11 @@ class AttentionPairBias(nn.Module):
         """q, k beside v, and the gate before its sigmoid, from one product: for small complexes
         launches count.
         """
-        weight = torch.cat(
-            [layer.weight for layer in (self.proj_q, self.proj_k, self.proj_v, self.proj_g)]
-        )
+        layers = (self.proj_q, self.proj_k, self.proj_v, self.proj_g)
+        weight = torch.cat([layer.weight for layer in layers])
         C = s.shape[-1]
-        q, kv, gate = F.linear(s.to(weight.dtype), weight).split([C, 2 * C, C], -1)
+        projected = F.linear(s.to(weight.dtype), weight)
+        q, kv, gate = projected.split([C, 2 * C, C], -1)
         return q + self.proj_q.bias, kv, gate
 
 
@@ -193,7 +193,7 @@ class Pairformer(nn.Module):
         before them run; the other calls are replays, as are all of the next complex if it has as
         many tokens. s, and z as it is returned, then live until the next call.
         """
-        # Exchanges between ranks are not captured: the one place where the network asks for P.
+        # Exchanges between ranks are not captured: the one place where the network depends on P.
         small = self.cp.size == 1 and len(mask) <= MAX_GRAPH_TOKENS
         if small and can_capture(mask.device):
             key = [len(mask), *(weight.data_ptr() for weight in self.parameters())]

@@ -66,13 +66,15 @@ class TemplateModule(nn.Module):
                 v[rows] = (self.z_proj(self.z_norm(z[rows])) + pairs).to(v.dtype)
             initial = v.clone()
             v = self.pairformer(v, features.token_mask)
-            for rows in self.budget.chunks(I, N * 3 * dim * 4, z.device):
+            bytes_per_row = N * 3 * dim * 4
+            for rows in self.budget.chunks(I, bytes_per_row, z.device):
                 mean[rows] += self.v_norm(initial[rows] + v[rows]) * share[t].to(z.dtype)
 
         def update(rows: slice) -> Float[Tensor, "R N Z"]:
             return self.u_proj(F.relu(mean[rows]))
 
-        return add_rows_(z, update, N * (2 * dim + C) * 4, self.budget)
+        bytes_per_row = N * (2 * dim + C) * 4
+        return add_rows_(z, update, bytes_per_row, self.budget)
 
     def _pair_features(self, f: Features, t: int, rows: slice) -> Float[Tensor, "R N C"]:
         """a_proj of (distance bin, both CB known, direction, both frames known, residue types),
@@ -88,9 +90,8 @@ class TemplateModule(nn.Module):
         pairs = F.embedding(torch.bucketize(distance, bounds), by_distance)
         both_cb = f.template_mask_cb[t, rows, None] * f.template_mask_cb[t]
         pairs = pairs + both_cb[..., None] * by_cb[0]
-        # Boltz looks from the frame of the column at the CA of the row, AlphaFold 3 the other way;
-        # and what it takes for the length of the vector is each component's own, so that the signs
-        # are left.
+        # Boltz takes the CA of the row in the frame of the column, AlphaFold 3 the other way; and
+        # it divides each component of the vector by its own absolute value, leaving the signs.
         offset = ca[rows, None] - f.template_frame_t[t]
         direction = torch.einsum("nji,rnj->rni", f.template_frame_rot[t], offset).sign()
         pairs = pairs + direction @ by_vector

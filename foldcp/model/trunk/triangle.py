@@ -103,7 +103,7 @@ class TriangleMultiplication(KernelModule):
     def _operands(
         self, z: Float[Tensor, "I N C"], mask: Float[Tensor, " N"], channels: slice
     ) -> tuple[Float[Tensor, "D I N"], Float[Tensor, "D I N"]]:
-        """a and b of some channels, channels first; zero where the index of the sum is padding."""
+        """a and b of a chunk of channels, channels first; zero where the sum's index is padding."""
         I, N, _ = z.shape
         weights = self._weights_in(channels)
         row_mask = self.cp.shard(mask)[:, None]
@@ -116,7 +116,7 @@ class TriangleMultiplication(KernelModule):
         return a, b
 
     def _weights_in(self, channels: slice) -> GatedProjectionWeights:
-        """Those of some channels of a and of b, which the checkpoint stacks."""
+        """The weights of a chunk of channels of a and of b, which the checkpoint stacks."""
         dim = self.p_out.in_features
         p_in, g_in = (
             weight.unflatten(0, (2, dim))[:, channels].flatten(0, 1)
@@ -219,11 +219,16 @@ class TriangleAttention(KernelModule):
         bytes_per_row = self.attention.bytes_per_row(
             N, C, linear_q.out_features, linear_q.weight.dtype
         )
-        if not self.ending:
-            return map_rows_(z, lambda rows: attend([z[rows]])[0], bytes_per_row, self.budget)
-        exchanged = 7 * N * C * z.element_size()  # chunks that arrive, are computed and return
-        max_columns = self.budget.rows_per_chunk(bytes_per_row + exchanged, z.device)
-        return self.cp.map_columns(z, attend, max_columns)
+        if self.ending:
+            # and the chunks that arrive, are computed and return
+            bytes_per_column = bytes_per_row + 7 * N * C * z.element_size()
+            max_columns = self.budget.rows_per_chunk(bytes_per_column, z.device)
+            return self.cp.map_columns(z, attend, max_columns)
+
+        def attend_rows(rows: slice) -> Tensor:
+            return attend([z[rows]])[0]
+
+        return map_rows_(z, attend_rows, bytes_per_row, self.budget)
 
     def _bias(self, z: Float[Tensor, "I N C"]) -> Float[Tensor, "H N N"]:
         """One number per head, query and key, whole on every rank. Rows of z are its queries or,
@@ -270,11 +275,14 @@ class TriangleAttentionRows:
     output_weights: AttentionOutputWeights
 
     def __call__(self, blocks: list[Float[Tensor, "R J C"]]) -> list[Float[Tensor, "R J C"]]:
-        attended = self.attend(*self.project.qkv(blocks, self.qkv_weights, self.num_heads)).flatten(
-            -2
-        )
-        parts = attended.split([z.shape[1] for z in blocks], 1)
+        attended = self._attended(blocks)
+        widths = [z.shape[1] for z in blocks]
         return [
-            self.add_output(z, part, self.output_weights)
-            for z, part in zip(blocks, parts, strict=True)
+            self.add_output(z, of_block, self.output_weights)
+            for z, of_block in zip(blocks, attended.split(widths, 1), strict=True)
         ]
+
+    def _attended(self, blocks: list[Float[Tensor, "R J C"]]) -> Float[Tensor, "R N D"]:
+        """The output of all heads; q, k and v are freed when this returns."""
+        qkv = self.project.qkv(blocks, self.qkv_weights, self.num_heads)
+        return self.attend(*qkv).flatten(-2)

@@ -18,12 +18,12 @@ from foldcp.pipeline.storage.tables import read_table
 def invalid_rows(records: Sequence[InvalidComplex], provenance: Provenance) -> dict[str, TableRows]:
     """key -> rows, of invalid records.
 
-    The key is the hash of the record's name and place in the input, so that another reason replaces
-    the first.
+    The key is the hash of the record's name and position in the input, so that another reason
+    replaces the first.
     """
     rows: dict[str, TableRows] = {}
     for record in records:
-        key = _hash(["invalid", record.name, record.place])
+        key = _hash(["invalid", record.name, record.index])
         row = {
             "key": key,
             "name": record.name,

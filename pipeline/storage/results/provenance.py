@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Where results come from.
+    """The origin of results.
 
     `checkpoint` is the identity of the weights. `seed`, `num_ranks`, `precision` and `max_rows`
     (the most MSA rows of the complex) are those of a prediction. `settings_hash` is the hash of the

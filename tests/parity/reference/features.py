@@ -22,18 +22,18 @@ from torch import Tensor
 SEED = 0
 
 
-def featurise(given: Input, mols: Path) -> dict[str, Any]:
+def featurise(source: Input, mols: Path) -> dict[str, Any]:
     """{"feats": the collated batch, "types": its types, "draws": the motions of the conformers}."""
-    os.chdir(given.path.parent)  # Boltz resolves the paths in a YAML against the working directory
+    os.chdir(source.path.parent)  # Boltz resolves the paths in a YAML against the working directory
     with (
         tempfile.TemporaryDirectory() as folder,
-        mended() if given.mended else contextlib.nullcontext(),
+        mended() if source.mended else contextlib.nullcontext(),
     ):
         with (
             contextlib.redirect_stdout(io.StringIO()),
             contextlib.redirect_stderr(io.StringIO()),
         ):
-            dataset = _dataset(given, mols, Path(folder))
+            dataset = _dataset(source, mols, Path(folder))
         pytorch_lightning.seed_everything(SEED, verbose=False)
         with recorded_draws() as log:
             batch = collate([dataset[0]])
@@ -46,9 +46,9 @@ def featurise(given: Input, mols: Path) -> dict[str, Any]:
     }
 
 
-def _dataset(given: Input, mols: Path, folder: Path) -> Any:
+def _dataset(source: Input, mols: Path, folder: Path) -> Any:
     process_inputs(
-        data=[given.path],
+        data=[source.path],
         out_dir=folder,
         ccd_path=None,
         mol_dir=mols,
@@ -58,7 +58,7 @@ def _dataset(given: Input, mols: Path, folder: Path) -> Any:
     )
     done = folder / "processed"
     manifest = Manifest.load(done / "manifest.json")
-    assert manifest.records, f"Boltz could not process {given.path.name}"
+    assert manifest.records, f"Boltz could not process {source.path.name}"
     module = Boltz2InferenceDataModule(
         manifest=manifest,
         target_dir=done / "structures",
@@ -68,6 +68,6 @@ def _dataset(given: Input, mols: Path, folder: Path) -> Any:
         constraints_dir=done / "constraints",
         template_dir=done / "templates",
         extra_mols_dir=done / "mols",
-        override_method=given.method or None,
+        override_method=source.method or None,
     )
     return module.predict_dataloader().dataset

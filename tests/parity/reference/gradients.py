@@ -53,22 +53,24 @@ def gradients(model: Boltz2, feats: dict[str, Tensor]) -> dict[str, dict[str, An
     pytorch_lightning.seed_everything(0, verbose=False)
     with (
         torch.no_grad(),
-        recorded_calls(model, MODULES, lambda name, module, given, out: given) as calls,
+        recorded_calls(model, MODULES, lambda name, module, arguments, out: arguments) as calls,
     ):
         model.predict_step(dict(feats), 0)
     model.requires_grad_(True)
-    return {name: _of(name, model, given, feats) for name, given in calls.items()}
+    return {name: _of(name, model, arguments, feats) for name, arguments in calls.items()}
 
 
-def _of(name: str, model: Boltz2, given: Call, feats: dict[str, Tensor]) -> dict[str, Any]:
+def _of(name: str, model: Boltz2, arguments: Call, feats: dict[str, Tensor]) -> dict[str, Any]:
     module = model.get_submodule(name)
-    inputs = {key: x.detach().clone() for key, x in tensors(name, given).items() if key != RELATIVE}
+    inputs = {
+        key: x.detach().clone() for key, x in tensors(name, arguments).items() if key != RELATIVE
+    }
     leaves = {key: x.requires_grad_() for key, x in inputs.items() if key in NUMBERS}
     model.zero_grad(set_to_none=True)
-    given = _replaced(name, given, leaves)
-    if RELATIVE in given:  # ours is made anew where it is used
-        given[RELATIVE] = model.rel_pos(feats)
-    out = outputs(module(**given))
+    arguments = _replaced(name, arguments, leaves)
+    if RELATIVE in arguments:  # ours is made anew where it is used
+        arguments[RELATIVE] = model.rel_pos(feats)
+    out = outputs(module(**arguments))
     generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
     weights = [torch.randn(x.shape, generator=generator) for x in out]
     torch.autograd.backward(out, weights)
@@ -83,16 +85,14 @@ def _of(name: str, model: Boltz2, given: Call, feats: dict[str, Tensor]) -> dict
     }
 
 
-def _replaced(name: str, given: Call, leaves: dict[str, Tensor]) -> Call:
-    """The same arguments with the leaves in place of what they are copies of, wherever it
-    stands.
-    """
-    originals = tensors(name, given)
+def _replaced(name: str, arguments: Call, leaves: dict[str, Tensor]) -> Call:
+    """The arguments with the leaves in place of the tensors that they are copies of."""
+    originals = tensors(name, arguments)
     leaf_of = {id(originals[key]): leaf for key, leaf in leaves.items()}
     argument, _ = FROM_DICTIONARIES.get(name, ("", ()))
-    changed = {key: leaf_of.get(id(x), x) for key, x in given.items()}
+    changed = {key: leaf_of.get(id(x), x) for key, x in arguments.items()}
     if argument:
-        changed[argument] = {key: leaf_of.get(id(x), x) for key, x in given[argument].items()}
+        changed[argument] = {key: leaf_of.get(id(x), x) for key, x in arguments[argument].items()}
     return changed
 
 

@@ -1,6 +1,4 @@
-"""Everything that is compared, from Boltz: python main.py FOLDER. What the folder has already is
-not made again.
-"""
+"""The results of Boltz that are compared: python main.py FOLDER. Files that exist are kept."""
 
 from __future__ import annotations
 
@@ -64,11 +62,11 @@ def scripts(*names: str) -> list[Path]:
     return [HERE / f"{name}.py" for name in names]
 
 
-def parts_of(given: Input) -> list[Path]:
+def files_of(source: Input) -> list[Path]:
     """A YAML and the alignments and templates beside and below it."""
     return [
-        given.path,
-        *sorted(p for p in given.path.parent.rglob("*") if p.suffix in INPUT_SUFFIXES),
+        source.path,
+        *sorted(p for p in source.path.parent.rglob("*") if p.suffix in INPUT_SUFFIXES),
     ]
 
 
@@ -111,22 +109,22 @@ class Reference:
         return lambda out: getattr(importlib.import_module("produce"), function)(*args, out)
 
     def features(self, name: str) -> Path:
-        given = INPUTS[name]
+        source = INPUTS[name]
         sources = [
             *scripts("features", "mended", "saving", "make_mols"),
-            *parts_of(given),
+            *files_of(source),
         ]
         make = in_fresh_process(self._boltz("write_features", name, self.mols))
         return self.store.get(
             f"features of {name}",
             ".pt",
-            f"{given.method} {given.mended}",
+            f"{source.method} {source.mended}",
             sources,
             make,
         )
 
     def network(self, kind: str, name: str, *used: str, more: tuple[Path, ...] = ()) -> Path:
-        """What function `write_<kind>` makes of a case."""
+        """The file that `write_<kind>` makes of a case."""
         case = (STEERED if kind == "steering" else CASES)[name]
         files = [self.checkpoints[case.size], self.features(case.input), *more]
         options = " ".join([kind, str(case), *(path.name for path in files)])
@@ -143,8 +141,8 @@ class Reference:
         importlib.import_module(
             "produce"
         )  # once for all the processes below, which fork before torch has threads
-        for name, given in INPUTS.items():
-            if given.path.exists():
+        for name, source in INPUTS.items():
+            if source.path.exists():
                 self.features(name)
         for size, checkpoint in self.checkpoints.items():
             make = self._boltz("write_weights", checkpoint)

@@ -60,7 +60,7 @@ SIZES = {"tiny": TINY, "real": REAL, "averaged": TINY}
 
 
 def hyper_parameters(size: str) -> dict[str, Any]:
-    """What the released file has, but for the sizes; atom_feature_dim: position, charge,
+    """The options of the released file, but for the sizes; atom_feature_dim: position, charge,
     element, name.
     """
     z = SIZES[size]

@@ -126,9 +126,9 @@ def predict(model: Boltz2, feats: dict[str, Tensor], case: Case) -> dict[str, An
         whole_outputs(model) as outs,
         recorded_draws() as draws,
     ):
-        told = model.predict_step(dict(feats), 0)
+        output = model.predict_step(dict(feats), 0)
     out = outs[0]
-    assert not told["exception"]
+    assert not output["exception"]
     s_inputs = calls["input_embedder"]["out"][0]
     conditioning = dict(
         zip(
@@ -153,7 +153,7 @@ def predict(model: Boltz2, feats: dict[str, Tensor], case: Case) -> dict[str, An
         "scores": denoised(model, feats, s_inputs, out["s"], conditioning) if case.modules else [],
         "sample": sampling(model, draws, case) | {"coords": out["sample_atom_coords"]},
         "confidence": {name: out[name] for name in CONFIDENCE}
-        | {"confidence_score": told["confidence_score"], "pair_chains_iptm": iptm},
+        | {"confidence_score": output["confidence_score"], "pair_chains_iptm": iptm},
         "calls": {name: call for name, call in calls.items() if name in MODULES},
         "msa_rows": [drawn[: case.subsample] for drawn in draws["randperm"]],
     }
@@ -166,7 +166,7 @@ def initial_pairs(calls: dict[str, dict[str, Any]]) -> Tensor:
 
 
 def sampling(model: Boltz2, draws: dict[str, list[Tensor]], case: Case) -> dict[str, Tensor]:
-    """What the sampler drew: its first noise, then a quaternion, a translation and a noise at
+    """The draws of the sampler: its first noise, then a quaternion, a translation and a noise at
     each step.
     """
     assert len(draws["randn"]) == 1 + 3 * case.steps
@@ -197,7 +197,7 @@ def denoised(
         "decoder_bias": "atom_dec_bias",
         "token_bias": "token_trans_bias",
     }
-    told = {names.get(name, name): x for name, x in conditioning.items()} | {
+    output = {names.get(name, name): x for name, x in conditioning.items()} | {
         "to_keys": keys_of(feats, model)
     }
     kwargs = {
@@ -205,7 +205,7 @@ def denoised(
         "s_trunk": s,
         "feats": feats,
         "multiplicity": 1,
-        "diffusion_conditioning": told,
+        "diffusion_conditioning": output,
     }
     generator = torch.Generator().manual_seed(1234)
     kept = []

@@ -43,7 +43,7 @@ def write_prediction(name: str, ckpt: Path, features: Path, out: Path) -> None:
 
 
 def write_precision(name: str, ckpt: Path, features: Path, fp32: Path, out: Path) -> None:
-    """The same prediction in bf16-mixed, from the same draws."""
+    """The prediction in bf16-mixed, from the draws in fp32."""
     case = CASES[name]
     with torch.no_grad(), bf16_mixed():
         mixed = predict(load_model(ckpt, case), _batch(features), case)

@@ -1,6 +1,4 @@
-"""What is recorded of Boltz: draws, calls of modules, tensors in as few bytes as hold their
-values.
-"""
+"""Recording of Boltz: random draws, calls of modules, and tensors in as few bytes as hold them."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ from torch import Tensor, nn
 
 @contextmanager
 def recorded_draws() -> Iterator[dict[str, list[Tensor]]]:
-    """What torch and Boltz's random_rotations return, in the order of the calls."""
+    """The values that torch and Boltz's random_rotations return, in the order of the calls."""
     log: dict[str, list[Tensor]] = {}
     with ExitStack() as stack:
         for owner, name in (
@@ -60,11 +58,11 @@ FROM_DICTIONARIES = {
 }
 
 
-def tensors(name: str, given: Call) -> dict[str, Tensor]:
+def tensors(name: str, call: Call) -> dict[str, Tensor]:
     """The tensors among the arguments of the module called `name`."""
     argument, keys = FROM_DICTIONARIES.get(name, ("", ()))
-    found = {key: x for key, x in given.items() if isinstance(x, Tensor)}
-    return found | {key: given[argument][key] for key in keys}
+    found = {key: x for key, x in call.items() if isinstance(x, Tensor)}
+    return found | {key: call[argument][key] for key in keys}
 
 
 def outputs(out: Any) -> list[Tensor]:
@@ -92,16 +90,14 @@ def recorded_calls(
         handle.remove()
 
 
-def in_and_out(name: str, module: nn.Module, given: Call, out: Any) -> dict[str, Any]:
+def in_and_out(name: str, module: nn.Module, call: Call, out: Any) -> dict[str, Any]:
     """Copies of what a module was given and gave."""
-    copy = {key: x.detach().clone() for key, x in tensors(name, given).items()}
+    copy = {key: x.detach().clone() for key, x in tensors(name, call).items()}
     return {"in": copy, "out": [x.detach().clone() for x in outputs(out)]}
 
 
 def compact(x: Any) -> Any:
-    """The same values: integers and zeros and ones in the smallest type that has them, the rest
-    as it is.
-    """
+    """A copy with integers, zeros and ones in the smallest type that has them."""
     if isinstance(x, dict):
         return {key: compact(value) for key, value in x.items()}
     if isinstance(x, list):

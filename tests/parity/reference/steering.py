@@ -1,6 +1,4 @@
-"""Boltz steers: what each of its potentials says of some structures, and predictions with what
-they drew.
-"""
+"""Steering by Boltz: energies and gradients of its potentials, and predictions with their draws."""
 
 from __future__ import annotations
 
@@ -62,10 +60,10 @@ def judged(feats: dict[str, Tensor]) -> dict[str, Any]:
 
 
 def switches(potentials: bool) -> dict[str, Any]:
-    """What `boltz predict` passes, with `--use_potentials` or without."""
-    told = BoltzSteeringParams()
-    told.fk_steering = told.physical_guidance_update = potentials
-    return asdict(told)
+    """The arguments of `boltz predict`, with `--use_potentials` or without."""
+    steering = BoltzSteeringParams()
+    steering.fk_steering = steering.physical_guidance_update = potentials
+    return asdict(steering)
 
 
 def steered(

@@ -1,4 +1,4 @@
-"""Which inputs, networks and settings are compared? Read by Boltz's side and by ours; imports
+"""Cases of the comparison: inputs, networks and settings. Read by Boltz's side and by ours; imports
 neither.
 """
 

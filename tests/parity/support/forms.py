@@ -1,4 +1,4 @@
-"""Boltz's whole arrays <-> a rank's share of ours, both ways, one form for each kind of array."""
+"""Conversion between Boltz's whole arrays and a rank's shards, one form for each kind of array."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from foldcp.features.features import Features
 
 @dataclass(frozen=True)
 class Share:
-    """What a rank holds; `features` are padded, `num_tokens` is without padding, `chosen` are
+    """The shard of a rank; `features` are padded, `num_tokens` is without padding, `chosen` are
     alignment rows.
     """
 
@@ -38,12 +38,12 @@ class Share:
 
 @dataclass(frozen=True)
 class Form:
-    """How one kind of array is cut and put together again."""
+    """Conversion of one kind of array to shards and back."""
 
-    into: Callable[
+    to_shard: Callable[
         [Share, Tensor], Tensor
     ]  # Boltz's, with a batch dimension -> this rank's, a copy
-    back: Callable[[Share, Tensor], Tensor]
+    to_boltz: Callable[[Share, Tensor], Tensor]
     cut: bool = True  # whether a rank holds its rows only
 
 
@@ -91,7 +91,7 @@ def token_bias(num_layers: int) -> Form:
     """[1, T, T, L H] <-> [L, H, I, N]."""
     return Form(
         lambda share, b: (
-            PAIRS.into(share, b).unflatten(-1, (num_layers, -1)).permute(2, 3, 0, 1).clone()
+            PAIRS.to_shard(share, b).unflatten(-1, (num_layers, -1)).permute(2, 3, 0, 1).clone()
         ),
-        lambda share, b: PAIRS.back(share, b.permute(2, 3, 0, 1).flatten(2)),
+        lambda share, b: PAIRS.to_boltz(share, b.permute(2, 3, 0, 1).flatten(2)),
     )

@@ -1,6 +1,4 @@
-"""Each module of the network as Boltz calls it: the forms of what goes in and comes out, and our
-call.
-"""
+"""Modules of the network as Boltz calls them: forms of their inputs and outputs, and our call."""
 
 from __future__ import annotations
 
@@ -55,10 +53,10 @@ def compared(
     ours = module.run(
         model,
         share,
-        *(form.into(share, call["in"][name]) for name, form in module.inputs.items()),
+        *(form.to_shard(share, call["in"][name]) for name, form in module.inputs.items()),
     )
     for (name, form), x, theirs in zip(module.outputs.items(), ours, call["out"], strict=True):
-        whole = form.back(share, x)
+        whole = form.to_boltz(share, x)
         yield name, whole, theirs[: len(whole)]
 
 
@@ -165,7 +163,7 @@ def diffusion(a: Architecture, score: str) -> dict[str, Module]:
         f"{score}.single_conditioner": Module(
             {"times": TIME, "s_trunk": SINGLE, "s_inputs": SINGLE},
             {"s": SINGLE, "fourier": TIME},
-            single,
+            single_rows,
         ),
         f"{score}.atom_attention_encoder": Module(
             {"q": SAMPLES, "c": ATOMS, "atom_enc_bias": encoder, "r": SAMPLES},
@@ -258,7 +256,7 @@ def score_network(
     return (network(r, time, network.prepare(s, s_inputs, conditioning, share.features)),)
 
 
-def single(model: Boltz2, share: Share, time: Tensor, s: Tensor, s_inputs: Tensor) -> Outputs:
+def single_rows(model: Boltz2, share: Share, time: Tensor, s: Tensor, s_inputs: Tensor) -> Outputs:
     conditioner = model.structure_module.score_model.single_conditioner
     return conditioner(conditioner.embed(s, s_inputs), time), conditioner.norm_fourier(
         conditioner.fourier_embed(time)

@@ -1,4 +1,4 @@
-"""What Boltz 2.2.1 wrote -> our types: its collated batch as Features, its random draws as ours."""
+"""Files of Boltz 2.2.1 in our types: its collated batch as Features, its random draws as ours."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ class Oracle:
 
 def complex_of(name: str) -> Complex:
     """An input as our reader reads it."""
-    given = INPUTS[name]
-    (found,) = read(given.path)
+    source = INPUTS[name]
+    (found,) = read(source.path)
     assert isinstance(found, Complex)
-    return replace(found, method=given.method)
+    return replace(found, method=source.method)
 
 
 def _floats(x: Any) -> Any:

@@ -1,6 +1,4 @@
-"""`foldcp.predict.fold` on the random numbers that Boltz drew, and what passes between its
-stages.
-"""
+"""`foldcp.predict.fold` on the random numbers that Boltz drew, with the results of its stages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far are our scores of a sample from Boltz's?"""
+"""Differences between our scores of a sample and Boltz's."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def of_scores(ours: Scores, theirs: dict[str, Tensor], k: int) -> Iterator[tuple
     """Differences in units of max(1, |score|): most run from 0 to 1, the others are in Å."""
     differences = []
     for name in WHOLE_SCORES:
-        wanted = float(theirs[name][k])
-        differences.append(abs(getattr(ours, name) - wanted) / max(1.0, abs(wanted)))
+        expected = float(theirs[name][k])
+        differences.append(abs(getattr(ours, name) - expected) / max(1.0, abs(expected)))
     yield "scores of the complex", max(differences)
     yield (
         "scores of pairs of chains",

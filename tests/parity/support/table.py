@@ -1,4 +1,4 @@
-"""What was compared, how far off it was, and how far off it may be."""
+"""The table of comparisons: quantity, measured error and allowed error."""
 
 from __future__ import annotations
 
