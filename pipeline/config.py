@@ -85,7 +85,8 @@ class ModelConfig:
     chunk_bytes: int = field(
         default=0,
         metadata=setting(
-            "memory of a layer's chunk in bytes; 0: what the free memory allows",
+            "memory of a layer's chunk in bytes; 0: what the free memory allows; changes results "
+            "by rounding only",
             minimum=0,
             changes_results=False,
         ),

@@ -1,4 +1,8 @@
-"""Precision policy: which parts of the network compute in bf16."""
+"""Precision policy: which parts of the network compute in bf16.
+
+Which precision a fold gets is decided elsewhere: `model.precision` and, where that is `auto`, by
+`CostModel.precisions` and `smallest_shape` in `pipeline/scheduling/`.
+"""
 
 from __future__ import annotations
 
