@@ -1,4 +1,8 @@
-"""Memory of a worker's process and of its GPU."""
+"""Memory of a worker's process and of its GPU.
+
+Out of memory is caught in `worker.py` and `ray_results.py`; what follows is decided in
+`scheduling/retries.py`, and how a fold shrinks in `scheduling/group_size.py`.
+"""
 
 from __future__ import annotations
 

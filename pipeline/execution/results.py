@@ -1,4 +1,4 @@
-"""Results of workers and worker groups: `Ready`, `FoldResult` or `Failure`.
+"""Results of workers and worker groups: `Ready`, `FoldResult` or `Failure` (`scheduling/types.py`).
 
 The output of a fold is large. Rank 0 puts it into Ray's object store, and only a reference to it
 passes through the actor of the worker group (`RemoteFoldResult`); the driver fetches it, and Ray
