@@ -89,7 +89,7 @@ def fold_one(input_spec: InputSpec, config: RunConfig, out: Path) -> str:
     result = _fold(worker_config, task, costs, shape, ranks)
     if isinstance(result, Failure):
         raise ValueError(f"{input_spec.input}: {result.reason}")
-    if result.output is None:
+    if result.prediction is None:
         return ""
     provenance = Provenance(
         identity,
@@ -134,9 +134,9 @@ def _write_result(
     checkpoint_name: str,
 ) -> str:
     """Write the files of a result; a summary."""
-    assert result.output is not None
-    prediction = result.output.prediction
-    layout = result.output.layout
+    assert result.prediction is not None
+    prediction = result.prediction
+    layout = prediction.layout
     task_as_folded = replace(task, msa_depth=result.stats.msa_depth)
     rows = result_rows(task_as_folded, layout, prediction, provenance)
     files = result_files(task, layout, prediction, provenance, config.write)

@@ -37,13 +37,18 @@ class D0Tables:
     dom: Float[Tensor, "C C"]
 
 
-def ipsae(pae: Float[Tensor, "R T"], rows: ChainRows, cp: ContextParallel) -> Ipsae:
-    """ipSAE of each of this rank's rows, from the expected PAE in Å. Collective, as d0dom needs the
-    rows of all ranks.
+def ipsae(
+    pae: Float[Tensor, "R T"],
+    least_pae: Float[Tensor, "R C"],
+    rows: ChainRows,
+    cp: ContextParallel,
+) -> Ipsae:
+    """ipSAE of each of this rank's rows, from the expected PAE in Å and the least one of each row
+    and chain. Collective, as d0dom needs the rows of all ranks.
     """
     floor = ipsae_floor(rows.spans)
     chn = ipsae_d0(rows.spans.pair_lengths, floor)
-    dom = ipsae_d0(domain_sizes(pae, rows, cp), floor)
+    dom = ipsae_d0(domain_sizes(pae, least_pae, rows, cp), floor)
     tables = torch.tensor(np.stack([floor, chn, dom])).float()
     return ipsae_rows(pae, rows, D0Tables(*tables.to(pae.device)))
 
@@ -75,13 +80,16 @@ def ipsae_rows(pae: Float[Tensor, "R T"], rows: ChainRows, d0: D0Tables) -> Ipsa
 
 
 def domain_sizes(
-    pae: Float[Tensor, "R T"], rows: ChainRows, cp: ContextParallel
+    pae: Float[Tensor, "R T"],
+    least_pae: Float[Tensor, "R C"],
+    rows: ChainRows,
+    cp: ContextParallel,
 ) -> Int[np.ndarray, "C C"]:
     """[a, b]: how many rows of a and columns of b have any error below 10 Å between a and b; of the
     rows of all ranks. Collective.
     """
     spans = rows.spans
-    has_near = spans.min_columns(pae) < PAE_CUTOFF
+    has_near = least_pae < PAE_CUTOFF
     near_rows = rows.sum(has_near.float()).int()
     near_columns = near_rows.new_zeros((spans.num_chains, spans.num_tokens))
     for chain, own in rows.slices():

@@ -39,7 +39,6 @@ def pae_sums(pae: Float[Tensor, "R T"], valid: Bool[Tensor, " R"], rows: ChainRo
     return PaeSums(sums * num_frames, num_frames)
 
 
-def pae_minima(pae: Float[Tensor, "R T"], valid: Bool[Tensor, " R"], rows: ChainRows) -> PaeMinima:
-    """The values whose minima are pae_min."""
-    minima = rows.spans.min_columns(pae)
-    return PaeMinima(minima.masked_fill(~valid[:, None], torch.inf))
+def pae_minima(least_pae: Float[Tensor, "R C"], valid: Bool[Tensor, " R"]) -> PaeMinima:
+    """The values whose minima are pae_min, from the least expected PAE of each row and chain."""
+    return PaeMinima(least_pae.masked_fill(~valid[:, None], torch.inf))

@@ -150,15 +150,16 @@ class SampleScorer:
         pae = self.pae[: rows.num_rows, : rows.spans.num_tokens]
         if not self._keep_pairs:
             self._pae = None
+        least_pae = rows.spans.min_columns(pae)
         contacts = chain_contacts(self._points, plddt, rows)
         at_interface = contacts.touching.any(1)
         return _scores(
             rows.spans,
             complex_tm=self._tm.of_complex(valid).max(cp),
             pair_tm=self._tm.of_chain_pairs(valid).max_by_chain(rows, cp),
-            ipsae=ipsae(pae, rows, cp).max_by_chain(rows, cp),
+            ipsae=ipsae(pae, least_pae, rows, cp).max_by_chain(rows, cp),
             pae=pae_sums(pae, valid, rows).sum_by_chain(rows, cp),
-            pae_min=pae_minima(pae, valid, rows).min_by_chain(rows, cp),
+            pae_min=pae_minima(least_pae, valid).min_by_chain(rows, cp),
             pde=self._weighted_pde.sum(cp),
             contacts=contacts.sum_by_chain(rows, cp),
             iplddt=weighted_plddt(plddt, at_interface, rows).sum(cp),

@@ -252,8 +252,8 @@ class Driver:
     def _store_result(self, number: int, result: FoldResult) -> None:
         """Store a result. A complex whose result cannot be stored fails, and the run continues."""
         queued = self.scheduler.groups[number].queued
-        assert queued is not None and result.output is not None
-        failure = self.recorder.store_result(queued, result.stats, result.output)
+        assert queued is not None and result.prediction is not None
+        failure = self.recorder.store_result(queued, result.stats, result.prediction)
         if failure is not None:
             self._execute(self.scheduler.failed(number, failure, self._now()))
             return

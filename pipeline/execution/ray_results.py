@@ -50,12 +50,12 @@ def _killed_for_memory(name: str, error: RayError) -> Failure:
 
 
 def fetch_prediction(result: RemoteFoldResult, name: str) -> FoldResult | Failure:
-    """A result with its output from the object store.
+    """A result with its prediction from the object store.
 
-    A Failure if the worker that keeps the output has died.
+    A Failure if the worker that keeps the prediction has died.
     """
-    output = result_or_failure(result.output_ref, name, FETCH_SECONDS)
-    return output if isinstance(output, Failure) else FoldResult(result.stats, output)
+    prediction = result_or_failure(result.prediction_ref, name, FETCH_SECONDS)
+    return prediction if isinstance(prediction, Failure) else FoldResult(result.stats, prediction)
 
 
 class GatheredResults:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from tqdm import tqdm
 
 from foldcp.pipeline.execution.ray_cluster import Node
-from foldcp.pipeline.execution.results import DeviceLocation, FoldOutput, FoldStats
+from foldcp.pipeline.execution.results import DeviceLocation, FoldStats
 from foldcp.pipeline.inputs.tasks import Failed, Outcome
 from foldcp.pipeline.planning.run_plan import RunPlan
 from foldcp.pipeline.scheduling.cost_model import CostModel
@@ -24,6 +24,7 @@ from foldcp.pipeline.storage.results.result_rows import (
     result_rows,
 )
 from foldcp.pipeline.storage.store import Store
+from foldcp.predict import Prediction
 from foldcp.printable import printable
 
 
@@ -59,7 +60,7 @@ class Recorder:
         self._store.add_version("kernels", kernels)
 
     def store_result(
-        self, queued: QueuedTask, stats: FoldStats, output: FoldOutput
+        self, queued: QueuedTask, stats: FoldStats, prediction: Prediction
     ) -> Failure | None:
         """Store the result of a task's current attempt.
 
@@ -76,8 +77,7 @@ class Recorder:
             precision=queued.shape.precision,
             max_rows=queued.shape.max_rows,
         )
-        layout = output.layout
-        prediction = output.prediction
+        layout = prediction.layout
         try:
             rows = result_rows(task, layout, prediction, provenance)
             files = result_files(task, layout, prediction, provenance, config.write)

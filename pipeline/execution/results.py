@@ -1,8 +1,8 @@
 """Results of workers and worker groups: `Ready`, `FoldResult` or `Failure` (`scheduling/types.py`).
 
-The output of a fold is large. Rank 0 puts it into Ray's object store, and only a reference to it
-passes through the actor of the worker group (`RemoteFoldResult`); the driver fetches it, and Ray
-frees it when the driver drops the result.
+A prediction is large. Rank 0 puts it into Ray's object store, and only a reference to it passes
+through the actor of the worker group (`RemoteFoldResult`); the driver fetches it, and Ray frees it
+when the driver drops the result.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # so that the actor of a worker group needs no torch
     from ray import ObjectRef
 
-    from foldcp.features.featurize import Layout
     from foldcp.predict import Prediction
 
 
@@ -46,24 +45,16 @@ class FoldStats:
 
 
 @dataclass(frozen=True, slots=True)
-class FoldOutput:
-    """The output of a fold."""
-
-    prediction: Prediction
-    layout: Layout
-
-
-@dataclass(frozen=True, slots=True)
 class FoldResult:
-    """A fold that succeeded; rank 0 has the output, the other ranks have none."""
+    """A fold that succeeded; rank 0 has the prediction, the other ranks have none."""
 
     stats: FoldStats
-    output: FoldOutput | None
+    prediction: Prediction | None
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteFoldResult:
-    """A fold that succeeded, with its output in Ray's object store."""
+    """A fold that succeeded, with its prediction in Ray's object store."""
 
     stats: FoldStats
-    output_ref: ObjectRef[FoldOutput] | None
+    prediction_ref: ObjectRef[Prediction] | None

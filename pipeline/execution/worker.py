@@ -26,7 +26,7 @@ from foldcp.pipeline.execution.memory import (
     reset_peak_bytes,
     wait_for_free_memory,
 )
-from foldcp.pipeline.execution.results import FoldOutput, FoldResult, FoldStats, Ready
+from foldcp.pipeline.execution.results import FoldResult, FoldStats, Ready
 from foldcp.pipeline.scheduling.cost_model import FoldShape
 from foldcp.pipeline.scheduling.types import Failure, WorkerConfig
 from foldcp.predict import Prediction, Progress, Settings, fold, no_progress
@@ -130,8 +130,7 @@ class Worker:
         self, features: Features, prediction: Prediction, seconds: dict[str, float]
     ) -> FoldResult:
         stats = FoldStats(seconds, prediction.peak_bytes or peak_bytes(), features.num_msa_rows)
-        output = FoldOutput(prediction, features.layout) if self.cp.rank == 0 else None
-        return FoldResult(stats, output)
+        return FoldResult(stats, prediction if self.cp.rank == 0 else None)
 
     def _out_of_memory(self, error: BaseException) -> Failure:
         first_line = (str(error) or type(error).__name__).splitlines()[0]

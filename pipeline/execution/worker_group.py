@@ -84,7 +84,7 @@ class WorkerActor:
     def fold(
         self, complex: Complex, shape: FoldShape, prefetched: Sequence[Any]
     ) -> RemoteFoldResult | Failure:
-        """Fold, as `Worker.fold`; the output stays in the object store, for the driver.
+        """Fold, as `Worker.fold`; the prediction stays in the object store, for the driver.
 
         `prefetched` is what `FeaturePrefetcher.take` returned.
         """
@@ -92,8 +92,8 @@ class WorkerActor:
         result = self.worker.fold(complex, shape, prefetched=inputs)
         if isinstance(result, Failure):
             return result
-        output_ref = None if result.output is None else ray.put(result.output)
-        return RemoteFoldResult(result.stats, output_ref)
+        prediction_ref = None if result.prediction is None else ray.put(result.prediction)
+        return RemoteFoldResult(result.stats, prediction_ref)
 
 
 @ray.remote(num_cpus=0, max_restarts=0)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from foldcp.pipeline.reporting.run_tables import fresh_rows
 from foldcp.pipeline.storage.tables import read_table
 
 
@@ -38,14 +39,9 @@ def read_run(out: str | Path) -> RunTables:
     >>> best = pairs["ipsae_d0res"].mean().sort_values(ascending=False).head(3)
     """
     return RunTables(
-        complexes=_fresh_rows(out, "complexes"),
-        chains=_fresh_rows(out, "chains"),
-        interfaces=_fresh_rows(out, "interfaces"),
+        complexes=fresh_rows(out, "complexes").reset_index(drop=True),
+        chains=fresh_rows(out, "chains").reset_index(drop=True),
+        interfaces=fresh_rows(out, "interfaces").reset_index(drop=True),
         attempts=read_table(out, "attempts").to_pandas(),
         runs=read_table(out, "runs").to_pandas(),
     )
-
-
-def _fresh_rows(out: str | Path, table: str) -> pd.DataFrame:
-    rows = read_table(out, table).to_pandas()
-    return rows.loc[~rows["stale"]].reset_index(drop=True)

@@ -12,7 +12,7 @@ import pytest
 
 from foldcp.pipeline.execution import recorder as module
 from foldcp.pipeline.execution.recorder import Recorder
-from foldcp.pipeline.execution.results import FoldOutput, FoldStats
+from foldcp.pipeline.execution.results import FoldStats
 from foldcp.pipeline.scheduling.group_size import initial_shape
 from foldcp.pipeline.scheduling.types import Failure, QueuedTask
 from foldcp.pipeline.storage.results.provenance import Provenance
@@ -34,8 +34,8 @@ def store_with(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception | None], 
         plan: Any = SimpleNamespace(config=COSTS.config, provenance=Provenance("w", False))
         store: Any = SimpleNamespace(put=put)
         recorder = Recorder(store, plan, COSTS, {}, datetime.now(UTC))
-        output: Any = FoldOutput(None, None)  # type: ignore[arg-type]
-        return recorder.store_result(QUEUED, STATS, output)
+        prediction: Any = SimpleNamespace(layout=None)
+        return recorder.store_result(QUEUED, STATS, prediction)
 
     monkeypatch.setattr(module, "result_rows", lambda *arguments: {})
     monkeypatch.setattr(module, "result_files", lambda *arguments: {})

@@ -13,7 +13,7 @@ from ray.exceptions import ObjectLostError
 from foldcp.complex import Chain, Complex, Contact
 from foldcp.features.msa.chain_msas import MsaSettings
 from foldcp.pipeline.config import load
-from foldcp.pipeline.execution.results import FoldOutput, FoldResult, Ready
+from foldcp.pipeline.execution.results import FoldResult, Ready
 from foldcp.pipeline.execution.worker import (
     Worker,
     fold_settings,
@@ -24,6 +24,7 @@ from foldcp.pipeline.execution.worker_group import WorkerActor
 from foldcp.pipeline.inputs.tasks import make_task
 from foldcp.pipeline.scheduling.cost_model import FoldShape
 from foldcp.pipeline.scheduling.types import Failure, WorkerConfig
+from foldcp.predict import Prediction
 from tests.support.runs import sequence
 
 DIMER = Complex(
@@ -41,27 +42,27 @@ def make_worker(*overrides: str) -> Worker:
     return worker
 
 
-def output_of(worker: Worker, complex: Complex) -> FoldOutput:
-    """The output of a fold that succeeds."""
+def prediction_of(worker: Worker, complex: Complex) -> Prediction:
+    """The prediction of a fold that succeeds."""
     result = worker.fold(complex, ONE)
     assert isinstance(result, FoldResult)
-    assert result.output is not None
-    return result.output
+    assert result.prediction is not None
+    return result.prediction
 
 
 def test_fold_many_times_reports_time_and_memory() -> None:
     worker = make_worker()
     result = worker.fold(DIMER, ONE)
     assert isinstance(result, FoldResult)
-    assert result.output is not None
-    assert (result.stats.msa_depth, len(result.output.layout.token_chain)) == (1, 22)
+    assert result.prediction is not None
+    assert (result.stats.msa_depth, len(result.prediction.layout.token_chain)) == (1, 22)
     assert set(result.stats.seconds) >= {"features", "trunk", "sampling", "confidence"}
     assert 1e8 < result.stats.peak_bytes < 1e10
-    first = result.output.prediction
-    second = output_of(worker, DIMER).prediction
+    first = result.prediction
+    second = prediction_of(worker, DIMER)
     np.testing.assert_array_equal(first.coords, second.coords)
     assert not first.pae
-    assert len(output_of(make_worker("write=pae"), DIMER).prediction.pae) == 1
+    assert len(prediction_of(make_worker("write=pae"), DIMER).pae) == 1
 
 
 def test_fold_refuses_files_that_have_changed_since_the_plan(tmp_path: Path) -> None:
@@ -70,7 +71,7 @@ def test_fold_refuses_files_that_have_changed_since_the_plan(tmp_path: Path) -> 
     worker = make_worker()
     complex = replace(DIMER, chains=(replace(DIMER.chains[0], msa=path), DIMER.chains[1]))
     planned = make_task(complex, worker.worker_config.config, "w").complex
-    assert output_of(worker, planned).layout.chain_msa_depth.tolist() == [2, 1]
+    assert prediction_of(worker, planned).layout.chain_msa_depth.tolist() == [2, 1]
     path.write_text(f">q\n{sequence(13, 0)}\n>h\n{sequence(13, 3)}\n")
     failure = worker.fold(planned, ONE)
     assert isinstance(failure, Failure)
@@ -83,7 +84,7 @@ def test_fold_takes_prefetched_features_or_makes_its_own(
 ) -> None:
     actor = WorkerActor.__ray_actor_class__(None)
     actor.worker = make_worker()
-    expected = output_of(actor.worker, DIMER).prediction
+    expected = prediction_of(actor.worker, DIMER)
     inputs = make_inputs(DIMER, actor.worker.worker_config.config, ONE)
     store = {"made": inputs, "at fault": None}
 
@@ -93,23 +94,23 @@ def test_fold_takes_prefetched_features_or_makes_its_own(
         return store[ref]
 
     monkeypatch.setattr("ray.get", get)
-    monkeypatch.setattr("ray.put", lambda output: output)
+    monkeypatch.setattr("ray.put", lambda prediction: prediction)
     for prefetched in ([], ["at fault"], ["lost"]):
         result = actor.fold(DIMER, ONE, prefetched)
-        np.testing.assert_array_equal(result.output_ref.prediction.coords, expected.coords)
+        np.testing.assert_array_equal(result.prediction_ref.coords, expected.coords)
     monkeypatch.setattr("foldcp.pipeline.execution.worker.featurize", None)
     result = actor.fold(DIMER, ONE, ["made"])
-    np.testing.assert_array_equal(result.output_ref.prediction.coords, expected.coords)
+    np.testing.assert_array_equal(result.prediction_ref.coords, expected.coords)
 
 
 def test_fold_steers_by_forced_contacts_and_potentials() -> None:
-    free = output_of(make_worker("model.steps=8"), DIMER).prediction
+    free = prediction_of(make_worker("model.steps=8"), DIMER)
     forced = replace(DIMER, contacts=(Contact(("A", 1), ("B", 9), 4.0, force=True),))
     for worker, complex in (
         (make_worker("model.steps=8"), forced),
         (make_worker("model.steps=8", "model.potentials=true"), DIMER),
     ):
-        steered = output_of(worker, complex).prediction
+        steered = prediction_of(worker, complex)
         assert np.abs(steered.coords - free.coords).max() > 0.01
 
 
