@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from foldcp.complex import Record
 from foldcp.datasets.msas import MsaFolder
+from foldcp.datasets.parsing.json_tree import parse_json
 from foldcp.datasets.parsing.tables import Table, read_table
+from foldcp.datasets.parsing.yaml_tree import Node
 from foldcp.datasets.sequences import FastaRecord, fasta_records
 from foldcp.files import MAX_BYTES
 
@@ -18,7 +21,7 @@ FASTA_SUFFIXES = (".fasta", ".fas", ".fa", ".faa")
 
 @dataclass(frozen=True)
 class InputFile:
-    """A file of complexes; its text is parsed as FASTA or as a table on demand."""
+    """A file of complexes; its text is parsed as FASTA, as JSON or as a table on demand."""
 
     path: Path
     text: str
@@ -36,6 +39,19 @@ class InputFile:
         return list(fasta_records(self.path, text))
 
     @cached_property
+    def json(self) -> Node | None:
+        """The tree of a JSON file, None for a text that does not begin as one.
+
+        Raises ValueError naming the file.
+        """
+        if not self.text.lstrip().startswith(("{", "[")):
+            return None
+        try:
+            return parse_json(self.text)
+        except ValueError as error:
+            raise ValueError(f"{self.path}: {error}") from error
+
+    @cached_property
     def table(self) -> Table:
         """The text as a table. Raises ValueError naming the file."""
         return read_table(self.path, self.text.lstrip())
@@ -43,10 +59,24 @@ class InputFile:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """Options of the user besides the input."""
+    """Options of the user besides the input.
 
-    sequences: Path | None = None  # FASTA file with the sequences of accessions
+    `isoforms` says what an isoform's accession stands for that is not among the sequences: its
+    canonical sequence, or an error. `proteins_only` builds complexes without those of their
+    subunits that are no proteins or have no accession; without it, they are errors.
+    `secondary_accessions` is a file of obsolete accessions as UniProt's sec_ac.txt,
+    `stoichiometry` one of copy numbers. Files outside the input's folder are read only if
+    `allow_outside` says so.
+    """
+
+    sequences: tuple[Path, ...] = ()  # FASTA files with the sequences of accessions
     msas: MsaFolder | None = None
+    format: str = ""  # of `FORMATS`; "" is that which the content tells
+    isoforms: Literal["canonical", "fail"] = "canonical"
+    stoichiometry: Path | None = None
+    secondary_accessions: Path | None = None
+    proteins_only: bool = False
+    allow_outside: bool = False
     max_bytes: int = MAX_BYTES  # of a file, unpacked
 
 
@@ -58,7 +88,8 @@ class Format:
     the first record; `suffixes` are those of the files that are read from a folder.
     """
 
-    name: str  # in the list of known formats
+    name: str  # for --format
+    description: str  # in the list of known formats
     recognises: Callable[[InputFile], bool]
     read: Callable[[InputFile, ReadOptions], Iterable[Record]]
     suffixes: tuple[str, ...] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -23,11 +23,16 @@ _MAX_LINE = 100_000
 
 @dataclass(frozen=True)
 class MsaFolder:
-    """A folder of MSA files, named by the SHA-256 of a sequence, an accession or a record."""
+    """Folders of MSA files, named by the SHA-256 of a sequence, an accession or a record."""
 
-    path: Path
-    # listed once: a database asks for tens of thousands of chains
-    files: frozenset[str] = field(repr=False)
+    paths: tuple[Path, ...]
+    # listed once, the first folder that has a name counts: a database asks for tens of thousands
+    files: Mapping[str, Path] = field(repr=False)
+
+    @property
+    def source(self) -> str:
+        """The names of the folders, for messages."""
+        return ", ".join(map(str, self.paths))
 
     def find(self, sequence: str, names: Iterable[str]) -> Path | None:
         """The MSA of `sequence`: `<sha256(sequence)>.csv`, .a3m or .a3m.gz, else by `names`.
@@ -86,18 +91,24 @@ class MsaFolder:
         for name in names:
             for suffix in suffixes:
                 if name and name + suffix in self.files:
-                    check_regular(self.path / (name + suffix))
-                    return self.path / (name + suffix)
+                    found = self.files[name + suffix]
+                    check_regular(found)
+                    return found
         return None
 
 
-def open_msas(path: Path) -> MsaFolder:
-    """The MSA files in a folder. Raises ValueError if there is no such folder."""
-    try:
-        return MsaFolder(path.resolve(), frozenset(file.name for file in path.iterdir()))
-    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ValueError(f"{path}: not a folder of alignments ({reason})") from error
+def open_msas(paths: Iterable[Path]) -> MsaFolder:
+    """The MSA files in folders. Raises ValueError where there is no such folder."""
+    paths = tuple(paths)
+    files: dict[str, Path] = {}
+    for path in paths:
+        try:
+            for file in path.resolve().iterdir():
+                files.setdefault(file.name, file)
+        except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise ValueError(f"{path}: not a folder of alignments ({reason})") from error
+    return MsaFolder(paths, files)
 
 
 def msa_notes(chains: Iterable[Chain]) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
     from foldcp.datasets.reader import read
 
-    for record in read(Path("allComplexes.txt"), sequences=Path("uniprot.fasta.gz")):
+    options = ReadOptions(sequences=(Path("uniprot.fasta.gz"),))
+    for record in read(Path("allComplexes.txt"), options):
         print(record.name, record.reason if isinstance(record, InvalidComplex) else "valid")
 
 To add a format, write a module in `formats/` that defines a `Format` and add it to `FORMATS`:
@@ -16,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from foldcp.complex import InvalidComplex, Record
-from foldcp.datasets.format import InputFile, ReadOptions
+from foldcp.datasets.format import Format, InputFile, ReadOptions
 from foldcp.datasets.formats import (
     boltz_fasta,
     boltz_yaml,
@@ -27,9 +28,8 @@ from foldcp.datasets.formats import (
     fasta,
     humap,
 )
-from foldcp.datasets.msas import open_msas
 from foldcp.datasets.parsing.text_files import escape_path, is_unicode, read_text, stem
-from foldcp.files import MAX_BYTES, reading
+from foldcp.files import reading
 
 # The first that recognises a file reads it.
 FORMATS = (
@@ -44,40 +44,35 @@ FORMATS = (
     colabfold.FORMAT,
 )
 # For help and errors.
-KNOWN_FORMATS = ", ".join(known.name for known in FORMATS) + ", or a folder of FASTA and YAML files"
+KNOWN_FORMATS = (
+    ", ".join(known.description for known in FORMATS) + ", or a folder of FASTA and YAML files"
+)
 
 _FOLDER_SUFFIXES = tuple(dict.fromkeys(suffix for known in FORMATS for suffix in known.suffixes))
+DEFAULTS = ReadOptions()
 _MAX_REASON = 2_000  # characters of a reason
 
 
-def read(
-    path: Path,
-    sequences: Path | None = None,
-    msas: Path | None = None,
-    max_bytes: int = MAX_BYTES,
-) -> Iterator[Record]:
+def read(path: Path, options: ReadOptions = DEFAULTS) -> Iterator[Record]:
     """The complexes of an input, in its order, numbered (`index`) from 0.
 
-    The content tells the format, see `FORMATS`; of a table, the names of its columns do. A record
-    that is not a valid complex is an `InvalidComplex` with its reason. Only regular files are read;
-    gzip is unpacked.
+    The content tells the format, see `FORMATS`, unless `options.format` does; of a table, the names
+    of its columns do. A record that is not a valid complex is an `InvalidComplex` with its reason.
+    Only regular files are read; gzip is unpacked.
 
     Args:
-        path: a file, or a folder of YAML and FASTA files.
-        sequences: FASTA file with the sequences of a database's accessions.
-        msas: folder of MSA files, see `MsaFolder`.
-        max_bytes: the most that a file may hold once unpacked.
+        path: a file, or a folder of YAML, JSON and FASTA files.
+        options: what the user says besides the input.
 
     Raises:
         ValueError: at once, in a line with the file and the value, for a file of unknown format,
-            without content or with a single complex that is invalid, for missing `sequences`, and
-            for bad `sequences` or `msas`. In a folder, an invalid file is an `InvalidComplex` like
-            an invalid row of a table.
+            without content or with a single complex that is invalid, for missing sequences, and
+            for other files of `options` that cannot be used. In a folder, an invalid file is an
+            `InvalidComplex` like an invalid row of a table.
     """
-    for named in filter(None, (path, sequences, msas)):
+    for named in (path, *options.sequences):
         if not is_unicode(str(named)):
             raise ValueError(f"{escape_path(named)}: the name is not valid UTF-8; rename it")
-    options = ReadOptions(sequences, open_msas(msas) if msas else None, max_bytes)
     with reading(str(path)):
         records = _read_folder(path, options) if path.is_dir() else _read_file(path, options)
     return _numbered(_without_duplicates(records))
@@ -87,6 +82,8 @@ def _read_file(path: Path, options: ReadOptions) -> Iterable[Record]:
     if path.name.lower().removesuffix(".gz").endswith(".a3m"):
         raise ValueError(f"{path}: an alignment; give the folder that holds it with --msas")
     file = InputFile(path, read_text(path, options.max_bytes))
+    if options.format:
+        return _format_named(options.format).read(file, options)
     for known in FORMATS:
         if known.recognises(file):
             return known.read(file, options)
@@ -96,6 +93,14 @@ def _read_file(path: Path, options: ReadOptions) -> Iterable[Record]:
         )
     columns = ", ".join(file.table.columns)[:200]
     raise ValueError(f"{path}: not an input ({KNOWN_FORMATS}); its columns are {columns!r}")
+
+
+def _format_named(name: str) -> Format:
+    for known in FORMATS:
+        if known.name == name:
+            return known
+    names = ", ".join(known.name for known in FORMATS)
+    raise ValueError(f"unknown format {name!r}; known: {names}")
 
 
 def _read_folder(path: Path, options: ReadOptions) -> Iterable[Record]:
@@ -109,7 +114,7 @@ def _read_folder(path: Path, options: ReadOptions) -> Iterable[Record]:
     if not files:
         known = ", ".join(_FOLDER_SUFFIXES)
         raise ValueError(f"{path}: the folder has no file that ends in {known}")
-    return _read_files(files, replace(options, sequences=None))
+    return _read_files(files, replace(options, sequences=()))
 
 
 def _read_files(files: list[Path], options: ReadOptions) -> Iterator[Record]:

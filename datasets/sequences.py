@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -35,8 +35,13 @@ class SequenceHit:
 class Sequences:
     """Sequences by accession."""
 
-    path: Path
+    paths: tuple[Path, ...]
     by_accession: dict[str, str] = field(repr=False)
+
+    @property
+    def source(self) -> str:
+        """The names of the files, for messages."""
+        return ", ".join(path.name for path in self.paths)
 
     def find(self, accession: str) -> SequenceHit | None:
         """The sequence of `accession`, or None if the file does not have it.
@@ -71,21 +76,25 @@ class Sequences:
         return SequenceHit(part, f"{whole.accession}:{first}-{last}", whole.note)
 
 
-def read_sequences(path: Path, max_bytes: int = MAX_BYTES) -> Sequences:
-    """The sequences of a FASTA file (gzip allowed) by the accession in each header.
+def read_sequences(paths: Iterable[Path], max_bytes: int = MAX_BYTES) -> Sequences:
+    """The sequences of FASTA files (gzip allowed) by the accession in each header.
 
     Raises ValueError naming the file: unreadable, larger than `max_bytes` once unpacked, not FASTA,
     a header without a name, or one accession for two sequences.
     """
+    paths = tuple(paths)
     by_accession: dict[str, str] = {}
-    for header, letters in fasta_records(path, read_text(path, max_bytes)):
-        accession = accession_of(header)
-        if not accession:
-            raise ValueError(f"{path}: a header without an accession (>{header})")
-        sequence = normalize(letters)
-        if by_accession.setdefault(accession, sequence) != sequence:
-            raise ValueError(f"{path}: two different sequences have the accession {accession!r}")
-    return Sequences(path, by_accession)
+    for path in paths:
+        for header, letters in fasta_records(path, read_text(path, max_bytes)):
+            accession = accession_of(header)
+            if not accession:
+                raise ValueError(f"{path}: a header without an accession (>{header})")
+            sequence = normalize(letters)
+            if by_accession.setdefault(accession, sequence) != sequence:
+                raise ValueError(
+                    f"{path}: two different sequences have the accession {accession!r}"
+                )
+    return Sequences(paths, by_accession)
 
 
 class FastaRecord(NamedTuple):

@@ -59,7 +59,7 @@ class Database:
         Raises ValueError for an ambiguous or empty table, and for missing or bad sequences.
         """
         file.table.check({*self.required, "stoichiometry"})
-        if options.sequences is None:
+        if not options.sequences:
             raise ValueError(
                 f"{file.path}: names proteins by accession; give a file that has them with "
                 "--sequences FASTA"
@@ -193,7 +193,7 @@ def _look_up(subunits: list[Subunit], sequences: Sequences) -> list[SequenceHit]
             unknown[accession] = None
     if unknown:
         names = join_names(unknown, 200)
-        raise ValueError(f"unknown accession: {names} not in {sequences.path.name}")
+        raise ValueError(f"unknown accession: {names} not in {sequences.source}")
     return list(chained.from_iterable(copies.values()))
 
 

@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count, product
-from pathlib import Path
 from typing import Literal
+
+from foldcp.files import FileSource
 
 Kind = Literal["protein", "dna", "rna", "ligand"]
 
@@ -22,12 +23,30 @@ ALPHABETS: dict[Kind, frozenset[str]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class MsaStatistics:
+    """What the search that made an MSA says of it.
+
+    `depth` counts its sequences, the query among them; `neff` is their effective number, the sum
+    over sequences of 1 / (sequences at least 80% identical to it); `coverage` is the mean share of
+    the query's columns in which a sequence has a residue, over all but the query.
+    """
+
+    depth: int
+    neff: float
+    coverage: float
+
+
+@dataclass(frozen=True, slots=True)
 class Chain:
     """One copy of one molecule.
 
     A polymer has a `sequence`; a ligand has either CCD codes (`ccd`, one per component) or a
-    `smiles`. `msa` is the file of its MSA (a3m or Boltz's `key,sequence` CSV); None means the query
-    alone. `modifications` holds (position from 1, CCD code).
+    `smiles`. `modifications` holds (position from 1, CCD code).
+
+    `msa` is the file of its MSA (a3m or Boltz's `key,sequence` CSV); None means the query alone,
+    which a run accepts if `single_sequence` says that it is meant. `paired_msa` is a second file
+    (a3m) whose rows are paired with those of other chains: by the species in their headers, or by
+    their numbers where no header names one. `msa_statistics` describe `msa` where they are known.
 
     >>> import foldcp
     >>> protein = foldcp.Chain("A", "protein", "MKTAYIAKQR", modifications=((4, "SEP"),))
@@ -38,11 +57,14 @@ class Chain:
     kind: Kind
     sequence: str = ""
     accession: str = ""
-    msa: Path | None = None
+    msa: FileSource | None = None
     cyclic: bool = False
     modifications: tuple[tuple[int, str], ...] = ()
     ccd: tuple[str, ...] = ()
     smiles: str = ""
+    paired_msa: FileSource | None = None
+    single_sequence: bool = False
+    msa_statistics: MsaStatistics | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -114,13 +136,16 @@ class Template:
     """A template structure for some chains (all if empty), and which of its chains they match.
 
     `force` adds a steering potential that holds the prediction to it within `threshold` Å.
+    `residues` says which residues match, as (of the chain, of the template), both from 1 and the
+    latter in the order of its entity's sequence; where it is empty, alignment decides.
     """
 
-    path: Path
+    path: FileSource
     chains: tuple[str, ...] = ()
     template_chains: tuple[str, ...] = ()
     force: bool = False
     threshold: float | None = None
+    residues: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +174,7 @@ class Complex:
     templates: tuple[Template, ...] = ()
     method: str = ""
     notes: tuple[str, ...] = field(default=(), compare=False)
-    digests: Mapping[Path, str] = field(default_factory=dict, compare=False)
+    digests: Mapping[FileSource, str] = field(default_factory=dict, compare=False)
     index: int = field(default=0, compare=False)
 
     def __post_init__(self) -> None:

@@ -10,14 +10,16 @@ import csv
 import gzip
 import hashlib
 import io
+import json
 import stat
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 try:
     from lzma import LZMAError
@@ -81,6 +83,29 @@ def describe_error(error: BaseException) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class EmbeddedFile:
+    """A file that is a string inside a JSON file, such as an alignment in an AlphaFold 3 job.
+
+    `pointer` is its place there (RFC 6901), `suffix` what its name would end in: `.a3m`, `.cif`.
+    """
+
+    path: Path
+    pointer: str
+    suffix: str
+
+    @property
+    def name(self) -> str:
+        """A file name, for messages and for what the suffix tells."""
+        return f"{self.path.name}#{self.pointer}{self.suffix}"
+
+    def __str__(self) -> str:
+        return f"{self.path}#{self.pointer}"
+
+
+FileSource = Path | EmbeddedFile
+
+
+@dataclass(frozen=True, slots=True)
 class FileContent:
     """The unpacked content of a file, and its SHA-256 in hexadecimal."""
 
@@ -88,17 +113,19 @@ class FileContent:
     sha256: str
 
 
-def read_file(path: Path, max_bytes: int = MAX_BYTES) -> FileContent:
+def read_file(path: FileSource, max_bytes: int = MAX_BYTES) -> FileContent:
     """The content of a file, unpacked if it is gzip or a zip archive of one file.
 
     Args:
-        path: a regular file, or a link to one.
+        path: a regular file, a link to one, or a file inside a JSON file.
         max_bytes: the most that the file may hold once unpacked, in bytes.
 
     Raises:
         ValueError: naming the file, when it is absent, not a regular file (a device, a pipe, a
             folder), unreadable, damaged, or larger than `max_bytes`.
     """
+    if isinstance(path, EmbeddedFile):
+        return _read_embedded(path, max_bytes)
     with reading(str(path)):
         check_regular(path)
         with path.open("rb") as file:
@@ -106,6 +133,24 @@ def read_file(path: Path, max_bytes: int = MAX_BYTES) -> FileContent:
     if data.startswith(b"\x1f\x8b"):
         raise ValueError(f"{path}: is compressed with gzip twice")
     return FileContent(data, hashlib.sha256(data).hexdigest())
+
+
+def _read_embedded(source: EmbeddedFile, max_bytes: int) -> FileContent:
+    with reading(str(source)):
+        status = source.path.stat()
+        node = _parsed_json(source.path, status.st_mtime_ns, status.st_size, max_bytes)
+        for key in source.pointer.split("/")[1:]:
+            name = key.replace("~1", "/").replace("~0", "~")
+            node = node[int(name)] if isinstance(node, list) else node[name]
+    if not isinstance(node, str):
+        raise ValueError(f"{source}: expected the text of a file")
+    data = node.encode("utf-8", errors="surrogatepass")
+    return FileContent(data, hashlib.sha256(data).hexdigest())
+
+
+@lru_cache(maxsize=1)  # the chains of one job are read one after the other
+def _parsed_json(path: Path, mtime_ns: int, num_bytes: int, max_bytes: int) -> Any:
+    return json.loads(read_file(path, max_bytes).data)
 
 
 def check_regular(path: Path) -> None:

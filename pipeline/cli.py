@@ -15,6 +15,8 @@ import typer
 from foldcp.datasets.reader import KNOWN_FORMATS
 from foldcp.pipeline.config import load
 from foldcp.pipeline.execution.signals import end_process
+from foldcp.pipeline.input_arguments import with_input_options
+from foldcp.pipeline.inputs.input_options import InputOptions
 from foldcp.pipeline.inputs.input_spec import InputSpec, records
 from foldcp.pipeline.inputs.input_warnings import input_warnings
 from foldcp.pipeline.terminal import close_stdout, guard_streams
@@ -43,20 +45,6 @@ Input = Annotated[
         help=f"{KNOWN_FORMATS}.",
     ),
 ]
-Sequences = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FASTA",
-        help="Sequences by UniProt accession, for tables that list accessions.",
-    ),
-]
-Msas = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR",
-        help="Folder of alignments (a3m or Boltz CSV); without it, single-sequence mode.",
-    ),
-]
 Checkpoint = Annotated[
     str,
     typer.Option(
@@ -82,10 +70,6 @@ Overrides = Annotated[
         metavar="KEY=VALUE",
         help="One setting, such as model.samples=5; may be repeated.",
     ),
-]
-Organism = Annotated[
-    str,
-    typer.Option(metavar="NAME", help="Only complexes of this organism, such as Human."),
 ]
 Limit = Annotated[
     int,
@@ -138,13 +122,12 @@ def about(
 
 
 @app.command()
+@with_input_options
 def plan(
+    options: InputOptions,
     input: Input,
-    sequences: Sequences = None,
-    msas: Msas = None,
     hardware: HardwareFile = "h200",
     gpus: Gpus = 0,
-    organism: Organism = "",
     limit: Limit = 0,
     config: ConfigFile = None,
     set_: Overrides = [],  # noqa: B006
@@ -172,7 +155,7 @@ def plan(
     settings = load(config, set_)
     machine = load_hardware(hardware)
     max_bytes = settings.limits.input_bytes
-    spec = InputSpec(input, sequences, msas, "", organism, limit, max_bytes)
+    spec = InputSpec(input, options, limit=limit, max_bytes=max_bytes)
     task_list = smallest(make_task_list(records(spec), settings, "plan"), limit)
     if not task_list.tasks and len(task_list.invalid) == 1 and not input.is_dir():
         raise ValueError(f"{input}: {task_list.invalid[0].reason}")
@@ -184,16 +167,15 @@ def plan(
 
 
 @app.command()
+@with_input_options
 def score(
+    options: InputOptions,
     input: Input,
     out: Annotated[
         Path,
         typer.Option(metavar="RUN", help="Folder of the run; resumes an existing run."),
     ],
-    sequences: Sequences = None,
-    msas: Msas = None,
     checkpoint: Checkpoint = "",
-    organism: Organism = "",
     limit: Limit = 0,
     config: ConfigFile = None,
     set_: Overrides = [],  # noqa: B006
@@ -228,7 +210,7 @@ def score(
 
     settings = load(config, set_)
     max_bytes = settings.limits.input_bytes
-    spec = InputSpec(input, sequences, msas, checkpoint, organism, limit, max_bytes)
+    spec = InputSpec(input, options, checkpoint, limit, max_bytes)
     summary = score_input(spec, settings, out, RunOptions(address, gpus, hardware, verbose))
     if summary.ray_lost and not summary.signal:
         _start_again(summary)
@@ -303,14 +285,14 @@ def _print_reasons(outcome: str, reasons: Sequence[tuple[str, str]], out: Path) 
 
 
 @app.command()
+@with_input_options
 def fold(
+    options: InputOptions,
     input: Input,
     out: Annotated[
         Path,
         typer.Option(metavar="DIR", help="Folder for the files, in Boltz's layout."),
     ],
-    sequences: Sequences = None,
-    msas: Msas = None,
     checkpoint: Checkpoint = "",
     config: ConfigFile = None,
     set_: Overrides = [],  # noqa: B006
@@ -326,7 +308,7 @@ def fold(
     from foldcp.pipeline.fold_one import fold_one
 
     settings = load(config, set_)
-    spec = InputSpec(input, sequences, msas, checkpoint, max_bytes=settings.limits.input_bytes)
+    spec = InputSpec(input, options, checkpoint, max_bytes=settings.limits.input_bytes)
     if summary := fold_one(spec, settings, out):
         print(summary)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from foldcp.pipeline.config import RunConfig, load
 from foldcp.pipeline.execution.run import RunOptions, Summary, score
+from foldcp.pipeline.inputs.input_options import InputOptions
 from foldcp.pipeline.inputs.input_spec import InputSpec
 from foldcp.pipeline.inputs.input_warnings import input_warnings
 from foldcp.pipeline.planning.run_plan import prepare
@@ -20,9 +22,10 @@ def score_database(
     out: str | Path,
     *,
     checkpoint: str | Path,
-    sequences: str | Path | None = None,
-    msas: str | Path | None = None,
+    sequences: str | Path | Sequence[str | Path] = (),
+    msas: str | Path | Sequence[str | Path] = (),
     organism: str = "",
+    options: InputOptions | None = None,
     limit: int = 0,
     config: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -39,9 +42,10 @@ def score_database(
         input: CORUM, Complex Portal or hu.MAP table, FASTA, ColabFold CSV, Boltz YAML, or a folder.
         out: folder of the run, new, empty or of an earlier run with the same weights.
         checkpoint: as for `load_model`.
-        sequences: FASTA with the sequences of an input that lists accessions.
-        msas: folder of alignments; without it, single-sequence mode.
+        sequences: FASTA files with the sequences of an input that lists accessions.
+        msas: folders of alignments.
         organism: only complexes whose organism begins so, such as "Human".
+        options: further options of `foldcp score`, as `InputOptions`.
         limit: only so many of the smallest complexes; 0 for all.
         config: YAML file with settings that differ from the defaults.
         settings: settings by dotted key, such as {"model.samples": 5, "write": ["boltz"]}.
@@ -73,14 +77,30 @@ def score_database(
     run_config = load(Path(config) if config else None, lines)
     source = InputSpec(
         Path(input),
-        Path(sequences) if sequences else None,
-        Path(msas) if msas else None,
+        _with(options or InputOptions(), sequences, msas, organism),
         str(checkpoint),
-        organism,
         limit,
         run_config.limits.input_bytes,
     )
     return score_input(source, run_config, Path(out), RunOptions(address, gpus, hardware))
+
+
+def _with(
+    options: InputOptions,
+    sequences: str | Path | Sequence[str | Path],
+    msas: str | Path | Sequence[str | Path],
+    organism: str,
+) -> InputOptions:
+    return replace(
+        options,
+        sequences=_paths(sequences) or options.sequences,
+        msas=_paths(msas) or options.msas,
+        organism=organism or options.organism,
+    )
+
+
+def _paths(names: str | Path | Sequence[str | Path]) -> tuple[Path, ...]:
+    return (Path(names),) if isinstance(names, str | Path) else tuple(map(Path, names))
 
 
 def score_input(source: InputSpec, config: RunConfig, out: Path, options: RunOptions) -> Summary:

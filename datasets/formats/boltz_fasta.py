@@ -59,4 +59,4 @@ def _entry(record: FastaRecord) -> Node:
     return {kind: {"id": name, "sequence": record.letters, "msa": msa}}
 
 
-FORMAT = Format("Boltz FASTA", _recognises, _read, suffixes=FASTA_SUFFIXES)
+FORMAT = Format("boltz-fasta", "Boltz FASTA", _recognises, _read, suffixes=FASTA_SUFFIXES)

@@ -209,7 +209,7 @@ def _find_msa(
         found = found or msas.find_record([name], without_msa)
         if found:
             return found
-    searched = f"none was found in {msas.path}; " if msas else ""
+    searched = f"none was found in {msas.source}; " if msas else ""
     raise ValueError(
         f"chain {chain.name} has no msa: {searched}give a file (`msa: {chain.name}.a3m`) or a "
         "folder of them (--msas DIR), or fold it from its sequence alone, less accurately "
@@ -217,4 +217,4 @@ def _find_msa(
     )
 
 
-FORMAT = Format("Boltz YAML", _recognises, _read, suffixes=_SUFFIXES)
+FORMAT = Format("boltz", "Boltz YAML", _recognises, _read, suffixes=_SUFFIXES)

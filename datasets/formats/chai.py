@@ -72,4 +72,4 @@ def _chain(record: FastaRecord) -> Chain:
     return Chain(name, _POLYMERS[kind], normalize(record.letters))
 
 
-FORMAT = Format("Chai-lab FASTA", _recognises, _read, suffixes=FASTA_SUFFIXES)
+FORMAT = Format("chai", "Chai-lab FASTA", _recognises, _read, suffixes=FASTA_SUFFIXES)

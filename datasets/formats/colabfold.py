@@ -37,4 +37,4 @@ def _records(table: Table, msas: MsaFolder | None) -> Iterator[Record]:
         yield JoinedRecord(name, row.get("sequence"), source, msa_names).to_complex(msas)
 
 
-FORMAT = Format("ColabFold CSV (id,sequence)", _recognises, _read)
+FORMAT = Format("colabfold", "ColabFold CSV (id,sequence)", _recognises, _read)

@@ -66,4 +66,6 @@ _COMPLEX_PORTAL = Database(
     organism="taxonomyidentifier",
     subunits=_subunits,
 )
-FORMAT = Format("Complex Portal table", _COMPLEX_PORTAL.recognises, _COMPLEX_PORTAL.read)
+FORMAT = Format(
+    "complexportal", "Complex Portal table", _COMPLEX_PORTAL.recognises, _COMPLEX_PORTAL.read
+)

@@ -12,4 +12,4 @@ _CORUM = Database(
     organism="organism",
     subunits=listed_subunits,
 )
-FORMAT = Format("CORUM table", _CORUM.recognises, _CORUM.read)
+FORMAT = Format("corum", "CORUM table", _CORUM.recognises, _CORUM.read)

@@ -107,4 +107,4 @@ def _protein(name: str, sequence: str, accession: str) -> Chain:
     return Chain(name, "protein", sequence, accession)
 
 
-FORMAT = Format("FASTA", _recognises, _read, suffixes=FASTA_SUFFIXES)
+FORMAT = Format("fasta", "FASTA", _recognises, _read, suffixes=FASTA_SUFFIXES)

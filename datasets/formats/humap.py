@@ -26,5 +26,5 @@ def _database(name: str) -> Database:
 
 _HUMAP_3 = _database("humap3id")
 _HUMAP_2 = _database("humap2id")
-FORMAT_3 = Format("hu.MAP 3 table", _HUMAP_3.recognises, _HUMAP_3.read)
-FORMAT_2 = Format("hu.MAP 2 table", _HUMAP_2.recognises, _HUMAP_2.read)
+FORMAT_3 = Format("humap3", "hu.MAP 3 table", _HUMAP_3.recognises, _HUMAP_3.read)
+FORMAT_2 = Format("humap2", "hu.MAP 2 table", _HUMAP_2.recognises, _HUMAP_2.read)

@@ -6,10 +6,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields
-from pathlib import Path
 from typing import Any
 
 from foldcp.complex import Chain, Complex, Template
+from foldcp.files import FileSource
 from foldcp.pipeline.config import RunConfig
 
 KEY_FORMAT = 2  # raised when the same content would give another result
@@ -69,12 +69,17 @@ def _result_values(section: Any) -> dict[str, Any]:
     }
 
 
-def _chain_content(chain: Chain, digests: Mapping[Path, str]) -> dict[str, Any]:
+def _chain_content(chain: Chain, digests: Mapping[FileSource, str]) -> dict[str, Any]:
     content = {name: getattr(chain, name) for name in CHAIN_FIELDS}
-    return {**content, "msa": digests[chain.msa] if chain.msa else ""}
+    content["msa"] = digests[chain.msa] if chain.msa else ""
+    if chain.paired_msa:
+        content["paired_msa"] = digests[chain.paired_msa]
+    return content
 
 
-def _template_content(template: Template, digests: Mapping[Path, str]) -> dict[str, Any]:
+def _template_content(template: Template, digests: Mapping[FileSource, str]) -> dict[str, Any]:
     content = asdict(template)
     del content["path"]
+    if not template.residues:
+        del content["residues"]
     return {**content, "file": digests[template.path]}

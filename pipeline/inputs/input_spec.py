@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from foldcp.complex import Complex, Record
+from foldcp.datasets.format import ReadOptions
 from foldcp.datasets.formats.fasta import FOLDED_ALONE
+from foldcp.datasets.msas import open_msas
 from foldcp.datasets.reader import read
 from foldcp.files import MAX_BYTES
 from foldcp.pipeline.fetch import find_weights
+from foldcp.pipeline.inputs.input_options import InputOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +22,12 @@ class InputSpec:
     """The input as the command names it: files, weights, and a choice of complexes.
 
     `checkpoint` may be the name of fetched weights, such as `boltz2`, and is their path from then
-    on; ValueError when they do not exist. `organism` and `limit` are empty and 0 for all complexes.
+    on; ValueError when they do not exist. `limit` takes the smallest complexes, 0 is all.
     """
 
     input: Path
-    sequences: Path | None = None
-    msas: Path | None = None
+    options: InputOptions = field(default_factory=InputOptions)
     checkpoint: str = ""
-    organism: str = ""
     limit: int = 0
     max_bytes: int = MAX_BYTES  # of the input and of the sequences, unpacked
 
@@ -35,18 +36,35 @@ class InputSpec:
 
 
 def records(spec: InputSpec, left_out: set[str] | None = None) -> Iterator[Record]:
-    """The records of the input; ValueError when there are none.
+    """The records of the input that the options choose; ValueError when there are none.
 
-    Names of records of other organisms are added to `left_out`.
+    Names of records that are not chosen are added to `left_out`.
     """
-    found = read(spec.input, spec.sequences, spec.msas, spec.max_bytes)
-    if spec.organism:
-        found = _of_organism(found, spec.organism, set() if left_out is None else left_out)
+    found = read(spec.input, read_options(spec))
+    if spec.options.organism:
+        found = _of_organism(found, spec.options.organism, set() if left_out is None else left_out)
     first = next(found, None)
     if first is None:
-        of_organism = f" of organism {spec.organism!r}" if spec.organism else ""
+        organism = spec.options.organism
+        of_organism = f" of organism {organism!r}" if organism else ""
         raise ValueError(f"{spec.input}: no complex{of_organism}")
     return itertools.chain([first], found)
+
+
+def read_options(spec: InputSpec) -> ReadOptions:
+    """What the reader is told. Raises ValueError for a folder of alignments that does not exist."""
+    options = spec.options
+    return ReadOptions(
+        sequences=options.sequences,
+        msas=open_msas(options.msas) if options.msas else None,
+        format=options.format,
+        isoforms=options.isoforms,
+        stoichiometry=options.stoichiometry,
+        secondary_accessions=options.secondary_accessions,
+        proteins_only=options.proteins_only,
+        allow_outside=options.allow_outside,
+        max_bytes=spec.max_bytes,
+    )
 
 
 def _of_organism(found: Iterable[Record], organism: str, left_out: set[str]) -> Iterator[Record]:

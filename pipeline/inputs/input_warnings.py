@@ -14,14 +14,15 @@ def input_warnings(spec: InputSpec, complexes: Sequence[Complex]) -> list[str]:
     that are records of their own.
     """
     lines = []
-    if spec.msas is not None:
+    if spec.options.msas:
         proteins = [
             chain for complex in complexes for chain in complex.chains if chain.kind == "protein"
         ]
         num_aligned = sum(chain.msa is not None for chain in proteins)
         if num_aligned < len(proteins):
             lines.append(
-                f"{num_aligned:,} of {len(proteins):,} chains have an alignment in {spec.msas}"
+                f"{num_aligned:,} of {len(proteins):,} chains have an alignment in "
+                f"{', '.join(map(str, spec.options.msas))}"
             )
     num_alone = sum(FOLDED_ALONE in complex.notes for complex in complexes)
     if num_alone:

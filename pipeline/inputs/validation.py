@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foldcp.complex import Chain, Complex
-from foldcp.files import read_file, reading
+from foldcp.files import EmbeddedFile, FileSource, read_file, reading
 from foldcp.pipeline.config import RunConfig
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ FileVersion = tuple[int, int]  # time of the last change in ns, size in bytes
 class Alignments:
     """SHA-256 of each alignment's unpacked content, and the number of MSA rows of all chains."""
 
-    digests: Mapping[Path, str]
+    digests: Mapping[FileSource, str]
     depth: int
 
 
@@ -56,7 +55,7 @@ def read_alignments(complex: Complex, config: RunConfig) -> Alignments:
     settings = MsaSettings(
         max_rows, max_rows, 2 * max_rows, config.msa.corrected, config.limits.msa_bytes
     )
-    digests: dict[Path, str] = {}
+    digests: dict[FileSource, str] = {}
     keys: list[np.ndarray | int] = []
     for chain in complex.chains:
         if chain.msa is None:
@@ -98,7 +97,7 @@ def _num_rows(keys: Sequence[np.ndarray | int], settings: MsaSettings) -> int:
     return len(pair_rows(arrays, settings).sequence)
 
 
-def read_templates(complex: Complex, config: RunConfig) -> dict[Path, str]:
+def read_templates(complex: Complex, config: RunConfig) -> dict[FileSource, str]:
     """SHA-256 of each template's unpacked content.
 
     Raises ValueError naming the file, for one that cannot be read or lacks a chain that is asked
@@ -120,7 +119,7 @@ def read_templates(complex: Complex, config: RunConfig) -> dict[Path, str]:
 
 @lru_cache(maxsize=64)
 def _read_template(
-    path: Path, version: FileVersion, max_bytes: int
+    path: FileSource, version: FileVersion, max_bytes: int
 ) -> tuple[str, dict[str, TemplateChain]]:
     from foldcp.features.templates.structure import read_template
 
@@ -142,8 +141,9 @@ def check_constraints(complex: Complex) -> None:
     contact_conditions(complex, parts)
 
 
-def _file_version(path: Path) -> FileVersion:
+def _file_version(path: FileSource) -> FileVersion:
     """Values that change when the file does; equal values are assumed to mean equal content."""
+    file = path.path if isinstance(path, EmbeddedFile) else path
     with reading(str(path)):
-        status = path.stat()
+        status = file.stat()
     return status.st_mtime_ns, status.st_size

@@ -20,6 +20,7 @@ import torch
 from foldcp.checkpoint.identity import checkpoint_identity
 from foldcp.pipeline.cli import main
 from foldcp.pipeline.config import load
+from foldcp.pipeline.inputs.input_options import InputOptions
 from foldcp.pipeline.inputs.input_spec import InputSpec
 from foldcp.pipeline.planning.run_plan import prepare
 from foldcp.pipeline.storage.results.result_rows import failed_rows
@@ -322,7 +323,7 @@ def test_prepare_finds_present_keys_by_input_and_settings(
     table.write_text(
         f"{head}1\ta\tHuman\tP1;P1\n2\tb\tMouse\tP1\n3\tc\tMouse\tP2\n4\td\tHuman\tP2\n"
     )
-    everything = InputSpec(table, sequences, checkpoint="untrained:tiny")
+    everything = InputSpec(table, InputOptions(sequences=(sequences,)), checkpoint="untrained:tiny")
 
     def present(sources: InputSpec, *settings: str) -> Present:
         return prepare(sources, load(overrides=settings), tmp_path / "out").present
@@ -345,7 +346,7 @@ def test_prepare_of_changed_alignments_gives_another_key(tmp_path: Path) -> None
     out = tmp_path / "run"
     msas.mkdir()
     name = hashlib.sha256(b"MKTAYI").hexdigest()
-    sources = InputSpec(source, msas=msas, checkpoint="untrained:tiny")
+    sources = InputSpec(source, InputOptions(msas=(msas,)), checkpoint="untrained:tiny")
     (msas / f"{name}.a3m").write_text(">q\nMKTAYI\n")
     first = prepare(sources, load(), out)
     (key,) = first.present.keys

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from foldcp.complex import Bond, Complex, Contact, Pocket, Template
-from foldcp.datasets.reader import read
+from tests.support.inputs import read_input
 
 SHARED = Path(__file__).parents[3] / "shared"
 
@@ -52,7 +52,7 @@ def _write(folder: Path, text: str, name: str = "job.yaml") -> Path:
 
 
 def _read(path: Path, msas: Path | None = None) -> Complex:
-    [record] = read(path, msas=msas)
+    [record] = read_input(path, msas=msas)
     assert isinstance(record, Complex)
     return record
 
@@ -60,7 +60,7 @@ def _read(path: Path, msas: Path | None = None) -> Complex:
 def _error(path: Path, msas: Path | None = None) -> str:
     """The one line of the error without the file's name, which it has to start with."""
     with pytest.raises(ValueError) as caught:
-        read(path, msas=msas)
+        read_input(path, msas=msas)
     message = str(caught.value)
     assert message.startswith(f"{path}: ")
     assert "\n" not in message
@@ -507,7 +507,7 @@ def test_read_file_refuses_pipes_devices_and_folders(tmp_path: Path, place: str)
             text + (f"templates: [{{cif: {name}.a3m}}]\n" if place == "cif" else ""),
         )
         with pytest.raises(ValueError, match=f"{name}.a3m: {reason}"):
-            read(path)
+            read_input(path)
 
 
 def test_boltz_fasta_header_may_contain_a_space(tmp_path: Path) -> None:
@@ -516,7 +516,7 @@ def test_boltz_fasta_header_may_contain_a_space(tmp_path: Path) -> None:
 
 def test_read_takes_uniprot_headers_for_plain_fasta(tmp_path: Path) -> None:
     records = list(
-        read(_write(tmp_path, ">sp|P12345|A_B\nMK\n>1ABC_1|Chain A|RNA\nMK\n", "job.fasta"))
+        read_input(_write(tmp_path, ">sp|P12345|A_B\nMK\n>1ABC_1|Chain A|RNA\nMK\n", "job.fasta"))
     )
     assert [record.name for record in records] == ["P12345", "1ABC_1"]
 

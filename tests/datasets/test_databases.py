@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from foldcp.complex import Complex, InvalidComplex, Record
-from foldcp.datasets.reader import read
 from foldcp.datasets.sequences import SequenceHit, Sequences
+from tests.support.inputs import read_input
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 HUMAN = SHARED / "inputs" / "human_proteins_uniprot.fasta.gz"
@@ -32,7 +32,7 @@ def _read(folder: Path, table: str, msas: Path | None = None, name: str = "db.ts
         "".join(f">{name}\n{letters}\n" for name, letters in SEQUENCES.items())
     )
     (folder / name).write_text(table)
-    return list(read(folder / name, folder / "s.fasta", msas))
+    return list(read_input(folder / name, folder / "s.fasta", msas))
 
 
 def _row(folder: Path, subunits: str, counts: str = "") -> Record:
@@ -355,7 +355,7 @@ def test_humap_tables(tmp_path: Path) -> None:
 @needs_data
 def test_corum_4_tables() -> None:
     start = time.process_time()
-    records = list(read(SHARED / "corum" / "corum_4.1_core.tsv.gz", HUMAN))
+    records = list(read_input(SHARED / "corum" / "corum_4.1_core.tsv.gz", HUMAN))
     assert time.process_time() - start < 4
     human = [record for record in records if record.organism == "Human"]
     built = [record for record in human if isinstance(record, Complex)]
@@ -388,7 +388,7 @@ def test_corum_4_tables() -> None:
 def test_corum_3_with_another_column_order() -> None:
     records = {
         record.name: record
-        for record in read(SHARED / "corum" / "corum_3.0_allComplexes.txt.gz", HUMAN)
+        for record in read_input(SHARED / "corum" / "corum_3.0_allComplexes.txt.gz", HUMAN)
     }
     assert len(records) == 4274
     assert sum(record.organism == "Human" for record in records.values()) == 2916
@@ -401,14 +401,15 @@ def test_corum_3_with_another_column_order() -> None:
 @needs_data
 def test_corum_5_and_the_other_releases() -> None:
     records = {
-        record.name: record for record in read(SHARED / "corum" / "corum_v5_fixture.txt", HUMAN)
+        record.name: record
+        for record in read_input(SHARED / "corum" / "corum_v5_fixture.txt", HUMAN)
     }
     assert list(records) == ["1", "4", "10", "29", "30"]
     assert _chains(records["29"]) == [(name, "P61289") for name in "ABCDEFG"]
     assert len(_chains(records["10"])) == 5
     portal = {
         record.name: record
-        for record in read(SHARED / "inputs" / "complextab_9606_fixture.tsv", HUMAN)
+        for record in read_input(SHARED / "inputs" / "complextab_9606_fixture.tsv", HUMAN)
     }
     assert len(portal) == 8
     assert [accession for _, accession in _chains(portal["CPX-37"])] == [
@@ -417,6 +418,6 @@ def test_corum_5_and_the_other_releases() -> None:
         "P06702",
         "P06702",
     ]
-    humap = list(read(SHARED / "inputs" / "humap3_first_400_lines.csv", HUMAN))
+    humap = list(read_input(SHARED / "inputs" / "humap3_first_400_lines.csv", HUMAN))
     assert len(humap) == 399
     assert _chains(humap[0]) == [("A", "Q9UGQ2"), ("B", "P20963"), ("C", "Q9NWV4")]

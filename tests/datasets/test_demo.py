@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from foldcp.complex import Complex
-from foldcp.datasets.reader import read
 from foldcp.datasets.sequences import read_sequences
+from tests.support.inputs import read_input
 
 DEMO = Path(__file__).parents[2] / "datasets" / "demo"
 HUMAN = Path(__file__).parents[3] / "shared" / "data" / "inputs" / "human_proteins_uniprot.fasta.gz"
 
 
 def _complexes() -> list[Complex]:
-    records = list(read(DEMO / "complexes.tsv", DEMO / "sequences.fasta"))
+    records = list(read_input(DEMO / "complexes.tsv", DEMO / "sequences.fasta"))
     complexes = [record for record in records if isinstance(record, Complex)]
     assert len(complexes) == len(records)
     return complexes
@@ -36,7 +36,7 @@ def test_demo_is_small_and_various() -> None:
 
 
 def test_demo_sequences_have_the_length_of_their_range_and_are_used() -> None:
-    entries = read_sequences(DEMO / "sequences.fasta").by_accession
+    entries = read_sequences([DEMO / "sequences.fasta"]).by_accession
     for accession, sequence in entries.items():
         _, first, last = re.fullmatch(r"(\w+):(\d+)-(\d+)", accession).groups()  # pyright: ignore
         assert len(sequence) == int(last) - int(first) + 1, accession
@@ -45,8 +45,8 @@ def test_demo_sequences_have_the_length_of_their_range_and_are_used() -> None:
 
 @pytest.mark.skipif(not HUMAN.is_file(), reason="the human proteins of UniProt are not here")
 def test_demo_sequences_are_those_of_uniprot() -> None:
-    human = read_sequences(HUMAN)
-    entries = read_sequences(DEMO / "sequences.fasta").by_accession
+    human = read_sequences([HUMAN])
+    entries = read_sequences([DEMO / "sequences.fasta"]).by_accession
     checked = 0
     for accession, sequence in entries.items():
         if found := human.find(accession):

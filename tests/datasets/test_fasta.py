@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 from foldcp.complex import Complex, InvalidComplex, Record
-from foldcp.datasets.reader import read
+from tests.support.inputs import read_input
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 
 def _read(folder: Path, name: str, content: str, msas: Path | None = None) -> list[Record]:
     (folder / name).write_text(content)
-    return list(read(folder / name, msas=msas))
+    return list(read_input(folder / name, msas=msas))
 
 
 def _chains(record: Record) -> list[tuple[str, str, str]]:
@@ -112,8 +112,8 @@ def test_boltz_yaml_msas(tmp_path: Path) -> None:
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the folder of real inputs is not here")
 def test_colabfold_csv_and_boltz_yaml_of_one_complex_agree() -> None:
     folder = SHARED / "complexes" / "3g5o"
-    [table] = read(folder / "input.colabfold.csv")
-    [yaml] = read(folder / "input.yaml")
+    [table] = read_input(folder / "input.colabfold.csv")
+    [yaml] = read_input(folder / "input.yaml")
     assert table.name == "3G5O_A_3G5O_B"
     assert _chains(table) == _chains(yaml)
     assert isinstance(yaml, Complex)
@@ -228,7 +228,7 @@ def test_chai_fasta_is_one_complex(tmp_path: Path) -> None:
 def test_read_of_unsupported_chai_fasta_says_what(tmp_path: Path, record: str, reason: str) -> None:
     (tmp_path / "job.fasta").write_text(CHAI + record)
     with pytest.raises(ValueError) as caught:
-        read(tmp_path / "job.fasta")
+        read_input(tmp_path / "job.fasta")
     assert str(caught.value).startswith(f"{tmp_path / 'job.fasta'}: {reason}")
 
 

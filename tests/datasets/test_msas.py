@@ -10,9 +10,10 @@ import pytest
 
 from foldcp.complex import Complex, InvalidComplex, Record
 from foldcp.datasets.msas import open_msas
-from foldcp.datasets.reader import read
+from foldcp.pipeline.inputs.input_options import InputOptions
 from foldcp.pipeline.inputs.input_spec import InputSpec, only_complex
 from foldcp.pipeline.inputs.input_warnings import input_warnings
+from tests.support.inputs import read_input
 
 ONE = "MKTAYIAKQRQISFVKSHFS"
 TWO = "GSHMRYAAC"
@@ -34,13 +35,13 @@ def msas(tmp_path: Path) -> Path:
 
 def _csv(folder: Path, msas: Path, name: str, sequence: str) -> Record:
     (folder / "q.csv").write_text(f"id,sequence\n{name},{sequence}\n")
-    [record] = read(folder / "q.csv", msas=msas)
+    [record] = read_input(folder / "q.csv", msas=msas)
     return record
 
 
 def _fasta(folder: Path, msas: Path, name: str, sequence: str) -> Record:
     (folder / "q.fasta").write_text(f">{name}\n{sequence}\n")
-    [record] = read(folder / "q.fasta", msas=msas)
+    [record] = read_input(folder / "q.fasta", msas=msas)
     return record
 
 
@@ -105,7 +106,7 @@ def test_find_gives_a_yaml_the_msa_of_its_name(tmp_path: Path, msas: Path) -> No
         f"sequences:\n- protein: {{id: [A, C], sequence: {ONE}}}\n- protein: {{id: B, "
         f"sequence: {TWO}}}\n"
     )
-    [record] = read(path, msas=msas)
+    [record] = read_input(path, msas=msas)
     assert isinstance(record, Complex)
     assert {chain.msa for chain in record.chains} == {msas / "dimer.a3m"}
 
@@ -128,7 +129,7 @@ def test_open_msas_refuses_circular_links(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to(tmp_path / "b")
     (tmp_path / "b").symlink_to(tmp_path / "a")
     with pytest.raises(ValueError, match="a: not a folder of alignments"):
-        open_msas(tmp_path / "a")
+        open_msas([tmp_path / "a"])
 
 
 def test_msa_notes_count_chains_without_an_msa(tmp_path: Path, msas: Path) -> None:
@@ -136,10 +137,10 @@ def test_msa_notes_count_chains_without_an_msa(tmp_path: Path, msas: Path) -> No
 
     def notes_of(text: str, folder: Path | None = msas) -> list[str]:
         table.write_text("id,sequence\n" + text)
-        sources = InputSpec(table, msas=folder)
+        sources = InputSpec(table, InputOptions(msas=(folder,)))
         return input_warnings(
             sources,
-            [record for record in read(table, msas=folder) if isinstance(record, Complex)],
+            [record for record in read_input(table, msas=folder) if isinstance(record, Complex)],
         )
 
     assert notes_of(f"x,{ONE}:{TWO}\ny,{ONE}:{ONE}\n") == [
@@ -155,7 +156,7 @@ def test_msa_notes_count_chains_without_an_msa(tmp_path: Path, msas: Path) -> No
 def test_fasta_notes_chains_that_stand_alone(tmp_path: Path) -> None:
     path = tmp_path / "x.fasta"
     path.write_text(f">chain_A\n{ONE}\n>chain_B\n{TWO}\n")
-    records = [record for record in read(path) if isinstance(record, Complex)]
+    records = [record for record in read_input(path) if isinstance(record, Complex)]
     assert input_warnings(InputSpec(path), records) == [
         f"{path}: 2 records of one chain, each folded alone; join the chains of one complex by ':'"
     ]
@@ -168,7 +169,7 @@ def test_fasta_notes_chains_that_stand_alone(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds several complexes; `foldcp score` folds them$"):
         only_complex(InputSpec(path))
     path.write_text(f">pair\n{ONE}:{TWO}\n>single\n{TWO}\n")
-    records = [record for record in read(path) if isinstance(record, Complex)]
+    records = [record for record in read_input(path) if isinstance(record, Complex)]
     assert input_warnings(InputSpec(path), records) == []
 
 
@@ -179,6 +180,6 @@ def test_with_msas_gives_msas_to_proteins_only(tmp_path: Path) -> None:
     (tmp_path / "job.fasta").write_text(
         ">protein|name=A\nACGT\n>dna|name=B\nACGT\n>ligand|name=C\nCCO\n"
     )
-    [record] = read(tmp_path / "job.fasta", msas=folder)
+    [record] = read_input(tmp_path / "job.fasta", msas=folder)
     assert isinstance(record, Complex)
     assert [chain.msa for chain in record.chains] == [folder / "job.a3m", None, None]

@@ -11,7 +11,7 @@ import pytest
 
 from foldcp.complex import Complex, InvalidComplex, Record
 from foldcp.datasets.parsing.text_files import read_text, stem
-from foldcp.datasets.reader import read
+from tests.support.inputs import read_input
 
 FASTA = ">P12345 first\nMKTAYIAK\nQRWW\n>Q99999\nGSHMLEDP\n"
 CORUM = "ComplexID\tComplexName\tOrganism\tsubunits(UniProt IDs)\n7\tpair\tHuman\tP12345;Q99999\n"
@@ -25,7 +25,7 @@ def _write(folder: Path, name: str, content: str | bytes) -> Path:
 
 
 def _all(path: Path, sequences: Path | None = None, msas: Path | None = None) -> list[Record]:
-    return list(read(path, sequences, msas))
+    return list(read_input(path, sequences, msas))
 
 
 def _error(path: Path, sequences: Path | None = None, msas: Path | None = None) -> str:
@@ -33,7 +33,7 @@ def _error(path: Path, sequences: Path | None = None, msas: Path | None = None) 
     asked for.
     """
     with pytest.raises(ValueError) as caught:
-        read(path, sequences, msas)
+        read_input(path, sequences, msas)
     message = str(caught.value)
     assert "\n" not in message
     return message
@@ -141,16 +141,17 @@ def test_read_of_missing_files(tmp_path: Path) -> None:
 
 def test_read_ignores_case_of_suffixes_and_blank_lines(tmp_path: Path) -> None:
     assert [
-        record.name for record in read(_write(tmp_path, "A.YAML.GZ", gzip.compress(YAML.encode())))
+        record.name
+        for record in read_input(_write(tmp_path, "A.YAML.GZ", gzip.compress(YAML.encode())))
     ] == ["A"]
-    assert [record.name for record in read(_write(tmp_path, "s.txt", "\n \n" + FASTA))] == [
+    assert [record.name for record in read_input(_write(tmp_path, "s.txt", "\n \n" + FASTA))] == [
         "P12345",
         "Q99999",
     ]
-    assert [record.name for record in read(tmp_path)] == ["A"]
+    assert [record.name for record in read_input(tmp_path)] == ["A"]
     # no more columns than it takes
     table = "\n\ncomplex_id\tsubunits_uniprot_id\n\n \t\n 7 \tP12345\n"
-    [record] = read(_write(tmp_path, "c.tsv", table), tmp_path / "s.txt")
+    [record] = read_input(_write(tmp_path, "c.tsv", table), tmp_path / "s.txt")
     assert (record.name, record.title) == ("7", "")
 
 
@@ -178,7 +179,7 @@ def test_read_recognises_yaml_by_its_content(tmp_path: Path) -> None:
     for number, text in enumerate([YAML, "# mine\n---\nversion: 1\n" + YAML, '{"sequences": []}']):
         path = _write(tmp_path, f"{number}.txt", text)
         if number < 2:
-            assert [record.name for record in read(path)] == [str(number)]
+            assert [record.name for record in read_input(path)] == [str(number)]
         else:
             assert _error(path) == f"{path}: complex 2: it has no chains"
 
@@ -237,16 +238,16 @@ def test_read_of_a_folder_makes_other_than_regular_files_invalid_records(tmp_pat
 def test_read_bounds_the_bytes_that_it_reads(tmp_path: Path) -> None:
     table = _write(tmp_path, "c.tsv", CORUM)
     sequences = _write(tmp_path, "s.fasta.gz", gzip.compress((FASTA + "M" * 5_000).encode()))
-    assert len(list(read(table, sequences, max_bytes=10_000))) == 1
+    assert len(list(read_input(table, sequences, max_bytes=10_000))) == 1
     with pytest.raises(
         ValueError, match=r"s\.fasta\.gz: holds more than 1,000 bytes once unpacked"
     ):
-        read(table, sequences, max_bytes=1_000)
+        read_input(table, sequences, max_bytes=1_000)
     with pytest.raises(ValueError, match=r"c\.tsv: holds more than 50 bytes"):
-        read(table, sequences, max_bytes=50)
+        read_input(table, sequences, max_bytes=50)
     _write(tmp_path, "a.yaml", YAML + "#" * 2_000)
     _write(tmp_path, "b.yaml", YAML)
-    folder = {record.name: record for record in read(tmp_path, max_bytes=1_000)}
+    folder = {record.name: record for record in read_input(tmp_path, max_bytes=1_000)}
     assert isinstance(folder["a"], InvalidComplex)
     assert folder["a"].reason.startswith(f"{tmp_path}/a.yaml: holds more than 1,000 bytes")
     assert isinstance(folder["b"], Complex)
@@ -333,4 +334,4 @@ def test_read_refuses_ambiguous_columns(tmp_path: Path, table: str, columns: str
     expected = f"{path}: ambiguous columns {columns}; leave out all but one"
     assert _error(path, _write(tmp_path, "s.fasta", FASTA)) == expected
     doubled = "id,sequence,note,note\nx,MKT,a,b\n"
-    assert [record.name for record in read(_write(tmp_path, "d.csv", doubled))] == ["x"]
+    assert [record.name for record in read_input(_write(tmp_path, "d.csv", doubled))] == ["x"]

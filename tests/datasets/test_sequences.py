@@ -65,13 +65,13 @@ def fasta(tmp_path: Path) -> Path:
     ],
 )
 def test_sequences_find(fasta: Path, accession: str, expected: SequenceHit | None) -> None:
-    assert read_sequences(fasta).find(accession) == expected
+    assert read_sequences([fasta]).find(accession) == expected
 
 
 @pytest.mark.parametrize("span", ["0-3", "3-17", "5-4"])
 def test_find_refuses_a_range_outside_of_the_sequence(fasta: Path, span: str) -> None:
     with pytest.raises(ValueError, match=f"P12345:{span}: P12345 has residues 1 to 16 only"):
-        read_sequences(fasta).find(f"P12345:{span}")
+        read_sequences([fasta]).find(f"P12345:{span}")
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_read_sequences_refuses_other_files(tmp_path: Path, content: str, expect
     path = tmp_path / "s.fasta"
     path.write_text(content)
     with pytest.raises(ValueError, match=expected) as caught:
-        read_sequences(path)
+        read_sequences([path])
     assert str(path) in str(caught.value)
 
 
@@ -109,7 +109,7 @@ def test_accession_of_headers_and_normalize_of_letters() -> None:
 def test_read_sequences_of_a_proteome_takes_less_than_a_second() -> None:
     path = SHARED / "inputs" / "human_proteins_uniprot.fasta.gz"
     start = time.process_time()
-    sequences = read_sequences(path)
+    sequences = read_sequences([path])
     seconds = time.process_time() - start
     with gzip.open(path, "rt") as file:
         lines = file.read().split("\n")
@@ -126,7 +126,7 @@ def test_find_searches_by_hash_then_by_name(
     for name in ["P1.csv", "P1.a3m", "P2.a3m.gz", f"{digest}.a3m", "P3.txt", ".a3m"]:
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path.parent)
-    msas = open_msas(Path(tmp_path.name))
+    msas = open_msas([Path(tmp_path.name)])
     assert msas.find("MKTAY", ["P1"]) == tmp_path / f"{digest}.a3m"
     assert msas.find("MKTAW", ["P1"]) == tmp_path / "P1.csv"
     assert msas.find("MKTAW", ["P9", "P2"]) == tmp_path / "P2.a3m.gz"

@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from foldcp.complex import Complex
+from foldcp.datasets.format import ReadOptions
 from foldcp.datasets.reader import read
 from foldcp.features.featurize import featurize
 from foldcp.features.msa.read import read_msa
@@ -181,7 +182,8 @@ def _packed() -> tuple[bytes, ...]:
 
 
 def _records(path: Path) -> object:
-    return list(read(path, path.with_name("s.fasta"), max_bytes=10_000_000))
+    options = ReadOptions(sequences=(path.with_name("s.fasta"),), max_bytes=10_000_000)
+    return list(read(path, options))
 
 
 def _featurized(path: Path) -> object:

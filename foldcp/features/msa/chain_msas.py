@@ -6,7 +6,6 @@ Without torch.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int
@@ -15,7 +14,7 @@ from foldcp.chemistry.vocabulary import TOKEN_IDS, residue_codes
 from foldcp.complex import Chain, Complex
 from foldcp.features.msa.parse import UNPAIRED
 from foldcp.features.msa.read import ChainMsa, read_msa
-from foldcp.files import MAX_BYTES
+from foldcp.files import MAX_BYTES, FileSource
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ def read_chain_msas(complex: Complex, settings: MsaSettings) -> list[ChainMsa]:
     A file is read once for equal chains. Raises ValueError naming the complex, the chain and the
     file, for one that is unreadable, of another chain, or changed since the complex was planned.
     """
-    by_molecule: dict[tuple[Path, str, tuple[tuple[int, str], ...]], ChainMsa] = {}
+    by_molecule: dict[tuple[FileSource, str, tuple[tuple[int, str], ...]], ChainMsa] = {}
     msas = []
     for chain in complex.chains:
         if chain.msa is None:

@@ -9,10 +9,11 @@ import string
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import accumulate, pairwise
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from foldcp.files import FileSource
 
 UNPAIRED = -1  # the key of a row that belongs to no row of another chain
 
@@ -39,18 +40,18 @@ _MAX_KEY = 2**63 - 1
 _COMPLEX = re.compile(rb"#(\d{1,9}(?:,\d{1,9})+)\t\d{1,9}(?:,\d{1,9})*[ \t]*(?:\n|$)")
 
 
-def check_name(path: Path) -> None:
+def check_name(path: FileSource) -> None:
     """Raise ValueError for a file whose name does not end as that of an MSA."""
     if not path.name.removesuffix(".gz").endswith((".a3m", ".csv")):
         raise ValueError(f"alignment {path}: expected a name that ends in .a3m or .csv (or .gz)")
 
 
-def is_csv(path: Path) -> bool:
+def is_csv(path: FileSource) -> bool:
     """Whether a file is Boltz's `key,sequence` CSV, by its name."""
     return path.name.removesuffix(".gz").endswith(".csv")
 
 
-def parse_msas(path: Path, data: bytes) -> list[RowReader]:
+def parse_msas(path: FileSource, data: bytes) -> list[RowReader]:
     """The MSAs of a file: one, with two exceptions.
 
     An a3m of MMseqs2's server may hold one after the other, each ended by a NUL byte. An a3m of a
@@ -85,7 +86,7 @@ def decode_plain(data: bytes) -> bytes:
     return data
 
 
-def _a3m_rows(data: bytes, path: Path, first_line: int) -> Iterator[Row]:
+def _a3m_rows(data: bytes, path: FileSource, first_line: int) -> Iterator[Row]:
     """Rows of an a3m, without keys; sequences may be wrapped, lines with # are comments."""
     number = 0
     lines = None
@@ -111,7 +112,7 @@ def _a3m_rows(data: bytes, path: Path, first_line: int) -> Iterator[Row]:
         yield Row(number + 1, UNPAIRED, b"".join(lines))
 
 
-def _chain_msas(data: bytes, read_complex: RowReader, path: Path) -> list[RowReader]:
+def _chain_msas(data: bytes, read_complex: RowReader, path: FileSource) -> list[RowReader]:
     """The MSAs of the chains of ColabFold's complex; none for any other a3m."""
     match = _COMPLEX.match(data)
     if match is None:
@@ -120,7 +121,9 @@ def _chain_msas(data: bytes, read_complex: RowReader, path: Path) -> list[RowRea
     return [partial(_chain_rows, read_complex, ends, chain, path) for chain in range(len(ends))]
 
 
-def _chain_rows(read_complex: RowReader, ends: list[int], chain: int, path: Path) -> Iterator[Row]:
+def _chain_rows(
+    read_complex: RowReader, ends: list[int], chain: int, path: FileSource
+) -> Iterator[Row]:
     """One chain's columns of the rows that show it.
 
     Rows that show other chains, too, are paired by their number.
@@ -143,7 +146,7 @@ def _chain_rows(read_complex: RowReader, ends: list[int], chain: int, path: Path
             yield Row(number, key, segments[chain])
 
 
-def _csv_rows(data: bytes, path: Path) -> Iterator[Row]:
+def _csv_rows(data: bytes, path: FileSource) -> Iterator[Row]:
     """Rows of a `key,sequence` table, separated by commas or by semicolons.
 
     An empty key is that of an unpaired row.

@@ -6,14 +6,13 @@ import itertools
 import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int
 
 from foldcp.chemistry.vocabulary import GAP, PROTEIN_LETTERS, TOKEN_IDS, TOKENS
 from foldcp.features.msa.parse import UNPAIRED, Row, RowReader, check_name, parse_msas
-from foldcp.files import MAX_BYTES, check_unchanged, read_file, reading
+from foldcp.files import MAX_BYTES, FileSource, check_unchanged, read_file, reading
 
 _CHUNK_CHARACTERS = 1 << 22  # that are translated at once
 
@@ -42,7 +41,7 @@ class ChainMsa:
 
 
 def read_msa(
-    path: Path,
+    path: FileSource,
     max_rows: int,
     keep_keyed: bool = False,
     *,
@@ -83,7 +82,7 @@ def read_msa(
 
 
 def _msa_of_chain(
-    msas: list[RowReader], chain: Int[np.ndarray, " L"] | None, path: Path
+    msas: list[RowReader], chain: Int[np.ndarray, " L"] | None, path: FileSource
 ) -> RowReader:
     """The MSA whose query is the chain; the only one of a file, whatever its query.
 
@@ -149,7 +148,7 @@ def _deduplicated(rows: Iterator[Row], keep_keyed: bool) -> Iterator[Row]:
 
 
 def _translate(
-    rows: Sequence[Row], path: Path
+    rows: Sequence[Row], path: FileSource
 ) -> tuple[Int[np.ndarray, "S L"], Int[np.ndarray, "D 3"]]:
     """Residues and deletions, a chunk of rows at a time, so that a residue takes a byte."""
     num_columns = len(rows[0].text.translate(None, _LOWER))

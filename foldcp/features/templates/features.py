@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from foldcp.complex import Complex, Template
 from foldcp.features.templates.matching import ChainMatch, match_chains
 from foldcp.features.templates.structure import TemplateChain, read_template
 from foldcp.features.tokens import TokenizedComplex
-from foldcp.files import MAX_BYTES
+from foldcp.files import MAX_BYTES, FileSource
 
 
 def template_features(
@@ -26,9 +25,9 @@ def template_features(
     none. Raises ValueError for a file that cannot be read, is larger than `max_bytes` or has
     changed since the complex was planned, and for a chain that is missing or not a protein.
     """
-    matches: dict[Path, list[ChainMatch]] = {}
-    last: dict[Path, Template] = {}
-    structures: dict[Path, dict[str, TemplateChain]] = {}
+    matches: dict[FileSource, list[ChainMatch]] = {}
+    last: dict[FileSource, Template] = {}
+    structures: dict[FileSource, dict[str, TemplateChain]] = {}
     for template in complex.templates:
         path = template.path
         if path not in structures:

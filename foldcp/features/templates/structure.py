@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import gemmi
 import numpy as np
@@ -15,6 +14,7 @@ from foldcp.features.msa.parse import decode_plain
 from foldcp.files import (
     INPUT_ERRORS,
     MAX_BYTES,
+    FileSource,
     check_unchanged,
     describe_error,
     read_file,
@@ -44,7 +44,7 @@ class TemplateChain:
 
 
 def read_template(
-    path: Path, digest: str = "", max_bytes: int = MAX_BYTES
+    path: FileSource, digest: str = "", max_bytes: int = MAX_BYTES
 ) -> dict[str, TemplateChain]:
     """The protein chains of a file's first model by label.
 
@@ -136,10 +136,10 @@ def _chains(structure: gemmi.Structure) -> list[gemmi.Chain]:
     return list(structure[0]) if len(structure) else []
 
 
-def _structure(path: Path, data: bytes) -> gemmi.Structure:
+def _structure(path: FileSource, data: bytes) -> gemmi.Structure:
     data = decode_plain(data)
-    suffixes = "".join(path.suffixes).lower()
-    if not suffixes.removesuffix(".gz").endswith((".pdb", ".ent")):
+    name = path.name.lower()
+    if not name.removesuffix(".gz").endswith((".pdb", ".ent")):
         document = gemmi.cif.read_string(data)
         if not len(document):
             raise ValueError("it has no data block")
