@@ -126,12 +126,16 @@ def _contact(node: Node, location: str, molecules: Molecules) -> Contact:
             f"{location}, min_distance: a least distance is not supported, got "
             f"{describe(entry['min_distance'])}"
         )
-    tokens = []
-    for side in "12":
-        place = f"{location} (token {side})"
-        chain = molecules.copy(entry[f"entity{side}"], entry[f"copy{side}"], place)
-        tokens.append(_token(chain, entry[f"position{side}"], entry.get(f"atom{side}"), place))
-    return Contact(*tokens, distance(entry["max_distance"], f"{location}, max_distance"))
+    limit = distance(entry["max_distance"], f"{location}, max_distance")
+    return Contact(
+        _side(entry, "1", location, molecules), _side(entry, "2", location, molecules), limit
+    )
+
+
+def _side(entry: Mapping[str, Node], side: str, location: str, molecules: Molecules) -> Token:
+    place = f"{location} (token {side})"
+    chain = molecules.copy(entry[f"entity{side}"], entry[f"copy{side}"], place)
+    return _token(chain, entry[f"position{side}"], entry.get(f"atom{side}"), place)
 
 
 def _number(node: Node, location: str) -> float:
