@@ -137,7 +137,7 @@ def test_msa_notes_count_chains_without_an_msa(tmp_path: Path, msas: Path) -> No
 
     def notes_of(text: str, folder: Path | None = msas) -> list[str]:
         table.write_text("id,sequence\n" + text)
-        sources = InputSpec(table, InputOptions(msas=(folder,)))
+        sources = InputSpec(table, InputOptions(msas=(folder,) if folder else ()))
         return input_warnings(
             sources,
             [record for record in read_input(table, msas=folder) if isinstance(record, Complex)],
