@@ -31,6 +31,7 @@ from foldcp.datasets.formats import (
 )
 from foldcp.datasets.formats.json_jobs import alphafold3, alphafold_server, openfold3, protenix
 from foldcp.datasets.parsing.text_files import escape_path, is_unicode, read_text, stem
+from foldcp.datasets.templates import TemplateFolder
 from foldcp.files import reading
 
 # The first that recognises a file reads it.
@@ -86,6 +87,8 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> Iterator[Record]:
             raise ValueError(f"{escape_path(named)}: the name is not valid UTF-8; rename it")
     with reading(str(path)):
         records = _read_folder(path, options) if path.is_dir() else _read_file(path, options)
+    if options.templates is not None:
+        records = _with_templates(records, options.templates)
     return _numbered(_without_duplicates(records))
 
 
@@ -141,6 +144,25 @@ def _read_files(files: list[Path], options: ReadOptions) -> Iterator[Record]:
                 yield from _read_file(file, options)
         except ValueError as error:
             yield InvalidComplex(escape_path(stem(file)), str(error), source=escape_path(file.name))
+
+
+def _with_templates(records: Iterable[Record], folder: TemplateFolder) -> Iterator[Record]:
+    """The records with templates by their sequences; invalid where those cannot be read."""
+    for record in records:
+        if isinstance(record, InvalidComplex):
+            yield record
+            continue
+        try:
+            yield folder.with_templates(record)
+        except ValueError as error:
+            yield InvalidComplex(
+                record.name,
+                str(error),
+                record.title,
+                record.organism,
+                record.source,
+                notes=record.notes,
+            )
 
 
 def _without_duplicates(records: Iterable[Record]) -> Iterator[Record]:
