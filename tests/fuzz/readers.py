@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import json
 import random
 import zipfile
 import zlib
@@ -100,6 +101,31 @@ YAML = (
     b'{"ligand": {"id": ["B", "C"], "ccd": "ATP"}}]}',
     b"sequences:\n- &p\n  protein: &q {id: A, sequence: &s MKTAY, msa: ./a.a3m}\n- dna: {id: B, "
     b"sequence: GATTACA}\n",
+)
+JOBS = tuple(
+    text.encode()
+    for text in (
+        '{"name": "n", "modelSeeds": [1], "dialect": "alphafold3", "version": 2, "sequences": ['
+        '{"protein": {"id": ["A", "B"], "sequence": "MKTS", "unpairedMsa": ">q\\nMKTS\\n", '
+        '"pairedMsaPath": "a.a3m", "modifications": [{"ptmType": "SEP", "ptmPosition": 4}], '
+        '"templates": [{"mmcif": "d", "queryIndices": [0, 1], "templateIndices": [2, 3]}]}}, '
+        '{"rna": {"id": "R", "sequence": "GAU", "unpairedMsa": ""}}, '
+        '{"ligand": {"id": "L", "ccdCodes": ["ATP"]}}], '
+        '"bondedAtomPairs": [[["A", 4, "OG"], ["L", 1, "PG"]]]}',
+        '[{"name": "j", "modelSeeds": [], "sequences": [{"proteinChain": {"sequence": "MKTS", '
+        '"count": 2, "glycans": []}}, {"ion": {"ion": "MG", "count": 1}}, '
+        '{"ligand": {"ligand": "CCD_ATP", "count": 1}}]}]',
+        '[{"name": "j", "sequences": [{"proteinChain": {"sequence": "MKTS", "count": 1, '
+        '"id": ["P"], "unpairedMsaPath": "a.a3m"}}, {"ligand": {"ligand": "CCO", "count": 2}}, '
+        '{"ligand": {"ligand": "CCD_ATP", "count": 1}}], "covalent_bonds": [{"entity1": "1", '
+        '"position1": 4, "atom1": "OG", "entity2": 3, "position2": 1, "atom2": "PG"}], '
+        '"constraint": {"pocket": {"binder_chain": {"entity": 3, "copy": 1}, "contact_residues": '
+        '[{"entity": 1, "copy": 1, "position": 2}], "max_distance": 8}}}]',
+        '{"queries": {"q": {"chains": [{"molecule_type": "protein", "chain_ids": ["A"], '
+        '"sequence": "MKTS", "non_canonical_residues": {"4": "SEP"}, "use_msas": true, '
+        '"main_msa_file_paths": "a.a3m"}, {"molecule_type": "ligand", "chain_ids": "L", '
+        '"ccd_codes": ["ATP"]}], "covalent_bonds": [[["A", 4, "OG"], ["L", 1, "PG"]]]}}}',
+    )
 )
 A3M = (
     b">101\nMKTAYIAKQRQISFVK\n>UniRef100_A/1-16\nMKTAYLAKaaQR-ISFVK\n>b\n--TAYLA\nKQR-ISF--\n",
@@ -215,6 +241,7 @@ _NAMED = (
     OSError,
     RuntimeError,
 )  # names of files that are too long, or in an unknown home
+_JOBS = (*_NAMED, json.JSONDecodeError)
 _GEMMI = (OSError, RuntimeError, ValueError)
 
 READERS = {
@@ -227,6 +254,7 @@ READERS = {
         Reader("colabfold", "x.csv", _mutating(COLABFOLD), _records, _TEXT, BESIDE),
         Reader("packed", "x.dat", _mutating(_packed()), _records, _PACKED, BESIDE),
         Reader("yaml", "x.yaml", _mutating(YAML), _records, _NAMED, BESIDE),
+        Reader("jobs", "x.json", _mutating(JOBS), _records, _JOBS, BESIDE),
         Reader(
             "a3m",
             "x.a3m",
