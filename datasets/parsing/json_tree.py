@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from foldcp.datasets.parsing.text_files import is_unicode
 from foldcp.datasets.parsing.yaml_tree import MAX_DEPTH, MAX_NODES, Node, describe
 
 
@@ -57,7 +58,11 @@ def _checked(tree: Any) -> Node:
             raise ValueError(f"more than {MAX_NODES:,} values")
         if depth > MAX_DEPTH:
             raise ValueError(f"not valid JSON: nested more than {MAX_DEPTH} levels deep")
+        if isinstance(node, str) and not is_unicode(node):
+            raise ValueError(f"not valid JSON: half of a surrogate pair in {node[:40]!r}")
         if isinstance(node, dict):
+            if broken := [key for key in node if not is_unicode(key)]:
+                raise ValueError(f"not valid JSON: half of a surrogate pair in {broken[0][:40]!r}")
             return {key: check(value, depth + 1) for key, value in node.items()}
         if isinstance(node, list):
             return [check(value, depth + 1) for value in node]

@@ -508,7 +508,7 @@ def test_template_features_of_explicit_residues(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("residues", "expected"),
     [
-        (((1, 16),), "there is no residue 16 in its chain A, which has 15"),
+        (((1, 17),), "there is no residue 17 in its chain A, which has 16"),
         (((6, 1),), "residue 6 of a chain of 5"),
     ],
 )

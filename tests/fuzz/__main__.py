@@ -43,7 +43,7 @@ def main() -> int:
                 options.keep.mkdir(exist_ok=True)
                 kept = options.keep / f"{name}-{options.seed}-{number}-{reader.file}"
                 kept.write_bytes(finding.data)
-                print(f"{kept}: {finding.reason}\n{finding.where}", flush=True)
+                print(f"{kept}: {finding.reason}\n{finding.location}", flush=True)
             num_findings += len(tally.findings)
     return int(num_findings > 0)
 

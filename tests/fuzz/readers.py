@@ -102,32 +102,30 @@ YAML = (
     b"sequences:\n- &p\n  protein: &q {id: A, sequence: &s MKTAY, msa: ./a.a3m}\n- dna: {id: B, "
     b"sequence: GATTACA}\n",
 )
-ALPHAFOLD3 = (
-    b'{"name": "job", "modelSeeds": [1], "dialect": "alphafold3", "version": 2, "sequences": ['
-    b'{"protein": {"id": ["A", "B"], "sequence": "MKTAYIAKQRQISFVK", "modifications": '
-    b'[{"ptmType": "SEP", "ptmPosition": 3}], "unpairedMsa": ">q\\nMKTAYIAKQRQISFVK\\n>h\\n'
-    b'MKTAYIAKQRQISFV-\\n", "pairedMsa": "", "templates": []}}, {"rna": {"id": "R", "sequence": '
-    b'"GAUUACA", "unpairedMsa": ""}}, {"dna": {"id": "D", "sequence": "GATTACA"}}, '
-    b'{"ligand": {"id": "L", "ccdCodes": ["NAG", "NAG"]}}, {"ligand": {"id": "S", "smiles": '
-    b'"CC(=O)O"}}], "bondedAtomPairs": [[["L", 1, "O4"], ["L", 2, "C1"]]]}',
-    b'{"name": "paths", "modelSeeds": [1], "dialect": "alphafold3", "version": 3, "sequences": ['
-    b'{"protein": {"id": "A", "sequence": "MKTAYIAKQRQISFVK", "unpairedMsaPath": "a.a3m", '
-    b'"pairedMsaPath": "a.a3m", "templates": [{"mmcifPath": "t.cif", "queryIndices": [0, 1, 2], '
-    b'"templateIndices": [1, 2, 3]}]}}]}',
-    b'[{"name": "one", "modelSeeds": [], "sequences": [{"proteinChain": {"sequence": '
-    b'"MKTAYIAKQRQISFVK", "count": 2}}, {"ligand": {"ligand": "CCD_ATP", "count": 1}}, '
-    b'{"ion": {"ion": "MG", "count": 2}}], "dialect": "alphafoldserver", "version": 1}]',
-)
-PROTENIX = (
-    b'[{"name": "one", "sequences": [{"proteinChain": {"sequence": "MKTAYIAKQRQISFVK", "count": 2, '
-    b'"modifications": [{"ptmPosition": 3, "ptmType": "CCD_SEP"}], "msa": {"precomputed_msa_dir": '
-    b'".", "pairing_db": "uniref100"}}}, {"ligand": {"ligand": "CCD_ATP", "count": 1}}, '
-    b'{"ion": {"ion": "MG", "count": 2}}], "covalent_bonds": []}]',
-)
-OPENFOLD3 = (
-    b'{"queries": {"one": {"chains": [{"molecule_type": "protein", "chain_ids": ["A", "B"], '
-    b'"sequence": "MKTAYIAKQRQISFVK"}, {"molecule_type": "ligand", "chain_ids": "L", "smiles": '
-    b'"CC(=O)O"}]}}}',
+JOBS = tuple(
+    text.encode()
+    for text in (
+        '{"name": "n", "modelSeeds": [1], "dialect": "alphafold3", "version": 2, "sequences": ['
+        '{"protein": {"id": ["A", "B"], "sequence": "MKTS", "unpairedMsa": ">q\\nMKTS\\n", '
+        '"pairedMsaPath": "a.a3m", "modifications": [{"ptmType": "SEP", "ptmPosition": 4}], '
+        '"templates": [{"mmcif": "d", "queryIndices": [0, 1], "templateIndices": [2, 3]}]}}, '
+        '{"rna": {"id": "R", "sequence": "GAU", "unpairedMsa": ""}}, '
+        '{"ligand": {"id": "L", "ccdCodes": ["ATP"]}}], '
+        '"bondedAtomPairs": [[["A", 4, "OG"], ["L", 1, "PG"]]]}',
+        '[{"name": "j", "modelSeeds": [], "sequences": [{"proteinChain": {"sequence": "MKTS", '
+        '"count": 2, "glycans": []}}, {"ion": {"ion": "MG", "count": 1}}, '
+        '{"ligand": {"ligand": "CCD_ATP", "count": 1}}]}]',
+        '[{"name": "j", "sequences": [{"proteinChain": {"sequence": "MKTS", "count": 1, '
+        '"id": ["P"], "unpairedMsaPath": "a.a3m"}}, {"ligand": {"ligand": "CCO", "count": 2}}, '
+        '{"ligand": {"ligand": "CCD_ATP", "count": 1}}], "covalent_bonds": [{"entity1": "1", '
+        '"position1": 4, "atom1": "OG", "entity2": 3, "position2": 1, "atom2": "PG"}], '
+        '"constraint": {"pocket": {"binder_chain": {"entity": 3, "copy": 1}, "contact_residues": '
+        '[{"entity": 1, "copy": 1, "position": 2}], "max_distance": 8}}}]',
+        '{"queries": {"q": {"chains": [{"molecule_type": "protein", "chain_ids": ["A"], '
+        '"sequence": "MKTS", "non_canonical_residues": {"4": "SEP"}, "use_msas": true, '
+        '"main_msa_file_paths": "a.a3m"}, {"molecule_type": "ligand", "chain_ids": "L", '
+        '"ccd_codes": ["ATP"]}], "covalent_bonds": [[["A", 4, "OG"], ["L", 1, "PG"]]]}}}',
+    )
 )
 A3M = (
     b">101\nMKTAYIAKQRQISFVK\n>UniRef100_A/1-16\nMKTAYLAKaaQR-ISFVK\n>b\n--TAYLA\nKQR-ISF--\n",
@@ -228,7 +226,7 @@ def _mutating(seeds: Sequence[bytes]) -> Make:
 
 
 # A text may look like YAML or a table under any file name.
-_TEXT = (csv.Error, yaml.YAMLError, json.JSONDecodeError)
+_TEXT = (csv.Error, yaml.YAMLError)
 _PACKED = (
     *_TEXT,
     OSError,
@@ -243,6 +241,7 @@ _NAMED = (
     OSError,
     RuntimeError,
 )  # names of files that are too long, or in an unknown home
+_JOBS = (*_NAMED, json.JSONDecodeError)
 _GEMMI = (OSError, RuntimeError, ValueError)
 
 READERS = {
@@ -253,11 +252,9 @@ READERS = {
         Reader("humap", "x.csv", _mutating(HUMAP), _records, _TEXT, BESIDE),
         Reader("fasta", "x.fasta", _mutating(FASTA), _records, _NAMED, BESIDE),
         Reader("colabfold", "x.csv", _mutating(COLABFOLD), _records, _TEXT, BESIDE),
-        Reader("alphafold3", "x.json", _mutating(ALPHAFOLD3), _records, _NAMED, BESIDE),
-        Reader("protenix", "x.json", _mutating(PROTENIX), _records, _NAMED, BESIDE),
-        Reader("openfold3", "x.json", _mutating(OPENFOLD3), _records, _NAMED, BESIDE),
         Reader("packed", "x.dat", _mutating(_packed()), _records, _PACKED, BESIDE),
         Reader("yaml", "x.yaml", _mutating(YAML), _records, _NAMED, BESIDE),
+        Reader("jobs", "x.json", _mutating(JOBS), _records, _JOBS, BESIDE),
         Reader(
             "a3m",
             "x.a3m",

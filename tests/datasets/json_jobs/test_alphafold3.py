@@ -300,6 +300,13 @@ def test_alphafold3_that_is_not_json_is_named(tmp_path: Path) -> None:
         read_one(path)
 
 
+@pytest.mark.parametrize("content", [job(name="a\ud800"), job(**{"\ud800": 1})])
+def test_alphafold3_with_half_a_character_is_refused(tmp_path: Path, content: Any) -> None:
+    """Tables cannot hold it."""
+    with pytest.raises(ValueError, match="not valid JSON: half of a surrogate pair in '"):
+        read_one(write(tmp_path, content))
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the folder of cases is not here")
 def test_cases_of_other_tools_are_read_or_named() -> None:
     folder = SHARED / "cases" / "20_alphafold3_and_server_json" / "in"
