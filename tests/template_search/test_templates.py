@@ -148,12 +148,12 @@ def test_limits() -> None:
         )
     ]
     rows = [
-        [str(0), str(i), evalue, identity, coverage, "1", "1", "MK", "MK"]
-        for i, evalue, identity, coverage in [
-            (2, "1e-9", "0.5", "0.9"),
-            (0, "1e-5", "0.99", "0.9"),
-            (1, "1e-7", "0.4", "0.05"),
-            (3, "1e-4", "0.3", "0.9"),
+        ["0", str(i), evalue, coverage, "1", "1", "MK-T", row]
+        for i, evalue, row, coverage in [
+            (2, "1e-9", "MRAT", "0.9"),
+            (0, "1e-5", "MKA-", "0.9"),
+            (1, "1e-7", "MRAA", "0.05"),
+            (3, "1e-4", "MRAA", "0.9"),
         ]
     ]
 
