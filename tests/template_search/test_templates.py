@@ -162,7 +162,7 @@ def test_limits() -> None:
 
     assert chosen() == ["2.cif", "0.cif"]  # 3 has the sequence of 0
     assert chosen(max_templates=1) == ["2.cif"]
-    assert chosen(max_date="2020-01-01") == ["0.cif"]
+    assert chosen(max_date="2020-01-01", min_coverage=0.01) == ["0.cif"]
     assert chosen(max_identity=0.95) == ["2.cif", "3.cif"]
     assert chosen(min_coverage=0.01) == ["2.cif", "1.cif", "0.cif"]
 
