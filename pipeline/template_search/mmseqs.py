@@ -14,7 +14,7 @@ from foldcp.files import reading
 from foldcp.pipeline.template_search.library import LibraryChain
 
 PROGRAM = "mmseqs"
-_COLUMNS = "query,target,evalue,fident,qcov,qstart,tstart,qaln,taln"
+_COLUMNS = "query,target,evalue,qcov,qstart,tstart,qaln,taln"
 _SENSITIVITY = "7.5"
 _MAX_HITS = 1_000  # of a sequence, before they are filtered
 
@@ -84,21 +84,31 @@ def _choose(
     """The best hits within the limits, only one of the same sequence."""
     hits: list[TemplateHit] = []
     seen: set[str] = set()
-    for _, target, evalue, identity, coverage, query_start, start, query_row, row in sorted(
+    for _, target, evalue, coverage, query_start, start, query_row, row in sorted(
         rows, key=lambda fields: (float(fields[2]), int(fields[1]))
     ):
         chain = library[int(target)]
         is_late = limits.max_date and not "" < chain.date <= limits.max_date
-        is_alike = float(identity) > limits.max_identity
+        identity = _identity(query_row, row)
+        is_alike = identity > limits.max_identity
         is_short = float(coverage) < limits.min_coverage
         if is_late or is_alike or is_short or chain.sequence in seen:
             continue
         seen.add(chain.sequence)
         residues = _pairs(int(query_start), query_row, int(start), row)
-        hits.append(TemplateHit(chain.path, chain.chain, float(evalue), float(identity), residues))
+        hits.append(TemplateHit(chain.path, chain.chain, float(evalue), identity, residues))
         if len(hits) == limits.max_templates:
             break
     return hits
+
+
+def _identity(query_row: str, row: str) -> float:
+    """The share of identical residues among those that stand one below the other.
+
+    MMseqs2's own counts the gaps, too, so that a protein with a deletion would seem another.
+    """
+    pairs = [(a, b) for a, b in zip(query_row, row, strict=True) if a != "-" and b != "-"]
+    return sum(a == b for a, b in pairs) / len(pairs)
 
 
 def _pairs(query_number: int, query_row: str, number: int, row: str) -> tuple[tuple[int, int], ...]:

@@ -22,6 +22,7 @@ from foldcp.pipeline.msa_search.search import FoundAlignment, SearchFailure
 from foldcp.pipeline.msa_search.server.archive import DamagedArchiveError, read_members
 from foldcp.pipeline.msa_search.server.connection import (
     Access,
+    Connection,
     ServerError,
     access_from_environment,
     basic_access,
@@ -251,6 +252,15 @@ def test_a_failed_download_is_repeated(server: FakeServer, time: Time, reply: Re
         assert only_reason(found)
 
 
+def test_half_an_answer_is_asked_for_again(server: FakeServer, time: Time) -> None:
+    server.replies["/x"] = [Reply(b"abcdef", sent=3), Reply(b"abcdef")]
+    connection = Connection(server.url, sleep=time.sleep, clock=time.clock)
+    assert connection.request("x", 6) == b"abcdef"
+    assert len(server.requests) == 2
+    with pytest.raises(ServerError, match="exceeds 5 bytes"):
+        connection.request("x", 5)
+
+
 def test_an_answer_that_is_no_json(server: FakeServer, time: Time) -> None:
     server.replies[SUBMIT] = [Reply(b"<html>")]
     assert "does not answer as" in only_reason(list(client(server, time).search([ONE])))
@@ -381,6 +391,7 @@ def test_pairs_become_one_alignment_of_a_complex(
     chains = [Chain("A", "protein", ONE), Chain("B", "protein", TWO), Chain("R", "rna", "ACGU")]
     found = open_msas([tmp_path]).with_msas(chains, ["x"])
     assert [chain.paired_msa for chain in found] == [path, path, None]
+    (tmp_path / paired_name([ONE])).write_bytes(path.read_bytes())  # pairs with nothing
     assert open_msas([tmp_path]).with_msas(chains[:1], ["x"])[0].paired_msa is None
 
 

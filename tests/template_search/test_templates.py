@@ -148,12 +148,12 @@ def test_limits() -> None:
         )
     ]
     rows = [
-        [str(0), str(i), evalue, identity, coverage, "1", "1", "MK", "MK"]
-        for i, evalue, identity, coverage in [
-            (2, "1e-9", "0.5", "0.9"),
-            (0, "1e-5", "0.99", "0.9"),
-            (1, "1e-7", "0.4", "0.05"),
-            (3, "1e-4", "0.3", "0.9"),
+        ["0", str(i), evalue, coverage, "1", "1", "MK-T", row]
+        for i, evalue, row, coverage in [
+            (2, "1e-9", "MRAT", "0.9"),
+            (0, "1e-5", "MKA-", "0.9"),
+            (1, "1e-7", "MRAA", "0.05"),
+            (3, "1e-4", "MRAA", "0.9"),
         ]
     ]
 
@@ -162,7 +162,7 @@ def test_limits() -> None:
 
     assert chosen() == ["2.cif", "0.cif"]  # 3 has the sequence of 0
     assert chosen(max_templates=1) == ["2.cif"]
-    assert chosen(max_date="2020-01-01") == ["0.cif"]
+    assert chosen(max_date="2020-01-01", min_coverage=0.01) == ["0.cif"]
     assert chosen(max_identity=0.95) == ["2.cif", "3.cif"]
     assert chosen(min_coverage=0.01) == ["2.cif", "1.cif", "0.cif"]
 
