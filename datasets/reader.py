@@ -12,6 +12,7 @@ error messages, the command line's help and the search of folders follow.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,7 @@ from foldcp.files import reading
 
 # The first that recognises a file reads it.
 FORMATS = (
+    corum.JSON_FORMAT,
     boltz_yaml.FORMAT,
     boltz_fasta.FORMAT,
     chai.FORMAT,
@@ -45,11 +47,13 @@ FORMATS = (
 )
 # For help and errors.
 KNOWN_FORMATS = (
-    ", ".join(known.description for known in FORMATS) + ", or a folder of FASTA and YAML files"
+    corum.JSON_FORMAT,
+    ", ".join(known.description for known in FORMATS) + ", or a folder of FASTA and YAML files",
 )
 
 _FOLDER_SUFFIXES = tuple(dict.fromkeys(suffix for known in FORMATS for suffix in known.suffixes))
 DEFAULTS = ReadOptions()
+_PAGE = re.compile(r"\s*(?:<\?xml[^>]*>\s*)?<(?:!doctype html|html)\b", re.IGNORECASE)
 _MAX_REASON = 2_000  # characters of a reason
 
 
@@ -82,6 +86,11 @@ def _read_file(path: Path, options: ReadOptions) -> Iterable[Record]:
     if path.name.lower().removesuffix(".gz").endswith(".a3m"):
         raise ValueError(f"{path}: an alignment; give the folder that holds it with --msas")
     file = InputFile(path, read_text(path, options.max_bytes))
+    if _PAGE.match(file.text):
+        raise ValueError(
+            f"{path}: a web page, not data; CORUM's old links serve one (`foldcp fetch corum` "
+            "downloads the data)"
+        )
     if options.format:
         return _format_named(options.format).read(file, options)
     for known in FORMATS:
