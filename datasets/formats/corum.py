@@ -52,19 +52,19 @@ def _cells(file: InputFile, number: int, item: Node) -> list[str]:
     values = {column_key(key): value for key, value in pairs}
     if not _text(values.get("complexid", "")):
         raise ValueError(f"{file.path}: complex {number} of the list has no complex_id")
-    names = values.get("subunitsuniprotids", "")
-    counts = values.get("stoichiometry", "")
+    names = _joined(values.get("subunitsuniprotids", ""))
+    counts = _joined(values.get("stoichiometry", ""))
     members = values.get("subunits", "")
     if isinstance(members, list):
-        names = [_accession(member) for member in members]
+        names = ";".join(map(_accession, members))
         own = [_stoichiometry(member) for member in members]
-        counts = own if any(own) else counts
+        counts = ";".join(own) if any(own) else counts
     return [
         _text(values["complexid"]),
         _text(values.get("complexname", "")),
         _text(values.get("organism", "")),
-        _joined(names),
-        _joined(counts),
+        names,
+        counts,
     ]
 
 
