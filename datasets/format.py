@@ -66,8 +66,10 @@ class ReadOptions:
     canonical sequence, or an error. `proteins_only` builds complexes without those of their
     subunits that are no proteins or have no accession; without it, they are errors.
     `secondary_accessions` is a file of obsolete accessions as UniProt's sec_ac.txt,
-    `stoichiometry` one of copy numbers. Files outside the input's folder are read only if
-    `allow_outside` says so.
+    `stoichiometry` one of copy numbers. `uniprot` is the folder of entries of UniProt's REST
+    service, which is asked for accessions that no FASTA has; without it nothing is looked up.
+    `warn` is told in a line what deserves the user's attention. Files outside the input's folder
+    are read only if `allow_outside` says so.
     """
 
     sequences: tuple[Path, ...] = ()  # FASTA files with the sequences of accessions
@@ -77,9 +79,11 @@ class ReadOptions:
     isoforms: Literal["canonical", "fail"] = "canonical"
     stoichiometry: Path | None = None
     secondary_accessions: Path | None = None
+    uniprot: Path | None = None
     proteins_only: bool = False
     allow_outside: bool = False
     max_bytes: int = MAX_BYTES  # of a file, unpacked
+    warn: Callable[[str], None] | None = None
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from foldcp.files import reading
 
 # The first that recognises a file reads it.
 FORMATS = (
+    corum.JSON_FORMAT,
     alphafold3.FORMAT,
     openfold3.FORMAT,
     protenix.FORMAT,
@@ -61,6 +62,7 @@ _PULLDOWN = re.compile(rf"(?:{_PULLDOWN_PART}(?:;{_PULLDOWN_PART})+\s*)+", re.AS
 
 _FOLDER_SUFFIXES = tuple(dict.fromkeys(suffix for known in FORMATS for suffix in known.suffixes))
 DEFAULTS = ReadOptions()
+_PAGE = re.compile(r"\s*(?:<\?xml[^>]*>\s*)?<(?:!doctype html|html)\b", re.IGNORECASE)
 _MAX_REASON = 2_000  # characters of a reason
 _MAX_START = 10_000  # characters in which a list of another program is recognised
 
@@ -96,6 +98,11 @@ def _read_file(path: Path, options: ReadOptions) -> Iterable[Record]:
     if path.name.lower().removesuffix(".gz").endswith(".a3m"):
         raise ValueError(f"{path}: an alignment; give the folder that holds it with --msas")
     file = InputFile(path, read_text(path, options.max_bytes))
+    if _PAGE.match(file.text):
+        raise ValueError(
+            f"{path}: a web page, not data; CORUM's old links serve one (`foldcp fetch corum` "
+            "downloads the data)"
+        )
     if options.format:
         return _format_named(options.format).read(file, options)
     for known in FORMATS:

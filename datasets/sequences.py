@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+from foldcp.datasets.accessions import UNIPROT, Replacements, present_accession
 from foldcp.datasets.parsing.text_files import read_text
+from foldcp.datasets.uniprot import Entry
 from foldcp.files import MAX_BYTES
 
-# https://www.uniprot.org/help/accession_numbers
-UNIPROT = r"(?:[OPQ][0-9][A-Z0-9]{3}[0-9]|[A-NR-Z][0-9](?:[A-Z][A-Z0-9]{2}[0-9]){1,2})"
 # An isoform, or a chain cut out of the precursor.
-_VARIANT = re.compile(rf"({UNIPROT})-(?:\d+|PRO_\d+)")
+_VARIANT = re.compile(rf"({UNIPROT})(?:-\d+|[-:]PRO_\d+)")
 _RANGE = re.compile(r"(.+):([0-9]{1,9})-([0-9]{1,9})")
 # Words before the accession in `>sp|P12345|NAME`, as UniProt and NCBI write them.
 _LIBRARIES = frozenset({"sp", "tr", "ref", "gb", "emb", "dbj"})
@@ -33,36 +33,82 @@ class SequenceHit:
 
 @dataclass(frozen=True)
 class Sequences:
-    """Sequences by accession."""
+    """Sequences by accession: of FASTA files, and of entries of UniProt for those that lack one.
+
+    `replacements` are the obsolete accessions; `isoforms` says what an isoform stands for that is
+    not among the sequences.
+    """
 
     paths: tuple[Path, ...]
-    by_accession: dict[str, str] = field(repr=False)
+    by_accession: Mapping[str, str] = field(repr=False)
+    isoforms: Literal["canonical", "fail"] = "canonical"
+    replacements: Replacements = field(default_factory=dict, repr=False)
+    entries: Mapping[str, Entry] | None = field(default=None, repr=False)
 
     @property
     def source(self) -> str:
         """The names of the files, for messages."""
-        return ", ".join(path.name for path in self.paths)
+        names = [path.name for path in self.paths]
+        return ", ".join(names if self.entries is None else [*names, "UniProt"])
 
     def find(self, accession: str) -> SequenceHit | None:
-        """The sequence of `accession`, or None if the file does not have it.
+        """The sequence of `accession`, or None if there is none.
 
-        An entry of exactly this name comes first. Else `P12345-2` (isoform) and
-        `P12345-PRO_0000000001` (mature chain) fall back on the entry of P12345, whole, with a note;
-        `P12345:25-54` is cut out of the entry, both ends included, counted from 1. Raises
-        ValueError where the range leaves the sequence.
+        An entry of exactly this name comes first, then UniProt's, then that of the accession which
+        replaces it. Else `P12345-2` (isoform) and `P12345-PRO_0000000001` (mature chain) fall back
+        on the entry of P12345, whole, with a note; `P12345:25-54` is cut out of the entry, both
+        ends included, counted from 1. Raises ValueError where the range leaves the sequence, for an
+        isoform that must not fall back, and for an accession that was split into several.
         """
-        tidy = accession.translate(_TO_UPPER).rstrip("-")  # CORUM has Q9Jm54 and Q9NZL9-
+        tidy = _tidy(accession)
         known = self.by_accession
         if accession in known:
             return SequenceHit(known[accession], accession)
-        if re.fullmatch(UNIPROT, tidy) and tidy in known:
-            return SequenceHit(known[tidy], tidy)
+        if re.fullmatch(UNIPROT, tidy):
+            return self._entry(tidy)
         if part := _RANGE.fullmatch(accession):
             return self._cut(accession, part[1], int(part[2]), int(part[3]))
-        if (variant := _VARIANT.fullmatch(tidy)) and variant[1] in known:
-            note = f"sequence: full-length {variant[1]} used for {tidy}"
-            return SequenceHit(known[variant[1]], variant[1], note)
+        if variant := _VARIANT.fullmatch(tidy):
+            return self._whole(tidy, variant[1])
         return None
+
+    def describe(self, accession: str) -> str:
+        """An accession without a sequence, and what UniProt says of it."""
+        entry = (self.entries or {}).get(entry_accession(accession))
+        return f"{accession} (deleted at UniProt)" if entry and entry.deleted else accession
+
+    def _entry(self, accession: str) -> SequenceHit | None:
+        """The sequence of an entry, or of the one that replaces it."""
+        present = accession
+        if accession not in self.by_accession and not self._from_uniprot(accession):
+            present = present_accession(accession, self.replacements)
+        note = f"sequence: {present} used for {accession}, which it replaces"
+        if sequence := self.by_accession.get(present):
+            return SequenceHit(sequence, present, note if present != accession else "")
+        if entry := self._from_uniprot(present):
+            origin = f"sequence: {present} from UniProt, version {entry.version} of {entry.date}"
+            note = origin if present == accession else f"{note} ({origin.partition(': ')[2]})"
+            return SequenceHit(normalize(entry.sequence), present, note)
+        return None
+
+    def _from_uniprot(self, accession: str) -> Entry | None:
+        entry = (self.entries or {}).get(accession)
+        return entry if entry and entry.sequence else None
+
+    def _whole(self, variant: str, canonical: str) -> SequenceHit | None:
+        """The canonical sequence in place of an isoform or a mature chain."""
+        hit = self._entry(canonical)
+        if hit is None:
+            return None
+        if self.isoforms == "fail":
+            raise ValueError(
+                f"{variant} is not in {self.source}; --isoforms canonical takes the sequence of "
+                f"{canonical}"
+            )
+        note = f"sequence: full-length {hit.accession} used for {variant}"
+        if hit.note:
+            note += f" ({hit.note.partition(': ')[2]})"
+        return SequenceHit(hit.sequence, hit.accession, note)
 
     def _cut(self, accession: str, parent: str, first: int, last: int) -> SequenceHit | None:
         if _RANGE.fullmatch(parent):  # no range is cut out of a range
@@ -97,6 +143,17 @@ def read_sequences(paths: Iterable[Path], max_bytes: int = MAX_BYTES) -> Sequenc
     return Sequences(paths, by_accession)
 
 
+def entry_accession(name: str) -> str:
+    """The UniProt accession of the entry that an isoform, mature chain or range is of; "" for names
+    of another kind.
+    """
+    part = _RANGE.fullmatch(name)
+    tidy = _tidy(part[1] if part else name)
+    variant = _VARIANT.fullmatch(tidy)
+    accession = variant[1] if variant else tidy
+    return accession if re.fullmatch(UNIPROT, accession) else ""
+
+
 class FastaRecord(NamedTuple):
     """A record of a FASTA file: the header without `>`, and the letters as written."""
 
@@ -123,6 +180,11 @@ def accession_of(header: str) -> str:
     if first.lower() in _LIBRARIES and rest:
         return re.sub(r"\.\d+$", "", rest[0])
     return first
+
+
+def _tidy(accession: str) -> str:
+    """An accession in upper case and without the dash at its end: CORUM has Q9Jm54 and Q9NZL9-."""
+    return accession.translate(_TO_UPPER).rstrip("-")
 
 
 def normalize(sequence: str) -> str:

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain as chained
 from typing import NamedTuple
 
 from foldcp.complex import Chain, Complex, InvalidComplex, Record, chain_names
+from foldcp.datasets.accessions import read_replacements
 from foldcp.datasets.chains import check_num_chains
 from foldcp.datasets.format import InputFile, ReadOptions
 from foldcp.datasets.msas import MsaFolder, msa_notes
 from foldcp.datasets.parsing.tables import Row, Table
 from foldcp.datasets.parsing.text_files import join_names
-from foldcp.datasets.sequences import SequenceHit, Sequences, read_sequences
+from foldcp.datasets.sequences import SequenceHit, Sequences, entry_accession, read_sequences
+from foldcp.datasets.stoichiometry import MAX_COPIES, CopyNumbers, read_copy_numbers
+from foldcp.datasets.uniprot import look_up
 from foldcp.files import reading
 
-# More copies than this are a data-entry error: large capsids have some hundreds of one protein.
-MAX_COPIES = 1000
 _COUNT = re.compile(r"(\d+)(?:\.0)?")
 _PARENTHESIZED = re.compile(r"\(\s*([^(),\s]+)\s*\)")
-_NO_COUNT = frozenset({"", "0", "?", "None", "nan", "NaN", "-"})
-_NO_ACCESSION = frozenset({"", "None", "nan", "NaN", "-"})
+_NO_COUNT = frozenset({"", "0", "?", "None", "nan", "NaN", "-", "null"})
+_NO_ACCESSION = frozenset({"", "None", "nan", "NaN", "-", "null"})
 
 
 class Subunit(NamedTuple):
@@ -33,10 +34,29 @@ class Subunit(NamedTuple):
 
 
 class Subunits(NamedTuple):
-    """The subunits of a row, and notes on what was assumed or left out."""
+    """The subunits of a row, and notes on what was assumed.
+
+    `others` are members that are no proteins, `num_nameless` counts those without an accession, and
+    `unreadable` says what is wrong with the copy numbers.
+    """
 
     subunits: list[Subunit]
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    num_nameless: int = 0
+    unreadable: str = ""
+
+
+Rows = Mapping[str, Row]  # of a table, by the name of the complex
+
+
+@dataclass(frozen=True, slots=True)
+class _ParsedRow:
+    """A row, the name of its complex, and its subunits or why they cannot be read."""
+
+    row: Row
+    name: str
+    found: Subunits | ValueError
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,62 +67,180 @@ class Database:
     name: str
     title: str
     organism: str  # the organism itself if there is no such column
-    subunits: Callable[[Row], Subunits]  # raises ValueError for an invalid row
+    subunits: Callable[[Row, Rows], Subunits]  # raises ValueError for an invalid row
 
     def recognises(self, file: InputFile) -> bool:
         """Whether a table has the required columns."""
         return self.required <= set(file.table.keys)
 
     def read(self, file: InputFile, options: ReadOptions) -> Iterator[Record]:
+        """The records of a file that is a table, see `read_table`."""
+        return self.read_table(file.table, options)
+
+    def read_table(self, table: Table, options: ReadOptions) -> Iterator[Record]:
         """One record for each row of the table, in its order; an invalid one says why.
 
-        Raises ValueError for an ambiguous or empty table, and for missing or bad sequences.
+        Raises ValueError for an ambiguous or empty table, for missing or bad sequences, and for
+        files of `options` that cannot be used or have nothing to do with the table.
         """
-        file.table.check({*self.required, "stoichiometry"})
-        if not options.sequences:
+        table.check({*self.required, "stoichiometry"})
+        if not options.sequences and options.uniprot is None:
             raise ValueError(
-                f"{file.path}: names proteins by accession; give a file that has them with "
+                f"{table.path}: names proteins by accession; give a file that has them with "
                 "--sequences FASTA"
             )
         sequences = read_sequences(options.sequences, options.max_bytes)
-        return self._records(file.table, sequences, options.msas)
+        rows = self._parsed(table)
+        copies = _copy_numbers(rows, options)
+        return self._records(table, rows, copies, _with_options(sequences, rows, options), options)
+
+    def _parsed(self, table: Table) -> list[_ParsedRow]:
+        named = [(row.get(self.name) or f"row {row.number}", row) for row in table.rows()]
+        by_name = dict(reversed(named))  # the first of a name counts
+        parsed: list[_ParsedRow] = []
+        for name, row in named:
+            try:
+                with reading(f"row {row.number}"):
+                    row.check_complete()
+                    parsed.append(_ParsedRow(row, name, self.subunits(row, by_name)))
+            except ValueError as error:
+                parsed.append(_ParsedRow(row, name, error))
+        return parsed
 
     def _records(
-        self, table: Table, sequences: Sequences, msas: MsaFolder | None
+        self,
+        table: Table,
+        rows: list[_ParsedRow],
+        copies: CopyNumbers | None,
+        sequences: Sequences,
+        options: ReadOptions,
     ) -> Iterator[Record]:
         source = table.path.name
-        for row in table.rows():
-            name = row.get(self.name) or f"row {row.number}"
+        for parsed in rows:
+            row = parsed.row
             title = row.get(self.title)
             organism = row.get(self.organism) if self.organism in row.cells else self.organism
             notes: tuple[str, ...] = ()
             try:
                 with reading(f"row {row.number}"):
-                    row.check_complete()
-                    subunits, notes = self.subunits(row)
-                    chains, chain_notes = _chains(subunits, sequences, msas)
+                    if isinstance(parsed.found, ValueError):
+                        raise parsed.found
+                    subunits, notes = _counted(parsed.name, parsed.found, copies)
+                    notes = (*notes, *parsed.found.notes)
+                    notes = (*notes, *_left_out(parsed.found, options.proteins_only))
+                    chains, chain_notes = _chains(subunits, sequences, options.msas)
                     notes = (*notes, *chain_notes)
-                    record = Complex(name, chains, title, organism, source, notes=notes)
+                    record = Complex(parsed.name, chains, title, organism, source, notes=notes)
             except ValueError as error:
-                record = InvalidComplex(name, str(error), title, organism, source, notes=notes)
+                record = InvalidComplex(
+                    parsed.name, str(error), title, organism, source, notes=notes
+                )
             yield record
 
 
-def listed_subunits(row: Row) -> Subunits:
+def _copy_numbers(rows: list[_ParsedRow], options: ReadOptions) -> CopyNumbers | None:
+    """The user's copy numbers; what of them is not in the input is a warning."""
+    if options.stoichiometry is None:
+        return None
+    copies = read_copy_numbers(options.stoichiometry, options.max_bytes)
+    missing = copies.unmatched(
+        {
+            parsed.name: frozenset(subunit.accession.upper() for subunit in parsed.found.subunits)
+            if isinstance(parsed.found, Subunits)
+            else None
+            for parsed in reversed(rows)
+        }
+    )
+    if missing and options.warn:
+        options.warn(f"{copies.path}: not in the input: {join_names(missing)}")
+    return copies
+
+
+def _with_options(sequences: Sequences, rows: list[_ParsedRow], options: ReadOptions) -> Sequences:
+    """The sequences, with the replacements of obsolete accessions and with UniProt's entries."""
+    replacements = (
+        read_replacements(options.secondary_accessions, options.max_bytes)
+        if options.secondary_accessions
+        else {}
+    )
+    known = replace(sequences, isoforms=options.isoforms, replacements=replacements)
+    if options.uniprot is None:
+        return known
+    wanted = {
+        entry_accession(subunit.accession)
+        for parsed in rows
+        if isinstance(parsed.found, Subunits)
+        for subunit in parsed.found.subunits
+        if subunit.accession not in known.by_accession
+    }
+    wanted -= known.by_accession.keys()
+    followers = {name for accession in wanted for name in replacements.get(accession, ())}
+    entries = look_up((wanted | followers) - {""}, options.uniprot)
+    of_uniprot = {name: entry.replaced_by for name, entry in entries.items() if entry.replaced_by}
+    return replace(known, replacements={**of_uniprot, **replacements}, entries=entries)
+
+
+def _counted(
+    name: str, found: Subunits, copies: CopyNumbers | None
+) -> tuple[list[Subunit], tuple[str, ...]]:
+    """The subunits with the user's copies for those whose number the database lacks, and notes."""
+    given = copies.of(name) if copies else {}
+    source = copies.path.name if copies else ""
+    subunits: list[Subunit] = []
+    taken: dict[str, None] = {}
+    disagreeing: dict[str, None] = {}
+    for accession, count in found.subunits:
+        own = given.get(accession.upper())
+        if own is None or count is not None:
+            subunits.append(Subunit(accession, count))
+            if own is not None and count is not None and own != count:
+                disagreeing[f"{count} of {accession} as in the input, {own} in {source}"] = None
+        elif accession not in taken:  # one that is listed twice is counted once
+            subunits.append(Subunit(accession, own))
+            taken[accession] = None
+    notes = [f"stoichiometry: {text}" for text in disagreeing]
+    if taken:
+        notes.append(f"stoichiometry: {join_names(taken)} from {source}")
+    unknown = dict.fromkeys(accession for accession, count in subunits if not count)
+    if unknown and len(found.subunits) > 1 and not any(count for _, count in subunits):
+        notes.append(f"stoichiometry: {found.unreadable or 'unknown'}, one copy of each assumed")
+    elif unknown:
+        reason = f"{found.unreadable}, " if found.unreadable else ""
+        notes.append(f"stoichiometry: {reason}unknown for {join_names(unknown)}, one copy assumed")
+    return subunits, tuple(notes)
+
+
+def _left_out(found: Subunits, proteins_only: bool) -> tuple[str, ...]:
+    """Notes on members that are left out. Raises ValueError if the user has not said that they may
+    be.
+    """
+    notes: list[str] = []
+    problems: list[str] = []
+    if found.num_nameless:
+        num_listed = found.num_nameless + len(found.subunits)
+        problems.append(f"{found.num_nameless} of {num_listed} subunits without an accession")
+        notes.append(
+            f"subunits: {found.num_nameless} of {num_listed} without an accession left out"
+        )
+    if found.others:
+        names = join_names(found.others)
+        problems.append(f"subunits that are no proteins: {names}")
+        notes.append(f"subunits: {names} left out, as only proteins are folded")
+    if problems and not proteins_only:
+        raise ValueError(f"{'; '.join(problems)}; --proteins-only builds the complex without them")
+    return tuple(notes)
+
+
+def listed_subunits(row: Row, rows: Rows) -> Subunits:
     """The subunits of `P1;P2-3;`, and the copies of each from `2;1`, which are mostly absent."""
     names, split_notes = _split_accessions(row.get("subunitsuniprotids"))
-    copies, copy_notes = _copies(row.get("stoichiometry"), names)
-    notes = (*copy_notes, *split_notes)
+    copies, unreadable = _copies(row.get("stoichiometry"), names)
     both = zip(names, copies, strict=True)
     subunits = [Subunit(name, count) for name, count in both if name not in _NO_ACCESSION]
     if not subunits:
         raise ValueError("no subunits are listed")
-    if missing := len(names) - len(subunits):
-        notes = (
-            *notes,
-            f"subunits: {missing} of {len(names)} without an accession left out",
-        )
-    return Subunits(subunits, notes)
+    num_nameless = len(names) - len(subunits)
+    return Subunits(subunits, split_notes, num_nameless=num_nameless, unreadable=unreadable)
 
 
 def parse_count(digits: str) -> int:
@@ -141,26 +279,21 @@ def _split_accessions(field: str) -> tuple[list[str], tuple[str, ...]]:
     return parts, (f"subunits: {join_names(doubtful)} in parentheses, assumed present",)
 
 
-def _copies(field: str, names: list[str]) -> tuple[list[int | None], tuple[str, ...]]:
-    """The copies of each subunit, None where the database does not say, and notes."""
+def _copies(field: str, names: list[str]) -> tuple[list[int | None], str]:
+    """The copies of each subunit, None where the database does not say, and what is unreadable."""
     counts = [count.strip() for count in field.split(";")]
     while len(counts) > len(names) and not counts[-1]:
         counts.pop()
     unknown: list[int | None] = [None] * len(names)
     if all(count in _NO_COUNT for count in counts):
-        return unknown, ("stoichiometry: unknown, one copy of each assumed",)
+        return unknown, ""
     matches = [_COUNT.fullmatch(count) for count in counts]
     readable = all(
         match or count in _NO_COUNT for match, count in zip(matches, counts, strict=True)
     )
     if not readable or len(counts) != len(names):
-        problem = f"{field!r} unreadable for {len(names)} subunits"
-        return unknown, (f"stoichiometry: {problem}, one copy of each assumed",)
-    copies = [parse_count(match[1]) or None if match else None for match in matches]
-    once = [name for name, count in zip(names, copies, strict=True) if not count]
-    if not once:
-        return copies, ()
-    return copies, (f"stoichiometry: unknown for {join_names(once)}, one copy assumed",)
+        return unknown, f"{field!r} unreadable for {len(names)} subunits"
+    return [parse_count(match[1]) or None if match else None for match in matches], ""
 
 
 def _chains(
@@ -190,7 +323,7 @@ def _look_up(subunits: list[Subunit], sequences: Sequences) -> list[SequenceHit]
         if hit := sequences.find(accession):
             copies.setdefault(hit.sequence, []).extend([hit] * (count or 1))
         else:
-            unknown[accession] = None
+            unknown[sequences.describe(accession)] = None
     if unknown:
         names = join_names(unknown, 200)
         raise ValueError(f"unknown accession: {names} not in {sequences.source}")

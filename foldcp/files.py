@@ -27,6 +27,7 @@ except ImportError:  # a Python that was built without it cannot unpack such arc
     LZMAError = zlib.error
 
 MAX_BYTES = 1_000_000_000  # of a file, unpacked, unless a caller says otherwise
+WORKBOOK = "xl/workbook.xml"  # in the zip archive that an xlsx file is
 _CHUNK = 1 << 20
 
 # What the standard library and the parsers of formats raise on bad input, besides ValueError.
@@ -114,7 +115,7 @@ class FileContent:
 
 
 def read_file(path: FileSource, max_bytes: int = MAX_BYTES) -> FileContent:
-    """The content of a file, unpacked if it is gzip or a zip archive of one file.
+    """The content of a file, unpacked if it is gzip or a zip archive of one file (not an xlsx).
 
     Args:
         path: a regular file, a link to one, or a file inside a JSON file.
@@ -184,11 +185,20 @@ def _unpack(path: Path, file: IO[bytes], max_bytes: int) -> bytes:
 
 def _unzip(path: Path, file: IO[bytes], max_bytes: int) -> bytes:
     with zipfile.ZipFile(file) as archive:
-        names = [name for name in archive.namelist() if not name.endswith("/")]
+        names = [name for name in archive.namelist() if not _is_no_file_of_the_users(name)]
+        if WORKBOOK in names:  # an Excel file is itself a zip archive
+            file.seek(0)
+            return _read_bounded(path, file, max_bytes)
         if len(names) != 1:
             raise ValueError(f"{path}: a zip archive of {len(names)} files; expected one")
         with archive.open(names[0]) as unpacked:
             return _read_bounded(path, unpacked, max_bytes)
+
+
+def _is_no_file_of_the_users(name: str) -> bool:
+    """Whether a member of an archive is a folder, or a file that macOS adds to the user's."""
+    parts = name.split("/")
+    return name.endswith("/") or parts[0] == "__MACOSX" or parts[-1] == ".DS_Store"
 
 
 def _read_bounded(path: Path, file: IO[bytes] | gzip.GzipFile, max_bytes: int) -> bytes:

@@ -28,6 +28,7 @@ LAYERS = [
     ["foldcp.checkpoint"],
     ["foldcp.progress", "foldcp.predict"],
     ["foldcp.datasets.parsing"],
+    ["foldcp.datasets.accessions", "foldcp.datasets.uniprot", "foldcp.datasets.stoichiometry"],
     ["foldcp.datasets.chains", "foldcp.datasets.msas", "foldcp.datasets.sequences"],
     ["foldcp.datasets.templates"],
     ["foldcp.datasets.format", "foldcp.datasets.subunits"],

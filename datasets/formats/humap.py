@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from foldcp.datasets.format import Format
 from foldcp.datasets.parsing.tables import Row
-from foldcp.datasets.subunits import Database, Subunits, listed_subunits
+from foldcp.datasets.subunits import Database, Rows, Subunits, listed_subunits
 
 
-def _subunits(row: Row) -> Subunits:
-    """`P1 P2 P3`, and a confidence from 1 (best) to 6."""
-    subunits, notes = listed_subunits(row)
+def _subunits(row: Row, rows: Rows) -> Subunits:
+    """`P1 P2 P3`, and a confidence."""
+    found = listed_subunits(row, rows)
     confidence = row.get("complexconfidence") or row.get("confidence")
-    return Subunits(subunits, (*notes, f"confidence: {confidence}"))
+    if not confidence:
+        return found
+    note = f"confidence: {confidence} (hu.MAP, 1 best to 6)"
+    return found._replace(notes=(*found.notes, note))
 
 
 def _database(name: str) -> Database:

@@ -9,12 +9,12 @@ from foldcp.datasets.parsing.text_files import is_unicode
 from foldcp.datasets.parsing.yaml_tree import MAX_DEPTH, MAX_NODES, Node, describe
 
 
-def parse_json(text: str) -> Node:
+def parse_json(text: str, max_values: int = MAX_NODES) -> Node:
     """The tree of a JSON text. Numbers, true and false are texts as written; null is "null".
 
     Raises:
         ValueError: with the line and column where they are known: not JSON, a key that occurs twice
-            in an object, nested more than `MAX_DEPTH` levels deep, more than `MAX_NODES` values.
+            in an object, nested more than `MAX_DEPTH` levels deep, more than `max_values` values.
     """
     try:
         tree = json.loads(
@@ -30,7 +30,7 @@ def parse_json(text: str) -> Node:
         ) from error
     except RecursionError as error:
         raise ValueError(f"not valid JSON: nested more than {MAX_DEPTH} levels deep") from error
-    return _checked(tree)
+    return _checked(tree, max_values)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def _refuse_constant(text: str) -> None:
     raise ValueError(f"not valid JSON: {text}")
 
 
-def _checked(tree: Any) -> Node:
+def _checked(tree: Any, max_values: int) -> Node:
     """The tree with true, false and null as texts, within the limits."""
     num_nodes = 0
     words = {True: "true", False: "false", None: "null"}
@@ -54,8 +54,8 @@ def _checked(tree: Any) -> Node:
     def check(node: Any, depth: int) -> Node:
         nonlocal num_nodes
         num_nodes += 1
-        if num_nodes > MAX_NODES:
-            raise ValueError(f"more than {MAX_NODES:,} values")
+        if num_nodes > max_values:
+            raise ValueError(f"more than {max_values:,} values")
         if depth > MAX_DEPTH:
             raise ValueError(f"not valid JSON: nested more than {MAX_DEPTH} levels deep")
         if isinstance(node, str) and not is_unicode(node):

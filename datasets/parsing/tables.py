@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -18,8 +19,13 @@ _SYNONYMS = {
     "uniprotaccs": "subunitsuniprotids",
     "subunitsstoechiometrie": "stoichiometry",
     "subunitsstoichiometry": "stoichiometry",
+    "stoechiometrie": "stoichiometry",
+    "stoechiometry": "stoichiometry",
 }
 _MISSING = frozenset({"", "-", "None", "nan", "NaN"})
+_SEPARATORS = "\t,;"
+_SEP = re.compile(r'"?sep=([\t,;])"?', re.IGNORECASE)  # the first line of Excel's tables
+_NUM_SAMPLE = 20  # rows that tell the separator
 csv.field_size_limit(10**8)  # the default, 131,072, is less than a few copies of titin
 
 
@@ -75,20 +81,45 @@ class Row:
         return "" if value in _MISSING else value
 
 
-def read_table(path: Path, text: str) -> Table:
-    """The table in a text, separated by the most frequent of tab, comma and semicolon.
+def column_key(name: str) -> str:
+    """The lower-case letters and digits of a column's name; synonyms have one key."""
+    key = re.sub(r"[^a-z0-9]", "", name.lower())
+    return _SYNONYMS.get(key, key)
 
-    The first line, which names the columns, decides. Fields in double quotes may hold separators
-    and line ends; where the quotes do not match, as in Complex Portal's files, they are letters
-    like any other. Raises ValueError if neither reading works.
+
+def read_table(path: Path, text: str) -> Table:
+    """The table in a text, separated by tabs, commas or semicolons.
+
+    The first line, which names the columns, decides: by `sep=;`, as Excel writes it, or by the most
+    frequent separator that gives the next rows as many cells. Fields in double quotes may hold
+    separators and line ends; where the quotes do not match, as in Complex Portal's files, they are
+    letters like any other, or else may end before their field does. Raises ValueError if no reading
+    works.
     """
     text = text.lstrip("\n")
-    header = text.partition("\n")[0]
-    delimiter = max("\t,;", key=header.count)
+    first = text.partition("\n")[0]
+    named = _SEP.match(first)
+    if named:
+        text = text.partition("\n")[2].lstrip("\n")
     with reading(str(path)):
+        delimiter = named[1] if named else _delimiter(text)
         columns, *body = _cells(path, text, delimiter)
-    keys = [re.sub(r"[^a-z0-9]", "", column.lower()) for column in columns]
-    return Table(path, tuple(columns), tuple(_SYNONYMS.get(key, key) for key in keys), body)
+    return Table(path, tuple(columns), tuple(map(column_key, columns)), body)
+
+
+def _delimiter(text: str) -> str:
+    """The separator that occurs most often in the first line, among those that divide the next
+    rows alike if there are several.
+    """
+    header = text.partition("\n")[0]
+    present = sorted((mark for mark in _SEPARATORS if mark in header), key=header.count)[::-1]
+    for mark in present if len(present) > 1 else []:
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=mark)
+        columns, *others = itertools.islice(rows, _NUM_SAMPLE)
+        others = [row for row in others if row]
+        if others and all(len(row) == len(columns) for row in others):
+            return mark
+    return present[0] if present else "\t"
 
 
 def _cells(path: Path, text: str, delimiter: str) -> list[list[str]]:
@@ -97,8 +128,17 @@ def _cells(path: Path, text: str, delimiter: str) -> list[list[str]]:
         return list(quoted)
     except csv.Error as error:
         plain = list(csv.reader(text.split("\n"), delimiter=delimiter, quoting=csv.QUOTE_NONE))
-        if any(len(row) not in (0, len(plain[0])) for row in plain):
-            raise ValueError(
-                f"{path}: line {quoted.line_num}: the quotes in the table do not match ({error})"
-            ) from error
-        return plain
+        if _is_even(plain):
+            return plain
+        # A cell that only begins with a quoted word, `"Ends" here`, in a table with line ends in
+        # other cells.
+        lenient = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+        if _is_even(lenient):
+            return lenient
+        raise ValueError(
+            f"{path}: line {quoted.line_num}: the quotes in the table do not match ({error})"
+        ) from error
+
+
+def _is_even(rows: list[list[str]]) -> bool:
+    return all(len(row) in (0, len(rows[0])) for row in rows)

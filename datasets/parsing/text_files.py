@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from foldcp.datasets.parsing.workbook import sheet_text
 from foldcp.files import MAX_BYTES, read_file, reading
 
 # Control characters that do not occur in texts, unlike tab, line feed, form feed, carriage return
@@ -17,13 +18,15 @@ _BINARY = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
     """The text of `path` with plain line ends and no byte order mark.
 
-    Gzip and zip archives of one file are unpacked, see `read_file`. Raises ValueError naming the
+    Gzip and zip archives of one file are unpacked, see `read_file`; of an Excel workbook it is the
+    first sheet, with tabs between the cells. Raises ValueError naming the
     file: absent, not a regular file, unreadable, larger than `max_bytes` once unpacked, empty,
     damaged, or not text.
     """
     data = read_file(path, max_bytes).data
     with reading(str(path)):
-        text = _decode(path, data)
+        is_workbook = data.startswith(b"PK\x03\x04")
+        text = sheet_text(path, data, max_bytes) if is_workbook else _decode(path, data)
     if not text.strip():
         raise ValueError(f"{path}: the file is empty")
     return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -28,6 +28,10 @@ class InputOptions:
             "FASTA",
         ),
     )
+    uniprot: bool = field(
+        default=False,
+        metadata=option("Look up accessions that no FASTA has at UniProt's REST service."),
+    )
     secondary_accessions: Path | None = field(
         default=None,
         metadata=option(

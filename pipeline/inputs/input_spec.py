@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,8 @@ from foldcp.datasets.msas import open_msas
 from foldcp.datasets.reader import read
 from foldcp.datasets.templates import open_templates
 from foldcp.files import MAX_BYTES
-from foldcp.pipeline.fetch import find_weights
+from foldcp.pipeline.fetch import cache_folder, find_weights
+from foldcp.pipeline.inputs.filters import chosen, criteria
 from foldcp.pipeline.inputs.input_options import InputOptions
 
 
@@ -24,6 +25,7 @@ class InputSpec:
 
     `checkpoint` may be the name of fetched weights, such as `boltz2`, and is their path from then
     on; ValueError when they do not exist. `limit` takes the smallest complexes, 0 is all.
+    `warnings` are lines for the user about the input, which reading it adds.
     """
 
     input: Path
@@ -31,6 +33,7 @@ class InputSpec:
     checkpoint: str = ""
     limit: int = 0
     max_bytes: int = MAX_BYTES  # of the input and of the sequences, unpacked
+    warnings: list[str] = field(default_factory=list, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "checkpoint", find_weights(self.checkpoint))  # the class is frozen
@@ -41,14 +44,17 @@ def records(spec: InputSpec, left_out: set[str] | None = None) -> Iterator[Recor
 
     Names of records that are not chosen are added to `left_out`.
     """
-    found = read(spec.input, read_options(spec))
-    if spec.options.organism:
-        found = _of_organism(found, spec.options.organism, set() if left_out is None else left_out)
+    found = chosen(
+        read(spec.input, read_options(spec)),
+        spec.options,
+        set() if left_out is None else left_out,
+        spec.warnings.append,
+        spec.max_bytes,
+    )
     first = next(found, None)
     if first is None:
-        organism = spec.options.organism
-        of_organism = f" of organism {organism!r}" if organism else ""
-        raise ValueError(f"{spec.input}: no complex{of_organism}")
+        words = criteria(spec.options)
+        raise ValueError(f"{spec.input}: no complex{words and ' of ' + words}")
     return itertools.chain([first], found)
 
 
@@ -63,19 +69,12 @@ def read_options(spec: InputSpec) -> ReadOptions:
         isoforms=options.isoforms,
         stoichiometry=options.stoichiometry,
         secondary_accessions=options.secondary_accessions,
+        uniprot=cache_folder() / "uniprot" if options.uniprot else None,
         proteins_only=options.proteins_only,
         allow_outside=options.allow_outside,
         max_bytes=spec.max_bytes,
+        warn=spec.warnings.append,
     )
-
-
-def _of_organism(found: Iterable[Record], organism: str, left_out: set[str]) -> Iterator[Record]:
-    wanted = organism.strip().lower()
-    for record in found:
-        if record.organism.strip().lower().startswith(wanted):
-            yield record
-        else:
-            left_out.add(record.name)
 
 
 def only_complex(spec: InputSpec) -> Complex:

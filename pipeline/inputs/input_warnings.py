@@ -10,10 +10,10 @@ from foldcp.pipeline.inputs.input_spec import InputSpec
 
 
 def input_warnings(spec: InputSpec, complexes: Sequence[Complex]) -> list[str]:
-    """A line for proteins without an alignment in the folder that was named, and one for chains
-    that are records of their own.
+    """What reading the input has found, a line for proteins without an alignment in the folder that
+    was named, and one for chains that are records of their own.
     """
-    lines = []
+    lines = list(dict.fromkeys(spec.warnings))
     if spec.options.msas:
         proteins = [
             chain for complex in complexes for chain in complex.chains if chain.kind == "protein"

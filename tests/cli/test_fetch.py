@@ -335,7 +335,10 @@ def test_fetch_command_prints_the_path_and_the_next_command(
         InputSpec(tmp_path, checkpoint="boltz2")
     code, out, _ = command("fetch", "boltz2")
     assert code == 0 and path.read_bytes() == BODY
-    assert out == f"{path}: SHA-256 is right\nfoldcp score INPUT --checkpoint {path} --out RUN\n"
+    assert out == (
+        f"{path}: SHA-256 is right\nlicence: Boltz-2: MIT\n"
+        f"foldcp score INPUT --checkpoint {path} --out RUN\n"
+    )
     assert InputSpec(tmp_path, checkpoint="boltz2").checkpoint == str(path)
     assert InputSpec(tmp_path, checkpoint="untrained:tiny").checkpoint == "untrained:tiny"
     assert (
@@ -361,5 +364,6 @@ def test_fetch_command_prints_one_line_for_mistakes(
     )
     assert command("fetch", "boltz1")[::2] == (
         2,
-        "foldcp: boltz1: no such weights; known: boltz2\n",
+        "foldcp: boltz1: not known; known: boltz2, corum, corum-human, complexportal, "
+        "uniprot-human\n",
     )

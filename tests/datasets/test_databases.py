@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,16 +28,25 @@ SEQUENCES = {
 HEADER = "ComplexID\tComplexName\tOrganism\tsubunits(UniProt IDs)\tstoichiometry"
 
 
-def _read(folder: Path, table: str, msas: Path | None = None, name: str = "db.tsv") -> list[Record]:
+def _read(
+    folder: Path,
+    table: str,
+    msas: Path | None = None,
+    name: str = "db.tsv",
+    proteins_only: bool = True,
+    **options: Any,
+) -> list[Record]:
     (folder / "s.fasta").write_text(
         "".join(f">{name}\n{letters}\n" for name, letters in SEQUENCES.items())
     )
     (folder / name).write_text(table)
-    return list(read_input(folder / name, folder / "s.fasta", msas))
+    path = folder / name
+    found = read_input(path, folder / "s.fasta", msas, proteins_only=proteins_only, **options)
+    return list(found)
 
 
-def _row(folder: Path, subunits: str, counts: str = "") -> Record:
-    [record] = _read(folder, f"{HEADER}\n1\tname\tHuman\t{subunits}\t{counts}\n")
+def _row(folder: Path, subunits: str, counts: str = "", **options: Any) -> Record:
+    [record] = _read(folder, f"{HEADER}\n1\tname\tHuman\t{subunits}\t{counts}\n", **options)
     return record
 
 
@@ -196,9 +206,16 @@ def test_read_table_takes_the_most_frequent_separator_of_the_header(tmp_path: Pa
 
 
 def test_read_table_names_the_line_of_unmatched_quotes(tmp_path: Path) -> None:
-    table = f'{HEADER}\n1\t"two\nlines"\tHuman\tP00001\t1\n2\t"Ends" here\tHuman\tP00002\t1\n'
+    table = f'{HEADER}\n1\t"two\nlines"\tHuman\tP00001\t1\n2\t"Ends here\tHuman\tP00002\t1\n'
     with pytest.raises(ValueError, match=r"db\.tsv: line 4: the quotes in the table do not match"):
         _read(tmp_path, table)
+
+
+def test_read_table_with_a_cell_that_begins_with_a_quoted_word(tmp_path: Path) -> None:
+    table = f'{HEADER}\n1\t"two\nlines"\tHuman\tP00001\t1\n2\t"Ends" here\tHuman\tP00002\t1\n'
+    first, second = _read(tmp_path, table)
+    assert (first.title, second.title) == ("two\nlines", "Ends here")
+    assert isinstance(first, Complex) and isinstance(second, Complex)
 
 
 def test_corum_refuses_too_many_copies(tmp_path: Path) -> None:
@@ -348,7 +365,7 @@ def test_humap_tables(tmp_path: Path) -> None:
         "GENA GENB",
         "Human",
     )
-    assert "confidence: 4" in record.notes
+    assert "confidence: 4 (hu.MAP, 1 best to 6)" in record.notes
     assert _chains(record) == [("A", "P00001"), ("B", "P00005")]
 
 
