@@ -28,7 +28,12 @@ LAYERS = [
     ["foldcp.checkpoint"],
     ["foldcp.progress", "foldcp.predict"],
     ["foldcp.datasets.parsing"],
-    ["foldcp.datasets.chains", "foldcp.datasets.msas", "foldcp.datasets.sequences"],
+    [
+        "foldcp.datasets.chains",
+        "foldcp.datasets.msa_store",
+        "foldcp.datasets.msas",
+        "foldcp.datasets.sequences",
+    ],
     ["foldcp.datasets.format", "foldcp.datasets.subunits"],
     ["foldcp.datasets.formats"],
     ["foldcp.datasets", "foldcp.datasets.writers"],
