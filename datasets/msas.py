@@ -38,7 +38,7 @@ class MsaFolder:
         return ", ".join(map(str, self.paths))
 
     def find(self, sequence: str, names: Iterable[str]) -> Path | None:
-        """The MSA of `sequence`: `<sha256(sequence)>.csv`, .csv.gz, .a3m or .a3m.gz, else by `names`.
+        """The MSA of `sequence`: `<sha256(sequence)>` and one of `SUFFIXES`, else by `names`.
 
         The hash goes first because it cannot be the MSA of another isoform or fragment. Raises
         ValueError where the file is not a regular one.

@@ -61,6 +61,9 @@ class JackhmmerSearch:
         pool = ThreadPoolExecutor(self.threads)
         try:
             yield from pool.map(self._search, sequences)
+        except BaseException:  # a signal: the threads wait for their programs
+            self.programs.stop()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
 
