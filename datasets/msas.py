@@ -76,6 +76,18 @@ class MsaFolder:
             )
         return found
 
+    def find_paired(self, sequences: Iterable[str]) -> Path | None:
+        """The paired alignment of a complex's proteins, see `paired_name`."""
+        distinct = set(sequences)
+        if len(distinct) < 2:
+            return None
+        for folder in self.paths:
+            found = folder / paired_name(distinct)
+            if found.exists():
+                check_regular(found)
+                return found
+        return None
+
     def with_msas(self, chains: Iterable[Chain], names: Sequence[str]) -> tuple[Chain, ...]:
         """The chains of a record called `names`, proteins with their MSA or that of the record."""
         chains = tuple(chains)
@@ -85,14 +97,17 @@ class MsaFolder:
             sequence: self.find(sequence, [accession]) or self.find_record(names, accessions)
             for sequence, accession in accessions.items()
         }
+        paired = self.find_paired(accessions)
         return tuple(
-            self._with_msa(chain, found[chain.sequence]) if chain.kind == "protein" else chain
+            self._with_msa(chain, found[chain.sequence], paired)
+            if chain.kind == "protein"
+            else chain
             for chain in chains
         )
 
-    def _with_msa(self, chain: Chain, msa: Path | None) -> Chain:
+    def _with_msa(self, chain: Chain, msa: Path | None, paired: Path | None) -> Chain:
         statistics = self.statistics.get(msa) if msa else None
-        return replace(chain, msa=msa, msa_statistics=statistics)
+        return replace(chain, msa=msa, paired_msa=paired, msa_statistics=statistics)
 
     def _first(self, names: Iterable[str], suffixes: Iterable[str]) -> Path | None:
         for name in names:
@@ -102,6 +117,12 @@ class MsaFolder:
                     check_regular(found)
                     return found
         return None
+
+
+def paired_name(sequences: Iterable[str]) -> str:
+    """Where a folder has the paired alignment of proteins: by their distinct sequences, sorted."""
+    joined = ":".join(sorted(set(sequences)))
+    return f"paired/{sha256(joined.encode()).hexdigest()}.a3m.gz"
 
 
 def open_msas(paths: Iterable[Path]) -> MsaFolder:

@@ -34,6 +34,7 @@ LAYERS = [
         "foldcp.datasets.msas",
         "foldcp.datasets.sequences",
     ],
+    ["foldcp.datasets.templates"],
     ["foldcp.datasets.format", "foldcp.datasets.subunits"],
     ["foldcp.datasets.formats"],
     ["foldcp.datasets", "foldcp.datasets.writers"],

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foldcp.pipeline.inputs.input_spec import InputSpec, records
+from foldcp.pipeline.msa_search.colabfold_server import ColabFoldServer
 from foldcp.pipeline.msa_search.importing import ImportedAlignments
 from foldcp.pipeline.msa_search.jackhmmer import JackhmmerSearch
 from foldcp.pipeline.msa_search.mmseqs import MmseqsSearch
@@ -20,7 +21,7 @@ from foldcp.pipeline.msa_search.stage import (
     stopping_on_signals,
     wanted_sequences,
 )
-from foldcp.pipeline.msa_search.store import TEMPORARY, MsaStore
+from foldcp.pipeline.msa_search.store import TEMPORARY, TICKETS, MsaStore
 from foldcp.printable import printable
 
 _NUM_UNREADABLE = 10  # files that are named
@@ -28,20 +29,27 @@ _NUM_UNREADABLE = 10  # files that are named
 
 @dataclass(frozen=True, slots=True)
 class MsaMethod:
-    """How alignments are made: the options of the command, one of folders, mmseqs, jackhmmer."""
+    """How alignments are made: the options of the command, of `folders`, `mmseqs`, `jackhmmer` and
+    `server` one."""
 
     folders: tuple[Path, ...] = ()
     mmseqs: Path | None = None
     environmental: Path | None = None
     jackhmmer: Path | None = None
+    server: str = ""
     threads: int = 0
     gpu_server: bool = False
 
     def __post_init__(self) -> None:
-        given = [bool(self.folders), self.mmseqs is not None, self.jackhmmer is not None]
+        given = [
+            bool(self.folders),
+            self.mmseqs is not None,
+            self.jackhmmer is not None,
+            bool(self.server),
+        ]
         if sum(given) != 1:
             raise ValueError(
-                "give one of --from, --mmseqs and --jackhmmer; another method's alignments go to "
+                "give one of --from, --mmseqs, --jackhmmer and --server; another method's alignments go to "
                 "another folder, and --msas may be repeated"
             )
         if self.mmseqs is None and (self.environmental or self.gpu_server):
@@ -83,6 +91,8 @@ def _search(method: MsaMethod, temporary: Path, programs: Programs) -> Search:
         )
     if method.jackhmmer:
         return JackhmmerSearch(method.jackhmmer, method.threads, temporary, programs)
+    if method.server:
+        return ColabFoldServer(method.server, state_folder=temporary.parent / TICKETS)
     imported = ImportedAlignments(method.folders)
     for reason in imported.unreadable[:_NUM_UNREADABLE]:
         print(printable(f"left out: {reason}"), file=sys.stderr)

@@ -30,6 +30,7 @@ from foldcp.pipeline.msa_search.statistics import msa_statistics
 
 TEMPORARY = ".tmp"
 LOCK = ".lock"
+TICKETS = ".tickets"  # of searches that a server still works on
 _GZIP_LEVEL = 6
 _ROW = re.compile(r"[A-Za-z-]+")
 _INSERTIONS = re.compile("[a-z]")
@@ -183,7 +184,7 @@ def _check_folder(folder: Path) -> None:
         raise ValueError(f"{folder}: not a folder")
     if (folder / IDENTITY).exists():
         return
-    if {path.name for path in folder.iterdir()} - {LOCK, TEMPORARY}:
+    if {path.name for path in folder.iterdir()} - {LOCK, TEMPORARY, TICKETS}:
         raise ValueError(
             f"{folder}: neither empty nor a folder of `foldcp msa`; give another --out"
         )

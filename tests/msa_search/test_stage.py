@@ -165,7 +165,7 @@ def test_missing_takes_only_proteins_without_alignment(queries: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        ((), "give one of --from, --mmseqs and --jackhmmer"),
+        ((), "give one of --from, --mmseqs, --jackhmmer and --server"),
         (("--from", ".", "--jackhmmer", "x"), "give one of"),
         (("--jackhmmer", "/nowhere.fasta"), "/nowhere.fasta"),
         (("--from", "/nowhere"), "/nowhere: not a folder of alignments"),
