@@ -30,7 +30,7 @@ sp|P1|A_HUMAN/1-9  I.R
 def imported(folder: Path, sequence: str = ONE) -> list[tuple[str, int]]:
     [found] = ImportedAlignments((folder,)).search([sequence])
     assert isinstance(found, FoundAlignment), found
-    return [tuple(row) for row in found.rows]
+    return [(row.text, row.key) for row in found.rows]
 
 
 def test_stockholm_becomes_rows_relative_to_the_query() -> None:

@@ -40,7 +40,7 @@ def fill(folder: Path) -> None:
 def test_stored_alignments_are_found_with_their_statistics(tmp_path: Path) -> None:
     fill(tmp_path)
     path = open_msas([tmp_path]).find("MKTAY", [])
-    assert path == alignment_path(tmp_path.resolve(), sequence_sha256("MKTAY"))
+    assert path is not None and path == alignment_path(tmp_path.resolve(), sequence_sha256("MKTAY"))
     assert gzip.decompress(path.read_bytes()) == b"key,sequence\n-1,MKTAY\n9606,MKgT-Y\n"
     statistics = open_msas([tmp_path]).statistics[path]
     assert (statistics.depth, statistics.neff, statistics.coverage) == (2, 1, 0.8)
