@@ -49,8 +49,8 @@ class MsaMethod:
         ]
         if sum(given) != 1:
             raise ValueError(
-                "give one of --from, --mmseqs, --jackhmmer and --server; another method's alignments "
-                "go to another folder, and --msas may be repeated"
+                "give one of --from, --mmseqs, --jackhmmer and --server; another method's "
+                "alignments go to another folder, and --msas may be repeated"
             )
         if self.mmseqs is None and (self.environmental or self.gpu_server):
             raise ValueError("--environmental and --gpu-server need --mmseqs")
