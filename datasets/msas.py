@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 
-from foldcp.complex import Chain
+from foldcp.complex import Chain, MsaStatistics
+from foldcp.datasets.msa_store import alignment_path, is_store, read_index
 from foldcp.datasets.parsing.text_files import join_names
 from foldcp.files import check_regular, reading
 
 # In the order of preference: Boltz's `key,sequence` CSV says which rows of two chains belong
 # together.
-SUFFIXES = (".csv", ".a3m", ".a3m.gz")
+SUFFIXES = (".csv", ".csv.gz", ".a3m", ".a3m.gz")
 # ColabFold's first line: lengths of the different sequences, and the copies of each.
 _LENGTHS = re.compile(r"#(\d+(?:,\d+)*)\s+\d+(?:,\d+)*\s*")
 _MAX_LINE = 100_000
@@ -28,6 +29,8 @@ class MsaFolder:
     paths: tuple[Path, ...]
     # listed once, the first folder that has a name counts: a database asks for tens of thousands
     files: Mapping[str, Path] = field(repr=False)
+    # of the files that `foldcp msa` made
+    statistics: Mapping[Path, MsaStatistics] = field(repr=False, default_factory=dict)
 
     @property
     def source(self) -> str:
@@ -35,7 +38,7 @@ class MsaFolder:
         return ", ".join(map(str, self.paths))
 
     def find(self, sequence: str, names: Iterable[str]) -> Path | None:
-        """The MSA of `sequence`: `<sha256(sequence)>.csv`, .a3m or .a3m.gz, else by `names`.
+        """The MSA of `sequence`: `<sha256(sequence)>` and one of `SUFFIXES`, else by `names`.
 
         The hash goes first because it cannot be the MSA of another isoform or fragment. Raises
         ValueError where the file is not a regular one.
@@ -57,7 +60,7 @@ class MsaFolder:
         safe = [re.sub(r"[^\w.-]", "_", name) for name in names]
         if len(lengths) == 1:
             return self._first((*names, *safe), SUFFIXES)
-        found = self._first((*names, *safe), SUFFIXES[1:])
+        found = self._first((*names, *safe), SUFFIXES[2:])
         if found is None:
             return None
         match = _LENGTHS.fullmatch(_first_line(found))
@@ -96,11 +99,15 @@ class MsaFolder:
         }
         paired = self.find_paired(accessions)
         return tuple(
-            replace(chain, msa=found[chain.sequence], paired_msa=paired)
+            self._with_msa(chain, found[chain.sequence], paired)
             if chain.kind == "protein"
             else chain
             for chain in chains
         )
+
+    def _with_msa(self, chain: Chain, msa: Path | None, paired: Path | None) -> Chain:
+        statistics = self.statistics.get(msa) if msa else None
+        return replace(chain, msa=msa, paired_msa=paired, msa_statistics=statistics)
 
     def _first(self, names: Iterable[str], suffixes: Iterable[str]) -> Path | None:
         for name in names:
@@ -119,17 +126,28 @@ def paired_name(sequences: Iterable[str]) -> str:
 
 
 def open_msas(paths: Iterable[Path]) -> MsaFolder:
-    """The MSA files in folders. Raises ValueError where there is no such folder."""
+    """The MSA files in folders; of a folder of `foldcp msa`, those that its index lists.
+
+    Raises ValueError where there is no such folder, or its index is damaged.
+    """
     paths = tuple(paths)
     files: dict[str, Path] = {}
+    statistics: dict[Path, MsaStatistics] = {}
     for path in paths:
         try:
-            for file in path.resolve().iterdir():
+            folder = path.resolve()
+            if is_store(folder):
+                for entry in read_index(folder):
+                    file = alignment_path(folder, entry.sha256)
+                    files.setdefault(file.name, file)
+                    statistics[file] = entry.statistics
+                continue
+            for file in folder.iterdir():
                 files.setdefault(file.name, file)
         except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
             reason = error.strerror if isinstance(error, OSError) else error
             raise ValueError(f"{path}: not a folder of alignments ({reason})") from error
-    return MsaFolder(paths, files)
+    return MsaFolder(paths, files, statistics)
 
 
 def msa_notes(chains: Iterable[Chain]) -> tuple[str, ...]:

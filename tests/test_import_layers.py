@@ -30,6 +30,12 @@ LAYERS = [
     ["foldcp.datasets.parsing"],
     ["foldcp.datasets.accessions", "foldcp.datasets.uniprot", "foldcp.datasets.stoichiometry"],
     ["foldcp.datasets.chains", "foldcp.datasets.msas", "foldcp.datasets.sequences"],
+    [
+        "foldcp.datasets.chains",
+        "foldcp.datasets.msa_store",
+        "foldcp.datasets.msas",
+        "foldcp.datasets.sequences",
+    ],
     ["foldcp.datasets.templates"],
     ["foldcp.datasets.format", "foldcp.datasets.subunits"],
     ["foldcp.datasets.formats"],

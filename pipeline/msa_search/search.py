@@ -43,7 +43,11 @@ class Search(Protocol):
     version, settings. A folder of alignments holds those of one identity.
     """
 
-    identity: Mapping[str, str]
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """All that the results depend on."""
+        ...
+
     batch_size: int  # sequences that one call of `search` is given at most
 
     def search(self, sequences: Sequence[str]) -> Iterator[FoundAlignment | SearchFailure]:

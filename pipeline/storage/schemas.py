@@ -203,6 +203,22 @@ CHAINS = Table(
             "msa_depth",
             "different MSA rows of the chain that were used, with the query",
         ),
+        Column(
+            "msa_neff",
+            "float32",
+            "effective number of sequences of the whole alignment: the sum over them of 1 / "
+            "(sequences at least 80% identical); null unless `foldcp msa` made the alignment",
+            "sequences",
+            nullable=True,
+        ),
+        Column(
+            "msa_coverage",
+            "float32",
+            "mean share of the chain's residues that a sequence of the alignment covers; null "
+            "unless `foldcp msa` made the alignment",
+            "0..1",
+            nullable=True,
+        ),
         _score("plddt", "mean pLDDT of the chain's tokens"),
         _score(
             "ptm",

@@ -157,6 +157,7 @@ def _chain_columns(task: Task, layout: Layout) -> list[dict[str, Any]]:
     num_tokens = np.bincount(layout.token_chain, minlength=len(chains)).tolist()
     rows = []
     for index, chain in enumerate(chains):
+        statistics = chain.msa_statistics
         content = chain.sequence or chain.smiles or "-".join(chain.ccd)
         row = {
             "chain": chain.name,
@@ -167,6 +168,8 @@ def _chain_columns(task: Task, layout: Layout) -> list[dict[str, Any]]:
             "num_tokens": num_tokens[index],
             "sequence_sha256": hashlib.sha256(content.encode()).hexdigest(),
             "msa_depth": int(layout.chain_msa_depth[index]),
+            "msa_neff": statistics.neff if statistics else None,
+            "msa_coverage": statistics.coverage if statistics else None,
         }
         rows.append(row)
     return rows

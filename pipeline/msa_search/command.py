@@ -1,0 +1,101 @@
+"""What `foldcp msa` does: its method from its options, and the stage."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from foldcp.pipeline.inputs.input_spec import InputSpec, records
+from foldcp.pipeline.msa_search.colabfold_server import ColabFoldServer
+from foldcp.pipeline.msa_search.importing import ImportedAlignments
+from foldcp.pipeline.msa_search.jackhmmer import JackhmmerSearch
+from foldcp.pipeline.msa_search.mmseqs import MmseqsSearch
+from foldcp.pipeline.msa_search.programs import Programs
+from foldcp.pipeline.msa_search.search import Search
+from foldcp.pipeline.msa_search.stage import (
+    MsaSummary,
+    search_alignments,
+    stopping_on_signals,
+    wanted_sequences,
+)
+from foldcp.pipeline.msa_search.store import TEMPORARY, TICKETS, MsaStore
+from foldcp.printable import printable
+
+_NUM_UNREADABLE = 10  # files that are named
+
+
+@dataclass(frozen=True, slots=True)
+class MsaMethod:
+    """How alignments are made: the options of the command, of `folders`, `mmseqs`, `jackhmmer` and
+    `server` one."""
+
+    folders: tuple[Path, ...] = ()
+    mmseqs: Path | None = None
+    environmental: Path | None = None
+    jackhmmer: Path | None = None
+    server: str = ""
+    threads: int = 0
+    gpu_server: bool = False
+
+    def __post_init__(self) -> None:
+        given = [
+            bool(self.folders),
+            self.mmseqs is not None,
+            self.jackhmmer is not None,
+            bool(self.server),
+        ]
+        if sum(given) != 1:
+            raise ValueError(
+                "give one of --from, --mmseqs, --jackhmmer and --server; another method's "
+                "alignments go to another folder, and --msas may be repeated"
+            )
+        if self.mmseqs is None and (self.environmental or self.gpu_server):
+            raise ValueError("--environmental and --gpu-server need --mmseqs")
+
+
+def make_alignments(
+    spec: InputSpec, out: Path, method: MsaMethod, only_missing: bool
+) -> MsaSummary:
+    """The alignments of an input's proteins, stored in `out`.
+
+    Raises ValueError for what the user has to mend, StoppedError when a signal ends it.
+    """
+    with stopping_on_signals(), _programs() as programs:
+        search = _search(method, out / TEMPORARY, programs)
+        wanted = wanted_sequences(records(spec), only_missing)
+        with MsaStore(out, search.identity) as store:
+            return search_alignments(wanted, search, store)
+
+
+@contextmanager
+def _programs() -> Iterator[Programs]:
+    programs = Programs()
+    try:
+        yield programs
+    finally:
+        programs.stop()
+
+
+def _search(method: MsaMethod, temporary: Path, programs: Programs) -> Search:
+    if method.mmseqs:
+        return MmseqsSearch(
+            method.mmseqs,
+            method.environmental,
+            method.threads,
+            method.gpu_server,
+            temporary,
+            programs=programs,
+        )
+    if method.jackhmmer:
+        return JackhmmerSearch(method.jackhmmer, method.threads, temporary, programs)
+    if method.server:
+        return ColabFoldServer(method.server, state_folder=temporary.parent / TICKETS)
+    imported = ImportedAlignments(method.folders)
+    for reason in imported.unreadable[:_NUM_UNREADABLE]:
+        print(printable(f"left out: {reason}"), file=sys.stderr)
+    if (num_more := len(imported.unreadable) - _NUM_UNREADABLE) > 0:
+        print(f".. and {num_more:,} more files left out", file=sys.stderr)
+    return imported
