@@ -89,9 +89,10 @@ def featurize(
     Equal to what `boltz predict` 2.2.1 computes. To fold a complex once, give it to `fold` itself.
 
     Args:
-        complex: chains with their alignments (`Chain.msa`), templates and constraints. Forced
-            pockets and contacts steer the sampler and are not features, so `fold` needs such a
-            complex itself.
+        complex: chains with their alignments (`Chain.msa`), templates and constraints. A protein
+            without an alignment is folded from its sequence alone; only `foldcp score`, `foldcp
+            fold` and `score_database` refuse that. Forced pockets and contacts steer the sampler
+            and are not features, so `fold` needs such a complex itself.
         max_msa_rows: rows read of each alignment file; the MSA has up to twice as many, as paired
             rows come first and unpaired ones below.
         corrected_msa: pair alignments without three known faults of Boltz 2.2.1, which its
@@ -141,7 +142,8 @@ def fold(
 
     Args:
         model: from `load_model`.
-        complex: a complex, or its features from `featurize`.
+        complex: a complex, or its features from `featurize`. Proteins without an alignment are
+            folded from their sequence alone.
         samples: structures, each with coordinates and scores of its own.
         steps: of the diffusion sampler.
         recycling: passes through the trunk after the first.

@@ -156,7 +156,8 @@ def plan(
     machine = load_hardware(hardware)
     max_bytes = settings.limits.input_bytes
     spec = InputSpec(input, options, limit=limit, max_bytes=max_bytes)
-    task_list = smallest(make_task_list(records(spec), settings, "plan"), limit)
+    everything = make_task_list(records(spec), settings, "plan", alignments_follow=True)
+    task_list = smallest(everything, limit)
     if not task_list.tasks and len(task_list.invalid) == 1 and not input.is_dir():
         raise ValueError(f"{input}: {task_list.invalid[0].reason}")
     for line in input_warnings(spec, [task.complex for task in task_list.tasks]):
@@ -200,7 +201,7 @@ def score(
 
     \b
     foldcp score datasets/demo/complexes.tsv --sequences datasets/demo/sequences.fasta \\
-        --checkpoint untrained:tiny --out demo-run
+        --checkpoint untrained:tiny --out demo-run --set msa.missing=single-sequence
     foldcp score corum.tsv.gz --sequences uniprot.fasta.gz --organism Human --msas msas/ \\
         --checkpoint boltz2_conf.ckpt --out corum-run --set model.samples=5 --set write=boltz
     foldcp score pairs.fasta --checkpoint boltz2_conf.ckpt --out run --limit 10
@@ -303,7 +304,7 @@ def fold(
     \b
     foldcp fold complex.yaml --checkpoint boltz2_conf.ckpt --out folded
     foldcp fold dimer.fasta --checkpoint untrained:tiny --out folded \\
-        --set model.samples=5 --set model.seed=1
+        --set msa.missing=single-sequence --set model.samples=5 --set model.seed=1
     """
     from foldcp.pipeline.fold_one import fold_one
 

@@ -21,6 +21,7 @@ MAX_YAML_BYTES = 1_000_000
 PrecisionSetting = Literal["auto", Precision]
 SamplingPrecision = Literal["auto", "fp32", "bf16"]
 ExtraFiles = Literal["boltz", "pae", "pde"]
+MissingAlignment = Literal["error", "single-sequence"]
 
 
 def setting(
@@ -97,6 +98,14 @@ class ModelConfig:
 class MsaConfig:
     """Settings of reading alignments."""
 
+    missing: MissingAlignment = field(
+        default="error",
+        metadata=setting(
+            "a protein without an alignment is an error of its complex, or is folded from its "
+            "sequence alone, as one with `msa: empty` always is",
+            changes_results=False,
+        ),
+    )
     max_rows: int = field(
         default=8192,
         metadata=setting("MSA rows read of each alignment file", minimum=1),

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from foldcp.complex import Chain, Complex
+from foldcp.datasets.parsing.text_files import join_names
 from foldcp.files import EmbeddedFile, FileSource, read_file, reading
 from foldcp.pipeline.config import RunConfig
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from foldcp.features.msa.chain_msas import MsaSettings
     from foldcp.features.templates.structure import TemplateChain
+
+MAX_NAMED = 10  # chains without an alignment that an error lists
 
 FileVersion = tuple[int, int]  # time of the last change in ns, size in bytes
 
@@ -41,14 +44,24 @@ class ChainAlignment:
     keys: np.ndarray | int
 
 
-def read_alignments(complex: Complex, config: RunConfig) -> Alignments:
+def read_alignments(
+    complex: Complex, config: RunConfig, alignments_follow: bool = False
+) -> Alignments:
     """Read the alignments of a complex as the network will.
 
+    With `alignments_follow`, a protein that lacks an alignment counts as one with
+    `msa.max_rows` rows.
+
     Raises ValueError naming the chain and the file, for one that cannot be read or is of another
-    chain.
+    chain, and naming the chains that lack an alignment, unless `msa.missing` allows that.
     """
+    needs_alignments = config.msa.missing == "error"
+    if needs_alignments and not alignments_follow:
+        check_aligned(complex)
+    assumed = config.msa.max_rows if needs_alignments else 1
     if not any(chain.msa for chain in complex.chains):
-        return Alignments({}, 1)
+        lacking = any(chain.lacks_alignment for chain in complex.chains)
+        return Alignments({}, assumed if lacking else 1)
     from foldcp.features.msa.chain_msas import MsaSettings
 
     max_rows = config.msa.max_rows
@@ -59,7 +72,7 @@ def read_alignments(complex: Complex, config: RunConfig) -> Alignments:
     keys: list[np.ndarray | int] = []
     for chain in complex.chains:
         if chain.msa is None:
-            keys.append(1)
+            keys.append(assumed if chain.lacks_alignment else 1)
             continue
         # Copies of a chain share the cached alignment.
         nameless = replace(chain, name="-", accession="")
@@ -70,6 +83,22 @@ def read_alignments(complex: Complex, config: RunConfig) -> Alignments:
         digests[chain.msa] = alignment.sha256
         keys.append(alignment.keys)
     return Alignments(digests, _num_rows(keys, settings))
+
+
+def check_aligned(complex: Complex) -> None:
+    """Raise ValueError naming the proteins of a complex that lack an alignment."""
+    lacking = [
+        f"chain {chain.name} ({chain.accession})" if chain.accession else f"chain {chain.name}"
+        for chain in complex.chains
+        if chain.lacks_alignment
+    ]
+    if lacking:
+        raise ValueError(
+            f"no alignment for {join_names(lacking, MAX_NAMED)}: `foldcp msa` makes alignments, "
+            "which --msas DIR or `msa:` in a Boltz YAML names; `--set "
+            "msa.missing=single-sequence`, or `msa: empty` in the YAML, folds from the sequence "
+            "alone, less accurately"
+        )
 
 
 @lru_cache(maxsize=4096)

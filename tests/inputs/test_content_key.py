@@ -15,7 +15,9 @@ from tests.support.synthetic_inputs import PAIR, with_msa, write_template
 
 
 def key(complex: Complex = PAIR, *overrides: str, checkpoint: str = "untrained:tiny") -> str:
-    return make_task(complex, load(overrides=overrides), checkpoint).key
+    return make_task(
+        complex, load(overrides=["msa.missing=single-sequence", *overrides]), checkpoint
+    ).key
 
 
 def test_content_key_is_stable_over_processes() -> None:
