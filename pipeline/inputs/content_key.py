@@ -62,11 +62,15 @@ def result_settings(config: RunConfig) -> dict[str, Any]:
 
 
 def _result_values(section: Any) -> dict[str, Any]:
-    return {
+    values = {
         setting.name: getattr(section, setting.name)
         for setting in fields(section)
         if setting.metadata["changes_results"]
     }
+    for setting in fields(section):
+        if not setting.metadata["in_key_by_default"] and values[setting.name] == setting.default:
+            del values[setting.name]
+    return values
 
 
 def _chain_content(chain: Chain, digests: Mapping[FileSource, str]) -> dict[str, Any]:

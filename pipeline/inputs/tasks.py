@@ -139,8 +139,9 @@ def make_task(
 
     Raises:
         ValueError: naming the file or value that cannot be folded: a protein that lacks an
-            alignment, an alignment that cannot be read or is of another chain, a template that cannot be read or lacks a chain, an unknown
-            component, a constraint on an atom that does not exist.
+            alignment, an alignment that cannot be read or is of another chain, a template that
+            cannot be read or lacks a chain, an unknown component, a constraint on an atom that does
+            not exist.
     """
     started = perf_counter()
     with reading(f"complex {complex.name}"):

@@ -36,11 +36,11 @@ class Alignments:
 
 @dataclass(frozen=True, slots=True)
 class ChainAlignment:
-    """SHA-256 of one chain's alignment, and the pairing keys of its rows, or their number where no
+    """SHA-256 of one chain's alignments, and the pairing keys of its rows, or their number where no
     row has a key.
     """
 
-    sha256: str
+    digests: Mapping[FileSource, str]
     keys: np.ndarray | int
 
 
@@ -59,30 +59,48 @@ def read_alignments(
     if needs_alignments and not alignments_follow:
         check_aligned(complex)
     assumed = config.msa.max_rows if needs_alignments else 1
-    if not any(chain.msa for chain in complex.chains):
+    if not any(alignment_files(chain) for chain in complex.chains):
         lacking = any(chain.lacks_alignment for chain in complex.chains)
         return Alignments({}, assumed if lacking else 1)
-    from foldcp.features.msa.chain_msas import MsaSettings
-
-    max_rows = config.msa.max_rows
-    settings = MsaSettings(
-        max_rows, max_rows, 2 * max_rows, config.msa.corrected, config.limits.msa_bytes
-    )
+    settings = msa_settings(config, 2 * config.msa.max_rows)
     digests: dict[FileSource, str] = {}
     keys: list[np.ndarray | int] = []
     for chain in complex.chains:
-        if chain.msa is None:
+        files = alignment_files(chain)
+        if not files:
             keys.append(assumed if chain.lacks_alignment else 1)
             continue
         # Copies of a chain share the cached alignment.
         nameless = replace(chain, name="-", accession="")
         try:
-            alignment = _read_alignment(nameless, _file_version(chain.msa), settings)
+            versions = tuple(map(_file_version, files))
+            alignment = _read_alignment(nameless, versions, settings)
         except ValueError as error:
             raise ValueError(f"chain {chain.name}: {error}") from error
-        digests[chain.msa] = alignment.sha256
+        digests |= alignment.digests
         keys.append(alignment.keys)
     return Alignments(digests, _num_rows(keys, settings))
+
+
+def alignment_files(chain: Chain) -> list[FileSource]:
+    """The files of a chain's alignments."""
+    return [path for path in (chain.paired_msa, chain.msa) if path is not None]
+
+
+def msa_settings(config: RunConfig, max_rows: int) -> MsaSettings:
+    """The run's settings of reading alignments, with at most `max_rows` rows in all."""
+    from foldcp.features.msa.chain_msas import MsaSettings
+
+    msa = config.msa
+    return MsaSettings(
+        max_file_rows=msa.max_rows,
+        max_paired=min(msa.max_rows, max_rows),
+        max_rows=max_rows,
+        corrected=msa.corrected,
+        max_bytes=config.limits.msa_bytes,
+        pairing=msa.pairing,
+        cut_to_range=msa.cut_to_range,
+    )
 
 
 def check_aligned(complex: Complex) -> None:
@@ -102,14 +120,16 @@ def check_aligned(complex: Complex) -> None:
 
 
 @lru_cache(maxsize=4096)
-def _read_alignment(chain: Chain, version: FileVersion, settings: MsaSettings) -> ChainAlignment:
-    """Read once per file and chain: a protein of many complexes has one alignment."""
+def _read_alignment(
+    chain: Chain, versions: tuple[FileVersion, ...], settings: MsaSettings
+) -> ChainAlignment:
+    """Read once per files and chain: a protein of many complexes has one alignment."""
     from foldcp.features.msa.chain_msas import read_chain_msa
     from foldcp.features.msa.parse import UNPAIRED
 
     rows = read_chain_msa(chain, settings)
     has_keys = (rows.keys != UNPAIRED).any()
-    return ChainAlignment(rows.sha256, rows.keys if has_keys else len(rows.keys))
+    return ChainAlignment(rows.digests, rows.keys if has_keys else len(rows.keys))
 
 
 def _num_rows(keys: Sequence[np.ndarray | int], settings: MsaSettings) -> int:

@@ -233,7 +233,7 @@ def test_a_protein_without_an_alignment_is_refused_where_nobody_said_so(tmp_path
     assert make_task(mixed, CONFIG, "w").msa_depth == 2
     assert make_task(replace(mixed, chains=(aligned, *others)), load(), "w").msa_depth == 2
     copies = tuple(replace(lacking, name=name, accession="") for name in "BCDEFGHIJKLMN")
-    with pytest.raises(ValueError, match="chain B, .*, chain K and 3 more: `foldcp msa`"):
+    with pytest.raises(ValueError, match=r"chain B, .*, chain K and 3 more: `foldcp msa`"):
         make_task(Complex("copies", copies), load(), "w")
 
 
@@ -252,3 +252,24 @@ def test_a_plan_counts_the_rows_of_alignments_that_follow(tmp_path: Path) -> Non
         assert make_task(complex, alone, "plan", alignments_follow=True).msa_depth == len(chains)
     meant = Complex("x", (replace(lacking, single_sequence=True),))
     assert make_task(meant, load(), "plan", alignments_follow=True).msa_depth == 1
+
+
+def test_a_paired_alignment_counts_in_key_depth_and_digests(tmp_path: Path) -> None:
+    paired = tmp_path / "paired.a3m"
+    paired.write_text(">q\nMK\n>x OX=9606\nM-\n")
+    (tmp_path / "a.a3m").write_text(">q\nMK\n>hit\n-K\n")
+    one = Chain("A", "protein", "MK", msa=tmp_path / "a.a3m")
+    two = replace(one, name="B", sequence="MK", paired_msa=paired)
+    depths = [make_task(Complex("x", (chain,)), load(), "w").msa_depth for chain in (one, two)]
+    assert depths == [2, 3]
+    alone = make_task(Complex("x", (replace(two, msa=None),)), load(), "w")
+    assert (alone.msa_depth, set(alone.complex.digests)) == (2, {paired})
+    task = make_task(Complex("x", (two,)), load(), "w")
+    assert set(task.complex.digests) == {paired, tmp_path / "a.a3m"}
+    paired.write_text(">q\nMK\n>x OX=9606\nM-\n>y\n--\n")
+    assert make_task(Complex("x", (two,)), load(), "w").key != task.key
+    with pytest.raises(ValueError, match="has changed since"):
+        featurize(task.complex)
+    paired.write_text(">q\nMW\n")
+    with pytest.raises(ValueError, match=r"chain B: alignment .*paired\.a3m: its query is another"):
+        make_task(Complex("x", (two,)), load(), "w")
