@@ -22,6 +22,7 @@ PrecisionSetting = Literal["auto", Precision]
 SamplingPrecision = Literal["auto", "fp32", "bf16"]
 ExtraFiles = Literal["boltz", "pae", "pde"]
 Pairing = Literal["key", "taxonomy"]
+Compat = Literal["boltz", "community", "corrected"]
 MissingAlignment = Literal["error", "single-sequence"]
 
 
@@ -238,6 +239,14 @@ class RunConfig:
     msa: MsaConfig = field(default_factory=MsaConfig)
     run: RunSection = field(default_factory=RunSection)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
+    compat: Compat = field(
+        default="boltz",
+        metadata=setting(
+            "known faults of Boltz 2.2.1 that are followed; boltz: all; community: those that its "
+            "community's fork has, too; corrected: none that foldcp can do without",
+            in_key_by_default=False,
+        ),
+    )
     write: tuple[ExtraFiles, ...] = field(
         default=(),
         metadata=setting(

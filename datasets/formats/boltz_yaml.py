@@ -30,7 +30,7 @@ from foldcp.datasets.parsing.strict_yaml import (
 from foldcp.datasets.parsing.text_files import stem
 from foldcp.datasets.parsing.yaml_tree import Node, describe, parse
 from foldcp.datasets.sequences import normalize
-from foldcp.files import reading
+from foldcp.files import FileSource, reading
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 _START = re.compile(r"(?:\s|#.*\n|---.*\n)*(?:(?:sequences|version)\s*:|\{)")
@@ -163,7 +163,7 @@ def _with_msas(drafts: list[_Draft], path: Path, msas: MsaFolder | None) -> list
         draft.chain.sequence for draft in drafts if draft.chain.kind == "protein" and not draft.msa
     ]
     found: dict[tuple[str, str], Path | None] = {}  # by sequence and `msa` as written
-    shared: dict[str, tuple[Path | None, bool]] = {}
+    shared: dict[str, tuple[FileSource | None, bool]] = {}
     for draft in drafts:
         chain = draft.chain
         molecule = (chain.kind, chain.sequence, *chain.ccd, chain.smiles)

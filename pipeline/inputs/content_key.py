@@ -54,11 +54,14 @@ def content_key(complex: Complex, settings: dict[str, Any], checkpoint: str) -> 
 
 def result_settings(config: RunConfig) -> dict[str, Any]:
     """The settings that change what is stored, by section."""
-    return {
+    settings: dict[str, Any] = {
         "model": _result_values(config.model),
         "msa": _result_values(config.msa),
         "write": sorted(config.write),
     }
+    if config.compat != RunConfig().compat:  # added later: keys of earlier results stay
+        settings["compat"] = config.compat
+    return settings
 
 
 def _result_values(section: Any) -> dict[str, Any]:

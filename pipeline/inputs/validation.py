@@ -100,6 +100,7 @@ def msa_settings(config: RunConfig, max_rows: int) -> MsaSettings:
         max_bytes=config.limits.msa_bytes,
         pairing=msa.pairing,
         cut_to_range=msa.cut_to_range,
+        compat=config.compat,
     )
 
 

@@ -64,6 +64,8 @@ def test_content_key_ignores_what_does_not_change_the_result() -> None:
         "msa.max_rows=10",
         "msa.corrected=true",
         "msa.pairing=taxonomy",
+        "compat=community",
+        "compat=corrected",
         "msa.cut_to_range=true",
         "msa.subsample=5",
         "write=pae",

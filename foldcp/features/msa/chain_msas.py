@@ -20,16 +20,18 @@ from foldcp.features.msa.read import ChainMsa, MsaReading, MsaSource, read_msas
 from foldcp.files import MAX_BYTES, FileSource
 
 Pairing = Literal["key", "taxonomy"]
+Compat = Literal["boltz", "community", "corrected"]
 
 
 @dataclass(frozen=True)
 class MsaSettings:
-    """Limits on the rows that are read, and whether faults of Boltz are corrected.
+    """Limits on the rows that are read, and which faults of Boltz are followed.
 
-    Boltz 2.2.1 has three faults here, which its published accuracy includes; `corrected` fixes
-    them: rows that were paired by key come again as unpaired ones; deletions are ignored unless
-    they are the query's; a row with a key is dropped if its chain's sequence occurred before, so
-    that its partners lose it.
+    Boltz 2.2.1 has three faults here, which its published accuracy includes: rows that were paired
+    by key come again as unpaired ones; deletions are ignored unless they are the query's; a row
+    with a key is dropped if its chain's sequence occurred before, so that its partners lose it.
+    `corrected` mends all three, and so does `compat="corrected"`; `compat="community"` mends the
+    first and the last, as the community's fork of Boltz does.
 
     `pairing` says whether an a3m's rows are unpaired, as in Boltz, or have the taxon in their
     header as their key; `cut_to_range` cuts the alignment of a longer sequence to the chain.
@@ -42,12 +44,23 @@ class MsaSettings:
     max_bytes: int = MAX_BYTES  # of each file, unpacked; more is refused
     pairing: Pairing = "key"
     cut_to_range: bool = False
+    compat: Compat = "boltz"
 
     def __post_init__(self) -> None:
         for name in ("max_file_rows", "max_paired", "max_rows", "max_bytes"):
             value = getattr(self, name)
             if value < 1:
                 raise ValueError(f"alignment setting {name} must be at least 1, not {value}")
+
+    @property
+    def keeps_keyed_rows(self) -> bool:
+        """Whether a paired row comes once, and one with a key may repeat a sequence."""
+        return self.corrected or self.compat != "boltz"
+
+    @property
+    def keeps_deletions(self) -> bool:
+        """Whether the deletions of all rows count."""
+        return self.corrected or self.compat == "corrected"
 
 
 def read_chain_msas(complex: Complex, settings: MsaSettings) -> list[ChainMsa]:
@@ -99,7 +112,7 @@ def read_chain_msa(
         else:
             keys = "taxonomy" if settings.pairing == "taxonomy" else "none"
             sources.append(MsaSource(path, settings.max_file_rows, keys, digest))
-    how = MsaReading(settings.corrected, settings.cut_to_range, settings.max_bytes)
+    how = MsaReading(settings.keeps_keyed_rows, settings.cut_to_range, settings.max_bytes)
     query = residue_types(chain)
     msa = read_msas(sources, how, query)
     msa.residues[0] = query
