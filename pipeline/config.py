@@ -242,8 +242,8 @@ class RunConfig:
     compat: Compat = field(
         default="boltz",
         metadata=setting(
-            "known faults of Boltz 2.2.1 that are followed; boltz: all; community: those that its "
-            "community's fork has, too; corrected: none that foldcp can do without",
+            "known faults of Boltz 2.2.1 in alignments that are followed; boltz: all; community: "
+            "those that its community's fork has, too; corrected: none, as with msa.corrected",
             in_key_by_default=False,
         ),
     )

@@ -527,6 +527,15 @@ def test_plan_counts_chains_without_an_alignment_and_score_refuses_them(
         assert not (tmp_path / "out").exists()
 
 
+def test_compat_is_an_option_of_plan_score_and_fold(run: Run, tmp_path: Path) -> None:
+    source = fasta(tmp_path / "in.fasta", "MKT:GSH")
+    assert run("plan", source, "--hardware", "cpu", "--compat", "community").code == 0
+    for command in ("plan", "score", "fold"):
+        out = () if command == "plan" else ("--out", tmp_path / "out")
+        result = run(command, source, *out, "--compat", "boltz1")
+        assert (result.code, "boltz, community, corrected, got 'boltz1'" in result.err) == (2, True)
+
+
 def test_plan_warns_of_single_chains_in_a_fasta_file(run: Run, tmp_path: Path) -> None:
     source = fasta(tmp_path / "in.fasta", "MKT", "GSH")
     assert (

@@ -116,3 +116,32 @@ def test_the_case_of_a_full_length_alignment(tmp_path: Path) -> None:
     mutant = replace(one, msa=folder / "mutant.a3m")
     with pytest.raises(ValueError, match="its query is another sequence"):
         read_chain_msa(mutant, MsaSettings(cut_to_range=True))
+
+
+@pytest.mark.parametrize(
+    ("settings", "once", "keeps_partners", "keeps_deletions"),
+    [
+        (MsaSettings(), False, False, False),
+        (MsaSettings(compat="community"), True, True, False),
+        (MsaSettings(compat="corrected"), True, True, True),
+        (MsaSettings(corrected=True), True, True, True),
+        (MsaSettings(corrected=True, compat="community"), True, True, True),
+    ],
+)
+def test_compat_says_which_faults_are_followed(
+    tmp_path: Path, settings: MsaSettings, once: bool, keeps_partners: bool, keeps_deletions: bool
+) -> None:
+    tables = {
+        "MKA": "key,sequence\n-1,MKA\n7,MK-\n8,wM-A\n",
+        "GW": "key,sequence\n-1,GW\n7,G-\n8,G-\n",  # one sequence of two organisms
+    }
+    chains = []
+    for sequence, table in tables.items():
+        path = tmp_path / f"{sequence}.csv"
+        path.write_text(table)
+        chains.append(Chain(sequence[0], "protein", sequence, msa=path))
+    features = featurize(Complex("x", tuple(chains)), msa=settings)
+    rows = letters(features.msa.numpy())
+    assert rows.count("MK-G-") == (1 if once else 2)
+    assert ("M-AG-" in rows) is keeps_partners
+    assert bool(features.has_deletion.any()) is keeps_deletions
