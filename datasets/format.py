@@ -14,6 +14,7 @@ from foldcp.datasets.parsing.json_tree import parse_json
 from foldcp.datasets.parsing.tables import Table, read_table
 from foldcp.datasets.parsing.yaml_tree import Node
 from foldcp.datasets.sequences import FastaRecord, fasta_records
+from foldcp.datasets.templates import TemplateFolder
 from foldcp.files import MAX_BYTES
 
 FASTA_SUFFIXES = (".fasta", ".fas", ".fa", ".faa")
@@ -71,6 +72,7 @@ class ReadOptions:
 
     sequences: tuple[Path, ...] = ()  # FASTA files with the sequences of accessions
     msas: MsaFolder | None = None
+    templates: TemplateFolder | None = None  # of complexes that name none
     format: str = ""  # of `FORMATS`; "" is that which the content tells
     isoforms: Literal["canonical", "fail"] = "canonical"
     stoichiometry: Path | None = None

@@ -73,6 +73,18 @@ class MsaFolder:
             )
         return found
 
+    def find_paired(self, sequences: Iterable[str]) -> Path | None:
+        """The paired alignment of a complex's proteins, see `paired_name`."""
+        distinct = set(sequences)
+        if len(distinct) < 2:
+            return None
+        for folder in self.paths:
+            found = folder / paired_name(distinct)
+            if found.exists():
+                check_regular(found)
+                return found
+        return None
+
     def with_msas(self, chains: Iterable[Chain], names: Sequence[str]) -> tuple[Chain, ...]:
         """The chains of a record called `names`, proteins with their MSA or that of the record."""
         chains = tuple(chains)
@@ -82,8 +94,11 @@ class MsaFolder:
             sequence: self.find(sequence, [accession]) or self.find_record(names, accessions)
             for sequence, accession in accessions.items()
         }
+        paired = self.find_paired(accessions)
         return tuple(
-            replace(chain, msa=found[chain.sequence]) if chain.kind == "protein" else chain
+            replace(chain, msa=found[chain.sequence], paired_msa=paired)
+            if chain.kind == "protein"
+            else chain
             for chain in chains
         )
 
@@ -95,6 +110,12 @@ class MsaFolder:
                     check_regular(found)
                     return found
         return None
+
+
+def paired_name(sequences: Iterable[str]) -> str:
+    """Where a folder has the paired alignment of proteins: by their distinct sequences, sorted."""
+    joined = ":".join(sorted(set(sequences)))
+    return f"paired/{sha256(joined.encode()).hexdigest()}.a3m.gz"
 
 
 def open_msas(paths: Iterable[Path]) -> MsaFolder:

@@ -12,6 +12,7 @@ error messages, the command line's help and the search of folders follow.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,11 +29,17 @@ from foldcp.datasets.formats import (
     fasta,
     humap,
 )
+from foldcp.datasets.formats.json_jobs import alphafold3, alphafold_server, openfold3, protenix
 from foldcp.datasets.parsing.text_files import escape_path, is_unicode, read_text, stem
+from foldcp.datasets.templates import TemplateFolder
 from foldcp.files import reading
 
 # The first that recognises a file reads it.
 FORMATS = (
+    alphafold3.FORMAT,
+    openfold3.FORMAT,
+    protenix.FORMAT,
+    alphafold_server.FORMAT,
     boltz_yaml.FORMAT,
     boltz_fasta.FORMAT,
     chai.FORMAT,
@@ -45,12 +52,17 @@ FORMATS = (
 )
 # For help and errors.
 KNOWN_FORMATS = (
-    ", ".join(known.description for known in FORMATS) + ", or a folder of FASTA and YAML files"
+    ", ".join(known.description for known in FORMATS)
+    + ", or a folder of FASTA, YAML and JSON files"
 )
+# AlphaPulldown's: `P11111,2;P22222,1-11`, an accession with copies or ranges.
+_PULLDOWN_PART = r"[\w.|-]+(?:,\d+(?:-\d+)?)*"
+_PULLDOWN = re.compile(rf"(?:{_PULLDOWN_PART}(?:;{_PULLDOWN_PART})+\s*)+", re.ASCII)
 
 _FOLDER_SUFFIXES = tuple(dict.fromkeys(suffix for known in FORMATS for suffix in known.suffixes))
 DEFAULTS = ReadOptions()
 _MAX_REASON = 2_000  # characters of a reason
+_MAX_START = 10_000  # characters in which a list of another program is recognised
 
 
 def read(path: Path, options: ReadOptions = DEFAULTS) -> Iterator[Record]:
@@ -75,6 +87,8 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> Iterator[Record]:
             raise ValueError(f"{escape_path(named)}: the name is not valid UTF-8; rename it")
     with reading(str(path)):
         records = _read_folder(path, options) if path.is_dir() else _read_file(path, options)
+    if options.templates is not None:
+        records = _with_templates(records, options.templates)
     return _numbered(_without_duplicates(records))
 
 
@@ -91,6 +105,8 @@ def _read_file(path: Path, options: ReadOptions) -> Iterable[Record]:
         raise ValueError(
             f"{path}: an alignment (key,sequence); give the folder that holds it with --msas"
         )
+    if _PULLDOWN.fullmatch(file.text[:_MAX_START].rpartition("\n")[0] or file.text[:_MAX_START]):
+        raise ValueError(f"{path}: a list of AlphaPulldown, which is not supported")
     columns = ", ".join(file.table.columns)[:200]
     raise ValueError(f"{path}: not an input ({KNOWN_FORMATS}); its columns are {columns!r}")
 
@@ -128,6 +144,25 @@ def _read_files(files: list[Path], options: ReadOptions) -> Iterator[Record]:
                 yield from _read_file(file, options)
         except ValueError as error:
             yield InvalidComplex(escape_path(stem(file)), str(error), source=escape_path(file.name))
+
+
+def _with_templates(records: Iterable[Record], folder: TemplateFolder) -> Iterator[Record]:
+    """The records with templates by their sequences; invalid where those cannot be read."""
+    for record in records:
+        if isinstance(record, InvalidComplex):
+            yield record
+            continue
+        try:
+            yield folder.with_templates(record)
+        except ValueError as error:
+            yield InvalidComplex(
+                record.name,
+                str(error),
+                record.title,
+                record.organism,
+                record.source,
+                notes=record.notes,
+            )
 
 
 def _without_duplicates(records: Iterable[Record]) -> Iterator[Record]:

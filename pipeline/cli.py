@@ -1,4 +1,4 @@
-"""Command line: `foldcp plan | score | fold | report | fetch | convert | bench`."""
+"""Command line of foldcp: a function for each command."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -332,6 +332,68 @@ def fold(
 
 
 @app.command()
+@with_input_options
+def templates(
+    options: InputOptions,
+    input: Input,
+    out: Annotated[
+        Path,
+        typer.Option(metavar="TEMPLATES", help="Folder of the templates; resumes an existing one."),
+    ],
+    structures: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder of mmCIF files, gzipped or not.")
+    ],
+    max_date: Annotated[
+        str,
+        typer.Option(
+            metavar="YYYY-MM-DD",
+            help="Only structures that were released (else deposited) by then.",
+        ),
+    ] = "",
+    max_templates: Annotated[
+        int, typer.Option(metavar="N", min=1, max=20, help="Templates of a sequence at most.")
+    ] = 4,
+    max_evalue: Annotated[
+        float, typer.Option(metavar="E", min=0, help="The largest e-value of a hit.")
+    ] = 1e-3,
+    min_coverage: Annotated[
+        float,
+        typer.Option(metavar="SHARE", min=0, max=1, help="Of the sequence that is aligned."),
+    ] = 0.1,
+    max_identity: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            min=0,
+            max=1,
+            help="Of residues that are identical; 0.95 leaves out the protein's own structures.",
+        ),
+    ] = 1.0,
+) -> None:
+    """Search templates of every protein sequence among structures, with MMseqs2. The same command
+    resumes an interrupted search; `--templates` of the other commands reads the folder.
+
+    \b
+    foldcp templates corum.tsv.gz --sequences uniprot.fasta.gz --structures pdb/ \\
+        --max-date 2021-09-30 --out templates
+    foldcp score corum.tsv.gz --sequences uniprot.fasta.gz --templates templates \\
+        --checkpoint boltz2 --out run
+    """
+    from foldcp.pipeline.template_search.mmseqs import Limits
+    from foldcp.pipeline.template_search.search_templates import search_templates
+
+    def warn(line: str) -> None:
+        print("foldcp: " + printable(line), file=sys.stderr)
+
+    limits = Limits(max_templates, max_evalue, min_coverage, max_identity, max_date)
+    counts = search_templates(records(InputSpec(input, options)), structures, out, limits, warn)
+    print(
+        f"{counts.searched} sequences searched, {counts.stored} were there; "
+        f"{counts.with_templates} have templates\n{printable(str(out))}"
+    )
+
+
+@app.command()
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, finished or not.")],
 ) -> None:
@@ -399,6 +461,41 @@ def convert(
     from foldcp.pipeline.convert import convert as write
 
     print(write(source, target, overwrite))
+
+
+@app.command()
+@with_input_options
+def export(
+    options: InputOptions,
+    input: Input,
+    to: Annotated[
+        Literal["boltz", "alphafold3"],
+        typer.Option(help="The format: Boltz's YAML or AlphaFold 3's JSON."),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the files.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
+    config: ConfigFile = None,
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """Write every complex as an input of another tool, a file each. What the format cannot say is
+    told on stderr. Exit code 1 when some complexes were not written.
+
+    \b
+    foldcp export corum.tsv.gz --sequences uniprot.fasta.gz --to boltz --out yamls
+    foldcp export job.json --to boltz --out yamls --overwrite
+    """
+    from foldcp.pipeline.export import export as write
+
+    settings = load(config, set_)
+    spec = InputSpec(input, options, max_bytes=settings.limits.input_bytes)
+    exported = write(spec, to, out, overwrite)
+    for note, count in exported.notes.items():
+        print(f"{note} (in {count} of {exported.num_written} files)", file=sys.stderr)
+    for name, reason in exported.invalid:
+        print(printable(f"not written: {name}: {reason}"), file=sys.stderr)
+    print(printable(f"{exported.num_written} files in {out}"))
+    if exported.invalid:
+        raise typer.Exit(1)
 
 
 @app.command()

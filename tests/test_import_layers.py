@@ -29,6 +29,7 @@ LAYERS = [
     ["foldcp.progress", "foldcp.predict"],
     ["foldcp.datasets.parsing"],
     ["foldcp.datasets.chains", "foldcp.datasets.msas", "foldcp.datasets.sequences"],
+    ["foldcp.datasets.templates"],
     ["foldcp.datasets.format", "foldcp.datasets.subunits"],
     ["foldcp.datasets.formats"],
     ["foldcp.datasets", "foldcp.datasets.writers"],

@@ -36,7 +36,7 @@ def read_constraints(node: Node, chains: Chains) -> Constraints:
         )
         location = f"constraints, entry {number} ({kind})"
         if kind == "bond":
-            bonds.append(_bond(value, location, chains))
+            bonds.append(read_bond(value, location, chains))
         elif kind == "pocket":
             pockets.append(_pocket(value, location, chains))
         else:
@@ -44,15 +44,18 @@ def read_constraints(node: Node, chains: Chains) -> Constraints:
     return tuple(bonds), tuple(pockets), tuple(contacts)
 
 
-def read_templates(node: Node, chains: Chains, folder: Path) -> tuple[Template, ...]:
+def read_templates(
+    node: Node, chains: Chains, folder: Path, allow_outside: bool = False
+) -> tuple[Template, ...]:
     """The list `templates`; files are found from `folder` or from the working directory."""
     return tuple(
-        _template(item, f"templates, entry {number}", chains, folder)
+        _template(item, f"templates, entry {number}", chains, folder, allow_outside)
         for number, item in enumerate(items(node, "templates"), start=1)
     )
 
 
-def _bond(node: Node, location: str, chains: Chains) -> Bond:
+def read_bond(node: Node, location: str, chains: Chains) -> Bond:
+    """A bond of `atom1` and `atom2`, each [chain, residue, atom name]."""
     entry = mapping(node, location, ["atom1", "atom2"])
     bond = Bond(_atom(entry["atom1"], location, chains), _atom(entry["atom2"], location, chains))
     if bond.atom1 == bond.atom2:
@@ -78,7 +81,9 @@ def _contact(node: Node, location: str, chains: Chains) -> Contact:
     return Contact(token1, token2, _max_distance(entry, location), _force(entry, location))
 
 
-def _template(node: Node, location: str, chains: Chains, folder: Path) -> Template:
+def _template(
+    node: Node, location: str, chains: Chains, folder: Path, allow_outside: bool
+) -> Template:
     if all(chain.kind != "protein" for chain in chains.values()):
         raise ValueError(f"{location}: only proteins have templates, but the input has none")
     optional = ["cif", "pdb", "chain_id", "template_id", "force", "threshold"]
@@ -101,7 +106,8 @@ def _template(node: Node, location: str, chains: Chains, folder: Path) -> Templa
     if force != ("threshold" in entry):
         raise ValueError(f"{location}: force: true and threshold (Å) must be given together")
     threshold = distance(entry["threshold"], f"{location}, threshold") if force else None
-    path = existing_file(entry[file_key], f"{location}, {file_key}", folder)
+    place = f"{location}, {file_key}"
+    path = existing_file(entry[file_key], place, folder, allow_outside=allow_outside)
     return Template(path, names, template_names, force, threshold)
 
 

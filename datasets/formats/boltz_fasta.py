@@ -25,7 +25,7 @@ def _read(file: InputFile, options: ReadOptions) -> list[Complex]:
     with reading(str(file.path)):
         try:
             schema: Node = {"sequences": [_entry(record) for record in file.fasta]}
-            return [complex_of_schema(file.path, schema, options.msas)]
+            return [complex_of_schema(file.path, schema, options)]
         except ValueError as error:
             raise ValueError(f"{file.path}: {error}") from error
 

@@ -16,7 +16,7 @@ from foldcp.complex import Chain, Complex, Kind
 from foldcp.datasets.chains import group_by_entity
 from foldcp.datasets.format import Format, InputFile, ReadOptions
 from foldcp.datasets.formats.boltz_constraints import read_constraints, read_templates
-from foldcp.datasets.msas import SUFFIXES, MsaFolder, msa_notes
+from foldcp.datasets.msas import SUFFIXES, msa_notes
 from foldcp.datasets.parsing.strict_yaml import (
     boolean,
     existing_file,
@@ -41,13 +41,11 @@ _REQUIRED = ("sequences",)
 _OPTIONAL = ("version", "constraints", "templates", "properties")
 # What the inputs of other programs hold and Boltz's never does.
 _OTHER_PROGRAMS = {
-    '"modelSeeds"': "an input of AlphaFold 3 or its server",
-    '"proteinChain"': "an input of AlphaFold's server or Protenix",
     "entities:": "a design of BoltzGen",
 }
 
 
-def complex_of_schema(path: Path, schema: Node, msas: MsaFolder | None) -> Complex:
+def complex_of_schema(path: Path, schema: Node, options: ReadOptions) -> Complex:
     """The complex that the tree of a YAML describes, named after its file.
 
     Raises ValueError naming the entry and the value.
@@ -63,9 +61,12 @@ def complex_of_schema(path: Path, schema: Node, msas: MsaFolder | None) -> Compl
         for number, item in enumerate(items(top["sequences"], "sequences"), start=1)
         for draft in _molecule(item, f"sequences, entry {number}")
     ]
-    chains = group_by_entity(_with_msas(drafts, path, msas))
+    chains = group_by_entity(_with_msas(drafts, path, options))
     by_name = {chain.name: chain for chain in chains}
     bonds, pockets, contacts = read_constraints(top.get("constraints", []), by_name)
+    templates = read_templates(
+        top.get("templates", []), by_name, path.parent, options.allow_outside
+    )
     return Complex(
         name=stem(path),
         chains=chains,
@@ -73,7 +74,7 @@ def complex_of_schema(path: Path, schema: Node, msas: MsaFolder | None) -> Compl
         bonds=bonds,
         pockets=pockets,
         contacts=contacts,
-        templates=read_templates(top.get("templates", []), by_name, path.parent),
+        templates=templates,
         notes=msa_notes(chains),
     )
 
@@ -88,7 +89,7 @@ def _read(file: InputFile, options: ReadOptions) -> list[Complex]:
     with reading(str(path)):
         try:
             schema = parse(file.text, (*_REQUIRED, *_OPTIONAL))
-            return [complex_of_schema(path, schema, options.msas)]
+            return [complex_of_schema(path, schema, options)]
         except ValueError as error:
             raise ValueError(f"{path}: {_other_program(file.text)}{error}") from error
 
@@ -155,7 +156,7 @@ def _modifications(node: Node, location: str) -> tuple[tuple[int, str], ...]:
     return tuple(sorted(found.items()))
 
 
-def _with_msas(drafts: list[_Draft], path: Path, msas: MsaFolder | None) -> list[Chain]:
+def _with_msas(drafts: list[_Draft], path: Path, options: ReadOptions) -> list[Chain]:
     """The chains with the files of their MSAs; equal proteins must share one."""
     chains: list[Chain] = []
     entities: dict[tuple[str, ...], int] = {}
@@ -171,7 +172,7 @@ def _with_msas(drafts: list[_Draft], path: Path, msas: MsaFolder | None) -> list
         if chain.kind == "protein":
             key = (chain.sequence, draft.msa)
             if key not in found:
-                found[key] = _find_msa(draft, path, msas, entity, without_msa)
+                found[key] = _find_msa(draft, path, options, entity, without_msa)
             chain = replace(chain, msa=found[key], single_sequence=draft.msa == "empty")
             source = (chain.msa, chain.single_sequence)
             if shared.setdefault(chain.sequence, source) != source:
@@ -186,7 +187,7 @@ def _with_msas(drafts: list[_Draft], path: Path, msas: MsaFolder | None) -> list
 def _find_msa(
     draft: _Draft,
     path: Path,
-    msas: MsaFolder | None,
+    options: ReadOptions,
     entity: int,
     without_msa: Sequence[str],
 ) -> Path | None:
@@ -197,13 +198,19 @@ def _find_msa(
     if draft.msa == "empty":
         return None
     if draft.msa:
-        found = existing_file(draft.msa, f"chain {chain.name}, msa", path.parent)
+        found = existing_file(
+            draft.msa,
+            f"chain {chain.name}, msa",
+            path.parent,
+            allow_outside=options.allow_outside,
+        )
         if not found.name.endswith(SUFFIXES):
             raise ValueError(
                 f"chain {chain.name}, msa: {describe(draft.msa)} does not end in "
                 f"{', '.join(SUFFIXES)}"
             )
         return found
+    msas = options.msas
     if msas is None:
         return None
     # Boltz's server calls alignments <input>_<entity>.csv, ColabFold calls that of a whole complex

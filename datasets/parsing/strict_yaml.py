@@ -109,23 +109,48 @@ def boolean(node: Node, location: str) -> bool:
     return value
 
 
-def existing_file(node: Node, location: str, folder: Path) -> Path:
-    """The absolute path of a regular file, named from `folder` or else the working directory."""
+def existing_file(
+    node: Node,
+    location: str,
+    folder: Path,
+    *,
+    allow_outside: bool = False,
+    from_working_directory: bool = True,
+) -> Path:
+    """The absolute path of a regular file that an input in `folder` names, relative to it.
+
+    A name that is not there may be one from the working directory, if `from_working_directory`. A
+    file outside of these folders, links followed, is an error unless `allow_outside`.
+    """
     written = string(node, location)
     with reading(f"{location}: {describe(written)}"):
         name = Path(written).expanduser()
-        candidates = [base / name for base in (folder, Path.cwd())]
+        bases = [folder, Path.cwd()] if from_working_directory else [folder]
+        candidates = [base / name for base in bases]
         for candidate in filter(is_regular, candidates):
-            if not is_unicode(str(candidate.resolve())):
+            found = candidate.resolve()
+            if not is_unicode(str(found)):
                 raise ValueError(
                     f"{location}: {describe(written)} leads to a file whose name is not valid UTF-8"
                 )
-            return candidate.resolve()
+            if not allow_outside:
+                check_inside(found, bases, f"{location}: {describe(written)}")
+            return found
         for candidate in candidates:
             if candidate.exists():
                 check_regular(candidate)
     if name.is_absolute():
         raise ValueError(f"{location}: there is no file {name}")
+    if not from_working_directory:
+        raise ValueError(f"{location}: there is no file {name} in {folder.resolve()}")
     raise ValueError(
         f"{location}: there is no file {name}, neither in {folder.resolve()} nor in {Path.cwd()}"
     )
+
+
+def check_inside(path: Path, folders: Collection[Path], what: str) -> None:
+    """Raise ValueError, which begins with `what`, for a resolved path outside of all folders."""
+    if not any(path.is_relative_to(folder.resolve()) for folder in folders):
+        raise ValueError(
+            f"{what} leads to {path}, outside of the input's folder; --allow-outside reads it"
+        )

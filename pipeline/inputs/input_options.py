@@ -63,6 +63,13 @@ class InputOptions:
             "DIR",
         ),
     )
+    templates: Path | None = field(
+        default=None,
+        metadata=option(
+            "Folder of `foldcp templates`, for complexes that name no templates of their own.",
+            "DIR",
+        ),
+    )
     allow_outside: bool = field(
         default=False,
         metadata=option("Read files that the input names even outside its own folder."),

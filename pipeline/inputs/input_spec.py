@@ -12,6 +12,7 @@ from foldcp.datasets.format import ReadOptions
 from foldcp.datasets.formats.fasta import FOLDED_ALONE
 from foldcp.datasets.msas import open_msas
 from foldcp.datasets.reader import read
+from foldcp.datasets.templates import open_templates
 from foldcp.files import MAX_BYTES
 from foldcp.pipeline.fetch import find_weights
 from foldcp.pipeline.inputs.input_options import InputOptions
@@ -57,6 +58,7 @@ def read_options(spec: InputSpec) -> ReadOptions:
     return ReadOptions(
         sequences=options.sequences,
         msas=open_msas(options.msas) if options.msas else None,
+        templates=open_templates(options.templates) if options.templates else None,
         format=options.format,
         isoforms=options.isoforms,
         stoichiometry=options.stoichiometry,

@@ -332,7 +332,7 @@ def test_prepare_finds_present_keys_by_input_and_settings(
     whole = present(everything)
     assert (len(whole.keys), whole.unselected) == (4, frozenset())
     assert present(replace(everything, limit=1)) == whole
-    human = present(replace(everything, organism="human"))
+    human = present(replace(everything, options=replace(everything.options, organism="human")))
     assert human.unselected == {"2", "3"}
     assert human.settings_hash == whole.settings_hash
     assert len(human.keys & whole.keys) >= 1

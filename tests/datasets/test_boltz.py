@@ -334,7 +334,14 @@ def test_existing_file_searches_the_folder_then_the_working_directory(
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "home.a3m").touch()
     home = _write(tmp_path / "here", path.read_text().replace("m.csv", "~/home.a3m"))
-    assert _read(home).chains[0].msa == (tmp_path / "home.a3m").resolve()
+    found = (tmp_path / "home.a3m").resolve()
+    assert _error(home) == (
+        f"chain A, msa: '~/home.a3m' leads to {found}, outside of the input's folder; "
+        "--allow-outside reads it"
+    )
+    [record] = read_input(home, allow_outside=True)
+    assert isinstance(record, Complex)
+    assert record.chains[0].msa == found
 
 
 def test_read_templates_needs_a_protein(tmp_path: Path) -> None:

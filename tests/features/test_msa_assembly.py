@@ -97,7 +97,7 @@ def test_an_alignment_of_a_longer_sequence_is_cut_where_that_is_asked_for(tmp_pa
     twice = replace(one, sequence="A")
     with pytest.raises(ValueError, match="has 7 residues, but the chain 1; 3 stretches of it"):
         read(twice, cut_to_range=True)
-    with pytest.raises(ValueError, match="has 7 residues, but the chain 3$"):
+    with pytest.raises(ValueError, match=r"has 7 residues, but the chain 3$"):
         read(replace(one, sequence="MKW"), cut_to_range=True)
     with pytest.raises(ValueError, match=r"sequence 2 has 2 columns, but the query 3"):
         read(chain(tmp_path, "MKA", "", ">q\nAAMKAGW\n>x\nMK\n"), cut_to_range=True)

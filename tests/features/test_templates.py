@@ -481,3 +481,49 @@ def test_read_template_finds_the_representative_of_every_standard_residue(
         torch.testing.assert_close(
             torch.from_numpy(chain.representative[r]), atom_of(0, r, name, codes)
         )
+
+
+def test_template_features_of_explicit_residues(tmp_path: Path) -> None:
+    """Each chain that shares them sees itself alone; a chain of other residues is another row."""
+    path = write(tmp_path / "t.cif", [CODES], missing={(0, 6)})
+    mapped = ((1, 4), (3, 1), (4, 7), (2, 15))
+    shared = Template(path, ("A", "B"), residues=mapped)
+    other = Template(path, ("C",), residues=((5, 5),))
+    chains = {"A": "GGGGG", "B": "GGGGG", "C": "AAAAA"}
+    features = template_features_of(shared, other, chains=chains)
+    expected = [TOKEN_IDS[CODES[r - 1]] for r in (4, 15, 1, 7)] + [0]
+    assert features.template_res_type.tolist() == [
+        expected + expected + [0] * 5,
+        [0] * 14 + [TOKEN_IDS[CODES[4]]],
+    ]
+    assert features.template_mask[0].tolist() == [1, 1, 1, 1, 0] * 2 + [0] * 5
+    assert features.template_mask_cb[0].tolist() == [1, 1, 1, 0, 0] * 2 + [0] * 5
+    torch.testing.assert_close(features.template_ca[0, 1], atom_of(0, 14, "CA"))
+    torch.testing.assert_close(features.template_ca[0, 7], atom_of(0, 0, "CA"))
+    groups = [[v.unique().tolist() for v in row.split(5)] for row in features.template_visibility]
+    for row in groups:
+        assert len({group for [group] in row}) == 3
+
+
+@pytest.mark.parametrize(
+    ("residues", "expected"),
+    [
+        (((1, 16),), "there is no residue 16 in its chain A, which has 15"),
+        (((6, 1),), "residue 6 of a chain of 5"),
+    ],
+)
+def test_template_residues_that_do_not_exist(
+    tmp_path: Path, residues: tuple[tuple[int, int], ...], expected: str
+) -> None:
+    path = write(tmp_path / "t.cif", [CODES])
+    with pytest.raises(ValueError, match=expected):
+        template_features_of(Template(path, ("A",), residues=residues), chains={"A": "GGGGG"})
+
+
+def test_template_residues_are_of_one_chain(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.cif", [CODES, CODES])
+    template = Template(path, ("A",), residues=((1, 1),))
+    with pytest.raises(ValueError, match="residues are matched to those of one chain, but there"):
+        template_features_of(template, chains={"A": "GGGGG"})
+    named = replace(template, template_chains=("B",))
+    assert template_features_of(named, chains={"A": "GGGGG"}).template_mask[0].sum() == 1

@@ -21,12 +21,13 @@ def template_features(
 ) -> dict[str, Tensor]:
     """The fields of `Features` for T templates.
 
-    A file that is given several times is one template, as in Boltz, and one that matches nothing is
-    none. Raises ValueError for a file that cannot be read, is larger than `max_bytes` or has
-    changed since the complex was planned, and for a chain that is missing or not a protein.
+    A file that is given several times is one template, as in Boltz, unless other residues are
+    matched, and one that matches nothing is none. Raises ValueError for a file that cannot be read,
+    is larger than `max_bytes` or has changed since the complex was planned, and for a chain that is
+    missing or not a protein.
     """
-    matches: dict[FileSource, list[ChainMatch]] = {}
-    last: dict[FileSource, Template] = {}
+    matches: dict[object, list[ChainMatch]] = {}  # by file and residues
+    last: dict[object, Template] = {}
     structures: dict[FileSource, dict[str, TemplateChain]] = {}
     for template in complex.templates:
         path = template.path
@@ -34,8 +35,9 @@ def template_features(
             digest = complex.digests.get(path, "")
             structures[path] = read_template(path, digest, max_bytes)
         if found := match_chains(complex, template, structures[path]):
-            matches.setdefault(path, []).extend(found)
-            last[path] = template
+            key = (path, template.residues)
+            matches.setdefault(key, []).extend(found)
+            last[key] = template
     rows = [_row(tokenized, found, number) for number, found in enumerate(matches.values())]
     empty = _empty_row(len(tokenized.tokens.type))
     features = {}
@@ -74,17 +76,15 @@ def _empty_row(num_tokens: int) -> dict[str, np.ndarray]:
 def _row(
     tokenized: TokenizedComplex, matches: list[ChainMatch], number: int
 ) -> dict[str, np.ndarray]:
-    """One template: its matched chains see each other, every other chain sees itself alone."""
+    """One template: its matched chains see each other, unless apart; others see themselves."""
     row = _empty_row(len(tokenized.tokens.type))
     visibility = -1 - np.arange(len(tokenized.chains.name))
     for match in matches:
         template = match.template
         tokens = np.flatnonzero(tokenized.token_chain == match.chain)
-        # All residues on the diagonal of the alignment, not its own stretch alone, as in Boltz.
-        residues = tokenized.token_number[tokens] + match.offset
-        inside = (residues >= 0) & (residues < len(template.type))
-        tokens = tokens[inside]
-        residues = residues[inside]
+        residues = match.residues[tokenized.token_number[tokens]]
+        tokens = tokens[residues >= 0]
+        residues = residues[residues >= 0]
         row["template_res_type"][tokens] = template.type[residues]
         row["template_frame_rot"][tokens] = template.frame_rot[residues]
         row["template_frame_t"][tokens] = template.frame_t[residues]
@@ -93,6 +93,7 @@ def _row(
         row["template_mask_cb"][tokens] = template.representative_mask[residues]
         row["template_mask_frame"][tokens] = template.frame_mask[residues]
         row["template_mask"][tokens] = 1
-        visibility[match.chain] = number if len(tokens) else visibility[match.chain]
+        if len(tokens) and not match.apart:
+            visibility[match.chain] = number
     row["template_visibility"] = visibility[tokenized.token_chain]
     return row

@@ -7,6 +7,7 @@ from functools import cache
 
 import numpy as np
 from Bio.Align import PairwiseAligner
+from jaxtyping import Int
 from scipy.optimize import linear_sum_assignment
 
 from foldcp.complex import Complex, Template
@@ -15,13 +16,17 @@ from foldcp.features.templates.structure import TemplateChain, resolve_chain_nam
 _NO_GAPS = -1000.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ChainMatch:
-    """Residue r of a chain of the complex has residue r + offset of a template's chain."""
+    """Which residue of a template's chain each residue of a chain has, both from 0; -1: none.
+
+    Chains that a template matches see each other in it, unless they are `apart`.
+    """
 
     chain: int
     template: TemplateChain
-    offset: int
+    residues: Int[np.ndarray, " L"]
+    apart: bool = False
 
 
 def match_chains(
@@ -31,7 +36,7 @@ def match_chains(
 
     Among equal assignments the order of the chains decides (in Boltz, the hash of their names in
     that process). Raises ValueError naming the file, for a chain that is missing, not a protein or
-    ambiguous.
+    ambiguous, and for residues that do not exist.
     """
     location = f"complex {complex.name}, template {template.path}"
     proteins = {chain.name: chain.sequence for chain in complex.chains if chain.kind == "protein"}
@@ -44,25 +49,76 @@ def match_chains(
         raise ValueError(f"{location}: {error}") from error
     if template.force and template.threshold is None:
         raise ValueError(f"{location}: a forced template needs a threshold")
+    index = {chain.name: i for i, chain in enumerate(complex.chains)}
+    if template.residues:
+        if len(labels) != 1:
+            raise ValueError(
+                f"{location}: residues are matched to those of one chain, but there are "
+                f"{', '.join(labels)}"
+            )
+        found = structure[labels[0]]
+        return [
+            ChainMatch(index[query], found, _explicit(template, proteins[query], found), apart=True)
+            for query in queries
+        ]
+    pairs = _pairs(location, template, queries, labels, proteins, structure)
+    return [
+        ChainMatch(index[query], structure[label], residues)
+        for query, label in pairs
+        for residues in _aligned(proteins[query], structure[label].sequence)
+    ]
+
+
+def _pairs(
+    location: str,
+    template: Template,
+    queries: list[str],
+    labels: list[str],
+    proteins: dict[str, str],
+    structure: dict[str, TemplateChain],
+) -> list[tuple[str, str]]:
+    """Chains of the complex with those of the template: as named, else by alignment."""
     if template.chains and template.template_chains:
         if len(queries) != len(labels):
             raise ValueError(
                 f"{location}: cannot match {len(queries)} chains to {len(labels)} one by one"
             )
-        pairs = list(zip(queries, labels, strict=True))
-    else:
-        scores = np.empty((len(queries), len(labels)))
-        for i, query in enumerate(queries):
-            for j, label in enumerate(labels):
-                scores[i, j] = _score(proteins[query], structure[label].sequence)
-        assigned = linear_sum_assignment(scores, maximize=True)
-        pairs = [(queries[i], labels[j]) for i, j in zip(*assigned, strict=True)]
-    index = {chain.name: i for i, chain in enumerate(complex.chains)}
-    return [
-        ChainMatch(index[query], structure[label], offset)
-        for query, label in pairs
-        for offset in _offsets(proteins[query], structure[label].sequence)
-    ]
+        return list(zip(queries, labels, strict=True))
+    scores = np.empty((len(queries), len(labels)))
+    for i, query in enumerate(queries):
+        for j, label in enumerate(labels):
+            scores[i, j] = _score(proteins[query], structure[label].sequence)
+    assigned = linear_sum_assignment(scores, maximize=True)
+    return [(queries[i], labels[j]) for i, j in zip(*assigned, strict=True)]
+
+
+def _explicit(template: Template, query: str, found: TemplateChain) -> Int[np.ndarray, " L"]:
+    """The residues of the template that it says, for each of the query. Raises ValueError."""
+    residues = np.full(len(query), -1)
+    for number, other in template.residues:
+        if not 1 <= number <= len(query):
+            raise ValueError(
+                f"template {template.path}: residue {number} of a chain of {len(query)}"
+            )
+        if not 1 <= other <= len(found.sequence):
+            raise ValueError(
+                f"template {template.path}: there is no residue {other} in its chain "
+                f"{found.author}, which has {len(found.sequence)}"
+            )
+        residues[number - 1] = other - 1
+    return residues
+
+
+def _aligned(query: str, template: str) -> list[Int[np.ndarray, " L"]]:
+    """Residues on the diagonal of every best local ungapped alignment.
+
+    All of the diagonal, not the alignment's own stretch alone, as in Boltz.
+    """
+    found = []
+    for offset in _offsets(query, template):
+        residues = np.arange(len(query)) + offset
+        found.append(np.where((residues >= 0) & (residues < len(template)), residues, -1))
+    return found
 
 
 @cache

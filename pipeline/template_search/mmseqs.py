@@ -1,0 +1,129 @@
+"""Hits of sequences among the chains of structures, by MMseqs2."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from foldcp.datasets.templates import TemplateHit
+from foldcp.files import reading
+from foldcp.pipeline.template_search.library import LibraryChain
+
+PROGRAM = "mmseqs"
+_COLUMNS = "query,target,evalue,fident,qcov,qstart,tstart,qaln,taln"
+_SENSITIVITY = "7.5"
+_MAX_HITS = 1_000  # of a sequence, before they are filtered
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Which hits become templates: no more than `max_templates` of a sequence, the best first.
+
+    `min_coverage` is the share of the sequence that is aligned, `max_identity` the share of
+    identical residues in what is aligned. With `max_date`, structures without a date are left out.
+    """
+
+    max_templates: int = 4
+    max_evalue: float = 1e-3
+    min_coverage: float = 0.1
+    max_identity: float = 1.0
+    max_date: str = ""
+
+
+def find_program() -> str:
+    """The path of MMseqs2. Raises ValueError where it is not installed."""
+    path = shutil.which(PROGRAM)
+    if path is None:
+        raise ValueError(f"{PROGRAM}: no such program; install MMseqs2 to search templates")
+    return path
+
+
+def program_version(program: str) -> str:
+    """What MMseqs2 says its version is."""
+    return _run([program, "version"]).strip()
+
+
+def search(
+    program: str,
+    sequences: Sequence[str],
+    library: Sequence[LibraryChain],
+    limits: Limits,
+    folder: Path,
+) -> list[list[TemplateHit]]:
+    """The templates of each sequence; files in between are in `folder` while it works.
+
+    Raises ValueError where the program fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="mmseqs-", dir=folder) as name:
+        work = Path(name)
+        queries = work / "queries.fasta"
+        targets = work / "targets.fasta"
+        found = work / "found.tsv"
+        _write_fasta(queries, sequences)
+        _write_fasta(targets, [chain.sequence for chain in library])
+        arguments = ["easy-search", str(queries), str(targets), str(found), str(work / "tmp")]
+        arguments += ["--format-output", _COLUMNS, "-a", "-s", _SENSITIVITY]
+        arguments += ["-e", str(limits.max_evalue), "--max-seqs", str(_MAX_HITS), "-v", "1"]
+        _run([program, *arguments])
+        with reading(str(found)):
+            lines = found.read_text().splitlines()
+    rows: list[list[list[str]]] = [[] for _ in sequences]
+    for line in lines:
+        fields = line.split("\t")
+        rows[int(fields[0])].append(fields)
+    return [_choose(found, library, limits) for found in rows]
+
+
+def _choose(
+    rows: list[list[str]], library: Sequence[LibraryChain], limits: Limits
+) -> list[TemplateHit]:
+    """The best hits within the limits, only one of the same sequence."""
+    hits: list[TemplateHit] = []
+    seen: set[str] = set()
+    for _, target, evalue, identity, coverage, query_start, start, query_row, row in sorted(
+        rows, key=lambda fields: (float(fields[2]), int(fields[1]))
+    ):
+        chain = library[int(target)]
+        is_late = limits.max_date and not "" < chain.date <= limits.max_date
+        is_alike = float(identity) > limits.max_identity
+        is_short = float(coverage) < limits.min_coverage
+        if is_late or is_alike or is_short or chain.sequence in seen:
+            continue
+        seen.add(chain.sequence)
+        residues = _pairs(int(query_start), query_row, int(start), row)
+        hits.append(TemplateHit(chain.path, chain.chain, float(evalue), float(identity), residues))
+        if len(hits) == limits.max_templates:
+            break
+    return hits
+
+
+def _pairs(query_number: int, query_row: str, number: int, row: str) -> tuple[tuple[int, int], ...]:
+    """The residues of two aligned rows that stand one below the other."""
+    pairs = []
+    for query_letter, letter in zip(query_row, row, strict=True):
+        if query_letter != "-" and letter != "-":
+            pairs.append((query_number, number))
+        query_number += query_letter != "-"
+        number += letter != "-"
+    return tuple(pairs)
+
+
+def _write_fasta(path: Path, sequences: Sequence[str]) -> None:
+    with reading(str(path)):
+        path.write_text("".join(f">{i}\n{sequence}\n" for i, sequence in enumerate(sequences)))
+
+
+def _run(command: Sequence[str]) -> str:
+    """The output of a program. Raises ValueError with the end of its output where it fails."""
+    with reading(command[0]):
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        )
+    if done.returncode:
+        end = " ".join(done.stdout.split())[-300:]
+        raise ValueError(f"{command[0]} {command[1]}: exit code {done.returncode} ({end})")
+    return done.stdout
