@@ -32,7 +32,9 @@ shift 4
 # The environment that `make env` made, where there is one.
 PATH="$(dirname "$0")/../.venv/bin:$PATH"
 inputs=("$table" --sequences "$sequences")
-if [ "$msas" != - ]; then
+if [ "$msas" = - ]; then
+    inputs+=(--set msa.missing=single-sequence)
+else
     inputs+=(--msas "$msas")
 fi
 

@@ -14,7 +14,7 @@ from foldcp.complex import Complex
 from foldcp.config import KernelSetting, Precision
 from foldcp.features.features import Features
 from foldcp.features.featurize import featurize as make_features
-from foldcp.features.msa.chain_msas import MsaSettings
+from foldcp.features.msa.chain_msas import Compat, MsaSettings, Pairing
 from foldcp.features.steering import NO_CONSTRAINTS, steering_constraints
 from foldcp.files import reading
 from foldcp.model.boltz2 import Boltz2
@@ -82,6 +82,9 @@ def featurize(
     *,
     max_msa_rows: int = 8192,
     corrected_msa: bool = False,
+    msa_pairing: Pairing = "key",
+    cut_msa_to_range: bool = False,
+    compat: Compat = "boltz",
     seed: int = 0,
 ) -> Features:
     """The network's input for one complex, for `fold`: all of it O(N), on the CPU, without padding.
@@ -89,13 +92,19 @@ def featurize(
     Equal to what `boltz predict` 2.2.1 computes. To fold a complex once, give it to `fold` itself.
 
     Args:
-        complex: chains with their alignments (`Chain.msa`), templates and constraints. Forced
-            pockets and contacts steer the sampler and are not features, so `fold` needs such a
-            complex itself.
+        complex: chains with their alignments (`Chain.msa`), templates and constraints. A protein
+            without an alignment is folded from its sequence alone; only `foldcp score`, `foldcp
+            fold` and `score_database` refuse that. Forced pockets and contacts steer the sampler
+            and are not features, so `fold` needs such a complex itself.
         max_msa_rows: rows read of each alignment file; the MSA has up to twice as many, as paired
             rows come first and unpaired ones below.
         corrected_msa: pair alignments without three known faults of Boltz 2.2.1, which its
             published accuracy includes.
+        msa_pairing: "key" pairs rows by the keys of CSV files alone, as Boltz does; "taxonomy" also
+            by the taxa in the headers of a3m files.
+        cut_msa_to_range: take the columns of the chain from an alignment of a longer sequence.
+        compat: "boltz" follows the known faults of Boltz 2.2.1; "community" and "corrected" mend
+            them as the settings of that name do.
         seed: of the random rotation of each reference conformer.
 
     Raises:
@@ -116,7 +125,16 @@ def featurize(
             f"complex {complex.name}: has forced pockets or contacts, which are not features; "
             "give the complex itself to fold"
         )
-    return _featurize(complex, max_msa_rows, corrected_msa, seed)
+    msa = MsaSettings(
+        max_file_rows=max_msa_rows,
+        max_paired=max_msa_rows,
+        max_rows=2 * max_msa_rows,
+        corrected=corrected_msa,
+        pairing=msa_pairing,
+        cut_to_range=cut_msa_to_range,
+        compat=compat,
+    )
+    return _featurize(complex, msa, seed)
 
 
 def fold(
@@ -141,7 +159,8 @@ def fold(
 
     Args:
         model: from `load_model`.
-        complex: a complex, or its features from `featurize`.
+        complex: a complex, or its features from `featurize`. Proteins without an alignment are
+            folded from their sequence alone.
         samples: structures, each with coordinates and scores of its own.
         steps: of the diffusion sampler.
         recycling: passes through the trunk after the first.
@@ -181,7 +200,7 @@ def fold(
         keep_pairs=keep_pairs,
     )
     if isinstance(complex, Complex):
-        features = _featurize(complex, seed=seed)
+        features = _featurize(complex, MsaSettings(), seed)
         steering = steering_constraints(complex, potentials=potentials)
     elif potentials:
         raise ValueError("potentials need the complex itself, not its features")
@@ -191,17 +210,6 @@ def fold(
     return predict.fold(model.network, features, settings, progress, steering)
 
 
-def _featurize(
-    complex: Complex,
-    max_msa_rows: int = 8192,
-    corrected_msa: bool = False,
-    seed: int = 0,
-) -> Features:
-    msa = MsaSettings(
-        max_file_rows=max_msa_rows,
-        max_paired=max_msa_rows,
-        max_rows=2 * max_msa_rows,
-        corrected=corrected_msa,
-    )
+def _featurize(complex: Complex, msa: MsaSettings, seed: int) -> Features:
     with reading(f"complex {complex.name}"):
         return make_features(complex, msa=msa, seed=seed)

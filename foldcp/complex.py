@@ -98,6 +98,12 @@ class Chain:
                     f"but the chain has {len(self.sequence)} residues"
                 )
 
+    @property
+    def lacks_alignment(self) -> bool:
+        """Whether this is a protein without an alignment that nobody has said shall have none."""
+        has_alignment = self.msa is not None or self.paired_msa is not None
+        return self.kind == "protein" and not has_alignment and not self.single_sequence
+
 
 # (chain name, residue from 1, or atom name for a ligand of one component)
 Token = tuple[str, int | str]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from foldcp.datasets.reader import KNOWN_FORMATS
-from foldcp.pipeline.config import load
+from foldcp.pipeline.config import RunConfig, load
 from foldcp.pipeline.execution.signals import end_process
 from foldcp.pipeline.input_arguments import with_input_options
 from foldcp.pipeline.inputs.input_options import InputOptions
@@ -71,6 +71,15 @@ Overrides = Annotated[
         help="One setting, such as model.samples=5; may be repeated.",
     ),
 ]
+CompatOption = Annotated[
+    str,
+    typer.Option(
+        "--compat",
+        metavar="boltz|community|corrected",
+        help="Known faults of Boltz 2.2.1 in alignments that are followed: all, those that its "
+        "community's fork has, too, or none. Short for --set compat=...",
+    ),
+]
 Limit = Annotated[
     int,
     typer.Option(metavar="N", min=0, help="Only the N smallest complexes, for a first look."),
@@ -121,6 +130,11 @@ def about(
         raise typer.Exit
 
 
+def _settings(config: Path | None, overrides: list[str], compat: str) -> RunConfig:
+    """The settings of a command; `--compat` goes last."""
+    return load(config, [*overrides, f"compat={compat}"] if compat else overrides)
+
+
 @app.command()
 @with_input_options
 def plan(
@@ -131,6 +145,7 @@ def plan(
     limit: Limit = 0,
     config: ConfigFile = None,
     set_: Overrides = [],  # noqa: B006
+    compat: CompatOption = "",
     json: Json = False,
 ) -> None:
     """Print the GPUs, memory and time that complexes need. Also prints which cannot be folded, and
@@ -152,11 +167,12 @@ def plan(
     from foldcp.pipeline.scheduling.cost_model import CostModel
     from foldcp.pipeline.scheduling.hardware import load_hardware
 
-    settings = load(config, set_)
+    settings = _settings(config, set_, compat)
     machine = load_hardware(hardware)
     max_bytes = settings.limits.input_bytes
     spec = InputSpec(input, options, limit=limit, max_bytes=max_bytes)
-    task_list = smallest(make_task_list(records(spec), settings, "plan"), limit)
+    everything = make_task_list(records(spec), settings, "plan", alignments_follow=True)
+    task_list = smallest(everything, limit)
     if not task_list.tasks and len(task_list.invalid) == 1 and not input.is_dir():
         raise ValueError(f"{input}: {task_list.invalid[0].reason}")
     for line in input_warnings(spec, [task.complex for task in task_list.tasks]):
@@ -264,6 +280,7 @@ def score(
     limit: Limit = 0,
     config: ConfigFile = None,
     set_: Overrides = [],  # noqa: B006
+    compat: CompatOption = "",
     hardware: HardwareFile = "",
     gpus: Gpus = 0,
     address: Annotated[
@@ -285,7 +302,7 @@ def score(
 
     \b
     foldcp score datasets/demo/complexes.tsv --sequences datasets/demo/sequences.fasta \\
-        --checkpoint untrained:tiny --out demo-run
+        --checkpoint untrained:tiny --out demo-run --set msa.missing=single-sequence
     foldcp score corum.tsv.gz --sequences uniprot.fasta.gz --organism Human --msas msas/ \\
         --checkpoint boltz2_conf.ckpt --out corum-run --set model.samples=5 --set write=boltz
     foldcp score pairs.fasta --checkpoint boltz2_conf.ckpt --out run --limit 10
@@ -293,7 +310,7 @@ def score(
     from foldcp.pipeline.execution.run import RunOptions
     from foldcp.pipeline.score_database import score_input
 
-    settings = load(config, set_)
+    settings = _settings(config, set_, compat)
     max_bytes = settings.limits.input_bytes
     spec = InputSpec(input, options, checkpoint, limit, max_bytes)
     summary = score_input(spec, settings, out, RunOptions(address, gpus, hardware, verbose))
@@ -381,6 +398,7 @@ def fold(
     checkpoint: Checkpoint = "",
     config: ConfigFile = None,
     set_: Overrides = [],  # noqa: B006
+    compat: CompatOption = "",
 ) -> None:
     """Fold one complex, without Ray. Writes its structures and scores in Boltz's layout. On several
     GPUs: torchrun --nproc_per_node 4 -m foldcp fold, with the same arguments.
@@ -388,11 +406,11 @@ def fold(
     \b
     foldcp fold complex.yaml --checkpoint boltz2_conf.ckpt --out folded
     foldcp fold dimer.fasta --checkpoint untrained:tiny --out folded \\
-        --set model.samples=5 --set model.seed=1
+        --set msa.missing=single-sequence --set model.samples=5 --set model.seed=1
     """
     from foldcp.pipeline.fold_one import fold_one
 
-    settings = load(config, set_)
+    settings = _settings(config, set_, compat)
     spec = InputSpec(input, options, checkpoint, max_bytes=settings.limits.input_bytes)
     if summary := fold_one(spec, settings, out):
         print(summary)

@@ -21,17 +21,29 @@ MAX_YAML_BYTES = 1_000_000
 PrecisionSetting = Literal["auto", Precision]
 SamplingPrecision = Literal["auto", "fp32", "bf16"]
 ExtraFiles = Literal["boltz", "pae", "pde"]
+Pairing = Literal["key", "taxonomy"]
+Compat = Literal["boltz", "community", "corrected"]
+MissingAlignment = Literal["error", "single-sequence"]
 
 
 def setting(
-    help: str, minimum: float | None = None, changes_results: bool = True
+    help: str,
+    minimum: float | None = None,
+    changes_results: bool = True,
+    in_key_by_default: bool = True,
 ) -> dict[str, Any]:
     """Metadata of a setting.
 
     `minimum` is the smallest value that `load` accepts. Settings that change results are part of
-    the key of a result.
+    the key of a result; without `in_key_by_default`, only where they differ from the default: the
+    setting was added later, and its default is what was done before.
     """
-    return {"help": help, "minimum": minimum, "changes_results": changes_results}
+    return {
+        "help": help,
+        "minimum": minimum,
+        "changes_results": changes_results,
+        "in_key_by_default": in_key_by_default,
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +109,14 @@ class ModelConfig:
 class MsaConfig:
     """Settings of reading alignments."""
 
+    missing: MissingAlignment = field(
+        default="error",
+        metadata=setting(
+            "a protein without an alignment is an error of its complex, or is folded from its "
+            "sequence alone, as one with `msa: empty` always is",
+            changes_results=False,
+        ),
+    )
     max_rows: int = field(
         default=8192,
         metadata=setting("MSA rows read of each alignment file", minimum=1),
@@ -105,6 +125,22 @@ class MsaConfig:
         default=False,
         metadata=setting(
             "false: read alignments as Boltz 2.2.1 does; true: without its known faults"
+        ),
+    )
+    pairing: Pairing = field(
+        default="key",
+        metadata=setting(
+            "keys by which rows of several chains are paired; key: those of CSV files, as in "
+            "Boltz; taxonomy: also the taxa in the headers of a3m files",
+            in_key_by_default=False,
+        ),
+    )
+    cut_to_range: bool = field(
+        default=False,
+        metadata=setting(
+            "cut the alignment of a longer sequence to the chain, which it must hold exactly once; "
+            "false: an error",
+            in_key_by_default=False,
         ),
     )
     subsample: int = field(
@@ -203,6 +239,14 @@ class RunConfig:
     msa: MsaConfig = field(default_factory=MsaConfig)
     run: RunSection = field(default_factory=RunSection)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
+    compat: Compat = field(
+        default="boltz",
+        metadata=setting(
+            "known faults of Boltz 2.2.1 in alignments that are followed; boltz: all; community: "
+            "those that its community's fork has, too; corrected: none, as with msa.corrected",
+            in_key_by_default=False,
+        ),
+    )
     write: tuple[ExtraFiles, ...] = field(
         default=(),
         metadata=setting(

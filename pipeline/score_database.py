@@ -43,7 +43,8 @@ def score_database(
         out: folder of the run, new, empty or of an earlier run with the same weights.
         checkpoint: as for `load_model`.
         sequences: FASTA files with the sequences of an input that lists accessions.
-        msas: folders of alignments.
+        msas: folders of alignments. A protein without one is an error of its complex, unless
+            `settings` have {"msa.missing": "single-sequence"}.
         organism: only complexes whose organism begins so, such as "Human".
         options: further options of `foldcp score`, as `InputOptions`.
         limit: only so many of the smallest complexes; 0 for all.
@@ -67,7 +68,7 @@ def score_database(
     ...     "demo-run",
     ...     sequences="datasets/demo/sequences.fasta",
     ...     checkpoint="untrained:tiny",
-    ...     settings={"model.steps": 2},
+    ...     settings={"model.steps": 2, "msa.missing": "single-sequence"},
     ...     limit=1,
     ... )
     >>> summary.num_done, len(summary.failed)

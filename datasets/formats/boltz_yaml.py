@@ -30,7 +30,7 @@ from foldcp.datasets.parsing.strict_yaml import (
 from foldcp.datasets.parsing.text_files import stem
 from foldcp.datasets.parsing.yaml_tree import Node, describe, parse
 from foldcp.datasets.sequences import normalize
-from foldcp.files import reading
+from foldcp.files import FileSource, reading
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 _START = re.compile(r"(?:\s|#.*\n|---.*\n)*(?:(?:sequences|version)\s*:|\{)")
@@ -164,7 +164,7 @@ def _with_msas(drafts: list[_Draft], path: Path, options: ReadOptions) -> list[C
         draft.chain.sequence for draft in drafts if draft.chain.kind == "protein" and not draft.msa
     ]
     found: dict[tuple[str, str], Path | None] = {}  # by sequence and `msa` as written
-    shared: dict[str, Path | None] = {}
+    shared: dict[str, tuple[FileSource | None, bool]] = {}
     for draft in drafts:
         chain = draft.chain
         molecule = (chain.kind, chain.sequence, *chain.ccd, chain.smiles)
@@ -173,13 +173,13 @@ def _with_msas(drafts: list[_Draft], path: Path, options: ReadOptions) -> list[C
             key = (chain.sequence, draft.msa)
             if key not in found:
                 found[key] = _find_msa(draft, path, options, entity, without_msa)
-            if shared.setdefault(chain.sequence, found[key]) != found[key]:
+            chain = replace(chain, msa=found[key], single_sequence=draft.msa == "empty")
+            source = (chain.msa, chain.single_sequence)
+            if shared.setdefault(chain.sequence, source) != source:
                 raise ValueError(
                     f"chain {chain.name}: copies of one protein have different alignments "
                     f"({describe(draft.msa)})"
                 )
-            alone = draft.msa == "empty"
-            chain = replace(chain, msa=found[key], single_sequence=alone)
         chains.append(chain)
     return chains
 
@@ -191,7 +191,9 @@ def _find_msa(
     entity: int,
     without_msa: Sequence[str],
 ) -> Path | None:
-    """The file of a protein's MSA; `without_msa` are the sequences of all that name none."""
+    """The file of a protein's MSA, None where there is none; `without_msa` are the sequences of all
+    that name none.
+    """
     chain = draft.chain
     if draft.msa == "empty":
         return None
@@ -209,20 +211,12 @@ def _find_msa(
             )
         return found
     msas = options.msas
-    if msas:
-        # Boltz's server calls alignments <input>_<entity>.csv, ColabFold calls that of a whole
-        # complex <input>.a3m.
-        name = stem(path)
-        found = msas.find(chain.sequence, [f"{name}_{entity}"])
-        found = found or msas.find_record([name], without_msa)
-        if found:
-            return found
-    searched = f"none was found in {msas.source}; " if msas else ""
-    raise ValueError(
-        f"chain {chain.name} has no msa: {searched}give a file (`msa: {chain.name}.a3m`) or a "
-        "folder of them (--msas DIR), or fold it from its sequence alone, less accurately "
-        "(`msa: empty`)"
-    )
+    if msas is None:
+        return None
+    # Boltz's server calls alignments <input>_<entity>.csv, ColabFold calls that of a whole complex
+    # <input>.a3m.
+    name = stem(path)
+    return msas.find(chain.sequence, [f"{name}_{entity}"]) or msas.find_record([name], without_msa)
 
 
 FORMAT = Format("boltz", "Boltz YAML", _recognises, _read, suffixes=_SUFFIXES)

@@ -17,7 +17,6 @@ from foldcp.complex import Complex
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.features import Features
 from foldcp.features.featurize import featurize
-from foldcp.features.msa.chain_msas import MsaSettings
 from foldcp.features.steering import Constraints, steering_constraints
 from foldcp.files import reading
 from foldcp.pipeline.config import RunConfig
@@ -27,6 +26,7 @@ from foldcp.pipeline.execution.memory import (
     wait_for_free_memory,
 )
 from foldcp.pipeline.execution.results import FoldResult, FoldStats, Ready
+from foldcp.pipeline.inputs.validation import msa_settings
 from foldcp.pipeline.scheduling.cost_model import FoldShape
 from foldcp.pipeline.scheduling.types import Failure, WorkerConfig
 from foldcp.predict import Prediction, Progress, Settings, fold, no_progress
@@ -153,18 +153,6 @@ def make_inputs(complex: Complex, config: RunConfig, shape: FoldShape) -> FoldIn
         return FoldInputs(
             features, steering_constraints(complex, potentials=config.model.potentials)
         )
-
-
-def msa_settings(config: RunConfig, max_rows: int) -> MsaSettings:
-    """The run's settings of reading alignments, with at most `max_rows` rows in all."""
-    msa = config.msa
-    return MsaSettings(
-        max_file_rows=msa.max_rows,
-        max_paired=min(msa.max_rows, max_rows),
-        max_rows=max_rows,
-        corrected=msa.corrected,
-        max_bytes=config.limits.msa_bytes,
-    )
 
 
 def fold_settings(config: RunConfig, shape: FoldShape) -> Settings:

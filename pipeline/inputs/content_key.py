@@ -54,19 +54,26 @@ def content_key(complex: Complex, settings: dict[str, Any], checkpoint: str) -> 
 
 def result_settings(config: RunConfig) -> dict[str, Any]:
     """The settings that change what is stored, by section."""
-    return {
+    settings: dict[str, Any] = {
         "model": _result_values(config.model),
         "msa": _result_values(config.msa),
         "write": sorted(config.write),
     }
+    if config.compat != RunConfig().compat:  # added later: keys of earlier results stay
+        settings["compat"] = config.compat
+    return settings
 
 
 def _result_values(section: Any) -> dict[str, Any]:
-    return {
+    values = {
         setting.name: getattr(section, setting.name)
         for setting in fields(section)
         if setting.metadata["changes_results"]
     }
+    for setting in fields(section):
+        if not setting.metadata["in_key_by_default"] and values[setting.name] == setting.default:
+            del values[setting.name]
+    return values
 
 
 def _chain_content(chain: Chain, digests: Mapping[FileSource, str]) -> dict[str, Any]:

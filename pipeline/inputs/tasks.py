@@ -75,10 +75,16 @@ class TaskList:
     num_duplicates: int
 
 
-def make_task_list(records: Iterable[Record], config: RunConfig, checkpoint: str) -> TaskList:
+def make_task_list(
+    records: Iterable[Record],
+    config: RunConfig,
+    checkpoint: str,
+    alignments_follow: bool = False,
+) -> TaskList:
     """Tasks of the records, each content once, in the order of the input.
 
-    `checkpoint` is the identity of the weights. What `make_task` refuses becomes an InvalidComplex.
+    `checkpoint` is the identity of the weights; `alignments_follow` is as in `make_task`. What that
+    refuses becomes an InvalidComplex.
     A terminal shows a progress bar, if reading takes long.
     """
     tasks: dict[str, Task] = {}
@@ -96,7 +102,7 @@ def make_task_list(records: Iterable[Record], config: RunConfig, checkpoint: str
             invalid.append(record)
             continue
         try:
-            task = make_task(record, config, checkpoint)
+            task = make_task(record, config, checkpoint, alignments_follow)
         except ValueError as error:
             invalid.append(_invalid(record, str(error)))
             continue
@@ -119,17 +125,27 @@ def smallest(task_list: TaskList, limit: int) -> TaskList:
     return TaskList(tasks, (), task_list.num_duplicates)
 
 
-def make_task(complex: Complex, config: RunConfig, checkpoint: str) -> Task:
+def make_task(
+    complex: Complex, config: RunConfig, checkpoint: str, alignments_follow: bool = False
+) -> Task:
     """The task of one complex, with the digests of its files as they are now.
 
+    Args:
+        complex: as the input has it.
+        config: the settings of the run.
+        checkpoint: the identity of the weights.
+        alignments_follow: whether this is but a plan, in which a protein that lacks an alignment
+            counts as one with as many rows as are read.
+
     Raises:
-        ValueError: naming the file or value that cannot be folded: an alignment that cannot be read
-            or is of another chain, a template that cannot be read or lacks a chain, an unknown
-            component, a constraint on an atom that does not exist.
+        ValueError: naming the file or value that cannot be folded: a protein that lacks an
+            alignment, an alignment that cannot be read or is of another chain, a template that
+            cannot be read or lacks a chain, an unknown component, a constraint on an atom that does
+            not exist.
     """
     started = perf_counter()
     with reading(f"complex {complex.name}"):
-        alignments = read_alignments(complex, config)
+        alignments = read_alignments(complex, config, alignments_follow)
         templates = read_templates(complex, config)
         check_constraints(complex)
         planned = replace(complex, digests={**alignments.digests, **templates})

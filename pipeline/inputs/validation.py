@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from foldcp.complex import Chain, Complex
+from foldcp.datasets.parsing.text_files import join_names
 from foldcp.files import EmbeddedFile, FileSource, read_file, reading
 from foldcp.pipeline.config import RunConfig
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from foldcp.features.msa.chain_msas import MsaSettings
     from foldcp.features.templates.structure import TemplateChain
+
+MAX_NAMED = 10  # chains without an alignment that an error lists
 
 FileVersion = tuple[int, int]  # time of the last change in ns, size in bytes
 
@@ -33,54 +36,101 @@ class Alignments:
 
 @dataclass(frozen=True, slots=True)
 class ChainAlignment:
-    """SHA-256 of one chain's alignment, and the pairing keys of its rows, or their number where no
+    """SHA-256 of one chain's alignments, and the pairing keys of its rows, or their number where no
     row has a key.
     """
 
-    sha256: str
+    digests: Mapping[FileSource, str]
     keys: np.ndarray | int
 
 
-def read_alignments(complex: Complex, config: RunConfig) -> Alignments:
+def read_alignments(
+    complex: Complex, config: RunConfig, alignments_follow: bool = False
+) -> Alignments:
     """Read the alignments of a complex as the network will.
 
-    Raises ValueError naming the chain and the file, for one that cannot be read or is of another
-    chain.
-    """
-    if not any(chain.msa for chain in complex.chains):
-        return Alignments({}, 1)
-    from foldcp.features.msa.chain_msas import MsaSettings
+    With `alignments_follow`, a protein that lacks an alignment counts as one with
+    `msa.max_rows` rows.
 
-    max_rows = config.msa.max_rows
-    settings = MsaSettings(
-        max_rows, max_rows, 2 * max_rows, config.msa.corrected, config.limits.msa_bytes
-    )
+    Raises ValueError naming the chain and the file, for one that cannot be read or is of another
+    chain, and naming the chains that lack an alignment, unless `msa.missing` allows that.
+    """
+    needs_alignments = config.msa.missing == "error"
+    if needs_alignments and not alignments_follow:
+        check_aligned(complex)
+    assumed = config.msa.max_rows if needs_alignments else 1
+    if not any(alignment_files(chain) for chain in complex.chains):
+        lacking = any(chain.lacks_alignment for chain in complex.chains)
+        return Alignments({}, assumed if lacking else 1)
+    settings = msa_settings(config, 2 * config.msa.max_rows)
     digests: dict[FileSource, str] = {}
     keys: list[np.ndarray | int] = []
     for chain in complex.chains:
-        if chain.msa is None:
-            keys.append(1)
+        files = alignment_files(chain)
+        if not files:
+            keys.append(assumed if chain.lacks_alignment else 1)
             continue
         # Copies of a chain share the cached alignment.
         nameless = replace(chain, name="-", accession="")
         try:
-            alignment = _read_alignment(nameless, _file_version(chain.msa), settings)
+            versions = tuple(map(_file_version, files))
+            alignment = _read_alignment(nameless, versions, settings)
         except ValueError as error:
             raise ValueError(f"chain {chain.name}: {error}") from error
-        digests[chain.msa] = alignment.sha256
+        digests |= alignment.digests
         keys.append(alignment.keys)
     return Alignments(digests, _num_rows(keys, settings))
 
 
+def alignment_files(chain: Chain) -> list[FileSource]:
+    """The files of a chain's alignments."""
+    return [path for path in (chain.paired_msa, chain.msa) if path is not None]
+
+
+def msa_settings(config: RunConfig, max_rows: int) -> MsaSettings:
+    """The run's settings of reading alignments, with at most `max_rows` rows in all."""
+    from foldcp.features.msa.chain_msas import MsaSettings
+
+    msa = config.msa
+    return MsaSettings(
+        max_file_rows=msa.max_rows,
+        max_paired=min(msa.max_rows, max_rows),
+        max_rows=max_rows,
+        corrected=msa.corrected,
+        max_bytes=config.limits.msa_bytes,
+        pairing=msa.pairing,
+        cut_to_range=msa.cut_to_range,
+        compat=config.compat,
+    )
+
+
+def check_aligned(complex: Complex) -> None:
+    """Raise ValueError naming the proteins of a complex that lack an alignment."""
+    lacking = [
+        f"chain {chain.name} ({chain.accession})" if chain.accession else f"chain {chain.name}"
+        for chain in complex.chains
+        if chain.lacks_alignment
+    ]
+    if lacking:
+        raise ValueError(
+            f"no alignment for {join_names(lacking, MAX_NAMED)}: `foldcp msa` makes alignments, "
+            "which --msas DIR or `msa:` in a Boltz YAML names; `--set "
+            "msa.missing=single-sequence`, or `msa: empty` in the YAML, folds from the sequence "
+            "alone, less accurately"
+        )
+
+
 @lru_cache(maxsize=4096)
-def _read_alignment(chain: Chain, version: FileVersion, settings: MsaSettings) -> ChainAlignment:
-    """Read once per file and chain: a protein of many complexes has one alignment."""
+def _read_alignment(
+    chain: Chain, versions: tuple[FileVersion, ...], settings: MsaSettings
+) -> ChainAlignment:
+    """Read once per files and chain: a protein of many complexes has one alignment."""
     from foldcp.features.msa.chain_msas import read_chain_msa
     from foldcp.features.msa.parse import UNPAIRED
 
     rows = read_chain_msa(chain, settings)
     has_keys = (rows.keys != UNPAIRED).any()
-    return ChainAlignment(rows.sha256, rows.keys if has_keys else len(rows.keys))
+    return ChainAlignment(rows.digests, rows.keys if has_keys else len(rows.keys))
 
 
 def _num_rows(keys: Sequence[np.ndarray | int], settings: MsaSettings) -> int:

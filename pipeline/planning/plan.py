@@ -64,6 +64,14 @@ class Excluded:
 
 
 @dataclass(frozen=True, slots=True)
+class WithoutAlignment:
+    """Proteins that lack an alignment, and the complexes that have such ones."""
+
+    num_chains: int
+    num_complexes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A planned run.
 
@@ -79,6 +87,7 @@ class Plan:
     entries: tuple[Entry, ...]
     invalid: tuple[Excluded, ...]
     too_large: tuple[Excluded, ...]
+    without_alignment: WithoutAlignment
     gpu_hours: float
     hours: float
 
@@ -128,6 +137,7 @@ def make_plan(
         entries=tuple(entries),
         invalid=tuple(map(_excluded, task_list.invalid)),
         too_large=tuple(too_large),
+        without_alignment=_without_alignment(task_list.tasks),
         gpu_hours=sum(entry.seconds * entry.group_size for entry in entries) / 3600,
         hours=simulation.now / 3600,
     )
@@ -143,6 +153,11 @@ def _entry(task: Task, shape: FoldShape, costs: CostModel) -> Entry:
         gb=costs.bytes(task, shape) / 1e9,
         seconds=costs.seconds(task, shape),
     )
+
+
+def _without_alignment(tasks: Sequence[Task]) -> WithoutAlignment:
+    counts = [sum(chain.lacks_alignment for chain in task.complex.chains) for task in tasks]
+    return WithoutAlignment(sum(counts), sum(count > 0 for count in counts))
 
 
 def _excluded(record: InvalidComplex) -> Excluded:
@@ -192,6 +207,7 @@ def _summary(plan: Plan) -> list[str]:
         f"cannot be built  {len(plan.invalid):,}{_by_organism(plan.invalid)}",
         f"too large        {len(plan.too_large):,}{_by_organism(plan.too_large)}",
         f"to fold          {len(plan.entries):,}",
+        *_alignment_line(plan.without_alignment),
         "",
         *_histogram(plan.entries, unit),
         "",
@@ -199,6 +215,15 @@ def _summary(plan: Plan) -> list[str]:
         f"on {plan.num_gpus} {unit}s of {plan.hardware}: {plan.gpu_hours:,.1f} {unit}-hours, "
         f"{plan.hours:,.2f} hours",
     ]
+
+
+def _alignment_line(lacking: WithoutAlignment) -> list[str]:
+    """The number of proteins that lack an alignment; nothing where all have one."""
+    if not lacking.num_chains:
+        return []
+    chains = f"{lacking.num_chains:,} chain{'s' * (lacking.num_chains > 1)}"
+    complexes = f"{lacking.num_complexes:,} complex{'es' * (lacking.num_complexes > 1)}"
+    return [f"without alignment  {chains} in {complexes}; `foldcp msa` makes them"]
 
 
 def _histogram(entries: Sequence[Entry], unit: str) -> list[str]:

@@ -32,6 +32,7 @@ from tests.support.synthetic_results import INFO, finishing
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 CORUM = SHARED / "corum" / "corum_4.1_core.tsv.gz"
 HUMAN = SHARED / "inputs" / "human_proteins_uniprot.fasta.gz"
+ALONE = "msa.missing=single-sequence"
 needs_corum = pytest.mark.skipif(not CORUM.exists(), reason="CORUM is not in ../shared/data")
 
 # Runs a command and says on the last line of stderr which heavy packages it imported.
@@ -198,7 +199,7 @@ SCORE_MISTAKES = {
         ["untrained:huge", "untrained:tiny"],
     ),
     "empty file": (
-        ["empty.fasta", *(TINY := ["--checkpoint", "untrained:tiny"])],
+        ["empty.fasta", *(TINY := ["--checkpoint", "untrained:tiny", "--set", ALONE])],
         ["empty.fasta"],
     ),
     "wrong columns": (["wrong.tsv", *TINY], ["wrong.tsv"]),
@@ -326,7 +327,7 @@ def test_prepare_finds_present_keys_by_input_and_settings(
     everything = InputSpec(table, InputOptions(sequences=(sequences,)), checkpoint="untrained:tiny")
 
     def present(sources: InputSpec, *settings: str) -> Present:
-        return prepare(sources, load(overrides=settings), tmp_path / "out").present
+        return prepare(sources, load(overrides=[ALONE, *settings]), tmp_path / "out").present
 
     whole = present(everything)
     assert (len(whole.keys), whole.unselected) == (4, frozenset())
@@ -348,7 +349,7 @@ def test_prepare_of_changed_alignments_gives_another_key(tmp_path: Path) -> None
     name = hashlib.sha256(b"MKTAYI").hexdigest()
     sources = InputSpec(source, InputOptions(msas=(msas,)), checkpoint="untrained:tiny")
     (msas / f"{name}.a3m").write_text(">q\nMKTAYI\n")
-    first = prepare(sources, load(), out)
+    first = prepare(sources, load(overrides=[ALONE]), out)
     (key,) = first.present.keys
     assert first.task_list.tasks[0].complex.chains[0].msa is not None
     with finishing(Store.open(out, first.info("cpu"))) as store:
@@ -356,27 +357,31 @@ def test_prepare_of_changed_alignments_gives_another_key(tmp_path: Path) -> None
             first.task_list.tasks[0].key,
             failed_rows(first.task_list.tasks[0], "a reason", first.provenance),
         )
-    assert prepare(sources, load(), out).present == first.present
+    assert prepare(sources, load(overrides=[ALONE]), out).present == first.present
     (msas / f"{name}.a3m").write_text(">q\nMKTAYI\n>hit\nMKT-YI\n")
-    changed = prepare(sources, load(), out)
+    changed = prepare(sources, load(overrides=[ALONE]), out)
     assert key not in changed.present.keys
     with finishing(Store.open(out, changed.info("cpu"))) as store:
         store.mark_stale(changed.present)
         assert store.outcomes() == {}
     (msas / f"{name}.a3m").write_text(">q\nMKTAYI\n")
     with finishing(Store.open(out, first.info("cpu"))) as store:
-        store.mark_stale(prepare(sources, load(), out).present)
+        store.mark_stale(prepare(sources, load(overrides=[ALONE]), out).present)
         assert store.outcomes() == {key: "failed"}
 
 
 def test_prepare_limit_takes_the_smallest(tmp_path: Path) -> None:
     source = fasta(tmp_path / "in.fasta", "MKTAYI", "MK", "MKT", "M1")
     prepared = prepare(
-        InputSpec(source, checkpoint="untrained:tiny", limit=2), load(), tmp_path / "out"
+        InputSpec(source, checkpoint="untrained:tiny", limit=2),
+        load(overrides=[ALONE]),
+        tmp_path / "out",
     )
     assert [task.name for task in prepared.task_list.tasks] == ["c2", "c3"]
     assert not prepared.task_list.invalid
-    whole = prepare(InputSpec(source, checkpoint="untrained:tiny"), load(), tmp_path / "out")
+    whole = prepare(
+        InputSpec(source, checkpoint="untrained:tiny"), load(overrides=[ALONE]), tmp_path / "out"
+    )
     assert whole.present == prepared.present  # so that a later run may go on with more
     assert len(whole.task_list.tasks) == 3
 
@@ -393,6 +398,8 @@ def test_fold_writes_the_files_of_boltz_and_the_scores(run: Run, tmp_path: Path)
         "untrained:tiny",
         "--out",
         tmp_path / "out",
+        "--set",
+        ALONE,
         *settings,
     )
     assert result.code == 0
@@ -503,6 +510,32 @@ def test_plan_warns_of_chains_without_an_alignment(run: Run, tmp_path: Path) -> 
     assert run("plan", source, "--hardware", "cpu").err == ""
 
 
+def test_plan_counts_chains_without_an_alignment_and_score_refuses_them(
+    run: Run, tmp_path: Path
+) -> None:
+    source = fasta(tmp_path / "in.fasta", "MKT:GSH", "MKTA:MKTA", "MKTAYI:GSH")
+    planned = run("plan", source, "--hardware", "cpu")
+    line = "without alignment  6 chains in 3 complexes; `foldcp msa` makes them"
+    assert line in planned.out.splitlines()
+    plan = json.loads(run("plan", source, "--hardware", "cpu", "--json").out)
+    assert plan["without_alignment"] == {"num_chains": 6, "num_complexes": 3}
+    assert (len(plan["entries"]), plan["invalid"]) == (3, [])
+    for command in ("score", "fold"):
+        arguments = (command, fasta(tmp_path / "one.fasta", "MKT:GSH"), "--out", tmp_path / "out")
+        result = run(*arguments, "--checkpoint", "untrained:tiny")
+        assert (result.code, "no alignment for chain A, chain B" in result.err) == (2, True)
+        assert not (tmp_path / "out").exists()
+
+
+def test_compat_is_an_option_of_plan_score_and_fold(run: Run, tmp_path: Path) -> None:
+    source = fasta(tmp_path / "in.fasta", "MKT:GSH")
+    assert run("plan", source, "--hardware", "cpu", "--compat", "community").code == 0
+    for command in ("plan", "score", "fold"):
+        out = () if command == "plan" else ("--out", tmp_path / "out")
+        result = run(command, source, *out, "--compat", "boltz1")
+        assert (result.code, "boltz, community, corrected, got 'boltz1'" in result.err) == (2, True)
+
+
 def test_plan_warns_of_single_chains_in_a_fasta_file(run: Run, tmp_path: Path) -> None:
     source = fasta(tmp_path / "in.fasta", "MKT", "GSH")
     assert (
@@ -538,7 +571,9 @@ def test_a_folder_with_a_name_that_is_not_utf8_is_prepared(tmp_path: Path) -> No
     folder.mkdir()
     fasta(folder / "right.fasta", "MKT:GSH")
     fasta(folder / os.fsdecode(b"caf\xe9.fasta"), "MKT")
-    prepared = prepare(InputSpec(folder, checkpoint="untrained:tiny"), load(), tmp_path / "out")
+    prepared = prepare(
+        InputSpec(folder, checkpoint="untrained:tiny"), load(overrides=[ALONE]), tmp_path / "out"
+    )
     assert [task.name for task in prepared.task_list.tasks] == ["c1"]
     [wrong] = prepared.task_list.invalid
     assert (wrong.name, wrong.index) == (r"caf\xe9", 0)

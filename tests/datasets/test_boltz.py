@@ -368,22 +368,17 @@ def test_read_constraints_of_small_distances_and_ligands_of_one_component(tmp_pa
     assert _error(over) == "constraints, entry 1 (bond): chain L has no residue 2 (of 1)"
 
 
-def test_boltz_yaml_protein_without_msa_is_looked_up_or_explained(tmp_path: Path) -> None:
+def test_boltz_yaml_protein_without_msa_is_looked_up_and_may_lack_one(tmp_path: Path) -> None:
     text = (
         "sequences:\n- rna: {id: R, sequence: GAU}\n- protein: {id: [A, B], sequence: MKTS, "
         "msa: null}\n"
     )
     path = _write(tmp_path, text)
-    expected = (
-        "chain A has no msa: give a file (`msa: A.a3m`) or a folder of them (--msas "
-        "DIR), or fold it"
-    )
-    assert _error(path).startswith(expected)
     folder = tmp_path / "msas"
     folder.mkdir()
-    assert _error(path, folder).startswith(
-        f"chain A has no msa: none was found in {folder}; give a file"
-    )
+    for msas in (None, folder):
+        chains = _read(path, msas).chains[1:]
+        assert [(chain.msa, chain.lacks_alignment) for chain in chains] == [(None, True)] * 2
     (folder / "job_1.csv").touch()
     assert [chain.msa for chain in _read(path, folder).chains] == [
         None,
@@ -412,6 +407,8 @@ def test_boltz_fasta_is_one_complex(tmp_path: Path) -> None:
         ("M", "ligand", ("MG",)),
     ]
     assert [chain.msa for chain in job.chains[:3]] == [(tmp_path / "a.a3m").resolve()] * 2 + [None]
+    assert [chain.single_sequence for chain in job.chains[:3]] == [False, False, True]
+    assert not any(chain.lacks_alignment for chain in job.chains)
 
 
 def test_smiles_may_be_wrapped_in_fasta_and_end_in_a_line_break_in_yaml(
@@ -442,7 +439,6 @@ def test_smiles_may_be_wrapped_in_fasta_and_end_in_a_line_break_in_yaml(
             ">A|protein|empty\nMK\n>B|dna of ours\nGA\n",
             "invalid kind 'dna of ours' in the header '>B|dna of ours'; expected one of",
         ),
-        (">A|protein\nMK\n", "chain A has no msa: "),
         (
             ">A|rna|a.a3m\nGAU\n",
             "sequences, entry 1 (rna), msa: only proteins have an alignment, got 'a.a3m'",

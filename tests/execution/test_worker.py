@@ -18,10 +18,10 @@ from foldcp.pipeline.execution.worker import (
     Worker,
     fold_settings,
     make_inputs,
-    msa_settings,
 )
 from foldcp.pipeline.execution.worker_group import WorkerActor
 from foldcp.pipeline.inputs.tasks import make_task
+from foldcp.pipeline.inputs.validation import msa_settings
 from foldcp.pipeline.scheduling.cost_model import FoldShape
 from foldcp.pipeline.scheduling.types import Failure, WorkerConfig
 from foldcp.predict import Prediction
@@ -36,7 +36,14 @@ ONE = FoldShape(1, "fp32", 1, 100)
 
 def make_worker(*overrides: str) -> Worker:
     """A worker that has loaded the network."""
-    config = load(overrides=["model.steps=2", "model.recycling=0", *overrides])
+    config = load(
+        overrides=[
+            "model.steps=2",
+            "model.recycling=0",
+            "msa.missing=single-sequence",
+            *overrides,
+        ]
+    )
     worker = Worker(WorkerConfig("untrained:tiny", "untrained:tiny", "fp32", config, 1))
     assert worker.join(0, 1, "") == Ready(kernels=f"torch {torch.__version__}")
     return worker

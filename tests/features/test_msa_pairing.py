@@ -193,7 +193,7 @@ def test_pair_msas_counts_the_rows_of_each_chain(
 
 def test_featurize_refuses_an_msa_that_has_changed(pair: Complex, tmp_path: Path) -> None:
     path = tmp_path / "A.csv"
-    planned = replace(pair, digests={path: read_msa(path, 9).sha256})
+    planned = replace(pair, digests=read_msa(path, 9).digests)
     assert torch.equal(featurize(planned).msa, featurize(pair).msa)
     path.write_text(A + ",AAA\n")
     with pytest.raises(

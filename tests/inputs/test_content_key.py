@@ -15,7 +15,9 @@ from tests.support.synthetic_inputs import PAIR, with_msa, write_template
 
 
 def key(complex: Complex = PAIR, *overrides: str, checkpoint: str = "untrained:tiny") -> str:
-    return make_task(complex, load(overrides=overrides), checkpoint).key
+    return make_task(
+        complex, load(overrides=["msa.missing=single-sequence", *overrides]), checkpoint
+    ).key
 
 
 def test_content_key_is_stable_over_processes() -> None:
@@ -61,6 +63,10 @@ def test_content_key_ignores_what_does_not_change_the_result() -> None:
         "model.sampling=fp32",
         "msa.max_rows=10",
         "msa.corrected=true",
+        "msa.pairing=taxonomy",
+        "compat=community",
+        "compat=corrected",
+        "msa.cut_to_range=true",
         "msa.subsample=5",
         "write=pae",
     ],

@@ -18,7 +18,8 @@ from foldcp.pipeline.execution.worker import msa_settings
 from foldcp.pipeline.inputs.tasks import make_task, make_task_list
 from tests.support.synthetic_inputs import PAIR, with_msa, write_template
 
-CONFIG = load()
+ALONE = "msa.missing=single-sequence"
+CONFIG = load(overrides=[ALONE])
 
 
 def test_msa_depth_is_the_number_of_rows_of_the_features(tmp_path: Path) -> None:
@@ -42,7 +43,7 @@ def test_msa_depth_is_the_number_of_rows_of_the_features(tmp_path: Path) -> None
     ]
     for complex, depth in variants:
         for overrides in ([], ["msa.max_rows=2"], ["msa.corrected=true"]):
-            config = load(overrides=overrides)
+            config = load(overrides=[ALONE, *overrides])
             task = make_task(complex, config, "w")
             rows = featurize(
                 complex, msa=msa_settings(config, 2 * config.msa.max_rows)
@@ -188,8 +189,8 @@ def test_make_task_reads_no_more_than_the_limits(tmp_path: Path) -> None:
     ):
         make_task(complex, CONFIG, "w")
         with pytest.raises(ValueError, match="holds more than 9 bytes once unpacked"):
-            make_task(complex, load(overrides=[f"limits.{limit}=9"]), "w")
-        larger = load(overrides=[f"limits.{limit}=99999"])
+            make_task(complex, load(overrides=[ALONE, f"limits.{limit}=9"]), "w")
+        larger = load(overrides=[ALONE, f"limits.{limit}=99999"])
         assert make_task(complex, larger, "w").key == make_task(complex, CONFIG, "w").key
 
 
@@ -202,10 +203,73 @@ from pathlib import Path
 from foldcp.complex import Chain, Complex
 from foldcp.pipeline.config import load
 from foldcp.pipeline.inputs.tasks import make_task
-make_task(Complex("x", (Chain("A", "protein", "MK"),)), load(), "w")
+make_task(Complex("x", (Chain("A", "protein", "MK", single_sequence=True),)), load(), "w")
 print(*sorted({"torch", "gemmi", "Bio", "rdkit"} & set(sys.modules)), end=";")
 make_task(Complex("x", (Chain("A", "protein", "MK", msa=Path(sys.argv[1])),)), load(), "w")
 print(*sorted({"torch", "Bio", "rdkit"} & set(sys.modules)))
 """
     command = [sys.executable, "-c", program, str(tmp_path / "a.a3m")]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == ";\n"
+
+
+def test_a_protein_without_an_alignment_is_refused_where_nobody_said_so(tmp_path: Path) -> None:
+    (tmp_path / "a.a3m").write_text(">q\nMK\n>hit\nM-\n")
+    aligned = Chain("A", "protein", "MK", msa=tmp_path / "a.a3m")
+    lacking = Chain("B", "protein", "GSH", accession="P12345")
+    others = (
+        Chain("D", "dna", "GATC"),
+        Chain("L", "ligand", ccd=("MG",)),
+        Chain("S", "protein", "MKT", single_sequence=True),
+    )
+    mixed = Complex("mixed", (aligned, lacking, *others))
+    expected = (
+        r"no alignment for chain B \(P12345\): `foldcp msa` makes alignments.*"
+        "msa.missing=single-sequence"
+    )
+    with pytest.raises(ValueError, match=expected):
+        make_task(mixed, load(), "w")
+    [invalid] = make_task_list([mixed], load(), "w").invalid
+    assert invalid.name == "mixed" and "chain B" in invalid.reason
+    assert make_task(mixed, CONFIG, "w").msa_depth == 2
+    assert make_task(replace(mixed, chains=(aligned, *others)), load(), "w").msa_depth == 2
+    copies = tuple(replace(lacking, name=name, accession="") for name in "BCDEFGHIJKLMN")
+    with pytest.raises(ValueError, match=r"chain B, .*, chain K and 3 more: `foldcp msa`"):
+        make_task(Complex("copies", copies), load(), "w")
+
+
+def test_a_plan_counts_the_rows_of_alignments_that_follow(tmp_path: Path) -> None:
+    (tmp_path / "a.a3m").write_text(">q\nMK\n>hit\nM-\n")
+    lacking = Chain("B", "protein", "GSH")
+    for chains in (
+        (lacking,),
+        (Chain("A", "protein", "MK", msa=tmp_path / "a.a3m"), lacking),
+    ):
+        complex = Complex("x", chains)
+        settings = ["msa.max_rows=100"]
+        planned = make_task(complex, load(overrides=settings), "plan", alignments_follow=True)
+        assert planned.msa_depth == 100
+        alone = load(overrides=[*settings, ALONE])
+        assert make_task(complex, alone, "plan", alignments_follow=True).msa_depth == len(chains)
+    meant = Complex("x", (replace(lacking, single_sequence=True),))
+    assert make_task(meant, load(), "plan", alignments_follow=True).msa_depth == 1
+
+
+def test_a_paired_alignment_counts_in_key_depth_and_digests(tmp_path: Path) -> None:
+    paired = tmp_path / "paired.a3m"
+    paired.write_text(">q\nMK\n>x OX=9606\nM-\n")
+    (tmp_path / "a.a3m").write_text(">q\nMK\n>hit\n-K\n")
+    one = Chain("A", "protein", "MK", msa=tmp_path / "a.a3m")
+    two = replace(one, name="B", sequence="MK", paired_msa=paired)
+    depths = [make_task(Complex("x", (chain,)), load(), "w").msa_depth for chain in (one, two)]
+    assert depths == [2, 3]
+    alone = make_task(Complex("x", (replace(two, msa=None),)), load(), "w")
+    assert (alone.msa_depth, set(alone.complex.digests)) == (2, {paired})
+    task = make_task(Complex("x", (two,)), load(), "w")
+    assert set(task.complex.digests) == {paired, tmp_path / "a.a3m"}
+    paired.write_text(">q\nMK\n>x OX=9606\nM-\n>y\n--\n")
+    assert make_task(Complex("x", (two,)), load(), "w").key != task.key
+    with pytest.raises(ValueError, match="has changed since"):
+        featurize(task.complex)
+    paired.write_text(">q\nMW\n")
+    with pytest.raises(ValueError, match=r"chain B: alignment .*paired\.a3m: its query is another"):
+        make_task(Complex("x", (two,)), load(), "w")

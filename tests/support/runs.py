@@ -18,6 +18,7 @@ from foldcp.pipeline.storage.tables import read_table
 
 LETTERS = "ACDEFGHIKLMNPQRSTVWY"
 SETTINGS = (
+    "msa.missing=single-sequence",
     "model.steps=30",
     "model.recycling=0",
     "run.cpu_ranks=2",

@@ -84,8 +84,8 @@ def _smallest_type(largest: int) -> type[np.signedinteger]:
 
 
 def _used_deletions(msa: ChainMsa, settings: MsaSettings) -> Int[np.ndarray, "D 3"]:
-    """All deletions; without `corrected`, those of the query alone, as in Boltz."""
-    return msa.deletions if settings.corrected else msa.deletions[msa.deletions[:, 0] == 0]
+    """All deletions, or those of the query alone, as in Boltz."""
+    return msa.deletions if settings.keeps_deletions else msa.deletions[msa.deletions[:, 0] == 0]
 
 
 def _profile(msa: Int[np.ndarray, "S T"]) -> Float[np.ndarray, "T 33"]:

@@ -35,7 +35,7 @@ def pair_rows(keys: Sequence[Int[np.ndarray, " _"]], settings: MsaSettings) -> P
     rows = _keyed_rows(chain, sequence, rank, len(keys), settings.max_paired)
     by_key = rows >= 0
 
-    unpaired = (sequence > 0) & ((rank < 0) | (not settings.corrected))
+    unpaired = (sequence > 0) & ((rank < 0) | (not settings.keeps_keyed_rows))
     left_over = []
     for c in range(len(keys)):
         of_chain = sequence[unpaired & (chain == c)]

@@ -12,6 +12,7 @@ from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool
 
 from foldcp.files import FileSource
 
@@ -27,6 +28,7 @@ class Row(NamedTuple):
     number: int  # of the sequence in its MSA, from 1
     key: int
     text: bytes  # letters, gaps and insertions
+    header: bytes = b""  # of an a3m's row, without >
 
 
 RowReader = Callable[[], Iterator[Row]]  # reads one MSA from its first row
@@ -86,20 +88,27 @@ def decode_plain(data: bytes) -> bytes:
     return data
 
 
+def is_column(text: bytes) -> Bool[np.ndarray, " n"]:
+    """Which characters of a row stand in a column; the others are insertions."""
+    return _IS_COLUMN[np.frombuffer(text, dtype=np.uint8)]
+
+
 def _a3m_rows(data: bytes, path: FileSource, first_line: int) -> Iterator[Row]:
     """Rows of an a3m, without keys; sequences may be wrapped, lines with # are comments."""
     number = 0
+    header = b""
     lines = None
     for line_number, line in enumerate(io.BytesIO(data), first_line):
         text = line.strip()
         if text.startswith(b">"):
             if lines:
                 number += 1
-                yield Row(number, UNPAIRED, b"".join(lines))
+                yield Row(number, UNPAIRED, b"".join(lines), header)
             elif lines is not None and not number:
                 raise ValueError(
                     f"alignment {path}: the query, before line {line_number}, has no sequence"
                 )
+            header = text[1:]
             lines = []
         elif text and not text.startswith(b"#"):
             if lines is None:
@@ -109,7 +118,7 @@ def _a3m_rows(data: bytes, path: FileSource, first_line: int) -> Iterator[Row]:
                 )
             lines.append(text)
     if lines:
-        yield Row(number + 1, UNPAIRED, b"".join(lines))
+        yield Row(number + 1, UNPAIRED, b"".join(lines), header)
 
 
 def _chain_msas(data: bytes, read_complex: RowReader, path: FileSource) -> list[RowReader]:
@@ -128,8 +137,8 @@ def _chain_rows(
 
     Rows that show other chains, too, are paired by their number.
     """
-    for number, _, text in read_complex():
-        columns = np.flatnonzero(_IS_COLUMN[np.frombuffer(text, dtype=np.uint8)])
+    for number, _, text, header in read_complex():
+        columns = np.flatnonzero(is_column(text))
         if len(columns) != ends[-1]:
             raise ValueError(
                 f"alignment {path}: sequence {number} has {len(columns)} columns; its first line "
@@ -140,10 +149,10 @@ def _chain_rows(
         segments = [text[start:stop] for start, stop in pairwise(boundaries)]
         shown = [bool(segment.translate(None, b"-" + _LOWER)) for segment in segments]
         if number == 1:
-            yield Row(number, UNPAIRED, segments[chain])
+            yield Row(number, UNPAIRED, segments[chain], header)
         elif shown[chain]:
             key = number if sum(shown) > 1 else UNPAIRED
-            yield Row(number, key, segments[chain])
+            yield Row(number, key, segments[chain], header)
 
 
 def _csv_rows(data: bytes, path: FileSource) -> Iterator[Row]:

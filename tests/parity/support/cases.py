@@ -39,6 +39,9 @@ INPUTS = {
     "method": Input(OWN / "nucleic.yaml", method="electron microscopy"),
     "alignments": Input(OWN / "alignments.yaml"),
     "alignments, mended": Input(OWN / "alignments.yaml", mended=True),
+    # keys that are organisms, each with several rows of a chain
+    "taxa": Input(OWN / "taxa.yaml"),
+    "taxa, mended": Input(OWN / "taxa.yaml", mended=True),
     "assembly": Input(OWN / "assembly.yaml"),
     "3g5o": Input(SHARED / "3g5o" / "input.yaml"),
     "3g5o, mended": Input(SHARED / "3g5o" / "input.yaml", mended=True),
