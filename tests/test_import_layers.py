@@ -29,7 +29,6 @@ LAYERS = [
     ["foldcp.progress", "foldcp.predict"],
     ["foldcp.datasets.parsing"],
     ["foldcp.datasets.accessions", "foldcp.datasets.uniprot", "foldcp.datasets.stoichiometry"],
-    ["foldcp.datasets.chains", "foldcp.datasets.msas", "foldcp.datasets.sequences"],
     [
         "foldcp.datasets.chains",
         "foldcp.datasets.msa_store",

@@ -18,7 +18,7 @@ from foldcp.kernels.conditioned import (
     split,
 )
 from foldcp.kernels.dispatch import Backend, choose_backend
-from tests.support.devices import on_devices
+from tests.support.distributed import on_devices
 
 with_dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 ROUNDING = {torch.float32: 2e-6, torch.bfloat16: 4e-3}

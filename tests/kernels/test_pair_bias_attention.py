@@ -9,7 +9,7 @@ from torch import Tensor
 from foldcp.kernels import pair_bias_attention
 from foldcp.kernels.dispatch import choose_backend
 from foldcp.kernels.pair_bias_attention import PairBiasAttention
-from tests.support.devices import on_devices
+from tests.support.distributed import on_devices
 
 bf16 = torch.bfloat16
 TOLERANCE = {("cpu", torch.float32): 2e-6, ("cuda", torch.float32): 1e-5}

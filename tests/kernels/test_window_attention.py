@@ -9,7 +9,7 @@ from torch import Tensor
 from foldcp.kernels import window_attention
 from foldcp.kernels.dispatch import choose_backend
 from foldcp.kernels.window_attention import WindowAttention, key_windows, query_windows
-from tests.support.devices import on_devices
+from tests.support.distributed import on_devices
 
 bf16 = torch.bfloat16
 

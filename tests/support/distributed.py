@@ -10,10 +10,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torch.multiprocessing as mp
 
 from foldcp.distributed.context_parallel import ContextParallel
+
+GPU = pytest.param(
+    "cuda",
+    marks=[
+        pytest.mark.gpu,
+        pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+    ],
+)
+on_devices = pytest.mark.parametrize("device", ["cpu", GPU])  # the CPU and, if any, a GPU
 
 
 def device_of(cp: ContextParallel, kind: str) -> torch.device:
