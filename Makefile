@@ -39,7 +39,7 @@ lint: env
 	$(BIN)/pyright
 
 docs: env
-	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/scripts/generate.py
 
 clean:
 	rm -rf $(VENV) .venv-parity .parity demo-run build dist *.egg-info

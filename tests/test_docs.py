@@ -150,7 +150,7 @@ def test_readme_is_short() -> None:
 
 
 def test_generated_pages_are_up_to_date() -> None:
-    pages = runpy.run_path(str(ROOT / "docs" / "generate.py"))["PAGES"]
+    pages = runpy.run_path(str(ROOT / "docs" / "scripts" / "generate.py"))["PAGES"]
     for name, page in pages.items():
         written = (ROOT / "docs" / name).read_text(encoding="utf-8")
         assert written == page(), f"docs/{name}: run `make docs`"

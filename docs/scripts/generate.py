@@ -1,6 +1,6 @@
 """The pages of docs/ that are made from the code: outputs.md and settings.md.
 
-    python docs/generate.py
+    python docs/scripts/generate.py
 
 writes them; `tests/test_docs.py` compares the files with what is written here.
 """
@@ -16,12 +16,12 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.storage.schemas import TABLES, Column, Table
 
-DOCS = Path(__file__).resolve().parent
+DOCS = Path(__file__).resolve().parents[1]
 
 OUTPUTS = """\
 # Columns of the tables
 
-<!-- Written by docs/generate.py from pipeline/storage/schemas.py. -->
+<!-- Written by docs/scripts/generate.py from pipeline/storage/schemas.py. -->
 
 `RUN/tables/<table>/<table>.parquet` holds the tables of a run; [results.md](results.md) says how to
 read them and when rows appear. Unit and meaning of every column are also in the metadata of the
@@ -32,7 +32,7 @@ Parquet schema (`pyarrow.parquet.read_schema(file).field("iptm").metadata`). A c
 SETTINGS = """\
 # Settings
 
-<!-- Written by docs/generate.py from pipeline/config.py. -->
+<!-- Written by docs/scripts/generate.py from pipeline/config.py. -->
 
 Every setting of `foldcp plan`, `score` and `fold`, with its default. A YAML file changes some of
 them, `--set` single ones after it. Unknown keys and values out of range are refused in one line.
