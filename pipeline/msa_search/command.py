@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foldcp.pipeline.inputs.input_spec import InputSpec, records
-from foldcp.pipeline.msa_search.colabfold_server import ColabFoldServer
 from foldcp.pipeline.msa_search.importing import ImportedAlignments
 from foldcp.pipeline.msa_search.jackhmmer import JackhmmerSearch
 from foldcp.pipeline.msa_search.mmseqs import MmseqsSearch
 from foldcp.pipeline.msa_search.programs import Programs
 from foldcp.pipeline.msa_search.search import Search
+from foldcp.pipeline.msa_search.server.colabfold_server import ColabFoldServer
 from foldcp.pipeline.msa_search.stage import (
     MsaSummary,
     search_alignments,

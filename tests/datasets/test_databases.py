@@ -426,7 +426,9 @@ def test_corum_5_and_the_other_releases() -> None:
     assert len(_chains(records["10"])) == 5
     portal = {
         record.name: record
-        for record in read_input(SHARED / "inputs" / "complextab_9606_fixture.tsv", HUMAN)
+        for record in read_input(
+            SHARED / "inputs" / "complextab_9606_fixture.tsv", HUMAN, proteins_only=True
+        )
     }
     assert len(portal) == 8
     assert [accession for _, accession in _chains(portal["CPX-37"])] == [

@@ -17,9 +17,9 @@ import pytest
 from foldcp.complex import Chain
 from foldcp.datasets.msas import open_msas, paired_name
 from foldcp.features.msa.parse import UNPAIRED, parse_msas
-from foldcp.pipeline.msa_search.colabfold_server import ColabFoldServer
 from foldcp.pipeline.msa_search.search import FoundAlignment, SearchFailure
 from foldcp.pipeline.msa_search.server.archive import DamagedArchiveError, read_members
+from foldcp.pipeline.msa_search.server.colabfold_server import ColabFoldServer
 from foldcp.pipeline.msa_search.server.connection import (
     Access,
     Connection,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from foldcp.datasets.msas import paired_name
 from foldcp.files import reading
-from foldcp.pipeline.msa_search.colabfold_server import ColabFoldServer
 from foldcp.pipeline.msa_search.search import SearchFailure
+from foldcp.pipeline.msa_search.server.colabfold_server import ColabFoldServer
 from foldcp.pipeline.msa_search.server.connection import ServerError
 
 
