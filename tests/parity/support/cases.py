@@ -29,14 +29,14 @@ INPUTS = {
         OWN / "long.yaml"
     ),  # more residues, and more copies, than relative positions tell apart
     "copies": Input(OWN / "copies.yaml"),
-    "nucleic": Input(OWN / "nucleic.yaml"),
-    "ligands": Input(OWN / "ligands.yaml"),
-    "modified": Input(OWN / "modified.yaml"),
+    "nucleic": Input(OWN / "molecules" / "nucleic.yaml"),
+    "ligands": Input(OWN / "molecules" / "ligands.yaml"),
+    "modified": Input(OWN / "molecules" / "modified.yaml"),
     "bonds": Input(OWN / "bonds.yaml"),
     "constraints": Input(OWN / "constraints.yaml"),
     "steered": Input(OWN / "steered.yaml"),
     "templates": Input(OWN / "templates.yaml"),
-    "method": Input(OWN / "nucleic.yaml", method="electron microscopy"),
+    "method": Input(OWN / "molecules" / "nucleic.yaml", method="electron microscopy"),
     "alignments": Input(OWN / "alignments.yaml"),
     "alignments, mended": Input(OWN / "alignments.yaml", mended=True),
     # keys that are organisms, each with several rows of a chain
