@@ -33,7 +33,12 @@ from tests.support.runs import (
     wait_for,
 )
 
-SETTINGS = ("model.steps=20", "model.recycling=0", "run.cpu_ranks=1")
+SETTINGS = (
+    "model.steps=20",
+    "model.recycling=0",
+    "run.cpu_ranks=1",
+    "msa.missing=single-sequence",
+)
 STOP_LIMIT = 20.0  # seconds from a signal to the end, on a machine that others use as well
 
 # Imported by every process of a run from its PYTHONPATH: a rank that folds a complex called bad
