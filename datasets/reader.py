@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from foldcp.complex import InvalidComplex, Record
+from foldcp.complex import InvalidComplex, Record, as_invalid
 from foldcp.datasets.format import Format, InputFile, ReadOptions
 from foldcp.datasets.formats import (
     boltz_fasta,
@@ -162,14 +162,7 @@ def _with_templates(records: Iterable[Record], folder: TemplateFolder) -> Iterat
         try:
             yield folder.with_templates(record)
         except ValueError as error:
-            yield InvalidComplex(
-                record.name,
-                str(error),
-                record.title,
-                record.organism,
-                record.source,
-                notes=record.notes,
-            )
+            yield as_invalid(record, str(error))
 
 
 def _without_duplicates(records: Iterable[Record]) -> Iterator[Record]:
@@ -177,14 +170,7 @@ def _without_duplicates(records: Iterable[Record]) -> Iterator[Record]:
     names: set[str] = set()
     for record in records:
         if record.name in names:
-            yield InvalidComplex(
-                record.name,
-                f"an earlier record is named {record.name!r} too",
-                record.title,
-                record.organism,
-                record.source,
-                notes=record.notes,
-            )
+            yield as_invalid(record, f"an earlier record is named {record.name!r} too")
         else:
             names.add(record.name)
             yield record

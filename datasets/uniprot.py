@@ -161,7 +161,7 @@ def _get(url: str) -> bytes:
             body: bytes = response.read(MAX_RESPONSE + 1)
             length = response.headers.get("Content-Length", "")
     except HTTPError as error:
-        wait = _retry_after(error.headers.get("Retry-After", ""))
+        wait = retry_after_seconds(error.headers.get("Retry-After", ""))
         error.close()
         reason = f"answers {error.code} {error.reason}"
         raise RequestError(reason, error.code in _TRANSIENT, wait) from error
@@ -175,15 +175,16 @@ def _get(url: str) -> bytes:
     return body
 
 
-def _retry_after(text: str) -> float:
-    """Seconds to wait as the header says, which may be a date; 0 if it says nothing."""
-    if text.strip().isdigit():
+def retry_after_seconds(text: str) -> float:
+    """Seconds to wait as a Retry-After header says, which may be a date; 0 if it says nothing."""
+    if re.fullmatch(r"\d+", text.strip(), re.ASCII):
         return float(text.strip()[:9])
     try:
-        moment = parsedate_to_datetime(text)
+        until = parsedate_to_datetime(text)
     except ValueError:
         return 0.0
-    return max(0.0, moment.timestamp() - time.time())
+    aware = until if until.tzinfo else until.replace(tzinfo=UTC)
+    return max(0.0, aware.timestamp() - time.time())
 
 
 def _stored(cache: Path) -> dict[str, Entry]:

@@ -216,6 +216,19 @@ class InvalidComplex:
 Record = Complex | InvalidComplex
 
 
+def as_invalid(record: Record, reason: str) -> InvalidComplex:
+    """A record that cannot be used after all, with what its source says of it."""
+    return InvalidComplex(
+        name=record.name,
+        reason=reason,
+        title=record.title,
+        organism=record.organism,
+        source=record.source,
+        index=record.index,
+        notes=record.notes,
+    )
+
+
 def chain_names() -> Iterator[str]:
     """A, B, .. Z, AA, AB, .. without end (the largest complex of CORUM has 129 chains)."""
     for length in count(1):

@@ -8,7 +8,7 @@ from time import perf_counter
 
 from tqdm import tqdm
 
-from foldcp.complex import Complex, InvalidComplex, Record
+from foldcp.complex import Complex, InvalidComplex, Record, as_invalid
 from foldcp.files import reading
 from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.inputs.content_key import content_key, result_settings
@@ -104,7 +104,7 @@ def make_task_list(
         try:
             task = make_task(record, config, checkpoint, alignments_follow)
         except ValueError as error:
-            invalid.append(_invalid(record, str(error)))
+            invalid.append(as_invalid(record, str(error)))
             continue
         if task.key in tasks:
             num_duplicates += 1
@@ -169,15 +169,3 @@ def num_tokens(complex: Complex) -> int:
     )  # reads the CCD, which most inputs never need
 
     return len(tokenize(complex).tokens.residue)
-
-
-def _invalid(complex: Complex, reason: str) -> InvalidComplex:
-    return InvalidComplex(
-        name=complex.name,
-        reason=reason,
-        title=complex.title,
-        organism=complex.organism,
-        source=complex.source,
-        index=complex.index,
-        notes=complex.notes,
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -13,7 +12,6 @@ from foldcp.datasets.templates import TemplateHit
 from foldcp.files import reading
 from foldcp.pipeline.template_search.library import LibraryChain
 
-PROGRAM = "mmseqs"
 _COLUMNS = "query,target,evalue,qcov,qstart,tstart,qaln,taln"
 _SENSITIVITY = "7.5"
 _MAX_HITS = 1_000  # of a sequence, before they are filtered
@@ -32,14 +30,6 @@ class Limits:
     min_coverage: float = 0.1
     max_identity: float = 1.0
     max_date: str = ""
-
-
-def find_program() -> str:
-    """The path of MMseqs2. Raises ValueError where it is not installed."""
-    path = shutil.which(PROGRAM)
-    if path is None:
-        raise ValueError(f"{PROGRAM}: no such program; install MMseqs2 to search templates")
-    return path
 
 
 def program_version(program: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from foldcp.complex import Complex, Record
 from foldcp.datasets.templates import SEARCH_FILE, hits_name, hits_text
 from foldcp.files import read_file
+from foldcp.pipeline.msa_search.programs import find_program
 from foldcp.pipeline.template_search.atomic import write_text
 from foldcp.pipeline.template_search.library import (
     LibraryChain,
@@ -18,7 +19,7 @@ from foldcp.pipeline.template_search.library import (
     listing_digest,
     open_library,
 )
-from foldcp.pipeline.template_search.mmseqs import Limits, find_program, program_version, search
+from foldcp.pipeline.template_search.mmseqs import Limits, program_version, search
 
 _BATCH = 1_000  # sequences of one call of the program
 _MAX_BYTES = 1_000_000  # of the file that describes a search
@@ -46,7 +47,7 @@ def search_templates(
     folder of another search.
     """
     _check(limits)
-    program = find_program()
+    program = find_program("mmseqs")
     structures = structures.resolve()
     paths = list_structures(structures)
     identity = {

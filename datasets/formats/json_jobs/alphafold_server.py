@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import partial
 
 from foldcp.complex import Chain, Complex, Record, chain_names
 from foldcp.datasets.format import Format, InputFile, ReadOptions
@@ -16,23 +15,21 @@ from foldcp.datasets.formats.json_jobs.entities import (
     CCD,
     POLYMERS,
     Entity,
-    expect_jobs,
-    job_name,
+    listed_jobs,
     polymer,
     read_entities,
+    read_jobs,
 )
 from foldcp.datasets.formats.json_jobs.job import (
     JSON_SUFFIXES,
     JobFile,
     JobParts,
-    job_records,
     make_complex,
     read_code,
     seeds_note,
 )
 from foldcp.datasets.parsing.strict_yaml import boolean, items, mapping, string
 from foldcp.datasets.parsing.yaml_tree import Node, describe
-from foldcp.files import reading
 
 _KEYS: Mapping[str, tuple[str, ...]] = {
     "proteinChain": ("modifications", "glycans", "useStructureTemplate", "maxTemplateDate"),
@@ -45,30 +42,12 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
 
 def _recognises(file: InputFile) -> bool:
     """Whether it is a JSON list of jobs; one of Protenix is recognised before."""
-    text = file.text
-    if not text.lstrip().startswith("[") or '"sequences"' not in text:
-        return False
-    jobs = file.json
-    return isinstance(jobs, list) and any(
-        isinstance(job, dict) and "sequences" in job for job in jobs
-    )
+    return any(isinstance(job, dict) and "sequences" in job for job in listed_jobs(file))
 
 
 def _read(file: InputFile, options: ReadOptions) -> Iterator[Record]:
     """The complexes. Raises ValueError naming the file for one that is no list of jobs."""
-    with reading(str(file.path)):
-        try:
-            jobs = expect_jobs(file.json)
-        except ValueError as error:
-            raise ValueError(f"{file.path}: {error}") from error
-    job = JobFile(file.path, options)
-    return job_records(
-        (
-            (job_name(node, number), partial(_complex, node, job, number))
-            for number, node in enumerate(jobs, start=1)
-        ),
-        job,
-    )
+    return read_jobs(file, JobFile(file.path, options), _complex)
 
 
 def _complex(node: Node, job: JobFile, number: int) -> Complex:

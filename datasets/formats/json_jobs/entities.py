@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
-from foldcp.complex import Chain, Kind
+from foldcp.complex import Chain, Complex, Kind, Record
 from foldcp.datasets.chains import check_num_chains
-from foldcp.datasets.formats.json_jobs.job import read_modifications
+from foldcp.datasets.format import InputFile
+from foldcp.datasets.formats.json_jobs.job import JobFile, job_records, read_modifications
 from foldcp.datasets.parsing.strict_yaml import (
     items,
     mapping,
@@ -18,6 +20,7 @@ from foldcp.datasets.parsing.strict_yaml import (
 )
 from foldcp.datasets.parsing.yaml_tree import Node, describe
 from foldcp.datasets.sequences import normalize
+from foldcp.files import reading
 
 CCD = "CCD_"
 POLYMERS: Mapping[str, Kind] = {
@@ -88,13 +91,42 @@ def polymer(entity: Entity) -> Chain:
     )
 
 
-def job_name(node: Node, number: int) -> str:
+def listed_jobs(file: InputFile) -> list[Node]:
+    """The list that a JSON file of jobs is, an empty one for any other file."""
+    if not file.text.lstrip().startswith("[") or '"sequences"' not in file.text:
+        return []
+    jobs = file.json
+    return jobs if isinstance(jobs, list) else []
+
+
+def read_jobs(
+    file: InputFile, job: JobFile, make: Callable[[Node, JobFile, int], Complex]
+) -> Iterator[Record]:
+    """The complexes of a list of jobs, each made of its node and its number from 1.
+
+    Raises ValueError naming the file for one that is no list of jobs.
+    """
+    with reading(str(file.path)):
+        try:
+            jobs = _expect_jobs(file.json)
+        except ValueError as error:
+            raise ValueError(f"{file.path}: {error}") from error
+    return job_records(
+        (
+            (_job_name(node, number), partial(make, node, job, number))
+            for number, node in enumerate(jobs, start=1)
+        ),
+        job,
+    )
+
+
+def _job_name(node: Node, number: int) -> str:
     """The name of a job for messages: its own, or its number in the file."""
     name = node.get("name", "") if isinstance(node, dict) else ""
     return name if isinstance(name, str) and name else f"job {number}"
 
 
-def expect_jobs(node: Node | None) -> list[Node]:
+def _expect_jobs(node: Node | None) -> list[Node]:
     """The list of jobs that a file must be."""
     if not isinstance(node, list):
         got = "nothing of JSON" if node is None else describe(node)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from foldcp.complex import Chain, Complex, Record, chain_names
@@ -17,16 +16,15 @@ from foldcp.datasets.formats.json_jobs.entities import (
     CCD,
     POLYMERS,
     Entity,
-    expect_jobs,
-    job_name,
+    listed_jobs,
     polymer,
     read_entities,
+    read_jobs,
 )
 from foldcp.datasets.formats.json_jobs.job import (
     JSON_SUFFIXES,
     JobFile,
     JobParts,
-    job_records,
     make_complex,
     read_code,
     rna_msa_note,
@@ -41,7 +39,7 @@ from foldcp.datasets.formats.json_jobs.protenix_constraints import (
 from foldcp.datasets.parsing.strict_yaml import mapping, string
 from foldcp.datasets.parsing.text_files import join_names
 from foldcp.datasets.parsing.yaml_tree import Node, describe
-from foldcp.files import is_regular, reading
+from foldcp.files import is_regular
 
 _JOB_KEYS = ("modelSeeds", "covalent_bonds", "constraint")
 _FILES = ("msa", "pairedMsaPath", "unpairedMsaPath", "templatesPath")
@@ -58,11 +56,7 @@ _PAIRED = "pairing.a3m"
 
 def _recognises(file: InputFile) -> bool:
     """Whether it is a JSON list of jobs with what AlphaFold's server does not know."""
-    text = file.text
-    if not text.lstrip().startswith("[") or '"sequences"' not in text:
-        return False
-    jobs = file.json
-    return isinstance(jobs, list) and any(map(_is_own, jobs))
+    return any(map(_is_own, listed_jobs(file)))
 
 
 def _is_own(job: Node) -> bool:
@@ -84,19 +78,7 @@ def _is_own_entry(item: Node) -> bool:
 
 def _read(file: InputFile, options: ReadOptions) -> Iterator[Record]:
     """The complexes. Raises ValueError naming the file for one that is no list of jobs."""
-    with reading(str(file.path)):
-        try:
-            jobs = expect_jobs(file.json)
-        except ValueError as error:
-            raise ValueError(f"{file.path}: {error}") from error
-    job = JobFile(file.path, options, from_working_directory=True)
-    return job_records(
-        (
-            (job_name(node, number), partial(_complex, node, job, number))
-            for number, node in enumerate(jobs, start=1)
-        ),
-        job,
-    )
+    return read_jobs(file, JobFile(file.path, options, from_working_directory=True), _complex)
 
 
 def _complex(node: Node, job: JobFile, number: int) -> Complex:

@@ -9,14 +9,14 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from http.client import HTTPException
 from importlib.metadata import version
 from urllib.error import HTTPError
 from urllib.parse import urlencode, urlsplit
 from urllib.request import Request, urlopen
+
+from foldcp.datasets.uniprot import retry_after_seconds
 
 MIN_INTERVAL = 1.0  # seconds between two requests
 TIMEOUT = 60.0  # seconds without a byte
@@ -152,7 +152,7 @@ class Connection:
             try:
                 return self._request_once(path, max_bytes, form)
             except HTTPError as error:
-                retry_after = _retry_after(error.headers.get("Retry-After", ""))
+                retry_after = retry_after_seconds(error.headers.get("Retry-After", ""))
                 error.close()
                 self._refuse(error.code, is_last)
                 waiter.wait(retry_after)
@@ -209,15 +209,3 @@ class Connection:
             if rest > 0:
                 self.sleep(rest)
         self._last = self.clock()
-
-
-def _retry_after(text: str) -> float:
-    """Seconds of a Retry-After header, which may be a date; 0 for none."""
-    if re.fullmatch(r"\d{1,9}", text.strip(), re.ASCII):
-        return float(text)
-    try:
-        until = parsedate_to_datetime(text)
-    except ValueError:
-        return 0.0
-    aware = until if until.tzinfo else until.replace(tzinfo=UTC)
-    return max(0.0, (aware - datetime.now(UTC)).total_seconds())
