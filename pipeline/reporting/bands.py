@@ -1,0 +1,166 @@
+"""Scores of the tables as a report shows them: label, direction, bands, and how to read them.
+
+Which scores there are is the schema's; a score without a rule here is shown without bands.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from foldcp.pipeline.storage.schemas import TABLES, Column
+
+# Shown first and ranked by, if the table has it.
+PREFERRED = ("ipsae_d0res", "ipsae", "iptm", "confidence_score")
+# The colours of AlphaFold DB's pLDDT, from the best band to the worst, which colour-blind people
+# tell apart, too.
+BAND_COLOURS = {
+    2: ("#0053d6", "#ff7d45"),
+    3: ("#0053d6", "#65cbf3", "#ff7d45"),
+    4: ("#0053d6", "#65cbf3", "#ffdb13", "#ff7d45"),
+}
+WORDS = {
+    "ipsae": "ipSAE",
+    "iptm": "ipTM",
+    "ptm": "pTM",
+    "plddt": "pLDDT",
+    "iplddt": "ipLDDT",
+    "pae": "PAE",
+    "pde": "PDE",
+    "ipde": "ipDE",
+    "pdockq": "pDockQ",
+    "pdockq2": "pDockQ2",
+    "lis": "LIS",
+    "ilis": "iLIS",
+    "lia": "LIA",
+    "boltz": "(Boltz)",
+    "d0res": "(d0 of residues)",
+    "d0chn": "(d0 of chains)",
+    "d0dom": "(d0 of domains)",
+    "num": "",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How to read scores whose column name matches `pattern`.
+
+    `limits` are the values at which a band begins, from the best band on; the last band has none.
+    """
+
+    pattern: str
+    limits: tuple[float, ...]
+    names: tuple[str, ...]
+    sentence: str
+
+
+RULES = (
+    Rule(
+        "ipsae",
+        (0.8, 0.7, 0.6),
+        ("very high", "high", "confident", "low"),
+        "Whether the two chains are placed right towards each other, counted over the residues "
+        "with a small error only, so that disordered tails do not pull it down; 0 is usual for "
+        "chains that do not touch.",
+    ),
+    Rule(
+        "iptm",
+        (0.8, 0.6),
+        ("confident", "uncertain", "low"),
+        "Whether the chains are placed right towards each other, over all of their residues: "
+        "below 0.6 the placement is probably wrong, or the chains have long disordered parts.",
+    ),
+    Rule(
+        "ptm",
+        (0.8, 0.5),
+        ("confident", "plausible", "low"),
+        "Whether the fold as a whole is right; above 0.5 it is probably similar to the true one.",
+    ),
+    Rule(
+        "i?plddt",
+        (0.9, 0.7, 0.5),
+        ("very high", "confident", "low", "very low"),
+        "How well the surroundings of each residue are predicted; below 0.5 the chain is probably "
+        "disordered there. It says nothing about how chains lie towards each other.",
+    ),
+    Rule(
+        "pdockq2?",
+        (0.5, 0.23),
+        ("high", "acceptable", "low"),
+        "An estimate of DockQ, the quality of the interface; from 0.23 on a docking counts as "
+        "acceptable.",
+    ),
+    Rule(
+        "i?lis",
+        (0.203,),
+        ("likely", "unlikely"),
+        "Mean closeness of residue pairs with an error below 12 Å; 0.203 is the published "
+        "limit for pairs that interact.",
+    ),
+    Rule(
+        "pae",
+        (5, 10, 20),
+        ("very sure", "sure", "unsure", "unknown"),
+        "The error to expect in a residue's position, seen from a residue of the other chain: "
+        "below 5 Å their places are sure, above 20 Å unknown.",
+    ),
+    Rule(
+        "i?pde",
+        (2, 5, 10),
+        ("very sure", "sure", "unsure", "unknown"),
+        "The error to expect in distances between residues that are likely in contact.",
+    ),
+)
+
+
+def describe_scores(table: str) -> list[dict[str, Any]]:
+    """The scores of a table, the preferred ones first, as html/js/run.js reads them."""
+    scores = [_describe(column) for column in TABLES[table].columns if is_score(column)]
+    order = {name: place for place, name in enumerate(PREFERRED)}
+    return sorted(scores, key=lambda score: order.get(score["name"], len(order)))
+
+
+def is_score(column: Column) -> bool:
+    """Whether a column says how good a prediction is, or counts contacts of chains."""
+    is_directed = column.type.startswith("float") and "is better" in column.unit
+    return is_directed or column.name.startswith("num_contacts")
+
+
+def label_of(name: str) -> str:
+    """A column's name in words."""
+    words = [WORDS.get(word, word) for word in name.split("_")]
+    return " ".join(filter(None, words))
+
+
+def _describe(column: Column) -> dict[str, Any]:
+    lower = "lower is better" in column.unit
+    rule = _rule_of(column.name)
+    return {
+        "name": column.name,
+        "label": label_of(column.name),
+        "unit": column.unit,
+        "shortUnit": "Å" if column.unit.startswith("Å") else "",
+        "isShare": column.unit.startswith("0..1"),
+        "description": column.description,
+        "isLowerBetter": lower,
+        "sentence": rule.sentence if rule else "",
+        "bands": _bands(rule) if rule else [],
+    }
+
+
+def _rule_of(name: str) -> Rule | None:
+    for word in name.split("_"):
+        for rule in RULES:
+            if re.fullmatch(rule.pattern, word):
+                return rule
+    return None
+
+
+def _bands(rule: Rule) -> list[dict[str, Any]]:
+    colours = BAND_COLOURS[len(rule.names)]
+    limits = (*rule.limits, None)
+    return [
+        {"limit": limit, "name": name, "colour": colour}
+        for limit, name, colour in zip(limits, rule.names, colours, strict=True)
+    ]
