@@ -129,8 +129,9 @@ def is_score(column: Column) -> bool:
 
 def label_of(name: str) -> str:
     """A column's name in words."""
-    words = [WORDS.get(word, word) for word in name.split("_")]
-    return " ".join(filter(None, words))
+    words = list(filter(None, (WORDS.get(word, word) for word in name.split("_"))))
+    label = " ".join(words)
+    return label if words[0] in WORDS.values() else label[0].upper() + label[1:]
 
 
 def _describe(column: Column) -> dict[str, Any]:

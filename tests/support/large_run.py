@@ -44,7 +44,7 @@ NOTES = (
     "msa: no alignment for P{number:05}",
 )
 GPUS = 8
-HELIX = 16  # residues
+HELIX = 24  # residues
 GAP = 5  # residues of a loop between two helices
 
 
@@ -240,7 +240,7 @@ def _token_pae(
 def _coordinates(layout: Layout) -> np.ndarray:
     """Bundles of helices, one beside the other on a circle; atoms in the layout's order."""
     num_chains = len(layout.chain_names)
-    radius = 0.0 if num_chains == 1 else 17.0 / np.sin(np.pi / max(num_chains, 2))
+    radius = 5.0 if num_chains < 3 else 14.5 / np.sin(np.pi / num_chains)
     coords = np.zeros((len(layout.atom_token), 3), np.float32)
     for atom, (token, name) in enumerate(zip(layout.atom_token, layout.atom_name, strict=True)):
         chain = layout.token_chain[token]
@@ -255,7 +255,7 @@ def _coordinates(layout: Layout) -> np.ndarray:
             ]
         )
         centre = radius * np.array([np.cos(angle), np.sin(angle), 0.0])
-        coords[atom] = turned + centre
+        coords[atom] = (turned + centre)[[0, 2, 1]] * [1, 1, -1]
     return coords
 
 

@@ -159,7 +159,7 @@ const Charts = (() => {
           axis: { tickCount: title ? 5 : 10 },
         },
         x2: { field: "to" },
-        y: { field: "count", type: "quantitative", title: null, axis: { tickMinStep: 1, tickCount: 4 } },
+        y: { field: "count", type: "quantitative", title: null, scale: { nice: 4 }, axis: { tickMinStep: 1, tickCount: 4 } },
         color: bandColour(score, "band", title ? null : { title: null, orient: "top" }),
         tooltip: [
           { field: "from", title: "from", format: ".3~f" },

@@ -35,10 +35,12 @@ const ComplexPage = (() => {
     container.append(element("h2", {}, "Samples"), samplesTable(samples));
     const structureBlock = Data.has(`structure-${number}`) ? await Data.block(`structure-${number}`) : null;
     const sampleBlock = Data.has(`samples-${number}`) ? await Data.block(`samples-${number}`) : null;
-    const shown = await showStructure(container, about, structureBlock, complexes.structure[number]);
-    if (about.count > 1) await showPairs(container, about, sampleBlock);
+    const grid = element("div", { className: "two" });
+    container.append(element("h2", {}, "Structure and pairs of chains"), grid);
+    const shown = await showStructure(grid, about, structureBlock, complexes.structure[number]);
+    if (about.count > 1) await showPairs(grid, about, sampleBlock);
     if (structureBlock) {
-      await showPae(container, about, structureBlock);
+      await showPae(grid, about, structureBlock);
       await showPlddt(container, about, structureBlock);
     }
     container.append(element("h2", {}, "Chains and their alignments"), chainsTable(about));
@@ -81,7 +83,9 @@ const ComplexPage = (() => {
   }
 
   function samplesTable({ samples, first, last }) {
-    const scores = Scores.described.complexes.filter((score) => !Number.isNaN(samples[score.name][first]));
+    // A score of what the complex does not have, such as ligands, is 0 in every sample.
+    const isKnown = (score) => samples[score.name].subarray(first, last).some((value) => value);
+    const scores = Scores.described.complexes.filter(isKnown);
     const rows = [];
     for (let row = first; row < last; row++) {
       rows.push([
@@ -93,12 +97,11 @@ const ComplexPage = (() => {
   }
 
   async function showStructure(container, about, block, path) {
-    container.append(element("h2", {}, "Structure"));
     if (!block) {
       const text = path
         ? "It is not in this page, which holds the best complexes as far as they fit. The file: "
         : "No structure was kept.";
-      container.append(element("p", {}, text, path ? element("code", { className: "path" }, path) : ""));
+      container.append(element("figure", {}, element("p", {}, text, path ? element("code", { className: "path" }, path) : "")));
       return null;
     }
     const place = element("div");
@@ -129,9 +132,8 @@ const ComplexPage = (() => {
       samples.length > 1 ? choice("Sample", [["mean", "mean of all"], ...samples], (sample) => { state.sample = sample; draw(); }) : "",
     );
     container.append(
-      element("h2", {}, "Pairs of chains"),
-      form,
-      element("div", { className: "two" }, element("figure", {}, matrix, caption), element("figure", {}, network, element("figcaption", {}, "Chains as a network: the better the score, the thicker the edge."))),
+      element("figure", {}, form, matrix, caption),
+      element("figure", {}, network, element("figcaption", {}, "Chains as a network by the same score: the better it is, the thicker the edge.")),
     );
     await draw();
   }
@@ -242,11 +244,11 @@ const ComplexPage = (() => {
       padding: 4,
       data: [
         { name: "edges", values: edges },
-        { name: "nodes", values: nodes },
+        { name: "nodes", values: nodes.map((node) => ({ ...node, middleX: (width - 8) / 2, middleY: height / 2 })) },
       ],
       marks: [
         {
-          name: "nodes",
+          name: "circles",
           type: "symbol",
           zindex: 1,
           from: { data: "nodes" },
@@ -269,8 +271,8 @@ const ComplexPage = (() => {
                 { force: "center", x: (width - 8) / 2, y: height / 2 },
                 { force: "collide", radius: 18 },
                 { force: "nbody", strength: -4 * distance },
-                { force: "x", x: (width - 8) / 2, strength: 0.06 },
-                { force: "y", y: height / 2, strength: 0.12 },
+                { force: "x", x: "datum.middleX", strength: 0.06 },
+                { force: "y", y: "datum.middleY", strength: 0.12 },
                 { force: "link", links: "edges", distance, strength: 0.5 },
               ],
             },
@@ -289,7 +291,7 @@ const ComplexPage = (() => {
           type: "text",
           zindex: 2,
           interactive: false,
-          from: { data: "nodes" },
+          from: { data: "circles" },
           encode: {
             enter: { text: { field: "datum.name" }, fill: { value: Charts.css("--ink") }, fontSize: { value: 12 }, fontWeight: { value: "bold" }, baseline: { value: "bottom" }, align: { value: "center" } },
             update: { x: { field: "x" }, y: { field: "y", offset: -12 } },
@@ -312,9 +314,9 @@ const ComplexPage = (() => {
     }
     const borders = chainStarts(about).map((start) => ({ start }));
     const plot = element("div");
-    container.append(element("h2", {}, "Predicted aligned error"), element("figure", {}, plot, element("figcaption", {}, `Of the best sample, in Å; lines are borders of chains. ${score ? score.sentence : ""}`)));
+    container.append(element("figure", {}, plot, element("figcaption", {}, `Predicted aligned error of the best sample, in Å; lines are borders of chains. ${score ? score.sentence : ""}`)));
     const specify = (width) => {
-      const side = Math.min(width - 90, 520);
+      const side = Math.min(width - 110, 400);
       const axis = { grid: false, tickCount: 6 };
       const scale = { domain: [0, edges[bins]], nice: false };
       return {

@@ -40,6 +40,12 @@ const Main = (() => {
     console.error(error);
   }
 
+  // It does not change the address, which names a part of the page.
+  document.querySelector(".skip").addEventListener("click", (event) => {
+    event.preventDefault();
+    byId("content").focus();
+  });
+
   const safely = () => route().catch(report);
   window.addEventListener("hashchange", safely);
   safely();

@@ -139,7 +139,10 @@ const Structure = (() => {
   function style(model, colour) {
     const colourOf = colour === "plddt" ? plddtColour : (atom) => Charts.colourOf(atom.properties.chainNumber);
     model.setStyle({}, {});
-    model.setStyle({ hetflag: false }, { cartoon: { colorfunc: colourOf, arrows: true, thickness: 0.5 } });
+    const ribbon = model.selectedAtoms({ atom: "O" }).length
+      ? { arrows: true, thickness: 0.5 }
+      : { style: "trace", thickness: 0.6 };
+    model.setStyle({ hetflag: false }, { cartoon: { colorfunc: colourOf, ...ribbon } });
     model.setStyle({ hetflag: true }, { stick: { colorfunc: colourOf, radius: 0.25 }, sphere: { colorfunc: colourOf, scale: 0.3 } });
   }
 

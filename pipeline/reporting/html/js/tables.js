@@ -76,7 +76,7 @@ const Tables = (() => {
       layout: "fitColumns",
       initialSort: sort,
       placeholder: placeholder ?? "Nothing matches these filters.",
-      columnDefaults: { headerTooltip: false, resizable: "header" },
+      columnDefaults: { headerTooltip: false, resizable: "header", headerWordWrap: true },
       keybindings: {},
       index: "id",
     });
