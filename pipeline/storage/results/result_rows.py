@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 
+from foldcp.complex import DatabaseEntry
 from foldcp.features.layout import Layout
 from foldcp.metrics.scores import Scores
 from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.scheduling.types import Attempt
+from foldcp.pipeline.storage.columns.chain_columns import CHAIN_COLUMNS
 from foldcp.pipeline.storage.results.boltz_layout import COMPLEX_SCORES, ranking
+from foldcp.pipeline.storage.results.pair_rows import pair_rows
 from foldcp.pipeline.storage.results.provenance import Provenance
 from foldcp.predict import Prediction
 
@@ -35,7 +39,9 @@ PAIR_SCORES = {
 def result_rows(
     task: Task, layout: Layout, prediction: Prediction, provenance: Provenance
 ) -> TableRows:
-    """Rows of `complexes`, `chains` and `interfaces` for a prediction, sample by sample."""
+    """Rows of `complexes`, `chains` and `interfaces` for a prediction, sample by sample, and of
+    `pairs`.
+    """
     rows: TableRows = {"complexes": [], "chains": [], "interfaces": []}
     order = ranking(prediction.scores)
     chains = _chain_columns(task, layout)
@@ -60,6 +66,7 @@ def result_rows(
         for chain, plddt, ptm in zip(chains, plddts, ptms, strict=True):
             rows["chains"].append({**shared, **chain, "plddt": plddt, "ptm": ptm})
         rows["interfaces"] += _interface_rows(chains, scores, shared)
+    rows["pairs"] = pair_rows(rows["interfaces"])
     return rows
 
 
@@ -133,8 +140,14 @@ def _complex_columns(task: Task, provenance: Provenance) -> dict[str, Any]:
         "msa_depth": task.msa_depth,
         "notes": one_line_notes(complex.notes),
         "settings_hash": provenance.settings_hash,
+        **source_columns(complex.entry),
         **provenance.columns,
     }
+
+
+def source_columns(entry: DatabaseEntry) -> dict[str, Any]:
+    """The columns of `complexes` with what the database says."""
+    return {f"source_{field.name}": getattr(entry, field.name) for field in fields(entry)}
 
 
 def _prediction_columns(task: Task, provenance: Provenance) -> dict[str, Any]:
@@ -163,7 +176,11 @@ def _chain_columns(task: Task, layout: Layout) -> list[dict[str, Any]]:
             "chain": chain.name,
             "chain_index": index,
             "molecule_type": chain.kind,
-            "accession": chain.accession,
+            "entity": int(layout.chain_entities[index]) + 1,
+            "accession": chain.entry_accession,
+            "residue_range": chain.entry_range,
+            "gene": chain.gene,
+            "protein_name": chain.protein_name,
             "num_residues": len(chain.sequence) or max(1, len(chain.ccd)),
             "num_tokens": num_tokens[index],
             "sequence_sha256": hashlib.sha256(content.encode()).hexdigest(),
@@ -189,8 +206,8 @@ def _interface_rows(
                 **shared,
                 "chain_a": chain_a["chain"],
                 "chain_b": chain_b["chain"],
-                "accession_a": chain_a["accession"],
-                "accession_b": chain_b["accession"],
+                **{f"{name}_a": chain_a[name] for name in CHAIN_COLUMNS},
+                **{f"{name}_b": chain_b[name] for name in CHAIN_COLUMNS},
                 **{column: values[a][b] for column, values in pairs.items()},
             }
             rows.append(row)
