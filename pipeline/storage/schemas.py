@@ -4,26 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
+
+from foldcp.pipeline.storage.columns.column import Column, bytes_, count, score, seconds
+from foldcp.pipeline.storage.columns.interface_columns import INTERFACE_COLUMNS
 
 Row = Mapping[str, Any]  # by column name
-Type = Literal["string", "list<string>", "int64", "float32", "float64", "bool", "timestamp"]
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of a table.
-
-    `unit` is empty for values without one, such as names. `default` is the value in rows that do
-    not give one.
-    """
-
-    name: str
-    type: Type
-    description: str
-    unit: str = ""
-    nullable: bool = False
-    default: str | bool | tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +29,6 @@ class Table:
     def has(self, column: str) -> bool:
         """Whether the table has a column of this name."""
         return any(existing.name == column for existing in self.columns)
-
-
-def _score(name: str, description: str, unit: str = "0..1, higher is better") -> Column:
-    return Column(name, "float32", description, unit, nullable=True)
-
-
-def _count(name: str, description: str, nullable: bool = False) -> Column:
-    return Column(name, "int64", description, "count", nullable)
-
-
-def _seconds(name: str, description: str) -> Column:
-    return Column(name, "float64", description, "s", nullable=True)
-
-
-def _bytes(name: str, description: str) -> Column:
-    return Column(name, "int64", description, "B", nullable=True)
 
 
 KEY = Column(
@@ -83,11 +53,11 @@ STALE = Column(
     "run.stale is keep",
     default=False,
 )
-GROUP_SIZE = _count("group_size", "GPUs (or CPU ranks) that folded it together", nullable=True)
+GROUP_SIZE = count("group_size", "GPUs (or CPU ranks) that folded it together", nullable=True)
 PRECISION = Column(
     "precision", "string", "precision of the network: fp32, mixed or bf16", nullable=True
 )
-MSA_DEPTH = _count("msa_depth", "MSA rows that the network read", nullable=True)
+MSA_DEPTH = count("msa_depth", "MSA rows that the network read", nullable=True)
 
 COMPLEXES = Table(
     "complexes",
@@ -114,9 +84,9 @@ COMPLEXES = Table(
             "array",
             default=(),
         ),
-        _count("num_chains", "chains", nullable=True),
-        _count("num_residues", "residues of all polymers", nullable=True),
-        _count(
+        count("num_chains", "chains", nullable=True),
+        count("num_residues", "residues of all polymers", nullable=True),
+        count(
             "num_tokens",
             "tokens: residues, modified or not, and heavy atoms of ligands",
             nullable=True,
@@ -136,25 +106,25 @@ COMPLEXES = Table(
             "index",
             nullable=True,
         ),
-        _score(
+        score(
             "confidence_score",
             "(4 complex_plddt + iptm) / 5, with ptm for iptm when there is one chain",
         ),
-        _score("ptm", "predicted TM-score of the whole complex"),
-        _score("iptm", "predicted TM-score over pairs of different chains; 0 for one chain"),
-        _score("ligand_iptm", "iptm over pairs of a ligand and a protein; 0 without any"),
-        _score("protein_iptm", "iptm over pairs of different proteins; 0 without any"),
-        _score("complex_plddt", "mean pLDDT of all tokens"),
-        _score(
+        score("ptm", "predicted TM-score of the whole complex"),
+        score("iptm", "predicted TM-score over pairs of different chains; 0 for one chain"),
+        score("ligand_iptm", "iptm over pairs of a ligand and a protein; 0 without any"),
+        score("protein_iptm", "iptm over pairs of different proteins; 0 without any"),
+        score("complex_plddt", "mean pLDDT of all tokens"),
+        score(
             "complex_iplddt",
             "mean pLDDT that counts interface tokens 10 times and ligand tokens 20 times",
         ),
-        _score(
+        score(
             "complex_pde",
             "expected distance error of pairs likely in contact",
             "Å, lower is better",
         ),
-        _score(
+        score(
             "complex_ipde",
             "expected distance error of pairs of different chains likely in contact",
             "Å, lower is better",
@@ -192,14 +162,14 @@ CHAINS = Table(
         Column("chain_index", "int64", "position of the chain in the complex, from 0", "index"),
         Column("molecule_type", "string", "protein, dna, rna or ligand"),
         Column("accession", "string", "UniProt accession; empty where the input has none"),
-        _count("num_residues", "residues; components of a ligand"),
-        _count("num_tokens", "tokens"),
+        count("num_residues", "residues; components of a ligand"),
+        count("num_tokens", "tokens"),
         Column(
             "sequence_sha256",
             "string",
             "SHA-256 of the sequence, to find equal chains and changed entries",
         ),
-        _count(
+        count(
             "msa_depth",
             "different MSA rows of the chain that were used, with the query",
         ),
@@ -219,8 +189,8 @@ CHAINS = Table(
             "0..1",
             nullable=True,
         ),
-        _score("plddt", "mean pLDDT of the chain's tokens"),
-        _score(
+        score("plddt", "mean pLDDT of the chain's tokens"),
+        score(
             "ptm",
             "predicted TM-score of the chain, d0 from its own length (as AlphaFold 3)",
         ),
@@ -229,7 +199,6 @@ CHAINS = Table(
         STALE,
     ),
 )
-_FRAMES = "frames in chain_a, scored tokens in chain_b"
 INTERFACES = Table(
     "interfaces",
     "One row per directed pair of different chains and sample: errors of the tokens of chain_b "
@@ -253,38 +222,7 @@ INTERFACES = Table(
             "string",
             "UniProt accession of chain_b; empty where the input has none",
         ),
-        _score(
-            "ipsae_d0res",
-            f"ipSAE with d0 from the tokens within the error cutoff of each frame; {_FRAMES}",
-        ),
-        _score("ipsae_d0chn", f"ipSAE with d0 from both chain lengths; {_FRAMES}"),
-        _score(
-            "ipsae_d0dom",
-            f"ipSAE with d0 from the tokens that have any pair within the cutoff; {_FRAMES}",
-        ),
-        _score(
-            "iptm",
-            f"ipTM of the pair with d0 from both chain lengths (as AlphaFold 3); {_FRAMES}",
-        ),
-        _score(
-            "iptm_boltz",
-            f"ipTM of the pair with d0 from all tokens of the complex; {_FRAMES}: Boltz's "
-            "pair_chains_iptm[b][a]",
-        ),
-        _score("pae_mean", f"mean predicted aligned error; {_FRAMES}", "Å, lower is better"),
-        _score(
-            "pae_min",
-            f"smallest predicted aligned error; {_FRAMES}",
-            "Å, lower is better",
-        ),
-        _count(
-            "num_contacts",
-            "token pairs with representative atoms within 8 Å; equal both ways",
-        ),
-        _score(
-            "interface_plddt",
-            "mean pLDDT of the tokens of chain_a in contact with chain_b; null without contact",
-        ),
+        *INTERFACE_COLUMNS,
         CHECKPOINT,
         UNTRAINED,
         STALE,
@@ -320,10 +258,10 @@ ATTEMPTS = Table(
             "more ranks or bf16, separated by '; '; empty for none",
         ),
         Column("started", "timestamp", "start of the attempt", "UTC", nullable=True),
-        _count("num_tokens", "tokens of the complex", nullable=True),
+        count("num_tokens", "tokens of the complex", nullable=True),
         MSA_DEPTH,
-        _count("samples", "structures asked for: model.samples", nullable=True),
-        _count("parallel_samples", "structures sampled at once", nullable=True),
+        count("samples", "structures asked for: model.samples", nullable=True),
+        count("parallel_samples", "structures sampled at once", nullable=True),
         GROUP_SIZE,
         Column(
             "gpus",
@@ -332,18 +270,18 @@ ATTEMPTS = Table(
             nullable=True,
         ),
         PRECISION,
-        _seconds("seconds", "wall time of the attempt"),
-        _seconds("predicted_seconds", "wall time that the cost model predicted"),
-        _seconds("seconds_features", "reading alignments and making features"),
-        _seconds(
+        seconds("seconds", "wall time of the attempt"),
+        seconds("predicted_seconds", "wall time that the cost model predicted"),
+        seconds("seconds_features", "reading alignments and making features"),
+        seconds(
             "seconds_trunk",
             "embedding, templates, MSA module and Pairformer, all recyclings",
         ),
-        _seconds("seconds_sampling", "diffusion sampling"),
-        _seconds("seconds_confidence", "confidence module and scores"),
-        _seconds("seconds_write", "writing the results"),
-        _bytes("peak_bytes", "largest memory in use on any rank"),
-        _bytes("predicted_bytes", "memory of one rank that the cost model predicted"),
+        seconds("seconds_sampling", "diffusion sampling"),
+        seconds("seconds_confidence", "confidence module and scores"),
+        seconds("seconds_write", "writing the results"),
+        bytes_("peak_bytes", "largest memory in use on any rank"),
+        bytes_("predicted_bytes", "memory of one rank that the cost model predicted"),
     ),
 )
 RUNS = Table(
@@ -362,17 +300,17 @@ RUNS = Table(
         ),
         Column("command", "string", "command line"),
         Column("input", "string", "input file"),
-        _count(
+        count(
             "num_done",
             "complexes of the folder with a result, at the end",
             nullable=True,
         ),
-        _count(
+        count(
             "num_failed",
             "complexes of the folder that failed, at the end",
             nullable=True,
         ),
-        _count(
+        count(
             "num_invalid",
             "records of the input that cannot be folded, at the end",
             nullable=True,

@@ -209,7 +209,7 @@ def manifest(out: Path, content: str) -> None:
         (lambda out: run_json(out, "\x00\xff"), "run.json: damaged: not JSON"),
         (lambda out: run_json(out, "[]"), "run.json: damaged: not what foldcp writes"),
         (
-            lambda out: run_json(out, '{"format": 3}'),
+            lambda out: run_json(out, '{"format": 4}'),
             "run.json: damaged: run_id is None",
         ),
         (
@@ -306,7 +306,7 @@ def test_open_refuses_a_folder_of_another_format_in_one_line(
     with pytest.raises(ValueError) as error:
         use(out)
     assert str(error.value) == (
-        f"{out}: a folder of format {format}, but this version of foldcp reads format 3; "
+        f"{out}: a folder of format {format}, but this version of foldcp reads format 4; "
         "give another --out, or use the version of foldcp that wrote it"
     )
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
