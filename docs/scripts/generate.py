@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from foldcp.pipeline.config import RunConfig
-from foldcp.pipeline.storage.schemas import ALL_TABLES, Column, Table
+from foldcp.pipeline.storage.columns.column import Column
+from foldcp.pipeline.storage.schemas import ALL_TABLES, Table
 
 DOCS = Path(__file__).resolve().parents[1]
 

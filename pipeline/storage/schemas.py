@@ -16,6 +16,7 @@ from foldcp.pipeline.storage.columns.column import (
     seconds,
     text,
 )
+from foldcp.pipeline.storage.columns.interface_columns import INTERFACE_COLUMNS
 from foldcp.pipeline.storage.columns.pair_columns import (
     PAIR_STATISTICS,
     PROTEIN_PAIR_STATISTICS,
@@ -236,41 +237,6 @@ CHAINS = Table(
         STALE,
     ),
 )
-_FRAMES = "frames in chain_a, scored tokens in chain_b"
-_INTERFACE_COLUMNS = (
-    score(
-        "ipsae_d0res",
-        f"ipSAE with d0 from the tokens within the error cutoff of each frame; {_FRAMES}",
-    ),
-    score("ipsae_d0chn", f"ipSAE with d0 from both chain lengths; {_FRAMES}"),
-    score(
-        "ipsae_d0dom",
-        f"ipSAE with d0 from the tokens that have any pair within the cutoff; {_FRAMES}",
-    ),
-    score(
-        "iptm",
-        f"ipTM of the pair with d0 from both chain lengths (as AlphaFold 3); {_FRAMES}",
-    ),
-    score(
-        "iptm_boltz",
-        f"ipTM of the pair with d0 from all tokens of the complex; {_FRAMES}: Boltz's "
-        "pair_chains_iptm[b][a]",
-    ),
-    score("pae_mean", f"mean predicted aligned error; {_FRAMES}", "Å, lower is better"),
-    score(
-        "pae_min",
-        f"smallest predicted aligned error; {_FRAMES}",
-        "Å, lower is better",
-    ),
-    count(
-        "num_contacts",
-        "token pairs with representative atoms within 8 Å; equal both ways",
-    ),
-    score(
-        "interface_plddt",
-        "mean pLDDT of the tokens of chain_a in contact with chain_b; null without contact",
-    ),
-)
 INTERFACES = Table(
     "interfaces",
     "One row per directed pair of different chains and sample: errors of the tokens of chain_b "
@@ -286,13 +252,13 @@ INTERFACES = Table(
         Column("chain_b", "string", "name of the chain whose tokens are scored"),
         *chain_columns("a"),
         *chain_columns("b"),
-        *_INTERFACE_COLUMNS,
+        *INTERFACE_COLUMNS,
         CHECKPOINT,
         UNTRAINED,
         STALE,
     ),
 )
-INTERFACE_SCORES = tuple(filter(is_score, _INTERFACE_COLUMNS))
+INTERFACE_SCORES = tuple(filter(is_score, INTERFACE_COLUMNS))
 PAIRS = Table(
     "pairs",
     "One row per pair of different chains of a complex, in the order of the complex, over all "

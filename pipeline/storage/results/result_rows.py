@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from foldcp.complex import DatabaseEntry
 from foldcp.features.layout import Layout
@@ -16,6 +17,12 @@ from foldcp.metrics.scores import Scores
 from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.scheduling.types import Attempt
 from foldcp.pipeline.storage.columns.chain_columns import CHAIN_COLUMNS
+from foldcp.pipeline.storage.columns.interface_columns import (
+    INTERFACE_COLUMNS,
+    IPSAE_NAMES,
+    LIS_NAMES,
+    cutoff_column,
+)
 from foldcp.pipeline.storage.results.boltz_layout import COMPLEX_SCORES, ranking
 from foldcp.pipeline.storage.results.pair_rows import pair_rows
 from foldcp.pipeline.storage.results.provenance import Provenance
@@ -196,7 +203,7 @@ def _interface_rows(
     chains: list[dict[str, Any]], scores: Scores, shared: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Rows of every directed pair of different chains."""
-    pairs = {column: getattr(scores, field).tolist() for column, field in PAIR_SCORES.items()}
+    pairs = _pair_columns(scores)
     rows = []
     for a, chain_a in enumerate(chains):
         for b, chain_b in enumerate(chains):
@@ -212,3 +219,22 @@ def _interface_rows(
             }
             rows.append(row)
     return rows
+
+
+def _pair_columns(scores: Scores) -> dict[str, list[list[Any]]]:
+    """Column -> its value of each pair of chains [a][b]."""
+    arrays = {column: getattr(scores, field) for column, field in PAIR_SCORES.items()}
+    for cutoff, at_cutoff in scores.cutoffs.items():
+        for name in (*IPSAE_NAMES, *LIS_NAMES):
+            arrays[cutoff_column(name, cutoff)] = getattr(at_cutoff, name)
+    without_value = np.full((len(scores.chain_ptm), len(scores.chain_ptm)), np.nan)
+    columns = {}
+    for column in INTERFACE_COLUMNS:
+        values = arrays.get(column.name, without_value)
+        columns[column.name] = _counts(values) if column.type == "int64" else values.tolist()
+    return columns
+
+
+def _counts(values: Float[np.ndarray, "C C"]) -> list[list[int | None]]:
+    """Whole numbers; None for NaN."""
+    return [[None if np.isnan(value) else int(value) for value in row] for row in values.tolist()]
