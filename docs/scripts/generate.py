@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from foldcp.pipeline.config import RunConfig
-from foldcp.pipeline.storage.schemas import TABLES, Column, Table
+from foldcp.pipeline.storage.columns.column import Column
+from foldcp.pipeline.storage.schemas import ALL_TABLES, Table
 
 DOCS = Path(__file__).resolve().parents[1]
 
@@ -56,7 +57,7 @@ KINDS = {int: "integer", float: "number", bool: "true or false", str: "text"}
 
 def outputs() -> str:
     """docs/outputs.md: the columns of every table."""
-    return OUTPUTS + "".join(map(_table_section, TABLES.values()))
+    return OUTPUTS + "".join(map(_table_section, ALL_TABLES.values()))
 
 
 def _table_section(table: Table) -> str:

@@ -9,9 +9,11 @@ a field of `Scores`, and a column of the tables.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from foldcp.distributed.context_parallel import ContextParallel
@@ -19,7 +21,14 @@ from foldcp.features.features import Features
 from foldcp.metrics.chains import ChainRows, ChainSpans
 from foldcp.metrics.contacts import Contacts, chain_contacts
 from foldcp.metrics.frames import valid_frames
-from foldcp.metrics.ipsae import Ipsae, ipsae
+from foldcp.metrics.geometry.contact_atoms import modified_contact_atoms
+from foldcp.metrics.interface.interface_scorer import cutoff_scores
+from foldcp.metrics.interface.scores import (
+    DEFAULT_CUTOFFS,
+    IPSAE_CUTOFF,
+    LIS_CUTOFF,
+    CutoffScores,
+)
 from foldcp.metrics.pae import BIN_CENTERS, PaeMinima, PaeSums, pae_minima, pae_sums
 from foldcp.metrics.pde import WeightedPde
 from foldcp.metrics.plddt import WeightedPlddt, plddt_sums, weighted_plddt
@@ -43,6 +52,7 @@ class SampleScorer:
         features: the complex; whole on every rank.
         coords: the sample's atoms in Å; whole on every rank.
         cp: this rank's place among the ranks.
+        pae_cutoffs: cutoffs of PAE in Å for ipSAE and LIS, beside those of the publications.
         keep_pairs: keep `pae` and `pde` after `compute`.
     """
 
@@ -52,6 +62,7 @@ class SampleScorer:
         coords: Float[Tensor, "A 3"],
         cp: ContextParallel,
         *,
+        pae_cutoffs: Sequence[int] = DEFAULT_CUTOFFS,
         keep_pairs: bool = False,
     ) -> None:
         device = coords.device
@@ -60,13 +71,21 @@ class SampleScorer:
         T = spans.num_tokens
         first = cp.first_row(N)
         self._cp = cp
+        self._cutoffs = sorted({IPSAE_CUTOFF, LIS_CUTOFF, *pae_cutoffs})
         self._keep_pairs = keep_pairs
         self._num_padded_rows = N // cp.size
         self._num_updated = 0
         # The rows behind these are padding: `update` accepts and ignores them.
         num_rows = max(0, min(self._num_padded_rows, T - first))
         self._rows = ChainRows(spans, first, num_rows, device)
-        self._points = coords.float()[features.rep_atom[:T]]
+        contact_atoms = features.rep_atom[:T].clone()
+        modified = modified_contact_atoms(features.layout)
+        tokens = torch.tensor(list(modified), dtype=torch.int64, device=device)
+        own_atoms = torch.tensor(list(modified.values()), dtype=torch.int64, device=device)
+        contact_atoms[tokens] = own_atoms
+        # Boltz weighs the tokens at interfaces by the contacts of the representative atoms.
+        self._points = coords.float()[contact_atoms]
+        self._boltz_points = coords.float()[features.rep_atom[:T]]
         self._valid = self._rows.own(valid_frames(features, coords, spans))
         self._centers = torch.tensor(BIN_CENTERS, dtype=torch.float32, device=device)
         self._tm = ExpectedTm(self._rows, device)
@@ -152,18 +171,19 @@ class SampleScorer:
             self._pae = None
         least_pae = rows.spans.min_columns(pae)
         contacts = chain_contacts(self._points, plddt, rows)
-        at_interface = contacts.touching.any(1)
+        at_interface = chain_contacts(self._boltz_points, plddt, rows).touching.any(1)
+        cutoffs = cutoff_scores(self._points, pae, least_pae, rows, self._cutoffs, cp)
         return _scores(
             rows.spans,
             complex_tm=self._tm.of_complex(valid).max(cp),
             pair_tm=self._tm.of_chain_pairs(valid).max_by_chain(rows, cp),
-            ipsae=ipsae(pae, least_pae, rows, cp).max_by_chain(rows, cp),
             pae=pae_sums(pae, valid, rows).sum_by_chain(rows, cp),
             pae_min=pae_minima(least_pae, valid).min_by_chain(rows, cp),
             pde=self._weighted_pde.sum(cp),
             contacts=contacts.sum_by_chain(rows, cp),
             iplddt=weighted_plddt(plddt, at_interface, rows).sum(cp),
             plddt=plddt_sums(plddt, rows.spans).cpu().numpy(),
+            cutoffs=cutoffs,
         )
 
 
@@ -171,17 +191,16 @@ def _scores(
     spans: ChainSpans,
     complex_tm: ComplexTm,
     pair_tm: ChainPairTm,
-    ipsae: Ipsae,
     pae: PaeSums,
     pae_min: PaeMinima,
     pde: WeightedPde,
     contacts: Contacts,
     iplddt: WeightedPlddt,
     plddt: Float[np.ndarray, " C"],
+    cutoffs: dict[int, CutoffScores],
 ) -> Scores:
     """Scores from sums and maxima over all rows, on the host."""
-    polymer = ~spans.mask("ligand")
-    polymers = np.logical_and.outer(polymer, polymer)
+    published = cutoffs[IPSAE_CUTOFF]
     ptm = float(complex_tm.ptm)
     iptm = float(complex_tm.iptm)
     interface_tm = iptm if iptm > 1e-8 else ptm
@@ -206,13 +225,14 @@ def _scores(
         chain_plddt=(plddt / spans.lengths).astype(np.float32),
         pair_iptm=_directed(pair_iptm),
         pair_iptm_boltz=pair_tm.pair_iptm_boltz.numpy().astype(np.float32),
-        ipsae_d0res=_directed(ipsae.d0res.numpy(), polymers),
-        ipsae_d0chn=_directed(ipsae.d0chn.numpy(), polymers),
-        ipsae_d0dom=_directed(ipsae.d0dom.numpy(), polymers),
+        ipsae_d0res=published.ipsae_d0res,
+        ipsae_d0chn=published.ipsae_d0chn,
+        ipsae_d0dom=published.ipsae_d0dom,
         pae_mean=_directed(pae_mean),
         pae_min=_directed(_finite(pae_min.pae)),
         contacts=contacts.contacts.numpy().astype(np.int32),
         interface_plddt=_directed(interface_plddt),
+        cutoffs=cutoffs,
     )
 
 
@@ -222,11 +242,8 @@ def _finite(x: Float[Tensor, "C C"]) -> Float[np.ndarray, "C C"]:
     return np.where(np.isinf(values), np.float32(np.nan), values)
 
 
-def _directed(
-    x: Float[np.ndarray, "C C"], defined: Bool[np.ndarray, "C C"] | None = None
-) -> Float[np.ndarray, "C C"]:
-    """Scores of different chains; NaN on the diagonal and where `defined` is false."""
+def _directed(x: Float[np.ndarray, "C C"]) -> Float[np.ndarray, "C C"]:
+    """Scores of different chains; NaN on the diagonal."""
     different = ~np.eye(len(x), dtype=bool)
-    has_score = different if defined is None else different & defined
-    scores = np.where(has_score, x, np.float32(np.nan))
+    scores = np.where(different, x, np.float32(np.nan))
     return scores.astype(np.float32)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from foldcp.metrics.interface.scores import CutoffScores
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -59,9 +61,11 @@ class Scores:
             np.fmax(x, x.T).
         pae_mean, pae_min: of expected PAE_ij in Å, over valid frames i in a and all j in b; NaN
             without a valid frame in a (AlphaFold 3, `chain_pair_pae`).
-        contacts: int32, pairs of tokens whose representative atoms are nearer than 8 Å; symmetric,
-            diagonal 0.
+        contacts: int32, pairs of tokens whose representative atoms (CB, CA of glycine, C4 or C2 of
+            a base, the atom of a ligand; of a modified residue its own CB or base) are nearer than
+            8 Å; symmetric, diagonal 0.
         interface_plddt: mean pLDDT of the tokens of a in contact with b; NaN without contact.
+        cutoffs: scores that depend on a cutoff of PAE, by that cutoff in Å; 10 and 12 always.
 
     >>> import foldcp, numpy as np
     >>> chains = (foldcp.Chain("A", "protein", "MKTAYIAKQR"), foldcp.Chain("B", "dna", "GATTACA"))
@@ -91,3 +95,4 @@ class Scores:
     pae_min: Float[np.ndarray, "C C"]
     contacts: Int[np.ndarray, "C C"]
     interface_plddt: Float[np.ndarray, "C C"]
+    cutoffs: dict[int, CutoffScores]

@@ -59,6 +59,9 @@ def result_settings(config: RunConfig) -> dict[str, Any]:
         "msa": _result_values(config.msa),
         "write": sorted(config.write),
     }
+    scores = _result_values(config.scores)
+    if scores:  # added later, too
+        settings["scores"] = scores
     if config.compat != RunConfig().compat:  # added later: keys of earlier results stay
         settings["compat"] = config.compat
     return settings

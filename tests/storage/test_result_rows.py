@@ -202,7 +202,7 @@ def test_result_rows_fills_every_column(
 ) -> None:
     task, layout, prediction = fold
     rows = result_rows(task, layout, prediction, PROVENANCE)
-    for table in ("complexes", "chains", "interfaces"):
+    for table in ("complexes", "chains", "interfaces", "pairs"):
         assert set(rows[table][0]) == {column.name for column in TABLES[table].columns} - {"stale"}
 
 

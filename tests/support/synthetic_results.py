@@ -65,8 +65,8 @@ def result(key: str, outcome: str) -> tuple[Rows, dict[str, Content]]:
                 "sample": s,
                 "chain_a": a,
                 "chain_b": b,
-                "accession_a": "P1",
-                "accession_b": "",
+                **_chain_columns("a", a),
+                **_chain_columns("b", b),
             }
             | {"num_contacts": 3 + s, "iptm": s / 3, "interface_plddt": float("nan")}
             for s in range(2)
@@ -78,6 +78,17 @@ def result(key: str, outcome: str) -> tuple[Rows, dict[str, Content]]:
         f"structures/{key}/1.cif": lambda path: path.write_text(f"second of {key}") and None,
     }
     return rows, files
+
+
+def _chain_columns(end: str, chain: str) -> dict[str, Any]:
+    columns = {
+        "chain_index": "AB".index(chain),
+        "molecule_type": "protein",
+        "entity": 1,
+        "num_residues": 9,
+        "accession": "P1" if chain == "A" else "",
+    }
+    return {f"{name}_{end}": value for name, value in columns.items()}
 
 
 ATTEMPT = {

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
+from foldcp.complex import DatabaseEntry
 from foldcp.features.layout import Layout
 from foldcp.metrics.scores import Scores
 from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.scheduling.types import Attempt
+from foldcp.pipeline.storage.columns.chain_columns import CHAIN_COLUMNS
+from foldcp.pipeline.storage.columns.interface_columns import (
+    INTERFACE_COLUMNS,
+    IPSAE_NAMES,
+    LIS_NAMES,
+    cutoff_column,
+)
 from foldcp.pipeline.storage.results.boltz_layout import COMPLEX_SCORES, ranking
+from foldcp.pipeline.storage.results.pair_rows import pair_rows
 from foldcp.pipeline.storage.results.provenance import Provenance
 from foldcp.predict import Prediction
 
@@ -35,7 +46,9 @@ PAIR_SCORES = {
 def result_rows(
     task: Task, layout: Layout, prediction: Prediction, provenance: Provenance
 ) -> TableRows:
-    """Rows of `complexes`, `chains` and `interfaces` for a prediction, sample by sample."""
+    """Rows of `complexes`, `chains` and `interfaces` for a prediction, sample by sample, and of
+    `pairs`.
+    """
     rows: TableRows = {"complexes": [], "chains": [], "interfaces": []}
     order = ranking(prediction.scores)
     chains = _chain_columns(task, layout)
@@ -60,6 +73,7 @@ def result_rows(
         for chain, plddt, ptm in zip(chains, plddts, ptms, strict=True):
             rows["chains"].append({**shared, **chain, "plddt": plddt, "ptm": ptm})
         rows["interfaces"] += _interface_rows(chains, scores, shared)
+    rows["pairs"] = pair_rows(rows["interfaces"])
     return rows
 
 
@@ -133,8 +147,14 @@ def _complex_columns(task: Task, provenance: Provenance) -> dict[str, Any]:
         "msa_depth": task.msa_depth,
         "notes": one_line_notes(complex.notes),
         "settings_hash": provenance.settings_hash,
+        **source_columns(complex.entry),
         **provenance.columns,
     }
+
+
+def source_columns(entry: DatabaseEntry) -> dict[str, Any]:
+    """The columns of `complexes` with what the database says."""
+    return {f"source_{field.name}": getattr(entry, field.name) for field in fields(entry)}
 
 
 def _prediction_columns(task: Task, provenance: Provenance) -> dict[str, Any]:
@@ -163,7 +183,11 @@ def _chain_columns(task: Task, layout: Layout) -> list[dict[str, Any]]:
             "chain": chain.name,
             "chain_index": index,
             "molecule_type": chain.kind,
-            "accession": chain.accession,
+            "entity": int(layout.chain_entities[index]) + 1,
+            "accession": chain.entry_accession,
+            "residue_range": chain.entry_range,
+            "gene": chain.gene,
+            "protein_name": chain.protein_name,
             "num_residues": len(chain.sequence) or max(1, len(chain.ccd)),
             "num_tokens": num_tokens[index],
             "sequence_sha256": hashlib.sha256(content.encode()).hexdigest(),
@@ -179,7 +203,7 @@ def _interface_rows(
     chains: list[dict[str, Any]], scores: Scores, shared: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Rows of every directed pair of different chains."""
-    pairs = {column: getattr(scores, field).tolist() for column, field in PAIR_SCORES.items()}
+    pairs = _pair_columns(scores)
     rows = []
     for a, chain_a in enumerate(chains):
         for b, chain_b in enumerate(chains):
@@ -189,9 +213,28 @@ def _interface_rows(
                 **shared,
                 "chain_a": chain_a["chain"],
                 "chain_b": chain_b["chain"],
-                "accession_a": chain_a["accession"],
-                "accession_b": chain_b["accession"],
+                **{f"{name}_a": chain_a[name] for name in CHAIN_COLUMNS},
+                **{f"{name}_b": chain_b[name] for name in CHAIN_COLUMNS},
                 **{column: values[a][b] for column, values in pairs.items()},
             }
             rows.append(row)
     return rows
+
+
+def _pair_columns(scores: Scores) -> dict[str, list[list[Any]]]:
+    """Column -> its value of each pair of chains [a][b]."""
+    arrays = {column: getattr(scores, field) for column, field in PAIR_SCORES.items()}
+    for cutoff, at_cutoff in scores.cutoffs.items():
+        for name in (*IPSAE_NAMES, *LIS_NAMES):
+            arrays[cutoff_column(name, cutoff)] = getattr(at_cutoff, name)
+    without_value = np.full((len(scores.chain_ptm), len(scores.chain_ptm)), np.nan)
+    columns = {}
+    for column in INTERFACE_COLUMNS:
+        values = arrays.get(column.name, without_value)
+        columns[column.name] = _counts(values) if column.type == "int64" else values.tolist()
+    return columns
+
+
+def _counts(values: Float[np.ndarray, "C C"]) -> list[list[int | None]]:
+    """Whole numbers; None for NaN."""
+    return [[None if np.isnan(value) else int(value) for value in row] for row in values.tolist()]
