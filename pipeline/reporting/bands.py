@@ -9,8 +9,10 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from foldcp.pipeline.storage.schemas import TABLES, Column
+from foldcp.pipeline.storage.columns.column import Column
+from foldcp.pipeline.storage.schemas import INTERFACE_SCORES, TABLES
 
+CUTOFF = re.compile(r"_(\d+)$")
 # Shown first and ranked by, if the table has it.
 PREFERRED = ("ipsae_d0res", "ipsae", "iptm", "confidence_score")
 # The colours of AlphaFold DB's pLDDT, from the best band to the worst, which colour-blind people
@@ -34,6 +36,11 @@ WORDS = {
     "lis": "LIS",
     "ilis": "iLIS",
     "lia": "LIA",
+    "clis": "cLIS",
+    "clia": "cLIA",
+    "go": "GO",
+    "pubmed": "PubMed",
+    "funcat": "FunCat",
     "boltz": "(Boltz)",
     "d0res": "(d0 of residues)",
     "d0chn": "(d0 of chains)",
@@ -92,7 +99,7 @@ RULES = (
         "acceptable.",
     ),
     Rule(
-        "i?lis",
+        "lis",
         (0.203,),
         ("likely", "unlikely"),
         "Mean closeness of residue pairs with an error below 12 Å; 0.203 is the published "
@@ -116,22 +123,26 @@ RULES = (
 
 def describe_scores(table: str) -> list[dict[str, Any]]:
     """The scores of a table, the preferred ones first, as html/js/run.js reads them."""
-    scores = [_describe(column) for column in TABLES[table].columns if is_score(column)]
+    found = filter(is_score, TABLES[table].columns)
+    scores = [_describe(c) for c in (INTERFACE_SCORES if table == "interfaces" else found)]
     order = {name: place for place, name in enumerate(PREFERRED)}
     return sorted(scores, key=lambda score: order.get(score["name"], len(order)))
 
 
 def is_score(column: Column) -> bool:
-    """Whether a column says how good a prediction is, or counts contacts of chains."""
-    is_directed = column.type.startswith("float") and "is better" in column.unit
-    return is_directed or column.name.startswith("num_contacts")
+    """Whether a column of a complex or chain says how good a prediction is."""
+    return column.type.startswith("float") and "is better" in column.unit
 
 
 def label_of(name: str) -> str:
-    """A column's name in words."""
-    words = list(filter(None, (WORDS.get(word, word) for word in name.split("_"))))
+    """A column's name in words; a number at its end is a cutoff of PAE."""
+    plain = CUTOFF.sub("", name)
+    words = list(filter(None, (WORDS.get(word, word) for word in plain.split("_"))))
     label = " ".join(words)
-    return label if words[0] in WORDS.values() else label[0].upper() + label[1:]
+    if words[0] not in WORDS.values():
+        label = label[0].upper() + label[1:]
+    cutoff = CUTOFF.search(name)
+    return f"{label} at {cutoff[1]} Å" if cutoff else label
 
 
 def _describe(column: Column) -> dict[str, Any]:
@@ -151,6 +162,9 @@ def _describe(column: Column) -> dict[str, Any]:
 
 
 def _rule_of(name: str) -> Rule | None:
+    """The rule of a score; scores at other cutoffs of PAE than the published one have none."""
+    if CUTOFF.search(name):
+        return None
     for word in name.split("_"):
         for rule in RULES:
             if re.fullmatch(rule.pattern, word):

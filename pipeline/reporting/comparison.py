@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from foldcp.pipeline.reporting.bands import describe_scores
 from foldcp.pipeline.reporting.embedding import columns
 from foldcp.pipeline.reporting.embedding.columns import pack
 from foldcp.pipeline.reporting.embedding.loading import LoadedRun, load_run
-from foldcp.pipeline.reporting.embedding.pairs import pair_rows, with_chain_rows
 from foldcp.pipeline.reporting.page import write_page
 from foldcp.pipeline.reporting.run_tables import DataFrame, untrained_warning
 
@@ -17,6 +15,7 @@ COMPARISON = "comparison.html"
 TEMPLATE = "comparison.html.j2"
 # A pair of chains is the same in both runs when these are; `repeat` numbers equal names.
 IDENTITY = ["name", "repeat", "chain_a", "chain_b"]
+TEXTS = ("title", "molecule_a", "molecule_b")
 PARTS = (("comparison", "Comparison"), ("reading", "How to read it"))
 
 
@@ -33,7 +32,10 @@ def write_comparison(first: Path | str, second: Path | str) -> Path:
     if Path(first).resolve() == Path(second).resolve():
         raise ValueError(f"{second}: the same run twice; give two runs to be compared")
     runs = [load_run(first), load_run(second)]
-    pairs = [_named_pairs(run) for run in runs]
+    known = [{score["name"] for score in run.scores["interfaces"]} for run in runs]
+    scores = [s for s in runs[1].scores["interfaces"] if s["name"] in known[0]]
+    means = [f"{score['name']}_mean" for score in scores]
+    pairs = [_named_pairs(run)[[*IDENTITY, *TEXTS, *means]] for run in runs]
     matched = pairs[0].merge(pairs[1], on=IDENTITY, suffixes=("_first", "_second"))
     warnings = [line for line in map(untrained_warning, (first, second)) if line]
     content = {
@@ -44,17 +46,17 @@ def write_comparison(first: Path | str, second: Path | str) -> Path:
         "warnings": list(dict.fromkeys(warnings)),
         "runs": [_about(run, len(frame)) for run, frame in zip(runs, pairs, strict=True)],
         "num_matched": len(matched),
-        "described": {"interfaces": describe_scores("interfaces")},
+        "described": {"interfaces": scores},
     }
-    facts = {"page": "comparison", "scores": {"interfaces": describe_scores("interfaces")}}
+    facts = {"page": "comparison", "scores": {"interfaces": scores}}
     path = Path(second) / COMPARISON
-    write_page(path, TEMPLATE, content, facts, {"pairs": pack(_columns(matched))})
+    write_page(path, TEMPLATE, content, facts, {"pairs": pack(_columns(matched, scores))})
     return path
 
 
 def _named_pairs(loaded: LoadedRun) -> DataFrame:
     """The pairs of a run with their identity, what their molecules are called, and mean scores."""
-    pairs = pair_rows(with_chain_rows(loaded))
+    pairs = loaded.pairs.copy()
     complexes = loaded.complexes
     repeats = complexes.groupby("name").cumcount()
     names = complexes["name"].to_numpy(object)
@@ -67,19 +69,22 @@ def _named_pairs(loaded: LoadedRun) -> DataFrame:
         chains = loaded.chains.iloc[pairs[f"row_{end}"].to_numpy(int)]
         pairs[f"chain_{end}"] = chains["chain"].to_numpy(object)
         pairs[f"molecule_{end}"] = [
-            f"{chain} {accession}".strip()
-            for chain, accession in zip(chains["chain"], chains["accession"], strict=True)
+            f"{chain} {gene or accession}".strip()
+            for chain, gene, accession in zip(
+                chains["chain"], chains["gene"], chains["accession"], strict=True
+            )
         ]
-    scores = [f"{score['name']}_mean" for score in describe_scores("interfaces")]
-    return pairs[[*IDENTITY, "title", "molecule_a", "molecule_b", *scores]]
+    return pairs
 
 
-def _columns(matched: DataFrame) -> dict[str, columns.PackedColumn]:
+def _columns(
+    matched: DataFrame, scores: list[dict[str, Any]]
+) -> dict[str, columns.PackedColumn]:
     texts = {"name": "name"} | {
-        name: f"{name}_second" for name in ("title", "molecule_a", "molecule_b")
+        name: f"{name}_second" for name in TEXTS
     }
     packed = {name: columns.texts(matched[column].tolist()) for name, column in texts.items()}
-    for score in describe_scores("interfaces"):
+    for score in scores:
         for which in ("first", "second"):
             values = matched[f"{score['name']}_mean_{which}"].to_numpy(float)
             packed[f"{score['name']}_{which}"] = columns.decimals(values)

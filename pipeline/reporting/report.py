@@ -7,9 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from foldcp.pipeline.reporting.bands import describe_scores
 from foldcp.pipeline.reporting.embedding.loading import LoadedRun, load_run
-from foldcp.pipeline.reporting.embedding.run_data import SCORED_TABLES, pack_run
+from foldcp.pipeline.reporting.embedding.run_data import pack_run
 from foldcp.pipeline.reporting.failures import group_failures
 from foldcp.pipeline.reporting.page import write_page
 from foldcp.pipeline.reporting.run_tables import (
@@ -73,7 +72,7 @@ def _content(loaded: LoadedRun, facts: dict[str, Any]) -> dict[str, Any]:
         "runs": to_records(loaded.runs),
         "cost": facts["cost"],
         "device": "rank" if "cpu" in str(run.get("hardware") or "").lower() else "GPU",
-        "described": {table: describe_scores(table) for table in SCORED_TABLES},
+        "described": loaded.scores,
     }
 
 

@@ -10,13 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foldcp.pipeline.reporting.bands import describe_scores
 from foldcp.pipeline.reporting.embedding import columns
 from foldcp.pipeline.reporting.embedding.columns import PackedColumn, pack
 from foldcp.pipeline.reporting.embedding.loading import LoadedRun
 from foldcp.pipeline.reporting.embedding.pae import bin_edges, read_pae
 from foldcp.pipeline.reporting.embedding.traces import read_trace
-from foldcp.pipeline.reporting.run_tables import DataFrame
 
 SAMPLES_SHARE = 0.35  # of the bytes: for the scores of each sample
 MAX_CHAINS = 150  # of a complex whose samples are shown one by one
@@ -33,11 +31,9 @@ class Details:
     structures: dict[int, str]
 
 
-def pack_details(
-    loaded: LoadedRun, directed: DataFrame, order: list[int], max_bytes: int
-) -> Details:
+def pack_details(loaded: LoadedRun, order: list[int], max_bytes: int) -> Details:
     """The details of complexes, in this order as long as they fit in so many bytes."""
-    samples = _fitting(_pack_samples(directed, loaded, order), int(max_bytes * SAMPLES_SHARE))
+    samples = _fitting(_pack_samples(loaded, order), int(max_bytes * SAMPLES_SHARE))
     left = max_bytes - sum(map(len, samples.values()))
     structures = _fitting(_pack_structures(loaded, order), left)
     return Details(samples, structures)
@@ -55,18 +51,16 @@ def _fitting(blocks: Iterator[tuple[int, str]], max_bytes: int) -> dict[int, str
     return found
 
 
-def _pack_samples(
-    directed: DataFrame, loaded: LoadedRun, order: list[int]
-) -> Iterator[tuple[int, str]]:
+def _pack_samples(loaded: LoadedRun, order: list[int]) -> Iterator[tuple[int, str]]:
     """Matrices of chains x chains of every score and sample."""
-    scores = [score["name"] for score in describe_scores("interfaces")]
-    starts = _first_rows(loaded)
-    groups = directed.groupby("complex").indices
+    scores = [score["name"] for score in loaded.scores["interfaces"]]
+    starts = loaded.first_chains()
+    groups = loaded.interfaces.groupby("complex").indices
     for number in order:
         num_chains = int(starts[number + 1] - starts[number])
         if number not in groups or num_chains > MAX_CHAINS:
             continue
-        rows = directed.iloc[groups[number]]
+        rows = loaded.interfaces.iloc[groups[number]]
         samples = sorted(rows["sample"].unique())
         places = rows["sample"].map({sample: s for s, sample in enumerate(samples)}).to_numpy()
         a = rows["row_a"].to_numpy() - starts[number]
@@ -81,7 +75,7 @@ def _pack_samples(
 
 def _pack_structures(loaded: LoadedRun, order: list[int]) -> Iterator[tuple[int, str]]:
     """Structure and PAE of the best sample of every complex that has a file."""
-    starts = _first_rows(loaded)
+    starts = loaded.first_chains()
     names = loaded.chains["chain"].tolist()
     read_bytes = 0
     for number in order:
@@ -104,8 +98,3 @@ def _pack_structures(loaded: LoadedRun, order: list[int]) -> Iterator[tuple[int,
             facts["pae_edges"] = bin_edges(tokens).tolist()
         yield number, pack(packed, facts)
 
-
-def _first_rows(loaded: LoadedRun) -> np.ndarray:
-    """The first row of every complex in the chains; one more at the end."""
-    numbers = np.arange(len(loaded.complexes) + 1)
-    return np.searchsorted(loaded.chains["complex"].to_numpy(), numbers)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from foldcp.pipeline.reporting.bands import describe_scores
@@ -13,7 +15,8 @@ from foldcp.pipeline.reporting.run_tables import DataFrame, fresh_rows
 from foldcp.pipeline.storage.run_folder import read_run
 from foldcp.pipeline.storage.tables import read_table
 
-CHAIN_PAIR = ["key", "chain_a", "chain_b"]
+ENDS = ("chain_index_a", "chain_index_b")
+STATISTICS = ("mean", "min", "max", "sd")
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,8 +24,9 @@ class LoadedRun:
     """A run's folder in memory.
 
     `complexes` has one row per complex, that of its best sample; its place there is the complex's
-    number in the page. `chains` are those of the best samples, `samples` and `interfaces` of all;
-    all three have the number of their complex as `complex`.
+    number in the page. `samples` are all of them; `chains` those of the best samples. `pairs` and
+    `interfaces` have places of chains as `row_a` and `row_b`. All have the number of their complex
+    as `complex`. `scores` are the scores of each table that has any value.
     """
 
     out: Path
@@ -30,9 +34,15 @@ class LoadedRun:
     complexes: DataFrame
     samples: DataFrame
     chains: DataFrame
+    pairs: DataFrame
     interfaces: DataFrame
     attempts: DataFrame
     runs: DataFrame
+    scores: dict[str, list[dict[str, Any]]]
+
+    def first_chains(self) -> np.ndarray:
+        """The first row of every complex in the chains; one more at the end."""
+        return _first_rows(self.chains, len(self.complexes))
 
 
 def load_run(out: Path | str) -> LoadedRun:
@@ -45,34 +55,74 @@ def load_run(out: Path | str) -> LoadedRun:
     complexes = samples.drop_duplicates("key").reset_index(drop=True)
     numbers = {key: number for number, key in enumerate(complexes["key"])}
     samples = _numbered(samples[samples["sample"].notna()], numbers)
-    chains = _numbered(fresh_rows(out, "chains"), numbers)
-    best = samples.drop_duplicates("complex")[["complex", "sample"]]
-    chains = chains.merge(best, on=["complex", "sample"])
-    chains = chains.drop_duplicates(["complex", "chain"])
+    chains = _best_chains(_numbered(fresh_rows(out, "chains"), numbers), samples)
+    first_chains = _first_rows(chains, len(complexes))
+    pairs = _pair_table(out, "pairs", _pair_columns, numbers, first_chains)
+    interfaces = _pair_table(out, "interfaces", _interface_columns, numbers, first_chains)
+    described = {
+        "complexes": [s for s in describe_scores("complexes") if samples[s["name"]].any()],
+        "chains": [s for s in describe_scores("chains") if chains[s["name"]].any()],
+        "interfaces": [s for s in describe_scores("interfaces") if s["name"] in interfaces],
+    }
     return LoadedRun(
         out=Path(out),
         run=run,
         complexes=complexes,
         samples=samples,
-        chains=chains.sort_values(["complex", "chain_index"]).reset_index(drop=True),
-        interfaces=_load_interfaces(out, numbers),
+        chains=chains,
+        pairs=pairs,
+        interfaces=interfaces,
         attempts=read_table(out, "attempts").to_pandas(),
         runs=read_table(out, "runs").to_pandas(),
+        scores=described,
     )
 
 
-def _load_interfaces(out: Path | str, numbers: dict[str, int]) -> DataFrame:
-    """Directed pairs of chains with their scores only: a large run has millions."""
-    scores = [score["name"] for score in describe_scores("interfaces")]
-    table = read_table(out, "interfaces").select([*CHAIN_PAIR, "sample", "stale", *scores])
-    rows = table.to_pandas(categories=CHAIN_PAIR)
-    return _numbered(rows.loc[~rows["stale"]].drop(columns="stale"), numbers)
+def _best_chains(chains: DataFrame, samples: DataFrame) -> DataFrame:
+    """The chains of the best sample of every complex, in order."""
+    best = samples.drop_duplicates("complex")[["complex", "sample"]]
+    found = chains.merge(best, on=["complex", "sample"])
+    return found.sort_values(["complex", "chain_index"]).reset_index(drop=True)
+
+
+def _pair_columns(score: dict[str, Any]) -> list[str]:
+    """Means of all scores, and the other statistics of those with bands: they fill the page."""
+    statistics = STATISTICS if score["bands"] else STATISTICS[:1]
+    return [f"{score['name']}_{statistic}" for statistic in statistics]
+
+
+def _interface_columns(score: dict[str, Any]) -> list[str]:
+    return [score["name"]]
+
+
+def _pair_table(
+    out: Path | str,
+    name: str,
+    columns_of: Callable[[dict[str, Any]], list[str]],
+    numbers: dict[str, int],
+    first_chains: np.ndarray,
+) -> DataFrame:
+    """Rows of pairs of chains, with the scores that have any value: a large run has millions."""
+    table = read_table(out, name)
+    wanted = [c for score in describe_scores("interfaces") for c in columns_of(score)]
+    known = [column for column in wanted if table[column].null_count < len(table)]
+    sample = ["sample"] if name == "interfaces" else []
+    rows = table.select(["key", *sample, *ENDS, "stale", *known]).to_pandas(categories=["key"])
+    rows = _numbered(rows.loc[~rows["stale"]].drop(columns="stale"), numbers)
+    starts = first_chains[rows["complex"].to_numpy()]
+    for end in "ab":
+        rows[f"row_{end}"] = starts + rows[f"chain_index_{end}"].to_numpy()
+    return rows.drop(columns=["key", *ENDS])
 
 
 def _numbered(rows: DataFrame, numbers: dict[str, int]) -> DataFrame:
     """The rows of known complexes, with the number of each."""
-    complexes = pd.to_numeric(rows["key"].map(numbers)).astype("float64")
+    complexes = pd.to_numeric(rows["key"].astype(object).map(numbers)).astype("float64")
     known = complexes.notna()
     found = rows.loc[known].copy()
     found["complex"] = complexes[known].astype("int64")
     return found.sort_values("complex", kind="stable").reset_index(drop=True)
+
+
+def _first_rows(chains: DataFrame, num_complexes: int) -> np.ndarray:
+    return np.searchsorted(chains["complex"].to_numpy(), np.arange(num_complexes + 1))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from foldcp.pipeline.reporting.bands import describe_scores
+from foldcp.pipeline.reporting.bands import label_of
 from foldcp.pipeline.reporting.embedding import columns
 from foldcp.pipeline.reporting.embedding.columns import PackedColumn, pack
 from foldcp.pipeline.reporting.embedding.cost import (
@@ -18,13 +18,14 @@ from foldcp.pipeline.reporting.embedding.cost import (
 )
 from foldcp.pipeline.reporting.embedding.details import pack_details
 from foldcp.pipeline.reporting.embedding.loading import LoadedRun
-from foldcp.pipeline.reporting.embedding.pairs import STATISTICS, pair_rows, with_chain_rows
 from foldcp.pipeline.reporting.run_tables import DataFrame
+from foldcp.pipeline.storage.schemas import COMPLEXES
 
-SCORED_TABLES = ("complexes", "chains", "interfaces")
+SOURCE = "source_"  # columns of what the database says of a complex begin so
+MAX_SOURCE_TEXT = 600  # characters of one of them
 COMPLEX_TEXTS = ("key", "name", "title", "organism", "outcome", "reason", "precision", "structure")
 COMPLEX_COUNTS = ("num_chains", "num_residues", "num_tokens", "msa_depth", "group_size")
-CHAIN_TEXTS = ("chain", "molecule_type", "accession", "gene")
+CHAIN_TEXTS = ("chain", "molecule_type", "accession", "residue_range", "gene", "protein_name")
 CHAIN_COUNTS = ("num_residues", "num_tokens", "msa_depth")
 CHAIN_MEASURES = ("msa_neff", "msa_coverage")
 
@@ -39,35 +40,37 @@ class RunData:
 
 def pack_run(loaded: LoadedRun, max_bytes: int) -> RunData:
     """The data of a run's page, with as many details of complexes as fit in so many bytes."""
-    directed = with_chain_rows(loaded)
-    pairs = pair_rows(directed)
-    best = _best_scores(loaded, pairs)
+    best = _best_scores(loaded)
     blocks = {
         "complexes": pack(_complex_columns(loaded, best)),
         "samples": pack(_sample_columns(loaded)),
-        "chains": pack(_chain_columns(loaded.chains)),
-        "pairs": pack(_pair_columns(pairs)),
+        "chains": pack(_chain_columns(loaded)),
+        "pairs": pack(_pair_columns(loaded.pairs)),
         "attempts": pack(attempt_columns(loaded)),
     }
     left = max_bytes - sum(map(len, blocks.values()))
     ranked = best.sort_values(ascending=False, na_position="last", kind="stable").index.tolist()
-    details = pack_details(loaded, directed, ranked, max(0, left))
+    details = pack_details(loaded, ranked, max(0, left))
     blocks |= {f"samples-{number}": block for number, block in details.samples.items()}
     blocks |= {f"structure-{number}": block for number, block in details.structures.items()}
     facts = {
-        "scores": {table: describe_scores(table) for table in SCORED_TABLES},
+        "scores": loaded.scores,
         "cost": cost_summary(loaded),
         "num_structures": len(details.structures),
-        "num_pairs": len(pairs),
+        "num_pairs": len(loaded.pairs),
     }
     return RunData(facts, blocks)
 
 
-def _best_scores(loaded: LoadedRun, pairs: DataFrame) -> pd.Series:
+def _best_scores(loaded: LoadedRun) -> pd.Series:
     """The best pair's score of every complex, by which it is ranked; NaN without pairs."""
-    score = describe_scores("interfaces")[0]["name"]
-    found = pairs.groupby("complex")[f"{score}_mean"].max()
-    return found.reindex(range(len(loaded.complexes)))
+    numbers = range(len(loaded.complexes))
+    scores = loaded.scores["interfaces"]
+    if not scores:
+        return pd.Series(np.nan, numbers)
+    groups = loaded.pairs.groupby("complex")[f"{scores[0]['name']}_mean"]
+    best = groups.min() if scores[0]["isLowerBetter"] else groups.max()
+    return best.reindex(numbers)
 
 
 def _complex_columns(loaded: LoadedRun, best: pd.Series) -> dict[str, PackedColumn]:
@@ -77,11 +80,12 @@ def _complex_columns(loaded: LoadedRun, best: pd.Series) -> dict[str, PackedColu
     return {
         **{name: columns.texts(_texts(rows[name])) for name in COMPLEX_TEXTS},
         "notes": columns.texts(["\n".join(notes) for notes in rows["notes"]]),
+        "source": columns.texts(_source_lines(rows)),
         **{name: columns.integers(_numbers(rows[name])) for name in COMPLEX_COUNTS},
         "gpu_seconds": columns.floats(_numbers(spent), "<f4"),
         "num_attempts": columns.integers(_numbers(attempts)),
         "best_pair": columns.decimals(_numbers(best)),
-        **_score_columns(rows, "complexes"),
+        **_score_columns(rows, loaded.scores["complexes"]),
     }
 
 
@@ -92,38 +96,48 @@ def _sample_columns(loaded: LoadedRun) -> dict[str, PackedColumn]:
         "sample": columns.integers(_numbers(rows["sample"])),
         "rank": columns.integers(_numbers(rows["rank"])),
         "structure": columns.texts(_texts(rows["structure"])),
-        **_score_columns(rows, "complexes"),
+        **_score_columns(rows, loaded.scores["complexes"]),
     }
 
 
-def _chain_columns(rows: DataFrame) -> dict[str, PackedColumn]:
+def _chain_columns(loaded: LoadedRun) -> dict[str, PackedColumn]:
+    rows = loaded.chains
     entities = pd.factorize(rows["sequence_sha256"])[0] if len(rows) else np.zeros(0)
     return {
         "complex": columns.differences(_numbers(rows["complex"]), 1),
-        **{name: columns.texts(_texts(rows[name])) for name in CHAIN_TEXTS if name in rows},
+        **{name: columns.texts(_texts(rows[name])) for name in CHAIN_TEXTS},
         "entity": columns.integers(np.asarray(entities, float)),
         **{name: columns.integers(_numbers(rows[name])) for name in CHAIN_COUNTS},
         **{name: columns.decimals(_numbers(rows[name])) for name in CHAIN_MEASURES},
-        **_score_columns(rows, "chains"),
+        **_score_columns(rows, loaded.scores["chains"]),
     }
 
 
 def _pair_columns(pairs: DataFrame) -> dict[str, PackedColumn]:
-    """Means of all scores, and the other statistics of those with bands: they fill the page."""
-    found = {
-        name: columns.differences(_numbers(pairs[name]), 1)
-        for name in ("complex", "row_a", "row_b")
+    places = ("complex", "row_a", "row_b")
+    scores = [name for name in pairs.columns if name not in places]
+    return {
+        **{name: columns.differences(_numbers(pairs[name]), 1) for name in places},
+        **{name: columns.decimals(_numbers(pairs[name])) for name in scores},
     }
-    for score in describe_scores("interfaces"):
-        for statistic in STATISTICS if score["bands"] else ("mean",):
-            name = f"{score['name']}_{statistic}"
-            found[name] = columns.decimals(_numbers(pairs[name]))
-    return found
 
 
-def _score_columns(rows: DataFrame, table: str) -> dict[str, PackedColumn]:
-    scores = [score["name"] for score in describe_scores(table)]
-    return {name: columns.decimals(_numbers(rows[name])) for name in scores}
+def _source_lines(complexes: DataFrame) -> list[str]:
+    """What the database says of each complex: lines of a label, a tab and a text."""
+    names = [column.name for column in COMPLEXES.columns if column.name.startswith(SOURCE)]
+    lines: list[list[str]] = [[] for _ in range(len(complexes))]
+    for name in names:
+        label = label_of(name.removeprefix(SOURCE))
+        for place, value in enumerate(complexes[name]):
+            text = value if isinstance(value, str) else ", ".join(value)
+            if text:
+                lines[place].append(f"{label}\t{' '.join(text.split())[:MAX_SOURCE_TEXT]}")
+    return ["\n".join(texts) for texts in lines]
+
+
+def _score_columns(rows: DataFrame, scores: list[dict[str, Any]]) -> dict[str, PackedColumn]:
+    names = [score["name"] for score in scores]
+    return {name: columns.decimals(_numbers(rows[name])) for name in names}
 
 
 def _numbers(values: Any) -> np.ndarray:

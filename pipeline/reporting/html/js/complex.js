@@ -20,7 +20,7 @@ const ComplexPage = (() => {
     if (complexes.outcome[number] !== "done") {
       container.append(element("p", { className: "warning" }, `${complexes.outcome[number]}: ${complexes.reason[number]}`));
     }
-    container.append(notesOf(complexes.notes[number]));
+    container.append(notesOf(complexes.notes[number]), sourceOf(complexes.source[number]));
     const [first, last] = run.chainRanges[number];
     if (first === last) return;
     const about = {
@@ -73,6 +73,14 @@ const ComplexPage = (() => {
     if (!notes) return "";
     const lines = notes.split("\n").map((note) => element("li", {}, note));
     return element("details", { open: lines.length < 6 }, element("summary", {}, `Notes on the input (${lines.length})`), element("ul", { className: "wrap" }, lines));
+  }
+
+  /** What the database says of the complex. */
+  function sourceOf(source) {
+    if (!source) return "";
+    const entries = source.split("\n").map((line) => line.split("\t"));
+    const list = entries.flatMap(([label, text]) => [element("dt", {}, label), element("dd", {}, text)]);
+    return element("details", {}, element("summary", {}, "What the database says"), element("dl", {}, list));
   }
 
   async function samplesOf(run, number) {
@@ -404,7 +412,7 @@ const ComplexPage = (() => {
       const row = first + i;
       return [
         element("span", {}, dot(Charts.colourOf(i)), chains.chain[row]),
-        Run.moleculeName(chains, row),
+        moleculeCell(chains, row),
         chains.molecule_type[row],
         { num: formatCount(chains.num_residues[row]) },
         { num: formatCount(chains.msa_depth[row]) },
@@ -415,6 +423,11 @@ const ComplexPage = (() => {
     });
     const header = ["Chain", "Molecule", "Type", { num: "Residues" }, { num: "MSA rows" }, { num: "Neff" }, { num: "Coverage" }, ...scores.map((score) => ({ num: score.label }))];
     return plainTable(header, rows);
+  }
+
+  function moleculeCell(chains, row) {
+    const more = [chains.protein_name[row], chains.residue_range[row] && `residues ${chains.residue_range[row]}`];
+    return element("span", {}, Run.moleculeName(chains, row), element("br"), element("span", { className: "soft" }, more.filter(Boolean).join(", ")));
   }
 
   function showContacts(container, about, block, shown) {

@@ -67,12 +67,15 @@ const Interfaces = (() => {
 
   async function show() {
     const run = await Run.load();
+    if (!Scores.described.interfaces.length) {
+      byId("interfaces-count").textContent = "None: no complex of two or more chains has a result.";
+      return;
+    }
     if (!filters) {
       state.score = Scores.described.interfaces[0];
       makeFilters(run);
       await rebuild(run);
     }
-    filters.refreshWidth?.();
   }
 
   function makeFilters(run) {
@@ -102,14 +105,14 @@ const Interfaces = (() => {
   async function rebuild(run) {
     const rows = groupRows(run, state.grouping, state.score, state.statistic);
     const others = Scores.described.interfaces.filter((score) => score !== state.score);
-    const shown = [...Overview.firstOfEachKind(others.filter((s) => s.bands.length), state.score), ...others.filter((s) => !s.bands.length)];
+    const shown = [...Overview.firstOfEachKind(others.filter((s) => s.bands.length), state.score), ...others.filter((s) => s.name === "num_contacts")];
     for (const row of rows) {
       for (const score of shown) row[score.name] = run.pairs[Run.pairField(run.pairs, score, state.statistic)][row.pair];
     }
     const columns = [
       Tables.complexColumn("Complex", "name", { widthGrow: 2, minWidth: 90 }),
-      Tables.textColumn("Molecule A", "a", { widthGrow: 2 }),
-      Tables.textColumn("Molecule B", "b", { widthGrow: 2 }),
+      Tables.textColumn("Molecule A", "a", { widthGrow: 2, minWidth: 150 }),
+      Tables.textColumn("Molecule B", "b", { widthGrow: 2, minWidth: 150 }),
       Tables.textColumn("Chains", "chainPair", { width: 84, minWidth: 84 }),
       Tables.scoreColumn(state.score, "value", shortLabel(state.score)),
       ...shown.map((score) => Tables.scoreColumn(score, score.name, shortLabel(score), 104)),
@@ -185,11 +188,13 @@ const Filters = (() => {
     form.addEventListener("reset", () => setTimeout(onchange));
 
     function setScore(score) {
+      least.parentElement.hidden = !score;
+      band.parentElement.hidden = !score?.bands.length;
+      if (!score) return;
       leastLabel.textContent = score.isLowerBetter ? "At most" : "At least";
       least.step = score.isShare ? 0.05 : 1;
       const names = score.bands.map((one) => one.name);
       band.replaceChildren(...["", ...names].map((name) => element("option", { value: name }, name || "all")));
-      band.disabled = !names.length;
     }
 
     function predicate(score) {
@@ -221,7 +226,8 @@ const Complexes = (() => {
     const run = await Run.load();
     const { complexes } = run;
     const scores = Scores.described.complexes;
-    const best = Scores.described.interfaces[0];
+    const best = Scores.described.interfaces[0] ?? scores[0]; // of the filters
+    const values = best === scores[0] ? complexes[best?.name] : complexes.best_pair;
     const rows = Array.from({ length: complexes.length }, (_, number) => ({
       id: number,
       complex: number,
@@ -234,7 +240,7 @@ const Complexes = (() => {
       chains: complexes.num_chains[number],
       notes: complexes.notes[number] ? complexes.notes[number].split("\n").length : 0,
       seconds: complexes.gpu_seconds[number],
-      value: complexes.best_pair[number],
+      value: values ? values[number] : NaN,
       text: textOf(run, number),
       ...Object.fromEntries(scores.map((score) => [score.name, complexes[score.name][number]])),
     }));
@@ -251,13 +257,13 @@ const Complexes = (() => {
         Tables.textColumn("Outcome", "outcome", { width: 92, minWidth: 92 }),
         Tables.numberColumn("Chains", "chains", formatCount, 86),
         Tables.numberColumn("Tokens", "tokens", formatCount, 92),
-        Tables.scoreColumn(best, "value", "Best ipSAE".replace("ipSAE", best.label.split(" ")[0]), 120),
+        ...(best && best !== scores[0] ? [Tables.scoreColumn(best, "value", `Best ${best.label.split(" ")[0]}`, 112)] : []),
         ...scores.slice(0, 5).map((score) => Tables.scoreColumn(score, score.name, score.label, 112)),
         Tables.numberColumn("Notes", "notes", formatCount, 82),
         Tables.numberColumn("GPU time", "seconds", formatDuration, 104),
       ],
       rows,
-      sort: [{ column: "value", dir: "desc" }],
+      sort: best && best !== scores[0] ? [{ column: "value", dir: "desc" }] : [],
       onopen: (row) => (location.hash = row.link),
     });
     const count = (found) => {
@@ -269,7 +275,8 @@ const Complexes = (() => {
 
   function textOf(run, number) {
     const [first, last] = run.chainRanges[number];
-    const words = [run.complexes.name[number], run.complexes.title[number], run.complexes.reason[number]];
+    const { name, title, reason, source } = run.complexes;
+    const words = [name[number], title[number], reason[number], source[number]];
     for (let row = first; row < last; row++) words.push(Run.moleculeName(run.chains, row));
     return words.join(" ").toLowerCase();
   }

@@ -57,7 +57,7 @@ const Run = (() => {
 
   /** What a molecule is called: its gene, accession or kind; chains without either by their name. */
   function moleculeName(chains, row) {
-    const gene = chains.gene?.[row] ?? "";
+    const gene = chains.gene[row];
     const accession = chains.accession[row];
     if (gene && accession) return `${gene} (${accession})`;
     return gene || accession || `${chains.molecule_type[row]} ${chains.chain[row]}`;
