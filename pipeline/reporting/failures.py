@@ -23,18 +23,6 @@ class Kind:
 
 KINDS = (
     Kind(
-        "Sequence not found",
-        r"unknown accession|no sequence|not (?:found )?among the sequences",
-        "Give a file with these entries as --sequences (obsolete accessions are in UniProt's "
-        "older releases), or correct the accession in the input.",
-    ),
-    Kind(
-        "Alignment missing or unreadable",
-        r"alignment|\ba3m\b|\bmsa",
-        "Make it with foldcp msa and give the folder as --msas, or fold without alignments with "
-        "--set msa.missing=single-sequence.",
-    ),
-    Kind(
         "Out of memory",
         r"memory|\boom\b|\bGB\b.*\b(?:GPU|rank)",
         "Run the same command on more GPUs or on larger ones; foldcp plan says what each complex "
@@ -56,6 +44,18 @@ KINDS = (
         r"died|lost|killed|signal|crash",
         "The same command tries again. If it happens to the same complex on several nodes, look "
         "at the logs of Ray.",
+    ),
+    Kind(
+        "Sequence not found",
+        r"unknown accession|no sequence|not (?:found )?among the sequences",
+        "Give a file with these entries as --sequences (obsolete accessions are in UniProt's "
+        "older releases), or correct the accession in the input.",
+    ),
+    Kind(
+        "Alignment missing or unreadable",
+        r"alignment|\ba3m\b|\bmsa",
+        "Make it with foldcp msa and give the folder as --msas, or fold without alignments with "
+        "--set msa.missing=single-sequence.",
     ),
     Kind(
         "Ligand or residue unknown",

@@ -46,7 +46,6 @@ FILTERS = {
     "duration": format_duration,
     "size": format_bytes,
     "when": format_time,
-    "capitalize_first": lambda text: text[:1].upper() + text[1:],
 }
 
 

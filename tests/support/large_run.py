@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -60,9 +61,18 @@ class _Unsynced(FileSystem):
 
 
 def write_large_run(
-    out: Path, num_complexes: int, num_structures: int, num_samples: int = 5, info: RunInfo = INFO
+    out: Path,
+    num_complexes: int,
+    num_structures: int,
+    num_samples: int = 5,
+    info: RunInfo = INFO,
+    names: Mapping[int, str] | None = None,
 ) -> None:
-    """Fill a run's folder through the store; the first complexes have structures and PAE."""
+    """Fill a run's folder through the store; the first complexes have structures and PAE.
+
+    `names` are those of some complexes, by their number.
+    """
+    given = names or {}
     rng = np.random.default_rng(7)
     provenance = Provenance(info.checkpoint, info.untrained, 0, 1, "mixed", 4096)
     started = datetime(2026, 3, 1, 8, tzinfo=UTC)
@@ -70,7 +80,8 @@ def write_large_run(
     with finishing(Store.open(out, info, _Unsynced())) as store:
         store._schedule.stop()
         for number in range(num_complexes):
-            task = _task(number, rng)
+            name = given.get(number, str(number + 1))
+            task = _task(number, name, rng)
             _attempts(store, task, number, free, started, num_samples, rng)
             if number % 61 == 60:
                 reason = FAILURES[1 + number % 3]
@@ -91,7 +102,7 @@ def write_large_run(
             store.put(key, rows)
 
 
-def _task(number: int, rng: np.random.Generator) -> Task:
+def _task(number: int, name: str, rng: np.random.Generator) -> Task:
     """A complex of as many chains as those of CORUM have: most few, some very many."""
     num_entities = int(min(2 + rng.geometric(0.38) - 1, 40)) if number % 400 != 399 else 60
     names = list(islice(chain_names(), 2 * num_entities))
@@ -113,7 +124,7 @@ def _task(number: int, rng: np.random.Generator) -> Task:
             chains.append(chain)
     notes = [note.format(number=number, chains=len(chains)) for note in NOTES[: number % 4]]
     complex = Complex(
-        f"{number + 1}",
+        name,
         tuple(chains),
         title=f"{_gene(number * 37)} complex" + (" with a rather long description" * (number % 5 == 4)),
         organism=ORGANISMS[number % 7 % 3],

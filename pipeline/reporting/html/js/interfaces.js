@@ -50,6 +50,7 @@ const Interfaces = (() => {
         tokens: complexes.num_tokens[complex],
         a: Run.moleculeName(chains, a),
         b: Run.moleculeName(chains, b),
+        pairName: [a, b].map((row) => chains.gene[row] || Run.moleculeName(chains, row)).join(" – "),
         chainPair: `${chains.chain[a]}–${chains.chain[b]}`,
         kind: Run.moleculeKey(chains, a) === Run.moleculeKey(chains, b) ? "homo" : "hetero",
         types: [chains.molecule_type[a], chains.molecule_type[b]].sort().join("–"),
@@ -110,10 +111,7 @@ const Interfaces = (() => {
       for (const score of shown) row[score.name] = run.pairs[Run.pairField(run.pairs, score, state.statistic)][row.pair];
     }
     const columns = [
-      Tables.complexColumn("Complex", "name", { widthGrow: 2, minWidth: 90 }),
-      Tables.textColumn("Molecule A", "a", { widthGrow: 2, minWidth: 150 }),
-      Tables.textColumn("Molecule B", "b", { widthGrow: 2, minWidth: 150 }),
-      Tables.textColumn("Chains", "chainPair", { width: 84, minWidth: 84 }),
+      ...nameColumns(),
       Tables.scoreColumn(state.score, "value", shortLabel(state.score)),
       ...shown.map((score) => Tables.scoreColumn(score, score.name, shortLabel(score), 104)),
       Tables.numberColumn("Tokens", "tokens", formatCount, 92),
@@ -133,6 +131,22 @@ const Interfaces = (() => {
       byId("interfaces-count").textContent = `${formatCount(found.length)} of ${formatCount(rows.length)} pairs`;
     });
     applyFilters();
+  }
+
+  /** What a pair is called; on a phone in less width, so that the score is in sight. */
+  function nameColumns() {
+    if (window.innerWidth < 700) {
+      return [
+        Tables.complexColumn("Complex", "name", { width: 84, minWidth: 60 }),
+        Tables.textColumn("Pair", "pairName", { width: 160 }),
+      ];
+    }
+    return [
+      Tables.complexColumn("Complex", "name", { widthGrow: 2, minWidth: 90 }),
+      Tables.textColumn("Molecule A", "a", { widthGrow: 2, minWidth: 150 }),
+      Tables.textColumn("Molecule B", "b", { widthGrow: 2, minWidth: 150 }),
+      Tables.textColumn("Chains", "chainPair", { width: 84, minWidth: 84 }),
+    ];
   }
 
   function shortLabel(score) {
