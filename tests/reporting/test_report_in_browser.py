@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=f"none of {', '.join(BR
 EVIL = "</script><img src=x onerror=document.title='evil'>"
 LONG = "a-name-without-any-space-" * 8
 INVENTED = replace(INFO, untrained=False, checkpoint="none: invented numbers", input="invented.tsv")
-WIDTHS = {"desk": (1280, 800), "phone": (390, 800)}
+WIDTHS = {"desk": (1280, 860), "phone": (390, 800)}
 # 3-D without a graphics card.
 ARGUMENTS = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 
@@ -78,10 +78,10 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of 62 complexes, one of them failed, the first 15 with structures."""
+    """A run of 62 complexes, one of them failed, the first six with structures."""
     folder = tmp_path_factory.mktemp("runs") / "invented-numbers"
-    names = {0: EVIL, 1: LONG, 14: "trimer", 39: "unkept"}
-    write_large_run(folder, 62, 15, 3, INVENTED, names)
+    names = {0: EVIL, 1: LONG, 4: "trimer", 39: "unkept"}
+    write_large_run(folder, 62, 6, 3, INVENTED, names)
     write_report(folder)
     return folder
 
@@ -140,11 +140,11 @@ def test_every_part_opens_without_complaint(view: Any, out: Path) -> None:
         assert opened.texts("nav a[aria-current]") != []
         opened.check()
     opened.go("overview")
-    assert opened.page.locator("#overview canvas").count() >= 10
+    assert opened.page.locator("#part-overview canvas").count() >= 10
     assert "61 complexes scored" in " ".join(opened.texts(".card")).replace("\n", " ")
     take_picture(opened, "report.png" if is_wide(opened) else "report-phone.png")
     opened.go("cost")
-    assert opened.page.locator("#cost canvas").count() == 3
+    assert opened.page.locator("#part-cost canvas").count() == 3
     if is_wide(opened):
         take_picture(opened, "report-cost.png")
 
@@ -154,7 +154,7 @@ def test_names_are_text(view: Any, out: Path) -> None:
     opened.go("complexes")
     for name in (EVIL, LONG):
         open_complex(opened, name)
-        assert opened.texts("#complex .complex-head h2") == [name]
+        assert opened.texts("#part-complex .complex-head h2") == [name]
         opened.check()
         opened.go("complexes")
 
@@ -220,7 +220,7 @@ def test_complex_shows_its_structure_which_turns(view: Any, out: Path) -> None:
     page = opened.page
     opened.go("complexes")
     open_complex(opened, "trimer")
-    assert page.locator("#complex canvas").count() >= 5
+    assert page.locator("#part-complex canvas").count() >= 5
     viewer = page.locator(".viewer")
     before = viewer.screenshot()
     viewer.focus()
@@ -229,15 +229,17 @@ def test_complex_shows_its_structure_which_turns(view: Any, out: Path) -> None:
     page.wait_for_timeout(400)
     turned = viewer.screenshot()
     assert turned != before
-    page.click("#complex button:text-is('Chain')")
+    page.click("#part-complex button:text-is('Chain')")
     page.wait_for_timeout(400)
     assert viewer.screenshot() != turned
-    page.select_option("#complex form select >> nth=0", "iptm")
-    page.select_option("#complex form select >> nth=1", "0")
+    page.select_option("#part-complex form select >> nth=0", "iptm")
+    page.select_option("#part-complex form select >> nth=1", "0")
     page.wait_for_timeout(400)
     opened.check()
     if is_wide(opened):
-        page.click("#complex button:text-is('pLDDT')")
+        page.click("#part-complex button:text-is('pLDDT')")
+        page.select_option("#part-complex form select >> nth=0", "ipsae_d0res")
+        page.select_option("#part-complex form select >> nth=1", "mean")
         page.evaluate("window.scrollTo(0, 0)")
         take_picture(opened, "report-complex.png")
 
@@ -246,7 +248,7 @@ def test_complex_without_a_structure_in_the_page_says_where_it_is(view: Any, out
     opened = view(out / "report.html")
     opened.go("complexes")
     open_complex(opened, "unkept")
-    assert "structures/" in opened.page.inner_text("#complex")
+    assert "structures/" in opened.page.inner_text("#part-complex")
     opened.check()
 
 

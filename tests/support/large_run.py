@@ -73,7 +73,6 @@ def write_large_run(
     `names` are those of some complexes, by their number.
     """
     given = names or {}
-    rng = np.random.default_rng(7)
     provenance = Provenance(info.checkpoint, info.untrained, 0, 1, "mixed", 4096)
     started = datetime(2026, 3, 1, 8, tzinfo=UTC)
     free = np.zeros(GPUS)
@@ -81,6 +80,7 @@ def write_large_run(
         store._schedule.stop()
         for number in range(num_complexes):
             name = given.get(number, str(number + 1))
+            rng = np.random.default_rng([7, number])  # the same whatever the others are
             task = _task(number, name, rng)
             _attempts(store, task, number, free, started, num_samples, rng)
             if number % 61 == 60:

@@ -10,7 +10,7 @@ const ComplexPage = (() => {
   async function show(key) {
     const run = await Run.load();
     const number = run.numbers.get(key);
-    const container = byId("complex");
+    const container = byId("part-complex");
     if (number === undefined) {
       container.replaceChildren(element("h2", {}, "No complex has this key"), element("p", {}, element("a", { href: "#complexes" }, "All complexes")));
       return;
@@ -31,18 +31,18 @@ const ComplexPage = (() => {
       names: run.chains.chain.slice(first, last),
       labels: Array.from({ length: last - first }, (_, i) => labelOf(run.chains, first + i)),
     };
-    const samples = await samplesOf(run, number);
-    container.append(element("h2", {}, "Samples"), samplesTable(samples));
     const structureBlock = Data.has(`structure-${number}`) ? await Data.block(`structure-${number}`) : null;
     const sampleBlock = Data.has(`samples-${number}`) ? await Data.block(`samples-${number}`) : null;
     const grid = element("div", { className: "two" });
-    container.append(element("h2", {}, "Structure and pairs of chains"), grid);
+    container.append(grid);
     const shown = await showStructure(grid, about, structureBlock, complexes.structure[number]);
     if (about.count > 1) await showPairs(grid, about, sampleBlock);
     if (structureBlock) {
       await showPae(grid, about, structureBlock);
-      await showPlddt(container, about, structureBlock);
     }
+    const samples = await samplesOf(run, number);
+    container.append(element("h2", {}, "Samples side by side"), samplesTable(samples));
+    if (structureBlock) await showPlddt(container, about, structureBlock);
     container.append(element("h2", {}, "Chains and their alignments"), chainsTable(about));
     if (structureBlock) showContacts(container, about, structureBlock, shown);
   }
@@ -72,7 +72,7 @@ const ComplexPage = (() => {
   function notesOf(notes) {
     if (!notes) return "";
     const lines = notes.split("\n").map((note) => element("li", {}, note));
-    return element("details", { open: lines.length < 6 }, element("summary", {}, `Notes on the input (${lines.length})`), element("ul", { className: "wrap" }, lines));
+    return element("details", { open: lines.length < 3 }, element("summary", {}, `Notes on the input (${lines.length})`), element("ul", { className: "wrap" }, lines));
   }
 
   /** What the database says of the complex. */

@@ -112,8 +112,8 @@ const Interfaces = (() => {
     }
     const columns = [
       ...nameColumns(),
-      Tables.scoreColumn(state.score, "value", shortLabel(state.score)),
-      ...shown.map((score) => Tables.scoreColumn(score, score.name, shortLabel(score), 104)),
+      Tables.scoreColumn(state.score, "value", Scores.shortLabel(state.score)),
+      ...shown.map((score) => Tables.scoreColumn(score, score.name, Scores.shortLabel(score), 104)),
       Tables.numberColumn("Tokens", "tokens", formatCount, 92),
     ];
     if (state.grouping !== "chains") columns.push(Tables.numberColumn("Copies", "copies", formatCount, 90));
@@ -147,10 +147,6 @@ const Interfaces = (() => {
       Tables.textColumn("Molecule B", "b", { widthGrow: 2, minWidth: 150 }),
       Tables.textColumn("Chains", "chainPair", { width: 84, minWidth: 84 }),
     ];
-  }
-
-  function shortLabel(score) {
-    return score.label.replace(/ \(d0 of (\w+)\)/, "");
   }
 
   function applyFilters() {

@@ -17,7 +17,8 @@ const Main = (() => {
     const mine = ++request;
     Structure.stop();
     for (const section of document.querySelectorAll("main > section")) {
-      section.hidden = section.id !== part;
+      // Their names differ from the address, or the browser would scroll to them.
+      section.hidden = section.id !== `part-${part}`;
     }
     for (const link of document.querySelectorAll("nav a")) {
       if (link.dataset.part === part) link.setAttribute("aria-current", "page");

@@ -111,7 +111,7 @@ const Overview = (() => {
     const rows = Interfaces.groupRows(run, "complexes", score, "mean").slice(0, NUM_BEST);
     const others = Scores.described.interfaces.filter((other) => other.bands.length && other !== score);
     const shown = [score, ...firstOfEachKind(others, score)].slice(0, 4);
-    const header = ["Complex", "Pair", ...shown.map((one) => ({ num: one.label }))];
+    const header = ["Complex", "Pair", ...shown.map((one) => ({ num: Scores.shortLabel(one) }))];
     const lines = rows.map((row) => [
       element("span", {}, element("a", { href: row.link }, row.name), element("br"), element("span", { className: "soft" }, row.title)),
       `${row.a} – ${row.b}`,

@@ -33,7 +33,12 @@ const Scores = (() => {
     return score.shortUnit ? `${score.label}, ${score.shortUnit}` : score.label;
   }
 
-  return { described, find, format, band, compare, axisTitle };
+  /** For the head of a narrow column. */
+  function shortLabel(score) {
+    return score.label.replace(/ \(d0 of \w+\)/, "");
+  }
+
+  return { described, find, format, band, compare, axisTitle, shortLabel };
 })();
 
 const Run = (() => {
