@@ -77,12 +77,8 @@ def _named_pairs(loaded: LoadedRun) -> DataFrame:
     return pairs
 
 
-def _columns(
-    matched: DataFrame, scores: list[dict[str, Any]]
-) -> dict[str, columns.PackedColumn]:
-    texts = {"name": "name"} | {
-        name: f"{name}_second" for name in TEXTS
-    }
+def _columns(matched: DataFrame, scores: list[dict[str, Any]]) -> dict[str, columns.PackedColumn]:
+    texts = {"name": "name"} | {name: f"{name}_second" for name in TEXTS}
     packed = {name: columns.texts(matched[column].tolist()) for name, column in texts.items()}
     for score in scores:
         for which in ("first", "second"):

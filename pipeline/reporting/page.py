@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
 
 import foldcp
 from foldcp.pipeline.reporting.embedding.libraries import embedded_libraries
@@ -64,16 +63,20 @@ def write_page(
     """
     libraries = embedded_libraries()
     styles = [entry for entry in libraries if entry["kind"] == "style"]
-    text = _environment().get_template(template).render(
-        **content,
-        facts=safe_json(facts),
-        blocks={name: Markup(block) for name, block in blocks.items()},
-        styles=[*map(_style, styles), Markup(_resource("style.css"))],
-        libraries_embedded=[entry for entry in libraries if entry["kind"] == "script"],
-        libraries=_credits(libraries),
-        script=Markup("\n".join(_resource(f"js/{name}") for name in SCRIPTS)),
-        version=foldcp.__version__,
-        created=format_time(datetime.now(UTC)),
+    text = (
+        _environment()
+        .get_template(template)
+        .render(
+            **content,
+            facts=safe_json(facts),
+            blocks=blocks,
+            styles=[*map(_style, styles), _resource("style.css")],
+            libraries_embedded=[entry for entry in libraries if entry["kind"] == "script"],
+            libraries=_credits(libraries),
+            script="\n".join(_resource(f"js/{name}") for name in SCRIPTS),
+            version=foldcp.__version__,
+            created=format_time(datetime.now(UTC)),
+        )
     )
     temporary = path.parent / TEMPORARY / path.name
     temporary.parent.mkdir(exist_ok=True)
@@ -81,12 +84,12 @@ def write_page(
     os.replace(temporary, path)
 
 
-def safe_json(facts: Mapping[str, Any]) -> Markup:
+def safe_json(facts: Mapping[str, Any]) -> str:
     """JSON that can stand inside a <script> of a page, whatever its texts are."""
     text = json.dumps(facts, allow_nan=False)
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)
+    return text
 
 
 def _environment() -> jinja2.Environment:
@@ -105,8 +108,8 @@ def _resource(name: str) -> str:
     return (resources.files(PACKAGE) / name).read_text(encoding="utf-8")
 
 
-def _style(entry: dict[str, Any]) -> Markup:
-    return Markup(gzip.decompress(base64.b64decode(entry["content"])).decode())
+def _style(entry: dict[str, Any]) -> str:
+    return gzip.decompress(base64.b64decode(entry["content"])).decode()
 
 
 def _credits(libraries: list[dict[str, Any]]) -> str:

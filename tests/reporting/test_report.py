@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
-
-import re
 
 import numpy as np
 import pytest
@@ -15,9 +14,8 @@ import pytest
 from foldcp.complex import Chain, Complex, InvalidComplex
 from foldcp.features.layout import Layout
 from foldcp.pipeline.inputs.tasks import Task
-from foldcp.pipeline.reporting.best_interfaces import best_interfaces, format_best
 from foldcp.pipeline.reporting import report
-from foldcp.pipeline.reporting.comparison import write_comparison
+from foldcp.pipeline.reporting.best_interfaces import best_interfaces, format_best
 from foldcp.pipeline.reporting.report import write_report
 from foldcp.pipeline.scheduling.cost_model import FoldShape
 from foldcp.pipeline.scheduling.types import Attempt
@@ -28,7 +26,7 @@ from foldcp.pipeline.storage.results.result_rows import attempt_row, failed_rows
 from foldcp.pipeline.storage.staleness import Present
 from foldcp.pipeline.storage.store import Store
 from foldcp.predict import Prediction
-from tests.support.report_page import Tags, block_names, page_facts, unpack
+from tests.support.report.page import Tags, block_names, unpack
 from tests.support.synthetic import synthetic_layout, synthetic_prediction
 from tests.support.synthetic_results import INFO, finishing
 
@@ -244,9 +242,7 @@ def test_write_report_has_each_sample_and_the_best_structure(
     kept = [place for place, name in enumerate(layout.atom_name) if name in ("CA", "O", "ZN")]
     coords = np.stack([structure[f"atom_{axis}"] for axis in "xyz"], 1)
     np.testing.assert_allclose(coords, prediction.coords[best][kept], atol=0.03)
-    np.testing.assert_allclose(
-        structure["residue_plddt"], 100 * prediction.plddt[best], atol=0.26
-    )
+    np.testing.assert_allclose(structure["residue_plddt"], 100 * prediction.plddt[best], atol=0.26)
     assert structure["residue_chain"].tolist() == [0, 0, 1, 1, 1, 2]
 
 

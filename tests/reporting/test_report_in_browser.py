@@ -20,7 +20,7 @@ import pytest
 from foldcp.pipeline.reporting.comparison import write_comparison
 from foldcp.pipeline.reporting.report import write_report
 from foldcp.pipeline.storage.store import Store
-from tests.support.large_run import write_large_run
+from tests.support.report.large_run import write_large_run
 from tests.support.synthetic_results import INFO, finishing
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

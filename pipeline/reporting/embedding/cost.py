@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from foldcp.pipeline.reporting.embedding import columns
 from foldcp.pipeline.reporting.embedding.columns import PackedColumn
-from foldcp.pipeline.reporting.embedding.loading import LoadedRun
+from foldcp.pipeline.reporting.embedding.loading import LoadedRun, number_array, text_list
 from foldcp.pipeline.reporting.run_tables import DataFrame
 
 MAX_ATTEMPTS = 20_000  # of the page, the longest ones
@@ -28,9 +27,9 @@ def attempt_columns(loaded: LoadedRun) -> dict[str, PackedColumn]:
     return {
         "complex": columns.integers(attempts["key"].map(numbers).fillna(-1).to_numpy(float)),
         "start": columns.floats(_seconds(attempts["started"] - begin), "<f4"),
-        **{name: columns.texts(_texts(attempts[name])) for name in texts},
-        **{name: columns.integers(_numbers(attempts[name])) for name in numeric},
-        **{name: columns.floats(_numbers(attempts[name]), "<f4") for name in measured},
+        **{name: columns.texts(text_list(attempts[name])) for name in texts},
+        **{name: columns.integers(number_array(attempts[name])) for name in numeric},
+        **{name: columns.floats(number_array(attempts[name]), "<f4") for name in measured},
     }
 
 
@@ -92,11 +91,3 @@ def _use(attempts: DataFrame) -> list[list[float]]:
 
 def _seconds(durations: Any) -> np.ndarray:
     return durations.dt.total_seconds().to_numpy(float)
-
-
-def _numbers(values: Any) -> np.ndarray:
-    return pd.to_numeric(values).to_numpy(float, na_value=np.nan)
-
-
-def _texts(values: Any) -> list[str]:
-    return values.astype(object).where(values.notna(), "").tolist()

@@ -97,4 +97,3 @@ def _pack_structures(loaded: LoadedRun, order: list[int]) -> Iterator[tuple[int,
             tokens = int(loaded.complexes["num_tokens"].iat[number])
             facts["pae_edges"] = bin_edges(tokens).tolist()
         yield number, pack(packed, facts)
-

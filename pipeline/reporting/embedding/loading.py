@@ -117,12 +117,23 @@ def _pair_table(
 
 def _numbered(rows: DataFrame, numbers: dict[str, int]) -> DataFrame:
     """The rows of known complexes, with the number of each."""
-    complexes = pd.to_numeric(rows["key"].astype(object).map(numbers)).astype("float64")
-    known = complexes.notna()
+    complexes = number_array(rows["key"].astype(object).map(numbers))
+    known = np.isfinite(complexes)
     found = rows.loc[known].copy()
-    found["complex"] = complexes[known].astype("int64")
+    found["complex"] = complexes[known].astype(np.int64)
     return found.sort_values("complex", kind="stable").reset_index(drop=True)
 
 
 def _first_rows(chains: DataFrame, num_complexes: int) -> np.ndarray:
     return np.searchsorted(chains["complex"].to_numpy(), np.arange(num_complexes + 1))
+
+
+def number_array(values: Any) -> np.ndarray:
+    """A column of numbers of any kind, with NaN for what is missing."""
+    numbers: Any = pd.to_numeric(values)
+    return numbers.to_numpy(float, na_value=np.nan)
+
+
+def text_list(values: Any) -> list[str]:
+    """A column of texts, with empty ones for what is missing."""
+    return values.astype(object).where(values.notna(), "").tolist()

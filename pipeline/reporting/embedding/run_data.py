@@ -17,7 +17,7 @@ from foldcp.pipeline.reporting.embedding.cost import (
     gpu_seconds_by_key,
 )
 from foldcp.pipeline.reporting.embedding.details import pack_details
-from foldcp.pipeline.reporting.embedding.loading import LoadedRun
+from foldcp.pipeline.reporting.embedding.loading import LoadedRun, number_array, text_list
 from foldcp.pipeline.reporting.run_tables import DataFrame
 from foldcp.pipeline.storage.schemas import COMPLEXES
 
@@ -78,13 +78,13 @@ def _complex_columns(loaded: LoadedRun, best: pd.Series) -> dict[str, PackedColu
     spent = rows["key"].map(gpu_seconds_by_key(loaded.attempts))
     attempts = rows["key"].map(loaded.attempts["key"].value_counts())
     return {
-        **{name: columns.texts(_texts(rows[name])) for name in COMPLEX_TEXTS},
+        **{name: columns.texts(text_list(rows[name])) for name in COMPLEX_TEXTS},
         "notes": columns.texts(["\n".join(notes) for notes in rows["notes"]]),
         "source": columns.texts(_source_lines(rows)),
-        **{name: columns.integers(_numbers(rows[name])) for name in COMPLEX_COUNTS},
-        "gpu_seconds": columns.floats(_numbers(spent), "<f4"),
-        "num_attempts": columns.integers(_numbers(attempts)),
-        "best_pair": columns.decimals(_numbers(best)),
+        **{name: columns.integers(number_array(rows[name])) for name in COMPLEX_COUNTS},
+        "gpu_seconds": columns.floats(number_array(spent), "<f4"),
+        "num_attempts": columns.integers(number_array(attempts)),
+        "best_pair": columns.decimals(number_array(best)),
         **_score_columns(rows, loaded.scores["complexes"]),
     }
 
@@ -92,10 +92,10 @@ def _complex_columns(loaded: LoadedRun, best: pd.Series) -> dict[str, PackedColu
 def _sample_columns(loaded: LoadedRun) -> dict[str, PackedColumn]:
     rows = loaded.samples
     return {
-        "complex": columns.differences(_numbers(rows["complex"]), 1),
-        "sample": columns.integers(_numbers(rows["sample"])),
-        "rank": columns.integers(_numbers(rows["rank"])),
-        "structure": columns.texts(_texts(rows["structure"])),
+        "complex": columns.differences(number_array(rows["complex"]), 1),
+        "sample": columns.integers(number_array(rows["sample"])),
+        "rank": columns.integers(number_array(rows["rank"])),
+        "structure": columns.texts(text_list(rows["structure"])),
         **_score_columns(rows, loaded.scores["complexes"]),
     }
 
@@ -104,11 +104,11 @@ def _chain_columns(loaded: LoadedRun) -> dict[str, PackedColumn]:
     rows = loaded.chains
     entities = pd.factorize(rows["sequence_sha256"])[0] if len(rows) else np.zeros(0)
     return {
-        "complex": columns.differences(_numbers(rows["complex"]), 1),
-        **{name: columns.texts(_texts(rows[name])) for name in CHAIN_TEXTS},
+        "complex": columns.differences(number_array(rows["complex"]), 1),
+        **{name: columns.texts(text_list(rows[name])) for name in CHAIN_TEXTS},
         "entity": columns.integers(np.asarray(entities, float)),
-        **{name: columns.integers(_numbers(rows[name])) for name in CHAIN_COUNTS},
-        **{name: columns.decimals(_numbers(rows[name])) for name in CHAIN_MEASURES},
+        **{name: columns.integers(number_array(rows[name])) for name in CHAIN_COUNTS},
+        **{name: columns.decimals(number_array(rows[name])) for name in CHAIN_MEASURES},
         **_score_columns(rows, loaded.scores["chains"]),
     }
 
@@ -117,8 +117,8 @@ def _pair_columns(pairs: DataFrame) -> dict[str, PackedColumn]:
     places = ("complex", "row_a", "row_b")
     scores = [name for name in pairs.columns if name not in places]
     return {
-        **{name: columns.differences(_numbers(pairs[name]), 1) for name in places},
-        **{name: columns.decimals(_numbers(pairs[name])) for name in scores},
+        **{name: columns.differences(number_array(pairs[name]), 1) for name in places},
+        **{name: columns.decimals(number_array(pairs[name])) for name in scores},
     }
 
 
@@ -137,12 +137,4 @@ def _source_lines(complexes: DataFrame) -> list[str]:
 
 def _score_columns(rows: DataFrame, scores: list[dict[str, Any]]) -> dict[str, PackedColumn]:
     names = [score["name"] for score in scores]
-    return {name: columns.decimals(_numbers(rows[name])) for name in names}
-
-
-def _numbers(values: Any) -> np.ndarray:
-    return pd.to_numeric(values).to_numpy(float, na_value=np.nan)
-
-
-def _texts(values: Any) -> list[str]:
-    return values.astype(object).where(values.notna(), "").tolist()
+    return {name: columns.decimals(number_array(rows[name])) for name in names}

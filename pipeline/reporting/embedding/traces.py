@@ -11,7 +11,7 @@ from pathlib import Path
 import gemmi
 import numpy as np
 from biotite.structure import AtomArray, annotate_sse
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from foldcp.pipeline.reporting.embedding import columns
 from foldcp.pipeline.reporting.embedding.columns import PackedColumn
@@ -20,6 +20,8 @@ MAX_DETAILED_RESIDUES = 2_500
 MAX_CONTACTS = 4_000  # residue pairs of a complex
 CONTACT_DISTANCE = 8.0  # Å, between representative atoms
 COORDINATE_STEP = 0.05  # Å
+PLDDT_STEP = 0.5
+MIN_FOLD_RESIDUES = 5  # of a chain whose helices and strands are sought
 PROTEIN_ATOMS = ("CA", "O")
 # Cartoons of nucleic acids follow these atoms.
 NUCLEIC_ATOMS = ("P", "O5'", "C5'", "C4'", "C3'", "O3'", "C2'", "C1'", "N1", "N3", "C2", "C6")
@@ -27,20 +29,35 @@ REPRESENTATIVE = ("CB", "CA", "C1'", "P")
 
 
 @dataclass(eq=False)
-class _Atoms:
-    """The atoms kept so far, and the residues that they belong to."""
+class _Trace:
+    """What is kept of a structure: atoms, and the residues that they belong to."""
 
-    names: list[str] = field(default_factory=list)
+    atom_names: list[str] = field(default_factory=list)
     elements: list[str] = field(default_factory=list)
     places: list[tuple[float, float, float]] = field(default_factory=list)
-    residues: list[int] = field(default_factory=list)
+    atom_residues: list[int] = field(default_factory=list)
+    chains: list[int] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    polymers: list[int] = field(default_factory=list)
+    plddts: list[float] = field(default_factory=list)
+    contact_places: list[tuple[float, float, float]] = field(default_factory=list)
 
-    def add(self, atom: gemmi.Atom, residue: int) -> None:
-        """Keep an atom of a residue."""
-        self.names.append(atom.name)
-        self.elements.append(atom.element.name)
-        self.places.append((atom.pos.x, atom.pos.y, atom.pos.z))
-        self.residues.append(residue)
+    def add(self, residue: gemmi.Residue, chain: int, is_large: bool) -> None:
+        """Keep a residue of a chain and what is needed of its atoms."""
+        kept = _kept_atoms(residue, is_large)
+        for atom in kept:
+            self.atom_names.append(atom.name)
+            self.elements.append(atom.element.name)
+            self.places.append((atom.pos.x, atom.pos.y, atom.pos.z))
+            self.atom_residues.append(len(self.chains))
+        self.chains.append(chain)
+        self.numbers.append(residue.seqid.num or 0)
+        self.names.append(residue.name)
+        self.polymers.append(int(_is_polymer(residue)))
+        self.plddts.append(kept[0].b_iso)
+        place = _representative(residue).pos
+        self.contact_places.append((place.x, place.y, place.z))
 
 
 def read_trace(path: Path, chain_names: list[str]) -> dict[str, PackedColumn]:
@@ -54,44 +71,36 @@ def read_trace(path: Path, chain_names: list[str]) -> dict[str, PackedColumn]:
     except (RuntimeError, OSError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
     numbers = {name: number for number, name in enumerate(chain_names)}
-    atoms = _Atoms()
-    chains: list[int] = []
-    sequence_numbers: list[int] = []
-    residue_names: list[str] = []
-    is_polymer: list[int] = []
-    plddts: list[float] = []
-    contact_places: list[tuple[float, float, float]] = []
-    model = structure[0]
-    is_large = sum(len(chain) for chain in model) > MAX_DETAILED_RESIDUES
-    for chain in model:
-        for residue in chain:
-            kept = _kept_atoms(residue, is_large)
-            for atom in kept:
-                atoms.add(atom, len(chains))
-            chains.append(numbers.get(chain.name, 0))
-            sequence_numbers.append(residue.seqid.num or 0)
-            residue_names.append(residue.name)
-            is_polymer.append(int(_is_polymer(residue)))
-            plddts.append(kept[0].b_iso)
-            place = _representative(residue).pos
-            contact_places.append((place.x, place.y, place.z))
-    xyz = np.array(atoms.places)
-    chain_numbers = np.array(chains)
-    pairs = _contacts(np.array(contact_places), chain_numbers)
+    trace = _Trace()
+    if len(structure) > 0:
+        model = structure[0]
+        is_large = sum(len(chain) for chain in model) > MAX_DETAILED_RESIDUES
+        for chain in model:
+            for residue in chain:
+                trace.add(residue, numbers.get(chain.name, 0), is_large)
+    if not trace.places:
+        raise ValueError(f"{path}: no atoms")
+    return _columns(trace)
+
+
+def _columns(trace: _Trace) -> dict[str, PackedColumn]:
+    xyz = np.array(trace.places)
+    chains = np.array(trace.chains)
+    pairs = _contacts(np.array(trace.contact_places), chains)
     return {
-        "atom_name": columns.texts(atoms.names),
-        "atom_element": columns.texts(atoms.elements),
-        "atom_residue": columns.differences(np.array(atoms.residues), 1),
+        "atom_name": columns.texts(trace.atom_names),
+        "atom_element": columns.texts(trace.elements),
+        "atom_residue": columns.differences(np.array(trace.atom_residues), 1),
         **{
             f"atom_{axis}": columns.differences(xyz[:, number], COORDINATE_STEP)
             for number, axis in enumerate("xyz")
         },
-        "residue_chain": columns.differences(chain_numbers, 1),
-        "residue_number": columns.differences(np.array(sequence_numbers), 1),
-        "residue_name": columns.texts(residue_names),
-        "residue_polymer": columns.differences(np.array(is_polymer), 1),
-        "residue_plddt": columns.small_numbers(np.array(plddts), 0.5),
-        "residue_fold": columns.texts(_folds(atoms, chain_numbers)),
+        "residue_chain": columns.differences(chains, 1),
+        "residue_number": columns.differences(np.array(trace.numbers), 1),
+        "residue_name": columns.texts(trace.names),
+        "residue_polymer": columns.differences(np.array(trace.polymers), 1),
+        "residue_plddt": columns.small_numbers(np.array(trace.plddts), PLDDT_STEP),
+        "residue_fold": columns.texts(_folds(trace)),
         "contact_a": columns.integers(pairs[:, 0]),
         "contact_b": columns.integers(pairs[:, 1]),
     }
@@ -123,28 +132,33 @@ def _representative(residue: gemmi.Residue) -> gemmi.Atom:
 
 def _contacts(places: np.ndarray, chains: np.ndarray) -> np.ndarray:
     """Pairs of residues of different chains that are in contact, up to a number of them."""
-    pairs = cKDTree(places).query_pairs(CONTACT_DISTANCE, output_type="ndarray")
+    pairs = KDTree(places).query_pairs(CONTACT_DISTANCE, output_type="ndarray")
     pairs = pairs[chains[pairs[:, 0]] != chains[pairs[:, 1]]]
     order = np.lexsort((pairs[:, 1], pairs[:, 0]))
     return pairs[order][:MAX_CONTACTS]
 
 
-def _folds(atoms: _Atoms, chains: np.ndarray) -> list[str]:
+def _folds(trace: _Trace) -> list[str]:
     """h, s or c of every residue: helix, strand or neither, from the CA atoms."""
-    folds = np.full(len(chains), "c", object)
-    alphas = [place for place, name in enumerate(atoms.names) if name == "CA"]
-    residues = np.array(atoms.residues)[alphas]
+    folds = np.full(len(trace.chains), "c", object)
+    chains = np.array(trace.chains)
+    alphas = np.array([n for n, name in enumerate(trace.atom_names) if name == "CA"], int)
+    residues = np.array(trace.atom_residues)[alphas]
+    xyz = np.array(trace.places, np.float32)
     for chain in np.unique(chains):
-        places = [p for p, r in zip(alphas, residues, strict=True) if chains[r] == chain]
-        if len(places) < 5:
-            continue
-        array = AtomArray(len(places))
-        array.coord = np.array([atoms.places[place] for place in places], np.float32)
-        array.atom_name[:] = "CA"
-        array.res_id[:] = np.arange(1, len(places) + 1)
-        array.res_name[:] = "ALA"
-        array.chain_id[:] = "A"
-        letters = annotate_sse(array)
-        named = np.where(letters == "a", "h", np.where(letters == "b", "s", "c"))
-        folds[[atoms.residues[place] for place in places]] = named
+        of_chain = chains[residues] == chain
+        if of_chain.sum() >= MIN_FOLD_RESIDUES:
+            folds[residues[of_chain]] = _fold_letters(xyz[alphas[of_chain]])
     return folds.tolist()
+
+
+def _fold_letters(alphas: np.ndarray) -> np.ndarray:
+    """h, s or c of the residues of a chain."""
+    array = AtomArray(len(alphas))
+    array.coord = alphas
+    array.set_annotation("atom_name", np.full(len(alphas), "CA"))
+    array.set_annotation("res_id", np.arange(1, len(alphas) + 1))
+    array.set_annotation("res_name", np.full(len(alphas), "ALA"))
+    array.set_annotation("chain_id", np.full(len(alphas), "A"))
+    letters = annotate_sse(array)
+    return np.where(letters == "a", "h", np.where(letters == "b", "s", "c"))

@@ -1,6 +1,6 @@
 """A run's folder as large as a database, with invented complexes, scores and structures.
 
-    python -m tests.support.large_run FOLDER 5000 --structures 600
+python -m tests.support.report.large_run FOLDER 5000 --structures 600
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from foldcp.pipeline.storage.results.result_rows import failed_rows, result_rows
 from foldcp.pipeline.storage.run_folder import RunInfo
 from foldcp.pipeline.storage.store import Store
 from foldcp.predict import Prediction
+from tests.support.report.helix_bundles import GAP, HELIX, bundle_coordinates
 from tests.support.synthetic import synthetic_layout, synthetic_scores
 from tests.support.synthetic_results import INFO, finishing
 
@@ -49,8 +49,7 @@ NOTES = (
     "msa: no alignment for P{number:05}",
 )
 GPUS = 8
-HELIX = 24  # residues
-GAP = 5  # residues of a loop between two helices
+STAGES = {"features": 0.1, "trunk": 0.45, "sampling": 0.35, "confidence": 0.08, "write": 0.02}
 
 
 class _Unsynced(FileSystem):
@@ -126,7 +125,8 @@ def _task(number: int, name: str, rng: np.random.Generator) -> Task:
     complex = Complex(
         name,
         tuple(chains),
-        title=f"{_gene(number * 37)} complex" + (" with a rather long description" * (number % 5 == 4)),
+        title=f"{_gene(number * 37)} complex"
+        + (" with a rather long description" * (number % 5 == 4)),
         organism=ORGANISMS[number % 7 % 3],
         notes=tuple(notes),
     )
@@ -152,6 +152,11 @@ def _codes(protein: int, length: int) -> list[str]:
     return [RESIDUES[(protein + place * place) % 3] for place in range(length)]
 
 
+def _title(number: int) -> str:
+    suffix = " with a rather long description" if number % 5 == 4 else ""
+    return f"{_gene(number * 37)} complex{suffix}"
+
+
 def _gene(number: int) -> str:
     """An invented gene name."""
     letters = "BDFGKLMNPRSTVX"
@@ -162,7 +167,10 @@ def _layout(task: Task) -> Layout:
     codes = {letter: code for code, letter in LETTERS.items()}
     chains = [("protein", [codes[letter] for letter in c.sequence]) for c in task.complex.chains]
     names = [chain.name for chain in task.complex.chains]
-    depths = [1 + int(hashlib.sha256(c.accession.encode()).digest()[0]) ** 2 // 8 for c in task.complex.chains]
+    depths = [
+        1 + int(hashlib.sha256(c.accession.encode()).digest()[0]) ** 2 // 8
+        for c in task.complex.chains
+    ]
     return synthetic_layout(chains, names, depths)
 
 
@@ -217,7 +225,7 @@ def _prediction(
     plddt = np.zeros((num_samples, 0), np.float32)
     pae = []
     if with_files:
-        one = _coordinates(layout)
+        one = bundle_coordinates(layout)
         coords = np.broadcast_to(one, (num_samples, *one.shape))
         plddt = _token_plddt(layout, chain_quality, num_samples, rng)
         if len(layout.token_chain) < 1_000:
@@ -291,68 +299,6 @@ def _token_pae(
     return matrices
 
 
-def _coordinates(layout: Layout) -> np.ndarray:
-    """Bundles of helices, one beside the other on a circle; atoms in the layout's order."""
-    num_chains = len(layout.chain_names)
-    radius = 5.0 if num_chains < 3 else 14.5 / np.sin(np.pi / num_chains)
-    coords = np.zeros((len(layout.atom_token), 3), np.float32)
-    for atom, (token, name) in enumerate(zip(layout.atom_token, layout.atom_name, strict=True)):
-        chain = layout.token_chain[token]
-        place = int(layout.token_residue[token]) - 1
-        angle = 2 * np.pi * chain / num_chains
-        local = _bundle_atom(place, name)
-        turned = np.array(
-            [
-                local[0] * np.cos(angle) - local[1] * np.sin(angle),
-                local[0] * np.sin(angle) + local[1] * np.cos(angle),
-                local[2],
-            ]
-        )
-        centre = radius * np.array([np.cos(angle), np.sin(angle), 0.0])
-        coords[atom] = (turned + centre)[[0, 2, 1]] * [1, 1, -1]
-    return coords
-
-
-# (radius in Å, angle in degrees, rise in Å) of the atoms of an ideal helix.
-HELIX_ATOMS = {
-    "N": (1.55, -27.7, -0.9),
-    "CA": (2.28, 0.0, 0.0),
-    "C": (1.68, 26.1, 1.1),
-    "O": (2.03, 31.0, 2.3),
-    "CB": (3.3, -18.0, -0.4),
-    "OG": (3.7, -30.0, 0.4),
-}
-
-
-@cache
-def _bundle_atom(place: int, name: str) -> np.ndarray:
-    """An atom of a residue in a bundle of antiparallel helices, 3 x n of them."""
-    unit, step = divmod(place, HELIX + GAP)
-    if step < HELIX:
-        return _helix_atom(unit, step, name)
-    # A loop: from the end of one helix to the beginning of the next, in an arc.
-    share = (step - HELIX + 1) / (GAP + 1)
-    start = _helix_atom(unit, HELIX - 1, "CA")
-    end = _helix_atom(unit + 1, 0, "CA")
-    arc = np.array([0.0, 0.0, (1 if unit % 2 == 0 else -1) * 5 * np.sin(np.pi * share)])
-    offset = _helix_atom(unit, step, name) - _helix_atom(unit, step, "CA")
-    return start + share * (end - start) + arc + offset
-
-
-def _helix_atom(unit: int, step: int, name: str) -> np.ndarray:
-    radius, angle, rise = HELIX_ATOMS[name]
-    up = unit % 2 == 0
-    turn = np.radians(100.0 * step + angle)
-    height = 1.5 * step + rise - 0.75 * HELIX
-    column, row = divmod(unit, 3)
-    row = row if column % 2 == 0 else 2 - row
-    centre = np.array([10.0 * column, 9.5 * (row - 1), 0.0])
-    local = np.array([radius * np.cos(turn), radius * np.sin(turn), height])
-    if not up:  # turned over, so that it stays right-handed
-        local = local * np.array([1.0, -1.0, -1.0])
-    return centre + local
-
-
 def _attempts(
     store: Store,
     task: Task,
@@ -375,7 +321,6 @@ def _attempts(
         begin = float(free[gpus].max())
         seconds = float(predicted * rng.lognormal(0, 0.18) * (0.4 if outcome == "oom" else 1))
         free[gpus] = begin + seconds + 0.5
-        stages = {"features": 0.1, "trunk": 0.45, "sampling": 0.35, "confidence": 0.08, "write": 0.02}
         store.put_attempt(
             {
                 "key": task.key,
@@ -394,7 +339,7 @@ def _attempts(
                 "precision": "mixed",
                 "seconds": seconds,
                 "predicted_seconds": predicted,
-                **{f"seconds_{stage}": share * seconds for stage, share in stages.items()},
+                **{f"seconds_{stage}": share * seconds for stage, share in STAGES.items()},
                 "peak_bytes": int(2e9 + 900 * task.num_tokens**2),
                 "predicted_bytes": int(2e9 + 1000 * task.num_tokens**2),
             }
