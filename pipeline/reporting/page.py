@@ -8,13 +8,12 @@ import json
 import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib import resources
+from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-import foldcp
 from foldcp.pipeline.reporting.embedding.libraries import embedded_libraries
 from foldcp.pipeline.reporting.formatting import (
     format_bytes,
@@ -74,7 +73,7 @@ def write_page(
             libraries_embedded=[entry for entry in libraries if entry["kind"] == "script"],
             libraries=_credits(libraries),
             script="\n".join(_resource(f"js/{name}") for name in SCRIPTS),
-            version=foldcp.__version__,
+            version=metadata.version("foldcp"),
             created=format_time(datetime.now(UTC)),
         )
     )

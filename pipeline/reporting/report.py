@@ -60,7 +60,7 @@ def _content(loaded: LoadedRun, facts: dict[str, Any]) -> dict[str, Any]:
         "heading": name,
         "subheading": f"{run['input']}, {statuses[-1] if statuses else 'not started'}",
         "parts": [{"id": id, "name": title} for id, title in PARTS],
-        "warnings": [line for line in (untrained_warning(out), stale_warning(out)) if line],
+        "warnings": _warnings(out, facts["unreadable"]),
         "run": run,
         "folder": str(out),
         "settings": json.dumps(run["settings"], indent=2, ensure_ascii=False),
@@ -74,6 +74,13 @@ def _content(loaded: LoadedRun, facts: dict[str, Any]) -> dict[str, Any]:
         "device": "rank" if "cpu" in str(run.get("hardware") or "").lower() else "GPU",
         "described": loaded.scores,
     }
+
+
+def _warnings(out: Path, unreadable: list[str]) -> list[str]:
+    lines = [untrained_warning(out), stale_warning(out)]
+    if unreadable:
+        lines.append(f"{len(unreadable)} damaged files are left out, such as {unreadable[0]}")
+    return [line for line in lines if line]
 
 
 def _notes(complexes: DataFrame) -> list[dict[str, Any]]:

@@ -188,9 +188,9 @@ def test_write_report_is_complete_and_escaped(run: tuple[Path, dict[str, Predict
         "6 structures",
         "6 chain pairs",
         "8 min 40 s GPU time",  # two attempts of 130 s on 2 ranks
-        "2 Sequence not found invalid What to do: Give a file",
+        "2 Sequence not found invalid Give a file",
         "2 × P9: no sequence u1, u2",
-        "1 More GPUs needed than there are failed What to do: Run the same command",
+        "1 More GPUs needed than there are failed Run the same command",
         "trunk 2 min 00 s, 100%",
         "2 attempts, 0 of them without a result",
         "foldcp 0.1.0",

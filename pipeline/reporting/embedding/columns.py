@@ -83,10 +83,12 @@ def small_numbers(values: Num[np.ndarray, "*shape"], step: float) -> PackedColum
 
 
 def differences(values: Num[np.ndarray, "n"], step: float) -> PackedColumn:
-    """Numbers as 16-bit differences from the one before, which compress well."""
+    """Numbers as differences from the one before, which compress well; in 16 bits if they fit."""
     scaled = np.round(np.asarray(values, np.float64) / step).astype(np.int64)
-    data = np.diff(scaled, prepend=0).astype("<i2")  # wraps around, as does the sum of its reader
-    return PackedColumn("difference", data.tobytes(), len(scaled), {"step": step})
+    changes = np.diff(scaled, prepend=0)
+    dtype = "<i2" if np.abs(changes).max(initial=0) < 2**15 else "<i4"
+    data = changes.astype(dtype).tobytes()
+    return PackedColumn(f"difference{dtype[1:]}", data, len(scaled), {"step": step})
 
 
 def pack(columns: Mapping[str, PackedColumn], facts: Mapping[str, Any] | None = None) -> str:

@@ -25,18 +25,23 @@ PAE_STEP = 0.125  # Å
 
 @dataclass(eq=False)
 class Details:
-    """Packed columns of complexes, by their number: scores of samples, structures with PAE."""
+    """Packed columns of complexes, by their number: scores of samples, structures with PAE.
+
+    `unreadable` are errors of files that cannot be read.
+    """
 
     samples: dict[int, str]
     structures: dict[int, str]
+    unreadable: list[str]
 
 
 def pack_details(loaded: LoadedRun, order: list[int], max_bytes: int) -> Details:
     """The details of complexes, in this order as long as they fit in so many bytes."""
     samples = _fitting(_pack_samples(loaded, order), int(max_bytes * SAMPLES_SHARE))
     left = max_bytes - sum(map(len, samples.values()))
-    structures = _fitting(_pack_structures(loaded, order), left)
-    return Details(samples, structures)
+    unreadable: list[str] = []
+    structures = _fitting(_pack_structures(loaded, order, unreadable), left)
+    return Details(samples, structures, unreadable)
 
 
 def _fitting(blocks: Iterator[tuple[int, str]], max_bytes: int) -> dict[int, str]:
@@ -73,8 +78,12 @@ def _pack_samples(loaded: LoadedRun, order: list[int]) -> Iterator[tuple[int, st
         yield number, pack(packed, {"samples": [int(sample) for sample in samples]})
 
 
-def _pack_structures(loaded: LoadedRun, order: list[int]) -> Iterator[tuple[int, str]]:
-    """Structure and PAE of the best sample of every complex that has a file."""
+def _pack_structures(
+    loaded: LoadedRun, order: list[int], unreadable: list[str]
+) -> Iterator[tuple[int, str]]:
+    """Structure and PAE of the best sample of every complex that has a file; adds to `unreadable`
+    what is wrong with one.
+    """
     starts = loaded.first_chains()
     names = loaded.chains["chain"].tolist()
     read_bytes = 0
@@ -89,8 +98,12 @@ def _pack_structures(loaded: LoadedRun, order: list[int]) -> Iterator[tuple[int,
         read_bytes += size
         if read_bytes > MAX_READ_BYTES:
             return
-        packed = read_trace(path, names[starts[number] : starts[number + 1]])
-        pae = read_pae(loaded.out, structure)
+        try:
+            packed = read_trace(path, names[starts[number] : starts[number + 1]])
+            pae = read_pae(loaded.out, structure)
+        except ValueError as error:
+            unreadable.append(str(error))
+            continue
         facts = {}
         if pae is not None:
             packed["pae"] = columns.small_numbers(pae, PAE_STEP)

@@ -26,8 +26,8 @@ def read_pae(out: Path, structure: str) -> Float[np.ndarray, "n n"] | None:
         return None
     with reading(str(path)):
         try:
-            with np.load(path, allow_pickle=False) as file:
-                matrix = file["pae"]
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                matrix = arrays["pae"]
         except (zipfile.BadZipFile, KeyError, EOFError) as error:
             raise ValueError(f"{path}: damaged: {error}") from error
     return _shrink(matrix)

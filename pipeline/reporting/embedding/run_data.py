@@ -56,7 +56,7 @@ def pack_run(loaded: LoadedRun, max_bytes: int) -> RunData:
     facts = {
         "scores": loaded.scores,
         "cost": cost_summary(loaded),
-        "num_structures": len(details.structures),
+        "unreadable": details.unreadable,
         "num_pairs": len(loaded.pairs),
     }
     return RunData(facts, blocks)

@@ -83,7 +83,7 @@ def _values(data: bytes, column: dict[str, Any]) -> Any:
     if kind == "small":
         codes = np.frombuffer(data, "u1", count)
         return np.where(codes == 255, np.nan, codes * column["step"])
-    if kind == "difference":
-        changes = np.frombuffer(data, "<i2", count).astype(np.int16)
+    if kind.startswith("difference"):
+        changes = np.frombuffer(data, f"<{kind[10:]}", count)
         return np.cumsum(changes.astype(np.int64)) * column["step"]
     return np.frombuffer(data, f"<{kind[5:]}", count)

@@ -56,7 +56,7 @@ const Cost = (() => {
       width,
       height: Math.min(600, 70 + 22 * gpus.length),
       autosize: { type: "fit", contains: "padding" },
-      mark: { type: "bar", height: { band: 0.8 }, stroke: Charts.css("--raised"), strokeWidth: 0.5 },
+      mark: { type: "bar", height: { band: 0.8 }, stroke: Charts.css("--raised"), strokeWidth: rows.length > 1000 ? 0 : 0.5 },
       encoding: {
         x: { field: "from", type: "quantitative", title: `${unit.name} since the first attempt` },
         x2: { field: "to" },

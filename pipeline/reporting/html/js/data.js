@@ -58,16 +58,19 @@ const Data = (() => {
       const codes = new Uint8Array(buffer, at, c.length);
       return Float32Array.from(codes, (code) => (code === 255 ? NaN : code * c.step));
     },
-    difference(buffer, at, c) {
-      const values = new Float64Array(c.length);
-      let sum = 0;
-      new Int16Array(buffer, at, c.length).forEach((change, i) => {
-        sum += change;
-        values[i] = sum * c.step;
-      });
-      return values;
-    },
+    differencei2: (buffer, at, c) => sums(new Int16Array(buffer, at, c.length), c.step),
+    differencei4: (buffer, at, c) => sums(new Int32Array(buffer, at, c.length), c.step),
   };
+
+  function sums(changes, step) {
+    const values = new Float64Array(changes.length);
+    let sum = 0;
+    changes.forEach((change, i) => {
+      sum += change;
+      values[i] = sum * step;
+    });
+    return values;
+  }
 
   function textsOf(codes, values) {
     return Array.from(codes, (code) => values[code]);

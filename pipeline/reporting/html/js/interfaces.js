@@ -112,11 +112,11 @@ const Interfaces = (() => {
     }
     const columns = [
       ...nameColumns(),
-      Tables.scoreColumn(state.score, "value", Scores.shortLabel(state.score)),
-      ...shown.map((score) => Tables.scoreColumn(score, score.name, Scores.shortLabel(score), 104)),
-      Tables.numberColumn("Tokens", "tokens", formatCount, 92),
+      Tables.scoreColumn(state.score, "value", Scores.shortLabel(state.score), 106),
+      ...shown.map((score) => Tables.scoreColumn(score, score.name, Scores.shortLabel(score), 98)),
+      Tables.numberColumn("Tokens", "tokens", formatCount, 84),
     ];
-    if (state.grouping !== "chains") columns.push(Tables.numberColumn("Copies", "copies", formatCount, 90));
+    if (state.grouping !== "chains") columns.push(Tables.numberColumn("Copies", "copies", formatCount, 82));
     if (state.grouping === "complexes") columns.push(Tables.numberColumn("Complexes", "numComplexes", formatCount, 116));
     table?.destroy();
     filters.setScore(state.score);
@@ -143,9 +143,9 @@ const Interfaces = (() => {
     }
     return [
       Tables.complexColumn("Complex", "name", { widthGrow: 2, minWidth: 90 }),
-      Tables.textColumn("Molecule A", "a", { widthGrow: 2, minWidth: 150 }),
-      Tables.textColumn("Molecule B", "b", { widthGrow: 2, minWidth: 150 }),
-      Tables.textColumn("Chains", "chainPair", { width: 84, minWidth: 84 }),
+      Tables.textColumn("Molecule A", "a", { widthGrow: 2, minWidth: 138 }),
+      Tables.textColumn("Molecule B", "b", { widthGrow: 2, minWidth: 138 }),
+      Tables.textColumn("Chains", "chainPair", { width: 80, minWidth: 80 }),
     ];
   }
 
