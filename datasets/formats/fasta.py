@@ -11,7 +11,7 @@ from foldcp.datasets.chains import check_num_chains, group_by_entity
 from foldcp.datasets.format import FASTA_SUFFIXES, Format, InputFile, ReadOptions
 from foldcp.datasets.msas import MsaFolder, msa_notes
 from foldcp.datasets.sequences import accession_of, normalize
-from foldcp.files import reading
+from foldcp.files import FileSource, reading
 
 # The note on a record that may have been meant as a chain of a complex.
 FOLDED_ALONE = "chains: record folded alone; join the chains of one complex by ':'"
@@ -52,7 +52,7 @@ class JoinedRecord:
         first = {}  # one chain of each sequence; the others are copies of it
         for name, part in zip(chain_names(), parts, strict=False):
             if part not in first:
-                first[part] = _protein(name, part, accession)
+                first[part] = protein_chain(name, part, accession)
         if msas:
             aligned = msas.with_msas(first.values(), self.msa_names)
             first = dict(zip(first, aligned, strict=True))
@@ -97,14 +97,20 @@ def _read(file: InputFile, options: ReadOptions) -> Iterator[Record]:
         ).to_complex(options.msas)
 
 
-def _protein(name: str, sequence: str, accession: str) -> Chain:
+def protein_chain(
+    name: str, sequence: str, accession: str = "", msa: FileSource | None = None
+) -> Chain:
+    """A protein of a format that does not tell the kinds of its chains.
+
+    Raises ValueError for a sequence that looks like a nucleic acid's.
+    """
     letters = set(sequence)
     if len(sequence) >= _MIN_DNA_LENGTH and letters in (set("ACGT"), set("ACGU")):
         raise ValueError(
             f"chain {name}: the letters are those of a nucleic acid; use a Boltz YAML file, which "
             "says so"
         )
-    return Chain(name, "protein", sequence, accession)
+    return Chain(name, "protein", sequence, accession, msa)
 
 
 FORMAT = Format("fasta", "FASTA", _recognises, _read, suffixes=FASTA_SUFFIXES)

@@ -83,12 +83,12 @@ def test_find_record_takes_the_name_of_the_record(
         (
             "dimer",
             f"{TWO}:{ONE}",
-            "dimer.a3m: aligns chains of 20,9 residues, but the record's have 9, 20",
+            "dimer.a3m: aligns chains of 20, 9 residues, but the record's have 9, 20",
         ),
         (
             "dimer",
             f"{ONE}:{TWO}:MKT",
-            "dimer.a3m: aligns chains of 20,9 residues, but the record's have 20, 9, 3",
+            "dimer.a3m: aligns chains of 20, 9 residues, but the record's have 20, 9, 3",
         ),
     ],
 )

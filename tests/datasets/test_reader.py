@@ -107,8 +107,8 @@ def test_read_text_keeps_a_title_in_another_encoding(tmp_path: Path) -> None:
         ("w.csv", "a,b\n1,2\n", "its columns are 'a, b'"),
         ("h.tsv", CORUM.partition("\n")[0] + "\n", "the table has no rows"),
         ("m.csv", "key,sequence\n-1,MKT\n", "an alignment"),
-        ("x.a3m", ">101\nMKT\n", "an alignment"),
-        ("X.A3M.gz", gzip.compress(b">101\nMKT\n"), "an alignment"),
+        ("x.a3m", ">101\nMK-T\n", "the query, its first sequence, has gaps"),
+        ("X.A3M.gz", gzip.compress(b">101\nMKtT\n"), "the query, its first sequence, has gaps"),
         ("p.fasta", "MKTAYIAK\n", "starts with 'MKTAYIAK' instead of '>'"),
         ("model.pdb", "ATOM      1  N   MET A   1\n", "not an input"),
         (
