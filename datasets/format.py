@@ -44,6 +44,10 @@ class InputFile:
             return []
         return list(fasta_records(self.path, text))
 
+    def fasta_to_read(self) -> list[FastaRecord]:
+        """The records of what the user says is FASTA. Raises ValueError where it is not."""
+        return self.fasta or list(fasta_records(self.path, self.text.lstrip()))
+
     @cached_property
     def json(self) -> Node | None:
         """The tree of a JSON file, None for a text that does not begin as one.

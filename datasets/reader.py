@@ -54,6 +54,7 @@ FORMATS = (
     humap.FORMAT_2,
     colabfold.FORMAT,
 )
+FORMAT_NAMES = ", ".join(known.name for known in FORMATS)
 # For help and errors: the names that --format takes, and what they are.
 KNOWN_FORMATS = (
     ", ".join(f"{known.name} ({known.description})" for known in FORMATS)
@@ -111,7 +112,7 @@ def _read_file(path: Path, options: ReadOptions) -> Iterable[Record]:
             "downloads the data)"
         )
     if options.format:
-        return _format_named(options.format).read(file, options)
+        return _read_as(_format_named(options.format), file, options)
     for known in FORMATS:
         if known.recognises(file):
             return known.read(file, options)
@@ -125,12 +126,32 @@ def _read_file(path: Path, options: ReadOptions) -> Iterable[Record]:
     raise ValueError(f"{path}: not an input ({KNOWN_FORMATS}); its columns are {columns!r}")
 
 
+def _read_as(named: Format, file: InputFile, options: ReadOptions) -> Iterable[Record]:
+    """The records of a file that the user says is of this format."""
+    try:
+        return named.read(file, options)
+    except ValueError as error:
+        likely = _likely_format(file)
+        if likely in ("", named.name):
+            raise
+        raise ValueError(
+            f"{error}; read as --format {named.name}, but it looks like {likely}"
+        ) from error
+
+
+def _likely_format(file: InputFile) -> str:
+    """The name of the format that the content tells; "" for none, or where it is damaged."""
+    try:
+        return next((known.name for known in FORMATS if known.recognises(file)), "")
+    except ValueError:
+        return ""
+
+
 def _format_named(name: str) -> Format:
     for known in FORMATS:
         if known.name == name:
             return known
-    names = ", ".join(known.name for known in FORMATS)
-    raise ValueError(f"unknown format {name!r}; known: {names}")
+    raise ValueError(f"unknown format {name!r}; known: {KNOWN_FORMATS}")
 
 
 def _read_folder(path: Path, options: ReadOptions) -> Iterable[Record]:

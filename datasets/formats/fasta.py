@@ -10,7 +10,7 @@ from foldcp.complex import Chain, Complex, InvalidComplex, Record, chain_names
 from foldcp.datasets.chains import check_num_chains, group_by_entity
 from foldcp.datasets.format import FASTA_SUFFIXES, Format, InputFile, ReadOptions
 from foldcp.datasets.msas import MsaFolder, msa_notes
-from foldcp.datasets.sequences import accession_of, normalize
+from foldcp.datasets.sequences import FastaRecord, accession_of, normalize
 from foldcp.files import FileSource, reading
 
 # The note on a record that may have been meant as a chain of a complex.
@@ -67,12 +67,16 @@ def _recognises(file: InputFile) -> bool:
 
 
 def _read(file: InputFile, options: ReadOptions) -> Iterator[Record]:
+    """The records; ValueError for what is no FASTA file."""
+    return _records(file, file.fasta_to_read(), options)
+
+
+def _records(file: InputFile, records: list[FastaRecord], options: ReadOptions) -> Iterator[Record]:
     """A complex for each record.
 
     It is named by its accession, the first word of its header, or by the whole header where several
     begin with the same word.
     """
-    records = file.fasta
     num_alike = Counter(accession_of(record.header) for record in records)
     common_notes: tuple[str, ...] = ()
     if 1 < len(records) <= _MAX_CHAINS and not any(":" in record.letters for record in records):
