@@ -70,8 +70,8 @@ class MsaFolder:
             )
         if list(shape.lengths) != lengths:
             raise ValueError(
-                f"{found}: aligns chains of {join_names(shape.lengths)} residues, but the record's have "
-                f"{join_names(lengths)}"
+                f"{found}: aligns chains of {join_names(shape.lengths)} residues, but the record's "
+                f"have {join_names(lengths)}"
             )
         return found
 

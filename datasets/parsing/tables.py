@@ -44,8 +44,8 @@ class Table:
         """
         if missing := sorted(set(needed) - set(self.keys)):
             raise ValueError(
-                f"{self.path}: the table has no column {', '.join(missing)} (case, blanks and signs "
-                f"aside); its columns are {', '.join(self.columns)[:200]!r}"
+                f"{self.path}: the table has no column {', '.join(missing)} (case, blanks and "
+                f"signs aside); its columns are {', '.join(self.columns)[:200]!r}"
             )
         used = {*needed, *optional}
         counts = Counter(self.keys)

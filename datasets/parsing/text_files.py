@@ -22,8 +22,8 @@ def read_text(path: Path, max_bytes: int = MAX_BYTES, keep_nul: bool = False) ->
     With `keep_nul`, NUL characters may occur: MMseqs2 ends alignments by them.
 
     Gzip, xz and zip archives of one file are unpacked, see `read_file`; of an Excel workbook it is
-    the first sheet, with tabs between the cells. Raises ValueError naming the file: absent, not a regular file, unreadable, larger than `max_bytes` once unpacked, empty,
-    damaged, or not text.
+    the first sheet, with tabs between the cells. Raises ValueError naming the file: absent, not a
+    regular file, unreadable, larger than `max_bytes` once unpacked, empty, damaged, or not text.
     """
     data = read_file(path, max_bytes).data
     with reading(str(path)):
