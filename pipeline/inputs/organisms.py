@@ -44,7 +44,7 @@ def is_of_organism(written: str, wanted: str) -> bool:
 def _begins_with(written: str, name: str) -> bool:
     """Whether a text is a name, or a name and more words."""
     rest = written.removeprefix(name)
-    return written.startswith(name) and not rest[:1].isalnum()
+    return written.startswith(name) and rest[:1] in ("", " ", "(", ",", ";")
 
 
 _LOWER = [tuple(name.lower() for name in names) for names in _ORGANISMS]
