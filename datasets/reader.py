@@ -56,9 +56,9 @@ FORMATS = (
 )
 FORMAT_NAMES = ", ".join(known.name for known in FORMATS)
 # For help and errors: the names that --format takes, and what they are.
+_NAMED_FORMATS = ", ".join(f"{known.name} ({known.description})" for known in FORMATS)
 KNOWN_FORMATS = (
-    ", ".join(f"{known.name} ({known.description})" for known in FORMATS)
-    + ", or a folder of FASTA, YAML and JSON files, or of a3m files alone"
+    f"{_NAMED_FORMATS}, or a folder of FASTA, YAML and JSON files, or of a3m files alone"
 )
 # AlphaPulldown's: `P11111,2;P22222,1-11`, an accession with copies or ranges.
 _PULLDOWN_PART = r"[\w.|-]+(?:,\d+(?:-\d+)?)*"
@@ -151,7 +151,7 @@ def _format_named(name: str) -> Format:
     for known in FORMATS:
         if known.name == name:
             return known
-    raise ValueError(f"unknown format {name!r}; known: {KNOWN_FORMATS}")
+    raise ValueError(f"unknown format {name!r}; known: {_NAMED_FORMATS}")
 
 
 def _read_folder(path: Path, options: ReadOptions) -> Iterable[Record]:

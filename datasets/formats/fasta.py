@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from foldcp.complex import Chain, Complex, InvalidComplex, Record, chain_names
 from foldcp.datasets.chains import check_num_chains, group_by_entity
@@ -28,6 +29,7 @@ class JoinedRecord:
     sequence: str
     source: str
     msa_names: tuple[str, ...]  # that the MSA of the whole record may have
+    msa: Path | None = None  # that the record names
     title: str = ""
     accession: str = ""
     notes: tuple[str, ...] = ()
@@ -53,7 +55,9 @@ class JoinedRecord:
         for name, part in zip(chain_names(), parts, strict=False):
             if part not in first:
                 first[part] = protein_chain(name, part, accession)
-        if msas:
+        if self.msa:
+            first = {part: replace(chain, msa=self.msa) for part, chain in first.items()}
+        elif msas:
             aligned = msas.with_msas(first.values(), self.msa_names)
             first = dict(zip(first, aligned, strict=True))
         return group_by_entity(

@@ -100,3 +100,19 @@ def test_alignments_beside_inputs_are_no_inputs(tmp_path: Path) -> None:
     write(tmp_path / "x.yaml", "sequences:\n- protein: {id: A, sequence: MKTAY, msa: b.a3m}\n")
     assert [record.name for record in read(tmp_path)] == ["x"]
     assert [record.name for record in read_input(tmp_path, format="a3m")] == ["b"]
+
+
+def test_a_table_of_colabfold_names_alignments(tmp_path: Path) -> None:
+    write(tmp_path / "x.a3m", PAIRED)
+    write(tmp_path / "p.a3m", PROTEIN)
+    write(tmp_path / "elsewhere.a3m", PROTEIN.replace("MKT", "GSH"))
+    rows = ["x,GW:MKA:GW,x.a3m", "p,MKTAY,p.a3m", "q,MKTAY,", "r,MKTAY,x.csv", "s,M,../../s.a3m"]
+    table = write(tmp_path / "t.csv", "id,sequence,a3mpath\n" + "\n".join(rows) + "\n")
+    x, p, q, r, s = read_input(table, msas=tmp_path)
+    assert isinstance(x, Complex) and isinstance(p, Complex) and isinstance(q, Complex)
+    assert [chain.sequence for chain in x.chains] == ["GW", "GW", "MKA"]
+    assert keys(x) == [[-1, 2, -1]] * 3
+    assert [chain.msa for chain in p.chains] == [tmp_path / "p.a3m"] and not p.notes
+    assert q.chains[0].msa is None
+    assert isinstance(r, InvalidComplex) and "a3mpath: there is no file x.csv" in r.reason
+    assert isinstance(s, InvalidComplex) and "a3mpath: there is no file ../../s.a3m" in s.reason

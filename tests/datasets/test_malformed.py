@@ -41,6 +41,11 @@ FILES: dict[str, tuple[str, str | bytes]] = {
     "ColabFold CSV: a row of another width": ("x.csv", "id,sequence\nx,MKT,GSH\ny,MKT\n"),
     "ColabFold CSV: no sequence": ("x.csv", "id,sequence\nx,\n"),
     "ColabFold CSV: `rna\\|ACGU`": ("x.csv", "id,sequence\nx,MKT:rna|ACGU\n"),
+    "ColabFold CSV: an `a3mpath` that is not there": (
+        "x.csv",
+        "id,sequence,a3mpath\nx,MKT,no.a3m\n",
+    ),
+    "ColabFold CSV: `templatepath`": ("x.csv", "id,sequence,templatepath\nx,MKT,t\n"),
     "ColabFold CSV: two rows of one id": ("x.csv", "id,sequence\nx,MKT\nx,GSH\n"),
     "ColabFold CSV: an alignment (`key,sequence`)": ("x.csv", "key,sequence\n-1,MKT\n"),
     "a3m: text before the first `>`": ("x.a3m", "MKT\n>q\nMKT\n"),
@@ -99,7 +104,7 @@ def test_what_the_page_says_of_a_malformed_file(tmp_path: Path, row: str) -> Non
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     kind, _, text = ROWS[row].partition(": ")
     message = said(path)
-    kinds = {"error": "error", "note and a line on stderr": ""}
+    kinds = {"error": "error", "note": "", "note and a line on stderr": ""}
     assert message.startswith(kinds.get(kind, "`invalid`")), message
     for piece in text.replace("\\|", "|").split("…"):
         assert piece.strip() in message, message
@@ -110,7 +115,7 @@ def test_the_page_has_no_other_rows_of_these_formats() -> None:
     documented = {
         row
         for row, text in ROWS.items()
-        if row.partition(":")[0] in formats and re.search("error: |invalid`: |note ", text)
+        if row.partition(":")[0] in formats and re.search("error: |invalid`: |note(: | and)", text)
     }
     assert documented | {"any: Zstandard"} == FILES.keys()
 
