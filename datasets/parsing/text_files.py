@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import string
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -33,7 +32,7 @@ def read_text(path: Path, max_bytes: int = MAX_BYTES, keep_nul: bool = False) ->
             raise ValueError(
                 f"{path}: not a text file (character {ord(found[0]):#04x} at {found.start()})"
             )
-    if not text.strip("\0" + string.whitespace):
+    if not text.replace("\0", "").strip():
         raise ValueError(f"{path}: the file is empty")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 

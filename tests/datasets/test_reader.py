@@ -88,6 +88,8 @@ def test_read_text_keeps_a_title_in_another_encoding(tmp_path: Path) -> None:
     [
         ("e.tsv", "", "the file is empty"),
         ("blank.tsv", " \n\n", "the file is empty"),
+        ("unicode.tsv", " \u2028\xa0\n", "the file is empty"),
+        ("nul.a3m", "\0\n\0", "the file is empty"),
         (
             "b.tsv",
             b"\x7fELF\x02\x01\x01\x00\x00",
