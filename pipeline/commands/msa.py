@@ -59,6 +59,13 @@ def msa(
         int,
         typer.Option(metavar="N", min=0, help="Threads of the search; 0: one per core."),
     ] = 0,
+    unpaired: Annotated[
+        bool,
+        typer.Option(
+            "--unpaired",
+            help="Do not ask the server for the paired alignment of every complex, too.",
+        ),
+    ] = False,
     gpu_server: Annotated[
         bool,
         typer.Option("--gpu-server", help="Let MMseqs2 search on its running GPU server."),
@@ -83,9 +90,11 @@ def msa(
     foldcp msa complexes.fasta --out msas --from alphafold_output --from old_msas
     """
     from foldcp.pipeline.msa_search.command import MsaMethod, make_alignments
-    from foldcp.pipeline.msa_search.stage import StoppedError
+    from foldcp.pipeline.msa_search.programs import StoppedError
 
-    method = MsaMethod(tuple(from_), mmseqs, environmental, jackhmmer, server, threads, gpu_server)
+    method = MsaMethod(
+        tuple(from_), mmseqs, environmental, jackhmmer, server, threads, gpu_server, unpaired
+    )
     try:
         summary = make_alignments(InputSpec(input, options), out, method, missing)
     except StoppedError as error:
@@ -93,9 +102,16 @@ def msa(
         raise typer.Exit(128 + error.number) from None
     print(f"{printable(str(out))}: {summary}")
     for failure in summary.failures[:_NUM_REASONS]:
-        text = failure.sequence if len(failure.sequence) <= 30 else f"{failure.sequence[:30]}.."
-        line = f"  failed: {text} ({len(failure.sequence)} residues): {failure.reason}"
-        print(printable(line), file=sys.stderr)
+        print(
+            printable(f"  failed: {_describe(failure.sequence)}: {failure.reason}"), file=sys.stderr
+        )
     if num_more := max(0, len(summary.failures) - _NUM_REASONS):
         print(f"  .. and {num_more:,} more", file=sys.stderr)
     raise typer.Exit(1 if summary.failures else 0)
+
+
+def _describe(sequence: str) -> str:
+    """The beginning and the length of a sequence, or of the sequences of a complex."""
+    num_residues = len(sequence.replace(":", ""))
+    start = sequence if len(sequence) <= 30 else f"{sequence[:30]}.."
+    return f"{start} ({num_residues} residues)"

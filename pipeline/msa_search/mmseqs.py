@@ -5,14 +5,14 @@ The parameters are those that ColabFold's search is known to use.
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from foldcp.features.msa.parse import UNPAIRED
+from foldcp.features.msa.parse import UNPAIRED, parse_msas
 from foldcp.features.msa.taxonomy import taxonomy_key
-from foldcp.pipeline.msa_search.a3m import parse_a3m
 from foldcp.pipeline.msa_search.programs import (
     ProgramError,
     Programs,
@@ -191,5 +191,7 @@ def _rows(work: Path, query: int) -> Iterator[AlignedRow]:
     path = work / "msas" / f"{query}.a3m"
     if not path.exists():
         return
-    for header, text in parse_a3m(path.read_bytes(), str(path))[1:]:
-        yield AlignedRow(text, keys.get(header.split()[0] if header else "", UNPAIRED))
+    read_rows = parse_msas(path, path.read_bytes())[0]
+    for row in itertools.islice(read_rows(), 1, None):
+        target = row.header.decode(errors="replace").split()[:1]
+        yield AlignedRow(row.text.decode("latin-1"), keys.get("".join(target), UNPAIRED))

@@ -1,18 +1,30 @@
-"""External programs that search: found, run, and ended with this process."""
+"""External programs that search: found, run, and ended with this process or by its signals."""
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
 _TAIL = 600  # characters of a program's messages in an error
 
 
 class ProgramError(Exception):
     """A program that failed; the message has the end of its own."""
+
+
+class StoppedError(BaseException):
+    """A signal has ended the stage; what is stored stays."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 class Programs:
@@ -40,7 +52,7 @@ class Programs:
         try:
             out, err = process.communicate()
         finally:
-            process.kill()
+            _kill(process)
             process.wait()
             self._running.discard(process)
         text = out.decode(errors="replace")
@@ -55,7 +67,44 @@ class Programs:
         with self._lock:
             self._stopped = True
             for process in list(self._running):
-                process.kill()
+                _kill(process)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a program and those that it has started: MMseqs2 is a script that runs others."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+@contextmanager
+def running_programs() -> Iterator[Programs]:
+    """Programs that end with this context.
+
+    SIGINT, SIGTERM and SIGHUP raise StoppedError where the main thread is.
+    """
+    programs = Programs()
+    try:
+        with _stopping_on_signals():
+            yield programs
+    finally:
+        programs.stop()
+
+
+@contextmanager
+def _stopping_on_signals() -> Iterator[None]:
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise StoppedError(number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    for number, handler in handlers.items():
+        if handler is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def find_program(name: str) -> str:
