@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,7 +15,10 @@ from foldcp.pipeline.inputs.input_options import InputOptions
 from foldcp.pipeline.inputs.input_spec import InputSpec
 from foldcp.printable import printable
 
-_NUM_REASONS = 10  # of failed sequences that are printed
+if TYPE_CHECKING:  # the search takes a moment to import, and `plan` does not need it
+    from foldcp.pipeline.msa_search.search import SearchFailure
+
+_NUM_REASONS = 10  # of failed sequences and of invalid complexes that are printed
 
 
 @with_input_options
@@ -101,17 +105,29 @@ def msa(
         print("interrupted; the same command resumes from here", file=sys.stderr)
         raise typer.Exit(128 + error.number) from None
     print(f"{printable(str(out))}: {summary}")
-    for failure in summary.failures[:_NUM_REASONS]:
-        print(
-            printable(f"  failed: {_describe(failure.sequence)}: {failure.reason}"), file=sys.stderr
-        )
-    if num_more := max(0, len(summary.failures) - _NUM_REASONS):
-        print(f"  .. and {num_more:,} more", file=sys.stderr)
+    _print_lines("invalid", [f"{record.name}: {record.reason}" for record in summary.invalid])
+    _print_lines("failed", _describe_failures(summary.failures))
     raise typer.Exit(1 if summary.failures else 0)
 
 
-def _describe(sequence: str) -> str:
-    """The beginning and the length of a sequence, or of the sequences of a complex."""
-    num_residues = len(sequence.replace(":", ""))
-    start = sequence if len(sequence) <= 30 else f"{sequence[:30]}.."
-    return f"{start} ({num_residues} residues)"
+def _print_lines(outcome: str, reasons: Sequence[str]) -> None:
+    """A line for each reason, up to a number of them, on stderr."""
+    for reason in reasons[:_NUM_REASONS]:
+        print(printable(f"  {outcome}: {reason}"), file=sys.stderr)
+    if (num_more := len(reasons) - _NUM_REASONS) > 0:
+        print(f"  .. and {num_more:,} more", file=sys.stderr)
+
+
+def _describe_failures(failures: Sequence[SearchFailure]) -> list[str]:
+    """Each reason with the first sequence, or sequences of a complex, that failed for it."""
+    by_reason: dict[str, list[str]] = {}
+    for failure in failures:
+        by_reason.setdefault(failure.reason, []).append(failure.sequence)
+    lines = []
+    for reason, sequences in by_reason.items():
+        first = sequences[0]
+        num_residues = len(first.replace(":", ""))
+        start = first if len(first) <= 30 else f"{first[:30]}.."
+        others = f" and {len(sequences) - 1:,} more" if len(sequences) > 1 else ""
+        lines.append(f"{start} ({num_residues} residues){others}: {reason}")
+    return lines

@@ -76,7 +76,7 @@ def make_alignments(
                 pairs = search_pairs(wanted.pairs, search, store)
     if isinstance(search, ImportedAlignments):
         _print_unreadable(search.unreadable)
-    return MsaSummary(sequences, pairs, wanted.num_invalid)
+    return MsaSummary(sequences, pairs, wanted.invalid)
 
 
 def _search(method: MsaMethod, temporary: Path, programs: Programs) -> Search:

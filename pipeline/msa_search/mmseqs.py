@@ -64,6 +64,8 @@ class MmseqsSearch:
                 raise ValueError(
                     f"{database}: not a database of MMseqs2 (`mmseqs createdb FASTA DB` makes one)"
                 )
+            if not _beside(database, ".index").stat().st_size:
+                raise ValueError(f"{database}: has no sequences")
         try:
             self._version = self.programs.run([self._mmseqs, "version"]).strip()
         except ProgramError as error:

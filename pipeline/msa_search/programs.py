@@ -59,7 +59,7 @@ class Programs:
         if process.returncode:
             tail = " ".join((err.decode(errors="replace").strip() or text.strip())[-_TAIL:].split())
             name = " ".join(words[:2])
-            raise ProgramError(f"{name}: ended with code {process.returncode}: {tail}")
+            raise ProgramError(f"{name}: {_describe_end(process.returncode)}: {tail}")
         return text
 
     def stop(self) -> None:
@@ -68,6 +68,12 @@ class Programs:
             self._stopped = True
             for process in list(self._running):
                 _kill(process)
+
+
+def _describe_end(code: int) -> str:
+    if code > 0:
+        return f"ended with code {code}"
+    return f"ended by signal {-code} ({signal.strsignal(-code)})"
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -10,7 +10,7 @@ from typing import Self
 
 from tqdm import tqdm
 
-from foldcp.complex import Complex, Record
+from foldcp.complex import InvalidComplex, Record
 from foldcp.pipeline.msa_search.search import (
     FoundAlignment,
     FoundPairs,
@@ -49,7 +49,7 @@ class MsaSummary:
 
     sequences: Counts
     pairs: Counts
-    num_invalid: int  # complexes
+    invalid: tuple[InvalidComplex, ...]
 
     @property
     def failures(self) -> tuple[SearchFailure, ...]:
@@ -60,8 +60,8 @@ class MsaSummary:
         text = f"{self.sequences.num_wanted:,} sequences, {self.sequences}"
         if self.pairs.num_wanted:
             text += f"; {self.pairs.num_wanted:,} paired alignments, {self.pairs}"
-        if self.num_invalid:
-            text += f"; {self.num_invalid:,} invalid complexes left out"
+        if self.invalid:
+            text += f"; {len(self.invalid):,} invalid complexes left out"
         return text
 
 
@@ -72,7 +72,7 @@ class Wanted:
 
     sequences: tuple[str, ...]
     pairs: tuple[tuple[str, ...], ...]
-    num_invalid: int
+    invalid: tuple[InvalidComplex, ...]
 
 
 def wanted_alignments(records: Iterable[Record], only_missing: bool) -> Wanted:
@@ -83,10 +83,10 @@ def wanted_alignments(records: Iterable[Record], only_missing: bool) -> Wanted:
     """
     sequences: dict[str, None] = {}
     pairs: dict[tuple[str, ...], None] = {}
-    num_invalid = 0
+    invalid: list[InvalidComplex] = []
     for record in records:
-        if not isinstance(record, Complex):
-            num_invalid += 1
+        if isinstance(record, InvalidComplex):
+            invalid.append(record)
             continue
         proteins = [chain for chain in record.chains if chain.kind == "protein"]
         for chain in proteins:
@@ -96,7 +96,7 @@ def wanted_alignments(records: Iterable[Record], only_missing: bool) -> Wanted:
         has_pairs = any(chain.paired_msa or chain.single_sequence for chain in proteins)
         if len(distinct) > 1 and not (only_missing and has_pairs):
             pairs[distinct] = None
-    return Wanted(tuple(sequences), tuple(pairs), num_invalid)
+    return Wanted(tuple(sequences), tuple(pairs), tuple(invalid))
 
 
 def search_alignments(sequences: Sequence[str], search: Search, store: MsaStore) -> Counts:

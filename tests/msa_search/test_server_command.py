@@ -271,10 +271,11 @@ def test_failures_of_a_server(server: FakeServer, complexes: Path, tmp_path: Pat
     assert (
         "24 added, 0 failed; 11 paired alignments, 0 stored before, 0 added, 11 fail" in done.stdout
     )
-    assert "  .. and 1 more" in done.stderr and "no pairs" in done.stderr
+    assert " residues) and 10 more: " in done.stderr and "no pairs" in done.stderr
+    assert done.stderr.count("\n") == 1
     assert "\x1b" not in done.stderr
     pair = sum(len(query) for query in QUERIES[:2])
-    assert f".. ({pair} residues): " in done.stderr
+    assert f".. ({pair} residues) and" in done.stderr
     server.respond = lambda request: Reply(code=401)
     done = run(server, complexes, tmp_path / "msas")
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "HTTP 401" in done.stderr
