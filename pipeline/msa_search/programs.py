@@ -49,12 +49,12 @@ class Programs:
                 start_new_session=True,
             )
             self._running.add(process)
-        try:
-            out, err = process.communicate()
-        finally:
-            _kill(process)
-            process.wait()
-            self._running.discard(process)
+        with process:
+            try:
+                out, err = process.communicate()
+            finally:
+                _kill(process)
+                self._running.discard(process)
         text = out.decode(errors="replace")
         if process.returncode:
             tail = " ".join((err.decode(errors="replace").strip() or text.strip())[-_TAIL:].split())
@@ -78,8 +78,9 @@ def _describe_end(code: int) -> str:
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     """Kill a program and those that it has started: MMseqs2 is a script that runs others."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    if process.poll() is None:  # else its number may be another's by now
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 @contextmanager

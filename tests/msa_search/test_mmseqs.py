@@ -110,8 +110,8 @@ def test_the_gpu_server_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     program = tmp_path / "mmseqs"
     program.write_text(f'#!/bin/sh\necho "$@" >> {log}\n[ "$1" != search ]\n')
     program.chmod(0o755)
-    for name in ("db.dbtype", "db.index"):
-        (tmp_path / name).touch()
+    (tmp_path / "db.dbtype").touch()
+    (tmp_path / "db.index").write_text("0\t0\t2\n")
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     asked = {}
     for gpu_server in (True, False):
@@ -130,4 +130,8 @@ def test_what_is_no_database(tmp_path: Path, names: tuple[str, ...]) -> None:
     for name in names:
         (tmp_path / name).touch()
     with pytest.raises(ValueError, match="db: not a database of MMseqs2"):
+        MmseqsSearch(tmp_path / "db")
+    for name in ("db.dbtype", "db.index"):
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match="db: has no sequences"):
         MmseqsSearch(tmp_path / "db")
