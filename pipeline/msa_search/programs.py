@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -37,7 +38,26 @@ class Programs:
 
     def run(self, command: Sequence[str | Path]) -> str:
         """Run a program to its end; what it printed. Raises ProgramError when it fails."""
-        words = [str(word) for word in command]
+        # In a thread, so that no signal comes between the start of a program and its record.
+        with ThreadPoolExecutor(1) as runner:
+            try:
+                return runner.submit(self._run, [str(word) for word in command]).result()
+            except (StoppedError, KeyboardInterrupt):
+                self.stop()
+                raise
+
+    def _run(self, words: Sequence[str]) -> str:
+        with self._start(words) as process:
+            out, err = process.communicate()
+        self._running.discard(process)
+        text = out.decode(errors="replace")
+        if process.returncode:
+            tail = " ".join((err.decode(errors="replace").strip() or text.strip())[-_TAIL:].split())
+            name = " ".join(words[:2])
+            raise ProgramError(f"{name}: {_describe_end(process.returncode)}: {tail}")
+        return text
+
+    def _start(self, words: Sequence[str]) -> subprocess.Popen[bytes]:
         with self._lock:
             if self._stopped:
                 raise ProgramError(f"{words[0]}: stopped")
@@ -49,18 +69,7 @@ class Programs:
                 start_new_session=True,
             )
             self._running.add(process)
-        with process:
-            try:
-                out, err = process.communicate()
-            finally:
-                _kill(process)
-                self._running.discard(process)
-        text = out.decode(errors="replace")
-        if process.returncode:
-            tail = " ".join((err.decode(errors="replace").strip() or text.strip())[-_TAIL:].split())
-            name = " ".join(words[:2])
-            raise ProgramError(f"{name}: {_describe_end(process.returncode)}: {tail}")
-        return text
+        return process
 
     def stop(self) -> None:
         """Kill the running programs, and start none any more."""

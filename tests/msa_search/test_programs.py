@@ -17,6 +17,7 @@ from foldcp.pipeline.msa_search.programs import (
     find_program,
     running_programs,
 )
+from tests.support.runs import has_ended, is_running
 
 
 def test_errors_have_the_end_of_what_a_program_says() -> None:
@@ -29,19 +30,6 @@ def test_errors_have_the_end_of_what_a_program_says() -> None:
         Programs().run(["sh", "-c", "kill -9 $$"])
     with pytest.raises(ValueError, match="no-such-program: not found on this machine's PATH"):
         find_program("no-such-program")
-
-
-def is_running(pid: int) -> bool:
-    status = Path(f"/proc/{pid}/stat")
-    return status.exists() and status.read_text().split()[2] != "Z"
-
-
-def has_ended(pid: int) -> bool:
-    """Whether a process is gone now or in a moment."""
-    deadline = time.monotonic() + 10
-    while is_running(pid) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return not is_running(pid)
 
 
 def wait_for(path: Path) -> int:
