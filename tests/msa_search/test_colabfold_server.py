@@ -240,12 +240,12 @@ def test_a_damaged_state_is_named(server: FakeServer, time: Time, tmp_path: Path
     "reply",
     [
         Reply(dropped=True),
-        Reply(code=502),
+        Reply(code=500),
         Reply(result(ONE), sent=50),
         Reply(result(ONE)[:60]),
         Reply(b"<html>busy</html>"),
     ],
-    ids=["dropped", "bad gateway", "cut off", "truncated gzip", "html"],
+    ids=["dropped", "error", "cut off", "truncated gzip", "html"],
 )
 def test_a_failed_download_is_repeated(server: FakeServer, time: Time, reply: Reply) -> None:
     serve(server, result(ONE))
@@ -363,6 +363,8 @@ def test_access_from_the_environment() -> None:
     with pytest.raises(ValueError, match="line break") as error:
         access_from_environment({"FOLDCP_MSA_TOKEN": "secret\nx"})
     assert "secret" not in str(error.value)
+    with pytest.raises(ValueError, match="invalid header name 'a b'"):
+        token_access("secret", "a b")
 
 
 @pytest.mark.parametrize("url", ["", "ftp://a.b", "http://", "http://a b", "http://a/?q=1", "a.b"])
