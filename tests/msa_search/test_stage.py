@@ -155,15 +155,20 @@ def test_failures_are_told_and_tried_again(queries: Path, tmp_path: Path) -> Non
     assert "1 stored before, 1 added, 18 failed" in second.stdout
 
 
+@pytest.mark.parametrize(
+    ("num_rows", "max_bytes", "file"), [(200, 8_000, ".csv.gz"), (0, 4_000, "index.jsonl")]
+)
 def test_a_file_that_cannot_grow_ends_it_and_the_same_command_resumes(
-    queries: Path, tmp_path: Path
+    queries: Path, tmp_path: Path, num_rows: int, max_bytes: int, file: str
 ) -> None:
     """As on a full disk."""
     source = tmp_path / "source"
     source.mkdir()
     draw = random.Random(4)
     for i, query in enumerate(QUERIES):
-        rows = ["".join(draw.choices(LETTERS, k=len(query))) for _ in range(10 if i < 5 else 200)]
+        rows = [
+            "".join(draw.choices(LETTERS, k=len(query))) for _ in range(0 if i < 5 else num_rows)
+        ]
         text = "".join(f">{k}\n{row}\n" for k, row in enumerate([query, *rows]))
         (source / f"{i:02}.a3m").write_text(text)
     whole = ("msa", queries, "--out", tmp_path / "whole", "--from", source)
@@ -173,10 +178,10 @@ def test_a_file_that_cannot_grow_ends_it_and_the_same_command_resumes(
         [*PROGRAM, *command],
         capture_output=True,
         text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, 8_000)),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, max_bytes)),
     )
     assert done.returncode == 2
-    assert done.stderr.endswith(".csv.gz: File too large\n") and done.stderr.count("\n") == 1
+    assert done.stderr.endswith(f"{file}: File too large\n") and done.stderr.count("\n") == 1
     assert 4 <= count_entries(tmp_path / "msas") < 20
     second = foldcp(*command)
     assert second.returncode == 0 and "0 failed" in second.stdout
