@@ -49,6 +49,8 @@ LAYERS = [
     ["foldcp.pipeline.execution"],
     ["foldcp.pipeline.reporting", "foldcp.pipeline.bench", "foldcp.pipeline.fold_one"],
     ["foldcp.pipeline"],
+    ["foldcp.pipeline.commands"],
+    ["foldcp.pipeline.cli"],
     ["foldcp", "foldcp.__main__", "foldcp.api"],
 ]
 
