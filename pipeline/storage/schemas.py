@@ -280,6 +280,11 @@ PAIRS = Table(
             "larger iptm",
             "index",
         ),
+        score(
+            "ipsae_strict",
+            "ipsae_d0res of the direction in which it is smaller, mean over samples; pairs are "
+            "ranked by it",
+        ),
         *statistics_columns(INTERFACE_SCORES, PAIR_STATISTICS),
         CHECKPOINT,
         UNTRAINED,

@@ -29,11 +29,13 @@ def pair_rows(interfaces: Sequence[Row]) -> list[dict[str, Any]]:
         for statistic, column in _statistics(array).items()
     }
     best = _best_samples(values) if pairs else []
+    strict = _strict(values["ipsae_d0res"])
     return [
         {
             **{name: first[pair][name] for name in _SHARED},
             "num_samples": len(samples),
             "best_sample": samples[best[number]],
+            "ipsae_strict": strict[number],
             **{name: column[number] for name, column in columns.items()},
         }
         for number, pair in enumerate(pairs)
@@ -74,6 +76,13 @@ def _statistics(values: Float[np.ndarray, "n S 2"]) -> dict[str, list[float]]:
             "sd": np.nanstd(np.nanmean(values, axis=2), axis=1, ddof=1),
         }
     return {name: array.tolist() for name, array in arrays.items()}
+
+
+def _strict(values: Float[np.ndarray, "n S 2"]) -> list[float]:
+    """The smaller of both directions, averaged over samples; NaN where there is no value."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return np.nanmean(np.nanmin(values, axis=2), axis=1).tolist()
 
 
 def _best_samples(values: dict[str, Float[np.ndarray, "n S 2"]]) -> list[int]:

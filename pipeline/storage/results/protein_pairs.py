@@ -51,13 +51,13 @@ def protein_pairs(pairs: pa.Table) -> pa.Table:
 
 def _in_alphabet(pairs: pa.Table) -> pa.Table:
     """The pairs with the accession that comes first in the alphabet as a."""
-    is_reversed = pc.greater(pairs["accession_a"], pairs["accession_b"])
+    is_reversed = pc.call_function("greater", [pairs["accession_a"], pairs["accession_b"]])
     for name in ("accession", "gene", "chain"):
         first = pairs[f"{name}_a"]
         second = pairs[f"{name}_b"]
         for end, column in (
-            ("a", pc.if_else(is_reversed, second, first)),
-            ("b", pc.if_else(is_reversed, first, second)),
+            ("a", pc.call_function("if_else", [is_reversed, second, first])),
+            ("b", pc.call_function("if_else", [is_reversed, first, second])),
         ):
             index = pairs.schema.get_field_index(f"{name}_{end}")
             pairs = pairs.set_column(index, f"{name}_{end}", column)
