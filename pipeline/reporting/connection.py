@@ -26,7 +26,8 @@ def connect(out: Path | str) -> DuckDBPyConnection:
     Raises ValueError when `out` is not the folder of a run, or a file in it is damaged.
 
     >>> import foldcp
-    >>> foldcp.connect("demo-run").sql("SELECT name, ipsae_strict FROM best_interfaces").fetchone()
+    >>> connection = foldcp.connect("demo-run")
+    >>> best = connection.sql("SELECT name, ipsae_strict FROM best_interfaces LIMIT 10").df()
     """
     import duckdb
 

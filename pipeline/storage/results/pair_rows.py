@@ -18,6 +18,8 @@ _SHARED = ["key", "name", *_CHAINS, "checkpoint", "untrained"]
 
 def pair_rows(interfaces: Sequence[Row]) -> list[dict[str, Any]]:
     """A row for each pair of chains of a complex, from all of its rows of `interfaces`."""
+    if not interfaces:
+        return []
     forward = [row for row in interfaces if row["chain_index_a"] < row["chain_index_b"]]
     first = {(row["chain_index_a"], row["chain_index_b"]): row for row in reversed(forward)}
     pairs = sorted(first)
@@ -28,7 +30,7 @@ def pair_rows(interfaces: Sequence[Row]) -> list[dict[str, Any]]:
         for name, array in values.items()
         for statistic, column in _statistics(array).items()
     }
-    best = _best_samples(values) if pairs else []
+    best = _best_samples(values)
     strict = _strict(values["ipsae_d0res"])
     return [
         {
