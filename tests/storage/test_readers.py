@@ -17,7 +17,7 @@ from foldcp.pipeline.storage.store import Store
 from tests.support.synthetic_results import INFO, finishing
 
 NUM_KEYS = 12
-KILLS = 6
+KILLS = 4
 # Computes results again and again, with a merge after every third.
 WRITER = f"""
 import sys
