@@ -23,6 +23,7 @@ from foldcp.pipeline.commands.arguments import (
     Limit,
     Overrides,
 )
+from foldcp.pipeline.commands.calibrate import calibrate
 from foldcp.pipeline.commands.describe import describe
 from foldcp.pipeline.commands.export import export
 from foldcp.pipeline.commands.fetch import fetch
@@ -312,6 +313,7 @@ def report(
 
 
 app.command()(query)
+app.command()(calibrate)
 app.command()(describe)
 app.command()(fetch)
 

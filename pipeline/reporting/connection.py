@@ -6,10 +6,8 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pyarrow.compute as pc
-
 from foldcp.pipeline.storage.schemas import ALL_TABLES
-from foldcp.pipeline.storage.tables import read_table
+from foldcp.pipeline.storage.tables import read_fresh
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -33,10 +31,7 @@ def connect(out: Path | str) -> DuckDBPyConnection:
 
     connection = duckdb.connect()
     for name in ALL_TABLES:
-        rows = read_table(out, name)
-        if "stale" in rows.schema.names:
-            rows = rows.filter(~pc.field("stale"))
-        connection.register(name, rows)
+        connection.register(name, read_fresh(out, name))
     views = resources.files("foldcp.pipeline.reporting").joinpath(VIEWS).read_text()
     connection.execute(views)
     return connection

@@ -31,14 +31,14 @@ def format_rows(out: Path | str, sql: str, format: str) -> str:
         return rows.to_csv(index=False)
     if format == "json":
         return f"{rows.to_json(orient='records', date_format='iso')}\n"
-    return _table(rows)
+    return format_table(rows)
 
 
 def _first_line(error: Exception) -> str:
     return " ".join(str(error).split())[:500]
 
 
-def _table(rows: pd.DataFrame) -> str:
+def format_table(rows: pd.DataFrame) -> str:
     """Columns of equal width, numbers to the right."""
     cells = [list(map(str, rows.columns))]
     cells += [[_cell(value) for value in row] for row in rows.itertuples(index=False)]

@@ -87,6 +87,7 @@ def _chain_columns(end: str, chain: str) -> dict[str, Any]:
         "entity": 1,
         "num_residues": 9,
         "accession": "P1" if chain == "A" else "",
+        "gene": "",
     }
     return {f"{name}_{end}": value for name, value in columns.items()}
 
