@@ -8,6 +8,7 @@ from typing import Any
 
 from foldcp.pipeline.storage.columns.column import Column, bytes_, count, score, seconds
 from foldcp.pipeline.storage.columns.interface_columns import INTERFACE_COLUMNS
+from foldcp.pipeline.storage.columns.structure_columns import STRUCTURE_COLUMNS
 
 Row = Mapping[str, Any]  # by column name
 
@@ -111,9 +112,9 @@ COMPLEXES = Table(
             "(4 complex_plddt + iptm) / 5, with ptm for iptm when there is one chain",
         ),
         score("ptm", "predicted TM-score of the whole complex"),
-        score("iptm", "predicted TM-score over pairs of different chains; 0 for one chain"),
-        score("ligand_iptm", "iptm over pairs of a ligand and a protein; 0 without any"),
-        score("protein_iptm", "iptm over pairs of different proteins; 0 without any"),
+        score("iptm", "predicted TM-score over pairs of different chains; null for one chain"),
+        score("ligand_iptm", "iptm over pairs of a ligand and a protein; null without any"),
+        score("protein_iptm", "iptm over pairs of different proteins; null without any"),
         score("complex_plddt", "mean pLDDT of all tokens"),
         score(
             "complex_iplddt",
@@ -126,9 +127,11 @@ COMPLEXES = Table(
         ),
         score(
             "complex_ipde",
-            "expected distance error of pairs of different chains likely in contact",
+            "expected distance error of pairs of different chains likely in contact; null for one "
+            "chain",
             "Å, lower is better",
         ),
+        *STRUCTURE_COLUMNS,
         Column(
             "structure",
             "string",
@@ -193,6 +196,11 @@ CHAINS = Table(
         score(
             "ptm",
             "predicted TM-score of the chain, d0 from its own length (as AlphaFold 3)",
+        ),
+        score(
+            "pdockq2",
+            "pDockQ2 of the chain as published (Zhu 2023), over its CA contacts with all other "
+            "proteins; 0 without contact; null unless it is one of several proteins",
         ),
         CHECKPOINT,
         UNTRAINED,

@@ -291,7 +291,7 @@ def as_format_2_wrote_it(out: Path) -> None:
         (out / f"parts/{name}.parquet").write_bytes(b"PAR1")
 
 
-@pytest.mark.parametrize("format", [1, 2, 4])
+@pytest.mark.parametrize("format", [1, 2, 3, 5])
 @pytest.mark.parametrize(
     "use", [lambda out: Store.open(out, INFO), lambda out: read_table(out, "runs")]
 )
