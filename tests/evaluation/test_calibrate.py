@@ -13,9 +13,8 @@ from foldcp.pipeline.cli import app
 from foldcp.pipeline.evaluation.calibrate import calibrate
 from foldcp.pipeline.evaluation.labels import read_labels
 from foldcp.pipeline.storage.results.pair_rows import pair_rows
-from foldcp.pipeline.storage.schemas import INTERFACE_SCORES
 from foldcp.pipeline.storage.store import Store
-from tests.support.synthetic_results import INFO, finishing, result
+from tests.support.synthetic_results import INFO, NO_SCORES, finishing, result
 
 NUM_POSITIVES = 8
 NUM_NEGATIVES = 20
@@ -42,7 +41,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, (ipsae, pae) in VALUES.items():
             rows, _ = result(name, "done")
             rows["complexes"] = [row | {"rank": row["sample"]} for row in rows["complexes"]]
-            nulls = {score.name: None for score in INTERFACE_SCORES}
+            nulls = NO_SCORES
             scores = {"ipsae_d0res": ipsae, "pae_min": pae}
             ends = {"accession_a": "P0", "accession_b": name.upper()}
             rows["interfaces"] = [nulls | row | scores | ends for row in rows["interfaces"]]

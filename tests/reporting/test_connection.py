@@ -11,9 +11,9 @@ import foldcp
 from foldcp.pipeline.cli import app
 from foldcp.pipeline.reporting.query import format_rows
 from foldcp.pipeline.storage.results.pair_rows import pair_rows
-from foldcp.pipeline.storage.schemas import ALL_TABLES, INTERFACE_SCORES
+from foldcp.pipeline.storage.schemas import ALL_TABLES
 from foldcp.pipeline.storage.store import Store
-from tests.support.synthetic_results import ATTEMPT, INFO, finishing, result
+from tests.support.synthetic_results import ATTEMPT, INFO, NO_SCORES, finishing, result
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 complex_row |= {"rank": complex_row["sample"], "source_pubmed_ids": [f"1{number}"]}
             for row in rows["interfaces"]:
                 row |= {
-                    **{score.name: None for score in INTERFACE_SCORES} | row,
+                    **NO_SCORES | row,
                     "ipsae_d0res": number / 10 + 0.1 * (row["chain_a"] == "A"),
                     "accession_a": "P1" if row["chain_a"] == "A" else "P0",
                     "accession_b": "P1" if row["chain_b"] == "A" else "P0",

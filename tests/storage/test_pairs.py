@@ -19,6 +19,8 @@ from tests.support.synthetic_results import INFO, finishing, result
 CHAINS = ("A", "B", "C")
 ACCESSIONS = ("Q2", "P1", "Q2")
 SAMPLES = 3
+# Of both chains, by sample.
+RESIDUES = [("A:3-5,9", "B:1"), ("A:4-5", ""), ("A:5,7", "B:1")]
 
 
 def _interfaces(key: str, value: Callable[[str, int, int, int], float | None]) -> list[Any]:
@@ -33,6 +35,8 @@ def _interfaces(key: str, value: Callable[[str, int, int, int], float | None]) -
             **_chain(a, "a"),
             **_chain(b, "b"),
             **{score.name: value(score.name, sample, a, b) for score in INTERFACE_SCORES},
+            "interface_residues_a": RESIDUES[sample][0],
+            "interface_residues_b": RESIDUES[sample][1],
         }
         for sample in range(SAMPLES)
         for a, b in permutations(range(3), 2)
@@ -105,6 +109,30 @@ def test_best_sample_and_strict_ipsae_of_a_pair() -> None:
     row, *_ = pair_rows(_interfaces("k", score))
     assert row["best_sample"] == 2  # as high as sample 0, with a better ipTM
     assert row["ipsae_strict"] == pytest.approx((0.1 + 0.6 + 0.2) / 3)
+
+
+def test_agreement_of_samples_on_the_interface() -> None:
+    row, *_ = pair_rows(_interfaces("k", _score))
+    assert row["interface_agreement"] == pytest.approx((2 / 5 + 2 / 6 + 1 / 4) / 3)
+
+
+@pytest.mark.parametrize(
+    ("ipsae", "pdockq2", "band", "passes"),
+    [
+        (0.8, 0.23, "very high", True),
+        (0.79, 0.22, "high", False),
+        (0.6, 0.3, "confident", True),
+        (0.59, 0.9, "low", False),
+        (None, 0.9, None, None),
+        (0.9, None, "very high", None),
+    ],
+)
+def test_bands_and_gate_of_alphafold_db(
+    ipsae: float | None, pdockq2: float | None, band: str | None, passes: bool | None
+) -> None:
+    values = {"ipsae_d0res": ipsae, "pdockq2": pdockq2}
+    row, *_ = pair_rows(_interfaces("k", lambda name, *_: values.get(name)))
+    assert (row["ipsae_band"], row["afdb_gate"]) == (band, passes)
 
 
 def test_one_chain_has_no_pairs() -> None:
