@@ -6,16 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from foldcp.pipeline.evaluation.labels import Labels, read_labels
+from foldcp.pipeline.evaluation.labels import Label, Labels, read_labels
 from foldcp.pipeline.storage.columns.column import Column
 from foldcp.pipeline.storage.schemas import ALL_TABLES, INTERFACE_SCORES
 from foldcp.pipeline.storage.tables import read_fresh
 
+DataFrame = Any  # of pandas, whose columns have no static types
 NUM_BOOTSTRAPS = 1_000
 SEED = 0  # of the resampling
 INTERVAL = (2.5, 97.5)  # percentiles
@@ -29,7 +31,7 @@ COMPLEX_COLUMNS = ("confidence_score", "iptm", "ptm", "complex_plddt", "complex_
 class Calibration:
     """The thresholds of every score, as rows, and what the user must know of the labels."""
 
-    rows: pd.DataFrame
+    rows: DataFrame
     warnings: tuple[str, ...]
 
 
@@ -83,14 +85,19 @@ def _check(positives: Labels, negatives: Labels) -> None:
         raise ValueError(f"{negatives.path}: {first!r} is in {positives.path}, too")
 
 
-def _pair_table(out: Path) -> pd.DataFrame:
+def _pair_table(out: Path) -> DataFrame:
     """The rows of `protein_pairs` with their labels."""
     rows = read_fresh(out, "protein_pairs").to_pandas()
     labels = list(zip(rows["accession_a"], rows["accession_b"], strict=True))
-    return rows.assign(label=pd.Series(labels, index=rows.index, dtype=object))
+    return _labelled(rows, labels)
 
 
-def _complex_table(out: Path) -> pd.DataFrame:
+def _labelled(rows: DataFrame, labels: list[Label]) -> DataFrame:
+    column = pd.Series(labels, index=rows.index, dtype=object, name="label")
+    return pd.concat([rows, column], axis=1)
+
+
+def _complex_table(out: Path) -> DataFrame:
     """A row of each complex: the best value of each score over its pairs of chains."""
     pairs = read_fresh(out, "pairs").to_pandas()
     columns = [column.name for column in _score_columns()]
@@ -101,7 +108,7 @@ def _complex_table(out: Path) -> pd.DataFrame:
     complexes = complexes[complexes["rank"].eq(0)]
     table = complexes.groupby("name")[list(COMPLEX_COLUMNS)].max().join(best)
     labels = [(name,) for name in table.index]
-    return table.assign(label=pd.Series(labels, index=table.index, dtype=object))
+    return _labelled(table, labels)
 
 
 def _score_columns() -> list[Column]:
@@ -110,17 +117,17 @@ def _score_columns() -> list[Column]:
     return [column for column in ALL_TABLES["protein_pairs"].columns if column.name in names]
 
 
-def _rows(positives: pd.DataFrame, negatives: pd.DataFrame, rates: Sequence[float]) -> pd.DataFrame:
+def _rows(positives: DataFrame, negatives: DataFrame, rates: Sequence[float]) -> DataFrame:
     """A row of each score and rate, the score with the largest area under the curve first."""
     is_lower = {column.name: LOWER_IS_BETTER in column.unit for column in _score_columns()}
+    frames = (positives, negatives)
     rows = []
     for name in [*COMPLEX_COLUMNS, *is_lower]:
         if name not in positives or (positives[name].isna().all() and negatives[name].isna().all()):
             continue
         sign = -1.0 if is_lower.get(name, False) else 1.0
         better = [
-            np.nan_to_num(sign * frame[name].to_numpy(dtype=float), nan=-np.inf)
-            for frame in (positives, negatives)
+            np.nan_to_num(sign * frame[name].to_numpy(dtype=float), nan=-np.inf) for frame in frames
         ]
         area = _with_interval("auroc", _auroc, better)
         for rate in rates:

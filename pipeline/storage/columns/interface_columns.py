@@ -199,11 +199,13 @@ INTERFACE_COLUMNS = (
         "interface_residues_a",
         "string",
         "these residues of chain_a, numbered from 1, as A:3-9,14; empty for none",
+        default="",
     ),
     Column(
         "interface_residues_b",
         "string",
         "these residues of chain_b, numbered from 1, as B:3-9,14; empty for none",
+        default="",
     ),
     count(
         "num_clashes",
