@@ -13,7 +13,7 @@ from foldcp.complex import Chain, MsaStatistics
 from foldcp.datasets.msa_store import alignment_path, is_store, read_index
 from foldcp.datasets.parsing.text_files import join_names
 from foldcp.features.msa.parse import complex_shape, decode_plain
-from foldcp.files import check_regular, reading
+from foldcp.files import FileSource, check_regular, reading
 
 # In the order of preference: Boltz's `key,sequence` CSV says which rows of two chains belong
 # together.
@@ -96,17 +96,26 @@ class MsaFolder:
             sequence: self.find(sequence, [accession]) or self.find_record(names, accessions)
             for sequence, accession in accessions.items()
         }
-        paired = self.find_paired(accessions)
+        return self.with_paired(
+            replace(chain, msa=found[chain.sequence]) if chain.kind == "protein" else chain
+            for chain in chains
+        )
+
+    def with_paired(self, chains: Iterable[Chain]) -> tuple[Chain, ...]:
+        """The chains of a record, proteins with the paired alignment of all of them and with what
+        is known of their MSAs.
+        """
+        chains = tuple(chains)
+        paired = self.find_paired(chain.sequence for chain in chains if chain.kind == "protein")
         return tuple(
-            self._with_msa(chain, found[chain.sequence], paired)
+            replace(chain, paired_msa=paired, msa_statistics=self._statistics_of(chain.msa))
             if chain.kind == "protein"
             else chain
             for chain in chains
         )
 
-    def _with_msa(self, chain: Chain, msa: Path | None, paired: Path | None) -> Chain:
-        statistics = self.statistics.get(msa) if msa else None
-        return replace(chain, msa=msa, paired_msa=paired, msa_statistics=statistics)
+    def _statistics_of(self, msa: FileSource | None) -> MsaStatistics | None:
+        return self.statistics.get(msa) if isinstance(msa, Path) else None
 
     def _first(self, names: Iterable[str], suffixes: Iterable[str]) -> Path | None:
         for name in names:

@@ -361,6 +361,8 @@ def _chains(
     chains = tuple(
         replace(first[hit], name=name) for name, hit in zip(chain_names(), hits, strict=False)
     )
+    if msas:
+        chains = msas.with_paired(chains)
     sequence_notes = dict.fromkeys(hit.note for hit in hits if hit.note)
     return chains, (*sequence_notes, *msa_notes(chains))
 

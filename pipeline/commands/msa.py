@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,7 +15,10 @@ from foldcp.pipeline.inputs.input_options import InputOptions
 from foldcp.pipeline.inputs.input_spec import InputSpec
 from foldcp.printable import printable
 
-_NUM_REASONS = 10  # of failed sequences that are printed
+if TYPE_CHECKING:  # the search takes a moment to import, and `plan` does not need it
+    from foldcp.pipeline.msa_search.search import SearchFailure
+
+_NUM_REASONS = 10  # of failed sequences and of invalid complexes that are printed
 
 
 @with_input_options
@@ -59,6 +63,13 @@ def msa(
         int,
         typer.Option(metavar="N", min=0, help="Threads of the search; 0: one per core."),
     ] = 0,
+    unpaired: Annotated[
+        bool,
+        typer.Option(
+            "--unpaired",
+            help="Do not ask the server for the paired alignment of every complex, too.",
+        ),
+    ] = False,
     gpu_server: Annotated[
         bool,
         typer.Option("--gpu-server", help="Let MMseqs2 search on its running GPU server."),
@@ -83,19 +94,40 @@ def msa(
     foldcp msa complexes.fasta --out msas --from alphafold_output --from old_msas
     """
     from foldcp.pipeline.msa_search.command import MsaMethod, make_alignments
-    from foldcp.pipeline.msa_search.stage import StoppedError
+    from foldcp.pipeline.msa_search.programs import StoppedError
 
-    method = MsaMethod(tuple(from_), mmseqs, environmental, jackhmmer, server, threads, gpu_server)
+    method = MsaMethod(
+        tuple(from_), mmseqs, environmental, jackhmmer, server, threads, gpu_server, unpaired
+    )
     try:
         summary = make_alignments(InputSpec(input, options), out, method, missing)
     except StoppedError as error:
         print("interrupted; the same command resumes from here", file=sys.stderr)
         raise typer.Exit(128 + error.number) from None
     print(f"{printable(str(out))}: {summary}")
-    for failure in summary.failures[:_NUM_REASONS]:
-        text = failure.sequence if len(failure.sequence) <= 30 else f"{failure.sequence[:30]}.."
-        line = f"  failed: {text} ({len(failure.sequence)} residues): {failure.reason}"
-        print(printable(line), file=sys.stderr)
-    if num_more := max(0, len(summary.failures) - _NUM_REASONS):
-        print(f"  .. and {num_more:,} more", file=sys.stderr)
+    _print_lines("invalid", [f"{record.name}: {record.reason}" for record in summary.invalid])
+    _print_lines("failed", _describe_failures(summary.failures))
     raise typer.Exit(1 if summary.failures else 0)
+
+
+def _print_lines(outcome: str, reasons: Sequence[str]) -> None:
+    """A line for each reason, up to a number of them, on stderr."""
+    for reason in reasons[:_NUM_REASONS]:
+        print(printable(f"  {outcome}: {reason}"), file=sys.stderr)
+    if (num_more := len(reasons) - _NUM_REASONS) > 0:
+        print(f"  .. and {num_more:,} more", file=sys.stderr)
+
+
+def _describe_failures(failures: Sequence[SearchFailure]) -> list[str]:
+    """Each reason with the first sequence, or sequences of a complex, that failed for it."""
+    by_reason: dict[str, list[str]] = {}
+    for failure in failures:
+        by_reason.setdefault(failure.reason, []).append(failure.sequence)
+    lines = []
+    for reason, sequences in by_reason.items():
+        first = sequences[0]
+        num_residues = len(first.replace(":", ""))
+        start = first if len(first) <= 30 else f"{first[:30]}.."
+        others = f" and {len(sequences) - 1:,} more" if len(sequences) > 1 else ""
+        lines.append(f"{start} ({num_residues} residues){others}: {reason}")
+    return lines

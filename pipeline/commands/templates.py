@@ -62,6 +62,7 @@ def templates(
     foldcp score corum.tsv.gz --sequences uniprot.fasta.gz --templates templates \\
         --checkpoint boltz2 --out run
     """
+    from foldcp.pipeline.msa_search.programs import StoppedError
     from foldcp.pipeline.template_search.mmseqs import Limits
     from foldcp.pipeline.template_search.search_templates import search_templates
 
@@ -69,7 +70,11 @@ def templates(
         print("foldcp: " + printable(line), file=sys.stderr)
 
     limits = Limits(max_templates, max_evalue, min_coverage, max_identity, max_date)
-    counts = search_templates(records(InputSpec(input, options)), structures, out, limits, warn)
+    try:
+        counts = search_templates(records(InputSpec(input, options)), structures, out, limits, warn)
+    except StoppedError as error:
+        print("interrupted; the same command resumes from here", file=sys.stderr)
+        raise typer.Exit(128 + error.number) from None
     print(
         f"{counts.searched} sequences searched, {counts.stored} were there; "
         f"{counts.with_templates} have templates\n{printable(str(out))}"
