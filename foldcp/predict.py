@@ -17,6 +17,7 @@ from foldcp.features.features import Features
 from foldcp.features.layout import Layout
 from foldcp.features.msa.subsample import MsaSubsample
 from foldcp.features.steering import NO_CONSTRAINTS, Constraints
+from foldcp.metrics.geometry.geometry import geometry
 from foldcp.metrics.interface.scores import DEFAULT_CUTOFFS
 from foldcp.metrics.scorer import SampleScorer
 from foldcp.metrics.scores import Scores
@@ -280,6 +281,7 @@ def score_sample(
         features,
         coords,
         model.cp,
+        geometry(features, coords),
         pae_cutoffs=settings.pae_cutoffs,
         keep_pairs=settings.keep_pairs,
     )

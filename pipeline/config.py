@@ -384,7 +384,8 @@ def checked(value: Any, kind: Any, location: str) -> Any:
         return checked(value, next(a for a in arguments if a is not type(None)), location)
     if origin is tuple:
         items = value.split(",") if isinstance(value, str) else value
-        items = [items] if type(items) is int else items
+        if type(items) is int and items in get_args(arguments[0]):
+            items = [items]
         if not isinstance(items, list):
             raise ValueError(f"{location}: expected a list, got {value!r}")
         elements = [item.strip() if isinstance(item, str) else item for item in items]

@@ -9,12 +9,14 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from foldcp.pipeline.storage.columns.band_columns import BANDS, LOWEST_BAND
 from foldcp.pipeline.storage.columns.column import Column
-from foldcp.pipeline.storage.schemas import INTERFACE_SCORES, TABLES
+from foldcp.pipeline.storage.columns.pair_columns import PAIR_STATISTICS
+from foldcp.pipeline.storage.schemas import INTERFACE_SCORES, PAIRS, TABLES
 
 CUTOFF = re.compile(r"_(\d+)$")
 # Shown first and ranked by, if the table has it.
-PREFERRED = ("ipsae_d0res", "ipsae", "iptm", "confidence_score")
+PREFERRED = ("ipsae_strict", "ipsae_d0res", "iptm", "confidence_score")
 # The colours of AlphaFold DB's pLDDT, from the best band to the worst, which colour-blind people
 # tell apart, too.
 BAND_COLOURS = {
@@ -46,6 +48,16 @@ WORDS = {
     "d0chn": "(d0 of chains)",
     "d0dom": "(d0 of domains)",
     "num": "",
+    "strict": "(strict)",
+    "mpdockq": "mpDockQ",
+    "actifptm": "actifpTM",
+    "pitm": "piTM",
+    "af2complex": "AF2Complex",
+    "prob": "probability",
+    "top10": "top ten",
+    "pae4": "with PAE < 4 Å",
+    "pae15": "with PAE up to 15 Å",
+    "hbonds": "hydrogen bonds",
 }
 
 
@@ -65,8 +77,8 @@ class Rule:
 RULES = (
     Rule(
         "ipsae",
-        (0.8, 0.7, 0.6),
-        ("very high", "high", "confident", "low"),
+        tuple(BANDS.values()),
+        (*BANDS, LOWEST_BAND),
         "Whether the two chains are placed right towards each other, counted over the residues "
         "with a small error only, so that disordered tails do not pull it down; 0 is usual for "
         "chains that do not touch.",
@@ -122,9 +134,12 @@ RULES = (
 
 
 def describe_scores(table: str) -> list[dict[str, Any]]:
-    """The scores of a table, the preferred ones first, as html/js/run.js reads them."""
+    """The scores of a table, the preferred ones first, as html/js/run.js reads them; those of
+    `interfaces` with those that only `pairs` has.
+    """
     found = filter(is_score, TABLES[table].columns)
-    scores = [_describe(c) for c in (INTERFACE_SCORES if table == "interfaces" else found)]
+    pair_scores = (*OWN_SCORES_OF_PAIRS, *INTERFACE_SCORES)
+    scores = [_describe(c) for c in (pair_scores if table == "interfaces" else found)]
     order = {name: place for place, name in enumerate(PREFERRED)}
     return sorted(scores, key=lambda score: order.get(score["name"], len(order)))
 
@@ -132,6 +147,14 @@ def describe_scores(table: str) -> list[dict[str, Any]]:
 def is_score(column: Column) -> bool:
     """Whether a column of a complex or chain says how good a prediction is."""
     return column.type.startswith("float") and "is better" in column.unit
+
+
+# Scores of `pairs` that are no statistics of `interfaces`, but of the pair itself.
+OWN_SCORES_OF_PAIRS = tuple(
+    column
+    for column in PAIRS.columns
+    if is_score(column) and column.name.rpartition("_")[2] not in PAIR_STATISTICS
+)
 
 
 def label_of(name: str) -> str:
@@ -147,12 +170,14 @@ def label_of(name: str) -> str:
 
 def _describe(column: Column) -> dict[str, Any]:
     lower = "lower is better" in column.unit
+    unit = column.unit.partition(",")[0]
     rule = _rule_of(column.name)
     return {
         "name": column.name,
         "label": label_of(column.name),
         "unit": column.unit,
-        "shortUnit": "Å" if column.unit.startswith("Å") else "",
+        "shortUnit": unit if unit.startswith("Å") else "",
+        "digits": 1 if unit.startswith("Å") or unit == "count" else 3,
         "isShare": column.unit.startswith("0..1"),
         "description": column.description,
         "isLowerBetter": lower,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from foldcp.pipeline.storage.columns.band_columns import BAND_COLUMNS
 from foldcp.pipeline.storage.columns.chain_columns import chain_columns
 from foldcp.pipeline.storage.columns.column import (
     Column,
@@ -24,6 +25,7 @@ from foldcp.pipeline.storage.columns.pair_columns import (
     statistics_columns,
 )
 from foldcp.pipeline.storage.columns.source_columns import SOURCE_COLUMNS
+from foldcp.pipeline.storage.columns.structure_columns import STRUCTURE_COLUMNS
 
 Row = Mapping[str, Any]  # by column name
 
@@ -131,9 +133,9 @@ COMPLEXES = Table(
             "(4 complex_plddt + iptm) / 5, with ptm for iptm when there is one chain",
         ),
         score("ptm", "predicted TM-score of the whole complex"),
-        score("iptm", "predicted TM-score over pairs of different chains; 0 for one chain"),
-        score("ligand_iptm", "iptm over pairs of a ligand and a protein; 0 without any"),
-        score("protein_iptm", "iptm over pairs of different proteins; 0 without any"),
+        score("iptm", "predicted TM-score over pairs of different chains; null for one chain"),
+        score("ligand_iptm", "iptm over pairs of a ligand and a protein; null without any"),
+        score("protein_iptm", "iptm over pairs of different proteins; null without any"),
         score("complex_plddt", "mean pLDDT of all tokens"),
         score(
             "complex_iplddt",
@@ -146,9 +148,11 @@ COMPLEXES = Table(
         ),
         score(
             "complex_ipde",
-            "expected distance error of pairs of different chains likely in contact",
+            "expected distance error of pairs of different chains likely in contact; null for one "
+            "chain",
             "Å, lower is better",
         ),
+        *STRUCTURE_COLUMNS,
         Column(
             "structure",
             "string",
@@ -232,6 +236,11 @@ CHAINS = Table(
             "ptm",
             "predicted TM-score of the chain, d0 from its own length (as AlphaFold 3)",
         ),
+        score(
+            "pdockq2",
+            "pDockQ2 of the chain as published (Zhu 2023), over its CA contacts with all other "
+            "proteins; 0 without contact; null unless it is one of several proteins",
+        ),
         CHECKPOINT,
         UNTRAINED,
         STALE,
@@ -280,6 +289,17 @@ PAIRS = Table(
             "larger iptm",
             "index",
         ),
+        score(
+            "ipsae_strict",
+            "ipsae_d0res of the direction in which it is smaller, mean over samples; pairs are "
+            "ranked by it",
+        ),
+        *BAND_COLUMNS,
+        score(
+            "interface_agreement",
+            "residues that touch the other chain (interface_residues): mean over pairs of samples "
+            "of common ones / those of either; null with one sample or without any",
+        ),
         *statistics_columns(INTERFACE_SCORES, PAIR_STATISTICS),
         CHECKPOINT,
         UNTRAINED,
@@ -303,6 +323,7 @@ PROTEIN_PAIRS = Table(
         Column("best_name", "string", "name of that complex"),
         Column("best_chain_a", "string", "chain with accession_a in that complex"),
         Column("best_chain_b", "string", "chain with accession_b in that complex"),
+        *BAND_COLUMNS,
         *statistics_columns(INTERFACE_SCORES, PROTEIN_PAIR_STATISTICS),
         CHECKPOINT,
         UNTRAINED,

@@ -46,6 +46,12 @@ def read_table(out: Path | str, name: str) -> pa.Table:
     raise ValueError(f"{root}: the table {name} changes faster than it can be read")
 
 
+def read_fresh(out: Path | str, name: str) -> pa.Table:
+    """The rows of a table as `read_table` gives them, without stale ones."""
+    rows = read_table(out, name)
+    return rows.filter(~pc.field("stale")) if "stale" in rows.schema.names else rows
+
+
 def count_stale(out: Path | str) -> int:
     """Number of results in the folder that are of an earlier input or of other settings."""
     snapshot = take_snapshot(Path(out))

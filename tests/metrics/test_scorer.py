@@ -13,6 +13,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from foldcp.distributed.context_parallel import ContextParallel
+from foldcp.metrics.geometry.geometry import geometry
 from foldcp.metrics.scorer import SampleScorer
 from foldcp.metrics.scores import Scores
 from tests.support.distributed import run
@@ -40,11 +41,19 @@ def score(cp: ContextParallel, case: Case, N: int, chunk: int) -> Scores:
     return scorer.compute(plddt)
 
 
+def new_scorer(case: Case, N: int) -> SampleScorer:
+    features = features_of(case, N)
+    coords = coords_of(case)
+    return SampleScorer(features, coords, ContextParallel(), geometry(features, coords))
+
+
 def _filled(
     cp: ContextParallel, case: Case, N: int, chunk: int, keep_pairs: bool = False
 ) -> tuple[SampleScorer, torch.Tensor]:
     *pairs, plddt = logits_of(case, N)
-    scorer = SampleScorer(features_of(case, N), coords_of(case), cp, keep_pairs=keep_pairs)
+    features = features_of(case, N)
+    coords = coords_of(case)
+    scorer = SampleScorer(features, coords, cp, geometry(features, coords), keep_pairs=keep_pairs)
     first = cp.first_row(N)
     for start in range(first, first + N // cp.size, chunk):
         stop = min(start + chunk, first + N // cp.size)
@@ -188,9 +197,7 @@ def test_ipsae_is_zero_without_close_pairs() -> None:
 def test_update_takes_logits_of_low_precision(scores: Scores) -> None:
     *pairs, plddt = logits_of(CASE, N)
     rounded = [x.bfloat16() for x in pairs]
-    whole = [
-        SampleScorer(features_of(CASE, N), coords_of(CASE), ContextParallel()) for _ in range(2)
-    ]
+    whole = [new_scorer(CASE, N) for _ in range(2)]
     whole[0].update(0, *rounded)
     whole[1].update(0, *(x.float() for x in rounded))
     low, high = (asdict(scorer.compute(plddt)) for scorer in whole)
@@ -200,8 +207,9 @@ def test_update_takes_logits_of_low_precision(scores: Scores) -> None:
 def _on_device(device: str) -> tuple[SampleScorer, torch.Tensor]:
     """A scorer that has all rows, on a device."""
     *pairs, plddt = (x.to(device) for x in logits_of(CASE, N))
+    shape = geometry(features_of(CASE, N), coords_of(CASE))
     scorer = SampleScorer(
-        features_of(CASE, N, device), coords_of(CASE).to(device), ContextParallel()
+        features_of(CASE, N, device), coords_of(CASE).to(device), ContextParallel(), shape
     )
     for start in range(0, N, 42):
         scorer.update(start, *(x[start : start + 42] for x in pairs))
@@ -235,7 +243,7 @@ def test_keep_pairs_keeps_pae_and_pde() -> None:
 
 def test_update_refuses_a_row_twice_and_compute_a_missing_one() -> None:
     *pairs, plddt = logits_of(CASE, N)
-    scorer = SampleScorer(features_of(CASE, N), coords_of(CASE), ContextParallel())
+    scorer = new_scorer(CASE, N)
     with pytest.raises(AssertionError, match="another rank"):
         scorer.update(N - 4, *(x[:5] for x in pairs))
     scorer.update(0, *(x[:5] for x in pairs))
@@ -262,7 +270,7 @@ def _watched(num_chains: int) -> tuple[_Watch, _Watch]:
     case = synthetic_case([("protein", 3)] * num_chains)
     size = 3 * num_chains
     *pairs, plddt = logits_of(case, size)
-    scorer = SampleScorer(features_of(case, size), coords_of(case), ContextParallel())
+    scorer = new_scorer(case, size)
     for start in range(40, size, 40):
         scorer.update(start, *(x[start : start + 40] for x in pairs))
     with _Watch() as updating:

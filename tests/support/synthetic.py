@@ -9,7 +9,7 @@ import numpy as np
 
 from foldcp.complex import chain_names
 from foldcp.features.layout import Layout
-from foldcp.metrics.interface.scores import CutoffScores
+from foldcp.metrics.interface.scores import CutoffScores, InterfaceScores, StructureScores
 from foldcp.metrics.scores import Scores
 from foldcp.predict import Prediction
 
@@ -100,7 +100,29 @@ def synthetic_scores(layout: Layout, rng: np.random.Generator) -> Scores:
         contacts=contacts,
         interface_plddt=np.where(contacts > 0, pairs(), np.float32(np.nan)),
         cutoffs=cutoffs,
+        chain_pdockq2=np.where(ligand, np.nan, rng.uniform(0, 1, C)).astype(np.float32),
+        interface=synthetic_interface_scores(layout, ligand, rng),
+        structure=StructureScores(
+            **{field.name: float(rng.integers(0, 2)) for field in fields(StructureScores)}
+        ),
     )
+
+
+def synthetic_interface_scores(
+    layout: Layout, ligand: np.ndarray, rng: np.random.Generator
+) -> InterfaceScores:
+    """Scores of pairs: whole numbers, as some are; NaN on the diagonal, some for ligands."""
+    C = len(ligand)
+    values = {
+        field.name: np.where(np.eye(C), np.nan, rng.integers(0, 9, (C, C)))
+        for field in fields(InterfaceScores)
+    }
+    values["pdockq"][ligand[:, None] | ligand] = np.nan
+    text = tuple(
+        tuple("" if a == b else f"{layout.chain_names[a]}:{1 + b}" for b in range(C))
+        for a in range(C)
+    )
+    return InterfaceScores(**(values | {"interface_residues": text}))
 
 
 def synthetic_cutoff_scores(ligand: np.ndarray, rng: np.random.Generator) -> CutoffScores:

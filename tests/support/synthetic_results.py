@@ -9,6 +9,7 @@ from typing import Any
 
 from foldcp.pipeline.storage.filesystem import Content
 from foldcp.pipeline.storage.run_folder import RunInfo
+from foldcp.pipeline.storage.schemas import INTERFACE_SCORES
 from foldcp.pipeline.storage.store import Store
 from foldcp.pipeline.storage.tables import read_table
 
@@ -22,6 +23,9 @@ INFO = RunInfo(
     versions={"foldcp": "0.1.0"},
 )
 RESULTS = ["complexes", "interfaces"]
+# A row of a pair of chains that has no score.
+NO_SCORES: dict[str, Any] = {score.name: None for score in INTERFACE_SCORES}
+NO_SCORES |= {"interface_residues_a": "", "interface_residues_b": ""}
 Rows = dict[str, list[dict[str, Any]]]
 
 
@@ -87,6 +91,7 @@ def _chain_columns(end: str, chain: str) -> dict[str, Any]:
         "entity": 1,
         "num_residues": 9,
         "accession": "P1" if chain == "A" else "",
+        "gene": "",
     }
     return {f"{name}_{end}": value for name, value in columns.items()}
 

@@ -58,7 +58,8 @@ def _fitting(blocks: Iterator[tuple[int, str]], max_bytes: int) -> dict[int, str
 
 def _pack_samples(loaded: LoadedRun, order: list[int]) -> Iterator[tuple[int, str]]:
     """Matrices of chains x chains of every score and sample."""
-    scores = [score["name"] for score in loaded.scores["interfaces"]]
+    described = [score["name"] for score in loaded.scores["interfaces"]]
+    scores = [name for name in described if name in loaded.interfaces]
     starts = loaded.first_chains()
     groups = loaded.interfaces.groupby("complex").indices
     for number in order:

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from foldcp.pipeline.reporting.bands import describe_scores
+from foldcp.pipeline.reporting.bands import OWN_SCORES_OF_PAIRS, describe_scores
 from foldcp.pipeline.reporting.run_tables import DataFrame, fresh_rows
 from foldcp.pipeline.storage.run_folder import read_run
 from foldcp.pipeline.storage.tables import read_table
 
 ENDS = ("chain_index_a", "chain_index_b")
+OWN_SCORES = frozenset(column.name for column in OWN_SCORES_OF_PAIRS)
 STATISTICS = ("mean", "min", "max", "sd")
 
 
@@ -62,7 +63,7 @@ def load_run(out: Path | str) -> LoadedRun:
     described = {
         "complexes": [s for s in describe_scores("complexes") if samples[s["name"]].any()],
         "chains": [s for s in describe_scores("chains") if chains[s["name"]].any()],
-        "interfaces": [s for s in describe_scores("interfaces") if s["name"] in interfaces],
+        "interfaces": [s for s in describe_scores("interfaces") if f"{s['name']}_mean" in pairs],
     }
     return LoadedRun(
         out=Path(out),
@@ -87,12 +88,14 @@ def _best_chains(chains: DataFrame, samples: DataFrame) -> DataFrame:
 
 def _pair_columns(score: dict[str, Any]) -> list[str]:
     """Means of all scores, and the other statistics of those with bands: they fill the page."""
+    if score["name"] in OWN_SCORES:
+        return [score["name"]]
     statistics = STATISTICS if score["bands"] else STATISTICS[:1]
     return [f"{score['name']}_{statistic}" for statistic in statistics]
 
 
 def _interface_columns(score: dict[str, Any]) -> list[str]:
-    return [score["name"]]
+    return [] if score["name"] in OWN_SCORES else [score["name"]]
 
 
 def _pair_table(
@@ -112,7 +115,9 @@ def _pair_table(
     starts = first_chains[rows["complex"].to_numpy()]
     for end in "ab":
         rows[f"row_{end}"] = starts + rows[f"chain_index_{end}"].to_numpy()
-    return rows.drop(columns=["key", *ENDS])
+    # A score of the pair itself is its own mean.
+    names = {name: f"{name}_mean" for name in OWN_SCORES} if name == "pairs" else {}
+    return rows.drop(columns=["key", *ENDS]).rename(columns=names)
 
 
 def _numbered(rows: DataFrame, numbers: dict[str, int]) -> DataFrame:

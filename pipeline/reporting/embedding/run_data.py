@@ -41,11 +41,12 @@ class RunData:
 def pack_run(loaded: LoadedRun, max_bytes: int) -> RunData:
     """The data of a run's page, with as many details of complexes as fit in so many bytes."""
     best = _best_scores(loaded)
+    pairs, scores = _pack_pairs(loaded, max_bytes // 2)
     blocks = {
         "complexes": pack(_complex_columns(loaded, best)),
         "samples": pack(_sample_columns(loaded)),
         "chains": pack(_chain_columns(loaded)),
-        "pairs": pack(_pair_columns(loaded.pairs)),
+        "pairs": pairs,
         "attempts": pack(attempt_columns(loaded)),
     }
     left = max_bytes - sum(map(len, blocks.values()))
@@ -54,7 +55,7 @@ def pack_run(loaded: LoadedRun, max_bytes: int) -> RunData:
     blocks |= {f"samples-{number}": block for number, block in details.samples.items()}
     blocks |= {f"structure-{number}": block for number, block in details.structures.items()}
     facts = {
-        "scores": loaded.scores,
+        "scores": {**loaded.scores, "interfaces": scores},
         "cost": cost_summary(loaded),
         "unreadable": details.unreadable,
         "num_pairs": len(loaded.pairs),
@@ -111,6 +112,22 @@ def _chain_columns(loaded: LoadedRun) -> dict[str, PackedColumn]:
         **{name: columns.decimals(number_array(rows[name])) for name in CHAIN_MEASURES},
         **_score_columns(rows, loaded.scores["chains"]),
     }
+
+
+def _pack_pairs(loaded: LoadedRun, max_bytes: int) -> tuple[str, list[dict[str, Any]]]:
+    """The pairs and their scores: all, or if these are too many bytes, fewer of them."""
+    scores = loaded.scores["interfaces"]
+    places = ["complex", "row_a", "row_b"]
+    means = [f"{score['name']}_mean" for score in scores]
+    banded = [score for score in scores if score["bands"]]
+    banded_means = [f"{score['name']}_mean" for score in banded]
+    rows = loaded.pairs
+    choices = ((rows, scores), (rows[places + means], scores))
+    for frame, kept in choices:
+        block = pack(_pair_columns(frame))
+        if len(block) <= max_bytes:
+            return block, kept
+    return pack(_pair_columns(rows[places + banded_means])), banded
 
 
 def _pair_columns(pairs: DataFrame) -> dict[str, PackedColumn]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from foldcp.pipeline.storage.columns.band_columns import ipsae_band, passes_gate
 from foldcp.pipeline.storage.parquet import arrow_schema
 from foldcp.pipeline.storage.schemas import INTERFACE_SCORES, PROTEIN_PAIRS
 
@@ -42,22 +43,25 @@ def protein_pairs(pairs: pa.Table) -> pa.Table:
         for column, function in dict.fromkeys(sources.values())
     ]
     groups = ordered.group_by(_ENDS, use_threads=False).aggregate(aggregations)
-    columns = [
-        groups[name] if name in _ENDS else groups["_".join(sources[name])] for name in schema.names
-    ]
-    rows = pa.table(columns, names=schema.names).cast(schema)
+    columns = {name: groups[name] for name in _ENDS}
+    columns |= {name: groups["_".join(source)] for name, source in sources.items()}
+    ipsae = columns["ipsae_d0res_max"].to_pylist()
+    pdockq2 = columns["pdockq2_max"].to_pylist()
+    columns["ipsae_band"] = list(map(ipsae_band, ipsae))
+    columns["afdb_gate"] = list(map(passes_gate, ipsae, pdockq2))
+    rows = pa.table([columns[name] for name in schema.names], names=schema.names).cast(schema)
     return rows.sort_by([(name, "ascending") for name in PROTEIN_PAIRS.sort_columns])
 
 
 def _in_alphabet(pairs: pa.Table) -> pa.Table:
     """The pairs with the accession that comes first in the alphabet as a."""
-    is_reversed = pc.greater(pairs["accession_a"], pairs["accession_b"])
+    is_reversed = pc.call_function("greater", [pairs["accession_a"], pairs["accession_b"]])
     for name in ("accession", "gene", "chain"):
         first = pairs[f"{name}_a"]
         second = pairs[f"{name}_b"]
         for end, column in (
-            ("a", pc.if_else(is_reversed, second, first)),
-            ("b", pc.if_else(is_reversed, first, second)),
+            ("a", pc.call_function("if_else", [is_reversed, second, first])),
+            ("b", pc.call_function("if_else", [is_reversed, first, second])),
         ):
             index = pairs.schema.get_field_index(f"{name}_{end}")
             pairs = pairs.set_column(index, f"{name}_{end}", column)

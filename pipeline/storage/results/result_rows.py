@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
@@ -13,21 +14,25 @@ from jaxtyping import Float
 
 from foldcp.complex import DatabaseEntry
 from foldcp.features.layout import Layout
+from foldcp.metrics.interface.scores import StructureScores
 from foldcp.metrics.scores import Scores
 from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.scheduling.types import Attempt
 from foldcp.pipeline.storage.columns.chain_columns import CHAIN_COLUMNS
 from foldcp.pipeline.storage.columns.interface_columns import (
     INTERFACE_COLUMNS,
+    INTERFACE_FIELDS,
     IPSAE_NAMES,
     LIS_NAMES,
     cutoff_column,
 )
+from foldcp.pipeline.storage.columns.structure_columns import STRUCTURE_COLUMNS, STRUCTURE_FIELDS
 from foldcp.pipeline.storage.results.boltz_layout import COMPLEX_SCORES, ranking
 from foldcp.pipeline.storage.results.pair_rows import pair_rows
 from foldcp.pipeline.storage.results.provenance import Provenance
 from foldcp.predict import Prediction
 
+TYPES = {"float32": float, "int64": int, "bool": bool}
 TableRows = dict[str, list[dict[str, Any]]]
 # Column of `interfaces` -> field of Scores; both are directed alike.
 PAIR_SCORES = {
@@ -60,6 +65,7 @@ def result_rows(
             "rank": order.index(sample),
             "structure": structure_path(task.key, sample),
             **{name: getattr(scores, name) for name in COMPLEX_SCORES},
+            **_structure_columns(scores.structure),
         }
         rows["complexes"].append(complex_row)
         shared = {
@@ -70,8 +76,10 @@ def result_rows(
         }
         plddts = scores.chain_plddt.tolist()
         ptms = scores.chain_ptm.tolist()
-        for chain, plddt, ptm in zip(chains, plddts, ptms, strict=True):
-            rows["chains"].append({**shared, **chain, "plddt": plddt, "ptm": ptm})
+        pdockq2s = scores.chain_pdockq2.tolist()
+        for chain, plddt, ptm, pdockq2 in zip(chains, plddts, ptms, pdockq2s, strict=True):
+            scored = {"plddt": plddt, "ptm": ptm, "pdockq2": pdockq2}
+            rows["chains"].append({**shared, **chain, **scored})
         rows["interfaces"] += _interface_rows(chains, scores, shared)
     rows["pairs"] = pair_rows(rows["interfaces"])
     return rows
@@ -216,6 +224,9 @@ def _interface_rows(
                 **{f"{name}_a": chain_a[name] for name in CHAIN_COLUMNS},
                 **{f"{name}_b": chain_b[name] for name in CHAIN_COLUMNS},
                 **{column: values[a][b] for column, values in pairs.items()},
+                "num_interface_residues_b": pairs["num_interface_residues_a"][b][a],
+                "interface_residues_a": scores.interface.interface_residues[a][b],
+                "interface_residues_b": scores.interface.interface_residues[b][a],
             }
             rows.append(row)
     return rows
@@ -224,14 +235,28 @@ def _interface_rows(
 def _pair_columns(scores: Scores) -> dict[str, list[list[Any]]]:
     """Column -> its value of each pair of chains [a][b]."""
     arrays = {column: getattr(scores, field) for column, field in PAIR_SCORES.items()}
+    for column, field in INTERFACE_FIELDS.items():
+        arrays[column] = getattr(scores.interface, field)
     for cutoff, at_cutoff in scores.cutoffs.items():
         for name in (*IPSAE_NAMES, *LIS_NAMES):
             arrays[cutoff_column(name, cutoff)] = getattr(at_cutoff, name)
     without_value = np.full((len(scores.chain_ptm), len(scores.chain_ptm)), np.nan)
     columns = {}
     for column in INTERFACE_COLUMNS:
+        if column.type == "string":
+            continue
         values = arrays.get(column.name, without_value)
         columns[column.name] = _counts(values) if column.type == "int64" else values.tolist()
+    return columns
+
+
+def _structure_columns(scores: StructureScores) -> dict[str, Any]:
+    """The columns of `complexes` beside those of Boltz."""
+    columns: dict[str, Any] = {}
+    for column in STRUCTURE_COLUMNS:
+        value = getattr(scores, STRUCTURE_FIELDS[column.name])
+        convert = TYPES[column.type]
+        columns[column.name] = None if math.isnan(value) else convert(value)
     return columns
 
 

@@ -149,7 +149,7 @@ const ComplexPage = (() => {
   /** values[a][b] of the chosen score and sample. */
   function matrixOf({ run, number, first, count }, block, { score, sample }) {
     const values = Array.from({ length: count }, () => new Array(count).fill(NaN));
-    if (block) {
+    if (block && score.name in block) {
       const flat = block[score.name];
       const all = block.facts.samples.map((_, s) => s);
       const chosen = sample === "mean" ? all : [block.facts.samples.indexOf(Number(sample))];

@@ -10,8 +10,8 @@ const Scores = (() => {
 
   function format(score, value) {
     if (value === null || value === undefined || Number.isNaN(value)) return "–";
-    if (score.isShare) return value.toFixed(3);
-    return value.toFixed(Number.isInteger(value) || Math.abs(value) >= 100 ? 0 : 1);
+    const isCount = score.digits < 3 && Number.isInteger(value);
+    return value.toFixed(isCount || Math.abs(value) >= 1000 ? 0 : score.digits);
   }
 
   function band(score, value) {
