@@ -7,9 +7,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from foldcp.pipeline.reporting.embedding.failures import group_failures
 from foldcp.pipeline.reporting.embedding.loading import LoadedRun, load_run
 from foldcp.pipeline.reporting.embedding.run_data import pack_run
-from foldcp.pipeline.reporting.failures import group_failures
 from foldcp.pipeline.reporting.page import write_page
 from foldcp.pipeline.reporting.run_tables import (
     DataFrame,

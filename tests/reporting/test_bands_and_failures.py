@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from foldcp.pipeline.reporting.bands import BAND_COLOURS, RULES, describe_scores, label_of
-from foldcp.pipeline.reporting.failures import NUM_NAMES, group_failures
+from foldcp.pipeline.reporting.embedding.failures import NUM_NAMES, group_failures
 
 TABLES = ("complexes", "chains", "interfaces")
 

@@ -11,6 +11,7 @@ import pytest
 
 from foldcp.pipeline.reporting.embedding import columns, libraries, pae, traces
 from foldcp.pipeline.reporting.embedding.cost import gpu_names
+from foldcp.pipeline.reporting.page import safe_json
 from foldcp.structure import write_cif
 from tests.support.report.helix_bundles import bundle_coordinates
 from tests.support.report.page import unpack
@@ -53,6 +54,12 @@ def test_pack_keeps_every_kind_of_column() -> None:
     np.testing.assert_array_equal(found["places"], np.arange(90_000) + 70_000)
     values = np.random.default_rng(0).uniform(0, 32, 1000)
     np.testing.assert_allclose(found["noise"], values, atol=5.1e-4)
+
+
+def test_safe_json_cannot_end_a_script() -> None:
+    texts = {"</script>": "<!-- & --> \u2028"}
+    text = safe_json(texts)
+    assert not set("<>&") & set(text) and json.loads(text) == texts
 
 
 @pytest.mark.parametrize("size", [3, 160, 161, 500])

@@ -218,6 +218,12 @@ def _prediction(
             contacts=contacts,
             chain_plddt=plddt,
             interface_plddt=np.where(contacts > 0, plddt[:, None], np.float32(np.nan)),
+            interface=replace(
+                random.interface,
+                pdockq=ipsae * np.float32(0.74),
+                pdockq2=ipsae * np.float32(0.9),
+                pdockq2_original=ipsae * np.float32(0.85),
+            ),
             cutoffs={10: _cutoff_scores(ipsae, 1.0), 12: _cutoff_scores(ipsae, 1.05)},
         )
         scores.append(sample)

@@ -12,6 +12,7 @@ const Interfaces = (() => {
     ["max", "highest"],
     ["min", "lowest"],
   ];
+  const NUM_OTHER_SCORES = 4; // with bands, beside the one that is chosen
   const state = { grouping: "molecules", statistic: "mean", score: null };
   let table = null;
   let filters = null;
@@ -106,7 +107,7 @@ const Interfaces = (() => {
   async function rebuild(run) {
     const rows = groupRows(run, state.grouping, state.score, state.statistic);
     const others = Scores.described.interfaces.filter((score) => score !== state.score);
-    const shown = [...Overview.firstOfEachKind(others.filter((s) => s.bands.length), state.score), ...others.filter((s) => s.name === "num_contacts")];
+    const shown = [...Overview.firstOfEachKind(others.filter((s) => s.bands.length), state.score).slice(0, NUM_OTHER_SCORES), ...others.filter((s) => s.name === "num_contacts")];
     for (const row of rows) {
       for (const score of shown) row[score.name] = run.pairs[Run.pairField(run.pairs, score, state.statistic)][row.pair];
     }
