@@ -12,9 +12,10 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 
+from foldcp.datasets.msa_store import is_store
 from foldcp.features.msa.parse import UNPAIRED, is_csv, parse_msas
 from foldcp.features.msa.taxonomy import taxonomy_key
 from foldcp.files import read_file, reading
@@ -139,8 +140,9 @@ def _merged(sequence: str, files: Mapping[Path, Alignments]) -> FoundAlignment:
 def _read(path: Path) -> Alignments:
     """The alignments of a file by query, the query first.
 
-    Rows of a complex that its file pairs by their number lose it: the number means nothing beside
-    the alignments of other files.
+    Rows that their file pairs by number lose it: in ColabFold's alignment of a complex, and in a
+    table with keys that rise from row to row, as Boltz writes what a server has paired. Such a
+    number means nothing beside the alignments of other complexes.
     """
     content = read_file(path).data
     found: Alignments = {}
@@ -149,10 +151,13 @@ def _read(path: Path) -> Alignments:
             headed = parse_stockholm(content, str(path))
             _add(found, [AlignedRow(row.text, taxonomy_key(row.header)) for row in headed])
             return found
-        keeps_keys = is_csv(path)
         for read_rows in parse_msas(path, content):
             rows = list(read_rows())
-            keys = [row.key if keeps_keys else taxonomy_key(row.header) for row in rows]
+            keys = [taxonomy_key(row.header) for row in rows]
+            if is_csv(path):
+                keys = [row.key for row in rows]
+                if _are_row_numbers(keys) and not is_store(path.parent.parent):
+                    keys = [UNPAIRED] * len(rows)
             texts = [row.text.decode("latin-1").replace(".", "") for row in rows]
             _add(found, [AlignedRow(*pair) for pair in zip(texts, keys, strict=True)])
     return found
@@ -162,3 +167,8 @@ def _add(found: Alignments, rows: list[AlignedRow]) -> None:
     """Add an alignment to those of its query."""
     if rows:
         found.setdefault(rows[0].text.replace("-", ""), []).extend(rows)
+
+
+def _are_row_numbers(keys: Sequence[int]) -> bool:
+    """Whether keys rise from row to row, where those of organisms come in any order and again."""
+    return all(first < second for first, second in pairwise(k for k in keys if k != UNPAIRED))
