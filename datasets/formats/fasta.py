@@ -52,7 +52,7 @@ class JoinedRecord:
         first = {}  # one chain of each sequence; the others are copies of it
         for name, part in zip(chain_names(), parts, strict=False):
             if part not in first:
-                first[part] = _protein(name, part, accession)
+                first[part] = protein_chain(name, part, accession)
         if msas:
             aligned = msas.with_msas(first.values(), self.msa_names)
             first = dict(zip(first, aligned, strict=True))
@@ -97,7 +97,8 @@ def _read(file: InputFile, options: ReadOptions) -> Iterator[Record]:
         ).to_complex(options.msas)
 
 
-def _protein(name: str, sequence: str, accession: str) -> Chain:
+def protein_chain(name: str, sequence: str, accession: str) -> Chain:
+    """A protein's chain. Raises ValueError for other letters, and for those of a nucleic acid."""
     letters = set(sequence)
     if len(sequence) >= _MIN_DNA_LENGTH and letters in (set("ACGT"), set("ACGU")):
         raise ValueError(

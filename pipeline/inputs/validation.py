@@ -49,8 +49,7 @@ def read_alignments(
 ) -> Alignments:
     """Read the alignments of a complex as the network will.
 
-    With `alignments_follow`, a protein that lacks an alignment counts as one with
-    `msa.max_rows` rows.
+    With `alignments_follow`, a protein that lacks an alignment counts as one with `assumed_rows`.
 
     Raises ValueError naming the chain and the file, for one that cannot be read or is of another
     chain, and naming the chains that lack an alignment, unless `msa.missing` allows that.
@@ -58,7 +57,7 @@ def read_alignments(
     needs_alignments = config.msa.missing == "error"
     if needs_alignments and not alignments_follow:
         check_aligned(complex)
-    assumed = config.msa.max_rows if needs_alignments else 1
+    assumed = assumed_rows(config)
     if not any(alignment_files(chain) for chain in complex.chains):
         lacking = any(chain.lacks_alignment for chain in complex.chains)
         return Alignments({}, assumed if lacking else 1)
@@ -80,6 +79,13 @@ def read_alignments(
         digests |= alignment.digests
         keys.append(alignment.keys)
     return Alignments(digests, _num_rows(keys, settings))
+
+
+def assumed_rows(config: RunConfig) -> int:
+    """Rows with which a protein is planned that lacks an alignment: as many as are read of one, or
+    its sequence alone where it is folded so.
+    """
+    return config.msa.max_rows if config.msa.missing == "error" else 1
 
 
 def alignment_files(chain: Chain) -> list[FileSource]:
