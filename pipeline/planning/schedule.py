@@ -78,13 +78,14 @@ def by_size(
     max_ranks = _max_ranks(nodes, settings)
     cache = CostCache(costs, max_ranks)
     fitting: list[PlannedGroup] = []
-    too_large: list[TooLarge] = []
+    too_large: dict[str, TooLarge] = {}
     for members in _classes(tasks):
         task = replace(members[0], msa_depth=_rounded(members[0].msa_depth))
         shape = smallest_shape(costs, task, max_ranks)
         if shape is None:
-            reason = too_large_reason(costs, task, max_ranks)
-            too_large += [_too_large(member, reason, costs, max_ranks) for member in members]
+            for member in members:
+                reason = too_large_reason(costs, member, max_ranks)
+                too_large[member.key] = _too_large(member, reason, costs, max_ranks)
         else:
             fitting.append(PlannedGroup(task, cache.cheapest(task, shape), len(members)))
     average = _work(fitting, cache) / num_gpus
@@ -95,7 +96,8 @@ def by_size(
     longest = max((cache.seconds(group.task, group.shape) for group in groups), default=0.0)
     busy = max(_work(groups, cache) / num_gpus, longest)
     start = costs.hardware.start_seconds if groups else 0.0
-    return Schedule(tuple(groups), tuple(too_large), start + busy)
+    in_order = [too_large[task.key] for task in tasks if task.key in too_large]
+    return Schedule(tuple(groups), tuple(in_order), start + busy)
 
 
 def _classes(tasks: Sequence[Task]) -> list[list[Task]]:
