@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -66,6 +67,14 @@ def test_a_fold_that_would_outlast_all_others_has_a_larger_group() -> None:
     [alone] = by_size([task(6000)], COSTS, NODE, SETTINGS).groups
     assert large.shape.num_ranks > 1
     assert alone.shape.num_ranks >= large.shape.num_ranks
+
+
+def test_large_complexes_have_the_groups_that_cost_least() -> None:
+    many = [task(9250, f"{index}", depth=4096) for index in range(40)]
+    [group] = by_size(many, COSTS, NODE, SETTINGS).groups
+    one_by_one = simulated(many, COSTS, NODE, SETTINGS).groups
+    sizes = Counter(found.shape.num_ranks for found in one_by_one)
+    assert [(group.shape.num_ranks, count > 30) for _, count in sizes.most_common(1)] == [(3, True)]
 
 
 def test_sizes_of_like_depths_are_one_class() -> None:
