@@ -186,8 +186,8 @@ class Complex:
     def __post_init__(self) -> None:
         if not self.chains:
             raise ValueError(f"complex {self.name}: it has no chains")
-        counts = Counter(chain.name for chain in self.chains)
-        if len(counts) < len(self.chains):
+        if len({chain.name for chain in self.chains}) < len(self.chains):
+            counts = Counter(chain.name for chain in self.chains)
             twice = min(name for name, count in counts.items() if count > 1)
             raise ValueError(f"complex {self.name}: two chains are named {twice!r}")
 
