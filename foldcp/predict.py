@@ -111,7 +111,7 @@ class Prediction:
             layout=self.layout,
             coords=self.coords[index],
             plddt=self.plddt[index],
-            name=file.name.removesuffix(".gz").rpartition(".")[0] or file.name,
+            name=file.stem.removesuffix(".cif"),  # of x.cif and x.cif.gz
             scores=self.scores[index],
         )
         write_structure(file, structure, structure_format(file))

@@ -257,7 +257,7 @@ class WriteConfig:
             in_key_by_default=False,
         ),
     )
-    samples: WrittenSamples = field(
+    structure_samples: WrittenSamples = field(
         default="all",
         metadata=setting(
             "samples whose structures and matrices are written: all, or the best of each complex "

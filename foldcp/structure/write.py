@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -160,17 +161,22 @@ def _bcif_column(column: Column) -> BinaryCIFColumn:
         mask = np.where(is_missing, MaskValue.MISSING, MaskValue.PRESENT)
         data = _bcif_numbers(np.where(is_missing, 0, column.astype(np.float64)))
     else:
-        mask = np.array([_MASKS.get(value, MaskValue.PRESENT) for value in column])
-        present = {value for value in set(column) if not isinstance(value, Missing)}
-        if present and all(isinstance(value, int) for value in present):
-            values = [0 if isinstance(value, Missing) else value for value in column]
-        else:
-            texts: dict[object, str] = {value: _text(str(value)) for value in present}
-            values = [texts.get(value, "") for value in column]
-        data = _compressed(np.array(values))
+        distinct = list(set(column))
+        place = {value: index for index, value in enumerate(distinct)}
+        places = np.fromiter((place[value] for value in column), np.int64, len(column))
+        mask = np.array([_MASKS.get(value, MaskValue.PRESENT) for value in distinct])[places]
+        data = _compressed(_bcif_values(distinct)[places])
     if (mask == MaskValue.PRESENT).all():
         return BinaryCIFColumn(data)
     return BinaryCIFColumn(data, _compressed(mask.astype(np.uint8)))
+
+
+def _bcif_values(values: Sequence[str | int | Missing]) -> np.ndarray:
+    """Whole numbers, or texts, with 0 or nothing in place of missing ones."""
+    present = [value for value in values if not isinstance(value, Missing)]
+    if present and all(isinstance(value, int) for value in present):
+        return np.array([0 if isinstance(value, Missing) else value for value in values])
+    return np.array(["" if isinstance(value, Missing) else _text(str(value)) for value in values])
 
 
 def _bcif_numbers(values: Float[np.ndarray, " n"]) -> BinaryCIFData:

@@ -23,6 +23,7 @@ from foldcp.complex import Chain, Complex
 from foldcp.pipeline.inputs.input_spec import InputSpec, only_complex
 from foldcp.structure.predicted import PredictedStructure
 from foldcp.structure.references import Reference
+from foldcp.structure.tables import CATEGORIES
 from foldcp.structure.write import (
     StructureFormat,
     bcif_bytes,
@@ -31,7 +32,7 @@ from foldcp.structure.write import (
     structure_tables,
     write_structure,
 )
-from tests.support.structures import (
+from tests.structure.mixed_complex import (
     ASPIRIN,
     GLYCAN_BONDS,
     OTHER_BONDS,
@@ -105,6 +106,10 @@ def test_modelcif_reads_every_format(
     again = io.StringIO()
     modelcif.dumper.write(again, [system])
     assert len(again.getvalue()) > 50_000
+
+
+def test_every_category_is_documented_in_its_order(mixed: PredictedStructure) -> None:
+    assert list(structure_tables(mixed)) == list(CATEGORIES)
 
 
 def test_modelcif_knows_the_molecules(mixed: PredictedStructure) -> None:

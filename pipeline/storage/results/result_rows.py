@@ -120,7 +120,7 @@ def attempt_row(
 
 def written_samples(prediction: Prediction, write: WriteConfig) -> list[int]:
     """The samples that have files of their own."""
-    if write.samples == "best":
+    if write.structure_samples == "best":
         return [ranking(prediction.scores)[0]]
     return list(range(len(prediction.scores)))
 
