@@ -49,7 +49,7 @@ def fold() -> tuple[Layout, Prediction]:
 
 
 def structures_of(fold: tuple[Layout, Prediction]) -> list[PredictedStructure]:
-    _, prediction = fold
+    layout, prediction = fold
     samples = zip(prediction.coords, prediction.plddt, strict=True)
     return [PredictedStructure(layout, coords, plddt, "x 1/2") for coords, plddt in samples]
 
