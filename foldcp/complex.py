@@ -22,6 +22,10 @@ ALPHABETS: dict[Kind, frozenset[str]] = {
 }
 
 
+# A UniProt accession; https://www.uniprot.org/help/accession_numbers
+UNIPROT = r"(?:[OPQ][0-9][A-Z0-9]{3}[0-9]|[A-NR-Z][0-9](?:[A-Z][A-Z0-9]{2}[0-9]){1,2})"
+
+
 @dataclass(frozen=True, slots=True)
 class MsaStatistics:
     """What the search that made an MSA says of it.

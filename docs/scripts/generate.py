@@ -15,18 +15,32 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.storage.schemas import TABLES, Column, Table
+from foldcp.structure.tables import CATEGORIES
 
 DOCS = Path(__file__).resolve().parents[1]
 
 OUTPUTS = """\
-# Columns of the tables
+# Columns of the tables, categories of the structures
 
-<!-- Written by docs/scripts/generate.py from pipeline/storage/schemas.py. -->
+<!-- Written by docs/scripts/generate.py from pipeline/storage/schemas.py and
+foldcp/structure/tables.py. -->
 
 `RUN/tables/<table>/<table>.parquet` holds the tables of a run; [results.md](results.md) says how to
 read them and when rows appear. Unit and meaning of every column are also in the metadata of the
 Parquet schema (`pyarrow.parquet.read_schema(file).field("iptm").metadata`). A column marked with
 `?` may be null.
+"""
+
+STRUCTURES = """
+## Structure files
+
+A structure is a file of [ModelCIF](https://github.com/ihmwg/ModelCIF), the extension of mmCIF for
+computed models, as text or BinaryCIF with the same values ([results.md](results.md) says what is
+written when). `label_asym_id` and `auth_asym_id` are the name of the chain in the tables and
+residues count from 1 in each chain. A ligand of several components that are not all sugars is as
+many molecules: the second has the `label_asym_id` NAME_2, and all share the `auth_asym_id`.
+Categories that would be empty are left out.
+
 """
 
 SETTINGS = """\
@@ -55,8 +69,10 @@ KINDS = {int: "integer", float: "number", bool: "true or false", str: "text"}
 
 
 def outputs() -> str:
-    """docs/outputs.md: the columns of every table."""
-    return OUTPUTS + "".join(map(_table_section, TABLES.values()))
+    """docs/outputs.md: the columns of every table, and the categories of a structure's file."""
+    categories = [(f"`{name}`", meaning) for name, meaning in CATEGORIES.items()]
+    structures = STRUCTURES + _markdown_table(("category", "holds"), categories)
+    return OUTPUTS + "".join(map(_table_section, TABLES.values())) + structures
 
 
 def _table_section(table: Table) -> str:

@@ -167,5 +167,5 @@ def fold_settings(config: RunConfig, shape: FoldShape) -> Settings:
         msa_subsample=config.msa.subsample,
         potentials=model.potentials,
         seed=model.seed,
-        keep_pairs=bool(config.write),
+        keep_pairs=bool(config.write.files),
     )

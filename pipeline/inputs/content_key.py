@@ -78,8 +78,12 @@ def result_settings(config: RunConfig) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "model": _result_values(config.model),
         "msa": _result_values(config.msa),
-        "write": sorted(config.write),
+        "write": sorted(config.write.files),
     }
+    structures = _result_values(config.write)
+    del structures["files"]
+    if structures:
+        settings["structures"] = structures
     if config.compat != RunConfig().compat:  # added later: keys of earlier results stay
         settings["compat"] = config.compat
     return settings

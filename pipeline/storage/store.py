@@ -4,7 +4,7 @@
     RUN/tables/<table>/<table>.parquet           the table for readers, as of the last merge
     RUN/parts/<table>/<commit>.parquet           rows of one complex, one attempt or one run
     RUN/parts/<table>/merged-<number>.parquet    all of these, merged
-    RUN/structures/<key>/<sample>.cif
+    RUN/structures/<key>/<sample>.cif.gz
     RUN/commits/, RUN/manifest.json              which of them count (see manifest.py)
     RUN/.tmp/, RUN/.lock                         files being written; the lock of the one writer
 

@@ -425,6 +425,10 @@ def test_fold_writes_the_files_of_boltz_and_the_scores(run: Run, tmp_path: Path)
         ("A", "B", 1),
         ("B", "A", 1),
     ]
+    for row in scores["complexes"]:
+        name = f"c1_model_{row['rank']}.cif"
+        assert row["structure"] == f"predictions/c1/{name}"
+        assert (tmp_path / "out" / row["structure"]).is_file()
     assert not list((tmp_path / "out").glob(".new*"))
     several = fasta(tmp_path / "two.fasta", "MKT", "MKTA")
     result = run("fold", several, "--checkpoint", "untrained:tiny", "--out", tmp_path / "no")

@@ -124,6 +124,7 @@ def test_content_key_ignores_what_does_not_change_the_result() -> None:
     ]
     assert key(PAIR, *same) == key()
     assert key(PAIR, "write=pae,boltz") == key(PAIR, "write=boltz,pae")
+    assert key(PAIR, "write.structures=cif.gz", "write.structure_samples=all") == key()
 
 
 @pytest.mark.parametrize(
@@ -144,6 +145,9 @@ def test_content_key_ignores_what_does_not_change_the_result() -> None:
         "msa.cut_to_range=true",
         "msa.subsample=5",
         "write=pae",
+        "write.structures=cif",
+        "write.structures=bcif",
+        "write.structure_samples=best",
     ],
 )
 def test_content_key_depends_on_settings_that_change_results(override: str) -> None:
