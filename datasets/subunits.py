@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain as chained
+from pathlib import Path
 from typing import NamedTuple
 
 from foldcp.complex import Chain, Complex, InvalidComplex, Record, chain_names
@@ -93,15 +94,12 @@ class Database:
         files of `options` that cannot be used or have nothing to do with the table.
         """
         table.check(self.required, ["stoichiometry"])
-        if not options.sequences and options.uniprot is None:
-            raise ValueError(
-                f"{table.path}: names proteins by accession; give a file that has them with "
-                "--sequences FASTA"
-            )
+        check_has_sequences(table.path, options)
         sequences = read_sequences(options.sequences, options.max_bytes)
         rows = self._parsed(table)
         copies = _copy_numbers(rows, options)
-        return self._records(table, rows, copies, _with_options(sequences, rows, options), options)
+        known = with_options(sequences, _accessions(rows), options)
+        return self._records(table, rows, copies, known, options)
 
     def _parsed(self, table: Table) -> list[_ParsedRow]:
         named = [(row.get(self.name) or f"row {row.number}", row) for row in table.rows()]
@@ -185,8 +183,28 @@ def _copy_numbers(rows: list[_ParsedRow], options: ReadOptions) -> CopyNumbers |
     return copies
 
 
-def _with_options(sequences: Sequences, rows: list[_ParsedRow], options: ReadOptions) -> Sequences:
-    """The sequences, with the replacements of obsolete accessions and with UniProt's entries."""
+def _accessions(rows: list[_ParsedRow]) -> Iterator[str]:
+    for parsed in rows:
+        if isinstance(parsed.found, Subunits):
+            for subunit in parsed.found.subunits:
+                yield subunit.accession
+
+
+def check_has_sequences(path: Path, options: ReadOptions) -> None:
+    """Raise ValueError for an input of accessions, if nothing is named that has their sequences."""
+    if not options.sequences and options.uniprot is None:
+        raise ValueError(
+            f"{path}: names proteins by accession; give a file that has them with --sequences FASTA"
+        )
+
+
+def with_options(
+    sequences: Sequences, accessions: Iterable[str], options: ReadOptions
+) -> Sequences:
+    """The sequences, with the replacements of obsolete accessions and with UniProt's entries.
+
+    `accessions` are those of the input; they are gone through only if UniProt is to be asked.
+    """
     replacements = (
         read_replacements(options.secondary_accessions, options.max_bytes)
         if options.secondary_accessions
@@ -196,11 +214,9 @@ def _with_options(sequences: Sequences, rows: list[_ParsedRow], options: ReadOpt
     if options.uniprot is None:
         return known
     wanted = {
-        entry_accession(subunit.accession)
-        for parsed in rows
-        if isinstance(parsed.found, Subunits)
-        for subunit in parsed.found.subunits
-        if subunit.accession not in known.by_accession
+        entry_accession(accession)
+        for accession in accessions
+        if accession not in known.by_accession
     }
     wanted -= known.by_accession.keys()
     followers = {name for accession in wanted for name in replacements.get(accession, ())}

@@ -25,6 +25,10 @@ ALPHABETS: dict[Kind, frozenset[str]] = {
 }
 
 
+# A UniProt accession; https://www.uniprot.org/help/accession_numbers
+UNIPROT = r"(?:[OPQ][0-9][A-Z0-9]{3}[0-9]|[A-NR-Z][0-9](?:[A-Z][A-Z0-9]{2}[0-9]){1,2})"
+
+
 @dataclass(frozen=True, slots=True)
 class MsaStatistics:
     """What the search that made an MSA says of it.
@@ -237,8 +241,8 @@ class Complex:
     def __post_init__(self) -> None:
         if not self.chains:
             raise ValueError(f"complex {self.name}: it has no chains")
-        counts = Counter(chain.name for chain in self.chains)
-        if len(counts) < len(self.chains):
+        if len({chain.name for chain in self.chains}) < len(self.chains):
+            counts = Counter(chain.name for chain in self.chains)
             twice = min(name for name, count in counts.items() if count > 1)
             raise ValueError(f"complex {self.name}: two chains are named {twice!r}")
 

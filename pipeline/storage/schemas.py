@@ -156,7 +156,8 @@ COMPLEXES = Table(
         Column(
             "structure",
             "string",
-            "path of the sample's mmCIF file, relative to the run's folder",
+            "path of the sample's structure file, relative to the run's folder; null where none is "
+            "written (write.structures, write.structure_samples)",
             nullable=True,
         ),
         GROUP_SIZE,

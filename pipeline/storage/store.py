@@ -5,7 +5,7 @@
     RUN/tables/dictionary.parquet                type, unit and meaning of every column
     RUN/parts/<table>/<commit>.parquet           rows of one complex, one attempt or one run
     RUN/parts/<table>/merged-<number>.parquet    all of these, merged
-    RUN/structures/<key>/<sample>.cif
+    RUN/structures/<key>/<sample>.cif.gz
     RUN/commits/, RUN/manifest.json              which of them count (see manifest.py)
     RUN/.tmp/, RUN/.lock                         files being written; the lock of the one writer
 

@@ -30,8 +30,11 @@ def statistics_columns(
     scores: Iterable[Column], statistics: Mapping[str, str]
 ) -> tuple[Column, ...]:
     """A column of each statistic of each score, null where no value is."""
-    return tuple(
-        Column(f"{score.name}_{name}", "float32", f"{score.name}, {text}", score.unit, True)
-        for score in scores
-        for name, text in statistics.items()
-    )
+    columns = []
+    for score in scores:
+        for name, text in statistics.items():
+            # Neither a high nor a low deviation is better.
+            unit = score.unit.partition(",")[0] if name == "sd" else score.unit
+            column = Column(f"{score.name}_{name}", "float32", f"{score.name}, {text}", unit, True)
+            columns.append(column)
+    return tuple(columns)

@@ -16,6 +16,7 @@ from foldcp.complex import DatabaseEntry
 from foldcp.features.layout import Layout
 from foldcp.metrics.interface.scores import StructureScores
 from foldcp.metrics.scores import Scores
+from foldcp.pipeline.config import WriteConfig
 from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.scheduling.types import Attempt
 from foldcp.pipeline.storage.columns.chain_columns import CHAIN_COLUMNS
@@ -33,6 +34,7 @@ from foldcp.pipeline.storage.results.provenance import Provenance
 from foldcp.predict import Prediction
 
 TYPES = {"float32": float, "int64": int, "bool": bool}
+DEFAULT = WriteConfig()
 TableRows = dict[str, list[dict[str, Any]]]
 # Column of `interfaces` -> field of Scores; both are directed alike.
 PAIR_SCORES = {
@@ -49,13 +51,20 @@ PAIR_SCORES = {
 
 
 def result_rows(
-    task: Task, layout: Layout, prediction: Prediction, provenance: Provenance
+    task: Task,
+    layout: Layout,
+    prediction: Prediction,
+    provenance: Provenance,
+    write: WriteConfig = DEFAULT,
 ) -> TableRows:
     """Rows of `complexes`, `chains` and `interfaces` for a prediction, sample by sample, and of
     `pairs`.
+
+    `write` says which samples have a structure file.
     """
     rows: TableRows = {"complexes": [], "chains": [], "interfaces": []}
     order = ranking(prediction.scores)
+    written = written_samples(prediction, write) if write.structures != "none" else []
     chains = _chain_columns(task, layout)
     for sample, scores in enumerate(prediction.scores):
         complex_row = {
@@ -63,7 +72,7 @@ def result_rows(
             **_prediction_columns(task, provenance),
             "sample": sample,
             "rank": order.index(sample),
-            "structure": structure_path(task.key, sample),
+            "structure": structure_path(task.key, sample, write) if sample in written else None,
             **{name: getattr(scores, name) for name in COMPLEX_SCORES},
             **_structure_columns(scores.structure),
         }
@@ -130,9 +139,16 @@ def attempt_row(
     }
 
 
-def structure_path(key: str, sample: int) -> str:
+def written_samples(prediction: Prediction, write: WriteConfig) -> list[int]:
+    """The samples that have files of their own."""
+    if write.structure_samples == "best":
+        return [ranking(prediction.scores)[0]]
+    return list(range(len(prediction.scores)))
+
+
+def structure_path(key: str, sample: int, write: WriteConfig) -> str:
     """Path of the structure of a sample, relative to the run's folder."""
-    return f"structures/{key}/{sample}.cif"
+    return f"structures/{key}/{sample}.{write.structures}"
 
 
 def one_line_notes(notes: Sequence[str]) -> list[str]:
