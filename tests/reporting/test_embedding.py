@@ -12,7 +12,8 @@ import pytest
 from foldcp.pipeline.reporting.embedding import columns, libraries, pae, traces
 from foldcp.pipeline.reporting.embedding.cost import gpu_names
 from foldcp.pipeline.reporting.page import safe_json
-from foldcp.structure import write_cif
+from foldcp.structure.predicted import PredictedStructure
+from foldcp.structure.write import structure_format, write_structure
 from tests.support.report.helix_bundles import bundle_coordinates
 from tests.support.report.page import unpack
 from tests.support.synthetic import synthetic_layout
@@ -86,7 +87,8 @@ def write_bundles(path: Path, lengths: list[int]) -> np.ndarray:
     layout = synthetic_layout([("protein", ["ALA"] * length) for length in lengths])
     coords = bundle_coordinates(layout)
     plddt = np.linspace(0, 1, sum(lengths)).astype(np.float32)
-    write_cif(path, layout, coords, plddt, "x", "x", "")
+    structure = PredictedStructure(layout, coords, plddt, "x")
+    write_structure(path, structure, structure_format(path))
     return coords
 
 
@@ -94,14 +96,17 @@ def read_columns(path: Path, names: list[str]) -> dict[str, object]:
     return unpack(as_page(columns.pack(traces.read_trace(path, names))), "x")
 
 
-def test_read_trace_finds_helices_and_contacts(tmp_path: Path) -> None:
-    path = tmp_path / "0.cif"
+@pytest.mark.parametrize("name", ["0.cif", "0.cif.gz", "0.bcif"])
+def test_read_trace_finds_helices_and_contacts(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
     write_bundles(path, [60, 60])
     found = read_columns(path, ["A", "B"])
     assert found["atom_name"] == ["CA", "O"] * 120
     folds = "".join(found["residue_fold"])
     assert folds[4:20] == "h" * 16 and "c" in folds[24:29]
-    structure = gemmi.read_structure(str(path))[0]
+    plain = tmp_path / "plain.cif"
+    write_bundles(plain, [60, 60])
+    structure = gemmi.read_structure(str(plain))[0]
     betas = [np.array(r["CB"][0].pos.tolist()) for chain in structure for r in chain]
     expected = {
         (i, j)

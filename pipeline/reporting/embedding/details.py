@@ -19,7 +19,7 @@ from foldcp.pipeline.reporting.embedding.traces import read_trace
 SAMPLES_SHARE = 0.35  # of the bytes: for the scores of each sample
 MAX_CHAINS = 150  # of a complex whose samples are shown one by one
 MAX_STRUCTURE_BYTES = 20_000_000  # of one file of a structure
-MAX_READ_BYTES = 500_000_000  # of all structures: half a minute
+MAX_READ_RESIDUES = 700_000  # of all structures: half a minute
 PAE_STEP = 0.125  # Å
 
 
@@ -87,17 +87,16 @@ def _pack_structures(
     """
     starts = loaded.first_chains()
     names = loaded.chains["chain"].tolist()
-    read_bytes = 0
+    num_residues = 0
     for number in order:
         structure = loaded.complexes["structure"].iat[number]
         path = loaded.out / str(structure)
         if not isinstance(structure, str) or not path.is_file():
             continue
-        size = path.stat().st_size
-        if size > MAX_STRUCTURE_BYTES:
+        if path.stat().st_size > MAX_STRUCTURE_BYTES:
             continue
-        read_bytes += size
-        if read_bytes > MAX_READ_BYTES:
+        num_residues += int(loaded.complexes["num_residues"].iat[number])
+        if num_residues > MAX_READ_RESIDUES:
             return
         try:
             packed = read_trace(path, names[starts[number] : starts[number + 1]])

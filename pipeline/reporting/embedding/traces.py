@@ -11,8 +11,10 @@ from pathlib import Path
 import gemmi
 import numpy as np
 from biotite.structure import AtomArray, annotate_sse
+from biotite.structure.io.pdbx import BinaryCIFFile
 from scipy.spatial import KDTree
 
+from foldcp.files import reading
 from foldcp.pipeline.reporting.embedding import columns
 from foldcp.pipeline.reporting.embedding.columns import PackedColumn
 
@@ -66,10 +68,11 @@ def read_trace(path: Path, chain_names: list[str]) -> dict[str, PackedColumn]:
     Residues are in the order of the file; `residue_chain` is the place of their chain in
     `chain_names`. pLDDT are 0 to 100. Raises ValueError for a file that gemmi cannot read.
     """
-    try:
-        structure = gemmi.read_structure(str(path))
-    except (RuntimeError, OSError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from error
+    with reading(str(path)):
+        try:
+            structure = _read_structure(path)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
     numbers = {name: number for number, name in enumerate(chain_names)}
     trace = _Trace()
     if len(structure) > 0:
@@ -81,6 +84,23 @@ def read_trace(path: Path, chain_names: list[str]) -> dict[str, PackedColumn]:
     if not trace.places:
         raise ValueError(f"{path}: no atoms")
     return _columns(trace)
+
+
+def _read_structure(path: Path) -> gemmi.Structure:
+    """The structure in a file: mmCIF, also gzipped, or BinaryCIF."""
+    if path.suffix != ".bcif":
+        return gemmi.read_structure(str(path))
+    atoms = BinaryCIFFile.read(path).block["atom_site"]
+    columns_of_atoms = [column.as_array(str).tolist() for column in atoms.values()]
+    values = [[_cif_value(text) for text in texts] for texts in columns_of_atoms]
+    block = gemmi.cif.Block("structure")
+    block.init_loop("_atom_site.", list(atoms)).set_all_values(values)
+    return gemmi.make_structure_from_block(block)
+
+
+def _cif_value(text: str) -> str:
+    """A value as CIF has it; `?` and `.` are no texts but stand for none."""
+    return text or "?" if text in ("", "?", ".") else gemmi.cif.quote(text)
 
 
 def _columns(trace: _Trace) -> dict[str, PackedColumn]:

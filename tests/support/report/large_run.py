@@ -18,10 +18,9 @@ import numpy as np
 from foldcp.complex import Chain, Complex, InvalidComplex, chain_names
 from foldcp.features.layout import Layout
 from foldcp.metrics.interface.scores import CutoffScores
-from foldcp.pipeline.config import ExtraFiles
+from foldcp.pipeline.config import WriteConfig
 from foldcp.pipeline.inputs.tasks import Task
-from foldcp.pipeline.storage.filesystem import Content, FileSystem
-from foldcp.pipeline.storage.results.boltz_layout import ranking
+from foldcp.pipeline.storage.filesystem import FileSystem
 from foldcp.pipeline.storage.results.invalid_records import invalid_rows
 from foldcp.pipeline.storage.results.provenance import Provenance
 from foldcp.pipeline.storage.results.result_files import result_files
@@ -49,6 +48,7 @@ NOTES = (
     "msa: no alignment for P{number:05}",
 )
 GPUS = 8
+MAX_PAE_TOKENS = 1_000
 STAGES = {"features": 0.1, "trunk": 0.45, "sampling": 0.35, "confidence": 0.08, "write": 0.02}
 
 
@@ -88,11 +88,12 @@ def write_large_run(
                 continue
             layout = _layout(task)
             prediction = _prediction(layout, num_samples, rng, with_files=number < num_structures)
+            has_pae = number < num_structures and len(layout.token_chain) < MAX_PAE_TOKENS
+            write = WriteConfig(files=("pae",) if has_pae else (), structure_samples="best")
             files = {}
             if number < num_structures:
-                write: tuple[ExtraFiles, ...] = ("pae",) if len(layout.token_chain) < 1_000 else ()
-                files = _best_files(task, layout, prediction, provenance, write)
-            store.put(task.key, result_rows(task, layout, prediction, provenance), files)
+                files = result_files(task, layout, prediction, provenance, write)
+            store.put(task.key, result_rows(task, layout, prediction, provenance, write), files)
         records = [
             InvalidComplex(f"{9000 + n}", FAILURES[0].format(number=n))
             for n in range(max(2, num_complexes // 100))
@@ -132,20 +133,6 @@ def _task(number: int, name: str, rng: np.random.Generator) -> Task:
     )
     key = hashlib.sha256(f"{number}".encode()).hexdigest()[:32]
     return Task(complex, key, complex.num_residues, 1_000)
-
-
-def _best_files(
-    task: Task,
-    layout: Layout,
-    prediction: Prediction,
-    provenance: Provenance,
-    write: tuple[ExtraFiles, ...],
-) -> dict[str, Content]:
-    """The files of the best sample: five times as many take five times as long."""
-    best = ranking(prediction.scores)[0]
-    files = result_files(task, layout, prediction, provenance, write)
-    stems = (f"/{best}.cif", f"/{best}_pae.npz")
-    return {path: content for path, content in files.items() if path.endswith(stems)}
 
 
 def _codes(protein: int, length: int) -> list[str]:
@@ -234,7 +221,7 @@ def _prediction(
         one = bundle_coordinates(layout)
         coords = np.broadcast_to(one, (num_samples, *one.shape))
         plddt = _token_plddt(layout, chain_quality, num_samples, rng)
-        if len(layout.token_chain) < 1_000:
+        if len(layout.token_chain) < MAX_PAE_TOKENS:
             pae = _token_pae(layout, nearness, plddt, rng)
     return Prediction(
         coords=coords,
