@@ -17,6 +17,8 @@ from foldcp.features.features import Features
 from foldcp.features.layout import Layout
 from foldcp.features.msa.subsample import MsaSubsample
 from foldcp.features.steering import NO_CONSTRAINTS, Constraints
+from foldcp.metrics.geometry.geometry import geometry
+from foldcp.metrics.interface.scores import DEFAULT_CUTOFFS
 from foldcp.metrics.scorer import SampleScorer
 from foldcp.metrics.scores import Scores
 from foldcp.model.boltz2 import Boltz2, TrunkOutput
@@ -59,6 +61,7 @@ class Settings:
     msa_subsample: int = 0  # MSA rows drawn again for each pass; 0 uses all
     potentials: bool = False  # steer towards plausible chemistry, choosing among several particles
     seed: int = 0
+    pae_cutoffs: tuple[int, ...] = DEFAULT_CUTOFFS  # Å, of ipSAE and LIS
     keep_pairs: bool = False  # also return full PAE and PDE
 
     def __post_init__(self) -> None:
@@ -262,7 +265,7 @@ def score(
                 features,
                 contact,
                 refine,
-                settings.keep_pairs,
+                settings,
                 workspace,
             )
         )
@@ -277,13 +280,20 @@ def score_sample(
     features: Features,
     contact: Float[Tensor, "I N"],
     refine: PairformerFn,
-    keep_pairs: bool,
+    settings: Settings,
     workspace: Float[Tensor, "I N Z"] | None,
 ) -> ScoredSample:
     """Scores of one sample, reduced while its logits exist; with `keep_pairs`, whole PAE and PDE in
     host memory, too.
     """
-    scorer = SampleScorer(features, coords, model.cp, keep_pairs=keep_pairs)
+    scorer = SampleScorer(
+        features,
+        coords,
+        model.cp,
+        geometry(features, coords),
+        pae_cutoffs=settings.pae_cutoffs,
+        keep_pairs=settings.keep_pairs,
+    )
     first = model.cp.first_row(features.num_tokens)
 
     def on_logits(start: int, pae: Float[Tensor, "R N B"], pde: Float[Tensor, "R N B"]) -> None:
@@ -297,7 +307,7 @@ def score_sample(
     num_tokens = len(features.layout.token_chain)
     scores = scorer.compute(plddt)
     pae = pde = None
-    if keep_pairs:
+    if settings.keep_pairs:
         pae = whole_pairs(scorer.pae, num_tokens, model)
         pde = whole_pairs(scorer.pde, num_tokens, model)
     return ScoredSample(scores, plddt[:num_tokens].cpu().numpy(), pae, pde)

@@ -23,9 +23,12 @@ from foldcp.pipeline.commands.arguments import (
     Limit,
     Overrides,
 )
+from foldcp.pipeline.commands.calibrate import calibrate
+from foldcp.pipeline.commands.describe import describe
 from foldcp.pipeline.commands.export import export
 from foldcp.pipeline.commands.fetch import fetch
 from foldcp.pipeline.commands.msa import msa
+from foldcp.pipeline.commands.query import query
 from foldcp.pipeline.commands.templates import templates
 from foldcp.pipeline.config import RunConfig, load
 from foldcp.pipeline.execution.signals import end_process
@@ -309,6 +312,9 @@ def report(
     print(f"\nreport  {printable(str(page))}")
 
 
+app.command()(query)
+app.command()(calibrate)
+app.command()(describe)
 app.command()(fetch)
 
 

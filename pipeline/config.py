@@ -25,6 +25,7 @@ Structures = Literal["cif.gz", "cif", "bcif", "none"]
 WrittenSamples = Literal["all", "best"]
 Pairing = Literal["key", "taxonomy"]
 Compat = Literal["boltz", "community", "corrected"]
+PaeCutoff = Literal[8, 10, 12, 15]
 MissingAlignment = Literal["error", "single-sequence"]
 
 
@@ -159,6 +160,20 @@ class MsaConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ScoresConfig:
+    """Settings of the scores."""
+
+    pae_cutoffs: tuple[PaeCutoff, ...] = field(
+        default=(10, 12),
+        metadata=setting(
+            "cutoffs of PAE in Å at which ipSAE and LIS are computed: `ipsae_d0res_12` is ipSAE at "
+            "12 Å; the columns without a number, ipSAE at 10 and LIS at 12, are always filled",
+            in_key_by_default=False,
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class RunSection:
     """Settings of scheduling and supervision; nothing here changes a result."""
 
@@ -273,6 +288,7 @@ class RunConfig:
 
     model: ModelConfig = field(default_factory=ModelConfig)
     msa: MsaConfig = field(default_factory=MsaConfig)
+    scores: ScoresConfig = field(default_factory=ScoresConfig)
     run: RunSection = field(default_factory=RunSection)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     write: WriteConfig = field(default_factory=WriteConfig)
@@ -399,6 +415,8 @@ def checked(value: Any, kind: Any, location: str) -> Any:
         return checked(value, next(a for a in arguments if a is not type(None)), location)
     if origin is tuple:
         items = value.split(",") if isinstance(value, str) else value
+        if type(items) is int and items in get_args(arguments[0]):
+            items = [items]
         if not isinstance(items, list):
             raise ValueError(f"{location}: expected a list, got {value!r}")
         elements = [item.strip() if isinstance(item, str) else item for item in items]
@@ -406,7 +424,9 @@ def checked(value: Any, kind: Any, location: str) -> Any:
             dict.fromkeys(checked(part, arguments[0], location) for part in elements if part != "")
         )
     if origin is Literal:
-        if value not in arguments:
+        if isinstance(value, str) and value.isdecimal() and value not in arguments:
+            value = int(value)  # one of several numbers after --set
+        if not any(type(choice) is type(value) and choice == value for choice in arguments):
             choices = ", ".join(map(str, arguments))
             raise ValueError(f"{location}: expected one of {choices}, got {value!r}")
         return value

@@ -47,6 +47,7 @@ LAYERS = [
     ["foldcp.pipeline.storage"],
     ["foldcp.pipeline.planning"],
     ["foldcp.pipeline.execution"],
+    ["foldcp.pipeline.evaluation"],
     ["foldcp.pipeline.reporting", "foldcp.pipeline.bench", "foldcp.pipeline.fold_one"],
     ["foldcp.pipeline"],
     ["foldcp.pipeline.commands"],

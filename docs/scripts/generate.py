@@ -14,7 +14,13 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from foldcp.pipeline.config import RunConfig
-from foldcp.pipeline.storage.schemas import TABLES, Column, Table
+from foldcp.pipeline.storage.columns.column import Column
+from foldcp.pipeline.storage.columns.pair_columns import (
+    PAIR_STATISTICS,
+    PROTEIN_PAIR_STATISTICS,
+    statistics_columns,
+)
+from foldcp.pipeline.storage.schemas import ALL_TABLES, INTERFACE_SCORES, Table
 from foldcp.structure.tables import CATEGORIES
 
 DOCS = Path(__file__).resolve().parents[1]
@@ -30,6 +36,9 @@ read them and when rows appear. Unit and meaning of every column are also in the
 Parquet schema (`pyarrow.parquet.read_schema(file).field("iptm").metadata`). A column marked with
 `?` may be null.
 """
+
+# Tables with statistics of each score, which would fill pages.
+STATISTICS = {"pairs": PAIR_STATISTICS, "protein_pairs": PROTEIN_PAIR_STATISTICS}
 
 STRUCTURES = """
 ## Structure files
@@ -72,14 +81,19 @@ def outputs() -> str:
     """docs/outputs.md: the columns of every table, and the categories of a structure's file."""
     categories = [(f"`{name}`", meaning) for name, meaning in CATEGORIES.items()]
     structures = STRUCTURES + _markdown_table(("category", "holds"), categories)
-    return OUTPUTS + "".join(map(_table_section, TABLES.values())) + structures
+    return OUTPUTS + "".join(map(_table_section, ALL_TABLES.values())) + structures
 
 
 def _table_section(table: Table) -> str:
     order = ", ".join(f"`{name}`" for name in table.sort_columns)
-    columns = _markdown_table(
-        ("column", "type", "unit", "meaning"), map(_column_row, table.columns)
-    )
+    statistics = STATISTICS.get(table.name, {})
+    made = {column.name for column in statistics_columns(INTERFACE_SCORES, statistics)}
+    rows = [_column_row(column) for column in table.columns if column.name not in made]
+    rows += [
+        (f"`<score>_{name}`?", "`float32`", "its own", f"of every score of `interfaces`: {text}")
+        for name, text in statistics.items()
+    ]
+    columns = _markdown_table(("column", "type", "unit", "meaning"), rows)
     return f"\n## {table.name}\n\n{table.description} Sorted by {order}.\n\n{columns}"
 
 

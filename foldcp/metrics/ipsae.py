@@ -16,8 +16,6 @@ from foldcp.distributed.pipelining import split_range
 from foldcp.metrics.chains import CHUNK_PAIRS, ChainRows, ChainSpans
 from foldcp.metrics.reductions import RowValues
 
-PAE_CUTOFF = 10.0  # Å; pairs strictly below it count
-
 
 @dataclass(frozen=True)
 class Ipsae(RowValues):
@@ -41,22 +39,24 @@ def ipsae(
     pae: Float[Tensor, "R T"],
     least_pae: Float[Tensor, "R C"],
     rows: ChainRows,
+    cutoff: int,
     cp: ContextParallel,
 ) -> Ipsae:
     """ipSAE of each of this rank's rows, from the expected PAE in Å and the least one of each row
-    and chain. Collective, as d0dom needs the rows of all ranks.
+    and chain; pairs strictly below the cutoff in Å count. Collective, as d0dom needs the rows of
+    all ranks.
     """
     floor = ipsae_floor(rows.spans)
     chn = ipsae_d0(rows.spans.pair_lengths, floor)
-    dom = ipsae_d0(domain_sizes(pae, least_pae, rows, cp), floor)
+    dom = ipsae_d0(domain_sizes(pae, least_pae, rows, cutoff, cp), floor)
     tables = torch.tensor(np.stack([floor, chn, dom])).float()
-    return ipsae_rows(pae, rows, D0Tables(*tables.to(pae.device)))
+    return ipsae_rows(pae, rows, D0Tables(*tables.to(pae.device)), cutoff)
 
 
-def ipsae_rows(pae: Float[Tensor, "R T"], rows: ChainRows, d0: D0Tables) -> Ipsae:
+def ipsae_rows(pae: Float[Tensor, "R T"], rows: ChainRows, d0: D0Tables, cutoff: int) -> Ipsae:
     """ipSAE of each row i against each chain b, for d0res, d0chn and d0dom.
 
-    Mean over the j of b with PAE[i, j] < 10 Å of 1 / (1 + (PAE[i, j] / d0)^2), 0 without such j.
+    Mean over the j of b with PAE[i, j] < cutoff of 1 / (1 + (PAE[i, j] / d0)^2), 0 without such j.
     """
     spans = rows.spans
     R, T = pae.shape
@@ -65,7 +65,7 @@ def ipsae_rows(pae: Float[Tensor, "R T"], rows: ChainRows, d0: D0Tables) -> Ipsa
     for chunk in split_range(R, max_rows):
         error = pae[chunk]
         chain = rows.row_chain[chunk]
-        near = (error < PAE_CUTOFF).float()
+        near = (error < cutoff).float()
         count = spans.sum_columns(near)
         scales = (
             (scores.d0res, ipsae_d0_by_row(count, d0.floor[chain])),
@@ -83,17 +83,18 @@ def domain_sizes(
     pae: Float[Tensor, "R T"],
     least_pae: Float[Tensor, "R C"],
     rows: ChainRows,
+    cutoff: int,
     cp: ContextParallel,
 ) -> Int[np.ndarray, "C C"]:
-    """[a, b]: how many rows of a and columns of b have any error below 10 Å between a and b; of the
-    rows of all ranks. Collective.
+    """[a, b]: how many rows of a and columns of b have any error below the cutoff in Å between a
+    and b; of the rows of all ranks. Collective.
     """
     spans = rows.spans
-    has_near = least_pae < PAE_CUTOFF
+    has_near = least_pae < cutoff
     near_rows = rows.sum(has_near.float()).int()
     near_columns = near_rows.new_zeros((spans.num_chains, spans.num_tokens))
     for chain, own in rows.slices():
-        near_columns[chain] = pae[own].amin(0) < PAE_CUTOFF
+        near_columns[chain] = pae[own].amin(0) < cutoff
     both = cp.all_reduce(torch.cat([near_rows, near_columns], 1))
     near_rows, near_columns = both.split([spans.num_chains, spans.num_tokens], 1)
     num_columns = spans.sum_columns((near_columns > 0).int())

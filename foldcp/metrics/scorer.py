@@ -9,9 +9,12 @@ a field of `Scores`, and a column of the tables.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from foldcp.distributed.context_parallel import ContextParallel
@@ -19,7 +22,19 @@ from foldcp.features.features import Features
 from foldcp.metrics.chains import ChainRows, ChainSpans
 from foldcp.metrics.contacts import Contacts, chain_contacts
 from foldcp.metrics.frames import valid_frames
-from foldcp.metrics.ipsae import Ipsae, ipsae
+from foldcp.metrics.geometry.contact_atoms import alpha_atoms, modified_contact_atoms
+from foldcp.metrics.geometry.geometry import Geometry
+from foldcp.metrics.geometry.structure_scores import structure_scores
+from foldcp.metrics.interface.interface_scorer import (
+    InterfaceResult,
+    InterfaceScorer,
+    PairValues,
+)
+from foldcp.metrics.interface.scores import (
+    DEFAULT_CUTOFFS,
+    IPSAE_CUTOFF,
+    LIS_CUTOFF,
+)
 from foldcp.metrics.pae import BIN_CENTERS, PaeMinima, PaeSums, pae_minima, pae_sums
 from foldcp.metrics.pde import WeightedPde
 from foldcp.metrics.plddt import WeightedPlddt, plddt_sums, weighted_plddt
@@ -36,13 +51,15 @@ class SampleScorer:
             scorer.update(start, pae_logits, pde_logits, contact_probability)
         scores = scorer.compute(plddt)
 
-    It holds 4 bytes per pair of this rank's rows (the expected PAE; 8 with `keep_pairs`), O(I C)
-    sums, and during `update` one float32 copy of the chunk of logits.
+    It holds 8 bytes per pair of this rank's rows (expected PAE and TM; 12 with `keep_pairs`), O(I
+    C) sums, and during `update` one float32 copy of the chunk of logits.
 
     Args:
         features: the complex; whole on every rank.
         coords: the sample's atoms in Å; whole on every rank.
         cp: this rank's place among the ranks.
+        geometry: that of `coords`, from `foldcp.metrics.geometry.geometry`.
+        pae_cutoffs: cutoffs of PAE in Å for ipSAE and LIS, beside those of the publications.
         keep_pairs: keep `pae` and `pde` after `compute`.
     """
 
@@ -51,7 +68,9 @@ class SampleScorer:
         features: Features,
         coords: Float[Tensor, "A 3"],
         cp: ContextParallel,
+        geometry: Geometry,
         *,
+        pae_cutoffs: Sequence[int] = DEFAULT_CUTOFFS,
         keep_pairs: bool = False,
     ) -> None:
         device = coords.device
@@ -60,19 +79,32 @@ class SampleScorer:
         T = spans.num_tokens
         first = cp.first_row(N)
         self._cp = cp
+        self._geometry = geometry
         self._keep_pairs = keep_pairs
         self._num_padded_rows = N // cp.size
         self._num_updated = 0
         # The rows behind these are padding: `update` accepts and ignores them.
         num_rows = max(0, min(self._num_padded_rows, T - first))
         self._rows = ChainRows(spans, first, num_rows, device)
-        self._points = coords.float()[features.rep_atom[:T]]
+        contact_atoms = features.rep_atom[:T].clone()
+        modified = modified_contact_atoms(features.layout)
+        tokens = torch.tensor(list(modified), dtype=torch.int64, device=device)
+        own_atoms = torch.tensor(list(modified.values()), dtype=torch.int64, device=device)
+        contact_atoms[tokens] = own_atoms
+        # Boltz weighs the tokens at interfaces by the contacts of the representative atoms.
+        self._points = coords.float()[contact_atoms]
+        alpha = torch.from_numpy(alpha_atoms(features.layout)).to(device)
+        self._alpha_points = coords.float()[alpha].masked_fill(alpha[:, None] < 0, torch.nan)
+        self._boltz_points = coords.float()[features.rep_atom[:T]]
         self._valid = self._rows.own(valid_frames(features, coords, spans))
         self._centers = torch.tensor(BIN_CENTERS, dtype=torch.float32, device=device)
         self._tm = ExpectedTm(self._rows, device)
         self._weighted_pde = WeightedPde.zeros(num_rows, device)
+        cutoffs = sorted({IPSAE_CUTOFF, LIS_CUTOFF, *pae_cutoffs})
+        self._interfaces = InterfaceScorer(self._rows, features.layout, geometry, cutoffs, device)
         shape = (self._num_padded_rows, N)
         self._pae: Tensor | None = coords.new_zeros(shape, dtype=torch.float32)
+        self._pair_tm: Tensor | None = torch.zeros_like(self._pae)
         self._pde: Tensor | None = torch.zeros_like(self._pae) if keep_pairs else None
 
     @property
@@ -118,6 +150,9 @@ class SampleScorer:
     def _update_pae(self, chunk: slice, logits: Float[Tensor, "R T 64"]) -> None:
         probability = torch.softmax(logits, -1, dtype=torch.float32)
         self._tm.update(chunk, probability)
+        self._interfaces.update_pae(chunk, probability)
+        assert self._pair_tm is not None
+        self._pair_tm[chunk, : logits.shape[1]] = probability @ self._tm.bins
         pae = probability.mul_(self._centers).sum(-1)
         self.pae[chunk, : pae.shape[1]] = pae
 
@@ -132,6 +167,7 @@ class SampleScorer:
         if self._pde is not None:
             self._pde[chunk, : pde.shape[1]] = pde
         self._weighted_pde.update(chunk, pde, contact_probability, self._rows)
+        self._interfaces.update_pde(chunk, pde, contact_probability)
 
     @torch.no_grad()
     def compute(self, plddt: Float[Tensor, " N"]) -> Scores:
@@ -148,22 +184,36 @@ class SampleScorer:
         valid = self._valid
         plddt = plddt[: rows.spans.num_tokens].float()
         pae = self.pae[: rows.num_rows, : rows.spans.num_tokens]
+        assert self._pair_tm is not None
+        values = PairValues(
+            pae=pae,
+            least_pae=rows.spans.min_columns(pae),
+            tm=self._pair_tm,
+            points=self._points,
+            alpha_points=self._alpha_points,
+            plddt=plddt,
+            valid=valid,
+        )
+        self._pair_tm = None
         if not self._keep_pairs:
             self._pae = None
-        least_pae = rows.spans.min_columns(pae)
-        contacts = chain_contacts(self._points, plddt, rows)
-        at_interface = contacts.touching.any(1)
+        own_contacts = chain_contacts(self._points, plddt, rows)
+        contacts = own_contacts.sum_by_chain(rows, cp)
+        at_interface = chain_contacts(self._boltz_points, plddt, rows).touching.any(1)
+        pair_tm = self._tm.of_chain_pairs(valid).max_by_chain(rows, cp)
+        interfaces = self._interfaces.compute(values, contacts, _finite(pair_tm.pair_iptm), cp)
         return _scores(
             rows.spans,
             complex_tm=self._tm.of_complex(valid).max(cp),
-            pair_tm=self._tm.of_chain_pairs(valid).max_by_chain(rows, cp),
-            ipsae=ipsae(pae, least_pae, rows, cp).max_by_chain(rows, cp),
+            pair_tm=pair_tm,
             pae=pae_sums(pae, valid, rows).sum_by_chain(rows, cp),
-            pae_min=pae_minima(least_pae, valid).min_by_chain(rows, cp),
+            pae_min=pae_minima(values.least_pae, valid).min_by_chain(rows, cp),
             pde=self._weighted_pde.sum(cp),
-            contacts=contacts.sum_by_chain(rows, cp),
+            contacts=contacts,
             iplddt=weighted_plddt(plddt, at_interface, rows).sum(cp),
             plddt=plddt_sums(plddt, rows.spans).cpu().numpy(),
+            interfaces=interfaces,
+            geometry=self._geometry,
         )
 
 
@@ -171,20 +221,21 @@ def _scores(
     spans: ChainSpans,
     complex_tm: ComplexTm,
     pair_tm: ChainPairTm,
-    ipsae: Ipsae,
     pae: PaeSums,
     pae_min: PaeMinima,
     pde: WeightedPde,
     contacts: Contacts,
     iplddt: WeightedPlddt,
     plddt: Float[np.ndarray, " C"],
+    interfaces: InterfaceResult,
+    geometry: Geometry,
 ) -> Scores:
     """Scores from sums and maxima over all rows, on the host."""
-    polymer = ~spans.mask("ligand")
-    polymers = np.logical_and.outer(polymer, polymer)
+    published = interfaces.cutoffs[IPSAE_CUTOFF]
     ptm = float(complex_tm.ptm)
     iptm = float(complex_tm.iptm)
     interface_tm = iptm if iptm > 1e-8 else ptm
+    defined = _defined(spans)
     pair_iptm = _finite(pair_tm.pair_iptm)
     complex_plddt = float(plddt.sum() / spans.num_tokens)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -192,27 +243,52 @@ def _scores(
         pae_mean = pae.pae.numpy() / num_pairs
         interface_plddt = contacts.touching_plddt.numpy() / contacts.touching.numpy()
         complex_pde = float(pde.pde.numpy() / pde.weight.numpy())
+    complex_ipde = float(pde.interface_pde) / (float(pde.interface_weight) + EPS)
     return Scores(
         ptm=ptm,
-        iptm=iptm,
-        ligand_iptm=float(complex_tm.ligand_iptm),
-        protein_iptm=float(complex_tm.protein_iptm),
+        iptm=iptm if defined.iptm else float("nan"),
+        ligand_iptm=float(complex_tm.ligand_iptm) if defined.ligand_iptm else float("nan"),
+        protein_iptm=float(complex_tm.protein_iptm) if defined.protein_iptm else float("nan"),
         complex_plddt=complex_plddt,
         complex_iplddt=float(iplddt.plddt) / float(iplddt.weight),
         complex_pde=complex_pde,
-        complex_ipde=float(pde.interface_pde) / (float(pde.interface_weight) + EPS),
+        complex_ipde=complex_ipde if defined.iptm else float("nan"),
         confidence_score=(4 * complex_plddt + interface_tm) / 5,
         chain_ptm=np.diagonal(pair_iptm).astype(np.float32),
         chain_plddt=(plddt / spans.lengths).astype(np.float32),
+        chain_pdockq2=interfaces.chain_pdockq2,
         pair_iptm=_directed(pair_iptm),
         pair_iptm_boltz=pair_tm.pair_iptm_boltz.numpy().astype(np.float32),
-        ipsae_d0res=_directed(ipsae.d0res.numpy(), polymers),
-        ipsae_d0chn=_directed(ipsae.d0chn.numpy(), polymers),
-        ipsae_d0dom=_directed(ipsae.d0dom.numpy(), polymers),
+        ipsae_d0res=published.ipsae_d0res,
+        ipsae_d0chn=published.ipsae_d0chn,
+        ipsae_d0dom=published.ipsae_d0dom,
         pae_mean=_directed(pae_mean),
         pae_min=_directed(_finite(pae_min.pae)),
         contacts=contacts.contacts.numpy().astype(np.int32),
         interface_plddt=_directed(interface_plddt),
+        interface=interfaces.interface,
+        cutoffs=interfaces.cutoffs,
+        structure=structure_scores(
+            geometry, ptm, iptm if defined.iptm else None, interfaces.mpdockq
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class _Defined:
+    """Which scores of the complex apply."""
+
+    iptm: bool
+    ligand_iptm: bool
+    protein_iptm: bool
+
+
+def _defined(spans: ChainSpans) -> _Defined:
+    num_proteins = int(spans.mask("protein").sum())
+    return _Defined(
+        iptm=spans.num_chains > 1,
+        ligand_iptm=num_proteins > 0 and bool(spans.mask("ligand").any()),
+        protein_iptm=num_proteins > 1,
     )
 
 
@@ -222,11 +298,8 @@ def _finite(x: Float[Tensor, "C C"]) -> Float[np.ndarray, "C C"]:
     return np.where(np.isinf(values), np.float32(np.nan), values)
 
 
-def _directed(
-    x: Float[np.ndarray, "C C"], defined: Bool[np.ndarray, "C C"] | None = None
-) -> Float[np.ndarray, "C C"]:
-    """Scores of different chains; NaN on the diagonal and where `defined` is false."""
+def _directed(x: Float[np.ndarray, "C C"]) -> Float[np.ndarray, "C C"]:
+    """Scores of different chains; NaN on the diagonal."""
     different = ~np.eye(len(x), dtype=bool)
-    has_score = different if defined is None else different & defined
-    scores = np.where(has_score, x, np.float32(np.nan))
+    scores = np.where(different, x, np.float32(np.nan))
     return scores.astype(np.float32)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from foldcp.metrics.interface.scores import CutoffScores, InterfaceScores, StructureScores
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -25,23 +27,28 @@ class Scores:
     Whole complex, as Boltz (`compute_ptms`, `ConfidenceHeads`, `Boltz2.predict_step`):
         ptm: max over valid frames i of the mean over all j of E[TM(PAE_ij, d0(T))]; 0 without a
             valid frame.
-        iptm: the same, j in other chains than i; 0 for one chain or without a valid frame.
-        ligand_iptm: as iptm, pairs of a ligand and a protein token only, either as frame; 0 if
-            there are none.
-        protein_iptm: as iptm, pairs of protein tokens only; 0 if there are none.
+        iptm: the same, j in other chains than i; 0 without a valid frame, NaN for one chain, where
+            Boltz gives 0.
+        ligand_iptm: as iptm, pairs of a ligand and a protein token only, either as frame; NaN if
+            there are no such chains, where Boltz gives 0.
+        protein_iptm: as iptm, pairs of protein tokens only; NaN for fewer than two proteins, where
+            Boltz gives 0.
         complex_plddt: mean pLDDT of all tokens.
         complex_iplddt: mean pLDDT with weight 20 for ligand tokens, 10 for others in contact with
             another chain (representative atoms nearer than 8 Å), 1 for the rest. Not restricted to
             interfaces, despite its name.
         complex_pde: mean expected PDE in Å over i != j, weighted by the contact probability; NaN
             for one token.
-        complex_ipde: the same over tokens of different chains, in Å; 0 for one chain.
-        confidence_score: (4 complex_plddt + iptm) / 5, with ptm where iptm is 0 (Boltz decides that
-            for all samples together, this for each).
+        complex_ipde: the same over tokens of different chains, in Å; NaN for one chain, where
+            Boltz gives 0.
+        confidence_score: (4 complex_plddt + iptm) / 5, with ptm where iptm is 0 or NaN (Boltz
+            decides that for all samples together, this for each).
     Chains [C]:
         chain_ptm: max over valid frames i in a of the mean over j in a of E[TM(PAE_ij, d0(n_a))];
             NaN without a valid frame (AlphaFold 3, the diagonal of chain_pair_iptm).
         chain_plddt: mean pLDDT of the chain.
+        chain_pdockq2: pDockQ2 as published, over the CA contacts with all other proteins; 0 without
+            contact, NaN for other kinds and for fewer than two proteins.
     Chain pairs [C, C], directed, the diagonal NaN unless said otherwise; ligand tokens count as any
     unless said:
         pair_iptm: max over valid frames i in a of the mean over j in b of E[TM(PAE_ij, d0(n_a +
@@ -59,9 +66,14 @@ class Scores:
             np.fmax(x, x.T).
         pae_mean, pae_min: of expected PAE_ij in Å, over valid frames i in a and all j in b; NaN
             without a valid frame in a (AlphaFold 3, `chain_pair_pae`).
-        contacts: int32, pairs of tokens whose representative atoms are nearer than 8 Å; symmetric,
-            diagonal 0.
+        contacts: int32, pairs of tokens whose representative atoms (CB, CA of glycine, C4 or C2 of
+            a base, the atom of a ligand; of a modified residue its own CB or base) are nearer than
+            8 Å; symmetric, diagonal 0.
         interface_plddt: mean pLDDT of the tokens of a in contact with b; NaN without contact.
+        interface: all other scores of pairs.
+        cutoffs: scores that depend on a cutoff of PAE, by that cutoff in Å; 10 and 12 always.
+    Whole complex, beside Boltz's:
+        structure: ranking, clashes, disorder, stereochemistry.
 
     >>> import foldcp, numpy as np
     >>> chains = (foldcp.Chain("A", "protein", "MKTAYIAKQR"), foldcp.Chain("B", "dna", "GATTACA"))
@@ -82,6 +94,7 @@ class Scores:
     confidence_score: float
     chain_ptm: Float[np.ndarray, " C"]
     chain_plddt: Float[np.ndarray, " C"]
+    chain_pdockq2: Float[np.ndarray, " C"]
     pair_iptm: Float[np.ndarray, "C C"]
     pair_iptm_boltz: Float[np.ndarray, "C C"]
     ipsae_d0res: Float[np.ndarray, "C C"]
@@ -91,3 +104,6 @@ class Scores:
     pae_min: Float[np.ndarray, "C C"]
     contacts: Int[np.ndarray, "C C"]
     interface_plddt: Float[np.ndarray, "C C"]
+    interface: InterfaceScores
+    cutoffs: dict[int, CutoffScores]
+    structure: StructureScores

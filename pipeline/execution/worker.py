@@ -167,5 +167,6 @@ def fold_settings(config: RunConfig, shape: FoldShape) -> Settings:
         msa_subsample=config.msa.subsample,
         potentials=model.potentials,
         seed=model.seed,
+        pae_cutoffs=config.scores.pae_cutoffs,
         keep_pairs=bool(config.write.files),
     )

@@ -80,6 +80,9 @@ def result_settings(config: RunConfig) -> dict[str, Any]:
         "msa": _result_values(config.msa),
         "write": sorted(config.write.files),
     }
+    scores = _result_values(config.scores)
+    if scores:  # added later, too
+        settings["scores"] = scores
     structures = _result_values(config.write)
     del structures["files"]
     if structures:

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from foldcp.pipeline.storage.schemas import Column, Row, Table
+from foldcp.pipeline.storage.columns.column import Column
+from foldcp.pipeline.storage.schemas import Row, Table
 
 ARROW_TYPES = {
     "string": pa.string(),

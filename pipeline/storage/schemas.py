@@ -4,26 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
+
+from foldcp.pipeline.storage.columns.band_columns import BAND_COLUMNS
+from foldcp.pipeline.storage.columns.chain_columns import chain_columns
+from foldcp.pipeline.storage.columns.column import (
+    Column,
+    bytes_,
+    count,
+    names,
+    score,
+    seconds,
+    text,
+)
+from foldcp.pipeline.storage.columns.interface_columns import INTERFACE_COLUMNS
+from foldcp.pipeline.storage.columns.pair_columns import (
+    PAIR_STATISTICS,
+    PROTEIN_PAIR_STATISTICS,
+    is_score,
+    statistics_columns,
+)
+from foldcp.pipeline.storage.columns.source_columns import SOURCE_COLUMNS
+from foldcp.pipeline.storage.columns.structure_columns import STRUCTURE_COLUMNS
 
 Row = Mapping[str, Any]  # by column name
-Type = Literal["string", "list<string>", "int64", "float32", "float64", "bool", "timestamp"]
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of a table.
-
-    `unit` is empty for values without one, such as names. `default` is the value in rows that do
-    not give one.
-    """
-
-    name: str
-    type: Type
-    description: str
-    unit: str = ""
-    nullable: bool = False
-    default: str | bool | tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +47,6 @@ class Table:
     def has(self, column: str) -> bool:
         """Whether the table has a column of this name."""
         return any(existing.name == column for existing in self.columns)
-
-
-def _score(name: str, description: str, unit: str = "0..1, higher is better") -> Column:
-    return Column(name, "float32", description, unit, nullable=True)
-
-
-def _count(name: str, description: str, nullable: bool = False) -> Column:
-    return Column(name, "int64", description, "count", nullable)
-
-
-def _seconds(name: str, description: str) -> Column:
-    return Column(name, "float64", description, "s", nullable=True)
-
-
-def _bytes(name: str, description: str) -> Column:
-    return Column(name, "int64", description, "B", nullable=True)
 
 
 KEY = Column(
@@ -83,11 +71,11 @@ STALE = Column(
     "run.stale is keep",
     default=False,
 )
-GROUP_SIZE = _count("group_size", "GPUs (or CPU ranks) that folded it together", nullable=True)
+GROUP_SIZE = count("group_size", "GPUs (or CPU ranks) that folded it together", nullable=True)
 PRECISION = Column(
     "precision", "string", "precision of the network: fp32, mixed or bf16", nullable=True
 )
-MSA_DEPTH = _count("msa_depth", "MSA rows that the network read", nullable=True)
+MSA_DEPTH = count("msa_depth", "MSA rows that the network read", nullable=True)
 
 COMPLEXES = Table(
     "complexes",
@@ -114,9 +102,13 @@ COMPLEXES = Table(
             "array",
             default=(),
         ),
-        _count("num_chains", "chains", nullable=True),
-        _count("num_residues", "residues of all polymers", nullable=True),
-        _count(
+        names(
+            "missing_accessions",
+            "subunits without a known sequence, for which the record is invalid",
+        ),
+        count("num_chains", "chains", nullable=True),
+        count("num_residues", "residues of all polymers", nullable=True),
+        count(
             "num_tokens",
             "tokens: residues, modified or not, and heavy atoms of ligands",
             nullable=True,
@@ -136,29 +128,31 @@ COMPLEXES = Table(
             "index",
             nullable=True,
         ),
-        _score(
+        score(
             "confidence_score",
             "(4 complex_plddt + iptm) / 5, with ptm for iptm when there is one chain",
         ),
-        _score("ptm", "predicted TM-score of the whole complex"),
-        _score("iptm", "predicted TM-score over pairs of different chains; 0 for one chain"),
-        _score("ligand_iptm", "iptm over pairs of a ligand and a protein; 0 without any"),
-        _score("protein_iptm", "iptm over pairs of different proteins; 0 without any"),
-        _score("complex_plddt", "mean pLDDT of all tokens"),
-        _score(
+        score("ptm", "predicted TM-score of the whole complex"),
+        score("iptm", "predicted TM-score over pairs of different chains; null for one chain"),
+        score("ligand_iptm", "iptm over pairs of a ligand and a protein; null without any"),
+        score("protein_iptm", "iptm over pairs of different proteins; null without any"),
+        score("complex_plddt", "mean pLDDT of all tokens"),
+        score(
             "complex_iplddt",
             "mean pLDDT that counts interface tokens 10 times and ligand tokens 20 times",
         ),
-        _score(
+        score(
             "complex_pde",
             "expected distance error of pairs likely in contact",
             "Å, lower is better",
         ),
-        _score(
+        score(
             "complex_ipde",
-            "expected distance error of pairs of different chains likely in contact",
+            "expected distance error of pairs of different chains likely in contact; null for one "
+            "chain",
             "Å, lower is better",
         ),
+        *STRUCTURE_COLUMNS,
         Column(
             "structure",
             "string",
@@ -175,6 +169,7 @@ COMPLEXES = Table(
             "hash of the settings that change results; runs.settings has every setting",
             default="",
         ),
+        *SOURCE_COLUMNS,
         CHECKPOINT,
         UNTRAINED,
         STALE,
@@ -192,15 +187,32 @@ CHAINS = Table(
         Column("chain", "string", "name of the chain, as in the structure file"),
         Column("chain_index", "int64", "position of the chain in the complex, from 0", "index"),
         Column("molecule_type", "string", "protein, dna, rna or ligand"),
-        Column("accession", "string", "UniProt accession; empty where the input has none"),
-        _count("num_residues", "residues; components of a ligand"),
-        _count("num_tokens", "tokens"),
+        Column(
+            "entity",
+            "int64",
+            "number of the molecule in the complex, from 1, equal for its copies, as in the "
+            "structure file",
+            "index",
+        ),
+        Column(
+            "accession",
+            "string",
+            "UniProt accession, without a range; empty where the input has none",
+        ),
+        text(
+            "residue_range",
+            "residues of the UniProt entry that the chain is, such as 325-356; empty for all",
+        ),
+        text("gene", "gene name, of the sequence's entry or of the database; empty if unknown"),
+        text("protein_name", "name of the protein, likewise"),
+        count("num_residues", "residues; components of a ligand"),
+        count("num_tokens", "tokens"),
         Column(
             "sequence_sha256",
             "string",
             "SHA-256 of the sequence, to find equal chains and changed entries",
         ),
-        _count(
+        count(
             "msa_depth",
             "different MSA rows of the chain that were used, with the query",
         ),
@@ -220,17 +232,21 @@ CHAINS = Table(
             "0..1",
             nullable=True,
         ),
-        _score("plddt", "mean pLDDT of the chain's tokens"),
-        _score(
+        score("plddt", "mean pLDDT of the chain's tokens"),
+        score(
             "ptm",
             "predicted TM-score of the chain, d0 from its own length (as AlphaFold 3)",
+        ),
+        score(
+            "pdockq2",
+            "pDockQ2 of the chain as published (Zhu 2023), over its CA contacts with all other "
+            "proteins; 0 without contact; null unless it is one of several proteins",
         ),
         CHECKPOINT,
         UNTRAINED,
         STALE,
     ),
 )
-_FRAMES = "frames in chain_a, scored tokens in chain_b"
 INTERFACES = Table(
     "interfaces",
     "One row per directed pair of different chains and sample: errors of the tokens of chain_b "
@@ -244,51 +260,74 @@ INTERFACES = Table(
         SAMPLE,
         Column("chain_a", "string", "name of the chain whose frames are used (aligned)"),
         Column("chain_b", "string", "name of the chain whose tokens are scored"),
-        Column(
-            "accession_a",
-            "string",
-            "UniProt accession of chain_a; empty where the input has none",
-        ),
-        Column(
-            "accession_b",
-            "string",
-            "UniProt accession of chain_b; empty where the input has none",
-        ),
-        _score(
-            "ipsae_d0res",
-            f"ipSAE with d0 from the tokens within the error cutoff of each frame; {_FRAMES}",
-        ),
-        _score("ipsae_d0chn", f"ipSAE with d0 from both chain lengths; {_FRAMES}"),
-        _score(
-            "ipsae_d0dom",
-            f"ipSAE with d0 from the tokens that have any pair within the cutoff; {_FRAMES}",
-        ),
-        _score(
-            "iptm",
-            f"ipTM of the pair with d0 from both chain lengths (as AlphaFold 3); {_FRAMES}",
-        ),
-        _score(
-            "iptm_boltz",
-            f"ipTM of the pair with d0 from all tokens of the complex; {_FRAMES}: Boltz's "
-            "pair_chains_iptm[b][a]",
-        ),
-        _score("pae_mean", f"mean predicted aligned error; {_FRAMES}", "Å, lower is better"),
-        _score(
-            "pae_min",
-            f"smallest predicted aligned error; {_FRAMES}",
-            "Å, lower is better",
-        ),
-        _count(
-            "num_contacts",
-            "token pairs with representative atoms within 8 Å; equal both ways",
-        ),
-        _score(
-            "interface_plddt",
-            "mean pLDDT of the tokens of chain_a in contact with chain_b; null without contact",
-        ),
+        *chain_columns("a"),
+        *chain_columns("b"),
+        *INTERFACE_COLUMNS,
         CHECKPOINT,
         UNTRAINED,
         STALE,
+    ),
+)
+INTERFACE_SCORES = tuple(filter(is_score, INTERFACE_COLUMNS))
+PAIRS = Table(
+    "pairs",
+    "One row per pair of different chains of a complex, in the order of the complex, over all "
+    "samples and both directions.",
+    "key",
+    ("name", "key", "chain_index_a", "chain_index_b"),
+    (
+        KEY,
+        NAME,
+        Column("chain_a", "string", "name of the first chain"),
+        Column("chain_b", "string", "name of the second chain"),
+        *chain_columns("a"),
+        *chain_columns("b"),
+        count("num_samples", "samples of the complex"),
+        Column(
+            "best_sample",
+            "int64",
+            "sample with the largest ipsae_d0res of both directions, of equal ones that with the "
+            "larger iptm",
+            "index",
+        ),
+        score(
+            "ipsae_strict",
+            "ipsae_d0res of the direction in which it is smaller, mean over samples; pairs are "
+            "ranked by it",
+        ),
+        *BAND_COLUMNS,
+        score(
+            "interface_agreement",
+            "residues that touch the other chain (interface_residues): mean over pairs of samples "
+            "of common ones / those of either; null with one sample or without any",
+        ),
+        *statistics_columns(INTERFACE_SCORES, PAIR_STATISTICS),
+        CHECKPOINT,
+        UNTRAINED,
+        STALE,
+    ),
+)
+PROTEIN_PAIRS = Table(
+    "protein_pairs",
+    "One row per pair of UniProt accessions over all complexes and copies, from the rows of pairs "
+    "that are not stale; the two are equal for a homo-oligomer.",
+    "accession_a",
+    ("accession_a", "accession_b"),
+    (
+        Column("accession_a", "string", "the accession that comes first in the alphabet"),
+        Column("accession_b", "string", "the other accession"),
+        text("gene_a", "gene name of accession_a; empty if unknown"),
+        text("gene_b", "gene name of accession_b; empty if unknown"),
+        count("num_complexes", "complexes that hold both"),
+        count("num_pairs", "pairs of chains in these complexes"),
+        Column("best_key", "string", "key of the complex with the largest ipsae_d0res_max"),
+        Column("best_name", "string", "name of that complex"),
+        Column("best_chain_a", "string", "chain with accession_a in that complex"),
+        Column("best_chain_b", "string", "chain with accession_b in that complex"),
+        *BAND_COLUMNS,
+        *statistics_columns(INTERFACE_SCORES, PROTEIN_PAIR_STATISTICS),
+        CHECKPOINT,
+        UNTRAINED,
     ),
 )
 ATTEMPTS = Table(
@@ -321,10 +360,10 @@ ATTEMPTS = Table(
             "more ranks or bf16, separated by '; '; empty for none",
         ),
         Column("started", "timestamp", "start of the attempt", "UTC", nullable=True),
-        _count("num_tokens", "tokens of the complex", nullable=True),
+        count("num_tokens", "tokens of the complex", nullable=True),
         MSA_DEPTH,
-        _count("samples", "structures asked for: model.samples", nullable=True),
-        _count("parallel_samples", "structures sampled at once", nullable=True),
+        count("samples", "structures asked for: model.samples", nullable=True),
+        count("parallel_samples", "structures sampled at once", nullable=True),
         GROUP_SIZE,
         Column(
             "gpus",
@@ -333,18 +372,18 @@ ATTEMPTS = Table(
             nullable=True,
         ),
         PRECISION,
-        _seconds("seconds", "wall time of the attempt"),
-        _seconds("predicted_seconds", "wall time that the cost model predicted"),
-        _seconds("seconds_features", "reading alignments and making features"),
-        _seconds(
+        seconds("seconds", "wall time of the attempt"),
+        seconds("predicted_seconds", "wall time that the cost model predicted"),
+        seconds("seconds_features", "reading alignments and making features"),
+        seconds(
             "seconds_trunk",
             "embedding, templates, MSA module and Pairformer, all recyclings",
         ),
-        _seconds("seconds_sampling", "diffusion sampling"),
-        _seconds("seconds_confidence", "confidence module and scores"),
-        _seconds("seconds_write", "writing the results"),
-        _bytes("peak_bytes", "largest memory in use on any rank"),
-        _bytes("predicted_bytes", "memory of one rank that the cost model predicted"),
+        seconds("seconds_sampling", "diffusion sampling"),
+        seconds("seconds_confidence", "confidence module and scores"),
+        seconds("seconds_write", "writing the results"),
+        bytes_("peak_bytes", "largest memory in use on any rank"),
+        bytes_("predicted_bytes", "memory of one rank that the cost model predicted"),
     ),
 )
 RUNS = Table(
@@ -363,17 +402,17 @@ RUNS = Table(
         ),
         Column("command", "string", "command line"),
         Column("input", "string", "input file"),
-        _count(
+        count(
             "num_done",
             "complexes of the folder with a result, at the end",
             nullable=True,
         ),
-        _count(
+        count(
             "num_failed",
             "complexes of the folder that failed, at the end",
             nullable=True,
         ),
-        _count(
+        count(
             "num_invalid",
             "records of the input that cannot be folded, at the end",
             nullable=True,
@@ -395,4 +434,8 @@ RUNS = Table(
         Column("hardware", "string", "machines and accelerators", nullable=True),
     ),
 )
-TABLES = {table.name: table for table in (COMPLEXES, CHAINS, INTERFACES, ATTEMPTS, RUNS)}
+# Tables whose rows are stored with each commit.
+TABLES = {table.name: table for table in (COMPLEXES, CHAINS, INTERFACES, PAIRS, ATTEMPTS, RUNS)}
+# Tables that are made from others when these are published.
+DERIVED_TABLES = {table.name: table for table in (PROTEIN_PAIRS,)}
+ALL_TABLES = {**TABLES, **DERIVED_TABLES}

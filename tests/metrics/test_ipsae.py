@@ -45,7 +45,7 @@ def test_ipsae_rows_equals_the_formula_for_every_chunk_size(
     pae = rows.own(torch.from_numpy(1 + 18 * noise(4, 16, 16)).float())
     floor = torch.from_numpy(ipsae_floor(SPANS)).float()
     chn, dom = torch.from_numpy(1 + 3 * noise(5, 2, 4, 4)).float()
-    got = ipsae_rows(pae, rows, D0Tables(floor, chn, dom))
+    got = ipsae_rows(pae, rows, D0Tables(floor, chn, dom), 10)
     for row, a in enumerate(rows.row_chain.tolist()):
         for b in range(4):
             error = pae[row, SPANS.starts[b] : SPANS.starts[b + 1]]
@@ -60,5 +60,5 @@ def test_ipsae_rows_leaves_out_the_cutoff_itself() -> None:
     spans = ChainSpans((0, 1, 3), ("protein", "protein"))
     one = torch.ones(2, 2)
     pae = torch.tensor([[10.0, 10.0, 1.0]])
-    got = ipsae_rows(pae, ChainRows(spans, 0, 1, CPU), D0Tables(one, one, one))
+    got = ipsae_rows(pae, ChainRows(spans, 0, 1, CPU), D0Tables(one, one, one), 10)
     np.testing.assert_array_equal(got.d0chn[0], [0, 0.5])

@@ -23,6 +23,7 @@ from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.features import Features
 from foldcp.features.featurize import featurize
 from foldcp.kernels.triangle_attention import reference as triangle_attention
+from foldcp.metrics.geometry.geometry import UNKNOWN
 from foldcp.metrics.scorer import SampleScorer
 from foldcp.model.boltz2 import Boltz2
 from foldcp.model.diffusion.schedule import NoiseLevel, StepScalars
@@ -54,7 +55,7 @@ def whole_prediction(model: Boltz2, features: Features) -> None:
     )[0]
     del conditioning, prepared
     contact = model.contact_probability(trunk.z)
-    scorer = SampleScorer(features, coords, model.cp)
+    scorer = SampleScorer(features, coords, model.cp, UNKNOWN)
     first = model.cp.first_row(features.num_tokens)
 
     def on_logits(start: int, pae: Tensor, pde: Tensor) -> None:

@@ -14,6 +14,7 @@ from foldcp.checkpoint.load import load
 from foldcp.distributed import pipelining
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.kernels.triangle_attention import reference as triangle_attention
+from foldcp.metrics.geometry.geometry import UNKNOWN
 from foldcp.metrics.scorer import SampleScorer
 from foldcp.model.boltz2 import Boltz2
 from foldcp.model.confidence import expected_plddt
@@ -169,7 +170,7 @@ def of_sample(
     T = share.num_tokens
     z = PAIRS.to_shard(share, record["z"])
     pae, pde = (z.new_empty((*z.shape[:2], model.architecture.num_pae_bins)) for _ in range(2))
-    scorer = SampleScorer(share.features, coords, share.cp, keep_pairs=True)
+    scorer = SampleScorer(share.features, coords, share.cp, UNKNOWN, keep_pairs=True)
     first = share.cp.first_row(share.features.num_tokens)
 
     def on_logits(start: int, pae_logits: Tensor, pde_logits: Tensor) -> None:

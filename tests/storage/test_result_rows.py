@@ -257,8 +257,11 @@ def test_result_rows_fills_every_column(
 ) -> None:
     task, layout, prediction = fold
     rows = result_rows(task, layout, prediction, PROVENANCE)
-    for table in ("complexes", "chains", "interfaces"):
-        assert set(rows[table][0]) == {column.name for column in TABLES[table].columns} - {"stale"}
+    for table in ("complexes", "chains", "interfaces", "pairs"):
+        assert set(rows[table][0]) == {column.name for column in TABLES[table].columns} - {
+            "stale",
+            "missing_accessions",
+        }
 
 
 def test_invalid_rows_are_keyed_by_name_and_index() -> None:

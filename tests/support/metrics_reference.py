@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import islice
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from foldcp.complex import chain_names
 from foldcp.features.features import Features
 from foldcp.features.layout import Layout
 from foldcp.metrics.chains import ChainSpans
+from tests.metrics.interface_reference import cutoff_scores, ipsae
 
 CENTERS = 0.25 + 0.5 * np.arange(64)
 POLYMERS = ("protein", "dna", "rna")
@@ -55,7 +56,7 @@ def synthetic_layout(chains: list[tuple[str, int]]) -> Layout:
         token_chain=token_chain,
         token_residue=np.concatenate([np.arange(1, length + 1) for _, length in chains]),
         token_name=[
-            "ALA" if kind == "protein" else "DA" if kind == "dna" else "LIG" for kind in kinds
+            {"protein": "ALA", "dna": "DA", "rna": "A", "ligand": "LIG"}[kind] for kind in kinds
         ],
         atom_token=np.repeat(np.arange(len(kinds)), [len(ATOMS[kind]) for kind in kinds]),
         atom_name=[name for kind in kinds for name in ATOMS[kind]],
@@ -185,6 +186,19 @@ PAIRS = [
     "interface_plddt",
 ]
 
+
+def assert_close(
+    got: dict[Any, Any], expected: dict[Any, Any], rtol: float, atol: float = 1e-7, path: str = ""
+) -> None:
+    """Scores as nested mappings: every number that is expected."""
+    for name, value in expected.items():
+        where = f"{path}{name}"
+        if isinstance(value, dict):
+            assert_close(got[name], value, rtol, atol, f"{where}.")
+        else:
+            np.testing.assert_allclose(got[name], value, rtol=rtol, atol=atol, err_msg=where)
+
+
 # The formulas, one pair of chains after the other
 # ------------------------------------------------------------
 
@@ -196,10 +210,6 @@ def softmax(x: np.ndarray) -> np.ndarray:
 
 def d0_of(n: float) -> float:
     return 1.24 * (max(n, 19) - 15) ** (1 / 3) - 1.8
-
-
-def scalar_d0(n: int, floor: float) -> float:
-    return max(floor, 1.24 * (n - 15) ** (1 / 3) - 1.8) if n > 27 else floor
 
 
 def frame_mask(case: Case) -> np.ndarray:
@@ -223,7 +233,7 @@ def frame_mask(case: Case) -> np.ndarray:
     return valid
 
 
-def reference_scores(case: Case) -> dict[str, float | np.ndarray]:
+def reference_scores(case: Case) -> dict[str, Any]:
     """Every field of Scores in double precision."""
     layout = case.layout
     chain = case.layout.token_chain
@@ -302,20 +312,5 @@ def reference_scores(case: Case) -> dict[str, float | np.ndarray]:
                 floor = 1.0 if layout.chain_kinds[a] == layout.chain_kinds[b] == "protein" else 2.0
                 for name, value in ipsae(pae[np.ix_(rows, columns)], floor).items():
                     pairs[name][a, b] = value
-    return {**scores, "chain_ptm": chain_ptm, **pairs}
-
-
-def ipsae(block: np.ndarray, floor: float) -> dict[str, float]:
-    """The three ipSAE of one directed block of expected PAE."""
-    near = block < 10
-    fixed = {
-        "ipsae_d0chn": scalar_d0(sum(block.shape), floor),
-        "ipsae_d0dom": scalar_d0(near.any(0).sum() + near.any(1).sum(), floor),
-    }
-    best = dict.fromkeys(("ipsae_d0res", *fixed), 0.0)
-    for errors in (row[row < 10] for row in block):
-        if len(errors):
-            by_row = max(floor, 1.24 * (max(26, len(errors)) - 15) ** (1 / 3) - 1.8)
-            for name, d0 in {"ipsae_d0res": by_row, **fixed}.items():
-                best[name] = max(best[name], (1 / (1 + (errors / d0) ** 2)).mean())
-    return best
+    cutoffs = {cutoff: cutoff_scores(layout, pae, contact, cutoff) for cutoff in (10, 12)}
+    return {**scores, "chain_ptm": chain_ptm, **pairs, "cutoffs": cutoffs}

@@ -9,6 +9,7 @@ import numpy as np
 
 from foldcp.complex import chain_names
 from foldcp.features.layout import Layout
+from foldcp.metrics.interface.scores import CutoffScores, InterfaceScores, StructureScores
 from foldcp.metrics.scores import Scores
 from foldcp.predict import Prediction
 
@@ -85,11 +86,9 @@ def synthetic_scores(layout: Layout, rng: np.random.Generator) -> Scores:
         np.fill_diagonal(values, np.nan)
         return values
 
-    ipsae = [
-        np.where(ligand[:, None] | ligand[None, :], np.float32(np.nan), pairs()) for _ in range(3)
-    ]
     boltz = pairs()
     np.fill_diagonal(boltz, rng.uniform(0, 1, C))
+    cutoffs = {cutoff: synthetic_cutoff_scores(ligand, rng) for cutoff in (10, 12)}
     contacts = rng.integers(0, 9, (C, C)).astype(np.int32)
     contacts = np.triu(contacts, 1) + np.triu(contacts, 1).T
     return Scores(
@@ -98,14 +97,51 @@ def synthetic_scores(layout: Layout, rng: np.random.Generator) -> Scores:
         chain_plddt=rng.uniform(0, 1, C).astype(np.float32),
         pair_iptm=pairs(),
         pair_iptm_boltz=boltz,
-        ipsae_d0res=ipsae[0],
-        ipsae_d0chn=ipsae[1],
-        ipsae_d0dom=ipsae[2],
+        ipsae_d0res=cutoffs[10].ipsae_d0res,
+        ipsae_d0chn=cutoffs[10].ipsae_d0chn,
+        ipsae_d0dom=cutoffs[10].ipsae_d0dom,
         pae_mean=pairs(32),
         pae_min=pairs(16),
         contacts=contacts,
         interface_plddt=np.where(contacts > 0, pairs(), np.float32(np.nan)),
+        cutoffs=cutoffs,
+        chain_pdockq2=np.where(ligand, np.nan, rng.uniform(0, 1, C)).astype(np.float32),
+        interface=synthetic_interface_scores(layout, ligand, rng),
+        structure=StructureScores(
+            **{field.name: float(rng.integers(0, 2)) for field in fields(StructureScores)}
+        ),
     )
+
+
+def synthetic_interface_scores(
+    layout: Layout, ligand: np.ndarray, rng: np.random.Generator
+) -> InterfaceScores:
+    """Scores of pairs: whole numbers, as some are; NaN on the diagonal, some for ligands."""
+    C = len(ligand)
+    values = {
+        field.name: np.where(np.eye(C), np.nan, rng.integers(0, 9, (C, C)))
+        for field in fields(InterfaceScores)
+    }
+    values["pdockq"][ligand[:, None] | ligand] = np.nan
+    text = tuple(
+        tuple("" if a == b else f"{layout.chain_names[a]}:{1 + b}" for b in range(C))
+        for a in range(C)
+    )
+    return InterfaceScores(**(values | {"interface_residues": text}))
+
+
+def synthetic_cutoff_scores(ligand: np.ndarray, rng: np.random.Generator) -> CutoffScores:
+    """Scores at one cutoff of PAE: random, NaN on the diagonal and for ligands."""
+    C = len(ligand)
+    undefined = ligand[:, None] | ligand[None, :] | np.eye(C, dtype=bool)
+    values = {
+        field.name: np.where(undefined, np.nan, rng.uniform(0, 1, (C, C))).astype(np.float32)
+        for field in fields(CutoffScores)
+    }
+    counts = {
+        name: np.where(undefined, np.nan, rng.integers(0, 99, (C, C))) for name in ("lia", "clia")
+    }
+    return CutoffScores(**(values | counts))
 
 
 def synthetic_prediction(layout: Layout, num_samples: int, seed: int = 0) -> Prediction:

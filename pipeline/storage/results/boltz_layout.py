@@ -16,6 +16,7 @@ numbered from "0" in input order.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -46,6 +47,8 @@ COMPLEX_SCORES = (
     "complex_pde",
     "complex_ipde",
 )
+# Boltz gives 0 where one of these does not apply, as with one chain.
+NONE_IS_ZERO = ("iptm", "ligand_iptm", "protein_iptm", "complex_ipde")
 
 
 def boltz_files(
@@ -86,12 +89,17 @@ def confidence_summary(scores: Scores) -> dict[str, Any]:
     """The confidence JSON of one sample."""
     pairs = scores.pair_iptm_boltz.T.tolist()
     return {
-        **{name: getattr(scores, name) for name in COMPLEX_SCORES},
+        **{name: _as_boltz(name, getattr(scores, name)) for name in COMPLEX_SCORES},
         "chains_ptm": {str(i): row[i] for i, row in enumerate(pairs)},
         "pair_chains_iptm": {
             str(i): {str(j): value for j, value in enumerate(row)} for i, row in enumerate(pairs)
         },
     }
+
+
+def _as_boltz(name: str, value: float) -> float:
+    """A score of the complex; 0 where it does not apply."""
+    return 0.0 if name in NONE_IS_ZERO and math.isnan(value) else value
 
 
 def file_stem(name: str, key: str, is_repeated: bool = False) -> str:

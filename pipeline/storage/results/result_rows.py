@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
+from foldcp.complex import DatabaseEntry
 from foldcp.features.layout import Layout
+from foldcp.metrics.interface.scores import StructureScores
 from foldcp.metrics.scores import Scores
 from foldcp.pipeline.config import WriteConfig
 from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.scheduling.types import Attempt
+from foldcp.pipeline.storage.columns.chain_columns import CHAIN_COLUMNS
+from foldcp.pipeline.storage.columns.interface_columns import (
+    INTERFACE_COLUMNS,
+    INTERFACE_FIELDS,
+    IPSAE_NAMES,
+    LIS_NAMES,
+    cutoff_column,
+)
+from foldcp.pipeline.storage.columns.structure_columns import STRUCTURE_COLUMNS, STRUCTURE_FIELDS
 from foldcp.pipeline.storage.results.boltz_layout import COMPLEX_SCORES, ranking
+from foldcp.pipeline.storage.results.pair_rows import pair_rows
 from foldcp.pipeline.storage.results.provenance import Provenance
 from foldcp.predict import Prediction
 
+TYPES = {"float32": float, "int64": int, "bool": bool}
 DEFAULT = WriteConfig()
 TableRows = dict[str, list[dict[str, Any]]]
 # Column of `interfaces` -> field of Scores; both are directed alike.
@@ -41,7 +57,8 @@ def result_rows(
     provenance: Provenance,
     write: WriteConfig = DEFAULT,
 ) -> TableRows:
-    """Rows of `complexes`, `chains` and `interfaces` for a prediction, sample by sample.
+    """Rows of `complexes`, `chains` and `interfaces` for a prediction, sample by sample, and of
+    `pairs`.
 
     `write` says which samples have a structure file.
     """
@@ -57,6 +74,7 @@ def result_rows(
             "rank": order.index(sample),
             "structure": structure_path(task.key, sample, write) if sample in written else None,
             **{name: getattr(scores, name) for name in COMPLEX_SCORES},
+            **_structure_columns(scores.structure),
         }
         rows["complexes"].append(complex_row)
         shared = {
@@ -67,9 +85,12 @@ def result_rows(
         }
         plddts = scores.chain_plddt.tolist()
         ptms = scores.chain_ptm.tolist()
-        for chain, plddt, ptm in zip(chains, plddts, ptms, strict=True):
-            rows["chains"].append({**shared, **chain, "plddt": plddt, "ptm": ptm})
+        pdockq2s = scores.chain_pdockq2.tolist()
+        for chain, plddt, ptm, pdockq2 in zip(chains, plddts, ptms, pdockq2s, strict=True):
+            scored = {"plddt": plddt, "ptm": ptm, "pdockq2": pdockq2}
+            rows["chains"].append({**shared, **chain, **scored})
         rows["interfaces"] += _interface_rows(chains, scores, shared)
+    rows["pairs"] = pair_rows(rows["interfaces"])
     return rows
 
 
@@ -150,8 +171,14 @@ def _complex_columns(task: Task, provenance: Provenance) -> dict[str, Any]:
         "msa_depth": task.msa_depth,
         "notes": one_line_notes(complex.notes),
         "settings_hash": provenance.settings_hash,
+        **source_columns(complex.entry),
         **provenance.columns,
     }
+
+
+def source_columns(entry: DatabaseEntry) -> dict[str, Any]:
+    """The columns of `complexes` with what the database says."""
+    return {f"source_{field.name}": getattr(entry, field.name) for field in fields(entry)}
 
 
 def _prediction_columns(task: Task, provenance: Provenance) -> dict[str, Any]:
@@ -180,7 +207,11 @@ def _chain_columns(task: Task, layout: Layout) -> list[dict[str, Any]]:
             "chain": chain.name,
             "chain_index": index,
             "molecule_type": chain.kind,
-            "accession": chain.accession,
+            "entity": int(layout.chain_entities[index]) + 1,
+            "accession": chain.entry_accession,
+            "residue_range": chain.entry_range,
+            "gene": chain.gene,
+            "protein_name": chain.protein_name,
             "num_residues": len(chain.sequence) or max(1, len(chain.ccd)),
             "num_tokens": num_tokens[index],
             "sequence_sha256": hashlib.sha256(content.encode()).hexdigest(),
@@ -196,7 +227,7 @@ def _interface_rows(
     chains: list[dict[str, Any]], scores: Scores, shared: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Rows of every directed pair of different chains."""
-    pairs = {column: getattr(scores, field).tolist() for column, field in PAIR_SCORES.items()}
+    pairs = _pair_columns(scores)
     rows = []
     for a, chain_a in enumerate(chains):
         for b, chain_b in enumerate(chains):
@@ -206,9 +237,45 @@ def _interface_rows(
                 **shared,
                 "chain_a": chain_a["chain"],
                 "chain_b": chain_b["chain"],
-                "accession_a": chain_a["accession"],
-                "accession_b": chain_b["accession"],
+                **{f"{name}_a": chain_a[name] for name in CHAIN_COLUMNS},
+                **{f"{name}_b": chain_b[name] for name in CHAIN_COLUMNS},
                 **{column: values[a][b] for column, values in pairs.items()},
+                "num_interface_residues_b": pairs["num_interface_residues_a"][b][a],
+                "interface_residues_a": scores.interface.interface_residues[a][b],
+                "interface_residues_b": scores.interface.interface_residues[b][a],
             }
             rows.append(row)
     return rows
+
+
+def _pair_columns(scores: Scores) -> dict[str, list[list[Any]]]:
+    """Column -> its value of each pair of chains [a][b]."""
+    arrays = {column: getattr(scores, field) for column, field in PAIR_SCORES.items()}
+    for column, field in INTERFACE_FIELDS.items():
+        arrays[column] = getattr(scores.interface, field)
+    for cutoff, at_cutoff in scores.cutoffs.items():
+        for name in (*IPSAE_NAMES, *LIS_NAMES):
+            arrays[cutoff_column(name, cutoff)] = getattr(at_cutoff, name)
+    without_value = np.full((len(scores.chain_ptm), len(scores.chain_ptm)), np.nan)
+    columns = {}
+    for column in INTERFACE_COLUMNS:
+        if column.type == "string":
+            continue
+        values = arrays.get(column.name, without_value)
+        columns[column.name] = _counts(values) if column.type == "int64" else values.tolist()
+    return columns
+
+
+def _structure_columns(scores: StructureScores) -> dict[str, Any]:
+    """The columns of `complexes` beside those of Boltz."""
+    columns: dict[str, Any] = {}
+    for column in STRUCTURE_COLUMNS:
+        value = getattr(scores, STRUCTURE_FIELDS[column.name])
+        convert = TYPES[column.type]
+        columns[column.name] = None if math.isnan(value) else convert(value)
+    return columns
+
+
+def _counts(values: Float[np.ndarray, "C C"]) -> list[list[int | None]]:
+    """Whole numbers; None for NaN."""
+    return [[None if np.isnan(value) else int(value) for value in row] for row in values.tolist()]

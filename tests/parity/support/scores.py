@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -21,6 +22,8 @@ WHOLE_SCORES = (
     "complex_ipde",
     "confidence_score",
 )
+# Boltz gives 0 where such a score does not apply.
+NONE_IS_ZERO = ("iptm", "ligand_iptm", "protein_iptm", "complex_ipde")
 
 
 def of_scores(ours: Scores, theirs: dict[str, Tensor], k: int) -> Iterator[tuple[str, float]]:
@@ -28,7 +31,10 @@ def of_scores(ours: Scores, theirs: dict[str, Tensor], k: int) -> Iterator[tuple
     differences = []
     for name in WHOLE_SCORES:
         expected = float(theirs[name][k])
-        differences.append(abs(getattr(ours, name) - expected) / max(1.0, abs(expected)))
+        got = getattr(ours, name)
+        if name in NONE_IS_ZERO and math.isnan(got):
+            got = 0.0
+        differences.append(abs(got - expected) / max(1.0, abs(expected)))
     yield "scores of the complex", max(differences)
     yield (
         "scores of pairs of chains",

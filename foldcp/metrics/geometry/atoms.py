@@ -1,0 +1,116 @@
+"""The heavy atoms of a predicted structure in host memory, and pairs of them that are near."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.spatial import KDTree
+
+from foldcp.features.layout import Layout
+
+# Å; the largest distance at which two atoms touch the same water molecule, the radii being at most
+# 1.9 Å, and more than that of any contact
+MAX_CONTACT = 6.6
+# Atoms per atom, itself included, within 6.6 Å: 70 in the core of a protein. Beyond this number the
+# structure is a heap, whose pairs would not fit into memory.
+MAX_NEIGHBOURS = 300
+MAX_CLASHING_NEIGHBOURS = 50  # the same within 1.1 Å
+
+
+@dataclass(frozen=True, eq=False)
+class StructureAtoms:
+    """The atoms of one sample, without padding."""
+
+    layout: Layout
+    coords: Float[np.ndarray, "A 3"]  # Å, double precision
+
+    @cached_property
+    def chain(self) -> Int[np.ndarray, " A"]:
+        """Chain of each atom."""
+        return self.layout.token_chain[self.layout.atom_token]
+
+    @cached_property
+    def residue(self) -> Int[np.ndarray, " A"]:
+        """Number of each atom's residue in its chain."""
+        return self.layout.token_residue[self.layout.atom_token]
+
+    @cached_property
+    def names(self) -> np.ndarray:
+        """CCD name of each atom."""
+        return np.array(self.layout.atom_name)
+
+    @cached_property
+    def residue_names(self) -> np.ndarray:
+        """CCD code of each atom's residue."""
+        return np.array(self.layout.token_name)[self.layout.atom_token]
+
+    @property
+    def elements(self) -> Int[np.ndarray, " A"]:
+        """Atomic number of each atom."""
+        return self.layout.atom_element
+
+    @property
+    def num_chains(self) -> int:
+        """C."""
+        return len(self.layout.chain_kinds)
+
+    def of_kinds(self, *kinds: str) -> Bool[np.ndarray, " A"]:
+        """A mask of the atoms of chains of these kinds."""
+        return np.isin(self.layout.chain_kinds, kinds)[self.chain]
+
+    def pair_counts(
+        self, first: Int[np.ndarray, " n"], second: Int[np.ndarray, " n"]
+    ) -> Int[np.ndarray, "C C"]:
+        """Numbers of pairs (atom of a, atom of b) by their chains."""
+        C = self.num_chains
+        place = self.chain[first] * C + self.chain[second]
+        return np.bincount(place, minlength=C * C).reshape(C, C)
+
+
+@dataclass(frozen=True, eq=False)
+class AtomPairs:
+    """Pairs of atoms, each once."""
+
+    first: Int[np.ndarray, " n"]
+    second: Int[np.ndarray, " n"]
+    distance: Float[np.ndarray, " n"]  # Å
+
+    def where(self, mask: Bool[np.ndarray, " n"]) -> AtomPairs:
+        """Those that a mask names."""
+        return AtomPairs(self.first[mask], self.second[mask], self.distance[mask])
+
+    def both_ways(self) -> AtomPairs:
+        """Every pair and its reverse."""
+        return AtomPairs(
+            np.concatenate([self.first, self.second]),
+            np.concatenate([self.second, self.first]),
+            np.concatenate([self.distance, self.distance]),
+        )
+
+
+def near_pairs(
+    coords: Float[np.ndarray, "A 3"], cutoff: float, max_neighbours: int
+) -> AtomPairs | None:
+    """The pairs at most `cutoff` Å apart; None where a coordinate is not finite or atoms have more
+    neighbours than `max_neighbours` on average, which no structure has.
+    """
+    if not np.isfinite(coords).all():
+        return None
+    tree = KDTree(coords)
+    if tree.count_neighbors(tree, cutoff) > max_neighbours * len(coords):
+        return None
+    pairs = tree.query_pairs(cutoff, output_type="ndarray")
+    pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+    first, second = pairs.T
+    return AtomPairs(first, second, np.linalg.norm(coords[first] - coords[second], axis=1))
+
+
+def interchain_pairs(atoms: StructureAtoms) -> AtomPairs | None:
+    """The pairs of atoms of different chains within 6.6 Å; None as in `near_pairs`."""
+    pairs = near_pairs(atoms.coords, MAX_CONTACT, MAX_NEIGHBOURS)
+    if pairs is None:
+        return None
+    return pairs.where(atoms.chain[pairs.first] != atoms.chain[pairs.second])

@@ -1,0 +1,108 @@
+"""Hydrogen bonds between backbones, and salt bridges, of different chains."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from foldcp.metrics.geometry.atoms import AtomPairs, StructureAtoms
+
+# Kabsch & Sander 1983: kcal/mol Å, and the energy in kcal/mol below which there is a bond
+COUPLING = 27.9
+BOND_ENERGY = -0.5
+NH_LENGTH = 1.0  # Å
+MIN_DISTANCE = 0.5  # Å; DSSP gives shorter ones the lowest energy, -9.9
+LOWEST_ENERGY = -9.9
+MAX_ALPHA_DISTANCE = 9.0  # Å, DSSP
+
+SALT_BRIDGE = 4.0  # Å between charged atoms (Barlow & Thornton 1983)
+CATIONS = {("LYS", "NZ"), ("ARG", "NE"), ("ARG", "NH1"), ("ARG", "NH2")}
+ANIONS = {("ASP", "OD1"), ("ASP", "OD2"), ("GLU", "OE1"), ("GLU", "OE2")}
+
+
+def backbone_bonds(atoms: StructureAtoms, near: AtomPairs) -> Float[np.ndarray, "C C"]:
+    """[a, b]: hydrogen bonds from an N-H of protein a to a C=O of protein b, by the energy of DSSP
+    (Kabsch & Sander 1983). The hydrogen stands opposite the C=O of the residue before; the first
+    residue of a chain and proline have none.
+    """
+    backbone = _Backbone(atoms)
+    pairs = near.both_ways()
+    donor = backbone.token[pairs.first]
+    acceptor = backbone.token[pairs.second]
+    is_bond = (backbone.of_atom["N"][pairs.first]) & (backbone.of_atom["O"][pairs.second])
+    is_bond &= backbone.has_hydrogen[donor] & backbone.complete[acceptor]
+    pairs = pairs.where(is_bond)
+    donor = backbone.token[pairs.first]
+    acceptor = backbone.token[pairs.second]
+    energies = backbone.energy(donor, acceptor)
+    bonded = pairs.where(energies < BOND_ENERGY)
+    return atoms.pair_counts(bonded.first, bonded.second).astype(float)
+
+
+def salt_bridges(atoms: StructureAtoms, near: AtomPairs) -> Float[np.ndarray, "C C"]:
+    """[a, b]: pairs of a lysine or arginine of a and an aspartate or glutamate of b with charged
+    atoms at most 4 Å apart, each pair of residues once (Barlow & Thornton 1983).
+    """
+    protein = atoms.of_kinds("protein")
+    labels = list(zip(atoms.residue_names.tolist(), atoms.names.tolist(), strict=True))
+    cation = protein & np.array([label in CATIONS for label in labels])
+    anion = protein & np.array([label in ANIONS for label in labels])
+    pairs = near.both_ways()
+    close = pairs.distance <= SALT_BRIDGE
+    pairs = pairs.where(close & cation[pairs.first] & anion[pairs.second])
+    token = atoms.layout.atom_token
+    residues = np.unique(np.stack([token[pairs.first], token[pairs.second]], 1), axis=0)
+    chain = atoms.layout.token_chain
+    C = atoms.num_chains
+    place = chain[residues[:, 0]] * C + chain[residues[:, 1]]
+    return np.bincount(place, minlength=C * C).reshape(C, C).astype(float)
+
+
+class _Backbone:
+    """N, CA, C, O and the hydrogen of the residues of proteins, by token."""
+
+    def __init__(self, atoms: StructureAtoms) -> None:
+        layout = atoms.layout
+        num_tokens = len(layout.token_chain)
+        protein = atoms.of_kinds("protein")
+        self.token: Int[np.ndarray, " A"] = layout.atom_token
+        self.of_atom = {}
+        self.points = {}
+        self.complete = np.ones(num_tokens, dtype=bool)
+        for name in ("N", "CA", "C", "O"):
+            mask = protein & (atoms.names == name)
+            rows = np.flatnonzero(mask)
+            points = np.full((num_tokens, 3), np.nan)
+            points[self.token[rows]] = atoms.coords[rows]
+            self.of_atom[name] = mask
+            self.points[name] = points
+            self.complete &= np.isfinite(points[:, 0])
+        carbonyl = self.points["C"] - self.points["O"]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            direction = carbonyl / np.linalg.norm(carbonyl, axis=1, keepdims=True)
+        self.hydrogen = np.full((num_tokens, 3), np.nan)
+        self.hydrogen[1:] = self.points["N"][1:] + NH_LENGTH * direction[:-1]
+        follows = np.zeros(num_tokens, dtype=bool)
+        follows[1:] = np.diff(layout.token_chain) == 0
+        not_proline = np.array(layout.token_name) != "PRO"
+        self.has_hydrogen = follows & not_proline & self.complete
+        self.has_hydrogen &= np.isfinite(self.hydrogen[:, 0])
+
+    def energy(
+        self, donor: Int[np.ndarray, " n"], acceptor: Int[np.ndarray, " n"]
+    ) -> Float[np.ndarray, " n"]:
+        """Electrostatic energy of N-H of each donor with C=O of its acceptor, in kcal/mol."""
+
+        def distance(x: Float[np.ndarray, "T 3"], name: str) -> Float[np.ndarray, " n"]:
+            return np.linalg.norm(x[donor] - self.points[name][acceptor], axis=1)
+
+        n_o = distance(self.points["N"], "O")
+        h_c = distance(self.hydrogen, "C")
+        h_o = distance(self.hydrogen, "O")
+        n_c = distance(self.points["N"], "C")
+        alpha = distance(self.points["CA"], "CA")
+        with np.errstate(divide="ignore", invalid="ignore"):
+            energy = COUPLING * (1 / n_o + 1 / h_c - 1 / h_o - 1 / n_c)
+        shortest = np.minimum.reduce([n_o, h_c, h_o, n_c])
+        energy = np.where(shortest < MIN_DISTANCE, LOWEST_ENERGY, energy)
+        return np.where(alpha < MAX_ALPHA_DISTANCE, energy, 0.0)

@@ -1,0 +1,69 @@
+"""Everything about a sample that its coordinates alone decide."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from foldcp.features.features import Features
+from foldcp.metrics.geometry.atoms import StructureAtoms, interchain_pairs
+from foldcp.metrics.geometry.bonds import backbone_bonds, salt_bridges
+from foldcp.metrics.geometry.clashes import Clashes, clashes
+from foldcp.metrics.geometry.stereochemistry import Stereochemistry, stereochemistry
+from foldcp.metrics.geometry.surface import (
+    atom_radii,
+    buried_surfaces,
+    chain_surfaces,
+    fraction_disordered,
+)
+from foldcp.metrics.geometry.token_contacts import TokenContacts, token_contacts
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """The geometry of one sample, in host memory: O(A) numbers and those of pairs of chains.
+
+    `contacts` and the pairs of chains are None in a heap of atoms, in which all are neighbours of
+    all; everything is None where a coordinate is not finite.
+    """
+
+    contacts: TokenContacts | None
+    clashes: Clashes | None
+    buried: Float[np.ndarray, "C C"] | None  # Å², lost by atoms of a to b
+    backbone_bonds: Float[np.ndarray, "C C"] | None
+    salt_bridges: Float[np.ndarray, "C C"] | None
+    fraction_disordered: float | None
+    stereochemistry: Stereochemistry | None
+
+
+UNKNOWN = Geometry(None, None, None, None, None, None, None)
+
+
+def geometry(features: Features, coords: Float[Tensor, "A 3"]) -> Geometry:
+    """The geometry of a sample with these atoms in Å, padded. Waits for the device."""
+    layout = features.layout
+    num_atoms = len(layout.atom_token)
+    positions = coords[:num_atoms].double().cpu().numpy()
+    if not np.isfinite(positions).all():
+        return UNKNOWN
+    atoms = StructureAtoms(layout, positions)
+    radii = atom_radii(atoms)
+    alone = chain_surfaces(atoms, radii)
+    near = interchain_pairs(atoms)
+    return Geometry(
+        contacts=None if near is None else token_contacts(atoms, near),
+        clashes=clashes(atoms),
+        buried=None if near is None else buried_surfaces(atoms, radii, alone, near),
+        backbone_bonds=None if near is None else backbone_bonds(atoms, near),
+        salt_bridges=None if near is None else salt_bridges(atoms, near),
+        fraction_disordered=fraction_disordered(atoms, alone),
+        stereochemistry=stereochemistry(
+            atoms,
+            features.ref_pos[:num_atoms].double().cpu().numpy(),
+            features.bonds.to(torch.int64).cpu().numpy(),
+        ),
+    )
