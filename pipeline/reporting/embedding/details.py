@@ -17,6 +17,7 @@ from foldcp.pipeline.reporting.embedding.pae import bin_edges, read_pae
 from foldcp.pipeline.reporting.embedding.traces import read_trace
 
 SAMPLES_SHARE = 0.35  # of the bytes: for the scores of each sample
+MAX_BLOCK_SHARE = 0.05  # of the bytes: for one complex
 MAX_CHAINS = 150  # of a complex whose samples are shown one by one
 MAX_STRUCTURE_BYTES = 20_000_000  # of one file of a structure
 MAX_READ_RESIDUES = 700_000  # of all structures: half a minute
@@ -45,10 +46,12 @@ def pack_details(loaded: LoadedRun, order: list[int], max_bytes: int) -> Details
 
 
 def _fitting(blocks: Iterator[tuple[int, str]], max_bytes: int) -> dict[int, str]:
-    """The first blocks, as long as they fit."""
+    """The first blocks, as long as they fit, without very large ones."""
     found: dict[int, str] = {}
     used = 0
     for number, block in blocks:
+        if len(block) > max_bytes * MAX_BLOCK_SHARE:
+            continue
         used += len(block)
         if used > max_bytes:
             break
@@ -57,9 +60,9 @@ def _fitting(blocks: Iterator[tuple[int, str]], max_bytes: int) -> dict[int, str
 
 
 def _pack_samples(loaded: LoadedRun, order: list[int]) -> Iterator[tuple[int, str]]:
-    """Matrices of chains x chains of every score and sample."""
-    described = [score["name"] for score in loaded.scores["interfaces"]]
-    scores = [name for name in described if name in loaded.interfaces]
+    """Matrices of chains x chains of every score with bands, for every sample."""
+    banded = [score["name"] for score in loaded.scores["interfaces"] if score["bands"]]
+    scores = [name for name in banded if name in loaded.interfaces]
     starts = loaded.first_chains()
     groups = loaded.interfaces.groupby("complex").indices
     for number in order:

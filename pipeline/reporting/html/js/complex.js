@@ -126,9 +126,9 @@ const ComplexPage = (() => {
     const caption = element("figcaption");
     const draw = async () => {
       const values = matrixOf(about, sampleBlock, state);
-      caption.textContent = sampleBlock
+      caption.textContent = sampleBlock && state.score.name in sampleBlock
         ? "Rows: chains whose frames are used; columns: chains that are scored."
-        : "Mean over samples and directions; the page has no single samples of this complex.";
+        : "Mean over samples and directions; the page has no single samples of this score.";
       await drawMatrix(matrix, about, state.score, values);
       await drawNetwork(network, about, state.score, values);
     };
