@@ -33,6 +33,7 @@ from foldcp.datasets.formats.json_jobs import alphafold3, alphafold_server, open
 from foldcp.datasets.parsing.text_files import escape_path, is_unicode, read_text, stem
 from foldcp.datasets.templates import TemplateFolder
 from foldcp.files import reading
+from foldcp.printable import printable
 
 # The first that recognises a file reads it.
 FORMATS = (
@@ -177,10 +178,10 @@ def _without_duplicates(records: Iterable[Record]) -> Iterator[Record]:
 
 
 def _numbered(records: Iterable[Record]) -> Iterator[Record]:
-    """The records with their indices; reasons are cut to what a cell of a table can show."""
+    """The records with their indices; reasons are a line, cut to what a cell of a table shows."""
     for index, record in enumerate(records):
         if isinstance(record, InvalidComplex):
             reason = record.reason if is_unicode(record.reason) else escape_path(record.reason)
-            yield replace(record, index=index, reason=reason[:_MAX_REASON])
+            yield replace(record, index=index, reason=printable(reason)[:_MAX_REASON])
         else:
             yield replace(record, index=index)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from foldcp.datasets.parsing.workbook import sheet_text
-from foldcp.files import MAX_BYTES, read_file, reading
+from foldcp.files import MAX_BYTES, decode_text, read_file, reading
 
 # Control characters that do not occur in texts, unlike tab, line feed, form feed, carriage return
 # and escape.
@@ -59,14 +59,7 @@ def join_names(names: Iterable[object], max_names: int = 20) -> str:
 
 
 def _decode(path: Path, data: bytes) -> str:
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):  # spreadsheets save "Unicode text" so
-        text = data.decode("utf-16", errors="replace")
-    else:
-        try:
-            text = data.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            # All that matters is ASCII; another single-byte encoding garbles a title at worst.
-            text = data.decode("cp1252", errors="replace")
+    text = decode_text(data)
     if found := _BINARY.search(text):
         raise ValueError(
             f"{path}: not a text file (character {ord(found[0]):#04x} at {found.start()})"

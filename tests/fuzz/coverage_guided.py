@@ -1,0 +1,149 @@
+"""Fuzzing of one reader by coverage, with atheris (`pip install atheris`, not among our own needs).
+
+    python -m tests.fuzz.coverage_guided READER --count 1000000 --seconds 600
+
+The valid inputs of `tests/fuzz/seeds.py` are where it begins; the words in them and the tokens of
+`tests/fuzz/mutate.py` are its dictionary; half of the mutations are libFuzzer's, half our own. It
+tells every input that is a finding as `python -m tests.fuzz` does, and goes on to the next. Exit
+code 1 if there was one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import re
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import atheris
+
+# The modules whose branches guide it, which must not have been imported before.
+with atheris.instrument_imports(include=["foldcp", "tarfile", "gzip", "zipfile"]):
+    from tests.fuzz.mutate import MUTATIONS, TOKENS
+    from tests.fuzz.readers import READERS, Damaged, Reader
+    from tests.fuzz.run import Tally, narrowed, try_input
+
+LONGEST_INPUT = 20_000  # bytes, unless a seed is longer
+LONGEST_WORD = 64  # bytes, of the dictionary
+MOST_FINDINGS = 20  # different ones; then the run ends
+MEMORY_MB = 4_000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.fuzz.coverage_guided", description=__doc__
+    )
+    known = [name for name, reader in READERS.items() if isinstance(reader.make, Damaged)]
+    parser.add_argument("reader", choices=known)
+    parser.add_argument("--count", type=int, default=1_000_000, help="inputs")
+    parser.add_argument("--seconds", type=float, default=600, help="at most")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--keep", type=Path, default=Path("fuzz-findings"))
+    options = parser.parse_args()
+    warnings.simplefilter("error")
+    reader = READERS[options.reader]
+    damaged = reader.make
+    assert isinstance(damaged, Damaged)
+    memory = Path("/dev/shm")
+    with (
+        tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name,
+        narrowed(reader),
+    ):
+        folder = Path(name)
+        arguments = _arguments(folder, damaged, options.seed)
+        run = _Run(reader, damaged, folder, options.count, options.seconds, options.keep)
+        atheris.Setup(arguments, run.one_input, custom_mutator=_mutator(damaged))
+        atheris.Fuzz()
+
+
+class _Run:
+    """The inputs so far; the process ends with the last of them, as libFuzzer returns to nobody."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        damaged: Damaged,
+        folder: Path,
+        count: int,
+        seconds: float,
+        keep: Path,
+    ) -> None:
+        self.reader = reader
+        self.pack = damaged.pack
+        self.folder = folder / "inputs"
+        self.folder.mkdir()
+        for name, data in reader.others.items():
+            (self.folder / name).write_bytes(data)
+        self.path = self.folder / reader.file
+        self.count = count
+        self.seconds = seconds
+        self.keep = keep
+        self.tally = Tally(reader.name)
+        self.seen: set[str] = set()
+        self.began = time.monotonic()
+
+    def one_input(self, raw: bytes) -> None:
+        """Feed the reader; end the process after the last input."""
+        tally = self.tally
+        data = self.pack(raw)
+        self.path.write_bytes(data)
+        finding = try_input(self.reader, self.path, data, tally)
+        if finding and finding.location not in self.seen:
+            self.seen.add(finding.location)
+            tally.findings.append(finding)
+            self.keep.mkdir(exist_ok=True)
+            name = f"{self.reader.name}-guided-{len(tally.findings)}-{self.reader.file}"
+            (self.keep / name).write_bytes(data)
+            print(f"{self.keep / name}: {finding.reason}\n{finding.location}", flush=True)
+        tally.seconds = time.monotonic() - self.began
+        done = tally.num_read + tally.num_refused >= self.count or tally.seconds >= self.seconds
+        if done or len(tally.findings) == MOST_FINDINGS:
+            print(tally.line(), flush=True)
+            os._exit(int(bool(tally.findings)))
+
+
+def _mutator(damaged: Damaged) -> Callable[[bytes, int, int], bytes]:
+    def mutate(data: bytes, longest: int, seed: int) -> bytes:
+        rng = random.Random(seed)
+        if rng.random() < 0.5:
+            return atheris.Mutate(data, longest)
+        return rng.choice(MUTATIONS)(rng, data, damaged.seeds)[:longest]
+
+    return mutate
+
+
+def _arguments(folder: Path, damaged: Damaged, seed: int) -> list[str]:
+    """libFuzzer's, which name the seeds and the dictionary."""
+    corpus = folder / "corpus"
+    corpus.mkdir()
+    for number, data in enumerate(damaged.seeds):
+        (corpus / str(number)).write_bytes(data)
+    words = {word for data in damaged.seeds for word in re.findall(rb"\w{3,}", data)}
+    entries = sorted(word for word in words | set(TOKENS) if 0 < len(word) <= LONGEST_WORD)
+    dictionary = folder / "dictionary"
+    dictionary.write_text("".join(f'"{_escaped(word)}"\n' for word in entries))
+    longest = max(LONGEST_INPUT, *(2 * len(data) for data in damaged.seeds))
+    return [
+        sys.argv[0],
+        f"-dict={dictionary}",
+        f"-seed={seed}",
+        f"-max_len={longest}",
+        f"-rss_limit_mb={MEMORY_MB}",
+        "-timeout=0",  # `try_input` has a limit of its own, which needs the alarm
+        "-verbosity=0",
+        str(corpus),
+    ]
+
+
+def _escaped(word: bytes) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in word)
+
+
+if __name__ == "__main__":
+    main()
