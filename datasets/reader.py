@@ -30,10 +30,9 @@ from foldcp.datasets.formats import (
     humap,
 )
 from foldcp.datasets.formats.json_jobs import alphafold3, alphafold_server, openfold3, protenix
-from foldcp.datasets.parsing.text_files import escape_path, is_unicode, read_text, stem
+from foldcp.datasets.parsing.text_files import escape_path, in_a_line, is_unicode, read_text, stem
 from foldcp.datasets.templates import TemplateFolder
 from foldcp.files import reading
-from foldcp.printable import printable
 
 # The first that recognises a file reads it.
 FORMATS = (
@@ -92,7 +91,7 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> Iterator[Record]:
         records = _read_folder(path, options) if path.is_dir() else _read_file(path, options)
     if options.templates is not None:
         records = _with_templates(records, options.templates)
-    return _numbered(_without_duplicates(records))
+    return _numbered(_without_duplicates(_with_names_in_a_line(records)))
 
 
 def _read_file(path: Path, options: ReadOptions) -> Iterable[Record]:
@@ -166,6 +165,13 @@ def _with_templates(records: Iterable[Record], folder: TemplateFolder) -> Iterat
             yield as_invalid(record, str(error))
 
 
+def _with_names_in_a_line(records: Iterable[Record]) -> Iterator[Record]:
+    """The records; line ends in a name, which JSON and quoted cells may hold, become spaces."""
+    for record in records:
+        name = in_a_line(record.name)
+        yield record if name == record.name else replace(record, name=name)
+
+
 def _without_duplicates(records: Iterable[Record]) -> Iterator[Record]:
     """The records; of those with the same name all but the first are invalid for that reason."""
     names: set[str] = set()
@@ -182,6 +188,6 @@ def _numbered(records: Iterable[Record]) -> Iterator[Record]:
     for index, record in enumerate(records):
         if isinstance(record, InvalidComplex):
             reason = record.reason if is_unicode(record.reason) else escape_path(record.reason)
-            yield replace(record, index=index, reason=printable(reason)[:_MAX_REASON])
+            yield replace(record, index=index, reason=in_a_line(reason)[:_MAX_REASON])
         else:
             yield replace(record, index=index)

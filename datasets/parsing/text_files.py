@@ -51,6 +51,11 @@ def escape_path(path: Path | str) -> str:
     return os.fsencode(path).decode("utf-8", errors="backslashreplace")
 
 
+def in_a_line(text: str) -> str:
+    """The text with spaces in place of line ends."""
+    return re.sub(r"[\r\n]+", " ", text)
+
+
 def join_names(names: Iterable[object], max_names: int = 20) -> str:
     """The names with commas between them; of many the first, and how many more there are."""
     words = list(map(str, names))

@@ -27,7 +27,7 @@ import atheris
 with atheris.instrument_imports(include=["foldcp", "tarfile", "gzip", "zipfile"]):
     from tests.fuzz.mutate import MUTATIONS, TOKENS
     from tests.fuzz.readers import READERS, Damaged, Reader
-    from tests.fuzz.run import Tally, narrowed, try_input
+    from tests.fuzz.run import Tally, prepared, try_input
 
 LONGEST_INPUT = 20_000  # bytes, unless a seed is longer
 LONGEST_WORD = 64  # bytes, of the dictionary
@@ -50,14 +50,9 @@ def main() -> None:
     reader = READERS[options.reader]
     damaged = reader.make
     assert isinstance(damaged, Damaged)
-    memory = Path("/dev/shm")
-    with (
-        tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name,
-        narrowed(reader),
-    ):
-        folder = Path(name)
-        arguments = _arguments(folder, damaged, options.seed)
-        run = _Run(reader, damaged, folder, options.count, options.seconds, options.keep)
+    with prepared(reader) as path, tempfile.TemporaryDirectory() as folder:
+        run = _Run(reader, damaged, path, options.count, options.seconds, options.keep)
+        arguments = _arguments(Path(folder), damaged, options.seed)
         atheris.Setup(arguments, run.one_input, custom_mutator=_mutator(damaged))
         atheris.Fuzz()
 
@@ -69,18 +64,14 @@ class _Run:
         self,
         reader: Reader,
         damaged: Damaged,
-        folder: Path,
+        path: Path,
         count: int,
         seconds: float,
         keep: Path,
     ) -> None:
         self.reader = reader
         self.pack = damaged.pack
-        self.folder = folder / "inputs"
-        self.folder.mkdir()
-        for name, data in reader.others.items():
-            (self.folder / name).write_bytes(data)
-        self.path = self.folder / reader.file
+        self.path = path
         self.count = count
         self.seconds = seconds
         self.keep = keep

@@ -66,14 +66,7 @@ def fuzz(reader: Reader, seconds: float, seed: int, count: int = 0) -> Tally:
     tally = Tally(reader.name)
     seen = set()
     began = time.monotonic()
-    memory = Path("/dev/shm")  # a disk would set the pace
-    with (
-        tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder,
-        narrowed(reader),
-    ):
-        for name, data in reader.others.items():
-            (Path(folder) / name).write_bytes(data)
-        path = Path(folder) / reader.file
+    with prepared(reader) as path:
         while time.monotonic() - began < seconds and not (
             count and tally.num_read + tally.num_refused >= count
         ):
@@ -160,7 +153,20 @@ def _finding(data: bytes, error: BaseException, problem: str = "") -> Finding:
 
 
 @contextmanager
-def narrowed(reader: Reader) -> Iterator[None]:
+def prepared(reader: Reader) -> Iterator[Path]:
+    """The path of a reader's input, in a folder with the files beside it."""
+    memory = Path("/dev/shm")  # a disk would set the pace
+    with (
+        tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder,
+        _narrowed(reader),
+    ):
+        for name, data in reader.others.items():
+            (Path(folder) / name).write_bytes(data)
+        yield Path(folder) / reader.file
+
+
+@contextmanager
+def _narrowed(reader: Reader) -> Iterator[None]:
     """Only the expected exceptions become ValueErrors: one of our own mistakes, turned into the
     reason of a row, would look like a bad input.
     """

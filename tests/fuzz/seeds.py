@@ -170,10 +170,10 @@ STOCKHOLM = (
     b"# STOCKHOLM 1.0\n101 MKT\nb MK~\nb_2 m_t\n//\n",
 )
 SETTINGS = (
-    b"model:\n  samples: 2\n  seed: 7\n"
+    b"model:\n  samples: 2\n  seed: 7\nrun: {deadline_factor: 2.5}\nwrite: [boltz, pae]\n"
     b"msa: {max_rows: 100, pairing: taxonomy, cut_to_range: true}\n"
-    b"limits:\n  msa_bytes: 1_000\nwrite: [boltz, pae]\n",
-    b"msa.missing: single-sequence\nwrite: boltz,pde\n"
+    b"limits:\n  msa_bytes: 1_000\n",
+    b"msa.missing: single-sequence\nwrite: boltz,pde\nrun.start_deadline: 9\n"
     b"limits: {input_bytes: 0x10, msa_bytes: 1:30}\n",
 )
 _DIGEST = "0123456789abcdef" * 4
@@ -208,10 +208,15 @@ def tarred(members: dict[str, bytes], form: int = tarfile.USTAR_FORMAT) -> bytes
     return packed.getvalue().rstrip(b"\0") + bytes(1024)
 
 
-def _archives() -> tuple[bytes, ...]:
+def server_alignments() -> bytes:
+    """The alignments of `SERVER_QUERIES`, each ended by NUL."""
     one = f">101\n{SERVER_QUERIES[0]}\n>h\t9\nMKTAYLAKaaQR-ISFVK\n".encode()
     two = f">102\n{SERVER_QUERIES[1]}\n>g\nGSHM-YAACGG\n".encode()
-    both = one + b"\0" + two + b"\0"
+    return one + b"\0" + two + b"\0"
+
+
+def _archives() -> tuple[bytes, ...]:
+    both = server_alignments()
     long_name = "/".join(["directory"] * 30)
     return (
         tarred({"msa.sh": b"#", SERVER_FILE: both}),
