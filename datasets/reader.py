@@ -56,9 +56,11 @@ KNOWN_FORMATS = (
     ", ".join(known.description for known in FORMATS)
     + ", or a folder of FASTA, YAML and JSON files"
 )
-# AlphaPulldown's: `P11111,2;P22222,1-11`, an accession with copies or ranges.
-_PULLDOWN_PART = r"[\w.|-]+(?:,\d+(?:-\d+)?)*"
-_PULLDOWN = re.compile(rf"(?:{_PULLDOWN_PART}(?:;{_PULLDOWN_PART})+\s*)+", re.ASCII)
+# AlphaPulldown's: `P11111,2;P22222,1-11` in a line, an accession with copies or ranges. Words and
+# ranges take all that they can (+ after a quantifier), since a text that fails would else be tried
+# in all divisions.
+_PULLDOWN_PART = r"[\w.|-]++(?:,\d++(?:-\d++)?)*+"
+_PULLDOWN = re.compile(rf"(?:{_PULLDOWN_PART}(?:;{_PULLDOWN_PART})++\s++)++", re.ASCII)
 
 _FOLDER_SUFFIXES = tuple(dict.fromkeys(suffix for known in FORMATS for suffix in known.suffixes))
 DEFAULTS = ReadOptions()
@@ -112,7 +114,8 @@ def _read_file(path: Path, options: ReadOptions) -> Iterable[Record]:
         raise ValueError(
             f"{path}: an alignment (key,sequence); give the folder that holds it with --msas"
         )
-    if _PULLDOWN.fullmatch(file.text[:_MAX_START].rpartition("\n")[0] or file.text[:_MAX_START]):
+    start = file.text[:_MAX_START]
+    if _PULLDOWN.fullmatch((start.rpartition("\n")[0] or start) + "\n"):
         raise ValueError(f"{path}: a list of AlphaPulldown, which is not supported")
     columns = ", ".join(file.table.columns)[:200]
     raise ValueError(f"{path}: not an input ({KNOWN_FORMATS}); its columns are {columns!r}")
