@@ -1,6 +1,7 @@
-"""Fuzzing of one reader by coverage, with atheris (`pip install atheris`, not among our own needs).
+"""Fuzzing of readers by coverage, with atheris (`pip install atheris`, not among our own needs).
 
-    python -m tests.fuzz.coverage_guided READER --count 1000000 --seconds 600
+    nice python -m tests.fuzz.coverage_guided READER --count 1000000 --seconds 600
+    nice python -m tests.fuzz.coverage_guided all
 
 The valid inputs of `tests/fuzz/seeds.py` are where it begins; the words in them and the tokens of
 `tests/fuzz/mutate.py` are its dictionary; half of the mutations are libFuzzer's, half our own. It
@@ -14,6 +15,7 @@ import argparse
 import os
 import random
 import re
+import subprocess
 import sys
 import tempfile
 import time
@@ -35,19 +37,37 @@ MOST_FINDINGS = 20  # different ones; then the run ends
 MEMORY_MB = 4_000
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tests.fuzz.coverage_guided", description=__doc__
     )
     known = [name for name, reader in READERS.items() if isinstance(reader.make, Damaged)]
-    parser.add_argument("reader", choices=known)
-    parser.add_argument("--count", type=int, default=1_000_000, help="inputs")
-    parser.add_argument("--seconds", type=float, default=600, help="at most")
+    parser.add_argument("reader", choices=[*known, "all"])
+    parser.add_argument("--count", type=int, default=1_000_000, help="inputs of a reader")
+    parser.add_argument("--seconds", type=float, default=3_600, help="at most, for a reader")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", type=Path, default=Path("fuzz-findings"))
     options = parser.parse_args()
+    if options.reader == "all":
+        return _fuzz_all(known, sys.argv[1:])
+    _fuzz(READERS[options.reader], options)
+    return 1  # libFuzzer ended it, not we
+
+
+def _fuzz_all(names: list[str], arguments: list[str]) -> int:
+    """Fuzz one reader after the other, each in a process of its own, which libFuzzer ends."""
+    codes = []
+    for name in names:
+        own = [name if argument == "all" else argument for argument in arguments]
+        command = [sys.executable, "-m", "tests.fuzz.coverage_guided", *own]
+        codes.append(subprocess.run(command).returncode)
+        if codes[-1]:
+            print(f"{name}: exit code {codes[-1]}", flush=True)
+    return int(any(codes))
+
+
+def _fuzz(reader: Reader, options: argparse.Namespace) -> None:
     warnings.simplefilter("error")
-    reader = READERS[options.reader]
     damaged = reader.make
     assert isinstance(damaged, Damaged)
     with prepared(reader) as path, tempfile.TemporaryDirectory() as folder:
@@ -137,4 +157,4 @@ def _escaped(word: bytes) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

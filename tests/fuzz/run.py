@@ -90,7 +90,7 @@ def try_input(reader: Reader, path: Path, data: bytes, tally: Tally) -> Finding 
             found = reader.run(path)
         tally.num_read += 1
         if isinstance(found, list):
-            _check_reasons(found)
+            _check_records(found)
             tally.num_complexes += sum(isinstance(record, Complex) for record in found)
     except reader.refusal as error:
         tally.num_refused += 1
@@ -109,12 +109,16 @@ def try_input(reader: Reader, path: Path, data: bytes, tally: Tally) -> Finding 
     return None
 
 
-def _check_reasons(records: list[object]) -> None:
-    """Raise AssertionError for an invalid record whose reason is not a line."""
+def _check_records(records: list[object]) -> None:
+    """Raise AssertionError for a record that tables cannot hold."""
     for record in records:
+        if isinstance(record, Complex | InvalidComplex):
+            texts = [record.name, record.title, record.organism, record.source, *record.notes]
+            assert record.name and "\n" not in record.name, record
+            assert "".join(texts).encode(), record
         if isinstance(record, InvalidComplex):
-            assert record.reason, record
-            assert not {"\n", "\r"} & set(record.reason), record
+            assert record.reason and "\n" not in record.reason, record
+            assert record.reason.encode(), record
 
 
 def _origin(error: BaseException) -> BaseException:
