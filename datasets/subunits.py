@@ -83,7 +83,7 @@ class Database:
         Raises ValueError for an ambiguous or empty table, for missing or bad sequences, and for
         files of `options` that cannot be used or have nothing to do with the table.
         """
-        table.check({*self.required, "stoichiometry"})
+        table.check(self.required, ["stoichiometry"])
         if not options.sequences and options.uniprot is None:
             raise ValueError(
                 f"{table.path}: names proteins by accession; give a file that has them with "
@@ -308,6 +308,8 @@ def _chains(
     chains = tuple(
         replace(first[hit], name=name) for name, hit in zip(chain_names(), hits, strict=False)
     )
+    if msas:
+        chains = msas.with_paired(chains)
     sequence_notes = dict.fromkeys(hit.note for hit in hits if hit.note)
     return chains, (*sequence_notes, *msa_notes(chains))
 

@@ -18,7 +18,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from foldcp.datasets.accessions import UNIPROT
-from foldcp.files import reading
+from foldcp.files import reading, write_file
 
 URL = "https://rest.uniprot.org"
 URL_VARIABLE = "FOLDCP_UNIPROT_URL"  # of a mirror
@@ -77,8 +77,7 @@ def look_up(accessions: Iterable[str], cache: Path) -> dict[str, Entry]:
         missing = sorted(wanted - known.keys())
         for start in range(0, len(missing), BATCH):
             entries = service.entries(missing[start : start + BATCH])
-            with reading(str(cache)):
-                _store(cache, entries)
+            _store(cache, entries)
             known.update(entries)
         wanted |= {follower for name in wanted for follower in known[name].replaced_by}
         if wanted <= known.keys():
@@ -221,9 +220,4 @@ def _store(cache: Path, entries: Mapping[str, Entry]) -> None:
     }
     data = json.dumps(document, indent=0).encode()
     path = cache / f"{hashlib.sha256(data).hexdigest()[:32]}.json"
-    part = path.with_suffix(f".{os.getpid()}.part")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    write_file(path, data)

@@ -161,6 +161,7 @@ READERS = {
         ),
         Reader("copies", "x.tsv", Damaged(seeds.COPIES), read_copy_numbers, _TEXT),
         Reader("obsolete", "x.txt", Damaged(seeds.OBSOLETE), read_replacements, _TEXT),
+        Reader("a3m_input", "x.a3m", Damaged(seeds.A3M), _records, _TEXT, _BESIDE),
         Reader("a3m", "x.a3m", Damaged(seeds.A3M), lambda path: read_msa(path, 100), _ALIGNMENT),
         Reader(
             "msa_csv",

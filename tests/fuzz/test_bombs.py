@@ -6,6 +6,7 @@ import gc
 import gzip
 import io
 import json
+import lzma
 import random
 import time
 import tracemalloc
@@ -90,6 +91,12 @@ def test_a_zip_archive_of_much(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("x.fasta", b">a\n" + b"A" * 100 * MB)
     assert "once unpacked" in _read_within(path, _records, 4 * MAX_BYTES)
+
+
+def test_an_xz_file_of_much(tmp_path: Path) -> None:
+    path = tmp_path / "x.fasta.xz"
+    path.write_bytes(lzma.compress(b">a\n" + b"A" * 100 * MB, preset=0))
+    assert "once unpacked" in _read_within(path, _records, 20 * MAX_BYTES)
 
 
 def _workbook(sheet: str, shared: str = "") -> bytes:

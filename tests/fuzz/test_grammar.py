@@ -39,6 +39,7 @@ FILES: dict[str, Files] = {
     "sequences": nearly_valid_text((seeds.SEQUENCES,), "| "),
     "copies": nearly_valid_text(seeds.COPIES, "\t;"),
     "obsolete": nearly_valid_text(seeds.OBSOLETE, " ,"),
+    "a3m_input": nearly_valid_text(seeds.A3M, " \t,-"),
     "a3m": nearly_valid_text(seeds.A3M, " \t,-"),
     "msa_csv": nearly_valid_text(seeds.MSA_CSV, ","),
     "stored": nearly_valid_text(seeds.MSA_CSV, ",", seeds.gzipped),
