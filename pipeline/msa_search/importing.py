@@ -153,10 +153,11 @@ def _read(path: Path) -> Alignments:
             return found
         for read_rows in parse_msas(path, content):
             rows = list(read_rows())
+            keys = [taxonomy_key(row.header) for row in rows]
             if is_csv(path):
-                keys = _keys_of_table(path, [row.key for row in rows])
-            else:
-                keys = [taxonomy_key(row.header) for row in rows]
+                keys = [row.key for row in rows]
+                if _are_row_numbers(keys) and not is_store(path.parent.parent):
+                    keys = [UNPAIRED] * len(rows)
             texts = [row.text.decode("latin-1").replace(".", "") for row in rows]
             _add(found, [AlignedRow(*pair) for pair in zip(texts, keys, strict=True)])
     return found
@@ -168,8 +169,6 @@ def _add(found: Alignments, rows: list[AlignedRow]) -> None:
         found.setdefault(rows[0].text.replace("-", ""), []).extend(rows)
 
 
-def _keys_of_table(path: Path, keys: list[int]) -> list[int]:
-    """The keys of a table's rows, none where they are but the numbers of rows."""
-    # Those of an organism come in any order and again.
-    rise = all(first < second for first, second in pairwise(k for k in keys if k != UNPAIRED))
-    return [UNPAIRED] * len(keys) if rise and not is_store(path.parent.parent) else keys
+def _are_row_numbers(keys: Sequence[int]) -> bool:
+    """Whether keys rise from row to row, where those of organisms come in any order and again."""
+    return all(first < second for first, second in pairwise(k for k in keys if k != UNPAIRED))
