@@ -103,9 +103,10 @@ def _beside_sequences(path: Path) -> object:
 def _imported(path: Path) -> object:
     """The rows of an alignment of another program; a refusal is among the unreadable files."""
     search = ImportedAlignments((path.parent,))
+    found = list(search.search(["MKTAYIAKQRQISFVK"]))
     if search.unreadable:
         raise ValueError(search.unreadable[0])
-    return list(search.search(["MKTAYIAKQRQISFVK"]))
+    return found
 
 
 def _from_server(path: Path) -> object:
