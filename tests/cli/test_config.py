@@ -167,6 +167,10 @@ def test_every_key_can_be_set() -> None:
         ("model: " + "[" * 5_000, "nested more than"),
         ("model: {seed: 1}\nmodel: {steps: 5}", "the key 'model' occurs twice (line 2"),
         ("model: {seed: !!int ''}", "IndexError: string index out of range"),
+        (f"run: {{deadline_factor: 0x{'f' * 400}}}", "an integer of more than 64 bits"),
+        (f"write: [0x{'f' * 5_000}]", "an integer of more than 64 bits"),
+        (f"0x{'f' * 5_000}", "an integer of more than 64 bits"),
+        ("model: {seed: 1" + ":1" * 100_000 + "}", "a value of more than 10,000 characters"),
         ("model: {seed: 2026-13-45}", "month must be in 1..12"),
         ("model: {seed: !!timestamp x}", "'NoneType' object"),
         (
