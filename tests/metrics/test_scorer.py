@@ -79,7 +79,11 @@ def scores() -> Scores:
 
 def test_scores_follow_their_formulas(scores: Scores) -> None:
     expected = reference_scores(CASE)
-    others = {"interface", "structure", "chain_pdockq2"}  # tests/metrics/test_interface.py
+    others = {
+        "interface",
+        "structure",
+        "chain_pdockq2",
+    }  # tests/metrics/interface/test_interface.py
     assert set(expected) | others == {field.name for field in fields(Scores)}
     _assert_close(scores, expected, 1e-6)
 

@@ -13,7 +13,7 @@ from foldcp.complex import chain_names
 from foldcp.features.features import Features
 from foldcp.features.layout import Layout
 from foldcp.metrics.chains import ChainSpans
-from tests.metrics.interface_reference import cutoff_scores, ipsae
+from tests.metrics.interface.interface_reference import cutoff_scores, ipsae
 
 CENTERS = 0.25 + 0.5 * np.arange(64)
 POLYMERS = ("protein", "dna", "rna")

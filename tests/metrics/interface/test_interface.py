@@ -18,8 +18,8 @@ from foldcp.metrics.interface import actifptm, af2complex, contact_pairs, lis
 from foldcp.metrics.interface.scores import PAE_CUTOFFS, InterfaceScores
 from foldcp.metrics.scorer import SampleScorer
 from foldcp.metrics.scores import Scores
-from tests.metrics.generated_cases import CASES, generated_case
-from tests.metrics.interface_reference import (
+from tests.metrics.interface.generated_cases import CASES, generated_case
+from tests.metrics.interface.interface_reference import (
     chain_pdockq2,
     cutoff_scores,
     distances,

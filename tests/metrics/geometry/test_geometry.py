@@ -29,7 +29,7 @@ from foldcp.metrics.geometry.surface import (
     fraction_disordered,
 )
 from foldcp.metrics.geometry.token_contacts import residue_ranges
-from tests.metrics.generated_cases import generated_case
+from tests.metrics.interface.generated_cases import generated_case
 from tests.support.metrics_reference import synthetic_layout
 
 
