@@ -15,9 +15,14 @@ from foldcp.datasets.parsing.tables import Table, read_table
 from foldcp.datasets.parsing.yaml_tree import Node
 from foldcp.datasets.sequences import FastaRecord, fasta_records
 from foldcp.datasets.templates import TemplateFolder
-from foldcp.files import MAX_BYTES
+from foldcp.files import MAX_BYTES, unpacked_name
 
 FASTA_SUFFIXES = (".fasta", ".fas", ".fa", ".faa")
+
+
+def has_suffix(path: Path, suffixes: tuple[str, ...]) -> bool:
+    """Whether a file's name ends in one of the suffixes, before `.gz` or `.xz`."""
+    return unpacked_name(path.name).endswith(suffixes)
 
 
 @dataclass(frozen=True)
@@ -28,8 +33,8 @@ class InputFile:
     text: str
 
     def has_suffix(self, suffixes: tuple[str, ...]) -> bool:
-        """Whether the name ends in one of the suffixes, before `.gz`."""
-        return self.path.name.lower().removesuffix(".gz").endswith(suffixes)
+        """Whether the name ends in one of the suffixes, see `has_suffix`."""
+        return has_suffix(self.path, suffixes)
 
     @cached_property
     def fasta(self) -> list[FastaRecord]:
@@ -38,6 +43,10 @@ class InputFile:
         if not text.startswith(">") and not self.has_suffix(FASTA_SUFFIXES):
             return []
         return list(fasta_records(self.path, text))
+
+    def fasta_to_read(self) -> list[FastaRecord]:
+        """The records of what the user says is FASTA. Raises ValueError where it is not."""
+        return self.fasta or list(fasta_records(self.path, self.text.lstrip()))
 
     @cached_property
     def json(self) -> Node | None:
@@ -91,7 +100,8 @@ class Format:
     """A format of inputs.
 
     `read` raises ValueError naming the file for one that cannot be used at all, before it yields
-    the first record; `suffixes` are those of the files that are read from a folder.
+    the first record; `suffixes` are those of the files that are read from a folder, `alone` only
+    where it has no files of other formats: alignments lie beside the inputs that name them.
     """
 
     name: str  # for --format
@@ -99,3 +109,4 @@ class Format:
     recognises: Callable[[InputFile], bool]
     read: Callable[[InputFile, ReadOptions], Iterable[Record]]
     suffixes: tuple[str, ...] = ()
+    alone: bool = False

@@ -12,13 +12,12 @@ from pathlib import Path
 from foldcp.complex import Chain, MsaStatistics
 from foldcp.datasets.msa_store import alignment_path, is_store, read_index
 from foldcp.datasets.parsing.text_files import join_names
+from foldcp.features.msa.parse import complex_shape, decode_plain
 from foldcp.files import check_regular, reading
 
 # In the order of preference: Boltz's `key,sequence` CSV says which rows of two chains belong
 # together.
 SUFFIXES = (".csv", ".csv.gz", ".a3m", ".a3m.gz")
-# ColabFold's first line: lengths of the different sequences, and the copies of each.
-_LENGTHS = re.compile(r"#(\d+(?:,\d+)*)\s+\d+(?:,\d+)*\s*")
 _MAX_LINE = 100_000
 
 
@@ -63,16 +62,16 @@ class MsaFolder:
         found = self._first((*names, *safe), SUFFIXES[2:])
         if found is None:
             return None
-        match = _LENGTHS.fullmatch(_first_line(found))
-        if match is None:
+        shape = complex_shape(_first_line(found))
+        if shape is None:
             raise ValueError(
                 f"{found}: has the name of a record of several chains, but its first line does not "
                 "give their lengths (#20,9 and a tab and 1,1, as ColabFold writes it)"
             )
-        if match[1] != ",".join(map(str, lengths)):
+        if list(shape.lengths) != lengths:
             raise ValueError(
-                f"{found}: aligns chains of {match[1]} residues, but the record's have "
-                f"{join_names(lengths)}"
+                f"{found}: aligns chains of {join_names(shape.lengths)} residues, but the record's "
+                f"have {join_names(lengths)}"
             )
         return found
 
@@ -155,12 +154,12 @@ def msa_notes(chains: Iterable[Chain]) -> tuple[str, ...]:
     alone = dict.fromkeys(
         chain.accession or f"chain {chain.name}"
         for chain in chains
-        if chain.kind == "protein" and not chain.msa
+        if chain.kind == "protein" and not (chain.msa or chain.paired_msa)
     )
     return (f"msa: no alignment for {join_names(alone, 200)}",) if alone else ()
 
 
-def _first_line(path: Path) -> str:
+def _first_line(path: Path) -> bytes:
     """The first line of an MSA file, which may be gzipped."""
     with reading(str(path)):
         check_regular(path)
@@ -168,4 +167,4 @@ def _first_line(path: Path) -> str:
             packed = file.read(2) == b"\x1f\x8b"
             file.seek(0)
             line = (gzip.GzipFile(fileobj=file) if packed else file).readline(_MAX_LINE)
-    return line.decode("utf-8-sig", errors="replace")
+    return decode_plain(line)

@@ -15,11 +15,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from foldcp.complex import InvalidComplex, Record, as_invalid
-from foldcp.datasets.format import Format, InputFile, ReadOptions
+from foldcp.datasets.format import Format, InputFile, ReadOptions, has_suffix
 from foldcp.datasets.formats import (
+    a3m,
     boltz_fasta,
     boltz_yaml,
     chai,
@@ -36,6 +38,7 @@ from foldcp.files import reading
 
 # The first that recognises a file reads it.
 FORMATS = (
+    a3m.FORMAT,
     corum.JSON_FORMAT,
     alphafold3.FORMAT,
     openfold3.FORMAT,
@@ -51,16 +54,21 @@ FORMATS = (
     humap.FORMAT_2,
     colabfold.FORMAT,
 )
-# For help and errors.
+FORMAT_NAMES = ", ".join(known.name for known in FORMATS)
+# For help and errors: the names that --format takes, and what they are.
+_NAMED_FORMATS = ", ".join(f"{known.name} ({known.description})" for known in FORMATS)
 KNOWN_FORMATS = (
-    ", ".join(known.description for known in FORMATS)
-    + ", or a folder of FASTA, YAML and JSON files"
+    f"{_NAMED_FORMATS}, or a folder of FASTA, YAML and JSON files, or of a3m files alone"
 )
 # AlphaPulldown's: `P11111,2;P22222,1-11`, an accession with copies or ranges.
 _PULLDOWN_PART = r"[\w.|-]+(?:,\d+(?:-\d+)?)*"
 _PULLDOWN = re.compile(rf"(?:{_PULLDOWN_PART}(?:;{_PULLDOWN_PART})+\s*)+", re.ASCII)
 
-_FOLDER_SUFFIXES = tuple(dict.fromkeys(suffix for known in FORMATS for suffix in known.suffixes))
+# Of the files that are read from a folder; those of the first that it has.
+_FOLDER_SUFFIXES = [
+    tuple(dict.fromkeys(end for known in FORMATS if known.alone == alone for end in known.suffixes))
+    for alone in (False, True)
+]
 DEFAULTS = ReadOptions()
 _PAGE = re.compile(r"\s*(?:<\?xml[^>]*>\s*)?<(?:!doctype html|html)\b", re.IGNORECASE)
 _MAX_REASON = 2_000  # characters of a reason
@@ -72,10 +80,11 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> Iterator[Record]:
 
     The content tells the format, see `FORMATS`, unless `options.format` does; of a table, the names
     of its columns do. A record that is not a valid complex is an `InvalidComplex` with its reason.
-    Only regular files are read; gzip is unpacked.
+    Only regular files are read; gzip and xz are unpacked.
 
     Args:
-        path: a file, or a folder of YAML, JSON and FASTA files.
+        path: a file, or a folder of YAML, JSON and FASTA files, or of a3m files alone. With
+            `options.format`, it is a folder of files of that format.
         options: what the user says besides the input.
 
     Raises:
@@ -95,16 +104,15 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> Iterator[Record]:
 
 
 def _read_file(path: Path, options: ReadOptions) -> Iterable[Record]:
-    if path.name.lower().removesuffix(".gz").endswith(".a3m"):
-        raise ValueError(f"{path}: an alignment; give the folder that holds it with --msas")
-    file = InputFile(path, read_text(path, options.max_bytes))
+    is_a3m = a3m.FORMAT.name == options.format or has_suffix(path, a3m.FORMAT.suffixes)
+    file = InputFile(path, read_text(path, options.max_bytes, keep_nul=is_a3m))
     if _PAGE.match(file.text):
         raise ValueError(
             f"{path}: a web page, not data; CORUM's old links serve one (`foldcp fetch corum` "
             "downloads the data)"
         )
     if options.format:
-        return _format_named(options.format).read(file, options)
+        return _read_as(_format_named(options.format), file, options)
     for known in FORMATS:
         if known.recognises(file):
             return known.read(file, options)
@@ -118,26 +126,47 @@ def _read_file(path: Path, options: ReadOptions) -> Iterable[Record]:
     raise ValueError(f"{path}: not an input ({KNOWN_FORMATS}); its columns are {columns!r}")
 
 
+def _read_as(named: Format, file: InputFile, options: ReadOptions) -> Iterable[Record]:
+    """The records of a file that the user says is of this format."""
+    try:
+        return named.read(file, options)
+    except ValueError as error:
+        likely = _likely_format(file)
+        if likely in ("", named.name):
+            raise
+        raise ValueError(
+            f"{error}; read as --format {named.name}, but it looks like {likely}"
+        ) from error
+
+
+def _likely_format(file: InputFile) -> str:
+    """The name of the format that the content tells; "" for none, or where it is damaged."""
+    try:
+        return next((known.name for known in FORMATS if known.recognises(file)), "")
+    except ValueError:
+        return ""
+
+
 def _format_named(name: str) -> Format:
     for known in FORMATS:
         if known.name == name:
             return known
-    names = ", ".join(known.name for known in FORMATS)
-    raise ValueError(f"unknown format {name!r}; known: {names}")
+    raise ValueError(f"unknown format {name!r}; known: {_NAMED_FORMATS}")
 
 
 def _read_folder(path: Path, options: ReadOptions) -> Iterable[Record]:
+    groups = _FOLDER_SUFFIXES
+    if options.format:
+        groups = [_format_named(options.format).suffixes]
+        if not groups[0]:
+            raise ValueError(f"{path}: is a folder; --format {options.format} reads a file")
     # Hidden files are not the user's: macOS leaves a binary `._a.yaml` beside each `a.yaml`.
-    files = sorted(
-        file
-        for file in path.iterdir()
-        if not file.name.startswith(".")
-        and file.name.lower().removesuffix(".gz").endswith(_FOLDER_SUFFIXES)
-    )
-    if not files:
-        known = ", ".join(_FOLDER_SUFFIXES)
-        raise ValueError(f"{path}: the folder has no file that ends in {known}")
-    return _read_files(files, replace(options, sequences=()))
+    visible = sorted(file for file in path.iterdir() if not file.name.startswith("."))
+    for suffixes in groups:
+        if files := [file for file in visible if has_suffix(file, suffixes)]:
+            return _read_files(files, replace(options, sequences=()))
+    known = ", ".join(chain.from_iterable(groups))
+    raise ValueError(f"{path}: the folder has no file that ends in {known}")
 
 
 def _read_files(files: list[Path], options: ReadOptions) -> Iterator[Record]:

@@ -83,7 +83,7 @@ class Database:
         Raises ValueError for an ambiguous or empty table, for missing or bad sequences, and for
         files of `options` that cannot be used or have nothing to do with the table.
         """
-        table.check({*self.required, "stoichiometry"})
+        table.check(self.required, ["stoichiometry"])
         if not options.sequences and options.uniprot is None:
             raise ValueError(
                 f"{table.path}: names proteins by accession; give a file that has them with "

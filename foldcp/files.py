@@ -19,14 +19,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 try:
-    from lzma import LZMAError
+    from lzma import LZMAError, LZMAFile
 except ImportError:  # a Python that was built without it cannot unpack such archives either
     LZMAError = zlib.error
+    LZMAFile = None
 
 MAX_BYTES = 1_000_000_000  # of a file, unpacked, unless a caller says otherwise
+_PACKED = (".gz", ".xz")  # endings of the names of compressed files
 WORKBOOK = "xl/workbook.xml"  # in the zip archive that an xlsx file is
 _CHUNK = 1 << 20
 
@@ -49,11 +51,16 @@ _DESCRIPTIONS: tuple[tuple[type[BaseException], str], ...] = (
     (gzip.BadGzipFile, "a damaged gzip file"),
     (zlib.error, "a damaged gzip file"),
     (EOFError, "a truncated file"),
+    (LZMAError, "damaged LZMA data"),
     (zipfile.BadZipFile, "a damaged zip archive"),
     (RecursionError, "nested too deeply"),
     (OverflowError, "a number out of range"),
     (csv.Error, "a damaged table"),
 )
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
 
 
 @contextmanager
@@ -106,6 +113,12 @@ class EmbeddedFile:
 FileSource = Path | EmbeddedFile
 
 
+def unpacked_name(name: str) -> str:
+    """A file's name in lower case and without the ending that says how it is compressed."""
+    name = name.lower()
+    return next((name.removesuffix(end) for end in _PACKED if name.endswith(end)), name)
+
+
 @dataclass(frozen=True, slots=True)
 class FileContent:
     """The unpacked content of a file, and its SHA-256 in hexadecimal."""
@@ -115,7 +128,7 @@ class FileContent:
 
 
 def read_file(path: FileSource, max_bytes: int = MAX_BYTES) -> FileContent:
-    """The content of a file, unpacked if it is gzip or a zip archive of one file (not an xlsx).
+    """The content of a file, unpacked if it is gzip, xz or a zip archive of one file (not an xlsx).
 
     Args:
         path: a regular file, a link to one, or a file inside a JSON file.
@@ -173,13 +186,20 @@ def is_regular(path: Path) -> bool:
 
 
 def _unpack(path: Path, file: IO[bytes], max_bytes: int) -> bytes:
-    magic = file.read(4)
+    magic = file.read(6)
     file.seek(0)
     if magic.startswith(b"\x1f\x8b"):
         with gzip.GzipFile(fileobj=file) as unpacked:
             return _read_bounded(path, unpacked, max_bytes)
-    if magic == b"PK\x03\x04":
+    if magic.startswith(b"PK\x03\x04"):
         return _unzip(path, file, max_bytes)
+    if magic == b"\xfd7zXZ\0":
+        if LZMAFile is None:
+            raise ValueError(f"{path}: is compressed with xz, which this Python cannot unpack")
+        with LZMAFile(file) as unpacked:
+            return _read_bounded(path, unpacked, max_bytes)
+    if magic.startswith(b"\x28\xb5\x2f\xfd"):
+        raise ValueError(f"{path}: is compressed with Zstandard, which is not read; unpack it")
     return _read_bounded(path, file, max_bytes)
 
 
@@ -201,7 +221,7 @@ def _is_no_file_of_the_users(name: str) -> bool:
     return name.endswith("/") or parts[0] == "__MACOSX" or parts[-1] == ".DS_Store"
 
 
-def _read_bounded(path: Path, file: IO[bytes] | gzip.GzipFile, max_bytes: int) -> bytes:
+def _read_bounded(path: Path, file: _Readable, max_bytes: int) -> bytes:
     """All of a file, a chunk at a time: a small archive may unpack to more than fits in memory."""
     content = io.BytesIO()
     while chunk := file.read(_CHUNK):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import hashlib
+import lzma
 import os
 import zipfile
 import zlib
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from foldcp.files import check_regular, is_regular, read_file, reading
+from foldcp.files import check_regular, is_regular, read_file, reading, unpacked_name
 
 
 def test_read_file_unpacks_gzip_and_zip(tmp_path: Path) -> None:
@@ -29,6 +30,34 @@ def test_read_file_unpacks_gzip_and_zip(tmp_path: Path) -> None:
         content = read_file(path)
         assert content.data == data
         assert content.sha256 == hashlib.sha256(data).hexdigest()
+
+
+def test_read_file_unpacks_xz_of_bounded_size(tmp_path: Path) -> None:
+    data = b">a\nACDE\n" * 1000
+    path = tmp_path / "a.xz"
+    path.write_bytes(lzma.compress(data[:4_000]) + lzma.compress(data[4_000:]))
+    assert read_file(path).data == data
+    path.write_bytes(lzma.compress(bytes(50_000_000)))
+    with pytest.raises(ValueError, match=r"a\.xz: holds more than 1,000,000 bytes once unpacked"):
+        read_file(path, max_bytes=1_000_000)
+    path.write_bytes(lzma.compress(data)[:-9])
+    with pytest.raises(ValueError, match=r"a\.xz: a truncated file"):
+        read_file(path)
+    path.write_bytes(lzma.compress(data)[:20] + b"damaged" + lzma.compress(data)[27:])
+    with pytest.raises(ValueError, match=r"a\.xz: damaged LZMA data"):
+        read_file(path)
+
+
+def test_read_file_names_a_compression_that_it_cannot_unpack(tmp_path: Path) -> None:
+    path = tmp_path / "a.a3m.zst"
+    path.write_bytes(b"\x28\xb5\x2f\xfd\x20\x00")
+    with pytest.raises(ValueError, match="is compressed with Zstandard, which is not read"):
+        read_file(path)
+
+
+@pytest.mark.parametrize("name", ["a.A3M", "a.a3m.gz", "A.a3m.XZ"])
+def test_unpacked_name(name: str) -> None:
+    assert unpacked_name(name) == "a.a3m"
 
 
 def test_read_file_refuses_large_archives_without_unpacking_them(tmp_path: Path) -> None:

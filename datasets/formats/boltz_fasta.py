@@ -22,9 +22,10 @@ def _recognises(file: InputFile) -> bool:
 
 def _read(file: InputFile, options: ReadOptions) -> list[Complex]:
     """The complex, named after the file. Raises ValueError naming the file and the value."""
+    records = file.fasta_to_read()
     with reading(str(file.path)):
         try:
-            schema: Node = {"sequences": [_entry(record) for record in file.fasta]}
+            schema: Node = {"sequences": [_entry(record) for record in records]}
             return [complex_of_schema(file.path, schema, options)]
         except ValueError as error:
             raise ValueError(f"{file.path}: {error}") from error

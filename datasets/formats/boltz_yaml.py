@@ -16,7 +16,7 @@ from foldcp.complex import Chain, Complex, Kind
 from foldcp.datasets.chains import group_by_entity
 from foldcp.datasets.format import Format, InputFile, ReadOptions
 from foldcp.datasets.formats.boltz_constraints import read_constraints, read_templates
-from foldcp.datasets.msas import SUFFIXES, msa_notes
+from foldcp.datasets.msas import msa_notes
 from foldcp.datasets.parsing.strict_yaml import (
     boolean,
     existing_file,
@@ -30,9 +30,10 @@ from foldcp.datasets.parsing.strict_yaml import (
 from foldcp.datasets.parsing.text_files import stem
 from foldcp.datasets.parsing.yaml_tree import Node, describe, parse
 from foldcp.datasets.sequences import normalize
-from foldcp.files import FileSource, reading
+from foldcp.files import FileSource, reading, unpacked_name
 
 _SUFFIXES = (".yaml", ".yml", ".json")
+_ALIGNMENTS = (".csv", ".a3m")
 _START = re.compile(r"(?:\s|#.*\n|---.*\n)*(?:(?:sequences|version)\s*:|\{)")
 _MAX_START = 100_000  # characters in which a YAML file must begin
 _POLYMERS: Mapping[str, Kind] = {"protein": "protein", "dna": "dna", "rna": "rna"}
@@ -204,10 +205,10 @@ def _find_msa(
             path.parent,
             allow_outside=options.allow_outside,
         )
-        if not found.name.endswith(SUFFIXES):
+        if not unpacked_name(found.name).endswith(_ALIGNMENTS):
             raise ValueError(
                 f"chain {chain.name}, msa: {describe(draft.msa)} does not end in "
-                f"{', '.join(SUFFIXES)}"
+                f"{', '.join(_ALIGNMENTS)} (or .gz or .xz)"
             )
         return found
     msas = options.msas

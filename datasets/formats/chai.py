@@ -34,9 +34,10 @@ def _read(file: InputFile, options: ReadOptions) -> list[Complex]:
     in parentheses or brackets.
     """
     name = stem(file.path)
+    records = file.fasta_to_read()
     with reading(str(file.path)):
         try:
-            chains = group_by_entity(_chain(record) for record in file.fasta)
+            chains = group_by_entity(_chain(record) for record in records)
             if options.msas:
                 chains = options.msas.with_msas(chains, [name])
             return [Complex(name, chains, source=file.path.name, notes=msa_notes(chains))]

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from foldcp.complex import Chain, Complex, InvalidComplex, Record, chain_names
 from foldcp.datasets.chains import check_num_chains, group_by_entity
 from foldcp.datasets.format import FASTA_SUFFIXES, Format, InputFile, ReadOptions
 from foldcp.datasets.msas import MsaFolder, msa_notes
-from foldcp.datasets.sequences import accession_of, normalize
-from foldcp.files import reading
+from foldcp.datasets.sequences import FastaRecord, accession_of, normalize
+from foldcp.files import FileSource, reading
 
 # The note on a record that may have been meant as a chain of a complex.
 FOLDED_ALONE = "chains: record folded alone; join the chains of one complex by ':'"
@@ -28,6 +29,7 @@ class JoinedRecord:
     sequence: str
     source: str
     msa_names: tuple[str, ...]  # that the MSA of the whole record may have
+    msa: Path | None = None  # that the record names
     title: str = ""
     accession: str = ""
     notes: tuple[str, ...] = ()
@@ -52,8 +54,10 @@ class JoinedRecord:
         first = {}  # one chain of each sequence; the others are copies of it
         for name, part in zip(chain_names(), parts, strict=False):
             if part not in first:
-                first[part] = _protein(name, part, accession)
-        if msas:
+                first[part] = protein_chain(name, part, accession)
+        if self.msa:
+            first = {part: replace(chain, msa=self.msa) for part, chain in first.items()}
+        elif msas:
             aligned = msas.with_msas(first.values(), self.msa_names)
             first = dict(zip(first, aligned, strict=True))
         return group_by_entity(
@@ -67,12 +71,16 @@ def _recognises(file: InputFile) -> bool:
 
 
 def _read(file: InputFile, options: ReadOptions) -> Iterator[Record]:
+    """The records; ValueError for what is no FASTA file."""
+    return _records(file, file.fasta_to_read(), options)
+
+
+def _records(file: InputFile, records: list[FastaRecord], options: ReadOptions) -> Iterator[Record]:
     """A complex for each record.
 
     It is named by its accession, the first word of its header, or by the whole header where several
     begin with the same word.
     """
-    records = file.fasta
     num_alike = Counter(accession_of(record.header) for record in records)
     common_notes: tuple[str, ...] = ()
     if 1 < len(records) <= _MAX_CHAINS and not any(":" in record.letters for record in records):
@@ -97,14 +105,20 @@ def _read(file: InputFile, options: ReadOptions) -> Iterator[Record]:
         ).to_complex(options.msas)
 
 
-def _protein(name: str, sequence: str, accession: str) -> Chain:
+def protein_chain(
+    name: str, sequence: str, accession: str = "", msa: FileSource | None = None
+) -> Chain:
+    """A protein of a format that does not tell the kinds of its chains.
+
+    Raises ValueError for a sequence that looks like a nucleic acid's.
+    """
     letters = set(sequence)
     if len(sequence) >= _MIN_DNA_LENGTH and letters in (set("ACGT"), set("ACGU")):
         raise ValueError(
             f"chain {name}: the letters are those of a nucleic acid; use a Boltz YAML file, which "
             "says so"
         )
-    return Chain(name, "protein", sequence, accession)
+    return Chain(name, "protein", sequence, accession, msa)
 
 
 FORMAT = Format("fasta", "FASTA", _recognises, _read, suffixes=FASTA_SUFFIXES)

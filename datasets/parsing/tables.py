@@ -38,11 +38,19 @@ class Table:
     keys: tuple[str, ...]
     body: list[list[str]]
 
-    def check(self, needed: Collection[str]) -> None:
-        """Raise ValueError for a table without rows, or with a needed column twice."""
+    def check(self, needed: Collection[str], optional: Collection[str] = ()) -> None:
+        """Raise ValueError for a table without rows, without a needed column, or with a needed or
+        an optional one twice.
+        """
+        if missing := sorted(set(needed) - set(self.keys)):
+            raise ValueError(
+                f"{self.path}: the table has no column {', '.join(missing)} (case, blanks and "
+                f"signs aside); its columns are {', '.join(self.columns)[:200]!r}"
+            )
+        used = {*needed, *optional}
         counts = Counter(self.keys)
         columns = zip(self.columns, self.keys, strict=True)
-        repeated = [column for column, key in columns if key in needed and counts[key] > 1]
+        repeated = [column for column, key in columns if key in used and counts[key] > 1]
         if repeated:
             raise ValueError(
                 f"{self.path}: ambiguous columns {', '.join(map(repr, repeated))}; leave out all "

@@ -15,26 +15,31 @@ from foldcp.files import MAX_BYTES, read_file, reading
 _BINARY = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
-def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
+def read_text(path: Path, max_bytes: int = MAX_BYTES, keep_nul: bool = False) -> str:
     """The text of `path` with plain line ends and no byte order mark.
 
-    Gzip and zip archives of one file are unpacked, see `read_file`; of an Excel workbook it is the
-    first sheet, with tabs between the cells. Raises ValueError naming the
-    file: absent, not a regular file, unreadable, larger than `max_bytes` once unpacked, empty,
-    damaged, or not text.
+    With `keep_nul`, NUL characters may occur: MMseqs2 ends alignments by them.
+
+    Gzip, xz and zip archives of one file are unpacked, see `read_file`; of an Excel workbook it is
+    the first sheet, with tabs between the cells. Raises ValueError naming the file: absent, not a
+    regular file, unreadable, larger than `max_bytes` once unpacked, empty, damaged, or not text.
     """
     data = read_file(path, max_bytes).data
     with reading(str(path)):
         is_workbook = data.startswith(b"PK\x03\x04")
-        text = sheet_text(path, data, max_bytes) if is_workbook else _decode(path, data)
-    if not text.strip():
+        text = sheet_text(path, data, max_bytes) if is_workbook else _decode(data)
+        if found := _BINARY.search(text.replace("\0", "") if keep_nul else text):
+            raise ValueError(
+                f"{path}: not a text file (character {ord(found[0]):#04x} at {found.start()})"
+            )
+    if not text.replace("\0", "").strip():
         raise ValueError(f"{path}: the file is empty")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def stem(path: Path) -> str:
     """The file's name without its suffixes: `7yds` of `7yds.yaml.gz`."""
-    return re.sub(r"\.[^.]+(\.gz|\.zip)?$", "", path.name, flags=re.IGNORECASE) or path.name
+    return re.sub(r"\.[^.]+(\.gz|\.xz|\.zip)?$", "", path.name, flags=re.IGNORECASE) or path.name
 
 
 def is_unicode(text: str) -> bool:
@@ -58,17 +63,11 @@ def join_names(names: Iterable[object], max_names: int = 20) -> str:
     return ", ".join(words[:max_names]) + more
 
 
-def _decode(path: Path, data: bytes) -> str:
+def _decode(data: bytes) -> str:
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):  # spreadsheets save "Unicode text" so
-        text = data.decode("utf-16", errors="replace")
-    else:
-        try:
-            text = data.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            # All that matters is ASCII; another single-byte encoding garbles a title at worst.
-            text = data.decode("cp1252", errors="replace")
-    if found := _BINARY.search(text):
-        raise ValueError(
-            f"{path}: not a text file (character {ord(found[0]):#04x} at {found.start()})"
-        )
-    return text
+        return data.decode("utf-16", errors="replace")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        # All that matters is ASCII; another single-byte encoding garbles a title at worst.
+        return data.decode("cp1252", errors="replace")

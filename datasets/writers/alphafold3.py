@@ -10,6 +10,7 @@ from foldcp.complex import Bond, Chain, Complex, Template
 from foldcp.datasets.parsing.text_files import join_names
 from foldcp.datasets.writers.written import (
     Written,
+    check_alignments,
     common_notes,
     runs_of_copies,
     without_alignment,
@@ -19,7 +20,7 @@ from foldcp.files import EmbeddedFile, FileSource, read_file
 _VERSION = 2  # the first with paths of alignments and templates
 _SEED = 1  # there must be one
 _NAME = re.compile(r"[A-Z]+")
-_ALIGNMENTS = (".a3m", ".a3m.gz")
+_ALIGNMENTS = (".a3m", ".a3m.gz", ".a3m.xz")
 _STRUCTURES = (".cif", ".cif.gz")
 Tree = dict[str, Any]
 
@@ -32,6 +33,7 @@ def alphafold3_json(complex: Complex) -> Written:
     that are forced or have no residues matched, alignments as CSV, bonds of two polymers or of a
     SMILES, and chain names that are not upper-case letters.
     """
+    check_alignments(complex)
     try:
         _check(complex)
         extra = {chain.name: _templates_of(complex, chain) for chain in complex.chains}
@@ -109,7 +111,7 @@ def _molecule(chain: Chain, names: list[str], templates: tuple[Template, ...]) -
 def _alignment(source: FileSource | None, key: str, chain: str) -> Tree:
     if source is None:
         return {key: ""}
-    if not source.name.endswith(_ALIGNMENTS):
+    if not source.name.lower().endswith(_ALIGNMENTS):
         raise ValueError(f"chain {chain}: AlphaFold 3 reads alignments as a3m, not {source}")
     return _file(source, key, f"{key}Path")
 

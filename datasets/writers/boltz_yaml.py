@@ -10,6 +10,7 @@ from foldcp.complex import Chain, Complex, Contact, Pocket, Template
 from foldcp.datasets.parsing.text_files import join_names
 from foldcp.datasets.writers.written import (
     Written,
+    check_alignments,
     common_notes,
     runs_of_copies,
     without_alignment,
@@ -24,8 +25,10 @@ def boltz_yaml(complex: Complex, stem: str) -> Written:
     """The complex as the YAML of a file that is called `stem`, which becomes its name.
 
     Alignments and templates are named by path; those inside another file are to be written beside
-    it. Raises ValueError for a template whose residues are matched one by one.
+    it. Raises ValueError for a template whose residues are matched one by one, and for the
+    alignment of a whole complex.
     """
+    check_alignments(complex)
     files: dict[str, FileSource] = {}
     notes = common_notes(complex)
     if stem != complex.name:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from foldcp.complex import Chain, Complex
 from foldcp.datasets.chains import group_by_entity
-from foldcp.files import FileSource
+from foldcp.features.msa.parse import complex_shape, decode_plain
+from foldcp.files import FileSource, read_file, unpacked_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,21 @@ def runs_of_copies(
 
 def _is_copy(first: Chain, other: Chain) -> bool:
     return replace(first, name=other.name) == other
+
+
+def check_alignments(complex: Complex) -> None:
+    """Raise ValueError for the alignment of a whole complex, of which each chain takes its columns:
+    other programs read it as that of a single chain.
+    """
+    for source, chain in {chain.msa: chain.name for chain in complex.chains[::-1]}.items():
+        if source is None or unpacked_name(source.name).endswith(".csv"):
+            continue
+        shape = complex_shape(decode_plain(read_file(source).data))
+        if shape is not None and len(shape.lengths) > 1:
+            raise ValueError(
+                f"complex {complex.name}: chain {chain}: {source} is the alignment of a whole "
+                "complex"
+            )
 
 
 def common_notes(complex: Complex) -> list[str]:

@@ -91,8 +91,9 @@ def ccd_component(code: str, kind: Kind) -> Component:
 def smiles_component(smiles: str, code: str) -> Component:
     """A ligand from its SMILES string, with one conformer (ETKDG v3, fixed seed, then UFF; Å).
 
-    Heavy atoms are named by element and canonical rank (from 1, hydrogens counted). Raises
-    ValueError for a string that RDKit cannot read or embed.
+    Heavy atoms are named by element and canonical rank from 1, as in Boltz with hydrogens counted,
+    unless a name would exceed the four characters that the network reads. Raises ValueError for a
+    string that RDKit cannot read or embed.
     """
     with quiet_rdkit(f"SMILES {smiles!r}"):
         from rdkit.Chem import rdmolfiles, rdmolops
@@ -101,12 +102,7 @@ def smiles_component(smiles: str, code: str) -> Component:
         if mol is None or not mol.GetNumAtoms():
             raise ValueError(f"invalid SMILES {smiles!r}: RDKit cannot read it")
         mol = rdmolops.AddHs(mol)
-        ranks = rdmolfiles.CanonicalRankAtoms(mol)
-        labels = [
-            f"{a.GetSymbol().upper()}{rank + 1}"
-            for a, rank in zip(mol.GetAtoms(), ranks, strict=True)
-        ]
-        _check_names(labels, f"SMILES {smiles!r}")
+        labels = _labels(mol, list(rdmolfiles.CanonicalRankAtoms(mol)), smiles)
         rdmolops.AssignStereochemistry(mol, force=True, cleanIt=True)
         positions = _embed(mol, smiles)
         elements = np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()])
@@ -129,6 +125,22 @@ def smiles_component(smiles: str, code: str) -> Component:
         representative=0,
         frame=(0, 0, 0),
     )
+
+
+def _labels(mol: Mol, ranks: list[int], smiles: str) -> list[str]:
+    """Names of a molecule's atoms by element and rank.
+
+    Where one is too long, hydrogens get the last ranks, and those of the heavy atoms stay short.
+    """
+    symbols = [atom.GetSymbol().upper() for atom in mol.GetAtoms()]
+    labels = [f"{symbol}{rank + 1}" for symbol, rank in zip(symbols, ranks, strict=True)]
+    if max(map(len, labels)) > MAX_NAME_CHARS:
+        order = sorted(range(len(ranks)), key=lambda atom: (symbols[atom] == "H", ranks[atom]))
+        for place, atom in enumerate(order):
+            labels[atom] = f"{symbols[atom]}{place + 1}"
+    heavy = [label for symbol, label in zip(symbols, labels, strict=True) if symbol != "H"]
+    _check_names(heavy, f"SMILES {smiles!r}")
+    return labels
 
 
 def _embed(mol: Mol, smiles: str) -> np.ndarray:
@@ -216,4 +228,7 @@ def _check_names(names: tuple[str, ...] | list[str], what: str) -> None:
     """The network reads four characters of an atom's name, each of 64 kinds."""
     for name in names:
         if len(name) > MAX_NAME_CHARS or not all(32 <= ord(character) < 96 for character in name):
-            raise ValueError(f"{what}: the network cannot read the atom name {name!r}")
+            raise ValueError(
+                f"{what}: the network cannot read the atom name {name!r}, it reads names of at "
+                f"most {MAX_NAME_CHARS} characters"
+            )

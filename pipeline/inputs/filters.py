@@ -9,6 +9,7 @@ from foldcp.complex import Complex, Record
 from foldcp.datasets.parsing.text_files import join_names, read_text
 from foldcp.files import MAX_BYTES
 from foldcp.pipeline.inputs.input_options import InputOptions
+from foldcp.pipeline.inputs.organisms import is_of_organism
 
 
 def chosen(
@@ -65,12 +66,11 @@ def _chosen(
 ) -> Iterator[Record]:
     wanted = {*options.ids, *listed}
     found: set[str] = set()
-    organism = options.organism.strip().lower()
     for record in records:
         found |= {record.name} & wanted
         is_named = record.name in wanted or not wanted
-        is_of_organism = record.organism.strip().lower().startswith(organism)
-        if is_named and is_of_organism and _has_size(record, options):
+        is_wanted = is_named and is_of_organism(record.organism, options.organism)
+        if is_wanted and _has_size(record, options):
             yield record
         else:
             left_out.add(record.name)

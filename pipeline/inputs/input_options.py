@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from foldcp.datasets.reader import FORMAT_NAMES
+
 
 def option(help: str, metavar: str = "", name: str = "") -> dict[str, Any]:
     """Metadata of an option: its help, and its name on the command line if it is another."""
@@ -18,7 +20,11 @@ class InputOptions:
 
     format: str = field(
         default="",
-        metadata=option("Format of the input; by default its content tells.", "NAME"),
+        metadata=option(
+            f"Format of the input; by default its content tells. Of a folder, the files of this "
+            f"format are read. One of {FORMAT_NAMES}.",
+            "NAME",
+        ),
     )
     sequences: tuple[Path, ...] = field(
         default=(),
@@ -80,7 +86,11 @@ class InputOptions:
     )
     organism: str = field(
         default="",
-        metadata=option("Only complexes of this organism, such as Human.", "NAME"),
+        metadata=option(
+            "Only complexes of this organism, such as Human; for common ones, the scientific name "
+            "and the NCBI taxon mean the same.",
+            "NAME",
+        ),
     )
     ids: tuple[str, ...] = field(
         default=(),

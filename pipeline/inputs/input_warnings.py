@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from foldcp.complex import Complex
 from foldcp.datasets.formats.fasta import FOLDED_ALONE
 from foldcp.pipeline.inputs.input_spec import InputSpec
+from foldcp.pipeline.inputs.validation import alignment_files
 
 
 def input_warnings(spec: InputSpec, complexes: Sequence[Complex]) -> list[str]:
@@ -18,7 +19,7 @@ def input_warnings(spec: InputSpec, complexes: Sequence[Complex]) -> list[str]:
         proteins = [
             chain for complex in complexes for chain in complex.chains if chain.kind == "protein"
         ]
-        num_aligned = sum(chain.msa is not None for chain in proteins)
+        num_aligned = sum(bool(alignment_files(chain)) for chain in proteins)
         if num_aligned < len(proteins):
             lines.append(
                 f"{num_aligned:,} of {len(proteins):,} chains have an alignment in "

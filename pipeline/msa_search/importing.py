@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 
+from foldcp.datasets.msa_store import is_store
 from foldcp.features.msa.parse import UNPAIRED, parse_msas
 from foldcp.features.msa.taxonomy import taxonomy_key
 from foldcp.files import read_file, reading
@@ -158,16 +159,25 @@ def _read(path: Path) -> dict[str, list[AlignedRow]]:
 def _without_headers(path: Path, content: bytes) -> dict[str, list[AlignedRow]]:
     """Alignments of a table, or of a file that holds several.
 
-    Rows of a complex that its file pairs by their number lose it: the number means nothing beside
-    the alignments of other files.
+    Rows that their file pairs by number lose it: in ColabFold's alignment of a complex, and in a
+    table with keys that rise from row to row, as Boltz writes what a server has paired. Such a
+    number means nothing beside the alignments of other complexes.
     """
-    keeps_keys = _suffix(path) == ".csv"
     found: dict[str, list[AlignedRow]] = {}
     for read_rows in parse_msas(path, content):
+        written = list(read_rows())
+        keeps_keys = _suffix(path) == ".csv" and (
+            is_store(path.parent.parent) or not _are_row_numbers([row.key for row in written])
+        )
         rows = [
             AlignedRow(row.text.decode("latin-1"), row.key if keeps_keys else UNPAIRED)
-            for row in read_rows()
+            for row in written
         ]
         if rows:
             found.setdefault(rows[0].text.replace("-", ""), []).extend(rows)
     return found
+
+
+def _are_row_numbers(keys: Sequence[int]) -> bool:
+    """Whether keys rise from row to row, where those of organisms come in any order and again."""
+    return all(first < second for first, second in pairwise(k for k in keys if k != UNPAIRED))

@@ -15,6 +15,7 @@ from typing import Any
 
 from foldcp.complex import InvalidComplex
 from foldcp.pipeline.config import RunSection
+from foldcp.pipeline.inputs.organisms import is_of_organism
 from foldcp.pipeline.inputs.tasks import Failed, Task, TaskList
 from foldcp.pipeline.scheduling.cost_model import CostModel, FoldShape
 from foldcp.pipeline.scheduling.simulator import Simulation
@@ -94,7 +95,7 @@ class Plan:
 
 def is_human(organism: str) -> bool:
     """Whether an input's organism is human: `Human`, `Homo sapiens (Human)`, `9606`."""
-    return organism.strip().lower().startswith(("human", "homo sapiens", "9606"))
+    return is_of_organism(organism, "Human")
 
 
 def split_into_nodes(num_gpus: int, gpus_per_node: int) -> dict[str, int]:

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import pytest
 import torch
 
 from foldcp.checkpoint.identity import checkpoint_identity
+from foldcp.datasets.reader import FORMATS
 from foldcp.pipeline.cli import main
 from foldcp.pipeline.config import load
 from foldcp.pipeline.inputs.input_options import InputOptions
@@ -492,6 +494,12 @@ def test_help_has_examples(run: Run) -> None:
     for command in ("plan", "score", "fold", "report", "convert"):
         assert command in whole.out
         assert f"\n  foldcp {command} " in run(command, "--help").out
+
+
+def test_help_lists_the_names_of_formats(run: Run) -> None:
+    text = re.sub(r"-\s+", "-", run("plan", "--help").out)  # lines break after hyphens
+    listed = " ".join(text.partition("--format NAME")[2].split())
+    assert all(f"{known.name}, " in listed for known in FORMATS[:-1])
 
 
 def test_plan_warns_of_chains_without_an_alignment(run: Run, tmp_path: Path) -> None:

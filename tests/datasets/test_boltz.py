@@ -179,7 +179,7 @@ def test_boltz_yaml_mistakes_at_the_top(tmp_path: Path, text: str, expected: str
         ),
         (
             "protein: {id: A, sequence: MK, msa: t.cif}",
-            "chain A, msa: 't.cif' does not end in .csv, .csv.gz, .a3m",
+            "chain A, msa: 't.cif' does not end in .csv, .a3m",
         ),
         (
             "protein: {id: A, sequence: MK, msa: empty}\n- protein: {id: B, sequence: "

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from foldcp.complex import Complex, InvalidComplex, Record
-from foldcp.datasets.msas import open_msas
+from foldcp.complex import Chain, Complex, InvalidComplex, Record
+from foldcp.datasets.msas import msa_notes, open_msas
 from foldcp.pipeline.inputs.input_options import InputOptions
 from foldcp.pipeline.inputs.input_spec import InputSpec, only_complex
 from foldcp.pipeline.inputs.input_warnings import input_warnings
@@ -83,12 +83,12 @@ def test_find_record_takes_the_name_of_the_record(
         (
             "dimer",
             f"{TWO}:{ONE}",
-            "dimer.a3m: aligns chains of 20,9 residues, but the record's have 9, 20",
+            "dimer.a3m: aligns chains of 20, 9 residues, but the record's have 9, 20",
         ),
         (
             "dimer",
             f"{ONE}:{TWO}:MKT",
-            "dimer.a3m: aligns chains of 20,9 residues, but the record's have 20, 9, 3",
+            "dimer.a3m: aligns chains of 20, 9 residues, but the record's have 20, 9, 3",
         ),
     ],
 )
@@ -151,6 +151,16 @@ def test_msa_notes_count_chains_without_an_msa(tmp_path: Path, msas: Path) -> No
     ]
     assert notes_of(f"mono,{ONE}\n") == []
     assert notes_of(f"x,{ONE}:{TWO}\n", None) == []
+
+
+def test_a_paired_alignment_is_an_alignment(tmp_path: Path) -> None:
+    paired = tmp_path / "p.a3m"
+    chains = (Chain("A", "protein", ONE, paired_msa=paired), Chain("B", "protein", TWO))
+    assert msa_notes(chains) == ("msa: no alignment for chain B",)
+    sources = InputSpec(tmp_path / "x.fasta", InputOptions(msas=(tmp_path,)))
+    assert input_warnings(sources, [Complex("x", chains)]) == [
+        f"1 of 2 chains have an alignment in {tmp_path}"
+    ]
 
 
 def test_fasta_notes_chains_that_stand_alone(tmp_path: Path) -> None:

@@ -88,6 +88,8 @@ def test_read_text_keeps_a_title_in_another_encoding(tmp_path: Path) -> None:
     [
         ("e.tsv", "", "the file is empty"),
         ("blank.tsv", " \n\n", "the file is empty"),
+        ("unicode.tsv", " \u2028\xa0\n", "the file is empty"),
+        ("nul.a3m", "\0\n\0", "the file is empty"),
         (
             "b.tsv",
             b"\x7fELF\x02\x01\x01\x00\x00",
@@ -107,8 +109,8 @@ def test_read_text_keeps_a_title_in_another_encoding(tmp_path: Path) -> None:
         ("w.csv", "a,b\n1,2\n", "its columns are 'a, b'"),
         ("h.tsv", CORUM.partition("\n")[0] + "\n", "the table has no rows"),
         ("m.csv", "key,sequence\n-1,MKT\n", "an alignment"),
-        ("x.a3m", ">101\nMKT\n", "an alignment"),
-        ("X.A3M.gz", gzip.compress(b">101\nMKT\n"), "an alignment"),
+        ("x.a3m", ">101\nMK-T\n", "the query, its first sequence, has gaps"),
+        ("X.A3M.gz", gzip.compress(b">101\nMKtT\n"), "the query, its first sequence, has gaps"),
         ("p.fasta", "MKTAYIAK\n", "starts with 'MKTAYIAK' instead of '>'"),
         ("model.pdb", "ATOM      1  N   MET A   1\n", "not an input"),
         (

@@ -10,6 +10,7 @@ import pytest
 from foldcp.pipeline.inputs.input_options import InputOptions
 from foldcp.pipeline.inputs.input_spec import InputSpec, records
 from foldcp.pipeline.inputs.input_warnings import input_warnings
+from foldcp.pipeline.inputs.organisms import is_of_organism
 
 TABLE = """complex_id\tcomplex_name\torganism\tsubunits_uniprot_id
 1\ta\tHuman\tP00001
@@ -46,6 +47,40 @@ def test_records_that_options_choose(
     found = [record.name for record in records(spec(tmp_path, **options), left_out)]
     assert found == list(expected)
     assert left_out == set("1234") - set(expected)
+
+
+@pytest.mark.parametrize(
+    ("written", "wanted", "is_meant"),
+    [
+        ("Human", "human", True),
+        ("9606", "Human", True),
+        ("9606", "Homo sapiens", True),
+        ("Human", "9606", True),
+        ("Homo sapiens (Human)", "9606", True),
+        ("559292", "Saccharomyces cerevisiae", True),
+        ("Human", "Hum", True),  # the beginning of a name, as before
+        ("96061", "9606", False),
+        ("960", "9606", False),
+        ("10090", "Human", False),
+        ("Mouse-ear cress", "10090", False),
+        ("Ratite", "Rattus norvegicus", False),
+        ("", "Human", False),
+        ("", "", True),
+        ("12345", "12345", True),
+    ],
+)
+def test_organisms_that_mean_the_same(written: str, wanted: str, is_meant: bool) -> None:
+    assert is_of_organism(written, wanted) is is_meant
+
+
+def test_organism_of_complex_portal(tmp_path: Path) -> None:
+    (tmp_path / "s.fasta").write_text(">P00001\nMKTAY\n")
+    columns = "#Complex ac\tTaxonomy identifier\tExpanded participant list\n"
+    rows = "CPX-1\t9606\tP00001(1)\nCPX-2\t10090\tP00001(1)\n"
+    (tmp_path / "cp.tsv").write_text(columns + rows)
+    options = InputOptions(sequences=(tmp_path / "s.fasta",), organism="Human")
+    found = records(InputSpec(tmp_path / "cp.tsv", options))
+    assert [record.name for record in found] == ["CPX-1"]
 
 
 def test_records_keep_their_numbers(tmp_path: Path) -> None:

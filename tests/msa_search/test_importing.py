@@ -10,8 +10,9 @@ import pytest
 from foldcp.features.msa.parse import UNPAIRED
 from foldcp.features.msa.taxonomy import taxonomy_key
 from foldcp.pipeline.msa_search.importing import ImportedAlignments
-from foldcp.pipeline.msa_search.search import FoundAlignment, SearchFailure
+from foldcp.pipeline.msa_search.search import AlignedRow, FoundAlignment, SearchFailure
 from foldcp.pipeline.msa_search.stockholm import parse_stockholm
+from foldcp.pipeline.msa_search.store import MsaStore
 
 ONE = "MKTAYIAK"
 TWO = "GSHMRYAAC"
@@ -66,7 +67,7 @@ def test_alphafold_3_files_are_merged(tmp_path: Path) -> None:
     [
         ("wrong.a3m", f">q\n{ONE}\n>x TaxID=10\nMKTaAYI-K\n", 10),
         ("x.a3m.gz", f">q\n{ONE}\n>x OX=10\nMKTaAYI-K\n", 10),
-        ("x.csv", f"key,sequence\n-1,{ONE}\n10,MKTaAYI-K\n", 10),
+        ("x.csv", f"key,sequence\n-1,{ONE}\n0,MKTaAYI-K\n", UNPAIRED),
         ("x.csv", f"sequence,key\n{ONE},\nMKTaAYI-K,\n", UNPAIRED),
         ("two.a3m", f">1\n{TWO}\n\0>2\n{ONE}\n>x\nMKTaAYI-K\n\0", UNPAIRED),
         ("dimer.a3m", f"#8,9\t1,1\n>1\t2\n{ONE}{TWO}\n>x\nMKTaAYI-K{'-' * 9}\n", UNPAIRED),
@@ -77,6 +78,26 @@ def test_single_files(tmp_path: Path, name: str, content: str, key: int) -> None
     data = content.encode()
     (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
     assert imported(tmp_path) == [(ONE, -1), ("MKTaAYI-K", key)]
+
+
+def test_keys_of_a_table_that_rise_are_numbers_of_rows(tmp_path: Path) -> None:
+    rows = [ONE, "MKTAYI-K", "MK-AYI-K", "MK-AYIAK"]
+    for keys, expected in (
+        ([-1, 0, 1, 5], [-1, -1, -1, -1]),  # as Boltz numbers what a server has paired
+        ([-1, 0, -1, 5], [-1, -1, -1, -1]),
+        ([-1, 9606, 562, 10090], [-1, 9606, 562, 10090]),
+        ([-1, 562, 562, 9606], [-1, 562, 562, 9606]),
+    ):
+        lines = [f"{key},{row}\n" for key, row in zip(keys, rows, strict=True)]
+        (tmp_path / "x.csv").write_text("key,sequence\n" + "".join(lines))
+        assert [key for _, key in imported(tmp_path)] == expected
+
+
+def test_keys_of_a_folder_of_alignments_are_kept(tmp_path: Path) -> None:
+    found = FoundAlignment(ONE, (AlignedRow(ONE), AlignedRow("MKTAYI-K", 562)), "x")
+    with MsaStore(tmp_path / "old", {"method": "x"}) as store:
+        store.add(found)
+    assert imported(tmp_path / "old") == [(ONE, -1), ("MKTAYI-K", 562)]
 
 
 def test_names_alone_match_nothing_and_unreadable_files_are_told(tmp_path: Path) -> None:

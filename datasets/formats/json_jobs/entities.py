@@ -107,8 +107,9 @@ def read_jobs(
     Raises ValueError naming the file for one that is no list of jobs.
     """
     with reading(str(file.path)):
+        tree = file.json
         try:
-            jobs = _expect_jobs(file.json)
+            jobs = _expect_jobs(tree)
         except ValueError as error:
             raise ValueError(f"{file.path}: {error}") from error
     return job_records(

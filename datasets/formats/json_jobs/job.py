@@ -22,7 +22,7 @@ from foldcp.datasets.parsing.text_files import join_names
 from foldcp.datasets.parsing.yaml_tree import Node, describe
 
 JSON_SUFFIXES = (".json",)
-_ALIGNMENTS = (".a3m", ".a3m.gz")
+_ALIGNMENTS = (".a3m", ".a3m.gz", ".a3m.xz")
 _CODE = re.compile(r"[A-Za-z0-9-]{1,10}")
 
 
@@ -47,7 +47,7 @@ class JobFile:
     def alignment(self, node: Node, location: str) -> Path:
         """An a3m file that a job names."""
         found = self.file(node, location)
-        if not found.name.endswith(_ALIGNMENTS):
+        if not found.name.lower().endswith(_ALIGNMENTS):
             raise ValueError(
                 f"{location}: {describe(node)} does not end in {', '.join(_ALIGNMENTS)}"
             )

@@ -64,10 +64,11 @@ def _recognises(file: InputFile) -> bool:
 def _read(file: InputFile, options: ReadOptions) -> Iterator[Record]:
     """The complexes. Raises ValueError naming the file for one that has no queries."""
     with reading(str(file.path)):
+        tree = file.json
         try:
-            if file.json is None:
+            if tree is None:
                 raise ValueError("not an input of OpenFold3, which is a JSON object")
-            top = mapping(file.json, "the file", ["queries"], ["seeds"])
+            top = mapping(tree, "the file", ["queries"], ["seeds"])
             notes = seeds_note(top.get("seeds", []), "seeds")
             queries = top["queries"]
             if not isinstance(queries, dict) or not queries:

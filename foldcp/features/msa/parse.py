@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool
 
-from foldcp.files import FileSource
+from foldcp.files import FileSource, unpacked_name
 
 UNPAIRED = -1  # the key of a row that belongs to no row of another chain
 
@@ -37,20 +37,40 @@ _LOWER = string.ascii_lowercase.encode()
 _IS_COLUMN = np.ones(256, dtype=bool)
 _IS_COLUMN[list(_LOWER)] = False
 _MAX_KEY = 2**63 - 1
-# ColabFold's first line of a complex: the lengths of its different chains, a tab, and how often
-# each occurs.
-_COMPLEX = re.compile(rb"#(\d{1,9}(?:,\d{1,9})+)\t\d{1,9}(?:,\d{1,9})*[ \t]*(?:\n|$)")
+_COMPLEX = re.compile(rb"#(\d{1,9}(?:,\d{1,9})*)[ \t]+(\d{1,9}(?:,\d{1,9})*)[ \t]*(?:\n|$)")
+
+
+class ComplexShape(NamedTuple):
+    """ColabFold's first line of an alignment: the lengths of the different chains of a complex, and
+    how often each occurs.
+    """
+
+    lengths: tuple[int, ...]
+    copies: tuple[int, ...]
+
+
+def complex_shape(data: bytes) -> ComplexShape | None:
+    """What the first line of an a3m says of its chains, `#20,9<TAB>1,1`; None if it is no such
+    line.
+    """
+    match = _COMPLEX.match(data)
+    if match is None:
+        return None
+    lengths, copies = (tuple(map(int, numbers.split(b","))) for numbers in match.groups())
+    return ComplexShape(lengths, copies)
 
 
 def check_name(path: FileSource) -> None:
     """Raise ValueError for a file whose name does not end as that of an MSA."""
-    if not path.name.removesuffix(".gz").endswith((".a3m", ".csv")):
-        raise ValueError(f"alignment {path}: expected a name that ends in .a3m or .csv (or .gz)")
+    if not unpacked_name(path.name).endswith((".a3m", ".csv")):
+        raise ValueError(
+            f"alignment {path}: expected a name that ends in .a3m or .csv (or .gz or .xz)"
+        )
 
 
 def is_csv(path: FileSource) -> bool:
     """Whether a file is Boltz's `key,sequence` CSV, by its name."""
-    return path.name.removesuffix(".gz").endswith(".csv")
+    return unpacked_name(path.name).endswith(".csv")
 
 
 def parse_msas(path: FileSource, data: bytes) -> list[RowReader]:
@@ -123,20 +143,22 @@ def _a3m_rows(data: bytes, path: FileSource, first_line: int) -> Iterator[Row]:
 
 def _chain_msas(data: bytes, read_complex: RowReader, path: FileSource) -> list[RowReader]:
     """The MSAs of the chains of ColabFold's complex; none for any other a3m."""
-    match = _COMPLEX.match(data)
-    if match is None:
+    shape = complex_shape(data)
+    if shape is None or len(shape.lengths) == 1:
         return []
-    ends = list(accumulate(map(int, match[1].split(b","))))
+    ends = list(accumulate(shape.lengths))
     return [partial(_chain_rows, read_complex, ends, chain, path) for chain in range(len(ends))]
 
 
 def _chain_rows(
     read_complex: RowReader, ends: list[int], chain: int, path: FileSource
 ) -> Iterator[Row]:
-    """One chain's columns of the rows that show it.
+    """One chain's columns of the rows that show it, the first of which is the query.
 
-    Rows that show other chains, too, are paired by their number.
+    Rows that show other chains, too, are paired by their number. Where ColabFold has not paired,
+    its first row shows the first chain only.
     """
+    has_query = False
     for number, _, text, header in read_complex():
         columns = np.flatnonzero(is_column(text))
         if len(columns) != ends[-1]:
@@ -148,11 +170,11 @@ def _chain_rows(
         boundaries = [0, *columns[ends[:-1]].tolist(), len(text)]
         segments = [text[start:stop] for start, stop in pairwise(boundaries)]
         shown = [bool(segment.translate(None, b"-" + _LOWER)) for segment in segments]
-        if number == 1:
-            yield Row(number, UNPAIRED, segments[chain], header)
-        elif shown[chain]:
-            key = number if sum(shown) > 1 else UNPAIRED
-            yield Row(number, key, segments[chain], header)
+        if not shown[chain]:
+            continue
+        key = number if has_query and sum(shown) > 1 else UNPAIRED
+        yield Row(number if has_query else 1, key, segments[chain], header)
+        has_query = True
 
 
 def _csv_rows(data: bytes, path: FileSource) -> Iterator[Row]:

@@ -18,6 +18,7 @@ from foldcp.files import (
     check_unchanged,
     describe_error,
     read_file,
+    unpacked_name,
 )
 
 _BONDED = 2.0  # Å, from C to the next N; a peptide bond is 1.33 long
@@ -138,8 +139,7 @@ def _chains(structure: gemmi.Structure) -> list[gemmi.Chain]:
 
 def _structure(path: FileSource, data: bytes) -> gemmi.Structure:
     data = decode_plain(data)
-    name = path.name.lower()
-    if not name.removesuffix(".gz").endswith((".pdb", ".ent")):
+    if not unpacked_name(path.name).endswith((".pdb", ".ent")):
         document = gemmi.cif.read_string(data)
         if not len(document):
             raise ValueError("it has no data block")

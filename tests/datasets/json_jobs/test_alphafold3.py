@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import lzma
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,12 @@ from typing import Any
 import pytest
 
 from foldcp.complex import Bond, Complex, Template
+from foldcp.features.msa.chain_msas import MsaSettings, read_chain_msa
 from foldcp.files import EmbeddedFile, read_file
+from foldcp.pipeline.config import load
+from foldcp.pipeline.inputs.tasks import make_task_list
 from tests.support.inputs import read_input
+from tests.support.synthetic_inputs import write_template
 
 SHARED = Path(__file__).parents[4] / "shared"
 A3M = ">query\nMKTS\n>hit\nMK-S\n"
@@ -319,3 +324,24 @@ def test_cases_of_other_tools_are_read_or_named() -> None:
     for name, program in (("boltzgen.yaml", "BoltzGen"), ("alphapulldown.txt", "AlphaPulldown")):
         with pytest.raises(ValueError, match=program):
             list(read_input(folder / name))
+
+
+def test_alphafold3_alignments_packed_by_xz(tmp_path: Path) -> None:
+    (tmp_path / "m.a3m.xz").write_bytes(lzma.compress(A3M.encode()))
+    path = write(tmp_path, job(protein(unpairedMsaPath="m.a3m.xz", pairedMsa="")))
+    [chain] = read_one(path).chains
+    assert read_chain_msa(chain, MsaSettings()).residues.shape == (2, 4)
+    (tmp_path / "m.a3m.zst").write_bytes(b"\x28\xb5\x2f\xfd")
+    path = write(tmp_path, job(protein(unpairedMsaPath="m.a3m.zst", pairedMsa="")))
+    with pytest.raises(ValueError, match=r"'m.a3m.zst' does not end in .a3m, .a3m.gz, .a3m.xz"):
+        read_one(path)
+
+
+def test_a_residue_that_a_template_lacks_is_told_when_planned(tmp_path: Path) -> None:
+    write_template(tmp_path / "t.cif")
+    path = write(tmp_path, job(template(mmcif="", mmcifPath="t.cif", templateIndices=[0, 99])))
+    config = load(overrides=["msa.missing=single-sequence"])
+    planned = make_task_list(read_input(path), config, "weights", alignments_follow=True)
+    assert not planned.tasks
+    [record] = planned.invalid
+    assert "t.cif: there is no residue 100 in its chain A, which has" in record.reason

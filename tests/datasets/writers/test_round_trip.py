@@ -191,3 +191,14 @@ FORCED = Template(Path("t.cif"), ("A",), force=True, threshold=1.0, residues=((1
 def test_alphafold3_json_refuses_what_it_cannot_say(complex: Complex, expected: str) -> None:
     with pytest.raises(ValueError, match=f"complex x: .*{expected}"):
         alphafold3_json(complex)
+
+
+def test_the_alignment_of_a_whole_complex_is_not_written(files: dict[str, Path]) -> None:
+    files["a.a3m"].write_text("#4,2\t1,1\n>101\t102\nMKTSGW\n")
+    chains = (
+        Chain("A", "protein", "MKTS", msa=files["a.a3m"]),
+        Chain("B", "protein", "GW", msa=files["a.a3m"]),
+    )
+    for write in (alphafold3_json, lambda complex: boltz_yaml(complex, "x")):
+        with pytest.raises(ValueError, match=r"complex x: chain A: .*a\.a3m is the alignment of"):
+            write(Complex("x", chains))
