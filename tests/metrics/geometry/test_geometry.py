@@ -96,7 +96,7 @@ def test_a_chain_clashes_from_101_atoms_on(num_overlapping: int, expected: bool)
     layout = synthetic_layout([("protein", 60), ("protein", 60)])
     points = np.zeros((480, 3))
     points[:, 0] = 10.0 * np.arange(480)
-    points[240 : 240 + num_overlapping] = (*points[:num_overlapping], 0, 0, 1.0)
+    points[240 : 240 + num_overlapping] = points[:num_overlapping] + np.array([0, 0, 1.0])
     found = clashes(StructureAtoms(layout, points))
     assert found is not None and found.has_clash == expected
     points[240 : 240 + num_overlapping, 2] = 1.2
