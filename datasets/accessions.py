@@ -6,11 +6,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from foldcp.complex import UNIPROT
 from foldcp.datasets.parsing.text_files import join_names, read_text
 from foldcp.files import MAX_BYTES
 
-# https://www.uniprot.org/help/accession_numbers
-UNIPROT = r"(?:[OPQ][0-9][A-Z0-9]{3}[0-9]|[A-NR-Z][0-9](?:[A-Z][A-Z0-9]{2}[0-9]){1,2})"
 _ACCESSION = re.compile(UNIPROT)
 
 Replacements = Mapping[str, tuple[str, ...]]  # the accessions that an obsolete one was split into

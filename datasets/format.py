@@ -77,6 +77,8 @@ class ReadOptions:
     `secondary_accessions` is a file of obsolete accessions as UniProt's sec_ac.txt,
     `stoichiometry` one of copy numbers. `uniprot` is the folder of entries of UniProt's REST
     service, which is asked for accessions that no FASTA has; without it nothing is looked up.
+    `all_against_all` and `baits` make a screen of an input of single proteins: pairs of all of
+    them, or of those of the file `baits` with all. `homodimers` are pairs of a protein with itself.
     `warn` is told in a line what deserves the user's attention. Files outside the input's folder
     are read only if `allow_outside` says so.
     """
@@ -90,6 +92,9 @@ class ReadOptions:
     secondary_accessions: Path | None = None
     uniprot: Path | None = None
     proteins_only: bool = False
+    all_against_all: bool = False
+    baits: Path | None = None
+    homodimers: bool = True
     allow_outside: bool = False
     max_bytes: int = MAX_BYTES  # of a file, unpacked
     warn: Callable[[str], None] | None = None

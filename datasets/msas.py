@@ -13,12 +13,13 @@ from foldcp.complex import Chain, MsaStatistics
 from foldcp.datasets.msa_store import alignment_path, is_store, read_index
 from foldcp.datasets.parsing.text_files import join_names
 from foldcp.features.msa.parse import complex_shape, decode_plain
-from foldcp.files import check_regular, reading
+from foldcp.files import FileSource, check_regular, reading
 
 # In the order of preference: Boltz's `key,sequence` CSV says which rows of two chains belong
 # together.
 SUFFIXES = (".csv", ".csv.gz", ".a3m", ".a3m.gz")
 _MAX_LINE = 100_000
+_PAIRED = "paired"  # the folder of paired alignments
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class MsaFolder:
     paths: tuple[Path, ...]
     # listed once, the first folder that has a name counts: a database asks for tens of thousands
     files: Mapping[str, Path] = field(repr=False)
+    # paired alignments by `paired_name`; listed once, too
+    paired: Mapping[str, Path] = field(repr=False, default_factory=dict)
     # of the files that `foldcp msa` made
     statistics: Mapping[Path, MsaStatistics] = field(repr=False, default_factory=dict)
 
@@ -78,14 +81,12 @@ class MsaFolder:
     def find_paired(self, sequences: Iterable[str]) -> Path | None:
         """The paired alignment of a complex's proteins, see `paired_name`."""
         distinct = set(sequences)
-        if len(distinct) < 2:
+        if not self.paired or len(distinct) < 2:
             return None
-        for folder in self.paths:
-            found = folder / paired_name(distinct)
-            if found.exists():
-                check_regular(found)
-                return found
-        return None
+        found = self.paired.get(paired_name(distinct))
+        if found is not None:
+            check_regular(found)
+        return found
 
     def with_msas(self, chains: Iterable[Chain], names: Sequence[str]) -> tuple[Chain, ...]:
         """The chains of a record called `names`, proteins with their MSA or that of the record."""
@@ -96,17 +97,26 @@ class MsaFolder:
             sequence: self.find(sequence, [accession]) or self.find_record(names, accessions)
             for sequence, accession in accessions.items()
         }
-        paired = self.find_paired(accessions)
+        return self.with_paired(
+            replace(chain, msa=found[chain.sequence]) if chain.kind == "protein" else chain
+            for chain in chains
+        )
+
+    def with_paired(self, chains: Iterable[Chain]) -> tuple[Chain, ...]:
+        """The chains of a record, proteins with the paired alignment of all of them and with what
+        is known of their MSAs.
+        """
+        chains = tuple(chains)
+        paired = self.find_paired(chain.sequence for chain in chains if chain.kind == "protein")
         return tuple(
-            self._with_msa(chain, found[chain.sequence], paired)
+            replace(chain, paired_msa=paired, msa_statistics=self._statistics_of(chain.msa))
             if chain.kind == "protein"
             else chain
             for chain in chains
         )
 
-    def _with_msa(self, chain: Chain, msa: Path | None, paired: Path | None) -> Chain:
-        statistics = self.statistics.get(msa) if msa else None
-        return replace(chain, msa=msa, paired_msa=paired, msa_statistics=statistics)
+    def _statistics_of(self, msa: FileSource | None) -> MsaStatistics | None:
+        return self.statistics.get(msa) if isinstance(msa, Path) else None
 
     def _first(self, names: Iterable[str], suffixes: Iterable[str]) -> Path | None:
         for name in names:
@@ -121,7 +131,7 @@ class MsaFolder:
 def paired_name(sequences: Iterable[str]) -> str:
     """Where a folder has the paired alignment of proteins: by their distinct sequences, sorted."""
     joined = ":".join(sorted(set(sequences)))
-    return f"paired/{sha256(joined.encode()).hexdigest()}.a3m.gz"
+    return f"{_PAIRED}/{sha256(joined.encode()).hexdigest()}.a3m.gz"
 
 
 def open_msas(paths: Iterable[Path]) -> MsaFolder:
@@ -131,10 +141,14 @@ def open_msas(paths: Iterable[Path]) -> MsaFolder:
     """
     paths = tuple(paths)
     files: dict[str, Path] = {}
+    paired: dict[str, Path] = {}
     statistics: dict[Path, MsaStatistics] = {}
     for path in paths:
         try:
             folder = path.resolve()
+            if (folder / _PAIRED).is_dir():
+                for file in (folder / _PAIRED).iterdir():
+                    paired.setdefault(f"{_PAIRED}/{file.name}", file)
             if is_store(folder):
                 for entry in read_index(folder):
                     file = alignment_path(folder, entry.sha256)
@@ -146,7 +160,7 @@ def open_msas(paths: Iterable[Path]) -> MsaFolder:
         except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
             reason = error.strerror if isinstance(error, OSError) else error
             raise ValueError(f"{path}: not a folder of alignments ({reason})") from error
-    return MsaFolder(paths, files, statistics)
+    return MsaFolder(paths, files, paired, statistics)
 
 
 def msa_notes(chains: Iterable[Chain]) -> tuple[str, ...]:

@@ -32,6 +32,8 @@ from foldcp.datasets.formats import (
     humap,
 )
 from foldcp.datasets.formats.json_jobs import alphafold3, alphafold_server, openfold3, protenix
+from foldcp.datasets.formats.screens import alphapulldown, pairs
+from foldcp.datasets.formats.screens.screen import read_screen
 from foldcp.datasets.parsing.text_files import escape_path, is_unicode, read_text, stem
 from foldcp.datasets.templates import TemplateFolder
 from foldcp.files import reading
@@ -52,7 +54,9 @@ FORMATS = (
     complex_portal.FORMAT,
     humap.FORMAT_3,
     humap.FORMAT_2,
+    pairs.FORMAT,
     colabfold.FORMAT,
+    alphapulldown.FORMAT,
 )
 FORMAT_NAMES = ", ".join(known.name for known in FORMATS)
 # For help and errors: the names that --format takes, and what they are.
@@ -60,10 +64,6 @@ _NAMED_FORMATS = ", ".join(f"{known.name} ({known.description})" for known in FO
 KNOWN_FORMATS = (
     f"{_NAMED_FORMATS}, or a folder of FASTA, YAML and JSON files, or of a3m files alone"
 )
-# AlphaPulldown's: `P11111,2;P22222,1-11`, an accession with copies or ranges.
-_PULLDOWN_PART = r"[\w.|-]+(?:,\d+(?:-\d+)?)*"
-_PULLDOWN = re.compile(rf"(?:{_PULLDOWN_PART}(?:;{_PULLDOWN_PART})+\s*)+", re.ASCII)
-
 # Of the files that are read from a folder; those of the first that it has.
 _FOLDER_SUFFIXES = [
     tuple(dict.fromkeys(end for known in FORMATS if known.alone == alone for end in known.suffixes))
@@ -72,7 +72,6 @@ _FOLDER_SUFFIXES = [
 DEFAULTS = ReadOptions()
 _PAGE = re.compile(r"\s*(?:<\?xml[^>]*>\s*)?<(?:!doctype html|html)\b", re.IGNORECASE)
 _MAX_REASON = 2_000  # characters of a reason
-_MAX_START = 10_000  # characters in which a list of another program is recognised
 
 
 def read(path: Path, options: ReadOptions = DEFAULTS) -> Iterator[Record]:
@@ -93,11 +92,17 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> Iterator[Record]:
             for other files of `options` that cannot be used. In a folder, an invalid file is an
             `InvalidComplex` like an invalid row of a table.
     """
+    is_screen = options.all_against_all or options.baits is not None
+    if not (is_screen or options.homodimers):
+        raise ValueError("--no-homodimers is for a screen; add --all-against-all or --baits")
     for named in (path, *options.sequences):
         if not is_unicode(str(named)):
             raise ValueError(f"{escape_path(named)}: the name is not valid UTF-8; rename it")
     with reading(str(path)):
-        records = _read_folder(path, options) if path.is_dir() else _read_file(path, options)
+        if is_screen:
+            records = read_screen(path, options)
+        else:
+            records = _read_folder(path, options) if path.is_dir() else _read_file(path, options)
     if options.templates is not None:
         records = _with_templates(records, options.templates)
     return _numbered(_without_duplicates(records))
@@ -120,8 +125,6 @@ def _read_file(path: Path, options: ReadOptions) -> Iterable[Record]:
         raise ValueError(
             f"{path}: an alignment (key,sequence); give the folder that holds it with --msas"
         )
-    if _PULLDOWN.fullmatch(file.text[:_MAX_START].rpartition("\n")[0] or file.text[:_MAX_START]):
-        raise ValueError(f"{path}: a list of AlphaPulldown, which is not supported")
     columns = ", ".join(file.table.columns)[:200]
     raise ValueError(f"{path}: not an input ({KNOWN_FORMATS}); its columns are {columns!r}")
 
@@ -211,5 +214,7 @@ def _numbered(records: Iterable[Record]) -> Iterator[Record]:
         if isinstance(record, InvalidComplex):
             reason = record.reason if is_unicode(record.reason) else escape_path(record.reason)
             yield replace(record, index=index, reason=reason[:_MAX_REASON])
+        elif record.index == index:  # as the readers of screens number them
+            yield record
         else:
             yield replace(record, index=index)

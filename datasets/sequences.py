@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from foldcp.datasets.accessions import UNIPROT, Replacements, present_accession
+from foldcp.datasets.parsing.protein_names import ProteinNames, names_in
 from foldcp.datasets.parsing.text_files import read_text
 from foldcp.datasets.uniprot import Entry
 from foldcp.files import MAX_BYTES
@@ -29,14 +30,15 @@ class SequenceHit:
     sequence: str
     accession: str
     note: str = ""
+    names: ProteinNames = field(default=ProteinNames(), compare=False)
 
 
 @dataclass(frozen=True)
 class Sequences:
     """Sequences by accession: of FASTA files, and of entries of UniProt for those that lack one.
 
-    `replacements` are the obsolete accessions; `isoforms` says what an isoform stands for that is
-    not among the sequences.
+    `names` are those in the headers of the files. `replacements` are the obsolete accessions;
+    `isoforms` says what an isoform stands for that is not among the sequences.
     """
 
     paths: tuple[Path, ...]
@@ -44,6 +46,7 @@ class Sequences:
     isoforms: Literal["canonical", "fail"] = "canonical"
     replacements: Replacements = field(default_factory=dict, repr=False)
     entries: Mapping[str, Entry] | None = field(default=None, repr=False)
+    names: Mapping[str, ProteinNames] = field(default_factory=dict, repr=False)
 
     @property
     def source(self) -> str:
@@ -60,6 +63,10 @@ class Sequences:
         ends included, counted from 1. Raises ValueError where the range leaves the sequence, for an
         isoform that must not fall back, and for an accession that was split into several.
         """
+        hit = self._find(accession)
+        return hit and replace(hit, names=self._names_of(hit.accession))
+
+    def _find(self, accession: str) -> SequenceHit | None:
         tidy = _tidy(accession)
         known = self.by_accession
         if accession in known:
@@ -71,6 +78,17 @@ class Sequences:
         if variant := _VARIANT.fullmatch(tidy):
             return self._whole(tidy, variant[1])
         return None
+
+    def _names_of(self, accession: str) -> ProteinNames:
+        """The names of an accession, or else of the entry that it is a range or an isoform of."""
+        part = _RANGE.fullmatch(accession)
+        whole = part[1] if part else accession
+        for name in (whole, entry_accession(whole)):
+            if names := self.names.get(name):
+                return names
+            if entry := self._from_uniprot(name):
+                return ProteinNames(entry.gene, entry.protein_name)
+        return ProteinNames()
 
     def describe(self, accession: str) -> str:
         """An accession without a sequence, and what UniProt says of it."""
@@ -113,7 +131,7 @@ class Sequences:
     def _cut(self, accession: str, parent: str, first: int, last: int) -> SequenceHit | None:
         if _RANGE.fullmatch(parent):  # no range is cut out of a range
             return None
-        whole = self.find(parent)
+        whole = self._find(parent)
         if whole is None:
             return None
         if not 1 <= first <= last <= len(whole.sequence):
@@ -130,6 +148,7 @@ def read_sequences(paths: Iterable[Path], max_bytes: int = MAX_BYTES) -> Sequenc
     """
     paths = tuple(paths)
     by_accession: dict[str, str] = {}
+    names: dict[str, ProteinNames] = {}
     for path in paths:
         for header, letters in fasta_records(path, read_text(path, max_bytes)):
             accession = accession_of(header)
@@ -140,7 +159,9 @@ def read_sequences(paths: Iterable[Path], max_bytes: int = MAX_BYTES) -> Sequenc
                 raise ValueError(
                     f"{path}: two different sequences have the accession {accession!r}"
                 )
-    return Sequences(paths, by_accession)
+            if found := names_in(header):
+                names[accession] = found
+    return Sequences(paths, by_accession, names=names)
 
 
 def entry_accession(name: str) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain as chained
+from pathlib import Path
 from typing import NamedTuple
 
 from foldcp.complex import Chain, Complex, InvalidComplex, Record, chain_names
@@ -13,9 +14,16 @@ from foldcp.datasets.accessions import read_replacements
 from foldcp.datasets.chains import check_num_chains
 from foldcp.datasets.format import InputFile, ReadOptions
 from foldcp.datasets.msas import MsaFolder, msa_notes
+from foldcp.datasets.parsing.database_entry import entry_of, subunit_names
 from foldcp.datasets.parsing.tables import Row, Table
 from foldcp.datasets.parsing.text_files import join_names
-from foldcp.datasets.sequences import SequenceHit, Sequences, entry_accession, read_sequences
+from foldcp.datasets.sequences import (
+    ProteinNames,
+    SequenceHit,
+    Sequences,
+    entry_accession,
+    read_sequences,
+)
 from foldcp.datasets.stoichiometry import MAX_COPIES, CopyNumbers, read_copy_numbers
 from foldcp.datasets.uniprot import look_up
 from foldcp.files import reading
@@ -37,7 +45,8 @@ class Subunits(NamedTuple):
     """The subunits of a row, and notes on what was assumed.
 
     `others` are members that are no proteins, `num_nameless` counts those without an accession, and
-    `unreadable` says what is wrong with the copy numbers.
+    `unreadable` says what is wrong with the copy numbers; `names` are those that the row gives to
+    accessions.
     """
 
     subunits: list[Subunit]
@@ -45,6 +54,7 @@ class Subunits(NamedTuple):
     others: tuple[str, ...] = ()
     num_nameless: int = 0
     unreadable: str = ""
+    names: Mapping[str, ProteinNames] = {}
 
 
 Rows = Mapping[str, Row]  # of a table, by the name of the complex
@@ -84,15 +94,12 @@ class Database:
         files of `options` that cannot be used or have nothing to do with the table.
         """
         table.check(self.required, ["stoichiometry"])
-        if not options.sequences and options.uniprot is None:
-            raise ValueError(
-                f"{table.path}: names proteins by accession; give a file that has them with "
-                "--sequences FASTA"
-            )
+        check_has_sequences(table.path, options)
         sequences = read_sequences(options.sequences, options.max_bytes)
         rows = self._parsed(table)
         copies = _copy_numbers(rows, options)
-        return self._records(table, rows, copies, _with_options(sequences, rows, options), options)
+        known = with_options(sequences, _accessions(rows), options)
+        return self._records(table, rows, copies, known, options)
 
     def _parsed(self, table: Table) -> list[_ParsedRow]:
         named = [(row.get(self.name) or f"row {row.number}", row) for row in table.rows()]
@@ -121,21 +128,41 @@ class Database:
             title = row.get(self.title)
             organism = row.get(self.organism) if self.organism in row.cells else self.organism
             notes: tuple[str, ...] = ()
+            missing: dict[str, str] = {}
+            entry = entry_of(row, self._columns)
             try:
                 with reading(f"row {row.number}"):
                     if isinstance(parsed.found, ValueError):
                         raise parsed.found
                     subunits, notes = _counted(parsed.name, parsed.found, copies)
                     notes = (*notes, *parsed.found.notes)
+                    missing = _without_sequence(subunits, sequences)
                     notes = (*notes, *_left_out(parsed.found, options.proteins_only))
-                    chains, chain_notes = _chains(subunits, sequences, options.msas)
+                    _check_known(missing, sequences)
+                    chains, chain_notes = _chains(
+                        subunits, sequences, options.msas, parsed.found.names
+                    )
                     notes = (*notes, *chain_notes)
-                    record = Complex(parsed.name, chains, title, organism, source, notes=notes)
+                    record = Complex(
+                        parsed.name, chains, title, organism, source, notes=notes, entry=entry
+                    )
             except ValueError as error:
                 record = InvalidComplex(
-                    parsed.name, str(error), title, organism, source, notes=notes
+                    parsed.name,
+                    str(error),
+                    title,
+                    organism,
+                    source,
+                    notes=notes,
+                    missing_accessions=tuple(missing),
+                    entry=entry,
                 )
             yield record
+
+    @property
+    def _columns(self) -> frozenset[str]:
+        """The columns that complexes are made from."""
+        return self.required | {self.name, self.title, self.organism}
 
 
 def _copy_numbers(rows: list[_ParsedRow], options: ReadOptions) -> CopyNumbers | None:
@@ -156,8 +183,28 @@ def _copy_numbers(rows: list[_ParsedRow], options: ReadOptions) -> CopyNumbers |
     return copies
 
 
-def _with_options(sequences: Sequences, rows: list[_ParsedRow], options: ReadOptions) -> Sequences:
-    """The sequences, with the replacements of obsolete accessions and with UniProt's entries."""
+def _accessions(rows: list[_ParsedRow]) -> Iterator[str]:
+    for parsed in rows:
+        if isinstance(parsed.found, Subunits):
+            for subunit in parsed.found.subunits:
+                yield subunit.accession
+
+
+def check_has_sequences(path: Path, options: ReadOptions) -> None:
+    """Raise ValueError for an input of accessions, if nothing is named that has their sequences."""
+    if not options.sequences and options.uniprot is None:
+        raise ValueError(
+            f"{path}: names proteins by accession; give a file that has them with --sequences FASTA"
+        )
+
+
+def with_options(
+    sequences: Sequences, accessions: Iterable[str], options: ReadOptions
+) -> Sequences:
+    """The sequences, with the replacements of obsolete accessions and with UniProt's entries.
+
+    `accessions` are those of the input; they are gone through only if UniProt is to be asked.
+    """
     replacements = (
         read_replacements(options.secondary_accessions, options.max_bytes)
         if options.secondary_accessions
@@ -167,11 +214,9 @@ def _with_options(sequences: Sequences, rows: list[_ParsedRow], options: ReadOpt
     if options.uniprot is None:
         return known
     wanted = {
-        entry_accession(subunit.accession)
-        for parsed in rows
-        if isinstance(parsed.found, Subunits)
-        for subunit in parsed.found.subunits
-        if subunit.accession not in known.by_accession
+        entry_accession(accession)
+        for accession in accessions
+        if accession not in known.by_accession
     }
     wanted -= known.by_accession.keys()
     followers = {name for accession in wanted for name in replacements.get(accession, ())}
@@ -239,8 +284,14 @@ def listed_subunits(row: Row, rows: Rows) -> Subunits:
     subunits = [Subunit(name, count) for name, count in both if name not in _NO_ACCESSION]
     if not subunits:
         raise ValueError("no subunits are listed")
-    num_nameless = len(names) - len(subunits)
-    return Subunits(subunits, split_notes, num_nameless=num_nameless, unreadable=unreadable)
+    by_accession = dict(zip(names, subunit_names(row, len(names)), strict=True))
+    return Subunits(
+        subunits,
+        split_notes,
+        num_nameless=len(names) - len(subunits),
+        unreadable=unreadable,
+        names=by_accession,
+    )
 
 
 def parse_count(digits: str) -> int:
@@ -296,11 +347,29 @@ def _copies(field: str, names: list[str]) -> tuple[list[int | None], str]:
     return [parse_count(match[1]) or None if match else None for match in matches], ""
 
 
+def _without_sequence(subunits: list[Subunit], sequences: Sequences) -> dict[str, str]:
+    """Accession -> what is known of it, of those that have no sequence."""
+    return {
+        accession: sequences.describe(accession)
+        for accession, _ in subunits
+        if sequences.find(accession) is None
+    }
+
+
+def _check_known(missing: Mapping[str, str], sequences: Sequences) -> None:
+    if missing:
+        names = join_names(missing.values(), 200)
+        raise ValueError(f"unknown accession: {names} not in {sequences.source}")
+
+
 def _chains(
-    subunits: list[Subunit], sequences: Sequences, msas: MsaFolder | None
+    subunits: list[Subunit],
+    sequences: Sequences,
+    msas: MsaFolder | None,
+    names: Mapping[str, ProteinNames],
 ) -> tuple[tuple[Chain, ...], tuple[str, ...]]:
     """Chains A, B, .., copies of one molecule side by side, and notes on sequences and MSAs."""
-    hits = _look_up(subunits, sequences)
+    hits = _look_up(subunits, sequences, names)
     first: dict[SequenceHit, Chain] = {}  # one chain of each; the others are copies of it
     for name, hit in zip(chain_names(), hits, strict=False):
         if hit not in first:
@@ -308,31 +377,45 @@ def _chains(
     chains = tuple(
         replace(first[hit], name=name) for name, hit in zip(chain_names(), hits, strict=False)
     )
+    if msas:
+        chains = msas.with_paired(chains)
     sequence_notes = dict.fromkeys(hit.note for hit in hits if hit.note)
     return chains, (*sequence_notes, *msa_notes(chains))
 
 
-def _look_up(subunits: list[Subunit], sequences: Sequences) -> list[SequenceHit]:
-    """The sequence of every copy of every subunit, equal sequences side by side."""
+def _look_up(
+    subunits: list[Subunit], sequences: Sequences, names: Mapping[str, ProteinNames]
+) -> list[SequenceHit]:
+    """The sequence of every copy of every subunit, equal sequences side by side.
+
+    `names` are given to those that have none of their own.
+    """
     check_num_chains(sum(count or 1 for _, count in subunits))
     copies: dict[str, list[SequenceHit]] = {}
-    unknown: dict[str, None] = {}
     for accession, count in subunits:
         if (count or 1) > MAX_COPIES:
             raise ValueError(f"{count} copies of {accession} exceed the maximum of {MAX_COPIES}")
-        if hit := sequences.find(accession):
-            copies.setdefault(hit.sequence, []).extend([hit] * (count or 1))
-        else:
-            unknown[sequences.describe(accession)] = None
-    if unknown:
-        names = join_names(unknown, 200)
-        raise ValueError(f"unknown accession: {names} not in {sequences.source}")
+        hit = sequences.find(accession)
+        assert hit is not None, f"{accession} has no sequence"
+        given = names.get(accession, ProteinNames())
+        own = hit.names
+        both = ProteinNames(own.gene or given.gene, own.protein or given.protein)
+        hit = replace(hit, names=both)
+        copies.setdefault(hit.sequence, []).extend([hit] * (count or 1))
     return list(chained.from_iterable(copies.values()))
 
 
 def _chain(name: str, hit: SequenceHit, msas: MsaFolder | None) -> Chain:
     msa = msas.find(hit.sequence, [hit.accession]) if msas else None
     try:
-        return Chain(name, "protein", hit.sequence, hit.accession, msa)
+        return Chain(
+            name,
+            "protein",
+            hit.sequence,
+            hit.accession,
+            msa,
+            gene=hit.names.gene,
+            protein_name=hit.names.protein,
+        )
     except ValueError as error:
         raise ValueError(f"{hit.accession}: {error}") from error

@@ -18,11 +18,11 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from foldcp.datasets.accessions import UNIPROT
-from foldcp.files import reading
+from foldcp.files import reading, write_file
 
 URL = "https://rest.uniprot.org"
 URL_VARIABLE = "FOLDCP_UNIPROT_URL"  # of a mirror
-FIELDS = "accession,sequence,version,date_modified,sec_acc"
+FIELDS = "accession,sequence,version,date_modified,sec_acc,gene_primary,protein_name"
 BATCH = 100  # accessions of a request
 MAX_RESPONSE = 64_000_000  # bytes; a hundred times the longest protein are 4 MB
 MAX_ROUNDS = 8  # of entries that replace entries
@@ -50,6 +50,8 @@ class Entry:
     replaced_by: tuple[str, ...] = ()
     deleted: bool = False
     requested: float = 0.0
+    gene: str = ""
+    protein_name: str = ""
 
 
 class RequestError(Exception):
@@ -77,8 +79,7 @@ def look_up(accessions: Iterable[str], cache: Path) -> dict[str, Entry]:
         missing = sorted(wanted - known.keys())
         for start in range(0, len(missing), BATCH):
             entries = service.entries(missing[start : start + BATCH])
-            with reading(str(cache)):
-                _store(cache, entries)
+            _store(cache, entries)
             known.update(entries)
         wanted |= {follower for name in wanted for follower in known[name].replaced_by}
         if wanted <= known.keys():
@@ -106,12 +107,28 @@ def parse_entries(accessions: Iterable[str], tree: Any, requested: float) -> dic
             version=int(audit.get("entryVersion", 0)),
             date=str(audit.get("lastAnnotationUpdateDate", "")),
             requested=requested,
+            gene=_gene(result),
+            protein_name=_protein_name(result),
         )
         for secondary in asked & set(result.get("secondaryAccessions", ())):
             replaced.setdefault(secondary, []).append(name)
     for name in asked - found.keys():
         found[name] = Entry(name, replaced_by=tuple(replaced.get(name, ())), requested=requested)
     return found
+
+
+def _gene(result: Mapping[str, Any]) -> str:
+    """The gene's primary name; empty without one."""
+    names = (gene.get("geneName", {}).get("value", "") for gene in result.get("genes", ()))
+    return str(next(filter(None, names), ""))
+
+
+def _protein_name(result: Mapping[str, Any]) -> str:
+    """The recommended name, or the first that was submitted; empty without one."""
+    description = result.get("proteinDescription", {})
+    submitted = description.get("submissionNames", ())
+    name = description.get("recommendedName") or next(iter(submitted), {})
+    return str(name.get("fullName", {}).get("value", ""))
 
 
 def _inactive(name: str, reason: Mapping[str, Any], requested: float) -> Entry:
@@ -221,9 +238,4 @@ def _store(cache: Path, entries: Mapping[str, Entry]) -> None:
     }
     data = json.dumps(document, indent=0).encode()
     path = cache / f"{hashlib.sha256(data).hexdigest()[:32]}.json"
-    part = path.with_suffix(f".{os.getpid()}.part")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    write_file(path, data)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from foldcp.api import Model, featurize, fold, load_model
     from foldcp.complex import Chain, Complex
     from foldcp.metrics.scores import Scores
+    from foldcp.pipeline.reporting.connection import connect
     from foldcp.pipeline.reporting.read_run import RunTables, read_run
     from foldcp.pipeline.score_database import score_database
     from foldcp.predict import Prediction
@@ -37,6 +38,7 @@ __all__ = [
     "RunTables",
     "Scores",
     "__version__",
+    "connect",
     "featurize",
     "fold",
     "load_model",
@@ -52,6 +54,7 @@ _MODULES = {
     "Prediction": "foldcp.predict",
     "RunTables": "foldcp.pipeline.reporting.read_run",
     "Scores": "foldcp.metrics.scores",
+    "connect": "foldcp.pipeline.reporting.connection",
     "featurize": "foldcp.api",
     "fold": "foldcp.api",
     "load_model": "foldcp.api",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,8 @@ from foldcp.files import FileSource
 
 Kind = Literal["protein", "dna", "rna", "ligand"]
 
+_RANGED = re.compile(r":(\d+-\d+)\Z", re.ASCII)
+
 # One-letter codes. U, O, B, Z, J and X are legal in a protein and become unknown residues, as in
 # Boltz.
 ALPHABETS: dict[Kind, frozenset[str]] = {
@@ -20,6 +23,10 @@ ALPHABETS: dict[Kind, frozenset[str]] = {
     "dna": frozenset("ACGTN"),
     "rna": frozenset("ACGUN"),
 }
+
+
+# A UniProt accession; https://www.uniprot.org/help/accession_numbers
+UNIPROT = r"(?:[OPQ][0-9][A-Z0-9]{3}[0-9]|[A-NR-Z][0-9](?:[A-Z][A-Z0-9]{2}[0-9]){1,2})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +55,9 @@ class Chain:
     (a3m) whose rows are paired with those of other chains: by the species in their headers, or by
     their numbers where no header names one. `msa_statistics` describe `msa` where they are known.
 
+    `accession` is that of UniProt, with the range of the entry where the chain is a part of it
+    (`P04637:325-356`); `gene` and `protein_name` are for the tables.
+
     >>> import foldcp
     >>> protein = foldcp.Chain("A", "protein", "MKTAYIAKQR", modifications=((4, "SEP"),))
     >>> ligand = foldcp.Chain("L", "ligand", ccd=("ATP",))
@@ -65,6 +75,8 @@ class Chain:
     paired_msa: FileSource | None = None
     single_sequence: bool = False
     msa_statistics: MsaStatistics | None = field(default=None, compare=False)
+    gene: str = field(default="", compare=False)
+    protein_name: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -103,6 +115,17 @@ class Chain:
         """Whether this is a protein without an alignment that nobody has said shall have none."""
         has_alignment = self.msa is not None or self.paired_msa is not None
         return self.kind == "protein" and not has_alignment and not self.single_sequence
+
+    @property
+    def entry_accession(self) -> str:
+        """The accession without a range."""
+        return _RANGED.sub("", self.accession)
+
+    @property
+    def entry_range(self) -> str:
+        """The residues of the entry that the chain is, such as 325-356; empty for all."""
+        match = _RANGED.search(self.accession)
+        return match[1] if match else ""
 
 
 # (chain name, residue from 1, or atom name for a ligand of one component)
@@ -155,13 +178,44 @@ class Template:
 
 
 @dataclass(frozen=True, slots=True)
+class DatabaseEntry:
+    """What a database says of a complex besides its subunits, as it is written there.
+
+    `gene_names` and `protein_names` are those of the subunits in their order. `confidence` is that
+    of a prediction (hu.MAP). `other` holds, as JSON, what has no field here.
+    """
+
+    synonyms: tuple[str, ...] = ()
+    gene_names: tuple[str, ...] = ()
+    protein_names: tuple[str, ...] = ()
+    stoichiometry: str = ""
+    cell_line: str = ""
+    purification_methods: tuple[str, ...] = ()
+    go_ids: tuple[str, ...] = ()
+    go_names: tuple[str, ...] = ()
+    funcat_ids: tuple[str, ...] = ()
+    funcat_names: tuple[str, ...] = ()
+    pubmed_ids: tuple[str, ...] = ()
+    cross_references: tuple[str, ...] = ()
+    evidence: str = ""
+    confidence: str = ""
+    comment: str = ""
+    subunits_comment: str = ""
+    disease: str = ""
+    other: str = ""
+
+
+NO_ENTRY = DatabaseEntry()
+
+
+@dataclass(frozen=True, slots=True)
 class Complex:
     """Chains that are folded together, in the order of their tokens.
 
     `notes` tell what was assumed or left out where the source does not say, each as `subject:
     text`; they become a column of the tables. `index` is the number of the record in its input,
     from 0. `digests` holds the SHA-256 of each alignment and template as it was when the complex
-    was planned: another content is refused where it is read.
+    was planned: another content is refused where it is read. `entry` is what the database says.
 
     >>> import foldcp
     >>> chains = (foldcp.Chain("A", "protein", "MKTAYIAKQR"), foldcp.Chain("B", "dna", "GATTACA"))
@@ -182,12 +236,13 @@ class Complex:
     notes: tuple[str, ...] = field(default=(), compare=False)
     digests: Mapping[FileSource, str] = field(default_factory=dict, compare=False)
     index: int = field(default=0, compare=False)
+    entry: DatabaseEntry = field(default=NO_ENTRY, compare=False)
 
     def __post_init__(self) -> None:
         if not self.chains:
             raise ValueError(f"complex {self.name}: it has no chains")
-        counts = Counter(chain.name for chain in self.chains)
-        if len(counts) < len(self.chains):
+        if len({chain.name for chain in self.chains}) < len(self.chains):
+            counts = Counter(chain.name for chain in self.chains)
             twice = min(name for name, count in counts.items() if count > 1)
             raise ValueError(f"complex {self.name}: two chains are named {twice!r}")
 
@@ -201,7 +256,8 @@ class Complex:
 class InvalidComplex:
     """A record of an input that is not a valid complex, and why; it becomes a row, not an error.
 
-    `index` is the number of the record in its input, from 0; `notes` are as in `Complex`.
+    `index`, `notes` and `entry` are as in `Complex`; `missing_accessions` are those of subunits
+    without a known sequence.
     """
 
     name: str
@@ -211,6 +267,8 @@ class InvalidComplex:
     source: str = ""
     index: int = 0
     notes: tuple[str, ...] = ()
+    missing_accessions: tuple[str, ...] = ()
+    entry: DatabaseEntry = NO_ENTRY
 
 
 Record = Complex | InvalidComplex
@@ -218,6 +276,7 @@ Record = Complex | InvalidComplex
 
 def as_invalid(record: Record, reason: str) -> InvalidComplex:
     """A record that cannot be used after all, with what its source says of it."""
+    missing = record.missing_accessions if isinstance(record, InvalidComplex) else ()
     return InvalidComplex(
         name=record.name,
         reason=reason,
@@ -226,6 +285,8 @@ def as_invalid(record: Record, reason: str) -> InvalidComplex:
         source=record.source,
         index=record.index,
         notes=record.notes,
+        missing_accessions=missing,
+        entry=record.entry,
     )
 
 

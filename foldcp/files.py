@@ -1,4 +1,5 @@
-"""Reading of files that a user names: regular files of bounded size, unpacked.
+"""Reading of files that a user names: regular files of bounded size, unpacked; writing of whole
+files.
 
 Every reader of every format goes through here, so that a damaged file is an error that names it,
 and never a traceback.
@@ -11,6 +12,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import stat
 import zipfile
 import zlib
@@ -232,6 +234,38 @@ def _read_bounded(path: Path, file: _Readable, max_bytes: int) -> bytes:
             )
         content.write(chunk)
     return content.getvalue()
+
+
+def write_file(path: Path, content: bytes, part: Path | None = None) -> None:
+    """Write a file, and its folder, as a whole or not at all; on the disk when this returns.
+
+    `part` has the bytes until they are complete, by default a file beside it. Raises ValueError
+    naming the file where that cannot be done.
+    """
+    part = part or path.with_name(f"{path.name}.{os.getpid()}.part")
+    with reading(str(path)):
+        is_new_folder = not path.parent.is_dir()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+        sync_folder(path.parent)
+        if is_new_folder:
+            sync_folder(path.parent.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def file_sha256(path: Path) -> str:

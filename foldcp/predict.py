@@ -30,7 +30,8 @@ from foldcp.model.steering.steering import NUM_PARTICLES, Steering
 from foldcp.model.steering.weighted_potentials import weighted_potentials
 from foldcp.model.trunk.pairformer import PairformerFn
 from foldcp.progress import Progress, ProgressCounter, StageTimer, no_progress
-from foldcp.structure import write_cif
+from foldcp.structure.predicted import PredictedStructure
+from foldcp.structure.write import structure_format, write_structure
 
 # On a GPU, tokens are padded to a multiple of this for each rank, as kernels move so many numbers
 # at a time.
@@ -103,12 +104,20 @@ class Prediction:
         return int(np.argmax([scores.confidence_score for scores in self.scores]))
 
     def write_cif(self, path: str | Path, sample: int | None = None) -> None:
-        """Write one sample as mmCIF with 100 pLDDT as B-factors: number `sample`, from 0, or the
-        best one. Raises ValueError when its coordinates are not finite, and OSError.
+        """Write one sample as ModelCIF with 100 pLDDT as B-factors: number `sample`, from 0, or the
+        best one. A name in .cif.gz is gzipped, one in .bcif BinaryCIF, any other is text. Raises
+        ValueError when its coordinates are not finite, and OSError.
         """
         index = self.best_sample if sample is None else sample
-        name = Path(path).stem
-        write_cif(Path(path), self.layout, self.coords[index], self.plddt[index], name)
+        file = Path(path)
+        structure = PredictedStructure(
+            layout=self.layout,
+            coords=self.coords[index],
+            plddt=self.plddt[index],
+            name=file.stem.removesuffix(".cif"),  # of x.cif and x.cif.gz
+            scores=self.scores[index],
+        )
+        write_structure(file, structure, structure_format(file))
 
 
 def fold(

@@ -1,4 +1,4 @@
-"""Command line of foldcp: a function for each command."""
+"""Command line of foldcp: a function for each command, here or in `commands/`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,28 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from foldcp.datasets.reader import KNOWN_FORMATS
+from foldcp.pipeline.commands.arguments import (
+    Checkpoint,
+    CompatOption,
+    ConfigFile,
+    Gpus,
+    HardwareFile,
+    Input,
+    Json,
+    Limit,
+    Overrides,
+)
+from foldcp.pipeline.commands.calibrate import calibrate
+from foldcp.pipeline.commands.describe import describe
+from foldcp.pipeline.commands.export import export
+from foldcp.pipeline.commands.fetch import fetch
+from foldcp.pipeline.commands.msa import msa
+from foldcp.pipeline.commands.query import query
+from foldcp.pipeline.commands.templates import templates
 from foldcp.pipeline.config import RunConfig, load
 from foldcp.pipeline.execution.signals import end_process
 from foldcp.pipeline.input_arguments import with_input_options
@@ -37,66 +54,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-
-Input = Annotated[
-    Path,
-    typer.Argument(
-        metavar="INPUT",
-        help=f"{KNOWN_FORMATS}.",
-    ),
-]
-Checkpoint = Annotated[
-    str,
-    typer.Option(
-        metavar="PATH",
-        help=(
-            "Weights: a Boltz-2 .ckpt or .safetensors file, or boltz2 once fetched; "
-            "untrained:tiny and untrained:boltz2 are random weights."
-        ),
-    ),
-]
-ConfigFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        metavar="FILE",
-        help="YAML file of settings that differ from the defaults.",
-    ),
-]
-Overrides = Annotated[
-    list[str],
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="One setting, such as model.samples=5; may be repeated.",
-    ),
-]
-CompatOption = Annotated[
-    str,
-    typer.Option(
-        "--compat",
-        metavar="boltz|community|corrected",
-        help="Known faults of Boltz 2.2.1 in alignments that are followed: all, those that its "
-        "community's fork has, too, or none. Short for --set compat=...",
-    ),
-]
-Limit = Annotated[
-    int,
-    typer.Option(metavar="N", min=0, help="Only the N smallest complexes, for a first look."),
-]
-HardwareFile = Annotated[
-    str,
-    typer.Option("--hardware", metavar="NAME|FILE", help="One of configs/hardware, or a file."),
-]
-Gpus = Annotated[
-    int,
-    typer.Option(
-        metavar="N",
-        min=0,
-        help="Total GPUs (or CPU ranks); 0: all there are, for plan those of one node.",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print everything as JSON.")]
 
 
 def main() -> None:
@@ -182,89 +139,7 @@ def plan(
     print(to_json(found) if json else to_text(found))
 
 
-@app.command()
-@with_input_options
-def msa(
-    options: InputOptions,
-    input: Input,
-    out: Annotated[
-        Path,
-        typer.Option(metavar="MSAS", help="Folder of alignments; adds to an existing one."),
-    ],
-    from_: Annotated[
-        list[Path],
-        typer.Option(
-            "--from",
-            metavar="DIR",
-            help=(
-                "Import alignments that other programs have made, found by their queries; may be "
-                "repeated."
-            ),
-        ),
-    ] = [],  # noqa: B006
-    mmseqs: Annotated[
-        Path | None,
-        typer.Option(metavar="DB", help="Search a database of MMseqs2 on this machine."),
-    ] = None,
-    environmental: Annotated[
-        Path | None,
-        typer.Option(metavar="DB", help="A second database of MMseqs2, such as metagenomes."),
-    ] = None,
-    jackhmmer: Annotated[
-        Path | None,
-        typer.Option(metavar="FASTA", help="Search a FASTA file with jackhmmer."),
-    ] = None,
-    server: Annotated[
-        str,
-        typer.Option(
-            metavar="URL",
-            help="Ask a ColabFold server, to which the sequences are sent.",
-        ),
-    ] = "",
-    threads: Annotated[
-        int,
-        typer.Option(metavar="N", min=0, help="Threads of the search; 0: one per core."),
-    ] = 0,
-    gpu_server: Annotated[
-        bool,
-        typer.Option("--gpu-server", help="Let MMseqs2 search on its running GPU server."),
-    ] = False,
-    missing: Annotated[
-        bool,
-        typer.Option(
-            "--missing",
-            help="Only proteins for which neither the input nor --msas has an alignment.",
-        ),
-    ] = False,
-) -> None:
-    """Make the alignment of every protein of an input, each distinct sequence once. Needs no GPU.
-    The same command resumes.
-
-    Exit code 0 when every sequence has an alignment, 1 when some have none (the next run tries
-    again), 2 for a mistake in the command or its files, 128 + signal when a signal stopped it.
-
-    \b
-    foldcp msa corum.tsv.gz --sequences uniprot.fasta.gz --out msas --mmseqs uniref30_2302_db
-    foldcp msa complexes.fasta --out msas --jackhmmer uniref90.fasta --threads 8
-    foldcp msa complexes.fasta --out msas --from alphafold_output --from old_msas
-    """
-    from foldcp.pipeline.msa_search.command import MsaMethod, make_alignments
-    from foldcp.pipeline.msa_search.stage import StoppedError
-
-    method = MsaMethod(tuple(from_), mmseqs, environmental, jackhmmer, server, threads, gpu_server)
-    try:
-        summary = make_alignments(InputSpec(input, options), out, method, missing)
-    except StoppedError as error:
-        print("interrupted; the same command resumes from here", file=sys.stderr)
-        raise typer.Exit(128 + error.number) from None
-    print(f"{printable(str(out))}: {summary}")
-    for failure in summary.failures[:NUM_REASONS]:
-        text = failure.sequence if len(failure.sequence) <= 30 else f"{failure.sequence[:30]}.."
-        line = f"  failed: {text} ({len(failure.sequence)} residues): {failure.reason}"
-        print(printable(line), file=sys.stderr)
-    if num_more := max(0, len(summary.failures) - NUM_REASONS):
-        print(f"  .. and {num_more:,} more", file=sys.stderr)
-    raise typer.Exit(1 if summary.failures else 0)
+app.command()(msa)
 
 
 @app.command()
@@ -416,66 +291,7 @@ def fold(
         print(summary)
 
 
-@app.command()
-@with_input_options
-def templates(
-    options: InputOptions,
-    input: Input,
-    out: Annotated[
-        Path,
-        typer.Option(metavar="TEMPLATES", help="Folder of the templates; resumes an existing one."),
-    ],
-    structures: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder of mmCIF files, gzipped or not.")
-    ],
-    max_date: Annotated[
-        str,
-        typer.Option(
-            metavar="YYYY-MM-DD",
-            help="Only structures that were released (else deposited) by then.",
-        ),
-    ] = "",
-    max_templates: Annotated[
-        int, typer.Option(metavar="N", min=1, max=20, help="Templates of a sequence at most.")
-    ] = 4,
-    max_evalue: Annotated[
-        float, typer.Option(metavar="E", min=0, help="The largest e-value of a hit.")
-    ] = 1e-3,
-    min_coverage: Annotated[
-        float,
-        typer.Option(metavar="SHARE", min=0, max=1, help="Of the sequence that is aligned."),
-    ] = 0.1,
-    max_identity: Annotated[
-        float,
-        typer.Option(
-            metavar="SHARE",
-            min=0,
-            max=1,
-            help="Of residues that are identical; 0.95 leaves out the protein's own structures.",
-        ),
-    ] = 1.0,
-) -> None:
-    """Search templates of every protein sequence among structures, with MMseqs2. The same command
-    resumes an interrupted search; `--templates` of the other commands reads the folder.
-
-    \b
-    foldcp templates corum.tsv.gz --sequences uniprot.fasta.gz --structures pdb/ \\
-        --max-date 2021-09-30 --out templates
-    foldcp score corum.tsv.gz --sequences uniprot.fasta.gz --templates templates \\
-        --checkpoint boltz2 --out run
-    """
-    from foldcp.pipeline.template_search.mmseqs import Limits
-    from foldcp.pipeline.template_search.search_templates import search_templates
-
-    def warn(line: str) -> None:
-        print("foldcp: " + printable(line), file=sys.stderr)
-
-    limits = Limits(max_templates, max_evalue, min_coverage, max_identity, max_date)
-    counts = search_templates(records(InputSpec(input, options)), structures, out, limits, warn)
-    print(
-        f"{counts.searched} sequences searched, {counts.stored} were there; "
-        f"{counts.with_templates} have templates\n{printable(str(out))}"
-    )
+app.command()(templates)
 
 
 @app.command()
@@ -496,51 +312,10 @@ def report(
     print(f"\nreport  {printable(str(page))}")
 
 
-@app.command()
-def fetch(
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME",
-            help=(
-                "Weights: boltz2 (2.3 GB). Databases: corum, corum-human, complexportal, "
-                "uniprot-human (sequences)."
-            ),
-        ),
-    ],
-    to: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Folder for the file; by default $FOLDCP_CACHE, or ~/.foldcp.",
-        ),
-    ] = None,
-) -> None:
-    """Download released weights, whose SHA-256 is checked, or the current release of a database,
-    with a record of where it came from. The same command resumes an interrupted download of
-    weights, and checks a file that is already there.
-
-    \b
-    foldcp fetch boltz2
-    foldcp fetch boltz2 --to /data/weights
-    foldcp fetch corum --to /data
-    """
-    from foldcp.pipeline.fetch import WEIGHTS, cache_folder
-    from foldcp.pipeline.fetch import fetch as download
-    from foldcp.pipeline.fetch_data import DATABASES, fetch_database
-
-    folder = to or cache_folder()
-    if name in DATABASES:
-        path, source = fetch_database(name, folder)
-        print(f"{path}: {source.size:,} bytes, downloaded {source.date} from {source.url}")
-        print(f"licence: {DATABASES[name].licence}")
-        print(DATABASES[name].command.format(path=path))
-    elif name in WEIGHTS:
-        path = download(name, folder)
-        print(f"{path}: SHA-256 is right\nlicence: Boltz-2: MIT")
-        print(f"foldcp score INPUT --checkpoint {path} --out RUN")
-    else:
-        raise ValueError(f"{name}: not known; known: {', '.join((*WEIGHTS, *DATABASES))}")
+app.command()(query)
+app.command()(calibrate)
+app.command()(describe)
+app.command()(fetch)
 
 
 @app.command()
@@ -570,39 +345,7 @@ def convert(
     print(write(source, target, overwrite))
 
 
-@app.command()
-@with_input_options
-def export(
-    options: InputOptions,
-    input: Input,
-    to: Annotated[
-        Literal["boltz", "alphafold3"],
-        typer.Option(help="The format: Boltz's YAML or AlphaFold 3's JSON."),
-    ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the files.")],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
-    config: ConfigFile = None,
-    set_: Overrides = [],  # noqa: B006
-) -> None:
-    """Write every complex as an input of another tool, a file each. What the format cannot say is
-    told on stderr. Exit code 1 when some complexes were not written.
-
-    \b
-    foldcp export corum.tsv.gz --sequences uniprot.fasta.gz --to boltz --out yamls
-    foldcp export job.json --to boltz --out yamls --overwrite
-    """
-    from foldcp.pipeline.export import export as write
-
-    settings = load(config, set_)
-    spec = InputSpec(input, options, max_bytes=settings.limits.input_bytes)
-    exported = write(spec, to, out, overwrite)
-    for note, count in exported.notes.items():
-        print(f"{note} (in {count} of {exported.num_written} files)", file=sys.stderr)
-    for name, reason in exported.invalid:
-        print(printable(f"not written: {name}: {reason}"), file=sys.stderr)
-    print(printable(f"{exported.num_written} files in {out}"))
-    if exported.invalid:
-        raise typer.Exit(1)
+app.command()(export)
 
 
 @app.command()

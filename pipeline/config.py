@@ -21,10 +21,16 @@ MAX_YAML_BYTES = 1_000_000
 PrecisionSetting = Literal["auto", Precision]
 SamplingPrecision = Literal["auto", "fp32", "bf16"]
 ExtraFiles = Literal["boltz", "pae", "pde"]
+Structures = Literal["cif.gz", "cif", "bcif", "none"]
+WrittenSamples = Literal["all", "best"]
 Pairing = Literal["key", "taxonomy"]
 Compat = Literal["boltz", "community", "corrected"]
 PaeCutoff = Literal[8, 10, 12, 15]
 MissingAlignment = Literal["error", "single-sequence"]
+
+
+# A section that is set as a whole stands for one of its settings.
+SHORT_KEYS = {"write": "write.files"}
 
 
 def setting(
@@ -247,6 +253,36 @@ class LimitsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class WriteConfig:
+    """Settings of the files of a result. They are part of its key: a result without the files that
+    are asked for now is computed again, as nothing that they are made from is stored.
+    """
+
+    files: tuple[ExtraFiles, ...] = field(
+        default=(),
+        metadata=setting(
+            "files beside tables and structures: boltz, those of Boltz in its layout; pae and pde, "
+            "the whole matrices; `write=boltz` is short for `write.files=boltz`"
+        ),
+    )
+    structures: Structures = field(
+        default="cif.gz",
+        metadata=setting(
+            "files of structures: ModelCIF as text, gzipped or not, as BinaryCIF, or none",
+            in_key_by_default=False,
+        ),
+    )
+    structure_samples: WrittenSamples = field(
+        default="all",
+        metadata=setting(
+            "samples whose structures and matrices are written: all, or the best of each complex "
+            "by its confidence score; the tables have all",
+            in_key_by_default=False,
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class RunConfig:
     """Every setting of a run."""
 
@@ -255,19 +291,13 @@ class RunConfig:
     scores: ScoresConfig = field(default_factory=ScoresConfig)
     run: RunSection = field(default_factory=RunSection)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
+    write: WriteConfig = field(default_factory=WriteConfig)
     compat: Compat = field(
         default="boltz",
         metadata=setting(
             "known faults of Boltz 2.2.1 in alignments that are followed; boltz: all; community: "
             "those that its community's fork has, too; corrected: none, as with msa.corrected",
             in_key_by_default=False,
-        ),
-    )
-    write: tuple[ExtraFiles, ...] = field(
-        default=(),
-        metadata=setting(
-            "files beside tables and structures: boltz, those of Boltz in its layout; pae and pde, "
-            "the whole matrices"
         ),
     )
 
@@ -349,6 +379,7 @@ def nearest(key: str, known: Sequence[str]) -> str:
 
 def _set(config: Any, key: str, value: Any, location: str, path: str = "") -> Any:
     """A copy of the nested dataclass with one leaf replaced."""
+    key = SHORT_KEYS.get(path + key, key)
     head, _, rest = key.partition(".")
     hints = get_type_hints(type(config))
     full = path + key

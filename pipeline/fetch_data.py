@@ -20,7 +20,7 @@ from typing import IO
 
 from tqdm import tqdm
 
-from foldcp.files import file_sha256, reading
+from foldcp.files import file_sha256, reading, write_file
 from foldcp.pipeline.fetch import CHUNK_BYTES, DownloadError, read_chunk, request
 
 MAX_ATTEMPTS = 4
@@ -152,11 +152,8 @@ def _download(database: Database, target: Path) -> Source:
             part.unlink(missing_ok=True)
             reasons.append(f"{url}: {error}")
             continue
-        record = source_file(target)
-        record_part = record.with_name(record.name + ".part")
-        record_part.write_text(json.dumps(asdict(source), indent=2) + "\n")
         # The record comes first: a file without one would be refused.
-        record_part.replace(record)
+        write_file(source_file(target), (json.dumps(asdict(source), indent=2) + "\n").encode())
         part.replace(target)
         return source
     raise ValueError("; ".join(reasons))

@@ -70,7 +70,8 @@ def fold_one(input_spec: InputSpec, config: RunConfig, out: Path) -> str:
     check_writable(out)
     identity = checkpoint_identity(input_spec.checkpoint)
     architecture = read_architecture(input_spec.checkpoint)
-    config = replace(config, write=tuple(dict.fromkeys((*config.write, "boltz"))))
+    files = tuple(dict.fromkeys((*config.write.files, "boltz")))
+    config = replace(config, write=replace(config.write, files=files, structures="none"))
     task = make_task(only_complex(input_spec), config, identity)
     hardware = detect_gpu() if torch.cuda.is_available() else detect_cpu(ranks.local_size)
     costs = CostModel(hardware, config, architecture)
@@ -138,10 +139,12 @@ def _write_result(
     prediction = result.prediction
     layout = prediction.layout
     task_as_folded = replace(task, msa_depth=result.stats.msa_depth)
-    rows = result_rows(task_as_folded, layout, prediction, provenance)
+    rows = result_rows(task_as_folded, layout, prediction, provenance, config.write)
     files = result_files(task, layout, prediction, provenance, config.write)
     stem = file_stem(task.name, task.key)
     folder = Path("predictions") / stem
+    for row in rows["complexes"]:
+        row["structure"] = f"{folder}/{stem}_model_{row['rank']}.cif"
     written = {
         path: content for path, content in files.items() if not path.startswith("structures/")
     }

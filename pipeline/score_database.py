@@ -39,7 +39,8 @@ def score_database(
     `address` names a cluster. SIGINT and SIGTERM stop the run within seconds.
 
     Args:
-        input: CORUM, Complex Portal or hu.MAP table, FASTA, ColabFold CSV, Boltz YAML, or a folder.
+        input: CORUM, Complex Portal or hu.MAP table, table of pairs, FASTA, ColabFold CSV, Boltz
+            YAML, or a folder.
         out: folder of the run, new, empty or of an earlier run with the same weights.
         checkpoint: as for `load_model`.
         sequences: FASTA files with the sequences of an input that lists accessions.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import gzip
 import hashlib
 import lzma
@@ -13,7 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from foldcp.files import check_regular, is_regular, read_file, reading, unpacked_name
+from foldcp import files
+from foldcp.files import (
+    check_regular,
+    is_regular,
+    read_file,
+    reading,
+    unpacked_name,
+    write_file,
+)
 
 
 def test_read_file_unpacks_gzip_and_zip(tmp_path: Path) -> None:
@@ -166,3 +175,34 @@ def test_read_file_refuses_damaged_archives_of_any_method(tmp_path: Path) -> Non
         path.write_bytes(data)
         with pytest.raises(ValueError, match=rf"{path.name}: "):
             read_file(path)
+
+
+def test_write_file_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "new" / "folder" / "a.json"
+    write_file(path, b"old")
+    assert path.read_bytes() == b"old"
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", fail)
+    with pytest.raises(ValueError, match=r"a\.json: No space left on device"):
+        write_file(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_write_file_names_what_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"file/x: Not a directory|file/x: File exists"):
+        write_file(tmp_path / "file" / "x", b"")
+
+
+def test_write_file_keeps_its_part_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = tmp_path / "part"
+    seen: list[bool] = []
+    monkeypatch.setattr(files.os, "fsync", lambda descriptor: seen.append(part.exists()))
+    write_file(tmp_path / "a", b"x", part)
+    assert seen == [True, False]  # the file, then the folder

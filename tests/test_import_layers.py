@@ -18,8 +18,8 @@ LAYERS = [
     ["foldcp.distributed", "foldcp.kernels"],
     ["foldcp.chemistry"],
     ["foldcp.features"],
-    ["foldcp.structure"],
     ["foldcp.metrics"],
+    ["foldcp.structure"],
     ["foldcp.model.layers"],
     ["foldcp.model.trunk"],
     ["foldcp.model.diffusion"],
@@ -47,8 +47,11 @@ LAYERS = [
     ["foldcp.pipeline.storage"],
     ["foldcp.pipeline.planning"],
     ["foldcp.pipeline.execution"],
+    ["foldcp.pipeline.evaluation"],
     ["foldcp.pipeline.reporting", "foldcp.pipeline.bench", "foldcp.pipeline.fold_one"],
     ["foldcp.pipeline"],
+    ["foldcp.pipeline.commands"],
+    ["foldcp.pipeline.cli"],
     ["foldcp", "foldcp.__main__", "foldcp.api"],
 ]
 

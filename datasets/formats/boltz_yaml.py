@@ -182,7 +182,13 @@ def _with_msas(drafts: list[_Draft], path: Path, options: ReadOptions) -> list[C
                     f"({describe(draft.msa)})"
                 )
         chains.append(chain)
-    return chains
+    if options.msas is None:
+        return chains
+    found_chains = options.msas.with_paired(chains)
+    return [
+        chain if draft.msa else aligned
+        for draft, chain, aligned in zip(drafts, chains, found_chains, strict=True)
+    ]
 
 
 def _find_msa(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from foldcp.complex import Record
 from foldcp.datasets.format import Format, InputFile, ReadOptions
@@ -41,9 +41,14 @@ def _read_json(file: InputFile, options: ReadOptions) -> Iterator[Record]:
             raise ValueError(f"{file.path}: {error}") from error
     if not isinstance(tree, list):
         raise ValueError(f"{file.path}: expected a list of complexes")
-    body = [_cells(file, number, item) for number, item in enumerate(tree, start=1)]
-    keys = tuple(map(column_key, _COLUMNS))
-    return _CORUM.read_table(Table(file.path, _COLUMNS, keys, body), options)
+    rows = [
+        dict(zip(_COLUMNS, _cells(file, number, item), strict=True)) | _other_cells(item)
+        for number, item in enumerate(tree, start=1)
+    ]
+    columns = tuple(dict.fromkeys(column for row in rows for column in row))
+    body = [[row.get(column, "") for column in columns] for row in rows]
+    keys = tuple(map(column_key, columns))
+    return _CORUM.read_table(Table(file.path, columns, keys, body), options)
 
 
 def _cells(file: InputFile, number: int, item: Node) -> list[str]:
@@ -66,6 +71,31 @@ def _cells(file: InputFile, number: int, item: Node) -> list[str]:
         names,
         counts,
     ]
+
+
+def _other_cells(item: Node) -> dict[str, str]:
+    """What else a complex says, as cells: `{"functions": [{"go": {"go_id": "GO:1"}}]}` is in the
+    column functions_go_id.
+    """
+    known = set(map(column_key, _COLUMNS))
+    cells = _flat_cells(item, "") if isinstance(item, dict) else {}
+    return {column: cell for column, cell in cells.items() if column_key(column) not in known}
+
+
+def _flat_cells(item: Mapping[str, Node], prefix: str) -> dict[str, str]:
+    cells: dict[str, str] = {}
+    for key, value in item.items():
+        column = prefix + key
+        members = value if isinstance(value, list) else [value]
+        rows = [
+            _flat_cells(member, f"{column}_")
+            if isinstance(member, dict)
+            else {column: _text(member)}
+            for member in members
+        ]
+        for name in dict.fromkeys(name for row in rows for name in row):
+            cells[name] = ";".join(row.get(name, "") for row in rows)
+    return cells
 
 
 def _accession(member: Node) -> str:

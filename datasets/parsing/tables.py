@@ -7,11 +7,15 @@ import io
 import itertools
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from foldcp.files import reading
+
+if TYPE_CHECKING:
+    from _csv import Reader as CsvReader
 
 # Names of one column in the releases of CORUM and hu.MAP.
 _SYNONYMS = {
@@ -31,12 +35,16 @@ csv.field_size_limit(10**8)  # the default, 131,072, is less than a few copies o
 
 @dataclass(frozen=True)
 class Table:
-    """A table: its columns as written, and the keys (lower-case letters and digits) they have."""
+    """A table: its columns as written, and the keys (lower-case letters and digits) they have.
+
+    The cells of the body are made anew each time that it is gone through: those of a million rows
+    take ten times the memory of their text.
+    """
 
     path: Path
     columns: tuple[str, ...]
     keys: tuple[str, ...]
-    body: list[list[str]]
+    body: Iterable[list[str]]
 
     def check(self, needed: Collection[str], optional: Collection[str] = ()) -> None:
         """Raise ValueError for a table without rows, without a needed column, or with a needed or
@@ -56,7 +64,7 @@ class Table:
                 f"{self.path}: ambiguous columns {', '.join(map(repr, repeated))}; leave out all "
                 "but one"
             )
-        if not self.body:
+        if next(iter(self.body), None) is None:
             raise ValueError(f"{self.path}: the table has no rows")
 
     def rows(self) -> Iterator[Row]:
@@ -110,9 +118,44 @@ def read_table(path: Path, text: str) -> Table:
     if named:
         text = text.partition("\n")[2].lstrip("\n")
     with reading(str(path)):
-        delimiter = named[1] if named else _delimiter(text)
-        columns, *body = _cells(path, text, delimiter)
-    return Table(path, tuple(columns), tuple(map(column_key, columns)), body)
+        cells = _cells(path, text, named[1] if named else _delimiter(text))
+        columns = next(iter(cells))
+    return Table(path, tuple(columns), tuple(map(column_key, columns)), _Body(cells))
+
+
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """The rows of cells in a text, the columns' names first, made as they are asked for."""
+
+    text: str = field(repr=False)
+    delimiter: str
+    quoting: Literal["strict", "none", "lenient"] = "strict"
+
+    def __iter__(self) -> Iterator[list[str]]:
+        return iter(self.reader())
+
+    def reader(self) -> CsvReader:
+        """The reader, which counts lines."""
+        lines = io.StringIO(self.text, newline="")
+        if self.quoting == "none":
+            return csv.reader(lines, delimiter=self.delimiter, quoting=csv.QUOTE_NONE)
+        return csv.reader(lines, delimiter=self.delimiter, strict=self.quoting == "strict")
+
+    def is_even(self) -> bool:
+        """Whether all rows but the empty ones have as many cells as the first."""
+        rows = iter(self)
+        num_columns = len(next(rows))
+        return all(len(row) in (0, num_columns) for row in rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """The rows of cells below the columns' names."""
+
+    cells: _Cells
+
+    def __iter__(self) -> Iterator[list[str]]:
+        return itertools.islice(self.cells, 1, None)
 
 
 def _delimiter(text: str) -> str:
@@ -130,23 +173,23 @@ def _delimiter(text: str) -> str:
     return present[0] if present else "\t"
 
 
-def _cells(path: Path, text: str, delimiter: str) -> list[list[str]]:
-    quoted = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+def _cells(path: Path, text: str, delimiter: str) -> _Cells:
+    """The cells of a text, which is read once to see how its quotes are meant."""
+    strict = _Cells(text, delimiter)
+    rows = strict.reader()
     try:
-        return list(quoted)
+        for _ in rows:
+            pass
     except csv.Error as error:
-        plain = list(csv.reader(text.split("\n"), delimiter=delimiter, quoting=csv.QUOTE_NONE))
-        if _is_even(plain):
+        plain = _Cells(text, delimiter, "none")
+        if plain.is_even():
             return plain
         # A cell that only begins with a quoted word, `"Ends" here`, in a table with line ends in
         # other cells.
-        lenient = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
-        if _is_even(lenient):
+        lenient = _Cells(text, delimiter, "lenient")
+        if lenient.is_even():
             return lenient
         raise ValueError(
-            f"{path}: line {quoted.line_num}: the quotes in the table do not match ({error})"
+            f"{path}: line {rows.line_num}: the quotes in the table do not match ({error})"
         ) from error
-
-
-def _is_even(rows: list[list[str]]) -> bool:
-    return all(len(row) in (0, len(rows[0])) for row in rows)
+    return strict

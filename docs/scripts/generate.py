@@ -15,19 +15,41 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.storage.columns.column import Column
-from foldcp.pipeline.storage.schemas import TABLES, Table
+from foldcp.pipeline.storage.columns.pair_columns import (
+    PAIR_STATISTICS,
+    PROTEIN_PAIR_STATISTICS,
+    statistics_columns,
+)
+from foldcp.pipeline.storage.schemas import ALL_TABLES, INTERFACE_SCORES, Table
+from foldcp.structure.tables import CATEGORIES
 
 DOCS = Path(__file__).resolve().parents[1]
 
 OUTPUTS = """\
-# Columns of the tables
+# Columns of the tables, categories of the structures
 
-<!-- Written by docs/scripts/generate.py from pipeline/storage/schemas.py. -->
+<!-- Written by docs/scripts/generate.py from pipeline/storage/schemas.py and
+foldcp/structure/tables.py. -->
 
 `RUN/tables/<table>/<table>.parquet` holds the tables of a run; [results.md](results.md) says how to
 read them and when rows appear. Unit and meaning of every column are also in the metadata of the
 Parquet schema (`pyarrow.parquet.read_schema(file).field("iptm").metadata`). A column marked with
 `?` may be null.
+"""
+
+# Tables with statistics of each score, which would fill pages.
+STATISTICS = {"pairs": PAIR_STATISTICS, "protein_pairs": PROTEIN_PAIR_STATISTICS}
+
+STRUCTURES = """
+## Structure files
+
+A structure is a file of [ModelCIF](https://github.com/ihmwg/ModelCIF), the extension of mmCIF for
+computed models, as text or BinaryCIF with the same values ([results.md](results.md) says what is
+written when). `label_asym_id` and `auth_asym_id` are the name of the chain in the tables and
+residues count from 1 in each chain. A ligand of several components that are not all sugars is as
+many molecules: the second has the `label_asym_id` NAME_2, and all share the `auth_asym_id`.
+Categories that would be empty are left out.
+
 """
 
 SETTINGS = """\
@@ -56,15 +78,22 @@ KINDS = {int: "integer", float: "number", bool: "true or false", str: "text"}
 
 
 def outputs() -> str:
-    """docs/outputs.md: the columns of every table."""
-    return OUTPUTS + "".join(map(_table_section, TABLES.values()))
+    """docs/outputs.md: the columns of every table, and the categories of a structure's file."""
+    categories = [(f"`{name}`", meaning) for name, meaning in CATEGORIES.items()]
+    structures = STRUCTURES + _markdown_table(("category", "holds"), categories)
+    return OUTPUTS + "".join(map(_table_section, ALL_TABLES.values())) + structures
 
 
 def _table_section(table: Table) -> str:
     order = ", ".join(f"`{name}`" for name in table.sort_columns)
-    columns = _markdown_table(
-        ("column", "type", "unit", "meaning"), map(_column_row, table.columns)
-    )
+    statistics = STATISTICS.get(table.name, {})
+    made = {column.name for column in statistics_columns(INTERFACE_SCORES, statistics)}
+    rows = [_column_row(column) for column in table.columns if column.name not in made]
+    rows += [
+        (f"`<score>_{name}`?", "`float32`", "its own", f"of every score of `interfaces`: {text}")
+        for name, text in statistics.items()
+    ]
+    columns = _markdown_table(("column", "type", "unit", "meaning"), rows)
     return f"\n## {table.name}\n\n{table.description} Sorted by {order}.\n\n{columns}"
 
 

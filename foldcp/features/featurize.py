@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from foldcp.complex import Complex
@@ -13,6 +14,7 @@ from foldcp.features.layout import Layout
 from foldcp.features.msa.chain_msas import MsaSettings
 from foldcp.features.msa.features import ComplexMsa, msa_features, pair_msas
 from foldcp.features.pairs import (
+    closing_bonds,
     contact_conditions,
     covalent_bonds,
     cyclic_period,
@@ -82,7 +84,7 @@ def featurize(
     if augmentation is None:
         augmentation = Augmentation.draw(len(tokenized.residues.component), seed)
     return Features(
-        layout=_layout(tokenized, paired_msa),
+        layout=_layout(complex, tokenized, paired_msa, covalent),
         **_token_features(tokenized, METHODS[method]),
         cyclic_period=torch.from_numpy(cyclic_period(complex, tokenized, covalent)),
         bonds=torch.from_numpy(token_bonds(tokenized, covalent)),
@@ -95,12 +97,20 @@ def featurize(
     )
 
 
-def _layout(tokenized: TokenizedComplex, msa: ComplexMsa) -> Layout:
+def _layout(
+    complex: Complex,
+    tokenized: TokenizedComplex,
+    msa: ComplexMsa,
+    covalent: Int[np.ndarray, "B 3"],
+) -> Layout:
+    """The layout of a complex with the bonds of the input."""
     component = tokenized.residues.component
     residue = tokenized.tokens.residue
     return Layout(
         chain_names=tokenized.chains.name,
         chain_kinds=tokenized.chains.kind,
+        chain_accessions=[chain.accession for chain in complex.chains],
+        chain_smiles=[chain.smiles for chain in complex.chains],
         chain_entities=tokenized.chains.entity,
         token_chain=tokenized.token_chain,
         token_residue=tokenized.token_number + 1,
@@ -108,6 +118,9 @@ def _layout(tokenized: TokenizedComplex, msa: ComplexMsa) -> Layout:
         atom_token=tokenized.atoms.token,
         atom_name=tokenized.atoms.name,
         atom_element=tokenized.atoms.element,
+        atom_charge=tokenized.atoms.charge,
+        bonds=tokenized.bonds,
+        covalent=np.concatenate([covalent[:, :2], closing_bonds(complex, tokenized)]),
         chain_msa_depth=msa.chain_depth,
     )
 

@@ -124,6 +124,33 @@ def _is_closed(tokenized: TokenizedComplex, chain: int, covalent: Int[np.ndarray
     return False
 
 
+def closing_bonds(complex: Complex, tokenized: TokenizedComplex) -> Int[np.ndarray, "K 2"]:
+    """The bond between the last residue and the first of each chain that the input marks as cyclic:
+    (C, N) of a protein, (O3', P) of a nucleic acid. Without it for a residue that lacks the atom.
+    """
+    bonds = []
+    for index, chain in enumerate(complex.chains):
+        first, end = tokenized.chains.first_residue[index : index + 2].tolist()
+        if not chain.cyclic or end - first < 2:
+            continue
+        names = ("C", "N") if chain.kind == "protein" else ("O3'", "P")
+        atoms = [
+            _atom_of(tokenized, residue, name)
+            for residue, name in zip((end - 1, first), names, strict=True)
+        ]
+        if None not in atoms:
+            bonds.append(atoms)
+    return np.array(bonds, dtype=np.int64).reshape(-1, 2)
+
+
+def _atom_of(tokenized: TokenizedComplex, residue: int, name: str) -> int | None:
+    """Index of an atom of a row of the residue table; None if the component lacks it."""
+    names = tokenized.residues.component[residue].atom_names
+    if name not in names:
+        return None
+    return int(tokenized.residues.first_atom[residue]) + names.index(name)
+
+
 def resolve_tokens(complex: Complex, tokenized: TokenizedComplex, token: Token) -> list[int]:
     """Indices of (chain, residue from 1), or of (ligand, atom name of its first component)."""
     chain, residue_or_atom = token

@@ -79,7 +79,7 @@ class Recorder:
         )
         layout = prediction.layout
         try:
-            rows = result_rows(task, layout, prediction, provenance)
+            rows = result_rows(task, layout, prediction, provenance, config.write)
             files = result_files(task, layout, prediction, provenance, config.write)
             self._store.put(task.key, rows, files)
         except Exception as error:

@@ -168,5 +168,5 @@ def fold_settings(config: RunConfig, shape: FoldShape) -> Settings:
         potentials=model.potentials,
         seed=model.seed,
         pae_cutoffs=config.scores.pae_cutoffs,
-        keep_pairs=bool(config.write),
+        keep_pairs=bool(config.write.files),
     )

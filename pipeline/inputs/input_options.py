@@ -65,6 +65,25 @@ class InputOptions:
             "accession."
         ),
     )
+    all_against_all: bool = field(
+        default=False,
+        metadata=option(
+            "Make a screen of INPUT, a FASTA or a list of accessions: a complex of every two "
+            "proteins, and of each with itself."
+        ),
+    )
+    baits: Path | None = field(
+        default=None,
+        metadata=option(
+            "Make a screen of INPUT, a FASTA or a list of accessions: a complex of each protein of "
+            "FILE, another such, with each of INPUT.",
+            "FILE",
+        ),
+    )
+    no_homodimers: bool = field(
+        default=False,
+        metadata=option("Leave out the pairs of a protein with itself of such a screen."),
+    )
     msas: tuple[Path, ...] = field(
         default=(),
         metadata=option(

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from foldcp.complex import Complex, InvalidComplex, Record, as_invalid
 from foldcp.files import reading
 from foldcp.pipeline.config import RunConfig
-from foldcp.pipeline.inputs.content_key import content_key, result_settings
+from foldcp.pipeline.inputs.content_key import ContentKeys
 from foldcp.pipeline.inputs.validation import (
     check_constraints,
     read_alignments,
@@ -83,10 +83,11 @@ def make_task_list(
 ) -> TaskList:
     """Tasks of the records, each content once, in the order of the input.
 
-    `checkpoint` is the identity of the weights; `alignments_follow` is as in `make_task`. What that
+    `checkpoint` is the identity of the weights; `alignments_follow` is as in `TaskMaker`. What that
     refuses becomes an InvalidComplex.
     A terminal shows a progress bar, if reading takes long.
     """
+    maker = TaskMaker(config, checkpoint, alignments_follow)
     tasks: dict[str, Task] = {}
     invalid: list[InvalidComplex] = []
     num_duplicates = 0
@@ -102,7 +103,7 @@ def make_task_list(
             invalid.append(record)
             continue
         try:
-            task = make_task(record, config, checkpoint, alignments_follow)
+            task = maker.make(record)
         except ValueError as error:
             invalid.append(as_invalid(record, str(error)))
             continue
@@ -125,37 +126,43 @@ def smallest(task_list: TaskList, limit: int) -> TaskList:
     return TaskList(tasks, (), task_list.num_duplicates)
 
 
-def make_task(
-    complex: Complex, config: RunConfig, checkpoint: str, alignments_follow: bool = False
-) -> Task:
-    """The task of one complex, with the digests of its files as they are now.
+def make_task(complex: Complex, config: RunConfig, checkpoint: str) -> Task:
+    """The task of one complex, see `TaskMaker`."""
+    return TaskMaker(config, checkpoint).make(complex)
 
-    Args:
-        complex: as the input has it.
-        config: the settings of the run.
-        checkpoint: the identity of the weights.
-        alignments_follow: whether this is but a plan, in which a protein that lacks an alignment
-            counts as one with as many rows as are read.
 
-    Raises:
-        ValueError: naming the file or value that cannot be folded: a protein that lacks an
-            alignment, an alignment that cannot be read or is of another chain, a template that
-            cannot be read or lacks a chain, an unknown component, a constraint on an atom that does
-            not exist.
+class TaskMaker:
+    """What makes the tasks of a run's complexes; what they share is made once.
+
+    `checkpoint` is the identity of the weights. With `alignments_follow`, this is but a plan, in
+    which a protein that lacks an alignment counts as one with as many rows as are read.
     """
-    started = perf_counter()
-    with reading(f"complex {complex.name}"):
-        alignments = read_alignments(complex, config, alignments_follow)
-        templates = read_templates(complex, config)
-        check_constraints(complex)
-        planned = replace(complex, digests={**alignments.digests, **templates})
-        return Task(
-            complex=planned,
-            key=content_key(planned, result_settings(config), checkpoint),
-            num_tokens=num_tokens(planned),
-            msa_depth=alignments.depth,
-            read_seconds=perf_counter() - started,
-        )
+
+    def __init__(self, config: RunConfig, checkpoint: str, alignments_follow: bool = False) -> None:
+        self.config = config
+        self.alignments_follow = alignments_follow
+        self._keys = ContentKeys(config, checkpoint)
+
+    def make(self, complex: Complex) -> Task:
+        """The task of a complex, with the digests of its files as they are now.
+
+        Raises ValueError naming the file or value that cannot be folded: a protein that lacks an
+        alignment, an alignment that cannot be read or is of another chain, a template that cannot
+        be read or lacks a chain, an unknown component, a constraint on an atom that does not exist.
+        """
+        started = perf_counter()
+        with reading(f"complex {complex.name}"):
+            alignments = read_alignments(complex, self.config, self.alignments_follow)
+            digests = {**alignments.digests, **read_templates(complex, self.config)}
+            check_constraints(complex)
+            planned = replace(complex, digests=digests) if digests else complex
+            return Task(
+                complex=planned,
+                key=self._keys.key(planned),
+                num_tokens=num_tokens(planned),
+                msa_depth=alignments.depth,
+                read_seconds=perf_counter() - started,
+            )
 
 
 def num_tokens(complex: Complex) -> int:

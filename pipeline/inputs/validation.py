@@ -16,11 +16,11 @@ from foldcp.files import EmbeddedFile, FileSource, read_file, reading
 from foldcp.pipeline.config import RunConfig
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from foldcp.features.msa.chain_msas import MsaSettings
+    from foldcp.features.msa.pairing import KeyCounts
     from foldcp.features.templates.structure import TemplateChain
 
+MAX_CHAINS = 1 << 15  # whose alignments' keys are kept: more than an organism's proteins
 MAX_NAMED = 10  # chains without an alignment that an error lists
 
 FileVersion = tuple[int, int]  # time of the last change in ns, size in bytes
@@ -36,12 +36,12 @@ class Alignments:
 
 @dataclass(frozen=True, slots=True)
 class ChainAlignment:
-    """SHA-256 of one chain's alignments, and the pairing keys of its rows, or their number where no
-    row has a key.
+    """SHA-256 of one chain's alignments, and the counts of its rows' pairing keys, or the number of
+    rows where none has a key.
     """
 
     digests: Mapping[FileSource, str]
-    keys: np.ndarray | int
+    keys: KeyCounts | int
 
 
 def read_alignments(
@@ -49,8 +49,7 @@ def read_alignments(
 ) -> Alignments:
     """Read the alignments of a complex as the network will.
 
-    With `alignments_follow`, a protein that lacks an alignment counts as one with
-    `msa.max_rows` rows.
+    With `alignments_follow`, a protein that lacks an alignment counts as one with `assumed_rows`.
 
     Raises ValueError naming the chain and the file, for one that cannot be read or is of another
     chain, and naming the chains that lack an alignment, unless `msa.missing` allows that.
@@ -58,28 +57,33 @@ def read_alignments(
     needs_alignments = config.msa.missing == "error"
     if needs_alignments and not alignments_follow:
         check_aligned(complex)
-    assumed = config.msa.max_rows if needs_alignments else 1
+    assumed = assumed_rows(config)
     if not any(alignment_files(chain) for chain in complex.chains):
         lacking = any(chain.lacks_alignment for chain in complex.chains)
         return Alignments({}, assumed if lacking else 1)
     settings = msa_settings(config, 2 * config.msa.max_rows)
     digests: dict[FileSource, str] = {}
-    keys: list[np.ndarray | int] = []
+    keys: list[KeyCounts | int] = []
     for chain in complex.chains:
         files = alignment_files(chain)
         if not files:
             keys.append(assumed if chain.lacks_alignment else 1)
             continue
-        # Copies of a chain share the cached alignment.
-        nameless = replace(chain, name="-", accession="")
         try:
             versions = tuple(map(_file_version, files))
-            alignment = _read_alignment(nameless, versions, settings)
+            alignment = _read_alignment(_nameless(chain), versions, settings)
         except ValueError as error:
             raise ValueError(f"chain {chain.name}: {error}") from error
         digests |= alignment.digests
         keys.append(alignment.keys)
     return Alignments(digests, _num_rows(keys, settings))
+
+
+def assumed_rows(config: RunConfig) -> int:
+    """Rows with which a protein is planned that lacks an alignment: as many as are read of one, or
+    its sequence alone where it is folded so.
+    """
+    return config.msa.max_rows if config.msa.missing == "error" else 1
 
 
 def alignment_files(chain: Chain) -> list[FileSource]:
@@ -120,31 +124,35 @@ def check_aligned(complex: Complex) -> None:
         )
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(MAX_CHAINS)
+def _nameless(chain: Chain) -> Chain:
+    """The chain that stands for all copies of a chain, which share the cached alignment."""
+    return replace(chain, name="-", accession="")
+
+
+@lru_cache(MAX_CHAINS)
 def _read_alignment(
     chain: Chain, versions: tuple[FileVersion, ...], settings: MsaSettings
 ) -> ChainAlignment:
     """Read once per files and chain: a protein of many complexes has one alignment."""
     from foldcp.features.msa.chain_msas import read_chain_msa
+    from foldcp.features.msa.pairing import count_keys
     from foldcp.features.msa.parse import UNPAIRED
 
     rows = read_chain_msa(chain, settings)
     has_keys = (rows.keys != UNPAIRED).any()
-    return ChainAlignment(rows.digests, rows.keys if has_keys else len(rows.keys))
+    return ChainAlignment(rows.digests, count_keys(rows.keys) if has_keys else len(rows.keys))
 
 
-def _num_rows(keys: Sequence[np.ndarray | int], settings: MsaSettings) -> int:
+def _num_rows(keys: Sequence[KeyCounts | int], settings: MsaSettings) -> int:
     """MSA rows of all chains together; without pairing keys the alignments stand side by side."""
     counts = [entry for entry in keys if isinstance(entry, int)]
     if len(counts) == len(keys):
         return min(max(counts), settings.max_rows)
-    import numpy as np
+    from foldcp.features.msa.pairing import num_paired_rows, without_keys
 
-    from foldcp.features.msa.pairing import pair_rows
-    from foldcp.features.msa.parse import UNPAIRED
-
-    arrays = [np.full(k, UNPAIRED) if isinstance(k, int) else k for k in keys]
-    return len(pair_rows(arrays, settings).sequence)
+    chains = [without_keys(entry) if isinstance(entry, int) else entry for entry in keys]
+    return num_paired_rows(chains, settings)
 
 
 def read_templates(complex: Complex, config: RunConfig) -> dict[FileSource, str]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,14 +11,15 @@ from foldcp.pipeline.inputs.input_spec import InputSpec, records
 from foldcp.pipeline.msa_search.importing import ImportedAlignments
 from foldcp.pipeline.msa_search.jackhmmer import JackhmmerSearch
 from foldcp.pipeline.msa_search.mmseqs import MmseqsSearch
-from foldcp.pipeline.msa_search.programs import Programs
+from foldcp.pipeline.msa_search.programs import Programs, running_programs
 from foldcp.pipeline.msa_search.search import Search
 from foldcp.pipeline.msa_search.server.colabfold_server import ColabFoldServer
 from foldcp.pipeline.msa_search.stage import (
+    Counts,
     MsaSummary,
     search_alignments,
-    stopping_on_signals,
-    wanted_sequences,
+    search_pairs,
+    wanted_alignments,
 )
 from foldcp.pipeline.msa_search.store import TEMPORARY, TICKETS, MsaStore
 from foldcp.printable import printable
@@ -39,6 +39,7 @@ class MsaMethod:
     server: str = ""
     threads: int = 0
     gpu_server: bool = False
+    unpaired: bool = False
 
     def __post_init__(self) -> None:
         given = [
@@ -54,6 +55,8 @@ class MsaMethod:
             )
         if self.mmseqs is None and (self.environmental or self.gpu_server):
             raise ValueError("--environmental and --gpu-server need --mmseqs")
+        if self.unpaired and not self.server:
+            raise ValueError("--unpaired needs --server: no other method makes paired alignments")
 
 
 def make_alignments(
@@ -63,20 +66,17 @@ def make_alignments(
 
     Raises ValueError for what the user has to mend, StoppedError when a signal ends it.
     """
-    with stopping_on_signals(), _programs() as programs:
+    with running_programs() as programs:
         search = _search(method, out / TEMPORARY, programs)
-        wanted = wanted_sequences(records(spec), only_missing)
+        wanted = wanted_alignments(records(spec), only_missing)
+        pairs = Counts()
         with MsaStore(out, search.identity) as store:
-            return search_alignments(wanted, search, store)
-
-
-@contextmanager
-def _programs() -> Iterator[Programs]:
-    programs = Programs()
-    try:
-        yield programs
-    finally:
-        programs.stop()
+            sequences = search_alignments(wanted.sequences, search, store)
+            if isinstance(search, ColabFoldServer) and not method.unpaired:
+                pairs = search_pairs(wanted.pairs, search, store)
+    if isinstance(search, ImportedAlignments):
+        _print_unreadable(search.unreadable)
+    return MsaSummary(sequences, pairs, wanted.invalid)
 
 
 def _search(method: MsaMethod, temporary: Path, programs: Programs) -> Search:
@@ -93,9 +93,11 @@ def _search(method: MsaMethod, temporary: Path, programs: Programs) -> Search:
         return JackhmmerSearch(method.jackhmmer, method.threads, temporary, programs)
     if method.server:
         return ColabFoldServer(method.server, state_folder=temporary.parent / TICKETS)
-    imported = ImportedAlignments(method.folders)
-    for reason in imported.unreadable[:_NUM_UNREADABLE]:
+    return ImportedAlignments(method.folders)
+
+
+def _print_unreadable(reasons: Sequence[str]) -> None:
+    for reason in reasons[:_NUM_UNREADABLE]:
         print(printable(f"left out: {reason}"), file=sys.stderr)
-    if (num_more := len(imported.unreadable) - _NUM_UNREADABLE) > 0:
+    if (num_more := len(reasons) - _NUM_UNREADABLE) > 0:
         print(f".. and {num_more:,} more files left out", file=sys.stderr)
-    return imported

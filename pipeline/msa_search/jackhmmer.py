@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from foldcp.features.msa.taxonomy import taxonomy_key
-from foldcp.files import check_regular
+from foldcp.files import check_regular, reading
 from foldcp.pipeline.msa_search.programs import (
     ProgramError,
     Programs,
@@ -37,7 +37,7 @@ class JackhmmerSearch:
 
     def __post_init__(self) -> None:
         self._jackhmmer = find_program("jackhmmer")
-        check_regular(self.database)
+        _check_fasta(self.database)
         self.threads = self.threads or os.cpu_count() or 1
         self.batch_size = 4 * self.threads
         try:
@@ -82,3 +82,12 @@ class JackhmmerSearch:
         headed = parse_stockholm(data, "jackhmmer")[1:]
         rows = [AlignedRow(row.text, taxonomy_key(row.header)) for row in headed]
         return FoundAlignment(sequence, tuple(dict.fromkeys([AlignedRow(sequence), *rows])))
+
+
+def _check_fasta(path: Path) -> None:
+    """Raise ValueError for a database that jackhmmer cannot read."""
+    check_regular(path)
+    with reading(str(path)), path.open("rb") as file:
+        start = file.read(1)
+    if start != b">":
+        raise ValueError(f"{path}: not an unpacked FASTA file (it does not begin with >)")

@@ -1,18 +1,20 @@
 """Alignments by a local MMseqs2: all sequences of a batch in one search of each database.
 
-The parameters are those that ColabFold's search is known to use.
+The steps and their parameters are those of ColabFold's search (colabfold_search): the second
+database is searched with the profiles that the first has given.
 """
 
 from __future__ import annotations
 
+import glob
+import itertools
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from foldcp.features.msa.parse import UNPAIRED
+from foldcp.features.msa.parse import UNPAIRED, parse_msas
 from foldcp.features.msa.taxonomy import taxonomy_key
-from foldcp.pipeline.msa_search.a3m import parse_a3m
 from foldcp.pipeline.msa_search.programs import (
     ProgramError,
     Programs,
@@ -24,9 +26,12 @@ from foldcp.pipeline.msa_search.search import AlignedRow, FoundAlignment, Search
 BATCH_SIZE = 10_000
 
 # As on a command line, for reading and for the identity.
-_SEARCH = "--num-iterations 3 -a -s 8 -e 0.1 --max-seqs 10000"
+_SEARCH = "--num-iterations 3 -a -e 0.1 --max-seqs 10000"
+_SENSITIVITY = "-s 8"
+_GPU = "--gpu 1 --gpu-server 1 --prefilter-mode 1"  # is as sensitive as it can be
 _EXPAND = "--expansion-mode 0 -e inf --expand-filter-clusters 1 --max-seq-id 0.95"
-_ALIGN = "-e 10 --max-accept 1000000 --alt-ali 10 -a"
+_EXPAND_BY_PROFILES = "--expansion-mode 0 -e inf"
+_ALIGN = "-e 10 --max-accept 100000 --alt-ali 10 -a"
 _FILTER = "--qid 0 --qsc 0.8 --cov 0 --diff 0 --max-seq-id 1.0 --filter-min-enable 100"
 _MSA = (
     "--msa-format-mode 5 --filter-msa 1 --filter-min-enable 1000 --diff 3000 "
@@ -55,10 +60,12 @@ class MmseqsSearch:
         self._mmseqs = find_program("mmseqs")
         self._databases = [self.database, *([self.environmental] if self.environmental else [])]
         for database in self._databases:
-            if not _beside(database, ".dbtype").is_file():
+            if not all(_beside(database, end).is_file() for end in (".dbtype", ".index")):
                 raise ValueError(
                     f"{database}: not a database of MMseqs2 (`mmseqs createdb FASTA DB` makes one)"
                 )
+            if not _beside(database, ".index").stat().st_size:
+                raise ValueError(f"{database}: has no sequences")
         try:
             self._version = self.programs.run([self._mmseqs, "version"]).strip()
         except ProgramError as error:
@@ -67,14 +74,15 @@ class MmseqsSearch:
     @property
     def identity(self) -> Mapping[str, str]:
         """Version, databases and parameters."""
+        how = f"{_SEARCH} {_GPU if self.gpu_server else _SENSITIVITY}"
         found = {
             "method": "mmseqs",
             "version": self._version,
-            "database": database_identity(self.database),
-            "parameters": "; ".join([_SEARCH, _EXPAND, _ALIGN, _FILTER, _MSA]),
+            "database": database_identity(_beside(self.database, ".index")),
+            "parameters": "; ".join([how, _EXPAND, _EXPAND_BY_PROFILES, _ALIGN, _FILTER, _MSA]),
         }
         if self.environmental:
-            found["environmental"] = database_identity(self.environmental)
+            found["environmental"] = database_identity(_beside(self.environmental, ".index"))
         return found
 
     def search(self, sequences: Sequence[str]) -> Iterator[FoundAlignment | SearchFailure]:
@@ -92,10 +100,11 @@ class MmseqsSearch:
         queries = folder / "queries"
         self._run("createdb", fasta, queries, "--shuffle", "0")
         found: list[dict[AlignedRow, None]] = [{AlignedRow(text): None} for text in sequences]
+        searched = queries
         for number, database in enumerate(self._databases):
             work = folder / str(number)
             work.mkdir()
-            self._align(queries, database, work)
+            searched = self._align(queries, searched, database, work)
             for i, rows in enumerate(found):
                 rows.update(dict.fromkeys(_rows(work, i)))
         return [
@@ -103,21 +112,28 @@ class MmseqsSearch:
             for sequence, rows in zip(sequences, found, strict=True)
         ]
 
-    def _align(self, queries: Path, database: Path, work: Path) -> None:
-        """Write `work`/msas/<number of the query>.a3m and the organisms of targets."""
+    def _align(self, queries: Path, searched: Path, database: Path, work: Path) -> Path:
+        """Write `work`/msas/<number of the query>.a3m and the organisms of targets.
+
+        `searched` are the queries or their profiles; returns the profiles after this search.
+        """
         threads = ["--threads", str(self.threads)] if self.threads else []
-        gpu = ["--gpu", "1", "--gpu-server", "1"] if self.gpu_server else []
         result = work / "result"
-        self._run(
-            "search", queries, database, result, work / "tmp", *_SEARCH.split(), *threads, *gpu
-        )
+        how = [*_SEARCH.split(), *(_GPU if self.gpu_server else _SENSITIVITY).split()]
+        self._run("search", searched, database, result, work / "tmp", *how, *threads)
+        profiles = work / "tmp" / "latest" / "profile_1"
         targets = database
-        if (
-            _beside(database, "_seq.dbtype").is_file()
-            and _beside(database, "_aln.dbtype").is_file()
-        ):
-            targets = _beside(database, "_seq")
-            result = self._expand(queries, database, work, threads)
+        if all(_beside(database, f"{kind}.dbtype").is_file() for kind in ("_seq", "_aln")):
+            targets = _members(database, work)
+            expand = _EXPAND if searched == queries else _EXPAND_BY_PROFILES
+            clusters = _beside(database, "_aln")
+            words = ["expandaln", searched, targets, result, clusters, work / "expanded"]
+            self._run(*words, *expand.split(), *threads)
+            words = ["align", profiles, targets, work / "expanded", work / "aligned"]
+            self._run(*words, *_ALIGN.split(), *threads)
+            result = work / "filtered"
+            words = ["filterresult", queries, targets, work / "aligned", result]
+            self._run(*words, *_FILTER.split(), *threads)
         self._run("result2msa", queries, targets, result, work / "msa", *_MSA.split(), *threads)
         names = ["--unpack-name-mode", "0", "--unpack-suffix", ".a3m"]
         self._run("unpackdb", work / "msa", work / "msas", *names, *threads)
@@ -127,23 +143,7 @@ class MmseqsSearch:
         output = ["--format-output", columns, *threads]
         self._run("convertalis", queries, targets, result, table, *output)
         _write_organisms(table, work, has_taxonomy)
-
-    def _expand(self, queries: Path, database: Path, work: Path, threads: list[str]) -> Path:
-        """The members of the clusters that were found, aligned and filtered."""
-        members = _beside(database, "_seq")
-        result = work / "result"
-        expanded = work / "expanded"
-        aligned = work / "aligned"
-        filtered = work / "filtered"
-        clusters = _beside(database, "_aln")
-        self._run(
-            "expandaln", queries, members, result, clusters, expanded, *_EXPAND.split(), *threads
-        )
-        profile = work / "tmp" / "latest" / "profile_1"
-        by = profile if _beside(profile, ".dbtype").is_file() else queries
-        self._run("align", by, members, expanded, aligned, *_ALIGN.split(), *threads)
-        self._run("filterresult", queries, members, aligned, filtered, *_FILTER.split(), *threads)
-        return filtered
+        return profiles
 
     def _run(self, *words: str | Path) -> None:
         self.programs.run([self._mmseqs, *words, "-v", "1"])
@@ -151,6 +151,20 @@ class MmseqsSearch:
 
 def _beside(database: Path, ending: str) -> Path:
     return database.with_name(database.name + ending)
+
+
+def _members(database: Path, work: Path) -> Path:
+    """The sequences of all members of clusters; beside them their organisms, which ColabFold's
+    databases have beside the clusters.
+    """
+    members = _beside(database, "_seq")
+    if _beside(members, "_mapping").is_file() or not _beside(database, "_mapping").is_file():
+        return members
+    linked = work / "members"
+    for path in [*members.parent.glob(glob.escape(members.name) + "*")]:
+        _beside(linked, path.name.removeprefix(members.name)).symlink_to(path.resolve())
+    _beside(linked, "_mapping").symlink_to(_beside(database, "_mapping").resolve())
+    return linked
 
 
 def _write_organisms(table: Path, work: Path, has_taxonomy: bool) -> None:
@@ -191,5 +205,7 @@ def _rows(work: Path, query: int) -> Iterator[AlignedRow]:
     path = work / "msas" / f"{query}.a3m"
     if not path.exists():
         return
-    for header, text in parse_a3m(path.read_bytes(), str(path))[1:]:
-        yield AlignedRow(text, keys.get(header.split()[0] if header else "", UNPAIRED))
+    read_rows = parse_msas(path, path.read_bytes())[0]
+    for row in itertools.islice(read_rows(), 1, None):
+        target = row.header.decode(errors="replace").split()[:1]
+        yield AlignedRow(row.text.decode("latin-1"), keys.get("".join(target), UNPAIRED))

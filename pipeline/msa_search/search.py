@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -29,8 +29,19 @@ class FoundAlignment:
 
 
 @dataclass(frozen=True, slots=True)
+class FoundPairs:
+    """The paired alignment of a complex's distinct proteins, as ColabFold's a3m of a complex."""
+
+    sequences: tuple[str, ...]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class SearchFailure:
-    """A sequence without an alignment, and the reason; the next run tries again."""
+    """A sequence without an alignment, and the reason; the next run tries again.
+
+    Those of a paired alignment are joined by colons.
+    """
 
     sequence: str
     reason: str
@@ -54,5 +65,18 @@ class Search(Protocol):
         """The alignment of each sequence, as they are found.
 
         Raises ValueError for what the user has to mend: no such database or program, no access.
+        """
+        ...
+
+
+class PairSearch(Protocol):
+    """A method that makes paired alignments."""
+
+    def search_pairs(
+        self, complexes: Iterable[Sequence[str]]
+    ) -> Iterator[FoundPairs | SearchFailure]:
+        """The paired alignment of each complex, given by its sequences, of which two differ.
+
+        Raises ValueError as a `Search` does.
         """
         ...

@@ -2,149 +2,171 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
+from typing import Self
 
 from tqdm import tqdm
 
 from foldcp.complex import InvalidComplex, Record
-from foldcp.pipeline.msa_search.search import Search, SearchFailure
-from foldcp.pipeline.msa_search.store import MsaStore
+from foldcp.pipeline.msa_search.search import (
+    FoundAlignment,
+    FoundPairs,
+    PairSearch,
+    Search,
+    SearchFailure,
+)
+from foldcp.pipeline.msa_search.store import MsaStore, RowsError
 from foldcp.printable import printable
 
 _LINE_SECONDS = 30.0  # between two lines of progress where there is no terminal
 
 
-class StoppedError(BaseException):
-    """A signal has ended the stage; what is stored stays."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
 @dataclass(frozen=True, slots=True)
-class MsaSummary:
-    """Counts of the distinct sequences, and the reasons of those without an alignment."""
+class Counts:
+    """How many are wanted and how many were there before this run, and the reasons of those that
+    are not there after it."""
 
-    num_sequences: int
-    num_stored: int  # before this run
-    num_added: int
-    failures: tuple[SearchFailure, ...]
-    num_invalid: int  # complexes
+    num_wanted: int = 0
+    num_stored: int = 0
+    failures: tuple[SearchFailure, ...] = ()
 
     def __str__(self) -> str:
+        num_added = self.num_wanted - self.num_stored - len(self.failures)
         counts = [
-            f"{self.num_sequences:,} sequences",
             f"{self.num_stored:,} stored before",
-            f"{self.num_added:,} added",
+            f"{num_added:,} added",
             f"{len(self.failures):,} failed",
         ]
-        if self.num_invalid:
-            counts.append(f"{self.num_invalid:,} invalid complexes left out")
         return ", ".join(counts)
 
 
 @dataclass(frozen=True, slots=True)
+class MsaSummary:
+    """Counts of the distinct sequences and of the paired alignments of complexes."""
+
+    sequences: Counts
+    pairs: Counts
+    invalid: tuple[InvalidComplex, ...]
+
+    @property
+    def failures(self) -> tuple[SearchFailure, ...]:
+        """The reasons of what has no alignment."""
+        return (*self.sequences.failures, *self.pairs.failures)
+
+    def __str__(self) -> str:
+        text = f"{self.sequences.num_wanted:,} sequences, {self.sequences}"
+        if self.pairs.num_wanted:
+            text += f"; {self.pairs.num_wanted:,} paired alignments, {self.pairs}"
+        if self.invalid:
+            text += f"; {len(self.invalid):,} invalid complexes left out"
+        return text
+
+
+@dataclass(frozen=True, slots=True)
 class Wanted:
-    """The distinct sequences that need an alignment, in the order of the input."""
+    """The distinct sequences that need an alignment, in the order of the input, and the distinct
+    sets of sequences that need a paired one."""
 
     sequences: tuple[str, ...]
-    num_invalid: int
+    pairs: tuple[tuple[str, ...], ...]
+    invalid: tuple[InvalidComplex, ...]
 
 
-def wanted_sequences(records: Iterable[Record], only_missing: bool) -> Wanted:
+def wanted_alignments(records: Iterable[Record], only_missing: bool) -> Wanted:
     """The sequences of the proteins of valid complexes.
 
-    `only_missing` leaves out those of chains that have an alignment or are to be folded without.
+    `only_missing` leaves out those of chains that have an alignment or are to be folded without,
+    and of complexes that have a paired one.
     """
     sequences: dict[str, None] = {}
-    num_invalid = 0
+    pairs: dict[tuple[str, ...], None] = {}
+    invalid: list[InvalidComplex] = []
     for record in records:
         if isinstance(record, InvalidComplex):
-            num_invalid += 1
+            invalid.append(record)
             continue
-        for chain in record.chains:
-            if chain.kind == "protein" and not (
-                only_missing and (chain.msa or chain.single_sequence)
-            ):
+        proteins = [chain for chain in record.chains if chain.kind == "protein"]
+        for chain in proteins:
+            if not (only_missing and (chain.msa or chain.single_sequence)):
                 sequences[chain.sequence] = None
-    return Wanted(tuple(sequences), num_invalid)
+        distinct = tuple(sorted({chain.sequence for chain in proteins}))
+        has_pairs = any(chain.paired_msa or chain.single_sequence for chain in proteins)
+        if len(distinct) > 1 and not (only_missing and has_pairs):
+            pairs[distinct] = None
+    return Wanted(tuple(sequences), tuple(pairs), tuple(invalid))
 
 
-def search_alignments(wanted: Wanted, search: Search, store: MsaStore) -> MsaSummary:
+def search_alignments(sequences: Sequence[str], search: Search, store: MsaStore) -> Counts:
     """Search the sequences that the store lacks, and store what is found.
 
     Raises ValueError for what the user has to mend; what was found before is stored.
     """
-    missing = [sequence for sequence in wanted.sequences if sequence not in store]
+    missing = [sequence for sequence in sequences if sequence not in store]
     failures: list[SearchFailure] = []
-    progress = _Progress(len(missing))
-    for found in _found(search, missing):
-        if isinstance(found, SearchFailure):
-            failures.append(found)
-        else:
-            try:
-                store.add(found)
-            except ValueError as error:
-                where = f"{found.origin}: " if found.origin else ""
-                failures.append(SearchFailure(found.sequence, f"{where}{error}"))
-        progress.step(len(failures))
-    progress.close()
-    return MsaSummary(
-        len(wanted.sequences),
-        len(wanted.sequences) - len(missing),
-        len(missing) - len(failures),
-        tuple(failures),
-        wanted.num_invalid,
-    )
+    with _Progress("alignments", len(missing)) as progress:
+        for found in _found(search, missing):
+            failure = _add(found, store)
+            failures += [failure] if failure else []
+            progress.step(len(failures))
+    return Counts(len(sequences), len(sequences) - len(missing), tuple(failures))
 
 
-def _found(search: Search, missing: Sequence[str]) -> Iterator:
+def _found(search: Search, missing: Sequence[str]) -> Iterator[FoundAlignment | SearchFailure]:
     for start in range(0, len(missing), search.batch_size):
         yield from search.search(missing[start : start + search.batch_size])
+
+
+def _add(found: FoundAlignment | SearchFailure, store: MsaStore) -> SearchFailure | None:
+    if isinstance(found, SearchFailure):
+        return found
+    try:
+        store.add(found)
+    except RowsError as error:
+        where = f"{found.origin}: " if found.origin else ""
+        return SearchFailure(found.sequence, f"{where}{error}")
+    return None
+
+
+def search_pairs(pairs: Sequence[Sequence[str]], search: PairSearch, store: MsaStore) -> Counts:
+    """Search the paired alignments that the store lacks, and store what is found.
+
+    Raises ValueError as `search_alignments` does.
+    """
+    missing = [sequences for sequences in pairs if not store.has_pairs(sequences)]
+    failures: list[SearchFailure] = []
+    with _Progress("paired alignments", len(missing)) as progress:
+        for found in search.search_pairs(missing):
+            if isinstance(found, FoundPairs):
+                store.add_pairs(found)
+            else:
+                failures.append(found)
+            progress.step(len(failures))
+    return Counts(len(pairs), len(pairs) - len(missing), tuple(failures))
 
 
 class _Progress:
     """A bar on a terminal, a line now and then elsewhere; on stderr."""
 
-    def __init__(self, total: int) -> None:
-        self._bar = tqdm(total=total, desc="alignments", disable=None, leave=False)
+    def __init__(self, what: str, total: int) -> None:
+        self._what = what
+        self._bar = tqdm(total=total, desc=what, disable=None, leave=False)
         self._total = total
         self._done = 0
         self._next_line = time.monotonic() + _LINE_SECONDS
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
 
     def step(self, num_failed: int) -> None:
         self._done += 1
         self._bar.update()
         if self._bar.disable and time.monotonic() > self._next_line:
             self._next_line = time.monotonic() + _LINE_SECONDS
-            line = f"alignments: {self._done:,} of {self._total:,}, {num_failed:,} failed"
+            line = f"{self._what}: {self._done:,} of {self._total:,}, {num_failed:,} failed"
             print(printable(line), file=sys.stderr)
-
-    def close(self) -> None:
-        self._bar.close()
-
-
-@contextmanager
-def stopping_on_signals() -> Iterator[None]:
-    """Raise StoppedError where the main thread is when SIGINT, SIGTERM or SIGHUP comes."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise StoppedError(number)
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    handlers = {number: signal.getsignal(number) for number in numbers}
-    for number, handler in handlers.items():
-        if handler is not signal.SIG_IGN:  # as under nohup
-            signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)

@@ -10,7 +10,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -23,9 +24,10 @@ from foldcp.datasets.msa_store import (
     alignment_path,
     read_index,
 )
+from foldcp.datasets.msas import paired_name
 from foldcp.features.msa.parse import UNPAIRED
-from foldcp.files import reading
-from foldcp.pipeline.msa_search.search import AlignedRow, FoundAlignment
+from foldcp.files import reading, write_file
+from foldcp.pipeline.msa_search.search import AlignedRow, FoundAlignment, FoundPairs
 from foldcp.pipeline.msa_search.statistics import msa_statistics
 
 TEMPORARY = ".tmp"
@@ -34,6 +36,10 @@ TICKETS = ".tickets"  # of searches that a server still works on
 _GZIP_LEVEL = 6
 _ROW = re.compile(r"[A-Za-z-]+")
 _INSERTIONS = re.compile("[a-z]")
+
+
+class RowsError(ValueError):
+    """Rows that are no alignment of their sequence."""
 
 
 class MsaStore:
@@ -52,7 +58,8 @@ class MsaStore:
             self._lock = _take_lock(folder / LOCK)
             try:
                 self._prepare(identity)
-                self._index = (folder / INDEX).open("ab")
+                # without a buffer, which a full disk would leave to be written when it is closed
+                self._index = (folder / INDEX).open("ab", buffering=0)
             except BaseException:
                 self._lock.close()
                 raise
@@ -93,16 +100,13 @@ class MsaStore:
     def add(self, found: FoundAlignment) -> StoredMsa:
         """Store an alignment; it is on the disk when this returns.
 
-        Raises ValueError where the rows are no alignment of the sequence.
+        Raises RowsError where the rows are no alignment of the sequence, any other ValueError where
+        it cannot be written.
         """
         check_rows(found)
         sha256 = sequence_sha256(found.sequence)
         content = table(found.rows)
-        path = alignment_path(self.folder, sha256)
-        if not path.parent.is_dir():
-            path.parent.mkdir()
-            _sync(self.folder)
-        self._install(path, content)
+        self._install(alignment_path(self.folder, sha256), content)
         entry = StoredMsa(
             sha256,
             len(found.sequence),
@@ -111,21 +115,31 @@ class MsaStore:
             self.identity_digest,
             hashlib.sha256(content).hexdigest(),
         )
-        self._index.write(_line(entry))
-        self._index.flush()
-        os.fsync(self._index.fileno())
+        with reading(str(self.folder / INDEX)):
+            _write_all(self._index, _line(entry))
         self.stored.add(sha256)
         return entry
 
+    def has_pairs(self, sequences: Iterable[str]) -> bool:
+        """Whether the folder has the paired alignment of proteins."""
+        return (self.folder / paired_name(sequences)).exists()
+
+    def add_pairs(self, found: FoundPairs) -> None:
+        """Store a paired alignment; it is on the disk when this returns.
+
+        Raises ValueError where it cannot be written.
+        """
+        self._install(self.folder / paired_name(found.sequences), _packed(found.text))
+
     def _install(self, path: Path, content: bytes) -> None:
-        """Give a file its name once its bytes are on the disk."""
-        temporary = self.temporary / path.name
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync(path.parent)
+        write_file(path, content, self.temporary / path.name)
+
+
+def _write_all(file: FileIO, content: bytes) -> None:
+    """Append bytes that are on the disk when this returns; an error may leave some of them."""
+    while content:
+        content = content[file.write(content) :]
+    os.fsync(file.fileno())
 
 
 def sequence_sha256(sequence: str) -> str:
@@ -134,16 +148,16 @@ def sequence_sha256(sequence: str) -> str:
 
 
 def check_rows(found: FoundAlignment) -> None:
-    """Raise ValueError unless the rows are an alignment whose query is the sequence."""
+    """Raise RowsError unless the rows are an alignment whose query is the sequence."""
     if not found.rows or found.rows[0].text != found.sequence:
-        raise ValueError("the first row is not the sequence")
+        raise RowsError("the first row is not the sequence")
     for number, row in enumerate(found.rows, 1):
         if not _ROW.fullmatch(row.text):
             letter = next(letter for letter in row.text + " " if not _ROW.fullmatch(letter))
-            raise ValueError(f"row {number} has the letter {letter!r}")
+            raise RowsError(f"row {number} has the letter {letter!r}")
         num_columns = len(_INSERTIONS.sub("", row.text))
         if num_columns != len(found.sequence):
-            raise ValueError(
+            raise RowsError(
                 f"row {number} has {num_columns} columns, the query {len(found.sequence)}"
             )
 
@@ -152,9 +166,13 @@ def table(rows: tuple[AlignedRow, ...]) -> bytes:
     """Rows as a gzipped `key,sequence` table, the same bytes for the same rows."""
     lines = ["key,sequence"]
     lines += [f"{UNPAIRED if i == 0 else row.key},{row.text}" for i, row in enumerate(rows)]
+    return _packed("\n".join(lines) + "\n")
+
+
+def _packed(text: str) -> bytes:
     packed = io.BytesIO()
     with gzip.GzipFile("", "wb", _GZIP_LEVEL, packed, mtime=0) as file:
-        file.write(("\n".join(lines) + "\n").encode())
+        file.write(text.encode())
     return packed.getvalue()
 
 
@@ -241,11 +259,3 @@ def _repair(index: Path) -> None:
         if kept < end:
             file.truncate(kept)
             os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

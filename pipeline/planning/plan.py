@@ -6,19 +6,20 @@ Worker group, memory and seconds of each complex, what cannot run, and how long 
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
-from statistics import median
+from itertools import accumulate, pairwise
 from typing import Any
 
 from foldcp.complex import InvalidComplex
 from foldcp.pipeline.config import RunSection
 from foldcp.pipeline.inputs.organisms import is_of_organism
-from foldcp.pipeline.inputs.tasks import Failed, Task, TaskList
-from foldcp.pipeline.scheduling.cost_model import CostModel, FoldShape
-from foldcp.pipeline.scheduling.simulator import Simulation
+from foldcp.pipeline.inputs.tasks import Task, TaskList
+from foldcp.pipeline.inputs.validation import assumed_rows
+from foldcp.pipeline.planning.schedule import PlannedGroup, Schedule, by_size, simulated
+from foldcp.pipeline.scheduling.cost_model import CostModel
 from foldcp.printable import printable
 
 # Upper ends of the size classes, in tokens.
@@ -38,21 +39,32 @@ CLASS_ENDS = (
     24576,
     32768,
 )
+MAX_SIMULATED = 20_000  # complexes; more are planned by size
 MAX_BAR = 30  # characters of the histogram's longest bar
 JSON_DIGITS = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A complex that can be folded."""
+    """A complex that can be folded, or several of one size, which have no name here.
+
+    `seconds` is the time of one of them.
+    """
 
     name: str
     organism: str
     num_tokens: int
+    msa_depth: int
     group_size: int
     precision: str
     gb: float  # 1e9 B on each rank
     seconds: float
+    num_complexes: int = 1
+
+    @property
+    def gpu_hours(self) -> float:
+        """GPU-hours of all its complexes."""
+        return self.num_complexes * self.seconds * self.group_size / 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +78,16 @@ class Excluded:
 
 @dataclass(frozen=True, slots=True)
 class WithoutAlignment:
-    """Proteins that lack an alignment, and the complexes that have such ones."""
+    """Proteins that lack an alignment, and the complexes that have such ones.
+
+    `num_rows` is the depth with which such a chain is planned, 1 where it is folded from its
+    sequence alone; `num_too_large` counts the complexes that would fit if it were.
+    """
 
     num_chains: int
     num_complexes: int
+    num_rows: int
+    num_too_large: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,18 +131,12 @@ def make_plan(
     nodes: Mapping[str, int],
     settings: RunSection,
 ) -> Plan:
-    """Run the scheduler in virtual time, and report what it did."""
-    simulation = Simulation(task_list.tasks, costs, nodes, settings).run()
-    outcomes = simulation.scheduler.outcomes
-    shapes = {attempt.task.key: attempt.shape for attempt in simulation.scheduler.attempts}
-    entries: list[Entry] = []
-    too_large: list[Excluded] = []
-    for task in task_list.tasks:
-        outcome = outcomes[task.key]
-        if isinstance(outcome, Failed):
-            too_large.append(Excluded(task.name, task.complex.organism, outcome.reason))
-        else:
-            entries.append(_entry(task, shapes[task.key], costs))
+    """Plan every complex: by a run of the scheduler in virtual time, or by classes of equal
+    complexes where there are too many for that.
+    """
+    spread = simulated if len(task_list.tasks) <= MAX_SIMULATED else by_size
+    schedule = spread(task_list.tasks, costs, nodes, settings)
+    entries = tuple(_entry(group, costs) for group in schedule.groups)
     organisms = [task.complex.organism for task in task_list.tasks]
     organisms += [record.organism for record in task_list.invalid]
     num_human = sum(map(is_human, organisms))
@@ -135,30 +147,49 @@ def make_plan(
         num_human=num_human,
         num_other=len(organisms) - num_human,
         num_duplicates=task_list.num_duplicates,
-        entries=tuple(entries),
+        entries=entries,
         invalid=tuple(map(_excluded, task_list.invalid)),
-        too_large=tuple(too_large),
-        without_alignment=_without_alignment(task_list.tasks),
-        gpu_hours=sum(entry.seconds * entry.group_size for entry in entries) / 3600,
-        hours=simulation.now / 3600,
+        too_large=tuple(
+            Excluded(found.task.name, found.task.complex.organism, found.reason)
+            for found in schedule.too_large
+        ),
+        without_alignment=_without_alignment(task_list.tasks, schedule, costs),
+        gpu_hours=sum(entry.gpu_hours for entry in entries),
+        hours=schedule.seconds / 3600,
     )
 
 
-def _entry(task: Task, shape: FoldShape, costs: CostModel) -> Entry:
+def _entry(group: PlannedGroup, costs: CostModel) -> Entry:
+    task = group.task
+    is_one = group.num_complexes == 1
     return Entry(
-        name=task.name,
-        organism=task.complex.organism,
+        name=task.name if is_one else "",
+        organism=task.complex.organism if is_one else "",
         num_tokens=task.num_tokens,
-        group_size=shape.num_ranks,
-        precision=shape.precision,
-        gb=costs.bytes(task, shape) / 1e9,
-        seconds=costs.seconds(task, shape),
+        msa_depth=task.msa_depth,
+        group_size=group.shape.num_ranks,
+        precision=group.shape.precision,
+        gb=costs.bytes(task, group.shape) / 1e9,
+        seconds=costs.seconds(task, group.shape),
+        num_complexes=group.num_complexes,
     )
 
 
-def _without_alignment(tasks: Sequence[Task]) -> WithoutAlignment:
-    counts = [sum(chain.lacks_alignment for chain in task.complex.chains) for task in tasks]
-    return WithoutAlignment(sum(counts), sum(count > 0 for count in counts))
+def _without_alignment(
+    tasks: Sequence[Task], schedule: Schedule, costs: CostModel
+) -> WithoutAlignment:
+    num_chains = 0
+    num_complexes = 0
+    for task in tasks:
+        num_lacking = sum(chain.lacks_alignment for chain in task.complex.chains)
+        num_chains += num_lacking
+        num_complexes += num_lacking > 0
+    return WithoutAlignment(
+        num_chains,
+        num_complexes,
+        num_rows=assumed_rows(costs.config),
+        num_too_large=sum(found.fits_alone for found in schedule.too_large),
+    )
 
 
 def _excluded(record: InvalidComplex) -> Excluded:
@@ -197,9 +228,12 @@ def _line(problem: str, excluded: Excluded) -> str:
 def _summary(plan: Plan) -> list[str]:
     unit = "GPU" if plan.device == "cuda" else "rank"
     repeated = f"; {plan.num_duplicates:,} repeated" if plan.num_duplicates else ""
-    sizes = sorted(Counter(entry.group_size for entry in plan.entries).items())
+    counts: Counter[int] = Counter()
+    for entry in plan.entries:
+        counts[entry.group_size] += entry.num_complexes
+    sizes = sorted(counts.items())
     groups = ", ".join(f"{count:,} on {size} {unit}{'s' * (size > 1)}" for size, count in sizes)
-    num_bf16 = sum(entry.precision == "bf16" for entry in plan.entries)
+    num_bf16 = _num_complexes(entry for entry in plan.entries if entry.precision == "bf16")
     if num_bf16:
         groups += f"; {num_bf16:,} in bf16 to fit"
     return [
@@ -207,8 +241,8 @@ def _summary(plan: Plan) -> list[str]:
         f"{plan.num_other:,} of other organisms{repeated}",
         f"cannot be built  {len(plan.invalid):,}{_by_organism(plan.invalid)}",
         f"too large        {len(plan.too_large):,}{_by_organism(plan.too_large)}",
-        f"to fold          {len(plan.entries):,}",
-        *_alignment_line(plan.without_alignment),
+        f"to fold          {_num_complexes(plan.entries):,}",
+        *_alignment_lines(plan.without_alignment),
         "",
         *_histogram(plan.entries, unit),
         "",
@@ -218,34 +252,60 @@ def _summary(plan: Plan) -> list[str]:
     ]
 
 
-def _alignment_line(lacking: WithoutAlignment) -> list[str]:
-    """The number of proteins that lack an alignment; nothing where all have one."""
+def _num_complexes(entries: Iterable[Entry]) -> int:
+    return sum(entry.num_complexes for entry in entries)
+
+
+def _alignment_lines(lacking: WithoutAlignment) -> list[str]:
+    """The number of proteins that lack an alignment, and what that means; nothing where all have
+    one.
+    """
     if not lacking.num_chains:
         return []
     chains = f"{lacking.num_chains:,} chain{'s' * (lacking.num_chains > 1)}"
     complexes = f"{lacking.num_complexes:,} complex{'es' * (lacking.num_complexes > 1)}"
-    return [f"without alignment  {chains} in {complexes}; `foldcp msa` makes them"]
+    line = f"without alignment  {chains} in {complexes}"
+    if lacking.num_rows == 1:
+        return [f"{line}, folded from the sequence alone"]
+    lines = [
+        f"{line}, planned with {lacking.num_rows:,} rows each; `score` refuses them until "
+        "`foldcp msa` has made theirs"
+    ]
+    if lacking.num_too_large:
+        lines.append(
+            f"{'':<17}  {lacking.num_too_large:,} of those too large would fit from the sequence "
+            "alone (msa.missing=single-sequence)"
+        )
+    return lines
 
 
 def _histogram(entries: Sequence[Entry], unit: str) -> list[str]:
     """A line for each size class, with a bar as long as it has members."""
-    classes = _classes(entries)
-    most_members = max((len(members) for _, members in classes), default=1)
+    classes = [(label, members, _num_complexes(members)) for label, members in _classes(entries)]
+    most = max((count for _, _, count in classes), default=1)
     lines = [
         f"{'tokens':>15} complexes  {unit + 's each':<10}   GB/{unit}   median s "
         f"{unit + '-hours':>10}"
     ]
-    for label, members in classes:
+    for label, members, count in classes:
         sizes = _ranges({entry.group_size for entry in members})
         max_gb = max(entry.gb for entry in members)
-        median_seconds = median(entry.seconds for entry in members)
-        hours = sum(entry.seconds * entry.group_size for entry in members) / 3600
-        bar = "#" * max(1, round(MAX_BAR * len(members) / most_members))
+        hours = sum(entry.gpu_hours for entry in members)
+        bar = "#" * max(1, round(MAX_BAR * count / most))
         lines.append(
-            f"{label:>15} {len(members):>9,}  {sizes:<10} {max_gb:>8.1f} {median_seconds:>10,.0f} "
+            f"{label:>15} {count:>9,}  {sizes:<10} {max_gb:>8.1f} {_median(members):>10,.0f} "
             f"{hours:>10.2f}  {bar}"
         )
     return lines
+
+
+def _median(entries: Sequence[Entry]) -> float:
+    """The median of the seconds of all complexes."""
+    by_seconds = sorted(entries, key=lambda entry: entry.seconds)
+    ends = list(accumulate(entry.num_complexes for entry in by_seconds))
+    low = by_seconds[bisect_left(ends, (ends[-1] + 1) // 2)].seconds
+    high = by_seconds[bisect_left(ends, ends[-1] // 2 + 1)].seconds
+    return (low + high) / 2
 
 
 def _by_organism(excluded: Sequence[Excluded]) -> str:

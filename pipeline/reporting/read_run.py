@@ -18,6 +18,8 @@ class RunTables:
     complexes: pd.DataFrame  # a row per complex and sample, or one that says why it has none
     chains: pd.DataFrame  # a row per chain and sample
     interfaces: pd.DataFrame  # a row per directed pair of chains and sample
+    pairs: pd.DataFrame  # a row per pair of chains, over samples and both directions
+    protein_pairs: pd.DataFrame  # a row per pair of accessions, over complexes and copies
     attempts: pd.DataFrame  # a row per attempt to fold a complex
     runs: pd.DataFrame  # a row per invocation of `foldcp score` or `score_database`
 
@@ -42,6 +44,8 @@ def read_run(out: str | Path) -> RunTables:
         complexes=fresh_rows(out, "complexes").reset_index(drop=True),
         chains=fresh_rows(out, "chains").reset_index(drop=True),
         interfaces=fresh_rows(out, "interfaces").reset_index(drop=True),
+        pairs=fresh_rows(out, "pairs").reset_index(drop=True),
+        protein_pairs=read_table(out, "protein_pairs").to_pandas(),
         attempts=read_table(out, "attempts").to_pandas(),
         runs=read_table(out, "runs").to_pandas(),
     )

@@ -84,6 +84,7 @@ def _content(out: Path) -> dict[str, Any]:
         "settings": json.dumps(run["settings"], indent=2, ensure_ascii=False),
         "counts": {outcome: int((complexes["outcome"] == outcome).sum()) for outcome in OUTCOMES},
         "num_samples": int(samples["sample"].count()),
+        "has_structures": bool(samples["structure"].notna().any()),
         "num_pairs": len(best),
         "best": to_records(best.head(NUM_BEST)),
         "notes": _notes(complexes),

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from foldcp.files import file_sha256
-from foldcp.pipeline.storage.schemas import TABLES
+from foldcp.pipeline.storage.schemas import ALL_TABLES
 
 COMMITS = "commits"
 MANIFEST = "manifest.json"
@@ -212,7 +212,7 @@ def _parse_files(content: dict[str, Any]) -> dict[str, File]:
 
 
 def _known_table(name: str) -> str:
-    if name not in TABLES:
+    if name not in ALL_TABLES:
         raise KeyError(name)
     return name
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
 
 import pyarrow as pa
 
@@ -23,7 +24,8 @@ from foldcp.pipeline.storage.manifest import (
     to_json,
 )
 from foldcp.pipeline.storage.parquet import to_parquet
-from foldcp.pipeline.storage.schemas import TABLES
+from foldcp.pipeline.storage.results.protein_pairs import protein_pairs
+from foldcp.pipeline.storage.schemas import PAIRS, PROTEIN_PAIRS, TABLES
 from foldcp.pipeline.storage.staging import StagedFiles, StagingArea
 from foldcp.pipeline.storage.tables import published_rows, read_rows
 
@@ -136,13 +138,17 @@ def _write(
             )
         shown = published_rows(rows, table, new)
         published += staging.stage({f"tables/{name}/{name}.parquet": to_parquet(shown)})
+        if name == PAIRS.name:
+            derived = to_parquet(protein_pairs(shown))
+            path = f"tables/{PROTEIN_PAIRS.name}/{PROTEIN_PAIRS.name}.parquet"
+            published += staging.stage({path: derived})
     merged_files = zip(sorted(changed), staging.publish(merged), strict=True)
-    published_files = zip(sorted(to_publish), [file for file, _ in published], strict=True)
+    published_files = {PurePosixPath(file.path).stem: file for file, _ in published}
     manifest = replace(
         new,
         generation=generation,
         tables=old.tables | dict(merged_files),
-        published=old.published | dict(published_files),
+        published=old.published | published_files,
     )
     staging.install({MANIFEST: to_json(manifest)})
     staging.publish(published)

@@ -95,7 +95,7 @@ def to_parquet(rows: pa.Table) -> bytes:
 
 
 def read_parquet(path: Path, table: Table) -> pa.Table:
-    """All rows of a file of a table.
+    """All rows of a file of a table; columns that an earlier version did not write are null.
 
     Raises FileNotFoundError when it does not exist, and ValueError, naming the file, when it is
     damaged.
@@ -103,7 +103,7 @@ def read_parquet(path: Path, table: Table) -> pa.Table:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             _check_columns(file, table)
-            return file.read(use_threads=False)  # most files are small
+            return _with_all_columns(file.read(use_threads=False), table)  # most files are small
     except FileNotFoundError:
         raise
     except DAMAGE_ERRORS as error:
@@ -125,22 +125,39 @@ def read_intact_groups(path: Path, table: Table) -> pa.Table:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             _check_columns(file, table)
             for number in range(file.num_row_groups):
-                groups += _read_group(file, number)
+                groups += _read_group(file, number, table)
     except DAMAGE_ERRORS:
         groups = []
     return pa.concat_tables(groups) if groups else arrow_schema(table).empty_table()
 
 
-def _read_group(file: pq.ParquetFile, number: int) -> list[pa.Table]:
+def _read_group(file: pq.ParquetFile, number: int, table: Table) -> list[pa.Table]:
     """A row group in a list, or an empty list when it is damaged."""
     try:
         rows = file.read_row_group(number, use_threads=False)
         rows.validate(full=True)
     except DAMAGE_ERRORS:
         return []
-    return [rows] if rows.num_rows == file.metadata.row_group(number).num_rows else []
+    return (
+        [_with_all_columns(rows, table)]
+        if rows.num_rows == file.metadata.row_group(number).num_rows
+        else []
+    )
 
 
 def _check_columns(file: pq.ParquetFile, table: Table) -> None:
-    if not file.schema_arrow.equals(arrow_schema(table)):
+    """Raise ValueError unless all columns are there but for some that may be null."""
+    written = file.schema_arrow
+    known = [field for field in arrow_schema(table) if field.name in written.names]
+    is_whole = all(field.nullable or field in known for field in arrow_schema(table))
+    if not (is_whole and written.equals(pa.schema(known))):
         raise ValueError(f"its columns are not those of table {table.name}")
+
+
+def _with_all_columns(rows: pa.Table, table: Table) -> pa.Table:
+    schema = arrow_schema(table)
+    columns = [
+        rows[field.name] if field.name in rows.column_names else pa.nulls(rows.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)

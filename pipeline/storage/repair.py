@@ -23,7 +23,7 @@ from foldcp.pipeline.storage.parquet import (
     rows_of_commits,
 )
 from foldcp.pipeline.storage.run_folder import TEMPORARY
-from foldcp.pipeline.storage.schemas import TABLES, Table
+from foldcp.pipeline.storage.schemas import PAIRS, PROTEIN_PAIRS, TABLES, Table
 from foldcp.pipeline.storage.tables import replace_column
 
 
@@ -52,6 +52,9 @@ def find_damage(root: Path) -> Damage:
             damage.unpublished.add(name)
         if not is_intact(root, file, verify=True):
             _save_rows(root, TABLES[name], manifest, damage)
+    derived = manifest.published.get(PROTEIN_PAIRS.name)
+    if derived is None or not is_intact(root, derived, verify=True):
+        damage.unpublished.add(PAIRS.name)  # with which it is published
     return damage
 
 

@@ -6,8 +6,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from foldcp.pipeline.storage.columns.column import Column, bytes_, count, score, seconds
+from foldcp.pipeline.storage.columns.band_columns import BAND_COLUMNS
+from foldcp.pipeline.storage.columns.chain_columns import chain_columns
+from foldcp.pipeline.storage.columns.column import (
+    Column,
+    bytes_,
+    count,
+    names,
+    score,
+    seconds,
+    text,
+)
 from foldcp.pipeline.storage.columns.interface_columns import INTERFACE_COLUMNS
+from foldcp.pipeline.storage.columns.pair_columns import (
+    PAIR_STATISTICS,
+    PROTEIN_PAIR_STATISTICS,
+    is_score,
+    statistics_columns,
+)
+from foldcp.pipeline.storage.columns.source_columns import SOURCE_COLUMNS
 from foldcp.pipeline.storage.columns.structure_columns import STRUCTURE_COLUMNS
 
 Row = Mapping[str, Any]  # by column name
@@ -85,6 +102,10 @@ COMPLEXES = Table(
             "array",
             default=(),
         ),
+        names(
+            "missing_accessions",
+            "subunits without a known sequence, for which the record is invalid",
+        ),
         count("num_chains", "chains", nullable=True),
         count("num_residues", "residues of all polymers", nullable=True),
         count(
@@ -135,7 +156,8 @@ COMPLEXES = Table(
         Column(
             "structure",
             "string",
-            "path of the sample's mmCIF file, relative to the run's folder",
+            "path of the sample's structure file, relative to the run's folder; null where none is "
+            "written (write.structures, write.structure_samples)",
             nullable=True,
         ),
         GROUP_SIZE,
@@ -147,6 +169,7 @@ COMPLEXES = Table(
             "hash of the settings that change results; runs.settings has every setting",
             default="",
         ),
+        *SOURCE_COLUMNS,
         CHECKPOINT,
         UNTRAINED,
         STALE,
@@ -164,7 +187,24 @@ CHAINS = Table(
         Column("chain", "string", "name of the chain, as in the structure file"),
         Column("chain_index", "int64", "position of the chain in the complex, from 0", "index"),
         Column("molecule_type", "string", "protein, dna, rna or ligand"),
-        Column("accession", "string", "UniProt accession; empty where the input has none"),
+        Column(
+            "entity",
+            "int64",
+            "number of the molecule in the complex, from 1, equal for its copies, as in the "
+            "structure file",
+            "index",
+        ),
+        Column(
+            "accession",
+            "string",
+            "UniProt accession, without a range; empty where the input has none",
+        ),
+        text(
+            "residue_range",
+            "residues of the UniProt entry that the chain is, such as 325-356; empty for all",
+        ),
+        text("gene", "gene name, of the sequence's entry or of the database; empty if unknown"),
+        text("protein_name", "name of the protein, likewise"),
         count("num_residues", "residues; components of a ligand"),
         count("num_tokens", "tokens"),
         Column(
@@ -220,20 +260,74 @@ INTERFACES = Table(
         SAMPLE,
         Column("chain_a", "string", "name of the chain whose frames are used (aligned)"),
         Column("chain_b", "string", "name of the chain whose tokens are scored"),
-        Column(
-            "accession_a",
-            "string",
-            "UniProt accession of chain_a; empty where the input has none",
-        ),
-        Column(
-            "accession_b",
-            "string",
-            "UniProt accession of chain_b; empty where the input has none",
-        ),
+        *chain_columns("a"),
+        *chain_columns("b"),
         *INTERFACE_COLUMNS,
         CHECKPOINT,
         UNTRAINED,
         STALE,
+    ),
+)
+INTERFACE_SCORES = tuple(filter(is_score, INTERFACE_COLUMNS))
+PAIRS = Table(
+    "pairs",
+    "One row per pair of different chains of a complex, in the order of the complex, over all "
+    "samples and both directions.",
+    "key",
+    ("name", "key", "chain_index_a", "chain_index_b"),
+    (
+        KEY,
+        NAME,
+        Column("chain_a", "string", "name of the first chain"),
+        Column("chain_b", "string", "name of the second chain"),
+        *chain_columns("a"),
+        *chain_columns("b"),
+        count("num_samples", "samples of the complex"),
+        Column(
+            "best_sample",
+            "int64",
+            "sample with the largest ipsae_d0res of both directions, of equal ones that with the "
+            "larger iptm",
+            "index",
+        ),
+        score(
+            "ipsae_strict",
+            "ipsae_d0res of the direction in which it is smaller, mean over samples; pairs are "
+            "ranked by it",
+        ),
+        *BAND_COLUMNS,
+        score(
+            "interface_agreement",
+            "residues that touch the other chain (interface_residues): mean over pairs of samples "
+            "of common ones / those of either; null with one sample or without any",
+        ),
+        *statistics_columns(INTERFACE_SCORES, PAIR_STATISTICS),
+        CHECKPOINT,
+        UNTRAINED,
+        STALE,
+    ),
+)
+PROTEIN_PAIRS = Table(
+    "protein_pairs",
+    "One row per pair of UniProt accessions over all complexes and copies, from the rows of pairs "
+    "that are not stale; the two are equal for a homo-oligomer.",
+    "accession_a",
+    ("accession_a", "accession_b"),
+    (
+        Column("accession_a", "string", "the accession that comes first in the alphabet"),
+        Column("accession_b", "string", "the other accession"),
+        text("gene_a", "gene name of accession_a; empty if unknown"),
+        text("gene_b", "gene name of accession_b; empty if unknown"),
+        count("num_complexes", "complexes that hold both"),
+        count("num_pairs", "pairs of chains in these complexes"),
+        Column("best_key", "string", "key of the complex with the largest ipsae_d0res_max"),
+        Column("best_name", "string", "name of that complex"),
+        Column("best_chain_a", "string", "chain with accession_a in that complex"),
+        Column("best_chain_b", "string", "chain with accession_b in that complex"),
+        *BAND_COLUMNS,
+        *statistics_columns(INTERFACE_SCORES, PROTEIN_PAIR_STATISTICS),
+        CHECKPOINT,
+        UNTRAINED,
     ),
 )
 ATTEMPTS = Table(
@@ -340,4 +434,8 @@ RUNS = Table(
         Column("hardware", "string", "machines and accelerators", nullable=True),
     ),
 )
-TABLES = {table.name: table for table in (COMPLEXES, CHAINS, INTERFACES, ATTEMPTS, RUNS)}
+# Tables whose rows are stored with each commit.
+TABLES = {table.name: table for table in (COMPLEXES, CHAINS, INTERFACES, PAIRS, ATTEMPTS, RUNS)}
+# Tables that are made from others when these are published.
+DERIVED_TABLES = {table.name: table for table in (PROTEIN_PAIRS,)}
+ALL_TABLES = {**TABLES, **DERIVED_TABLES}

@@ -2,9 +2,10 @@
 
     RUN/run.json                                 the run: settings, versions, weights
     RUN/tables/<table>/<table>.parquet           the table for readers, as of the last merge
+    RUN/tables/dictionary.parquet                type, unit and meaning of every column
     RUN/parts/<table>/<commit>.parquet           rows of one complex, one attempt or one run
     RUN/parts/<table>/merged-<number>.parquet    all of these, merged
-    RUN/structures/<key>/<sample>.cif
+    RUN/structures/<key>/<sample>.cif.gz
     RUN/commits/, RUN/manifest.json              which of them count (see manifest.py)
     RUN/.tmp/, RUN/.lock                         files being written; the lock of the one writer
 
@@ -41,6 +42,8 @@ from foldcp.pipeline.storage.repair import (
     find_leftovers,
     intact_unmerged,
 )
+from foldcp.pipeline.storage.results.dictionary import PATH as DICTIONARY
+from foldcp.pipeline.storage.results.dictionary import dictionary
 from foldcp.pipeline.storage.run_folder import (
     FORMAT,
     LOCK,
@@ -199,7 +202,12 @@ class Store:
             "started": self.started.isoformat(),
             **asdict(self.info),
         }
-        self._staging.install({RUN_FILE: json.dumps(run, indent=2, sort_keys=True).encode()})
+        self._staging.install(
+            {
+                RUN_FILE: json.dumps(run, indent=2, sort_keys=True).encode(),
+                DICTIONARY: to_parquet(dictionary()),
+            }
+        )
         self._recover(damage)
         self._put_run("running")
         self._merge(MergeChanges(current_run=self.run_id))

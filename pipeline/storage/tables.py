@@ -14,8 +14,9 @@ from foldcp.pipeline.storage.manifest import (
     take_snapshot,
 )
 from foldcp.pipeline.storage.parquet import arrow_schema, read_parquet, rows_of_commits
+from foldcp.pipeline.storage.results.protein_pairs import protein_pairs
 from foldcp.pipeline.storage.run_folder import is_being_written, read_run
-from foldcp.pipeline.storage.schemas import TABLES, Table
+from foldcp.pipeline.storage.schemas import PAIRS, PROTEIN_PAIRS, TABLES, Table
 
 
 def read_table(out: Path | str, name: str) -> pa.Table:
@@ -29,6 +30,8 @@ def read_table(out: Path | str, name: str) -> pa.Table:
             damaged.
     """
     root = Path(out)
+    if name == PROTEIN_PAIRS.name:
+        return protein_pairs(read_table(out, PAIRS.name))
     table = TABLES[name]
     run = read_run(root)
     for _ in range(READ_RETRIES):
@@ -41,6 +44,12 @@ def read_table(out: Path | str, name: str) -> pa.Table:
             return _mark_interrupted(rows, run["run_id"] if is_being_written(root) else "")
         return mark_stale(rows, table, snapshot.manifest)
     raise ValueError(f"{root}: the table {name} changes faster than it can be read")
+
+
+def read_fresh(out: Path | str, name: str) -> pa.Table:
+    """The rows of a table as `read_table` gives them, without stale ones."""
+    rows = read_table(out, name)
+    return rows.filter(~pc.field("stale")) if "stale" in rows.schema.names else rows
 
 
 def count_stale(out: Path | str) -> int:

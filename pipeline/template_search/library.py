@@ -16,8 +16,7 @@ from foldcp.features.templates.structure import (
     read_template,
     resolve_chain_names,
 )
-from foldcp.files import INPUT_ERRORS, describe_error, read_file, reading
-from foldcp.pipeline.template_search.atomic import write_text
+from foldcp.files import INPUT_ERRORS, describe_error, read_file, reading, write_file
 
 LIBRARY = "library.json"
 _SUFFIXES = (".cif", ".cif.gz", ".mmcif", ".mmcif.gz")
@@ -85,7 +84,8 @@ def open_library(
             chains += _chains(folder, path)
         except ValueError as error:
             warn(f"left out: {error}")
-    write_text(stored, json.dumps([asdict(chain) for chain in chains], separators=(",", ":")))
+    content = json.dumps([asdict(chain) for chain in chains], separators=(",", ":"))
+    write_file(stored, content.encode())
     return chains
 
 

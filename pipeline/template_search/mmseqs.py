@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from foldcp.datasets.templates import TemplateHit
 from foldcp.files import reading
+from foldcp.pipeline.msa_search.programs import Programs
 from foldcp.pipeline.template_search.library import LibraryChain
 
 _COLUMNS = "query,target,evalue,qcov,qstart,tstart,qaln,taln"
@@ -32,12 +32,8 @@ class Limits:
     max_date: str = ""
 
 
-def program_version(program: str) -> str:
-    """What MMseqs2 says its version is."""
-    return _run([program, "version"]).strip()
-
-
 def search(
+    programs: Programs,
     program: str,
     sequences: Sequence[str],
     library: Sequence[LibraryChain],
@@ -46,7 +42,7 @@ def search(
 ) -> list[list[TemplateHit]]:
     """The templates of each sequence; files in between are in `folder` while it works.
 
-    Raises ValueError where the program fails.
+    Raises ProgramError where the program fails.
     """
     with tempfile.TemporaryDirectory(prefix="mmseqs-", dir=folder) as name:
         work = Path(name)
@@ -55,10 +51,10 @@ def search(
         found = work / "found.tsv"
         _write_fasta(queries, sequences)
         _write_fasta(targets, [chain.sequence for chain in library])
-        arguments = ["easy-search", str(queries), str(targets), str(found), str(work / "tmp")]
+        arguments = ["easy-search", queries, targets, found, work / "tmp"]
         arguments += ["--format-output", _COLUMNS, "-a", "-s", _SENSITIVITY]
         arguments += ["-e", str(limits.max_evalue), "--max-seqs", str(_MAX_HITS), "-v", "1"]
-        _run([program, *arguments])
+        programs.run([program, *arguments])
         with reading(str(found)):
             lines = found.read_text().splitlines()
     rows: list[list[list[str]]] = [[] for _ in sequences]
@@ -115,15 +111,3 @@ def _pairs(query_number: int, query_row: str, number: int, row: str) -> tuple[tu
 def _write_fasta(path: Path, sequences: Sequence[str]) -> None:
     with reading(str(path)):
         path.write_text("".join(f">{i}\n{sequence}\n" for i, sequence in enumerate(sequences)))
-
-
-def _run(command: Sequence[str]) -> str:
-    """The output of a program. Raises ValueError with the end of its output where it fails."""
-    with reading(command[0]):
-        done = subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-        )
-    if done.returncode:
-        end = " ".join(done.stdout.split())[-300:]
-        raise ValueError(f"{command[0]} {command[1]}: exit code {done.returncode} ({end})")
-    return done.stdout

@@ -10,16 +10,19 @@ from pathlib import Path
 
 from foldcp.complex import Complex, Record
 from foldcp.datasets.templates import SEARCH_FILE, hits_name, hits_text
-from foldcp.files import read_file
-from foldcp.pipeline.msa_search.programs import find_program
-from foldcp.pipeline.template_search.atomic import write_text
+from foldcp.files import read_file, write_file
+from foldcp.pipeline.msa_search.programs import (
+    ProgramError,
+    Programs,
+    find_program,
+    running_programs,
+)
 from foldcp.pipeline.template_search.library import (
-    LibraryChain,
     list_structures,
     listing_digest,
     open_library,
 )
-from foldcp.pipeline.template_search.mmseqs import Limits, program_version, search
+from foldcp.pipeline.template_search.mmseqs import Limits, search
 
 _BATCH = 1_000  # sequences of one call of the program
 _MAX_BYTES = 1_000_000  # of the file that describes a search
@@ -48,11 +51,26 @@ def search_templates(
     """
     _check(limits)
     program = find_program("mmseqs")
-    structures = structures.resolve()
+    with running_programs() as programs:
+        try:
+            return _search(programs, program, records, structures.resolve(), out, limits, warn)
+        except ProgramError as error:
+            raise ValueError(str(error)) from error
+
+
+def _search(
+    programs: Programs,
+    program: str,
+    records: Iterable[Record],
+    structures: Path,
+    out: Path,
+    limits: Limits,
+    warn: Callable[[str], None],
+) -> TemplateCounts:
     paths = list_structures(structures)
     identity = {
         "method": "mmseqs",
-        "version": program_version(program),
+        "version": programs.run([program, "version"]).strip(),
         "structures": str(structures),
         "listing": listing_digest(structures, paths),
         **asdict(limits),
@@ -63,23 +81,17 @@ def search_templates(
     counts = TemplateCounts(searched=len(missing), stored=len(sequences) - len(missing))
     if missing:
         library = open_library(out, structures, paths, warn)
-        _search_all(program, missing, library, limits, out)
+        if not library:
+            raise ValueError(f"{out}: the structures have no protein chains")
+        for start in range(0, len(missing), _BATCH):
+            batch = missing[start : start + _BATCH]
+            found = search(programs, program, batch, library, limits, out)
+            for sequence, hits in zip(batch, found, strict=True):
+                write_file(out / hits_name(sequence), hits_text(hits).encode())
     empty = hits_text([]).encode()
     for sequence in sequences:
         counts.with_templates += (out / hits_name(sequence)).read_bytes() != empty
     return counts
-
-
-def _search_all(
-    program: str, sequences: list[str], library: list[LibraryChain], limits: Limits, out: Path
-) -> None:
-    if not library:
-        raise ValueError(f"{out}: the structures have no protein chains")
-    for start in range(0, len(sequences), _BATCH):
-        batch = sequences[start : start + _BATCH]
-        found = search(program, batch, library, limits, out)
-        for sequence, hits in zip(batch, found, strict=True):
-            write_text(out / hits_name(sequence), hits_text(hits))
 
 
 def _protein_sequences(records: Iterable[Record]) -> Iterator[str]:
@@ -104,7 +116,7 @@ def _claim(out: Path, identity: dict[str, object]) -> None:
     """Make `out` the folder of this search. Raises ValueError if it is that of another."""
     path = out / SEARCH_FILE
     if not path.exists():
-        write_text(path, json.dumps(identity, indent=2) + "\n")
+        write_file(path, (json.dumps(identity, indent=2) + "\n").encode())
         return
     try:
         stored = dict(json.loads(read_file(path, _MAX_BYTES).data))

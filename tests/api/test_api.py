@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from biotite.structure.io.pdbx import BinaryCIFFile
 
 import foldcp
 from foldcp import predict
@@ -165,6 +167,11 @@ def test_write_cif_writes_the_best_sample(
         x = prediction.coords[best, 0, 0]
         assert f" {x:.3f} " in (tmp_path / "best.cif").read_text()
         assert f" {x:.3f} " not in (tmp_path / "other.cif").read_text()
+    prediction.write_cif(tmp_path / "my.best.cif.gz")
+    prediction.write_cif(str(tmp_path / "my.best.bcif"))
+    text = gzip.decompress((tmp_path / "my.best.cif.gz").read_bytes()).decode()
+    assert text.startswith("data_my.best\n") and "_ma_qa_metric_feature_pairwise" in text
+    assert list(BinaryCIFFile.read(tmp_path / "my.best.bcif")) == ["my.best"]
 
 
 @pytest.mark.parametrize("keep", [False, True])

@@ -20,6 +20,7 @@ WITH_EXAMPLE = [
     "Scores",
     "score_database",
     "read_run",
+    "connect",
 ]
 CLASSES_OF_RESULTS = ["Model", "RunTables"]  # explained by the functions that return them
 

@@ -52,7 +52,7 @@ def test_20_jobs_of_alphafold_and_chai_are_read() -> None:
 
 
 def test_20_other_programs_are_named() -> None:
-    assert "a list of AlphaPulldown" in error(case(20) / "alphapulldown.txt")
+    assert "give a file that has them with --sequences" in error(case(20) / "alphapulldown.txt")
     assert "a design of BoltzGen" in error(case(20) / "boltzgen.yaml")
 
 

@@ -425,6 +425,10 @@ def test_fold_writes_the_files_of_boltz_and_the_scores(run: Run, tmp_path: Path)
         ("A", "B", 1),
         ("B", "A", 1),
     ]
+    for row in scores["complexes"]:
+        name = f"c1_model_{row['rank']}.cif"
+        assert row["structure"] == f"predictions/c1/{name}"
+        assert (tmp_path / "out" / row["structure"]).is_file()
     assert not list((tmp_path / "out").glob(".new*"))
     several = fasta(tmp_path / "two.fasta", "MKT", "MKTA")
     result = run("fold", several, "--checkpoint", "untrained:tiny", "--out", tmp_path / "no")
@@ -523,16 +527,57 @@ def test_plan_counts_chains_without_an_alignment_and_score_refuses_them(
 ) -> None:
     source = fasta(tmp_path / "in.fasta", "MKT:GSH", "MKTA:MKTA", "MKTAYI:GSH")
     planned = run("plan", source, "--hardware", "cpu")
-    line = "without alignment  6 chains in 3 complexes; `foldcp msa` makes them"
-    assert line in planned.out.splitlines()
+    counts = "without alignment  6 chains in 3 complexes, "
+    line = "planned with 8,192 rows each; `score` refuses them until `foldcp msa` has made theirs"
+    assert counts + line in planned.out.splitlines()
+    alone = run("plan", source, "--hardware", "cpu", "--set", "msa.missing=single-sequence")
+    assert f"{counts}folded from the sequence alone" in alone.out.splitlines()
     plan = json.loads(run("plan", source, "--hardware", "cpu", "--json").out)
-    assert plan["without_alignment"] == {"num_chains": 6, "num_complexes": 3}
+    assert plan["without_alignment"] == {
+        "num_chains": 6,
+        "num_complexes": 3,
+        "num_rows": 8192,
+        "num_too_large": 0,
+    }
     assert (len(plan["entries"]), plan["invalid"]) == (3, [])
     for command in ("score", "fold"):
         arguments = (command, fasta(tmp_path / "one.fasta", "MKT:GSH"), "--out", tmp_path / "out")
         result = run(*arguments, "--checkpoint", "untrained:tiny")
         assert (result.code, "no alignment for chain A, chain B" in result.err) == (2, True)
         assert not (tmp_path / "out").exists()
+
+
+def test_plan_says_which_complexes_are_too_large_only_with_alignments(
+    run: Run, tmp_path: Path
+) -> None:
+    letters = "ACDEFGHIKLMNPQRSTVWY"
+    source = fasta(tmp_path / "in.fasta", letters * 1000, letters * 2000, letters)
+    planned = run("plan", source, "--gpus", "3")
+    assert "too large        2: " in planned.out
+    reasons = [line for line in planned.out.splitlines() if line.startswith("too large\t")]
+    ending = "with 8,192 rows of the alignments that it lacks; without them it fits"
+    assert [line.endswith(ending) for line in reasons] == [True, False]
+    assert "1 of those too large would fit from the sequence alone" in planned.out
+    alone = run("plan", source, "--gpus", "3", "--set", "msa.missing=single-sequence").out
+    assert "too large        1: " in alone
+    assert "alignments that it lacks" not in alone
+    assert "would fit" not in alone
+
+
+def test_plan_makes_a_screen(run: Run, tmp_path: Path) -> None:
+    source = fasta(tmp_path / "in.fasta", "MKT", "GSH", "MKTA")
+    baits = tmp_path / "baits.txt"
+    baits.write_text("c2\n")
+    entries = json.loads(run("plan", source, "--all-against-all", "--json").out)["entries"]
+    assert len(entries) == 6
+    options = ("--baits", baits, "--no-homodimers", "--json")
+    entries = json.loads(run("plan", source, *options).out)["entries"]
+    assert [entry["name"] for entry in entries] == ["c2_c1", "c2_c3"]
+    result = run("plan", source, "--no-homodimers")
+    assert (result.code, result.err) == (
+        2,
+        "foldcp: --no-homodimers is for a screen; add --all-against-all or --baits\n",
+    )
 
 
 def test_compat_is_an_option_of_plan_score_and_fold(run: Run, tmp_path: Path) -> None:

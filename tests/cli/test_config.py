@@ -49,7 +49,7 @@ def test_load_applies_the_file_then_overrides(tmp_path: Path) -> None:
     )
     assert config.msa.corrected is True
     assert config.run.deadline_factor == 3.0
-    assert config.write == ("pae", "boltz")
+    assert config.write.files == ("pae", "boltz")
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,16 @@ def test_load_applies_the_file_then_overrides(tmp_path: Path) -> None:
     ],
 )
 def test_load_of_write_takes_one_or_many(text: str, expected: tuple[str, ...]) -> None:
-    assert load(overrides=[f"write={text}"]).write == expected
+    assert load(overrides=[f"write={text}"]).write.files == expected
+    assert load(overrides=[f"write.files={text}"]).write.files == expected
+
+
+def test_load_of_write_takes_a_list_or_a_section(tmp_path: Path) -> None:
+    section = "write:\n  files: [pae]\n  structures: bcif\n  structure_samples: best\n"
+    found = load(write(tmp_path / "a.yaml", section)).write
+    assert (found.files, found.structures, found.structure_samples) == (("pae",), "bcif", "best")
+    found = load(write(tmp_path / "b.yaml", "write: [pae]\n"), ["write.structures=none"]).write
+    assert (found.files, found.structures, found.structure_samples) == (("pae",), "none", "all")
 
 
 def test_dotted_keys_may_be_nested_or_not(tmp_path: Path) -> None:
@@ -91,6 +100,8 @@ def test_dotted_keys_may_be_nested_or_not(tmp_path: Path) -> None:
         ("model.precision=fp8", ["model.precision", "'fp8'", "fp32, mixed"]),
         ("write=boltz,zip", ["write", "'zip'", "boltz, pae"]),
         ("write=3", ["write", "3", "list"]),
+        ("write.structures=pdb", ["write.structures", "'pdb'", "cif.gz, cif, bcif, none"]),
+        ("write.structure_samples=2", ["write.structure_samples", "2", "all, best"]),
         ("model.steps", ["model.steps", "KEY=VALUE"]),
         ("model.steps=", ["model.steps", "None"]),
         ("model.steps=[1", ["model.steps", "'[1'"]),
@@ -192,3 +203,16 @@ def test_load_takes_an_override_that_is_not_yaml_as_text() -> None:
     for text in ("[" * 5_000, "2026-13-45", "!!int ''", "a: b: c"):
         with pytest.raises(ValueError, match=r"--set: model\.seed: "):
             load(overrides=[f"model.seed={text}"])
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("8,15", (8, 15)), ("12", (12,)), ("[10, 15]", (10, 15))]
+)
+def test_load_reads_cutoffs_of_pae(value: str, expected: tuple[int, ...]) -> None:
+    assert load(None, [f"scores.pae_cutoffs={value}"]).scores.pae_cutoffs == expected
+
+
+@pytest.mark.parametrize("value", ["9", "10,9", "12.0", "true"])
+def test_load_refuses_other_cutoffs_of_pae(value: str) -> None:
+    with pytest.raises(ValueError, match=r"^--set: scores\.pae_cutoffs: expected "):
+        load(None, [f"scores.pae_cutoffs={value}"])

@@ -161,6 +161,8 @@ CONTENTS = {
     "humap3": ("3.csv", "HuMAP3_ID,Complex" + HUMAP),
     "humap2": ("2.csv", "HuMAP2_ID," + HUMAP),
     "colabfold": ("c.csv", "id,sequence\nx,MKT\n"),
+    "pairs": ("pairs.csv", "protein_a,protein_b\nP12345,P12345\n"),
+    "alphapulldown": ("list.txt", "P12345,2;P12345,1-4\n"),
 }
 WRONG = {
     "words": ("w.txt", "some words here\nand more\n"),

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 from pathlib import Path
 
 import pytest
 
 from foldcp.complex import Chain, Complex, InvalidComplex, Record
-from foldcp.datasets.msas import msa_notes, open_msas
+from foldcp.datasets.msas import msa_notes, open_msas, paired_name
 from foldcp.pipeline.inputs.input_options import InputOptions
 from foldcp.pipeline.inputs.input_spec import InputSpec, only_complex
 from foldcp.pipeline.inputs.input_warnings import input_warnings
+from foldcp.pipeline.msa_search.search import AlignedRow, FoundAlignment, FoundPairs
+from foldcp.pipeline.msa_search.store import MsaStore
 from tests.support.inputs import read_input
 
 ONE = "MKTAYIAKQRQISFVKSHFS"
@@ -193,3 +196,61 @@ def test_with_msas_gives_msas_to_proteins_only(tmp_path: Path) -> None:
     [record] = read_input(tmp_path / "job.fasta", msas=folder)
     assert isinstance(record, Complex)
     assert [chain.msa for chain in record.chains] == [folder / "job.a3m", None, None]
+
+
+CORUM = (
+    "complex_id\tcomplex_name\torganism\tsubunits_uniprot_id\tsubunits_stoichiometry\n"
+    "1\tpair\tHuman\tP00001;P00002\t\n"
+)
+YAML = f"""version: 1
+sequences:
+- protein: {{id: [A, C], sequence: {ONE}}}
+- protein: {{id: B, sequence: {TWO}}}
+"""
+JOB = {
+    "name": "pair",
+    "modelSeeds": [1],
+    "dialect": "alphafold3",
+    "version": 1,
+    "sequences": [
+        {"protein": {"id": "A", "sequence": ONE}},
+        {"protein": {"id": "B", "sequence": TWO}},
+    ],
+}
+PAIR_INPUTS = {
+    "pair.yaml": YAML,
+    "pair.fasta": f">pair\n{ONE}:{TWO}:{ONE}\n",
+    "pair.csv": f"id,sequence\npair,{ONE}:{TWO}\n",
+    "chai.fasta": f">protein|name=A\n{ONE}\n>protein|name=B\n{TWO}\n",
+    "corum.txt": CORUM,
+    "job.json": json.dumps(JOB),
+}
+
+
+@pytest.mark.parametrize("name", PAIR_INPUTS)
+def test_every_format_finds_the_paired_alignment_of_a_store(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(PAIR_INPUTS[name])
+    fasta = tmp_path / "sequences.fa"
+    fasta.write_text(f">sp|P00001|A_HUMAN\n{ONE}\n>sp|P00002|B_HUMAN\n{TWO}\n")
+    with MsaStore(tmp_path / "store", {}) as store:
+        for sequence in (ONE, TWO):
+            store.add(FoundAlignment(sequence, (AlignedRow(sequence),) * 3))
+        store.add_pairs(FoundPairs((TWO, ONE), f"#9,20\t1,1\n>101\t102\n{TWO}{ONE}\n"))
+    options = InputOptions(msas=(tmp_path / "store",), sequences=(fasta,))
+    found = only_complex(InputSpec(tmp_path / name, options))
+    for chain in found.chains:
+        assert chain.paired_msa == tmp_path / "store" / paired_name([ONE, TWO])
+        assert chain.msa is not None
+        assert chain.msa_statistics is not None and chain.msa_statistics.depth == 3
+
+
+def test_a_yaml_keeps_alignments_of_its_own(tmp_path: Path) -> None:
+    text = PAIR_INPUTS["pair.yaml"].replace(f"sequence: {TWO}", f"sequence: {TWO}, msa: own.a3m")
+    (tmp_path / "pair.yaml").write_text(text)
+    (tmp_path / "own.a3m").write_text(f">q\n{TWO}\n")
+    with MsaStore(tmp_path / "store", {}) as store:
+        store.add_pairs(FoundPairs((TWO, ONE), f"#9,20\t1,1\n>101\t102\n{TWO}{ONE}\n"))
+    options = InputOptions(msas=(tmp_path / "store",))
+    chains = {c.name: c for c in only_complex(InputSpec(tmp_path / "pair.yaml", options)).chains}
+    assert chains["A"].paired_msa and chains["C"].paired_msa
+    assert chains["B"].paired_msa is None and chains["B"].msa == tmp_path / "own.a3m"

@@ -106,7 +106,7 @@ def test_read_text_keeps_a_title_in_another_encoding(tmp_path: Path) -> None:
             _zip({"a": "1"})[:40],
             "a damaged zip archive (File is not a zip file)",
         ),
-        ("w.csv", "a,b\n1,2\n", "its columns are 'a, b'"),
+        ("w.csv", "u,v\n1,2\n", "its columns are 'u, v'"),
         ("h.tsv", CORUM.partition("\n")[0] + "\n", "the table has no rows"),
         ("m.csv", "key,sequence\n-1,MKT\n", "an alignment"),
         ("x.a3m", ">101\nMK-T\n", "the query, its first sequence, has gaps"),

@@ -13,8 +13,8 @@ import torch
 from foldcp.chemistry.vocabulary import TOKEN_IDS
 from foldcp.complex import Chain, Complex
 from foldcp.features.featurize import featurize
-from foldcp.features.msa.chain_msas import MsaSettings
-from foldcp.features.msa.pairing import pair_rows
+from foldcp.features.msa.chain_msas import Compat, MsaSettings
+from foldcp.features.msa.pairing import count_keys, num_paired_rows, pair_rows, without_keys
 from foldcp.features.msa.parse import UNPAIRED
 from foldcp.features.msa.read import read_msa
 
@@ -287,3 +287,28 @@ def test_read_msa_of_real_paired_msas() -> None:
         assert rows.residues.shape[1] == letters and 1000 < len(rows.keys) <= 8192
         assert (rows.residues >= 1).all() and (rows.residues < 23).all()
         assert len(np.unique(rows.keys)) > 10 and len(rows.deletions) > 100
+
+
+@pytest.mark.parametrize("compat", ["boltz", "corrected"])
+def test_num_paired_rows_is_the_number_of_rows_that_pair_rows_makes(compat: Compat) -> None:
+    draw = np.random.default_rng(5)
+    num_cut = 0
+    for _ in range(500):
+        limits = draw.integers(1, 25, 2)
+        settings = MsaSettings(
+            max_paired=int(limits.min()), max_rows=int(limits.max()), compat=compat
+        )
+        highest = draw.integers(1, 12)
+        lengths = draw.integers(1, 15, draw.integers(1, 5))
+        keys = [draw.integers(UNPAIRED, highest, length) for length in lengths]
+        rows = pair_rows(keys, settings)
+        assert num_paired_rows([count_keys(k) for k in keys], settings) == len(rows.sequence)
+        num_cut += rows.by_key.any(axis=1).sum() >= settings.max_paired - 1
+    assert 50 < num_cut < 450
+
+
+def test_num_paired_rows_of_chains_without_keys() -> None:
+    settings = MsaSettings()
+    keyed = np.array([7, 8, 8])
+    rows = pair_rows([keyed, np.full(9, UNPAIRED)], settings)
+    assert num_paired_rows([count_keys(keyed), without_keys(9)], settings) == len(rows.sequence)

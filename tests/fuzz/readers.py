@@ -77,6 +77,11 @@ HUMAP = (
     b"TWO\nhuMAP3_2.1,1,Q00003,X\n",
     b"HuMAP2_ID,Confidence,Uniprot_ACCs,genenames\nHuMAP2_1,4,P00001 P00002 Q00003,ONE TWO\n",
 )
+PAIRS = (
+    b"protein_a,protein_b,name\nP00001,P00002,x\nP00001,P00002-2,\nQ00003,Q00003:2-5,homo\n",
+    b"bait\tprey\nP00001\tP00002\n\nQ00003\tP00001\n",
+)
+PULLDOWN = (b"P00001,2;P00002,1-9\nP00001;Q00003\nQ00003\n",)
 FASTA = (
     b">sp|P00001|A_HUMAN one\nMKTAYIAK\nQRQISFVK*\n>pair one\nMKTAYIAK : GSHMRYAACGG\n>pair "
     b"two\nMKT:\nGSH\n",
@@ -250,6 +255,8 @@ READERS = {
         Reader("corum", "x.tsv", _mutating(CORUM), _records, _TEXT, BESIDE),
         Reader("complexportal", "x.tsv", _mutating(PORTAL), _records, _TEXT, BESIDE),
         Reader("humap", "x.csv", _mutating(HUMAP), _records, _TEXT, BESIDE),
+        Reader("pairs", "x.csv", _mutating(PAIRS), _records, _TEXT, BESIDE),
+        Reader("alphapulldown", "x.txt", _mutating(PULLDOWN), _records, _TEXT, BESIDE),
         Reader("fasta", "x.fasta", _mutating(FASTA), _records, _NAMED, BESIDE),
         Reader("colabfold", "x.csv", _mutating(COLABFOLD), _records, _TEXT, BESIDE),
         Reader("packed", "x.dat", _mutating(_packed()), _records, _PACKED, BESIDE),

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import gzip
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from foldcp.complex import Bond, Chain, Complex, Contact, Pocket, Template
 from foldcp.pipeline.config import load
-from foldcp.pipeline.inputs.tasks import make_task
+from foldcp.pipeline.inputs.content_key import result_settings
+from foldcp.pipeline.inputs.tasks import TaskMaker, make_task
 from tests.support.synthetic_inputs import PAIR, with_msa, write_template
 
 
@@ -23,6 +27,77 @@ def key(complex: Complex = PAIR, *overrides: str, checkpoint: str = "untrained:t
 def test_content_key_is_stable_over_processes() -> None:
     # A changed key would orphan every finished run: if this fails on purpose, raise KEY_FORMAT.
     assert key() == key(replace(PAIR)) == "4292a30ec7746926acc481ca85e1510f"
+
+
+def full_key(complex: Complex, settings: dict[str, Any], checkpoint: str) -> str:
+    """The key from one JSON of everything, without anything that is kept from other keys."""
+
+    def chain(chain: Chain) -> dict[str, Any]:
+        content = asdict(chain)
+        del content["single_sequence"], content["msa_statistics"]
+        content["msa"] = complex.digests[chain.msa] if chain.msa else ""
+        del content["paired_msa"]
+        if chain.paired_msa:
+            content["paired_msa"] = complex.digests[chain.paired_msa]
+        return content
+
+    def template(template: Template) -> dict[str, Any]:
+        content = {**asdict(template), "file": complex.digests[template.path]}
+        del content["path"]
+        if not template.residues:
+            del content["residues"]
+        return content
+
+    content = {
+        "format": 3 if complex.bonds else 2,
+        "name": complex.name,
+        "chains": list(map(chain, complex.chains)),
+        "bonds": list(map(asdict, complex.bonds)),
+        "pockets": list(map(asdict, complex.pockets)),
+        "contacts": list(map(asdict, complex.contacts)),
+        "templates": list(map(template, complex.templates)),
+        "method": complex.method,
+        "settings": settings,
+        "checkpoint": checkpoint,
+    }
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return sha256(text.encode()).hexdigest()[:32]
+
+
+def test_content_keys_are_those_of_the_whole_content(tmp_path: Path) -> None:
+    write_template(tmp_path / "t.cif")
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.a3m").write_text(f">q\nMKTAYIA\n>{name}\nMKT-YIA\n")
+    a, b = PAIR.chains
+    aligned = replace(a, msa=tmp_path / "a.a3m", paired_msa=tmp_path / "b.a3m")
+    ligand = Chain("L", "ligand", smiles="C[C@H](N)C(=O)O")
+    bond = Bond(("A", 1, "CA"), ("B", 1, "CA"))
+    everything = Complex(
+        'a "name"\n\u00e9',
+        (replace(aligned, modifications=((2, "SEP"),), cyclic=True), b, ligand),
+        bonds=(bond,),
+        pockets=(Pocket("A", (("B", 2),)),),
+        contacts=(Contact(("A", 1), ("B", 2), 5.5),),
+        templates=(Template(tmp_path / "t.cif"), Template(tmp_path / "t.cif", ("A",), threshold=2)),
+        method="electron microscopy",
+    )
+    complexes = [
+        PAIR,
+        replace(PAIR, name="other"),
+        replace(PAIR, chains=(aligned, b)),
+        replace(PAIR, chains=(replace(aligned, paired_msa=None), b)),
+        replace(PAIR, chains=(replace(aligned, msa=tmp_path / "b.a3m"), b)),
+        replace(PAIR, bonds=(bond,)),
+        replace(PAIR, templates=(Template(tmp_path / "t.cif", residues=((1, 2),)),)),
+        everything,
+    ]
+    for overrides in ([], ["model.samples=2", "compat=corrected", "write=pae"]):
+        config = load(overrides=["msa.missing=single-sequence", *overrides])
+        maker = TaskMaker(config, 'weights "1"')
+        for complex in complexes * 2:
+            task = maker.make(complex)
+            settings = result_settings(config)
+            assert task.key == full_key(task.complex, settings, 'weights "1"')
 
 
 def test_content_key_ignores_what_does_not_change_the_result() -> None:
@@ -49,6 +124,7 @@ def test_content_key_ignores_what_does_not_change_the_result() -> None:
     ]
     assert key(PAIR, *same) == key()
     assert key(PAIR, "write=pae,boltz") == key(PAIR, "write=boltz,pae")
+    assert key(PAIR, "write.structures=cif.gz", "write.structure_samples=all") == key()
 
 
 @pytest.mark.parametrize(
@@ -69,6 +145,9 @@ def test_content_key_ignores_what_does_not_change_the_result() -> None:
         "msa.cut_to_range=true",
         "msa.subsample=5",
         "write=pae",
+        "write.structures=cif",
+        "write.structures=bcif",
+        "write.structure_samples=best",
     ],
 )
 def test_content_key_depends_on_settings_that_change_results(override: str) -> None:

@@ -15,7 +15,7 @@ from foldcp.complex import Bond, Chain, Complex, Contact, InvalidComplex, Pocket
 from foldcp.features.featurize import featurize
 from foldcp.pipeline.config import load
 from foldcp.pipeline.execution.worker import msa_settings
-from foldcp.pipeline.inputs.tasks import make_task, make_task_list
+from foldcp.pipeline.inputs.tasks import TaskMaker, make_task, make_task_list
 from tests.support.synthetic_inputs import PAIR, with_msa, write_template
 
 ALONE = "msa.missing=single-sequence"
@@ -202,7 +202,7 @@ import sys
 from pathlib import Path
 from foldcp.complex import Chain, Complex
 from foldcp.pipeline.config import load
-from foldcp.pipeline.inputs.tasks import make_task
+from foldcp.pipeline.inputs.tasks import TaskMaker, make_task
 make_task(Complex("x", (Chain("A", "protein", "MK", single_sequence=True),)), load(), "w")
 print(*sorted({"torch", "gemmi", "Bio", "rdkit"} & set(sys.modules)), end=";")
 make_task(Complex("x", (Chain("A", "protein", "MK", msa=Path(sys.argv[1])),)), load(), "w")
@@ -246,12 +246,13 @@ def test_a_plan_counts_the_rows_of_alignments_that_follow(tmp_path: Path) -> Non
     ):
         complex = Complex("x", chains)
         settings = ["msa.max_rows=100"]
-        planned = make_task(complex, load(overrides=settings), "plan", alignments_follow=True)
-        assert planned.msa_depth == 100
+        plan = TaskMaker(load(overrides=settings), "plan", alignments_follow=True)
+        assert plan.make(complex).msa_depth == 100
         alone = load(overrides=[*settings, ALONE])
-        assert make_task(complex, alone, "plan", alignments_follow=True).msa_depth == len(chains)
+        plan = TaskMaker(alone, "plan", alignments_follow=True)
+        assert plan.make(complex).msa_depth == len(chains)
     meant = Complex("x", (replace(lacking, single_sequence=True),))
-    assert make_task(meant, load(), "plan", alignments_follow=True).msa_depth == 1
+    assert TaskMaker(load(), "plan", alignments_follow=True).make(meant).msa_depth == 1
 
 
 def test_a_paired_alignment_counts_in_key_depth_and_digests(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import struct
 import tarfile
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs
@@ -39,11 +39,14 @@ class Request:
 
 @dataclass
 class FakeServer:
-    """`replies` of a path are used up in order, the last of them stays."""
+    """`replies` of a path are used up in order, the last of them stays; `respond`, where a test
+    gives one, makes the replies instead.
+    """
 
     url: str = ""
     replies: dict[str, list[Reply]] = field(default_factory=lambda: defaultdict(list))
     requests: list[Request] = field(default_factory=list)
+    respond: Callable[[Request], Reply] | None = None
 
     def paths(self) -> list[str]:
         return [request.path for request in self.requests]
@@ -92,9 +95,13 @@ def running_server() -> Iterator[FakeServer]:
             self._answer({key: values[0] for key, values in parse_qs(text).items()})
 
         def _answer(self, form: dict[str, str]) -> None:
-            fake.requests.append(Request(self.path, form, dict(self.headers)))
-            replies = fake.replies[self.path] or [Reply(code=404)]
-            reply = replies.pop(0) if len(replies) > 1 else replies[0]
+            request = Request(self.path, form, dict(self.headers))
+            fake.requests.append(request)
+            if fake.respond is None:
+                replies = fake.replies[self.path] or [Reply(code=404)]
+                reply = replies.pop(0) if len(replies) > 1 else replies[0]
+            else:
+                reply = fake.respond(request)
             self.close_connection = True
             if reply.dropped:  # a reset, not an orderly end
                 linger = struct.pack("ii", 1, 0)
@@ -106,7 +113,8 @@ def running_server() -> Iterator[FakeServer]:
             for name, value in {"Content-Length": str(len(body)), **reply.headers}.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(body[: reply.sent])
+            with suppress(ConnectionError):  # of a client that was killed
+                self.wfile.write(body[: reply.sent])
 
     class Server(ThreadingHTTPServer):
         def handle_error(self, request: object, client_address: object) -> None:

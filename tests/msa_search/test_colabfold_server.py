@@ -28,8 +28,9 @@ from foldcp.pipeline.msa_search.server.connection import (
     basic_access,
     token_access,
 )
-from foldcp.pipeline.msa_search.server.paired import store_pairs
 from foldcp.pipeline.msa_search.server.tickets import FILE_NAME
+from foldcp.pipeline.msa_search.stage import search_pairs
+from foldcp.pipeline.msa_search.store import MsaStore
 from tests.msa_search.server import FakeServer, Reply, archive, blocks, running_server, status
 
 ONE = "MKTAY"
@@ -111,7 +112,7 @@ def test_alignments_are_merged_with_the_query_first(server: FakeServer, time: Ti
 def test_batches_and_copies(server: FakeServer, time: Time) -> None:
     serve(server, archive({"uniref.a3m": blocks([ONE])}, packed=False))
     server.replies[RESULT].append(Reply(archive({"uniref.a3m": blocks([TWO])})))
-    search = client(server, time, mode="all", batch_size=2).search([ONE, ONE, TWO])
+    search = client(server, time, mode="all", batch_size=1).search([ONE, ONE, TWO])
     assert [texts(found) for found in search] == [[ONE], [TWO]]
 
 
@@ -177,12 +178,18 @@ def test_an_interrupted_run_asks_for_its_ticket(
 ) -> None:
     serve(server, result(ONE, TWO))
     next(client(server, time, state_folder=tmp_path).search([ONE, TWO]))  # and no further
-    assert list(json.loads((tmp_path / FILE_NAME).read_text()).values()) == ["T1"]
-    assert len(list(client(server, time, state_folder=tmp_path).search([ONE, TWO]))) == 2
-    assert server.paths().count(SUBMIT) == 1
-    assert json.loads((tmp_path / FILE_NAME).read_text()) == {}
-    list(client(server, time, state_folder=tmp_path).search([ONE, TWO]))
+    (kept,) = json.loads((tmp_path / FILE_NAME).read_text())
+    assert kept["ticket"] == "T1" and kept["sequences"] == [ONE, TWO]
+    other = client(server, time, state_folder=tmp_path, mode="all")
+    server.replies["/ticket/msa"] = [status("ERROR")]  # another mode is another search
+    assert isinstance(next(other.search([TWO])), SearchFailure)
+    server.replies["/ticket/msa"] = [status("PENDING")]
+    rest = list(client(server, time, state_folder=tmp_path).search([TWO]))
+    assert [texts(found) for found in rest] == [[TWO, "-" + TWO[1:]]]
     assert server.paths().count(SUBMIT) == 2
+    assert json.loads((tmp_path / FILE_NAME).read_text()) == []
+    list(client(server, time, state_folder=tmp_path).search([ONE, TWO]))
+    assert server.paths().count(SUBMIT) == 3
 
 
 def test_a_slow_search_is_left_for_the_next_run(
@@ -222,21 +229,23 @@ def test_hostile_tickets(server: FakeServer, time: Time, ticket: str) -> None:
 
 
 def test_a_damaged_state_is_named(server: FakeServer, time: Time, tmp_path: Path) -> None:
-    (tmp_path / FILE_NAME).write_text('{"a": "../admin"}')
-    with pytest.raises(ValueError, match=r"server_tickets\.json: damaged"):
-        list(client(server, time, state_folder=tmp_path).search([ONE]))
+    entry = {"ticket": "../admin", "url": "u", "path": "p", "mode": "env", "sequences": [ONE]}
+    for content in ([entry], [{}], {"a": "b"}, [1], 1):
+        (tmp_path / FILE_NAME).write_text(json.dumps(content))
+        with pytest.raises(ValueError, match=r"server_tickets\.json: damaged, delete it"):
+            list(client(server, time, state_folder=tmp_path).search([ONE]))
 
 
 @pytest.mark.parametrize(
     "reply",
     [
         Reply(dropped=True),
-        Reply(code=502),
+        Reply(code=500),
         Reply(result(ONE), sent=50),
         Reply(result(ONE)[:60]),
         Reply(b"<html>busy</html>"),
     ],
-    ids=["dropped", "bad gateway", "cut off", "truncated gzip", "html"],
+    ids=["dropped", "error", "cut off", "truncated gzip", "html"],
 )
 def test_a_failed_download_is_repeated(server: FakeServer, time: Time, reply: Reply) -> None:
     serve(server, result(ONE))
@@ -323,7 +332,7 @@ def test_access(server: FakeServer, time: Time, tmp_path: Path) -> None:
     search = client(server, time, access=basic_access("me", "secret"), state_folder=tmp_path)
     next(search.search([ONE]))
     assert server.requests[-1].headers["Authorization"] == "Basic bWU6c2VjcmV0"
-    assert "c2VjcmV0" not in repr(search) + str(search.identity) + str(search.pair_identity)
+    assert "c2VjcmV0" not in repr(search) + str(search.identity)
     assert "c2VjcmV0" not in (tmp_path / FILE_NAME).read_text()
     next(client(server, time, access=token_access("secret", "X-API-Key")).search([ONE]))
     assert server.requests[-1].headers["X-Api-Key"] == "secret"
@@ -354,6 +363,8 @@ def test_access_from_the_environment() -> None:
     with pytest.raises(ValueError, match="line break") as error:
         access_from_environment({"FOLDCP_MSA_TOKEN": "secret\nx"})
     assert "secret" not in str(error.value)
+    with pytest.raises(ValueError, match="invalid header name 'a b'"):
+        token_access("secret", "a b")
 
 
 @pytest.mark.parametrize("url", ["", "ftp://a.b", "http://", "http://a b", "http://a/?q=1", "a.b"])
@@ -376,10 +387,12 @@ def test_pairs_become_one_alignment_of_a_complex(
     server.replies[TICKET] = [status("COMPLETE")]
     server.replies[RESULT] = [Reply(archive({"pair.a3m": paired}))]
     search = client(server, time)
-    (path,) = store_pairs(search, tmp_path, [[ONE, ONE], [ONE, TWO, ONE], [TWO, ONE]])
-    assert server.requests[0].form == {"q": f">101\n{TWO}\n>102\n{ONE}\n", "mode": "pairgreedy"}
-    assert list(store_pairs(search, tmp_path, [[ONE, TWO]])) == []  # is there
-    assert path == tmp_path / paired_name([ONE, TWO])
+    with MsaStore(tmp_path, search.identity) as store:
+        assert str(search_pairs([[ONE, TWO, ONE]], search, store)).endswith("1 added, 0 failed")
+        assert server.requests[0].form["q"] == f">101\n{TWO}\n>102\n{ONE}\n"
+        assert server.requests[0].form["mode"] == "pairgreedy"
+        assert str(search_pairs([[TWO, ONE]], search, store)).startswith("1 stored before, 0 added")
+    path = tmp_path / paired_name([ONE, TWO])
     assert gzip.decompress(path.read_bytes()).startswith(b"#5,5\t1,1\n>101\t102\nGSHMWMKTAY\n")
     _, two, one = parse_msas(path, gzip.decompress(path.read_bytes()))
     assert [(r.key, r.text) for r in two()] == [
@@ -401,9 +414,21 @@ def test_pairs_of_different_numbers_of_rows(server: FakeServer, time: Time, tmp_
     server.replies[TICKET] = [status("COMPLETE")]
     server.replies[RESULT] = [Reply(archive({"pair.a3m": paired}))]
     search = client(server, time)
-    with pytest.raises(ServerError, match="different numbers of rows: 2, 1"):
-        search.search_pairs([ONE, TWO])
-    (failure,) = store_pairs(search, tmp_path, [[ONE, TWO]])
-    assert isinstance(failure, SearchFailure)
+    with MsaStore(tmp_path, search.identity) as store:
+        (failure,) = search_pairs([[ONE, TWO]], search, store).failures
+    assert failure.sequence == f"{TWO}:{ONE}"
+    assert "different numbers of rows: 2, 1" in failure.reason
     with pytest.raises(ValueError, match="two distinct"):
-        search.search_pairs([ONE, ONE])
+        list(search.search_pairs([[ONE, ONE]]))
+
+
+def test_pairs_are_asked_for_again_until_they_are_stored(
+    server: FakeServer, time: Time, tmp_path: Path
+) -> None:
+    server.replies["/ticket/pair"] = [status("PENDING")]
+    server.replies[TICKET] = [status("COMPLETE")]
+    server.replies[RESULT] = [Reply(archive({"pair.a3m": blocks([TWO], [ONE])}))]
+    next(client(server, time, state_folder=tmp_path).search_pairs([[ONE, TWO]]))
+    assert len(list(client(server, time, state_folder=tmp_path).search_pairs([[ONE, TWO]]))) == 1
+    assert server.paths().count("/ticket/pair") == 1
+    assert json.loads((tmp_path / FILE_NAME).read_text()) == []

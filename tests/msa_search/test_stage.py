@@ -5,18 +5,22 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from foldcp.complex import Chain, Complex, InvalidComplex
 from foldcp.datasets.msa_store import INDEX, read_index
+from foldcp.pipeline.msa_search.stage import wanted_alignments
 from foldcp.pipeline.storage.tables import read_table
-from tests.msa_search.synthetic import sequences, write_homologs, write_queries
+from tests.msa_search.synthetic import LETTERS, sequences, write_homologs, write_queries
 from tests.msa_search.test_store import files
 
 needs_mmseqs = pytest.mark.skipif(not shutil.which("mmseqs"), reason="mmseqs is not installed")
@@ -151,6 +155,80 @@ def test_failures_are_told_and_tried_again(queries: Path, tmp_path: Path) -> Non
     assert "1 stored before, 1 added, 18 failed" in second.stdout
 
 
+@pytest.mark.parametrize(
+    ("num_rows", "max_bytes", "file"), [(200, 8_000, ".csv.gz"), (0, 4_000, "index.jsonl")]
+)
+def test_a_file_that_cannot_grow_ends_it_and_the_same_command_resumes(
+    queries: Path, tmp_path: Path, num_rows: int, max_bytes: int, file: str
+) -> None:
+    """As on a full disk."""
+    source = tmp_path / "source"
+    source.mkdir()
+    draw = random.Random(4)
+    for i, query in enumerate(QUERIES):
+        rows = [
+            "".join(draw.choices(LETTERS, k=len(query))) for _ in range(0 if i < 5 else num_rows)
+        ]
+        text = "".join(f">{k}\n{row}\n" for k, row in enumerate([query, *rows]))
+        (source / f"{i:02}.a3m").write_text(text)
+    whole = ("msa", queries, "--out", tmp_path / "whole", "--from", source)
+    assert foldcp(*whole).returncode == 0
+    command = ("msa", queries, "--out", tmp_path / "msas", "--from", source)
+    done = subprocess.run(
+        [*PROGRAM, *command],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, max_bytes)),
+    )
+    assert done.returncode == 2
+    assert done.stderr.endswith(f"{file}: File too large\n") and done.stderr.count("\n") == 1
+    assert 4 <= count_entries(tmp_path / "msas") < 20
+    second = foldcp(*command)
+    assert second.returncode == 0 and "0 failed" in second.stdout
+    assert files(tmp_path / "msas") == files(tmp_path / "whole")
+
+
+def test_wanted_alignments() -> None:
+    def chain(name: str, sequence: str, **more: Any) -> Chain:
+        return Chain(name, "protein", sequence, **more)
+
+    path = Path("x.csv")
+    records = [
+        InvalidComplex("bad", "?"),
+        Complex("homodimer", (chain("A", "MK"), chain("B", "MK"))),
+        Complex("pair", (chain("A", "MK"), chain("B", "GS"), Chain("R", "rna", "ACGU"))),
+        Complex("turned", (chain("A", "GS"), chain("B", "MK"))),
+        Complex("alone", (chain("A", "VV", single_sequence=True), chain("B", "MK"))),
+        Complex("known", (chain("A", "AA", msa=path, paired_msa=path), chain("B", "CC"))),
+    ]
+    wanted = wanted_alignments(records, only_missing=False)
+    assert wanted.sequences == ("MK", "GS", "VV", "AA", "CC")
+    assert wanted.pairs == (("GS", "MK"), ("MK", "VV"), ("AA", "CC"))
+    wanted = wanted_alignments(records, only_missing=True)
+    assert wanted.sequences == ("MK", "GS", "CC")
+    assert wanted.pairs == (("GS", "MK"),)
+    assert [record.name for record in wanted.invalid] == ["bad"]
+
+
+def test_invalid_complexes_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.fasta").write_text(f">good\n{QUERIES[0]}\n>bad\n>worse\nM1\n")
+    (tmp_path / "source").mkdir()
+    done = foldcp(
+        "msa", tmp_path / "a.fasta", "--out", tmp_path / "o", "--from", tmp_path / "source"
+    )
+    assert "1 sequences, 0 stored before, 0 added, 1 failed; 2 invalid complexes" in done.stdout
+    assert "  invalid: bad: " in done.stderr and "  invalid: worse: " in done.stderr
+    assert f"({len(QUERIES[0])} residues): no alignment of it" in done.stderr
+
+
+@needs_jackhmmer
+@pytest.mark.parametrize("content", [b"", b"\x1f\x8b", b"ACDE\n"])
+def test_jackhmmer_needs_an_unpacked_fasta(queries: Path, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "db").write_bytes(content)
+    done = foldcp("msa", queries, "--out", tmp_path / "o", "--jackhmmer", tmp_path / "db")
+    assert done.returncode == 2 and "db: not an unpacked FASTA file" in done.stderr
+
+
 def test_missing_takes_only_proteins_without_alignment(queries: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
@@ -170,6 +248,7 @@ def test_missing_takes_only_proteins_without_alignment(queries: Path, tmp_path: 
         (("--jackhmmer", "/nowhere.fasta"), "/nowhere.fasta"),
         (("--from", "/nowhere"), "/nowhere: not a folder of alignments"),
         (("--from", ".", "--gpu-server"), "need --mmseqs"),
+        (("--from", ".", "--unpaired"), "--unpaired needs --server"),
     ],
 )
 def test_mistakes_are_one_line(

@@ -12,8 +12,8 @@ import pytest
 from foldcp.datasets.msa_store import INDEX, alignment_path, read_index
 from foldcp.datasets.msas import open_msas
 from foldcp.pipeline.msa_search import store as store_module
-from foldcp.pipeline.msa_search.search import AlignedRow, FoundAlignment
-from foldcp.pipeline.msa_search.store import MsaStore, sequence_sha256
+from foldcp.pipeline.msa_search.search import AlignedRow, FoundAlignment, FoundPairs
+from foldcp.pipeline.msa_search.store import TEMPORARY, MsaStore, sequence_sha256
 
 IDENTITY = {"method": "test", "version": "1"}
 ONE = FoundAlignment("MKTAY", (AlignedRow("MKTAY"), AlignedRow("MKgT-Y", 9606)))
@@ -79,6 +79,24 @@ def test_every_crash_is_repaired_to_the_same_bytes(
         fill(folder)
         assert files(folder) == whole
     assert num_calls > 10
+
+
+def test_parts_of_files_are_where_the_next_run_removes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = os.replace
+    parts: list[Path] = []
+    monkeypatch.setattr(os, "replace", lambda a, b: (parts.append(Path(a)), replace(a, b)))
+    fill(tmp_path / "a")
+    with MsaStore(tmp_path / "a", IDENTITY) as store:
+        store.add_pairs(FoundPairs(("GS", "MK"), "#2,2\t1,1\n"))
+        (store.temporary / "left").touch()
+    assert len(parts) == 4
+    assert {path.parent for path in parts} == {tmp_path / "a" / TEMPORARY}
+    (tmp_path / "a" / TEMPORARY).mkdir()
+    (tmp_path / "a" / TEMPORARY / "left").touch()  # of a run that was killed
+    fill(tmp_path / "a")
+    assert not (tmp_path / "a" / TEMPORARY).exists()
 
 
 def test_a_torn_last_line_is_ignored_and_repaired(tmp_path: Path) -> None:

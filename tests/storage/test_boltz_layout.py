@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from foldcp.features.featurize import Layout
-from foldcp.pipeline.storage.results.boltz_layout import boltz_files, file_stem
+from foldcp.pipeline.storage.results.boltz_layout import boltz_files, confidence_summary, file_stem
 from foldcp.predict import Prediction
+from foldcp.structure.predicted import PredictedStructure
 from tests.support.synthetic import synthetic_layout, synthetic_prediction
 
 
@@ -47,11 +48,17 @@ def fold() -> tuple[Layout, Prediction]:
     return layout, replace(prediction, scores=scores)
 
 
+def structures_of(fold: tuple[Layout, Prediction]) -> list[PredictedStructure]:
+    layout, prediction = fold
+    samples = zip(prediction.coords, prediction.plddt, strict=True)
+    return [PredictedStructure(layout, coords, plddt, "x 1/2") for coords, plddt in samples]
+
+
 def test_boltz_files_are_named_by_stem_and_rank(
     fold: tuple[Layout, Prediction], tmp_path: Path
 ) -> None:
-    layout, prediction = fold
-    written(tmp_path, boltz_files("x 1/2", "x_1_2", layout, prediction, write_pde=True))
+    _, prediction = fold
+    written(tmp_path, boltz_files("x_1_2", structures_of(fold), prediction, write_pde=True))
     folder = tmp_path / "predictions" / "x_1_2"
     kinds = ["", "confidence_", "plddt_", "pae_", "pde_"]
     ends = {"": "cif", "confidence_": "json"}
@@ -79,8 +86,8 @@ def test_boltz_files_are_named_by_stem_and_rank(
 def test_confidence_summary_is_that_of_boltz(
     fold: tuple[Layout, Prediction], tmp_path: Path
 ) -> None:
-    layout, prediction = fold
-    files = boltz_files("x", "x", layout, prediction)
+    _, prediction = fold
+    files = boltz_files("x", structures_of(fold), prediction)
     assert not any("pde" in path for path in files)
     content = files["predictions/x/confidence_x_model_0.json"]
     assert isinstance(content, bytes)
@@ -109,11 +116,11 @@ def test_confidence_summary_is_that_of_boltz(
 
 
 def test_boltz_files_needs_the_whole_pae(fold: tuple[Layout, Prediction]) -> None:
-    layout, prediction = fold
+    _, prediction = fold
     with pytest.raises(AssertionError):
-        boltz_files("x", "x", layout, replace(prediction, pae=[]))
+        boltz_files("x", structures_of(fold), replace(prediction, pae=[]))
     with pytest.raises(AssertionError):
-        boltz_files("x", "x", layout, replace(prediction, pde=[]), write_pde=True)
+        boltz_files("x", structures_of(fold), replace(prediction, pde=[]), write_pde=True)
 
 
 KEY = "0123456789abcdef" * 2
@@ -171,3 +178,13 @@ def test_file_stem_differs_for_names_that_look_alike() -> None:
     ]
     stems = [file_stem(name, hashlib.sha256(name.encode()).hexdigest()) for name in names]
     assert len(set(stems)) == len(names)
+
+
+def test_confidence_summary_has_0_where_a_score_does_not_apply() -> None:
+    layout = synthetic_layout([("protein", ["ALA"])])
+    scores = synthetic_prediction(layout, 1).scores[0]
+    nan = float("nan")
+    without = replace(scores, iptm=nan, ligand_iptm=nan, protein_iptm=nan, complex_ipde=nan)
+    found = confidence_summary(without)
+    names = ("iptm", "ligand_iptm", "protein_iptm", "complex_ipde")
+    assert [found[name] for name in names] == [0.0] * 4 and found["ptm"] == scores.ptm

@@ -4,10 +4,12 @@ the tables.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import gemmi
 import numpy as np
@@ -15,6 +17,7 @@ import pytest
 
 from foldcp.complex import Chain, Complex, InvalidComplex
 from foldcp.features.layout import Layout
+from foldcp.pipeline.config import WriteConfig
 from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.scheduling.cost_model import FoldShape
 from foldcp.pipeline.scheduling.types import Attempt
@@ -151,7 +154,8 @@ def test_result_rows_and_files_can_be_stored(
     )
     started = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     with finishing(Store.open(tmp_path / "run", INFO)) as store:
-        files = result_files(task, layout, prediction, PROVENANCE, ("boltz", "pae"))
+        write = WriteConfig(files=("boltz", "pae"))
+        files = result_files(task, layout, prediction, PROVENANCE, write)
         store.put(task.key, result_rows(task, layout, prediction, PROVENANCE), files)
         store.put(other.key, failed_rows(other, "no memory", PROVENANCE))
         ((key, rows),) = invalid_rows([record], PROVENANCE).items()
@@ -191,10 +195,61 @@ def test_result_rows_and_files_can_be_stored(
     for sample in range(4):
         path = tmp_path / "run" / complexes[sample]["structure"]
         assert gemmi.read_structure(str(path))[0].count_atom_sites() == len(layout.atom_token)
-        with np.load(str(path).replace(".cif", "_pae.npz")) as file:
+        assert path.name == f"{sample}.cif.gz"
+        with np.load(path.parent / f"{sample}_pae.npz") as file:
             np.testing.assert_array_equal(file["pae"], prediction.pae[sample])
-        assert "random weights" in path.read_text() and "The <first> complex" in path.read_text()
+        text = gzip.decompress(path.read_bytes()).decode()
+        assert "random weights" in text and "The <first> complex" in text
     assert (tmp_path / "run/predictions/c1/confidence_c1_model_3.json").exists()
+
+
+# The first bytes of a file of each kind.
+HEADS = {"cif.gz": b"\x1f\x8b", "cif": b"data_", "bcif": b"\x83\xaadataBlocks", "npz": b"PK"}
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ({}, ["0.cif.gz", "1.cif.gz", "2.cif.gz", "3.cif.gz"]),
+        ({"structures": "cif"}, ["0.cif", "1.cif", "2.cif", "3.cif"]),
+        ({"structures": "bcif", "structure_samples": "best"}, [None, None, "2.bcif", None]),
+        ({"structures": "none"}, [None] * 4),
+        ({"structure_samples": "best", "files": ("pae",)}, [None, None, "2.cif.gz", None]),
+    ],
+)
+def test_rows_name_the_structures_that_are_written(
+    override: dict[str, Any],
+    expected: list[str | None],
+    fold: tuple[Task, Layout, Prediction],
+    tmp_path: Path,
+) -> None:
+    """In the format that is asked for, of all samples or the best; matrices are beside them."""
+    task, layout, prediction = fold
+    order = [0.1, 0.2, 0.9, 0.3]
+    scores = [
+        replace(score, confidence_score=value)
+        for score, value in zip(prediction.scores, order, strict=True)
+    ]
+    prediction = replace(prediction, scores=scores)
+    write = WriteConfig(**override)
+    rows = result_rows(task, layout, prediction, PROVENANCE, write)
+    folder = f"structures/{task.key}"
+    paths = [name and f"{folder}/{name}" for name in expected]
+    assert [row["structure"] for row in rows["complexes"]] == paths
+    files = result_files(task, layout, prediction, PROVENANCE, write)
+    matrices = {f"{folder}/2_pae.npz"} if write.files else set()
+    assert set(files) == {path for path in paths if path} | matrices
+    for path, content in files.items():
+        assert callable(content)
+        content(tmp_path / "file")
+        kinds = {
+            "cif.gz": b"\x1f\x8b",
+            "cif": b"data_",
+            "bcif": b"\x83\xaadataBlocks",
+            "npz": b"PK",
+        }
+        head = kinds[path.rpartition("/")[2].partition(".")[2]]
+        assert (tmp_path / "file").read_bytes().startswith(head)
 
 
 def test_result_rows_fills_every_column(
@@ -202,8 +257,11 @@ def test_result_rows_fills_every_column(
 ) -> None:
     task, layout, prediction = fold
     rows = result_rows(task, layout, prediction, PROVENANCE)
-    for table in ("complexes", "chains", "interfaces"):
-        assert set(rows[table][0]) == {column.name for column in TABLES[table].columns} - {"stale"}
+    for table in ("complexes", "chains", "interfaces", "pairs"):
+        assert set(rows[table][0]) == {column.name for column in TABLES[table].columns} - {
+            "stale",
+            "missing_accessions",
+        }
 
 
 def test_invalid_rows_are_keyed_by_name_and_index() -> None:

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -40,6 +41,7 @@ def test_pandas_reads_exactly_the_stored_rows(tmp_path: Path) -> None:
         "complexes": 3,
         "chains": 0,
         "interfaces": 4,
+        "pairs": 0,
         "attempts": 1,
         "runs": 1,
     }
@@ -310,6 +312,32 @@ def test_open_refuses_a_folder_of_another_format_in_one_line(
         "give another --out, or use the version of foldcp that wrote it"
     )
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("merged", [True, False])
+def test_columns_that_an_earlier_version_did_not_write_are_null(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, merged: bool
+) -> None:
+    table = TABLES["interfaces"]
+    fewer = tuple(column for column in table.columns if column.name != "iptm")
+    rows, files = result("k1", "done")
+    for row in rows["interfaces"]:
+        del row["iptm"]
+    killed = tmp_path / "killed"
+    finished = tmp_path / "finished"
+    with monkeypatch.context() as earlier:
+        earlier.setitem(TABLES, "interfaces", replace(table, columns=fewer))
+        with finishing(Store.open(finished, INFO)) as store:
+            store.put("k1", rows, files)
+            shutil.copytree(finished, killed)
+    out = finished if merged else killed
+    assert read_table(out, "interfaces")["iptm"].null_count == 4
+    with finishing(Store.open(out, INFO)) as store:
+        assert store.outcomes().keys() == {"k1"}
+        store.put("k2", *result("k2", "done"))
+    stored = pd.read_parquet(out / "tables/interfaces")
+    assert stored.columns.tolist() == [column.name for column in table.columns]
+    assert stored["iptm"].isna().tolist() == [True] * 4 + [False] * 4
 
 
 def test_put_refuses_a_file_of_another_complex(tmp_path: Path) -> None:

@@ -50,6 +50,8 @@ def synthetic_layout(chains: list[tuple[str, int]]) -> Layout:
     return Layout(
         chain_names=list(islice(chain_names(), len(chains))),
         chain_kinds=[kind for kind, _ in chains],
+        chain_accessions=[""] * len(chains),
+        chain_smiles=[""] * len(chains),
         chain_entities=np.arange(len(chains)),
         token_chain=token_chain,
         token_residue=np.concatenate([np.arange(1, length + 1) for _, length in chains]),
@@ -59,6 +61,9 @@ def synthetic_layout(chains: list[tuple[str, int]]) -> Layout:
         atom_token=np.repeat(np.arange(len(kinds)), [len(ATOMS[kind]) for kind in kinds]),
         atom_name=[name for kind in kinds for name in ATOMS[kind]],
         atom_element=np.full(sum(len(ATOMS[kind]) for kind in kinds), 6),
+        atom_charge=np.zeros(sum(len(ATOMS[kind]) for kind in kinds), dtype=np.int64),
+        bonds=np.zeros((0, 3), dtype=np.int64),
+        covalent=np.zeros((0, 2), dtype=np.int64),
         chain_msa_depth=np.ones(len(chains), dtype=np.int64),
     )
 

@@ -117,3 +117,18 @@ def assert_equal_tables(left: dict[str, pd.DataFrame], right: dict[str, pd.DataF
                 )
             else:
                 assert plain_values(left_table[column]) == plain_values(expected[column]), column
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is there and has not ended."""
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process is gone now or in a moment."""
+    deadline = time.monotonic() + 10
+    while is_running(pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return not is_running(pid)

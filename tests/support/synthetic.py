@@ -60,6 +60,8 @@ def synthetic_layout(
     return Layout(
         chain_names=names or list(islice(chain_names(), len(chains))),
         chain_kinds=[kind for kind, _ in chains],
+        chain_accessions=[""] * len(chains),
+        chain_smiles=[""] * len(chains),
         chain_entities=np.array([entities.setdefault((k, *r), len(entities)) for k, r in chains]),
         token_chain=np.array(chain),
         token_residue=np.array(residue),
@@ -67,6 +69,9 @@ def synthetic_layout(
         atom_token=np.array(atom_token),
         atom_name=atom_name,
         atom_element=np.array(element),
+        atom_charge=np.zeros(len(element), dtype=np.int64),
+        bonds=np.zeros((0, 3), dtype=np.int64),
+        covalent=np.zeros((0, 2), dtype=np.int64),
         chain_msa_depth=np.array(depths or [1] * len(chains)),
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from foldcp.pipeline.storage.filesystem import Content
 from foldcp.pipeline.storage.run_folder import RunInfo
+from foldcp.pipeline.storage.schemas import INTERFACE_SCORES
 from foldcp.pipeline.storage.store import Store
 from foldcp.pipeline.storage.tables import read_table
 
@@ -22,6 +23,9 @@ INFO = RunInfo(
     versions={"foldcp": "0.1.0"},
 )
 RESULTS = ["complexes", "interfaces"]
+# A row of a pair of chains that has no score.
+NO_SCORES: dict[str, Any] = {score.name: None for score in INTERFACE_SCORES}
+NO_SCORES |= {"interface_residues_a": "", "interface_residues_b": ""}
 Rows = dict[str, list[dict[str, Any]]]
 
 
@@ -65,8 +69,8 @@ def result(key: str, outcome: str) -> tuple[Rows, dict[str, Content]]:
                 "sample": s,
                 "chain_a": a,
                 "chain_b": b,
-                "accession_a": "P1",
-                "accession_b": "",
+                **_chain_columns("a", a),
+                **_chain_columns("b", b),
             }
             | {"num_contacts": 3 + s, "iptm": s / 3, "interface_plddt": float("nan")}
             for s in range(2)
@@ -78,6 +82,18 @@ def result(key: str, outcome: str) -> tuple[Rows, dict[str, Content]]:
         f"structures/{key}/1.cif": lambda path: path.write_text(f"second of {key}") and None,
     }
     return rows, files
+
+
+def _chain_columns(end: str, chain: str) -> dict[str, Any]:
+    columns = {
+        "chain_index": "AB".index(chain),
+        "molecule_type": "protein",
+        "entity": 1,
+        "num_residues": 9,
+        "accession": "P1" if chain == "A" else "",
+        "gene": "",
+    }
+    return {f"{name}_{end}": value for name, value in columns.items()}
 
 
 ATTEMPT = {

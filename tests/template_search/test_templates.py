@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +24,7 @@ from foldcp.pipeline.cli import app
 from foldcp.pipeline.template_search.library import LibraryChain, open_library, structure_date
 from foldcp.pipeline.template_search.mmseqs import Limits, _choose, _pairs
 from foldcp.pipeline.template_search.search_templates import TemplateCounts, search_templates
+from tests.support.runs import has_ended
 
 STRUCTURES = Path(__file__).parents[3] / "shared/data/structures"
 FILES = ("1ake.cif.gz", "1a28.cif.gz", "7cth.cif.gz")
@@ -229,3 +235,36 @@ def test_a_folder_without_structures(tmp_path: Path) -> None:
         search_templates([], tmp_path, tmp_path / "out", Limits(), print)
     with pytest.raises(ValueError, match="not a folder of structures"):
         search_templates([], tmp_path / "none", tmp_path / "out", Limits(), print)
+
+
+def test_a_signal_ends_the_search_and_its_program(tmp_path: Path) -> None:
+    program = tmp_path / "bin" / "mmseqs"
+    program.parent.mkdir()
+    pids = tmp_path / "pids"
+    program.write_text(
+        f'#!/bin/sh\n[ "$1" = version ] && exit 0\nsleep 600 &\necho $! > {pids}\nwait\n'
+    )
+    program.chmod(0o755)
+    (tmp_path / "cif").mkdir()
+    (tmp_path / "cif" / "x.cif").write_text("data_x\n")
+    (tmp_path / "in.fasta").write_text(">x\nMKTAYIAKQR\n")
+    out = tmp_path / "out"
+    library = [{"path": "x.cif", "chain": "A", "date": "", "sequence": "MKTAYIAKQR"}]
+    out.mkdir()
+    (out / "library.json").write_text(json.dumps(library))
+    command = [sys.executable, "-m", "foldcp", "templates", tmp_path / "in.fasta", "--out", out]
+    process = subprocess.Popen(
+        [*command, "--structures", tmp_path / "cif"],
+        env={**os.environ, "PATH": f"{program.parent}:/usr/bin:/bin"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (pids.exists() and pids.read_text().endswith("\n")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert err == "interrupted; the same command resumes from here\n"
+    assert has_ended(int(pids.read_text()))
+    assert not list(out.glob("mmseqs-*"))

@@ -21,6 +21,89 @@ class PairedRows:
     by_key: Bool[np.ndarray, "S C"]  # whether the sequence came by its key
 
 
+@dataclass(frozen=True, eq=False)
+class KeyCounts:
+    """What the number of a complex's rows depends on of one chain: its number of rows, the key of
+    the first of them, and, of the K different keys, the number of rows and the first row of each.
+    """
+
+    num_rows: int
+    query: int
+    keys: Int[np.ndarray, " K"]  # sorted, without that of unpaired rows
+    counts: Int[np.ndarray, " K"]
+    first: Int[np.ndarray, " K"]
+
+
+def count_keys(keys: Int[np.ndarray, " _"]) -> KeyCounts:
+    """The counts of the keys of a chain's rows, which are at least one."""
+    different, first, counts = np.unique(keys, return_index=True, return_counts=True)
+    is_key = different != UNPAIRED
+    return KeyCounts(
+        num_rows=len(keys),
+        query=int(keys[0]),
+        keys=different[is_key],
+        counts=counts[is_key].astype(np.int32),
+        first=first[is_key].astype(np.int32),
+    )
+
+
+def without_keys(num_rows: int) -> KeyCounts:
+    """The counts of a chain whose rows have no keys."""
+    none = np.zeros(0, dtype=np.int64)
+    return KeyCounts(num_rows, UNPAIRED, none, none, none)
+
+
+def num_paired_rows(chains: Sequence[KeyCounts], settings: MsaSettings) -> int:
+    """The number of rows that `pair_rows` makes, without making them."""
+    keys, inverse = np.unique(np.concatenate([c.keys for c in chains]), return_inverse=True)
+    ends = np.cumsum([len(c.keys) for c in chains])
+    places = np.split(inverse, ends[:-1])  # of each chain's keys, each of which it has once
+    total = np.zeros(len(keys), dtype=np.int64)
+    height = np.zeros(len(keys), dtype=np.int64)
+    for place, of_chain in zip(places, chains, strict=True):
+        total[place] += of_chain.counts
+        height[place] = np.maximum(height[place], of_chain.counts)
+    is_pairing = total > 1
+    height[~is_pairing] = 0
+    num_keyed = 1 + int(height.sum())
+    if num_keyed > settings.max_paired:
+        height = _cut(height, places, chains, settings.max_paired)
+        num_keyed = 1 + int(height.sum())
+    num_unpaired = 0
+    for place, of_chain in zip(places, chains, strict=True):
+        left = of_chain.num_rows - 1
+        if settings.keeps_keyed_rows:
+            pairs = is_pairing[place]
+            left -= int(of_chain.counts[pairs].sum())
+            left += of_chain.query in of_chain.keys[pairs]  # the query is no row that is left over
+        gaps = num_keyed - 1 - int(height[place].sum())
+        num_unpaired = max(num_unpaired, left - gaps)
+    return min(num_keyed + num_unpaired, settings.max_rows)
+
+
+def _cut(
+    height: Int[np.ndarray, " K"],
+    places: Sequence[Int[np.ndarray, " _"]],
+    chains: Sequence[KeyCounts],
+    max_rows: int,
+) -> Int[np.ndarray, " K"]:
+    """The rows of each key, of which there may be `max_rows` with the query, in `pair_rows`'
+    order.
+    """
+    num_chains = np.zeros(len(height), dtype=np.int64)
+    first = np.full(len(height), sum(of_chain.num_rows for of_chain in chains))
+    num_before = 0
+    for place, of_chain in zip(places, chains, strict=True):
+        num_chains[place] += 1
+        first[place] = np.minimum(first[place], num_before + of_chain.first)
+        num_before += of_chain.num_rows
+    order = np.lexsort((first, -num_chains))
+    top = 1 + np.cumsum(height[order]) - height[order]
+    cut = np.zeros_like(height)
+    cut[order] = np.clip(max_rows - top, 0, height[order])
+    return cut
+
+
 def pair_rows(keys: Sequence[Int[np.ndarray, " _"]], settings: MsaSettings) -> PairedRows:
     """Rows of the complex from the keys of its chains' rows.
 

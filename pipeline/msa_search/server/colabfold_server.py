@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from foldcp.pipeline.msa_search.search import FoundAlignment, SearchFailure
+from foldcp.pipeline.msa_search.search import FoundAlignment, FoundPairs, SearchFailure
 from foldcp.pipeline.msa_search.server.archive import (
     FIRST_NUMBER,
     Alignments,
@@ -30,13 +30,15 @@ from foldcp.pipeline.msa_search.server.connection import (
     access_from_environment,
     check_url,
 )
-from foldcp.pipeline.msa_search.server.tickets import Tickets, is_ticket
+from foldcp.pipeline.msa_search.server.tickets import Job, Tickets, is_ticket
 
 PUBLIC_URL = "https://api.colabfold.com"  # shared by all: for some tens of sequences, not databases
 MAX_BATCH = 50
 Mode = Literal["env", "all"]
 PairMode = Literal["pairgreedy", "paircomplete", "pairgreedy-env", "paircomplete-env"]
 
+_SINGLE = "ticket/msa"  # where alignments of single proteins are asked for
+_PAIRS = "ticket/pair"
 _UNIREF = "uniref.a3m"
 _ENVIRONMENTAL = "bfd.mgnify30.metaeuk30.smag30.a3m"
 _PAIRED = "pair.a3m"
@@ -53,8 +55,8 @@ _Result = TypeVar("_Result")
 class ColabFoldServer:
     """A `Search` by a server that speaks ColabFold's protocol of tickets.
 
-    The ticket of a batch in flight is kept in `state_folder`, so that a rerun that is given the
-    same batch asks for it and does not submit it again. `mode` "env" searches metagenomes besides
+    The ticket of a batch in flight is kept in `state_folder`, so that a rerun that wants any of its
+    sequences asks for it and does not submit them again. `mode` "env" searches metagenomes besides
     UniRef, "all" does not. `sleep` and `clock` are those of `time`.
 
     >>> server = ColabFoldServer("https://msa.example.org", state_folder=Path("msas"))
@@ -84,12 +86,12 @@ class ColabFoldServer:
     @property
     def identity(self) -> Mapping[str, str]:
         """What the alignments depend on; the server does not tell the versions of its databases."""
-        return {"method": "colabfold-server", "url": self.url, "mode": self.mode}
-
-    @property
-    def pair_identity(self) -> Mapping[str, str]:
-        """What the paired alignments depend on."""
-        return {"method": "colabfold-server", "url": self.url, "mode": self.pair_mode}
+        return {
+            "method": "colabfold-server",
+            "url": self.url,
+            "mode": self.mode,
+            "pair_mode": self.pair_mode,
+        }
 
     def search(self, sequences: Sequence[str]) -> Iterator[FoundAlignment | SearchFailure]:
         """The alignment of each sequence: UniRef's rows, then those of metagenomes.
@@ -97,65 +99,79 @@ class ColabFoldServer:
         Raises ValueError for a server that cannot be reached, gives no access, or is in maintenance
         or out of capacity for an hour; the ticket is kept.
         """
+        missing = set(sequences)
+        for job in self._tickets.jobs():  # of a run that was interrupted before it had them all
+            if (job.url, job.path, job.mode) == (self.url, _SINGLE, self.mode):
+                wanted = [sequence for sequence in job.sequences if sequence in missing]
+                if wanted:
+                    yield from self._search_batch(job, wanted)
+                    missing -= set(wanted)
+        rest = [sequence for sequence in dict.fromkeys(sequences) if sequence in missing]
+        for start in range(0, len(rest), self.batch_size):
+            batch = rest[start : start + self.batch_size]
+            yield from self._search_batch(Job(self.url, _SINGLE, self.mode, tuple(batch)), batch)
+
+    def _search_batch(
+        self, job: Job, wanted: Sequence[str]
+    ) -> Iterator[FoundAlignment | SearchFailure]:
+        """The alignments of those sequences of a batch that are wanted."""
         names = [_UNIREF, _ENVIRONMENTAL] if self.mode == "env" else [_UNIREF]
-        for start in range(0, len(sequences), self.batch_size):
-            batch = sequences[start : start + self.batch_size]
-            job = _Job("ticket/msa", self.mode, tuple(dict.fromkeys(batch)))
 
-            def read(data: bytes, job: _Job = job) -> list[Alignments]:
-                members = zip(names, read_members(data, names), strict=True)
-                return [read_alignments(member, name, job.sequences) for name, member in members]
+        def read(data: bytes) -> list[Alignments]:
+            members = zip(names, read_members(data, names), strict=True)
+            return [read_alignments(member, name, job.sequences) for name, member in members]
 
-            try:
-                alignments = self._run(job, read)
-            except ServerError as error:
-                yield from (SearchFailure(sequence, str(error)) for sequence in job.sequences)
-                continue
-            for i, sequence in enumerate(job.sequences):
-                yield FoundAlignment(sequence, merge_rows(found[i] for found in alignments))
-            self._tickets.drop(self._key(job))  # the caller has them
+        try:
+            alignments = self._run(job, read)
+        except ServerError as error:
+            yield from (SearchFailure(sequence, str(error)) for sequence in wanted)
+            return
+        for sequence in wanted:
+            i = job.sequences.index(sequence)
+            yield FoundAlignment(sequence, merge_rows(found[i] for found in alignments))
+        self._tickets.drop(job)  # the caller has them
 
-    def search_pairs(self, sequences: Sequence[str]) -> str:
-        """The paired alignment of one complex's distinct proteins, as ColabFold's a3m of a complex.
+    def search_pairs(
+        self, complexes: Iterable[Sequence[str]]
+    ) -> Iterator[FoundPairs | SearchFailure]:
+        """The paired alignment of each complex; its chains come in the order of their sequences.
 
-        Its chains come in the order of their sequences. Raises ServerError where the server does
-        not find it, ValueError as `search` does and for fewer than two distinct sequences.
+        Raises ValueError as `search` does and for fewer than two distinct sequences.
         """
-        queries = tuple(sorted(set(sequences)))
-        if len(queries) < 2:
-            raise ValueError("a paired alignment needs two distinct sequences")
-        job = _Job("ticket/pair", self.pair_mode, queries)
+        for sequences in complexes:
+            queries = tuple(sorted(set(sequences)))
+            if len(queries) < 2:
+                raise ValueError("a paired alignment needs two distinct sequences")
+            job = Job(self.url, _PAIRS, self.pair_mode, queries)
+            try:
+                text = self._run(job, partial(_read_pairs, queries))
+            except ServerError as error:
+                yield SearchFailure(":".join(queries), str(error))
+                continue
+            yield FoundPairs(queries, text)
+            self._tickets.drop(job)  # the caller has them
 
-        def read(data: bytes) -> str:
-            (paired,) = read_members(data, [_PAIRED])
-            return join_pairs(read_alignments(paired, _PAIRED, queries), queries)
-
-        text = self._run(job, read)
-        self._tickets.drop(self._key(job))
-        return text
-
-    def _run(self, job: _Job, read: Callable[[bytes], _Result]) -> _Result:
+    def _run(self, job: Job, read: Callable[[bytes], _Result]) -> _Result:
         """The result of a search; one that the server has forgotten is submitted again."""
-        key = self._key(job)
         for _ in range(_MAX_TRIES):
-            ticket = self._tickets.get(key)
+            ticket = self._tickets.get(job)
             if not ticket:
                 ticket = self._submit(job)
-                self._tickets.put(key, ticket)
+                self._tickets.put(job, ticket)
             try:
                 self._await_completion(ticket)
                 return self._download(ticket, read)
             except NotFoundError:
-                self._tickets.drop(key)
+                self._tickets.drop(job)
             except _UnfinishedError:
                 raise
             except ServerError:
-                self._tickets.drop(key)
+                self._tickets.drop(job)
                 raise
         raise ServerError(f"{self.url}: has forgotten the search {_MAX_TRIES} times")
 
-    def _submit(self, job: _Job) -> str:
-        form = {"q": job.fasta, "mode": job.mode}
+    def _submit(self, job: Job) -> str:
+        form = {"q": _fasta(job.sequences), "mode": job.mode}
         waiter = Waiter(self.sleep)
         while True:
             answer = self._ask(job.path, form)
@@ -231,24 +247,16 @@ class ColabFoldServer:
                 f"server of alignments {self.url}: {reason}, for an hour now; run again later"
             )
 
-    def _key(self, job: _Job) -> str:
-        parts = [self.url, job.path, job.mode, job.fasta]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
 
 class _UnfinishedError(ServerError):
     """A search that takes too long; its ticket is kept."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """What is sent."""
+def _fasta(sequences: Sequence[str]) -> str:
+    numbered = enumerate(sequences, FIRST_NUMBER)
+    return "".join(f">{number}\n{sequence}\n" for number, sequence in numbered)
 
-    path: str
-    mode: str
-    sequences: tuple[str, ...]
 
-    @property
-    def fasta(self) -> str:
-        numbered = enumerate(self.sequences, FIRST_NUMBER)
-        return "".join(f">{number}\n{sequence}\n" for number, sequence in numbered)
+def _read_pairs(queries: Sequence[str], data: bytes) -> str:
+    (paired,) = read_members(data, [_PAIRED])
+    return join_pairs(read_alignments(paired, _PAIRED, queries), queries)

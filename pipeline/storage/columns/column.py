@@ -42,3 +42,13 @@ def seconds(name: str, description: str) -> Column:
 def bytes_(name: str, description: str) -> Column:
     """An amount of memory."""
     return Column(name, "int64", description, "B", nullable=True)
+
+
+def names(name: str, description: str) -> Column:
+    """A list of texts, empty where there are none."""
+    return Column(name, "list<string>", description, default=())
+
+
+def text(name: str, description: str) -> Column:
+    """A text, empty where there is none."""
+    return Column(name, "string", description, default="")

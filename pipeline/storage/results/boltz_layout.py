@@ -26,11 +26,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from foldcp.features.layout import Layout
 from foldcp.metrics.scores import Scores
 from foldcp.pipeline.storage.filesystem import Content
 from foldcp.predict import Prediction
-from foldcp.structure import write_cif
+from foldcp.structure.predicted import PredictedStructure
+from foldcp.structure.write import write_structure
 
 MAX_STEM_LENGTH = 100
 KEY_DIGITS = 8  # of the key in a stem
@@ -52,17 +52,15 @@ NONE_IS_ZERO = ("iptm", "ligand_iptm", "protein_iptm", "complex_ipde")
 
 
 def boltz_files(
-    name: str,
     stem: str,
-    layout: Layout,
+    structures: Sequence[PredictedStructure],
     prediction: Prediction,
-    details: str = "",
     write_pde: bool = False,
 ) -> dict[str, Content]:
     """Path -> content of every file.
 
-    `name` and `details` are written into the mmCIF files; `stem` is from `file_stem`. The
-    prediction needs its whole PAE, and its whole PDE for `write_pde`.
+    `structures` are the samples of the prediction; `stem` is from `file_stem`. The prediction needs
+    its whole PAE, and its whole PDE for `write_pde`.
     """
     num_samples = len(prediction.scores)
     assert len(prediction.pae) == num_samples
@@ -71,14 +69,7 @@ def boltz_files(
     files: dict[str, Content] = {}
     for rank, sample in enumerate(ranking(prediction.scores)):
         model = f"{stem}_model_{rank}"
-        files[f"{folder}/{model}.cif"] = partial(
-            write_cif,
-            layout=layout,
-            coords=prediction.coords[sample],
-            plddt=prediction.plddt[sample],
-            name=name,
-            details=details,
-        )
+        files[f"{folder}/{model}.cif"] = partial(write_structure, structure=structures[sample])
         summary = json.dumps(confidence_summary(prediction.scores[sample]), indent=4)
         files[f"{folder}/confidence_{model}.json"] = summary.encode()
         arrays = {"plddt": prediction.plddt[sample], "pae": prediction.pae[sample]}

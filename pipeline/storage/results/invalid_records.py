@@ -10,7 +10,11 @@ from typing import Any
 from foldcp.complex import InvalidComplex
 from foldcp.pipeline.inputs.content_key import KEY_LENGTH
 from foldcp.pipeline.storage.results.provenance import Provenance
-from foldcp.pipeline.storage.results.result_rows import TableRows, one_line_notes
+from foldcp.pipeline.storage.results.result_rows import (
+    TableRows,
+    one_line_notes,
+    source_columns,
+)
 from foldcp.pipeline.storage.store import Store
 from foldcp.pipeline.storage.tables import read_table
 
@@ -34,6 +38,8 @@ def invalid_rows(records: Sequence[InvalidComplex], provenance: Provenance) -> d
             "reason": record.reason,
             "notes": one_line_notes(record.notes),
             "settings_hash": provenance.settings_hash,
+            "missing_accessions": list(record.missing_accessions),
+            **source_columns(record.entry),
             **provenance.columns,
         }
         rows[key] = {"complexes": [row]}

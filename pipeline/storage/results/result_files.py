@@ -1,12 +1,11 @@
-"""Files of a prediction: the structure of every sample, and matrices on request."""
+"""Files of a prediction: the structures of its samples, and matrices on request."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 
 from foldcp.features.layout import Layout
-from foldcp.pipeline.config import ExtraFiles
+from foldcp.pipeline.config import WriteConfig
 from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.storage.filesystem import Content
 from foldcp.pipeline.storage.results.boltz_layout import (
@@ -15,9 +14,14 @@ from foldcp.pipeline.storage.results.boltz_layout import (
     write_array,
 )
 from foldcp.pipeline.storage.results.provenance import Provenance
-from foldcp.pipeline.storage.results.result_rows import structure_path
+from foldcp.pipeline.storage.results.result_rows import (
+    DEFAULT,
+    structure_path,
+    written_samples,
+)
 from foldcp.predict import Prediction
-from foldcp.structure import write_cif
+from foldcp.structure.predicted import PredictedStructure
+from foldcp.structure.write import write_structure
 
 
 def result_files(
@@ -25,34 +29,56 @@ def result_files(
     layout: Layout,
     prediction: Prediction,
     provenance: Provenance,
-    write: Sequence[ExtraFiles] = (),
+    write: WriteConfig = DEFAULT,
 ) -> dict[str, Content]:
-    """Path in the run's folder -> content: the structure of every sample, and what `write` asks
+    """Path in the run's folder -> content: structures and matrices of the samples that `write` asks
     for.
 
     `pae`, `pde` and `boltz` need a prediction that kept these matrices.
     """
+    structures = [
+        _structure(task, layout, prediction, provenance, sample)
+        for sample in range(len(prediction.scores))
+    ]
+    files: dict[str, Content] = {}
+    for sample in written_samples(prediction, write):
+        if write.structures != "none":
+            files[structure_path(task.key, sample, write)] = partial(
+                write_structure, structure=structures[sample], format=write.structures
+            )
+        for name in ("pae", "pde"):
+            if name in write.files:
+                matrix = getattr(prediction, name)[sample]
+                path = f"structures/{task.key}/{sample}_{name}.npz"
+                files[path] = partial(write_array, name=name, array=matrix)
+    if "boltz" in write.files:
+        stem = file_stem(task.name, task.key, task.name in provenance.repeated)
+        files |= boltz_files(stem, structures, prediction, write_pde="pde" in write.files)
+    return files
+
+
+def _structure(
+    task: Task, layout: Layout, prediction: Prediction, provenance: Provenance, sample: int
+) -> PredictedStructure:
+    """One sample with all that its file says."""
     details = f"foldcp, weights {provenance.checkpoint}"
     if provenance.untrained:
         details += ": random weights, the structure means nothing"
-    files: dict[str, Content] = {}
-    for sample, (coords, plddt) in enumerate(zip(prediction.coords, prediction.plddt, strict=True)):
-        path = structure_path(task.key, sample)
-        files[path] = partial(
-            write_cif,
-            layout=layout,
-            coords=coords,
-            plddt=plddt,
-            name=task.name,
-            title=task.complex.title or task.name,
-            details=details,
-        )
-        for name in ("pae", "pde"):
-            if name in write:
-                matrix = getattr(prediction, name)[sample]
-                matrix_path = path.replace(".cif", f"_{name}.npz")
-                files[matrix_path] = partial(write_array, name=name, array=matrix)
-    if "boltz" in write:
-        stem = file_stem(task.name, task.key, task.name in provenance.repeated)
-        files |= boltz_files(task.name, stem, layout, prediction, details, write_pde="pde" in write)
-    return files
+    known = {
+        "seed": provenance.seed,
+        "sample": sample,
+        "ranks": provenance.num_ranks,
+        "precision": provenance.precision,
+        "MSA rows": provenance.max_rows,
+    }
+    return PredictedStructure(
+        layout=layout,
+        coords=prediction.coords[sample],
+        plddt=prediction.plddt[sample],
+        name=task.name,
+        title=task.complex.title,
+        details=details,
+        scores=prediction.scores[sample],
+        weights=provenance.checkpoint,
+        parameters={name: value for name, value in known.items() if value is not None},
+    )

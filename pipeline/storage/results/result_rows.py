@@ -5,17 +5,21 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from foldcp.complex import DatabaseEntry
 from foldcp.features.layout import Layout
 from foldcp.metrics.interface.scores import StructureScores
 from foldcp.metrics.scores import Scores
+from foldcp.pipeline.config import WriteConfig
 from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.scheduling.types import Attempt
+from foldcp.pipeline.storage.columns.chain_columns import CHAIN_COLUMNS
 from foldcp.pipeline.storage.columns.interface_columns import (
     INTERFACE_COLUMNS,
     INTERFACE_FIELDS,
@@ -25,10 +29,12 @@ from foldcp.pipeline.storage.columns.interface_columns import (
 )
 from foldcp.pipeline.storage.columns.structure_columns import STRUCTURE_COLUMNS, STRUCTURE_FIELDS
 from foldcp.pipeline.storage.results.boltz_layout import COMPLEX_SCORES, ranking
+from foldcp.pipeline.storage.results.pair_rows import pair_rows
 from foldcp.pipeline.storage.results.provenance import Provenance
 from foldcp.predict import Prediction
 
 TYPES = {"float32": float, "int64": int, "bool": bool}
+DEFAULT = WriteConfig()
 TableRows = dict[str, list[dict[str, Any]]]
 # Column of `interfaces` -> field of Scores; both are directed alike.
 PAIR_SCORES = {
@@ -45,11 +51,20 @@ PAIR_SCORES = {
 
 
 def result_rows(
-    task: Task, layout: Layout, prediction: Prediction, provenance: Provenance
+    task: Task,
+    layout: Layout,
+    prediction: Prediction,
+    provenance: Provenance,
+    write: WriteConfig = DEFAULT,
 ) -> TableRows:
-    """Rows of `complexes`, `chains` and `interfaces` for a prediction, sample by sample."""
+    """Rows of `complexes`, `chains` and `interfaces` for a prediction, sample by sample, and of
+    `pairs`.
+
+    `write` says which samples have a structure file.
+    """
     rows: TableRows = {"complexes": [], "chains": [], "interfaces": []}
     order = ranking(prediction.scores)
+    written = written_samples(prediction, write) if write.structures != "none" else []
     chains = _chain_columns(task, layout)
     for sample, scores in enumerate(prediction.scores):
         complex_row = {
@@ -57,7 +72,7 @@ def result_rows(
             **_prediction_columns(task, provenance),
             "sample": sample,
             "rank": order.index(sample),
-            "structure": structure_path(task.key, sample),
+            "structure": structure_path(task.key, sample, write) if sample in written else None,
             **{name: getattr(scores, name) for name in COMPLEX_SCORES},
             **_structure_columns(scores.structure),
         }
@@ -75,6 +90,7 @@ def result_rows(
             scored = {"plddt": plddt, "ptm": ptm, "pdockq2": pdockq2}
             rows["chains"].append({**shared, **chain, **scored})
         rows["interfaces"] += _interface_rows(chains, scores, shared)
+    rows["pairs"] = pair_rows(rows["interfaces"])
     return rows
 
 
@@ -123,9 +139,16 @@ def attempt_row(
     }
 
 
-def structure_path(key: str, sample: int) -> str:
+def written_samples(prediction: Prediction, write: WriteConfig) -> list[int]:
+    """The samples that have files of their own."""
+    if write.structure_samples == "best":
+        return [ranking(prediction.scores)[0]]
+    return list(range(len(prediction.scores)))
+
+
+def structure_path(key: str, sample: int, write: WriteConfig) -> str:
     """Path of the structure of a sample, relative to the run's folder."""
-    return f"structures/{key}/{sample}.cif"
+    return f"structures/{key}/{sample}.{write.structures}"
 
 
 def one_line_notes(notes: Sequence[str]) -> list[str]:
@@ -148,8 +171,14 @@ def _complex_columns(task: Task, provenance: Provenance) -> dict[str, Any]:
         "msa_depth": task.msa_depth,
         "notes": one_line_notes(complex.notes),
         "settings_hash": provenance.settings_hash,
+        **source_columns(complex.entry),
         **provenance.columns,
     }
+
+
+def source_columns(entry: DatabaseEntry) -> dict[str, Any]:
+    """The columns of `complexes` with what the database says."""
+    return {f"source_{field.name}": getattr(entry, field.name) for field in fields(entry)}
 
 
 def _prediction_columns(task: Task, provenance: Provenance) -> dict[str, Any]:
@@ -178,7 +207,11 @@ def _chain_columns(task: Task, layout: Layout) -> list[dict[str, Any]]:
             "chain": chain.name,
             "chain_index": index,
             "molecule_type": chain.kind,
-            "accession": chain.accession,
+            "entity": int(layout.chain_entities[index]) + 1,
+            "accession": chain.entry_accession,
+            "residue_range": chain.entry_range,
+            "gene": chain.gene,
+            "protein_name": chain.protein_name,
             "num_residues": len(chain.sequence) or max(1, len(chain.ccd)),
             "num_tokens": num_tokens[index],
             "sequence_sha256": hashlib.sha256(content.encode()).hexdigest(),
@@ -206,8 +239,8 @@ def _interface_rows(
                 **shared,
                 "chain_a": chain_a["chain"],
                 "chain_b": chain_b["chain"],
-                "accession_a": chain_a["accession"],
-                "accession_b": chain_b["accession"],
+                **{f"{name}_a": chain_a[name] for name in CHAIN_COLUMNS},
+                **{f"{name}_b": chain_b[name] for name in CHAIN_COLUMNS},
                 **{column: values[a][b] for column, values in pairs.items()},
                 "num_interface_residues_b": pairs["num_interface_residues_a"][b][a],
                 "interface_residues_a": residues[a][b] if has_residues else None,

@@ -313,7 +313,7 @@ def test_alphafold3_with_half_a_character_is_refused(tmp_path: Path, content: An
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the folder of cases is not here")
-def test_cases_of_other_tools_are_read_or_named() -> None:
+def test_cases_of_other_tools_are_read_or_named(tmp_path: Path) -> None:
     folder = SHARED / "cases" / "20_alphafold3_and_server_json" / "in"
     found = read_one(folder / "af3.json")
     assert [chain.name for chain in found.chains] == ["A", "B", "C", "D"]
@@ -321,9 +321,12 @@ def test_cases_of_other_tools_are_read_or_named() -> None:
     assert found.chains[0].single_sequence
     server = read_one(folder / "server.json")
     assert [chain.name for chain in server.chains] == ["A", "B", "C"]
-    for name, program in (("boltzgen.yaml", "BoltzGen"), ("alphapulldown.txt", "AlphaPulldown")):
-        with pytest.raises(ValueError, match=program):
-            list(read_input(folder / name))
+    sequences = tmp_path / "s.fasta"
+    sequences.write_text(">P11111\nMKTAY\n>P22222\nGSHWGSHWGSHW\n")
+    lines = list(read_input(folder / "alphapulldown.txt", sequences))
+    assert [len(line.chains) for line in lines if isinstance(line, Complex)] == [3, 2]
+    with pytest.raises(ValueError, match="BoltzGen"):
+        list(read_input(folder / "boltzgen.yaml"))
 
 
 def test_alphafold3_alignments_packed_by_xz(tmp_path: Path) -> None:

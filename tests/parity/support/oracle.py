@@ -162,6 +162,8 @@ def layout_of(f: dict[str, Tensor]) -> Layout:
     return Layout(
         chain_names=[str(chain) for chain in chains],
         chain_kinds=[KINDS[int(f["mol_type"][token])] for token in first],
+        chain_accessions=[""] * len(chains),
+        chain_smiles=[""] * len(chains),
         chain_entities=f["entity_id"][first].numpy(),
         token_chain=token_chain,
         token_residue=f["residue_index"].numpy() + 1,
@@ -169,5 +171,8 @@ def layout_of(f: dict[str, Tensor]) -> Layout:
         atom_token=f["atom_to_token"].argmax(-1)[:num_atoms].numpy(),
         atom_name=["X"] * num_atoms,
         atom_element=f["ref_element"].argmax(-1)[:num_atoms].numpy(),
+        atom_charge=np.zeros(num_atoms, dtype=np.int64),
+        bonds=np.zeros((0, 3), dtype=np.int64),
+        covalent=np.zeros((0, 2), dtype=np.int64),
         chain_msa_depth=np.ones(len(chains), dtype=np.int64),
     )

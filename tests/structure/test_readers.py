@@ -13,8 +13,21 @@ from Bio.PDB.MMCIFParser import MMCIFParser
 
 from foldcp.features.layout import Layout
 from foldcp.printable import printable_ascii
-from foldcp.structure import cif_text, write_cif
+from foldcp.structure.predicted import PredictedStructure
+from foldcp.structure.write import cif_text, write_structure
 from tests.support.synthetic import synthetic_layout
+
+
+def write_cif(
+    path: Path,
+    layout: Layout,
+    coords: np.ndarray,
+    plddt: np.ndarray,
+    name: str,
+    title: str = "",
+    details: str = "",
+) -> None:
+    write_structure(path, PredictedStructure(layout, coords, plddt, name, title, details))
 
 
 @pytest.fixture
@@ -141,9 +154,13 @@ def test_write_cif_averages_confidence_over_the_tokens_of_a_residue(
     block = gemmi.cif.read(str(path)).sole_block()
     table = block.find("_ma_qa_metric_local.", ["label_asym_id", "label_seq_id", "metric_value"])
     found = [(row.str(0), row[1], float(row[2])) for row in table]
-    assert len(found) == 6 + 1 + 2 + 6 + 3 + 2 + 1 + 1
-    ligand = np.array(layout.token_name) == "ATP"
-    assert found[6][:2] == ("lig", ".") and abs(found[6][2] - 100 * plddt[ligand].mean()) < 1e-3
+    assert len(found) == 6 + 2 + 6 + 3
+    table = block.find("_ma_qa_metric_feature.", ["feature_id", "metric_value"])
+    ligands = {int(row[0]): float(row[1]) for row in table}
+    assert list(ligands) == [2, 6, 7, 8]  # numbers of the chains: the dictionary wants no local
+    for number, value in ligands.items():  # value of a residue without a position
+        tokens = layout.token_chain == number - 1
+        assert abs(value - 100 * plddt[tokens].mean()) < 1e-3
     first = slice(0, 8)  # one token per atom of the modified residue
     assert found[0][:2] == ("A", "1") and abs(found[0][2] - 100 * plddt[first].mean()) < 1e-3
     assert float(block.find_value("_ma_qa_metric_global.metric_value")) == pytest.approx(
@@ -230,4 +247,4 @@ def test_cif_text_refuses_numbers_that_are_not_finite(bad: float) -> None:
     coords = np.zeros((4, 3), np.float32)
     coords[2, 1] = bad
     with pytest.raises(ValueError, match="structure x: coordinates"):
-        cif_text(layout, coords, np.zeros(1, np.float32), "x")
+        cif_text(PredictedStructure(layout, coords, np.zeros(1, np.float32), "x"))

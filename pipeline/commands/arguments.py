@@ -1,0 +1,70 @@
+"""Arguments and options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from foldcp.datasets.reader import KNOWN_FORMATS
+
+Input = Annotated[
+    Path,
+    typer.Argument(
+        metavar="INPUT",
+        help=f"{KNOWN_FORMATS}.",
+    ),
+]
+Checkpoint = Annotated[
+    str,
+    typer.Option(
+        metavar="PATH",
+        help=(
+            "Weights: a Boltz-2 .ckpt or .safetensors file, or boltz2 once fetched; "
+            "untrained:tiny and untrained:boltz2 are random weights."
+        ),
+    ),
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="YAML file of settings that differ from the defaults.",
+    ),
+]
+Overrides = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="One setting, such as model.samples=5; may be repeated.",
+    ),
+]
+CompatOption = Annotated[
+    str,
+    typer.Option(
+        "--compat",
+        metavar="boltz|community|corrected",
+        help="Known faults of Boltz 2.2.1 in alignments that are followed: all, those that its "
+        "community's fork has, too, or none. Short for --set compat=...",
+    ),
+]
+Limit = Annotated[
+    int,
+    typer.Option(metavar="N", min=0, help="Only the N smallest complexes, for a first look."),
+]
+HardwareFile = Annotated[
+    str,
+    typer.Option("--hardware", metavar="NAME|FILE", help="One of configs/hardware, or a file."),
+]
+Gpus = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        min=0,
+        help="Total GPUs (or CPU ranks); 0: all there are, for plan those of one node.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print everything as JSON.")]

@@ -1,0 +1,50 @@
+"""The command `foldcp export`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from foldcp.pipeline.commands.arguments import ConfigFile, Input, Overrides
+from foldcp.pipeline.config import load
+from foldcp.pipeline.input_arguments import with_input_options
+from foldcp.pipeline.inputs.input_options import InputOptions
+from foldcp.pipeline.inputs.input_spec import InputSpec
+from foldcp.printable import printable
+
+
+@with_input_options
+def export(
+    options: InputOptions,
+    input: Input,
+    to: Annotated[
+        Literal["boltz", "alphafold3"],
+        typer.Option(help="The format: Boltz's YAML or AlphaFold 3's JSON."),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the files.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
+    config: ConfigFile = None,
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """Write every complex as an input of another tool, a file each. What the format cannot say is
+    told on stderr. Exit code 1 when some complexes were not written.
+
+    \b
+    foldcp export corum.tsv.gz --sequences uniprot.fasta.gz --to boltz --out yamls
+    foldcp export job.json --to boltz --out yamls --overwrite
+    """
+    from foldcp.pipeline.export import export as write
+
+    settings = load(config, set_)
+    spec = InputSpec(input, options, max_bytes=settings.limits.input_bytes)
+    exported = write(spec, to, out, overwrite)
+    for note, count in exported.notes.items():
+        print(f"{note} (in {count} of {exported.num_written} files)", file=sys.stderr)
+    for name, reason in exported.invalid:
+        print(printable(f"not written: {name}: {reason}"), file=sys.stderr)
+    print(printable(f"{exported.num_written} files in {out}"))
+    if exported.invalid:
+        raise typer.Exit(1)
