@@ -118,6 +118,11 @@ def _layout(
         atom_token=np.array(atom_token),
         atom_name=atom_name,
         atom_element=np.array([ELEMENTS[name[0]] for name in atom_name]),
+        chain_accessions=[""] * len(chains),
+        chain_smiles=[""] * len(chains),
+        atom_charge=np.zeros(len(atom_name), dtype=np.int64),
+        bonds=np.zeros((0, 3), dtype=np.int64),
+        covalent=np.zeros((0, 2), dtype=np.int64),
         chain_msa_depth=np.ones(len(chains), dtype=np.int64),
     )
     return layout, np.array(frames), np.array(representatives)
