@@ -207,3 +207,16 @@ def test_load_takes_an_override_that_is_not_yaml_as_text() -> None:
     for text in ("[" * 5_000, "2026-13-45", "!!int ''", "a: b: c"):
         with pytest.raises(ValueError, match=r"--set: model\.seed: "):
             load(overrides=[f"model.seed={text}"])
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("8,15", (8, 15)), ("12", (12,)), ("[10, 15]", (10, 15))]
+)
+def test_load_reads_cutoffs_of_pae(value: str, expected: tuple[int, ...]) -> None:
+    assert load(None, [f"scores.pae_cutoffs={value}"]).scores.pae_cutoffs == expected
+
+
+@pytest.mark.parametrize("value", ["9", "10,9", "12.0", "true"])
+def test_load_refuses_other_cutoffs_of_pae(value: str) -> None:
+    with pytest.raises(ValueError, match=r"^--set: scores\.pae_cutoffs: expected "):
+        load(None, [f"scores.pae_cutoffs={value}"])
