@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,15 +22,13 @@ def read_replacements(path: Path, max_bytes: int = MAX_BYTES) -> Replacements:
     Lines before the first pair of accessions are a header; blank lines count nowhere. Raises
     ValueError naming the file and the line: one that is no pair, or a file without pairs.
     """
-    replacements: dict[str, tuple[str, ...]] = {}
+    replacements: dict[str, dict[str, None]] = {}
     for number, line in enumerate(read_text(path, max_bytes).split("\n"), start=1):
         words = re.split(r"[\s,;]+", line.strip().replace('"', ""))
         is_pair = len(words) == 2 and all(map(_ACCESSION.fullmatch, words))
         if is_pair:
             secondary, primary = words
-            known = replacements.get(secondary, ())
-            if primary not in known:
-                replacements[secondary] = (*known, primary)
+            replacements.setdefault(secondary, {})[primary] = None
         elif replacements and _ACCESSION.fullmatch(words[0]):
             raise ValueError(
                 f"{path}: line {number}: {line.strip()[:80]!r}; expected an obsolete accession and "
@@ -39,7 +38,7 @@ def read_replacements(path: Path, max_bytes: int = MAX_BYTES) -> Replacements:
         raise ValueError(
             f"{path}: no line holds an obsolete accession and the one that replaces it"
         )
-    return replacements
+    return {secondary: tuple(primaries) for secondary, primaries in replacements.items()}
 
 
 def present_accession(accession: str, replacements: Replacements) -> str:
@@ -50,9 +49,9 @@ def present_accession(accession: str, replacements: Replacements) -> str:
     """
     ends: dict[str, None] = {}
     seen: set[str] = set()
-    waiting = [accession]
+    waiting = deque([accession])
     while waiting:
-        name = waiting.pop(0)
+        name = waiting.popleft()
         if name in seen:
             continue
         seen.add(name)

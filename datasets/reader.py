@@ -34,7 +34,7 @@ from foldcp.datasets.formats import (
 from foldcp.datasets.formats.json_jobs import alphafold3, alphafold_server, openfold3, protenix
 from foldcp.datasets.formats.screens import alphapulldown, pairs
 from foldcp.datasets.formats.screens.screen import read_screen
-from foldcp.datasets.parsing.text_files import escape_path, is_unicode, read_text, stem
+from foldcp.datasets.parsing.text_files import escape_path, in_a_line, is_unicode, read_text, stem
 from foldcp.datasets.templates import TemplateFolder
 from foldcp.files import reading
 
@@ -105,7 +105,7 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> Iterator[Record]:
             records = _read_folder(path, options) if path.is_dir() else _read_file(path, options)
     if options.templates is not None:
         records = _with_templates(records, options.templates)
-    return _numbered(_without_duplicates(records))
+    return _numbered(_without_duplicates(_with_names_in_a_line(records)))
 
 
 def _read_file(path: Path, options: ReadOptions) -> Iterable[Record]:
@@ -197,6 +197,13 @@ def _with_templates(records: Iterable[Record], folder: TemplateFolder) -> Iterat
             yield as_invalid(record, str(error))
 
 
+def _with_names_in_a_line(records: Iterable[Record]) -> Iterator[Record]:
+    """The records; line ends in a name, which JSON and quoted cells may hold, become spaces."""
+    for record in records:
+        name = in_a_line(record.name)
+        yield record if name == record.name else replace(record, name=name)
+
+
 def _without_duplicates(records: Iterable[Record]) -> Iterator[Record]:
     """The records; of those with the same name all but the first are invalid for that reason."""
     names: set[str] = set()
@@ -209,11 +216,11 @@ def _without_duplicates(records: Iterable[Record]) -> Iterator[Record]:
 
 
 def _numbered(records: Iterable[Record]) -> Iterator[Record]:
-    """The records with their indices; reasons are cut to what a cell of a table can show."""
+    """The records with their indices; reasons are a line, cut to what a cell of a table shows."""
     for index, record in enumerate(records):
         if isinstance(record, InvalidComplex):
             reason = record.reason if is_unicode(record.reason) else escape_path(record.reason)
-            yield replace(record, index=index, reason=reason[:_MAX_REASON])
+            yield replace(record, index=index, reason=in_a_line(reason)[:_MAX_REASON])
         elif record.index == index:  # as the readers of screens number them
             yield record
         else:

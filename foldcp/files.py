@@ -166,7 +166,22 @@ def _read_embedded(source: EmbeddedFile, max_bytes: int) -> FileContent:
 
 @lru_cache(maxsize=1)  # the chains of one job are read one after the other
 def _parsed_json(path: Path, mtime_ns: int, num_bytes: int, max_bytes: int) -> Any:
-    return json.loads(read_file(path, max_bytes).data)
+    try:
+        # Numbers are no files, and one of thousands of digits is none of Python's either.
+        return json.loads(decode_text(read_file(path, max_bytes).data), parse_int=str)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not valid JSON: {error}") from error
+
+
+def decode_text(data: bytes) -> str:
+    """A text of any common encoding, without its byte order mark."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):  # spreadsheets save "Unicode text" so
+        return data.decode("utf-16", errors="replace")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        # All that matters is ASCII; another single-byte encoding garbles a title at worst.
+        return data.decode("cp1252", errors="replace")
 
 
 def check_regular(path: Path) -> None:

@@ -17,6 +17,7 @@ from foldcp.datasets.parsing.yaml_tree import parse
 from foldcp.files import reading
 
 MAX_YAML_BYTES = 1_000_000
+MAX_VALUE_CHARACTERS = 10_000
 
 PrecisionSetting = Literal["auto", Precision]
 SamplingPrecision = Literal["auto", "fp32", "bf16"]
@@ -331,7 +332,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise ValueError(f"{file}: expected KEY: VALUE lines, got {content!r}")
+        raise ValueError(f"{file}: expected KEY: VALUE lines, got {str(content)[:200]!r}")
     return content
 
 
@@ -339,14 +340,29 @@ def _yaml(text: str, location: str) -> Any:
     """The value of a YAML text; ValueError naming `location` and the line."""
     with reading(location):
         try:
-            parse(text)  # strict and bounded, but without numbers
-            return yaml.safe_load(text)
+            _check_values(parse(text))  # strict and bounded, but without numbers
+            content = yaml.safe_load(text)
+            _check_values(content)
+            return content
         except (
             yaml.YAMLError,
             ValueError,
             AttributeError,
         ) as error:  # such as 2026-13-45
             raise ValueError(f"{location}: {' '.join(str(error).split())}") from error
+
+
+def _check_values(node: Any) -> None:
+    """Raise ValueError for texts and numbers that no setting has, and that take long to convert."""
+    if isinstance(node, str) and len(node) > MAX_VALUE_CHARACTERS:
+        raise ValueError(f"a value of more than {MAX_VALUE_CHARACTERS:,} characters")
+    if isinstance(node, int) and abs(node) >= 2**63:
+        raise ValueError("an integer of more than 64 bits")
+    if isinstance(node, dict):
+        node = [*node.keys(), *node.values()]
+    if isinstance(node, list | tuple | set):
+        for value in node:
+            _check_values(value)
 
 
 def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 from foldcp.datasets.parsing.text_files import is_unicode
@@ -36,8 +37,8 @@ def parse_json(text: str, max_values: int = MAX_NODES) -> Node:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     tree = dict(pairs)
     if len(tree) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        counts = Counter(key for key, _ in pairs)
+        twice = next(key for key, count in counts.items() if count > 1)
         raise ValueError(f"not valid JSON: the key {describe(twice)} occurs twice")
     return tree
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from foldcp.datasets.parsing.text_files import is_unicode
+from foldcp.datasets.parsing.text_files import in_a_line, is_unicode
 from foldcp.datasets.parsing.yaml_tree import Node, describe
 from foldcp.files import check_regular, is_regular, reading
 
@@ -139,13 +139,12 @@ def existing_file(
         for candidate in candidates:
             if candidate.exists():
                 check_regular(candidate)
+    what = f"{location}: there is no file {in_a_line(str(name))}"
     if name.is_absolute():
-        raise ValueError(f"{location}: there is no file {name}")
+        raise ValueError(what)
     if not from_working_directory:
-        raise ValueError(f"{location}: there is no file {name} in {folder.resolve()}")
-    raise ValueError(
-        f"{location}: there is no file {name}, neither in {folder.resolve()} nor in {Path.cwd()}"
-    )
+        raise ValueError(f"{what} in {folder.resolve()}")
+    raise ValueError(f"{what}, neither in {folder.resolve()} nor in {Path.cwd()}")
 
 
 def check_inside(path: Path, folders: Collection[Path], what: str) -> None:

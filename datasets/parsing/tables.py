@@ -117,6 +117,8 @@ def read_table(path: Path, text: str) -> Table:
     named = _SEP.match(first)
     if named:
         text = text.partition("\n")[2].lstrip("\n")
+        if not text:
+            raise ValueError(f"{path}: the table has no columns")
     with reading(str(path)):
         cells = _cells(path, text, named[1] if named else _delimiter(text))
         columns = next(iter(cells))

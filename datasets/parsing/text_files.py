@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from foldcp.datasets.parsing.workbook import sheet_text
-from foldcp.files import MAX_BYTES, read_file, reading
+from foldcp.files import MAX_BYTES, decode_text, read_file, reading
 
 # Control characters that do not occur in texts, unlike tab, line feed, form feed, carriage return
 # and escape.
@@ -27,7 +27,7 @@ def read_text(path: Path, max_bytes: int = MAX_BYTES, keep_nul: bool = False) ->
     data = read_file(path, max_bytes).data
     with reading(str(path)):
         is_workbook = data.startswith(b"PK\x03\x04")
-        text = sheet_text(path, data, max_bytes) if is_workbook else _decode(data)
+        text = sheet_text(path, data, max_bytes) if is_workbook else decode_text(data)
         if found := _BINARY.search(text.replace("\0", "") if keep_nul else text):
             raise ValueError(
                 f"{path}: not a text file (character {ord(found[0]):#04x} at {found.start()})"
@@ -56,18 +56,13 @@ def escape_path(path: Path | str) -> str:
     return os.fsencode(path).decode("utf-8", errors="backslashreplace")
 
 
+def in_a_line(text: str) -> str:
+    """The text with spaces in place of line ends."""
+    return re.sub(r"[\r\n]+", " ", text)
+
+
 def join_names(names: Iterable[object], max_names: int = 20) -> str:
     """The names with commas between them; of many the first, and how many more there are."""
     words = list(map(str, names))
     more = f" and {len(words) - max_names:,} more" if len(words) > max_names else ""
     return ", ".join(words[:max_names]) + more
-
-
-def _decode(data: bytes) -> str:
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):  # spreadsheets save "Unicode text" so
-        return data.decode("utf-16", errors="replace")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        # All that matters is ASCII; another single-byte encoding garbles a title at worst.
-        return data.decode("cp1252", errors="replace")

@@ -7,7 +7,7 @@ import io
 import posixpath
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,22 +29,34 @@ def sheet_text(path: Path, data: bytes, max_bytes: int) -> str:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             book = _Workbook(path, archive, max_bytes)
             shared = book.shared_strings()
-            return _written(path, book.rows(shared), max_bytes)
+            return book.first_sheet(shared)
     except expat.ExpatError as error:
         raise ValueError(f"{path}: damaged XML in the workbook ({error})") from error
 
 
-def _written(path: Path, rows: Iterator[list[str]], max_bytes: int) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
-    width = 0
-    for row in rows:
-        width = width or len(row)
-        writer.writerow([*row, *[""] * (width - len(row))])
-        # Many cells may share one long string.
-        if text.tell() > max_bytes:
-            raise ValueError(f"{path}: the first sheet holds more than {max_bytes:,} characters")
-    return text.getvalue()
+class _Writer:
+    """Rows as a text with tabs, each written as soon as it is read.
+
+    A row of one cell in the last column has all the others, and many cells may share one long
+    string, so that a small file may hold much.
+    """
+
+    def __init__(self, path: Path, max_characters: int) -> None:
+        self.path = path
+        self.max_characters = max_characters
+        self.text = io.StringIO()
+        self.writer = csv.writer(self.text, delimiter="\t", lineterminator="\n")
+        self.width = 0
+
+    def add(self, row: list[str]) -> None:
+        """Write a row, as wide as the first at least."""
+        self.width = self.width or len(row)
+        num_characters = sum(map(len, row)) + max(self.width, len(row))
+        if self.text.tell() + num_characters > self.max_characters:
+            raise ValueError(
+                f"{self.path}: the first sheet holds more than {self.max_characters:,} characters"
+            )
+        self.writer.writerow([*row, *[""] * (self.width - len(row))])
 
 
 @dataclass(frozen=True)
@@ -62,11 +74,11 @@ class _Workbook:
         self._parse(name, reader)
         return reader.texts
 
-    def rows(self, shared: list[str]) -> Iterator[list[str]]:
-        """The rows of the first sheet that have a cell."""
-        reader = _Sheet(self.path, shared)
-        self._parse(self._first_sheet(), reader)
-        return iter(reader.rows)
+    def first_sheet(self, shared: list[str]) -> str:
+        """The rows of the first sheet that have a cell, as a text."""
+        writer = _Writer(self.path, self.max_bytes)
+        self._parse(self._first_sheet(), _Sheet(self.path, shared, writer.add))
+        return writer.text.getvalue()
 
     def _first_sheet(self) -> str:
         """The name of the first sheet's file in the archive."""
@@ -162,7 +174,13 @@ class _Texts(_Reader):
         """The text so far, which is forgotten."""
         text = "".join(self.parts)
         self.parts.clear()
-        return _ESCAPE.sub(lambda match: chr(int(match[1], 16)), text)
+        return _ESCAPE.sub(_unescaped, text)
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    """The character, or the escape as written where no text has such a character."""
+    character = chr(int(match[1], 16))
+    return character if character.isprintable() or character in "\t\n\r" else match[0]
 
 
 @dataclass
@@ -184,13 +202,13 @@ class _Cell:
 
 
 class _Sheet(_Texts):
-    """The rows of a sheet, with numbers, booleans, shared, inline and formula texts."""
+    """The rows of a sheet, with numbers, booleans, shared, inline and formula texts, for `add`."""
 
-    def __init__(self, path: Path, shared: list[str]) -> None:
+    def __init__(self, path: Path, shared: list[str], add: Callable[[list[str]], None]) -> None:
         super().__init__()
         self.path = path
         self.shared = shared
-        self.rows: list[list[str]] = []
+        self.add = add
         self.row: list[str] = []
         self.cell = _Cell()
 
@@ -211,7 +229,7 @@ class _Sheet(_Texts):
             self.row.extend([""] * missing)
             self.row.append(self._value(self.taken()))
         elif name == "row" and any(self.row):
-            self.rows.append(self.row)
+            self.add(self.row)
 
     def _number(self, place: str) -> int:
         """The column of `AB12`, from 0; the next one for a cell without a place."""

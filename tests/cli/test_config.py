@@ -167,6 +167,10 @@ def test_every_key_can_be_set() -> None:
         ("model: " + "[" * 5_000, "nested more than"),
         ("model: {seed: 1}\nmodel: {steps: 5}", "the key 'model' occurs twice (line 2"),
         ("model: {seed: !!int ''}", "IndexError: string index out of range"),
+        (f"run: {{deadline_factor: 0x{'f' * 400}}}", "an integer of more than 64 bits"),
+        (f"write: [0x{'f' * 5_000}]", "an integer of more than 64 bits"),
+        (f"0x{'f' * 5_000}", "an integer of more than 64 bits"),
+        ("model: {seed: 1" + ":1" * 100_000 + "}", "a value of more than 10,000 characters"),
         ("model: {seed: 2026-13-45}", "month must be in 1..12"),
         ("model: {seed: !!timestamp x}", "'NoneType' object"),
         (
@@ -203,3 +207,16 @@ def test_load_takes_an_override_that_is_not_yaml_as_text() -> None:
     for text in ("[" * 5_000, "2026-13-45", "!!int ''", "a: b: c"):
         with pytest.raises(ValueError, match=r"--set: model\.seed: "):
             load(overrides=[f"model.seed={text}"])
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("8,15", (8, 15)), ("12", (12,)), ("[10, 15]", (10, 15))]
+)
+def test_load_reads_cutoffs_of_pae(value: str, expected: tuple[int, ...]) -> None:
+    assert load(None, [f"scores.pae_cutoffs={value}"]).scores.pae_cutoffs == expected
+
+
+@pytest.mark.parametrize("value", ["9", "10,9", "12.0", "true"])
+def test_load_refuses_other_cutoffs_of_pae(value: str) -> None:
+    with pytest.raises(ValueError, match=r"^--set: scores\.pae_cutoffs: expected "):
+        load(None, [f"scores.pae_cutoffs={value}"])

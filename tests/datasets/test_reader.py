@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 import os
 import zipfile
 from collections.abc import Callable
@@ -303,6 +304,22 @@ def test_read_refuses_names_that_are_not_unicode(tmp_path: Path) -> None:
     long = tmp_path / ("x" * 300)
     assert _error(long) == f"{long}: File name too long"
     assert _error(_write(tmp_path, "c.tsv", CORUM), long) == f"{long}: File name too long"
+
+
+def test_read_has_names_and_reasons_in_a_line(tmp_path: Path) -> None:
+    table = 'complex_id\tsubunits_uniprot_id\n"1\n2"\tP00001\n3\t"P00001;>\n00001"\n'
+    first, second = _all(
+        _write(tmp_path, "c.tsv", table), _write(tmp_path, "s.fasta", ">P00001\nMKT\n")
+    )
+    assert first.name == "1 2"
+    assert isinstance(second, InvalidComplex)
+    assert second.reason == "unknown accession: > 00001 not in s.fasta"
+
+
+def test_read_names_a_missing_file_in_a_line(tmp_path: Path) -> None:
+    job = {"sequences": [{"protein": {"id": "A", "sequence": "MKT", "msa": "a\nb"}}]}
+    error = _error(_write(tmp_path, "x.yaml", json.dumps(job)))
+    assert "msa: there is no file a b, neither in" in error
 
 
 def test_read_cuts_long_reasons(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from foldcp import files
-from foldcp.complex import Complex
+from foldcp.complex import Complex, InvalidComplex
 from tests.fuzz.readers import Reader
 
 ROOT = Path(files.__file__).resolve().parents[1]
@@ -66,20 +66,13 @@ def fuzz(reader: Reader, seconds: float, seed: int, count: int = 0) -> Tally:
     tally = Tally(reader.name)
     seen = set()
     began = time.monotonic()
-    memory = Path("/dev/shm")  # a disk would set the pace
-    with (
-        tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder,
-        _narrow(reader),
-    ):
-        for name, data in reader.others.items():
-            (Path(folder) / name).write_bytes(data)
-        path = Path(folder) / reader.file
+    with prepared(reader) as path:
         while time.monotonic() - began < seconds and not (
             count and tally.num_read + tally.num_refused >= count
         ):
             data = reader.make(rng)
             path.write_bytes(data)
-            finding = _try(reader, path, data, tally)
+            finding = try_input(reader, path, data, tally)
             if finding and finding.location not in seen:
                 seen.add(finding.location)
                 tally.findings.append(finding)
@@ -89,7 +82,7 @@ def fuzz(reader: Reader, seconds: float, seed: int, count: int = 0) -> Tally:
     return tally
 
 
-def _try(reader: Reader, path: Path, data: bytes, tally: Tally) -> Finding | None:
+def try_input(reader: Reader, path: Path, data: bytes, tally: Tally) -> Finding | None:
     """Read one input; what it should not have done."""
     began = time.monotonic()
     try:
@@ -97,20 +90,35 @@ def _try(reader: Reader, path: Path, data: bytes, tally: Tally) -> Finding | Non
             found = reader.run(path)
         tally.num_read += 1
         if isinstance(found, list):
+            _check_records(found)
             tally.num_complexes += sum(isinstance(record, Complex) for record in found)
-    except ValueError as error:
+    except reader.refusal as error:
         tally.num_refused += 1
         origin = _origin(error)
         # RecursionError is a RuntimeError, which some libraries raise, but always a fault of ours.
         expected = isinstance(origin, reader.expected) and not isinstance(origin, RecursionError)
-        if not _is_ours(error) or not (expected or _is_ours(origin)):
+        if not _is_ours(error, reader) or not (expected or _is_ours(origin, reader)):
             return _finding(data, origin)
+        if problem := _message_problem(error, reader, path):
+            return _finding(data, error, problem)
     except (Exception, HangError) as error:
         tally.num_refused += 1
         return _finding(data, error)
     finally:
         tally.slowest = max(tally.slowest, time.monotonic() - began)
     return None
+
+
+def _check_records(records: list[object]) -> None:
+    """Raise AssertionError for a record that tables cannot hold."""
+    for record in records:
+        if isinstance(record, Complex | InvalidComplex):
+            texts = [record.name, record.title, record.organism, record.source, *record.notes]
+            assert record.name and "\n" not in record.name, record
+            assert "".join(texts).encode(), record
+        if isinstance(record, InvalidComplex):
+            assert record.reason and "\n" not in record.reason, record
+            assert record.reason.encode(), record
 
 
 def _origin(error: BaseException) -> BaseException:
@@ -120,24 +128,49 @@ def _origin(error: BaseException) -> BaseException:
     return error
 
 
-def _is_ours(error: BaseException) -> bool:
-    """Whether our code raised it as a ValueError: a library's says nothing of the file or the
-    value.
+def _message_problem(error: BaseException, reader: Reader, path: Path) -> str:
+    """What is wrong with the message of a refusal: not a line that names the file, its complex,
+    or a file beside it.
     """
-    if not isinstance(error, ValueError):
+    message = str(error)
+    if "\n" in message or "\r" in message:
+        return "more than a line"
+    names = (path.name, f"complex {path.stem}", *reader.others)
+    if reader.refusal is ValueError and not any(name in message for name in names):
+        return "names no file"
+    return ""
+
+
+def _is_ours(error: BaseException, reader: Reader) -> bool:
+    """Whether our code raised it as a refusal: a library's says nothing of file or value."""
+    if not isinstance(error, reader.refusal):
         return False
     last = traceback.extract_tb(error.__traceback__)[-1]
     return Path(last.filename).is_relative_to(ROOT) and (last.line or "").startswith("raise")
 
 
-def _finding(data: bytes, error: BaseException) -> Finding:
+def _finding(data: bytes, error: BaseException, problem: str = "") -> Finding:
     frames = traceback.extract_tb(error.__traceback__)[-6:]
     location = "\n".join(f"  {frame.filename}:{frame.lineno} {frame.name}" for frame in frames)
-    return Finding(data, f"{type(error).__name__}: {str(error)[:200]}", location)
+    reason = f"{type(error).__name__}: {str(error)[:200]}"
+    return Finding(data, f"{problem}: {reason}" if problem else reason, location)
 
 
 @contextmanager
-def _narrow(reader: Reader) -> Iterator[None]:
+def prepared(reader: Reader) -> Iterator[Path]:
+    """The path of a reader's input, in a folder with the files beside it."""
+    memory = Path("/dev/shm")  # a disk would set the pace
+    with (
+        tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder,
+        _narrowed(reader),
+    ):
+        for name, data in reader.others.items():
+            (Path(folder) / name).write_bytes(data)
+        yield Path(folder) / reader.file
+
+
+@contextmanager
+def _narrowed(reader: Reader) -> Iterator[None]:
     """Only the expected exceptions become ValueErrors: one of our own mistakes, turned into the
     reason of a row, would look like a bad input.
     """

@@ -12,8 +12,9 @@ import pytest
 from foldcp.files import reading
 from tests.fuzz import run
 from tests.fuzz.mutate import mutated
-from tests.fuzz.readers import FASTA, READERS, Reader
+from tests.fuzz.readers import READERS, Reader
 from tests.fuzz.run import fuzz
+from tests.fuzz.seeds import FASTA
 
 COUNTS = {"features": 10}
 

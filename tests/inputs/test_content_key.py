@@ -34,7 +34,8 @@ def full_key(complex: Complex, settings: dict[str, Any], checkpoint: str) -> str
 
     def chain(chain: Chain) -> dict[str, Any]:
         content = asdict(chain)
-        del content["single_sequence"], content["msa_statistics"]
+        for name in ("single_sequence", "msa_statistics", "gene", "protein_name"):
+            del content[name]
         content["msa"] = complex.digests[chain.msa] if chain.msa else ""
         del content["paired_msa"]
         if chain.paired_msa:

@@ -327,6 +327,26 @@ def test_archives_are_bounded() -> None:
         read_members(data, ["uniref.a3m"], max_bytes=500_000)
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("kind", "size", "count", "problem"),
+    [
+        (tarfile.REGTYPE, -1024, 1, "a file of -1024 bytes"),
+        (tarfile.REGTYPE, 2**70, 1, "truncated or damaged"),
+        (tarfile.GNUTYPE_LONGNAME, 0, 3_000, "recursion"),
+    ],
+)
+def test_sizes_and_chains_of_headers_are_bounded(
+    kind: bytes, size: int, count: int, problem: str
+) -> None:
+    info = tarfile.TarInfo("uniref.a3m")
+    info.type = kind
+    info.size = size
+    header = info.tobuf(tarfile.GNU_FORMAT)
+    with pytest.raises(DamagedArchiveError, match=problem):
+        read_members(header * count + bytes(1024), ["uniref.a3m"])
+
+
 def test_access(server: FakeServer, time: Time, tmp_path: Path) -> None:
     serve(server, result(ONE))
     search = client(server, time, access=basic_access("me", "secret"), state_folder=tmp_path)

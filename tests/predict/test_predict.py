@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import asdict
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +13,9 @@ from foldcp.checkpoint.load import load
 from foldcp.complex import Chain, Complex
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.featurize import featurize
-from foldcp.metrics.scores import Scores
 from foldcp.predict import Prediction, Settings, fold
 from tests.support.distributed import run
+from tests.support.metrics_reference import assert_close
 
 SETTINGS = Settings(recycling=1, steps=4, samples=2, parallel_samples=2, keep_pairs=True, seed=7)
 
@@ -48,6 +49,15 @@ def relative(got: np.ndarray, expected: np.ndarray) -> float:
     return float(np.linalg.norm(got - expected) / np.linalg.norm(expected))
 
 
+def assert_same_scores(own: dict[str, Any], other: dict[str, Any]) -> None:
+    """A surface is a number of points on spheres, of which a rounded coordinate may move one."""
+    residues = [scores["interface"].pop("interface_residues") for scores in (own, other)]
+    areas = [scores["interface"].pop("buried_area") for scores in (own, other)]
+    assert residues[0] == residues[1]
+    np.testing.assert_allclose(*areas, rtol=1e-3, atol=1)
+    assert_close(own, other, 1e-5, 1e-7)
+
+
 @pytest.mark.parametrize("size", [2, 3, 5])
 def test_fold_does_not_depend_on_the_number_of_ranks(size: int) -> None:
     expected = on_one_rank()
@@ -57,14 +67,7 @@ def test_fold_does_not_depend_on_the_number_of_ranks(size: int) -> None:
         assert relative(np.stack(got.pae), np.stack(expected.pae)) < 1e-5
         assert relative(np.stack(got.pde), np.stack(expected.pde)) < 1e-5
         for own, other in zip(got.scores, expected.scores, strict=True):
-            for field in fields(Scores):
-                np.testing.assert_allclose(
-                    getattr(own, field.name),
-                    getattr(other, field.name),
-                    rtol=1e-5,
-                    atol=1e-7,
-                    err_msg=field.name,
-                )
+            assert_same_scores(asdict(own), asdict(other))
 
 
 def test_fold_returns_the_documented_shapes_and_ranges() -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from foldcp.features.featurize import Layout
-from foldcp.pipeline.storage.results.boltz_layout import boltz_files, file_stem
+from foldcp.pipeline.storage.results.boltz_layout import boltz_files, confidence_summary, file_stem
 from foldcp.predict import Prediction
 from foldcp.structure.predicted import PredictedStructure
 from tests.support.synthetic import synthetic_layout, synthetic_prediction
@@ -178,3 +178,13 @@ def test_file_stem_differs_for_names_that_look_alike() -> None:
     ]
     stems = [file_stem(name, hashlib.sha256(name.encode()).hexdigest()) for name in names]
     assert len(set(stems)) == len(names)
+
+
+def test_confidence_summary_has_0_where_a_score_does_not_apply() -> None:
+    layout = synthetic_layout([("protein", ["ALA"])])
+    scores = synthetic_prediction(layout, 1).scores[0]
+    nan = float("nan")
+    without = replace(scores, iptm=nan, ligand_iptm=nan, protein_iptm=nan, complex_ipde=nan)
+    found = confidence_summary(without)
+    names = ("iptm", "ligand_iptm", "protein_iptm", "complex_ipde")
+    assert [found[name] for name in names] == [0.0] * 4 and found["ptm"] == scores.ptm

@@ -13,7 +13,7 @@ from foldcp.complex import chain_names
 from foldcp.features.features import Features
 from foldcp.features.layout import Layout
 from foldcp.metrics.chains import ChainSpans
-from tests.metrics.interface_reference import cutoff_scores, ipsae
+from tests.metrics.interface.interface_reference import cutoff_scores, ipsae
 
 CENTERS = 0.25 + 0.5 * np.arange(64)
 POLYMERS = ("protein", "dna", "rna")
@@ -279,6 +279,13 @@ def reference_scores(case: Case) -> dict[str, Any]:
         "complex_ipde": (pde * off * inter).sum() / ((off * inter).sum() + 1e-5),
     }
     scores["confidence_score"] = (4 * case.plddt.mean() + (scores["iptm"] or scores["ptm"])) / 5
+    kinds = layout.chain_kinds
+    if C == 1:
+        scores |= {"iptm": np.nan, "complex_ipde": np.nan}
+    if not {"protein", "ligand"} <= set(kinds):
+        scores["ligand_iptm"] = np.nan
+    if kinds.count("protein") < 2:
+        scores["protein_iptm"] = np.nan
     scores["chain_plddt"] = np.array([case.plddt[chain == c].mean() for c in range(C)])
     pairs = {name: np.full((C, C), np.nan) for name in PAIRS}
     pairs["contacts"] = np.zeros((C, C))

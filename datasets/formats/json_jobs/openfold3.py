@@ -76,8 +76,9 @@ def _read(file: InputFile, options: ReadOptions) -> Iterator[Record]:
         except ValueError as error:
             raise ValueError(f"{file.path}: {error}") from error
     job = JobFile(file.path, options, from_working_directory=True)
+    named = [(name or f"query {i}", node) for i, (name, node) in enumerate(queries.items(), 1)]
     return job_records(
-        ((name, partial(_complex, name, node, job, notes)) for name, node in queries.items()), job
+        ((name, partial(_complex, name, node, job, notes)) for name, node in named), job
     )
 
 

@@ -85,13 +85,12 @@ def parse_msas(path: FileSource, data: bytes) -> list[RowReader]:
     if is_csv(path):
         return [partial(_csv_rows, data.rstrip(b"\0"), path)]
     msas: list[RowReader] = []
-    start = 0
+    first_line = 1
     for part in data.split(b"\0"):
         if part and not part.isspace():
-            first_line = 1 + data.count(b"\n", 0, start)
             read_complex = partial(_a3m_rows, part, path, first_line)
             msas += [read_complex, *_chain_msas(part, read_complex, path)]
-        start += len(part) + 1
+        first_line += part.count(b"\n")
     return msas or [partial(_a3m_rows, b"", path, 1)]
 
 
@@ -213,9 +212,10 @@ def _parse_key(text: str, location: str) -> int:
     """An integer, which a table with empty keys may have written as 15.0."""
     if not text:
         return UNPAIRED
-    match = re.fullmatch(r"([+-]?)0*(\d+)(\.0*)?", text, re.ASCII)
+    match = re.fullmatch(r"([+-]?)(\d+)(\.0*)?", text, re.ASCII)
     if match is None:
-        raise ValueError(f"{location}: invalid key {text!r}; expected an integer")
-    if len(match[2]) > len(str(_MAX_KEY)) or int(match[2]) > _MAX_KEY:
-        raise ValueError(f"{location}: the key {text!r} exceeds 64 bits")
-    return int(match[1] + match[2])
+        raise ValueError(f"{location}: invalid key {text[:40]!r}; expected an integer")
+    digits = match[2].lstrip("0") or "0"
+    if len(digits) > len(str(_MAX_KEY)) or int(digits) > _MAX_KEY:
+        raise ValueError(f"{location}: the key {text[:40]!r} exceeds 64 bits")
+    return int(match[1] + digits)

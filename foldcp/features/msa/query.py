@@ -48,7 +48,7 @@ def msa_of_chain(
         return lambda: itertools.chain.from_iterable(read_rows() for read_rows in matching)
     if len(msas) == 1:
         return msas[0]
-    lengths = ", ".join(str(len(query)) for query in queries)
+    lengths = ", ".join(str(len(query)) for query in queries)[:200]
     nearest = min(queries, key=lambda query: abs(len(query) - len(chain)))
     raise ValueError(
         f"alignment {path}: none of its queries (of {lengths} residues) is the chain; of the "

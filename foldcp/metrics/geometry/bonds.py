@@ -10,6 +10,7 @@ from foldcp.metrics.geometry.atoms import AtomPairs, StructureAtoms
 # Kabsch & Sander 1983: kcal/mol Å, and the energy in kcal/mol below which there is a bond
 COUPLING = 27.9
 BOND_ENERGY = -0.5
+MAX_LENGTH = 5.2  # Å from N to O; in a line, longer ones are above that energy
 NH_LENGTH = 1.0  # Å
 MIN_DISTANCE = 0.5  # Å; DSSP gives shorter ones the lowest energy, -9.9
 LOWEST_ENERGY = -9.9
@@ -30,6 +31,7 @@ def backbone_bonds(atoms: StructureAtoms, near: AtomPairs) -> Float[np.ndarray, 
     donor = backbone.token[pairs.first]
     acceptor = backbone.token[pairs.second]
     is_bond = (backbone.of_atom["N"][pairs.first]) & (backbone.of_atom["O"][pairs.second])
+    is_bond &= pairs.distance <= MAX_LENGTH
     is_bond &= backbone.has_hydrogen[donor] & backbone.complete[acceptor]
     pairs = pairs.where(is_bond)
     donor = backbone.token[pairs.first]

@@ -19,6 +19,18 @@ _ROW = re.compile(r"[A-Za-z*-]+", re.ASCII)
 # The server may answer with another letter where the query has one of these.
 _STANDARD = frozenset("ACDEFGHIKLMNPQRSTVWY")
 
+# What the standard library raises for damaged headers: sizes out of range, headers of headers of
+# headers.
+_TAR_ERRORS = (
+    tarfile.TarError,
+    OSError,
+    EOFError,
+    ValueError,
+    OverflowError,
+    RecursionError,
+    zlib.error,
+)
+
 # The rows of the alignment of each query, the query first.
 Alignments = list[list[str]]
 
@@ -36,7 +48,7 @@ def read_members(data: bytes, names: Sequence[str], max_bytes: int = MAX_UNPACKE
             raise DamagedArchiveError(f"the archive exceeds {max_bytes:,} bytes")
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
             found = _read_regular(archive, names)
-    except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error) as error:
+    except _TAR_ERRORS as error:
         raise DamagedArchiveError(f"the archive is truncated or damaged ({error})") from error
     if missing := [name for name in names if name not in found]:
         raise DamagedArchiveError(f"the archive has no file {missing[0]}")
@@ -46,6 +58,8 @@ def read_members(data: bytes, names: Sequence[str], max_bytes: int = MAX_UNPACKE
 def _read_regular(archive: tarfile.TarFile, names: Sequence[str]) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     for member in archive:
+        if member.size < 0:  # the next header would be one that has been read
+            raise DamagedArchiveError(f"the archive has a file of {member.size} bytes")
         name = member.name.removeprefix("./")
         # The data of a sparse file may be larger than the archive.
         if name not in names or not member.isreg() or member.issparse():

@@ -198,14 +198,16 @@ INTERFACE_COLUMNS = (
     Column(
         "interface_residues_a",
         "string",
-        "these residues of chain_a, numbered from 1, as A:3-9,14; empty for none",
-        default="",
+        "these residues of chain_a, numbered from 1, as A:3-9,14; empty for none, null with their "
+        "number",
+        nullable=True,
     ),
     Column(
         "interface_residues_b",
         "string",
-        "these residues of chain_b, numbered from 1, as B:3-9,14; empty for none",
-        default="",
+        "these residues of chain_b, numbered from 1, as B:3-9,14; empty for none, null with their "
+        "number",
+        nullable=True,
     ),
     count(
         "num_clashes",

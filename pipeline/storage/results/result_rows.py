@@ -228,11 +228,13 @@ def _interface_rows(
 ) -> list[dict[str, Any]]:
     """Rows of every directed pair of different chains."""
     pairs = _pair_columns(scores)
+    residues = scores.interface.interface_residues
     rows = []
     for a, chain_a in enumerate(chains):
         for b, chain_b in enumerate(chains):
             if a == b:
                 continue
+            has_residues = pairs["num_interface_residues_a"][a][b] is not None
             row = {
                 **shared,
                 "chain_a": chain_a["chain"],
@@ -241,8 +243,8 @@ def _interface_rows(
                 **{f"{name}_b": chain_b[name] for name in CHAIN_COLUMNS},
                 **{column: values[a][b] for column, values in pairs.items()},
                 "num_interface_residues_b": pairs["num_interface_residues_a"][b][a],
-                "interface_residues_a": scores.interface.interface_residues[a][b],
-                "interface_residues_b": scores.interface.interface_residues[b][a],
+                "interface_residues_a": residues[a][b] if has_residues else None,
+                "interface_residues_b": residues[b][a] if has_residues else None,
             }
             rows.append(row)
     return rows

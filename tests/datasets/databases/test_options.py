@@ -90,6 +90,7 @@ def test_copy_numbers_warn_of_what_is_not_in_the_input(tmp_path: Path) -> None:
     [
         ("complex,accession\n1,P00001\n", "no column 'copies'; its columns are"),
         ("complex,accession,copies\n", "the table has no rows"),
+        ("sep=;\n", "the table has no columns"),
         ("complex,accession,copies\n1,P00001,two\n", "row 1: 'two' copies of P00001; expected"),
         ("complex,accession,copies\n1,P00001,0\n", "row 1: '0' copies of P00001; expected"),
         ("complex,accession,copies\n1,P00001,1001\n", "row 1: '1001' copies of P00001; expected"),

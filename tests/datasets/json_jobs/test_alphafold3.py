@@ -312,6 +312,26 @@ def test_alphafold3_with_half_a_character_is_refused(tmp_path: Path, content: An
         read_one(write(tmp_path, content))
 
 
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-8-sig", "utf-16"])
+def test_alphafold3_files_inside_are_read_in_any_encoding(tmp_path: Path, encoding: str) -> None:
+    content = job(protein(unpairedMsa=A3M, pairedMsa=""), name="é", modelSeeds=["@"])
+    text = json.dumps(content, ensure_ascii=False).replace('"@"', "9" * 5_000)
+    path = tmp_path / "job.json"
+    path.write_bytes(text.encode(encoding))
+    [chain] = read_one(path).chains
+    assert chain.msa is not None
+    assert read_file(chain.msa).data.decode() == A3M
+
+
+def test_alphafold3_that_is_no_longer_json_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path, job(protein(unpairedMsa=A3M, pairedMsa="")))
+    msa = read_one(path).chains[0].msa
+    assert msa is not None
+    path.write_text("{")
+    with pytest.raises(ValueError, match=r"job\.json: not valid JSON: Expecting"):
+        read_file(msa)
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the folder of cases is not here")
 def test_cases_of_other_tools_are_read_or_named(tmp_path: Path) -> None:
     folder = SHARED / "cases" / "20_alphafold3_and_server_json" / "in"

@@ -116,6 +116,12 @@ def test_openfold3_mistakes_make_one_query_invalid(
     assert isinstance(good, Complex)
 
 
+def test_openfold3_query_without_a_name_has_its_number(tmp_path: Path) -> None:
+    queries = {"q": {"chains": [protein()]}, "": {"chains": [protein()]}}
+    records = read_input(write(tmp_path, {"queries": queries}))
+    assert [record.name for record in records] == ["q", "query 2"]
+
+
 def test_openfold3_bonds_need_the_names_of_atoms(tmp_path: Path) -> None:
     bonds = [[["A", 4, 7], ["L", 1, 2]]]
     query = {"chains": [protein(), ligand(ccd_codes="NAG")], "covalent_bonds": bonds}

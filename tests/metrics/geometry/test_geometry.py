@@ -1,0 +1,262 @@
+"""Scores of coordinates alone: clashes, surfaces, disorder, stereochemistry, and the atoms of
+contacts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from foldcp.complex import Chain, Complex
+from foldcp.features.features import Features
+from foldcp.features.featurize import featurize
+from foldcp.features.layout import Layout
+from foldcp.metrics.geometry import atoms as module
+from foldcp.metrics.geometry.atoms import StructureAtoms, interchain_pairs, near_pairs
+from foldcp.metrics.geometry.clashes import clashes
+from foldcp.metrics.geometry.contact_atoms import alpha_atoms, modified_contact_atoms
+from foldcp.metrics.geometry.geometry import UNKNOWN, geometry
+from foldcp.metrics.geometry.stereochemistry import stereochemistry
+from foldcp.metrics.geometry.structure_scores import structure_scores
+from foldcp.metrics.geometry.surface import (
+    MAX_SURFACE,
+    atom_radii,
+    buried_surfaces,
+    chain_surfaces,
+    fraction_disordered,
+)
+from foldcp.metrics.geometry.token_contacts import residue_ranges
+from tests.metrics.interface.generated_cases import generated_case
+from tests.support.metrics_reference import synthetic_layout
+
+
+def ligands(*sizes: int) -> Layout:
+    return synthetic_layout([("ligand", size) for size in sizes])
+
+
+def ideal(features: Features, seed: int = 0) -> np.ndarray:
+    """The reference conformers, each moved to a place of its own."""
+    rng = np.random.default_rng(seed)
+    num_atoms = len(features.layout.atom_token)
+    residue = features.ref_space_uid[:num_atoms].numpy()
+    return features.ref_pos[:num_atoms].double().numpy() + 50 * rng.uniform(size=(999, 3))[residue]
+
+
+def test_near_pairs_are_all_pairs_within_the_cutoff() -> None:
+    x = np.random.default_rng(1).uniform(0, 12, (80, 3))
+    pairs = near_pairs(x, 3.0, 99)
+    assert pairs is not None
+    distance = np.linalg.norm(x[:, None] - x, axis=-1)
+    expected = np.argwhere(np.triu(distance <= 3, 1))
+    np.testing.assert_array_equal(np.stack([pairs.first, pairs.second], 1), expected)
+    np.testing.assert_allclose(pairs.distance, distance[tuple(expected.T)])
+
+
+def test_a_heap_of_atoms_and_coordinates_that_are_not_finite_have_no_pairs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layout = ligands(30, 30)
+    points = np.random.default_rng(0).normal(size=(60, 3))
+    assert interchain_pairs(StructureAtoms(layout, points)) is not None
+    monkeypatch.setattr(module, "MAX_NEIGHBOURS", 20)
+    assert interchain_pairs(StructureAtoms(layout, points)) is None
+    points[3, 1] = np.nan
+    assert interchain_pairs(StructureAtoms(layout, points)) is None
+    assert clashes(StructureAtoms(layout, points)) is None
+
+
+def test_clashes_are_those_of_alphafold_3_and_of_chai() -> None:
+    """Counted pair by pair, at the cutoff and with the two thresholds of a chain."""
+    case = generated_case(8, "mixed")
+    found = clashes(StructureAtoms(case.layout, case.coords))
+    assert found is not None
+    distance = np.linalg.norm(case.coords[:, None] - case.coords, axis=-1)
+    chain = case.layout.token_chain[case.layout.atom_token]
+    residue = case.layout.token_residue[case.layout.atom_token]
+    polymer = np.array(case.layout.chain_kinds)[chain] != "ligand"
+    apart = (chain[:, None] != chain) | (np.abs(residue[:, None] - residue) > 1)
+    clash = (distance <= 1.1) & apart & polymer[:, None] & polymer
+    number = np.array([clash.any(1)[chain == c].sum() for c in range(5)])
+    share = number / np.bincount(chain)
+    assert found.has_clash == bool(((number > 100) | (share > 0.5)).any())
+    for a in range(5):
+        for b in range(5):
+            block = distance[np.ix_(chain == a, chain == b)]
+            if a != b:
+                assert found.pairs[a, b] == (block < 1.1).sum()
+                polymers = "ligand" not in (case.layout.chain_kinds[a], case.layout.chain_kinds[b])
+                assert found.atoms[a, b] == polymers * (block <= 1.1).any(1).sum()
+
+
+@pytest.mark.parametrize(("num_overlapping", "expected"), [(101, True), (100, False)])
+def test_a_chain_clashes_from_101_atoms_on(num_overlapping: int, expected: bool) -> None:
+    layout = synthetic_layout([("protein", 60), ("protein", 60)])
+    points = np.zeros((480, 3))
+    points[:, 0] = 10.0 * np.arange(480)
+    points[240 : 240 + num_overlapping] = points[:num_overlapping] + np.array([0, 0, 1.0])
+    found = clashes(StructureAtoms(layout, points))
+    assert found is not None and found.has_clash == expected
+    points[240 : 240 + num_overlapping, 2] = 1.2
+    found = clashes(StructureAtoms(layout, points))
+    assert found is not None and not found.has_clash
+
+
+def test_surfaces_of_two_atoms_are_those_of_spheres() -> None:
+    layout = ligands(1, 1)
+    radius = 1.8 + 1.4
+    for distance in (3.0, 5.0, 6.3, 6.5):
+        atoms = StructureAtoms(layout, np.array([[0.0, 0, 0], [0.6 * distance, 0.8 * distance, 0]]))
+        radii = atom_radii(atoms)
+        alone = chain_surfaces(atoms, radii)
+        np.testing.assert_allclose(alone, 4 * np.pi * radius**2, rtol=1e-5)
+        near = interchain_pairs(atoms)
+        assert near is not None
+        buried = buried_surfaces(atoms, radii, alone, near)
+        cap = 2 * np.pi * radius * max(0, radius - distance / 2)
+        np.testing.assert_allclose(buried, [[0, cap], [cap, 0]], atol=0.01 * alone[0])
+
+
+def test_buried_surface_is_the_difference_of_three_surfaces() -> None:
+    case = generated_case(1, "mixed")
+    atoms = StructureAtoms(case.layout, case.coords)
+    radii = atom_radii(atoms)
+    alone = chain_surfaces(atoms, radii)
+    near = interchain_pairs(atoms)
+    assert near is not None
+    buried = buried_surfaces(atoms, radii, alone, near)
+    assert (buried[~np.eye(3, dtype=bool)] > 0).any()
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        together = np.isin(atoms.chain, (a, b))
+        layout = synthetic_layout([("ligand", int(together.sum()))])
+        pair = StructureAtoms(layout, case.coords[together])
+        of_both = chain_surfaces(pair, radii[together]).sum()
+        expected = alone[together].sum() - of_both
+        assert buried[a, b] + buried[b, a] == pytest.approx(expected, abs=1e-2)
+
+
+def test_fraction_disordered_is_that_of_alphafold_3() -> None:
+    """A chain whose first half is accessible, window by window."""
+    layout = synthetic_layout([("protein", 80), ("ligand", 2), ("protein", 3)])
+    share = np.where(np.arange(85) < 40, 0.9, 0.2)
+    surface = np.zeros(len(layout.atom_token))
+    first = np.searchsorted(layout.atom_token, np.arange(85))
+    surface[first] = share * MAX_SURFACE["ALA"]
+    atoms = StructureAtoms(layout, np.zeros((len(surface), 3)))
+    expected = 0
+    for tokens in (np.arange(80), np.arange(82, 85)):
+        padded = np.pad(share[tokens], (12, 12), "reflect")
+        means = [padded[i : i + 25].mean() for i in range(len(tokens))]
+        expected += (np.array(means) > 0.581).sum()
+    assert 0 < expected < 83
+    assert fraction_disordered(atoms, surface) == pytest.approx(expected / 83)
+    assert fraction_disordered(StructureAtoms(ligands(3), np.zeros((3, 3))), np.ones(3)) == 0
+
+
+def test_ligands_with_the_hand_of_the_reference_have_no_errors() -> None:
+    """Threonine has two chiral carbons, isopropanol none, glucose five."""
+    chains = (
+        Chain("A", "ligand", ccd=("THR",)),
+        Chain("B", "ligand", smiles="CC(C)O"),
+        Chain("C", "ligand", ccd=("GLC",)),
+        Chain("D", "protein", "ACDPG"),
+    )
+    features = featurize(Complex("x", chains))
+    layout = features.layout
+    reference = features.ref_pos[: len(layout.atom_token)].double().numpy()
+    bonds = features.bonds.numpy()
+    coords = ideal(features)
+    found = stereochemistry(StructureAtoms(layout, coords), reference, bonds)
+    assert (found.ligand_centers, found.ligand_errors, found.residue_errors) == (7, 0, 0)
+    mirrored = stereochemistry(StructureAtoms(layout, -coords), reference, bonds)
+    assert (mirrored.ligand_errors, mirrored.residue_errors) == (7, 4)  # glycine has no hand
+    names = np.array(layout.atom_name)
+    swapped = coords.copy()
+    threonine = layout.token_chain[layout.atom_token] == 0
+    one, other = (int(np.flatnonzero(threonine & (names == name))[0]) for name in ("OG1", "CG2"))
+    swapped[[one, other]] = swapped[[other, one]]
+    found = stereochemistry(StructureAtoms(layout, swapped), reference, bonds)
+    assert (found.ligand_errors, found.residue_errors) == (1, 0)
+
+
+def peptide(omega: float, length: float) -> np.ndarray:
+    """N, CA, C, O and CB of two residues whose peptide bond is turned by omega degrees."""
+    ca = np.array([0.0, 1.4, 0])
+    c = np.zeros(3)
+    n = np.array([length, 0, 0])
+    angle = np.radians(omega)
+    turn = 1.4 * np.array([0, np.cos(angle), np.sin(angle)])
+    far = np.array([[-9.0, 9, 9]])
+    return np.concatenate([far, [ca, c], far + 9, far + 18, [n, n + turn], far + 27, far + 36, far])
+
+
+@pytest.mark.parametrize(
+    ("omega", "length", "sequence", "expected"),
+    [
+        (180, 1.34, "AA", (0, 0, 0)),
+        (-151, 1.34, "AA", (0, 0, 0)),
+        (-149, 1.34, "AA", (0, 1, 0)),
+        (31, 1.34, "AP", (0, 1, 0)),
+        (29, 1.34, "AA", (1, 0, 0)),
+        (-5, 1.34, "AP", (0, 0, 0)),
+        (180, 1.46, "AA", (0, 0, 1)),
+        (180, 1.45, "AA", (0, 0, 0)),
+        (180, 1.21, "AA", (0, 0, 1)),
+    ],
+)
+def test_peptide_bonds_are_cis_twisted_or_off(
+    omega: float, length: float, sequence: str, expected: tuple[int, int, int]
+) -> None:
+    layout = replace(
+        synthetic_layout([("protein", 2)]),
+        atom_name=["N", "CA", "C", "O", "CB"] * 2,
+        atom_token=np.repeat([0, 1], 5),
+        atom_element=np.full(10, 6),
+        token_name=[{"A": "ALA", "P": "PRO"}[letter] for letter in sequence],
+    )
+    x = peptide(omega, length)
+    found = stereochemistry(StructureAtoms(layout, x), x, np.zeros((0, 3), dtype=np.int64))
+    assert (found.cis_peptides, found.twisted_peptides, found.bad_peptide_bonds) == expected
+
+
+def test_contacts_of_modified_residues_begin_at_their_own_atoms() -> None:
+    """CB, CA without CB, C4 of a purine and C2 of a pyrimidine."""
+    chains = (
+        Chain("A", "protein", "SGK", modifications=((1, "SEP"), (2, "SAR"))),
+        Chain("B", "rna", "AU", modifications=((1, "1MA"), (2, "5MU"))),
+        Chain("C", "ligand", ccd=("SEP",)),
+    )
+    layout = featurize(Complex("x", chains)).layout
+    found = modified_contact_atoms(layout)
+    assert {token: layout.atom_name[atom] for token, atom in found.items()} == {
+        0: "CB", 1: "CA", 3: "C4", 4: "C2",
+    }  # fmt: skip
+    assert [layout.atom_token[atom] for atom in found.values()] == list(found)
+    alpha = alpha_atoms(layout)
+    assert [layout.atom_name[atom] for atom in alpha[:3]] == ["CA"] * 3 and set(alpha[3:]) == {-1}
+
+
+def test_residue_ranges() -> None:
+    layout = synthetic_layout([("protein", 9), ("protein", 4)])
+    mask = np.zeros(13, dtype=bool)
+    assert residue_ranges(layout, mask, 0) == ""
+    mask[[0, 2, 3, 4, 6, 8, 9]] = True
+    assert residue_ranges(layout, mask, 0) == "A:1,3-5,7,9"
+    assert residue_ranges(layout, mask, 1) == "B:1"
+
+
+def test_structure_scores_of_one_chain_take_ptm_and_of_no_geometry_are_nan() -> None:
+    features = featurize(Complex("x", (Chain("A", "protein", "ACDEFGHIK"),)))
+    coords = torch.zeros(features.num_atoms, 3)
+    coords[: len(features.layout.atom_token)] = torch.from_numpy(ideal(features)).float()
+    shape = geometry(features, coords)
+    scores = structure_scores(shape, 0.4, None, float("nan"))
+    assert scores.has_clash == 0 and scores.fraction_disordered == 1
+    assert scores.ranking_score == pytest.approx(0.4 + 0.5)
+    assert structure_scores(shape, 0.4, 0.6, 0.3).ranking_score == pytest.approx(0.56 + 0.5)
+    coords[3] = float("nan")
+    assert geometry(features, coords) is UNKNOWN
+    unknown = structure_scores(UNKNOWN, 0.4, 0.5, 0.3)
+    assert np.isnan([unknown.ranking_score, unknown.has_clash, unknown.cis_peptides]).all()
