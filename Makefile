@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help env demo test parity lint docs clean
+.PHONY: help env demo test parity lint docs pictures clean
 
 help:
 	@echo "make demo     fold and score the demo database on the CPU (a few minutes)"
@@ -12,6 +12,7 @@ help:
 	@echo "make parity   compare every module with the public boltz 2.2.1 package"
 	@echo "make lint     ruff and pyright"
 	@echo "make docs     write docs/outputs.md and docs/settings.md from the code"
+	@echo "make pictures take the pictures of the report, with Chromium"
 	@echo "make clean    remove the environments and the demo's results"
 
 env: $(VENV)/.installed
@@ -40,6 +41,9 @@ lint: env
 
 docs: env
 	$(BIN)/python docs/scripts/generate.py
+
+pictures: env
+	FOLDCP_PICTURES=docs/images $(BIN)/python -m pytest -q tests/reporting/test_report_in_browser.py
 
 clean:
 	rm -rf $(VENV) .venv-parity .parity demo-run build dist *.egg-info

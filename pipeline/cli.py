@@ -297,14 +297,30 @@ app.command()(templates)
 @app.command()
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, finished or not.")],
+    other: Annotated[
+        Path | None,
+        typer.Argument(metavar="RUN2", help="A second run, which is compared with the first."),
+    ] = None,
 ) -> None:
-    """Write the summary page of a run and print its best interfaces.
+    """Write the report of a run, a page that opens in a browser without a network, and print its
+    best interfaces; of two runs, write their comparison, pair of chains by pair, into the second.
 
     \b
     foldcp report demo-run
+    foldcp report demo-run second-run
     """
     from foldcp.pipeline.reporting.best_interfaces import format_best
+    from foldcp.pipeline.reporting.comparison import COMPARISON, write_comparison
 
+    if other is not None:
+        try:
+            path = write_comparison(run, other)
+        except OSError as error:
+            line = f"{other / COMPARISON}: cannot be written: {error.strerror}"
+            print("foldcp: " + printable(line), file=sys.stderr)
+            raise typer.Exit(1) from None
+        print(f"comparison  {printable(str(path))}")
+        return
     print(format_best(run))
     page = _write_page(run)
     if page is None:

@@ -1,49 +1,36 @@
-"""The HTML report of a run: best interfaces, failures, notes on the inputs, and times."""
+"""The HTML report of a run: scores, interfaces, single complexes, failures, cost."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
-from foldcp.pipeline.reporting.best_interfaces import best_interfaces
-from foldcp.pipeline.reporting.formatting import (
-    format_bytes,
-    format_duration,
-    format_number,
-    format_time,
-)
+from foldcp.pipeline.reporting.embedding.failures import group_failures
+from foldcp.pipeline.reporting.embedding.loading import LoadedRun, load_run
+from foldcp.pipeline.reporting.embedding.run_data import pack_run
+from foldcp.pipeline.reporting.page import write_page
 from foldcp.pipeline.reporting.run_tables import (
     DataFrame,
-    fresh_rows,
     stale_warning,
     to_records,
     untrained_warning,
 )
-from foldcp.pipeline.storage.run_folder import TEMPORARY, read_run
-from foldcp.pipeline.storage.tables import read_table
 
 REPORT = "report.html"
-TEMPLATE = "report.html.j2"
-# Rows of the page; the tables have all.
-NUM_BEST = 25
-NUM_FAILURES = 200
-NUM_SLOWEST = 10
+TEMPLATE = "run.html.j2"
+MAX_DATA_BYTES = 27_000_000  # of packed tables and details; the libraries and texts are 2 MB
 NUM_NOTES = 5  # of each subject
 NUM_EXAMPLES = 3
-STAGES = ("features", "trunk", "sampling", "confidence", "write")
 OUTCOMES = ("done", "failed", "invalid")
-FILTERS = {
-    "number": format_number,
-    "duration": format_duration,
-    "size": format_bytes,
-    "when": format_time,
-}
+PARTS = (
+    ("overview", "Overview"),
+    ("complexes", "Complexes"),
+    ("interfaces", "Interfaces"),
+    ("cost", "Cost"),
+    ("reading", "How to read it"),
+)
 
 
 def write_report(out: Path | str) -> Path:
@@ -53,70 +40,47 @@ def write_report(out: Path | str) -> Path:
         ValueError: `out` is not the folder of a run.
         OSError: the page cannot be written there.
     """
-    template = resources.files("foldcp.pipeline.reporting") / TEMPLATE
-    environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= FILTERS
-    page = environment.from_string(template.read_text(encoding="utf-8"))
-    text = page.render(_content(Path(out)))
+    loaded = load_run(out)
+    data = pack_run(loaded, MAX_DATA_BYTES)
+    content = _content(loaded, data.facts)
     path = Path(out) / REPORT
-    temporary = Path(out) / TEMPORARY / REPORT
-    temporary.parent.mkdir(exist_ok=True)
-    temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-    os.replace(temporary, path)
+    write_page(path, TEMPLATE, content, {"page": "run", **data.facts}, data.blocks)
     return path
 
 
-def _content(out: Path) -> dict[str, Any]:
+def _content(loaded: LoadedRun, facts: dict[str, Any]) -> dict[str, Any]:
     """Variables of the template."""
-    run = read_run(out)
-    samples = fresh_rows(out, "complexes")
-    complexes = samples.drop_duplicates("key")
-    best = best_interfaces(out)
+    run = loaded.run
+    out = loaded.out
+    complexes = loaded.complexes
+    name = out.resolve().name
+    statuses = loaded.runs["status"].tolist()
     return {
+        "title": f"Report of {name}",
+        "heading": name,
+        "subheading": f"{run['input']}, {statuses[-1] if statuses else 'not started'}",
+        "parts": [{"id": id, "name": title} for id, title in PARTS],
+        "warnings": _warnings(out, facts["unreadable"]),
         "run": run,
-        "untrained": untrained_warning(out),
-        "stale": stale_warning(out),
+        "folder": str(out),
         "settings": json.dumps(run["settings"], indent=2, ensure_ascii=False),
         "counts": {outcome: int((complexes["outcome"] == outcome).sum()) for outcome in OUTCOMES},
-        "num_samples": int(samples["sample"].count()),
-        "has_structures": bool(samples["structure"].notna().any()),
-        "num_pairs": len(best),
-        "best": to_records(best.head(NUM_BEST)),
+        "num_samples": len(loaded.samples),
+        "num_pairs": facts["num_pairs"],
+        "failures": group_failures(complexes),
         "notes": _notes(complexes),
-        "runs": to_records(read_table(out, "runs").to_pandas()),
-        **_failures(complexes),
-        **_times(read_table(out, "attempts").to_pandas()),
+        "runs": to_records(loaded.runs),
+        "cost": facts["cost"],
+        "device": "rank" if "cpu" in str(run.get("hardware") or "").lower() else "GPU",
+        "described": loaded.scores,
     }
 
 
-def _failures(complexes: DataFrame) -> dict[str, Any]:
-    """Complexes without a result, and their most frequent reasons."""
-    failures = complexes[complexes["outcome"] != "done"].sort_values(["outcome", "name"])
-    reasons = failures.groupby(["outcome", "reason"], as_index=False).size()
-    reasons = reasons.sort_values("size", ascending=False)
-    return {
-        "failures": to_records(failures.head(NUM_FAILURES)),
-        "num_failures": len(failures),
-        "reasons": to_records(reasons.head(NUM_SLOWEST)),
-    }
-
-
-def _times(attempts: DataFrame) -> dict[str, Any]:
-    """The time of each stage, and the slowest attempts."""
-    done = attempts[attempts["outcome"] == "done"]
-    slowest = done.sort_values("seconds", ascending=False)
-    return {
-        "stages": {stage: float(done[f"seconds_{stage}"].sum()) for stage in STAGES},
-        "gpu_seconds": float((attempts["seconds"] * attempts["group_size"]).sum()),
-        "num_attempts": len(attempts),
-        "num_unsuccessful": len(attempts) - len(done),
-        "slowest": to_records(slowest.head(NUM_SLOWEST)),
-    }
+def _warnings(out: Path, unreadable: list[str]) -> list[str]:
+    lines = [untrained_warning(out), stale_warning(out)]
+    if unreadable:
+        lines.append(f"{len(unreadable)} damaged files are left out, such as {unreadable[0]}")
+    return [line for line in lines if line]
 
 
 def _notes(complexes: DataFrame) -> list[dict[str, Any]]:

@@ -466,7 +466,7 @@ def test_report_prints_its_table_if_the_page_cannot_be_written(
     def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("foldcp.pipeline.reporting.report.os.replace", fail)
+    monkeypatch.setattr("foldcp.pipeline.reporting.page.os.replace", fail)
     result = run("report", tmp_path / "run")
     assert result.code == 1
     assert "no interfaces" in result.out

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
-from html.parser import HTMLParser
 from itertools import combinations
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pytest
 from foldcp.complex import Chain, Complex, InvalidComplex
 from foldcp.features.layout import Layout
 from foldcp.pipeline.inputs.tasks import Task
+from foldcp.pipeline.reporting import report
 from foldcp.pipeline.reporting.best_interfaces import best_interfaces, format_best
 from foldcp.pipeline.reporting.report import write_report
 from foldcp.pipeline.scheduling.cost_model import FoldShape
@@ -25,6 +26,7 @@ from foldcp.pipeline.storage.results.result_rows import attempt_row, failed_rows
 from foldcp.pipeline.storage.staleness import Present
 from foldcp.pipeline.storage.store import Store
 from foldcp.predict import Prediction
+from tests.support.report.page import Tags, block_names, unpack
 from tests.support.synthetic import synthetic_layout, synthetic_prediction
 from tests.support.synthetic_results import INFO, finishing
 
@@ -32,29 +34,6 @@ PROVENANCE = Provenance("untrained:tiny", True, 0, 2, "fp32", 64)
 EVIL = "<script>alert('x')</script> & \"co\""
 # Z before AB: pairs keep the order of the chains, not that of the alphabet.
 NAMES = ["Z", "AB", "lig"]
-
-
-class Tags(HTMLParser):
-    """Every tag that a browser would see, and a check that what is opened is closed."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.seen: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(page)
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen.append((tag, dict(attrs)))
-        if tag not in ("meta", "br"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data + " "
 
 
 def a_task(name: str, key: str) -> Task:
@@ -184,20 +163,23 @@ def test_format_best_is_an_aligned_table(run: tuple[Path, dict[str, Prediction]]
     assert lines[4].split()[-6:-4] == ["-", "-"]  # a ligand has no ipSAE
 
 
+def read_page(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
 def test_write_report_is_complete_and_escaped(run: tuple[Path, dict[str, Prediction]]) -> None:
     out, _ = run
     path = write_report(out)
     assert path == out / "report.html" and not list((out / ".tmp").iterdir())
-    tags = Tags(path.read_text(encoding="utf-8"))
-    kinds = {tag for tag, _ in tags.seen}
-    assert (
-        "script" not in kinds and "link" not in kinds and "img" not in kinds
-    )  # nothing from elsewhere
-    assert EVIL in tags.text and "needs <512> GPUs" in tags.text and "P<2>" in tags.text
-    for _, attributes in tags.seen:
-        target = attributes.get("href")
-        assert target is None or (out / target).exists(), target
-    words = " ".join(tags.text.split())
+    page = read_page(path)
+    tags = Tags(page)
+    for tag, attributes in tags.seen:
+        # Nothing from elsewhere, and no script but ours and the libraries.
+        assert tag not in ("link", "img", "iframe") and "src" not in attributes
+        assert not (attributes.get("href") or "#").startswith(("http", "/", "."))
+        assert not any(name.startswith("on") for name in attributes)
+    assert "<script>alert" not in page
+    assert EVIL in tags.text and "needs <512> GPUs" in tags.text
     for expected in (
         "UNTRAINED",
         "2 complexes scored",
@@ -205,21 +187,82 @@ def test_write_report_is_complete_and_escaped(run: tuple[Path, dict[str, Predict
         "2 invalid",
         "6 structures",
         "6 chain pairs",
-        "8 min 40 s time",  # two attempts of 130 s on 2 ranks
-        "2 × P9: no sequence",
+        "8 min 40 s GPU time",  # two attempts of 130 s on 2 ranks
+        "2 Sequence not found invalid Give a file",
+        "2 × P9: no sequence u1, u2",
+        "1 More GPUs needed than there are failed Run the same command",
         "trunk 2 min 00 s, 100%",
         "2 attempts, 0 of them without a result",
         "foldcp 0.1.0",
         INFO.command,
     ):
-        assert expected in words, expected
+        assert expected in tags.words, expected
+
+
+def test_write_report_has_the_tables(run: tuple[Path, dict[str, Prediction]]) -> None:
+    out, predictions = run
+    page = read_page(write_report(out))
+    complexes = unpack(page, "complexes")
+    assert complexes["name"] == sorted([EVIL, "one", "too large", "u1", "u2"])
+    assert complexes["outcome"].count("done") == 2
+    chains = unpack(page, "chains")
+    assert chains["chain"] == NAMES * 2 and chains["accession"] == ["P1", "P<2>", ""] * 2
+    pairs = unpack(page, "pairs")
+    for row, number in enumerate(pairs["complex"].astype(int)):
+        scores = predictions[complexes["name"][number]].scores
+        a, b = (int(pairs[f"row_{end}"][row]) % 3 for end in "ab")
+        assert a < b
+        values = [s.pair_iptm[ends] for s in scores for ends in ((a, b), (b, a))]
+        found = [pairs[f"iptm_{name}"][row] for name in ("min", "max", "mean")]
+        expected = [min(values), max(values), np.mean(values)]
+        np.testing.assert_allclose(found, expected, atol=6e-5)
+        ipsae = [s.ipsae_d0res[ends] for s in scores for ends in ((a, b), (b, a))]
+        np.testing.assert_allclose(pairs["ipsae_d0res_mean"][row], np.mean(ipsae), atol=6e-5)
+    attempts = unpack(page, "attempts")
+    assert attempts["seconds"].tolist() == [130, 130] and attempts["gpus"] == ["n:2"] * 2
+
+
+def test_write_report_has_each_sample_and_the_best_structure(
+    run: tuple[Path, dict[str, Prediction]],
+) -> None:
+    out, predictions = run
+    page = read_page(write_report(out))
+    names = unpack(page, "complexes")["name"]
+    number = names.index("one")
+    samples = unpack(page, f"samples-{number}")
+    matrices = samples["iptm"].reshape(3, 3, 3)
+    expected = np.array([s.pair_iptm for s in predictions["one"].scores])
+    np.testing.assert_allclose(matrices, expected, atol=6e-5)
+    prediction = predictions["one"]
+    best = int(np.argmax([s.confidence_score for s in prediction.scores]))
+    structure = unpack(page, f"structure-{number}")
+    names = structure["atom_name"]
+    assert names == ["CA", "O", "CA", "O", "CA", "O", "CA", "O", "CA", "O", "ZN"]
+    layout = a_layout()
+    kept = [place for place, name in enumerate(layout.atom_name) if name in ("CA", "O", "ZN")]
+    coords = np.stack([structure[f"atom_{axis}"] for axis in "xyz"], 1)
+    np.testing.assert_allclose(coords, prediction.coords[best][kept], atol=0.03)
+    np.testing.assert_allclose(structure["residue_plddt"], 100 * prediction.plddt[best], atol=0.26)
+    assert structure["residue_chain"].tolist() == [0, 0, 1, 1, 1, 2]
+
+
+def test_write_report_spends_no_more_bytes_than_it_may(
+    run: tuple[Path, dict[str, Prediction]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, _ = run
+    page = read_page(write_report(out))
+    size = sum(len(block) for block in re.findall(r'id="block-[^>]*>([^<]*)<', page))
+    monkeypatch.setattr(report, "MAX_DATA_BYTES", size - 1)
+    smaller = block_names(read_page(write_report(out)))
+    assert set(smaller) < set(block_names(page))
+    assert {"complexes", "pairs", "chains", "samples", "attempts"} <= set(smaller)
 
 
 def test_write_report_of_trained_weights_has_no_warning(tmp_path: Path) -> None:
     info = replace(INFO, untrained=False, checkpoint="boltz2_conf.ckpt", checkpoint_sha256="ab12")
     with finishing(Store.open(tmp_path / "run", info)):
         pass
-    words = " ".join(Tags(write_report(tmp_path / "run").read_text(encoding="utf-8")).text.split())
+    words = Tags(read_page(write_report(tmp_path / "run"))).words
     assert "UNTRAINED" not in words and "boltz2_conf.ckpt ab12" in words
     assert "None: no complex of two or more chains has a result." in words
     assert (
@@ -234,7 +277,7 @@ def test_write_report_during_a_run_and_after_a_kill(tmp_path: Path) -> None:
     killed = Store.open(out, INFO)
     killed._lock.close()
     with finishing(Store.open(out, INFO)):
-        words = " ".join(Tags(write_report(out).read_text(encoding="utf-8")).text.split())
+        words = Tags(read_page(write_report(out))).words
     assert " - interrupted - - - foldcp score" in words and " - running - - - foldcp score" in words
 
 
@@ -253,7 +296,7 @@ def test_write_report_counts_notes_by_subject_and_text(tmp_path: Path) -> None:
         record = InvalidComplex("c9", "P9: no sequence", notes=("msa: no <alignment> for P0",))
         ((key, rows),) = invalid_rows([record], PROVENANCE).items()
         store.put(key, rows)
-    words = " ".join(Tags(write_report(out).read_text(encoding="utf-8")).text.split())
+    words = Tags(read_page(write_report(out))).words
     assert "Notes on the inputs" in words
     assert " msa no <alignment> for P0 2 c0, c9 no <alignment> for P1 1 c1 " in words
     assert " no <alignment> for P4 1 c4 2 other notes 2 " in words
@@ -271,7 +314,7 @@ def test_reports_count_stale_results_and_leave_them_out(
     assert set(best_interfaces(out)["name"]) == {"one"}
     line = "1 stale result, of an earlier input or other settings, left out."
     assert format_best(out).splitlines()[1] == line
-    words = " ".join(Tags(write_report(out).read_text(encoding="utf-8")).text.split())
+    words = Tags(read_page(write_report(out))).words
     assert line in words
     for expected in (
         "1 complexes scored",
@@ -299,7 +342,7 @@ def test_format_best_escapes_control_characters(tmp_path: Path) -> None:
     assert r"\x1b[31mred" in text
     assert r"caf\udce9" in text
     assert all(line.isprintable() for line in text.splitlines())
-    assert r"caf\udce9.fasta" in write_report(out).read_text(encoding="utf-8")
+    assert r"caf\udce9.fasta" in read_page(write_report(out))
     assert best_interfaces(out)["name"].unique().tolist() == [
         "\x1b[31mred",
         r"caf\udce9",

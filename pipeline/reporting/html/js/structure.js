@@ -1,0 +1,179 @@
+"use strict";
+// The 3-D view of a structure, by 3Dmol.js.
+
+const Structure = (() => {
+  const STEP = 10; // degrees of an arrow key
+  let viewer = null; // one for the whole page: browsers allow few WebGL contexts
+  let host = null;
+
+  /** Shows a complex in `container`; `names` are those of its chains. */
+  async function show(container, columns, names) {
+    await Data.library("3dmol");
+    const state = { colour: "plddt", spins: false };
+    const stage = element("div", { className: "viewer", tabIndex: 0, role: "application" });
+    stage.setAttribute("aria-label", "Structure; arrow keys turn it, plus and minus zoom");
+    const buttons = element("div", { className: "bar" });
+    const legend = element("ul", { className: "bands" });
+    container.replaceChildren(buttons, stage, legend);
+    attach(stage);
+    viewer.clear();
+    const model = viewer.addModel();
+    model.addAtoms(atomsOf(columns, names));
+    const paint = () => {
+      style(model, state.colour);
+      fillLegend(legend, state.colour, names);
+      viewer.render();
+    };
+    const colourButtons = [["plddt", "pLDDT"], ["chain", "Chain"]].map(([value, text]) =>
+      element("button", { type: "button", onclick: () => press(value) }, text),
+    );
+    const press = (value) => {
+      state.colour = value;
+      colourButtons.forEach((button, i) => button.setAttribute("aria-pressed", String(["plddt", "chain"][i] === value)));
+      paint();
+    };
+    const spin = element("button", { type: "button", onclick: () => {
+      state.spins = !state.spins;
+      viewer.spin(state.spins ? "y" : false);
+      spin.setAttribute("aria-pressed", String(state.spins));
+    } }, "Turn");
+    const reset = element("button", { type: "button", onclick: () => { viewer.zoomTo(); viewer.render(); } }, "Reset");
+    buttons.append("Coloured by", ...colourButtons, spin, reset);
+    viewer.zoomTo();
+    press("plddt");
+    stage.addEventListener("keydown", turnByKey);
+    return { highlight: (residues) => highlight(model, state, residues, paint) };
+  }
+
+  /** Moves the one viewer into an element. */
+  function attach(stage) {
+    if (!viewer) {
+      host = element("div");
+      host.style.cssText = "position:absolute;inset:0";
+      stage.append(host);
+      viewer = $3Dmol.createViewer(host, { backgroundAlpha: 0, antialias: true });
+    } else {
+      stage.append(host);
+      viewer.spin(false);
+      viewer.resize();
+    }
+    viewer.setBackgroundColor(Charts.css("--paper"));
+  }
+
+  function stop() {
+    viewer?.spin(false);
+  }
+
+  function turnByKey(event) {
+    const turns = { ArrowLeft: [-STEP, "y"], ArrowRight: [STEP, "y"], ArrowUp: [-STEP, "x"], ArrowDown: [STEP, "x"] };
+    if (event.key in turns) viewer.rotate(...turns[event.key]);
+    else if (event.key === "+") viewer.zoom(1.15);
+    else if (event.key === "-") viewer.zoom(0.87);
+    else return;
+    event.preventDefault();
+    viewer.render();
+  }
+
+  function atomsOf(c, names) {
+    const atoms = [];
+    for (let i = 0; i < c.atom_x.length; i++) {
+      const residue = c.atom_residue[i];
+      atoms.push({
+        serial: i + 1,
+        index: i,
+        atom: c.atom_name[i],
+        elem: capitalize(c.atom_element[i]),
+        x: c.atom_x[i],
+        y: c.atom_y[i],
+        z: c.atom_z[i],
+        resn: c.residue_name[residue],
+        resi: c.residue_number[residue],
+        chain: names[c.residue_chain[residue]],
+        hetflag: !c.residue_polymer[residue],
+        ss: c.residue_fold[residue],
+        b: c.residue_plddt[residue],
+        bonds: [],
+        bondOrder: [],
+        properties: { residue, chainNumber: c.residue_chain[residue] },
+      });
+    }
+    bondLigands(atoms);
+    markEnds(atoms);
+    return atoms;
+  }
+
+  /** Bonds of what is not a polymer, by distance; ribbons need none. */
+  function bondLigands(atoms) {
+    const ligands = atoms.filter((atom) => atom.hetflag);
+    for (let i = 0; i < ligands.length; i++) {
+      for (let j = i + 1; j < Math.min(ligands.length, i + 80); j++) {
+        const [a, b] = [ligands[i], ligands[j]];
+        const squared = (a.x - b.x) ** 2 + (a.y - b.y) ** 2 + (a.z - b.z) ** 2;
+        if (squared > 3.6 || a.chain !== b.chain) continue;
+        a.bonds.push(b.index);
+        a.bondOrder.push(1);
+        b.bonds.push(a.index);
+        b.bondOrder.push(1);
+      }
+    }
+  }
+
+  /** The ends of helices and strands, where a ribbon has its arrow heads. */
+  function markEnds(atoms) {
+    const alphas = atoms.filter((atom) => atom.atom === "CA" && !atom.hetflag);
+    alphas.forEach((atom, i) => {
+      const next = alphas[i + 1];
+      const before = alphas[i - 1];
+      const differs = (other) => !other || other.chain !== atom.chain || other.ss !== atom.ss;
+      if (atom.ss !== "c") {
+        atom.ssbegin = differs(before);
+        atom.ssend = differs(next);
+      }
+    });
+  }
+
+  function capitalize(text) {
+    return text[0].toUpperCase() + text.slice(1).toLowerCase();
+  }
+
+  function style(model, colour) {
+    const colourOf = colour === "plddt" ? plddtColour : (atom) => Charts.colourOf(atom.properties.chainNumber);
+    model.setStyle({}, {});
+    const ribbon = model.selectedAtoms({ atom: "O" }).length
+      ? { arrows: true, thickness: 0.5 }
+      : { style: "trace", thickness: 0.6 };
+    model.setStyle({ hetflag: false }, { cartoon: { colorfunc: colourOf, ...ribbon } });
+    model.setStyle({ hetflag: true }, { stick: { colorfunc: colourOf, radius: 0.25 }, sphere: { colorfunc: colourOf, scale: 0.3 } });
+  }
+
+  function plddtScore() {
+    return Scores.described.chains.find((score) => score.name === "plddt") ?? Scores.described.chains[0];
+  }
+
+  function plddtColour(atom) {
+    return Scores.band(plddtScore(), atom.b / 100)?.colour ?? "#999999";
+  }
+
+  function fillLegend(legend, colour, names) {
+    const entries =
+      colour === "plddt"
+        ? plddtScore().bands.map((band) => [band.colour, `${band.name}${band.limit === null ? "" : `, from ${100 * band.limit}`}`])
+        : names.slice(0, 40).map((name, i) => [Charts.colourOf(i), name]);
+    legend.replaceChildren(...entries.map(([colour, text]) => element("li", {}, dot(colour), text)));
+  }
+
+  /** Shows residues as spheres. */
+  function highlight(model, state, residues, paint) {
+    paint();
+    const wanted = new Set(residues);
+    const chosen = model.selectedAtoms({}).filter((atom) => wanted.has(atom.properties.residue) && ["CA", "C1'", "P"].includes(atom.atom));
+    model.setStyle(
+      { index: chosen.map((atom) => atom.index) },
+      { sphere: { radius: 1.1, colorfunc: state.colour === "plddt" ? plddtColour : (atom) => Charts.colourOf(atom.properties.chainNumber) } },
+      true,
+    );
+    viewer.render();
+  }
+
+  return { show, stop };
+})();

@@ -1,0 +1,280 @@
+"""The report in a headless Chromium without a network, on a desk and on a phone.
+
+    FOLDCP_PICTURES=docs/images python -m pytest tests/reporting/test_report_in_browser.py
+
+also takes the pictures of the README. Skipped where there is no Chromium.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from foldcp.pipeline.reporting.comparison import write_comparison
+from foldcp.pipeline.reporting.report import write_report
+from foldcp.pipeline.storage.store import Store
+from tests.support.report.large_run import write_large_run
+from tests.support.synthetic_results import INFO, finishing
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=f"none of {', '.join(BROWSERS)} is there")
+
+EVIL = "</script><img src=x onerror=document.title='evil'>"
+LONG = "a-name-without-any-space-" * 8
+INVENTED = replace(INFO, untrained=False, checkpoint="none: invented numbers", input="invented.tsv")
+WIDTHS = {"desk": (1280, 860), "phone": (390, 800)}
+# 3-D without a graphics card.
+ARGUMENTS = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+
+
+@dataclass(frozen=True)
+class OpenPage:
+    """A page in the browser, and what it must not have: errors, and requests."""
+
+    page: Any
+    path: Path
+    complaints: list[str]
+
+    def go(self, part: str) -> None:
+        """Open a part of the page and wait until it is drawn."""
+        name = part.partition("=")[0]
+        self.page.goto(f"file://{self.path}#{part}")
+        self.wait(name)
+
+    def wait(self, part: str) -> None:
+        self.page.wait_for_selector(f"body[data-ready={part}]", state="attached", timeout=60_000)
+
+    def texts(self, selector: str) -> list[str]:
+        return self.page.locator(selector).all_inner_texts()
+
+    def cells(self, table: str, field: str) -> list[str]:
+        return self.texts(f"#{table} .tabulator-row .tabulator-cell[tabulator-field='{field}']")
+
+    def check(self) -> None:
+        """Nothing was complained of, and nothing is wider than the window."""
+        assert self.complaints == []
+        assert self.page.title() != "evil"
+        width = self.page.viewport_size["width"]
+        assert self.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as driver:
+        arguments = [*ARGUMENTS, "--no-sandbox"] if os.geteuid() == 0 else ARGUMENTS
+        found = driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 62 complexes, one of them failed, the first six with structures."""
+    folder = tmp_path_factory.mktemp("runs") / "invented-numbers"
+    names = {0: EVIL, 1: LONG, 4: "trimer", 39: "unkept"}
+    write_large_run(folder, 62, 6, 3, INVENTED, names)
+    write_report(folder)
+    return folder
+
+
+@pytest.fixture(params=WIDTHS)
+def view(request: pytest.FixtureRequest, browser: Any) -> Iterator[Any]:
+    """A function that opens a page at a width."""
+    width, height = WIDTHS[request.param]
+    context = browser.new_context(
+        viewport={"width": width, "height": height}, offline=True, accept_downloads=True
+    )
+
+    def open_page(path: Path) -> OpenPage:
+        page = context.new_page()
+        complaints: list[str] = []
+        page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda r: _note_request(r.url, complaints))
+        return OpenPage(page, path, complaints)
+
+    yield open_page
+    context.close()
+
+
+def _note_request(url: str, complaints: list[str]) -> None:
+    if not url.startswith(("file:", "data:", "blob:")):
+        complaints.append(f"request of {url}")
+
+
+def take_picture(opened: OpenPage, name: str) -> None:
+    """A picture of the README, where a folder for them is given."""
+    folder = os.environ.get("FOLDCP_PICTURES")
+    if folder:
+        opened.page.mouse.move(2, 2)
+        opened.page.wait_for_timeout(500)
+        opened.page.screenshot(path=Path(folder) / name)
+
+
+def open_complex(opened: OpenPage, name: str) -> None:
+    """Search a complex in their table and click it."""
+    rows = "#complexes-table .tabulator-row"
+    opened.page.fill("#complexes-filters input[type=search]", name)
+    opened.page.wait_for_function(f"document.querySelectorAll('{rows}').length === 1")
+    opened.page.click(f"{rows} a")
+    opened.wait("complex")
+
+
+def is_wide(opened: OpenPage) -> bool:
+    return opened.page.viewport_size["width"] > 1000
+
+
+def test_every_part_opens_without_complaint(view: Any, out: Path) -> None:
+    opened = view(out / "report.html")
+    for part in ("overview", "complexes", "interfaces", "cost", "reading"):
+        opened.go(part)
+        assert opened.texts("nav a[aria-current]") != []
+        opened.check()
+    opened.go("overview")
+    assert opened.page.locator("#part-overview canvas").count() >= 10
+    assert "61 complexes scored" in " ".join(opened.texts(".card")).replace("\n", " ")
+    take_picture(opened, "report.png" if is_wide(opened) else "report-phone.png")
+    opened.go("cost")
+    assert opened.page.locator("#part-cost canvas").count() == 3
+    if is_wide(opened):
+        take_picture(opened, "report-cost.png")
+
+
+def test_names_are_text(view: Any, out: Path) -> None:
+    opened = view(out / "report.html")
+    opened.go("complexes")
+    for name in (EVIL, LONG):
+        open_complex(opened, name)
+        assert opened.texts("#part-complex .complex-head h2") == [name]
+        opened.check()
+        opened.go("complexes")
+
+
+def test_interfaces_are_sorted_searched_filtered_and_exported(
+    view: Any, out: Path, tmp_path: Path
+) -> None:
+    opened = view(out / "report.html")
+    page = opened.page
+    opened.go("interfaces")
+    if is_wide(opened):
+        take_picture(opened, "report-interfaces.png")
+    shown = [float(text) for text in opened.cells("interfaces-table", "value")]
+    assert len(shown) > 5 and shown == sorted(shown, reverse=True)
+    # Sorting by the keyboard.
+    header = page.locator("#interfaces-table .tabulator-col[tabulator-field=value]")
+    header.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#interfaces-table .tabulator-col[aria-sort=ascending]")
+    rising = [float(text) for text in opened.cells("interfaces-table", "value")]
+    assert rising == sorted(rising) and rising[0] < shown[0]
+    header.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#interfaces-table .tabulator-col[aria-sort=descending]")
+    page.fill("#interfaces-filters input[step='0.05']", "0.8")
+    count = "document.getElementById('interfaces-count').textContent"
+    total = page.evaluate(count)
+    page.wait_for_function(f"{count} !== {total!r}")
+    kept = [float(text) for text in opened.cells("interfaces-table", "value")]
+    assert kept and min(kept) >= 0.8
+    # By accession.
+    page.fill("#interfaces-filters input[type=search]", "p00001")
+    filtered = page.evaluate(count)
+    page.wait_for_function(f"{count} !== {filtered!r}")
+    with page.expect_download() as download:
+        page.click("text=Export CSV")
+    path = tmp_path / "interfaces.csv"
+    download.value.save_as(path)
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == int(page.evaluate(count).split()[0])
+    assert all("P00001" in (row["accession_a"], row["accession_b"]) for row in rows)
+    assert all(float(row["ipsae_d0res_mean"]) >= 0.8 for row in rows)
+    opened.check()
+
+
+def test_copies_are_merged(view: Any, out: Path) -> None:
+    opened = view(out / "report.html")
+    page = opened.page
+    opened.go("interfaces")
+    counts = {}
+    for grouping in ("chains", "molecules", "complexes"):
+        page.select_option("#interfaces-filters select >> nth=0", grouping)
+        page.wait_for_timeout(500)
+        text = page.inner_text("#interfaces-count")
+        counts[grouping] = int(text.split(" of ")[1].split()[0].replace(",", ""))
+    assert counts["chains"] > counts["molecules"] > counts["complexes"] > 0
+    opened.check()
+
+
+def test_complex_shows_its_structure_which_turns(view: Any, out: Path) -> None:
+    opened = view(out / "report.html")
+    page = opened.page
+    opened.go("complexes")
+    open_complex(opened, "trimer")
+    assert page.locator("#part-complex canvas").count() >= 5
+    viewer = page.locator(".viewer")
+    before = viewer.screenshot()
+    viewer.focus()
+    for _ in range(4):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(400)
+    turned = viewer.screenshot()
+    assert turned != before
+    page.click("#part-complex button:text-is('Chain')")
+    page.wait_for_timeout(400)
+    assert viewer.screenshot() != turned
+    page.select_option("#part-complex form select >> nth=0", "iptm")
+    page.select_option("#part-complex form select >> nth=1", "0")
+    page.wait_for_timeout(400)
+    opened.check()
+    if is_wide(opened):
+        page.click("#part-complex button:text-is('pLDDT')")
+        page.select_option("#part-complex form select >> nth=0", "ipsae_d0res")
+        page.select_option("#part-complex form select >> nth=1", "mean")
+        page.evaluate("window.scrollTo(0, 0)")
+        take_picture(opened, "report-complex.png")
+
+
+def test_complex_without_a_structure_in_the_page_says_where_it_is(view: Any, out: Path) -> None:
+    opened = view(out / "report.html")
+    opened.go("complexes")
+    open_complex(opened, "unkept")
+    assert "structures/" in opened.page.inner_text("#part-complex")
+    opened.check()
+
+
+def test_a_run_of_failures_only_and_an_empty_one(view: Any, tmp_path: Path) -> None:
+    for name, num_complexes in (("failures", 0), ("empty", None)):
+        out = tmp_path / name
+        if num_complexes is None:
+            with finishing(Store.open(out, INFO)):
+                pass
+        else:
+            write_large_run(out, num_complexes, 0)
+        opened = view(write_report(out))
+        for part in ("overview", "complexes", "interfaces", "cost", "reading"):
+            opened.go(part)
+            opened.check()
+        assert "UNTRAINED" in opened.page.inner_text(".warning >> nth=0")
+
+
+def test_comparison_of_two_runs(view: Any, out: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    write_large_run(other, 30, 0, 2, INVENTED)
+    opened = view(write_comparison(out, other))
+    opened.go("comparison")
+    opened.check()
+    sizes = [float(text) for text in opened.cells("comparison-table", "size")]
+    assert len(sizes) > 3 and sizes == sorted(sizes, reverse=True)
+    opened.page.select_option("#comparison-score", "iptm")
+    opened.page.wait_for_timeout(500)
+    opened.check()

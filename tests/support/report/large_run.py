@@ -1,0 +1,348 @@
+"""A run's folder as large as a database, with invented complexes, scores and structures.
+
+python -m tests.support.report.large_run FOLDER 5000 --structures 600
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from foldcp.complex import Chain, Complex, InvalidComplex, chain_names
+from foldcp.features.layout import Layout
+from foldcp.metrics.interface.scores import CutoffScores
+from foldcp.pipeline.config import WriteConfig
+from foldcp.pipeline.inputs.tasks import Task
+from foldcp.pipeline.storage.filesystem import FileSystem
+from foldcp.pipeline.storage.results.invalid_records import invalid_rows
+from foldcp.pipeline.storage.results.provenance import Provenance
+from foldcp.pipeline.storage.results.result_files import result_files
+from foldcp.pipeline.storage.results.result_rows import failed_rows, result_rows
+from foldcp.pipeline.storage.run_folder import RunInfo
+from foldcp.pipeline.storage.store import Store
+from foldcp.predict import Prediction
+from tests.support.report.helix_bundles import GAP, HELIX, bundle_coordinates
+from tests.support.synthetic import synthetic_layout, synthetic_scores
+from tests.support.synthetic_results import INFO, finishing
+
+PROTEINS = 2_500  # different ones
+RESIDUES = ("ALA", "GLY", "SER")
+LETTERS = {"ALA": "A", "GLY": "G", "SER": "S"}
+ORGANISMS = ("Human", "Mouse", "Rat")
+FAILURES = (
+    "P{number:05}: no sequence among those of uniprot.fasta",
+    "the GPU is out of memory with 1 rank, bf16 and 1,024 MSA rows; 8 more GPUs are needed",
+    "the fold took over 312 s",
+    "its worker died twice",
+)
+NOTES = (
+    "stoichiometry: not given: one copy of each",
+    "subunits: 1 of {chains} has no accession and is left out",
+    "msa: no alignment for P{number:05}",
+)
+GPUS = 8
+MAX_PAE_TOKENS = 1_000
+STAGES = {"features": 0.1, "trunk": 0.45, "sampling": 0.35, "confidence": 0.08, "write": 0.02}
+
+
+class _Unsynced(FileSystem):
+    """Files that nobody needs after a crash."""
+
+    def sync(self, path: Path) -> None:
+        """Nothing."""
+
+
+def write_large_run(
+    out: Path,
+    num_complexes: int,
+    num_structures: int,
+    num_samples: int = 5,
+    info: RunInfo = INFO,
+    names: Mapping[int, str] | None = None,
+) -> None:
+    """Fill a run's folder through the store; the first complexes have structures and PAE.
+
+    `names` are those of some complexes, by their number.
+    """
+    given = names or {}
+    provenance = Provenance(info.checkpoint, info.untrained, 0, 1, "mixed", 4096)
+    started = datetime(2026, 3, 1, 8, tzinfo=UTC)
+    free = np.zeros(GPUS)
+    with finishing(Store.open(out, info, _Unsynced())) as store:
+        store._schedule.stop()
+        for number in range(num_complexes):
+            name = given.get(number, str(number + 1))
+            rng = np.random.default_rng([7, number])  # the same whatever the others are
+            task = _task(number, name, rng)
+            _attempts(store, task, number, free, started, num_samples, rng)
+            if number % 61 == 60:
+                reason = FAILURES[1 + number % 3]
+                store.put(task.key, failed_rows(task, reason, provenance))
+                continue
+            layout = _layout(task)
+            prediction = _prediction(layout, num_samples, rng, with_files=number < num_structures)
+            has_pae = number < num_structures and len(layout.token_chain) < MAX_PAE_TOKENS
+            write = WriteConfig(files=("pae",) if has_pae else (), structure_samples="best")
+            files = {}
+            if number < num_structures:
+                files = result_files(task, layout, prediction, provenance, write)
+            store.put(task.key, result_rows(task, layout, prediction, provenance, write), files)
+        records = [
+            InvalidComplex(f"{9000 + n}", FAILURES[0].format(number=n))
+            for n in range(max(2, num_complexes // 100))
+        ]
+        for key, rows in invalid_rows(records, provenance).items():
+            store.put(key, rows)
+
+
+def _task(number: int, name: str, rng: np.random.Generator) -> Task:
+    """A complex of as many chains as those of CORUM have: most few, some very many."""
+    num_entities = int(min(2 + rng.geometric(0.38) - 1, 40)) if number % 400 != 399 else 60
+    names = list(islice(chain_names(), 2 * num_entities))
+    chains = []
+    for _ in range(num_entities):
+        protein = int(min(rng.zipf(1.35), PROTEINS))
+        length = 60 + (protein * 7919) % 420
+        sequence = "".join(LETTERS[code] for code in _codes(protein, length))
+        copies = 2 if rng.random() < 0.18 else 1
+        for _ in range(copies):
+            chain = Chain(
+                names[len(chains)],
+                "protein",
+                sequence,
+                accession=f"P{protein:05}",
+                gene=_gene(protein),
+                protein_name=f"Invented protein {protein}",
+            )
+            chains.append(chain)
+    notes = [note.format(number=number, chains=len(chains)) for note in NOTES[: number % 4]]
+    complex = Complex(
+        name,
+        tuple(chains),
+        title=f"{_gene(number * 37)} complex"
+        + (" with a rather long description" * (number % 5 == 4)),
+        organism=ORGANISMS[number % 7 % 3],
+        notes=tuple(notes),
+    )
+    key = hashlib.sha256(f"{number}".encode()).hexdigest()[:32]
+    return Task(complex, key, complex.num_residues, 1_000)
+
+
+def _codes(protein: int, length: int) -> list[str]:
+    return [RESIDUES[(protein + place * place) % 3] for place in range(length)]
+
+
+def _title(number: int) -> str:
+    suffix = " with a rather long description" if number % 5 == 4 else ""
+    return f"{_gene(number * 37)} complex{suffix}"
+
+
+def _gene(number: int) -> str:
+    """An invented gene name."""
+    letters = "BDFGKLMNPRSTVX"
+    return "".join(letters[(number // 14**i) % 14] for i in range(3)) + str(number % 19 + 1)
+
+
+def _layout(task: Task) -> Layout:
+    codes = {letter: code for code, letter in LETTERS.items()}
+    chains = [("protein", [codes[letter] for letter in c.sequence]) for c in task.complex.chains]
+    names = [chain.name for chain in task.complex.chains]
+    depths = [
+        1 + int(hashlib.sha256(c.accession.encode()).digest()[0]) ** 2 // 8
+        for c in task.complex.chains
+    ]
+    return synthetic_layout(chains, names, depths)
+
+
+def _prediction(
+    layout: Layout, num_samples: int, rng: np.random.Generator, with_files: bool
+) -> Prediction:
+    """Scores that hang together: chains near each other in a ring interact."""
+    num_chains = len(layout.chain_names)
+    quality = rng.beta(2.2, 1.6)
+    chain_quality = np.clip(quality + rng.normal(0, 0.12, num_chains), 0.2, 0.97)
+    nearness = _nearness(num_chains, rng)
+    scores = []
+    for _ in range(num_samples):
+        noise = rng.normal(0, 0.03, (num_chains, num_chains))
+        bound = np.clip(nearness * np.sqrt(np.outer(chain_quality, chain_quality)) + noise, 0, 0.98)
+        ipsae = np.where(bound < 0.25, 0, bound).astype(np.float32)
+        np.fill_diagonal(ipsae, np.nan)
+        contacts = np.triu((120 * np.maximum(bound - 0.3, 0)).astype(np.int32), 1)
+        contacts = contacts + contacts.T
+        pae = (31.0 - 29 * np.clip(bound, 0, 1)).astype(np.float32)
+        np.fill_diagonal(pae, np.nan)
+        plddt = np.clip(chain_quality + rng.normal(0, 0.01, num_chains), 0, 1).astype(np.float32)
+        best = float(np.nanmax(bound)) if num_chains > 1 else 0.0
+        whole = {
+            "confidence_score": float(0.8 * plddt.mean() + 0.2 * best),
+            "ptm": float(np.clip(quality * 0.9, 0, 1)),
+            "iptm": best * 0.95,
+            "protein_iptm": best * 0.95,
+            "ligand_iptm": 0.0,
+            "complex_plddt": float(plddt.mean()),
+            "complex_iplddt": float(plddt.mean() * 0.95),
+            "complex_pde": float(1 + 6 * (1 - quality)),
+            "complex_ipde": float(1 + 9 * (1 - quality)),
+        }
+        random = synthetic_scores(layout, rng)
+        sample = replace(
+            random,
+            **{name: value for name, value in whole.items() if hasattr(random, name)},
+            ipsae_d0res=ipsae,
+            ipsae_d0chn=(ipsae * 0.93).astype(np.float32),
+            ipsae_d0dom=(ipsae * 0.96).astype(np.float32),
+            pair_iptm=np.sqrt(ipsae).astype(np.float32) * np.float32(0.95),
+            pae_mean=pae,
+            pae_min=(pae * 0.4).astype(np.float32),
+            contacts=contacts,
+            chain_plddt=plddt,
+            interface_plddt=np.where(contacts > 0, plddt[:, None], np.float32(np.nan)),
+            interface=replace(
+                random.interface,
+                pdockq=ipsae * np.float32(0.74),
+                pdockq2=ipsae * np.float32(0.9),
+                pdockq2_original=ipsae * np.float32(0.85),
+            ),
+            cutoffs={10: _cutoff_scores(ipsae, 1.0), 12: _cutoff_scores(ipsae, 1.05)},
+        )
+        scores.append(sample)
+    coords = np.zeros((num_samples, 0, 3), np.float32)
+    plddt = np.zeros((num_samples, 0), np.float32)
+    pae = []
+    if with_files:
+        one = bundle_coordinates(layout)
+        coords = np.broadcast_to(one, (num_samples, *one.shape))
+        plddt = _token_plddt(layout, chain_quality, num_samples, rng)
+        if len(layout.token_chain) < MAX_PAE_TOKENS:
+            pae = _token_pae(layout, nearness, plddt, rng)
+    return Prediction(
+        coords=coords,
+        plddt=plddt,
+        scores=scores,
+        pae=pae,
+        pde=[],
+        layout=layout,
+        seconds={"trunk": 1.5, "sampling": 2.5, "confidence": 0.25},
+        peak_bytes=12345,
+    )
+
+
+def _cutoff_scores(ipsae: np.ndarray, factor: float) -> CutoffScores:
+    """Scores at a cutoff of PAE, as large as ipSAE is."""
+    scaled = np.minimum(ipsae * np.float32(factor), np.float32(0.99))
+    pairs = np.round(scaled.astype(float) * 9_000)
+    return CutoffScores(
+        ipsae_d0res=scaled,
+        ipsae_d0chn=scaled * np.float32(0.93),
+        ipsae_d0dom=scaled * np.float32(0.96),
+        lis=scaled * np.float32(0.7),
+        lia=pairs,
+        clis=scaled * np.float32(0.8),
+        clia=np.round(pairs / 40),
+        ilis=scaled * np.float32(0.75),
+    )
+
+
+def _nearness(num_chains: int, rng: np.random.Generator) -> np.ndarray:
+    """0 to 1 for every pair: near ones interact, some others do."""
+    ring = np.arange(num_chains)
+    distance = np.abs(ring[:, None] - ring[None, :])
+    distance = np.minimum(distance, num_chains - distance)
+    near = np.where(distance <= 1, rng.uniform(0.55, 1, (num_chains, num_chains)), 0.0)
+    others = np.where(rng.random((num_chains, num_chains)) < 0.12, 0.6, 0.05)
+    nearness = np.maximum(near, others)
+    return np.maximum(nearness, nearness.T)
+
+
+def _token_plddt(
+    layout: Layout, chain_quality: np.ndarray, num_samples: int, rng: np.random.Generator
+) -> np.ndarray:
+    """High in helices, lower in loops and at both ends."""
+    place = layout.token_residue.astype(float)
+    length = np.bincount(layout.token_chain)[layout.token_chain]
+    ends = np.minimum(place, length - place + 1)
+    in_helix = (place % (HELIX + GAP)) < HELIX
+    base = chain_quality[layout.token_chain] + 0.08 * in_helix - 0.14 * ~in_helix
+    base = base - 0.45 * np.exp(-ends / 5)
+    noise = rng.normal(0, 0.02, (num_samples, len(place)))
+    return np.clip(base + noise, 0.15, 0.99).astype(np.float32)
+
+
+def _token_pae(
+    layout: Layout, nearness: np.ndarray, plddt: np.ndarray, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """Small within a chain and between near ones."""
+    chain = layout.token_chain
+    between = 30 - 27 * np.clip(nearness, 0, 1)
+    np.fill_diagonal(between, 2.0)
+    matrices = []
+    for sample in plddt:
+        doubt = 8 * (1 - sample)
+        matrix = between[chain[:, None], chain[None, :]] + doubt[None, :] + 0.5 * doubt[:, None]
+        matrix += rng.normal(0, 0.4, matrix.shape)
+        matrices.append(np.clip(matrix, 0.2, 31.7).astype(np.float32))
+    return matrices
+
+
+def _attempts(
+    store: Store,
+    task: Task,
+    number: int,
+    free: np.ndarray,
+    started: datetime,
+    samples: int,
+    rng: np.random.Generator,
+) -> None:
+    """Attempts on the GPU that is free first; some run out of memory first, some fail."""
+    predicted = 3.0 + (task.num_tokens / 400) ** 2
+    outcomes = ["done"]
+    if number % 61 == 60:
+        outcomes = [("worker_died", "oom", "timeout")[number % 3]] * 2
+    elif task.num_tokens > 2_500 or number % 97 == 96:
+        outcomes = ["oom", "done"]
+    for attempt, outcome in enumerate(outcomes, 1):
+        size = 2 if task.num_tokens > 2_500 else 1
+        gpus = np.argsort(free, kind="stable")[:size]
+        begin = float(free[gpus].max())
+        seconds = float(predicted * rng.lognormal(0, 0.18) * (0.4 if outcome == "oom" else 1))
+        free[gpus] = begin + seconds + 0.5
+        store.put_attempt(
+            {
+                "key": task.key,
+                "name": task.name,
+                "attempt": attempt,
+                "outcome": outcome,
+                "reason": "" if outcome == "done" else f"invented: {outcome}",
+                "fallbacks": "" if attempt == 1 else "parallel_samples 5 -> 1",
+                "started": started + timedelta(seconds=begin),
+                "num_tokens": task.num_tokens,
+                "msa_depth": task.msa_depth,
+                "samples": samples,
+                "parallel_samples": 5 if attempt == 1 else 1,
+                "group_size": size,
+                "gpus": "node-1:" + ",".join(str(gpu) for gpu in gpus),
+                "precision": "mixed",
+                "seconds": seconds,
+                "predicted_seconds": predicted,
+                **{f"seconds_{stage}": share * seconds for stage, share in STAGES.items()},
+                "peak_bytes": int(2e9 + 900 * task.num_tokens**2),
+                "predicted_bytes": int(2e9 + 1000 * task.num_tokens**2),
+            }
+        )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Write a large run of invented results.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("complexes", type=int)
+    parser.add_argument("--structures", type=int, default=0)
+    arguments = parser.parse_args()
+    write_large_run(arguments.folder, arguments.complexes, arguments.structures)
