@@ -109,7 +109,6 @@ def test_16_bonds_of_a_glycan_are_read() -> None:
     assert len(joined) > 7
 
 
-@pytest.mark.xfail(strict=True, reason="structures are written without _struct_conn")
 def test_16_bonds_of_a_glycan_are_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     files = folded(monkeypatch, case(16) / "glycan.yaml", tmp_path)
     assert "_struct_conn" in (files / "glycan_model_0.cif").read_text()

@@ -9,7 +9,7 @@ import struct
 import subprocess
 import sys
 import zipfile
-from dataclasses import fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +78,7 @@ def test_convert_keeps_predictions_to_the_bit(lightning: Path) -> None:
     assert np.array_equal(got.plddt, expected.plddt)
     assert all(np.array_equal(x, y) for x, y in zip(got.pae, expected.pae, strict=True))
     for got_scores, expected_scores in zip(got.scores, expected.scores, strict=True):
-        for field in fields(got_scores):
-            np.testing.assert_array_equal(
-                getattr(got_scores, field.name), getattr(expected_scores, field.name), field.name
-            )
+        np.testing.assert_equal(asdict(got_scores), asdict(expected_scores))
 
 
 def test_load_ignores_the_offset_of_weights(lightning: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from foldcp.chemistry.ligands import smiles_component
+from foldcp.chemistry.ligands import ccd_component, smiles_component
 from foldcp.chemistry.vocabulary import TOKEN_IDS, ccd_atoms
 from foldcp.complex import Bond, Chain, Complex, Contact, Pocket, Token
 from foldcp.features.atoms import Augmentation
@@ -27,6 +27,8 @@ def test_featurize_without_rdkit_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "rdkit", None)
+    ccd_component.cache_clear()
+    smiles_component.cache_clear()
     with pytest.raises(
         ValueError,
         match=r"complex x, chain L: CCD component 'GOL' .* pip install 'foldcp\[ligands\]'",

@@ -26,6 +26,7 @@ from foldcp.pipeline.inputs.input_options import InputOptions
 from foldcp.pipeline.inputs.input_spec import InputSpec
 from foldcp.pipeline.planning.run_plan import prepare
 from foldcp.pipeline.storage.results.result_rows import failed_rows
+from foldcp.pipeline.storage.run_folder import FORMAT
 from foldcp.pipeline.storage.staleness import Present
 from foldcp.pipeline.storage.store import Store
 from tests.checkpoint.test_load import contents
@@ -281,13 +282,13 @@ def test_folder_of_another_format_is_one_line_and_exit_code_2(
     out = tmp_path / "run"
     stored(out, {"checkpoint": "untrained:tiny"})
     file = out / "run.json"
-    file.write_text(file.read_text().replace('"format": 3', '"format": 2'))
+    file.write_text(file.read_text().replace(f'"format": {FORMAT}', '"format": 2'))
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     options = (source, "--checkpoint", "untrained:tiny", "--out") if command == "score" else ()
     result = run(command, *options, out)
     assert (result.code, result.out) == (2, "")
     assert result.err == (
-        f"foldcp: {out}: a folder of format 2, but this version of foldcp reads format 3; "
+        f"foldcp: {out}: a folder of format 2, but this version of foldcp reads format {FORMAT}; "
         "give another --out, or use the version of foldcp that wrote it\n"
     )
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
