@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from foldcp.complex import Chain, Complex, InvalidComplex, Record, chain_names
 from foldcp.datasets.chains import check_num_chains, group_by_entity
 from foldcp.datasets.format import FASTA_SUFFIXES, Format, InputFile, ReadOptions
 from foldcp.datasets.msas import MsaFolder, msa_notes
+from foldcp.datasets.parsing.protein_names import ProteinNames, names_in
 from foldcp.datasets.sequences import FastaRecord, accession_of, normalize
 from foldcp.files import FileSource, reading
 
@@ -33,6 +34,7 @@ class JoinedRecord:
     title: str = ""
     accession: str = ""
     notes: tuple[str, ...] = ()
+    names: ProteinNames = field(default=ProteinNames())  # of a record of one chain
 
     def to_complex(self, msas: MsaFolder | None) -> Record:
         """The complex of the record, or why it is invalid."""
@@ -51,10 +53,12 @@ class JoinedRecord:
         parts = [normalize(part) for part in self.sequence.split(":")]
         # The header of several chains names the complex, not its chains.
         accession = self.accession if len(parts) == 1 else ""
+        names = self.names if len(parts) == 1 else ProteinNames()
         first = {}  # one chain of each sequence; the others are copies of it
         for name, part in zip(chain_names(), parts, strict=False):
             if part not in first:
-                first[part] = protein_chain(name, part, accession)
+                chain = protein_chain(name, part, accession)
+                first[part] = replace(chain, gene=names.gene, protein_name=names.protein)
         if self.msa:
             first = {part: replace(chain, msa=self.msa) for part, chain in first.items()}
         elif msas:
@@ -102,6 +106,7 @@ def _records(file: InputFile, records: list[FastaRecord], options: ReadOptions) 
             title=header.partition(" ")[2].strip(),
             accession=accession,
             notes=notes,
+            names=names_in(header) or ProteinNames(),
         ).to_complex(options.msas)
 
 

@@ -236,3 +236,17 @@ def test_read_refuses_too_many_chains(tmp_path: Path) -> None:
     [record] = _read(tmp_path, "c.csv", f"id,sequence\nx,{'M:' * 100_000}M\n")
     assert isinstance(record, InvalidComplex)
     assert record.reason == "100,001 chains exceed the maximum of 100,000"
+
+
+def test_names_of_a_protein_are_those_in_its_header(tmp_path: Path) -> None:
+    (tmp_path / "f.fasta").write_text(
+        ">sp|P41182|BCL6_HUMAN B-cell lymphoma 6 protein OS=Homo sapiens OX=9606 GN=BCL6 PE=1\n"
+        "MKTAY\n>P2 a plain header\nGSH\n>P3 both OS=x GN=NO\nMKT:GSH\n"
+    )
+    records = list(read_input(tmp_path / "f.fasta"))
+    named = [
+        [(chain.gene, chain.protein_name) for chain in record.chains]
+        for record in records
+        if isinstance(record, Complex)
+    ]
+    assert named == [[("BCL6", "B-cell lymphoma 6 protein")], [("", "")], [("", ""), ("", "")]]

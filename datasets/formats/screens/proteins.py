@@ -72,7 +72,13 @@ class Proteins:
                 chain = protein_chain(_NAMES[0], hit.sequence, hit.accession)
             except ValueError as error:
                 raise ValueError(f"{hit.accession}: {error}") from error
-        chain = replace(chain, msa=msa, msa_statistics=statistics)
+        chain = replace(
+            chain,
+            msa=msa,
+            msa_statistics=statistics,
+            gene=hit.names.gene,
+            protein_name=hit.names.protein,
+        )
         return Protein((chain, replace(chain, name=_NAMES[1])), hit.note)
 
     @staticmethod

@@ -197,3 +197,14 @@ def test_pairs_are_read_one_by_one(tmp_path: Path) -> None:
     # The text, three times as it is decoded and cut into lines, and in the end the names.
     assert at_first < 12 * path.stat().st_size
     assert at_end < at_first + 200 * num_pairs
+
+
+def test_pairs_have_the_names_of_their_proteins(tmp_path: Path) -> None:
+    (tmp_path / "s.fasta").write_text(
+        ">sp|P41182|BCL6_HUMAN B-cell lymphoma 6 protein OS=Homo sapiens OX=9606 GN=BCL6\nMKTAY\n"
+        ">P00002\nGSHW\n"
+    )
+    (tmp_path / "pairs.csv").write_text("a,b\nP41182,P00002\nP00002,P41182\n")
+    pairs = list(read_input(tmp_path / "pairs.csv", tmp_path / "s.fasta"))
+    genes = [[chain.gene for chain in pair.chains] for pair in pairs if isinstance(pair, Complex)]
+    assert genes == [["BCL6", ""], ["", "BCL6"]]
