@@ -554,7 +554,7 @@ def test_plan_says_which_complexes_are_too_large_only_with_alignments(
     letters = "ACDEFGHIKLMNPQRSTVWY"
     source = fasta(tmp_path / "in.fasta", letters * 1000, letters * 2000, letters)
     planned = run("plan", source, "--gpus", "3")
-    assert "too large        2: " in planned.out
+    assert "too large        2\n" in planned.out
     reasons = [line for line in planned.out.splitlines() if line.startswith("too large\t")]
     ending = "with 8,192 rows of the alignments that it lacks; without them it fits"
     assert [line.endswith(ending) for line in reasons] == [True, False]
@@ -595,6 +595,8 @@ def test_plan_warns_of_single_chains_in_a_fasta_file(run: Run, tmp_path: Path) -
     assert (
         "2 records of one chain, each folded alone" in run("plan", source, "--hardware", "cpu").err
     )
+    one = fasta(tmp_path / "one.fasta", "MKT", "MK1")
+    assert "1 record of one chain" in run("plan", one, "--hardware", "cpu").err
     result = run("fold", source, "--out", tmp_path / "out", "--checkpoint", "untrained:tiny")
     assert result.code == 2
     assert "the chains of one complex are joined by ':'" in result.err
