@@ -21,8 +21,11 @@ def export(
     options: InputOptions,
     input: Input,
     to: Annotated[
-        Literal["boltz", "alphafold3"],
-        typer.Option(help="The format: Boltz's YAML or AlphaFold 3's JSON."),
+        Literal["boltz", "alphafold3", "csv", "cytoscape"],
+        typer.Option(
+            help="The format: Boltz's YAML or AlphaFold 3's JSON of an input; CSV of the tables of "
+            "a run or GraphML of its protein pairs, for Cytoscape."
+        ),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the files.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
@@ -30,14 +33,24 @@ def export(
     set_: Overrides = [],  # noqa: B006
 ) -> None:
     """Write every complex as an input of another tool, a file each. What the format cannot say is
-    told on stderr. Exit code 1 when some complexes were not written.
+    told on stderr. Exit code 1 when some complexes were not written. Where INPUT is the folder of a
+    run, write its tables, or the network of its protein pairs.
 
     \b
+    foldcp export demo-run --to csv --out tables
+    foldcp export demo-run --to cytoscape --out network
     foldcp export corum.tsv.gz --sequences uniprot.fasta.gz --to boltz --out yamls
     foldcp export job.json --to boltz --out yamls --overwrite
     """
     from foldcp.pipeline.export import export as write
+    from foldcp.pipeline.export_run import export_run, is_run
 
+    if to == "csv" or to == "cytoscape":
+        for path in export_run(input, to, out, overwrite):
+            print(printable(str(path)))
+        return
+    if is_run(input):
+        raise ValueError(f"{input}: the folder of a run, which --to csv and --to cytoscape export")
     settings = load(config, set_)
     spec = InputSpec(input, options, max_bytes=settings.limits.input_bytes)
     exported = write(spec, to, out, overwrite)
