@@ -18,7 +18,7 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
-from foldcp.complex import InvalidComplex, Record, as_invalid
+from foldcp.complex import UNIPROT, InvalidComplex, Record, as_invalid
 from foldcp.datasets.format import Format, InputFile, ReadOptions, has_suffix
 from foldcp.datasets.formats import (
     a3m,
@@ -124,6 +124,11 @@ def _read_file(path: Path, options: ReadOptions) -> Iterable[Record]:
     if {"key", "sequence"} <= set(file.table.keys):
         raise ValueError(
             f"{path}: an alignment (key,sequence); give the folder that holds it with --msas"
+        )
+    if all(re.fullmatch(UNIPROT, name) for name in file.text.split()):
+        raise ValueError(
+            f"{path}: a list of accessions names no complexes; --all-against-all or --baits makes "
+            "a screen of it"
         )
     columns = ", ".join(file.table.columns)[:200]
     raise ValueError(f"{path}: not an input ({KNOWN_FORMATS}); its columns are {columns!r}")

@@ -134,7 +134,9 @@ class Sequences:
         whole = self._find(parent)
         if whole is None:
             return None
-        if not 1 <= first <= last <= len(whole.sequence):
+        if first > last:
+            raise ValueError(f"{accession}: the range begins after its end")
+        if first < 1 or last > len(whole.sequence):
             raise ValueError(f"{accession}: {parent} has residues 1 to {len(whole.sequence)} only")
         part = whole.sequence[first - 1 : last]
         return SequenceHit(part, f"{whole.accession}:{first}-{last}", whole.note)

@@ -236,7 +236,9 @@ def _print_results(summary: Summary, out: Path) -> None:
     print(format_best(out))
     page = _write_page(out) or "not written"
     folder = printable(str(out))
-    print(f"\ntables      {folder}/tables\nstructures  {folder}/structures")
+    print(f"\ntables      {folder}/tables")
+    if (out / "structures").is_dir():  # write.structures=none makes none
+        print(f"structures  {folder}/structures")
     print(f"report      {printable(str(page))}\n")
     counts = [
         f"{summary.num_done} done",

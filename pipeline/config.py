@@ -431,7 +431,7 @@ def checked(value: Any, kind: Any, location: str) -> Any:
         return checked(value, next(a for a in arguments if a is not type(None)), location)
     if origin is tuple:
         items = value.split(",") if isinstance(value, str) else value
-        if type(items) is int and items in get_args(arguments[0]):
+        if type(items) is int and int in map(type, get_args(arguments[0])):
             items = [items]
         if not isinstance(items, list):
             raise ValueError(f"{location}: expected a list, got {value!r}")

@@ -27,8 +27,9 @@ def input_warnings(spec: InputSpec, complexes: Sequence[Complex]) -> list[str]:
             )
     num_alone = sum(FOLDED_ALONE in complex.notes for complex in complexes)
     if num_alone:
+        records = "record" if num_alone == 1 else "records"
         lines.append(
-            f"{spec.input}: {num_alone:,} records of one chain, each folded alone; join the chains "
-            "of one complex by ':'"
+            f"{spec.input}: {num_alone:,} {records} of one chain, each folded alone; join the "
+            "chains of one complex by ':'"
         )
     return lines

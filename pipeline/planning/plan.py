@@ -102,6 +102,7 @@ class Plan:
     num_gpus: int
     num_human: int
     num_other: int
+    num_unnamed: int  # complexes whose organism the input does not name
     num_duplicates: int
     entries: tuple[Entry, ...]
     invalid: tuple[Excluded, ...]
@@ -145,7 +146,8 @@ def make_plan(
         device=costs.hardware.device,
         num_gpus=sum(nodes.values()),
         num_human=num_human,
-        num_other=len(organisms) - num_human,
+        num_other=sum(map(bool, organisms)) - num_human,
+        num_unnamed=organisms.count(""),
         num_duplicates=task_list.num_duplicates,
         entries=entries,
         invalid=tuple(map(_excluded, task_list.invalid)),
@@ -237,8 +239,8 @@ def _summary(plan: Plan) -> list[str]:
     if num_bf16:
         groups += f"; {num_bf16:,} in bf16 to fit"
     return [
-        f"complexes        {plan.num_human + plan.num_other:,}: {plan.num_human:,} human, "
-        f"{plan.num_other:,} of other organisms{repeated}",
+        f"complexes        {plan.num_human + plan.num_other + plan.num_unnamed:,}"
+        f"{_organisms(plan.num_human, plan.num_other, plan.num_unnamed)}{repeated}",
         f"cannot be built  {len(plan.invalid):,}{_by_organism(plan.invalid)}",
         f"too large        {len(plan.too_large):,}{_by_organism(plan.too_large)}",
         f"to fold          {_num_complexes(plan.entries):,}",
@@ -309,10 +311,17 @@ def _median(entries: Sequence[Entry]) -> float:
 
 
 def _by_organism(excluded: Sequence[Excluded]) -> str:
-    if not excluded:
+    organisms = [entry.organism for entry in excluded]
+    num_human = sum(map(is_human, organisms))
+    return _organisms(num_human, sum(map(bool, organisms)) - num_human, organisms.count(""))
+
+
+def _organisms(num_human: int, num_other: int, num_unnamed: int) -> str:
+    """How many are of which organism; nothing where the input names none."""
+    if not num_human + num_other:
         return ""
-    num_human = sum(is_human(entry.organism) for entry in excluded)
-    return f": {num_human:,} human, {len(excluded) - num_human:,} of other organisms"
+    unnamed = f", {num_unnamed:,} of no named organism" if num_unnamed else ""
+    return f": {num_human:,} human, {num_other:,} of other organisms{unnamed}"
 
 
 def _classes(entries: Sequence[Entry]) -> list[tuple[str, list[Entry]]]:

@@ -17,10 +17,13 @@ MAX_CELL = 60  # characters of a cell on a terminal
 def format_rows(out: Path | str, sql: str, format: str) -> str:
     """The rows of a query of a run: a table for a terminal, CSV, or JSON (a list of objects).
 
-    Raises ValueError when `out` is not the folder of a run, or DuckDB refuses the query.
+    Raises ValueError when `out` is not the folder of a run, the query is empty, or DuckDB
+    refuses it.
     """
     import duckdb
 
+    if not sql.strip():
+        raise ValueError("the query is empty")
     with connect(out) as connection:
         try:
             found = connection.sql(sql)

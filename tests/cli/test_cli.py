@@ -20,11 +20,14 @@ import torch
 
 from foldcp.checkpoint.identity import checkpoint_identity
 from foldcp.datasets.reader import FORMATS
+from foldcp.pipeline import cli
 from foldcp.pipeline.cli import main
 from foldcp.pipeline.config import load
+from foldcp.pipeline.execution.run import Summary
 from foldcp.pipeline.inputs.input_options import InputOptions
 from foldcp.pipeline.inputs.input_spec import InputSpec
 from foldcp.pipeline.planning.run_plan import prepare
+from foldcp.pipeline.reporting import best_interfaces
 from foldcp.pipeline.storage.results.result_rows import failed_rows
 from foldcp.pipeline.storage.run_folder import FORMAT
 from foldcp.pipeline.storage.staleness import Present
@@ -41,6 +44,7 @@ needs_corum = pytest.mark.skipif(not CORUM.exists(), reason="CORUM is not in ../
 # Runs a command and says on the last line of stderr which heavy packages it imported.
 PROGRAM = """
 import sys
+from foldcp.pipeline import cli
 from foldcp.pipeline.cli import main
 try:
     main()
@@ -554,13 +558,13 @@ def test_plan_says_which_complexes_are_too_large_only_with_alignments(
     letters = "ACDEFGHIKLMNPQRSTVWY"
     source = fasta(tmp_path / "in.fasta", letters * 1000, letters * 2000, letters)
     planned = run("plan", source, "--gpus", "3")
-    assert "too large        2: " in planned.out
+    assert "too large        2\n" in planned.out
     reasons = [line for line in planned.out.splitlines() if line.startswith("too large\t")]
     ending = "with 8,192 rows of the alignments that it lacks; without them it fits"
     assert [line.endswith(ending) for line in reasons] == [True, False]
     assert "1 of those too large would fit from the sequence alone" in planned.out
     alone = run("plan", source, "--gpus", "3", "--set", "msa.missing=single-sequence").out
-    assert "too large        1: " in alone
+    assert "too large        1\n" in alone
     assert "alignments that it lacks" not in alone
     assert "would fit" not in alone
 
@@ -595,6 +599,8 @@ def test_plan_warns_of_single_chains_in_a_fasta_file(run: Run, tmp_path: Path) -
     assert (
         "2 records of one chain, each folded alone" in run("plan", source, "--hardware", "cpu").err
     )
+    one = fasta(tmp_path / "one.fasta", "MKT", "MK1")
+    assert "1 record of one chain" in run("plan", one, "--hardware", "cpu").err
     result = run("fold", source, "--out", tmp_path / "out", "--checkpoint", "untrained:tiny")
     assert result.code == 2
     assert "the chains of one complex are joined by ':'" in result.err
@@ -647,3 +653,15 @@ def test_pipes_and_devices_are_refused_at_once(run: Run, tmp_path: Path) -> None
     ):
         result = run("plan", *arguments)
         assert (result.code, result.err.count("\n")) == (2, 1)
+
+
+def test_score_names_the_folder_of_structures_only_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(best_interfaces, "format_best", lambda out: "")
+    monkeypatch.setattr(cli, "_write_page", lambda out: out / "report.html")
+    cli._print_results(Summary(1, (), ()), tmp_path)
+    assert "structures" not in capsys.readouterr().out
+    (tmp_path / "structures").mkdir()
+    cli._print_results(Summary(1, (), ()), tmp_path)
+    assert f"structures  {tmp_path}/structures\n" in capsys.readouterr().out

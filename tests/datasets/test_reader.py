@@ -113,6 +113,7 @@ def test_read_text_keeps_a_title_in_another_encoding(tmp_path: Path) -> None:
         ("x.a3m", ">101\nMK-T\n", "the query, its first sequence, has gaps"),
         ("X.A3M.gz", gzip.compress(b">101\nMKtT\n"), "the query, its first sequence, has gaps"),
         ("p.fasta", "MKTAYIAK\n", "starts with 'MKTAYIAK' instead of '>'"),
+        ("list.txt", "P00001\nQ00002\n", "a list of accessions names no complexes; --all-against"),
         ("model.pdb", "ATOM      1  N   MET A   1\n", "not an input"),
         (
             "broken.yaml",

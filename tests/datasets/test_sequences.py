@@ -68,9 +68,16 @@ def test_sequences_find(fasta: Path, accession: str, expected: SequenceHit | Non
     assert read_sequences([fasta]).find(accession) == expected
 
 
-@pytest.mark.parametrize("span", ["0-3", "3-17", "5-4"])
-def test_find_refuses_a_range_outside_of_the_sequence(fasta: Path, span: str) -> None:
-    with pytest.raises(ValueError, match=f"P12345:{span}: P12345 has residues 1 to 16 only"):
+@pytest.mark.parametrize(
+    ("span", "reason"),
+    [
+        ("0-3", "P12345 has residues 1 to 16 only"),
+        ("3-17", "P12345 has residues 1 to 16 only"),
+        ("5-4", "the range begins after its end"),
+    ],
+)
+def test_find_refuses_a_range_outside_of_the_sequence(fasta: Path, span: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=f"P12345:{span}: {reason}"):
         read_sequences([fasta]).find(f"P12345:{span}")
 
 

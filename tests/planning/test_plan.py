@@ -128,3 +128,21 @@ def test_the_median_counts_every_complex(counts: list[int], expected: float) -> 
         for number, count in enumerate(counts, 1)
     ]
     assert plan._median(entries[::-1]) == expected
+
+
+def test_a_plan_counts_complexes_of_no_named_organism_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def first_line(*organisms: str) -> str:
+        tasks = [task(100, f"{index}") for index in range(len(organisms))]
+        named = [
+            replace(found, complex=replace(found.complex, organism=organism))
+            for found, organism in zip(tasks, organisms, strict=True)
+        ]
+        return summary(to_text(planned(named, 90, monkeypatch)))[1].partition(" ")[2].strip()
+
+    assert first_line("", "") == "2"
+    assert first_line("Human", "Rat", "9606") == "3: 2 human, 1 of other organisms"
+    assert first_line("Human", "", "") == (
+        "3: 1 human, 0 of other organisms, 2 of no named organism"
+    )

@@ -93,6 +93,8 @@ def test_query_refuses_in_one_line(run: Path) -> None:
     with pytest.raises(ValueError, match=r"the query cannot be answered: .*nosuch") as error:
         format_rows(run, "SELECT nosuch FROM pairs", "csv")
     assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match="the query is empty"):
+        format_rows(run, " \n", "csv")
 
 
 def test_describe_tells_every_column() -> None:

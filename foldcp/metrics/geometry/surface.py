@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 from biotite.structure import AtomArray
 from biotite.structure.sasa import sasa  # type: ignore[import-not-found]  # compiled
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import KDTree
 
-from foldcp.metrics.geometry.atoms import AtomPairs, StructureAtoms
+from foldcp.metrics.geometry.atoms import MAX_CONTACT, AtomPairs, StructureAtoms
 
 PROBE = 1.4  # Å
 NUM_POINTS = 400  # on each atom's sphere; DSSP has 401
@@ -103,9 +106,40 @@ def _surface(
     radii: Float[np.ndarray, " n"],
     wanted: Bool[np.ndarray, " n"],
 ) -> Float[np.ndarray, " n"]:
-    """The surface of the wanted atoms, after Shrake & Rupley 1973; NaN for others."""
+    """The surface of the wanted atoms, after Shrake & Rupley 1973; NaN for others.
+
+    Clusters of atoms far from one another are computed each alone: `sasa` takes memory and time for
+    the whole box of its atoms, and scattered atoms have a box of millions of Å³ each.
+    """
+    surface = np.full(len(coords), np.nan)
+    cluster = _clusters(coords)
+    sizes = np.bincount(cluster)
+    alone = wanted & (sizes[cluster] == 1)
+    surface[alone] = 4 * np.pi * (radii[alone] + PROBE) ** 2
+    for number in np.unique(cluster[wanted & ~alone]):
+        members = np.flatnonzero(cluster == number)
+        surface[members] = _cluster_surface(coords[members], radii[members], wanted[members])
+    return surface
+
+
+def _clusters(coords: Float[np.ndarray, "n 3"]) -> Int[np.ndarray, " n"]:
+    """The number of each atom's cluster: atoms of two clusters are further apart than any that
+    touch the same water molecule.
+    """
+    cells, cell = np.unique(np.floor(coords / MAX_CONTACT), axis=0, return_inverse=True)
+    adjacent = KDTree(cells).query_pairs(1.5, p=np.inf, output_type="ndarray")
+    edges = (np.ones(len(adjacent)), (adjacent[:, 0], adjacent[:, 1]))
+    graph = coo_array(edges, shape=(len(cells), len(cells)))
+    return connected_components(graph, directed=False)[1][cell.reshape(-1)]
+
+
+def _cluster_surface(
+    coords: Float[np.ndarray, "n 3"],
+    radii: Float[np.ndarray, " n"],
+    wanted: Bool[np.ndarray, " n"],
+) -> Float[np.ndarray, " n"]:
     array = AtomArray(len(coords))
-    array.coord = coords.astype(np.float32)
+    array.coord = (coords - coords.min(axis=0)).astype(np.float32)
     array.set_annotation("element", np.full(len(coords), "C"))
     return sasa(
         array,

@@ -137,6 +137,21 @@ def test_buried_surface_is_the_difference_of_three_surfaces() -> None:
         assert buried[a, b] + buried[b, a] == pytest.approx(expected, abs=1e-2)
 
 
+def test_surfaces_of_scattered_atoms_take_no_memory_for_the_space_between() -> None:
+    cluster = (
+        np.random.default_rng(0).permutation(np.indices((4, 4, 4)).reshape(3, -1).T)[:30] * 2.0
+    )
+    coords = np.concatenate([cluster, [[-1e6, 0, 0]], cluster + 1e6])
+    atoms = StructureAtoms(ligands(len(coords)), coords)
+    found = chain_surfaces(atoms, atom_radii(atoms))
+    one = StructureAtoms(ligands(30), cluster)
+    expected = chain_surfaces(one, atom_radii(one))
+    assert expected.min() < 0.5 * expected.max()
+    np.testing.assert_allclose(found[:30], expected)
+    np.testing.assert_allclose(found[31:], expected)
+    assert found[30] == pytest.approx(4 * np.pi * (1.8 + 1.4) ** 2)
+
+
 def test_fraction_disordered_is_that_of_alphafold_3() -> None:
     """A chain whose first half is accessible, window by window."""
     layout = synthetic_layout([("protein", 80), ("ligand", 2), ("protein", 3)])
