@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -98,7 +99,7 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> Iterator[Record]:
     for named in (path, *options.sequences):
         if not is_unicode(str(named)):
             raise ValueError(f"{escape_path(named)}: the name is not valid UTF-8; rename it")
-    with reading(str(path)):
+    with _errors_in_a_line(), reading(str(path)):
         if is_screen:
             records = read_screen(path, options)
         else:
@@ -222,11 +223,24 @@ def _without_duplicates(records: Iterable[Record]) -> Iterator[Record]:
 
 def _numbered(records: Iterable[Record]) -> Iterator[Record]:
     """The records with their indices; reasons are a line, cut to what a cell of a table shows."""
-    for index, record in enumerate(records):
-        if isinstance(record, InvalidComplex):
-            reason = record.reason if is_unicode(record.reason) else escape_path(record.reason)
-            yield replace(record, index=index, reason=in_a_line(reason)[:_MAX_REASON])
-        elif record.index == index:  # as the readers of screens number them
-            yield record
-        else:
-            yield replace(record, index=index)
+    with _errors_in_a_line():
+        for index, record in enumerate(records):
+            if isinstance(record, InvalidComplex):
+                reason = record.reason if is_unicode(record.reason) else escape_path(record.reason)
+                yield replace(record, index=index, reason=in_a_line(reason)[:_MAX_REASON])
+            elif record.index == index:  # as the readers of screens number them
+                yield record
+            else:
+                yield replace(record, index=index)
+
+
+@contextmanager
+def _errors_in_a_line() -> Iterator[None]:
+    """Write errors in a line: names and values of the input may hold line ends."""
+    try:
+        yield
+    except ValueError as error:
+        text = in_a_line(str(error))
+        if text == str(error):
+            raise
+        raise ValueError(text) from error

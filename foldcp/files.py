@@ -75,6 +75,8 @@ def reading(what: str) -> Iterator[None]:
     """
     try:
         yield
+    except UnicodeDecodeError as error:  # a ValueError that names nothing
+        raise ValueError(f"{what}: {describe_error(error)}") from error
     except ValueError:
         raise
     except INPUT_ERRORS as error:

@@ -400,7 +400,8 @@ def _set(config: Any, key: str, value: Any, location: str, path: str = "") -> An
     hints = get_type_hints(type(config))
     full = path + key
     if head not in hints or bool(rest) != is_dataclass(hints[head]):
-        raise ValueError(f"{location}: {full}: unknown setting{nearest(full, list(keys()))}")
+        name = " ".join(full.split())
+        raise ValueError(f"{location}: {name}: unknown setting{nearest(name, list(keys()))}")
     if rest:
         changed = _set(getattr(config, head), rest, value, location, f"{path}{head}.")
     else:

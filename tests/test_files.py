@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import lzma
 import os
+import re
 import zipfile
 import zlib
 from pathlib import Path
@@ -206,3 +207,12 @@ def test_write_file_keeps_its_part_elsewhere(
     monkeypatch.setattr(files.os, "fsync", lambda descriptor: seen.append(part.exists()))
     write_file(tmp_path / "a", b"x", part)
     assert seen == [True, False]  # the file, then the folder
+
+
+def test_zip_with_a_damaged_name_is_refused_by_the_name_of_the_archive(tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("caf\u00e9.csv", "id,sequence\n")
+    path.write_bytes(path.read_bytes().replace("\u00e9".encode(), b"\xbf\xbf"))
+    with pytest.raises(ValueError, match=re.escape(str(path))):
+        read_file(path)

@@ -222,3 +222,11 @@ def test_load_reads_cutoffs_of_pae(value: str, expected: tuple[int, ...]) -> Non
 def test_load_refuses_other_cutoffs_of_pae(value: str, expected: str) -> None:
     with pytest.raises(ValueError, match=rf"^--set: scores\.pae_cutoffs: expected {expected}"):
         load(None, [f"scores.pae_cutoffs={value}"])
+
+
+def test_unknown_setting_with_a_line_end_is_told_in_a_line(tmp_path: Path) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text('"run.dead\\nline": 3\n')
+    with pytest.raises(ValueError, match=r"run.dead line: unknown setting") as error:
+        load(file)
+    assert "\n" not in str(error.value)

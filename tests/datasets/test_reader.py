@@ -355,3 +355,11 @@ def test_read_refuses_ambiguous_columns(tmp_path: Path, table: str, columns: str
     assert _error(path, _write(tmp_path, "s.fasta", FASTA)) == expected
     doubled = "id,sequence,note,note\nx,MKT,a,b\n"
     assert [record.name for record in read_input(_write(tmp_path, "d.csv", doubled))] == ["x"]
+
+
+def test_errors_are_a_line_whatever_the_names(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text('sequences:\n- protein: {id: "a\\nb", sequence: MKT, msa: no.a3m}\n')
+    with pytest.raises(ValueError, match=r"chain a b, msa: there is no file") as error:
+        list(read_input(path))
+    assert "\n" not in str(error.value)
