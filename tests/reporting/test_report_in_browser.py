@@ -125,7 +125,8 @@ def open_complex(opened: OpenPage, name: str) -> None:
     rows = "#complexes-table .tabulator-row"
     opened.page.fill("#complexes-filters input[type=search]", name)
     opened.page.wait_for_function(f"document.querySelectorAll('{rows}').length === 1")
-    opened.page.click(f"{rows} a")
+    # The one row may still be that of the search before.
+    opened.page.locator(f"{rows} a", has_text=name).click()
     opened.wait("complex")
 
 
