@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from foldcp.datasets.accessions import UNIPROT, Replacements, present_accession
 from foldcp.datasets.parsing.protein_names import ProteinNames, names_in
-from foldcp.datasets.parsing.text_files import read_text
+from foldcp.datasets.parsing.text_files import join_names, read_text
 from foldcp.datasets.uniprot import Entry
 from foldcp.files import MAX_BYTES
 
@@ -90,8 +90,12 @@ class Sequences:
                 return ProteinNames(entry.gene, entry.protein_name)
         return ProteinNames()
 
-    def describe(self, accession: str) -> str:
-        """An accession without a sequence, and what UniProt says of it."""
+    def unknown(self, accessions: Iterable[str]) -> ValueError:
+        """The error of accessions without a sequence, with what UniProt says of each."""
+        names = join_names(map(self._describe, accessions), 200)
+        return ValueError(f"unknown accession: {names} not in {self.source}")
+
+    def _describe(self, accession: str) -> str:
         entry = (self.entries or {}).get(entry_accession(accession))
         return f"{accession} (deleted at UniProt)" if entry and entry.deleted else accession
 

@@ -123,25 +123,27 @@ class Database:
         options: ReadOptions,
     ) -> Iterator[Record]:
         source = table.path.name
+        columns = self.required | {self.name, self.title, self.organism}
         for parsed in rows:
             row = parsed.row
             title = row.get(self.title)
             organism = row.get(self.organism) if self.organism in row.cells else self.organism
             notes: tuple[str, ...] = ()
-            missing: dict[str, str] = {}
-            entry = entry_of(row, self._columns)
+            missing: list[str] = []
+            entry = entry_of(row, columns)
             try:
                 with reading(f"row {row.number}"):
                     if isinstance(parsed.found, ValueError):
                         raise parsed.found
                     subunits, notes = _counted(parsed.name, parsed.found, copies)
                     notes = (*notes, *parsed.found.notes)
-                    missing = _without_sequence(subunits, sequences)
+                    found = {name: sequences.find(name) for name, _ in subunits}
+                    missing = [name for name, hit in found.items() if hit is None]
                     notes = (*notes, *_left_out(parsed.found, options.proteins_only))
-                    _check_known(missing, sequences)
-                    chains, chain_notes = _chains(
-                        subunits, sequences, options.msas, parsed.found.names
-                    )
+                    if missing:
+                        raise sequences.unknown(missing)
+                    hits = {name: hit for name, hit in found.items() if hit}
+                    chains, chain_notes = _chains(subunits, hits, options.msas, parsed.found.names)
                     notes = (*notes, *chain_notes)
                     record = Complex(
                         parsed.name, chains, title, organism, source, notes=notes, entry=entry
@@ -158,11 +160,6 @@ class Database:
                     entry=entry,
                 )
             yield record
-
-    @property
-    def _columns(self) -> frozenset[str]:
-        """The columns that complexes are made from."""
-        return self.required | {self.name, self.title, self.organism}
 
 
 def _copy_numbers(rows: list[_ParsedRow], options: ReadOptions) -> CopyNumbers | None:
@@ -347,29 +344,14 @@ def _copies(field: str, names: list[str]) -> tuple[list[int | None], str]:
     return [parse_count(match[1]) or None if match else None for match in matches], ""
 
 
-def _without_sequence(subunits: list[Subunit], sequences: Sequences) -> dict[str, str]:
-    """Accession -> what is known of it, of those that have no sequence."""
-    return {
-        accession: sequences.describe(accession)
-        for accession, _ in subunits
-        if sequences.find(accession) is None
-    }
-
-
-def _check_known(missing: Mapping[str, str], sequences: Sequences) -> None:
-    if missing:
-        names = join_names(missing.values(), 200)
-        raise ValueError(f"unknown accession: {names} not in {sequences.source}")
-
-
 def _chains(
     subunits: list[Subunit],
-    sequences: Sequences,
+    found: Mapping[str, SequenceHit],
     msas: MsaFolder | None,
     names: Mapping[str, ProteinNames],
 ) -> tuple[tuple[Chain, ...], tuple[str, ...]]:
     """Chains A, B, .., copies of one molecule side by side, and notes on sequences and MSAs."""
-    hits = _look_up(subunits, sequences, names)
+    hits = _hits(subunits, found, names)
     first: dict[SequenceHit, Chain] = {}  # one chain of each; the others are copies of it
     for name, hit in zip(chain_names(), hits, strict=False):
         if hit not in first:
@@ -383,8 +365,8 @@ def _chains(
     return chains, (*sequence_notes, *msa_notes(chains))
 
 
-def _look_up(
-    subunits: list[Subunit], sequences: Sequences, names: Mapping[str, ProteinNames]
+def _hits(
+    subunits: list[Subunit], found: Mapping[str, SequenceHit], names: Mapping[str, ProteinNames]
 ) -> list[SequenceHit]:
     """The sequence of every copy of every subunit, equal sequences side by side.
 
@@ -395,8 +377,7 @@ def _look_up(
     for accession, count in subunits:
         if (count or 1) > MAX_COPIES:
             raise ValueError(f"{count} copies of {accession} exceed the maximum of {MAX_COPIES}")
-        hit = sequences.find(accession)
-        assert hit is not None, f"{accession} has no sequence"
+        hit = found[accession]
         given = names.get(accession, ProteinNames())
         own = hit.names
         both = ProteinNames(own.gene or given.gene, own.protein or given.protein)

@@ -35,13 +35,8 @@ def best_interfaces(out: Path | str, n: int | None = None) -> pd.DataFrame:
     Raises ValueError when `out` is not the folder of a run.
     """
     rows = fresh_rows(out, "interfaces")
-    chains = fresh_rows(out, "chains")
-    indices = chains[["key", "sample", "chain", "chain_index"]]
-    for end in "ab":
-        names = {"chain": f"chain_{end}", "chain_index": f"index_{end}"}
-        rows = rows.merge(indices.rename(columns=names), on=["key", "sample", f"chain_{end}"])
-    forward = rows[rows["index_a"] < rows["index_b"]]
-    reverse = rows[rows["index_a"] > rows["index_b"]]
+    forward = rows[rows["chain_index_a"] < rows["chain_index_b"]]
+    reverse = rows[rows["chain_index_a"] > rows["chain_index_b"]]
     reverse = reverse.rename(columns={"chain_a": "chain_b", "chain_b": "chain_a"})
     both = forward.merge(reverse, on=["key", "sample", "chain_a", "chain_b"], suffixes=("", "_ba"))
     both["ipsae_min"] = both[["ipsae_d0res", "ipsae_d0res_ba"]].min(axis=1)

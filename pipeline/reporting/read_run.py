@@ -41,10 +41,10 @@ def read_run(out: str | Path) -> RunTables:
     >>> best = pairs["ipsae_d0res"].mean().sort_values(ascending=False).head(3)
     """
     return RunTables(
-        complexes=fresh_rows(out, "complexes").reset_index(drop=True),
-        chains=fresh_rows(out, "chains").reset_index(drop=True),
-        interfaces=fresh_rows(out, "interfaces").reset_index(drop=True),
-        pairs=fresh_rows(out, "pairs").reset_index(drop=True),
+        complexes=fresh_rows(out, "complexes"),
+        chains=fresh_rows(out, "chains"),
+        interfaces=fresh_rows(out, "interfaces"),
+        pairs=fresh_rows(out, "pairs"),
         protein_pairs=read_table(out, "protein_pairs").to_pandas(),
         attempts=read_table(out, "attempts").to_pandas(),
         runs=read_table(out, "runs").to_pandas(),

@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from foldcp.pipeline.storage.run_folder import read_run
-from foldcp.pipeline.storage.tables import count_stale, read_table
+from foldcp.pipeline.storage.tables import count_stale, read_fresh
 
 DataFrame = Any  # of pandas, whose columns have no static types
 
 
 def fresh_rows(out: Path | str, table: str) -> DataFrame:
     """The rows of the present input and settings."""
-    rows = read_table(out, table).to_pandas()
-    return rows.loc[~rows["stale"]]
+    return read_fresh(out, table).to_pandas()
 
 
 def to_records(frame: DataFrame) -> list[dict[str, Any]]:

@@ -63,8 +63,7 @@ class Proteins:
     def _make(self, accession: str) -> Protein:
         hit = self.sequences.find(accession)
         if hit is None:
-            unknown = self.sequences.describe(accession)
-            raise ValueError(f"unknown accession: {unknown} not in {self.sequences.source}")
+            raise self.sequences.unknown([accession])
         with reading(hit.accession):
             msa = self.msas.find(hit.sequence, [hit.accession]) if self.msas else None
             statistics = self.msas.statistics.get(msa) if self.msas and msa else None
