@@ -53,7 +53,7 @@ def calibrate(
         print(printable(f"warning: {warning}"), file=sys.stderr)
     if csv is not None:
         _write(csv, found.rows.to_csv(index=False))
-    print(printable(format_table(found.rows.head(NUM_SCORES * len(numbers)))), end="")
+    print(format_table(found.rows.head(NUM_SCORES * len(numbers))), end="")
 
 
 def _write(path: Path, text: str) -> None:

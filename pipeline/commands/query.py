@@ -9,8 +9,6 @@ from typing import Annotated
 
 import typer
 
-from foldcp.printable import printable
-
 
 class OutputFormat(StrEnum):
     """Formats of rows on stdout."""
@@ -38,5 +36,4 @@ def query(
     from foldcp.pipeline.reporting.query import format_rows
 
     text = sys.stdin.read() if sql == "-" else sql
-    output = format_rows(run, text, format.value)
-    print(printable(output) if format is OutputFormat.TABLE else output, end="")
+    print(format_rows(run, text, format.value), end="")

@@ -10,6 +10,7 @@ import pandas as pd
 
 from foldcp.pipeline.reporting.connection import connect
 from foldcp.pipeline.reporting.formatting import format_number
+from foldcp.printable import printable
 
 MAX_CELL = 60  # characters of a cell on a terminal
 
@@ -43,7 +44,7 @@ def _first_line(error: Exception) -> str:
 
 def format_table(rows: pd.DataFrame) -> str:
     """Columns of equal width, numbers to the right."""
-    cells = [list(map(str, rows.columns))]
+    cells = [[printable(str(name)) for name in rows.columns]]
     cells += [[_cell(value) for value in row] for row in rows.itertuples(index=False)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     is_number = [pd.api.types.is_numeric_dtype(dtype) for dtype in rows.dtypes]
@@ -64,4 +65,5 @@ def _cell(value: object) -> str:
         value = value.tolist()
     text = json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list) else value
     text = "" if text is None or text is pd.NaT else str(text)
+    text = printable(text)
     return text if len(text) <= MAX_CELL else text[: MAX_CELL - 1] + "…"

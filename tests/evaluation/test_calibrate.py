@@ -139,6 +139,7 @@ def test_command_writes_a_table(run: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, [*command, "--fpr", "0.1", "--csv", str(tmp_path / "t.csv")])
     assert done.exit_code == 0, done.output
     assert "ipsae_d0res_max" in done.output
+    assert done.output.splitlines()[0].startswith("score ") and "\\x0a" not in done.output
     rows = pd.read_csv(tmp_path / "t.csv")
     assert _row(rows, "ipsae_d0res_max", 0.1)["num_negatives"] == NUM_NEGATIVES
     assert CliRunner().invoke(app, [*command, "--fpr", "x"]).exit_code != 0

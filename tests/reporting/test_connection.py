@@ -89,6 +89,12 @@ def test_query_formats(run: Path) -> None:
     ]
 
 
+def test_query_command_prints_a_line_for_each_row(run: Path) -> None:
+    sql = "SELECT key, 'a' || chr(10) || 'b' AS \"two lines\" FROM best_interfaces"
+    done = CliRunner().invoke(app, ["query", str(run), sql])
+    assert done.output.splitlines() == ["key  two lines", "k3   a\\x0ab", "k1   a\\x0ab"]
+
+
 def test_query_refuses_in_one_line(run: Path) -> None:
     with pytest.raises(ValueError, match=r"the query cannot be answered: .*nosuch") as error:
         format_rows(run, "SELECT nosuch FROM pairs", "csv")
