@@ -16,6 +16,7 @@ from foldcp.pipeline.storage.results.boltz_layout import (
 from foldcp.pipeline.storage.results.provenance import Provenance
 from foldcp.pipeline.storage.results.result_rows import (
     DEFAULT,
+    structure_folder,
     structure_path,
     written_samples,
 )
@@ -49,7 +50,7 @@ def result_files(
         for name in ("pae", "pde"):
             if name in write.files:
                 matrix = getattr(prediction, name)[sample]
-                path = f"structures/{task.key}/{sample}_{name}.npz"
+                path = f"{structure_folder(task.key)}/{sample}_{name}.npz"
                 files[path] = partial(write_array, name=name, array=matrix)
     if "boltz" in write.files:
         stem = file_stem(task.name, task.key, task.name in provenance.repeated)
