@@ -18,7 +18,7 @@ from tests.support.synthetic_results import INFO, finishing
 
 NUM_KEYS = 12
 KILLS = 4
-# Computes results again and again, with a merge after every third.
+# Computes results again and again, with a merge after every third, in groups of a few commits.
 WRITER = f"""
 import sys
 from itertools import count
@@ -28,6 +28,7 @@ from foldcp.pipeline.storage.store import Store
 from tests.support.synthetic_results import INFO, result
 
 merge.MIN_MERGE_COMMITS = merge.MAX_UNMERGED_COMMITS = 3
+merge.GROUP_COMMITS = 5
 store = Store.open(Path(sys.argv[1]), INFO)
 for number in count():
     key = f"k{{number * 5 % {NUM_KEYS}}}"
@@ -74,6 +75,7 @@ def test_readers_see_each_row_once_while_a_writer_is_killed(
         writer.wait()
         writer.stdout.close()
         assert _check(read(out / "tables" / "interfaces")) >= NUM_KEYS - 3
+    assert len(list((out / "tables" / "interfaces").iterdir())) >= 3
 
 
 def _check(rows: list[tuple[str, int, str]]) -> int:

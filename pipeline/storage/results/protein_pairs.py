@@ -64,5 +64,5 @@ def in_alphabet(pairs: pa.Table) -> pa.Table:
             ("b", pc.call_function("if_else", [is_reversed, first, second])),
         ):
             index = pairs.schema.get_field_index(f"{name}_{end}")
-            pairs = pairs.set_column(index, f"{name}_{end}", column)
+            pairs = pairs.set_column(index, pairs.schema.field(index), column)
     return pairs

@@ -100,12 +100,11 @@ def write_large_run(
             InvalidComplex(f"{9000 + n}", FAILURES[0].format(number=n))
             for n in range(max(2, num_complexes // 100))
         ]
-        for key, rows in invalid_rows(records, provenance).items():
-            store.put(key, rows)
+        store.put_many(invalid_rows(records, provenance))
 
 
 def _task(number: int, name: str, rng: np.random.Generator, num_chains: int = 0) -> Task:
-    """A complex of as many chains as those of CORUM have, unless given: most few, some very many."""
+    """A complex of so many chains, or of as many as those of CORUM have: most few, some many."""
     num_entities = int(min(2 + rng.geometric(0.38) - 1, 40)) if number % 400 != 399 else 60
     num_entities = num_chains or num_entities
     names = list(islice(chain_names(), 2 * num_entities))
