@@ -128,16 +128,22 @@ def read_records(root: Path, group: Group) -> GroupRecords:
     Raises ValueError, naming the file, when it is damaged.
     """
     path = root / group.records.path
-    if not path.exists():
-        return GroupRecords()
+    check_records(root, group)
     try:
-        if not is_intact(root, group.records, verify=True):
-            raise ValueError(path)
         content = json.loads(path.read_bytes())
         commits = {name: parse_commit(record) for name, record in content["commits"].items()}
         return GroupRecords(commits, frozenset(content["stale"]))
+    except FileNotFoundError:
+        return GroupRecords()
     except (TypeError, KeyError, AttributeError, ValueError, OSError):
         raise ValueError(f"{path}: {DAMAGE}") from None
+
+
+def check_records(root: Path, group: Group) -> None:
+    """Raise ValueError, naming the file, when the records of a group are there but damaged."""
+    path = root / group.records.path
+    if path.exists() and not is_intact(root, group.records, verify=True):
+        raise ValueError(f"{path}: {DAMAGE}")
 
 
 def records_to_json(records: GroupRecords) -> bytes:

@@ -41,6 +41,7 @@ from foldcp.pipeline.storage.filesystem import Content, FileSystem, is_disk_fail
 from foldcp.pipeline.storage.manifest import (
     GroupRecords,
     Manifest,
+    check_records,
     read_manifest,
     read_records,
     read_unmerged,
@@ -237,7 +238,7 @@ class Store:
         self._filesystem.make_folder(self.root / TEMPORARY)
         self._manifest = read_manifest(self.root)
         for group in self._manifest.groups:
-            read_records(self.root, group)
+            check_records(self.root, group)  # before anything is written
         run = {
             "format": FORMAT,
             "run_id": self.run_id,

@@ -23,10 +23,11 @@ from foldcp.pipeline.storage.schemas import Row, Table
 COMMITS = "commits"
 SUFFIX = ".jsonl"
 Columns = Mapping[str, Sequence[Any]]  # values of each column, without those that are all null
+# NumPy has a float for an integer where some are missing.
 PYTHON_TYPES: dict[str, frozenset[type]] = {
     "string": frozenset({str}),
     "list<string>": frozenset({list, tuple}),
-    "int64": frozenset({int, float, np.int64, np.int32}),  # NumPy has a float where some are missing
+    "int64": frozenset({int, float, np.int64, np.int32}),
     "float32": frozenset({float, int, np.float32, np.float64}),
     "float64": frozenset({float, int, np.float32, np.float64}),
     "bool": frozenset({bool, np.bool_}),

@@ -33,7 +33,9 @@ MEAN = "avg(ipsae_d0res)"
 
 def main() -> None:
     """Print a line for each step."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        description="Seconds and memory of every step on a run as large as a database."
+    )
     parser.add_argument("--corum", type=Path, help="CORUM's table; by default sizes are made up")
     parser.add_argument("--pairs", type=int, default=0, help="dimers instead of CORUM's complexes")
     parser.add_argument("--samples", type=int, default=SAMPLES)
@@ -83,7 +85,7 @@ def chain_counts(arguments: argparse.Namespace) -> list[int]:
 def write(arguments: argparse.Namespace) -> None:
     """Store every complex; prints the seconds in the store alone."""
     from foldcp.pipeline.storage.store import Store
-    from tests.support.report.large_run import write_large_run
+    from tests.support.report.large_run import write_dimers, write_large_run
 
     seconds = {"put": 0.0, "put_attempt": 0.0, "put_many": 0.0, "_merge": 0.0, "close": 0.0}
     longest = [0.0]
@@ -105,7 +107,10 @@ def write(arguments: argparse.Namespace) -> None:
     for name in seconds:
         timed(name)
     counts = chain_counts(arguments)
-    write_large_run(arguments.folder, len(counts), 0, arguments.samples, chain_counts=counts)
+    if arguments.pairs:
+        write_dimers(arguments.folder, arguments.pairs, arguments.samples)
+    else:
+        write_large_run(arguments.folder, len(counts), 0, arguments.samples, chain_counts=counts)
     stored = sum(seconds.values()) - seconds["_merge"]
     print(
         f"{len(counts):,} complexes, {sum(n * (n - 1) for n in counts) * arguments.samples:,} rows "
@@ -146,8 +151,8 @@ def duckdb(arguments: argparse.Namespace) -> None:
     started = time.monotonic()
     db.execute(f"SELECT {MEAN} FROM read_parquet(?)", [path]).fetchall()
     print(f"{MEAN}: {time.monotonic() - started:.2f} s")
-    rows = db.execute("SELECT * FROM read_parquet(?)", [path]).to_arrow_table()
-    print(f"{rows.num_rows:,} rows")
+    rows = db.sql(f"SELECT * FROM read_parquet('{path}')").to_arrow_table()
+    print(f"{len(rows):,} rows")
 
 
 def questions(arguments: argparse.Namespace) -> None:

@@ -48,6 +48,8 @@ NOTES = (
     "msa: no alignment for P{number:05}",
 )
 GPUS = 8
+DIMERS = 50  # different ones
+NO_STRUCTURES = WriteConfig(structures="none")
 MAX_PAE_TOKENS = 1_000
 STAGES = {"features": 0.1, "trunk": 0.45, "sampling": 0.35, "confidence": 0.08, "write": 0.02}
 
@@ -101,6 +103,28 @@ def write_large_run(
             for n in range(max(2, num_complexes // 100))
         ]
         store.put_many(invalid_rows(records, provenance))
+
+
+def write_dimers(out: Path, num_complexes: int, num_samples: int, info: RunInfo = INFO) -> None:
+    """Fill a run's folder with complexes of two chains, whose scores are those of a few."""
+    provenance = Provenance(info.checkpoint, info.untrained, 0, 1, "mixed", 4096)
+    started = datetime(2026, 3, 1, 8, tzinfo=UTC)
+    free = np.zeros(GPUS)
+    made = []
+    rng = np.random.default_rng(7)
+    for number in range(DIMERS):
+        task = _task(number, str(number), rng, 2)
+        layout = _layout(task)
+        prediction = _prediction(layout, num_samples, rng, with_files=False)
+        made.append((task, result_rows(task, layout, prediction, provenance, NO_STRUCTURES)))
+    with finishing(Store.open(out, info)) as store:
+        for number in range(num_complexes):
+            task, rows = made[number % DIMERS]
+            key = hashlib.sha256(f"{number}".encode()).hexdigest()[:32]
+            own = {"key": key, "name": f"{number:07}"}
+            task = replace(task, key=key)
+            store.put(key, {name: [{**row, **own} for row in part] for name, part in rows.items()})
+            _attempts(store, task, number, free, started, num_samples, rng)
 
 
 def _task(number: int, name: str, rng: np.random.Generator, num_chains: int = 0) -> Task:
