@@ -25,10 +25,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import cache
 from itertools import count
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
+from foldcp.pipeline.config import WriteConfig
 from foldcp.pipeline.storage.commits.commit_file import (
     UnmergedCommit,
     commit_path,
@@ -97,6 +99,7 @@ class Store:
         self._manifest = Manifest()
         self._unmerged: dict[str, UnmergedCommit] = {}
         self._outcomes: dict[str, str] = {}  # of complexes
+        self._written: dict[str, WriteConfig] = {}  # of complexes that are done
         self._stale: set[str] = set()
         self._places: dict[str, int] = {}  # commit -> number of its group, but for attempts
         self._owners: dict[str, str] = {}  # path that does not hold its complex's key -> that key
@@ -139,6 +142,14 @@ class Store:
         """
         return {key: outcome for key, outcome in self._outcomes.items() if key not in self._stale}
 
+    def outcome(self, key: str) -> str:
+        """The outcome of a complex as in `outcomes`; empty where it has none."""
+        return "" if key in self._stale else self._outcomes.get(key, "")
+
+    def written(self, key: str) -> WriteConfig:
+        """The settings with which the files of a complex that is done were written."""
+        return self._written.get(key, WriteConfig())
+
     def mark_stale(self, present: Present, keep: bool = False) -> None:
         """Set what the input asks for now; to be called before any result is put.
 
@@ -163,6 +174,7 @@ class Store:
         key: str,
         rows: Mapping[str, Sequence[Row]],
         files: Mapping[str, Content] | None = None,
+        write: WriteConfig | None = None,
     ) -> None:
         """Store the result of a complex: all or nothing, in place of an earlier one.
 
@@ -172,6 +184,7 @@ class Store:
                 result's.
             files: bytes, or a function that writes to the path it is given, for each path
                 relative to the folder.
+            write: the settings with which the files of a complex that is done were made.
 
         Raises:
             ValueError: such a path belongs to another complex.
@@ -181,7 +194,7 @@ class Store:
             owner = self._owners.get(path, key)
             if owner != key:
                 raise ValueError(f"{self.root / path}: complexes {owner} and {key} both write it")
-        self._commit(key, "complex", rows, files or {})
+        self._commit(key, "complex", rows, files or {}, write)
         self._merge_when_due()
 
     def put_many(self, results: Mapping[str, Mapping[str, Sequence[Row]]]) -> None:
@@ -367,6 +380,7 @@ class Store:
         kind: str,
         rows: Mapping[str, Sequence[Row]],
         files: Mapping[str, Content],
+        write: WriteConfig | None = None,
     ) -> None:
         """Stage the files, remove an earlier version that is not merged, give the files their
         names, and write the commit.
@@ -375,7 +389,11 @@ class Store:
         columns = {name: to_columns(TABLES[name], part) for name, part in rows.items()}
         staged = self._staging.stage(files)
         self._staging.remove([commit_path(commit)])
-        record = replace(_record(commit, kind, rows), files=tuple(self._staging.publish(staged)))
+        record = replace(
+            _record(commit, kind, rows),
+            files=tuple(self._staging.publish(staged)),
+            write=asdict(write) if write else {},
+        )
         content, unmerged = to_bytes(record, columns)
         self._staging.install({commit_path(commit): content})
         self._unmerged[commit] = unmerged
@@ -384,9 +402,17 @@ class Store:
     def _register(self, record: CommitRecord) -> None:
         if record.kind == "complex":
             self._outcomes[record.id] = record.outcome
+            if record.write:
+                self._written[record.id] = _write_config(**record.write)
         for file in record.files:
             if record.id not in file.path:
                 self._owners[file.path] = record.id
+
+
+@cache
+def _write_config(**settings: Any) -> WriteConfig:
+    """The same object for the same settings: a run has few different ones, and many results."""
+    return WriteConfig(**settings)
 
 
 def _without_empty(rows: Mapping[str, Sequence[Row]]) -> dict[str, Sequence[Row]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from foldcp.files import file_sha256
+from foldcp.pipeline.config import WriteConfig, checked
 from foldcp.pipeline.storage.schemas import ALL_TABLES
 
 T = TypeVar("T")
@@ -28,7 +29,8 @@ class CommitRecord:
 
     `kind` is complex, attempt or run. `rows` counts its rows in each table. `name` and
     `settings_hash` are those of a complex. `released` are files of a stale result which the result
-    in its place may overwrite.
+    in its place may overwrite. `write` holds the settings with which the files of a complex that is
+    done were made.
     """
 
     id: str
@@ -39,6 +41,7 @@ class CommitRecord:
     rows: dict[str, int] = field(default_factory=dict)
     files: tuple[File, ...] = ()
     released: tuple[File, ...] = ()
+    write: dict[str, Any] = field(default_factory=dict)
 
 
 def describe(path: str, content_at: Path) -> File:
@@ -66,7 +69,19 @@ def parse_commit(content: dict[str, Any]) -> CommitRecord:
         rows={known_table(name): typed(count, int) for name, count in content["rows"].items()},
         files=tuple(map(parse_file, content["files"])),
         released=tuple(map(parse_file, content["released"])),
+        write=_parse_write(content["write"]),
     )
+
+
+def _parse_write(content: dict[str, Any]) -> dict[str, Any]:
+    """Settings of `write`."""
+    if not content:
+        return {}
+    hints = get_type_hints(WriteConfig)
+    return {
+        setting.name: checked(content[setting.name], hints[setting.name], "write")
+        for setting in fields(WriteConfig)
+    }
 
 
 def parse_files(content: dict[str, Any]) -> dict[str, File]:

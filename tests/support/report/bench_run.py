@@ -33,9 +33,7 @@ MEAN = "avg(ipsae_d0res)"
 
 def main() -> None:
     """Print a line for each step."""
-    parser = argparse.ArgumentParser(
-        description="Seconds and memory of every step on a run as large as a database."
-    )
+    parser = argparse.ArgumentParser(description="Seconds and memory of every step.")
     parser.add_argument("--corum", type=Path, help="CORUM's table; by default sizes are made up")
     parser.add_argument("--pairs", type=int, default=0, help="dimers instead of CORUM's complexes")
     parser.add_argument("--samples", type=int, default=SAMPLES)
@@ -151,7 +149,7 @@ def duckdb(arguments: argparse.Namespace) -> None:
     started = time.monotonic()
     db.execute(f"SELECT {MEAN} FROM read_parquet(?)", [path]).fetchall()
     print(f"{MEAN}: {time.monotonic() - started:.2f} s")
-    rows = db.sql(f"SELECT * FROM read_parquet('{path}')").to_arrow_table()
+    rows = db.execute("SELECT * FROM read_parquet(?)", [path]).df()
     print(f"{len(rows):,} rows")
 
 
