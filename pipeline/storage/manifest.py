@@ -15,6 +15,7 @@ can be read at any moment, also between the steps of a merge.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -36,6 +37,7 @@ from foldcp.pipeline.storage.commits.record import (
     parse_files,
     typed,
 )
+from foldcp.pipeline.storage.schemas import PAIRS, TABLES
 
 MANIFEST = "manifest.json"
 READ_RETRIES = 20  # while merges change the folder
@@ -151,6 +153,18 @@ def records_to_json(records: GroupRecords) -> bytes:
     commits = {commit: asdict(record) for commit, record in sorted(records.commits.items())}
     content = {"commits": commits, "stale": sorted(records.stale)}
     return json.dumps(content, separators=(",", ":")).encode()
+
+
+def columns_hash() -> str:
+    """A hash of the columns of all tables: groups that an earlier version wrote lack some."""
+    columns = [(table.name, column.name) for table in TABLES.values() for column in table.columns]
+    return hashlib.sha256(repr(columns).encode()).hexdigest()[:16]
+
+
+def pairs_hash(manifest: Manifest) -> str:
+    """A hash of the published pairs of all groups, of which tables are derived."""
+    files = [group.published[PAIRS.name].sha256 for group in manifest.groups]
+    return hashlib.sha256("".join(files).encode()).hexdigest()
 
 
 def to_json(manifest: Manifest) -> bytes:

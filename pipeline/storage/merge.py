@@ -7,7 +7,6 @@ that was killed.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +21,7 @@ from foldcp.pipeline.storage.manifest import (
     Group,
     GroupRecords,
     Manifest,
+    columns_hash,
     records_to_json,
     to_json,
 )
@@ -176,12 +176,6 @@ def merge_group(
 def published_path(name: str, number: int) -> str:
     """Path of a group's file of a table for readers, relative to the run's folder."""
     return f"tables/{name}/{name}-{number:05}.parquet"
-
-
-def columns_hash() -> str:
-    """A hash of the columns of all tables: groups that an earlier version wrote lack some."""
-    columns = [(table.name, column.name) for table in TABLES.values() for column in table.columns]
-    return hashlib.sha256(repr(columns).encode()).hexdigest()[:16]
 
 
 def _replaced_files(group: Group | None, changed: Collection[str]) -> list[str]:

@@ -9,11 +9,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from foldcp.pipeline.storage.commits.commit_file import UnmergedCommit, read_commit_rows
+from foldcp.pipeline.storage.commits.record import is_intact
 from foldcp.pipeline.storage.manifest import (
     READ_RETRIES,
     Group,
     Snapshot,
+    columns_hash,
     missing_tables,
+    pairs_hash,
     read_records,
     take_snapshot,
 )
@@ -61,6 +64,32 @@ def read_fresh(out: Path | str, name: str) -> pa.Table:
     """The rows of a table as `read_table` gives them, without stale ones."""
     rows = read_table(out, name)
     return rows.filter(~pc.field("stale")) if "stale" in rows.schema.names else rows
+
+
+def published_files(out: Path | str, name: str) -> list[Path]:
+    """The files in tables/ of a table, if they are undamaged and hold all rows that count: those of
+    a run that is over. Empty otherwise, and then `read_table` has the rows.
+
+    Raises ValueError as `read_table` does.
+    """
+    root = Path(out)
+    read_run(root)
+    snapshot = take_snapshot(root)
+    manifest = snapshot.manifest
+    is_whole = all(
+        group.columns == columns_hash() and not missing_tables(root, group)
+        for group in manifest.groups
+    )
+    if snapshot.unmerged or manifest.current_run or not is_whole:
+        return []
+    if name == PROTEIN_PAIRS.name:
+        is_new = manifest.derived_from == pairs_hash(manifest)
+        files = list(manifest.derived.values()) if is_new else []
+    else:
+        files = [group.published[name] for group in manifest.groups]
+    if not all(is_intact(root, file, verify=True) for file in files):
+        return []
+    return [root / file.path for file in files]
 
 
 def count_stale(out: Path | str) -> int:

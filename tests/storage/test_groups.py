@@ -16,7 +16,7 @@ from foldcp.pipeline.storage.manifest import read_manifest
 from foldcp.pipeline.storage.results.pair_rows import pair_rows
 from foldcp.pipeline.storage.staleness import Present
 from foldcp.pipeline.storage.store import Store
-from foldcp.pipeline.storage.tables import read_table
+from foldcp.pipeline.storage.tables import published_files, read_table
 from tests.support.crashing_filesystem import CrashingFileSystem, Killed
 from tests.support.synthetic_results import (
     ATTEMPT,
@@ -115,6 +115,21 @@ def test_marks_of_stale_results_change_only_the_files_that_hold_them(tmp_path: P
         store.mark_stale(Present(frozenset(KEYS), settings_hash="s1"))
         assert store.outcomes().keys() == set(KEYS)
     assert keys_by_reader(out, "interfaces") == [dict.fromkeys(KEYS, 4)] * 3
+
+
+def test_published_files_are_those_of_a_run_that_is_over(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    fill(out)
+    folder = out / "tables" / "interfaces"
+    assert published_files(out, "interfaces") == sorted(folder.iterdir())
+    assert len(published_files(out, "protein_pairs")) == 1
+    with finishing(Store.open(out, INFO, CrashingFileSystem())) as store:
+        assert not published_files(out, "interfaces")
+        store.put("k00", *result("k00", "failed"))
+        assert not published_files(out, "interfaces")
+    first = published_files(out, "interfaces")[0]
+    first.write_bytes(first.read_bytes()[:-1] + b"?")
+    assert not published_files(out, "interfaces") and published_files(out, "complexes")
 
 
 def test_many_results_are_put_at_once(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from foldcp.pipeline.storage.commits.record import is_intact
-from foldcp.pipeline.storage.manifest import MANIFEST, Manifest, to_json
+from foldcp.pipeline.storage.manifest import MANIFEST, Manifest, pairs_hash, to_json
 from foldcp.pipeline.storage.parquet import arrow_schema, read_parquet, write_parquet
 from foldcp.pipeline.storage.results.protein_pairs import in_alphabet, protein_pairs
 from foldcp.pipeline.storage.run_folder import TEMPORARY
@@ -38,12 +37,11 @@ def derive(staging: StagingArea, manifest: Manifest) -> Manifest:
 
     Returns the manifest, which is written.
     """
-    files = [group.published[PAIRS.name] for group in manifest.groups]
-    source = hashlib.sha256("".join(file.sha256 for file in files).encode()).hexdigest()
+    source = pairs_hash(manifest)
     known = manifest.derived.get(PROTEIN_PAIRS.name)
     if known and manifest.derived_from == source and is_intact(staging.root, known, verify=True):
         return manifest
-    paths = [staging.root / file.path for file in files]
+    paths = [staging.root / group.published[PAIRS.name].path for group in manifest.groups]
     parts = partial(_parts, paths, staging.root / TEMPORARY, _num_pairs(manifest))
     staged = staging.stage({PATH: partial(_write, parts=parts)})
     manifest = replace(
