@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 VIEWS = "views.sql"
-GLOB_LETTERS = frozenset("*?[]{}")  # of paths, which DuckDB takes as patterns
 
 
 def connect(out: Path | str) -> DuckDBPyConnection:
@@ -34,7 +33,7 @@ def connect(out: Path | str) -> DuckDBPyConnection:
     connection = duckdb.connect()
     for name, table in ALL_TABLES.items():
         paths = [str(path) for path in published_files(out, name)]
-        if not paths or GLOB_LETTERS & set("".join(paths)):
+        if not paths:
             connection.register(name, read_fresh(out, name))
             continue
         rows = connection.read_parquet(paths, hive_partitioning=False)

@@ -37,7 +37,7 @@ GROUP_ROWS = 131_072
 # A run merges when at least so many commits are unmerged, and half as many as are merged; or when
 # there are so many that another would keep its driver from its other work for too long.
 MIN_MERGE_COMMITS = 256
-MAX_UNMERGED_COMMITS = 1024
+MAX_UNMERGED_COMMITS = 2048
 # It also merges after so many seconds, so that tables are up to date where a complex takes long,
 # unless merging would take more than this share of the time.
 MERGE_SECONDS = 300.0

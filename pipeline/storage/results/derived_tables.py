@@ -22,7 +22,7 @@ from foldcp.pipeline.storage.staging import StagingArea
 
 PATH = f"tables/{PROTEIN_PAIRS.name}/{PROTEIN_PAIRS.name}.parquet"
 # So many rows of pairs are in memory at once; more are parted by accession on the disk.
-PART_ROWS = 131_072
+PART_ROWS = 65_536
 # While a run goes on, they are made again when there are so many times as many pairs.
 GROWTH = 1.5
 
