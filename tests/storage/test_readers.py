@@ -47,7 +47,7 @@ def _polars(folder: Path) -> list[tuple[str, int, str]]:
     """It opens a file twice: where that is replaced in between, it fails, and is asked again."""
     try:
         frame = polars.read_parquet(folder / "*.parquet")
-    except polars.exceptions.ComputeError:
+    except (polars.exceptions.ComputeError, polars.exceptions.PanicException):
         frame = polars.read_parquet(folder / "*.parquet")
     return frame.select("key", "sample", "chain_a").rows()
 
