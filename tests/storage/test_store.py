@@ -370,6 +370,8 @@ def test_put_refuses_unknown_columns_and_missing_values(tmp_path: Path) -> None:
     with finishing(Store.open(tmp_path / "run", INFO)) as store:
         with pytest.raises(AssertionError, match="ptmm"):
             store.put("k1", {"complexes": [rows["complexes"][0] | {"ptmm": 1.0}]})
+        with pytest.raises(AssertionError, match="column title is string"):
+            store.put("k1", {"complexes": [rows["complexes"][0] | {"title": 7}]})
         with pytest.raises(AssertionError, match="column reason"):
             store.put("k1", {"complexes": [rows["complexes"][0] | {"reason": None}]})
 
