@@ -160,13 +160,15 @@ class Run:
         tasks = self.plan.task_list.tasks
         outcomes = self.store.outcomes()
         unfinished = unfinished_tasks(tasks, outcomes)
+        num_samples = self.plan.config.model.samples
         lacking = Counter[str]()
         to_complete = []
         for task in tasks:
             if outcomes.get(task.key) != "done":
                 continue
             written = self.store.written(task.key)
-            missing = missing_files(written, task.write, self.plan.config.model.samples)
+            num_chains = len(task.complex.chains)
+            missing = missing_files(written, task.write, num_samples, num_chains)
             if missing:
                 lacking.update(missing)
                 to_complete.append(replace(task, write=both(written, task.write)))
