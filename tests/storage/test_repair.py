@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from foldcp.pipeline.config import WriteConfig
 from foldcp.pipeline.storage import parquet
 from foldcp.pipeline.storage.repair import find_damage
 from foldcp.pipeline.storage.schemas import TABLES
@@ -252,3 +253,18 @@ def test_power_cut_during_a_repair(out: Path, whole: Path, tmp_path: Path) -> No
 @pytest.fixture(autouse=True)
 def warnings_are_seen(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
+
+
+def test_result_that_lost_a_file_is_known_with_the_settings_of_its_files(tmp_path: Path) -> None:
+    write = WriteConfig(pae="all")
+    for is_first in (True, False):
+        with finishing(Store.open(tmp_path / "run", INFO)) as store:
+            if is_first:
+                rows, files = result("k1", "done")
+                store.put("k1", rows, files, write)
+                lost = next(iter(files))
+            else:
+                assert store.outcome("k1") == ""
+                assert store.written_before("k1") == write
+            assert store.written_before("k2") is None
+        (tmp_path / "run" / lost).unlink()
