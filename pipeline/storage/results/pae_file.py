@@ -83,8 +83,9 @@ def _write_datasets(
 
 
 class _Hdf5Target:
-    """A new file as HDF5 writes it. HDF5 is not told of failures of the disk, as the process crashes
-    when HDF5 cannot close its file; `check` raises the first of them.
+    """A new file as HDF5 writes it; `check` raises what the disk refused.
+
+    HDF5 itself is not told of it, as the process crashes when HDF5 cannot close its file.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
