@@ -103,6 +103,7 @@ class Store:
         self._stale: set[str] = set()
         self._places: dict[str, int] = {}  # commit -> number of its group, but for attempts
         self._owners: dict[str, str] = {}  # path that does not hold its complex's key -> that key
+        self._written_before: dict[str, WriteConfig] = {}  # of results that have lost files
         self._schedule = MergeSchedule()
 
     @classmethod
@@ -149,6 +150,12 @@ class Store:
     def written(self, key: str) -> WriteConfig:
         """The settings with which the files of a complex that is done were written."""
         return self._written.get(key, WriteConfig())
+
+    def written_before(self, key: str) -> WriteConfig | None:
+        """The settings with which the files of a result were written that does not count any more,
+        as some are missing or shortened; None for any other complex.
+        """
+        return self._written_before.get(key)
 
     def mark_stale(self, present: Present, keep: bool = False) -> None:
         """Set what the input asks for now; to be called before any result is put.
@@ -286,10 +293,16 @@ class Store:
                 logger.warning("%s", message)
             again = [unmerged.pop(name) for name in unmerged.keys() & records.commits.keys()]
             lost = damage.lost | find_lost_files(self.root, records)
+            lost -= {commit.record.id for commit in again}
+            self._written_before |= {
+                commit: _write_config(**records.commits[commit].write)
+                for commit in lost
+                if records.commits[commit].write
+            }
             changes = GroupChanges(
                 incoming={commit.record.id: commit.record for commit in again},
                 incoming_rows=unmerged_rows(self.root, again, list(TABLES.values())),
-                drop=lost - {commit.record.id for commit in again},
+                drop=lost,
                 repaired=damage.repaired,
                 unpublished=damage.unpublished,
             )
@@ -339,6 +352,7 @@ class Store:
         self._manifest, new = merge_group(self._staging, self._manifest, number, old, changes)
         for commit in old.commits.keys() - new.commits.keys():
             self._outcomes.pop(commit, None)
+            self._written.pop(commit, None)
             self._places.pop(commit, None)
         self._stale = (self._stale - old.stale) | new.stale
         for record in new.commits.values():
