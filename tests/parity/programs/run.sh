@@ -5,7 +5,7 @@
 # pinned commits; where that cannot be reached, FOLDCP_PROGRAMS names a folder that has them (sources.py).
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
-pins=tests/parity/programs/pins.txt
+pins=tests/parity/programs/scripts/pins.txt
 installed=.venv-programs/installed-$(cksum <"$pins" | cut -d' ' -f1)
 if [ ! -f "$installed" ]; then
     rm -rf .venv-programs
