@@ -42,16 +42,20 @@ class ScoredCase:
         """Expected PAE in Å, [T, T]."""
         return (softmax(self.case.pae_logits) @ CENTERS).astype(np.float32)
 
-    @cached_property
-    def rows(self) -> dict[str, list[dict[str, Any]]]:
-        """Rows of our tables."""
+    @property
+    def task(self) -> Task:
+        """What would be folded, by name and kind of its chains."""
         layout = self.case.layout
         chains = tuple(
             Chain(name, kind, smiles="C") if kind == "ligand" else Chain(name, kind, "A")  # type: ignore[arg-type]
             for name, kind in zip(layout.chain_names, layout.chain_kinds, strict=True)
         )
-        task = Task(Complex(self.name, chains), "key", len(layout.token_chain), 1)
-        return result_rows(task, layout, self.prediction, PROVENANCE)
+        return Task(Complex(self.name, chains), self.name, len(layout.token_chain), 1)
+
+    @cached_property
+    def rows(self) -> dict[str, list[dict[str, Any]]]:
+        """Rows of our tables."""
+        return result_rows(self.task, self.case.layout, self.prediction, PROVENANCE)
 
     @property
     def pairs(self) -> dict[tuple[str, str], dict[str, Any]]:
@@ -78,6 +82,13 @@ class ScoredCase:
         )
 
     @property
+    def with_parents(self) -> Prediction:
+        """The prediction, in which modified residues have the names of their parents."""
+        layout = self.case.layout
+        names = [PARENTS.get(name, name) for name in layout.token_name]
+        return replace(self.prediction, layout=replace(layout, token_name=names))
+
+    @property
     def proteins(self) -> list[str]:
         """Names of the proteins."""
         layout = self.case.layout
@@ -93,9 +104,7 @@ class ScoredCase:
         """Write Boltz's files; returns the folder that has them. Modified residues have the names
         of their parents.
         """
-        layout = self.case.layout
-        names = [PARENTS.get(name, name) for name in layout.token_name]
-        prediction = replace(self.prediction, layout=replace(layout, token_name=names))
+        prediction = self.with_parents
         structure = PredictedStructure(
             layout=prediction.layout,
             coords=prediction.coords[0],

@@ -39,7 +39,7 @@ def test_alphajudge_on_generated_complexes(
         if a < b and row["pdockq"] is not None and row["num_contacts"]
     ]
     assert listed == len(in_contact)
-    # It reads pLDDT from the B-factors, which have two decimals; PAE is in Å.
+    # It reads pLDDT from the B-factors, which have three decimals; PAE is in Å.
     differences.check(1e-6, {"contact_pae": 5e-6, "pdockq2": 1e-5, "pdockq": 1e-5})
 
 

@@ -1,13 +1,23 @@
-"""DockQ on our structures: it reads them, and finds the interfaces that our tables have."""
+"""DockQ on our structures, in which it finds the interfaces of our tables; and programs on an
+exported run.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
+from foldcp.pipeline.config import WriteConfig
+from foldcp.pipeline.exporting.export_run import export_run
+from foldcp.pipeline.storage.results.result_files import result_files
+from foldcp.pipeline.storage.results.result_rows import result_rows
+from foldcp.pipeline.storage.store import Store
 from tests.parity.programs.conftest import Run
 from tests.parity.programs.differences import Differences
-from tests.parity.programs.scored_case import ScoredCase, write_proteins
+from tests.parity.programs.scored_case import PROVENANCE, ScoredCase, write_proteins
+from tests.parity.programs.test_ipsae import VARIABLES, ipsae_variables
+from tests.support.synthetic_results import INFO, finishing
 
 
 def test_dockq_finds_our_interfaces(
@@ -39,3 +49,28 @@ def _interfaces(case: ScoredCase) -> set[frozenset[str]]:
         for pair, row in case.pairs.items()
         if {*map(case.kind, pair)} == {"protein"} and row["num_interface_residues_a"]
     }
+
+
+def test_programs_read_an_exported_run(
+    cases: list[ScoredCase], run: Run, source: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """ipsae.py and DockQ on what `foldcp export RUN --to boltz` writes of a run."""
+    case = cases[0]
+    write = WriteConfig(files=("pae",))
+    with finishing(Store.open(tmp_path / "run", INFO)) as store:
+        prediction = case.with_parents
+        files = result_files(case.task, prediction.layout, prediction, PROVENANCE, write)
+        rows = result_rows(case.task, prediction.layout, prediction, PROVENANCE, write)
+        store.put(case.task.key, rows, files)
+    out = tmp_path / "export"
+    export_run(tmp_path / "run", "boltz", out, overwrite=False)
+    folder = out / "predictions" / case.name
+    model = folder / f"{case.name}_model_0.cif"
+    run("DockQ", model, model, "--json", tmp_path / "dockq.json")
+    arguments = (folder / f"pae_{case.name}_model_0.npz", model, "10", "10")
+    theirs = ipsae_variables(run, source("ipsae.py"), arguments, tmp_path / "out.json")
+    differences = Differences("ipsae.py 4", "an exported run")
+    for (a, b), row in case.pairs.items():
+        for variable, column in VARIABLES.items():
+            differences.add(column, row[column], theirs[variable][a][b])
+    differences.check(1e-6, {"pdockq": 1e-5, "pdockq2": 1e-5})
