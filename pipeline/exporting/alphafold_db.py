@@ -29,10 +29,12 @@ from foldcp.pipeline.exporting.kept_pae import kept_pae
 from foldcp.pipeline.exporting.run_results import ComplexResult, Row, RunResults
 from foldcp.pipeline.exporting.staged_folder import StagedFolder
 from foldcp.pipeline.exporting.structure_text import structure_text, token_plddt
+from foldcp.pipeline.storage.results.pae_file import PaeFile
 
 VERSION = 1
 MODELS_PER_FILE = 10_000  # of metadata
-NO_PAE = "no predicted_aligned_error: the run has not kept the PAE"
+NO_PAE = "no predicted_aligned_error: the run has not kept the whole PAE"
+PAE_ROWS = 256  # in memory at once
 DECIMALS = 2
 # Lower bounds of pLDDT, each with its category; 90 itself is still H.
 CATEGORIES = ((70.0, "H"), (50.0, "M"), (30.0, "L"))
@@ -126,11 +128,11 @@ def _write_complex(
     plddt = np.round(100 * token_plddt(text), DECIMALS)
     spans = _spans(chains)
     _write_confidence(folder.file(f"{entry}-confidence_v{VERSION}.json"), plddt, spans)
-    pae = kept_pae(results.run, best["structure"])
-    if pae is None:
-        results.notes[NO_PAE] += 1
-    else:
-        _write_pae(folder.file(f"{entry}-predicted_aligned_error_v{VERSION}.json"), pae, spans)
+    with kept_pae(results.run, best) as pae:
+        if pae is None:
+            results.notes[NO_PAE] += 1
+        else:
+            _write_pae(folder.file(f"{entry}-predicted_aligned_error_v{VERSION}.json"), pae, spans)
     model = _metadata(entry, complex, chains, float(plddt.mean()))
     lines = [
         _chain_line(entry, chain, plddt[span["sequenceStart"] - 1 : span["sequenceEnd"]])
@@ -168,14 +170,16 @@ def _write_confidence(
     path.write_text(json.dumps(document, separators=(",", ":")))
 
 
-def _write_pae(path: Path, pae: Float[np.ndarray, "T T"], spans: list[dict[str, Any]]) -> None:
-    """Write the matrix row by row, as its text is several times as large."""
-    largest = round(float(pae.max()), DECIMALS)
+def _write_pae(path: Path, pae: PaeFile, spans: list[dict[str, Any]]) -> None:
+    """Write the matrix in blocks of rows, as its text is several times as large."""
+    largest = 0.0
     with path.open("w") as file:
         file.write('[{"predicted_aligned_error":[')
-        for number, row in enumerate(pae):
-            values = np.round(row.astype(float), DECIMALS).tolist()
-            file.write("," * bool(number) + json.dumps(values, separators=(",", ":")))
+        for first in range(0, pae.num_tokens, PAE_ROWS):
+            rows = pae.read(slice(first, first + PAE_ROWS), slice(None)).astype(float)
+            largest = max(largest, float(rows.max()))
+            text = json.dumps(rows.tolist(), separators=(",", ":"))
+            file.write("," * bool(first) + text[1:-1])
         rest = json.dumps(spans, separators=(",", ":"))
         file.write(f'],"max_predicted_aligned_error":{largest},"chains":{rest}}}]')
 

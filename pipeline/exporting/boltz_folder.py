@@ -19,7 +19,7 @@ from foldcp.pipeline.exporting.structure_text import structure_text, token_plddt
 from foldcp.pipeline.storage.results.boltz_layout import COMPLEX_SCORES, as_boltz, write_array
 
 NO_DIAGONAL = "no chains_ptm and no diagonal of pair_chains_iptm, which the tables do not have"
-NO_PAE = "no pae_*.npz: the run has not kept the PAE"
+NO_PAE = "no pae_*.npz: the run has not kept the whole PAE"
 
 
 def write_boltz_folder(results: RunResults, folder: StagedFolder) -> None:
@@ -49,10 +49,11 @@ def _write_complex(results: RunResults, complex: ComplexResult, folder: StagedFo
         summary = json.dumps(_summary(row, complex.interfaces_of(row["sample"])), indent=4)
         folder.file(f"{parent}/confidence_{model}.json").write_text(summary)
         write_array(folder.file(f"{parent}/plddt_{model}.npz"), "plddt", token_plddt(text))
-        pae = kept_pae(results.run, row["structure"])
-        if pae is not None:
-            write_array(folder.file(f"{parent}/pae_{model}.npz"), "pae", pae)
-            has_pae = True
+        with kept_pae(results.run, row) as pae:
+            if pae is not None:
+                whole = pae.read(slice(None), slice(None))
+                write_array(folder.file(f"{parent}/pae_{model}.npz"), "pae", whole)
+                has_pae = True
     if not has_pae:
         results.notes[NO_PAE] += 1
 

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import Float
-
-from foldcp.files import reading
+from foldcp.pipeline.exporting.run_results import Row
+from foldcp.pipeline.storage.results.pae_file import PaeFile
 
 
-def kept_pae(run: Path, structure: str) -> Float[np.ndarray, "T T"] | None:
-    """The PAE in Å of a sample, [i, j]: error of token j in the frame of i; None where the run has
-    not kept it. `structure` is the path of the sample's structure.
+@contextmanager
+def kept_pae(run: Path, row: Row) -> Iterator[PaeFile | None]:
+    """The PAE of a sample, given its row of `complexes`; None where the run has not kept it, or
+    only that of some pairs of chains.
 
-    Raises ValueError when the file is damaged.
+    Raises ValueError when the file is missing or damaged.
     """
-    path = (run / structure).with_name(f"{Path(structure).name.split('.')[0]}_pae.npz")
-    if not path.is_file():
-        return None
-    with reading(str(path)):
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                return arrays["pae"]
-        except (zipfile.BadZipFile, KeyError, EOFError) as error:
-            raise ValueError(f"{path}: damaged: {error}") from error
+    if row["pae"] is None:
+        yield None
+        return
+    with PaeFile(run / row["pae"]) as pae:
+        yield pae if pae.kept.all() else None

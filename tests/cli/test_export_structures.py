@@ -3,14 +3,18 @@
 import csv
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import gemmi
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from foldcp.complex import Chain, Complex, InvalidComplex, Kind
+from foldcp.metrics.chains import ChainSpans
+from foldcp.metrics.interface.pae_blocks import PaeBlock, kept_chain_pairs, pae_blocks
 from foldcp.pipeline.cli import app
 from foldcp.pipeline.config import WriteConfig
 from foldcp.pipeline.exporting.alphafold_db import confidence_category, model_id
@@ -62,12 +66,19 @@ class Run:
         complex = Complex(name, tuple(chains), title=f"the {name}", organism="Human")
         task = Task(complex, name, len(layout.token_chain), 1)
         prediction = synthetic_prediction(layout, NUM_SAMPLES, seed=len(name))
-        files = result_files(task, layout, prediction, PROVENANCE, write)
+        blocks = partial(_pae_blocks, prediction, write)
+        files = result_files(task, layout, prediction, PROVENANCE, write, blocks)
         store.put(name, result_rows(task, layout, prediction, PROVENANCE, write), files)
         self.predictions[name] = prediction
 
     def best(self, name: str) -> int:
         return ranking(self.predictions[name].scores)[0]
+
+
+def _pae_blocks(prediction: Prediction, write: WriteConfig, sample: int) -> list[PaeBlock]:
+    kept = kept_chain_pairs(write.num_pae_pairs, prediction.scores[sample])
+    pae = torch.from_numpy(prediction.pae[sample])
+    return pae_blocks(pae, 0, ChainSpans.of(prediction.layout), kept, sample)
 
 
 def _chain(name: str, kind: Kind, length: int) -> Chain:
@@ -76,12 +87,12 @@ def _chain(name: str, kind: Kind, length: int) -> Chain:
     return Chain(name, kind, "A" * length, accession=f"P{name}", gene=f"G{name}")
 
 
-WITH_PAE = WriteConfig(files=("pae",))
+WITH_PAE = WriteConfig(pae="all")
 
 
 @pytest.mark.parametrize("structures", ["cif.gz", "cif", "bcif"])
 def test_boltz_folder_has_structures_scores_and_matrices(tmp_path: Path, structures: str) -> None:
-    run = Run(tmp_path / "run", WriteConfig(files=("pae",), structures=structures))  # type: ignore[arg-type]
+    run = Run(tmp_path / "run", WriteConfig(pae="all", structures=structures))  # type: ignore[arg-type]
     done = export_run(run.out, "boltz", tmp_path / "boltz", overwrite=False)
     assert len(done.paths) == 2 * NUM_SAMPLES * 4 and all(path.is_file() for path in done.paths)
     assert done.num_without_result == 2 and done.not_written == []
@@ -94,7 +105,7 @@ def test_boltz_folder_has_structures_scores_and_matrices(tmp_path: Path, structu
             plddt = np.load(folder / f"plddt_{model}.npz")["plddt"]
             np.testing.assert_allclose(plddt, prediction.plddt[sample], atol=6e-6)
             pae = np.load(folder / f"pae_{model}.npz")["pae"]
-            np.testing.assert_array_equal(pae, prediction.pae[sample])
+            np.testing.assert_allclose(pae, prediction.pae[sample], rtol=0, atol=0.1251)
             _check_summary(folder / f"confidence_{model}.json", prediction, sample)
 
 
@@ -118,6 +129,15 @@ def _check_summary(path: Path, prediction: Prediction, sample: int) -> None:
         for b in set(range(num_chains)) - {a}:  # the scored chain first
             assert pairs[str(b)][str(a)] == pytest.approx(scores.pair_iptm_boltz[a, b])
     assert "chains_ptm" not in summary
+
+
+def test_pae_of_some_pairs_of_chains_is_not_written(tmp_path: Path) -> None:
+    """The best pair of a dimer is all of it."""
+    run = Run(tmp_path / "run", WriteConfig(pae="best:1"))
+    done = export_run(run.out, "boltz", tmp_path / "boltz", overwrite=False)
+    assert [count for note, count in done.notes.items() if "PAE" in note] == [1]
+    written = {path.parent.name for path in done.paths if path.name.startswith("pae_")}
+    assert written == {"dimer"}
 
 
 def test_boltz_folder_without_pae_and_with_the_best_sample_alone(tmp_path: Path) -> None:
@@ -175,8 +195,9 @@ def test_alphafold_db_has_the_best_sample_of_every_complex_of_proteins(tmp_path:
     assert [span["sequenceStart"] for span in confidence["chains"]] == [1, 5]
     assert [span["sequenceEnd"] for span in confidence["chains"]] == [4, 6]
     (pae,) = json.loads((tmp_path / "db" / f"{entry}-predicted_aligned_error_v1.json").read_text())
-    np.testing.assert_allclose(pae["predicted_aligned_error"], prediction.pae[best], atol=6e-3)
-    assert pae["max_predicted_aligned_error"] == pytest.approx(prediction.pae[best].max(), abs=6e-3)
+    errors = pae["predicted_aligned_error"]
+    np.testing.assert_allclose(errors, prediction.pae[best], rtol=0, atol=0.1251)
+    assert pae["max_predicted_aligned_error"] == np.max(errors)
     assert pae["chains"] == confidence["chains"]
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from foldcp.pipeline.config import WriteConfig
@@ -17,6 +18,7 @@ from tests.parity.programs.conftest import Run
 from tests.parity.programs.differences import Differences
 from tests.parity.programs.scored_case import PROVENANCE, ScoredCase, write_proteins
 from tests.parity.programs.test_ipsae import VARIABLES, ipsae_variables
+from tests.support.synthetic import pae_blocks_of
 from tests.support.synthetic_results import INFO, finishing
 
 
@@ -54,12 +56,15 @@ def _interfaces(case: ScoredCase) -> set[frozenset[str]]:
 def test_programs_read_an_exported_run(
     cases: list[ScoredCase], run: Run, source: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    """ipsae.py and DockQ on what `foldcp export RUN --to boltz` writes of a run."""
+    """ipsae.py and DockQ on what `foldcp export RUN --to boltz` writes of a run, whose PAE is to
+    0.125 Å.
+    """
     case = cases[0]
-    write = WriteConfig(files=("pae",))
+    write = WriteConfig(pae="all")
     with finishing(Store.open(tmp_path / "run", INFO)) as store:
         prediction = case.with_parents
-        files = result_files(case.task, prediction.layout, prediction, PROVENANCE, write)
+        blocks = partial(pae_blocks_of, prediction)
+        files = result_files(case.task, prediction.layout, prediction, PROVENANCE, write, blocks)
         rows = result_rows(case.task, prediction.layout, prediction, PROVENANCE, write)
         store.put(case.task.key, rows, files)
     out = tmp_path / "export"
@@ -73,4 +78,4 @@ def test_programs_read_an_exported_run(
     for (a, b), row in case.pairs.items():
         for variable, column in VARIABLES.items():
             differences.add(column, row[column], theirs[variable][a][b])
-    differences.check(1e-6, {"pdockq": 1e-5, "pdockq2": 1e-5})
+    differences.check(5e-3, {"pdockq": 1e-5})
