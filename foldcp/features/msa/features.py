@@ -81,9 +81,7 @@ def msa_features(tokenized: TokenizedComplex, msa: ComplexMsa) -> dict[str, Tens
     }
 
 
-def _coverage(
-    chain: Chain, msa: ChainMsa, used: Int[np.ndarray, " U"]
-) -> Int[np.ndarray, " _"]:
+def _coverage(chain: Chain, msa: ChainMsa, used: Int[np.ndarray, " U"]) -> Int[np.ndarray, " _"]:
     """The number of used rows with a residue at each place of a chain; empty without an
     alignment.
     """

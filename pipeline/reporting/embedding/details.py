@@ -1,4 +1,4 @@
-"""What the page shows of single complexes: scores of each sample, structure and PAE.
+"""What the page shows of single complexes: scores of each sample, alignments, structure and PAE.
 
 All of a large run would not fit: the best complexes come first, until the bytes are spent.
 """
@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from foldcp.pipeline.reporting.embedding import columns
 from foldcp.pipeline.reporting.embedding.columns import PackedColumn, pack
-from foldcp.pipeline.reporting.embedding.loading import LoadedRun
+from foldcp.pipeline.reporting.embedding.loading import DEPTHS, LoadedRun, text_list
 from foldcp.pipeline.reporting.embedding.pae import bin_edges, read_pae
 from foldcp.pipeline.reporting.embedding.traces import read_trace
+from foldcp.pipeline.reporting.run_tables import DataFrame
 
 SAMPLES_SHARE = 0.35  # of the bytes: for the scores of each sample
 MAX_BLOCK_SHARE = 0.05  # of the bytes: for one complex
@@ -22,17 +24,20 @@ MAX_CHAINS = 150  # of a complex whose samples are shown one by one
 MAX_STRUCTURE_BYTES = 20_000_000  # of one file of a structure
 MAX_READ_RESIDUES = 700_000  # of all structures: half a minute
 PAE_STEP = 0.125  # Å
+MAX_DEPTHS = 200  # points of a chain's curve
+Name = TypeVar("Name")
 
 
 @dataclass(eq=False)
 class Details:
-    """Packed columns of complexes, by their number: scores of samples, structures with PAE.
+    """Packed columns: by the number of a complex, scores of its samples with the depths of its
+    alignments; by number and sample, structures with PAE.
 
     `unreadable` are errors of files that cannot be read.
     """
 
     samples: dict[int, str]
-    structures: dict[int, str]
+    structures: dict[tuple[int, int], str]
     unreadable: list[str]
 
 
@@ -45,9 +50,9 @@ def pack_details(loaded: LoadedRun, order: list[int], max_bytes: int) -> Details
     return Details(samples, structures, unreadable)
 
 
-def _fitting(blocks: Iterator[tuple[int, str]], max_bytes: int) -> dict[int, str]:
+def _fitting(blocks: Iterator[tuple[Name, str]], max_bytes: int) -> dict[Name, str]:
     """The first blocks, as long as they fit, without very large ones."""
-    found: dict[int, str] = {}
+    found: dict[Name, str] = {}
     used = 0
     for number, block in blocks:
         if len(block) > max_bytes * MAX_BLOCK_SHARE:
@@ -60,43 +65,83 @@ def _fitting(blocks: Iterator[tuple[int, str]], max_bytes: int) -> dict[int, str
 
 
 def _pack_samples(loaded: LoadedRun, order: list[int]) -> Iterator[tuple[int, str]]:
-    """Matrices of chains x chains of every score with bands, for every sample."""
+    """Matrices of chains x chains of every score with bands, for every sample, the residues of
+    each interface, and the depth of the alignment along each chain.
+    """
     banded = [score["name"] for score in loaded.scores["interfaces"] if score["bands"]]
     scores = [name for name in banded if name in loaded.interfaces]
     starts = loaded.first_chains()
     groups = loaded.interfaces.groupby("complex").indices
     for number in order:
         num_chains = int(starts[number + 1] - starts[number])
-        if number not in groups or num_chains > MAX_CHAINS:
+        if num_chains > MAX_CHAINS:
+            continue
+        packed = _depth_columns(loaded.chains.iloc[starts[number] : starts[number + 1]])
+        if number not in groups:
+            if packed:
+                yield number, pack(packed)
             continue
         rows = loaded.interfaces.iloc[groups[number]]
         samples = sorted(rows["sample"].unique())
         places = rows["sample"].map({sample: s for s, sample in enumerate(samples)}).to_numpy()
         a = rows["row_a"].to_numpy() - starts[number]
         b = rows["row_b"].to_numpy() - starts[number]
-        packed: dict[str, PackedColumn] = {}
         for score in scores:
             matrix = np.full((len(samples), num_chains, num_chains), np.nan)
             matrix[places, a, b] = rows[score].to_numpy(np.float64)
             packed[score] = columns.decimals(matrix.ravel())
+        packed |= _residue_columns(rows, starts[number])
         yield number, pack(packed, {"samples": [int(sample) for sample in samples]})
+
+
+def _residue_columns(interfaces: DataFrame, first_chain: int) -> dict[str, PackedColumn]:
+    """The interface residues of both chains of each pair, in the samples in which they touch."""
+    forward = interfaces[interfaces["row_a"] < interfaces["row_b"]]
+    rows = forward[forward["interface_residues_a"].fillna("") != ""]
+    numbers = {
+        "residues_sample": rows["sample"],
+        "residues_chain_a": rows["row_a"] - first_chain,
+        "residues_chain_b": rows["row_b"] - first_chain,
+    }
+    texts = {f"residues_{end}": rows[f"interface_residues_{end}"] for end in "ab"}
+    return {
+        **{name: columns.differences(values.to_numpy(int), 1) for name, values in numbers.items()},
+        **{name: columns.texts(text_list(values)) for name, values in texts.items()},
+    }
+
+
+def _depth_columns(chains: DataFrame) -> dict[str, PackedColumn]:
+    """The depth of the alignment along each chain of a complex: the chain of every point, its first
+    residue, and the mean depth from there to the next; nothing without an alignment.
+    """
+    points: list[tuple[int, int, float]] = []
+    for place, depths in enumerate(chains[DEPTHS]):
+        if not isinstance(depths, np.ndarray) or not len(depths):
+            continue
+        step = -(-len(depths) // MAX_DEPTHS)
+        first = np.arange(0, len(depths), step)
+        sums = np.add.reduceat(depths.astype(float), first)
+        means = sums / np.diff(first, append=len(depths))
+        points += [(place, int(at) + 1, mean) for at, mean in zip(first, means, strict=True)]
+    if not points:
+        return {}
+    names = ("depth_chain", "depth_residue", "depth")
+    values = np.array(points)
+    return {name: columns.differences(values[:, i], 1) for i, name in enumerate(names)}
 
 
 def _pack_structures(
     loaded: LoadedRun, order: list[int], unreadable: list[str]
-) -> Iterator[tuple[int, str]]:
-    """Structure and PAE of the best sample of every complex that has a file; adds to `unreadable`
-    what is wrong with one.
+) -> Iterator[tuple[tuple[int, int], str]]:
+    """Structures and PAE that have files: of the best sample of every complex, then of the other
+    samples; adds to `unreadable` what is wrong with one.
     """
     starts = loaded.first_chains()
     names = loaded.chains["chain"].tolist()
     num_residues = 0
-    for number in order:
-        structure = loaded.complexes["structure"].iat[number]
-        path = loaded.out / str(structure)
-        if not isinstance(structure, str) or not path.is_file():
-            continue
-        if path.stat().st_size > MAX_STRUCTURE_BYTES:
+    for number, sample, structure in _structure_files(loaded, order):
+        path = loaded.out / structure
+        if not path.is_file() or path.stat().st_size > MAX_STRUCTURE_BYTES:
             continue
         num_residues += int(loaded.complexes["num_residues"].iat[number])
         if num_residues > MAX_READ_RESIDUES:
@@ -112,4 +157,16 @@ def _pack_structures(
             packed["pae"] = columns.small_numbers(pae, PAE_STEP)
             tokens = int(loaded.complexes["num_tokens"].iat[number])
             facts["pae_edges"] = bin_edges(tokens).tolist()
-        yield number, pack(packed, facts)
+        yield (number, sample), pack(packed, facts)
+
+
+def _structure_files(loaded: LoadedRun, order: list[int]) -> list[tuple[int, int, str]]:
+    """Number of a complex, sample and path of every structure, those of the best samples first."""
+    samples = loaded.samples[loaded.samples["structure"].notna()]
+    places = {number: place for place, number in enumerate(order)}
+    names = ("complex", "rank", "sample", "structure")
+    files = sorted(
+        zip(*(samples[name].tolist() for name in names), strict=True),
+        key=lambda file: (file[1] > 0, places[file[0]], file[1]),
+    )
+    return [(number, int(sample), path) for number, _, sample, path in files]

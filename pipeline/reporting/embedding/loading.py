@@ -18,6 +18,10 @@ from foldcp.pipeline.storage.tables import read_table
 ENDS = ("chain_index_a", "chain_index_b")
 OWN_SCORES = frozenset(column.name for column in OWN_SCORES_OF_PAIRS)
 STATISTICS = ("mean", "min", "max", "sd")
+CHAIN = ["complex", "chain_index"]
+DEPTHS = "msa_column_depth"
+GATE = "afdb_gate"
+RESIDUES = ("interface_residues_a", "interface_residues_b")
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,9 +84,13 @@ def load_run(out: Path | str) -> LoadedRun:
 
 
 def _best_chains(chains: DataFrame, samples: DataFrame) -> DataFrame:
-    """The chains of the best sample of every complex, in order."""
+    """The chains of the best sample of every complex, in order, with what only the rows of sample
+    0 have.
+    """
     best = samples.drop_duplicates("complex")[["complex", "sample"]]
-    found = chains.merge(best, on=["complex", "sample"])
+    depths = chains.loc[chains["sample"] == 0, [*CHAIN, DEPTHS]]
+    found = chains.drop(columns=DEPTHS).merge(best, on=["complex", "sample"])
+    found = found.merge(depths, on=CHAIN, how="left")
     return found.sort_values(["complex", "chain_index"]).reset_index(drop=True)
 
 
@@ -109,8 +117,8 @@ def _pair_table(
     table = read_table(out, name)
     wanted = [c for score in describe_scores("interfaces") for c in columns_of(score)]
     known = [column for column in wanted if table[column].null_count < len(table)]
-    sample = ["sample"] if name == "interfaces" else []
-    rows = table.select(["key", *sample, *ENDS, "stale", *known]).to_pandas(categories=["key"])
+    others = ["sample", *RESIDUES] if name == "interfaces" else [GATE]
+    rows = table.select(["key", *others, *ENDS, "stale", *known]).to_pandas(categories=["key"])
     rows = _numbered(rows.loc[~rows["stale"]].drop(columns="stale"), numbers)
     starts = first_chains[rows["complex"].to_numpy()]
     for end in "ab":

@@ -50,5 +50,5 @@ const Main = (() => {
   const safely = () => route().catch(report);
   window.addEventListener("hashchange", safely);
   safely();
-  return {};
+  return { report };
 })();
