@@ -33,6 +33,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=f"none of {', '.join(BR
 EVIL = "</script><img src=x onerror=document.title='evil'>"
 LONG = "a-name-without-any-space-" * 8
 INVENTED = replace(INFO, untrained=False, checkpoint="none: invented numbers", input="invented.tsv")
+WHITE = "rgb(255, 255, 255)"
 WIDTHS = {"desk": (1280, 860), "phone": (390, 800)}
 # 3-D without a graphics card.
 ARGUMENTS = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
@@ -321,6 +322,73 @@ def test_scores_are_shown_against_experiment(view: Any, out: Path) -> None:
     page.select_option("#evaluation select", "pae_mean")
     page.wait_for_timeout(400)
     assert plot.screenshot() != before
+    opened.check()
+
+
+# What is drawn beyond the paper, and texts of plots that are light.
+CLIPPED = """() => [...document.querySelectorAll("main :is(table, figure, svg, canvas, img)")]
+  .filter((one) => one.getBoundingClientRect().right > document.body.getBoundingClientRect().right)
+  .map((one) => one.outerHTML.slice(0, 80))"""
+LIGHT = """() => [...document.querySelectorAll("svg text")].map((one) => one.getAttribute("fill"))
+  .filter((fill) => fill && parseInt(fill.slice(1, 3), 16) > 0x99)"""
+
+
+def test_the_page_is_printed_on_white_without_controls(view: Any, out: Path) -> None:
+    opened = view(out / "report.html")
+    page = opened.page
+    page.emulate_media(color_scheme="dark")
+    for part in ("overview", "interfaces", "cost", "complex"):
+        if part == "complex":
+            opened.go("complexes")
+            open_complex(opened, "trimer")
+        else:
+            opened.go(part)
+        page.emulate_media(media="print", color_scheme="dark")
+        page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+        assert page.evaluate(CLIPPED) == [] == page.evaluate(LIGHT)
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == WHITE
+        assert (
+            not page.locator("nav, .skip, main select, main input[type=search]")
+            .locator("visible=true")
+            .count()
+        )
+        if part == "interfaces":
+            assert page.locator(".tabulator-print-table tr").count() == 201
+            assert "The first 200 of" in page.inner_text("#part-interfaces .printed")
+        if part == "complex":
+            assert page.locator(".viewer img").count() == 1
+        page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+        page.emulate_media(media="screen", color_scheme="dark")
+        assert page.locator("nav a").first.is_visible()
+        assert not page.locator(".viewer img, .tabulator-print-table").count()
+        opened.check()
+
+
+def test_the_page_is_operated_by_the_keyboard(view: Any, out: Path) -> None:
+    opened = view(out / "report.html")
+    page = opened.page
+    focused = "document.activeElement"
+    opened.go("interfaces")
+    page.keyboard.press("Tab")
+    assert page.evaluate(f"{focused}.className") == "skip"
+    assert page.locator(".skip").bounding_box()["x"] >= 0
+    page.keyboard.press("Enter")
+    assert page.evaluate(f"{focused}.id") == "content"
+    page.keyboard.press("Tab")
+    assert page.evaluate(f"{focused}.closest('#interfaces-filters') !== null")
+    assert page.evaluate(f"getComputedStyle({focused}).outlineStyle") == "solid"
+    # Into the table, whose rows are one stop of the tab key, and down by arrow keys.
+    page.locator("#interfaces-table .tabulator-tableholder").focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowUp")
+    row = f"{focused}.closest('.tabulator-row')"
+    rows = "document.querySelectorAll('#interfaces-table .tabulator-row')"
+    assert page.evaluate(f"[...{rows}].indexOf({row})") == 1
+    assert page.evaluate(f"getComputedStyle({row}).outlineStyle") == "solid"
+    page.keyboard.press("Enter")
+    opened.wait("complex")
+    assert page.locator(".detail").count() == 1
     opened.check()
 
 

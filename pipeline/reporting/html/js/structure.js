@@ -183,5 +183,15 @@ const Structure = (() => {
     model.setStyle({ index: chosen.map((atom) => atom.index) }, { sphere: { radius: 1.1, colorfunc: colourOf } }, true);
   }
 
-  return { show, stop };
+  /** Puts a picture of the structure in its place for paper, and takes it away again. */
+  function print(printed) {
+    const stage = host?.parentElement;
+    if (!stage?.clientWidth) return; // not in sight
+    stage.querySelector("img")?.remove();
+    viewer.setBackgroundColor(Charts.css("--paper"));
+    viewer.render();
+    if (printed) stage.append(element("img", { src: viewer.pngURI(), alt: "Structure" }));
+  }
+
+  return { show, stop, print };
 })();

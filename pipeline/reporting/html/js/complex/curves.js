@@ -47,7 +47,7 @@ const Curves = (() => {
         ],
       };
     };
-    await Charts.draw(plot, specify, { label: "Predicted aligned error of all pairs of tokens" });
+    await Charts.draw(plot, specify, { label: "Predicted aligned error of all pairs of tokens", isPixels: true });
   }
 
   /** The first token of every chain but the first. */

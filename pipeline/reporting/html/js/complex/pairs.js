@@ -138,7 +138,7 @@ const Pairs = (() => {
     const onclick = (datum) => {
       if (datum.ends) onpair(datum.ends);
     };
-    return Charts.draw(container, specify, { onclick, label: `Network of chains by ${score.label}` });
+    return Charts.draw(container, specify, { onclick, label: `Network of chains by ${score.label}`, isPixels: true });
   }
 
   function networkSpecification(width, nodes, edges) {
