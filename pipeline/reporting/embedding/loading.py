@@ -13,7 +13,7 @@ import pandas as pd
 from foldcp.pipeline.reporting.bands import OWN_SCORES_OF_PAIRS, describe_scores
 from foldcp.pipeline.reporting.run_tables import DataFrame, fresh_rows
 from foldcp.pipeline.storage.run_folder import read_run
-from foldcp.pipeline.storage.tables import read_table
+from foldcp.pipeline.storage.tables import read_fresh, read_table
 
 ENDS = ("chain_index_a", "chain_index_b")
 OWN_SCORES = frozenset(column.name for column in OWN_SCORES_OF_PAIRS)
@@ -114,12 +114,12 @@ def _pair_table(
     first_chains: np.ndarray,
 ) -> DataFrame:
     """Rows of pairs of chains, with the scores that have any value: a large run has millions."""
-    table = read_table(out, name)
+    table = read_fresh(out, name)
     wanted = [c for score in describe_scores("interfaces") for c in columns_of(score)]
     known = [column for column in wanted if table[column].null_count < len(table)]
     others = ["sample", *RESIDUES] if name == "interfaces" else [GATE]
-    rows = table.select(["key", *others, *ENDS, "stale", *known]).to_pandas(categories=["key"])
-    rows = _numbered(rows.loc[~rows["stale"]].drop(columns="stale"), numbers)
+    rows = table.select(["key", *others, *ENDS, *known]).to_pandas(categories=["key"])
+    rows = _numbered(rows, numbers)
     starts = first_chains[rows["complex"].to_numpy()]
     for end in "ab":
         rows[f"row_{end}"] = starts + rows[f"chain_index_{end}"].to_numpy()

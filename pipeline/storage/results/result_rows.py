@@ -91,7 +91,7 @@ def result_rows(
             rows["chains"].append({**shared, **chain, **scored})
         if sample == 0:
             for row, coverage in zip(rows["chains"], layout.chain_coverage, strict=True):
-                row["msa_column_depth"] = coverage
+                row["msa_column_depth"] = coverage.tolist()
         rows["interfaces"] += _interface_rows(chains, scores, shared)
     rows["pairs"] = pair_rows(rows["interfaces"])
     return rows
