@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,12 @@ from foldcp.pipeline.execution.ray_cluster import (
 from foldcp.pipeline.execution.signals import StopSignals
 from foldcp.pipeline.inputs.tasks import Failed, Task
 from foldcp.pipeline.planning.detect_hardware import choose_hardware, cpu_ranks
-from foldcp.pipeline.planning.resume import suspect_keys, unfinished_tasks
+from foldcp.pipeline.planning.resume import (
+    both,
+    missing_files,
+    suspect_keys,
+    unfinished_tasks,
+)
 from foldcp.pipeline.planning.run_plan import RunPlan
 from foldcp.pipeline.scheduling.hardware import Hardware
 from foldcp.pipeline.storage.results.invalid_records import sync_invalid
@@ -148,14 +154,35 @@ class Run:
         sync_invalid(self.store, self.plan.task_list.invalid, self.plan.provenance)
 
     def _resume(self) -> list[Task]:
-        """The tasks that are left to fold; on stderr, how many have a result already."""
+        """The tasks that are left to fold; on stderr, how many have a result already, and how many
+        are folded again for files that it lacks.
+        """
         tasks = self.plan.task_list.tasks
-        unfinished = unfinished_tasks(tasks, self.store.outcomes())
+        outcomes = self.store.outcomes()
+        unfinished = unfinished_tasks(tasks, outcomes)
+        lacking = Counter[str]()
+        to_complete = []
+        for task in tasks:
+            if outcomes.get(task.key) != "done":
+                continue
+            written = self.store.written(task.key)
+            missing = missing_files(written, task.write, self.plan.config.model.samples)
+            if missing:
+                lacking.update(missing)
+                to_complete.append(replace(task, write=both(written, task.write)))
         if num_done := len(tasks) - len(unfinished):
-            folder = printable(str(self.store.root))
-            message = f"{folder}: {num_done} of {len(tasks)} complexes are done already"
-            print(message, file=sys.stderr)
-        return unfinished
+            self._tell(f"{num_done} of {len(tasks)} complexes are done already")
+        if to_complete:
+            reasons = ", ".join(f"{setting} ({count})" for setting, count in lacking.items())
+            self._tell(
+                f"{len(to_complete)} of them are folded again, as files that are asked for now "
+                f"were not stored: {reasons}"
+            )
+        return unfinished + to_complete
+
+    def _tell(self, message: str) -> None:
+        """Print a line on stderr that names the folder."""
+        print(f"{printable(str(self.store.root))}: {message}", file=sys.stderr)
 
     def _fold(self, tasks: Sequence[Task]) -> str:
         """Start Ray and fold tasks; returns why it stopped early, or an empty text."""

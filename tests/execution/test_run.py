@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import psutil
 import pytest
 import yaml
@@ -20,6 +22,7 @@ from foldcp.pipeline.config import load
 from foldcp.pipeline.execution.run import Run, RunOptions, Summary
 from foldcp.pipeline.inputs.tasks import Failed, Task, TaskList
 from foldcp.pipeline.scheduling.hardware import PRESETS, load_hardware
+from foldcp.pipeline.storage.results.pae_file import PaeFile
 from foldcp.pipeline.storage.tables import read_table
 from tests.support.runs import (
     assert_equal_tables,
@@ -181,3 +184,39 @@ def test_killed_and_hanging_worker_cost_their_groups_and_nothing_else(
     assert attempts.loc[attempts["outcome"] == "worker_died", "name"].tolist() == ["two"]
     assert "died" in attempts.loc[attempts["outcome"] == "worker_died", "reason"].item()
     assert_equal_tables(tables(out), tables(undisturbed))
+
+
+def test_files_asked_for_later_are_made_by_folding_what_lacks_them(
+    source: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    """First the PAE of two complexes, one of them on two ranks, then the best pair of all."""
+    out = tmp_path / "run"
+    shutil.copytree(undisturbed, out)
+    before = read_table(out, "attempts").num_rows
+
+    def score_with(*options: str, exit_code: int = 1) -> str:
+        result = subprocess.run(
+            [*command(source, out), *options], capture_output=True, text=True, timeout=240
+        )
+        assert result.returncode == exit_code, result.stderr  # one complex is too large
+        return result.stderr
+
+    told = score_with("--set", "write.pae=all", "--id", "b", "--id", "two", exit_code=0)
+    assert "2 of 2 complexes are done already" in told
+    assert "2 of them are folded again" in told and "write.pae=all (2)" in told
+    told = score_with("--set", "write.pae=best:1")
+    assert "6 of 7 complexes are done already" in told
+    assert "4 of them are folded again" in told and "write.pae=best:1 (4)" in told
+    assert "folded again" not in score_with("--set", "write.pae=best:1")
+    assert read_table(out, "attempts").num_rows == before + 6
+    found = read_table(out, "complexes").to_pandas().set_index("name")
+    with PaeFile(out / found["pae"]["two"]) as pae:
+        assert pae.kept.all() and np.isfinite(pae.read(slice(None), slice(None))).all()
+        mean = pae.between("A", "B").mean()
+    rows = read_table(out, "interfaces").to_pandas().set_index(["name", "chain_a", "chain_b"])
+    assert mean == pytest.approx(rows["pae_mean"]["two", "A", "B"], abs=0.125)
+    with PaeFile(out / found["pae"]["b"]) as pae:
+        assert pae.kept.all()  # as before
+    after = tables(out)
+    after["complexes"]["pae"] = None
+    assert_equal_tables(after, tables(undisturbed))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -139,7 +139,7 @@ def _pack_structures(
     starts = loaded.first_chains()
     names = loaded.chains["chain"].tolist()
     num_residues = 0
-    for number, sample, structure in _structure_files(loaded, order):
+    for number, sample, structure, kept in _sample_files(loaded, order):
         path = loaded.out / structure
         if not path.is_file() or path.stat().st_size > MAX_STRUCTURE_BYTES:
             continue
@@ -148,7 +148,7 @@ def _pack_structures(
             return
         try:
             packed = read_trace(path, names[starts[number] : starts[number + 1]])
-            pae = read_pae(loaded.out, structure)
+            pae = read_pae(loaded.out / kept) if isinstance(kept, str) else None
         except ValueError as error:
             unreadable.append(str(error))
             continue
@@ -160,13 +160,15 @@ def _pack_structures(
         yield (number, sample), pack(packed, facts)
 
 
-def _structure_files(loaded: LoadedRun, order: list[int]) -> list[tuple[int, int, str]]:
-    """Number of a complex, sample and path of every structure, those of the best samples first."""
+def _sample_files(loaded: LoadedRun, order: list[int]) -> list[tuple[int, int, str, Any]]:
+    """Number of a complex, sample, path of its structure and of its PAE, if any, of every sample
+    with a structure; the best samples first.
+    """
     samples = loaded.samples[loaded.samples["structure"].notna()]
     places = {number: place for place, number in enumerate(order)}
-    names = ("complex", "rank", "sample", "structure")
+    names = ("complex", "rank", "sample", "structure", "pae")
     files = sorted(
         zip(*(samples[name].tolist() for name in names), strict=True),
         key=lambda file: (file[1] > 0, places[file[0]], file[1]),
     )
-    return [(number, int(sample), path) for number, _, sample, path in files]
+    return [(number, int(sample), path, pae) for number, _, sample, path, pae in files]

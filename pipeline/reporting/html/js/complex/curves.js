@@ -15,7 +15,9 @@ const Curves = (() => {
     const rows = [];
     for (let i = 0; i < bins; i++) {
       for (let j = 0; j < bins; j++) {
-        rows.push({ x: edges[j], x2: Math.min(edges[bins], edges[j + 1] + overlap), y: edges[i], y2: Math.min(edges[bins], edges[i + 1] + overlap), pae: block.pae[i * bins + j] });
+        const pae = block.pae[i * bins + j];
+        if (Number.isNaN(pae)) continue; // not kept
+        rows.push({ x: edges[j], x2: Math.min(edges[bins], edges[j + 1] + overlap), y: edges[i], y2: Math.min(edges[bins], edges[i + 1] + overlap), pae });
       }
     }
     const borders = chainStarts(about).map((start) => ({ start }));
