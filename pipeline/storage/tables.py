@@ -49,7 +49,7 @@ def read_table(out: Path | str, name: str) -> pa.Table:
 def read_fresh(out: Path | str, name: str) -> pa.Table:
     """The rows of a table as `read_table` gives them, without stale ones."""
     rows = read_table(out, name)
-    has_stale = "stale" in rows.schema.names and pc.any(rows["stale"]).as_py()
+    has_stale = "stale" in rows.schema.names and pc.call_function("any", [rows["stale"]]).as_py()
     return rows.filter(~pc.field("stale")) if has_stale else rows
 
 
