@@ -32,6 +32,9 @@ from foldcp.pipeline.storage.results.invalid_records import sync_invalid
 from foldcp.pipeline.storage.store import Store
 from foldcp.printable import printable
 
+SOME_INVALID = 3
+TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: a later run may succeed
+
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
@@ -59,16 +62,20 @@ class Summary:
         """Whether every task has an outcome."""
         return not (self.signal or self.stopped)
 
-    @property
-    def exit_code(self) -> int:
+    def exit_code(self, allow_invalid: bool) -> int:
         """The exit code of `foldcp score`.
 
-        0 when every task has a result, 1 when some failed, 3 when the run had to stop early, and
-        128 + signal when a signal stopped it.
+        0 when every complex has a result, 1 when some failed, 3 when some could not be built,
+        unless `allow_invalid`; 75 when the run had to stop early, and 128 + signal when a signal
+        stopped it.
         """
         if self.signal:
             return 128 + self.signal
-        return 3 if self.stopped else int(bool(self.failed))
+        if self.stopped:
+            return TRY_AGAIN
+        if self.failed:
+            return 1
+        return SOME_INVALID if self.invalid and not allow_invalid else 0
 
 
 def score(plan: RunPlan, out: Path, options: RunOptions) -> Summary:

@@ -9,15 +9,17 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 import yaml
 
-from foldcp.complex import Chain, Complex
+from foldcp.complex import Chain, Complex, InvalidComplex
 from foldcp.pipeline.config import load
 from foldcp.pipeline.execution.run import Run, RunOptions, Summary
 from foldcp.pipeline.inputs.tasks import Failed, Task, TaskList
@@ -48,15 +50,23 @@ def test_failing_disk_stops_the_run_and_fails_no_task(tmp_path: Path, number: in
     run = Run(plan, store, load_hardware("cpu"), RunOptions(), signals)  # type: ignore[arg-type]
     summary = run.score()
     assert summary.stopped.startswith(f"{tmp_path}/file: {os.strerror(number)}; the run resumes")
-    assert (summary.exit_code, summary.is_complete, summary.failed) == (3, False, ())
+    assert summary.exit_code(False) == 75
+    assert (summary.is_complete, summary.failed) == (False, ())
 
 
 def test_summary_exit_code() -> None:
     failed = Failed(Task(DIMER, "key", 22, 1), 2, "a reason")
-    assert Summary(3, (), ()).exit_code == 0
-    assert Summary(3, (failed,), ()).exit_code == 1
-    assert Summary(3, (failed,), (), stopped="no node is left").exit_code == 3
-    assert Summary(3, (failed,), (), signal=15, stopped="a daemon of Ray is dead").exit_code == 143
+    invalid = InvalidComplex("bad", "P1: no sequence")
+
+    def exit_code(failed: Sequence[Failed] = (), allow_invalid: bool = False, **end: Any) -> int:
+        return Summary(3, tuple(failed), (invalid,), **end).exit_code(allow_invalid)
+
+    assert Summary(3, (), ()).exit_code(allow_invalid=False) == 0
+    assert exit_code() == 3
+    assert exit_code(allow_invalid=True) == 0
+    assert exit_code([failed]) == 1
+    assert exit_code([failed], stopped="no node is left") == 75
+    assert exit_code([failed], signal=15, stopped="a daemon of Ray is dead") == 143
 
 
 @pytest.fixture(scope="module")

@@ -122,6 +122,13 @@ def test_fold_returns_the_documented_shapes_and_ranges() -> None:
     assert set(got.seconds) == {"trunk", "sampling", "confidence"}
 
 
+def test_random_weights_show_scores_that_are_not_zero() -> None:
+    """PAE on both sides of ipSAE's cutoff, as people try things out with `untrained:tiny`."""
+    got = on_one_rank()
+    assert got.pae[0].min() < 10 < got.pae[0].max()
+    assert np.nanmax(got.scores[0].ipsae_d0res) > 0
+
+
 def test_fold_does_not_depend_on_parallel_samples() -> None:
     one_by_one = predict(
         ContextParallel(), Settings(recycling=1, steps=4, samples=2, parallel_samples=1, seed=7)
