@@ -48,7 +48,8 @@ def write_report(out: Path | str) -> Path:
     data.facts["unreadable"] += unreadable
     content = _content(loaded, data.facts)
     path = Path(out) / REPORT
-    write_page(path, TEMPLATE, content, {"page": "run", **data.facts}, data.blocks)
+    facts = {"page": "run", "device": content["device"], **data.facts}
+    write_page(path, TEMPLATE, content, facts, data.blocks)
     return path
 
 

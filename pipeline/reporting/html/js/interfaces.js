@@ -51,7 +51,7 @@ const Interfaces = (() => {
         tokens: complexes.num_tokens[complex],
         a: Run.moleculeName(chains, a),
         b: Run.moleculeName(chains, b),
-        pairName: [a, b].map((row) => chains.gene[row] || Run.moleculeName(chains, row)).join(" – "),
+        pairName: [a, b].map((row) => chains.gene[row] || chains.accession[row] || Run.moleculeName(chains, row)).join(" – "),
         chainPair: `${chains.chain[a]}–${chains.chain[b]}`,
         kind: Run.moleculeKey(chains, a) === Run.moleculeKey(chains, b) ? "homo" : "hetero",
         types: [chains.molecule_type[a], chains.molecule_type[b]].sort().join("–"),
@@ -271,17 +271,20 @@ const Complexes = (() => {
       onexport: () => exportRows(scores),
     });
     filters.setScore(best, bestName);
+    const bestColumn = bestName ? [Tables.scoreColumn(best, "value", bestName, 100)] : [];
+    const isNarrow = window.innerWidth < 700; // a phone, with the score in sight
     table = await Tables.create(byId("complexes-table"), {
       columns: [
         Tables.complexColumn("Complex", "name", { widthGrow: 2, minWidth: 108 }),
+        ...(isNarrow ? bestColumn : []),
         Tables.textColumn("Title", "title", { widthGrow: 3 }),
         Tables.textColumn("Outcome", "outcome", { width: 104, minWidth: 104 }),
         Tables.numberColumn("Chains", "chains", formatCount, 86),
         Tables.numberColumn("Tokens", "tokens", formatCount, 92),
-        ...(best && best !== scores[0] ? [Tables.scoreColumn(best, "value", bestName, 100)] : []),
+        ...(isNarrow ? [] : bestColumn),
         ...shown.map((score) => Tables.scoreColumn(score, score.name, score.label, 112)),
         Tables.numberColumn("Notes", "notes", formatCount, 82),
-        Tables.numberColumn("GPU time", "seconds", formatDuration, 104),
+        Tables.numberColumn(`${Data.facts.device} time`, "seconds", formatDuration, 104),
       ],
       rows,
       sort: best && best !== scores[0] ? [{ column: "value", dir: "desc" }] : [],

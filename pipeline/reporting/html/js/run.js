@@ -64,10 +64,12 @@ const Run = (() => {
     return loading;
   }
 
-  /** What a molecule is called: its gene, accession or kind; chains without either by their name. */
+  /** What a molecule is called: its gene, accession with the range of it, or kind; chains without
+   * either by their name. */
   function moleculeName(chains, row) {
     const gene = chains.gene[row];
-    const accession = chains.accession[row];
+    const range = chains.residue_range[row];
+    const accession = range ? `${chains.accession[row]}:${range}` : chains.accession[row];
     if (gene && accession) return `${gene} (${accession})`;
     return gene || accession || `${chains.molecule_type[row]} ${chains.chain[row]}`;
   }

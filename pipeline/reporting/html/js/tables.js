@@ -4,6 +4,7 @@
 const Tables = (() => {
   const HEIGHT = "min(70vh, 640px)";
   const MAX_PRINTED_ROWS = 200;
+  const FEW_ROWS = 30;
 
   /** A column of a score: coloured dot of its band, number, sorted with missing ones last. */
   function scoreColumn(score, field, title, width = 118) {
@@ -77,7 +78,8 @@ const Tables = (() => {
     const table = new Tabulator(container, {
       data: rows,
       columns,
-      height,
+      // A short table is no taller than its rows, which then are all in the page.
+      ...(rows.length <= FEW_ROWS ? { maxHeight: height } : { height }),
       layout: "fitColumns",
       initialSort: sort,
       placeholder: placeholder ?? "Nothing matches these filters.",

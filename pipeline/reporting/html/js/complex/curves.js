@@ -5,8 +5,9 @@ const Curves = (() => {
   /** A heat map of PAE in a container; empty where the page has none. */
   async function showPae(container, about, block) {
     container.replaceChildren();
-    container.hidden = !block?.pae;
-    if (container.hidden) return;
+    container.hidden = !block;
+    if (block && !block.pae) container.append(element("p", {}, `The PAE of sample ${about.shownSample} was not kept; write.pae says of which samples it is.`));
+    if (!block?.pae) return;
     const edges = block.facts.pae_edges;
     const bins = edges.length - 1;
     const score = Scores.described.interfaces.find((one) => one.name.startsWith("pae"));
@@ -123,10 +124,15 @@ const Curves = (() => {
     for (let i = 0; i < (block?.depth?.length ?? 0); i++) {
       rows.push({ chain: about.labels[block.depth_chain[i]], number: block.depth_residue[i], value: block.depth[i] });
     }
-    container.hidden = !rows.length;
-    if (container.hidden) return;
+    const { chains } = about.run;
+    const isAlone = Array.from({ length: about.count }, (_, i) => chains.msa_depth[about.first + i]).every((depth) => depth <= 1);
+    container.hidden = !rows.length && !isAlone;
+    if (!rows.length) {
+      container.append(element("p", {}, "No alignment: every chain was folded from its own sequence alone."));
+      return;
+    }
     const shown = new Set(rows.map((row) => row.chain));
-    const without = about.labels.filter((label, i) => !shown.has(label) && about.run.chains.molecule_type[about.first + i] === "protein");
+    const without = about.labels.filter((label, i) => !shown.has(label) && chains.molecule_type[about.first + i] === "protein");
     const plot = element("div");
     const missing = without.length ? ` Without an alignment: ${without.slice(0, 12).join(", ")}${without.length > 12 ? ", …" : ""}.` : "";
     container.append(plot, element("figcaption", {}, `Depth of the alignment: the different sequences, with the chain's own, that have a residue at each place, on a logarithmic scale. Where fewer than about 30 do, expect a lower pLDDT.${missing}`));

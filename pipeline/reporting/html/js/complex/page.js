@@ -125,7 +125,7 @@ const ComplexPage = (() => {
       complexes.organism[number],
       Number.isNaN(complexes.num_chains[number]) ? "" : `${complexes.num_chains[number]} chains`,
       Number.isNaN(complexes.num_tokens[number]) ? "" : `${formatCount(complexes.num_tokens[number])} tokens`,
-      complexes.gpu_seconds[number] > 0 ? `${formatDuration(complexes.gpu_seconds[number])} of GPU time` : "",
+      complexes.gpu_seconds[number] > 0 ? `${formatDuration(complexes.gpu_seconds[number])} of ${Data.facts.device} time` : "",
       complexes.precision[number],
     ];
     return element(

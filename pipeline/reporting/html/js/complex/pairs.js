@@ -30,7 +30,7 @@ const Pairs = (() => {
     );
     const parts = [
       element("figure", {}, form, matrix, caption),
-      element("figure", {}, network, element("figcaption", {}, "The chains as a network by the same score: the better it is, the thicker the edge; its colour is the band.")),
+      element("figure", {}, network, element("figcaption", {}, "The chains as a network by the same score: the better it is, the thicker the edge; its colour is the band. The worst twentieth of the scale has no edge.")),
     ];
     return { parts, draw };
   }
@@ -93,14 +93,14 @@ const Pairs = (() => {
           color: { condition: { test: `datum.value ${score.isLowerBetter ? "<" : ">"} ${(extent[0] + extent[1]) * 0.6}`, value: "#10161d" }, value: "#ffffff" },
         },
       };
-      const room = side / (count + 2);
+      const room = (side - 190) / count; // beside names and legend
       return {
         data: { values: rows },
         width,
         height: Math.min(420, Math.max(200, side * 0.8)),
         autosize: { type: "fit", contains: "padding" },
         encoding,
-        layer: count <= MAX_LABELLED_CHAINS && room > 32 ? [cells, numbers] : [cells],
+        layer: count <= MAX_LABELLED_CHAINS && room > 34 ? [cells, numbers] : [cells],
       };
     };
     const onclick = (datum) => {
