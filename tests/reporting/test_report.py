@@ -9,7 +9,6 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from foldcp.complex import Chain, Complex, InvalidComplex
@@ -282,8 +281,8 @@ def test_write_report_has_interface_residues_clashes_and_alignments(
 
 def test_depths_of_long_chains_are_means_of_some_residues() -> None:
     depths = np.arange(250, dtype=np.int32)
-    frame = pd.DataFrame({details.DEPTHS: [None, depths, np.zeros(0, np.int32)]})
-    packed = columns.pack(details._depth_columns(frame))
+    chains = [None, depths, np.zeros(0, np.int32)]
+    packed = columns.pack(details._depth_columns(chains))
     found = unpack(f'id="block-x">{packed}</script>', "x")
     assert found["depth_chain"].tolist() == [1] * 125
     assert found["depth_residue"].tolist() == list(range(1, 251, 2))

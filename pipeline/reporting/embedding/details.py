@@ -5,7 +5,7 @@ All of a large run would not fit: the best complexes come first, until the bytes
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -13,10 +13,9 @@ import numpy as np
 
 from foldcp.pipeline.reporting.embedding import columns
 from foldcp.pipeline.reporting.embedding.columns import PackedColumn, pack
-from foldcp.pipeline.reporting.embedding.loading import DEPTHS, LoadedRun, text_list
+from foldcp.pipeline.reporting.embedding.loading import DEPTHS, RESIDUES, LoadedRun
 from foldcp.pipeline.reporting.embedding.pae import bin_edges, read_pae
 from foldcp.pipeline.reporting.embedding.traces import read_trace
-from foldcp.pipeline.reporting.run_tables import DataFrame
 
 SAMPLES_SHARE = 0.35  # of the bytes: for the scores of each sample
 MAX_BLOCK_SHARE = 0.05  # of the bytes: for one complex
@@ -71,63 +70,64 @@ def _pack_samples(loaded: LoadedRun, order: list[int]) -> Iterator[tuple[int, st
     banded = [score["name"] for score in loaded.scores["interfaces"] if score["bands"]]
     scores = [name for name in banded if name in loaded.interfaces]
     starts = loaded.first_chains()
-    groups = loaded.interfaces.groupby("complex").indices
+    # Arrays, as to take rows of a DataFrame for every complex takes longer than all the rest.
+    names = ("sample", "row_a", "row_b", *RESIDUES, *scores)
+    arrays = {name: loaded.interfaces[name].to_numpy() for name in names}
+    depths = loaded.chains[DEPTHS].to_numpy(object)
+    rows_of = np.searchsorted(loaded.interfaces["complex"], np.arange(len(starts)))
     for number in order:
-        num_chains = int(starts[number + 1] - starts[number])
+        first_chain, end_chain = starts[number : number + 2].tolist()
+        num_chains = end_chain - first_chain
         if num_chains > MAX_CHAINS:
             continue
-        packed = _depth_columns(loaded.chains.iloc[starts[number] : starts[number + 1]])
-        if number not in groups:
-            if packed:
-                yield number, pack(packed)
-            continue
-        rows = loaded.interfaces.iloc[groups[number]]
-        samples = sorted(rows["sample"].unique())
-        places = rows["sample"].map({sample: s for s, sample in enumerate(samples)}).to_numpy()
-        a = rows["row_a"].to_numpy() - starts[number]
-        b = rows["row_b"].to_numpy() - starts[number]
-        for score in scores:
-            matrix = np.full((len(samples), num_chains, num_chains), np.nan)
-            matrix[places, a, b] = rows[score].to_numpy(np.float64)
-            packed[score] = columns.decimals(matrix.ravel())
-        packed |= _residue_columns(rows, starts[number])
-        yield number, pack(packed, {"samples": [int(sample) for sample in samples]})
+        packed = _depth_columns(depths[first_chain:end_chain])
+        rows = {
+            name: values[slice(*rows_of[number : number + 2])] for name, values in arrays.items()
+        }
+        a = rows["row_a"] - first_chain
+        b = rows["row_b"] - first_chain
+        samples, places = np.unique(rows["sample"], return_inverse=True)
+        if len(samples):
+            for score in scores:
+                matrix = np.full((len(samples), num_chains, num_chains), np.nan)
+                matrix[places, a, b] = rows[score]
+                packed[score] = columns.decimals(matrix.ravel())
+            packed |= _residue_columns(rows["sample"], a, b, [rows[name] for name in RESIDUES])
+        if packed:
+            yield number, pack(packed, {"samples": samples.astype(int).tolist()})
 
 
-def _residue_columns(interfaces: DataFrame, first_chain: int) -> dict[str, PackedColumn]:
+def _residue_columns(
+    sample: np.ndarray, a: np.ndarray, b: np.ndarray, residues: list[np.ndarray]
+) -> dict[str, PackedColumn]:
     """The interface residues of both chains of each pair, in the samples in which they touch."""
-    forward = interfaces[interfaces["row_a"] < interfaces["row_b"]]
-    rows = forward[forward["interface_residues_a"].fillna("") != ""]
-    numbers = {
-        "residues_sample": rows["sample"],
-        "residues_chain_a": rows["row_a"] - first_chain,
-        "residues_chain_b": rows["row_b"] - first_chain,
-    }
-    texts = {f"residues_{end}": rows[f"interface_residues_{end}"] for end in "ab"}
+    first, second = residues
+    is_text = np.array([isinstance(text, str) and text != "" for text in first], bool)
+    kept = (a < b) & is_text
+    numbers = {"residues_sample": sample, "residues_chain_a": a, "residues_chain_b": b}
+    texts = {"residues_a": first, "residues_b": second}
     return {
-        **{name: columns.differences(values.to_numpy(int), 1) for name, values in numbers.items()},
-        **{name: columns.texts(text_list(values)) for name, values in texts.items()},
+        **{name: columns.differences(values[kept], 1) for name, values in numbers.items()},
+        **{name: columns.texts(values[kept].tolist()) for name, values in texts.items()},
     }
 
 
-def _depth_columns(chains: DataFrame) -> dict[str, PackedColumn]:
+def _depth_columns(chains: Sequence[np.ndarray | None]) -> dict[str, PackedColumn]:
     """The depth of the alignment along each chain of a complex: the chain of every point, its first
     residue, and the mean depth from there to the next; nothing without an alignment.
     """
-    points: list[tuple[int, int, float]] = []
-    for place, depths in enumerate(chains[DEPTHS]):
+    found: list[np.ndarray] = []
+    for place, depths in enumerate(chains):
         if not isinstance(depths, np.ndarray) or not len(depths):
             continue
-        step = -(-len(depths) // MAX_DEPTHS)
-        first = np.arange(0, len(depths), step)
-        sums = np.add.reduceat(depths.astype(float), first)
-        means = sums / np.diff(first, append=len(depths))
-        points += [(place, int(at) + 1, mean) for at, mean in zip(first, means, strict=True)]
-    if not points:
+        first = np.arange(0, len(depths), -(-len(depths) // MAX_DEPTHS))
+        means = np.add.reduceat(depths.astype(float), first) / np.diff(first, append=len(depths))
+        found.append(np.stack([np.full(len(first), place), first + 1, means]))
+    if not found:
         return {}
     names = ("depth_chain", "depth_residue", "depth")
-    values = np.array(points)
-    return {name: columns.differences(values[:, i], 1) for i, name in enumerate(names)}
+    values = np.concatenate(found, axis=1)
+    return {name: columns.differences(values[i], 1) for i, name in enumerate(names)}
 
 
 def _pack_structures(
