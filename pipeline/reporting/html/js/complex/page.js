@@ -59,6 +59,7 @@ const ComplexPage = (() => {
       interfaces: element("div"),
     };
     let view = null;
+    let drawnSample = null;
     let chosen = pair;
     const showPair = async (scrolls) => {
       parts.pair.hidden = !chosen;
@@ -86,10 +87,15 @@ const ComplexPage = (() => {
       const name = `structure-${about.number}-${about.shownSample}`;
       const block = Data.has(name) ? await Data.block(name) : null;
       if (current !== about) return;
-      view = await showStructure(parts.structure, about, block);
+      // The mean of all is shown with the structure of the best sample.
+      const isDrawn = drawnSample === about.shownSample;
+      drawnSample = about.shownSample;
+      if (!isDrawn) view = await showStructure(parts.structure, about, block);
       await pairs?.draw();
-      await Curves.showPae(parts.pae, about, block);
-      await Curves.showPlddt(parts.plddt, about, block);
+      if (!isDrawn) {
+        await Curves.showPae(parts.pae, about, block);
+        await Curves.showPlddt(parts.plddt, about, block);
+      }
       const found = about.count > 1 ? Pairs.interfaces(about, choosePair) : null;
       parts.interfaces.replaceChildren(...(found ? [element("h2", {}, `Interfaces of sample ${about.shownSample}`), element("p", { className: "soft" }, "Residues with an atom nearer than 5 Å to the other chain, numbered from 1 along each chain. A click on a pair shows all about it."), found] : []));
       await showPair(false);
