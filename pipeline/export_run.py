@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,10 +51,15 @@ def _csv_writers(run: Path) -> dict[str, Callable[[Path], None]]:
         rows = read_fresh(run, name).to_pandas()
         lists = [column.name for column in ALL_TABLES[name].columns if column.type.startswith("l")]
         for column in lists:
-            rows[column] = rows[column].map(LIST_SEPARATOR.join)
+            rows[column] = rows[column].map(join_list)
         return lambda path: rows.to_csv(path, index=False)
 
     return {f"{name}.csv": writer(name) for name in ALL_TABLES}
+
+
+def join_list(values: Sequence[object] | None) -> str:
+    """A list as one cell; empty for one that is null."""
+    return "" if values is None else LIST_SEPARATOR.join(map(str, values))
 
 
 def _network_writer(run: Path) -> Callable[[Path], None]:
