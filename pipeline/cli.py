@@ -29,6 +29,7 @@ from foldcp.pipeline.commands.export import export
 from foldcp.pipeline.commands.fetch import fetch
 from foldcp.pipeline.commands.msa import msa
 from foldcp.pipeline.commands.query import query
+from foldcp.pipeline.commands.status import status
 from foldcp.pipeline.commands.templates import templates
 from foldcp.pipeline.config import RunConfig, load
 from foldcp.pipeline.execution.signals import end_process
@@ -337,6 +338,7 @@ def report(
     print(f"\nreport  {printable(str(page))}")
 
 
+app.command()(status)
 app.command()(query)
 app.command()(calibrate)
 app.command()(describe)

@@ -85,6 +85,7 @@ class Store:
         self._owners: dict[str, str] = {}  # path -> commit
         self._stale: frozenset[str] = frozenset()
         self._unmerged: set[str] = set()
+        self._written_before: dict[str, WriteConfig] = {}  # of results that have lost files
         self._schedule = MergeSchedule()
 
     @classmethod
@@ -136,6 +137,12 @@ class Store:
     def written(self, key: str) -> WriteConfig:
         """The settings with which the files of a complex that is done were written."""
         return WriteConfig(**self._commits[key].write)
+
+    def written_before(self, key: str) -> WriteConfig | None:
+        """The settings with which the files of a result were written that does not count any more,
+        as some are missing or shortened; None for any other complex.
+        """
+        return self._written_before.get(key)
 
     def mark_stale(self, present: Present, keep: bool = False) -> None:
         """Set what the input asks for now; to be called before any result is put.
@@ -231,6 +238,11 @@ class Store:
         snapshot = take_snapshot(self.root, trusted=damage.repaired)
         unmerged = intact_unmerged(self.root, snapshot)
         self._staging.remove(find_leftovers(self.root, unmerged, snapshot.manifest))
+        self._written_before = {
+            commit: WriteConfig(**record.write)
+            for commit, record in snapshot.manifest.commits.items()
+            if record.write and commit not in snapshot.commits
+        }
         self._merge(
             MergeChanges(
                 drop=damage.lost - unmerged.keys(),
