@@ -63,7 +63,8 @@ def read_table(out: Path | str, name: str) -> pa.Table:
 def read_fresh(out: Path | str, name: str) -> pa.Table:
     """The rows of a table as `read_table` gives them, without stale ones."""
     rows = read_table(out, name)
-    return rows.filter(~pc.field("stale")) if "stale" in rows.schema.names else rows
+    has_stale = "stale" in rows.schema.names and pc.call_function("any", [rows["stale"]]).as_py()
+    return rows.filter(~pc.field("stale")) if has_stale else rows
 
 
 def published_files(out: Path | str, name: str) -> list[Path]:
