@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from foldcp.pipeline.storage.commits.commit_file import UnmergedCommit, read_commit_rows
-from foldcp.pipeline.storage.commits.record import is_intact
+from foldcp.pipeline.storage.commits.record import CommitRecord, is_intact
 from foldcp.pipeline.storage.manifest import (
     READ_RETRIES,
     Group,
@@ -91,6 +91,20 @@ def published_files(out: Path | str, name: str) -> list[Path]:
     if not all(is_intact(root, file, verify=True) for file in files):
         return []
     return [root / file.path for file in files]
+
+
+def read_file_paths(out: Path | str) -> dict[str, tuple[str, ...]]:
+    """key -> the paths of a result's files, relative to the folder.
+
+    Raises ValueError when a file of the store is damaged.
+    """
+    root = Path(out)
+    snapshot = take_snapshot(root)
+    commits: dict[str, CommitRecord] = {}
+    for group in snapshot.manifest.groups:
+        commits |= read_records(root, group).commits
+    commits |= {key: commit.record for key, commit in snapshot.unmerged.items()}
+    return {key: tuple(file.path for file in record.files) for key, record in commits.items()}
 
 
 def count_stale(out: Path | str) -> int:
