@@ -238,7 +238,7 @@ def test_confidence_category(plddt: float, category: str) -> None:
 
 def test_an_export_is_whole_or_nothing(tmp_path: Path) -> None:
     run = Run(tmp_path / "run", WITH_PAE)
-    broken = next(iter((run.out / "structures" / "ligand").glob("2.cif.gz")))
+    broken = next(iter((run.out / "structures").glob("*/ligand/2.cif.gz")))
     content = broken.read_bytes()
     broken.write_bytes(b"no gzip".ljust(len(content)))
     with pytest.raises(ValueError, match=r"2\.cif\.gz: .*gzip"):
