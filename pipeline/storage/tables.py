@@ -14,9 +14,16 @@ from foldcp.pipeline.storage.manifest import (
     take_snapshot,
 )
 from foldcp.pipeline.storage.parquet import arrow_schema, read_parquet, rows_of_commits
+from foldcp.pipeline.storage.results.evaluation_tables import evaluation_path
 from foldcp.pipeline.storage.results.protein_pairs import protein_pairs
 from foldcp.pipeline.storage.run_folder import is_being_written, read_run
-from foldcp.pipeline.storage.schemas import PAIRS, PROTEIN_PAIRS, TABLES, Table
+from foldcp.pipeline.storage.schemas import (
+    EVALUATION_TABLES,
+    PAIRS,
+    PROTEIN_PAIRS,
+    TABLES,
+    Table,
+)
 
 
 def read_table(out: Path | str, name: str) -> pa.Table:
@@ -32,6 +39,8 @@ def read_table(out: Path | str, name: str) -> pa.Table:
     root = Path(out)
     if name == PROTEIN_PAIRS.name:
         return protein_pairs(read_table(out, PAIRS.name))
+    if name in EVALUATION_TABLES:
+        return _read_evaluation(root, EVALUATION_TABLES[name])
     table = TABLES[name]
     run = read_run(root)
     for _ in range(READ_RETRIES):
@@ -44,6 +53,18 @@ def read_table(out: Path | str, name: str) -> pa.Table:
             return _mark_interrupted(rows, run["run_id"] if is_being_written(root) else "")
         return mark_stale(rows, table, snapshot.manifest)
     raise ValueError(f"{root}: the table {name} changes faster than it can be read")
+
+
+def _read_evaluation(root: Path, table: Table) -> pa.Table:
+    """The rows of a table of `foldcp evaluate` whose results still count; none before the first."""
+    read_run(root)
+    try:
+        rows = read_parquet(root / evaluation_path(table.name), table)
+    except FileNotFoundError:
+        return arrow_schema(table).empty_table()
+    snapshot = take_snapshot(root)
+    fresh = snapshot.commits.keys() - set(snapshot.manifest.stale)
+    return rows_of_commits(rows, table, fresh)
 
 
 def read_fresh(out: Path | str, name: str) -> pa.Table:
