@@ -15,7 +15,7 @@ from scipy.optimize import linear_sum_assignment
 
 from foldcp.pipeline.evaluation.matching.alignment import align
 from foldcp.pipeline.evaluation.matching.chain_pair import ChainPair
-from foldcp.pipeline.evaluation.measures.dockq import Contacts, score_interface
+from foldcp.pipeline.evaluation.measures.dockq import CONTACT, Contacts, score_interface
 from foldcp.pipeline.evaluation.measures.superposition import superposition
 from foldcp.pipeline.evaluation.structures.chain import Chain
 
@@ -124,8 +124,22 @@ class Matching:
         yield from dict.fromkeys(pairs for pairs in possible if len(pairs) == most)
 
     def _total_dockq(self, assignment: Assignment) -> float:
-        pairs = itertools.combinations(assignment, 2)
-        return sum(self._dockq_of(first, second) for first, second in pairs)
+        by_reference = {j: (i, j) for i, j in assignment}
+        return sum(
+            self._dockq_of(by_reference[j], by_reference[k])
+            for j, k in self._touching
+            if j in by_reference and k in by_reference
+        )
+
+    @cached_property
+    def _touching(self) -> list[tuple[int, int]]:
+        """Chains of the reference that touch."""
+        chains = {j: pair.reference for (_, j), pair in self.pairs.items()}
+        return [
+            (j, k)
+            for j, k in itertools.combinations(sorted(chains), 2)
+            if len(self.contacts.reference.find(chains[j], chains[k], CONTACT))
+        ]
 
     def _dockq_of(self, first: tuple[int, int], second: tuple[int, int]) -> float:
         if (first, second) not in self._dockq:

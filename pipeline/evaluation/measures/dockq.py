@@ -44,7 +44,9 @@ class ContactMap:
         self._found: dict[tuple[Chain, Chain, float], Int[np.ndarray, "C 2"]] = {}
 
     def find(self, first: Chain, second: Chain, cutoff: float) -> Int[np.ndarray, "C 2"]:
-        """The pairs whose heavy atoms come nearer than the cutoff, sorted."""
+        """The pairs whose heavy atoms come nearer than the cutoff."""
+        if (second, first, cutoff) in self._found:
+            return self._found[second, first, cutoff][:, ::-1]
         key = (first, second, cutoff)
         if key not in self._found:
             self._found[key] = find_contacts(first, second, cutoff)
@@ -61,6 +63,9 @@ class Contacts:
 
 def find_contacts(first: Chain, second: Chain, cutoff: float) -> Int[np.ndarray, "C 2"]:
     """Pairs of residues of two chains whose heavy atoms come nearer than the cutoff, sorted."""
+    lowest, highest = np.stack([first.box, second.box], axis=1)
+    if (lowest.max(axis=0) - highest.min(axis=0) >= cutoff).any():
+        return np.zeros((0, 2), dtype=int)
     found = first.tree.sparse_distance_matrix(second.tree, cutoff, output_type="ndarray")
     near = found[found["v"] < cutoff]
     residues = np.stack([first.atom_residue[near["i"]], second.atom_residue[near["j"]]], axis=1)

@@ -39,6 +39,11 @@ class Chain:
         return KDTree(self.coords)
 
     @cached_property
+    def box(self) -> tuple[Float[np.ndarray, " 3"], Float[np.ndarray, " 3"]]:
+        """The least and the largest coordinates."""
+        return self.coords.min(axis=0), self.coords.max(axis=0)
+
+    @cached_property
     def num_resolved(self) -> int:
         """Residues with an atom."""
         return len(np.unique(self.atom_residue))
