@@ -23,6 +23,7 @@ MIN_SHARED_WORDS = 0.05
 SHORT = 30  # residues; shorter sequences are always aligned
 AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"
 BASES = "ACGT"
+Residues = tuple[str, tuple[str, ...]]  # letters, components
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,19 +49,22 @@ def align(model: Chain, reference: Chain) -> Alignment | None:
     """
     if model.kind != reference.kind or not model.is_polymer:
         return None
-    columns = _aligned(model.kind, model.letters, reference.letters)
+    return _align(model.kind, (model.letters, model.codes), (reference.letters, reference.codes))
+
+
+@lru_cache(maxsize=65_536)
+def _align(kind: str, model: Residues, reference: Residues) -> Alignment | None:
+    """The alignment of residues, given as letters and components."""
+    columns = _aligned(kind, model[0], reference[0])
     if columns is None:
         return None
     rows, others = columns
-    letters = np.array(list(model.letters))[rows]
-    other_letters = np.array(list(reference.letters))[others]
-    codes = np.array(model.codes)[rows]
-    other_codes = np.array(reference.codes)[others]
+    letters, codes = (np.array(list(residues))[rows] for residues in model)
+    other_letters, other_codes = (np.array(list(residues))[others] for residues in reference)
     identical = ((letters == other_letters) & (letters != "X")) | (codes == other_codes)
     return Alignment(rows, others, identical)
 
 
-@lru_cache(maxsize=65_536)
 def _aligned(
     kind: str, model: str, reference: str
 ) -> tuple[Int[np.ndarray, " M"], Int[np.ndarray, " M"]] | None:
