@@ -164,10 +164,11 @@ def write_cif(
 
 
 def _add_sequences(block: gemmi.cif.Block, chains: Sequence[Chain]) -> None:
-    polymers = block.init_loop("_entity_poly.", ["entity_id", "type"])
-    residues = block.init_loop("_entity_poly_seq.", ["entity_id", "num", "mon_id", "hetero"])
-    for entity, chain in enumerate(chains, start=1):
-        if chain.is_polymer:
-            polymers.add_row([str(entity), gemmi.cif.quote(POLYMER_TYPES[chain.kind])])
-            for number, code in enumerate(chain.codes, start=1):
-                residues.add_row([str(entity), str(number), code, "n"])
+    numbered = [(n, chain) for n, chain in enumerate(chains, start=1) if chain.is_polymer]
+    loop = block.init_loop("_entity_poly.", ["entity_id", "type"])
+    for entity, chain in numbered:
+        loop.add_row([str(entity), gemmi.cif.quote(POLYMER_TYPES[chain.kind])])
+    loop = block.init_loop("_entity_poly_seq.", ["entity_id", "num", "mon_id", "hetero"])
+    for entity, chain in numbered:
+        for number, code in enumerate(chain.codes, start=1):
+            loop.add_row([str(entity), str(number), code, "n"])

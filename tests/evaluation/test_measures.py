@@ -158,9 +158,7 @@ def test_lddt_exchanges_names_of_symmetric_atoms(code: str) -> None:
 def test_lddt_of_phosphate_oxygens_ignores_their_names() -> None:
     reference = polymer("A", "ACGU", 4, "rna")
     swaps = {"OP1": "OP2", "OP2": "OP1"}
-    model = replace(
-        reference, atom_names=np.array([swaps.get(n, n) for n in reference.atom_names])
-    )
+    model = replace(reference, atom_names=np.array([swaps.get(n, n) for n in reference.atom_names]))
     assert lddt([pair_of(model, reference)]).all == pytest.approx(1)
 
 
@@ -197,9 +195,7 @@ def test_ligand_measures_are_best_over_symmetries() -> None:
     shifted = _ligand_pair(moved(benzoate, np.eye(3), (0, 3, 0)), benzoate)
     assert shifted is not None
     assert ligand_rmsd(shifted, pocket) == pytest.approx(3, abs=1e-3)
-    assert lddt_pli(shifted, pocket) == pytest.approx(
-        _plain_lddt_pli(shifted, receptor), abs=1e-6
-    )
+    assert lddt_pli(shifted, pocket) == pytest.approx(_plain_lddt_pli(shifted, receptor), abs=1e-6)
 
 
 def _plain_lddt_pli(pair: LigandPair, receptor: Chain) -> float:

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Int
 from foldcp.pipeline.evaluation.structures.chain import Chain
 
 GAP_PENALTY = (-11, -1)  # opening and extending, as in BLAST
-MIN_COVERAGE = 0.5  # aligned residues, as a share of the shorter sequence
+MIN_COVERAGE = 0.7  # aligned residues, as a share of the shorter sequence
 # Sequences that are as alike as these limits say share short words; others are not aligned.
 WORD_LENGTHS = {"protein": 3, "dna": 6, "rna": 6}
 MIN_SHARED_WORDS = 0.05
