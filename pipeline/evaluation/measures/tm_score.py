@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 
 from foldcp.pipeline.evaluation.matching.chain_pair import ChainPair
 from foldcp.pipeline.evaluation.measures.superposition import rotation_and_translation
+from foldcp.pipeline.evaluation.structures.chain import TRACE_ATOMS
 
 MIN_FRAGMENT = 4  # residues that a search begins with
 MAX_SHIFTS = 40  # fragments of each length
@@ -40,9 +41,11 @@ def complex_tm_score(pairs: Sequence[ChainPair]) -> float:
     """TM-score of all chains together, as they are assigned; NaN without common residues.
 
     Over CA atoms of proteins and C3' of nucleic acids, whose d0 is taken where they are more than
-    half. Normalised by the resolved residues of the assigned chains of the reference.
+    half. Normalised by the number of these atoms in the assigned chains of the reference.
     """
-    lengths = [pair.reference.num_resolved for pair in pairs]
+    lengths = [
+        int((pair.reference.atom_names == TRACE_ATOMS[pair.reference.kind]).sum()) for pair in pairs
+    ]
     num_nucleic = sum(
         n for n, pair in zip(lengths, pairs, strict=True) if pair.reference.kind != "protein"
     )

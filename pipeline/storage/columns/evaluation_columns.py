@@ -105,7 +105,7 @@ COMPLEX_EVALUATION_COLUMNS = (
     score(
         "tm_score",
         "TM-score of all assigned polymers together (CA, C3' of nucleic acids), normalised by "
-        "their resolved residues in the reference",
+        "the number of these atoms in the reference",
     ),
     score("rmsd", "RMSD of these atoms after superposing all of them", ERROR),
     score(
