@@ -76,4 +76,4 @@ def test_dockq_is_nan_without_common_backbone() -> None:
     scores = score_interface(*pairs, Contacts())
     assert scores is not None
     assert scores.fnat == 0
-    assert np.isnan(scores.dockq)
+    assert np.isnan([scores.irmsd, scores.lrmsd, scores.dockq]).all()

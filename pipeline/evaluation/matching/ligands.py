@@ -63,7 +63,8 @@ class LigandMatcher:
                 return None
             if len(model.codes) != 1 or not _bonds(self.model.bonds, model.codes[0]):
                 return common[0][None], common[1]
-            return self._mappings(model, reference, common[1])
+            found = self._mappings(model, reference, common[1])
+            return found or (common[0][None], common[1])
         elements = [Counter(ligand.elements.tolist()) for ligand in (model, reference)]
         if max(len(model.codes), len(reference.codes)) > 1 or elements[0] != elements[1]:
             return None
@@ -78,12 +79,13 @@ class LigandMatcher:
         part = _graph(reference, bonds).subgraph(atoms.tolist())
         if len(atoms) > 1 and not part.number_of_edges():
             return None
+        is_other = model.codes != reference.codes
+        if is_other and not nx.faster_could_be_isomorphic(whole, part):
+            return None
         matcher = GraphMatcher(whole, part, node_match=SAME_ELEMENT)
-        found = [
-            [{second: first for first, second in mapping.items()}[atom] for atom in atoms.tolist()]
-            for mapping in itertools.islice(matcher.subgraph_monomorphisms_iter(), MAX_MAPPINGS)
-        ]
-        return (np.array(found), atoms) if found else None
+        mappings = itertools.islice(matcher.subgraph_monomorphisms_iter(), MAX_MAPPINGS)
+        found = [sorted(mapping, key=lambda atom: mapping[atom]) for mapping in mappings]
+        return (np.array(found), np.sort(atoms)) if found else None
 
 
 def _identity(ligand: Chain) -> tuple[object, ...]:
