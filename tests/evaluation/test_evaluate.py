@@ -86,12 +86,19 @@ def _rows(key: str, name: str, chains: Sequence[Chain], structures: str) -> dict
             | base
             | ends
             | {"sample": sample, "chain_a": a.name, "chain_b": b.name}
-            | {"iptm": 0.9 - 0.1 * sample - 0.01 * int(key[-1]), "pae_min": 2.0 + sample}
+            | _scores(sample, int(key[-1]), is_forward=a.name < b.name)
             | {"lis": 0.5, "num_contacts": 1}
             for sample in samples
             for a, b in itertools.permutations(chains, 2)
         ],
     }
+
+
+def _scores(sample: int, number: int, is_forward: bool) -> dict[str, float]:
+    """Scores of a direction; those of the other one are worse, and order samples otherwise."""
+    if is_forward:
+        return {"iptm": 0.9 - 0.1 * sample - 0.01 * number, "pae_min": 2.0 + sample}
+    return {"iptm": 0.3 + 0.1 * sample + 0.02 * number, "pae_min": 20.0 - 5.0 * sample}
 
 
 def _make_run(out: Path, structures: str = "cif") -> Path:
