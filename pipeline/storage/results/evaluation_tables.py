@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from foldcp.files import write_file
+from foldcp.pipeline.storage.commits.commit_file import to_columns
 from foldcp.pipeline.storage.parquet import to_arrow, to_parquet
 from foldcp.pipeline.storage.results.dictionary import PATH as DICTIONARY
 from foldcp.pipeline.storage.results.dictionary import dictionary
@@ -44,7 +45,9 @@ def write_evaluation(root: Path, interfaces: Sequence[Row], complexes: Sequence[
         DICTIONARY: to_parquet(dictionary()),
         **{
             evaluation_path(table.name): to_parquet(
-                to_arrow(table, rows).sort_by([(name, "ascending") for name in table.sort_columns])
+                to_arrow(table, [to_columns(table, rows)], [len(rows)]).sort_by(
+                    [(name, "ascending") for name in table.sort_columns]
+                )
             )
             for table, rows in ((EVALUATION, interfaces), (EVALUATION_COMPLEXES, complexes))
         },
