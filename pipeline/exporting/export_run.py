@@ -5,7 +5,7 @@ Cytoscape, its structures as those of Boltz 2 or of AlphaFold DB.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -87,12 +87,17 @@ def _csv_writers(run: Path) -> dict[str, Callable[[Path], None]]:
             rows = read_fresh(run, name).to_pandas()
             for column in ALL_TABLES[name].columns:
                 if column.type.startswith("l"):
-                    rows[column.name] = rows[column.name].map(LIST_SEPARATOR.join)
+                    rows[column.name] = rows[column.name].map(join_list)
             rows.to_csv(path, index=False)
 
         return write
 
     return {f"{name}.csv": writer(name) for name in ALL_TABLES}
+
+
+def join_list(values: Sequence[object] | None) -> str:
+    """A list as one cell; empty for one that is null."""
+    return "" if values is None else LIST_SEPARATOR.join(map(str, values))
 
 
 def _network_writer(run: Path) -> Callable[[Path], None]:

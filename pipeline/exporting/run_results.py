@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from foldcp.pipeline.storage.manifest import take_snapshot
 from foldcp.pipeline.storage.results.boltz_layout import file_stem
-from foldcp.pipeline.storage.tables import read_fresh
+from foldcp.pipeline.storage.tables import read_file_paths, read_fresh
 
 Row = dict[str, Any]
 DataFrame = Any  # of pandas, whose columns have no static types
@@ -78,7 +77,7 @@ class RunResults:
 
     def __iter__(self) -> Iterator[ComplexResult]:
         """The complexes, by name."""
-        commits = take_snapshot(self.run).commits
+        paths = read_file_paths(self.run)
         chains = self._chains.groupby("key").indices
         interfaces = self._interfaces.groupby("key").indices
         nothing = np.zeros(0, dtype=np.int64)
@@ -90,7 +89,7 @@ class RunResults:
                 samples=_records(rows),
                 chains=_records(self._chains.iloc[chains.get(key, nothing)]),
                 interfaces=self._interfaces.iloc[interfaces.get(key, nothing)],
-                files=tuple(file.path for file in commits[key].files),
+                files=paths.get(key, ()),
             )
 
 

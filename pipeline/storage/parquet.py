@@ -21,6 +21,7 @@ from foldcp.pipeline.storage.schemas import Table
 ARROW_TYPES = {
     "string": pa.string(),
     "list<string>": pa.list_(pa.field("element", pa.string(), nullable=False)),
+    "list<int32>": pa.list_(pa.field("element", pa.int32(), nullable=False)),
     "int64": pa.int64(),
     "float32": pa.float32(),
     "float64": pa.float64(),

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from foldcp.pipeline.storage.commits.commit_file import UnmergedCommit, read_commit_rows
-from foldcp.pipeline.storage.commits.record import is_intact
+from foldcp.pipeline.storage.commits.record import CommitRecord, is_intact
 from foldcp.pipeline.storage.manifest import (
     READ_RETRIES,
     Group,
@@ -83,7 +83,8 @@ def _read_evaluation(root: Path, table: Table) -> pa.Table:
 def read_fresh(out: Path | str, name: str) -> pa.Table:
     """The rows of a table as `read_table` gives them, without stale ones."""
     rows = read_table(out, name)
-    return rows.filter(~pc.field("stale")) if "stale" in rows.schema.names else rows
+    has_stale = "stale" in rows.schema.names and pc.call_function("any", [rows["stale"]]).as_py()
+    return rows.filter(~pc.field("stale")) if has_stale else rows
 
 
 def published_files(out: Path | str, name: str) -> list[Path]:
@@ -112,6 +113,20 @@ def published_files(out: Path | str, name: str) -> list[Path]:
     if not all(is_intact(root, file, verify=True) for file in files):
         return []
     return [root / file.path for file in files]
+
+
+def read_file_paths(out: Path | str) -> dict[str, tuple[str, ...]]:
+    """key -> the paths of a result's files, relative to the folder.
+
+    Raises ValueError when a file of the store is damaged.
+    """
+    root = Path(out)
+    snapshot = take_snapshot(root)
+    commits: dict[str, CommitRecord] = {}
+    for group in snapshot.manifest.groups:
+        commits |= read_records(root, group).commits
+    commits |= {key: commit.record for key, commit in snapshot.unmerged.items()}
+    return {key: tuple(file.path for file in record.files) for key, record in commits.items()}
 
 
 def count_stale(out: Path | str) -> int:

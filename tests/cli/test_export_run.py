@@ -1,14 +1,16 @@
 """`foldcp export` of a run: its tables as CSV, its protein pairs as a network."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import networkx as nx
+import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 from foldcp.pipeline.cli import app
-from foldcp.pipeline.exporting.export_run import export_run
+from foldcp.pipeline.exporting.export_run import export_run, join_list
 from foldcp.pipeline.storage.results.pair_rows import pair_rows
 from foldcp.pipeline.storage.schemas import ALL_TABLES
 from foldcp.pipeline.storage.store import Store
@@ -43,6 +45,14 @@ def test_csv_files_have_the_rows_of_the_tables(run: Path, tmp_path: Path) -> Non
     assert rows.columns.tolist() == [column.name for column in ALL_TABLES["complexes"].columns]
     assert rows["source_go_ids"].tolist() == ["GO:1;GO:2"] * 4
     assert len(pd.read_csv(tmp_path / "csv" / "interfaces.csv")) == 8
+
+
+@pytest.mark.parametrize(
+    ("values", "cell"),
+    [(None, ""), ([], ""), (["GO:1", "GO:2"], "GO:1;GO:2"), (np.array([3, 2], np.int32), "3;2")],
+)
+def test_a_list_is_one_cell(values: Sequence[object] | None, cell: str) -> None:
+    assert join_list(values) == cell
 
 
 def test_network_has_the_pairs_that_touch(run: Path, tmp_path: Path) -> None:

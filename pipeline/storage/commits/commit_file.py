@@ -27,6 +27,7 @@ Columns = Mapping[str, Sequence[Any]]  # values of each column, without those th
 PYTHON_TYPES: dict[str, frozenset[type]] = {
     "string": frozenset({str}),
     "list<string>": frozenset({list, tuple}),
+    "list<int32>": frozenset({list}),
     "int64": frozenset({int, float, np.int64, np.int32}),
     "float32": frozenset({float, int, np.float32, np.float64}),
     "float64": frozenset({float, int, np.float32, np.float64}),

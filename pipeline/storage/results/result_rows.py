@@ -92,6 +92,9 @@ def result_rows(
         for chain, plddt, ptm, pdockq2 in zip(chains, plddts, ptms, pdockq2s, strict=True):
             scored = {"plddt": plddt, "ptm": ptm, "pdockq2": pdockq2}
             rows["chains"].append({**shared, **chain, **scored})
+        if sample == 0:
+            for row, coverage in zip(rows["chains"], layout.chain_coverage, strict=True):
+                row["msa_column_depth"] = coverage.tolist()
         rows["interfaces"] += _interface_rows(chains, scores, shared)
     rows["pairs"] = pair_rows(rows["interfaces"])
     return rows
