@@ -25,6 +25,7 @@ from foldcp.pipeline.commands.arguments import (
 )
 from foldcp.pipeline.commands.calibrate import calibrate
 from foldcp.pipeline.commands.describe import describe
+from foldcp.pipeline.commands.evaluate import evaluate
 from foldcp.pipeline.commands.export import export
 from foldcp.pipeline.commands.fetch import fetch
 from foldcp.pipeline.commands.msa import msa
@@ -342,6 +343,7 @@ def report(
 app.command()(status)
 app.command()(query)
 app.command()(calibrate)
+app.command()(evaluate)
 app.command()(describe)
 app.command()(fetch)
 

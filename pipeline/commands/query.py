@@ -26,8 +26,9 @@ def query(
     format: Annotated[OutputFormat, typer.Option(help="Format of the rows.")] = OutputFormat.TABLE,
 ) -> None:
     """Query the tables of a run with SQL. Tables: complexes, chains, interfaces, pairs,
-    protein_pairs, attempts, runs (`foldcp describe` tells their columns); views: complex_summary,
-    best_interfaces, known_pairs. Rows of an earlier input or of other settings are left out.
+    protein_pairs, attempts, runs, and evaluation and evaluation_complexes of `foldcp evaluate`
+    (`foldcp describe` tells their columns); views: complex_summary, best_interfaces, known_pairs,
+    score_correlation. Rows of an earlier input or of other settings are left out.
 
     \b
     foldcp query demo-run "SELECT gene_a, gene_b, ipsae_strict FROM best_interfaces LIMIT 10"

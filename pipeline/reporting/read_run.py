@@ -22,6 +22,9 @@ class RunTables:
     protein_pairs: pd.DataFrame  # a row per pair of accessions, over complexes and copies
     attempts: pd.DataFrame  # a row per attempt to fold a complex
     runs: pd.DataFrame  # a row per invocation of `foldcp score` or `score_database`
+    # of `foldcp evaluate`, empty before it:
+    evaluation: pd.DataFrame  # a row per sample and interface of its reference
+    evaluation_complexes: pd.DataFrame  # a row per sample, or one with the reason for none
 
 
 def read_run(out: str | Path) -> RunTables:
@@ -48,4 +51,6 @@ def read_run(out: str | Path) -> RunTables:
         protein_pairs=read_table(out, "protein_pairs").to_pandas(),
         attempts=read_table(out, "attempts").to_pandas(),
         runs=read_table(out, "runs").to_pandas(),
+        evaluation=read_table(out, "evaluation").to_pandas(),
+        evaluation_complexes=read_table(out, "evaluation_complexes").to_pandas(),
     )

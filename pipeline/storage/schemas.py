@@ -17,6 +17,11 @@ from foldcp.pipeline.storage.columns.column import (
     seconds,
     text,
 )
+from foldcp.pipeline.storage.columns.evaluation_columns import (
+    COMPLEX_EVALUATION_COLUMNS,
+    INTERFACE_EVALUATION_COLUMNS,
+    REFERENCE_COLUMNS,
+)
 from foldcp.pipeline.storage.columns.interface_columns import INTERFACE_COLUMNS
 from foldcp.pipeline.storage.columns.pair_columns import (
     PAIR_STATISTICS,
@@ -449,8 +454,51 @@ RUNS = Table(
         Column("hardware", "string", "machines and accelerators", nullable=True),
     ),
 )
+EVALUATION = Table(
+    "evaluation",
+    "One row per sample and interface of its reference whose chains were predicted, made by "
+    "`foldcp evaluate`; chain_a comes before chain_b in the complex, but a ligand is chain_b. "
+    "Ligands have a row for each polymer that they touch.",
+    "key",
+    ("name", "key", "sample", "chain_a", "chain_b"),
+    (
+        KEY,
+        NAME,
+        SAMPLE,
+        Column("chain_a", "string", "name of the first chain"),
+        Column("chain_b", "string", "name of the second chain"),
+        *INTERFACE_EVALUATION_COLUMNS,
+        *REFERENCE_COLUMNS,
+        CHECKPOINT,
+        UNTRAINED,
+    ),
+)
+EVALUATION_COMPLEXES = Table(
+    "evaluation_complexes",
+    "One row per sample of a complex whose reference `foldcp evaluate` compared it with; of a "
+    "complex that was not compared, one row with the reason.",
+    "key",
+    ("name", "key", "sample"),
+    (
+        KEY,
+        NAME,
+        Column(
+            "sample",
+            "int64",
+            "number of the sampled structure, from 0; null where the complex was not compared",
+            "index",
+            nullable=True,
+        ),
+        *COMPLEX_EVALUATION_COLUMNS,
+        *REFERENCE_COLUMNS,
+        CHECKPOINT,
+        UNTRAINED,
+    ),
+)
 # Tables whose rows are stored with each commit.
 TABLES = {table.name: table for table in (COMPLEXES, CHAINS, INTERFACES, PAIRS, ATTEMPTS, RUNS)}
 # Tables that are made from others when these are published.
 DERIVED_TABLES = {table.name: table for table in (PROTEIN_PAIRS,)}
-ALL_TABLES = {**TABLES, **DERIVED_TABLES}
+# Tables that `foldcp evaluate` writes, each as a whole.
+EVALUATION_TABLES = {table.name: table for table in (EVALUATION, EVALUATION_COMPLEXES)}
+ALL_TABLES = {**TABLES, **DERIVED_TABLES, **EVALUATION_TABLES}

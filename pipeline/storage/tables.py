@@ -23,12 +23,20 @@ from foldcp.pipeline.storage.manifest import (
 from foldcp.pipeline.storage.parquet import (
     arrow_schema,
     read_parquet,
+    rows_of_commits,
     rows_without_commits,
     to_arrow,
 )
+from foldcp.pipeline.storage.results.evaluation_tables import evaluation_path
 from foldcp.pipeline.storage.results.protein_pairs import protein_pairs
 from foldcp.pipeline.storage.run_folder import is_being_written, read_run
-from foldcp.pipeline.storage.schemas import PAIRS, PROTEIN_PAIRS, TABLES, Table
+from foldcp.pipeline.storage.schemas import (
+    EVALUATION_TABLES,
+    PAIRS,
+    PROTEIN_PAIRS,
+    TABLES,
+    Table,
+)
 
 CONVERTED_ROWS = 4_096  # so many rows of Python's objects are made into Arrow's at once
 
@@ -46,6 +54,8 @@ def read_table(out: Path | str, name: str) -> pa.Table:
     root = Path(out)
     if name == PROTEIN_PAIRS.name:
         return protein_pairs(read_table(out, PAIRS.name))
+    if name in EVALUATION_TABLES:
+        return _read_evaluation(root, EVALUATION_TABLES[name])
     table = TABLES[name]
     run = read_run(root)
     for _ in range(READ_RETRIES):
@@ -58,6 +68,16 @@ def read_table(out: Path | str, name: str) -> pa.Table:
             return mark_interrupted(rows, run["run_id"] if is_being_written(root) else "")
         return rows
     raise ValueError(f"{root}: the table {name} changes faster than it can be read")
+
+
+def _read_evaluation(root: Path, table: Table) -> pa.Table:
+    """The rows of a table of `foldcp evaluate` whose results still count; none before the first."""
+    read_run(root)
+    try:
+        rows = read_parquet(root / evaluation_path(table.name), table)
+    except FileNotFoundError:
+        return arrow_schema(table).empty_table()
+    return rows_of_commits(rows, table, set(read_fresh(root, "complexes")["key"].to_pylist()))
 
 
 def read_fresh(out: Path | str, name: str) -> pa.Table:
@@ -75,6 +95,8 @@ def published_files(out: Path | str, name: str) -> list[Path]:
     """
     root = Path(out)
     read_run(root)
+    if name in EVALUATION_TABLES:  # whose rows may be of results that are stale by now
+        return []
     snapshot = take_snapshot(root)
     manifest = snapshot.manifest
     is_whole = all(

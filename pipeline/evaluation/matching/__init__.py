@@ -1,0 +1,1 @@
+"""Which chain, residue and atom of a reference each of a prediction is."""

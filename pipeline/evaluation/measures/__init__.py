@@ -1,0 +1,1 @@
+"""Measures of a predicted structure beside an experimental one."""

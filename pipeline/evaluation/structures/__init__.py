@@ -1,0 +1,1 @@
+"""Structures as arrays: predicted ones and references."""
