@@ -5,6 +5,7 @@ in fp16, rows of q, k and v.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import no_type_check
 
 import torch
@@ -20,6 +21,18 @@ WARPS = tl.constexpr(4)  # that work on a tile
 FLOOR = tl.constexpr(-60000.0)  # the bias of a padding key: within fp16, and exp of it is 0
 LOG2E = tl.constexpr(1.4426950408889634)
 LARGE = tl.constexpr(40.0)  # a row of the bias whose maximum is beyond this is shifted towards 0
+MAXIMA_MULTIPLE = 128  # queries that the kernel for Hopper takes at once
+
+
+@dataclass(frozen=True)
+class PreparedBias:
+    """A bias as the kernels read it: fp16 tiles in fragment order with the mask in them, [heads,
+    tiles of queries, tiles of keys, TILE * TILE], and the largest of each query, then zeros up to a
+    multiple of MAXIMA_MULTIPLE.
+    """
+
+    tiles: Float[Tensor, "H A B T"]
+    maxima: Float[Tensor, "H I"]
 
 
 @triton.jit
@@ -67,10 +80,11 @@ def _bias_block(BIAS, MASK, row, cols, num_queries, num_keys, stride_n, stride_m
     return tl.where(real[None, :], x.to(tl.float32), -float("inf"))
 
 
-@triton.jit(do_not_specialize=["num_queries", "query_tiles", "key_tiles"])
+@triton.jit(do_not_specialize=["num_queries", "query_tiles", "key_tiles", "maxima_h"])
 @no_type_check
 def _prepare(
-    BIAS, MASK, OUT, num_queries, num_keys, query_tiles, key_tiles, stride_h, stride_n, stride_m,
+    BIAS, MASK, OUT, MAXIMA, num_queries, num_keys, query_tiles, key_tiles, stride_h, stride_n,
+    stride_m, maxima_h,
     TRANSPOSED: tl.constexpr,
 ) -> None:  # fmt: skip
     """The bias of one head and 64 queries in fp16 and fragment order: masked, and shifted if it is
@@ -91,6 +105,8 @@ def _prepare(
     shift = tl.where(
         (tl.abs(top) > LARGE) & (top > -float("inf")), tl.floor(top / 16.0) * 16.0, 0.0
     )
+    largest = tl.where(top > -float("inf"), tl.maximum(top - shift, FLOOR), 0.0)
+    tl.store(MAXIMA + head * maxima_h + row, largest, mask=row < num_queries)
     for other in range(key_tiles):
         cols = other * TILE + tl.arange(0, TILE)
         x = (
@@ -146,24 +162,28 @@ def to_fp16(x: Float[Tensor, "R N H D"]) -> Float[Tensor, "R N H D"]:
 
 def prepare(
     bias: Float[Tensor, "H I N"], mask: Float[Tensor, " N"], transposed: bool = False
-) -> Float[Tensor, "H A B T"]:
-    """The bias in tiles of fragment order [H, tiles of queries, tiles of keys, TILE * TILE], or
-    with keys before queries, tiles and blocks alike, when `transposed`; fp16, mask included.
+) -> PreparedBias:
+    """The bias with the mask in it, for the kernels; with keys before queries, tiles and blocks
+    alike, when `transposed`.
     """
     num_heads, num_queries, num_keys = bias.shape
     tile = TILE.value
-    tiles = (cdiv(num_queries, tile), cdiv(num_keys, tile))
-    shape = (num_heads, *(reversed(tiles) if transposed else tiles), tile * tile)
-    out = torch.empty(shape, dtype=torch.float16, device=bias.device)
-    _prepare[(tiles[0], num_heads)](
+    counts = (cdiv(num_queries, tile), cdiv(num_keys, tile))
+    shape = (num_heads, *(reversed(counts) if transposed else counts), tile * tile)
+    tiles = torch.empty(shape, dtype=torch.float16, device=bias.device)
+    padded = cdiv(num_queries, MAXIMA_MULTIPLE) * MAXIMA_MULTIPLE
+    maxima = torch.zeros((num_heads, padded), dtype=torch.float32, device=bias.device)
+    _prepare[(counts[0], num_heads)](
         bias,
         mask,
-        out,
+        tiles,
+        maxima,
         num_queries,
         num_keys,
-        *tiles,
+        *counts,
         *bias.stride(),
+        padded,
         TRANSPOSED=transposed,
         num_warps=4,
     )
-    return out
+    return PreparedBias(tiles, maxima)
