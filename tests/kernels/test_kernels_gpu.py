@@ -108,6 +108,35 @@ def test_triangle_attention_is_as_exact_as_torch(
     assert error(got, expected) < 1.02 * error(TriangleAttention()(*inputs), expected) + 1e-5
 
 
+def test_triangle_attention_bears_extreme_biases_and_masks(backend: Backend) -> None:
+    q, k, v, bias, mask = draw_attention(6, 300, 32, 1.0, 2.0)
+    bias[:, :, 210:230] += 1e4  # far above what the first tiles of keys hold
+    bias[:, 5:9] -= 1e4
+    mask[:140] = 0
+    attention = triangle_attention.choose(backend, bf16)
+    expected = equation(*(x.double() for x in (q, k, v, bias, mask)))
+    assert error(attention(q, k, v, bias, mask), expected) < 3e-3
+    assert attention(q, k, v, bias, torch.zeros_like(mask)).isfinite().all()
+
+
+def test_triangle_attention_mends_what_leaves_the_range_of_its_kernel(backend: Backend) -> None:
+    """One query of one row has scores beyond the range; the tile it is in is done again."""
+    q, k, v, bias, mask = draw_attention(5, 130, 32, 1.0, 2.0)
+    q[3, 70] *= 300
+    attention = triangle_attention.choose(backend, bf16)
+    expected = equation(*(x.double() for x in (q, k, v, bias, mask)))
+    assert error(attention(q, k, v, bias, mask)[3, 64:128], expected[3, 64:128]) < 3e-3
+
+
+def test_triangle_attention_in_fp16_is_that_in_bf16(backend: Backend) -> None:
+    """Projections give q, k and v in fp16."""
+    q, k, v, bias, mask = draw_attention(5, 150, 32, 1.0, 2.0)
+    attention = triangle_attention.choose(backend, bf16)
+    half = attention(q.half(), k.half(), v.half(), bias, mask)
+    assert half.dtype == bf16
+    assert torch.equal(half, attention(q, k, v, bias, mask))
+
+
 @pytest.mark.parametrize("dtype", [bf16, torch.float32])
 def test_triangle_attention_takes_a_bias_of_either_type(
     attention: TriangleAttention, dtype: torch.dtype
