@@ -28,7 +28,7 @@ def test_host_and_kernel_agree_on_the_arguments() -> None:
 
     (body,) = re.findall(r"struct Arguments \{(.*?)\};", SOURCE.read_text(), re.DOTALL)
     expected = []
-    for line in re.findall(r"^ *([^/]*);", body, re.MULTILINE):
+    for line in re.findall(r"^ *([^/\n;]*);", body, re.MULTILINE):
         kind, names = re.fullmatch(r"(.*?[ *])(\w+(?:, \w+)*)", line).groups()
         type_name = "c_void_p" if "*" in kind else C_TYPES[kind.strip()]
         expected += [(name, type_name) for name in names.split(", ")]
