@@ -9,8 +9,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 MAX_DYNAMIC_SHARED_BYTES = 8  # the names of these numbers are those of CUDA's driver
 FLOAT16 = 6
@@ -30,25 +28,29 @@ class CudaKernel:
         self.cubin = compile_source(source.read_text(), f"-DSHARED_BYTES={shared_bytes}")
         self.functions: dict[int, ctypes.c_void_p] = {}
 
-    def launch(self, blocks: int, arguments: Sequence[ctypes.Structure | ctypes.Array]) -> None:
-        """On the current device and stream of PyTorch."""
-        device = torch.cuda.current_device()
-        if device not in self.functions:
-            self.functions[device] = self._load()
+    def launch(
+        self,
+        device: torch.device,
+        blocks: int,
+        arguments: Sequence[ctypes.Structure],
+    ) -> None:
+        """On a device, in the stream that PyTorch works in there."""
+        if device.index != torch.cuda.current_device():
+            with torch.cuda.device(device):
+                return self.launch(device, blocks, arguments)
+        if device.index not in self.functions:
+            self.functions[device.index] = self._load()
         addresses = [ctypes.addressof(x) for x in arguments]
-        stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
-        check(
-            driver().cuLaunchKernel(
-                self.functions[device],
-                *(blocks, 1, 1),
-                *(self.threads, 1, 1),
-                self.shared_bytes,
-                stream,
-                (ctypes.c_void_p * len(addresses))(*addresses),
-                None,
-            ),
-            f"launching {self.name}",
+        error = driver().cuLaunchKernel(
+            self.functions[device.index],
+            *(blocks, 1, 1),
+            *(self.threads, 1, 1),
+            self.shared_bytes,
+            ctypes.c_void_p(torch.cuda.current_stream(device).cuda_stream),
+            (ctypes.c_void_p * len(addresses))(*addresses),
+            None,
         )
+        check(error, f"launching {self.name}")
 
     def _load(self) -> ctypes.c_void_p:
         module = ctypes.c_void_p()
@@ -73,15 +75,16 @@ class TensorMap(ctypes.Structure):
     _fields_ = (("opaque", ctypes.c_uint64 * (TENSOR_MAP_BYTES // 8)),)
 
 
-def tensor_map(x: Float[Tensor, "R N C"], box: tuple[int, int, int]) -> TensorMap:
-    """Copies from fp16 x of `box` rows, tokens and channels, which are 64 bytes; zeros beyond x."""
-    return _tensor_map(x.data_ptr(), tuple(x.shape), x.stride()[:2], box)
-
-
 @lru_cache(maxsize=512)  # addresses come back, since PyTorch keeps the memory it was given
-def _tensor_map(
-    address: int, shape: tuple[int, ...], strides: tuple[int, ...], box: tuple[int, int, int]
+def tensor_map(
+    address: int,
+    shape: tuple[int, int, int],
+    strides: tuple[int, int],
+    box: tuple[int, int, int],
 ) -> TensorMap:
+    """Copies of `box` rows, tokens and channels, which are 64 bytes, from an array of fp16 of this
+    shape and strides between rows and tokens; zeros beyond it.
+    """
     memory = ctypes.create_string_buffer(TENSOR_MAP_BYTES + 64)
     result = TensorMap.from_buffer(memory, -ctypes.addressof(memory) % 64)
     error = driver().cuTensorMapEncodeTiled(

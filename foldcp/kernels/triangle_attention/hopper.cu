@@ -48,7 +48,7 @@ struct Arguments {
   const float* maxima;   // [heads, queries], of the bias
   char* out;             // bf16, strides in elements
   float* lse;            // [rows, heads, num_queries] or null
-  int* redo;             // [rows, heads, query_tiles], zeros
+  int* redo;             // [rows, heads, query_tiles]
   long long out_row;
   int out_token, out_head;
   int num_rows, num_queries, num_heads, query_tiles, key_tiles;
@@ -73,6 +73,13 @@ ON_CHIP void barrier_arrive(u32 barrier) {
 ON_CHIP void barrier_wait(u32 barrier, u32 parity) {
   asm volatile("{\n.reg .pred done;\nAGAIN:\nmbarrier.try_wait.parity.shared.b64 done, [%0], %1;\n"
                "@!done bra AGAIN;\n}" ::"r"(barrier), "r"(parity) : "memory");
+}
+ON_CHIP void warpgroup_sync(int barrier) { asm volatile("bar.sync %0, 128;" ::"r"(barrier) : "memory"); }
+ON_CHIP bool any_of_warpgroup(bool x, int barrier) {
+  u32 any;
+  asm volatile("{\n.reg .pred mine, all;\nsetp.ne.u32 mine, %1, 0;\nbar.red.or.pred all, %2, 128, mine;\n"
+               "selp.u32 %0, 1, 0, all;\n}" : "=r"(any) : "r"((u32)x), "r"(barrier) : "memory");
+  return any;
 }
 ON_CHIP void copy_tiles(u32 to, const TensorMap* map, u32 barrier, int column, int token, int row) {
   asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes "
@@ -301,7 +308,8 @@ ON_CHIP void store(const Weigher& w, int r, const u32 (&start)[2], int head, int
     }
     out += 16 * a.out_token;
   }
-  if (!exact && real) a.redo[((long long)row * a.num_heads + head) * a.query_tiles + tile] = 1;
+  const bool redo = any_of_warpgroup(!exact, 1 + threadIdx.x / 128);
+  if (real && threadIdx.x % 128 == 0) a.redo[((long long)row * a.num_heads + head) * a.query_tiles + tile] = redo;
 }
 
 ON_CHIP void weigh(const Arguments& a, unsigned char* chip, int warpgroup) {
@@ -339,7 +347,7 @@ ON_CHIP void weigh(const Arguments& a, unsigned char* chip, int warpgroup) {
         w.shift[r][query] = start[query];
       }
     }
-    asm volatile("bar.sync %0, 128;" ::"r"(1 + warpgroup) : "memory");
+    warpgroup_sync(1 + warpgroup);
     if (thread == 0) barrier_arrive(queries_full + 8);
 
     barrier_wait(full + 8 * stage, parity);

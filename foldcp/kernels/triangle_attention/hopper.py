@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from foldcp.kernels.bias_layout import LOG2E, PreparedBias
-from foldcp.kernels.cuda_source import CudaKernel, tensor_map
+from foldcp.kernels.cuda_source import CudaKernel, TensorMap, tensor_map
 from foldcp.kernels.triton_utils import cdiv
 
 WIDTH = 32  # of a head
@@ -79,10 +79,12 @@ def forward(
     """
     num_rows, num_queries, num_heads, width = q.shape
     _, query_tiles, key_tiles, _ = bias.tiles.shape
-    redo = torch.zeros((num_rows, num_heads, query_tiles), dtype=torch.int32, device=q.device)
-    boxes = ((ROWS, QUERIES, WIDTH), (ROWS, TILE, WIDTH), (ROWS, TILE, WIDTH))
-    operands = [_columns(x) for x in (q, k, v)]
-    maps = [tensor_map(x, box) for x, box in zip(operands, boxes, strict=True)]
+    redo = torch.empty((num_rows, num_heads, query_tiles), dtype=torch.int32, device=q.device)
+    maps = [
+        _map_of(q, (ROWS, QUERIES, WIDTH)),
+        _map_of(k, (ROWS, TILE, WIDTH)),
+        _map_of(v, (ROWS, TILE, WIDTH)),
+    ]
     arguments = Arguments(
         bias=bias.tiles.data_ptr(),
         maxima=bias.maxima.data_ptr(),
@@ -102,8 +104,7 @@ def forward(
         scale=LOG2E.value * width**-0.5,
     )
     works = num_heads * cdiv(num_rows, ROWS) * cdiv(num_queries, QUERIES)
-    with torch.cuda.device(q.device):
-        kernel.launch(min(works, _processors(q.device)), [*maps, arguments])
+    kernel.launch(q.device, min(works, _processors(q.device)), [*maps, arguments])
     return redo
 
 
@@ -112,11 +113,18 @@ def _processors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 
-def _columns(x: Float[Tensor, "R N H D"]) -> Float[Tensor, "R N C"]:
-    """Heads side by side, as the copy engine reads them: steps of 16 bytes between rows and
+def _map_of(x: Float[Tensor, "R N H D"], box: tuple[int, int, int]) -> TensorMap:
+    """Of x with its heads side by side."""
+    R, N, H, D = x.shape
+    row, token, _, _ = x.stride()
+    return tensor_map(x.data_ptr(), (R, N, H * D), (row, token), box)
+
+
+def readable(x: Float[Tensor, "R N H D"]) -> Float[Tensor, "R N H D"]:
+    """x as the copy engine reads it: heads side by side, steps of 16 bytes between rows and
     tokens.
     """
-    R, N, H, D = x.shape
-    if x.stride()[2:] != (D, 1) or x.stride(0) % 8 or x.stride(1) % 8 or x.data_ptr() % 16:
-        x = x.contiguous()
-    return x.as_strided((R, N, H * D), (x.stride(0), x.stride(1), 1))
+    row, token, head, channel = x.stride()
+    if (head, channel) == (x.shape[-1], 1) and row % 8 == token % 8 == x.data_ptr() % 16 == 0:
+        return x
+    return x.contiguous()

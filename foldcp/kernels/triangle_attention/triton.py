@@ -32,6 +32,7 @@ from foldcp.kernels.triangle_attention.backward import gradient
 from foldcp.kernels.triangle_attention.hopper import WIDTH as HOPPER_WIDTH
 from foldcp.kernels.triangle_attention.hopper import forward as forward_on_hopper
 from foldcp.kernels.triangle_attention.hopper import load as load_hopper
+from foldcp.kernels.triangle_attention.hopper import readable
 from foldcp.kernels.triangle_attention.reference import RowAttention, TriangleAttention
 from foldcp.kernels.triton_utils import cdiv, next_power_of_2
 
@@ -246,7 +247,7 @@ def forward(
     kernel = load_hopper() if hopper and q.shape[-1] == HOPPER_WIDTH else None
     if kernel is None:
         return forward_in_triton(q, k, v, bias.tiles, want_lse)
-    q, k, v = (to_fp16(x) for x in (q, k, v))
+    q, k, v = (readable(to_fp16(x)) for x in (q, k, v))
     out, lse = _outputs(q, want_lse)
     _forward_on_hopper(kernel, q, k, v, bias, out, lse)
     return out, lse
