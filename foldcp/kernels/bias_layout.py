@@ -11,7 +11,7 @@ from typing import no_type_check
 import torch
 import triton
 import triton.language as tl
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from foldcp.kernels.triton_utils import cdiv, next_power_of_2
@@ -28,11 +28,13 @@ MAXIMA_MULTIPLE = 128  # queries that the kernel for Hopper takes at once
 class PreparedBias:
     """A bias as the kernels read it: fp16 tiles in fragment order with the mask in them, [heads,
     tiles of queries, tiles of keys, TILE * TILE], and the largest of each query, then zeros up to a
-    multiple of MAXIMA_MULTIPLE.
+    multiple of MAXIMA_MULTIPLE. `tickets` are counters of the kernel for Hopper, zero between
+    launches, which therefore are in one stream.
     """
 
     tiles: Float[Tensor, "H A B T"]
     maxima: Float[Tensor, "H I"]
+    tickets: Int[Tensor, " 2"]
 
 
 @triton.jit
@@ -172,7 +174,8 @@ def prepare(
     shape = (num_heads, *(reversed(counts) if transposed else counts), tile * tile)
     tiles = torch.empty(shape, dtype=torch.float16, device=bias.device)
     padded = cdiv(num_queries, MAXIMA_MULTIPLE) * MAXIMA_MULTIPLE
-    maxima = torch.zeros((num_heads, padded), dtype=torch.float32, device=bias.device)
+    zeros = torch.zeros(num_heads * padded + 2, dtype=torch.float32, device=bias.device)
+    maxima = zeros[:-2].view(num_heads, padded)
     _prepare[(counts[0], num_heads)](
         bias,
         mask,
@@ -186,4 +189,4 @@ def prepare(
         TRANSPOSED=transposed,
         num_warps=4,
     )
-    return PreparedBias(tiles, maxima)
+    return PreparedBias(tiles, maxima, zeros[-2:].view(torch.int32))

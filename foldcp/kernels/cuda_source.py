@@ -13,7 +13,7 @@ import torch
 MAX_DYNAMIC_SHARED_BYTES = 8  # the names of these numbers are those of CUDA's driver
 FLOAT16 = 6
 SWIZZLE_64_BYTES = 2
-PROMOTE_TO_128_BYTES = 2
+PROMOTE_TO_64_BYTES = 1
 TENSOR_MAP_BYTES = 128
 
 
@@ -98,7 +98,7 @@ def tensor_map(
         (ctypes.c_uint32 * 3)(1, 1, 1),
         0,
         SWIZZLE_64_BYTES,
-        PROMOTE_TO_128_BYTES,
+        PROMOTE_TO_64_BYTES,
         0,
     )
     check(error, f"describing an array of shape {shape}, strides {strides}")

@@ -49,6 +49,7 @@ struct Arguments {
   char* out;             // bf16, strides in elements
   float* lse;            // [rows, heads, num_queries] or null
   int* redo;             // [rows, heads, query_tiles]
+  int* tickets;          // work taken and blocks done; both are zero between launches
   long long out_row;
   int out_token, out_head;
   int num_rows, num_queries, num_heads, query_tiles, key_tiles;
@@ -158,7 +159,8 @@ ON_CHIP void copy(const TensorMap& q, const TensorMap& k, const TensorMap& v, co
   const u32 full = base + BARRIERS, empty = full + 8 * STAGES, queries_full = empty + 8 * STAGES;
   int stage = 0;
   u32 parity = 1;
-  for (int index = blockIdx.x, turn = 0;; index += gridDim.x, turn++) {
+  int index = blockIdx.x;
+  for (int turn = 0;; turn++) {
     const Work work = work_of(index, a);
     barrier_wait(queries_full + 8, (turn & 1) ^ 1);
     *reinterpret_cast<volatile int*>(chip + WORK) = work.head;
@@ -166,8 +168,11 @@ ON_CHIP void copy(const TensorMap& q, const TensorMap& k, const TensorMap& v, co
     *reinterpret_cast<volatile int*>(chip + WORK + 8) = work.row;
     if (work.head < 0) {
       barrier_arrive(queries_full);
+      if (atomicAdd(a.tickets + 1, 1) == gridDim.x - 1) a.tickets[0] = a.tickets[1] = 0;
       return;
     }
+    // Work is taken in its order, so that what runs at a time has keys and bias in common.
+    index = gridDim.x + atomicAdd(a.tickets, 1);
     const int column = work.head * 32;
     barrier_expect(queries_full, QUERY_BYTES + MAXIMA_BYTES);
     copy_tiles(base + QUERIES, &q, queries_full, column, work.tile * TILE, work.row);

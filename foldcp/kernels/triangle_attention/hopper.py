@@ -21,7 +21,7 @@ SHARED_BYTES = 180_816
 ROWS = 4  # of a block
 TILE = 64
 QUERIES = 128  # of a block
-GROUP = 4  # blocks of neighbouring rows that run side by side, to meet in the second-level cache
+GROUP = 2  # blocks of neighbouring rows that run side by side, to meet in the second-level cache
 
 
 class Arguments(ctypes.Structure):
@@ -33,6 +33,7 @@ class Arguments(ctypes.Structure):
         ("out", ctypes.c_void_p),
         ("lse", ctypes.c_void_p),
         ("redo", ctypes.c_void_p),
+        ("tickets", ctypes.c_void_p),
         ("out_row", ctypes.c_longlong),
         ("out_token", ctypes.c_int),
         ("out_head", ctypes.c_int),
@@ -91,6 +92,7 @@ def forward(
         out=out.data_ptr(),
         lse=None if lse is None else lse.data_ptr(),
         redo=redo.data_ptr(),
+        tickets=bias.tickets.data_ptr(),
         out_row=out.stride(0),
         out_token=out.stride(1),
         out_head=out.stride(2),
