@@ -7,14 +7,20 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from tqdm import tqdm
 
 from foldcp.pipeline.config import RunConfig
+from foldcp.pipeline.execution.monitoring.monitor import Monitor
 from foldcp.pipeline.execution.prefetch import FeaturePrefetcher
 from foldcp.pipeline.execution.ray_cluster import Node, RayConnection, alive_nodes
-from foldcp.pipeline.execution.ray_results import fetch_prediction, result_or_failure
+from foldcp.pipeline.execution.ray_results import (
+    fetch_pae_blocks,
+    fetch_prediction,
+    result_or_failure,
+)
 from foldcp.pipeline.execution.recorder import Recorder
 from foldcp.pipeline.execution.results import FoldResult, Ready, RemoteFoldResult
 from foldcp.pipeline.execution.signals import StopSignals
@@ -33,6 +39,7 @@ from foldcp.pipeline.scheduling.types import (
     Stop,
     WorkerConfig,
 )
+from foldcp.pipeline.storage.results.result_files import PaeBlocks
 from foldcp.pipeline.storage.store import Store
 from foldcp.printable import printable
 
@@ -97,6 +104,15 @@ class Driver:
         self.recorder = Recorder(store, plan, self.costs, self.nodes, datetime.now(UTC))
         self.clock_zero = time.monotonic()
         self.num_tasks = len(tasks)
+        self.monitor = Monitor(
+            store.root,
+            store.run_id,
+            self.scheduler,
+            self.nodes,
+            num_tasks=len(tasks),
+            num_done_before=len(plan.task_list.tasks) - len(tasks),
+            num_invalid=len(plan.task_list.invalid),
+        )
         self.total_work = self.scheduler.work_left(0.0)
 
     def run(self) -> None:
@@ -114,6 +130,7 @@ class Driver:
                 self._step()
                 self._update_progress(bar)
             bar.refresh()
+        self.monitor.close(self._now())
 
     @property
     def stopped(self) -> str:
@@ -149,6 +166,7 @@ class Driver:
         if self._now() - self.nodes_checked_at > NODE_TICK_SECONDS:
             self._update_nodes()
         self.record()
+        self.monitor.update(self._now())
 
     def _handle_results(self, timeout: float = 0.0) -> None:
         """Handle all results that are there; when there is none, wait `timeout` seconds for one."""
@@ -164,12 +182,14 @@ class Driver:
     def _execute(self, actions: Sequence[Action]) -> None:
         """Begin an action of the scheduler."""
         for action in actions:
+            self.monitor.acted(action)
             if isinstance(action, Start):
                 self._start(action)
             elif isinstance(action, Fold):
                 prefetched = self.prefetcher.take(action.task, action.shape)
                 group = self.groups[action.group]
-                ref = group.fold(action.task.complex, action.shape, prefetched)
+                task = action.task
+                ref = group.fold(task.complex, action.shape, task.write, prefetched)
                 self.pending[ref] = action.group
             elif isinstance(action, Stop):
                 group = self.groups.pop(action.group)
@@ -190,6 +210,7 @@ class Driver:
             self.worker_config,
             device,
             cpus_per_worker,
+            self.monitor.progress.actor,
         )
         self.groups[action.group] = group
         self.pending[group.start(self.plan.config.run.start_deadline)] = action.group
@@ -206,11 +227,13 @@ class Driver:
             self.connection.check()
             if self.signals.number:
                 return
+            pae_blocks = partial(fetch_pae_blocks, result, name)
             result = fetch_prediction(result, name)
+            if isinstance(result, FoldResult):
+                self._store_result(number, result, pae_blocks)
+                return
         if isinstance(result, Failure):
             self._on_failure(number, result)
-        elif isinstance(result, FoldResult):
-            self._store_result(number, result)
         else:
             assert isinstance(result, Ready)
             self.recorder.set_locations(number, result.locations)
@@ -219,6 +242,7 @@ class Driver:
 
     def _on_failure(self, number: int, failure: Failure) -> None:
         """Tell the scheduler that a start or a fold failed."""
+        self.monitor.failed(number, failure)
         if failure.traceback and self.verbose:
             print(failure.traceback, file=sys.stderr)
         if failure.kind != "invalid":  # the cause depends on whether its nodes are alive
@@ -249,13 +273,13 @@ class Driver:
         message = f"a group did not start on {self.nodes[first_node].host}: {reason}"
         tqdm.write(printable(message), file=sys.stderr)
 
-    def _store_result(self, number: int, result: FoldResult) -> None:
+    def _store_result(self, number: int, result: FoldResult, pae_blocks: PaeBlocks) -> None:
         """Store a result. A complex whose result cannot be stored fails, and the run continues."""
         queued = self.scheduler.groups[number].queued
         assert queued is not None and result.prediction is not None
-        failure = self.recorder.store_result(queued, result.stats, result.prediction)
+        failure = self.recorder.store_result(queued, result.stats, result.prediction, pae_blocks)
         if failure is not None:
-            self._execute(self.scheduler.failed(number, failure, self._now()))
+            self._on_failure(number, failure)
             return
         self.scheduler.finished(number, self._now())
         self.record()
@@ -267,6 +291,7 @@ class Driver:
         alive = {node.id: node for node in alive_nodes()}
         for node in set(self.scheduler.cluster.nodes) - set(alive):
             reason = f"node {self.nodes[node].host} is gone"
+            self.monitor.nodes_changed("node_lost", node)
             self._execute(self.scheduler.lose_node(node, reason, self._now()))
         new = [node for node in alive.values() if node.id not in self.nodes]
         if not new:
@@ -280,6 +305,7 @@ class Driver:
         ranks = ranks_per_node(new, self.costs.hardware, self.plan.config, ranks_left)
         for node, count in ranks.items():
             self.scheduler.add_node(node, count)
+            self.monitor.nodes_changed("node_joined", node)
 
     def _update_progress(self, bar: tqdm) -> None:
         """Show how many complexes have an outcome, and the time left."""

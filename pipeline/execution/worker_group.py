@@ -17,6 +17,8 @@ from functools import partial
 from typing import Any
 
 from foldcp.complex import Complex
+from foldcp.pipeline.config import WriteConfig
+from foldcp.pipeline.execution.monitoring.progress_actor import ProgressReporter
 from foldcp.pipeline.execution.prefetch import get_prefetched
 from foldcp.pipeline.execution.ray_cluster import call_gcs
 from foldcp.pipeline.execution.ray_results import GatheredResults
@@ -45,8 +47,9 @@ NODE_LABEL = "ray.io/node-id"
 class WorkerActor:
     """A worker as a Ray actor."""
 
-    def __init__(self, worker_config: WorkerConfig) -> None:
+    def __init__(self, worker_config: WorkerConfig, reporter: ProgressReporter) -> None:
         self.worker_config = worker_config
+        self.reporter = reporter  # which rank 0 calls
 
     def device_location(self) -> DeviceLocation:
         """The node and the GPU that Ray gave."""
@@ -75,6 +78,7 @@ class WorkerActor:
         """
         if visible_gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = visible_gpus
+        self.rank = rank
         # Imported now, as torch may look at the GPUs; the group's actor never needs it.
         from foldcp.pipeline.execution.worker import Worker
 
@@ -82,18 +86,23 @@ class WorkerActor:
         return self.worker.join(rank, size, rendezvous_address, device)
 
     def fold(
-        self, complex: Complex, shape: FoldShape, prefetched: Sequence[Any]
+        self, complex: Complex, shape: FoldShape, write: WriteConfig, prefetched: Sequence[Any]
     ) -> RemoteFoldResult | Failure:
-        """Fold, as `Worker.fold`; the prediction stays in the object store, for the driver.
+        """Fold, as `Worker.fold`; prediction and PAE stay in the object store, for the driver.
 
         `prefetched` is what `FeaturePrefetcher.take` returned.
         """
         inputs = partial(get_prefetched, prefetched)
-        result = self.worker.fold(complex, shape, prefetched=inputs)
+        if self.rank == 0:
+            self.reporter("features", 0, 1)
+            result = self.worker.fold(complex, shape, write, self.reporter, inputs)
+        else:
+            result = self.worker.fold(complex, shape, write, prefetched=inputs)
         if isinstance(result, Failure):
             return result
         prediction_ref = None if result.prediction is None else ray.put(result.prediction)
-        return RemoteFoldResult(result.stats, prediction_ref)
+        pae_refs = {sample: [ray.put(blocks)] for sample, blocks in result.pae_blocks.items()}
+        return RemoteFoldResult(result.stats, prediction_ref, pae_refs)
 
 
 @ray.remote(num_cpus=0, max_restarts=0)
@@ -107,7 +116,9 @@ class WorkerGroupActor:
         worker_config: WorkerConfig,
         device: str,
         cpus_per_worker: float,
+        progress_actor: Any,
     ) -> None:
+        self.reporter = ProgressReporter(progress_actor, name)
         self.name = name
         self.placement = placement
         self.worker_config = worker_config
@@ -133,7 +144,7 @@ class WorkerGroupActor:
                     group, placement_group_bundle_index=bundle
                 ),
             )
-            self.workers += [actor.remote(self.worker_config) for _ in range(count)]
+            self.workers += [actor.remote(self.worker_config, self.reporter) for _ in range(count)]
         locations = self._gather([worker.device_location.remote() for worker in self.workers])
         return locations if isinstance(locations, Failure) else self._join(locations)
 
@@ -183,10 +194,10 @@ class WorkerGroupActor:
         return Ready(tuple(locations), results[0].kernels)
 
     def fold(
-        self, complex: Complex, shape: FoldShape, prefetched: Sequence[Any]
+        self, complex: Complex, shape: FoldShape, write: WriteConfig, prefetched: Sequence[Any]
     ) -> RemoteFoldResult | Failure:
-        """Fold on all ranks; the result is rank 0's, with the largest peak memory of all."""
-        refs = [worker.fold.remote(complex, shape, prefetched) for worker in self.workers]
+        """Fold on all ranks; the result is rank 0's, with the PAE of all and the largest peak."""
+        refs = [worker.fold.remote(complex, shape, write, prefetched) for worker in self.workers]
         results = self._gather(refs)
         if isinstance(results, Failure):
             return results
@@ -194,7 +205,12 @@ class WorkerGroupActor:
             return failure
         peak_bytes = max(result.stats.peak_bytes for result in results)
         first: RemoteFoldResult = results[0]
-        return replace(first, stats=replace(first.stats, peak_bytes=peak_bytes))
+        pae_refs = {
+            sample: [ref for result in results for ref in result.pae_refs[sample]]
+            for sample in first.pae_refs
+        }
+        stats = replace(first.stats, peak_bytes=peak_bytes)
+        return replace(first, stats=stats, pae_refs=pae_refs)
 
     def _gather(self, refs: Sequence[Any]) -> list[Any] | Failure:
         """The results of a call to the ranks, or the root cause of its failure."""
@@ -223,25 +239,32 @@ class WorkerGroupHandle:
         worker_config: WorkerConfig,
         device: str,
         cpus_per_worker: float,
+        progress_actor: Any,
     ) -> None:
         self.name = name
         self.killed_at: float | None = None
         first_node, _ = placement[0]
         affinity = NodeAffinitySchedulingStrategy(first_node, soft=False)
         self._actor: Any = WorkerGroupActor.options(scheduling_strategy=affinity).remote(
-            name, placement, worker_config, device, cpus_per_worker
+            name, placement, worker_config, device, cpus_per_worker, progress_actor
         )
 
     def start(self, timeout: float) -> Any:
         """Reference to the result of a start."""
         return self._actor.start.remote(timeout)
 
-    def fold(self, complex: Complex, shape: FoldShape, prefetched: Sequence[Any] = ()) -> Any:
+    def fold(
+        self,
+        complex: Complex,
+        shape: FoldShape,
+        write: WriteConfig,
+        prefetched: Sequence[Any] = (),
+    ) -> Any:
         """Reference to the result of a fold.
 
         `prefetched` is what `FeaturePrefetcher.take` returned.
         """
-        return self._actor.fold.remote(complex, shape, list(prefetched))
+        return self._actor.fold.remote(complex, shape, write, list(prefetched))
 
     def kill(self) -> None:
         """Kill the actor and with it the workers, also busy ones. Does not wait for Ray."""

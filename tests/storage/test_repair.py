@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from foldcp.pipeline.config import WriteConfig
 from foldcp.pipeline.storage import parquet
 from foldcp.pipeline.storage.repair import find_damage
 from foldcp.pipeline.storage.schemas import TABLES
@@ -252,3 +253,17 @@ def test_power_cut_during_a_repair(out: Path, whole: Path, tmp_path: Path) -> No
 @pytest.fixture(autouse=True)
 def warnings_are_seen(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
+
+
+def test_result_that_lost_a_file_is_known_with_the_settings_of_its_files(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    write = WriteConfig(pae="all")
+    rows, files = result("k1", "done")
+    with finishing(Store.open(out, INFO)) as store:
+        store.put("k1", rows, files, write)
+        assert store.written_before("k1") is None
+    (out / next(iter(files))).unlink()
+    with finishing(Store.open(out, INFO)) as store:
+        assert store.outcome("k1") == ""
+        assert store.written_before("k1") == write
+        assert store.written_before("k2") is None
