@@ -239,17 +239,16 @@ def forward(
     v: Float[Tensor, "R N H D"],
     bias: PreparedBias,
     want_lse: bool = False,
-    hopper: bool = False,
+    hopper: CudaKernel | None = None,
 ) -> tuple[Float[Tensor, "R N H D"], Float[Tensor, "R H N"] | None]:
-    """As `forward_in_triton`; with `hopper` the kernel for it runs, where it is made for the
-    sizes.
+    """As `forward_in_triton`; with a kernel for Hopper that one runs, where heads are as wide as it
+    is made for.
     """
-    kernel = load_hopper() if hopper and q.shape[-1] == HOPPER_WIDTH else None
-    if kernel is None:
+    if hopper is None or q.shape[-1] != HOPPER_WIDTH:
         return forward_in_triton(q, k, v, bias.tiles, want_lse)
     q, k, v = (readable(to_fp16(x)) for x in (q, k, v))
     out, lse = _outputs(q, want_lse)
-    _forward_on_hopper(kernel, q, k, v, bias, out, lse)
+    _forward_on_hopper(hopper, q, k, v, bias, out, lse)
     return out, lse
 
 
@@ -324,7 +323,7 @@ class _TriangleAttention(torch.autograd.Function):
         v: Tensor,
         bias: Tensor,
         mask: Tensor,
-        hopper: bool,
+        hopper: CudaKernel | None,
     ) -> Tensor:
         out, lse = forward(q, k, v, prepare(bias, mask), want_lse=True, hopper=hopper)
         ctx.save_for_backward(q, k, v, bias, mask, out, lse)
@@ -344,7 +343,7 @@ class TriangleAttentionTriton(TriangleAttention):
     """Triangle attention in one kernel, and its gradient in three."""
 
     def __init__(self, hopper: bool) -> None:
-        self.hopper = hopper
+        self.hopper = load_hopper() if hopper else None
 
     def __call__(
         self,
