@@ -107,7 +107,7 @@ def plan(
     json: Json = False,
 ) -> None:
     """Print the GPUs, memory and time that complexes need. Also prints which cannot be folded, and
-    why. Folds nothing and needs no GPU.
+    why. Folds nothing and needs no GPU. Exit code 2 when none can be built, as with `foldcp score`.
 
     \b
     foldcp plan corum.tsv.gz --sequences uniprot.fasta.gz
@@ -115,7 +115,7 @@ def plan(
         --set model.samples=5
     foldcp plan corum.tsv.gz --sequences uniprot.fasta.gz --json | jq '.too_large'
     """
-    from foldcp.pipeline.inputs.tasks import make_task_list, smallest
+    from foldcp.pipeline.inputs.tasks import make_task_list, require_task, smallest
     from foldcp.pipeline.planning.plan import (
         make_plan,
         split_into_nodes,
@@ -138,6 +138,7 @@ def plan(
     nodes = split_into_nodes(gpus or machine.gpus_per_node, machine.gpus_per_node)
     found = make_plan(task_list, CostModel(machine, settings), nodes, settings.run)
     print(to_json(found) if json else to_text(found))
+    require_task(input, everything)
 
 
 app.command()(msa)

@@ -122,6 +122,7 @@ def _layout(
         bonds=tokenized.bonds,
         covalent=np.concatenate([covalent[:, :2], closing_bonds(complex, tokenized)]),
         chain_msa_depth=msa.chain_depth,
+        chain_coverage=msa.chain_coverage,
     )
 
 

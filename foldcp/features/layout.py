@@ -31,3 +31,5 @@ class Layout:
     bonds: Int[np.ndarray, "B 3"]  # (atom, atom, index in BOND_TYPES)
     covalent: Int[np.ndarray, "K 2"]  # (atom, atom)
     chain_msa_depth: Int[np.ndarray, " C"]  # different MSA rows of each chain, query included
+    chain_coverage: list[Int[np.ndarray, " _"]]  # [C] those with a residue, not a gap, at each
+    # residue of the chain; empty for one without an alignment

@@ -48,7 +48,7 @@ WORDS = {
     "d0chn": "(d0 of chains)",
     "d0dom": "(d0 of domains)",
     "num": "",
-    "strict": "(strict)",
+    "strict": "(worse direction)",
     "mpdockq": "mpDockQ",
     "actifptm": "actifpTM",
     "pitm": "piTM",
@@ -101,7 +101,8 @@ RULES = (
         (0.9, 0.7, 0.5),
         ("very high", "confident", "low", "very low"),
         "How well the surroundings of each residue are predicted; below 0.5 the chain is probably "
-        "disordered there. It says nothing about how chains lie towards each other.",
+        "disordered there. It says nothing about how chains lie towards each other. Other programs "
+        "count it from 0 to 100.",
     ),
     Rule(
         "pdockq2?",
@@ -131,6 +132,40 @@ RULES = (
         "The error to expect in distances between residues that are likely in contact.",
     ),
 )
+
+# How to read scores without bands.
+SENTENCES = {
+    "confidence_score": "How far the whole prediction can be trusted, by which samples are ranked; "
+    "it mixes pLDDT with ipTM, so compare it between samples of one complex only.",
+    "ranking_score": "The score by which AlphaFold 3 ranks samples; a clash costs 100.",
+    "fraction_disordered": "Share of residues that lie open to water, as disordered ones do.",
+    "mpdockq": "An estimate of how right the whole assembly is, from its contacts and their pLDDT.",
+    "interface_agreement": "How much the samples agree on the residues that touch: near 1 they "
+    "all dock alike, near 0 each docks elsewhere.",
+    "num_contacts": "How large the interface is; a few contacts may be chance.",
+    "lia": "How many residue pairs have a small error between the chains: how large the part is "
+    "whose placement is sure.",
+    "clis": "LIS of the residues in contact only.",
+    "clia": "How many of the residue pairs in contact have a small error.",
+    "ilis": "LIS and that of the contacts in one number; both must be high.",
+    "contact_prob_max": "How sure the network is of any contact, before it made a structure.",
+    "contact_prob_top10": "How sure the network is of ten contacts, before it made a structure.",
+    "expected_contacts": "How many contacts the network expects, before it made a structure.",
+    "contacts_pae4": "Contacts that are sure; a confident interface has many.",
+    "contacts_pae15": "Contacts whose residues are all predicted with some confidence.",
+    "actifptm": "ipTM over the residues of the interface alone, so that tails do not pull it down.",
+    "pitm": "TM-score of the interface's residues alone.",
+    "af2complex_score": "TM-score of the interface's residues, both directions together.",
+    "num_interface_residues_a": "How many residues of the first chain touch the second one.",
+    "num_interface_residues_b": "How many residues of the second chain touch the first one.",
+    "num_clashes": "Atoms of the two chains that lie in one another; more than a few say that the "
+    "structure is wrong there.",
+    "num_clashing_atoms": "Atoms of one chain that lie in the other one.",
+    "buried_area": "How much surface the chains hide from water; below about 800 Å² an interface "
+    "is often a crystal contact or chance.",
+    "num_backbone_hbonds": "Hydrogen bonds between the backbones, as of a shared sheet.",
+    "num_salt_bridges": "Opposite charges that touch across the interface.",
+}
 
 
 def describe_scores(table: str) -> list[dict[str, Any]]:
@@ -178,12 +213,20 @@ def _describe(column: Column) -> dict[str, Any]:
         "unit": column.unit,
         "shortUnit": unit if unit.startswith("Å") else "",
         "digits": 1 if unit.startswith("Å") or unit == "count" else 3,
+        "isCount": unit == "count",
         "isShare": column.unit.startswith("0..1"),
         "description": column.description,
         "isLowerBetter": lower,
-        "sentence": rule.sentence if rule else "",
+        "sentence": rule.sentence if rule else _sentence(column.name),
         "bands": _bands(rule) if rule else [],
     }
+
+
+def _sentence(name: str) -> str:
+    """How to read a score without bands."""
+    if CUTOFF.search(name):
+        return "As the score of the same name, with another limit of PAE, which has no bands."
+    return SENTENCES.get(name, "")
 
 
 def _rule_of(name: str) -> Rule | None:

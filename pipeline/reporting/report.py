@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from foldcp.pipeline.reporting.embedding.evaluation import evaluated_pairs, read_evaluation
 from foldcp.pipeline.reporting.embedding.failures import group_failures
 from foldcp.pipeline.reporting.embedding.loading import LoadedRun, load_run
 from foldcp.pipeline.reporting.embedding.run_data import pack_run
@@ -41,11 +42,27 @@ def write_report(out: Path | str) -> Path:
         OSError: the page cannot be written there.
     """
     loaded = load_run(out)
-    data = pack_run(loaded, MAX_DATA_BYTES)
+    unreadable: list[str] = []
+    evaluation = _evaluation(loaded, unreadable)
+    data = pack_run(loaded, evaluation, MAX_DATA_BYTES)
+    data.facts["unreadable"] += unreadable
     content = _content(loaded, data.facts)
     path = Path(out) / REPORT
-    write_page(path, TEMPLATE, content, {"page": "run", **data.facts}, data.blocks)
+    facts = {"page": "run", "device": content["device"], **data.facts}
+    write_page(path, TEMPLATE, content, facts, data.blocks)
     return path
+
+
+def _evaluation(loaded: LoadedRun, unreadable: list[str]) -> DataFrame | None:
+    """The interfaces that were compared with experiment; adds to `unreadable` what is wrong with
+    their table.
+    """
+    try:
+        rows = read_evaluation(loaded.out)
+    except ValueError as error:
+        unreadable.append(str(error))
+        return None
+    return None if rows is None else evaluated_pairs(loaded, rows)
 
 
 def _content(loaded: LoadedRun, facts: dict[str, Any]) -> dict[str, Any]:
@@ -67,6 +84,7 @@ def _content(loaded: LoadedRun, facts: dict[str, Any]) -> dict[str, Any]:
         "counts": {outcome: int((complexes["outcome"] == outcome).sum()) for outcome in OUTCOMES},
         "num_samples": len(loaded.samples),
         "num_pairs": facts["num_pairs"],
+        "evaluation": facts["evaluation"],
         "failures": group_failures(complexes),
         "notes": _notes(complexes),
         "runs": to_records(loaded.runs),
@@ -79,7 +97,8 @@ def _content(loaded: LoadedRun, facts: dict[str, Any]) -> dict[str, Any]:
 def _warnings(out: Path, unreadable: list[str]) -> list[str]:
     lines = [untrained_warning(out), stale_warning(out)]
     if unreadable:
-        lines.append(f"{len(unreadable)} damaged files are left out, such as {unreadable[0]}")
+        noun = "damaged file is" if len(unreadable) == 1 else "damaged files are"
+        lines.append(f"{len(unreadable)} {noun} left out, such as {unreadable[-1]}")
     return [line for line in lines if line]
 
 

@@ -224,6 +224,14 @@ CHAINS = Table(
             "different MSA rows of the chain that were used, with the query",
         ),
         Column(
+            "msa_column_depth",
+            "list<int32>",
+            "of these rows, those with a residue, not a gap, at each residue of the chain; empty "
+            "for a chain without an alignment; null but for sample 0, as it is the same for all",
+            "count",
+            nullable=True,
+        ),
+        Column(
             "msa_neff",
             "float32",
             "effective number of sequences of the whole alignment: the sum over them of 1 / "

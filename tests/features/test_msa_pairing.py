@@ -191,6 +191,24 @@ def test_pair_msas_counts_the_rows_of_each_chain(
     assert one.layout.chain_msa_depth.tolist() == [1, 1, 1]
 
 
+def test_pair_msas_counts_the_rows_with_a_residue_at_each_residue(tmp_path: Path) -> None:
+    path = tmp_path / "x.a3m"
+    path.write_text(">q\nAkkMW\n>a\nAM-\n>b\nA-W\n>c\n--W\n")
+    modifications = ((2, "MSE"),)
+    chains = (
+        Chain("A", "protein", "AMW", msa=path),
+        Chain("B", "protein", "AM"),
+        Chain("L", "ligand", ccd=("ATP",)),
+    )
+    complex = Complex("x", chains)
+    coverage = [found.tolist() for found in featurize(complex).layout.chain_coverage]
+    assert coverage == [[3, 2, 3], [], []]
+    two = featurize(complex, msa=MsaSettings(max_rows=2)).layout.chain_coverage
+    assert [found.tolist() for found in two] == [[2, 2, 1], [], []]
+    modified = Complex("x", (replace(chains[0], modifications=modifications),))
+    assert featurize(modified).layout.chain_coverage[0].tolist() == [3, 2, 3]
+
+
 def test_featurize_refuses_an_msa_that_has_changed(pair: Complex, tmp_path: Path) -> None:
     path = tmp_path / "A.csv"
     planned = replace(pair, digests=read_msa(path, 9).digests)

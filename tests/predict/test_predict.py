@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from foldcp.predict import Prediction, Settings, fold
 from tests.support.distributed import run
 from tests.support.metrics_reference import assert_close
 
+ALIGNMENT = ">q\nMKTAYIAKQRQ\n>h\nMKT--IAKQRQ\n>i\n---AYIgAKNRQ\n"
 SETTINGS = Settings(
     recycling=1,
     steps=4,
@@ -30,12 +33,14 @@ SETTINGS = Settings(
 )
 
 
-def complex_of_31_tokens() -> Complex:
-    """A heterotrimer of a protein in two copies and DNA; 31 tokens divide by neither 2, 3 nor 5."""
+def complex_of_31_tokens(msa: Path | None = None) -> Complex:
+    """A heterotrimer of a protein in two copies and DNA; 31 tokens divide by neither 2, 3 nor 5.
+    The first copy has the alignment, if any.
+    """
     return Complex(
         "trimer",
         (
-            Chain("A", "protein", "MKTAYIAKQRQ"),
+            Chain("A", "protein", "MKTAYIAKQRQ", msa=msa),
             Chain("B", "protein", "MKTAYIAKQRQ"),
             Chain("D", "dna", "GATTACAGT"),
         ),
@@ -43,11 +48,11 @@ def complex_of_31_tokens() -> Complex:
 
 
 def predict(cp: ContextParallel, settings: Settings) -> Prediction:
-    return fold(
-        load("untrained:tiny", cp=cp),
-        featurize(complex_of_31_tokens(), seed=settings.seed),
-        settings,
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "a.a3m")
+        path.write_text(ALIGNMENT)
+        features = featurize(complex_of_31_tokens(path), seed=settings.seed)
+    return fold(load("untrained:tiny", cp=cp), features, settings)
 
 
 @cache
@@ -97,6 +102,8 @@ def test_fold_does_not_depend_on_the_number_of_ranks(size: int) -> None:
         assert relative(got.plddt, expected.plddt) < 1e-5
         assert relative(np.stack(got.pae), np.stack(expected.pae)) < 1e-5
         assert relative(np.stack(got.pde), np.stack(expected.pde)) < 1e-5
+        coverage = [counts.tolist() for counts in got.layout.chain_coverage]
+        assert coverage == [[2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3], [], []]
         for own, other in zip(got.scores, expected.scores, strict=True):
             assert_same_scores(asdict(own), asdict(other))
 

@@ -26,6 +26,12 @@ def test_describe_scores_orders_bands_by_direction() -> None:
             assert score["label"] and score["description"]
 
 
+def test_describe_scores_says_how_to_read_each_score() -> None:
+    for table in TABLES:
+        for score in describe_scores(table):
+            assert score["sentence"], score["name"]
+
+
 def test_describe_scores_has_the_published_bands() -> None:
     scores = {score["name"]: score for score in describe_scores("interfaces")}
     limits = {name: [band["limit"] for band in s["bands"]] for name, s in scores.items()}
@@ -43,6 +49,7 @@ def test_describe_scores_has_the_published_bands() -> None:
         ("ipsae_d0res", "ipSAE (d0 of residues)"),
         ("ipsae_d0res_12", "ipSAE (d0 of residues) at 12 Å"),
         ("num_contacts", "Contacts"),
+        ("ipsae_strict", "ipSAE (worse direction)"),
         ("interface_plddt", "Interface pLDDT"),
         ("pdockq2", "pDockQ2"),
     ],

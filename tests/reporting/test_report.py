@@ -16,6 +16,7 @@ from foldcp.features.layout import Layout
 from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.reporting import report
 from foldcp.pipeline.reporting.best_interfaces import best_interfaces, format_best
+from foldcp.pipeline.reporting.embedding import columns, details
 from foldcp.pipeline.reporting.report import write_report
 from foldcp.pipeline.scheduling.cost_model import FoldShape
 from foldcp.pipeline.scheduling.types import Attempt
@@ -51,7 +52,9 @@ def a_layout() -> Layout:
         ("protein", ["GLY", "SER", "ALA"]),
         ("ligand", ["ZN"]),
     ]
-    return synthetic_layout(chains, NAMES)
+    layout = synthetic_layout(chains, NAMES)
+    layout.chain_coverage[0] = np.array([2, 1], np.int32)
+    return layout
 
 
 @pytest.fixture
@@ -144,7 +147,7 @@ def test_best_interfaces_are_ranked_by_the_worse_direction(
         firsts.append(int(np.argmax([s.confidence_score for s in prediction.scores])))
         paths = set(found[found["name"] == name]["structure"])
         assert (
-            paths == {f"structures/{str(number) * 32}/{firsts[-1]}.cif.gz"}
+            paths == {f"structures/{str(number) * 2}/{str(number) * 32}/{firsts[-1]}.cif.gz"}
             and (out / paths.pop()).exists()
         )
     assert firsts != [0, 0]
@@ -222,7 +225,7 @@ def test_write_report_has_the_tables(run: tuple[Path, dict[str, Prediction]]) ->
     assert attempts["seconds"].tolist() == [130, 130] and attempts["gpus"] == ["n:2"] * 2
 
 
-def test_write_report_has_each_sample_and_the_best_structure(
+def test_write_report_has_each_sample_and_its_structure(
     run: tuple[Path, dict[str, Prediction]],
 ) -> None:
     out, predictions = run
@@ -234,16 +237,57 @@ def test_write_report_has_each_sample_and_the_best_structure(
     expected = np.array([s.pair_iptm for s in predictions["one"].scores])
     np.testing.assert_allclose(matrices, expected, atol=6e-5)
     prediction = predictions["one"]
-    best = int(np.argmax([s.confidence_score for s in prediction.scores]))
-    structure = unpack(page, f"structure-{number}")
-    names = structure["atom_name"]
-    assert names == ["CA", "O", "CA", "O", "CA", "O", "CA", "O", "CA", "O", "ZN"]
     layout = a_layout()
     kept = [place for place, name in enumerate(layout.atom_name) if name in ("CA", "O", "ZN")]
-    coords = np.stack([structure[f"atom_{axis}"] for axis in "xyz"], 1)
-    np.testing.assert_allclose(coords, prediction.coords[best][kept], atol=0.03)
-    np.testing.assert_allclose(structure["residue_plddt"], 100 * prediction.plddt[best], atol=0.26)
-    assert structure["residue_chain"].tolist() == [0, 0, 1, 1, 1, 2]
+    for sample in range(3):
+        structure = unpack(page, f"structure-{number}-{sample}")
+        atoms = structure["atom_name"]
+        assert atoms == ["CA", "O", "CA", "O", "CA", "O", "CA", "O", "CA", "O", "ZN"]
+        coords = np.stack([structure[f"atom_{axis}"] for axis in "xyz"], 1)
+        np.testing.assert_allclose(coords, prediction.coords[sample][kept], atol=0.03)
+        plddt = 100 * prediction.plddt[sample]
+        np.testing.assert_allclose(structure["residue_plddt"], plddt, atol=0.26)
+        assert structure["residue_chain"].tolist() == [0, 0, 1, 1, 1, 2]
+
+
+def test_write_report_has_interface_residues_clashes_and_alignments(
+    run: tuple[Path, dict[str, Prediction]],
+) -> None:
+    out, predictions = run
+    page = read_page(write_report(out))
+    number = unpack(page, "complexes")["name"].index("one")
+    found = unpack(page, f"samples-{number}")
+    scores = predictions["one"].scores
+    names = ("sample", "chain_a", "chain_b", "a", "b")
+    rows = zip(*(found[f"residues_{name}"] for name in names), strict=True)
+    residues = {(int(sample), int(a), int(b)): texts for sample, a, b, *texts in rows}
+    texts = [score.interface.interface_residues for score in scores]
+    assert residues == {
+        (sample, a, b): [texts[sample][a][b], texts[sample][b][a]]
+        for sample in range(3)
+        for a, b in combinations(range(3), 2)
+    }
+    assert found["depth"].tolist() == [2, 1] and found["depth_chain"].tolist() == [0, 0]
+    samples = unpack(page, "samples")
+    places = np.flatnonzero(samples["complex"] == number)
+    assert len(places) == 3
+    for place in places:
+        score = scores[int(samples["sample"][place])]
+        best = np.nanmax(score.ipsae_d0res)
+        np.testing.assert_allclose(samples["best_pair"][place], best, atol=1e-4)
+        clashes = np.nansum(score.interface.clashes) // 2
+        assert samples["num_clashes"][place] == clashes
+
+
+def test_depths_of_long_chains_are_means_of_some_residues() -> None:
+    depths = np.arange(250, dtype=np.int32)
+    chains = [None, depths, np.zeros(0, np.int32)]
+    packed = columns.pack(details._depth_columns(chains))
+    found = unpack(f'id="block-x">{packed}</script>', "x")
+    assert found["depth_chain"].tolist() == [1] * 125
+    assert found["depth_residue"].tolist() == list(range(1, 251, 2))
+    # Means of two, rounded to the even one.
+    np.testing.assert_allclose(found["depth"], np.arange(0.5, 250, 2), atol=0.5)
 
 
 def test_write_report_spends_no_more_bytes_than_it_may(

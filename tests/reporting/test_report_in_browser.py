@@ -19,7 +19,9 @@ import pytest
 
 from foldcp.pipeline.reporting.comparison import write_comparison
 from foldcp.pipeline.reporting.report import write_report
+from foldcp.pipeline.reporting.run_tables import fresh_rows
 from foldcp.pipeline.storage.store import Store
+from tests.support.report.evaluation_table import write_evaluation_table
 from tests.support.report.large_run import write_large_run
 from tests.support.synthetic_results import INFO, finishing
 
@@ -31,6 +33,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=f"none of {', '.join(BR
 EVIL = "</script><img src=x onerror=document.title='evil'>"
 LONG = "a-name-without-any-space-" * 8
 INVENTED = replace(INFO, untrained=False, checkpoint="none: invented numbers", input="invented.tsv")
+WHITE = "rgb(255, 255, 255)"
 WIDTHS = {"desk": (1280, 860), "phone": (390, 800)}
 # 3-D without a graphics card.
 ARGUMENTS = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
@@ -81,7 +84,8 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of 62 complexes, one of them failed, the first six with structures."""
     folder = tmp_path_factory.mktemp("runs") / "invented-numbers"
     names = {0: EVIL, 1: LONG, 4: "trimer", 39: "unkept"}
-    write_large_run(folder, 62, 6, 3, INVENTED, names)
+    write_large_run(folder, 62, 6, 3, INVENTED, names, structure_samples="all")
+    write_evaluation_table(folder, 70)
     write_report(folder)
     return folder
 
@@ -233,16 +237,159 @@ def test_complex_shows_its_structure_which_turns(view: Any, out: Path) -> None:
     page.click("#part-complex button:text-is('Chain')")
     page.wait_for_timeout(400)
     assert viewer.screenshot() != turned
-    page.select_option("#part-complex form select >> nth=0", "iptm")
-    page.select_option("#part-complex form select >> nth=1", "0")
+    page.select_option("#part-complex form select", "iptm")
     page.wait_for_timeout(400)
     opened.check()
+
+
+def test_complex_shows_the_sample_and_the_pair_that_are_chosen(view: Any, out: Path) -> None:
+    opened = view(out / "report.html")
+    page = opened.page
+    opened.go("complexes")
+    open_complex(opened, "trimer")
+    captions = "#part-complex figcaption"
+    assert opened.texts(".samples label") == [
+        "mean of all",
+        *(f"sample {sample}{' (best)' * (not place)}" for place, sample in enumerate(by_rank(out))),
+    ]
+    best, second, _ = by_rank(out)
+    assert any(text.startswith(f"Sample {best}, the best one") for text in opened.texts(captions))
+    page.select_option("#part-complex form select", "ipsae_d0res")
+    # The radio buttons by the keyboard: from the mean to the best sample, and to the next.
+    page.locator(".samples input[value=mean]").focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    page.wait_for_selector(f"#part-complex h2:text-is('Interfaces of sample {second}')")
+    page.wait_for_timeout(300)
+    texts = opened.texts(captions)
+    assert any(text.startswith(f"Sample {second}, not the best one") for text in texts)
+    assert any(text.startswith("Depth of the alignment") for text in texts)
+    rows = fresh_rows(out, "interfaces")
+    rows = rows[(rows["name"] == "trimer") & (rows["sample"] == second)]
+    pair = rows[(rows["chain_a"] == "A") & (rows["chain_b"] == "B")].iloc[0]
+    page.click(".interfaces button >> nth=0")
+    page.wait_for_selector(".detail")
+    words = page.inner_text(".detail")
+    for end in "ab":
+        residues = pair[f"interface_residues_{end}"].split(":")[1]
+        assert residues.replace("-", "–").replace(",", ", ") in words
+    assert f"{pair['ipsae_d0res']:.3f}" in words
+    assert "AFDB gate" in words and "DockQ against experiment" in words
+    assert page.url.endswith("/0-1")
+    opened.check()
     if is_wide(opened):
-        page.click("#part-complex button:text-is('pLDDT')")
-        page.select_option("#part-complex form select >> nth=0", "ipsae_d0res")
-        page.select_option("#part-complex form select >> nth=1", "mean")
         page.evaluate("window.scrollTo(0, 0)")
         take_picture(opened, "report-complex.png")
+    before = page.locator(".viewer").screenshot()
+    page.click(".detail button:text-is('Close')")
+    page.wait_for_timeout(300)
+    assert page.locator(".viewer").screenshot() != before
+    assert not page.locator(".detail").count()
+
+
+def by_rank(out: Path) -> list[int]:
+    """The samples of the trimer, the best one first."""
+    rows = fresh_rows(out, "complexes")
+    return rows[rows["name"] == "trimer"].sort_values("rank")["sample"].astype(int).tolist()
+
+
+def test_a_pair_opens_from_the_interfaces_that_pass_the_gate(view: Any, out: Path) -> None:
+    opened = view(out / "report.html")
+    page = opened.page
+    opened.go("interfaces")
+    page.select_option("#interfaces-filters select:has(option[value=fails])", "fails")
+    rows = "#interfaces-table .tabulator-row"
+    gates = f'[...document.querySelectorAll("{rows} [tabulator-field=gate]")]'
+    page.wait_for_function(f"{gates}.every((cell) => cell.innerText === 'fails')")
+    page.select_option("#interfaces-filters select:has(option[value=fails])", "passes")
+    page.wait_for_function(
+        f"{gates}.length && {gates}.every((cell) => cell.innerText === 'passes')"
+    )
+    page.locator(f"{rows} [tabulator-field=value] >> nth=0").click()
+    opened.wait("complex")
+    assert "passes" in page.inner_text(".detail")
+    opened.check()
+
+
+def test_scores_are_shown_against_experiment(view: Any, out: Path) -> None:
+    opened = view(out / "report.html")
+    page = opened.page
+    opened.go("overview")
+    names = opened.texts("#evaluation tbody td:first-child")
+    assert "ipSAE (d0 of residues)" in names and "PAE mean" in names
+    plot = page.locator("#evaluation canvas")
+    before = plot.screenshot()
+    page.select_option("#evaluation select", "pae_mean")
+    page.wait_for_timeout(400)
+    assert plot.screenshot() != before
+    opened.check()
+
+
+# What is drawn beyond the paper, and texts of plots that are light.
+CLIPPED = """() => [...document.querySelectorAll("main :is(table, figure, svg, canvas, img)")]
+  .filter((one) => one.getBoundingClientRect().right > document.body.getBoundingClientRect().right)
+  .map((one) => one.outerHTML.slice(0, 80))"""
+LIGHT = """() => [...document.querySelectorAll("svg text")].map((one) => one.getAttribute("fill"))
+  .filter((fill) => fill && parseInt(fill.slice(1, 3), 16) > 0x99)"""
+
+
+def test_the_page_is_printed_on_white_without_controls(view: Any, out: Path) -> None:
+    opened = view(out / "report.html")
+    page = opened.page
+    page.emulate_media(color_scheme="dark")
+    for part in ("overview", "interfaces", "cost", "complex"):
+        if part == "complex":
+            opened.go("complexes")
+            open_complex(opened, "trimer")
+        else:
+            opened.go(part)
+        page.emulate_media(media="print", color_scheme="dark")
+        page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+        assert page.evaluate(CLIPPED) == [] == page.evaluate(LIGHT)
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == WHITE
+        assert (
+            not page.locator("nav, .skip, main select, main input[type=search]")
+            .locator("visible=true")
+            .count()
+        )
+        if part == "interfaces":
+            assert page.locator(".tabulator-print-table tr").count() == 201
+            assert "The first 200 of" in page.inner_text("#part-interfaces .printed")
+        if part == "complex":
+            assert page.locator(".viewer img").count() == 1
+        page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+        page.emulate_media(media="screen", color_scheme="dark")
+        assert page.locator("nav a").first.is_visible()
+        assert not page.locator(".viewer img, .tabulator-print-table").count()
+        opened.check()
+
+
+def test_the_page_is_operated_by_the_keyboard(view: Any, out: Path) -> None:
+    opened = view(out / "report.html")
+    page = opened.page
+    focused = "document.activeElement"
+    opened.go("interfaces")
+    page.keyboard.press("Tab")
+    assert page.evaluate(f"{focused}.className") == "skip"
+    assert page.locator(".skip").bounding_box()["x"] >= 0
+    page.keyboard.press("Enter")
+    assert page.evaluate(f"{focused}.id") == "content"
+    page.keyboard.press("Tab")
+    assert page.evaluate(f"{focused}.closest('#interfaces-filters') !== null")
+    assert page.evaluate(f"getComputedStyle({focused}).outlineStyle") == "solid"
+    # Into the table, whose rows are one stop of the tab key, and down by arrow keys.
+    page.locator("#interfaces-table .tabulator-tableholder").focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowUp")
+    row = f"{focused}.closest('.tabulator-row')"
+    rows = "document.querySelectorAll('#interfaces-table .tabulator-row')"
+    assert page.evaluate(f"[...{rows}].indexOf({row})") == 1
+    assert page.evaluate(f"getComputedStyle({row}).outlineStyle") == "solid"
+    page.keyboard.press("Enter")
+    opened.wait("complex")
+    assert page.locator(".detail").count() == 1
+    opened.check()
 
 
 def test_complex_without_a_structure_in_the_page_says_where_it_is(view: Any, out: Path) -> None:
@@ -268,10 +415,15 @@ def test_a_run_of_failures_only_and_an_empty_one(view: Any, tmp_path: Path) -> N
         assert "UNTRAINED" in opened.page.inner_text(".warning >> nth=0")
 
 
-def test_comparison_of_two_runs(view: Any, out: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other"
+@pytest.fixture(scope="module")
+def comparison(out: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    other = tmp_path_factory.mktemp("runs") / "other"
     write_large_run(other, 30, 0, 2, INVENTED)
-    opened = view(write_comparison(out, other))
+    return write_comparison(out, other)
+
+
+def test_comparison_of_two_runs(view: Any, comparison: Path) -> None:
+    opened = view(comparison)
     opened.go("comparison")
     opened.check()
     sizes = [float(text) for text in opened.cells("comparison-table", "size")]

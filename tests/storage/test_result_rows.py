@@ -66,6 +66,7 @@ def fold(tmp_path: Path) -> tuple[Task, Layout, Prediction]:
         ["A", "lig", "AB"],
         [2, 1, 1],
     )
+    layout.chain_coverage[0] = np.array([2, 1, 2], dtype=np.int32)
     return Task(complex, "k" * 32, 6, 3), layout, synthetic_prediction(layout, 4)
 
 
@@ -112,6 +113,8 @@ def test_result_rows_of_chains_and_of_the_complex(
         (1, 1, 1),
         (2, 2, 1),
     ]
+    depths = [row.get("msa_column_depth") for row in rows["chains"]]
+    assert [len(depth) for depth in depths[:3]] == [3, 0, 0] and depths[3:] == [None] * 9
     best = int(np.argmax([scores.confidence_score for scores in prediction.scores]))
     assert [row["rank"] for row in rows["complexes"]].index(0) == best
     assert sorted(row["rank"] for row in rows["complexes"]) == [0, 1, 2, 3]
@@ -189,6 +192,8 @@ def test_result_rows_and_files_can_be_stored(
     ]
     assert complexes[4]["reason"] == "no memory" and complexes[5]["reason"] == "P99999: no sequence"
     assert complexes[5]["organism"] == "Rat" and complexes[5]["num_tokens"] is None
+    chains = read_table(tmp_path / "run", "chains").to_pylist()
+    assert [row["msa_column_depth"] for row in chains[:4]] == [[2, 1, 2], [], [], None]
     (row,) = read_table(tmp_path / "run", "attempts").to_pylist()
     assert row["seconds"] == 4.5 and row["seconds_sampling"] == 2.5 and row["started"] == started
     assert (row["fallbacks"], row["gpus"], row["peak_bytes"], row["predicted_bytes"]) == (
@@ -239,7 +244,7 @@ def test_rows_name_the_structures_that_are_written(
     prediction = replace(prediction, scores=scores)
     write = WriteConfig(**override)
     rows = result_rows(task, layout, prediction, PROVENANCE, write)
-    folder = f"structures/{task.key}"
+    folder = f"structures/{task.key[:2]}/{task.key}"
     paths = [name and f"{folder}/{name}" for name in expected]
     assert [row["structure"] for row in rows["complexes"]] == paths
     files = result_files(task, layout, prediction, PROVENANCE, write)

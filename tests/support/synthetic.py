@@ -76,6 +76,7 @@ def synthetic_layout(
         bonds=np.zeros((0, 3), dtype=np.int64),
         covalent=np.zeros((0, 2), dtype=np.int64),
         chain_msa_depth=np.array(depths or [1] * len(chains)),
+        chain_coverage=[np.zeros(0, dtype=np.int32)] * len(chains),
     )
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from foldcp.chemistry.vocabulary import GAP, NUM_TOKENS
-from foldcp.complex import Complex
+from foldcp.complex import Chain, Complex
 from foldcp.features.msa.chain_msas import MsaSettings, read_chain_msas
 from foldcp.features.msa.pairing import pair_rows
 from foldcp.features.msa.read import ChainMsa
@@ -29,6 +29,7 @@ class ComplexMsa:
     paired: Bool[np.ndarray, "S C"]  # whether the chain's sequence came by its key
     profile: Float[np.ndarray, "T 33"]
     chain_depth: Int[np.ndarray, " C"]  # different sequences of each chain, query included
+    chain_coverage: list[Int[np.ndarray, " _"]]  # as in `Layout`
 
 
 def pair_msas(complex: Complex, tokenized: TokenizedComplex, settings: MsaSettings) -> ComplexMsa:
@@ -58,8 +59,10 @@ def pair_msas(complex: Complex, tokenized: TokenizedComplex, settings: MsaSettin
             dense[found[:, 0], found[:, 1]] = found[:, 2]
             deletions[:, span] = dense[row][:, column]
             deletions[gap, span] = 0
-    depth = np.array([len(np.unique(row[row >= 0])) for row in pairing.sequence.T])
-    return ComplexMsa(msa, deletions, pairing.by_key, _profile(msa), depth)
+    used = [np.unique(row[row >= 0]) for row in pairing.sequence.T]
+    depth = np.array([len(rows) for rows in used])
+    coverage = list(map(_coverage, complex.chains, chain_msas, used))
+    return ComplexMsa(msa, deletions, pairing.by_key, _profile(msa), depth, coverage)
 
 
 def msa_features(tokenized: TokenizedComplex, msa: ComplexMsa) -> dict[str, Tensor]:
@@ -76,6 +79,15 @@ def msa_features(tokenized: TokenizedComplex, msa: ComplexMsa) -> dict[str, Tens
         "profile": torch.from_numpy(msa.profile),
         "deletion_mean": deletion_value.mean(0).expand(shape[1]),
     }
+
+
+def _coverage(chain: Chain, msa: ChainMsa, used: Int[np.ndarray, " U"]) -> Int[np.ndarray, " _"]:
+    """The number of used rows with a residue at each place of a chain; empty without an
+    alignment.
+    """
+    if chain.msa is None and chain.paired_msa is None:
+        return np.zeros(0, dtype=np.int32)
+    return (msa.residues[used] != GAP).sum(axis=0, dtype=np.int32)
 
 
 def _smallest_type(largest: int) -> type[np.signedinteger]:

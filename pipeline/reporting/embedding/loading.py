@@ -13,11 +13,15 @@ import pandas as pd
 from foldcp.pipeline.reporting.bands import OWN_SCORES_OF_PAIRS, describe_scores
 from foldcp.pipeline.reporting.run_tables import DataFrame, fresh_rows
 from foldcp.pipeline.storage.run_folder import read_run
-from foldcp.pipeline.storage.tables import read_table
+from foldcp.pipeline.storage.tables import read_fresh, read_table
 
 ENDS = ("chain_index_a", "chain_index_b")
 OWN_SCORES = frozenset(column.name for column in OWN_SCORES_OF_PAIRS)
 STATISTICS = ("mean", "min", "max", "sd")
+CHAIN = ["complex", "chain_index"]
+DEPTHS = "msa_column_depth"
+GATE = "afdb_gate"
+RESIDUES = ("interface_residues_a", "interface_residues_b")
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,9 +84,13 @@ def load_run(out: Path | str) -> LoadedRun:
 
 
 def _best_chains(chains: DataFrame, samples: DataFrame) -> DataFrame:
-    """The chains of the best sample of every complex, in order."""
+    """The chains of the best sample of every complex, in order, with what only the rows of sample
+    0 have.
+    """
     best = samples.drop_duplicates("complex")[["complex", "sample"]]
-    found = chains.merge(best, on=["complex", "sample"])
+    depths = chains.loc[chains["sample"] == 0, [*CHAIN, DEPTHS]]
+    found = chains.drop(columns=DEPTHS).merge(best, on=["complex", "sample"])
+    found = found.merge(depths, on=CHAIN, how="left")
     return found.sort_values(["complex", "chain_index"]).reset_index(drop=True)
 
 
@@ -106,12 +114,12 @@ def _pair_table(
     first_chains: np.ndarray,
 ) -> DataFrame:
     """Rows of pairs of chains, with the scores that have any value: a large run has millions."""
-    table = read_table(out, name)
+    table = read_fresh(out, name)
     wanted = [c for score in describe_scores("interfaces") for c in columns_of(score)]
     known = [column for column in wanted if table[column].null_count < len(table)]
-    sample = ["sample"] if name == "interfaces" else []
-    rows = table.select(["key", *sample, *ENDS, "stale", *known]).to_pandas(categories=["key"])
-    rows = _numbered(rows.loc[~rows["stale"]].drop(columns="stale"), numbers)
+    others = ["sample", *RESIDUES] if name == "interfaces" else [GATE]
+    rows = table.select(["key", *others, *ENDS, *known]).to_pandas(categories=["key"])
+    rows = _numbered(rows, numbers)
     starts = first_chains[rows["complex"].to_numpy()]
     for end in "ab":
         rows[f"row_{end}"] = starts + rows[f"chain_index_{end}"].to_numpy()

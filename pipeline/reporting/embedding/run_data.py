@@ -17,7 +17,13 @@ from foldcp.pipeline.reporting.embedding.cost import (
     gpu_seconds_by_key,
 )
 from foldcp.pipeline.reporting.embedding.details import pack_details
-from foldcp.pipeline.reporting.embedding.loading import LoadedRun, number_array, text_list
+from foldcp.pipeline.reporting.embedding.evaluation import correlations, evaluation_columns
+from foldcp.pipeline.reporting.embedding.loading import (
+    GATE,
+    LoadedRun,
+    number_array,
+    text_list,
+)
 from foldcp.pipeline.reporting.run_tables import DataFrame
 from foldcp.pipeline.storage.schemas import COMPLEXES
 
@@ -27,6 +33,7 @@ COMPLEX_TEXTS = ("key", "name", "title", "organism", "outcome", "reason", "preci
 COMPLEX_COUNTS = ("num_chains", "num_residues", "num_tokens", "msa_depth", "group_size")
 CHAIN_TEXTS = ("chain", "molecule_type", "accession", "residue_range", "gene", "protein_name")
 CHAIN_COUNTS = ("num_residues", "num_tokens", "msa_depth")
+CLASHES = "num_clashes"
 CHAIN_MEASURES = ("msa_neff", "msa_coverage")
 
 
@@ -38,8 +45,11 @@ class RunData:
     blocks: dict[str, str]
 
 
-def pack_run(loaded: LoadedRun, max_bytes: int) -> RunData:
-    """The data of a run's page, with as many details of complexes as fit in so many bytes."""
+def pack_run(loaded: LoadedRun, evaluation: DataFrame | None, max_bytes: int) -> RunData:
+    """The data of a run's page, with as many details of complexes as fit in so many bytes.
+
+    `evaluation` are the interfaces that were compared with experiment.
+    """
     best = _best_scores(loaded)
     pairs, scores = _pack_pairs(loaded, max_bytes // 2)
     blocks = {
@@ -49,18 +59,35 @@ def pack_run(loaded: LoadedRun, max_bytes: int) -> RunData:
         "pairs": pairs,
         "attempts": pack(attempt_columns(loaded)),
     }
+    if evaluation is not None and len(evaluation):
+        blocks["evaluation"] = pack(evaluation_columns(evaluation, scores))
     left = max_bytes - sum(map(len, blocks.values()))
     ranked = best.sort_values(ascending=False, na_position="last", kind="stable").index.tolist()
     details = pack_details(loaded, ranked, max(0, left))
     blocks |= {f"samples-{number}": block for number, block in details.samples.items()}
-    blocks |= {f"structure-{number}": block for number, block in details.structures.items()}
+    blocks |= {f"structure-{n}-{s}": block for (n, s), block in details.structures.items()}
     facts = {
         "scores": {**loaded.scores, "interfaces": scores},
         "cost": cost_summary(loaded),
         "unreadable": details.unreadable,
+        "evaluation": _evaluation_facts(evaluation, scores),
         "num_pairs": len(loaded.pairs),
+        "sample_pair_score": _sample_pair_score(loaded)["name"] if len(loaded.pairs) else "",
     }
     return RunData(facts, blocks)
+
+
+def _evaluation_facts(
+    evaluation: DataFrame | None, scores: list[dict[str, Any]]
+) -> dict[str, Any] | None:
+    """None without any interface that was compared."""
+    if evaluation is None or not len(evaluation):
+        return None
+    return {
+        "num_pairs": len(evaluation),
+        "num_complexes": int(evaluation["complex"].nunique()),
+        "correlations": correlations(evaluation, scores),
+    }
 
 
 def _best_scores(loaded: LoadedRun) -> pd.Series:
@@ -97,8 +124,34 @@ def _sample_columns(loaded: LoadedRun) -> dict[str, PackedColumn]:
         "sample": columns.integers(number_array(rows["sample"])),
         "rank": columns.integers(number_array(rows["rank"])),
         "structure": columns.texts(text_list(rows["structure"])),
+        **_pair_columns_of_samples(loaded),
         **_score_columns(rows, loaded.scores["complexes"]),
     }
+
+
+def _pair_columns_of_samples(loaded: LoadedRun) -> dict[str, PackedColumn]:
+    """The best pair's score of every sample, by which complexes are ranked, and its clashes."""
+    rows = loaded.samples[["complex", "sample"]]
+    interfaces = loaded.interfaces
+    groups = interfaces.groupby(["complex", "sample"])
+    packed = {}
+    if len(interfaces):
+        score = _sample_pair_score(loaded)
+        of_pairs = groups[score["name"]]
+        best = of_pairs.min() if score["isLowerBetter"] else of_pairs.max()
+        found = rows.merge(best.rename("best"), on=["complex", "sample"], how="left")
+        packed["best_pair"] = columns.decimals(number_array(found["best"]))
+    if CLASHES in interfaces:
+        # Both directions have the same number; a sum of nothing but nulls is null.
+        sums = groups[CLASHES].sum(min_count=1) / 2
+        found = rows.merge(sums, on=["complex", "sample"], how="left")
+        packed[CLASHES] = columns.integers(number_array(found[CLASHES]))
+    return packed
+
+
+def _sample_pair_score(loaded: LoadedRun) -> dict[str, Any]:
+    """The first score that pairs have in each sample."""
+    return next(s for s in loaded.scores["interfaces"] if s["name"] in loaded.interfaces)
 
 
 def _chain_columns(loaded: LoadedRun) -> dict[str, PackedColumn]:
@@ -117,7 +170,7 @@ def _chain_columns(loaded: LoadedRun) -> dict[str, PackedColumn]:
 def _pack_pairs(loaded: LoadedRun, max_bytes: int) -> tuple[str, list[dict[str, Any]]]:
     """The pairs and their scores: all, or if these are too many bytes, fewer of them."""
     scores = loaded.scores["interfaces"]
-    places = ["complex", "row_a", "row_b"]
+    places = ["complex", "row_a", "row_b", GATE]
     means = [f"{score['name']}_mean" for score in scores]
     banded = [score for score in scores if score["bands"]]
     banded_means = [f"{score['name']}_mean" for score in banded]
@@ -132,9 +185,10 @@ def _pack_pairs(loaded: LoadedRun, max_bytes: int) -> tuple[str, list[dict[str, 
 
 def _pair_columns(pairs: DataFrame) -> dict[str, PackedColumn]:
     places = ("complex", "row_a", "row_b")
-    scores = [name for name in pairs.columns if name not in places]
+    scores = [name for name in pairs.columns if name not in (*places, GATE)]
     return {
         **{name: columns.differences(number_array(pairs[name]), 1) for name in places},
+        GATE: columns.small_numbers(number_array(pairs[GATE]), 1),
         **{name: columns.decimals(number_array(pairs[name])) for name in scores},
     }
 

@@ -12,22 +12,18 @@ import gemmi
 import numpy as np
 from biotite.structure import AtomArray, annotate_sse
 from biotite.structure.io.pdbx import BinaryCIFFile
-from scipy.spatial import KDTree
 
 from foldcp.files import reading
 from foldcp.pipeline.reporting.embedding import columns
 from foldcp.pipeline.reporting.embedding.columns import PackedColumn
 
 MAX_DETAILED_RESIDUES = 2_500
-MAX_CONTACTS = 4_000  # residue pairs of a complex
-CONTACT_DISTANCE = 8.0  # Å, between representative atoms
 COORDINATE_STEP = 0.05  # Å
 PLDDT_STEP = 0.5
 MIN_FOLD_RESIDUES = 5  # of a chain whose helices and strands are sought
 PROTEIN_ATOMS = ("CA", "O")
 # Cartoons of nucleic acids follow these atoms.
 NUCLEIC_ATOMS = ("P", "O5'", "C5'", "C4'", "C3'", "O3'", "C2'", "C1'", "N1", "N3", "C2", "C6")
-REPRESENTATIVE = ("CB", "CA", "C1'", "P")
 
 
 @dataclass(eq=False)
@@ -43,7 +39,6 @@ class _Trace:
     names: list[str] = field(default_factory=list)
     polymers: list[int] = field(default_factory=list)
     plddts: list[float] = field(default_factory=list)
-    contact_places: list[tuple[float, float, float]] = field(default_factory=list)
 
     def add(self, residue: gemmi.Residue, chain: int, is_large: bool) -> None:
         """Keep a residue of a chain and what is needed of its atoms."""
@@ -58,12 +53,10 @@ class _Trace:
         self.names.append(residue.name)
         self.polymers.append(int(_is_polymer(residue)))
         self.plddts.append(kept[0].b_iso)
-        place = _representative(residue).pos
-        self.contact_places.append((place.x, place.y, place.z))
 
 
 def read_trace(path: Path, chain_names: list[str]) -> dict[str, PackedColumn]:
-    """Columns of the page about the structure in a file: atoms, residues, contacts.
+    """Columns of the page about the structure in a file: atoms, residues.
 
     Residues are in the order of the file; `residue_chain` is the place of their chain in
     `chain_names`. pLDDT are 0 to 100. Raises ValueError for a file that gemmi cannot read.
@@ -106,7 +99,6 @@ def _cif_value(text: str) -> str:
 def _columns(trace: _Trace) -> dict[str, PackedColumn]:
     xyz = np.array(trace.places)
     chains = np.array(trace.chains)
-    pairs = _contacts(np.array(trace.contact_places), chains)
     return {
         "atom_name": columns.texts(trace.atom_names),
         "atom_element": columns.texts(trace.elements),
@@ -121,8 +113,6 @@ def _columns(trace: _Trace) -> dict[str, PackedColumn]:
         "residue_polymer": columns.differences(np.array(trace.polymers), 1),
         "residue_plddt": columns.small_numbers(np.array(trace.plddts), PLDDT_STEP),
         "residue_fold": columns.texts(_folds(trace)),
-        "contact_a": columns.integers(pairs[:, 0]),
-        "contact_b": columns.integers(pairs[:, 1]),
     }
 
 
@@ -140,22 +130,6 @@ def _kept_atoms(residue: gemmi.Residue, is_large: bool) -> list[gemmi.Atom]:
         return list(residue)
     found = [residue.find_atom(name, "*") for name in wanted]
     return [atom for atom in found if atom is not None] or [residue[0]]
-
-
-def _representative(residue: gemmi.Residue) -> gemmi.Atom:
-    for name in REPRESENTATIVE:
-        atom = residue.find_atom(name, "*")
-        if atom is not None:
-            return atom
-    return residue[0]
-
-
-def _contacts(places: np.ndarray, chains: np.ndarray) -> np.ndarray:
-    """Pairs of residues of different chains that are in contact, up to a number of them."""
-    pairs = KDTree(places).query_pairs(CONTACT_DISTANCE, output_type="ndarray")
-    pairs = pairs[chains[pairs[:, 0]] != chains[pairs[:, 1]]]
-    order = np.lexsort((pairs[:, 1], pairs[:, 0]))
-    return pairs[order][:MAX_CONTACTS]
 
 
 def _folds(trace: _Trace) -> list[str]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Type = Literal["string", "list<string>", "int64", "float32", "float64", "bool", "timestamp"]
+Type = Literal[
+    "string", "list<string>", "list<int32>", "int64", "float32", "float64", "bool", "timestamp"
+]
 
 
 @dataclass(frozen=True, slots=True)

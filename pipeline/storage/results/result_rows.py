@@ -92,6 +92,9 @@ def result_rows(
         for chain, plddt, ptm, pdockq2 in zip(chains, plddts, ptms, pdockq2s, strict=True):
             scored = {"plddt": plddt, "ptm": ptm, "pdockq2": pdockq2}
             rows["chains"].append({**shared, **chain, **scored})
+        if sample == 0:
+            for row, coverage in zip(rows["chains"], layout.chain_coverage, strict=True):
+                row["msa_column_depth"] = coverage.tolist()
         rows["interfaces"] += _interface_rows(chains, scores, shared)
     rows["pairs"] = pair_rows(rows["interfaces"])
     return rows
@@ -151,12 +154,19 @@ def written_samples(prediction: Prediction, write: WriteConfig) -> list[int]:
 
 def structure_path(key: str, sample: int, write: WriteConfig) -> str:
     """Path of the structure of a sample, relative to the run's folder."""
-    return f"structures/{key}/{sample}.{write.structures}"
+    return f"{structure_folder(key)}/{sample}.{write.structures}"
+
+
+def structure_folder(key: str) -> str:
+    """Folder of the structures of a complex: one of 256 by the first digits of its key, so that
+    none has too many entries.
+    """
+    return f"structures/{key[:2]}/{key}"
 
 
 def pae_path(key: str, sample: int) -> str:
     """Path of the PAE of a sample, relative to the run's folder."""
-    return f"structures/{key}/{sample}_pae.h5"
+    return f"{structure_folder(key)}/{sample}_pae.h5"
 
 
 def one_line_notes(notes: Sequence[str]) -> list[str]:

@@ -124,6 +124,7 @@ def _layout(
         bonds=np.zeros((0, 3), dtype=np.int64),
         covalent=np.zeros((0, 2), dtype=np.int64),
         chain_msa_depth=np.ones(len(chains), dtype=np.int64),
+        chain_coverage=[np.zeros(0, dtype=np.int32)] * len(chains),
     )
     return layout, np.array(frames), np.array(representatives)
 

@@ -175,4 +175,5 @@ def layout_of(f: dict[str, Tensor]) -> Layout:
         bonds=np.zeros((0, 3), dtype=np.int64),
         covalent=np.zeros((0, 2), dtype=np.int64),
         chain_msa_depth=np.ones(len(chains), dtype=np.int64),
+        chain_coverage=[np.zeros(0, dtype=np.int32)] * len(chains),
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -19,7 +19,7 @@ import numpy as np
 from foldcp.complex import Chain, Complex, InvalidComplex, chain_names
 from foldcp.features.layout import Layout
 from foldcp.metrics.interface.scores import CutoffScores
-from foldcp.pipeline.config import WriteConfig
+from foldcp.pipeline.config import WriteConfig, WrittenSamples
 from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.storage.filesystem import FileSystem
 from foldcp.pipeline.storage.results.invalid_records import invalid_rows
@@ -49,6 +49,8 @@ NOTES = (
     "msa: no alignment for P{number:05}",
 )
 GPUS = 8
+DIMERS = 50  # different ones
+NO_STRUCTURES = WriteConfig(structures="none")
 MAX_PAE_TOKENS = 1_000
 STAGES = {"features": 0.1, "trunk": 0.45, "sampling": 0.35, "confidence": 0.08, "write": 0.02}
 
@@ -67,21 +69,24 @@ def write_large_run(
     num_samples: int = 5,
     info: RunInfo = INFO,
     names: Mapping[int, str] | None = None,
+    chain_counts: Sequence[int] = (),
+    structure_samples: WrittenSamples = "best",
 ) -> None:
     """Fill a run's folder through the store; the first complexes have structures and PAE.
 
-    `names` are those of some complexes, by their number.
+    `names` are those of some complexes, by their number; `chain_counts` the numbers of chains of
+    each, which are drawn where it is empty.
     """
     given = names or {}
     provenance = Provenance(info.checkpoint, info.untrained, 0, 1, "mixed", 4096)
     started = datetime(2026, 3, 1, 8, tzinfo=UTC)
     free = np.zeros(GPUS)
     with finishing(Store.open(out, info, _Unsynced())) as store:
-        store._schedule.stop()
         for number in range(num_complexes):
             name = given.get(number, str(number + 1))
             rng = np.random.default_rng([7, number])  # the same whatever the others are
-            task = _task(number, name, rng)
+            num_chains = chain_counts[number] if chain_counts else 0
+            task = _task(number, name, rng, num_chains)
             _attempts(store, task, number, free, started, num_samples, rng)
             if number % 61 == 60:
                 reason = FAILURES[1 + number % 3]
@@ -90,7 +95,8 @@ def write_large_run(
             layout = _layout(task)
             prediction = _prediction(layout, num_samples, rng, with_files=number < num_structures)
             has_pae = number < num_structures and len(layout.token_chain) < MAX_PAE_TOKENS
-            write = WriteConfig(pae="all" if has_pae else "none", structure_samples="best")
+            kept_pae = "all" if has_pae else "none"
+            write = WriteConfig(pae=kept_pae, structure_samples=structure_samples)
             files = {}
             if number < num_structures:
                 files = result_files(
@@ -106,20 +112,42 @@ def write_large_run(
             InvalidComplex(f"{9000 + n}", FAILURES[0].format(number=n))
             for n in range(max(2, num_complexes // 100))
         ]
-        for key, rows in invalid_rows(records, provenance).items():
-            store.put(key, rows)
+        store.put_many(invalid_rows(records, provenance))
 
 
-def _task(number: int, name: str, rng: np.random.Generator) -> Task:
-    """A complex of as many chains as those of CORUM have: most few, some very many."""
+def write_dimers(out: Path, num_complexes: int, num_samples: int, info: RunInfo = INFO) -> None:
+    """Fill a run's folder with complexes of two chains, whose scores are those of a few."""
+    provenance = Provenance(info.checkpoint, info.untrained, 0, 1, "mixed", 4096)
+    started = datetime(2026, 3, 1, 8, tzinfo=UTC)
+    free = np.zeros(GPUS)
+    made = []
+    rng = np.random.default_rng(7)
+    for number in range(DIMERS):
+        task = _task(number, str(number), rng, 2)
+        layout = _layout(task)
+        prediction = _prediction(layout, num_samples, rng, with_files=False)
+        made.append((task, result_rows(task, layout, prediction, provenance, NO_STRUCTURES)))
+    with finishing(Store.open(out, info)) as store:
+        for number in range(num_complexes):
+            task, rows = made[number % DIMERS]
+            key = hashlib.sha256(f"{number}".encode()).hexdigest()[:32]
+            own = {"key": key, "name": f"{number:07}"}
+            task = replace(task, key=key)
+            store.put(key, {name: [{**row, **own} for row in part] for name, part in rows.items()})
+            _attempts(store, task, number, free, started, num_samples, rng)
+
+
+def _task(number: int, name: str, rng: np.random.Generator, num_chains: int = 0) -> Task:
+    """A complex of so many chains, or of as many as those of CORUM have: most few, some many."""
     num_entities = int(min(2 + rng.geometric(0.38) - 1, 40)) if number % 400 != 399 else 60
+    num_entities = num_chains or num_entities
     names = list(islice(chain_names(), 2 * num_entities))
     chains = []
     for _ in range(num_entities):
         protein = int(min(rng.zipf(1.35), PROTEINS))
         length = 60 + (protein * 7919) % 420
         sequence = "".join(LETTERS[code] for code in _codes(protein, length))
-        copies = 2 if rng.random() < 0.18 else 1
+        copies = 2 if not num_chains and rng.random() < 0.18 else 1
         for _ in range(copies):
             chain = Chain(
                 names[len(chains)],
@@ -166,7 +194,19 @@ def _layout(task: Task) -> Layout:
         1 + int(hashlib.sha256(c.accession.encode()).digest()[0]) ** 2 // 8
         for c in task.complex.chains
     ]
-    return synthetic_layout(chains, names, depths)
+    layout = synthetic_layout(chains, names, depths)
+    sequences = zip(chains, depths, strict=True)
+    coverage = [_coverage(len(residues), depth) for (_, residues), depth in sequences]
+    return replace(layout, chain_coverage=coverage)
+
+
+def _coverage(length: int, depth: int) -> np.ndarray:
+    """Most rows of an alignment have a chain's middle; some chains have none."""
+    if depth < 20:
+        return np.zeros(0, np.int32)
+    place = np.arange(length) / length
+    share = 0.95 - 0.75 * np.abs(2 * place - 0.9) ** 3 + 0.05 * np.sin(25 * place)
+    return np.maximum(1, np.clip(share, 0, 1) * depth).astype(np.int32)
 
 
 def _prediction(
@@ -215,9 +255,29 @@ def _prediction(
             interface_plddt=np.where(contacts > 0, plddt[:, None], np.float32(np.nan)),
             interface=replace(
                 random.interface,
+                interface_residues=_interface_residues(layout, contacts, rng),
+                num_interface_residues=np.where(contacts > 0, 12.0, 0.0),
+                clashes=np.where(contacts > 70, 1.0, 0.0),
+                clashing_atoms=np.zeros_like(pae),
+                contact_pae=pae * np.float32(0.6),
+                pde_mean=pae * np.float32(0.8),
+                pde_min=pae * np.float32(0.3),
+                contact_prob_max=np.sqrt(ipsae),
+                contact_prob_top10=ipsae,
+                actifptm=np.sqrt(ipsae) * np.float32(0.97),
+                pitm=ipsae * np.float32(0.9),
+                af2complex_score=ipsae * np.float32(1.2),
+                ligand_iptm=np.full_like(pae, np.nan),
                 pdockq=ipsae * np.float32(0.74),
                 pdockq2=ipsae * np.float32(0.9),
                 pdockq2_original=ipsae * np.float32(0.85),
+            ),
+            structure=replace(
+                random.structure,
+                ranking_score=0.76 * best + 0.2 * quality,
+                fraction_disordered=float(0.3 * (1 - quality)),
+                has_clash=0.0,
+                mpdockq=best * 0.7,
             ),
             cutoffs={10: _cutoff_scores(ipsae, 1.0), 12: _cutoff_scores(ipsae, 1.05)},
         )
@@ -241,6 +301,19 @@ def _prediction(
         seconds={"trunk": 1.5, "sampling": 2.5, "confidence": 0.25},
         peak_bytes=12345,
     )
+
+
+def _interface_residues(
+    layout: Layout, contacts: np.ndarray, rng: np.random.Generator
+) -> tuple[tuple[str, ...], ...]:
+    """Twelve residues in two runs for every chain of a pair in contact."""
+    lengths = np.bincount(layout.token_chain)
+    texts = []
+    for a, name in enumerate(layout.chain_names):
+        firsts = rng.integers(1, max(2, lengths[a] - 40), len(lengths))
+        found = [f"{name}:{n}-{n + 7},{n + 24}-{n + 27}" for n in firsts.tolist()]
+        texts.append(tuple(np.where(contacts[a] > 0, found, "").tolist()))
+    return tuple(texts)
 
 
 def _cutoff_scores(ipsae: np.ndarray, factor: float) -> CutoffScores:

@@ -5,6 +5,7 @@ const Charts = (() => {
   // Okabe and Ito's colours, which colour-blind people tell apart.
   const CATEGORIES = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#999999"];
   const views = new Map(); // container -> view, so that a plot drawn anew frees the old one
+  let isPrinted = false;
   const redraws = new Map(); // container -> function that draws it again, in other colours or widths
 
   function colourOf(number) {
@@ -58,8 +59,9 @@ const Charts = (() => {
     tooltip.style.top = `${Math.max(4, top)}px`;
   }
 
-  /** Draws a specification that depends on the width of its container; `onclick` gets the datum. */
-  async function draw(container, specify, { onclick, label } = {}) {
+  /** Draws a specification that depends on the width of its container; `onclick` gets the datum;
+   * `isPixels` is for what would be a large or, as of a layout by forces, an unfinished SVG. */
+  async function draw(container, specify, { onclick, label, isPixels } = {}) {
     await Data.library("vega");
     await Data.library("vega-lite");
     const again = () => {
@@ -75,13 +77,14 @@ const Charts = (() => {
       container.replaceChildren();
       container.setAttribute("role", "img");
       if (label) container.setAttribute("aria-label", label);
-      const view = new vega.View(vega.parse(specification), { renderer: "canvas", hover: true });
+      const view = new vega.View(vega.parse(specification), { renderer: isPrinted && !isPixels ? "svg" : "canvas", hover: true });
       view.tooltip(showTooltip).initialize(container);
       if (onclick) {
         view.addEventListener("click", (event, item) => item?.datum && onclick(datumOf(item)));
       }
       views.set(container, view);
-      return view.runAsync();
+      // The browser does not wait for plots while it prepares to print.
+      return isPrinted ? view.run() : view.runAsync();
     };
     redraws.set(container, again);
     return again();
@@ -100,6 +103,12 @@ const Charts = (() => {
         redraws.delete(container);
       } else if (container.clientWidth) again();
     }
+  }
+
+  /** Draws all plots in sight for paper, in the width and the colours that the page has now. */
+  function print(printed) {
+    isPrinted = printed;
+    redrawAll();
   }
 
   let lastWidth = window.innerWidth;
@@ -171,5 +180,5 @@ const Charts = (() => {
     });
   }
 
-  return { draw, histogram, colourOf, css, domain, bandColour, redrawAll, CATEGORIES };
+  return { draw, histogram, colourOf, css, domain, bandColour, redrawAll, print, CATEGORIES };
 })();

@@ -27,7 +27,7 @@ const Cost = (() => {
     return plot;
   }
 
-  function colour(legend = { title: null, orient: "top" }) {
+  function colour(legend = { title: null, orient: "top", columns: window.innerWidth < 700 ? 3 : 6 }) {
     return { field: "outcome", type: "nominal", scale: { domain: OUTCOMES, range: COLOURS }, legend };
   }
 
@@ -54,7 +54,7 @@ const Cost = (() => {
     const specify = (width) => ({
       data: { values: rows },
       width,
-      height: Math.min(600, 70 + 22 * gpus.length),
+      height: Math.min(600, 90 + 22 * gpus.length),
       autosize: { type: "fit", contains: "padding" },
       mark: { type: "bar", height: { band: 0.8 }, stroke: Charts.css("--raised"), strokeWidth: rows.length > 1000 ? 0 : 0.5 },
       encoding: {

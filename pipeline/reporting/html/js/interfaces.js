@@ -12,14 +12,14 @@ const Interfaces = (() => {
     ["max", "highest"],
     ["min", "lowest"],
   ];
-  const NUM_OTHER_SCORES = 4; // with bands, beside the one that is chosen
+  const NUM_OTHER_SCORES = 3; // with bands, beside the one that is chosen
   const state = { grouping: "molecules", statistic: "mean", score: null };
   let table = null;
   let filters = null;
 
   /** Rows of pairs, the best by the score first; of merged ones the best stands for all. */
   function groupRows(run, grouping, score, statistic) {
-    const { complexes, chains, pairs, link } = run;
+    const { complexes, chains, pairs } = run;
     const values = pairs[Run.pairField(pairs, score, statistic)];
     const order = Array.from({ length: pairs.length }, (_, pair) => pair);
     order.sort((a, b) => Scores.compare(score, values[a], values[b]) || a - b);
@@ -44,18 +44,19 @@ const Interfaces = (() => {
         id: pair,
         pair,
         complex,
-        link: link(complex),
+        link: run.pairLink(pair),
         name: complexes.name[complex],
         title: complexes.title[complex],
         organism: complexes.organism[complex],
         tokens: complexes.num_tokens[complex],
         a: Run.moleculeName(chains, a),
         b: Run.moleculeName(chains, b),
-        pairName: [a, b].map((row) => chains.gene[row] || Run.moleculeName(chains, row)).join(" – "),
+        pairName: [a, b].map((row) => chains.gene[row] || chains.accession[row] || Run.moleculeName(chains, row)).join(" – "),
         chainPair: `${chains.chain[a]}–${chains.chain[b]}`,
         kind: Run.moleculeKey(chains, a) === Run.moleculeKey(chains, b) ? "homo" : "hetero",
         types: [chains.molecule_type[a], chains.molecule_type[b]].sort().join("–"),
         value: values[pair],
+        gate: Run.gateText(pairs.afdb_gate[pair]),
       });
     }
     for (const row of rows) {
@@ -88,6 +89,7 @@ const Interfaces = (() => {
       onchange: () => applyFilters(),
       onexport: () => exportRows(run),
       types: typesOf(run),
+      hasGate: true,
     });
     const again = (name) => (value) => {
       state[name] = name === "score" ? Scores.find("interfaces", value) : value;
@@ -115,6 +117,7 @@ const Interfaces = (() => {
       ...nameColumns(),
       Tables.scoreColumn(state.score, "value", Scores.shortLabel(state.score), 106),
       ...shown.map((score) => Tables.scoreColumn(score, score.name, Scores.shortLabel(score), 98)),
+      Tables.textColumn(Run.GATE_LABEL, "gate", { width: 84, minWidth: 84, headerTooltip: Run.GATE_MEANING }),
       Tables.numberColumn("Tokens", "tokens", formatCount, 84),
     ];
     if (state.grouping !== "chains") columns.push(Tables.numberColumn("Copies", "copies", formatCount, 82));
@@ -138,12 +141,12 @@ const Interfaces = (() => {
   function nameColumns() {
     if (window.innerWidth < 700) {
       return [
-        Tables.complexColumn("Complex", "name", { width: 84, minWidth: 60 }),
-        Tables.textColumn("Pair", "pairName", { width: 160 }),
+        Tables.complexColumn("Complex", "name", { width: 100, minWidth: 60 }),
+        Tables.textColumn("Pair", "pairName", { width: 144 }),
       ];
     }
     return [
-      Tables.complexColumn("Complex", "name", { widthGrow: 2, minWidth: 90 }),
+      Tables.complexColumn("Complex", "name", { widthGrow: 2, minWidth: 108 }),
       Tables.textColumn("Molecule A", "a", { widthGrow: 2, minWidth: 138 }),
       Tables.textColumn("Molecule B", "b", { widthGrow: 2, minWidth: 138 }),
       Tables.textColumn("Chains", "chainPair", { width: 80, minWidth: 80 }),
@@ -175,7 +178,7 @@ const Interfaces = (() => {
 
 /** A form of search, score, band, size and organism; its predicate tells rows that match. */
 const Filters = (() => {
-  function make(form, { organisms, onchange, onexport, types }) {
+  function make(form, { organisms, onchange, onexport, types, hasGate }) {
     const known = [...new Set(organisms)].filter(Boolean).sort();
     const later = debounced(onchange);
     const search = element("input", { type: "search", oninput: later, placeholder: "gene, accession, complex" });
@@ -185,12 +188,14 @@ const Filters = (() => {
     const band = element("select", { onchange });
     const organism = element("select", { onchange }, element("option", { value: "" }, "all"), known.map((name) => element("option", { value: name }, name)));
     const kind = element("select", { onchange }, [["", "all"], ["homo", "of one molecule"], ["hetero", "of two molecules"], ["ligand", "with a ligand"], ["na", "with DNA or RNA"]].map(([value, text]) => element("option", { value }, text)));
+    const gate = element("select", { onchange }, [["", "all"], ["passes", "passes"], ["fails", "fails"]].map(([value, text]) => element("option", { value }, text)));
     form.append(
       element("label", { className: "wide" }, "Search", search),
       element("label", {}, leastLabel, least),
       element("label", {}, "Band", band),
       element("label", {}, "Tokens at most", most),
       known.length > 1 ? element("label", {}, "Organism", organism) : "",
+      hasGate ? element("label", { title: Run.GATE_MEANING }, Run.GATE_LABEL, gate) : "",
       types !== undefined ? element("label", {}, "Pairs", kind) : "",
       element("button", { type: "reset" }, "Clear"),
       element("button", { type: "button", onclick: onexport }, "Export CSV"),
@@ -198,11 +203,12 @@ const Filters = (() => {
     form.addEventListener("submit", (event) => event.preventDefault());
     form.addEventListener("reset", () => setTimeout(onchange));
 
-    function setScore(score) {
+    /** `name` stands for the score's in the label of its limit. */
+    function setScore(score, name) {
       least.parentElement.hidden = !score;
       band.parentElement.hidden = !score?.bands.length;
       if (!score) return;
-      leastLabel.textContent = score.isLowerBetter ? "At most" : "At least";
+      leastLabel.textContent = `${name ?? Scores.shortLabel(score)} ${score.isLowerBetter ? "at most" : "at least"}`;
       least.step = score.isShare ? 0.05 : 1;
       const names = score.bands.map((one) => one.name);
       band.replaceChildren(...["", ...names].map((name) => element("option", { value: name }, name || "all")));
@@ -216,6 +222,7 @@ const Filters = (() => {
         words.every((word) => row.text.includes(word)) &&
         (limit === null || (score.isLowerBetter ? row.value <= limit : row.value >= limit)) &&
         (size === null || row.tokens <= size) &&
+        (!gate.value || row.gate === gate.value) &&
         (!organism.value || row.organism === organism.value) &&
         (!band.value || Scores.band(score, row.value)?.name === band.value) &&
         (!kind.value || row.kind === kind.value || (kind.value === "ligand" && row.types.includes("ligand")) || (kind.value === "na" && /[dr]na/.test(row.types)));
@@ -229,6 +236,7 @@ const Filters = (() => {
 
 /** The table of complexes. */
 const Complexes = (() => {
+  const COLUMNS = ["confidence_score", "iptm", "ptm", "complex_plddt"];
   let table = null;
   let filters = null;
 
@@ -238,6 +246,8 @@ const Complexes = (() => {
     const { complexes } = run;
     const scores = Scores.described.complexes;
     const best = Scores.described.interfaces[0] ?? scores[0]; // of the filters
+    const bestName = best && best !== scores[0] ? `Best ${best.label.split(" ")[0]}` : undefined;
+    const shown = COLUMNS.map((name) => Scores.find("complexes", name)).filter(Boolean);
     const values = best === scores[0] ? complexes[best?.name] : complexes.best_pair;
     const rows = Array.from({ length: complexes.length }, (_, number) => ({
       id: number,
@@ -260,18 +270,21 @@ const Complexes = (() => {
       onchange: () => table.setFilter(filters.predicate(best)),
       onexport: () => exportRows(scores),
     });
-    filters.setScore(best);
+    filters.setScore(best, bestName);
+    const bestColumn = bestName ? [Tables.scoreColumn(best, "value", bestName, 100)] : [];
+    const isNarrow = window.innerWidth < 700; // a phone, with the score in sight
     table = await Tables.create(byId("complexes-table"), {
       columns: [
-        Tables.complexColumn("Complex", "name", { widthGrow: 2, minWidth: 90 }),
+        Tables.complexColumn("Complex", "name", { widthGrow: 2, minWidth: 108 }),
+        ...(isNarrow ? bestColumn : []),
         Tables.textColumn("Title", "title", { widthGrow: 3 }),
-        Tables.textColumn("Outcome", "outcome", { width: 92, minWidth: 92 }),
+        Tables.textColumn("Outcome", "outcome", { width: 104, minWidth: 104 }),
         Tables.numberColumn("Chains", "chains", formatCount, 86),
         Tables.numberColumn("Tokens", "tokens", formatCount, 92),
-        ...(best && best !== scores[0] ? [Tables.scoreColumn(best, "value", `Best ${best.label.split(" ")[0]}`, 112)] : []),
-        ...scores.slice(0, 5).map((score) => Tables.scoreColumn(score, score.name, score.label, 112)),
+        ...(isNarrow ? [] : bestColumn),
+        ...shown.map((score) => Tables.scoreColumn(score, score.name, score.label, 112)),
         Tables.numberColumn("Notes", "notes", formatCount, 82),
-        Tables.numberColumn("GPU time", "seconds", formatDuration, 104),
+        Tables.numberColumn(`${Data.facts.device} time`, "seconds", formatDuration, 104),
       ],
       rows,
       sort: best && best !== scores[0] ? [{ column: "value", dir: "desc" }] : [],

@@ -47,8 +47,17 @@ const Main = (() => {
     byId("content").focus();
   });
 
+  function print(printed) {
+    document.documentElement.toggleAttribute("data-print", printed);
+    Charts.print(printed);
+    Structure.print(printed);
+  }
+
+  window.addEventListener("beforeprint", () => print(true));
+  window.addEventListener("afterprint", () => print(false));
+
   const safely = () => route().catch(report);
   window.addEventListener("hashchange", safely);
   safely();
-  return {};
+  return { report };
 })();

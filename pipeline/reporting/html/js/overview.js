@@ -10,6 +10,7 @@ const Overview = (() => {
     const run = await Run.load();
     fillChoice(run);
     await drawScore(run);
+    await Evaluation.show(run);
     await drawBest(run);
     await drawAll(run);
   }

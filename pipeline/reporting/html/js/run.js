@@ -10,8 +10,8 @@ const Scores = (() => {
 
   function format(score, value) {
     if (value === null || value === undefined || Number.isNaN(value)) return "–";
-    const isCount = score.digits < 3 && Number.isInteger(value);
-    return value.toFixed(isCount || Math.abs(value) >= 1000 ? 0 : score.digits);
+    const isWhole = score.isCount && Number.isInteger(value);
+    return value.toFixed(isWhole || Math.abs(value) >= 1000 ? 0 : score.digits);
   }
 
   function band(score, value) {
@@ -55,15 +55,21 @@ const Run = (() => {
         pairRanges: Data.ranges(pairs.complex, complexes.length),
         numbers: new Map(complexes.key.map((key, number) => [key, number])),
         link: (number) => `#complex=${complexes.key[number]}`,
+        pairLink(pair) {
+          const first = this.chainRanges[pairs.complex[pair]][0];
+          return `${this.link(pairs.complex[pair])}/${pairs.row_a[pair] - first}-${pairs.row_b[pair] - first}`;
+        },
       }),
     );
     return loading;
   }
 
-  /** What a molecule is called: its gene, accession or kind; chains without either by their name. */
+  /** What a molecule is called: its gene, accession with the range of it, or kind; chains without
+   * either by their name. */
   function moleculeName(chains, row) {
     const gene = chains.gene[row];
-    const accession = chains.accession[row];
+    const range = chains.residue_range[row];
+    const accession = range ? `${chains.accession[row]}:${range}` : chains.accession[row];
     if (gene && accession) return `${gene} (${accession})`;
     return gene || accession || `${chains.molecule_type[row]} ${chains.chain[row]}`;
   }
@@ -73,11 +79,20 @@ const Run = (() => {
     return chains.accession[row] || `entity ${chains.entity[row]}`;
   }
 
+  const GATE_LABEL = "AFDB gate";
+  const GATE_MEANING = "shown in AlphaFold DB: ipSAE of the better direction at least 0.6 and pDockQ2 at least 0.23";
+
+  /** Whether a pair passes the gate of AlphaFold DB, in a word. */
+  function gateText(value) {
+    if (Number.isNaN(value)) return "–";
+    return value ? "passes" : "fails";
+  }
+
   /** The column of a statistic of a score of pairs; scores without bands have means only. */
   function pairField(pairs, score, statistic) {
     const field = `${score.name}_${statistic}`;
     return field in pairs ? field : `${score.name}_mean`;
   }
 
-  return { load, moleculeName, moleculeKey, pairField };
+  return { load, moleculeName, moleculeKey, pairField, gateText, GATE_LABEL, GATE_MEANING };
 })();

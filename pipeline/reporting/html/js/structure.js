@@ -5,11 +5,15 @@ const Structure = (() => {
   const STEP = 10; // degrees of an arrow key
   let viewer = null; // one for the whole page: browsers allow few WebGL contexts
   let host = null;
+  let colour = "plddt"; // kept from one sample to the next
+  let shown = null; // number of the complex, whose samples are seen from the same side
 
-  /** Shows a complex in `container`; `names` are those of its chains. */
-  async function show(container, columns, names) {
+  /** Shows a sample of the complex `number` in `container`; `names` are those of its chains. */
+  async function show(container, columns, names, number) {
     await Data.library("3dmol");
-    const state = { colour: "plddt", spins: false };
+    const view = viewer && shown === number ? viewer.getView() : null;
+    shown = number;
+    let spins = false;
     const stage = element("div", { className: "viewer", tabIndex: 0, role: "application" });
     stage.setAttribute("aria-label", "Structure; arrow keys turn it, plus and minus zoom");
     const buttons = element("div", { className: "bar" });
@@ -19,30 +23,38 @@ const Structure = (() => {
     viewer.clear();
     const model = viewer.addModel();
     model.addAtoms(atomsOf(columns, names));
+    let interfaceRuns = null;
     const paint = () => {
-      style(model, state.colour);
-      fillLegend(legend, state.colour, names);
+      style(model, colour);
+      fillLegend(legend, colour, names);
+      if (interfaceRuns) highlight(model, interfaceRuns);
       viewer.render();
     };
     const colourButtons = [["plddt", "pLDDT"], ["chain", "Chain"]].map(([value, text]) =>
       element("button", { type: "button", onclick: () => press(value) }, text),
     );
     const press = (value) => {
-      state.colour = value;
+      colour = value;
       colourButtons.forEach((button, i) => button.setAttribute("aria-pressed", String(["plddt", "chain"][i] === value)));
       paint();
     };
     const spin = element("button", { type: "button", onclick: () => {
-      state.spins = !state.spins;
-      viewer.spin(state.spins ? "y" : false);
-      spin.setAttribute("aria-pressed", String(state.spins));
+      spins = !spins;
+      viewer.spin(spins ? "y" : false);
+      spin.setAttribute("aria-pressed", String(spins));
     } }, "Turn");
     const reset = element("button", { type: "button", onclick: () => { viewer.zoomTo(); viewer.render(); } }, "Reset");
     buttons.append("Coloured by", ...colourButtons, spin, reset);
-    viewer.zoomTo();
-    press("plddt");
+    if (view) viewer.setView(view);
+    else viewer.zoomTo();
+    press(colour);
     stage.addEventListener("keydown", turnByKey);
-    return { highlight: (residues) => highlight(model, state, residues, paint) };
+    return {
+      highlight: (runs) => {
+        interfaceRuns = runs;
+        paint();
+      },
+    };
   }
 
   /** Moves the one viewer into an element. */
@@ -157,23 +169,29 @@ const Structure = (() => {
   function fillLegend(legend, colour, names) {
     const entries =
       colour === "plddt"
-        ? plddtScore().bands.map((band) => [band.colour, `${band.name}${band.limit === null ? "" : `, from ${100 * band.limit}`}`])
+        ? plddtScore().bands.map((band) => [band.colour, `${band.name}${band.limit === null ? "" : `, from ${band.limit}`}`])
         : names.slice(0, 40).map((name, i) => [Charts.colourOf(i), name]);
     legend.replaceChildren(...entries.map(([colour, text]) => element("li", {}, dot(colour), text)));
   }
 
-  /** Shows residues as spheres. */
-  function highlight(model, state, residues, paint) {
-    paint();
-    const wanted = new Set(residues);
-    const chosen = model.selectedAtoms({}).filter((atom) => wanted.has(atom.properties.residue) && ["CA", "C1'", "P"].includes(atom.atom));
-    model.setStyle(
-      { index: chosen.map((atom) => atom.index) },
-      { sphere: { radius: 1.1, colorfunc: state.colour === "plddt" ? plddtColour : (atom) => Charts.colourOf(atom.properties.chainNumber) } },
-      true,
-    );
-    viewer.render();
+  /** Shows residues as spheres: of each [chain, [[first, last], …]]. */
+  function highlight(model, chains) {
+    const isIn = (atom) =>
+      chains.some(([chain, runs]) => chain === atom.properties.chainNumber && runs.some(([first, last]) => first <= atom.resi && atom.resi <= last));
+    const chosen = model.selectedAtoms({}).filter((atom) => ["CA", "C1'", "P"].includes(atom.atom) && isIn(atom));
+    const colourOf = colour === "plddt" ? plddtColour : (atom) => Charts.colourOf(atom.properties.chainNumber);
+    model.setStyle({ index: chosen.map((atom) => atom.index) }, { sphere: { radius: 1.1, colorfunc: colourOf } }, true);
   }
 
-  return { show, stop };
+  /** Puts a picture of the structure in its place for paper, and takes it away again. */
+  function print(printed) {
+    const stage = host?.parentElement;
+    if (!stage?.clientWidth) return; // not in sight
+    stage.querySelector("img")?.remove();
+    viewer.setBackgroundColor(Charts.css("--paper"));
+    viewer.render();
+    if (printed) stage.append(element("img", { src: viewer.pngURI(), alt: "Structure" }));
+  }
+
+  return { show, stop, print };
 })();

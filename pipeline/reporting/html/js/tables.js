@@ -3,6 +3,8 @@
 
 const Tables = (() => {
   const HEIGHT = "min(70vh, 640px)";
+  const MAX_PRINTED_ROWS = 200;
+  const FEW_ROWS = 30;
 
   /** A column of a score: coloured dot of its band, number, sorted with missing ones last. */
   function scoreColumn(score, field, title, width = 118) {
@@ -52,7 +54,8 @@ const Tables = (() => {
     return textColumn(title, field, {
       formatter: (cell) => {
         const row = cell.getData();
-        return element("a", { href: row.link, title: cell.getValue() }, cell.getValue());
+        // The table is one stop of the tab key; arrow keys go from link to link.
+        return element("a", { href: row.link, title: cell.getValue(), tabIndex: -1 }, cell.getValue());
       },
       ...options,
     });
@@ -69,16 +72,25 @@ const Tables = (() => {
 
   async function create(container, { columns, rows, sort, height = HEIGHT, placeholder, onopen }) {
     await Data.library("tabulator-tables");
+    container.parentElement.querySelector(".printed")?.remove();
+    const printed = element("p", { className: "printed" });
+    container.before(printed);
     const table = new Tabulator(container, {
       data: rows,
       columns,
-      height,
+      // A short table is no taller than its rows, which then are all in the page.
+      ...(rows.length <= FEW_ROWS ? { maxHeight: height } : { height }),
       layout: "fitColumns",
       initialSort: sort,
       placeholder: placeholder ?? "Nothing matches these filters.",
       columnDefaults: { headerTooltip: false, resizable: "header", headerWordWrap: true },
-      keybindings: {},
       index: "id",
+      printAsHtml: true,
+      printStyled: false,
+      printRowRange: () => {
+        printed.textContent = printedCount(table);
+        return table.getRows("active").slice(0, MAX_PRINTED_ROWS);
+      },
     });
     if (onopen) {
       table.on("rowClick", (event, row) => {
@@ -87,7 +99,34 @@ const Tables = (() => {
     }
     await new Promise((resolve) => table.on("tableBuilt", resolve));
     makeHeadersOperable(container);
+    container.addEventListener("keydown", moveByKey);
     return table;
+  }
+
+  /** How many rows are on paper, where it is not all of them. */
+  function printedCount(table) {
+    const count = table.getDataCount("active");
+    return count > MAX_PRINTED_ROWS ? `The first ${MAX_PRINTED_ROWS} of ${formatCount(count)} rows:` : "";
+  }
+
+  /** Arrow keys go from row to row by their links, which Enter opens. */
+  function moveByKey(event) {
+    if (event.key !== "ArrowDown" && event.key !== "ArrowUp") return;
+    const holder = event.target.closest(".tabulator-tableholder");
+    if (!holder) return;
+    const row = event.target.closest(".tabulator-row");
+    const next = row
+      ? event.key === "ArrowDown" ? row.nextElementSibling : row.previousElementSibling
+      : firstInSight(holder);
+    const link = next?.querySelector("a");
+    if (!link) return;
+    event.preventDefault();
+    link.focus();
+  }
+
+  function firstInSight(holder) {
+    const top = holder.getBoundingClientRect().top;
+    return [...holder.querySelectorAll(".tabulator-row")].find((row) => row.getBoundingClientRect().top >= top - 1);
   }
 
   /** Sorting by the keyboard: headers take the focus, Enter and space click them. */

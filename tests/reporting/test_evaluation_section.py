@@ -1,0 +1,79 @@
+"""The section of the report that compares scores with experiment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import pearsonr, spearmanr
+
+from foldcp.pipeline.reporting.embedding.evaluation import TABLE
+from foldcp.pipeline.reporting.report import write_report
+from foldcp.pipeline.reporting.run_tables import fresh_rows
+from tests.support.report.evaluation_table import write_evaluation_table, write_rows
+from tests.support.report.large_run import write_large_run
+from tests.support.report.page import Tags, block_names, page_facts, unpack
+
+BETTER = {"ipsae_d0res": np.fmax, "pae_mean": np.fmin}
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    write_large_run(folder, 12, 0, 2)
+    return folder
+
+
+def page_of(out: Path) -> str:
+    return write_report(out).read_text(encoding="utf-8")
+
+
+def test_scores_are_correlated_with_dockq(out: Path) -> None:
+    table = write_evaluation_table(out, 9)
+    # Chains in the other order, and a result that is not in the run any more.
+    table.loc[table.index[0], ["chain_a", "chain_b"]] = table.iloc[0][["chain_b", "chain_a"]].values
+    write_rows(out, pd.concat([table, table.iloc[:1].assign(key="gone")]))
+    page = page_of(out)
+    rows = fresh_rows(out, "interfaces").set_index(["key", "sample", "chain_a", "chain_b"])
+    forward = [tuple(row) for row in table[["key", "sample", "chain_a", "chain_b"]].to_numpy()]
+    reverse = [(key, sample, b, a) for key, sample, a, b in forward]
+    facts = page_facts(page)["evaluation"]
+    assert facts["num_pairs"] == len(table) > 20
+    found = {row["name"]: row for row in facts["correlations"]}
+    for name, better in BETTER.items():
+        values = better(rows[name].loc[forward].to_numpy(), rows[name].loc[reverse].to_numpy())
+        dockq = table["dockq"].to_numpy()
+        assert found[name]["pearson"] == pytest.approx(pearsonr(values, dockq)[0], abs=1e-5)
+        assert found[name]["spearman"] == pytest.approx(spearmanr(values, dockq)[0], abs=1e-5)
+        assert found[name]["pairs"] == len(table)
+    assert found["ipsae_d0res"]["pearson"] > 0.8 > -0.8 > found["pae_mean"]["pearson"]
+    block = unpack(page, "evaluation")
+    np.testing.assert_allclose(sorted(block["dockq"]), sorted(table["dockq"]), atol=1e-4)
+    assert "Against experiment" in Tags(page).words
+
+
+def test_a_run_without_experiments_has_no_section(out: Path) -> None:
+    (out / TABLE).unlink(missing_ok=True)
+    page = page_of(out)
+    assert "evaluation" not in block_names(page) and "Against experiment" not in Tags(page).words
+
+
+@pytest.mark.parametrize("fault", ["bytes", "column", "text"])
+def test_a_malformed_table_is_named(out: Path, fault: str) -> None:
+    table = write_evaluation_table(out, 3)
+    if fault == "bytes":
+        (out / TABLE).write_bytes(b"PAR1 no parquet")
+    else:
+        write_rows(out, table.drop(columns="dockq") if fault == "column" else table.astype(str))
+    words = Tags(page_of(out)).words
+    assert "1 damaged file is left out" in words and "evaluation.parquet" in words
+    (out / TABLE).unlink()
+
+
+def test_a_table_of_other_complexes_has_no_section(out: Path) -> None:
+    table = write_evaluation_table(out, 3)
+    write_rows(out, table.assign(key="gone"))
+    assert page_facts(page_of(out))["evaluation"] is None
+    (out / TABLE).unlink()
