@@ -5,12 +5,13 @@ in fp16, rows of q, k and v.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import no_type_check
 
 import torch
 import triton
 import triton.language as tl
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from foldcp.kernels.triton_utils import cdiv, next_power_of_2
@@ -20,6 +21,20 @@ WARPS = tl.constexpr(4)  # that work on a tile
 FLOOR = tl.constexpr(-60000.0)  # the bias of a padding key: within fp16, and exp of it is 0
 LOG2E = tl.constexpr(1.4426950408889634)
 LARGE = tl.constexpr(40.0)  # a row of the bias whose maximum is beyond this is shifted towards 0
+MAXIMA_MULTIPLE = 128  # queries that the kernel for Hopper takes at once
+
+
+@dataclass(frozen=True)
+class PreparedBias:
+    """A bias as the kernels read it: fp16 tiles in fragment order with the mask in them, [heads,
+    tiles of queries, tiles of keys, TILE * TILE], and the largest of each query, then zeros up to a
+    multiple of MAXIMA_MULTIPLE. `tickets` are counters of the kernel for Hopper, zero between
+    launches, which therefore are in one stream.
+    """
+
+    tiles: Float[Tensor, "H A B T"]
+    maxima: Float[Tensor, "H I"]
+    tickets: Int[Tensor, " 2"]
 
 
 @triton.jit
@@ -67,10 +82,11 @@ def _bias_block(BIAS, MASK, row, cols, num_queries, num_keys, stride_n, stride_m
     return tl.where(real[None, :], x.to(tl.float32), -float("inf"))
 
 
-@triton.jit(do_not_specialize=["num_queries", "query_tiles", "key_tiles"])
+@triton.jit(do_not_specialize=["num_queries", "query_tiles", "key_tiles", "maxima_h"])
 @no_type_check
 def _prepare(
-    BIAS, MASK, OUT, num_queries, num_keys, query_tiles, key_tiles, stride_h, stride_n, stride_m,
+    BIAS, MASK, OUT, MAXIMA, num_queries, num_keys, query_tiles, key_tiles, stride_h, stride_n,
+    stride_m, maxima_h,
     TRANSPOSED: tl.constexpr,
 ) -> None:  # fmt: skip
     """The bias of one head and 64 queries in fp16 and fragment order: masked, and shifted if it is
@@ -91,6 +107,8 @@ def _prepare(
     shift = tl.where(
         (tl.abs(top) > LARGE) & (top > -float("inf")), tl.floor(top / 16.0) * 16.0, 0.0
     )
+    largest = tl.where(top > -float("inf"), tl.maximum(top - shift, FLOOR), 0.0)
+    tl.store(MAXIMA + head * maxima_h + row, largest, mask=row < num_queries)
     for other in range(key_tiles):
         cols = other * TILE + tl.arange(0, TILE)
         x = (
@@ -146,24 +164,29 @@ def to_fp16(x: Float[Tensor, "R N H D"]) -> Float[Tensor, "R N H D"]:
 
 def prepare(
     bias: Float[Tensor, "H I N"], mask: Float[Tensor, " N"], transposed: bool = False
-) -> Float[Tensor, "H A B T"]:
-    """The bias in tiles of fragment order [H, tiles of queries, tiles of keys, TILE * TILE], or
-    with keys before queries, tiles and blocks alike, when `transposed`; fp16, mask included.
+) -> PreparedBias:
+    """The bias with the mask in it, for the kernels; with keys before queries, tiles and blocks
+    alike, when `transposed`.
     """
     num_heads, num_queries, num_keys = bias.shape
     tile = TILE.value
-    tiles = (cdiv(num_queries, tile), cdiv(num_keys, tile))
-    shape = (num_heads, *(reversed(tiles) if transposed else tiles), tile * tile)
-    out = torch.empty(shape, dtype=torch.float16, device=bias.device)
-    _prepare[(tiles[0], num_heads)](
+    counts = (cdiv(num_queries, tile), cdiv(num_keys, tile))
+    shape = (num_heads, *(reversed(counts) if transposed else counts), tile * tile)
+    tiles = torch.empty(shape, dtype=torch.float16, device=bias.device)
+    padded = cdiv(num_queries, MAXIMA_MULTIPLE) * MAXIMA_MULTIPLE
+    zeros = torch.zeros(num_heads * padded + 2, dtype=torch.float32, device=bias.device)
+    maxima = zeros[:-2].view(num_heads, padded)
+    _prepare[(counts[0], num_heads)](
         bias,
         mask,
-        out,
+        tiles,
+        maxima,
         num_queries,
         num_keys,
-        *tiles,
+        *counts,
         *bias.stride(),
+        padded,
         TRANSPOSED=transposed,
         num_warps=4,
     )
-    return out
+    return PreparedBias(tiles, maxima, zeros[-2:].view(torch.int32))

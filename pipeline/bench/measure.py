@@ -156,13 +156,15 @@ def matmul_rate(context: BenchContext, dtype: torch.dtype) -> float:
 def attention_rate(context: BenchContext) -> float:
     """Exponentials per second of triangle attention with bias and mask.
 
-    In bf16 on a GPU and in fp32 on a CPU.
+    In bf16 on a GPU, with q, k and v in fp16 as projections give them, and in fp32 on a CPU.
     """
     N = context.scale.attention_tokens
     heads = BOLTZ2.pair_heads
     width = BOLTZ2.pair_head_width
-    dtype = torch.bfloat16 if context.device.type == "cuda" else torch.float32
-    q, k, v = context.randn(N, N, 3, heads, width, dtype=dtype).unbind(2)
+    on_gpu = context.device.type == "cuda"
+    dtype = torch.bfloat16 if on_gpu else torch.float32
+    qkv_dtype = torch.float16 if on_gpu else torch.float32
+    q, k, v = context.randn(N, N, 3, heads, width, dtype=qkv_dtype).unbind(2)
     bias = context.randn(heads, N, N, dtype=dtype)
     mask = padding_mask(N, context.device)
     attention = triangle_attention.choose(choose_backend("auto", context.device), dtype)

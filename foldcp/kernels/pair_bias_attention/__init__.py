@@ -19,4 +19,4 @@ def choose(backend: Backend, dtype: torch.dtype) -> PairBiasAttention:
         return PairBiasAttention()
     from foldcp.kernels.pair_bias_attention.triton import PairBiasAttentionTriton
 
-    return PairBiasAttentionTriton(backend.hopper)
+    return PairBiasAttentionTriton()

@@ -13,14 +13,12 @@ from foldcp.kernels.pair_bias_attention.reference import (
     AttentionUnderBias,
     PairBiasAttention,
 )
-from foldcp.kernels.triangle_attention.triton import forward
+from foldcp.kernels.triangle_attention.triton import forward_in_triton
 
 
 @dataclass(frozen=True)
 class AttentionUnderBiasTriton(AttentionUnderBias):
     """The attention under one bias, whose tiles [H, A, B, T] are as the kernel reads them."""
-
-    hopper: bool  # whether the kernel for Hopper runs, where it is made for the sizes
 
     def __call__(
         self,
@@ -28,15 +26,12 @@ class AttentionUnderBiasTriton(AttentionUnderBias):
         k: Float[Tensor, "M N H D"],
         v: Float[Tensor, "M N H D"],
     ) -> Float[Tensor, "M I H D"]:
-        out, _ = forward(q, k, v, self.prepared, hopper=self.hopper)
+        out, _ = forward_in_triton(q, k, v, self.prepared)
         return out
 
 
 class PairBiasAttentionTriton(PairBiasAttention):
     """The attention in one kernel, with the gradient of the reference."""
-
-    def __init__(self, hopper: bool) -> None:
-        self.hopper = hopper
 
     def __call__(
         self,
@@ -51,7 +46,7 @@ class PairBiasAttentionTriton(PairBiasAttention):
     def prepare(
         self, bias: Float[Tensor, "H I N"], mask: Float[Tensor, " N"]
     ) -> AttentionUnderBiasTriton:
-        return AttentionUnderBiasTriton(bias_layout.prepare(bias, mask), self.hopper)
+        return AttentionUnderBiasTriton(bias_layout.prepare(bias, mask).tiles)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
         return self.prepare(bias, mask)(q, k, v)

@@ -67,7 +67,7 @@ class Projection:
         """q, k and v of attention, whose matrices are stacked, for rows of z that come in blocks, N
         columns in all.
 
-        Kernels give v in fp16, as those of attention weigh it, where no gradient is wanted.
+        Kernels give them in fp16, as those of attention take them, where no gradient is wanted.
         """
         stacked = self(cat_blocks(blocks, 1), weights)
         q, k, v = stacked.unflatten(-1, (3, num_heads, -1)).unbind(-3)

@@ -52,30 +52,6 @@ PROJECT = Tile(pairs=64, step=64, warps=4, stages=2)
 GATED_PROJECTION = Tile(pairs=128, step=64, warps=8, stages=2)
 CHANNELS_FIRST = Tile(pairs=64, step=64, warps=4, stages=1)
 ATTENTION_OUTPUT = Tile(pairs=64, step=64, warps=4, stages=2)
-HALF_MULTIPLE = 32  # of the channels where values in fp16 may begin
-
-
-@triton.jit
-@no_type_check
-def _narrowed(x, half) -> tl.tensor:
-    """x in bf16 or, where `half`, in fp16, what lies beyond its range as the ends of the range;
-    both called bf16.
-    """
-    return tl.inline_asm_elementwise(
-        """{
-            .reg .b32 as_bf16, as_half, least, most;
-            .reg .pred wanted;
-            cvt.rn.bf16x2.f32 as_bf16, $2, $1;
-            cvt.rn.f16x2.f32 as_half, $2, $1;
-            mov.b32 most, 0x7bff7bff;
-            mov.b32 least, 0xfbfffbff;
-            min.f16x2 as_half, as_half, most;
-            max.f16x2 as_half, as_half, least;
-            setp.ne.b32 wanted, $3, 0;
-            selp.b32 $0, as_half, as_bf16, wanted;
-        }""",
-        "=r,f,f,r,r", [x, half.to(tl.int32)], dtype=tl.bfloat16, is_pure=True, pack=2,
-    )  # fmt: skip
 
 
 @triton.jit(do_not_specialize=["N"])
@@ -84,9 +60,8 @@ def _project(
     Z, W, B, P, OUT, num_pairs, N, K, zi, zn, oi, on,
     FLAT: tl.constexpr,
     C: tl.constexpr, BC: tl.constexpr, BM: tl.constexpr, STEP: tl.constexpr, STAGES: tl.constexpr,
-    HALF: tl.constexpr,
 ) -> None:  # fmt: skip
-    """Channels from HALF on, a multiple of STEP, leave as the bits of fp16."""
+    """Into fp16, what lies beyond its range becomes the ends of the range."""
     first = tl.program_id(0) * BM
     pair = first + tl.arange(0, BM)
     real = pair < num_pairs
@@ -98,12 +73,11 @@ def _project(
     for start in tl.range(0, K, STEP, num_stages=STAGES):
         k = start + tl.arange(0, STEP)
         y = tl.dot(x, tl.trans(weight_tile(P, k, c, K, C)))
-        out = y.to(OUT.dtype.element_ty)
-        if HALF is not None:
-            out = _narrowed(y, start >= HALF)
+        if OUT.dtype.element_ty == tl.float16:
+            y = tl.minimum(tl.maximum(y, -65504.0), 65504.0)
         tl.store(
             OUT + out_place[:, None] + k[None, :],
-            out,
+            y.to(OUT.dtype.element_ty),
             mask=real[:, None] & (k < K)[None, :],
         )
 
@@ -178,28 +152,20 @@ def project(z: Float[Tensor, "*B C"], weights: ProjectionWeights) -> Float[Tenso
 
 
 def project_blocks(
-    blocks: list[Float[Tensor, "R J C"]], weights: ProjectionWeights, half_from: int
+    blocks: list[Float[Tensor, "R J C"]], weights: ProjectionWeights
 ) -> Float[Tensor, "R N K"]:
-    """weight LayerNorm(z) of rows that come in blocks, N columns in all; channels from `half_from`
-    on hold fp16, whatever the type says.
-    """
-    weight = weights.weight
+    """weight LayerNorm(z), in fp16, of rows that come in blocks, N columns in all."""
     columns = [block.shape[1] for block in blocks]
-    shape = (len(blocks[0]), sum(columns), len(weight))
-    out = torch.empty(shape, dtype=weight.dtype, device=blocks[0].device)
+    shape = (len(blocks[0]), sum(columns), len(weights.weight))
+    out = torch.empty(shape, dtype=torch.float16, device=blocks[0].device)
     for block, block_out in zip(blocks, out.split(columns, 1), strict=True):
-        _launch_project(block, weights, block_out, half_from)
+        _launch_project(block, weights, block_out)
     return out
 
 
-def _launch_project(
-    z: Tensor, weights: ProjectionWeights, out: Tensor, half_from: int | None = None
-) -> None:
+def _launch_project(z: Tensor, weights: ProjectionWeights, out: Tensor) -> None:
     w = weights
     tile = PROJECT
-    assert half_from is None or half_from % tile.step == 0, (
-        f"{half_from} channels are not a multiple of {tile.step}"
-    )
     num_pairs = z.shape[:-1].numel()
     N = z.shape[-2]
     num_out, channels = w.weight.shape
@@ -208,7 +174,7 @@ def _launch_project(
         num_pairs, N, num_out, *pair_strides(z, N), *pair_strides(out, N),
         FLAT=rows_are_adjacent(N, z, out),
         C=channels, BC=next_power_of_2(channels), BM=tile.pairs, STEP=tile.step, STAGES=tile.stages,
-        HALF=half_from, num_warps=tile.warps,
+        num_warps=tile.warps,
     )  # fmt: skip
 
 
@@ -280,13 +246,11 @@ class ProjectionTriton(Projection):
         num_heads: int,
     ) -> QKV:
         w = weights
-        inner = len(w.weight) // 3
-        differentiable = not needs_no_grad(*blocks, w.norm_weight, w.norm_bias, w.weight)
-        if differentiable or inner % HALF_MULTIPLE:
+        if not needs_no_grad(*blocks, w.norm_weight, w.norm_bias, w.weight):
             return super().qkv(blocks, weights, num_heads)
-        out = project_blocks(blocks, weights, half_from=2 * inner)
-        q, k, v = out.unflatten(-1, (3, num_heads, -1)).unbind(-3)
-        return q, k, v.view(torch.float16)
+        stacked = project_blocks(blocks, weights)
+        q, k, v = stacked.unflatten(-1, (3, num_heads, -1)).unbind(-3)
+        return q, k, v
 
     def bytes_per_row(self, N: int, weights: ProjectionWeights, with_outputs: bool = False) -> int:
         """None: what is normalised stays on chip."""

@@ -21,12 +21,18 @@ from foldcp.kernels.bias_layout import (
     LOG2E,
     TILE,
     WARPS,
+    PreparedBias,
     block_of,
     prepare,
     rows_of,
     to_fp16,
 )
+from foldcp.kernels.cuda_source import CudaKernel
 from foldcp.kernels.triangle_attention.backward import gradient
+from foldcp.kernels.triangle_attention.hopper import WIDTH as HOPPER_WIDTH
+from foldcp.kernels.triangle_attention.hopper import forward as forward_on_hopper
+from foldcp.kernels.triangle_attention.hopper import load as load_hopper
+from foldcp.kernels.triangle_attention.hopper import readable
 from foldcp.kernels.triangle_attention.reference import RowAttention, TriangleAttention
 from foldcp.kernels.triton_utils import cdiv, next_power_of_2
 
@@ -228,16 +234,33 @@ def _forward(
 
 
 def forward(
+    q: Float[Tensor, "R N H D"],
+    k: Float[Tensor, "R N H D"],
+    v: Float[Tensor, "R N H D"],
+    bias: PreparedBias,
+    want_lse: bool = False,
+    hopper: CudaKernel | None = None,
+) -> tuple[Float[Tensor, "R N H D"], Float[Tensor, "R H N"] | None]:
+    """As `forward_in_triton`; with a kernel for Hopper that one runs, where heads are as wide as it
+    is made for.
+    """
+    if hopper is None or q.shape[-1] != HOPPER_WIDTH:
+        return forward_in_triton(q, k, v, bias.tiles, want_lse)
+    q, k, v = (readable(to_fp16(x)) for x in (q, k, v))
+    out, lse = _outputs(q, want_lse)
+    _forward_on_hopper(hopper, q, k, v, bias, out, lse)
+    return out, lse
+
+
+def forward_in_triton(
     q: Float[Tensor, "R I H D"],
     k: Float[Tensor, "R N H D"],
     v: Float[Tensor, "R N H D"],
     tiles: Float[Tensor, "H A B T"],
     want_lse: bool = False,
-    hopper: bool = False,
 ) -> tuple[Float[Tensor, "R I H D"], Float[Tensor, "R H I"] | None]:
-    """The output and, if wanted, the base-2 logarithm of the sum of each query's exponentials.
-
-    With `hopper` the kernel for it runs, where it is made for the sizes.
+    """The output in bf16 and, if wanted, the base-2 logarithm of the sum of each query's
+    exponentials; q, k and v in bf16 or fp16.
     """
     num_rows, num_queries, num_heads, width = q.shape
     num_keys = k.shape[1]
@@ -245,14 +268,8 @@ def forward(
     block = max(16, next_power_of_2(width))
     share = 2 if block <= 32 else 1  # rows in one program: as many as the registers hold
     q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
-    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    out, lse = _outputs(q, want_lse)
     v = to_fp16(v)
-    lse = None
-    if want_lse:
-        lse = torch.empty((num_rows, num_heads, num_queries), dtype=torch.float32, device=q.device)
-    if hopper and width == 32 and num_queries == num_keys:
-        _forward_on_hopper(q, k, v, tiles, out, lse)
-        return out, lse
     _forward[(num_heads * query_tiles * cdiv(num_rows, share),)](
         q, k, v, tiles, out, out if lse is None else lse,
         num_rows, num_queries, num_keys, num_heads, query_tiles, key_tiles,
@@ -264,22 +281,33 @@ def forward(
     return out, lse
 
 
+def _outputs(
+    q: Float[Tensor, "R I H D"], want_lse: bool
+) -> tuple[Float[Tensor, "R I H D"], Float[Tensor, "R H I"] | None]:
+    num_rows, num_queries, num_heads, _ = q.shape
+    out = torch.empty(q.shape, dtype=torch.bfloat16, device=q.device)
+    if not want_lse:
+        return out, None
+    shape = (num_rows, num_heads, num_queries)
+    return out, torch.empty(shape, dtype=torch.float32, device=q.device)
+
+
 def _forward_on_hopper(
+    kernel: CudaKernel,
     q: Float[Tensor, "R N H D"],
     k: Float[Tensor, "R N H D"],
     v: Float[Tensor, "R N H D"],
-    tiles: Float[Tensor, "H A B T"],
+    bias: PreparedBias,
     out: Float[Tensor, "R N H D"],
     lse: Float[Tensor, "R H N"] | None,
 ) -> None:
     """`forward` with the kernel for Hopper, which leaves to `_again` what is out of its range."""
-    from foldcp.kernels.triangle_attention.hopper import forward as forward_on_hopper
-
     num_rows, N, num_heads, width = q.shape
-    num_tiles = tiles.shape[1]
-    redo = forward_on_hopper(q, k, v, tiles, out, lse)
+    num_tiles = bias.tiles.shape[1]
+    redo = forward_on_hopper(kernel, q, k, v, bias, out, lse)
     _again[(num_tiles, num_heads, cdiv(num_rows, 32))](
-        q, k, v, tiles, out, out if lse is None else lse, redo, num_rows, N, num_heads, num_tiles,
+        q, k, v, bias.tiles, out, out if lse is None else lse, redo,
+        num_rows, N, num_heads, num_tiles,
         LOG2E.value * width**-0.5, *q.stride()[:3], *k.stride()[:3], *v.stride()[:3],
         *out.stride()[:3],
         D=width, ROWS=32, WANT_LSE=lse is not None, num_warps=WARPS.value,
@@ -295,7 +323,7 @@ class _TriangleAttention(torch.autograd.Function):
         v: Tensor,
         bias: Tensor,
         mask: Tensor,
-        hopper: bool,
+        hopper: CudaKernel | None,
     ) -> Tensor:
         out, lse = forward(q, k, v, prepare(bias, mask), want_lse=True, hopper=hopper)
         ctx.save_for_backward(q, k, v, bias, mask, out, lse)
@@ -305,8 +333,8 @@ class _TriangleAttention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, bias, mask, out, lse = ctx.saved_tensors
-        tiles = prepare(bias, mask)
-        transposed = prepare(bias, mask, transposed=True)
+        tiles = prepare(bias, mask).tiles
+        transposed = prepare(bias, mask, transposed=True).tiles
         dq, dk, dv, db = gradient(q, k, v, tiles, transposed, out, lse, dout.contiguous())
         return dq, dk, dv, db.to(bias.dtype), None, None
 
@@ -315,7 +343,7 @@ class TriangleAttentionTriton(TriangleAttention):
     """Triangle attention in one kernel, and its gradient in three."""
 
     def __init__(self, hopper: bool) -> None:
-        self.hopper = hopper
+        self.hopper = load_hopper() if hopper else None
 
     def __call__(
         self,
@@ -333,8 +361,8 @@ class TriangleAttentionTriton(TriangleAttention):
     def under(self, bias: Float[Tensor, "H N N"], mask: Float[Tensor, " N"]) -> RowAttention:
         if torch.is_grad_enabled():
             return super().under(bias, mask)
-        tiles = prepare(bias, mask)
-        return lambda q, k, v: forward(q, k, v, tiles, hopper=self.hopper)[0]
+        prepared = prepare(bias, mask)
+        return lambda q, k, v: forward(q, k, v, prepared, hopper=self.hopper)[0]
 
     def bytes_per_row(self, N: int, channels: int, inner: int, dtype: torch.dtype) -> int:
         """Bytes of q, k, v and what attention makes of them, of a row of N pairs."""

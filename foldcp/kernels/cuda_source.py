@@ -1,0 +1,152 @@
+"""Kernels in CUDA C++, compiled by NVRTC, which PyTorch brings, when they are first needed."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from functools import cache, lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+
+MAX_DYNAMIC_SHARED_BYTES = 8  # the names of these numbers are those of CUDA's driver
+FLOAT16 = 6
+SWIZZLE_64_BYTES = 2
+PROMOTE_TO_64_BYTES = 1
+TENSOR_MAP_BYTES = 128
+
+
+class CudaKernel:
+    """One kernel of a source file, for Hopper GPUs."""
+
+    def __init__(self, source: Path, name: str, threads: int, shared_bytes: int) -> None:
+        """Compiles. Raises OSError where NVRTC is missing, RuntimeError where it fails."""
+        self.name = name
+        self.threads = threads
+        self.shared_bytes = shared_bytes
+        self.cubin = compile_source(source.read_text(), f"-DSHARED_BYTES={shared_bytes}")
+        self.functions: dict[int, ctypes.c_void_p] = {}
+
+    def launch(
+        self,
+        device: torch.device,
+        blocks: int,
+        arguments: Sequence[ctypes.Structure],
+    ) -> None:
+        """On a device, in the stream that PyTorch works in there."""
+        if device.index != torch.cuda.current_device():
+            with torch.cuda.device(device):
+                return self.launch(device, blocks, arguments)
+        if device.index not in self.functions:
+            self.functions[device.index] = self._load()
+        addresses = [ctypes.addressof(x) for x in arguments]
+        error = driver().cuLaunchKernel(
+            self.functions[device.index],
+            *(blocks, 1, 1),
+            *(self.threads, 1, 1),
+            self.shared_bytes,
+            ctypes.c_void_p(torch.cuda.current_stream(device).cuda_stream),
+            (ctypes.c_void_p * len(addresses))(*addresses),
+            None,
+        )
+        check(error, f"launching {self.name}")
+
+    def _load(self) -> ctypes.c_void_p:
+        module = ctypes.c_void_p()
+        check(driver().cuModuleLoadData(ctypes.byref(module), self.cubin), f"loading {self.name}")
+        function = ctypes.c_void_p()
+        check(
+            driver().cuModuleGetFunction(ctypes.byref(function), module, self.name.encode()),
+            f"finding {self.name}",
+        )
+        check(
+            driver().cuFuncSetAttribute(function, MAX_DYNAMIC_SHARED_BYTES, self.shared_bytes),
+            f"{self.shared_bytes} bytes of shared memory for {self.name}",
+        )
+        return function
+
+
+class TensorMap(ctypes.Structure):
+    """What the copy engine is told of an array; lies at an address that is a multiple of 64, as the
+    driver asks for.
+    """
+
+    _fields_ = (("opaque", ctypes.c_uint64 * (TENSOR_MAP_BYTES // 8)),)
+
+
+@lru_cache(maxsize=512)  # addresses come back, since PyTorch keeps the memory it was given
+def tensor_map(
+    address: int,
+    shape: tuple[int, int, int],
+    strides: tuple[int, int],
+    box: tuple[int, int, int],
+) -> TensorMap:
+    """Copies of `box` rows, tokens and channels, which are 64 bytes, from an array of fp16 of this
+    shape and strides between rows and tokens; zeros beyond it.
+    """
+    memory = ctypes.create_string_buffer(TENSOR_MAP_BYTES + 64)
+    result = TensorMap.from_buffer(memory, -ctypes.addressof(memory) % 64)
+    error = driver().cuTensorMapEncodeTiled(
+        ctypes.byref(result),
+        FLOAT16,
+        3,
+        ctypes.c_void_p(address),
+        (ctypes.c_uint64 * 3)(*reversed(shape)),
+        (ctypes.c_uint64 * 2)(*(2 * stride for stride in reversed(strides))),
+        (ctypes.c_uint32 * 3)(*reversed(box)),
+        (ctypes.c_uint32 * 3)(1, 1, 1),
+        0,
+        SWIZZLE_64_BYTES,
+        PROMOTE_TO_64_BYTES,
+        0,
+    )
+    check(error, f"describing an array of shape {shape}, strides {strides}")
+    return result
+
+
+def compile_source(source: str, *options: str) -> bytes:
+    """Machine code for Hopper.
+
+    Raises OSError where NVRTC is missing, RuntimeError with its messages where it fails.
+    """
+    nvrtc = compiler()
+    program = ctypes.c_void_p()
+    arguments = [b"--gpu-architecture=sm_90a", b"--std=c++17", *(x.encode() for x in options)]
+    nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernel.cu", 0, None, None)
+    failed = nvrtc.nvrtcCompileProgram(
+        program, len(arguments), (ctypes.c_char_p * len(arguments))(*arguments)
+    )
+    kind = "ProgramLog" if failed else "CUBIN"
+    size = ctypes.c_size_t()
+    getattr(nvrtc, f"nvrtcGet{kind}Size")(program, ctypes.byref(size))
+    result = ctypes.create_string_buffer(size.value)
+    getattr(nvrtc, f"nvrtcGet{kind}")(program, result)
+    nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
+    if failed:
+        raise RuntimeError(f"NVRTC: {result.value.decode()}")
+    return result.raw
+
+
+def check(error: int, what: str) -> None:
+    """Raises RuntimeError for an error of the driver."""
+    if error:
+        raise RuntimeError(f"CUDA error {error} while {what}")
+
+
+@cache
+def driver() -> ctypes.CDLL:
+    return ctypes.CDLL("libcuda.so.1")
+
+
+@cache
+def compiler() -> ctypes.CDLL:
+    """NVRTC of PyTorch's CUDA release: where the loader finds it, or in NVIDIA's packages.
+
+    Raises OSError where it is in neither.
+    """
+    name = f"libnvrtc.so.{(torch.version.cuda or '').split('.')[0]}"
+    packages = find_spec("nvidia")
+    folders = packages.submodule_search_locations if packages else None
+    paths = [path for folder in folders or () for path in Path(folder).glob(f"*/lib/{name}")]
+    return ctypes.CDLL(str(paths[0]) if paths else name)

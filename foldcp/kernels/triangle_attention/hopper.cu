@@ -1,0 +1,416 @@
+// Attention of many rows under one bias on Hopper.
+//
+// A block holds four warpgroups that weigh and one thread that copies. It takes work by work: 128
+// queries of 4 rows under one head. Each warpgroup has 64 queries of two rows, whose scores it makes
+// by turns, so that a tile of the bias on chip serves four rows and a tile of keys 128 queries. While
+// a warpgroup weighs, the matrix unit works for the others.
+//
+// Scores are fp16 in units of log 2 and lie close to zero where weights are large: the matrix unit
+// adds q.k to bias - shift, and `shift` is the row's largest bias, corrected by what q.k adds to it.
+// Weights need no conversion on their way to the matrix unit, and the bias none from chip to score.
+// Tiles of queries whose scores leave the range where that is exact are marked in `redo`.
+
+typedef unsigned int u32;
+typedef unsigned long long u64;
+#define ON_CHIP __device__ __forceinline__
+#define UNROLL _Pragma("unroll")
+
+constexpr int TILE = 64;         // queries or keys
+constexpr int QUERY_TILES = 2;   // of a block
+constexpr int ROW_PAIRS = 2;     // of a block
+constexpr int ROWS = 2 * ROW_PAIRS;
+constexpr int WARPGROUPS = QUERY_TILES * ROW_PAIRS;
+constexpr int STAGES = 3;        // tiles of keys, values and bias on chip
+constexpr u32 TILE_BYTES = TILE * 32 * 2;      // of queries, keys or values of one row and head
+constexpr u32 BIAS_BYTES = TILE * TILE * 2;
+constexpr u32 VALUES = ROWS * TILE_BYTES;      // where they begin in a stage, after the keys
+constexpr u32 BIAS = 2 * VALUES;
+constexpr u32 STAGE_BYTES = BIAS + QUERY_TILES * BIAS_BYTES;
+constexpr u32 QUERIES = STAGES * STAGE_BYTES;  // where they begin on chip
+constexpr u32 QUERY_BYTES = ROWS * QUERY_TILES * TILE_BYTES;
+constexpr u32 MAXIMA = QUERIES + QUERY_BYTES;
+constexpr u32 MAXIMA_BYTES = QUERY_TILES * TILE * 4;
+constexpr u32 BARRIERS = MAXIMA + MAXIMA_BYTES;  // STAGES x full, STAGES x empty, queries full, empty
+constexpr u32 WORK = BARRIERS + 16 * STAGES + 16;
+static_assert(WORK + 16 == SHARED_BYTES, "the launch gives as much");
+
+constexpr u32 LOG2E = 0x3DC53DC5;   // twice, in fp16
+constexpr float ROOM = 1.0f;        // the first scores are at most -1
+constexpr float LIMIT = 512.0f;     // of 16 weights: beyond it the shift is corrected
+constexpr float FAR = -4.0f;        // the largest score of a first tile that tells nothing of others
+constexpr float EXACT = 64.0f;      // corrections beyond it are left to another kernel
+constexpr float SMALLEST = 0.01f;   // and sums of weights below it
+
+struct alignas(64) TensorMap { u64 opaque[16]; };
+
+struct Arguments {
+  const char* bias;      // fp16 [heads, query_tiles, key_tiles, 64 * 64], in fragment order
+  const float* maxima;   // [heads, queries], of the bias
+  char* out;             // bf16, strides in elements
+  float* lse;            // [rows, heads, num_queries] or null
+  int* redo;             // [rows, heads, query_tiles]
+  int* tickets;          // work taken and blocks done; both are zero between launches
+  long long out_row;
+  int out_token, out_head;
+  int num_rows, num_queries, num_heads, query_tiles, key_tiles;
+  int maxima_row;
+  int group;             // blocks of neighbouring rows side by side, to meet in the cache
+  float scale;           // log2(e) / sqrt(32)
+};
+
+// ---- instructions ----
+
+ON_CHIP u32 address_of(const void* p) { return (u32)__cvta_generic_to_shared(p); }
+
+ON_CHIP void barrier_init(u32 barrier, u32 arrivals) {
+  asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals));
+}
+ON_CHIP void barrier_expect(u32 barrier, u32 bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+}
+ON_CHIP void barrier_arrive(u32 barrier) {
+  asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+ON_CHIP void barrier_wait(u32 barrier, u32 parity) {
+  asm volatile("{\n.reg .pred done;\nAGAIN:\nmbarrier.try_wait.parity.shared.b64 done, [%0], %1;\n"
+               "@!done bra AGAIN;\n}" ::"r"(barrier), "r"(parity) : "memory");
+}
+ON_CHIP void warpgroup_sync(int barrier) { asm volatile("bar.sync %0, 128;" ::"r"(barrier) : "memory"); }
+ON_CHIP bool any_of_warpgroup(bool x, int barrier) {
+  u32 any;
+  asm volatile("{\n.reg .pred mine, all;\nsetp.ne.u32 mine, %1, 0;\nbar.red.or.pred all, %2, 128, mine;\n"
+               "selp.u32 %0, 1, 0, all;\n}" : "=r"(any) : "r"((u32)x), "r"(barrier) : "memory");
+  return any;
+}
+ON_CHIP void copy_tiles(u32 to, const TensorMap* map, u32 barrier, int column, int token, int row) {
+  asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes "
+               "[%0], [%1, {%3, %4, %5}], [%2];"
+               ::"r"(to), "l"(map), "r"(barrier), "r"(column), "r"(token), "r"(row) : "memory");
+}
+ON_CHIP void copy_bytes(u32 to, const void* from, u32 bytes, u32 barrier) {
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];"
+               ::"r"(to), "l"(from), "r"(bytes), "r"(barrier) : "memory");
+}
+
+ON_CHIP void matrix_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+ON_CHIP void matrix_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+ON_CHIP void matrix_wait() { asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory"); }
+
+// A tile on chip as an operand: rows of 64 bytes, swizzled; the address in units of 16 bytes.
+ON_CHIP u64 operand(u32 address) {
+  u64 descriptor;
+  asm("mov.b64 %0, {%1, %2};" : "=l"(descriptor) : "r"(address), "n"((512 >> 4) | (2 << 30)));
+  return descriptor;
+}
+
+#define ALL_16(type, x) type(x[0]), type(x[1]), type(x[2]), type(x[3]), type(x[4]), type(x[5]), \
+  type(x[6]), type(x[7]), type(x[8]), type(x[9]), type(x[10]), type(x[11]), type(x[12]), \
+  type(x[13]), type(x[14]), type(x[15])
+#define THE_16 "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}"
+
+// scores [64, 64] += 16 channels of queries times keys
+ON_CHIP void add_products(u32 (&scores)[16], const u32* q, u64 keys) {
+  asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f16.f16.f16 " THE_16
+               ", {%16, %17, %18, %19}, %20, 1, 1, 1, 0;"
+               : ALL_16("+r", scores) : "r"(q[0]), "r"(q[1]), "r"(q[2]), "r"(q[3]), "l"(keys));
+}
+// out [64, 32] += weights of 16 keys times values
+ON_CHIP void add_products(float (&out)[16], const u32* weights, u64 values) {
+  asm volatile("wgmma.mma_async.sync.aligned.m64n32k16.f32.f16.f16 " THE_16
+               ", {%16, %17, %18, %19}, %20, 1, 1, 1, 1;"
+               : ALL_16("+f", out)
+               : "r"(weights[0]), "r"(weights[1]), "r"(weights[2]), "r"(weights[3]), "l"(values));
+}
+// Registers of the matrix unit: the compiler moves no use of them past this point.
+ON_CHIP void pin(u32 (&x)[16]) { UNROLL for (int i = 0; i < 16; i++) asm volatile("" : "+r"(x[i])::"memory"); }
+ON_CHIP void pin(float (&x)[16]) { UNROLL for (int i = 0; i < 16; i++) asm volatile("" : "+f"(x[i])::"memory"); }
+
+// pairs of fp16
+ON_CHIP u32 fma2(u32 a, u32 b, u32 c) { u32 d; asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c)); return d; }
+ON_CHIP u32 add2(u32 a, u32 b) { u32 c; asm("add.rn.f16x2 %0, %1, %2;" : "=r"(c) : "r"(a), "r"(b)); return c; }
+ON_CHIP u32 max2(u32 a, u32 b) { u32 c; asm("max.f16x2 %0, %1, %2;" : "=r"(c) : "r"(a), "r"(b)); return c; }
+ON_CHIP u32 exp2_2(u32 a) { u32 b; asm("ex2.approx.f16x2 %0, %1;" : "=r"(b) : "r"(a)); return b; }
+ON_CHIP u32 pair(float low, float high) { u32 x; asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(x) : "f"(high), "f"(low)); return x; }
+ON_CHIP u32 pair_bf16(float low, float high) { u32 x; asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(x) : "f"(high), "f"(low)); return x; }
+ON_CHIP float low(u32 x) { float y; asm("{.reg .b16 l, h;\nmov.b32 {l, h}, %1;\ncvt.f32.f16 %0, l;}" : "=f"(y) : "r"(x)); return y; }
+ON_CHIP float high(u32 x) { float y; asm("{.reg .b16 l, h;\nmov.b32 {l, h}, %1;\ncvt.f32.f16 %0, h;}" : "=f"(y) : "r"(x)); return y; }
+ON_CHIP float exp2_of(float x) { float y; asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x)); return y; }
+ON_CHIP float inverse(float x) { float y; asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x)); return y; }
+
+// ---- the thread that copies ----
+
+// Head, first tile of queries and first row of a piece of work; `rows` of them stay side by side.
+struct Work { int head, tile, row; };
+
+ON_CHIP Work work_of(int index, const Arguments& a) {
+  const int row_groups = (a.num_rows + ROWS - 1) / ROWS;
+  const int query_groups = (a.query_tiles + QUERY_TILES - 1) / QUERY_TILES;
+  const int head = index / (row_groups * query_groups);
+  if (head >= a.num_heads) return {-1, 0, 0};  // no more
+  int place = index % (row_groups * query_groups);
+  const int chunk = place / (a.group * query_groups);
+  place -= chunk * a.group * query_groups;
+  const int size = min(row_groups - chunk * a.group, a.group);
+  return {head, place / size * QUERY_TILES, (chunk * a.group + place % size) * ROWS};
+}
+
+ON_CHIP void copy(const TensorMap& q, const TensorMap& k, const TensorMap& v, const Arguments& a, unsigned char* chip) {
+  const u32 base = address_of(chip);
+  const u32 full = base + BARRIERS, empty = full + 8 * STAGES, queries_full = empty + 8 * STAGES;
+  int stage = 0;
+  u32 parity = 1;
+  int index = blockIdx.x;
+  for (int turn = 0;; turn++) {
+    const Work work = work_of(index, a);
+    barrier_wait(queries_full + 8, (turn & 1) ^ 1);
+    *reinterpret_cast<volatile int*>(chip + WORK) = work.head;
+    *reinterpret_cast<volatile int*>(chip + WORK + 4) = work.tile;
+    *reinterpret_cast<volatile int*>(chip + WORK + 8) = work.row;
+    if (work.head < 0) {
+      barrier_arrive(queries_full);
+      if (atomicAdd(a.tickets + 1, 1) == gridDim.x - 1) a.tickets[0] = a.tickets[1] = 0;
+      return;
+    }
+    // Work is taken in its order, so that what runs at a time has keys and bias in common.
+    index = gridDim.x + atomicAdd(a.tickets, 1);
+    const int column = work.head * 32;
+    barrier_expect(queries_full, QUERY_BYTES + MAXIMA_BYTES);
+    copy_tiles(base + QUERIES, &q, queries_full, column, work.tile * TILE, work.row);
+    copy_bytes(base + MAXIMA, a.maxima + (long long)work.head * a.maxima_row + work.tile * TILE, MAXIMA_BYTES, queries_full);
+    const char* bias = a.bias + ((long long)work.head * a.query_tiles + work.tile) * a.key_tiles * BIAS_BYTES;
+    // a last tile of queries without a second one is taken twice
+    const long long second = work.tile + 1 < a.query_tiles ? (long long)a.key_tiles * BIAS_BYTES : 0;
+    for (int tile = 0; tile < a.key_tiles; tile++) {
+      const u32 to = base + stage * STAGE_BYTES, barrier = full + 8 * stage;
+      barrier_wait(empty + 8 * stage, parity);
+      barrier_expect(barrier, STAGE_BYTES);
+      copy_tiles(to, &k, barrier, column, tile * TILE, work.row);
+      copy_tiles(to + VALUES, &v, barrier, column, tile * TILE, work.row);
+      copy_bytes(to + BIAS, bias, BIAS_BYTES, barrier);
+      copy_bytes(to + BIAS + BIAS_BYTES, bias + second, BIAS_BYTES, barrier);
+      bias += BIAS_BYTES;
+      if (++stage == STAGES) { stage = 0; parity ^= 1; }
+    }
+  }
+}
+
+// ---- the warpgroups that weigh ----
+
+// Two rows of 64 queries. A thread holds two queries, 8 apart (0 and 1 below), of each; of a tile of
+// keys pairs of neighbours, 2 i for query 0 and 2 i + 1 for query 1.
+struct Weigher {
+  u32 my_bias, my_keys;      // on chip, in the first stage; the latter in units of 16 bytes
+  u32 scores[16], weights[16];
+  u32 q[2][8];               // fp16, scaled
+  u32 shift[2][2];           // twice the same whole number, in fp16
+  float out[2][16], sum[2][2];
+
+  // scores = bias - shift + q k
+  ON_CHIP void score(int stage, int r) {
+    UNROLL for (int i = 0; i < 4; i++) {
+      u32 b[4];
+      asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];" : "=r"(b[0]), "=r"(b[1]), "=r"(b[2]), "=r"(b[3])
+                   : "r"(my_bias + stage * STAGE_BYTES + i * 2048));
+      UNROLL for (int j = 0; j < 4; j++) scores[4 * i + j] = fma2(b[j], LOG2E, shift[r][j & 1]);
+    }
+    const u32 keys = my_keys + (stage * STAGE_BYTES + r * TILE_BYTES) / 16;
+    pin(scores);
+    matrix_begin();
+    add_products(scores, q[r], operand(keys));
+    add_products(scores, q[r] + 4, operand(keys + 2));
+    matrix_commit();
+  }
+
+  ON_CHIP void add_values(int stage, int r) {
+    const u32 values = my_keys + (stage * STAGE_BYTES + VALUES + r * TILE_BYTES) / 16;
+    pin(out[r]);
+    matrix_begin();
+    UNROLL for (int i = 0; i < 4; i++) add_products(out[r], weights + 4 * i, operand(values + i * 64));
+    matrix_commit();
+  }
+
+  ON_CHIP void wait(int r) {
+    matrix_wait();
+    pin(scores);
+    pin(out[r]);
+  }
+
+  ON_CHIP float largest(int query) {
+    u32 x = scores[query];
+    UNROLL for (int i = 1; i < 8; i++) x = max2(x, scores[2 * i + query]);
+    x = max2(x, __shfl_xor_sync(~0u, x, 1));
+    x = max2(x, __shfl_xor_sync(~0u, x, 2));
+    return fmaxf(low(x), high(x));
+  }
+
+  ON_CHIP void move(int r, int query, float by) {
+    const u32 twice = pair(by, by);
+    shift[r][query] = add2(shift[r][query], twice);
+    UNROLL for (int i = 0; i < 8; i++) scores[2 * i + query] = add2(scores[2 * i + query], twice);
+  }
+
+  // With a row's first tile: its largest score comes to -ROOM, unless that of others must be far above.
+  ON_CHIP void begin(int r) {
+    UNROLL for (int query = 0; query < 2; query++) {
+      const float top = largest(query);
+      move(r, query, top > FAR ? -ceilf(top) - ROOM : 0.0f);
+    }
+  }
+
+  // Later: scores far above that move the shift, and what was added up before fades.
+  ON_CHIP void lower(int r) {
+    UNROLL for (int query = 0; query < 2; query++) {
+      const float by = fminf(-ceilf(largest(query)) - ROOM, 0.0f);
+      move(r, query, by);
+      const float fade = exp2_of(by);
+      sum[r][query] *= fade;
+      UNROLL for (int i = 0; i < 4; i++) {
+        out[r][4 * i + 2 * query] *= fade;
+        out[r][4 * i + 2 * query + 1] *= fade;
+      }
+    }
+  }
+
+  ON_CHIP float weigh_query(int query) {
+    UNROLL for (int i = 0; i < 8; i++) weights[2 * i + query] = exp2_2(scores[2 * i + query]);
+    const u32* w = weights + query;
+    const u32 a = add2(add2(w[0], w[2]), add2(w[4], w[6]));
+    const u32 b = add2(add2(w[8], w[10]), add2(w[12], w[14]));
+    const u32 both = add2(a, b);
+    return low(both) + high(both);
+  }
+
+  ON_CHIP void weigh(int r) {
+    float first = weigh_query(0), second = weigh_query(1);
+    if (__any_sync(~0u, !(fmaxf(first, second) < LIMIT))) {
+      lower(r);
+      first = weigh_query(0);
+      second = weigh_query(1);
+    }
+    sum[r][0] += first;
+    sum[r][1] += second;
+  }
+};
+
+ON_CHIP void store(const Weigher& w, int r, const u32 (&start)[2], int head, int tile, int row, const Arguments& a) {
+  const int lane = threadIdx.x % 32;
+  const int token = tile * TILE + threadIdx.x % 128 / 32 * 16 + lane / 4;
+  const bool real = row < a.num_rows && tile < a.query_tiles;
+  char* out = a.out + 2 * (row * a.out_row + (long long)token * a.out_token + head * a.out_head + lane % 4 * 2);
+  bool exact = true;
+  UNROLL for (int query = 0; query < 2; query++) {
+    float sum = w.sum[r][query];
+    sum += __shfl_xor_sync(~0u, sum, 1);
+    sum += __shfl_xor_sync(~0u, sum, 2);
+    const float shift = low(w.shift[r][query]);
+    exact &= fabsf(shift - low(start[query])) < EXACT && sum > SMALLEST && sum < 1e30f;
+    if (real && token + 8 * query < a.num_queries) {
+      if (a.lse && lane % 4 == 0)
+        a.lse[((long long)row * a.num_heads + head) * a.num_queries + token + 8 * query] = __log2f(sum) - shift;
+      const float scale = inverse(sum);
+      UNROLL for (int i = 0; i < 4; i++)
+        *reinterpret_cast<u32*>(out + 16 * i) = pair_bf16(w.out[r][4 * i + 2 * query] * scale, w.out[r][4 * i + 2 * query + 1] * scale);
+    }
+    out += 16 * a.out_token;
+  }
+  const bool redo = any_of_warpgroup(!exact, 1 + threadIdx.x / 128);
+  if (real && threadIdx.x % 128 == 0) a.redo[((long long)row * a.num_heads + head) * a.query_tiles + tile] = redo;
+}
+
+ON_CHIP void weigh(const Arguments& a, unsigned char* chip, int warpgroup) {
+  const u32 base = __shfl_sync(~0u, address_of(chip), 0);
+  const u32 full = base + BARRIERS, empty = full + 8 * STAGES, queries_full = empty + 8 * STAGES;
+  const int my_tile = warpgroup % QUERY_TILES, my_rows = warpgroup / QUERY_TILES * 2;
+  const int thread = threadIdx.x % 128, lane = thread % 32;
+  const int my_query = thread / 32 * 16 + lane / 4;
+  Weigher w;
+  w.my_bias = base + BIAS + my_tile * BIAS_BYTES + thread * 16;
+  w.my_keys = (base + my_rows * TILE_BYTES) / 16;
+  int stage = 0;
+  u32 parity = 0;
+  for (int turn = 0;; turn++) {
+    barrier_wait(queries_full, turn & 1);
+    const volatile int* work = reinterpret_cast<volatile int*>(chip + WORK);
+    const int head = work[0], tile = work[1] + my_tile, row = work[2] + my_rows;
+    if (head < 0) return;
+    u32 start[2];
+    UNROLL for (int query = 0; query < 2; query++) {
+      const float top = reinterpret_cast<const float*>(chip + MAXIMA)[my_tile * TILE + my_query + 8 * query];
+      start[query] = pair(-ceilf(top * low(LOG2E)), -ceilf(top * low(LOG2E)));
+    }
+    UNROLL for (int r = 0; r < 2; r++) {
+      UNROLL for (int i = 0; i < 8; i++) {
+        const int query = my_query + (i & 1) * 8;
+        const u32 chunk = (i / 2) ^ ((query >> 1) & 3);  // of 16 bytes, swizzled
+        const u32 at = QUERIES + ((my_rows + r) * QUERY_TILES + my_tile) * TILE_BYTES + query * 64 + chunk * 16 + lane % 4 * 4;
+        const u32 x = *reinterpret_cast<const u32*>(chip + at);
+        w.q[r][i] = pair(low(x) * a.scale, high(x) * a.scale);
+      }
+      UNROLL for (int i = 0; i < 16; i++) w.out[r][i] = 0.0f;
+      UNROLL for (int query = 0; query < 2; query++) {
+        w.sum[r][query] = 0.0f;
+        w.shift[r][query] = start[query];
+      }
+    }
+    warpgroup_sync(1 + warpgroup);
+    if (thread == 0) barrier_arrive(queries_full + 8);
+
+    barrier_wait(full + 8 * stage, parity);
+    w.score(stage, 0);
+    w.wait(0);
+    w.begin(0);
+    w.weigh(0);
+    w.score(stage, 1);
+    w.add_values(stage, 0);
+    w.wait(0);
+    w.begin(1);
+    w.weigh(1);
+    const int key_tiles = a.key_tiles;
+    for (int i = 1; i < key_tiles; i++) {
+      int next = stage + 1;
+      if (next == STAGES) { next = 0; parity ^= 1; }
+      barrier_wait(full + 8 * next, parity);
+      w.score(next, 0);
+      w.add_values(stage, 1);
+      w.wait(1);
+      if (thread == 0) barrier_arrive(empty + 8 * stage);
+      w.weigh(0);
+      w.score(next, 1);
+      w.add_values(next, 0);
+      w.wait(0);
+      w.weigh(1);
+      stage = next;
+    }
+    w.add_values(stage, 1);
+    w.wait(1);
+    if (thread == 0) barrier_arrive(empty + 8 * stage);
+    if (++stage == STAGES) { stage = 0; parity ^= 1; }
+    UNROLL for (int r = 0; r < 2; r++) store(w, r, start, head, tile, row + r, a);
+  }
+}
+
+extern "C" __global__ void __launch_bounds__((WARPGROUPS + 1) * 128, 1)
+attend(const __grid_constant__ TensorMap q, const __grid_constant__ TensorMap k,
+       const __grid_constant__ TensorMap v, const __grid_constant__ Arguments a) {
+  extern __shared__ __align__(1024) unsigned char chip[];
+  const int warpgroup = __shfl_sync(~0u, threadIdx.x / 128, 0);
+  if (threadIdx.x == 0) {
+    const u32 full = address_of(chip) + BARRIERS;
+    for (int i = 0; i < STAGES; i++) {
+      barrier_init(full + 8 * i, 1);
+      barrier_init(full + 8 * (STAGES + i), WARPGROUPS);
+    }
+    barrier_init(full + 16 * STAGES, 1);
+    barrier_init(full + 16 * STAGES + 8, WARPGROUPS);
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+  }
+  __syncthreads();
+  // The registers of five warpgroups, 96 a thread, go to the four that weigh.
+  if (warpgroup == WARPGROUPS) {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
+    if (threadIdx.x == WARPGROUPS * 128) copy(q, k, v, a, chip);
+  } else {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 112;");
+    weigh(a, chip, warpgroup);
+  }
+}
