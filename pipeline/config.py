@@ -223,6 +223,24 @@ class RunSection:
             changes_results=False,
         ),
     )
+    efficiency: float = field(
+        default=0.5,
+        metadata=setting(
+            "least parallel efficiency of a group that is larger than it must be: the GPU-seconds "
+            "of the cheapest group over its own, by the cost model",
+            minimum=0.0,
+            changes_results=False,
+        ),
+    )
+    node_wait: float = field(
+        default=600.0,
+        metadata=setting(
+            "seconds that a complex waits for nodes when those that are left are too few for it, "
+            "and a run when none is left",
+            minimum=0.0,
+            changes_results=False,
+        ),
+    )
     stale: Literal["drop", "keep"] = field(
         default="drop",
         metadata=setting(

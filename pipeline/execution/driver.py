@@ -279,7 +279,7 @@ class Driver:
                 return
         ranks = ranks_per_node(new, self.costs.hardware, self.plan.config, ranks_left)
         for node, count in ranks.items():
-            self.scheduler.add_node(node, count)
+            self.scheduler.add_node(node, count, self._now())
 
     def _update_progress(self, bar: tqdm) -> None:
         """Show how many complexes have an outcome, and the time left."""

@@ -14,7 +14,7 @@ from foldcp.pipeline.inputs.tasks import Done, Task
 from foldcp.pipeline.scheduling.cost_model import CostModel
 from foldcp.pipeline.scheduling.hardware import load_hardware
 from foldcp.pipeline.scheduling.scheduler import Scheduler
-from foldcp.pipeline.scheduling.simulator import FREE_SECONDS, Faults, Simulation
+from foldcp.pipeline.scheduling.simulation.simulator import FREE_SECONDS, Faults, Simulation
 from foldcp.pipeline.scheduling.types import Fold, Start, Stop
 
 ANY = Complex("any", (Chain("A", "protein", "MKT"),))
