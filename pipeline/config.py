@@ -224,7 +224,7 @@ class RunSection:
         ),
     )
     efficiency: float = field(
-        default=0.5,
+        default=0.4,
         metadata=setting(
             "least parallel efficiency of a group that is larger than it must be: the GPU-seconds "
             "of the cheapest group over its own, by the cost model",

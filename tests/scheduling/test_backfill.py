@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from foldcp.pipeline.scheduling.policy.backfill import BackfillPolicy, Decision
 from foldcp.pipeline.scheduling.group_size import CostCache, initial_shape
 from foldcp.pipeline.scheduling.groups import Groups
 from foldcp.pipeline.scheduling.placement import Cluster
+from foldcp.pipeline.scheduling.policy.backfill import BackfillPolicy, Decision
 from foldcp.pipeline.scheduling.queue import Queue
 from foldcp.pipeline.scheduling.types import GroupState, QueuedTask
 from tests.support.scheduling import COSTS, task

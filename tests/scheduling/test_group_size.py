@@ -18,8 +18,8 @@ from foldcp.pipeline.scheduling.group_size import (
     smallest_shape,
     too_large_reason,
 )
-from foldcp.pipeline.scheduling.hardware import load_hardware
 from foldcp.pipeline.scheduling.groups import Groups
+from foldcp.pipeline.scheduling.hardware import load_hardware
 from foldcp.pipeline.scheduling.placement import Cluster
 from foldcp.pipeline.scheduling.policy.widening import widen_tail, widened
 from foldcp.pipeline.scheduling.queue import Queue
