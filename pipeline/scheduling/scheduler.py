@@ -85,6 +85,14 @@ class Scheduler:
         """Predicted GPU-seconds of all tasks without an outcome."""
         return self._waiting.gpu_seconds + self.groups.gpu_seconds_left(now) / self.slowdown
 
+    def _seconds_left(self, now: float) -> float:
+        """Predicted seconds until all but the tasks that come last are done."""
+        queue = self._waiting.queue
+        if not queue:
+            return 0.0
+        running = self.groups.gpu_seconds_left(now) / self.slowdown
+        return (queue.gpu_seconds + running) / max(1, self.cluster.num_gpus)
+
     def next_deadline(self, now: float) -> float:
         """The latest time at which `decide` must be called."""
         return min(
@@ -118,7 +126,7 @@ class Scheduler:
         for node, num_gpus in self._health.take_released(now):
             self.add_node(node, num_gpus, now)
         self._lose_patience(now)
-        self._waiting.push_last(now)
+        self._waiting.push_last(now, self._seconds_left(now))
         actions += self._backfill(now)
         for node in sorted(self._health.doubtful() - self._health.paused(now)):
             actions += self._probe(node, now)
@@ -222,7 +230,7 @@ class Scheduler:
         policy = self._policy(now)
         start_seconds = self._deadlines.start_seconds
         for queued, size in widened(
-            queue, self.groups, policy.cluster, self._waiting.cache, start_seconds
+            queue, self.groups, policy.cluster, self._waiting.cache, start_seconds, now
         ):
             self._waiting.set_size(queued, size)
         while decision := policy.decide():

@@ -78,7 +78,7 @@ def test_widen_tail_spreads_the_last_tasks_over_idle_gpus() -> None:
         while len(queue) < number:
             t = task(6_000, f"{len(queue)}")
             queue.push(QueuedTask(t, one, costs.seconds(t, one)))
-        found = widened(queue, Groups(), Cluster({"a": 8}), costs, 30.0)
+        found = widened(queue, Groups(), Cluster({"a": 8}), costs, 30.0, 0.0)
         assert [size for _, size in found] == ([4, 4] if number == 2 else [])
     (short,) = widen_tail(costs, [(task(100), one)], 8, {1}, 30.0)
     assert short.num_ranks == 1  # a wider group would gain nothing

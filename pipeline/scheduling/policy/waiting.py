@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from itertools import compress
 
 from foldcp.pipeline.config import RunSection
 from foldcp.pipeline.inputs.tasks import Task
@@ -41,7 +42,7 @@ class Waiting:
         self.cluster = cluster
         self.settings = settings
         self.queue = Queue()
-        self.last: list[QueuedTask] = []  # queued when nothing else is
+        self.last: list[QueuedTask] = []  # queued so late that they end with the run
         self.parked: list[QueuedTask] = []  # too large for the nodes that are left
         self.too_large: list[tuple[Task, str]] = []
         self.cache = self._new_cache()
@@ -82,12 +83,21 @@ class Waiting:
         queued.seconds = self.cache.seconds(queued.task, queued.shape)
         self.queue.push(queued)
 
-    def push_last(self, now: float) -> None:
-        """Queue the tasks that come after all others, if nothing else is queued."""
-        if not self.queue:
-            for queued in self.last:
-                self.push(queued, now)
-            self.last.clear()
+    def push_last(self, now: float, seconds_left: float) -> None:
+        """Queue those of the tasks that come last which take as long as the others together.
+
+        They end with the run then; `seconds_left` is the time that it takes without them.
+        """
+        if not self.last:
+            return
+        is_due = [
+            queued.seconds + self.costs.hardware.start_seconds >= seconds_left
+            for queued in self.last
+        ]
+        due = list(compress(self.last, is_due))
+        self.last = [queued for queued, is_now in zip(self.last, is_due, strict=True) if not is_now]
+        for queued in due:
+            self.push(queued, now)
 
     def set_size(self, queued: QueuedTask, num_ranks: int) -> None:
         """Change the size of a task in the queue."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Collection, Sequence
+from itertools import takewhile
 
 from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.scheduling.cost_model import FoldShape
@@ -14,24 +15,35 @@ from foldcp.pipeline.scheduling.queue import Queue
 from foldcp.pipeline.scheduling.types import QueuedTask
 
 WIDENING_GAIN = 0.9  # a wider group must take less than this share of the time
+SOON = 0.1  # of a task's seconds: so long it may wait for more GPUs
 
 
 def widened(
-    queue: Queue, groups: Groups, cluster: Cluster, costs: CostCache, start_seconds: float
+    queue: Queue,
+    groups: Groups,
+    cluster: Cluster,
+    costs: CostCache,
+    start_seconds: float,
+    now: float,
 ) -> list[tuple[QueuedTask, int]]:
     """Larger sizes for the waiting tasks if together they leave GPUs idle.
 
-    Empty while there is enough work. The largest comes first, and where a size cannot be placed
-    beside those before it, the task has the next smaller one.
+    Empty while there is enough work. GPUs count as idle if they are so within a small share of the
+    time of the longest task. The largest task comes first, and where a size cannot be placed beside
+    those before it, the task has the next smaller one.
     """
-    num_free = cluster.free.num_gpus + groups.num_unused_gpus
-    if not len(queue) or queue.num_requested >= num_free:
+    if not len(queue) or queue.num_requested >= cluster.num_gpus:
         return []
-    idle = groups.idle()
-    free = cluster.free.with_placements(group.placement for group in [*idle, *groups.stopping()])
+    soon = now + SOON * max(same_size[-1].seconds for same_size in queue.by_size.values())
+    ending = takewhile(lambda end: end[0] <= soon, groups.in_order_of_end(now))
+    unused = [*groups.idle(), *groups.stopping(), *(group for _, group in ending)]
+    free = cluster.free.with_placements(group.placement for group in unused)
+    if queue.num_requested >= free.num_gpus:
+        return []
     waiting = [queued for size in sorted(queue.by_size) for queued in queue.by_size[size]]
     work = [(queued.task, queued.shape) for queued in waiting]
-    shapes = widen_tail(costs, work, num_free, {group.size for group in idle}, start_seconds)
+    warm = set(groups.idle_sizes())
+    shapes = widen_tail(costs, work, free.num_gpus, warm, start_seconds)
     found: list[tuple[QueuedTask, int]] = []
     pairs = zip(waiting, shapes, strict=True)
     for queued, shape in sorted(pairs, key=lambda pair: -pair[1].num_ranks):
