@@ -53,14 +53,16 @@ def first_precision(costs: CostModel, task: Task) -> Precision:
 
 def smallest_shape(costs: CostModel, task: Task, max_ranks: int) -> FoldShape | None:
     """The smallest group of at most `max_ranks` GPUs that holds a task; None if none does."""
-    largest = initial_shape(costs, max_ranks, first_precision(costs, task))
+    single = initial_shape(costs, 1, first_precision(costs, task))
 
     def fits(num_ranks: int) -> bool:
-        shape = replace(largest, num_ranks=num_ranks)
+        shape = replace(single, num_ranks=num_ranks)
         return costs.bytes(task, shape) <= costs.hardware.memory
 
-    num_ranks = bisect.bisect_left(range(1, max_ranks + 1), True, key=fits) + 1
-    return replace(largest, num_ranks=num_ranks) if num_ranks <= max_ranks else None
+    if fits(1):  # as most do
+        return single
+    num_ranks = 2 + bisect.bisect_left(range(2, max_ranks + 1), True, key=fits)
+    return replace(single, num_ranks=num_ranks) if num_ranks <= max_ranks else None
 
 
 def too_large_reason(costs: CostModel, task: Task, max_ranks: int) -> str:
@@ -88,6 +90,7 @@ class CostCache:
     max_ranks: int
     min_efficiency: float = 0.0
     _seconds: dict[tuple[int, int, int, FoldShape], float] = field(default_factory=dict)
+    _cheapest: dict[tuple[int, int, int, FoldShape], FoldShape] = field(default_factory=dict)
     _options: dict[tuple[int, int, int, FoldShape], list[FoldShape]] = field(default_factory=dict)
 
     def seconds(self, task: Task, shape: FoldShape) -> float:
@@ -106,6 +109,12 @@ class CostCache:
 
         Mostly the smallest one, but more GPUs may cost less where memory is tight.
         """
+        key = _size_key(task, shape)
+        if key not in self._cheapest:
+            self._cheapest[key] = self._find_cheapest(task, shape)
+        return self._cheapest[key]
+
+    def _find_cheapest(self, task: Task, shape: FoldShape) -> FoldShape:
         best = shape
         best_work = math.inf
         for num_ranks in range(shape.num_ranks, self.max_ranks + 1):
@@ -165,25 +174,8 @@ def lower_bound(costs: CostCache, work: Sequence[tuple[Task, FoldShape]], num_gp
     cheapest group that does so, fill no more than T seconds of the whole cluster: the dual bound of
     Turek, Wolf and Yu (SPAA 1992) for tasks that may run on groups of any size.
     """
-    if not work:
-        return 0.0
-    work = [(task, costs.cheapest(task, shape)) for task, shape in work]
-    total = sum(costs.gpu_seconds(task, shape) for task, shape in work)
-    average = total / num_gpus
-    slow = [(task, shape) for task, shape in work if costs.seconds(task, shape) > average]
-    others = total - sum(costs.gpu_seconds(task, shape) for task, shape in slow)
-    fastest = [costs.seconds(task, costs.cheapest_within(task, shape, 0.0)) for task, shape in slow]
-    low = max([average, *fastest])
-    high = max([average, *(costs.seconds(task, shape) for task, shape in slow)])
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2
-        chosen = [(task, costs.cheapest_within(task, shape, middle)) for task, shape in slow]
-        area = others + sum(costs.gpu_seconds(task, shape) for task, shape in chosen)
-        if area <= middle * num_gpus:
-            high = middle
-        else:
-            low = middle
-    return high
+    cheapest = [(task, costs.cheapest(task, shape)) for task, shape in work]
+    return _lower_bound(costs, cheapest, num_gpus)
 
 
 def assign_group_sizes(
@@ -193,11 +185,32 @@ def assign_group_sizes(
 
     The cheapest group, or a larger one where a single fold would outlast all the others.
     """
-    max_seconds = lower_bound(costs, work, num_gpus)
-    return [
-        costs.cheapest_within(task, costs.cheapest(task, shape), max_seconds)
-        for task, shape in work
-    ]
+    cheapest = [(task, costs.cheapest(task, shape)) for task, shape in work]
+    max_seconds = _lower_bound(costs, cheapest, num_gpus)
+    return [costs.cheapest_within(task, shape, max_seconds) for task, shape in cheapest]
+
+
+def _lower_bound(
+    costs: CostCache, cheapest: Sequence[tuple[Task, FoldShape]], num_gpus: int
+) -> float:
+    """The lower bound of tasks on their cheapest groups or larger ones."""
+    if not cheapest:
+        return 0.0
+    total = sum(costs.gpu_seconds(*found) for found in cheapest)
+    average = total / num_gpus
+    slow = [found for found in cheapest if costs.seconds(*found) > average]
+    others = total - sum(costs.gpu_seconds(*found) for found in slow)
+    fastest = [costs.seconds(task, costs.cheapest_within(task, shape, 0.0)) for task, shape in slow]
+    low = max([average, *fastest])
+    high = max([average, *(costs.seconds(*found) for found in slow)])
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        chosen = [(task, costs.cheapest_within(task, shape, middle)) for task, shape in slow]
+        if others + sum(costs.gpu_seconds(*found) for found in chosen) <= middle * num_gpus:
+            high = middle
+        else:
+            low = middle
+    return high
 
 
 def next_oom_fallback(

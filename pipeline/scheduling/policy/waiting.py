@@ -12,7 +12,7 @@ from itertools import compress
 
 from foldcp.pipeline.config import RunSection
 from foldcp.pipeline.inputs.tasks import Task
-from foldcp.pipeline.scheduling.cost_model import CostModel
+from foldcp.pipeline.scheduling.cost_model import CostModel, FoldShape
 from foldcp.pipeline.scheduling.group_size import (
     CostCache,
     assign_group_sizes,
@@ -47,8 +47,12 @@ class Waiting:
         self.too_large: list[tuple[Task, str]] = []
         self.cache = self._new_cache()
         fitting: list[QueuedTask] = []
+        shapes: dict[tuple[int, int], FoldShape | None] = {}  # by what the bytes depend on
         for task in tasks:
-            shape = smallest_shape(costs, task, self.max_ranks)
+            size = (task.num_tokens, task.msa_depth)
+            if size not in shapes:
+                shapes[size] = smallest_shape(costs, task, self.max_ranks)
+            shape = shapes[size]
             if shape is None:
                 self.too_large.append((task, too_large_reason(costs, task, self.max_ranks)))
             else:
