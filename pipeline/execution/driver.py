@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,7 +20,7 @@ from foldcp.pipeline.execution.recorder import Recorder
 from foldcp.pipeline.execution.results import FoldResult, Ready, RemoteFoldResult
 from foldcp.pipeline.execution.signals import StopSignals
 from foldcp.pipeline.execution.worker_group import WorkerGroupHandle
-from foldcp.pipeline.inputs.tasks import Task
+from foldcp.pipeline.inputs.tasks import Failed, Task
 from foldcp.pipeline.planning.detect_hardware import cpu_ranks
 from foldcp.pipeline.planning.run_plan import RunPlan
 from foldcp.pipeline.scheduling.cost_model import CostModel
@@ -41,6 +42,7 @@ import ray  # isort: skip  after ray_cluster.py, which sets its environment
 TICK_SECONDS = 0.5  # at most between two checks of deadlines and signals
 STOPPING_TICK_SECONDS = 0.1  # while groups are stopping, whose GPUs are soon free
 NODE_TICK_SECONDS = 5.0  # between two checks of the nodes
+NUM_TOO_LARGE = 10  # complexes that are named
 BAR_SECONDS = 0.5  # between two updates of the progress bar
 BAR_SECONDS_IN_FILE = 30.0  # the same, where stderr is not a terminal
 
@@ -78,8 +80,11 @@ class Driver:
             raise ValueError(
                 f"no node of the cluster has a {hardware.device} device free for {hardware.name}"
             )
+        self.used_nodes = set(ranks)  # that the scheduler has or had
+        hardware = replace(hardware, gpus_per_node=max(ranks.values()))
         self.costs = CostModel(hardware, plan.config, plan.architecture)
         self.scheduler = Scheduler(tasks, self.costs, ranks, plan.config.run, suspects)
+        self._print_too_large()
         self.worker_config = WorkerConfig(
             checkpoint=plan.input_spec.checkpoint,
             identity=plan.provenance.checkpoint,
@@ -230,6 +235,16 @@ class Driver:
             self._print_start_failure(number, failure.reason)
         self._execute(self.scheduler.failed(number, failure, self._now()))
 
+    def _print_too_large(self) -> None:
+        """Print which complexes no group of the cluster can hold, before anything starts."""
+        too_large = [out for out in self.scheduler.outcomes.values() if isinstance(out, Failed)]
+        for outcome in too_large[:NUM_TOO_LARGE]:
+            message = f"too large: {outcome.task.name}: {outcome.reason}"
+            tqdm.write(printable(message), file=sys.stderr)
+        if len(too_large) > NUM_TOO_LARGE:
+            more = len(too_large) - NUM_TOO_LARGE
+            tqdm.write(f"too large: {more} more; `foldcp plan` lists all", file=sys.stderr)
+
     def _print_kernels(self, kernels: str) -> None:
         """Print and record what the first group computes with."""
         if not self.kernels:
@@ -268,17 +283,16 @@ class Driver:
         for node in set(self.scheduler.cluster.nodes) - set(alive):
             reason = f"node {self.nodes[node].host} is gone"
             self._execute(self.scheduler.lose_node(node, reason, self._now()))
-        new = [node for node in alive.values() if node.id not in self.nodes]
-        if not new:
-            return
-        self.nodes.update({node.id: node for node in new})
+        self.nodes.update(alive)
         ranks_left = 0
         if self.max_ranks:
             ranks_left = self.max_ranks - self.scheduler.cluster.num_gpus
             if ranks_left <= 0:
                 return
-        ranks = ranks_per_node(new, self.costs.hardware, self.plan.config, ranks_left)
+        unused = [node for node in alive.values() if node.id not in self.used_nodes]
+        ranks = ranks_per_node(unused, self.costs.hardware, self.plan.config, ranks_left)
         for node, count in ranks.items():
+            self.used_nodes.add(node)
             self.scheduler.add_node(node, count, self._now())
 
     def _update_progress(self, bar: tqdm) -> None:

@@ -164,6 +164,15 @@ class Cluster:
         )
         return copy
 
+    def without_nodes(self, nodes: Collection[str]) -> Cluster:
+        """A copy that lacks some nodes; the cluster itself for no nodes."""
+        if not nodes:
+            return self
+        kept = {node: count for node, count in self.nodes.items() if node not in nodes}
+        copy = Cluster(kept)
+        copy.free = FreeGpus({node: self.free.counts[node] for node in kept})
+        return copy
+
     def add_node(self, node: str, num_gpus: int) -> None:
         """Add a node, all of whose GPUs are free."""
         assert node not in self.nodes, f"{node} is in the cluster already"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterable
+from itertools import islice
 
 from foldcp.pipeline.scheduling.types import QueuedTask
 
@@ -44,12 +45,17 @@ class Queue:
             del self.by_size[queued.size]
         self._count(queued, -1)
 
-    def cheapest(self, max_ranks: int) -> QueuedTask | None:
-        """The task with the fewest predicted GPU-seconds of at most `max_ranks` ranks.
+    def cheapest(self, max_ranks: int, node: str) -> QueuedTask | None:
+        """The task with the fewest predicted GPU-seconds of at most `max_ranks` ranks on a node.
 
-        A suspect one only if there is no other.
+        A suspect one only if there is no other, and none that avoids the node.
         """
-        shortest = [queue[0] for size, queue in self.by_size.items() if size <= max_ranks]
+        shortest = [
+            queued
+            for size, same_size in self.by_size.items()
+            if size <= max_ranks
+            for queued in islice((q for q in same_size if node not in q.avoid_nodes), 1)
+        ]
         return min(
             shortest,
             key=lambda queued: (queued.is_suspect, queued.seconds * queued.size),

@@ -273,7 +273,7 @@ class Scheduler:
             return []
         idle = [group for group in groups if len(group.placement) == 1]
         max_ranks = idle[0].size if idle else self.cluster.free.counts[node]
-        queued = self._waiting.queue.cheapest(max_ranks)
+        queued = self._waiting.queue.cheapest(max_ranks, node)
         if queued is None:
             if not self.groups.any_working:
                 self._health.trust(node)

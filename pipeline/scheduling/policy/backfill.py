@@ -79,24 +79,29 @@ class BackfillPolicy:
     def _start_longest(self, queued: QueuedTask) -> Decision | None:
         """Start the first task of the queue if GPUs are free for it.
 
-        On nodes that it should not avoid, if possible.
-        """
-        if queued.avoid_nodes and (decision := self._start_on(queued, queued.avoid_nodes)):
-            return decision
-        return self._start_on(queued, ())
-
-    def _start_on(self, queued: QueuedTask, avoid: Collection[str]) -> Decision | None:
-        """Start a task on nodes that are not to be avoided.
-
         In an idle group of its size, in a larger one if that is cheaper than a new one, or in a new
         one.
         """
+        avoid = self._avoided(queued)
         if exact := self._find_idle_group(queued.size, avoid):
             return Decision(queued, group=exact)
         if larger := self._find_larger_group(queued, avoid):
             return Decision(queued, group=larger)
-        placement = self.cluster.without_free(avoid).find(queued.size)
+        placement = self.cluster.without_nodes(avoid).find(queued.size)
         return Decision(queued, placement=placement) if placement else None
+
+    def _avoided(self, queued: QueuedTask) -> Collection[str]:
+        """The nodes on which a task must not start: its group ended there.
+
+        None if the other nodes cannot hold it as well.
+        """
+        if not queued.avoid_nodes:
+            return ()
+        others = self.cluster.without_nodes(queued.avoid_nodes).shapes
+        size = queued.size
+        can_hold = others.num_gpus >= size
+        is_as_good = others.num_nodes(size) == self.cluster.shapes.num_nodes(size)
+        return queued.avoid_nodes if can_hold and is_as_good else ()
 
     def _find_larger_group(self, queued: QueuedTask, avoid: Collection[str]) -> GroupState | None:
         """The smallest idle group, larger than a task's own size, that is worth using.
@@ -117,11 +122,19 @@ class BackfillPolicy:
 
     def _reserve(self, queued: QueuedTask) -> Reservation:
         """The earliest start of a task that fits nowhere now."""
-        reservation = reserve(queued.size, self.cluster, self.groups, self.now)
+        avoid = self._avoided(queued)
+        cluster = self.cluster.without_nodes(avoid)
+        reservation = reserve(queued.size, cluster, self.groups, self.now)
         assert reservation or self.may_wait, (
             f"{queued.task.name} waits for {queued.size} GPUs, more than the cluster has"
         )
-        return reservation or reserve_nothing(self.cluster)
+        if reservation is None:
+            return reserve_nothing(self.cluster)
+        for node in avoid:
+            if node in self.cluster.nodes:
+                reservation.left.set(node, self.cluster.nodes[node])
+                reservation.spare.set(node, self.cluster.free.counts[node])
+        return reservation
 
     def _start_narrower(self, queued: QueuedTask, reservation: Reservation) -> Decision | None:
         """Stop the idle groups that a blocked task needs to start now, or make it smaller.
@@ -135,15 +148,17 @@ class BackfillPolicy:
         work_left = self.queue.gpu_seconds * self.slowdown
         work_left += self.groups.gpu_seconds_left(self.now)
         latest = max(end, self.now + work_left / self.cluster.num_gpus)
+        avoid = self._avoided(queued)
+        cluster = self.cluster.without_nodes(avoid)
         max_gpu_seconds = NARROWING_COST * queued.size * queued.seconds
         for num_ranks in range(queued.size - 1, queued.min_ranks - 1, -1):
             seconds = self.costs.seconds(queued.task, replace(queued.shape, num_ranks=num_ranks))
             if self.now + seconds * self.slowdown > latest:
                 return None
             if num_ranks * seconds <= max_gpu_seconds:
-                if group := self._find_idle_group(num_ranks, ()):
+                if group := self._find_idle_group(num_ranks, avoid):
                     return Decision(queued, group=group)
-                if placement := self.cluster.find(num_ranks):
+                if placement := cluster.find(num_ranks):
                     return Decision(queued, placement=placement)
         return None
 
@@ -153,7 +168,9 @@ class BackfillPolicy:
         The longest one on GPUs that the reservation leaves over, or the longest one that ends
         before it begins.
         """
-        longest = same_size[-1]
+        longest = self._last_unrestricted(same_size, len(same_size))
+        if longest is None:
+            return None
         size = longest.size
         for group in self._idle_groups_of_size(size):
             if reservation.leaves(group.placement):
@@ -208,7 +225,12 @@ class BackfillPolicy:
 
     def _longest_within(self, same_size: list[QueuedTask], seconds: float) -> QueuedTask | None:
         """The longest task that takes at most so long."""
-        index = bisect.bisect_right(
+        number = bisect.bisect_right(
             same_size, seconds, key=lambda queued: queued.seconds * self.slowdown
         )
-        return same_size[index - 1] if index else None
+        return self._last_unrestricted(same_size, number)
+
+    def _last_unrestricted(self, same_size: list[QueuedTask], number: int) -> QueuedTask | None:
+        """The last of the first `number` tasks that may start on any node."""
+        candidates = (same_size[index] for index in range(number - 1, -1, -1))
+        return next((queued for queued in candidates if not self._avoided(queued)), None)
