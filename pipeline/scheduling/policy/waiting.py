@@ -126,18 +126,19 @@ class Waiting:
 
     def patience_ends(self) -> float:
         """The time at which a parked task has waited long enough; infinite without any."""
-        first = min((queued.parked_since for queued in self.parked), default=math.inf)
-        return first + self.settings.node_wait
+        return min(map(self._patience_end, self.parked), default=math.inf)
 
     def take_impatient(self, now: float) -> list[tuple[QueuedTask, str]]:
         """Take out the parked tasks that have waited long enough, each with the reason."""
-        latest = now - self.settings.node_wait
-        taken = [queued for queued in self.parked if queued.parked_since <= latest]
-        self.parked = [queued for queued in self.parked if queued.parked_since > latest]
+        taken = [queued for queued in self.parked if self._patience_end(queued) <= now]
+        self.parked = [queued for queued in self.parked if self._patience_end(queued) > now]
         waited = f"no node came within {self.settings.node_wait:g} s (run.node_wait)"
-        return [(queued, f"{self.too_large_now(queued)}; {waited}") for queued in taken]
+        return [(queued, f"{self._too_large_reason(queued)}; {waited}") for queued in taken]
 
-    def too_large_now(self, queued: QueuedTask) -> str:
+    def _patience_end(self, queued: QueuedTask) -> float:
+        return queued.parked_since + self.settings.node_wait
+
+    def _too_large_reason(self, queued: QueuedTask) -> str:
         """The reason why a parked task cannot be folded."""
         return too_large_reason(self.costs, queued.task, self.max_ranks)
 
