@@ -17,7 +17,8 @@ LEFT = 90  # of the axis: names of nodes
 TOP = 60
 BOTTOM = 60
 MAX_HEIGHT = 1600  # of all lines
-MIN_BAR = 0.4  # pixels; narrower folds of a group are drawn as one
+MIN_FOLD = 1.0  # pixels; narrower folds of a group are drawn as one
+MIN_BAR = 0.4  # pixels of any bar
 # From few tokens to many.
 COLOURS = ("#c6dbef", "#9ecae1", "#6baed6", "#4292c6", "#2171b5", "#084594")
 CLASS_ENDS = (512, 1024, 2048, 4096, 8192)
@@ -61,7 +62,7 @@ def to_svg(simulation: Simulation, nodes: Mapping[str, int]) -> str:
         f"{simulation.now / 3600:.2f} hours (simulated)</text>",
         *_legend(),
     ]
-    for bar in _bars(simulation, nodes, MIN_BAR / scale):
+    for bar in _bars(simulation, nodes, MIN_FOLD / scale):
         title = f"<title>{escape(bar.title)}</title>" if bar.title else ""
         parts.append(
             f'<rect x="{LEFT + bar.start * scale:.2f}" y="{TOP + bar.first_line * line:.2f}" '
@@ -97,8 +98,10 @@ def _nodes(nodes: Mapping[str, int], line: float) -> list[str]:
         )
         middle = y + count * line / 2
         if middle - named_until >= 12:
-            parts.append(f'<text x="{LEFT - 6}" y="{middle + 4:.2f}" text-anchor="end">')
-            parts.append(f"{escape(node)}</text>")
+            name = escape(node)
+            parts.append(
+                f'<text x="{LEFT - 6}" y="{middle + 4:.2f}" text-anchor="end">{name}</text>'
+            )
             named_until = middle
         first += count
     return parts

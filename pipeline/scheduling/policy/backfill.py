@@ -25,7 +25,7 @@ from foldcp.pipeline.scheduling.queue import Queue
 from foldcp.pipeline.scheduling.types import GroupState, QueuedTask
 
 # A smaller group is taken if it costs at most so many times the GPU-seconds.
-NARROWING_COST = 1.06
+NARROWING_COST = 1.02
 
 
 @dataclass(frozen=True, slots=True)
