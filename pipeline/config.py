@@ -77,8 +77,8 @@ class ModelConfig:
     precision: PrecisionSetting = field(
         default="auto",
         metadata=setting(
-            "precision of the network; auto: mixed where there is memory, else bf16, and fp32 "
-            "without a GPU"
+            "precision of the network; auto: mixed for complexes that one GPU holds in it, bf16 "
+            "for larger ones, and fp32 without a GPU"
         ),
     )
     sampling: SamplingPrecision = field(

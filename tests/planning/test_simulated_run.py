@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ElementTree
+from itertools import pairwise
 
 import pytest
 
@@ -99,7 +100,7 @@ def test_picture_has_a_bar_for_each_attempt_and_no_two_overlap() -> None:
     spans = sorted(
         (float(b.get("y", "")), float(b.get("x", "")), float(b.get("width", ""))) for b in drawn
     )
-    for (y, x, width), (next_y, next_x, _) in zip(spans, spans[1:], strict=False):
+    for (y, x, width), (next_y, next_x, _) in pairwise(spans):
         assert next_y > y or next_x >= x + width - tolerance
 
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from foldcp.pipeline.inputs.tasks import Done, Failed
-from foldcp.pipeline.scheduling.node_health import BAD, DOUBTFUL, MAX_PAUSE, NodeHealth
+from foldcp.pipeline.scheduling.node_health import BAD, DOUBTFUL, MAX_PAUSE, PROBATION, NodeHealth
 from foldcp.pipeline.scheduling.scheduler import Scheduler
 from foldcp.pipeline.scheduling.simulation.simulator import Faults, Simulation
 from foldcp.pipeline.scheduling.types import FailureKind, Fold, Start
@@ -136,7 +136,7 @@ def test_tasks_that_all_fail_stop_the_run_and_fail_after_a_resume() -> None:
     assert {type(outcome) for outcome in scheduler.outcomes.values()} == {Failed}
 
 
-def test_bad_node_is_given_up_and_its_tasks_are_done_elsewhere() -> None:
+def test_bad_node_is_on_probation_and_its_tasks_are_done_elsewhere() -> None:
     class BadNode(Simulation):
         def _fold(self, action: Fold) -> None:
             if "b" in dict(self.scheduler.groups[action.group].placement):
@@ -156,6 +156,41 @@ def test_bad_node_is_given_up_and_its_tasks_are_done_elsewhere() -> None:
     second_tries = [a for a in scheduler.attempts if a.number == 2]
     assert second_tries
     assert all("a" in dict(a.placement) for a in second_tries)
+
+
+def test_node_that_recovers_is_used_again_after_its_probation() -> None:
+    class Recovering(Simulation):
+        def _fold(self, action: Fold) -> None:
+            on_b = "b" in dict(self.scheduler.groups[action.group].placement)
+            if on_b and self.now < 400.0:
+                self._schedule(self.now + 1.0, "failed", action.group, "error")
+            else:
+                super()._fold(action)
+
+    work = [task(2_500, f"{i}") for i in range(200)]
+    nodes = {"a": 2, "b": 2}
+    simulation = Recovering(work, COSTS, nodes, SETTINGS).run()
+    audit(simulation, work, nodes)
+    scheduler = simulation.scheduler
+    assert all(isinstance(outcome, Done) for outcome in scheduler.outcomes.values())
+    on_b = [a.started for a in scheduler.attempts if "b" in dict(a.placement)]
+    late = [time for time in on_b if time > 400.0]
+    assert len(late) > 30
+    pauses = [after - before for before, after in pairwise(on_b)]
+    assert PROBATION < max(pauses) < 2 * PROBATION
+
+
+def test_loss_of_nodes_again_and_again_fails_no_complex() -> None:
+    work = [task(9_000, "long")]
+    times = [100.0 + 200.0 * i for i in range(6)]
+    faults = Faults(
+        lost_nodes=tuple((time, f"n{i}") for i, time in enumerate(times)),
+        new_nodes=tuple((time + 50.0, f"n{i + 1}", 1) for i, time in enumerate(times)),
+    )
+    simulation = simulate(work, {"n0": 1}, faults)
+    scheduler = simulation.scheduler
+    assert isinstance(scheduler.outcomes["long"], Done)
+    assert [attempt.outcome for attempt in scheduler.attempts] == ["worker_died"] * 6 + ["done"]
 
 
 def test_lose_node_keeps_the_other_node_of_a_group() -> None:
