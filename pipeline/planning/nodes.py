@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import cycle
 
 MAX_GPUS = 100_000
@@ -41,7 +42,7 @@ def make_nodes(num_gpus: int, node_sizes: tuple[int, ...]) -> dict[str, int]:
     return nodes
 
 
-def describe_nodes(nodes: dict[str, int]) -> str:
+def describe_nodes(nodes: Mapping[str, int]) -> str:
     """`64 nodes of 8`, `1 node of 3, 1 of 5`: the largest first."""
     sizes = sorted(nodes.values(), reverse=True)
     counts = {size: sizes.count(size) for size in dict.fromkeys(sizes)}
