@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from foldcp.pipeline.reporting.connection import connect
     from foldcp.pipeline.reporting.read_run import RunTables, read_run
     from foldcp.pipeline.score_database import score_database
+    from foldcp.pipeline.storage.results.pae_file import PaeFile
     from foldcp.predict import Prediction
 
     __version__: str
@@ -34,6 +35,7 @@ __all__ = [
     "Chain",
     "Complex",
     "Model",
+    "PaeFile",
     "Prediction",
     "RunTables",
     "Scores",
@@ -51,6 +53,7 @@ _MODULES = {
     "Chain": "foldcp.complex",
     "Complex": "foldcp.complex",
     "Model": "foldcp.api",
+    "PaeFile": "foldcp.pipeline.storage.results.pae_file",
     "Prediction": "foldcp.predict",
     "RunTables": "foldcp.pipeline.reporting.read_run",
     "Scores": "foldcp.metrics.scores",

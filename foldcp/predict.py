@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from foldcp.features.features import Features
 from foldcp.features.layout import Layout
 from foldcp.features.msa.subsample import MsaSubsample
 from foldcp.features.steering import NO_CONSTRAINTS, Constraints
+from foldcp.metrics.chains import ChainSpans
 from foldcp.metrics.geometry.geometry import geometry
+from foldcp.metrics.interface.pae_blocks import PaeBlock, kept_chain_pairs, pae_blocks
 from foldcp.metrics.interface.scores import DEFAULT_CUTOFFS
 from foldcp.metrics.scorer import SampleScorer
 from foldcp.metrics.scores import Scores
@@ -62,7 +65,8 @@ class Settings:
     potentials: bool = False  # steer towards plausible chemistry, choosing among several particles
     seed: int = 0
     pae_cutoffs: tuple[int, ...] = DEFAULT_CUTOFFS  # Å, of ipSAE and LIS
-    keep_pairs: bool = False  # also return full PAE and PDE
+    keep_pairs: bool = False  # also return whole PAE and PDE
+    kept_pae_pairs: float = 0.0  # best pairs of chains whose PAE is kept in blocks; inf: all
 
     def __post_init__(self) -> None:
         for name, minimum in MINIMA.items():
@@ -75,8 +79,8 @@ class Settings:
 class Prediction:
     """The predicted structures of one complex and their scores; numpy arrays and plain numbers.
 
-    M samples, A atoms, T tokens, without padding; equal on every rank. Names of chains, tokens and
-    atoms are in `layout`.
+    M samples, A atoms, T tokens, without padding; equal on every rank, but for the blocks of PAE.
+    Names of chains, tokens and atoms are in `layout`.
 
     >>> import foldcp
     >>> model = foldcp.load_model("untrained:tiny", device="cpu")
@@ -97,6 +101,7 @@ class Prediction:
     layout: Layout
     seconds: dict[str, float]  # of each stage
     peak_bytes: int  # of this rank's device memory; 0 on a CPU
+    pae_blocks: Sequence[PaeBlock] = ()  # of this rank's rows, with `kept_pae_pairs`
 
     @property
     def best_sample(self) -> int:
@@ -168,6 +173,7 @@ def fold(
         layout=features.layout,
         seconds=timer.seconds,
         peak_bytes=peak_bytes(device, model.cp),
+        pae_blocks=[block for sample in scored for block in sample.pae_blocks],
     )
 
 
@@ -239,6 +245,7 @@ class ScoredSample:
     plddt: Float[np.ndarray, " T"]
     pae: Float[np.ndarray, "T T"] | None
     pde: Float[np.ndarray, "T T"] | None
+    pae_blocks: list[PaeBlock]
 
 
 def score(
@@ -262,6 +269,7 @@ def score(
                 model,
                 trunk,
                 x,
+                index,
                 features,
                 contact,
                 refine,
@@ -277,14 +285,15 @@ def score_sample(
     model: Boltz2,
     trunk: TrunkOutput,
     coords: Float[Tensor, "A 3"],
+    sample: int,
     features: Features,
     contact: Float[Tensor, "I N"],
     refine: PairformerFn,
     settings: Settings,
     workspace: Float[Tensor, "I N Z"] | None,
 ) -> ScoredSample:
-    """Scores of one sample, reduced while its logits exist; with `keep_pairs`, whole PAE and PDE in
-    host memory, too.
+    """Scores of one sample, reduced while its logits exist; on request, whole PAE and PDE in host
+    memory and blocks of PAE, too.
     """
     scorer = SampleScorer(
         features,
@@ -292,7 +301,8 @@ def score_sample(
         model.cp,
         geometry(features, coords),
         pae_cutoffs=settings.pae_cutoffs,
-        keep_pairs=settings.keep_pairs,
+        keep_pae=settings.keep_pairs or settings.kept_pae_pairs > 0,
+        keep_pde=settings.keep_pairs,
     )
     first = model.cp.first_row(features.num_tokens)
 
@@ -310,7 +320,14 @@ def score_sample(
     if settings.keep_pairs:
         pae = whole_pairs(scorer.pae, num_tokens, model)
         pde = whole_pairs(scorer.pde, num_tokens, model)
-    return ScoredSample(scores, plddt[:num_tokens].cpu().numpy(), pae, pde)
+    blocks = []
+    if settings.kept_pae_pairs:
+        num_rows = max(0, min(features.num_tokens // model.cp.size, num_tokens - first))
+        kept = kept_chain_pairs(settings.kept_pae_pairs, scores)
+        own_rows = scorer.pae[:num_rows, :num_tokens]
+        spans = ChainSpans.of(features.layout)
+        blocks = pae_blocks(own_rows, first, spans, kept, sample)
+    return ScoredSample(scores, plddt[:num_tokens].cpu().numpy(), pae, pde, blocks)
 
 
 def whole_pairs(

@@ -120,14 +120,20 @@ def score(
         bool,
         typer.Option("--verbose", help="Print the output of the workers, and tracebacks."),
     ] = False,
+    allow_invalid: Annotated[
+        bool,
+        typer.Option(
+            "--allow-invalid", help="Exit code 0 even if some complexes could not be built."
+        ),
+    ] = False,
 ) -> None:
     """Fold every complex; store structures and interface scores. The same command resumes an
     interrupted run.
 
-    Exit code 0 when every valid complex has a result, 1 when some failed (the table `attempts` says
-    why), 2 for a mistake in the command or its files, 3 when the run had to stop (a full disk, no
-    node left), 128 + signal when a signal stopped it; after 3 and a signal the same command
-    resumes.
+    Exit code 0 when every complex has a result, 1 when some failed (the table `attempts` says why),
+    2 for a mistake in the command or its files, 3 when all that could be built have a result but
+    some could not, 75 when the run had to stop (a full disk, no node left), 128 + signal when a
+    signal stopped it; after 75 and a signal the same command resumes.
 
     \b
     foldcp score datasets/demo/complexes.tsv --sequences datasets/demo/sequences.fasta \\
@@ -149,10 +155,11 @@ def score(
         _print_results(summary, out)
     except OSError as error:  # the results are stored, whether or not this can be read
         print(f"foldcp: the summary cannot be printed: {error.strerror}", file=sys.stderr)
+    exit_code = summary.exit_code(allow_invalid)
     if not summary.is_complete:
         close_stdout()
-        end_process(summary.exit_code)
-    raise typer.Exit(summary.exit_code)
+        end_process(exit_code)
+    raise typer.Exit(exit_code)
 
 
 def _start_again(summary: Summary) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import math
+import re
 import types
 from collections.abc import Iterator, Sequence
 from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
@@ -18,10 +20,11 @@ from foldcp.files import reading
 
 MAX_YAML_BYTES = 1_000_000
 MAX_VALUE_CHARACTERS = 10_000
+WHOLE_NUMBER = "[1-9][0-9]{0,8}"
 
 PrecisionSetting = Literal["auto", Precision]
 SamplingPrecision = Literal["auto", "fp32", "bf16"]
-ExtraFiles = Literal["boltz", "pae", "pde"]
+ExtraFiles = Literal["boltz", "pde"]
 Structures = Literal["cif.gz", "cif", "bcif", "none"]
 WrittenSamples = Literal["all", "best"]
 Pairing = Literal["key", "taxonomy"]
@@ -37,18 +40,21 @@ SHORT_KEYS = {"write": "write.files"}
 def setting(
     help: str,
     minimum: float | None = None,
+    choices: tuple[str, ...] = (),
     changes_results: bool = True,
     in_key_by_default: bool = True,
 ) -> dict[str, Any]:
     """Metadata of a setting.
 
-    `minimum` is the smallest value that `load` accepts. Settings that change results are part of
+    `minimum` is the smallest value that `load` accepts, `choices` are the texts that it accepts, in
+    which N stands for a whole number from 1. Settings that change results are part of
     the key of a result; without `in_key_by_default`, only where they differ from the default: the
     setting was added later, and its default is what was done before.
     """
     return {
         "help": help,
         "minimum": minimum,
+        "choices": choices,
         "changes_results": changes_results,
         "in_key_by_default": in_key_by_default,
     }
@@ -273,22 +279,25 @@ class LimitsConfig:
 
 @dataclass(frozen=True, slots=True)
 class WriteConfig:
-    """Settings of the files of a result. They are part of its key: a result without the files that
-    are asked for now is computed again, as nothing that they are made from is stored.
+    """Settings of the files of a result; none changes a number. What is asked for now and was not
+    stored with an earlier result is made by folding that complex again, as nothing that it is made
+    from is stored. Nothing that a result has is removed.
     """
 
     files: tuple[ExtraFiles, ...] = field(
         default=(),
         metadata=setting(
-            "files beside tables and structures: boltz, those of Boltz in its layout; pae and pde, "
-            "the whole matrices; `write=boltz` is short for `write.files=boltz`"
+            "files beside tables and structures: boltz, those of Boltz in its layout; pde, the "
+            "whole matrices; `write=boltz` is short for `write.files=boltz`",
+            changes_results=False,
         ),
     )
     structures: Structures = field(
         default="cif.gz",
         metadata=setting(
-            "files of structures: ModelCIF as text, gzipped or not, as BinaryCIF, or none",
-            in_key_by_default=False,
+            "files of structures: ModelCIF as text, gzipped or not, as BinaryCIF, or none; those "
+            "that an earlier result has keep their format",
+            changes_results=False,
         ),
     )
     structure_samples: WrittenSamples = field(
@@ -296,9 +305,25 @@ class WriteConfig:
         metadata=setting(
             "samples whose structures and matrices are written: all, or the best of each complex "
             "by its confidence score; the tables have all",
-            in_key_by_default=False,
+            changes_results=False,
         ),
     )
+    pae: str = field(
+        default="none",
+        metadata=setting(
+            "PAE that is kept, to the nearest 0.25 Å: none, that of the N best pairs of chains by "
+            "ipSAE, or all; a byte for each pair of tokens before compression",
+            choices=("none", "best:N", "all"),
+            changes_results=False,
+        ),
+    )
+
+    @property
+    def num_pae_pairs(self) -> float:
+        """Number of best pairs of chains whose PAE is kept; infinity for all."""
+        if self.pae == "all":
+            return math.inf
+        return float(self.pae.removeprefix("best:")) if self.pae != "none" else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -424,12 +449,22 @@ def _set(config: Any, key: str, value: Any, location: str, path: str = "") -> An
         changed = _set(getattr(config, head), rest, value, location, f"{path}{head}.")
     else:
         changed = checked(value, hints[head], f"{location}: {full}")
-        minimum = _field(config, head).metadata["minimum"]
+        metadata = _field(config, head).metadata
+        minimum = metadata["minimum"]
         if minimum is not None and changed < minimum:
             raise ValueError(
                 f"{location}: {full}: {value!r} is too small; the minimum is {minimum}"
             )
+        if metadata["choices"] and not _is_choice(changed, metadata["choices"]):
+            choices = ", ".join(metadata["choices"])
+            raise ValueError(f"{location}: {full}: expected one of {choices}, got {value!r}")
     return replace(config, **{head: changed})
+
+
+def _is_choice(text: str, choices: Sequence[str]) -> bool:
+    """Whether a text is one of the choices, in which N stands for a whole number from 1."""
+    patterns = (re.escape(choice).replace("N", WHOLE_NUMBER) for choice in choices)
+    return any(re.fullmatch(pattern, text) for pattern in patterns)
 
 
 def _field(config: Any, name: str) -> Field[Any]:

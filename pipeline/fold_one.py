@@ -71,7 +71,10 @@ def fold_one(input_spec: InputSpec, config: RunConfig, out: Path) -> str:
     identity = checkpoint_identity(input_spec.checkpoint)
     architecture = read_architecture(input_spec.checkpoint)
     files = tuple(dict.fromkeys((*config.write.files, "boltz")))
-    config = replace(config, write=replace(config.write, files=files, structures="none"))
+    # Boltz's files have the whole PAE.
+    config = replace(
+        config, write=replace(config.write, files=files, structures="none", pae="none")
+    )
     task = make_task(only_complex(input_spec), config, identity)
     hardware = detect_gpu() if torch.cuda.is_available() else detect_cpu(ranks.local_size)
     costs = CostModel(hardware, config, architecture)
@@ -120,7 +123,7 @@ def _fold(
     if ranks.rank == 0:
         print(f"kernels: {ready.kernels}", file=sys.stderr)
     with FoldProgress(costs.stages(task, shape), hidden=ranks.rank > 0) as progress:
-        result = worker.fold(task.complex, shape, progress.update)
+        result = worker.fold(task.complex, shape, task.write, progress.update)
     if isinstance(result, FoldResult):
         worker.cp.destroy()
     return result

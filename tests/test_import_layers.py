@@ -62,6 +62,7 @@ ONLY = {
     "triton": "foldcp/kernels/",
     "ray": "pipeline/execution/",
     "pyarrow": "pipeline/storage/",
+    "h5py": "pipeline/storage/",
     "safetensors": "foldcp/checkpoint/",
     "pickle": "pipeline/bench/",
 }

@@ -60,7 +60,7 @@ SETTINGS = """\
 Every setting of `foldcp plan`, `score` and `fold`, with its default. A YAML file changes some of
 them, `--set` single ones after it. Unknown keys and values out of range are refused in one line.
 
-    foldcp score INPUT --out RUN --config settings.yaml --set model.samples=5 --set write=boltz,pae
+    foldcp score INPUT --out RUN --config settings.yaml --set model.samples=5 --set write=boltz
 
     # settings.yaml
     model:
@@ -125,7 +125,8 @@ def _settings_section(title: str, section: Any, prefix: str) -> str:
 
 def _setting_row(prefix: str, field: Field[Any], kind: Any) -> tuple[str, ...]:
     changes = "yes" if field.metadata["changes_results"] else "no"
-    values = _values(kind, field.metadata["minimum"])
+    choices = ", ".join(f"`{choice}`" for choice in field.metadata["choices"])
+    values = choices or _values(kind, field.metadata["minimum"])
     return f"`{prefix}{field.name}`", values, _default(field), changes, field.metadata["help"]
 
 

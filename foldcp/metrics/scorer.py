@@ -60,7 +60,8 @@ class SampleScorer:
         cp: this rank's place among the ranks.
         geometry: that of `coords`, from `foldcp.metrics.geometry.geometry`.
         pae_cutoffs: cutoffs of PAE in Å for ipSAE and LIS, beside those of the publications.
-        keep_pairs: keep `pae` and `pde` after `compute`.
+        keep_pae: keep `pae` after `compute`.
+        keep_pde: keep `pde`.
     """
 
     def __init__(
@@ -71,7 +72,8 @@ class SampleScorer:
         geometry: Geometry,
         *,
         pae_cutoffs: Sequence[int] = DEFAULT_CUTOFFS,
-        keep_pairs: bool = False,
+        keep_pae: bool = False,
+        keep_pde: bool = False,
     ) -> None:
         device = coords.device
         N = features.token_mask.shape[0]
@@ -80,7 +82,7 @@ class SampleScorer:
         first = cp.first_row(N)
         self._cp = cp
         self._geometry = geometry
-        self._keep_pairs = keep_pairs
+        self._keep_pae = keep_pae
         self._num_padded_rows = N // cp.size
         self._num_updated = 0
         # The rows behind these are padding: `update` accepts and ignores them.
@@ -105,20 +107,20 @@ class SampleScorer:
         shape = (self._num_padded_rows, N)
         self._pae: Tensor | None = coords.new_zeros(shape, dtype=torch.float32)
         self._pair_tm: Tensor | None = torch.zeros_like(self._pae)
-        self._pde: Tensor | None = torch.zeros_like(self._pae) if keep_pairs else None
+        self._pde: Tensor | None = torch.zeros_like(self._pae) if keep_pde else None
 
     @property
     def pae(self) -> Float[Tensor, "I N"]:
         """Expected PAE of this rank's rows in Å, 0 in padding; after `compute` only with
-        `keep_pairs`.
+        `keep_pae`.
         """
-        assert self._pae is not None, "PAE is kept with keep_pairs only"
+        assert self._pae is not None, "PAE is kept with keep_pae only"
         return self._pae
 
     @property
     def pde(self) -> Float[Tensor, "I N"]:
-        """Expected PDE of this rank's rows in Å, 0 in padding; only with `keep_pairs`."""
-        assert self._pde is not None, "PDE is kept with keep_pairs only"
+        """Expected PDE of this rank's rows in Å, 0 in padding; only with `keep_pde`."""
+        assert self._pde is not None, "PDE is kept with keep_pde only"
         return self._pde
 
     @torch.no_grad()
@@ -195,7 +197,7 @@ class SampleScorer:
             valid=valid,
         )
         self._pair_tm = None
-        if not self._keep_pairs:
+        if not self._keep_pae:
             self._pae = None
         own_contacts = chain_contacts(self._points, plddt, rows)
         contacts = own_contacts.sum_by_chain(rows, cp)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from tqdm import tqdm
@@ -15,7 +16,11 @@ from tqdm import tqdm
 from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.execution.prefetch import FeaturePrefetcher
 from foldcp.pipeline.execution.ray_cluster import Node, RayConnection, alive_nodes
-from foldcp.pipeline.execution.ray_results import fetch_prediction, result_or_failure
+from foldcp.pipeline.execution.ray_results import (
+    fetch_pae_blocks,
+    fetch_prediction,
+    result_or_failure,
+)
 from foldcp.pipeline.execution.recorder import Recorder
 from foldcp.pipeline.execution.results import FoldResult, Ready, RemoteFoldResult
 from foldcp.pipeline.execution.signals import StopSignals
@@ -34,6 +39,7 @@ from foldcp.pipeline.scheduling.types import (
     Stop,
     WorkerConfig,
 )
+from foldcp.pipeline.storage.results.result_files import PaeBlocks
 from foldcp.pipeline.storage.store import Store
 from foldcp.printable import printable
 
@@ -174,7 +180,8 @@ class Driver:
             elif isinstance(action, Fold):
                 prefetched = self.prefetcher.take(action.task, action.shape)
                 group = self.groups[action.group]
-                ref = group.fold(action.task.complex, action.shape, prefetched)
+                task = action.task
+                ref = group.fold(task.complex, action.shape, task.write, prefetched)
                 self.pending[ref] = action.group
             elif isinstance(action, Stop):
                 group = self.groups.pop(action.group)
@@ -211,11 +218,13 @@ class Driver:
             self.connection.check()
             if self.signals.number:
                 return
+            pae_blocks = partial(fetch_pae_blocks, result, name)
             result = fetch_prediction(result, name)
+            if isinstance(result, FoldResult):
+                self._store_result(number, result, pae_blocks)
+                return
         if isinstance(result, Failure):
             self._on_failure(number, result)
-        elif isinstance(result, FoldResult):
-            self._store_result(number, result)
         else:
             assert isinstance(result, Ready)
             self.recorder.set_locations(number, result.locations)
@@ -264,13 +273,13 @@ class Driver:
         message = f"a group did not start on {self.nodes[first_node].host}: {reason}"
         tqdm.write(printable(message), file=sys.stderr)
 
-    def _store_result(self, number: int, result: FoldResult) -> None:
+    def _store_result(self, number: int, result: FoldResult, pae_blocks: PaeBlocks) -> None:
         """Store a result. A complex whose result cannot be stored fails, and the run continues."""
         queued = self.scheduler.groups[number].queued
         assert queued is not None and result.prediction is not None
-        failure = self.recorder.store_result(queued, result.stats, result.prediction)
+        failure = self.recorder.store_result(queued, result.stats, result.prediction, pae_blocks)
         if failure is not None:
-            self._execute(self.scheduler.failed(number, failure, self._now()))
+            self._on_failure(number, failure)
             return
         self.scheduler.finished(number, self._now())
         self.record()

@@ -6,17 +6,20 @@ And the root cause among the failures of a worker group.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from foldcp.pipeline.execution import ray_cluster  # noqa: F401  sets Ray's environment
-from foldcp.pipeline.execution.results import FoldResult, RemoteFoldResult
+from foldcp.pipeline.execution.results import FoldResult, RemoteFoldResult, ResultLostError
 from foldcp.pipeline.scheduling.types import Failure, FailureKind
 
 import ray  # isort: skip  after ray_cluster.py, which sets its environment
 from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
+
+if TYPE_CHECKING:
+    from foldcp.metrics.interface.pae_blocks import PaeBlock
 
 GRACE_SECONDS = 2.0  # in which the other ranks may report the root cause of a failure
 FETCH_SECONDS = 30.0  # for a prediction, which is some megabytes
@@ -55,7 +58,21 @@ def fetch_prediction(result: RemoteFoldResult, name: str) -> FoldResult | Failur
     A Failure if the worker that keeps the prediction has died.
     """
     prediction = result_or_failure(result.prediction_ref, name, FETCH_SECONDS)
-    return prediction if isinstance(prediction, Failure) else FoldResult(result.stats, prediction)
+    if isinstance(prediction, Failure):
+        return prediction
+    return FoldResult(result.stats, prediction, {})
+
+
+def fetch_pae_blocks(result: RemoteFoldResult, name: str, sample: int) -> Iterator[PaeBlock]:
+    """The blocks of PAE of a sample, fetched rank by rank.
+
+    Raises ResultLostError if a worker that keeps some has died.
+    """
+    for ref in result.pae_refs[sample]:
+        blocks = result_or_failure(ref, name, FETCH_SECONDS)
+        if isinstance(blocks, Failure):
+            raise ResultLostError(blocks)
+        yield from blocks
 
 
 class GatheredResults:

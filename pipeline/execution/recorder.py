@@ -11,13 +11,13 @@ from datetime import datetime, timedelta
 from tqdm import tqdm
 
 from foldcp.pipeline.execution.ray_cluster import Node
-from foldcp.pipeline.execution.results import DeviceLocation, FoldStats
+from foldcp.pipeline.execution.results import DeviceLocation, FoldStats, ResultLostError
 from foldcp.pipeline.inputs.tasks import Failed, Outcome
 from foldcp.pipeline.planning.run_plan import RunPlan
 from foldcp.pipeline.scheduling.cost_model import CostModel
 from foldcp.pipeline.scheduling.types import Attempt, Failure, QueuedTask
 from foldcp.pipeline.storage.filesystem import is_disk_failure
-from foldcp.pipeline.storage.results.result_files import result_files
+from foldcp.pipeline.storage.results.result_files import PaeBlocks, result_files
 from foldcp.pipeline.storage.results.result_rows import (
     attempt_row,
     failed_rows,
@@ -60,12 +60,16 @@ class Recorder:
         self._store.add_version("kernels", kernels)
 
     def store_result(
-        self, queued: QueuedTask, stats: FoldStats, prediction: Prediction
+        self,
+        queued: QueuedTask,
+        stats: FoldStats,
+        prediction: Prediction,
+        pae_blocks: PaeBlocks,
     ) -> Failure | None:
         """Store the result of a task's current attempt.
 
-        Returns a Failure if it cannot be made into rows and files. Raises OSError when the disk
-        fails, as that would fail every complex.
+        Returns a Failure if it cannot be made into rows and files, or is lost before it is fetched.
+        Raises OSError when the disk fails, as that would fail every complex.
         """
         started = time.perf_counter()
         config = self._plan.config
@@ -79,9 +83,11 @@ class Recorder:
         )
         layout = prediction.layout
         try:
-            rows = result_rows(task, layout, prediction, provenance, config.write)
-            files = result_files(task, layout, prediction, provenance, config.write)
-            self._store.put(task.key, rows, files)
+            rows = result_rows(task, layout, prediction, provenance, task.write)
+            files = result_files(task, layout, prediction, provenance, task.write, pae_blocks)
+            self._store.put(task.key, rows, files, task.write)
+        except ResultLostError as error:
+            return error.failure
         except Exception as error:
             if isinstance(error, OSError) and is_disk_failure(error):
                 raise
@@ -100,9 +106,13 @@ class Recorder:
             self.num_outcomes += 1
             if isinstance(outcome, Failed):
                 self.num_failed += 1
-                rows = failed_rows(outcome.task, outcome.reason, self._plan.provenance)
-                self._store.put(outcome.task.key, rows)
-                tqdm.write(printable(f"{outcome.task.name}: {outcome.reason}"), file=sys.stderr)
+                reason = outcome.reason
+                if self._store.outcome(outcome.task.key) == "done":
+                    reason += "; its earlier result stays as it was"
+                else:
+                    rows = failed_rows(outcome.task, reason, self._plan.provenance)
+                    self._store.put(outcome.task.key, rows)
+                tqdm.write(printable(f"{outcome.task.name}: {reason}"), file=sys.stderr)
 
     def _store_attempt(self, attempt: Attempt) -> None:
         stats = self._stats.pop((attempt.task.key, attempt.number), None)

@@ -2,17 +2,22 @@
 
 A prediction is large. Rank 0 puts it into Ray's object store, and only a reference to it passes
 through the actor of the worker group (`RemoteFoldResult`); the driver fetches it, and Ray frees it
-when the driver drops the result.
+when the driver drops the result. So does every rank with its rows of the PAE that is to be kept,
+which the driver fetches rank by rank: the whole never lies in the memory of one process.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from foldcp.pipeline.scheduling.types import Failure
 
 if TYPE_CHECKING:  # so that the actor of a worker group needs no torch
     from ray import ObjectRef
 
+    from foldcp.metrics.interface.pae_blocks import PaeBlock
     from foldcp.predict import Prediction
 
 
@@ -46,15 +51,31 @@ class FoldStats:
 
 @dataclass(frozen=True, slots=True)
 class FoldResult:
-    """A fold that succeeded; rank 0 has the prediction, the other ranks have none."""
+    """A fold that succeeded; rank 0 has the prediction, the other ranks have none.
+
+    `pae_blocks` are those of the rank's own rows, by sample.
+    """
 
     stats: FoldStats
     prediction: Prediction | None
+    pae_blocks: Mapping[int, Sequence[PaeBlock]]
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteFoldResult:
-    """A fold that succeeded, with its prediction in Ray's object store."""
+    """A fold that succeeded, with its prediction in Ray's object store.
+
+    `pae_refs` are references to the blocks of PAE of a sample, one of each rank.
+    """
 
     stats: FoldStats
     prediction_ref: ObjectRef[Prediction] | None
+    pae_refs: Mapping[int, Sequence[ObjectRef[Sequence[PaeBlock]]]]
+
+
+class ResultLostError(Exception):
+    """A result whose worker has died, or its node, before all of it was fetched."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.reason)
+        self.failure = failure

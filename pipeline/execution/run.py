@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,12 +20,20 @@ from foldcp.pipeline.execution.ray_cluster import (
 from foldcp.pipeline.execution.signals import StopSignals
 from foldcp.pipeline.inputs.tasks import Failed, Task
 from foldcp.pipeline.planning.detect_hardware import choose_hardware, cpu_ranks
-from foldcp.pipeline.planning.resume import suspect_keys, unfinished_tasks
+from foldcp.pipeline.planning.resume import (
+    both,
+    missing_files,
+    suspect_keys,
+    unfinished_tasks,
+)
 from foldcp.pipeline.planning.run_plan import RunPlan
 from foldcp.pipeline.scheduling.hardware import Hardware
 from foldcp.pipeline.storage.results.invalid_records import sync_invalid
 from foldcp.pipeline.storage.store import Store
 from foldcp.printable import printable
+
+SOME_INVALID = 3
+TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: a later run may succeed
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +62,20 @@ class Summary:
         """Whether every task has an outcome."""
         return not (self.signal or self.stopped)
 
-    @property
-    def exit_code(self) -> int:
+    def exit_code(self, allow_invalid: bool) -> int:
         """The exit code of `foldcp score`.
 
-        0 when every task has a result, 1 when some failed, 3 when the run had to stop early, and
-        128 + signal when a signal stopped it.
+        0 when every complex has a result, 1 when some failed, 3 when some could not be built,
+        unless `allow_invalid`; 75 when the run had to stop early, and 128 + signal when a signal
+        stopped it.
         """
         if self.signal:
             return 128 + self.signal
-        return 3 if self.stopped else int(bool(self.failed))
+        if self.stopped:
+            return TRY_AGAIN
+        if self.failed:
+            return 1
+        return SOME_INVALID if self.invalid and not allow_invalid else 0
 
 
 def score(plan: RunPlan, out: Path, options: RunOptions) -> Summary:
@@ -148,14 +161,35 @@ class Run:
         sync_invalid(self.store, self.plan.task_list.invalid, self.plan.provenance)
 
     def _resume(self) -> list[Task]:
-        """The tasks that are left to fold; on stderr, how many have a result already."""
+        """The tasks that are left to fold; on stderr, how many have a result already, and how many
+        are folded again for files that it lacks.
+        """
         tasks = self.plan.task_list.tasks
-        unfinished = unfinished_tasks(tasks, self.store.outcomes())
+        outcomes = self.store.outcomes()
+        unfinished = unfinished_tasks(tasks, outcomes)
+        lacking = Counter[str]()
+        to_complete = []
+        for task in tasks:
+            if outcomes.get(task.key) != "done":
+                continue
+            written = self.store.written(task.key)
+            missing = missing_files(written, task.write, self.plan.config.model.samples)
+            if missing:
+                lacking.update(missing)
+                to_complete.append(replace(task, write=both(written, task.write)))
         if num_done := len(tasks) - len(unfinished):
-            folder = printable(str(self.store.root))
-            message = f"{folder}: {num_done} of {len(tasks)} complexes are done already"
-            print(message, file=sys.stderr)
-        return unfinished
+            self._tell(f"{num_done} of {len(tasks)} complexes are done already")
+        if to_complete:
+            reasons = ", ".join(f"{setting} ({count})" for setting, count in lacking.items())
+            self._tell(
+                f"{len(to_complete)} of them are folded again, as files that are asked for now "
+                f"were not stored: {reasons}"
+            )
+        return unfinished + to_complete
+
+    def _tell(self, message: str) -> None:
+        """Print a line on stderr that names the folder."""
+        print(f"{printable(str(self.store.root))}: {message}", file=sys.stderr)
 
     def _fold(self, tasks: Sequence[Task]) -> str:
         """Start Ray and fold tasks; returns why it stopped early, or an empty text."""

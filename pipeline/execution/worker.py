@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,7 +19,8 @@ from foldcp.features.features import Features
 from foldcp.features.featurize import featurize
 from foldcp.features.steering import Constraints, steering_constraints
 from foldcp.files import reading
-from foldcp.pipeline.config import RunConfig
+from foldcp.metrics.interface.pae_blocks import PaeBlock
+from foldcp.pipeline.config import RunConfig, WriteConfig
 from foldcp.pipeline.execution.memory import (
     peak_bytes,
     reset_peak_bytes,
@@ -29,6 +30,7 @@ from foldcp.pipeline.execution.results import FoldResult, FoldStats, Ready
 from foldcp.pipeline.inputs.validation import msa_settings
 from foldcp.pipeline.scheduling.cost_model import FoldShape
 from foldcp.pipeline.scheduling.types import Failure, WorkerConfig
+from foldcp.pipeline.storage.results.result_rows import written_samples
 from foldcp.predict import Prediction, Progress, Settings, fold, no_progress
 
 
@@ -87,15 +89,16 @@ class Worker:
         self,
         complex: Complex,
         shape: FoldShape,
+        write: WriteConfig,
         progress: Progress = no_progress,
         prefetched: Callable[[], FoldInputs | None] = nothing_prefetched,
     ) -> FoldResult | Failure:
         """Fold one complex together with the other ranks.
 
-        `prefetched` returns the inputs if they were made beforehand. Failures are `invalid` when
-        the input is at fault, which every rank finds before it communicates with any other, or
-        `oom` (out of memory), after which the other ranks may wait for this one for ever. Errors of
-        the program are raised.
+        `write` says which files the result is to have. `prefetched` returns the inputs if they were
+        made beforehand. Failures are `invalid` when the input is at fault, which every rank finds
+        before it communicates with any other, or `oom` (out of memory), after which the other ranks
+        may wait for this one for ever. Errors of the program are raised.
         """
         config = self.worker_config.config
         started = time.perf_counter()
@@ -111,7 +114,7 @@ class Worker:
             prediction = fold(
                 self.model,
                 inputs.features,
-                fold_settings(config, shape),
+                fold_settings(config, shape, write),
                 progress,
                 constraints=inputs.constraints,
             )
@@ -124,13 +127,24 @@ class Worker:
         if not np.isfinite(prediction.coords).all():
             return Failure("invalid", "the network's coordinates are not finite")
         seconds |= prediction.seconds
-        return self._result(inputs.features, prediction, seconds)
+        return self._result(inputs.features, prediction, write, seconds)
 
     def _result(
-        self, features: Features, prediction: Prediction, seconds: dict[str, float]
+        self,
+        features: Features,
+        prediction: Prediction,
+        write: WriteConfig,
+        seconds: dict[str, float],
     ) -> FoldResult:
         stats = FoldStats(seconds, prediction.peak_bytes or peak_bytes(), features.num_msa_rows)
-        return FoldResult(stats, prediction if self.cp.rank == 0 else None)
+        blocks: dict[int, list[PaeBlock]] = {}
+        if write.num_pae_pairs:
+            blocks = {sample: [] for sample in written_samples(prediction, write)}
+        for block in prediction.pae_blocks:
+            if block.sample in blocks:
+                blocks[block.sample].append(block)
+        prediction = replace(prediction, pae_blocks=())
+        return FoldResult(stats, prediction if self.cp.rank == 0 else None, blocks)
 
     def _out_of_memory(self, error: BaseException) -> Failure:
         first_line = (str(error) or type(error).__name__).splitlines()[0]
@@ -155,8 +169,10 @@ def make_inputs(complex: Complex, config: RunConfig, shape: FoldShape) -> FoldIn
         )
 
 
-def fold_settings(config: RunConfig, shape: FoldShape) -> Settings:
-    """The settings of the network for one attempt of a run."""
+def fold_settings(config: RunConfig, shape: FoldShape, write: WriteConfig) -> Settings:
+    """The settings of the network for one attempt of a run, whose result is to have the files that
+    `write` says.
+    """
     model = config.model
     return Settings(
         recycling=model.recycling,
@@ -168,5 +184,6 @@ def fold_settings(config: RunConfig, shape: FoldShape) -> Settings:
         potentials=model.potentials,
         seed=model.seed,
         pae_cutoffs=config.scores.pae_cutoffs,
-        keep_pairs=bool(config.write.files),
+        keep_pairs=bool(write.files),
+        kept_pae_pairs=write.num_pae_pairs,
     )

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 from foldcp.complex import Complex
+from foldcp.pipeline.config import WriteConfig
 from foldcp.pipeline.execution.prefetch import get_prefetched
 from foldcp.pipeline.execution.ray_cluster import call_gcs
 from foldcp.pipeline.execution.ray_results import GatheredResults
@@ -82,18 +83,19 @@ class WorkerActor:
         return self.worker.join(rank, size, rendezvous_address, device)
 
     def fold(
-        self, complex: Complex, shape: FoldShape, prefetched: Sequence[Any]
+        self, complex: Complex, shape: FoldShape, write: WriteConfig, prefetched: Sequence[Any]
     ) -> RemoteFoldResult | Failure:
-        """Fold, as `Worker.fold`; the prediction stays in the object store, for the driver.
+        """Fold, as `Worker.fold`; prediction and PAE stay in the object store, for the driver.
 
         `prefetched` is what `FeaturePrefetcher.take` returned.
         """
         inputs = partial(get_prefetched, prefetched)
-        result = self.worker.fold(complex, shape, prefetched=inputs)
+        result = self.worker.fold(complex, shape, write, prefetched=inputs)
         if isinstance(result, Failure):
             return result
         prediction_ref = None if result.prediction is None else ray.put(result.prediction)
-        return RemoteFoldResult(result.stats, prediction_ref)
+        pae_refs = {sample: [ray.put(blocks)] for sample, blocks in result.pae_blocks.items()}
+        return RemoteFoldResult(result.stats, prediction_ref, pae_refs)
 
 
 @ray.remote(num_cpus=0, max_restarts=0)
@@ -183,10 +185,10 @@ class WorkerGroupActor:
         return Ready(tuple(locations), results[0].kernels)
 
     def fold(
-        self, complex: Complex, shape: FoldShape, prefetched: Sequence[Any]
+        self, complex: Complex, shape: FoldShape, write: WriteConfig, prefetched: Sequence[Any]
     ) -> RemoteFoldResult | Failure:
-        """Fold on all ranks; the result is rank 0's, with the largest peak memory of all."""
-        refs = [worker.fold.remote(complex, shape, prefetched) for worker in self.workers]
+        """Fold on all ranks; the result is rank 0's, with the PAE of all and the largest peak."""
+        refs = [worker.fold.remote(complex, shape, write, prefetched) for worker in self.workers]
         results = self._gather(refs)
         if isinstance(results, Failure):
             return results
@@ -194,7 +196,12 @@ class WorkerGroupActor:
             return failure
         peak_bytes = max(result.stats.peak_bytes for result in results)
         first: RemoteFoldResult = results[0]
-        return replace(first, stats=replace(first.stats, peak_bytes=peak_bytes))
+        pae_refs = {
+            sample: [ref for result in results for ref in result.pae_refs[sample]]
+            for sample in first.pae_refs
+        }
+        stats = replace(first.stats, peak_bytes=peak_bytes)
+        return replace(first, stats=stats, pae_refs=pae_refs)
 
     def _gather(self, refs: Sequence[Any]) -> list[Any] | Failure:
         """The results of a call to the ranks, or the root cause of its failure."""
@@ -236,12 +243,18 @@ class WorkerGroupHandle:
         """Reference to the result of a start."""
         return self._actor.start.remote(timeout)
 
-    def fold(self, complex: Complex, shape: FoldShape, prefetched: Sequence[Any] = ()) -> Any:
+    def fold(
+        self,
+        complex: Complex,
+        shape: FoldShape,
+        write: WriteConfig,
+        prefetched: Sequence[Any] = (),
+    ) -> Any:
         """Reference to the result of a fold.
 
         `prefetched` is what `FeaturePrefetcher.take` returned.
         """
-        return self._actor.fold.remote(complex, shape, list(prefetched))
+        return self._actor.fold.remote(complex, shape, write, list(prefetched))
 
     def kill(self) -> None:
         """Kill the actor and with it the workers, also busy ones. Does not wait for Ray."""

@@ -13,7 +13,7 @@ from foldcp.complex import Chain, Complex, Template
 from foldcp.files import FileSource
 from foldcp.pipeline.config import RunConfig
 
-KEY_FORMAT = 2  # raised when the same content would give another result
+KEY_FORMAT = 3  # raised when the same content would give another result
 BONDS_FORMAT = 1  # raised when that holds for complexes with bonds alone
 KEY_LENGTH = 32  # hexadecimal digits of SHA-256
 MAX_CHAINS = 1 << 16  # whose text is kept: those of a screen of 30,000 proteins
@@ -78,15 +78,10 @@ def result_settings(config: RunConfig) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "model": _result_values(config.model),
         "msa": _result_values(config.msa),
-        "write": sorted(config.write.files),
     }
     scores = _result_values(config.scores)
     if scores:  # added later, too
         settings["scores"] = scores
-    structures = _result_values(config.write)
-    del structures["files"]
-    if structures:
-        settings["structures"] = structures
     if config.compat != RunConfig().compat:  # added later: keys of earlier results stay
         settings["compat"] = config.compat
     return settings

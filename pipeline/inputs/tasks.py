@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from foldcp.complex import Complex, InvalidComplex, Record, as_invalid
 from foldcp.files import reading
-from foldcp.pipeline.config import RunConfig
+from foldcp.pipeline.config import RunConfig, WriteConfig
 from foldcp.pipeline.inputs.content_key import ContentKeys
 from foldcp.pipeline.inputs.validation import (
     check_constraints,
@@ -27,7 +27,7 @@ class Task:
 
     `key` identifies its result; `msa_depth` is the number of MSA rows that the network gets, unless
     there is no memory for so many. `read_seconds` is how long its files and components took to read
-    when it was planned; a rank reads them again.
+    when it was planned; a rank reads them again. `write` says which files its result is to have.
     """
 
     complex: Complex
@@ -35,6 +35,7 @@ class Task:
     num_tokens: int
     msa_depth: int
     read_seconds: float = field(default=0.0, compare=False)
+    write: WriteConfig = field(default=WriteConfig(), compare=False)
 
     @property
     def name(self) -> str:
@@ -162,6 +163,7 @@ class TaskMaker:
                 num_tokens=num_tokens(planned),
                 msa_depth=alignments.depth,
                 read_seconds=perf_counter() - started,
+                write=self.config.write,
             )
 
 

@@ -1,8 +1,10 @@
-"""What is left when a run resumes: a folder's results against the tasks of the present input.
+"""What is left to fold when a run resumes: a folder's results against the present input's tasks.
 
 A result counts for a task if it has the task's key, the hash of everything that the result depends
 on (`inputs/content_key.py`). So a run resumes with the same command, on any number of GPUs; a
 changed input is a task without a result; and the former result is stale (`storage/staleness.py`).
+Files that are asked for now and that a result lacks need another fold, after which it has these and
+those that it had.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from foldcp.pipeline.config import WriteConfig
 from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.storage.tables import read_table
 
@@ -20,6 +23,37 @@ def unfinished_tasks(tasks: Sequence[Task], outcomes: Mapping[str, str]) -> list
     `outcomes` are the folder's, by key: done, failed or invalid.
     """
     return [task for task in tasks if outcomes.get(task.key) != "done"]
+
+
+def missing_files(written: WriteConfig, wanted: WriteConfig, num_samples: int) -> list[str]:
+    """The settings `wanted` that ask for files that a result does not have.
+
+    It was `written` with other settings. A structure counts in any format.
+    """
+    missing = []
+    files = sorted(set(wanted.files) - set(written.files))
+    if files:
+        missing.append(f"write.files={','.join(files)}")
+    if wanted.structures != "none" and written.structures == "none":
+        missing.append(f"write.structures={wanted.structures}")
+    if wanted.num_pae_pairs > written.num_pae_pairs:
+        missing.append(f"write.pae={wanted.pae}")
+    has_files = wanted.structures != "none" or wanted.num_pae_pairs or "pde" in wanted.files
+    is_partial = written.structure_samples == "best" and wanted.structure_samples == "all"
+    if is_partial and num_samples > 1 and has_files:
+        missing.append("write.structure_samples=all")
+    return missing
+
+
+def both(written: WriteConfig, wanted: WriteConfig) -> WriteConfig:
+    """The settings of a result that has all files of both; the structures' format is kept."""
+    samples = (written.structure_samples, wanted.structure_samples)
+    return WriteConfig(
+        files=tuple(dict.fromkeys((*written.files, *wanted.files))),
+        structures=wanted.structures if written.structures == "none" else written.structures,
+        structure_samples="all" if "all" in samples else "best",
+        pae=max(written, wanted, key=lambda write: write.num_pae_pairs).pae,
+    )
 
 
 def suspect_keys(root: Path) -> set[str]:

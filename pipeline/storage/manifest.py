@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from foldcp.files import file_sha256
+from foldcp.pipeline.config import WriteConfig, checked
 from foldcp.pipeline.storage.schemas import ALL_TABLES
 
 COMMITS = "commits"
@@ -42,7 +43,8 @@ class CommitRecord:
 
     `kind` is complex, attempt or run. `rows` counts its rows in each table, `parts` holds its part
     of each until it is merged. `name` and `settings_hash` are those of a complex. `released` are
-    files of a stale result which the result in its place may overwrite.
+    files of a stale result which the result in its place may overwrite. `write` holds the settings
+    with which the files of a complex that is done were made.
     """
 
     id: str
@@ -54,6 +56,7 @@ class CommitRecord:
     parts: dict[str, File] = field(default_factory=dict)
     files: tuple[File, ...] = ()
     released: tuple[File, ...] = ()
+    write: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +206,19 @@ def _parse_commit(content: dict[str, Any]) -> CommitRecord:
         parts=_parse_files(content["parts"]),
         files=tuple(map(_parse_file, content["files"])),
         released=tuple(map(_parse_file, content["released"])),
+        write=_parse_write(content["write"]),
     )
+
+
+def _parse_write(content: dict[str, Any]) -> dict[str, Any]:
+    """Settings of `write`."""
+    if not content:
+        return {}
+    hints = get_type_hints(WriteConfig)
+    return {
+        setting.name: checked(content[setting.name], hints[setting.name], "write")
+        for setting in fields(WriteConfig)
+    }
 
 
 def _parse_files(content: dict[str, Any]) -> dict[str, File]:

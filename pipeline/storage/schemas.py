@@ -160,6 +160,13 @@ COMPLEXES = Table(
             "written (write.structures, write.structure_samples)",
             nullable=True,
         ),
+        Column(
+            "pae",
+            "string",
+            "path of the sample's PAE, relative to the run's folder, for `foldcp.PaeFile`; null "
+            "where none is kept (write.pae)",
+            nullable=True,
+        ),
         GROUP_SIZE,
         PRECISION,
         Column("seed", "int64", "seed of the diffusion noise", nullable=True),

@@ -27,6 +27,7 @@ from itertools import count
 from pathlib import Path
 from typing import IO
 
+from foldcp.pipeline.config import WriteConfig
 from foldcp.pipeline.storage.filesystem import Content, FileSystem, is_disk_failure
 from foldcp.pipeline.storage.manifest import (
     CommitRecord,
@@ -127,6 +128,15 @@ class Store:
             if record.kind == "complex" and commit not in self._stale
         }
 
+    def outcome(self, key: str) -> str:
+        """The outcome of a complex as in `outcomes`; empty where it has none."""
+        record = self._commits.get(key)
+        return record.outcome if record and key not in self._stale else ""
+
+    def written(self, key: str) -> WriteConfig:
+        """The settings with which the files of a complex that is done were written."""
+        return WriteConfig(**self._commits[key].write)
+
     def mark_stale(self, present: Present, keep: bool = False) -> None:
         """Set what the input asks for now; to be called before any result is put.
 
@@ -146,6 +156,7 @@ class Store:
         key: str,
         rows: Mapping[str, Sequence[Row]],
         files: Mapping[str, Content] | None = None,
+        write: WriteConfig | None = None,
     ) -> None:
         """Store the result of a complex: all or nothing, in place of an earlier one.
 
@@ -155,6 +166,7 @@ class Store:
                 result's.
             files: bytes, or a function that writes to the path it is given, for each path
                 relative to the folder.
+            write: the settings with which the files of a complex that is done were made.
 
         Raises:
             ValueError: such a path belongs to another complex.
@@ -164,7 +176,7 @@ class Store:
             owner = self._owners.get(path, key)
             if owner != key:
                 raise ValueError(f"{self.root / path}: complexes {owner} and {key} both write it")
-        self._commit(key, "complex", rows, files or {})
+        self._commit(key, "complex", rows, files or {}, write)
         self._merge_when_due()
 
     def put_attempt(self, row: Row) -> None:
@@ -285,6 +297,7 @@ class Store:
         kind: str,
         rows: Mapping[str, Sequence[Row]],
         files: Mapping[str, Content],
+        write: WriteConfig | None = None,
     ) -> None:
         """Stage the files, remove the record and parts of an earlier version, give the files their
         names, and write the new record.
@@ -308,6 +321,7 @@ class Store:
             rows={name: len(table_rows) for name, table_rows in rows.items()},
             parts=dict(zip(rows, written, strict=False)),
             files=tuple(written[len(parts) :]),
+            write=asdict(write) if write else {},
         )
         self._staging.install({commit_path(commit): to_json(record)})
         self._register(record)

@@ -21,6 +21,7 @@ WITH_EXAMPLE = [
     "score_database",
     "read_run",
     "connect",
+    "PaeFile",
 ]
 CLASSES_OF_RESULTS = ["Model", "RunTables"]  # explained by the functions that return them
 

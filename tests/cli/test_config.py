@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import FrozenInstanceError
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ def test_config_defaults_are_those_of_boltz() -> None:
 
 
 def test_load_applies_the_file_then_overrides(tmp_path: Path) -> None:
-    file = write(tmp_path / "run.yaml", "model:\n  samples: 5\n  seed: 7\nwrite: [pae, boltz]\n")
+    file = write(tmp_path / "run.yaml", "model:\n  samples: 5\n  seed: 7\nwrite: [pde, boltz]\n")
     config = load(
         file,
         [
@@ -49,17 +50,17 @@ def test_load_applies_the_file_then_overrides(tmp_path: Path) -> None:
     )
     assert config.msa.corrected is True
     assert config.run.deadline_factor == 3.0
-    assert config.write.files == ("pae", "boltz")
+    assert config.write.files == ("pde", "boltz")
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("boltz", ("boltz",)),
-        ("boltz,pae", ("boltz", "pae")),
-        ("[pae]", ("pae",)),
+        ("boltz,pde", ("boltz", "pde")),
+        ("[pde]", ("pde",)),
         ("[]", ()),
-        ("pae,pae", ("pae",)),
+        ("pde,pde", ("pde",)),
     ],
 )
 def test_load_of_write_takes_one_or_many(text: str, expected: tuple[str, ...]) -> None:
@@ -68,11 +69,16 @@ def test_load_of_write_takes_one_or_many(text: str, expected: tuple[str, ...]) -
 
 
 def test_load_of_write_takes_a_list_or_a_section(tmp_path: Path) -> None:
-    section = "write:\n  files: [pae]\n  structures: bcif\n  structure_samples: best\n"
+    section = (
+        "write:\n  files: [pde]\n  pae: best:3\n  structures: bcif\n  structure_samples: best\n"
+    )
     found = load(write(tmp_path / "a.yaml", section)).write
-    assert (found.files, found.structures, found.structure_samples) == (("pae",), "bcif", "best")
-    found = load(write(tmp_path / "b.yaml", "write: [pae]\n"), ["write.structures=none"]).write
-    assert (found.files, found.structures, found.structure_samples) == (("pae",), "none", "all")
+    assert (found.files, found.structures, found.structure_samples) == (("pde",), "bcif", "best")
+    assert found.num_pae_pairs == 3
+    found = load(write(tmp_path / "b.yaml", "write: [pde]\n"), ["write.structures=none"]).write
+    assert (found.files, found.structures, found.structure_samples) == (("pde",), "none", "all")
+    assert found.num_pae_pairs == 0
+    assert load(overrides=["write.pae=all"]).write.num_pae_pairs == inf
 
 
 def test_dotted_keys_may_be_nested_or_not(tmp_path: Path) -> None:
@@ -98,7 +104,9 @@ def test_dotted_keys_may_be_nested_or_not(tmp_path: Path) -> None:
         ("model.steps=0", ["model.steps", "0", "minimum is 1"]),
         ("msa.corrected=1", ["msa.corrected", "1", "true or false"]),
         ("model.precision=fp8", ["model.precision", "'fp8'", "fp32, mixed"]),
-        ("write=boltz,zip", ["write", "'zip'", "boltz, pae"]),
+        ("write=boltz,zip", ["write", "'zip'", "boltz, pde"]),
+        ("write.pae=best", ["write.pae", "'best'", "none, best:N, all"]),
+        ("write.pae=best:0", ["write.pae", "'best:0'"]),
         ("write=3", ["write", "3", "list"]),
         ("write.structures=pdb", ["write.structures", "'pdb'", "cif.gz, cif, bcif, none"]),
         ("write.structure_samples=2", ["write.structure_samples", "2", "all, best"]),

@@ -25,7 +25,7 @@ from foldcp.pipeline.execution.results import FoldResult, FoldStats, RemoteFoldR
 from foldcp.pipeline.scheduling.types import Failure
 
 STATS = FoldStats({"trunk": 1.0}, 10, 1)
-DONE = RemoteFoldResult(STATS, None)
+DONE = RemoteFoldResult(STATS, None, {})
 NO_FILE = Failure("invalid", "a.a3m: no such file")
 
 
@@ -67,7 +67,7 @@ def gather(monkeypatch: pytest.MonkeyPatch, *results: Any, kills: tuple[int, int
 def test_gathered_results_come_in_the_order_of_the_ranks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    other = RemoteFoldResult(FoldStats({}, 20, 1), None)
+    other = RemoteFoldResult(FoldStats({}, 20, 1), None, {})
     assert gather(monkeypatch, DONE, other) == [DONE, other]
 
 
@@ -145,7 +145,9 @@ def test_fetch_prediction_fails_when_the_worker_that_keeps_it_died(
     monkeypatch.setattr(module.ray, "get", FakeRay({"kept": 5, "lost": ActorDiedError()}).get)
     kept: Any = "kept"
     lost: Any = "lost"
-    assert fetch_prediction(RemoteFoldResult(STATS, kept), "group 1") == FoldResult(STATS, 5)  # type: ignore[arg-type]
-    failure = fetch_prediction(RemoteFoldResult(STATS, lost), "group 1")
+    assert fetch_prediction(RemoteFoldResult(STATS, kept, {}), "group 1") == FoldResult(
+        STATS, 5, {}
+    )  # type: ignore[arg-type]
+    failure = fetch_prediction(RemoteFoldResult(STATS, lost, {}), "group 1")
     assert isinstance(failure, Failure)
     assert failure.kind == "worker_died"

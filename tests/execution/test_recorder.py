@@ -12,10 +12,12 @@ import pytest
 
 from foldcp.pipeline.execution import recorder as module
 from foldcp.pipeline.execution.recorder import Recorder
-from foldcp.pipeline.execution.results import FoldStats
+from foldcp.pipeline.execution.results import FoldStats, ResultLostError
+from foldcp.pipeline.inputs.tasks import Failed
 from foldcp.pipeline.scheduling.group_size import initial_shape
 from foldcp.pipeline.scheduling.types import Failure, QueuedTask
 from foldcp.pipeline.storage.results.provenance import Provenance
+from foldcp.pipeline.storage.results.result_files import no_blocks
 from tests.support.scheduling import COSTS, task
 
 QUEUED = QueuedTask(task(500), initial_shape(COSTS, 1, "mixed"), num_attempts=1)
@@ -35,7 +37,7 @@ def store_with(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception | None], 
         store: Any = SimpleNamespace(put=put)
         recorder = Recorder(store, plan, COSTS, {}, datetime.now(UTC))
         prediction: Any = SimpleNamespace(layout=None)
-        return recorder.store_result(QUEUED, STATS, prediction)
+        return recorder.store_result(QUEUED, STATS, prediction, no_blocks)
 
     monkeypatch.setattr(module, "result_rows", lambda *arguments: {})
     monkeypatch.setattr(module, "result_files", lambda *arguments: {})
@@ -49,6 +51,8 @@ def test_store_result_returns_a_failure_for_a_result_without_rows(
     failure = store_with(ValueError("two\nlines"))
     reason = "its result cannot be stored: ValueError: two lines"
     assert failure == Failure("invalid", reason)
+    lost = Failure("worker_died", "rank 1 died")
+    assert store_with(ResultLostError(lost)) == lost
 
 
 def test_store_result_raises_when_the_disk_fails(
@@ -56,3 +60,18 @@ def test_store_result_raises_when_the_disk_fails(
 ) -> None:
     with pytest.raises(OSError, match="full"):
         store_with(OSError(errno.ENOSPC, "the disk is full"))
+
+
+@pytest.mark.parametrize("earlier", ["done", "failed", ""])
+def test_record_keeps_the_result_of_a_complex_that_fails_when_it_is_folded_again(
+    earlier: str,
+) -> None:
+    put = []
+    plan: Any = SimpleNamespace(config=COSTS.config, provenance=Provenance("w", False))
+    store: Any = SimpleNamespace(
+        outcome=lambda key: earlier, put=lambda key, rows: put.append((key, rows))
+    )
+    recorder = Recorder(store, plan, COSTS, {}, datetime.now(UTC))
+    recorder.record([], {"k": Failed(QUEUED.task, 1, "no memory")})
+    assert recorder.num_failed == 1
+    assert len(put) == (earlier != "done")

@@ -5,21 +5,26 @@ from __future__ import annotations
 import errno
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 import yaml
 
-from foldcp.complex import Chain, Complex
+from foldcp.complex import Chain, Complex, InvalidComplex
 from foldcp.pipeline.config import load
 from foldcp.pipeline.execution.run import Run, RunOptions, Summary
 from foldcp.pipeline.inputs.tasks import Failed, Task, TaskList
 from foldcp.pipeline.scheduling.hardware import PRESETS, load_hardware
+from foldcp.pipeline.storage.results.pae_file import PaeFile
 from foldcp.pipeline.storage.tables import read_table
 from tests.support.runs import (
     assert_equal_tables,
@@ -45,15 +50,23 @@ def test_failing_disk_stops_the_run_and_fails_no_task(tmp_path: Path, number: in
     run = Run(plan, store, load_hardware("cpu"), RunOptions(), signals)  # type: ignore[arg-type]
     summary = run.score()
     assert summary.stopped.startswith(f"{tmp_path}/file: {os.strerror(number)}; the run resumes")
-    assert (summary.exit_code, summary.is_complete, summary.failed) == (3, False, ())
+    assert summary.exit_code(False) == 75
+    assert (summary.is_complete, summary.failed) == (False, ())
 
 
 def test_summary_exit_code() -> None:
     failed = Failed(Task(DIMER, "key", 22, 1), 2, "a reason")
-    assert Summary(3, (), ()).exit_code == 0
-    assert Summary(3, (failed,), ()).exit_code == 1
-    assert Summary(3, (failed,), (), stopped="no node is left").exit_code == 3
-    assert Summary(3, (failed,), (), signal=15, stopped="a daemon of Ray is dead").exit_code == 143
+    invalid = InvalidComplex("bad", "P1: no sequence")
+
+    def exit_code(failed: Sequence[Failed] = (), allow_invalid: bool = False, **end: Any) -> int:
+        return Summary(3, tuple(failed), (invalid,), **end).exit_code(allow_invalid)
+
+    assert Summary(3, (), ()).exit_code(allow_invalid=False) == 0
+    assert exit_code() == 3
+    assert exit_code(allow_invalid=True) == 0
+    assert exit_code([failed]) == 1
+    assert exit_code([failed], stopped="no node is left") == 75
+    assert exit_code([failed], signal=15, stopped="a daemon of Ray is dead") == 143
 
 
 @pytest.fixture(scope="module")
@@ -181,3 +194,39 @@ def test_killed_and_hanging_worker_cost_their_groups_and_nothing_else(
     assert attempts.loc[attempts["outcome"] == "worker_died", "name"].tolist() == ["two"]
     assert "died" in attempts.loc[attempts["outcome"] == "worker_died", "reason"].item()
     assert_equal_tables(tables(out), tables(undisturbed))
+
+
+def test_files_asked_for_later_are_made_by_folding_what_lacks_them(
+    source: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    """First the PAE of two complexes, one of them on two ranks, then the best pair of all."""
+    out = tmp_path / "run"
+    shutil.copytree(undisturbed, out)
+    before = read_table(out, "attempts").num_rows
+
+    def score_with(*options: str, exit_code: int = 1) -> str:
+        result = subprocess.run(
+            [*command(source, out), *options], capture_output=True, text=True, timeout=240
+        )
+        assert result.returncode == exit_code, result.stderr  # one complex is too large
+        return result.stderr
+
+    told = score_with("--set", "write.pae=all", "--id", "b", "--id", "two", exit_code=0)
+    assert "2 of 2 complexes are done already" in told
+    assert "2 of them are folded again" in told and "write.pae=all (2)" in told
+    told = score_with("--set", "write.pae=best:1")
+    assert "6 of 7 complexes are done already" in told
+    assert "4 of them are folded again" in told and "write.pae=best:1 (4)" in told
+    assert "folded again" not in score_with("--set", "write.pae=best:1")
+    assert read_table(out, "attempts").num_rows == before + 6
+    found = read_table(out, "complexes").to_pandas().set_index("name")
+    with PaeFile(out / found["pae"]["two"]) as pae:
+        assert pae.kept.all() and np.isfinite(pae.read(slice(None), slice(None))).all()
+        mean = pae.between("A", "B").mean()
+    rows = read_table(out, "interfaces").to_pandas().set_index(["name", "chain_a", "chain_b"])
+    assert mean == pytest.approx(rows["pae_mean"]["two", "A", "B"], abs=0.125)
+    with PaeFile(out / found["pae"]["b"]) as pae:
+        assert pae.kept.all()  # as before
+    after = tables(out)
+    after["complexes"]["pae"] = None
+    assert_equal_tables(after, tables(undisturbed))

@@ -12,7 +12,7 @@ from ray.exceptions import ObjectLostError
 
 from foldcp.complex import Chain, Complex, Contact
 from foldcp.features.msa.chain_msas import MsaSettings
-from foldcp.pipeline.config import load
+from foldcp.pipeline.config import WriteConfig, load
 from foldcp.pipeline.execution.results import FoldResult, Ready
 from foldcp.pipeline.execution.worker import (
     Worker,
@@ -32,6 +32,7 @@ DIMER = Complex(
     (Chain("A", "protein", sequence(13, 0)), Chain("B", "protein", sequence(9, 1))),
 )
 ONE = FoldShape(1, "fp32", 1, 100)
+WRITE = WriteConfig()
 
 
 def make_worker(*overrides: str) -> Worker:
@@ -51,7 +52,7 @@ def make_worker(*overrides: str) -> Worker:
 
 def prediction_of(worker: Worker, complex: Complex) -> Prediction:
     """The prediction of a fold that succeeds."""
-    result = worker.fold(complex, ONE)
+    result = worker.fold(complex, ONE, worker.worker_config.config.write)
     assert isinstance(result, FoldResult)
     assert result.prediction is not None
     return result.prediction
@@ -59,7 +60,7 @@ def prediction_of(worker: Worker, complex: Complex) -> Prediction:
 
 def test_fold_many_times_reports_time_and_memory() -> None:
     worker = make_worker()
-    result = worker.fold(DIMER, ONE)
+    result = worker.fold(DIMER, ONE, WRITE)
     assert isinstance(result, FoldResult)
     assert result.prediction is not None
     assert (result.stats.msa_depth, len(result.prediction.layout.token_chain)) == (1, 22)
@@ -69,7 +70,7 @@ def test_fold_many_times_reports_time_and_memory() -> None:
     second = prediction_of(worker, DIMER)
     np.testing.assert_array_equal(first.coords, second.coords)
     assert not first.pae
-    assert len(prediction_of(make_worker("write=pae"), DIMER).pae) == 1
+    assert len(prediction_of(make_worker("write=pde"), DIMER).pde) == 1
 
 
 def test_fold_refuses_files_that_have_changed_since_the_plan(tmp_path: Path) -> None:
@@ -80,7 +81,7 @@ def test_fold_refuses_files_that_have_changed_since_the_plan(tmp_path: Path) -> 
     planned = make_task(complex, worker.worker_config.config, "w").complex
     assert prediction_of(worker, planned).layout.chain_msa_depth.tolist() == [2, 1]
     path.write_text(f">q\n{sequence(13, 0)}\n>h\n{sequence(13, 3)}\n")
-    failure = worker.fold(planned, ONE)
+    failure = worker.fold(planned, ONE, WRITE)
     assert isinstance(failure, Failure)
     assert failure.kind == "invalid"
     assert f"alignment {path}: its content has changed since the run began" in failure.reason
@@ -103,10 +104,10 @@ def test_fold_takes_prefetched_features_or_makes_its_own(
     monkeypatch.setattr("ray.get", get)
     monkeypatch.setattr("ray.put", lambda prediction: prediction)
     for prefetched in ([], ["at fault"], ["lost"]):
-        result = actor.fold(DIMER, ONE, prefetched)
+        result = actor.fold(DIMER, ONE, WRITE, prefetched)
         np.testing.assert_array_equal(result.prediction_ref.coords, expected.coords)
     monkeypatch.setattr("foldcp.pipeline.execution.worker.featurize", None)
-    result = actor.fold(DIMER, ONE, ["made"])
+    result = actor.fold(DIMER, ONE, WRITE, ["made"])
     np.testing.assert_array_equal(result.prediction_ref.coords, expected.coords)
 
 
@@ -124,7 +125,7 @@ def test_fold_steers_by_forced_contacts_and_potentials() -> None:
 def test_fold_reports_invalid_input(tmp_path: Path) -> None:
     (tmp_path / "a.a3m").write_text(">q\nMKTAYI\n")
     wrong = replace(DIMER, chains=(replace(DIMER.chains[0], msa=tmp_path / "a.a3m"),))
-    failure = make_worker().fold(wrong, ONE)
+    failure = make_worker().fold(wrong, ONE, WRITE)
     assert isinstance(failure, Failure)
     assert failure.kind == "invalid"
     assert "a.a3m" in failure.reason
@@ -149,13 +150,13 @@ def test_fold_reports_out_of_memory_and_raises_other_errors(
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
     ):
         fail_with(monkeypatch, error)
-        failure = worker.fold(DIMER, ONE)
+        failure = worker.fold(DIMER, ONE, WRITE)
         assert isinstance(failure, Failure)
         assert failure.kind == "oom"
     for error in (RuntimeError("a bug"), AssertionError("another")):
         fail_with(monkeypatch, error)
         with pytest.raises(type(error)):
-            worker.fold(DIMER, ONE)
+            worker.fold(DIMER, ONE, WRITE)
 
 
 def test_fold_settings_and_alignment_settings_follow_the_config() -> None:
@@ -165,13 +166,14 @@ def test_fold_settings_and_alignment_settings_follow_the_config() -> None:
             "model.steps=11",
             "model.samples=6",
             "model.seed=5",
-            "write=pae",
+            "write=pde",
+            "write.pae=best:3",
             "msa.max_rows=50",
             "msa.corrected=true",
             "msa.subsample=8",
         ]
     )
-    settings = fold_settings(config, FoldShape(3, "bf16", 2, 40))
+    settings = fold_settings(config, FoldShape(3, "bf16", 2, 40), config.write)
     assert settings.recycling == 7
     assert settings.steps == 11
     assert settings.samples == 6
@@ -180,6 +182,7 @@ def test_fold_settings_and_alignment_settings_follow_the_config() -> None:
     assert settings.precision == "bf16"
     assert settings.msa_subsample == 8
     assert settings.keep_pairs
+    assert settings.kept_pae_pairs == 3
     alignments = msa_settings(config, 40)
     assert alignments.max_file_rows == 50
     assert alignments.max_paired == 40

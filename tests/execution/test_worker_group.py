@@ -70,14 +70,14 @@ def test_join_numbers_the_ranks_by_node_and_gpu() -> None:
 def test_fold_returns_the_result_of_rank_0_with_the_largest_peak_memory() -> None:
     group = make_group((("n1", 2),))
     results: list[RemoteFoldResult | Failure] = [
-        RemoteFoldResult(FoldStats({"trunk": 1.0}, 10, 3), None),
-        RemoteFoldResult(FoldStats({"trunk": 2.0}, 20, 3), None),
+        RemoteFoldResult(FoldStats({"trunk": 1.0}, 10, 3), None, {0: ["a"]}),
+        RemoteFoldResult(FoldStats({"trunk": 2.0}, 20, 3), None, {0: ["b"]}),
     ]
     group._gather = lambda refs: results
-    expected = RemoteFoldResult(FoldStats({"trunk": 1.0}, 20, 3), None)
-    assert group.fold(None, None, []) == expected
+    expected = RemoteFoldResult(FoldStats({"trunk": 1.0}, 20, 3), None, {0: ["a", "b"]})
+    assert group.fold(None, None, None, []) == expected
     results[1] = Failure("invalid", "no atoms")
-    assert group.fold(None, None, []) == results[1]
+    assert group.fold(None, None, None, []) == results[1]
 
 
 def test_actor_of_a_group_imports_no_torch() -> None:

@@ -48,12 +48,14 @@ def new_scorer(case: Case, N: int) -> SampleScorer:
 
 
 def _filled(
-    cp: ContextParallel, case: Case, N: int, chunk: int, keep_pairs: bool = False
+    cp: ContextParallel, case: Case, N: int, chunk: int, keep: bool = False
 ) -> tuple[SampleScorer, torch.Tensor]:
     *pairs, plddt = logits_of(case, N)
     features = features_of(case, N)
     coords = coords_of(case)
-    scorer = SampleScorer(features, coords, cp, geometry(features, coords), keep_pairs=keep_pairs)
+    scorer = SampleScorer(
+        features, coords, cp, geometry(features, coords), keep_pae=keep, keep_pde=keep
+    )
     first = cp.first_row(N)
     for start in range(first, first + N // cp.size, chunk):
         stop = min(start + chunk, first + N // cp.size)
@@ -241,15 +243,15 @@ def test_scores_on_a_gpu_equal_those_on_the_cpu(scores: Scores) -> None:
     _assert_close(scorer.compute(plddt), numbers(scores), 2e-6)
 
 
-def test_keep_pairs_keeps_pae_and_pde() -> None:
-    scorer, plddt = _filled(ContextParallel(), CASE, N, 50, keep_pairs=True)
+def test_pae_and_pde_are_kept_on_request() -> None:
+    scorer, plddt = _filled(ContextParallel(), CASE, N, 50, keep=True)
     scorer.compute(plddt)
     for got, logits in ((scorer.pae, CASE.pae_logits), (scorer.pde, CASE.pde_logits)):
         np.testing.assert_allclose(got[:T, :T], softmax(logits) @ CENTERS, rtol=1e-5)
         assert got.shape == (N, N) and not got[T:].any() and not got[:, T:].any()
     scorer, plddt = _filled(ContextParallel(), CASE, N, 50)
     scorer.compute(plddt)
-    with pytest.raises(AssertionError, match="keep_pairs only"):
+    with pytest.raises(AssertionError, match="keep_pae only"):
         _ = scorer.pae
 
 

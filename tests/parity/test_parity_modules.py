@@ -170,7 +170,7 @@ def of_sample(
     T = share.num_tokens
     z = PAIRS.to_shard(share, record["z"])
     pae, pde = (z.new_empty((*z.shape[:2], model.architecture.num_pae_bins)) for _ in range(2))
-    scorer = SampleScorer(share.features, coords, share.cp, UNKNOWN, keep_pairs=True)
+    scorer = SampleScorer(share.features, coords, share.cp, UNKNOWN, keep_pae=True, keep_pde=True)
     first = share.cp.first_row(share.features.num_tokens)
 
     def on_logits(start: int, pae_logits: Tensor, pde_logits: Tensor) -> None:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from foldcp.pipeline.planning.resume import suspect_keys, unfinished_tasks
+from foldcp.pipeline.config import WriteConfig
+from foldcp.pipeline.planning.resume import (
+    both,
+    missing_files,
+    suspect_keys,
+    unfinished_tasks,
+)
 from foldcp.pipeline.storage.store import Store
 from tests.support.scheduling import task
 from tests.support.synthetic_results import ATTEMPT, INFO
@@ -37,3 +44,37 @@ def test_suspect_keys_are_of_folds_that_ended_a_worker_group(
     store.put_attempt(ATTEMPT | {"outcome": outcome})
     store.close()
     assert suspect_keys(out) == ({"k1"} if is_suspect else set())
+
+
+@pytest.mark.parametrize(
+    ("written", "wanted", "missing"),
+    [
+        ({}, {}, []),
+        ({}, {"pae": "best:1"}, ["write.pae=best:1"]),
+        ({"pae": "best:1"}, {"pae": "best:2"}, ["write.pae=best:2"]),
+        ({"pae": "best:2"}, {"pae": "best:1"}, []),
+        ({"pae": "best:9"}, {"pae": "all"}, ["write.pae=all"]),
+        ({"pae": "all"}, {"pae": "best:9"}, []),
+        ({"pae": "all"}, {}, []),
+        ({"files": ("pde",)}, {"files": ("boltz", "pde")}, ["write.files=boltz"]),
+        ({"structures": "none"}, {"structures": "bcif"}, ["write.structures=bcif"]),
+        ({"structures": "cif"}, {"structures": "bcif"}, []),
+        ({}, {"structures": "none"}, []),
+        ({"structure_samples": "best"}, {}, ["write.structure_samples=all"]),
+        ({"structure_samples": "best"}, {"structures": "none"}, []),
+        ({}, {"structure_samples": "best"}, []),
+    ],
+)
+def test_missing_files_are_those_that_a_result_lacks(
+    written: dict[str, Any], wanted: dict[str, Any], missing: list[str]
+) -> None:
+    earlier = WriteConfig(**written)
+    now = WriteConfig(**wanted)
+    assert missing_files(earlier, now, num_samples=2) == missing
+    union = both(earlier, now)
+    assert not missing_files(union, earlier, 2) and not missing_files(union, now, 2)
+
+
+def test_one_sample_is_all_samples() -> None:
+    best = WriteConfig(structure_samples="best")
+    assert not missing_files(best, WriteConfig(), num_samples=1)

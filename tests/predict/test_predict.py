@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
 from typing import Any
@@ -13,11 +14,20 @@ from foldcp.checkpoint.load import load
 from foldcp.complex import Chain, Complex
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.featurize import featurize
+from foldcp.metrics.interface.pae_blocks import PAE_STEP, kept_chain_pairs
 from foldcp.predict import Prediction, Settings, fold
 from tests.support.distributed import run
 from tests.support.metrics_reference import assert_close
 
-SETTINGS = Settings(recycling=1, steps=4, samples=2, parallel_samples=2, keep_pairs=True, seed=7)
+SETTINGS = Settings(
+    recycling=1,
+    steps=4,
+    samples=2,
+    parallel_samples=2,
+    keep_pairs=True,
+    kept_pae_pairs=1.0,
+    seed=7,
+)
 
 
 def complex_of_31_tokens() -> Complex:
@@ -58,10 +68,31 @@ def assert_same_scores(own: dict[str, Any], other: dict[str, Any]) -> None:
     assert_close(own, other, 1e-5, 1e-7)
 
 
+def assert_blocks_hold_the_best_pair(ranks: Sequence[Prediction]) -> None:
+    """The blocks of all ranks: each value of the best pair once, to the nearest 0.25 Å."""
+    for sample, scores in enumerate(ranks[0].scores):
+        steps = np.full((31, 31), -1)
+        for rank in ranks:
+            for block in rank.pae_blocks:
+                if block.sample == sample:
+                    rows = slice(block.first_row, block.first_row + len(block.steps))
+                    columns = slice(block.first_column, block.first_column + block.steps.shape[1])
+                    assert (steps[rows, columns] == -1).all()
+                    steps[rows, columns] = block.steps
+        kept = kept_chain_pairs(1.0, scores)
+        assert kept.sum() == 4
+        expected = kept[np.ix_(ranks[0].layout.token_chain, ranks[0].layout.token_chain)]
+        np.testing.assert_array_equal(steps >= 0, expected)
+        errors = (steps * PAE_STEP - ranks[0].pae[sample])[expected]
+        assert np.abs(errors).max() < PAE_STEP / 2 + 1e-5
+
+
 @pytest.mark.parametrize("size", [2, 3, 5])
 def test_fold_does_not_depend_on_the_number_of_ranks(size: int) -> None:
     expected = on_one_rank()
-    for got in run(predict, size, SETTINGS):
+    predictions = run(predict, size, SETTINGS)
+    assert_blocks_hold_the_best_pair(predictions)
+    for got in predictions:
         assert relative(got.coords, expected.coords) < 1e-5
         assert relative(got.plddt, expected.plddt) < 1e-5
         assert relative(np.stack(got.pae), np.stack(expected.pae)) < 1e-5
@@ -78,9 +109,17 @@ def test_fold_returns_the_documented_shapes_and_ranges() -> None:
         3,
     )
     assert got.plddt.shape == (2, 31)
+    assert_blocks_hold_the_best_pair([got])
     assert got.pae[0].shape == got.pde[1].shape == (31, 31)
     assert np.isfinite(got.coords).all() and (got.plddt > 0).all() and (got.plddt < 1).all()
     assert set(got.seconds) == {"trunk", "sampling", "confidence"}
+
+
+def test_random_weights_show_scores_that_are_not_zero() -> None:
+    """PAE on both sides of ipSAE's cutoff, as people try things out with `untrained:tiny`."""
+    got = on_one_rank()
+    assert got.pae[0].min() < 10 < got.pae[0].max()
+    assert np.nanmax(got.scores[0].ipsae_d0res) > 0
 
 
 def test_fold_does_not_depend_on_parallel_samples() -> None:

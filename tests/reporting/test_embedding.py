@@ -9,9 +9,11 @@ import gemmi
 import numpy as np
 import pytest
 
+from foldcp.metrics.interface.pae_blocks import PaeBlock
 from foldcp.pipeline.reporting.embedding import columns, libraries, pae, traces
 from foldcp.pipeline.reporting.embedding.cost import gpu_names
 from foldcp.pipeline.reporting.page import safe_json
+from foldcp.pipeline.storage.results.pae_file import write_pae
 from foldcp.structure.predicted import PredictedStructure
 from foldcp.structure.write import structure_format, write_structure
 from tests.support.report.helix_bundles import bundle_coordinates
@@ -65,10 +67,11 @@ def test_safe_json_cannot_end_a_script() -> None:
 
 @pytest.mark.parametrize("size", [3, 160, 161, 500])
 def test_read_pae_gives_means_of_squares(tmp_path: Path, size: int) -> None:
-    matrix = np.random.default_rng(1).uniform(0, 32, (size, size)).astype(np.float32)
-    assert pae.read_pae(tmp_path, "0.cif") is None
-    np.savez_compressed(tmp_path / "0_pae.npz", pae=matrix)
-    found = pae.read_pae(tmp_path, "0.cif")
+    rng = np.random.default_rng(1)
+    matrix = np.round(rng.uniform(0.25, 31.75, (size, size)) * 4).astype(np.float32) / 4
+    block = PaeBlock(0, 0, 0, (matrix * 4).astype(np.int8))
+    write_pae(tmp_path / "0_pae.h5", ["A"], [0, size], np.ones((1, 1), bool), [block])
+    found = pae.read_pae(tmp_path / "0_pae.h5")
     edges = pae.bin_edges(size)
     assert found is not None and found.shape == (min(size, 160),) * 2
     assert edges[0] == 0 and edges[-1] == size and len(edges) == len(found) + 1
@@ -78,9 +81,22 @@ def test_read_pae_gives_means_of_squares(tmp_path: Path, size: int) -> None:
 
 
 def test_read_pae_names_a_damaged_file(tmp_path: Path) -> None:
-    (tmp_path / "0_pae.npz").write_bytes(b"PK\x03\x04 is not one")
-    with pytest.raises(ValueError, match=r"0_pae\.npz"):
-        pae.read_pae(tmp_path, "0.cif")
+    path = tmp_path / "0_pae.h5"
+    path.write_bytes(b"\x89HDF is not one")
+    with pytest.raises(ValueError, match=r"0_pae\.h5: damaged"):
+        pae.read_pae(path)
+
+
+def test_read_pae_leaves_out_what_was_not_kept(tmp_path: Path) -> None:
+    """Of two chains only the frames of the second with the tokens of the first, in 170 tokens."""
+    kept = np.array([[False, False], [True, False]])
+    block = PaeBlock(0, 90, 0, np.full((80, 90), 12, np.int8))
+    write_pae(tmp_path / "x.h5", ["A", "B"], [0, 90, 170], kept, [block])
+    found = pae.read_pae(tmp_path / "x.h5")
+    assert found is not None
+    edges = pae.bin_edges(170)
+    inside = (edges[1:, None] > 90) & (edges[None, :-1] < 90)
+    np.testing.assert_array_equal(found, np.where(inside, 3.0, np.nan))
 
 
 def write_bundles(path: Path, lengths: list[int]) -> np.ndarray:

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.scheduling.cost_model import FoldShape
 from foldcp.pipeline.scheduling.types import Attempt
 from foldcp.pipeline.storage.results.invalid_records import invalid_rows
+from foldcp.pipeline.storage.results.pae_file import PaeFile
 from foldcp.pipeline.storage.results.provenance import Provenance
 from foldcp.pipeline.storage.results.result_files import result_files
 from foldcp.pipeline.storage.results.result_rows import (
@@ -34,7 +36,7 @@ from foldcp.pipeline.storage.schemas import TABLES
 from foldcp.pipeline.storage.store import Store
 from foldcp.pipeline.storage.tables import read_table
 from foldcp.predict import Prediction
-from tests.support.synthetic import synthetic_layout, synthetic_prediction
+from tests.support.synthetic import pae_blocks_of, synthetic_layout, synthetic_prediction
 from tests.support.synthetic_results import INFO, finishing
 
 PROVENANCE = Provenance("untrained:tiny", True, seed=7, num_ranks=2, precision="fp32", max_rows=50)
@@ -154,9 +156,12 @@ def test_result_rows_and_files_can_be_stored(
     )
     started = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     with finishing(Store.open(tmp_path / "run", INFO)) as store:
-        write = WriteConfig(files=("boltz", "pae"))
-        files = result_files(task, layout, prediction, PROVENANCE, write)
-        store.put(task.key, result_rows(task, layout, prediction, PROVENANCE), files)
+        write = WriteConfig(files=("boltz",), pae="all")
+        blocks = partial(pae_blocks_of, prediction)
+        files = result_files(task, layout, prediction, PROVENANCE, write, blocks)
+        rows = result_rows(task, layout, prediction, PROVENANCE, write)
+        store.put(task.key, rows, files, write)
+        assert store.written(task.key) == write
         store.put(other.key, failed_rows(other, "no memory", PROVENANCE))
         ((key, rows),) = invalid_rows([record], PROVENANCE).items()
         store.put(key, rows)
@@ -196,8 +201,9 @@ def test_result_rows_and_files_can_be_stored(
         path = tmp_path / "run" / complexes[sample]["structure"]
         assert gemmi.read_structure(str(path))[0].count_atom_sites() == len(layout.atom_token)
         assert path.name == f"{sample}.cif.gz"
-        with np.load(path.parent / f"{sample}_pae.npz") as file:
-            np.testing.assert_array_equal(file["pae"], prediction.pae[sample])
+        with PaeFile(tmp_path / "run" / complexes[sample]["pae"]) as pae:
+            whole = pae.read(slice(None), slice(None))
+            np.testing.assert_allclose(whole, prediction.pae[sample], rtol=0, atol=0.125)
         text = gzip.decompress(path.read_bytes()).decode()
         assert "random weights" in text and "The <first> complex" in text
     assert (tmp_path / "run/predictions/c1/confidence_c1_model_3.json").exists()
@@ -214,7 +220,7 @@ HEADS = {"cif.gz": b"\x1f\x8b", "cif": b"data_", "bcif": b"\x83\xaadataBlocks", 
         ({"structures": "cif"}, ["0.cif", "1.cif", "2.cif", "3.cif"]),
         ({"structures": "bcif", "structure_samples": "best"}, [None, None, "2.bcif", None]),
         ({"structures": "none"}, [None] * 4),
-        ({"structure_samples": "best", "files": ("pae",)}, [None, None, "2.cif.gz", None]),
+        ({"structure_samples": "best", "files": ("pde",)}, [None, None, "2.cif.gz", None]),
     ],
 )
 def test_rows_name_the_structures_that_are_written(
@@ -237,7 +243,7 @@ def test_rows_name_the_structures_that_are_written(
     paths = [name and f"{folder}/{name}" for name in expected]
     assert [row["structure"] for row in rows["complexes"]] == paths
     files = result_files(task, layout, prediction, PROVENANCE, write)
-    matrices = {f"{folder}/2_pae.npz"} if write.files else set()
+    matrices = {f"{folder}/2_pde.npz"} if write.files else set()
     assert set(files) == {path for path in paths if path} | matrices
     for path, content in files.items():
         assert callable(content)

@@ -6,9 +6,12 @@ from dataclasses import fields
 from itertools import islice
 
 import numpy as np
+import torch
 
 from foldcp.complex import chain_names
 from foldcp.features.layout import Layout
+from foldcp.metrics.chains import ChainSpans
+from foldcp.metrics.interface.pae_blocks import PaeBlock, pae_blocks
 from foldcp.metrics.interface.scores import CutoffScores, InterfaceScores, StructureScores
 from foldcp.metrics.scores import Scores
 from foldcp.predict import Prediction
@@ -144,6 +147,13 @@ def synthetic_cutoff_scores(ligand: np.ndarray, rng: np.random.Generator) -> Cut
     return CutoffScores(**(values | counts))
 
 
+def pae_blocks_of(prediction: Prediction, sample: int) -> list[PaeBlock]:
+    """The blocks of the whole PAE of a sample that one rank would keep."""
+    spans = ChainSpans.of(prediction.layout)
+    kept = np.ones((spans.num_chains, spans.num_chains), bool)
+    return pae_blocks(torch.from_numpy(prediction.pae[sample]), 0, spans, kept, sample)
+
+
 def synthetic_prediction(layout: Layout, num_samples: int, seed: int = 0) -> Prediction:
     """Samples with random scores, coordinates, pLDDT, PAE and PDE."""
     rng = np.random.default_rng(seed)
@@ -151,7 +161,7 @@ def synthetic_prediction(layout: Layout, num_samples: int, seed: int = 0) -> Pre
     T = len(layout.token_chain)
 
     def matrices() -> list[np.ndarray]:
-        return [rng.uniform(0, 32, (T, T)).astype(np.float32) for _ in range(num_samples)]
+        return [rng.uniform(0.25, 31.75, (T, T)).astype(np.float32) for _ in range(num_samples)]
 
     return Prediction(
         coords=rng.normal(0, 20, (num_samples, A, 3)).astype(np.float32),

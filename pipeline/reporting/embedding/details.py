@@ -103,7 +103,8 @@ def _pack_structures(
             return
         try:
             packed = read_trace(path, names[starts[number] : starts[number + 1]])
-            pae = read_pae(loaded.out, structure)
+            kept = loaded.complexes["pae"].iat[number]
+            pae = read_pae(loaded.out / kept) if isinstance(kept, str) else None
         except ValueError as error:
             unreadable.append(str(error))
             continue

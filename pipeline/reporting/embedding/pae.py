@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-import zipfile
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
-from foldcp.files import reading
+from foldcp.pipeline.storage.results.pae_file import PaeFile
 
 MAX_BINS = 160  # of each side of the matrix in the page
-MAX_FILE_BYTES = 400_000_000  # of a file that is read for the page
+MAX_TOKENS = 20_000  # of a complex whose PAE is read for the page
 
 
-def read_pae(out: Path, structure: str) -> Float[np.ndarray, "n n"] | None:
-    """The PAE of a sample in Å, averaged over squares of tokens to at most 160 bins a side.
-
-    `structure` is the path of the sample's structure; None where no matrix lies beside it.
+def read_pae(path: Path) -> Float[np.ndarray, "n n"] | None:
+    """The PAE of a sample in Å, averaged over squares of tokens to at most 160 bins a side; NaN
+    where none of a square was kept. None for a complex of more than 20,000 tokens.
 
     Raises ValueError when the file is damaged.
     """
-    path = (out / structure).with_name(f"{Path(structure).name.split('.')[0]}_pae.npz")
-    if not path.is_file() or path.stat().st_size > MAX_FILE_BYTES:
-        return None
-    with reading(str(path)):
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                matrix = arrays["pae"]
-        except (zipfile.BadZipFile, KeyError, EOFError) as error:
-            raise ValueError(f"{path}: damaged: {error}") from error
-    return _shrink(matrix)
+    with PaeFile(path) as pae:
+        if pae.num_tokens > MAX_TOKENS:
+            return None
+        edges = bin_edges(pae.num_tokens)
+        means = [
+            _column_means(pae.read(slice(start, stop), slice(None)), edges)
+            for start, stop in pairwise(edges)
+        ]
+    return np.stack(means)
 
 
 def bin_edges(num_tokens: int) -> np.ndarray:
@@ -39,9 +37,9 @@ def bin_edges(num_tokens: int) -> np.ndarray:
     return np.linspace(0, num_tokens, num_bins + 1).astype(int)
 
 
-def _shrink(matrix: Float[np.ndarray, "N N"]) -> Float[np.ndarray, "n n"]:
-    """Means over squares of the matrix."""
-    edges = bin_edges(len(matrix))
-    widths = np.diff(edges)
-    sums = np.add.reduceat(np.add.reduceat(matrix, edges[:-1], axis=0), edges[:-1], axis=1)
-    return sums / (widths[:, None] * widths[None, :])
+def _column_means(rows: Float[np.ndarray, "R T"], edges: np.ndarray) -> Float[np.ndarray, " n"]:
+    """Means over the rows and the columns of each bin, of what was kept."""
+    is_kept = np.isfinite(rows)
+    sums = np.add.reduceat(np.where(is_kept, rows, 0).sum(0, dtype=np.float64), edges[:-1])
+    counts = np.add.reduceat(is_kept.sum(0), edges[:-1])
+    return np.divide(sums, counts, out=np.full(len(counts), np.nan), where=counts > 0)

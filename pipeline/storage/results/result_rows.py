@@ -60,11 +60,13 @@ def result_rows(
     """Rows of `complexes`, `chains` and `interfaces` for a prediction, sample by sample, and of
     `pairs`.
 
-    `write` says which samples have a structure file.
+    `write` says which samples have a structure file, and their PAE.
     """
     rows: TableRows = {"complexes": [], "chains": [], "interfaces": []}
     order = ranking(prediction.scores)
-    written = written_samples(prediction, write) if write.structures != "none" else []
+    with_files = written_samples(prediction, write)
+    written = with_files if write.structures != "none" else []
+    pae_samples = with_files if write.num_pae_pairs else []
     chains = _chain_columns(task, layout)
     for sample, scores in enumerate(prediction.scores):
         complex_row = {
@@ -73,6 +75,7 @@ def result_rows(
             "sample": sample,
             "rank": order.index(sample),
             "structure": structure_path(task.key, sample, write) if sample in written else None,
+            "pae": pae_path(task.key, sample) if sample in pae_samples else None,
             **{name: getattr(scores, name) for name in COMPLEX_SCORES},
             **_structure_columns(scores.structure),
         }
@@ -149,6 +152,11 @@ def written_samples(prediction: Prediction, write: WriteConfig) -> list[int]:
 def structure_path(key: str, sample: int, write: WriteConfig) -> str:
     """Path of the structure of a sample, relative to the run's folder."""
     return f"structures/{key}/{sample}.{write.structures}"
+
+
+def pae_path(key: str, sample: int) -> str:
+    """Path of the PAE of a sample, relative to the run's folder."""
+    return f"structures/{key}/{sample}_pae.h5"
 
 
 def one_line_notes(notes: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from foldcp.pipeline.storage.run_folder import RunInfo
 from foldcp.pipeline.storage.store import Store
 from foldcp.predict import Prediction
 from tests.support.report.helix_bundles import GAP, HELIX, bundle_coordinates
-from tests.support.synthetic import synthetic_layout, synthetic_scores
+from tests.support.synthetic import pae_blocks_of, synthetic_layout, synthetic_scores
 from tests.support.synthetic_results import INFO, finishing
 
 PROTEINS = 2_500  # different ones
@@ -89,10 +90,17 @@ def write_large_run(
             layout = _layout(task)
             prediction = _prediction(layout, num_samples, rng, with_files=number < num_structures)
             has_pae = number < num_structures and len(layout.token_chain) < MAX_PAE_TOKENS
-            write = WriteConfig(files=("pae",) if has_pae else (), structure_samples="best")
+            write = WriteConfig(pae="all" if has_pae else "none", structure_samples="best")
             files = {}
             if number < num_structures:
-                files = result_files(task, layout, prediction, provenance, write)
+                files = result_files(
+                    task,
+                    layout,
+                    prediction,
+                    provenance,
+                    write,
+                    partial(pae_blocks_of, prediction),
+                )
             store.put(task.key, result_rows(task, layout, prediction, provenance, write), files)
         records = [
             InvalidComplex(f"{9000 + n}", FAILURES[0].format(number=n))

@@ -317,7 +317,9 @@ const ComplexPage = (() => {
     const rows = [];
     for (let i = 0; i < bins; i++) {
       for (let j = 0; j < bins; j++) {
-        rows.push({ x: edges[j], x2: edges[j + 1], y: edges[i], y2: edges[i + 1], pae: block.pae[i * bins + j] });
+        const pae = block.pae[i * bins + j];
+        if (Number.isNaN(pae)) continue; // not kept
+        rows.push({ x: edges[j], x2: edges[j + 1], y: edges[i], y2: edges[i + 1], pae });
       }
     }
     const borders = chainStarts(about).map((start) => ({ start }));
