@@ -25,7 +25,7 @@ from foldcp.pipeline.execution.recorder import Recorder
 from foldcp.pipeline.execution.results import FoldResult, Ready, RemoteFoldResult
 from foldcp.pipeline.execution.signals import StopSignals
 from foldcp.pipeline.execution.worker_group import WorkerGroupHandle
-from foldcp.pipeline.inputs.tasks import Failed, Task
+from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.planning.detect_hardware import cpu_ranks
 from foldcp.pipeline.planning.run_plan import RunPlan
 from foldcp.pipeline.scheduling.cost_model import CostModel
@@ -48,7 +48,6 @@ import ray  # isort: skip  after ray_cluster.py, which sets its environment
 TICK_SECONDS = 0.5  # at most between two checks of deadlines and signals
 STOPPING_TICK_SECONDS = 0.1  # while groups are stopping, whose GPUs are soon free
 NODE_TICK_SECONDS = 5.0  # between two checks of the nodes
-NUM_TOO_LARGE = 10  # complexes that are named
 BAR_SECONDS = 0.5  # between two updates of the progress bar
 BAR_SECONDS_IN_FILE = 30.0  # the same, where stderr is not a terminal
 
@@ -90,7 +89,6 @@ class Driver:
         hardware = replace(hardware, gpus_per_node=max(ranks.values()))
         self.costs = CostModel(hardware, plan.config, plan.architecture)
         self.scheduler = Scheduler(tasks, self.costs, ranks, plan.config.run, suspects)
-        self._print_too_large()
         self.worker_config = WorkerConfig(
             checkpoint=plan.input_spec.checkpoint,
             identity=plan.provenance.checkpoint,
@@ -120,6 +118,7 @@ class Driver:
             disable=self.total_work == 0,
         )
         with bar:
+            self.record()  # what no group can hold is told before anything starts
             while not self.scheduler.is_over and not self.signals.number:
                 self.connection.check()
                 self._step()
@@ -243,16 +242,6 @@ class Driver:
                 return
             self._print_start_failure(number, failure.reason)
         self._execute(self.scheduler.failed(number, failure, self._now()))
-
-    def _print_too_large(self) -> None:
-        """Print which complexes no group of the cluster can hold, before anything starts."""
-        too_large = [out for out in self.scheduler.outcomes.values() if isinstance(out, Failed)]
-        for outcome in too_large[:NUM_TOO_LARGE]:
-            message = f"too large: {outcome.task.name}: {outcome.reason}"
-            tqdm.write(printable(message), file=sys.stderr)
-        if len(too_large) > NUM_TOO_LARGE:
-            more = len(too_large) - NUM_TOO_LARGE
-            tqdm.write(f"too large: {more} more; `foldcp plan` lists all", file=sys.stderr)
 
     def _print_kernels(self, kernels: str) -> None:
         """Print and record what the first group computes with."""
