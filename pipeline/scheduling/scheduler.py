@@ -3,38 +3,32 @@
 Plain Python on plain objects: the driver tells what happened and when (`ready`, `finished`,
 `failed`, `freed`, `lose_node`, `add_node`) and executes the actions that it is answered; the same
 code runs under Ray and in the simulator. What waits, and for a group of which size, is in
-`policy/waiting.py`, the task that starts next in `policy/backfill.py`, what follows a failed
-attempt in `retries.py`, and which nodes are trusted in `node_health.py`.
+`policy/waiting.py`, the task that starts next in `policy/backfill.py`, the worker groups and their
+attempts in `policy/dispatcher.py`, what follows a failed attempt in `retries.py`, and which nodes
+are trusted in `node_health.py`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
-from typing import Literal
 
 from foldcp.pipeline.config import RunSection
 from foldcp.pipeline.inputs.tasks import Done, Failed, Outcome, Task
 from foldcp.pipeline.scheduling.cost_model import CostModel, FoldShape
 from foldcp.pipeline.scheduling.deadlines import Deadlines
-from foldcp.pipeline.scheduling.groups import Groups
 from foldcp.pipeline.scheduling.node_health import NodeHealth
-from foldcp.pipeline.scheduling.placement import Cluster, Placement
+from foldcp.pipeline.scheduling.placement import Cluster
 from foldcp.pipeline.scheduling.policy.backfill import BackfillPolicy
+from foldcp.pipeline.scheduling.policy.dispatcher import Dispatcher
 from foldcp.pipeline.scheduling.policy.waiting import Waiting
 from foldcp.pipeline.scheduling.policy.widening import widened
 from foldcp.pipeline.scheduling.retries import GiveUp, RetryPolicy
 from foldcp.pipeline.scheduling.types import (
     Action,
-    Attempt,
     Failure,
-    FailureKind,
-    Fold,
     GroupState,
     QueuedTask,
-    Start,
-    Stop,
 )
 
 
@@ -57,15 +51,15 @@ class Scheduler:
         self.costs = costs
         self.settings = settings
         self.cluster = Cluster(dict(nodes))
-        self.groups = Groups()
         self.outcomes: dict[str, Outcome] = {}
-        self.attempts: list[Attempt] = []
         self.stopped = ""
         self._waiting = Waiting(tasks, costs, self.cluster, settings, suspects)
         self._health = NodeHealth()
         self._deadlines = Deadlines(settings, costs.hardware)
         self._retry_policy = RetryPolicy(costs, settings.retries)
-        self._num_groups = 0
+        self._dispatcher = Dispatcher(self.cluster, self._waiting, self._deadlines)
+        self.groups = self._dispatcher.groups
+        self.attempts = self._dispatcher.attempts
         self._no_node = ""  # why there is none, and until when the run waits for one
         self._no_node_until = math.inf
         for task, reason in self._waiting.too_large:
@@ -120,7 +114,7 @@ class Scheduler:
                 actions += self._on_overdue(group, now)
         for group in self.groups.ready():
             assert group.queued is not None
-            actions.append(self._fold(group, group.queued, now))
+            actions.append(self._dispatcher.fold(group, group.queued, now))
         if self.stopped:
             return actions
         for node, num_gpus in self._health.take_released(now):
@@ -147,10 +141,10 @@ class Scheduler:
         self._deadlines.record_fold(group.queued.seconds, now - group.since)
         group.num_folds += 1
         self._health.succeeded(node for node, _ in group.placement)
-        self._record(group, "done", "", now)
+        self._dispatcher.record(group, "done", "", now)
         task = group.queued.task
         self.outcomes[task.key] = Done(task, group.queued.num_attempts)
-        self._set_idle(group)
+        self._dispatcher.set_idle(group)
 
     def failed(self, group_id: int, failure: Failure, now: float) -> list[Action]:
         """A group's start or fold failed; all failures but `invalid` end the group.
@@ -163,9 +157,9 @@ class Scheduler:
         if failure.kind != "invalid":
             return self._on_group_failure(group, failure, now)
         assert group.state == "busy" and group.queued is not None
-        self._record(group, failure.kind, failure.reason, now)
+        self._dispatcher.record(group, failure.kind, failure.reason, now)
         self._fail(group.queued, failure.reason)
-        self._set_idle(group)
+        self._dispatcher.set_idle(group)
         return []
 
     def freed(self, group_id: int) -> None:
@@ -203,7 +197,7 @@ class Scheduler:
             if group.state != "stopping":
                 queued = group.queued
                 failure = Failure("worker_died", reason, node)
-                actions.append(self._end_group(group, failure, now))
+                actions.append(self._dispatcher.end(group, failure, now))
                 if queued is not None:
                     self._waiting.push(queued, now)
         self._waiting.resize(now)
@@ -237,13 +231,13 @@ class Scheduler:
             queued = decision.queued
             if decision.stop:
                 reason = f"its GPUs are needed for a group of {queued.size}"
-                actions += [self._stop(group, reason) for group in decision.stop]
+                actions += [self._dispatcher.stop(group, reason) for group in decision.stop]
             elif decision.group is not None:
                 queue.remove(queued)
-                actions.append(self._fold(decision.group, queued, now))
+                actions.append(self._dispatcher.fold(decision.group, queued, now))
             elif decision.placement is not None:
                 queue.remove(queued)
-                actions.append(self._start(decision.placement, queued, now))
+                actions.append(self._dispatcher.start(decision.placement, queued, now))
             policy = self._policy(now)
         return actions
 
@@ -281,52 +275,8 @@ class Scheduler:
             return []
         self._waiting.queue.remove(queued)
         if idle:
-            return [self._fold(idle[0], queued, now)]
-        return [self._start(((node, queued.size),), queued, now)]
-
-    def _start(self, placement: Placement, queued: QueuedTask, now: float) -> Start:
-        """Start a group for a task."""
-        self.cluster.take(placement)
-        self._num_groups += 1
-        deadline = self._deadlines.of_start(now)
-        group = GroupState(self._num_groups, placement, "starting", now, deadline, queued)
-        self._resize_task(queued, group)
-        start_seconds = self._deadlines.start_seconds
-        group.expected_end = now + start_seconds + queued.seconds * self.slowdown
-        self.groups.add(group)
-        return Start(group.id, placement, deadline)
-
-    def _fold(self, group: GroupState, queued: QueuedTask, now: float) -> Fold:
-        """Let an idle group fold; it may be larger than the task's own size."""
-        assert group.state == "idle"
-        self._resize_task(queued, group)
-        queued.num_attempts += 1
-        queued.parked_since = math.inf
-        with self.groups.changing(group):
-            group.state = "busy"
-            group.queued = queued
-            group.since = now
-            group.deadline = self._deadlines.of_fold(group, queued, now)
-            group.expected_end = now + queued.seconds * self.slowdown
-        return Fold(group.id, queued.task, queued.shape, queued.num_attempts, group.deadline)
-
-    def _resize_task(self, queued: QueuedTask, group: GroupState) -> None:
-        """Give a task the size of the group that folds it."""
-        queued.shape = replace(queued.shape, num_ranks=group.size)
-        queued.seconds = self._waiting.cache.seconds(queued.task, queued.shape)
-
-    def _set_idle(self, group: GroupState) -> None:
-        """A group has no task any more."""
-        with self.groups.changing(group):
-            group.state = "idle"
-            group.queued = None
-
-    def _stop(self, group: GroupState, reason: str) -> Stop:
-        """Stop a group, idle or busy."""
-        with self.groups.changing(group):
-            group.state = "stopping"
-            group.queued = None
-        return Stop(group.id, reason)
+            return [self._dispatcher.fold(idle[0], queued, now)]
+        return [self._dispatcher.start(((node, queued.size),), queued, now)]
 
     def _on_overdue(self, group: GroupState, now: float) -> list[Action]:
         """Stop a group whose start or fold is past its deadline."""
@@ -346,7 +296,7 @@ class Scheduler:
             if failure.kind == "timeout":
                 self._deadlines.record_start_timeout()
             self._health.start_failed(group, failure, now)
-        actions: list[Action] = [self._end_group(group, failure, now)]
+        actions: list[Action] = [self._dispatcher.end(group, failure, now)]
         if queued is not None and was_folding:
             self._retry(queued, group, failure, now)
         elif queued is not None:
@@ -355,12 +305,6 @@ class Scheduler:
             if node in self.cluster.nodes and self._health.is_bad(node):
                 actions += self._bench_node(node, failure.reason, now)
         return actions
-
-    def _end_group(self, group: GroupState, failure: Failure, now: float) -> Stop:
-        """Stop a group, and record the attempt that it was making."""
-        if group.state == "busy":
-            self._record(group, failure.kind, failure.reason, now)
-        return self._stop(group, failure.reason)
 
     def _retry(self, queued: QueuedTask, group: GroupState, failure: Failure, now: float) -> None:
         """Queue a task again after a failed attempt, or let it fail."""
@@ -390,29 +334,3 @@ class Scheduler:
             return []
         self._health.put_on_probation(node, self.cluster.nodes[node], now)
         return self._remove_node(node, reason, now)
-
-    def _record(
-        self,
-        group: GroupState,
-        outcome: FailureKind | Literal["done"],
-        reason: str,
-        now: float,
-    ) -> None:
-        """Record a group's attempt that has ended."""
-        queued = group.queued
-        assert queued is not None
-        self.attempts.append(
-            Attempt(
-                task=queued.task,
-                number=queued.num_attempts,
-                shape=queued.shape,
-                group=group.id,
-                placement=group.placement,
-                started=group.since,
-                ended=now,
-                predicted=queued.seconds,
-                outcome=outcome,
-                reason=reason,
-                fallbacks=queued.fallbacks,
-            )
-        )
