@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:
 	@echo "make demo     fold and score the demo database on the CPU (a few minutes)"
 	@echo "make test     run the tests"
-	@echo "make parity   compare every module with the public boltz 2.2.1 package"
+	@echo "make parity   compare every module with boltz 2.2.1, and scores with their programs"
 	@echo "make lint     ruff and pyright"
 	@echo "make docs     write docs/outputs.md and docs/settings.md from the code"
 	@echo "make pictures take the pictures of the report, with Chromium"
@@ -33,6 +33,7 @@ test: env
 
 parity: env
 	bash tests/parity/run.sh
+	bash tests/parity/programs/run.sh
 
 lint: env
 	$(BIN)/ruff check .
@@ -46,4 +47,4 @@ pictures: env
 	FOLDCP_PICTURES=docs/images $(BIN)/python -m pytest -q tests/reporting/test_report_in_browser.py
 
 clean:
-	rm -rf $(VENV) .venv-parity .parity demo-run build dist *.egg-info
+	rm -rf $(VENV) .venv-parity .venv-programs .parity demo-run build dist *.egg-info

@@ -30,6 +30,7 @@ from foldcp.pipeline.commands.fetch import fetch
 from foldcp.pipeline.commands.msa import msa
 from foldcp.pipeline.commands.plan import plan
 from foldcp.pipeline.commands.query import query
+from foldcp.pipeline.commands.status import status
 from foldcp.pipeline.commands.templates import templates
 from foldcp.pipeline.config import RunConfig, load
 from foldcp.pipeline.execution.signals import end_process
@@ -291,6 +292,7 @@ def report(
     print(f"\nreport  {printable(str(page))}")
 
 
+app.command()(status)
 app.command()(query)
 app.command()(calibrate)
 app.command()(describe)

@@ -50,6 +50,7 @@ LAYERS = [
     ["foldcp.pipeline.execution"],
     ["foldcp.pipeline.evaluation"],
     ["foldcp.pipeline.reporting", "foldcp.pipeline.bench", "foldcp.pipeline.fold_one"],
+    ["foldcp.pipeline.exporting"],
     ["foldcp.pipeline"],
     ["foldcp.pipeline.commands"],
     ["foldcp.pipeline.cli"],

@@ -31,8 +31,8 @@ OUTPUTS = """\
 <!-- Written by docs/scripts/generate.py from pipeline/storage/schemas.py and
 foldcp/structure/tables.py. -->
 
-`RUN/tables/<table>/<table>.parquet` holds the tables of a run; [results.md](results.md) says how to
-read them and when rows appear. Unit and meaning of every column are also in the metadata of the
+`RUN/tables/<table>/` holds the tables of a run in Parquet files; [results.md](results.md) says how
+to read them and when rows appear. Unit and meaning of every column are also in the metadata of the
 Parquet schema (`pyarrow.parquet.read_schema(file).field("iptm").metadata`). A column marked with
 `?` may be null.
 """

@@ -64,7 +64,7 @@ def plan(
     json: Json = False,
 ) -> None:
     """Print the GPUs, memory and time that complexes need. Also prints which cannot be folded, and
-    why. Folds nothing and needs no GPU.
+    why. Folds nothing and needs no GPU. Exit code 2 when none can be built, as with `foldcp score`.
 
     \b
     foldcp plan corum.tsv.gz --sequences uniprot.fasta.gz
@@ -74,7 +74,7 @@ def plan(
     foldcp plan corum.tsv.gz --sequences uniprot.fasta.gz --simulate --gpus 64 \\
         --gpus-per-node 3+8+5 --fail-rate 0.01 --price 2.5 --gantt run.svg
     """
-    from foldcp.pipeline.inputs.tasks import make_task_list, smallest
+    from foldcp.pipeline.inputs.tasks import make_task_list, require_task, smallest
     from foldcp.pipeline.planning.nodes import make_nodes, parse_node_sizes
     from foldcp.pipeline.planning.plan import make_plan, to_json, to_text
     from foldcp.pipeline.scheduling.cost_model import CostModel
@@ -97,6 +97,7 @@ def plan(
     if not simulate:
         found = make_plan(task_list, costs, nodes, settings.run)
         print(to_json(found) if json else to_text(found))
+        require_task(input, everything)
         return
     from foldcp.pipeline.planning import simulated_run
     from foldcp.pipeline.planning.gantt import write_gantt
@@ -108,6 +109,7 @@ def plan(
         write_gantt(gantt, simulation, nodes)
     figures = simulated_run.figures(simulation, nodes, price)
     print(simulated_run.to_json(figures) if json else simulated_run.to_text(figures))
+    require_task(input, everything)
 
 
 def _refuse(options: dict[str, object]) -> None:

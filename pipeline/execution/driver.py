@@ -14,6 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from foldcp.pipeline.config import RunConfig
+from foldcp.pipeline.execution.monitoring.monitor import Monitor
 from foldcp.pipeline.execution.prefetch import FeaturePrefetcher
 from foldcp.pipeline.execution.ray_cluster import Node, RayConnection, alive_nodes
 from foldcp.pipeline.execution.ray_results import (
@@ -106,6 +107,15 @@ class Driver:
         self.recorder = Recorder(store, plan, self.costs, self.nodes, datetime.now(UTC))
         self.clock_zero = time.monotonic()
         self.num_tasks = len(tasks)
+        self.monitor = Monitor(
+            store.root,
+            store.run_id,
+            self.scheduler,
+            self.nodes,
+            num_tasks=len(tasks),
+            num_done_before=len(plan.task_list.tasks) - len(tasks),
+            num_invalid=len(plan.task_list.invalid),
+        )
         self.total_work = self.scheduler.work_left(0.0)
 
     def run(self) -> None:
@@ -124,6 +134,7 @@ class Driver:
                 self._step()
                 self._update_progress(bar)
             bar.refresh()
+        self.monitor.close(self._now())
 
     @property
     def stopped(self) -> str:
@@ -159,6 +170,7 @@ class Driver:
         if self._now() - self.nodes_checked_at > NODE_TICK_SECONDS:
             self._update_nodes()
         self.record()
+        self.monitor.update(self._now())
 
     def _handle_results(self, timeout: float = 0.0) -> None:
         """Handle all results that are there; when there is none, wait `timeout` seconds for one."""
@@ -174,6 +186,7 @@ class Driver:
     def _execute(self, actions: Sequence[Action]) -> None:
         """Begin an action of the scheduler."""
         for action in actions:
+            self.monitor.acted(action)
             if isinstance(action, Start):
                 self._start(action)
             elif isinstance(action, Fold):
@@ -201,6 +214,7 @@ class Driver:
             self.worker_config,
             device,
             cpus_per_worker,
+            self.monitor.progress.actor,
         )
         self.groups[action.group] = group
         self.pending[group.start(self.plan.config.run.start_deadline)] = action.group
@@ -232,6 +246,7 @@ class Driver:
 
     def _on_failure(self, number: int, failure: Failure) -> None:
         """Tell the scheduler that a start or a fold failed."""
+        self.monitor.failed(number, failure)
         if failure.traceback and self.verbose:
             print(failure.traceback, file=sys.stderr)
         if failure.kind != "invalid":  # the cause depends on whether its nodes are alive
@@ -280,6 +295,7 @@ class Driver:
         alive = {node.id: node for node in alive_nodes()}
         for node in set(self.scheduler.cluster.nodes) - set(alive):
             reason = f"node {self.nodes[node].host} is gone"
+            self.monitor.nodes_changed("node_lost", node)
             self._execute(self.scheduler.lose_node(node, reason, self._now()))
         self.nodes.update(alive)
         ranks_left = 0
@@ -292,6 +308,7 @@ class Driver:
         for node, count in ranks.items():
             self.used_nodes.add(node)
             self.scheduler.add_node(node, count, self._now())
+            self.monitor.nodes_changed("node_joined", node)
 
     def _update_progress(self, bar: tqdm) -> None:
         """Show how many complexes have an outcome, and the time left."""

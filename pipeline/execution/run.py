@@ -166,19 +166,26 @@ class Run:
         """
         tasks = self.plan.task_list.tasks
         outcomes = self.store.outcomes()
-        unfinished = unfinished_tasks(tasks, outcomes)
+        unfinished = [self._with_former_files(task) for task in unfinished_tasks(tasks, outcomes)]
+        num_samples = self.plan.config.model.samples
         lacking = Counter[str]()
         to_complete = []
         for task in tasks:
             if outcomes.get(task.key) != "done":
                 continue
             written = self.store.written(task.key)
-            missing = missing_files(written, task.write, self.plan.config.model.samples)
+            num_chains = len(task.complex.chains)
+            missing = missing_files(written, task.write, num_samples, num_chains)
             if missing:
                 lacking.update(missing)
                 to_complete.append(replace(task, write=both(written, task.write)))
         if num_done := len(tasks) - len(unfinished):
             self._tell(f"{num_done} of {len(tasks)} complexes are done already")
+        if num_lost := sum(self.store.written_before(task.key) is not None for task in unfinished):
+            self._tell(
+                f"files of {num_lost} results are missing or shortened: these are folded again, "
+                "with all files that they had"
+            )
         if to_complete:
             reasons = ", ".join(f"{setting} ({count})" for setting, count in lacking.items())
             self._tell(
@@ -186,6 +193,11 @@ class Run:
                 f"were not stored: {reasons}"
             )
         return unfinished + to_complete
+
+    def _with_former_files(self, task: Task) -> Task:
+        """The task, whose result is to have also the files of one that has lost some."""
+        written = self.store.written_before(task.key)
+        return task if written is None else replace(task, write=both(written, task.write))
 
     def _tell(self, message: str) -> None:
         """Print a line on stderr that names the folder."""

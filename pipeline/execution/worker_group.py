@@ -18,6 +18,7 @@ from typing import Any
 
 from foldcp.complex import Complex
 from foldcp.pipeline.config import WriteConfig
+from foldcp.pipeline.execution.monitoring.progress_actor import ProgressReporter
 from foldcp.pipeline.execution.prefetch import get_prefetched
 from foldcp.pipeline.execution.ray_cluster import call_gcs
 from foldcp.pipeline.execution.ray_results import GatheredResults
@@ -46,8 +47,9 @@ NODE_LABEL = "ray.io/node-id"
 class WorkerActor:
     """A worker as a Ray actor."""
 
-    def __init__(self, worker_config: WorkerConfig) -> None:
+    def __init__(self, worker_config: WorkerConfig, reporter: ProgressReporter) -> None:
         self.worker_config = worker_config
+        self.reporter = reporter  # which rank 0 calls
 
     def device_location(self) -> DeviceLocation:
         """The node and the GPU that Ray gave."""
@@ -76,6 +78,7 @@ class WorkerActor:
         """
         if visible_gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = visible_gpus
+        self.rank = rank
         # Imported now, as torch may look at the GPUs; the group's actor never needs it.
         from foldcp.pipeline.execution.worker import Worker
 
@@ -90,7 +93,11 @@ class WorkerActor:
         `prefetched` is what `FeaturePrefetcher.take` returned.
         """
         inputs = partial(get_prefetched, prefetched)
-        result = self.worker.fold(complex, shape, write, prefetched=inputs)
+        if self.rank == 0:
+            self.reporter("features", 0, 1)
+            result = self.worker.fold(complex, shape, write, self.reporter, inputs)
+        else:
+            result = self.worker.fold(complex, shape, write, prefetched=inputs)
         if isinstance(result, Failure):
             return result
         prediction_ref = None if result.prediction is None else ray.put(result.prediction)
@@ -109,7 +116,9 @@ class WorkerGroupActor:
         worker_config: WorkerConfig,
         device: str,
         cpus_per_worker: float,
+        progress_actor: Any,
     ) -> None:
+        self.reporter = ProgressReporter(progress_actor, name)
         self.name = name
         self.placement = placement
         self.worker_config = worker_config
@@ -135,7 +144,7 @@ class WorkerGroupActor:
                     group, placement_group_bundle_index=bundle
                 ),
             )
-            self.workers += [actor.remote(self.worker_config) for _ in range(count)]
+            self.workers += [actor.remote(self.worker_config, self.reporter) for _ in range(count)]
         locations = self._gather([worker.device_location.remote() for worker in self.workers])
         return locations if isinstance(locations, Failure) else self._join(locations)
 
@@ -230,13 +239,14 @@ class WorkerGroupHandle:
         worker_config: WorkerConfig,
         device: str,
         cpus_per_worker: float,
+        progress_actor: Any,
     ) -> None:
         self.name = name
         self.killed_at: float | None = None
         first_node, _ = placement[0]
         affinity = NodeAffinitySchedulingStrategy(first_node, soft=False)
         self._actor: Any = WorkerGroupActor.options(scheduling_strategy=affinity).remote(
-            name, placement, worker_config, device, cpus_per_worker
+            name, placement, worker_config, device, cpus_per_worker, progress_actor
         )
 
     def start(self, timeout: float) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from time import perf_counter
 
 from tqdm import tqdm
@@ -130,6 +131,13 @@ def smallest(task_list: TaskList, limit: int) -> TaskList:
 def make_task(complex: Complex, config: RunConfig, checkpoint: str) -> Task:
     """The task of one complex, see `TaskMaker`."""
     return TaskMaker(config, checkpoint).make(complex)
+
+
+def require_task(input: Path, task_list: TaskList) -> None:
+    """Raise ValueError, with the first reason, when no complex of an input can be built."""
+    if not task_list.tasks:
+        first = task_list.invalid[0]
+        raise ValueError(f"{input}: no complex can be built; {first.name}: {first.reason}")
 
 
 class TaskMaker:

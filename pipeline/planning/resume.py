@@ -25,10 +25,13 @@ def unfinished_tasks(tasks: Sequence[Task], outcomes: Mapping[str, str]) -> list
     return [task for task in tasks if outcomes.get(task.key) != "done"]
 
 
-def missing_files(written: WriteConfig, wanted: WriteConfig, num_samples: int) -> list[str]:
+def missing_files(
+    written: WriteConfig, wanted: WriteConfig, num_samples: int, num_chains: int
+) -> list[str]:
     """The settings `wanted` that ask for files that a result does not have.
 
-    It was `written` with other settings. A structure counts in any format.
+    It was `written` with other settings. A structure counts in any format, and the PAE of as many
+    best pairs as there are is all of it.
     """
     missing = []
     files = sorted(set(wanted.files) - set(written.files))
@@ -36,24 +39,32 @@ def missing_files(written: WriteConfig, wanted: WriteConfig, num_samples: int) -
         missing.append(f"write.files={','.join(files)}")
     if wanted.structures != "none" and written.structures == "none":
         missing.append(f"write.structures={wanted.structures}")
-    if wanted.num_pae_pairs > written.num_pae_pairs:
+    num_pairs = max(1, num_chains * (num_chains - 1) // 2)  # one chain is kept like a pair
+    if min(wanted.num_pae_pairs, num_pairs) > min(written.num_pae_pairs, num_pairs):
         missing.append(f"write.pae={wanted.pae}")
-    has_files = wanted.structures != "none" or wanted.num_pae_pairs or "pde" in wanted.files
     is_partial = written.structure_samples == "best" and wanted.structure_samples == "all"
-    if is_partial and num_samples > 1 and has_files:
+    if is_partial and num_samples > 1 and _has_sample_files(wanted):
         missing.append("write.structure_samples=all")
     return missing
 
 
 def both(written: WriteConfig, wanted: WriteConfig) -> WriteConfig:
-    """The settings of a result that has all files of both; the structures' format is kept."""
-    samples = (written.structure_samples, wanted.structure_samples)
+    """The settings of a result that has all files of both; the structures' format is kept.
+
+    There is one choice of samples: where `written` has files of all, so has the result.
+    """
+    samples = {write.structure_samples for write in (written, wanted) if _has_sample_files(write)}
     return WriteConfig(
         files=tuple(dict.fromkeys((*written.files, *wanted.files))),
         structures=wanted.structures if written.structures == "none" else written.structures,
         structure_samples="all" if "all" in samples else "best",
         pae=max(written, wanted, key=lambda write: write.num_pae_pairs).pae,
     )
+
+
+def _has_sample_files(write: WriteConfig) -> bool:
+    """Whether there are files of the samples that `structure_samples` chooses."""
+    return write.structures != "none" or write.num_pae_pairs > 0 or "pde" in write.files
 
 
 def suspect_keys(root: Path) -> set[str]:

@@ -23,7 +23,7 @@ from foldcp.config import Architecture
 from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.inputs.content_key import result_settings
 from foldcp.pipeline.inputs.input_spec import InputSpec, records
-from foldcp.pipeline.inputs.tasks import TaskList, make_task_list, smallest
+from foldcp.pipeline.inputs.tasks import TaskList, make_task_list, require_task, smallest
 from foldcp.pipeline.storage.results.invalid_records import invalid_rows
 from foldcp.pipeline.storage.results.provenance import Provenance
 from foldcp.pipeline.storage.run_folder import RunInfo, check_folder
@@ -80,11 +80,7 @@ def prepare(input_spec: InputSpec, config: RunConfig, out: Path) -> RunPlan:
     check_folder(out, identity)
     skipped_names: set[str] = set()
     task_list = make_task_list(records(input_spec, skipped_names), config, weights)
-    if not task_list.tasks:
-        first = task_list.invalid[0]
-        raise ValueError(
-            f"{input_spec.input}: no complex can be built; {first.name}: {first.reason}"
-        )
+    require_task(input_spec.input, task_list)
     provenance = Provenance(
         weights,
         is_untrained(input_spec.checkpoint),

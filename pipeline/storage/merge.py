@@ -1,38 +1,43 @@
-"""Merging of the parts of every table into one file, which is also published for readers.
+"""Merging of commits into groups: a file of each table, which is also published for readers.
 
-The manifest is written between the merged files and the published ones, and what these replace is
-deleted last: readers see all rows once at every instant, and the next merge finishes one that was
-killed.
+The manifest is written between the merged files of a group and the published ones, and what these
+replace is deleted last: readers see all rows once at every instant, and the next merge finishes one
+that was killed.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import PurePosixPath
+from pathlib import Path
 
 import pyarrow as pa
 
+from foldcp.pipeline.storage.commits.commit_file import commit_path
+from foldcp.pipeline.storage.commits.record import CommitRecord
 from foldcp.pipeline.storage.manifest import (
     MANIFEST,
-    CommitRecord,
+    Group,
+    GroupRecords,
     Manifest,
-    Snapshot,
-    commit_path,
-    take_snapshot,
+    columns_hash,
+    records_to_json,
     to_json,
 )
-from foldcp.pipeline.storage.parquet import to_parquet
-from foldcp.pipeline.storage.results.protein_pairs import protein_pairs
-from foldcp.pipeline.storage.schemas import PAIRS, PROTEIN_PAIRS, TABLES
+from foldcp.pipeline.storage.parquet import read_parquet, rows_without_commits, to_parquet
+from foldcp.pipeline.storage.schemas import TABLES, Table
 from foldcp.pipeline.storage.staging import StagedFiles, StagingArea
-from foldcp.pipeline.storage.tables import published_rows, read_rows
+from foldcp.pipeline.storage.tables import published_rows, sort_rows
 
+# A group is full when it has so many commits (10,000 complexes with one attempt each), or so many
+# rows in one of its tables: a merge rewrites one group at a time, and holds it in memory.
+GROUP_COMMITS = 20_000
+GROUP_ROWS = 131_072
 # A run merges when at least so many commits are unmerged, and half as many as are merged; or when
 # there are so many that another would keep its driver from its other work for too long.
 MIN_MERGE_COMMITS = 256
-MAX_UNMERGED_COMMITS = 1024
+MAX_UNMERGED_COMMITS = 2048
 # It also merges after so many seconds, so that tables are up to date where a complex takes long,
 # unless merging would take more than this share of the time.
 MERGE_SECONDS = 300.0
@@ -62,123 +67,171 @@ class MergeSchedule:
 
 
 @dataclass(frozen=True, slots=True)
-class MergeChanges:
-    """Changes by a merge besides adding the unmerged commits; None leaves a mark as it was.
+class GroupChanges:
+    """Changes of a group.
 
-    `drop` are commits to forget, `updates` records in place of existing ones. `repaired` holds the
-    rows of damaged merged files, `unpublished` the tables whose published copy is damaged.
+    `incoming` are commits that come in or replace their former version, with their rows of each
+    table. `drop` are commits to forget, `updates` records in place of existing ones, `stale` the
+    results that are stale now; None leaves them as they were. `repaired` holds the rows of damaged
+    merged files, `unpublished` the tables whose published copy is damaged.
     """
 
+    incoming: Mapping[str, CommitRecord] = field(default_factory=dict)
+    incoming_rows: Mapping[str, Sequence[pa.Table]] = field(default_factory=dict)
     drop: Collection[str] = ()
     updates: Mapping[str, CommitRecord] = field(default_factory=dict)
     stale: Collection[str] | None = None
-    keep_stale: bool | None = None
-    current_run: str | None = None
     repaired: Mapping[str, pa.Table] = field(default_factory=dict)
     unpublished: Collection[str] = ()
 
 
-NO_CHANGES = MergeChanges()
+def place_commits(
+    groups: Sequence[Group], commits: Iterable[CommitRecord], places: Mapping[str, int]
+) -> dict[int, list[str]]:
+    """Number of a group -> commits that are to be merged into it: that which has an earlier
+    version, else the last one, or a new one once that is full.
 
-
-def merge(staging: StagingArea, changes: MergeChanges = NO_CHANGES) -> Manifest:
-    """Bring merged and published tables to what counts; returns the marks and commits of now.
-
-    Tables whose rows do not change are not written.
+    `places` are the groups of commits that have been merged.
     """
-    snapshot = take_snapshot(staging.root, trusted=changes.repaired)
-    old = snapshot.manifest
-    new = _apply(changes, snapshot)
-    changed = _changed_tables(snapshot, changes.drop) | changes.repaired.keys()
-    to_publish = changed | set(changes.unpublished) | _tables_shown_differently(old, new)
-    if to_publish or new != old:
-        _write(staging, snapshot, new, changed, to_publish, changes.repaired)
-    return new
+    last = max(len(groups) - 1, 0)
+    num_commits = groups[last].num_commits if groups else 0
+    rows = dict(groups[last].rows) if groups else {}
+    placed: dict[int, list[str]] = {}
+    for record in commits:
+        number = places.get(record.id)
+        if number is None:
+            if num_commits >= GROUP_COMMITS or max(rows.values(), default=0) >= GROUP_ROWS:
+                last += 1
+                num_commits = 0
+                rows = {}
+            number = last
+        if number == last:
+            num_commits += 1
+            for name, count in record.rows.items():
+                rows[name] = rows.get(name, 0) + count
+        placed.setdefault(number, []).append(record.id)
+    return dict(sorted(placed.items()))
 
 
-def _apply(changes: MergeChanges, snapshot: Snapshot) -> Manifest:
-    """The manifest with other commits and marks; its files are still the former ones."""
-    old = snapshot.manifest
-    records = snapshot.commits | dict(changes.updates)
-    commits = {
-        commit: replace(record, parts={})
-        for commit, record in records.items()
-        if commit not in changes.drop
-    }
-    stale = set(old.stale if changes.stale is None else changes.stale)
-    return replace(
-        old,
-        commits=commits,
-        stale=tuple(sorted(commits.keys() & stale)),
-        keep_stale=old.keep_stale if changes.keep_stale is None else changes.keep_stale,
-        current_run=old.current_run if changes.current_run is None else changes.current_run,
-    )
-
-
-def _write(
+def merge_group(
     staging: StagingArea,
-    snapshot: Snapshot,
-    new: Manifest,
-    changed: Collection[str],
-    to_publish: Collection[str],
-    repaired: Mapping[str, pa.Table],
-) -> None:
-    """Write merged files, the manifest and the published files, and delete what these replace."""
-    old = snapshot.manifest
-    generation = old.generation + 1
-    kept = _without_dropped(snapshot, new)
+    manifest: Manifest,
+    number: int,
+    old: GroupRecords,
+    changes: GroupChanges,
+) -> tuple[Manifest, GroupRecords]:
+    """Bring the merged and published files of a group to what counts; `old` are its records.
+
+    Returns the manifest, which is written, and the group's records of now. Files whose rows do not
+    change are not written.
+    """
+    group = manifest.groups[number] if number < len(manifest.groups) else None
+    new = _apply(changes, old)
+    hidden_run = manifest.current_run if manifest.current_run in new.commits else ""
+    shown = (new.stale, manifest.keep_stale, hidden_run)
+    changed = _changed_tables(group, old, changes)
+    to_publish = changed | set(changes.unpublished) | _tables_shown_differently(group, old, shown)
+    if not to_publish and new == old:
+        return manifest, new
+    generation = manifest.generation + 1
+    suffix = f"{number:05}-{generation:06}"
+    removed = old.commits.keys() & (set(changes.drop) | changes.incoming.keys())
     merged: StagedFiles = []
     published: StagedFiles = []
+    rows = dict(group.rows) if group else {}
     for name in sorted(to_publish):
         table = TABLES[name]
-        rows = read_rows(staging.root, kept, table, repaired.get(name))
+        own = _own_rows(staging.root, group, table, removed, changes)
+        copy = published_rows(own, table, *shown)
+        content = to_parquet(copy)
+        published += staging.stage({published_path(name, number): content})
         if name in changed:
-            merged += staging.stage(
-                {f"parts/{name}/merged-{generation:06}.parquet": to_parquet(rows)}
-            )
-        shown = published_rows(rows, table, new)
-        published += staging.stage({f"tables/{name}/{name}.parquet": to_parquet(shown)})
-        if name == PAIRS.name:
-            derived = to_parquet(protein_pairs(shown))
-            path = f"tables/{PROTEIN_PAIRS.name}/{PROTEIN_PAIRS.name}.parquet"
-            published += staging.stage({path: derived})
-    merged_files = zip(sorted(changed), staging.publish(merged), strict=True)
-    published_files = {PurePosixPath(file.path).stem: file for file, _ in published}
-    manifest = replace(
-        new,
-        generation=generation,
-        tables=old.tables | dict(merged_files),
-        published=old.published | published_files,
+            rows[name] = own.num_rows
+            content = content if copy is own else to_parquet(own)
+            merged += staging.stage({f"parts/{name}/merged-{suffix}.parquet": content})
+    merged += staging.stage({f"parts/records/merged-{suffix}.json": records_to_json(new)})
+    *merged_files, records = staging.publish(merged)
+    group_now = Group(
+        records=records,
+        num_commits=len(new.commits),
+        num_stale=len(new.stale),
+        rows=rows,
+        tables=(group.tables if group else {})
+        | dict(zip(sorted(changed), merged_files, strict=True)),
+        published=(group.published if group else {})
+        | {Path(file.path).parent.name: file for file, _ in published},
+        columns=columns_hash(),
+        keep_stale=manifest.keep_stale,
+        hidden_run=hidden_run,
     )
+    groups = (*manifest.groups[:number], group_now, *manifest.groups[number + 1 :])
+    manifest = replace(manifest, generation=generation, groups=groups)
     staging.install({MANIFEST: to_json(manifest)})
     staging.publish(published)
-    parts = [part.path for record in snapshot.unmerged.values() for part in record.parts.values()]
-    replaced = [old.tables[name].path for name in changed if name in old.tables]
-    staging.remove(commit_path(commit) for commit in snapshot.unmerged)
-    staging.remove([*parts, *replaced])
+    staging.remove(commit_path(commit) for commit in changes.incoming)
+    staging.remove(_replaced_files(group, changed))
+    return manifest, new
 
 
-def _without_dropped(snapshot: Snapshot, new: Manifest) -> Snapshot:
-    """The snapshot without the commits that the new manifest does not have."""
-    unmerged = {commit: r for commit, r in snapshot.unmerged.items() if commit in new.commits}
-    merged = {commit: r for commit, r in snapshot.merged.items() if commit in new.commits}
-    return Snapshot(unmerged, snapshot.manifest, merged)
+def published_path(name: str, number: int) -> str:
+    """Path of a group's file of a table for readers, relative to the run's folder."""
+    return f"tables/{name}/{name}-{number:05}.parquet"
 
 
-def _changed_tables(snapshot: Snapshot, drop: Collection[str]) -> set[str]:
-    """Tables whose merged files hold other rows than count: a part is to come in, a commit was
-    replaced or is to go, or there is no file yet.
+def _replaced_files(group: Group | None, changed: Collection[str]) -> list[str]:
+    """The files of a group that others were written for."""
+    if group is None:
+        return []
+    tables = [group.tables[name].path for name in sorted(changed) if name in group.tables]
+    return [*tables, group.records.path]
+
+
+def _apply(changes: GroupChanges, old: GroupRecords) -> GroupRecords:
+    """The records of a group after changes."""
+    records = old.commits | dict(changes.updates) | dict(changes.incoming)
+    commits = {name: record for name, record in records.items() if name not in changes.drop}
+    stale = old.stale if changes.stale is None else frozenset(changes.stale)
+    return GroupRecords(commits, stale & commits.keys())
+
+
+def _own_rows(
+    root: Path,
+    group: Group | None,
+    table: Table,
+    removed: Collection[str],
+    changes: GroupChanges,
+) -> pa.Table:
+    """The rows of a table of everything in a group, stale or not, sorted."""
+    incoming = changes.incoming_rows.get(table.name, ())
+    rows = changes.repaired.get(table.name)
+    if rows is None and group and table.name in group.tables:
+        rows = read_parquet(root / group.tables[table.name].path, table)
+    if rows is None:
+        return sort_rows(incoming, table)
+    rows = rows_without_commits(rows, table, removed)
+    return sort_rows([rows, *incoming], table)
+
+
+def _changed_tables(group: Group | None, old: GroupRecords, changes: GroupChanges) -> set[str]:
+    """Tables whose merged file holds other rows than count: a commit is to come in or to go, the
+    file lacks columns, or there is none.
     """
-    old = snapshot.manifest
-    removed = (old.commits.keys() - snapshot.merged.keys()) | (old.commits.keys() & set(drop))
-    records = [*snapshot.unmerged.values(), *(old.commits[commit] for commit in removed)]
+    if group is None or group.columns != columns_hash():
+        return set(TABLES)
+    removed = old.commits.keys() & (set(changes.drop) | changes.incoming.keys())
+    records = [*changes.incoming.values(), *(old.commits[commit] for commit in removed)]
     touched = {name for record in records for name in record.rows}
-    return touched | (TABLES.keys() - old.tables.keys())
+    return touched | changes.repaired.keys() | (TABLES.keys() - group.tables.keys())
 
 
-def _tables_shown_differently(old: Manifest, new: Manifest) -> set[str]:
+def _tables_shown_differently(
+    group: Group | None, old: GroupRecords, shown: tuple[Collection[str], bool, str]
+) -> set[str]:
     """Tables that are to show other rows or flags, though the same rows count."""
-    names = {"runs"} if old.current_run != new.current_run else set()
-    if old.stale != new.stale or (old.keep_stale != new.keep_stale and new.stale):
+    if group is None:
+        return set()
+    stale, keep_stale, hidden_run = shown
+    names = {"runs"} if group.hidden_run != hidden_run else set()
+    if old.stale != stale or (group.keep_stale != keep_stale and stale):
         names |= {name for name, table in TABLES.items() if table.has("stale")}
     return names

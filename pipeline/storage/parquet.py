@@ -5,7 +5,8 @@ A damaged file is an error, never another number.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from foldcp.pipeline.storage.columns.column import Column
-from foldcp.pipeline.storage.schemas import Row, Table
+from foldcp.pipeline.storage.schemas import Table
 
 ARROW_TYPES = {
     "string": pa.string(),
@@ -46,24 +47,26 @@ def arrow_schema(table: Table) -> pa.Schema:
     return pa.schema(fields, {"description": table.description})
 
 
-def to_arrow(table: Table, rows: Sequence[Row]) -> pa.Table:
-    """Rows as an Arrow table.
+def to_arrow(
+    table: Table, parts: Sequence[Mapping[str, Sequence[Any]]], num_rows: Sequence[int]
+) -> pa.Table:
+    """Parts of a table, of so many rows each, as an Arrow table; columns that are missing are null.
 
-    NaN becomes null, so that every reader skips it in a mean; a value that a row does not give is
-    the column's default.
+    NaN becomes null, so that every reader skips it in a mean.
     """
-    known = {column.name for column in table.columns}
-    unknown = {name for row in rows for name in row} - known
-    assert not unknown, f"{table.name}: {unknown}"
-    columns = [
-        _to_array(column, [row.get(column.name, column.default) for row in rows])
-        for column in table.columns
-    ]
+    columns = []
+    for column in table.columns:
+        values: list[Any] = []
+        for part, count in zip(parts, num_rows, strict=True):
+            values += part.get(column.name) or [column.default] * count
+        columns.append(_to_array(column, values))
     return pa.table(columns, schema=arrow_schema(table))
 
 
 def _to_array(column: Column, values: list[Any]) -> pa.Array:
     arrow_type = ARROW_TYPES[column.type]
+    if column.type == "timestamp":
+        values = [datetime.fromisoformat(value) if value else None for value in values]
     try:
         array = pa.array(values, arrow_type, from_pandas=True)
     except UnicodeEncodeError:
@@ -84,18 +87,26 @@ def _escape_surrogates(value: str | Sequence[str] | None) -> str | list[str] | N
 def to_parquet(rows: pa.Table) -> bytes:
     """The bytes of a Parquet file with a checksum of every page."""
     sink = pa.BufferOutputStream()
-    pq.write_table(
-        rows,
-        sink,
-        compression="zstd",
-        row_group_size=ROW_GROUP_ROWS,
-        write_page_checksum=True,
-    )
+    with _writer(sink, rows.schema) as writer:
+        writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
     return sink.getvalue().to_pybytes()
 
 
-def read_parquet(path: Path, table: Table) -> pa.Table:
+def write_parquet(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) -> None:
+    """Write a Parquet file of the rows of some tables, of which one is in memory at a time."""
+    with _writer(path, schema) as writer:
+        for rows in tables:
+            writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
+
+
+def _writer(sink: Path | pa.NativeFile, schema: pa.Schema) -> pq.ParquetWriter:
+    return pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True)
+
+
+def read_parquet(path: Path, table: Table, columns: list[str] | None = None) -> pa.Table:
     """All rows of a file of a table; columns that an earlier version did not write are null.
+
+    Only some columns, where these are named, all of which were always written.
 
     Raises FileNotFoundError when it does not exist, and ValueError, naming the file, when it is
     damaged.
@@ -103,16 +114,26 @@ def read_parquet(path: Path, table: Table) -> pa.Table:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             _check_columns(file, table)
-            return _with_all_columns(file.read(use_threads=False), table)  # most files are small
+            rows = file.read(columns)
+            return rows if columns else _with_all_columns(rows, table)
     except FileNotFoundError:
         raise
     except DAMAGE_ERRORS as error:
         raise ValueError(f"{path}: damaged: {' '.join(str(error).split())}") from None
 
 
-def rows_of_commits(rows: pa.Table, table: Table, commits: Iterable[str]) -> pa.Table:
+def rows_of_commits(rows: pa.Table, table: Table, commits: Collection[str]) -> pa.Table:
     """The rows that belong to some commits."""
-    return rows.filter(pc.field(table.commit_column).isin(pa.array(list(commits), pa.string())))
+    return rows.filter(_is_of_commits(table, commits))
+
+
+def rows_without_commits(rows: pa.Table, table: Table, commits: Collection[str]) -> pa.Table:
+    """The rows that do not belong to some commits."""
+    return rows.filter(~_is_of_commits(table, commits)) if commits else rows
+
+
+def _is_of_commits(table: Table, commits: Collection[str]) -> pc.Expression:
+    return pc.field(table.commit_column).isin(pa.array(list(commits), pa.string()))
 
 
 def read_intact_groups(path: Path, table: Table) -> pa.Table:
@@ -147,17 +168,22 @@ def _read_group(file: pq.ParquetFile, number: int, table: Table) -> list[pa.Tabl
 
 def _check_columns(file: pq.ParquetFile, table: Table) -> None:
     """Raise ValueError unless all columns are there but for some that may be null."""
+    schema = arrow_schema(table)
     written = file.schema_arrow
-    known = [field for field in arrow_schema(table) if field.name in written.names]
-    is_whole = all(field.nullable or field in known for field in arrow_schema(table))
+    names = set(written.names)
+    known = [field for field in schema if field.name in names]
+    is_whole = all(field.nullable or field.name in names for field in schema)
     if not (is_whole and written.equals(pa.schema(known))):
         raise ValueError(f"its columns are not those of table {table.name}")
 
 
 def _with_all_columns(rows: pa.Table, table: Table) -> pa.Table:
     schema = arrow_schema(table)
+    if rows.schema.names == schema.names:
+        return pa.table(rows.columns, schema=schema)
+    written = dict(zip(rows.schema.names, rows.columns, strict=True))
     columns = [
-        rows[field.name] if field.name in rows.column_names else pa.nulls(rows.num_rows, field.type)
+        written[field.name] if field.name in written else pa.nulls(rows.num_rows, field.type)
         for field in schema
     ]
     return pa.table(columns, schema=schema)

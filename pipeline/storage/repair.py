@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
 
-from foldcp.pipeline.storage.manifest import (
-    COMMITS,
-    CommitRecord,
-    Manifest,
-    Snapshot,
-    commit_path,
-    is_intact,
-    read_manifest,
-)
+from foldcp.pipeline.storage.commits.commit_file import COMMITS
+from foldcp.pipeline.storage.commits.record import is_intact
+from foldcp.pipeline.storage.manifest import Group, GroupRecords, Manifest
 from foldcp.pipeline.storage.parquet import (
+    arrow_schema,
     read_intact_groups,
     read_parquet,
     rows_of_commits,
 )
 from foldcp.pipeline.storage.run_folder import TEMPORARY
-from foldcp.pipeline.storage.schemas import PAIRS, PROTEIN_PAIRS, TABLES, Table
+from foldcp.pipeline.storage.schemas import TABLES, Table
 from foldcp.pipeline.storage.tables import replace_column
 
 
 @dataclass(slots=True)
 class Damage:
-    """Damage to the merged files of a folder, found by their hashes.
+    """Damage to the files of a group, found by their hashes.
 
     `repaired` holds the rows that were saved of each damaged table, `lost` the commits of which
     rows are gone, `unpublished` the tables whose copy in tables/ is not what it should be;
@@ -42,59 +37,63 @@ class Damage:
     messages: list[str] = field(default_factory=list)
 
 
-def find_damage(root: Path) -> Damage:
-    """Read every merged file to its end. Raises ValueError when the manifest is damaged."""
-    manifest = read_manifest(root)
+def find_damage(root: Path, group: Group, records: GroupRecords) -> Damage:
+    """Read every file of a group to its end."""
     damage = Damage()
-    for name, file in manifest.tables.items():
-        published = manifest.published.get(name)
+    if len(records.commits) < group.num_commits:
+        damage.repaired = {name: arrow_schema(TABLES[name]).empty_table() for name in group.tables}
+        damage.unpublished = set(group.tables)
+        damage.messages.append(
+            f"{root / group.records.path}: missing; the {group.num_commits} results and attempts "
+            "that it lists are lost"
+        )
+        return damage
+    for name, file in group.tables.items():
+        published = group.published.get(name)
         if published is None or not is_intact(root, published, verify=True):
             damage.unpublished.add(name)
         if not is_intact(root, file, verify=True):
-            _save_rows(root, TABLES[name], manifest, damage)
-    derived = manifest.published.get(PROTEIN_PAIRS.name)
-    if derived is None or not is_intact(root, derived, verify=True):
-        damage.unpublished.add(PAIRS.name)  # with which it is published
+            _save_rows(root, TABLES[name], group, records, damage)
     return damage
 
 
-def intact_unmerged(root: Path, snapshot: Snapshot) -> dict[str, CommitRecord]:
-    """The unmerged commits all of whose parts have the right hashes."""
+def find_lost_files(root: Path, records: GroupRecords) -> set[str]:
+    """The commits of which a structure or another file is not there with its size."""
     return {
-        commit: record
-        for commit, record in snapshot.unmerged.items()
-        if all(is_intact(root, part, verify=True) for part in record.parts.values())
+        commit
+        for commit, record in records.commits.items()
+        if not all(is_intact(root, file) for file in record.files)
     }
 
 
-def find_leftovers(
-    root: Path, unmerged: Mapping[str, CommitRecord], manifest: Manifest
-) -> list[str]:
-    """Paths of what a killed writer left: temporary files, parts that belong to no commit and
-    merged files that the manifest does not name, records of other commits than `unmerged`.
+def find_leftovers(root: Path, kept: Collection[str], manifest: Manifest) -> list[str]:
+    """Paths of what a killed writer left: temporary files, files of commits other than `kept`, and
+    merged files that the manifest does not name.
     """
-    parts = [part for record in unmerged.values() for part in record.parts.values()]
-    kept = {file.path for file in (*parts, *manifest.tables.values())}
-    kept |= {commit_path(commit) for commit in unmerged}
-    patterns = [f"{TEMPORARY}/*", f"{COMMITS}/*.json"]
+    known = set(kept)
+    for group in manifest.groups:
+        known |= {group.records.path, *(file.path for file in group.tables.values())}
+    patterns = [f"{TEMPORARY}/*", f"{COMMITS}/*", "parts/records/*.json"]
     patterns += [f"parts/{name}/*.parquet" for name in TABLES]
     found = {
         path.relative_to(root).as_posix() for pattern in patterns for path in root.glob(pattern)
     }
-    return sorted(found - kept)
+    return sorted(found - known)
 
 
-def _save_rows(root: Path, table: Table, manifest: Manifest, damage: Damage) -> None:
+def _save_rows(
+    root: Path, table: Table, group: Group, records: GroupRecords, damage: Damage
+) -> None:
     """Collect the rows of the commits all of whose rows can still be read."""
     expected = {
         commit: record.rows[table.name]
-        for commit, record in manifest.commits.items()
+        for commit, record in records.commits.items()
         if table.name in record.rows
     }
-    path = root / manifest.tables[table.name].path
+    path = root / group.tables[table.name].path
     copies = [read_intact_groups(path, table)]
     if table.name not in damage.unpublished:
-        copies.insert(0, _read_published(root, table, manifest))
+        copies.insert(0, _read_published(root, table, group))
     saved = []
     missing = dict(expected)
     for rows in copies:
@@ -114,16 +113,16 @@ def _consequence(table: Table, num_lost: int, num_all: int) -> str:
     return f"{num_lost} of {num_all} results are lost and computed again"
 
 
-def _read_published(root: Path, table: Table, manifest: Manifest) -> pa.Table:
+def _read_published(root: Path, table: Table, group: Group) -> pa.Table:
     """The rows of the published copy as they were before some were marked as stale."""
-    rows = read_parquet(root / manifest.published[table.name].path, table)
+    rows = read_parquet(root / group.published[table.name].path, table)
     if not table.has("stale"):
         return rows
     return replace_column(rows, "stale", pa.repeat(pa.scalar(False), rows.num_rows))
 
 
-def _complete_commits(rows: pa.Table, table: Table, expected: Mapping[str, int]) -> list[str]:
+def _complete_commits(rows: pa.Table, table: Table, expected: Mapping[str, int]) -> set[str]:
     """The commits that have as many rows as they should."""
     column = table.commit_column
     counts = rows.group_by(column).aggregate([([], "count_all")]).to_pylist()
-    return [row[column] for row in counts if expected.get(row[column]) == row["count_all"]]
+    return {row[column] for row in counts if expected.get(row[column]) == row["count_all"]}

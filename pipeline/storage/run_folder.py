@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from foldcp.files import reading
 
-FORMAT = 5  # of the folder; raised when this version can no longer read older ones
+FORMAT = 6  # of the folder; raised when this version can no longer read older ones
 RUN_FILE = "run.json"
 TEMPORARY = ".tmp"
 LOCK = ".lock"

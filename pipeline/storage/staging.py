@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from itertools import count
 from pathlib import Path
 
+from foldcp.pipeline.storage.commits.record import File, describe
 from foldcp.pipeline.storage.filesystem import Content, FileSystem
-from foldcp.pipeline.storage.manifest import File, describe
 from foldcp.pipeline.storage.run_folder import TEMPORARY
 
 StagedFiles = list[tuple[File, Path]]  # with the temporary path of each

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from foldcp.pipeline.storage.manifest import CommitRecord, is_intact
+from foldcp.pipeline.storage.commits.record import CommitRecord, is_intact
 
 
 @dataclass(frozen=True, slots=True)

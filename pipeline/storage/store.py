@@ -1,17 +1,18 @@
 """Writer of a run's folder, such that a kill at any instant loses at most the complex in flight.
 
-    RUN/run.json                                 the run: settings, versions, weights
-    RUN/tables/<table>/<table>.parquet           the table for readers, as of the last merge
-    RUN/tables/dictionary.parquet                type, unit and meaning of every column
-    RUN/parts/<table>/<commit>.parquet           rows of one complex, one attempt or one run
-    RUN/parts/<table>/merged-<number>.parquet    all of these, merged
-    RUN/structures/<key>/<sample>.cif.gz
-    RUN/commits/, RUN/manifest.json              which of them count (see manifest.py)
-    RUN/.tmp/, RUN/.lock                         files being written; the lock of the one writer
+    RUN/run.json                                  the run: settings, versions, weights
+    RUN/tables/<table>/<table>-<group>.parquet    the table for readers, as of the last merge
+    RUN/tables/dictionary.parquet                 type, unit and meaning of every column
+    RUN/commits/<commit>.jsonl                    one complex, attempt or run that is not merged yet
+    RUN/parts/                                    merged groups of commits, see manifest.py
+    RUN/structures/<ke>/<key>/<sample>.cif.gz
+    RUN/manifest.json                             which of them count
+    RUN/.tmp/, RUN/.lock                          files being written; the lock of the one writer
 
-Every file is written under .tmp, synced and renamed; the commit record comes last. A file in
-tables/ appears and is replaced by one rename, so that whoever reads it sees each row once at every
-instant; `read_table` also gives what has not been merged yet.
+Every file is written under .tmp, synced and renamed; that of the commit comes last. A file in
+tables/ appears and is replaced by one rename, and a row never moves from one to another, so that
+whoever reads them sees each row once at every instant; `read_table` also gives what has not been
+merged yet.
 """
 
 from __future__ import annotations
@@ -20,29 +21,42 @@ import json
 import logging
 import secrets
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import cache
 from itertools import count
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from foldcp.pipeline.config import WriteConfig
+from foldcp.pipeline.storage.commits.commit_file import (
+    UnmergedCommit,
+    commit_path,
+    has_intact_rows,
+    to_bytes,
+    to_columns,
+)
+from foldcp.pipeline.storage.commits.record import CommitRecord
 from foldcp.pipeline.storage.filesystem import Content, FileSystem, is_disk_failure
 from foldcp.pipeline.storage.manifest import (
-    CommitRecord,
-    commit_path,
-    take_snapshot,
-    to_json,
+    GroupRecords,
+    Manifest,
+    check_records,
+    read_manifest,
+    read_records,
+    read_unmerged,
 )
-from foldcp.pipeline.storage.merge import NO_CHANGES, MergeChanges, MergeSchedule, merge
+from foldcp.pipeline.storage.merge import (
+    GroupChanges,
+    MergeSchedule,
+    merge_group,
+    place_commits,
+)
 from foldcp.pipeline.storage.parquet import to_arrow, to_parquet
-from foldcp.pipeline.storage.repair import (
-    Damage,
-    find_damage,
-    find_leftovers,
-    intact_unmerged,
-)
+from foldcp.pipeline.storage.repair import find_damage, find_leftovers, find_lost_files
+from foldcp.pipeline.storage.results.derived_tables import derive, is_due
 from foldcp.pipeline.storage.results.dictionary import PATH as DICTIONARY
 from foldcp.pipeline.storage.results.dictionary import dictionary
 from foldcp.pipeline.storage.run_folder import (
@@ -62,6 +76,7 @@ from foldcp.pipeline.storage.staleness import (
     find_vanished,
     release_shared_paths,
 )
+from foldcp.pipeline.storage.tables import unmerged_rows
 
 LOCAL_FILES = FileSystem()
 # Kind of a commit -> the table that has one row or more of each such commit.
@@ -81,10 +96,14 @@ class Store:
         self._staging = StagingArea(root, filesystem)
         self._lock = lock
         self._attempt_numbers = count(1)
-        self._commits: dict[str, CommitRecord] = {}
-        self._owners: dict[str, str] = {}  # path -> commit
-        self._stale: frozenset[str] = frozenset()
-        self._unmerged: set[str] = set()
+        self._manifest = Manifest()
+        self._unmerged: dict[str, UnmergedCommit] = {}
+        self._outcomes: dict[str, str] = {}  # of complexes
+        self._written: dict[str, WriteConfig] = {}  # of complexes that are done
+        self._stale: set[str] = set()
+        self._places: dict[str, int] = {}  # commit -> number of its group, but for attempts
+        self._owners: dict[str, str] = {}  # path that does not hold its complex's key -> that key
+        self._written_before: dict[str, WriteConfig] = {}  # of results that have lost files
         self._schedule = MergeSchedule()
 
     @classmethod
@@ -122,20 +141,21 @@ class Store:
         """key -> done, failed or invalid, of every complex whose result is complete and not
         stale.
         """
-        return {
-            commit: record.outcome
-            for commit, record in self._commits.items()
-            if record.kind == "complex" and commit not in self._stale
-        }
+        return {key: outcome for key, outcome in self._outcomes.items() if key not in self._stale}
 
     def outcome(self, key: str) -> str:
         """The outcome of a complex as in `outcomes`; empty where it has none."""
-        record = self._commits.get(key)
-        return record.outcome if record and key not in self._stale else ""
+        return "" if key in self._stale else self._outcomes.get(key, "")
 
     def written(self, key: str) -> WriteConfig:
         """The settings with which the files of a complex that is done were written."""
-        return WriteConfig(**self._commits[key].write)
+        return self._written.get(key, WriteConfig())
+
+    def written_before(self, key: str) -> WriteConfig | None:
+        """The settings with which the files of a result were written that does not count any more,
+        as some are missing or shortened; None for any other complex.
+        """
+        return self._written_before.get(key)
 
     def mark_stale(self, present: Present, keep: bool = False) -> None:
         """Set what the input asks for now; to be called before any result is put.
@@ -144,12 +164,17 @@ class Store:
         they are not deleted and count again once they are asked for. Invalid records that are
         gone are removed.
         """
-        stale = find_stale(self._commits, present)
-        updates, lost = release_shared_paths(self.root, self._commits, stale)
-        vanished = find_vanished(self._commits, present)
-        self._merge(
-            MergeChanges(drop=vanished | lost, updates=updates, stale=stale, keep_stale=keep)
-        )
+        self._merge()
+        self._manifest = replace(self._manifest, keep_stale=keep)
+        self._owners.clear()
+        for number, group in enumerate(self._manifest.groups):
+            records = read_records(self.root, group)
+            stale = find_stale(records.commits, present)
+            updates, lost = release_shared_paths(self.root, records.commits, stale)
+            vanished = find_vanished(records.commits, present)
+            changes = GroupChanges(drop=vanished | lost, updates=updates, stale=stale)
+            self._merge_group(number, records, changes)
+        self._manifest = derive(self._staging, self._manifest)
 
     def put(
         self,
@@ -179,6 +204,28 @@ class Store:
         self._commit(key, "complex", rows, files or {}, write)
         self._merge_when_due()
 
+    def put_many(self, results: Mapping[str, Mapping[str, Sequence[Row]]]) -> None:
+        """Store results without files, by key: straight into the merged tables, so that many take
+        no longer than one. A kill may leave some of them.
+        """
+        self._merge()
+        records = {
+            key: _record(key, "complex", _without_empty(rows)) for key, rows in results.items()
+        }
+        placed = place_commits(self._manifest.groups, records.values(), self._places)
+        for number, keys in placed.items():
+            rows = {
+                name: [row for key in keys for row in results[key].get(name, ())]
+                for name in {name for key in keys for name in records[key].rows}
+            }
+            tables = {
+                name: [to_arrow(TABLES[name], [to_columns(TABLES[name], part)], [len(part)])]
+                for name, part in rows.items()
+            }
+            incoming = {key: records[key] for key in keys}
+            changes = GroupChanges(incoming=incoming, incoming_rows=tables)
+            self._merge_group(number, self._records(number), changes)
+
     def put_attempt(self, row: Row) -> None:
         """Store a row of `attempts`; attempt_id and run_id are filled in."""
         attempt_id = f"{self.run_id}-{next(self._attempt_numbers):06}"
@@ -194,7 +241,9 @@ class Store:
         """
         try:
             self._put_run(status)
-            self._merge(MergeChanges(current_run=""))
+            self._manifest = replace(self._manifest, current_run="")
+            self._merge()
+            self._manifest = derive(self._staging, self._manifest)
         except (OSError, ValueError) as error:
             reason = _reason(error)
             logger.warning("%s: the tables are not up to date: %s", self.root, reason)
@@ -207,7 +256,9 @@ class Store:
         # Checked again under the lock, as another writer may just have been there.
         check_folder(self.root, self.info.identity)
         self._filesystem.make_folder(self.root / TEMPORARY)
-        damage = find_damage(self.root)
+        self._manifest = read_manifest(self.root)
+        for group in self._manifest.groups:
+            check_records(self.root, group)  # before anything is written
         run = {
             "format": FORMAT,
             "run_id": self.run_id,
@@ -220,24 +271,46 @@ class Store:
                 DICTIONARY: to_parquet(dictionary()),
             }
         )
-        self._recover(damage)
+        self._manifest = replace(self._manifest, current_run=self.run_id)
+        self._recover()
         self._put_run("running")
-        self._merge(MergeChanges(current_run=self.run_id))
+        self._merge()
+        self._manifest = derive(self._staging, self._manifest)
 
-    def _recover(self, damage: Damage) -> None:
+    def _recover(self) -> None:
         """Repair merged files, and remove what a killed writer left."""
-        for message in damage.messages:
-            logger.warning("%s", message)
-        snapshot = take_snapshot(self.root, trusted=damage.repaired)
-        unmerged = intact_unmerged(self.root, snapshot)
-        self._staging.remove(find_leftovers(self.root, unmerged, snapshot.manifest))
-        self._merge(
-            MergeChanges(
-                drop=damage.lost - unmerged.keys(),
+        unmerged = {
+            name: commit
+            for name, commit in read_unmerged(self.root).items()
+            if has_intact_rows(self.root, commit)
+        }
+        kept = {commit.path for commit in unmerged.values()}
+        self._staging.remove(find_leftovers(self.root, kept, self._manifest))
+        for number, group in enumerate(self._manifest.groups):
+            records = read_records(self.root, group)
+            damage = find_damage(self.root, group, records)
+            for message in damage.messages:
+                logger.warning("%s", message)
+            again = [unmerged.pop(name) for name in unmerged.keys() & records.commits.keys()]
+            lost = damage.lost | find_lost_files(self.root, records)
+            lost -= {commit.record.id for commit in again}
+            self._written_before |= {
+                commit: _write_config(**records.commits[commit].write)
+                for commit in lost
+                if records.commits[commit].write
+            }
+            changes = GroupChanges(
+                incoming={commit.record.id: commit.record for commit in again},
+                incoming_rows=unmerged_rows(self.root, again, list(TABLES.values())),
+                drop=lost,
                 repaired=damage.repaired,
                 unpublished=damage.unpublished,
             )
-        )
+            self._merge_group(number, records, changes)
+        for commit in unmerged.values():
+            self._register(commit.record)
+        self._unmerged = unmerged
+        self._merge()
 
     def _merge_when_due(self) -> None:
         """Merge now and then while the run is in progress.
@@ -245,11 +318,13 @@ class Store:
         A merge that fails for another reason than the disk's costs no result.
         """
         started = time.monotonic()
-        num_merged = len(self._commits) - len(self._unmerged)
+        num_merged = sum(group.num_commits for group in self._manifest.groups)
         if not self._schedule.is_due(len(self._unmerged), num_merged, started):
             return
         try:
             self._merge()
+            if is_due(self._manifest):
+                self._manifest = derive(self._staging, self._manifest)
             self._schedule.record(started, time.monotonic())
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and is_disk_failure(error):
@@ -258,15 +333,37 @@ class Store:
             reason = _reason(error)
             logger.warning("%s: the tables are not brought up to date: %s", self.root, reason)
 
-    def _merge(self, changes: MergeChanges = NO_CHANGES) -> None:
-        """Merge the parts of every table into one file, publish it and delete the parts."""
-        manifest = merge(self._staging, changes)
-        self._commits = {}
-        self._owners = {}
-        self._unmerged = set()
-        self._stale = frozenset(manifest.stale)
-        for record in manifest.commits.values():
+    def _merge(self) -> None:
+        """Merge the commits that have files of their own, one group after the other."""
+        commits = [commit.record for commit in self._unmerged.values()]
+        placed = place_commits(self._manifest.groups, commits, self._places)
+        for number, names in placed.items():
+            unmerged = [self._unmerged[name] for name in names]
+            changes = GroupChanges(
+                incoming={commit.record.id: commit.record for commit in unmerged},
+                incoming_rows=unmerged_rows(self.root, unmerged, list(TABLES.values())),
+            )
+            self._merge_group(number, self._records(number), changes)
+            for name in names:
+                del self._unmerged[name]
+
+    def _merge_group(self, number: int, old: GroupRecords, changes: GroupChanges) -> None:
+        """Merge changes into a group, and remember which commits it holds."""
+        self._manifest, new = merge_group(self._staging, self._manifest, number, old, changes)
+        for commit in old.commits.keys() - new.commits.keys():
+            self._outcomes.pop(commit, None)
+            self._written.pop(commit, None)
+            self._places.pop(commit, None)
+        self._stale = (self._stale - old.stale) | new.stale
+        for record in new.commits.values():
             self._register(record)
+            if record.kind != "attempt":
+                self._places[record.id] = number
+
+    def _records(self, number: int) -> GroupRecords:
+        """The records of a group; none of one that is to be made."""
+        groups = self._manifest.groups
+        return read_records(self.root, groups[number]) if number < len(groups) else GroupRecords()
 
     def _put_run(self, status: str) -> None:
         """Store the row of this run, with the numbers of its results once it is over."""
@@ -285,10 +382,10 @@ class Store:
             "hardware": info.hardware,
         }
         if status != "running":
-            outcomes = list(self.outcomes().values())
+            outcomes = Counter(self.outcomes().values())
             row["ended"] = datetime.now(UTC)
             for outcome in ("done", "failed", "invalid"):
-                row[f"num_{outcome}"] = outcomes.count(outcome)
+                row[f"num_{outcome}"] = outcomes[outcome]
         self._commit(self.run_id, "run", {"runs": [row]}, {})
 
     def _commit(
@@ -299,37 +396,54 @@ class Store:
         files: Mapping[str, Content],
         write: WriteConfig | None = None,
     ) -> None:
-        """Stage the files, remove the record and parts of an earlier version, give the files their
-        names, and write the new record.
+        """Stage the files, remove an earlier version that is not merged, give the files their
+        names, and write the commit.
         """
-        rows = {name: table_rows for name, table_rows in rows.items() if table_rows}
-        parts = {
-            f"parts/{name}/{commit}.parquet": to_parquet(to_arrow(TABLES[name], table_rows))
-            for name, table_rows in rows.items()
-        }
-        staged = self._staging.stage({**parts, **files})
+        rows = _without_empty(rows)
+        columns = {name: to_columns(TABLES[name], part) for name, part in rows.items()}
+        staged = self._staging.stage(files)
         self._staging.remove([commit_path(commit)])
-        self._staging.remove(f"parts/{name}/{commit}.parquet" for name in TABLES)
-        written = self._staging.publish(staged)
-        main_row = rows[MAIN_TABLES[kind]][0]
-        record = CommitRecord(
-            id=commit,
-            kind=kind,
-            outcome=main_row["status"] if kind == "run" else main_row["outcome"],
-            name=main_row.get("name", ""),
-            settings_hash=main_row.get("settings_hash", ""),
-            rows={name: len(table_rows) for name, table_rows in rows.items()},
-            parts=dict(zip(rows, written, strict=False)),
-            files=tuple(written[len(parts) :]),
+        record = replace(
+            _record(commit, kind, rows),
+            files=tuple(self._staging.publish(staged)),
             write=asdict(write) if write else {},
         )
-        self._staging.install({commit_path(commit): to_json(record)})
+        content, unmerged = to_bytes(record, columns)
+        self._staging.install({commit_path(commit): content})
+        self._unmerged[commit] = unmerged
         self._register(record)
-        self._unmerged.add(commit)
 
     def _register(self, record: CommitRecord) -> None:
-        self._commits[record.id] = record
-        self._owners.update((file.path, record.id) for file in record.files)
+        if record.kind == "complex":
+            self._outcomes[record.id] = record.outcome
+            if record.write:
+                self._written[record.id] = _write_config(**record.write)
+        for file in record.files:
+            if record.id not in file.path:
+                self._owners[file.path] = record.id
+
+
+@cache
+def _write_config(**settings: Any) -> WriteConfig:
+    """The same object for the same settings: a run has few different ones, and many results."""
+    return WriteConfig(**settings)
+
+
+def _without_empty(rows: Mapping[str, Sequence[Row]]) -> dict[str, Sequence[Row]]:
+    return {name: table_rows for name, table_rows in rows.items() if table_rows}
+
+
+def _record(commit: str, kind: str, rows: Mapping[str, Sequence[Row]]) -> CommitRecord:
+    """The record of a commit without files."""
+    main_row = rows[MAIN_TABLES[kind]][0]
+    return CommitRecord(
+        id=commit,
+        kind=kind,
+        outcome=main_row["status"] if kind == "run" else main_row["outcome"],
+        name=main_row.get("name", ""),
+        settings_hash=main_row.get("settings_hash", ""),
+        rows={name: len(table_rows) for name, table_rows in rows.items()},
+    )
 
 
 def _reason(error: Exception) -> str:

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from foldcp.pipeline.storage.commits.commit_file import UnmergedCommit, read_commit_rows
+from foldcp.pipeline.storage.commits.record import is_intact
 from foldcp.pipeline.storage.manifest import (
     READ_RETRIES,
-    Manifest,
+    Group,
     Snapshot,
+    columns_hash,
+    missing_tables,
+    pairs_hash,
+    read_records,
     take_snapshot,
 )
-from foldcp.pipeline.storage.parquet import arrow_schema, read_parquet, rows_of_commits
+from foldcp.pipeline.storage.parquet import (
+    arrow_schema,
+    read_parquet,
+    rows_without_commits,
+    to_arrow,
+)
 from foldcp.pipeline.storage.results.protein_pairs import protein_pairs
 from foldcp.pipeline.storage.run_folder import is_being_written, read_run
 from foldcp.pipeline.storage.schemas import PAIRS, PROTEIN_PAIRS, TABLES, Table
+
+CONVERTED_ROWS = 4_096  # so many rows of Python's objects are made into Arrow's at once
 
 
 def read_table(out: Path | str, name: str) -> pa.Table:
@@ -37,12 +51,12 @@ def read_table(out: Path | str, name: str) -> pa.Table:
     for _ in range(READ_RETRIES):
         snapshot = take_snapshot(root)
         try:
-            rows = read_rows(root, snapshot, table)
+            rows = _read_rows(root, snapshot, table)
         except FileNotFoundError:  # a merge has deleted it meanwhile
             continue
         if name == "runs":
-            return _mark_interrupted(rows, run["run_id"] if is_being_written(root) else "")
-        return mark_stale(rows, table, snapshot.manifest)
+            return mark_interrupted(rows, run["run_id"] if is_being_written(root) else "")
+        return rows
     raise ValueError(f"{root}: the table {name} changes faster than it can be read")
 
 
@@ -52,53 +66,120 @@ def read_fresh(out: Path | str, name: str) -> pa.Table:
     return rows.filter(~pc.field("stale")) if "stale" in rows.schema.names else rows
 
 
+def published_files(out: Path | str, name: str) -> list[Path]:
+    """The files in tables/ of a table, if they are undamaged and hold all rows that count: those of
+    a run that is over. Empty otherwise, and then `read_table` has the rows.
+
+    Raises ValueError as `read_table` does.
+    """
+    root = Path(out)
+    read_run(root)
+    snapshot = take_snapshot(root)
+    manifest = snapshot.manifest
+    is_whole = all(
+        group.columns == columns_hash() and not missing_tables(root, group)
+        for group in manifest.groups
+    )
+    if snapshot.unmerged or manifest.current_run or not is_whole:
+        return []
+    if name == PROTEIN_PAIRS.name:
+        is_new = manifest.derived_from == pairs_hash(manifest)
+        files = list(manifest.derived.values()) if is_new else []
+    else:
+        files = [group.published[name] for group in manifest.groups]
+    if not all(is_intact(root, file, verify=True) for file in files):
+        return []
+    return [root / file.path for file in files]
+
+
 def count_stale(out: Path | str) -> int:
     """Number of results in the folder that are of an earlier input or of other settings."""
-    snapshot = take_snapshot(Path(out))
-    return len(snapshot.commits.keys() & set(snapshot.manifest.stale))
+    return sum(group.num_stale for group in take_snapshot(Path(out)).manifest.groups)
 
 
-def read_rows(
-    root: Path, snapshot: Snapshot, table: Table, repaired: pa.Table | None = None
-) -> pa.Table:
-    """The rows of everything that counts, stale or not, sorted.
+def _read_rows(root: Path, snapshot: Snapshot, table: Table) -> pa.Table:
+    """The rows of everything that counts, sorted, with stale ones left out or marked.
 
-    `repaired` stands for the merged file. Raises FileNotFoundError when a merge has deleted a file
-    meanwhile.
+    Raises FileNotFoundError when a merge has deleted a file meanwhile.
     """
-    paths = [
-        record.parts[table.name].path
-        for record in snapshot.unmerged.values()
-        if table.name in record.parts
+    keep = snapshot.manifest.keep_stale
+    sources = [
+        _read_group(root, group, table, snapshot.unmerged.keys(), keep)
+        for group in snapshot.manifest.groups
     ]
-    sources = [read_parquet(root / path, table) for path in paths]
-    merged = [commit for commit, record in snapshot.merged.items() if table.name in record.rows]
-    if merged:
-        path = snapshot.manifest.tables[table.name].path
-        merged_rows = read_parquet(root / path, table) if repaired is None else repaired
-        sources.append(rows_of_commits(merged_rows, table, merged))
+    sources += unmerged_rows(root, snapshot.unmerged.values(), [table])[table.name]
+    return sort_rows(sources, table)
+
+
+def _read_group(
+    root: Path, group: Group, table: Table, unmerged: Collection[str], keep_stale: bool
+) -> pa.Table:
+    """The rows of a group that count. Those of commits that have rows in a missing file do not."""
+    missing = missing_tables(root, group)
+    if table.name in missing or table.name not in group.tables:
+        return arrow_schema(table).empty_table()
+    records = read_records(root, group) if missing or group.num_stale else None
+    excluded = set(unmerged)
+    if records:
+        excluded |= {name for name, r in records.commits.items() if missing & r.rows.keys()}
+    rows = read_parquet(root / group.tables[table.name].path, table)
+    rows = rows_without_commits(rows, table, excluded)
+    return mark_stale(rows, table, records.stale if records else (), keep_stale)
+
+
+def unmerged_rows(
+    root: Path, commits: Iterable[UnmergedCommit], tables: Sequence[Table]
+) -> dict[str, list[pa.Table]]:
+    """The rows of commits in each of some tables."""
+    found: dict[str, list[pa.Table]] = {table.name: [] for table in tables}
+    parts = {table.name: [] for table in tables}
+    counts: dict[str, list[int]] = {table.name: [] for table in tables}
+
+    def convert(table: Table) -> None:
+        found[table.name].append(to_arrow(table, parts[table.name], counts[table.name]))
+        parts[table.name] = []
+        counts[table.name] = []
+
+    for commit in commits:
+        if not any(table.name in commit.record.rows for table in tables):
+            continue
+        columns = read_commit_rows(root, commit)
+        for table in tables:
+            if count := commit.record.rows.get(table.name, 0):
+                parts[table.name].append(columns[table.name])
+                counts[table.name].append(count)
+                if sum(counts[table.name]) >= CONVERTED_ROWS:
+                    convert(table)
+    for table in tables:
+        if counts[table.name]:
+            convert(table)
+    return found
+
+
+def sort_rows(sources: Sequence[pa.Table], table: Table) -> pa.Table:
+    """The rows of several tables in the order of the table's."""
     rows = pa.concat_tables(sources) if sources else arrow_schema(table).empty_table()
     return rows.sort_by([(name, "ascending") for name in table.sort_columns]).combine_chunks()
 
 
-def published_rows(rows: pa.Table, table: Table, manifest: Manifest) -> pa.Table:
-    """The rows that the file in tables/ shows.
+def published_rows(
+    rows: pa.Table, table: Table, stale: Collection[str], keep_stale: bool, hidden_run: str
+) -> pa.Table:
+    """The rows that a file in tables/ shows.
 
     The run in progress is not among them: a kill would leave it there as running for ever.
     """
     if table.name == "runs":
-        return _mark_interrupted(rows.filter(pc.field("run_id") != manifest.current_run), "")
-    return mark_stale(rows, table, manifest)
+        return mark_interrupted(rows.filter(pc.field("run_id") != hidden_run), "")
+    return mark_stale(rows, table, stale, keep_stale)
 
 
-def mark_stale(rows: pa.Table, table: Table, manifest: Manifest) -> pa.Table:
+def mark_stale(rows: pa.Table, table: Table, stale: Collection[str], keep_stale: bool) -> pa.Table:
     """Leave out stale rows, or set their flag where such rows are kept."""
-    if not manifest.stale or not table.has("stale"):
+    if not stale or not table.has("stale"):
         return rows
-    if not manifest.keep_stale:
-        is_stale = pc.field(table.commit_column).isin(pa.array(manifest.stale, pa.string()))
-        return rows.filter(~is_stale).combine_chunks()
-    stale = set(manifest.stale)
+    if not keep_stale:
+        return rows_without_commits(rows, table, stale).combine_chunks()
     flags = [commit in stale for commit in rows[table.commit_column].to_pylist()]
     return replace_column(rows, "stale", pa.array(flags, pa.bool_()))
 
@@ -109,7 +190,7 @@ def replace_column(rows: pa.Table, name: str, values: pa.Array) -> pa.Table:
     return rows.set_column(index, rows.schema.field(index), values).combine_chunks()
 
 
-def _mark_interrupted(rows: pa.Table, current_run: str) -> pa.Table:
+def mark_interrupted(rows: pa.Table, current_run: str) -> pa.Table:
     """Set the status of runs that were killed: all without an end but the current one."""
     run_ids = rows["run_id"].to_pylist()
     statuses = [

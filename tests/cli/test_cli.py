@@ -157,6 +157,21 @@ def test_plan_refuses_options_that_cannot_be_used(
     assert (result.code, message in result.err) == (2, True)
 
 
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_plan_and_score_agree_when_no_complex_can_be_built(
+    run: Run, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    """The plan still says why, of each."""
+    source = fasta(tmp_path / "in.fasta", "MK1", "MK2:GHW")
+    planned = run("plan", source, *flags)
+    assert "c1" in planned.out and "c2" in planned.out
+    arguments = ("--out", tmp_path / "out", "--checkpoint", "untrained:tiny", "--set", ALONE)
+    scored = run("score", source, *arguments)
+    assert planned.code == scored.code == 2
+    assert planned.err == scored.err
+    assert planned.err.startswith(f"foldcp: {source}: no complex can be built; c1: ")
+
+
 def test_plan_of_more_gpus_takes_larger_complexes_in_less_time(run: Run, tmp_path: Path) -> None:
     source = fasta(tmp_path / "in.fasta", *("M" * (500 + 999 * i) for i in range(12)), "M" * 29_000)
     one, eight = (json.loads(run("plan", source, "--gpus", n, "--json").out) for n in ("1", "8"))

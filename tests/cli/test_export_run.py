@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from foldcp.pipeline.cli import app
-from foldcp.pipeline.export_run import export_run
+from foldcp.pipeline.exporting.export_run import export_run
 from foldcp.pipeline.storage.results.pair_rows import pair_rows
 from foldcp.pipeline.storage.schemas import ALL_TABLES
 from foldcp.pipeline.storage.store import Store
@@ -37,7 +37,7 @@ def _accession(chain: str, key: str) -> str:
 
 
 def test_csv_files_have_the_rows_of_the_tables(run: Path, tmp_path: Path) -> None:
-    paths = export_run(run, "csv", tmp_path / "csv", overwrite=False)
+    paths = export_run(run, "csv", tmp_path / "csv", overwrite=False).paths
     assert [path.name for path in paths] == [f"{name}.csv" for name in ALL_TABLES]
     rows = pd.read_csv(tmp_path / "csv" / "complexes.csv")
     assert rows.columns.tolist() == [column.name for column in ALL_TABLES["complexes"].columns]
@@ -46,7 +46,7 @@ def test_csv_files_have_the_rows_of_the_tables(run: Path, tmp_path: Path) -> Non
 
 
 def test_network_has_the_pairs_that_touch(run: Path, tmp_path: Path) -> None:
-    (path,) = export_run(run, "cytoscape", tmp_path / "network", overwrite=False)
+    (path,) = export_run(run, "cytoscape", tmp_path / "network", overwrite=False).paths
     network = nx.read_graphml(path)
     assert list(network.edges) == [("P1", "P2k1")]
     assert network.edges["P1", "P2k1"]["ipsae_d0res_max"] == 0.25
@@ -60,6 +60,6 @@ def test_command_refuses_what_is_there_and_what_is_no_run(run: Path, tmp_path: P
     again = CliRunner().invoke(app, [*command, "csv"])
     assert "exists already; --overwrite replaces it" in str(again.exception)
     assert CliRunner().invoke(app, [*command, "csv", "--overwrite"]).exit_code == 0
-    assert "the folder of a run" in str(CliRunner().invoke(app, [*command, "boltz"]).exception)
+    assert "the folder of a run" in str(CliRunner().invoke(app, [*command, "alphafold3"]).exception)
     other = ["export", str(tmp_path), "--out", str(tmp_path / "x"), "--to", "csv"]
     assert "not the folder of a run" in str(CliRunner().invoke(app, other).exception)

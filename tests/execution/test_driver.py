@@ -40,6 +40,10 @@ def test_update_nodes_loses_those_that_are_gone_and_adds_new_ones(
     driver.clock_zero = 0.0
     driver.groups = {}
     driver.used_nodes = {"a", "b"}
+    told: list[tuple[str, str]] = []
+    driver.monitor = SimpleNamespace(  # type: ignore[assignment]
+        nodes_changed=lambda event, node: told.append((event, node))
+    )
     driver.scheduler = SimpleNamespace(  # type: ignore[assignment]
         cluster=Cluster({"a": 3, "b": 3}),
         lose_node=lambda node, reason, now: calls.append((node, reason)) or [],
@@ -52,6 +56,7 @@ def test_update_nodes_loses_those_that_are_gone_and_adds_new_ones(
     driver.max_ranks = 0
     driver._update_nodes()
     assert calls == [("a", "node host a is gone"), ("c", 2)]
+    assert told == [("node_lost", "a"), ("node_joined", "c")]
     calls.clear()
     driver._update_nodes()  # known nodes are not added again
     assert calls == [("a", "node host a is gone")]

@@ -90,7 +90,9 @@ def test_fold_refuses_files_that_have_changed_since_the_plan(tmp_path: Path) -> 
 def test_fold_takes_prefetched_features_or_makes_its_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    actor = WorkerActor.__ray_actor_class__(None)
+    reported: list[tuple[str, int, int]] = []
+    actor = WorkerActor.__ray_actor_class__(None, lambda *step: reported.append(step))
+    actor.rank = 0
     actor.worker = make_worker()
     expected = prediction_of(actor.worker, DIMER)
     inputs = make_inputs(DIMER, actor.worker.worker_config.config, ONE)
@@ -107,7 +109,13 @@ def test_fold_takes_prefetched_features_or_makes_its_own(
         result = actor.fold(DIMER, ONE, WRITE, prefetched)
         np.testing.assert_array_equal(result.prediction_ref.coords, expected.coords)
     monkeypatch.setattr("foldcp.pipeline.execution.worker.featurize", None)
+    reported.clear()
     result = actor.fold(DIMER, ONE, WRITE, ["made"])
+    assert reported[0] == ("features", 0, 1) and ("confidence", 1, 1) in reported
+    actor.rank = 1
+    reported.clear()
+    actor.fold(DIMER, ONE, WRITE, ["made"])
+    assert not reported
     np.testing.assert_array_equal(result.prediction_ref.coords, expected.coords)
 
 

@@ -30,7 +30,7 @@ class FakeWorker:
 
 def make_group(placement: tuple[tuple[str, int], ...]) -> Any:
     """A group whose calls do not go through Ray."""
-    group = WorkerGroupActor.__ray_actor_class__("name", placement, None, "cuda", 1.0)
+    group = WorkerGroupActor.__ray_actor_class__("name", placement, None, "cuda", 1.0, None)
     group._gather = list
     return group
 

@@ -1,5 +1,5 @@
-"""Fixtures of the parity tests, which run with `--oracle FOLDER` (results of Boltz) and print their
-table at the end.
+"""Fixtures of the parity tests, which run with `--oracle FOLDER` (results of Boltz), those in
+`programs/` with `--programs ENVIRONMENT`, and print their table at the end.
 """
 
 from __future__ import annotations
@@ -15,19 +15,18 @@ from tests.parity.support.table import ROWS, render
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--oracle", type=Path, help="what reference/main.py wrote")
+    parser.addoption("--programs", type=Path, help="environment in which programs/run.sh runs them")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    return (
-        True
-        if collection_path.name.startswith("test_") and not config.getoption("--oracle", None)
-        else None
-    )
+    option = "--programs" if collection_path.parent.name == "programs" else "--oracle"
+    is_test = collection_path.name.startswith("test_")
+    return True if is_test and not config.getoption(option, None) else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if ROWS:
-        terminalreporter.section("parity with Boltz 2.2.1")
+        terminalreporter.section("parity with Boltz 2.2.1 and the programs of other scores")
         terminalreporter.write(render())
 
 

@@ -70,11 +70,40 @@ def test_missing_files_are_those_that_a_result_lacks(
 ) -> None:
     earlier = WriteConfig(**written)
     now = WriteConfig(**wanted)
-    assert missing_files(earlier, now, num_samples=2) == missing
+    assert missing_files(earlier, now, num_samples=2, num_chains=9) == missing
     union = both(earlier, now)
-    assert not missing_files(union, earlier, 2) and not missing_files(union, now, 2)
+    assert not missing_files(union, earlier, 2, 9) and not missing_files(union, now, 2, 9)
+
+
+@pytest.mark.parametrize(
+    ("num_chains", "written", "wanted", "is_missing"),
+    [
+        (1, "best:1", "all", False),
+        (1, "none", "best:1", True),
+        (2, "best:1", "best:3", False),
+        (2, "best:1", "all", False),
+        (3, "best:2", "all", True),
+        (3, "best:3", "all", False),
+    ],
+)
+def test_pae_of_all_pairs_lacks_nothing(
+    num_chains: int, written: str, wanted: str, is_missing: bool
+) -> None:
+    earlier = WriteConfig(pae=written)
+    now = WriteConfig(pae=wanted)
+    missing = [f"write.pae={wanted}"] if is_missing else []
+    assert missing_files(earlier, now, 2, num_chains) == missing
+
+
+@pytest.mark.parametrize(("structures", "samples"), [("none", "best"), ("cif.gz", "all")])
+def test_files_of_all_samples_are_kept_only_where_there_were_any(
+    structures: Any, samples: str
+) -> None:
+    earlier = WriteConfig(structures=structures)
+    now = WriteConfig(structures="none", structure_samples="best", pae="all")
+    assert both(earlier, now).structure_samples == samples
 
 
 def test_one_sample_is_all_samples() -> None:
     best = WriteConfig(structure_samples="best")
-    assert not missing_files(best, WriteConfig(), num_samples=1)
+    assert not missing_files(best, WriteConfig(), num_samples=1, num_chains=2)

@@ -1,6 +1,7 @@
 """Queries of a run's tables in DuckDB, by the connection and by the commands."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -46,6 +47,27 @@ def test_connect_has_every_table(run: Path) -> None:
         for name in ALL_TABLES:
             connection.table(name).fetchall()
         assert connection.sql("SELECT count(*) FROM interfaces").fetchall() == [(12,)]
+
+
+@pytest.mark.parametrize("name", ["a=1/run", "run*[1]"])
+def test_connect_reads_the_same_whatever_the_folder_is_called(
+    name: str, run: Path, tmp_path: Path
+) -> None:
+    """Neither does a folder `a=1` become a column, nor a name a pattern of files."""
+    other = shutil.copytree(run, tmp_path / name)
+    with foldcp.connect(run) as expected, foldcp.connect(other) as connection:
+        for table in ALL_TABLES:
+            query = f"SELECT * FROM {table} ORDER BY ALL"
+            assert connection.sql(query).df().equals(expected.sql(query).df()), table
+
+
+def test_connect_to_a_run_in_progress_has_what_is_not_merged(run: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(run, tmp_path / "run")
+    with finishing(Store.open(out, INFO)) as store:
+        store.put("k4", *result("k4", "done"))
+        with foldcp.connect(out) as connection:
+            query = "SELECT count(*) FROM complexes WHERE key = 'k4' AND outcome = 'done'"
+            assert connection.sql(query).fetchall() == [(2,)]
 
 
 def test_best_interfaces_view_ranks_pairs_that_touch(run: Path) -> None:

@@ -144,7 +144,7 @@ def test_best_interfaces_are_ranked_by_the_worse_direction(
         firsts.append(int(np.argmax([s.confidence_score for s in prediction.scores])))
         paths = set(found[found["name"] == name]["structure"])
         assert (
-            paths == {f"structures/{str(number) * 32}/{firsts[-1]}.cif.gz"}
+            paths == {f"structures/{str(number) * 2}/{str(number) * 32}/{firsts[-1]}.cif.gz"}
             and (out / paths.pop()).exists()
         )
     assert firsts != [0, 0]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -70,3 +73,26 @@ def test_files_that_are_no_pae_are_refused_by_name(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(ValueError, match=r"0_pae\.h5: damaged"):
         PaeFile(path)
+
+
+def test_full_disk_is_an_error_that_the_process_survives(tmp_path: Path) -> None:
+    program = """
+import resource
+import numpy as np
+from pathlib import Path
+from foldcp.metrics.interface.pae_blocks import PaeBlock
+from foldcp.pipeline.storage.results.pae_file import write_pae
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, resource.RLIM_INFINITY))
+steps = np.random.default_rng(0).integers(1, 127, (500, 500), dtype=np.int8)
+for _ in range(2):
+    try:
+        write_pae(Path("0_pae.h5"), ["A"], (0, 500), np.ones((1, 1), bool),
+                  [PaeBlock(0, 0, 0, steps)])
+    except OSError as error:
+        print(error.errno)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout.split()) == (0, [str(errno.EFBIG)] * 2), ended.stderr

@@ -16,7 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from foldcp.pipeline.config import WriteConfig
 from foldcp.pipeline.storage import parquet
+from foldcp.pipeline.storage.manifest import read_manifest, read_records
+from foldcp.pipeline.storage.merge import published_path
 from foldcp.pipeline.storage.repair import find_damage
 from foldcp.pipeline.storage.schemas import TABLES
 from foldcp.pipeline.storage.store import Store
@@ -51,7 +54,7 @@ def own(out: Path, name: str) -> Path:
 
 
 def published(out: Path, name: str) -> Path:
-    return out / "tables" / name / f"{name}.parquet"
+    return out / published_path(name, 0)
 
 
 def flip(path: Path, place: int, bit: int = 0) -> None:
@@ -94,7 +97,8 @@ def test_open_restores_either_copy_of_a_table_from_the_other(
         f"{path}: damaged; all of its rows were restored"
     ]
     assert tables(out) == tables(whole)
-    assert not find_damage(out).messages
+    for group in read_manifest(out).groups:
+        assert not find_damage(out, group, read_records(out, group)).messages
     for table in RESULTS:
         assert published(out, table).read_bytes() == published(whole, table).read_bytes()
 
@@ -203,7 +207,7 @@ def killed_with_two_parts(out: Path) -> Path:
 
 def test_damaged_parts_are_computed_again(tmp_path: Path) -> None:
     out = killed_with_two_parts(tmp_path / "run")
-    flip(out / "parts/interfaces/k1.parquet", 30)
+    flip(out / "commits/k1.jsonl", -30)
     assert resume(out) == {"k0"}
     assert set(pd.read_parquet(out / "tables/interfaces")["key"]) == {"k0"}
 
@@ -214,18 +218,18 @@ def test_damaged_parts_are_computed_again(tmp_path: Path) -> None:
 )
 def test_a_damaged_commit_record_does_not_count(content: bytes, tmp_path: Path) -> None:
     out = killed_with_two_parts(tmp_path / "run")
-    (out / "commits/k1.json").write_bytes(content)
+    (out / "commits/k1.jsonl").write_bytes(content)
     assert {row["key"] for row in read_table(out, "complexes").to_pylist()} == {"k0"}
     assert resume(out) == {"k0"}
 
 
-@pytest.mark.parametrize("field", ["parts", "rows"])
-def test_a_commit_record_of_an_unknown_table_does_not_count(field: str, tmp_path: Path) -> None:
+def test_a_commit_record_of_an_unknown_table_does_not_count(tmp_path: Path) -> None:
     out = killed_with_two_parts(tmp_path / "run")
-    record = out / "commits/k1.json"
-    content = json.loads(record.read_bytes())
-    content[field]["unknown"] = content[field].pop("interfaces")
-    record.write_text(json.dumps(content))
+    path = out / "commits/k1.jsonl"
+    header, rows = path.read_text().split("\n")
+    content = json.loads(header)
+    content["rows"]["unknown"] = content["rows"].pop("interfaces")
+    path.write_text(json.dumps(content) + "\n" + rows)
     assert resume(out) == {"k0"}
 
 
@@ -252,3 +256,17 @@ def test_power_cut_during_a_repair(out: Path, whole: Path, tmp_path: Path) -> No
 @pytest.fixture(autouse=True)
 def warnings_are_seen(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
+
+
+def test_result_that_lost_a_file_is_known_with_the_settings_of_its_files(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    write = WriteConfig(pae="all")
+    rows, files = result("k1", "done")
+    with finishing(Store.open(out, INFO)) as store:
+        store.put("k1", rows, files, write)
+        assert store.written_before("k1") is None
+    (out / next(iter(files))).unlink()
+    with finishing(Store.open(out, INFO)) as store:
+        assert store.outcome("k1") == ""
+        assert store.written_before("k1") == write
+        assert store.written_before("k2") is None

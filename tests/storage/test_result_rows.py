@@ -239,7 +239,7 @@ def test_rows_name_the_structures_that_are_written(
     prediction = replace(prediction, scores=scores)
     write = WriteConfig(**override)
     rows = result_rows(task, layout, prediction, PROVENANCE, write)
-    folder = f"structures/{task.key}"
+    folder = f"structures/{task.key[:2]}/{task.key}"
     paths = [name and f"{folder}/{name}" for name in expected]
     assert [row["structure"] for row in rows["complexes"]] == paths
     files = result_files(task, layout, prediction, PROVENANCE, write)

@@ -211,7 +211,7 @@ def manifest(out: Path, content: str) -> None:
         (lambda out: run_json(out, "\x00\xff"), "run.json: damaged: not JSON"),
         (lambda out: run_json(out, "[]"), "run.json: damaged: not what foldcp writes"),
         (
-            lambda out: run_json(out, '{"format": 5}'),
+            lambda out: run_json(out, '{"format": 6}'),
             "run.json: damaged: run_id is None",
         ),
         (
@@ -293,7 +293,7 @@ def as_format_2_wrote_it(out: Path) -> None:
         (out / f"parts/{name}.parquet").write_bytes(b"PAR1")
 
 
-@pytest.mark.parametrize("format", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("format", [1, 2, 3, 4, 5, 7])
 @pytest.mark.parametrize(
     "use", [lambda out: Store.open(out, INFO), lambda out: read_table(out, "runs")]
 )
@@ -308,7 +308,7 @@ def test_open_refuses_a_folder_of_another_format_in_one_line(
     with pytest.raises(ValueError) as error:
         use(out)
     assert str(error.value) == (
-        f"{out}: a folder of format {format}, but this version of foldcp reads format 5; "
+        f"{out}: a folder of format {format}, but this version of foldcp reads format 6; "
         "give another --out, or use the version of foldcp that wrote it"
     )
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
@@ -370,6 +370,8 @@ def test_put_refuses_unknown_columns_and_missing_values(tmp_path: Path) -> None:
     with finishing(Store.open(tmp_path / "run", INFO)) as store:
         with pytest.raises(AssertionError, match="ptmm"):
             store.put("k1", {"complexes": [rows["complexes"][0] | {"ptmm": 1.0}]})
+        with pytest.raises(AssertionError, match="column title is string"):
+            store.put("k1", {"complexes": [rows["complexes"][0] | {"title": 7}]})
         with pytest.raises(AssertionError, match="column reason"):
             store.put("k1", {"complexes": [rows["complexes"][0] | {"reason": None}]})
 

@@ -89,7 +89,7 @@ def confidence_summary(scores: Scores) -> dict[str, Any]:
     """The confidence JSON of one sample."""
     pairs = scores.pair_iptm_boltz.T.tolist()
     return {
-        **{name: _as_boltz(name, getattr(scores, name)) for name in COMPLEX_SCORES},
+        **{name: as_boltz(name, getattr(scores, name)) for name in COMPLEX_SCORES},
         "chains_ptm": {str(i): row[i] for i, row in enumerate(pairs)},
         "pair_chains_iptm": {
             str(i): {str(j): value for j, value in enumerate(row)} for i, row in enumerate(pairs)
@@ -97,9 +97,11 @@ def confidence_summary(scores: Scores) -> dict[str, Any]:
     }
 
 
-def _as_boltz(name: str, value: float) -> float:
-    """A score of the complex; 0 where it does not apply."""
-    return 0.0 if name in NONE_IS_ZERO and math.isnan(value) else value
+def as_boltz(name: str, value: float | None) -> float:
+    """A score of the complex; 0 where it does not apply, but NaN where Boltz has no 0 either."""
+    if value is None or math.isnan(value):
+        return 0.0 if name in NONE_IS_ZERO else math.nan
+    return value
 
 
 def file_stem(name: str, key: str, is_repeated: bool = False) -> str:

@@ -52,10 +52,12 @@ def sync_invalid(store: Store, records: Sequence[InvalidComplex], provenance: Pr
     Those that are gone are removed by `Store.mark_stale`.
     """
     stored = _stored_invalid(store)
+    changed = {}
     for key, rows in invalid_rows(records, provenance).items():
         row = rows["complexes"][0]
         if stored.get(key) != (row["reason"], row["notes"]):
-            store.put(key, rows)
+            changed[key] = rows
+    store.put_many(changed)
 
 
 def _stored_invalid(store: Store) -> dict[str, tuple[str, list[str]]]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import h5py
 import numpy as np
@@ -35,10 +35,27 @@ def write_pae(
     kept: Bool[np.ndarray, "C C"],
     blocks: Iterable[PaeBlock],
 ) -> None:
-    """Write the blocks of one sample, which hold what is `kept`; one at a time is in memory."""
+    """Write the blocks of one sample, which hold what is `kept`; one at a time is in memory.
+
+    Raises OSError when the disk fails.
+    """
+    with path.open("w+b", buffering=0) as raw:
+        target = _Hdf5Target(raw)
+        _write_datasets(target, chain_names, chain_starts, kept, blocks)
+        target.check()
+
+
+def _write_datasets(
+    target: _Hdf5Target,
+    chain_names: Sequence[str],
+    chain_starts: Sequence[int],
+    kept: Bool[np.ndarray, "C C"],
+    blocks: Iterable[PaeBlock],
+) -> None:
+    """Write all that the file holds."""
     num_tokens = chain_starts[-1]
     num_written = 0
-    with h5py.File(path, "w") as file:
+    with h5py.File(target, "w") as file:
         pae = file.create_dataset(
             "pae",
             shape=(num_tokens, num_tokens),
@@ -59,9 +76,46 @@ def write_pae(
             columns = slice(block.first_column, block.first_column + num_columns)
             pae[rows, columns] = block.steps
             num_written += block.steps.size
+            target.check()
     lengths = np.diff(chain_starts)
     num_kept = int(lengths @ kept @ lengths)
     assert num_written == num_kept, f"{num_written} of {num_kept} pairs of tokens were written"
+
+
+class _Hdf5Target:
+    """A new file as HDF5 writes it; `check` raises what the disk refused.
+
+    HDF5 itself is not told of it, as the process crashes when HDF5 cannot close its file.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._error: OSError | None = None
+
+    def check(self) -> None:
+        """Raise the error that a write had."""
+        if self._error is not None:
+            raise self._error
+
+    def write(self, content: bytes) -> int:
+        """Write all of the content."""
+        left = memoryview(content)
+        try:
+            while left and self._error is None:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            self._error = error
+        return len(content)
+
+    def truncate(self, size: int) -> None:
+        """Set the size in bytes."""
+        try:
+            self._file.truncate(size)
+        except OSError as error:
+            self._error = error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 class PaeFile:

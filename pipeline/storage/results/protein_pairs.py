@@ -20,9 +20,7 @@ def protein_pairs(pairs: pa.Table) -> pa.Table:
     )
     if not known.num_rows:
         return schema.empty_table()
-    ordered = _in_alphabet(known).sort_by(
-        [("ipsae_d0res_max", "descending"), ("name", "ascending")]
-    )
+    ordered = in_alphabet(known).sort_by([("ipsae_d0res_max", "descending"), ("name", "ascending")])
     sources = {
         **{name: (name, "first") for name in ("gene_a", "gene_b", "checkpoint", "untrained")},
         "num_complexes": ("key", "count_distinct"),
@@ -53,10 +51,12 @@ def protein_pairs(pairs: pa.Table) -> pa.Table:
     return rows.sort_by([(name, "ascending") for name in PROTEIN_PAIRS.sort_columns])
 
 
-def _in_alphabet(pairs: pa.Table) -> pa.Table:
+def in_alphabet(pairs: pa.Table) -> pa.Table:
     """The pairs with the accession that comes first in the alphabet as a."""
     is_reversed = pc.call_function("greater", [pairs["accession_a"], pairs["accession_b"]])
     for name in ("accession", "gene", "chain"):
+        if f"{name}_a" not in pairs.schema.names:
+            continue
         first = pairs[f"{name}_a"]
         second = pairs[f"{name}_b"]
         for end, column in (
@@ -64,5 +64,5 @@ def _in_alphabet(pairs: pa.Table) -> pa.Table:
             ("b", pc.call_function("if_else", [is_reversed, first, second])),
         ):
             index = pairs.schema.get_field_index(f"{name}_{end}")
-            pairs = pairs.set_column(index, f"{name}_{end}", column)
+            pairs = pairs.set_column(index, pairs.schema.field(index), column)
     return pairs

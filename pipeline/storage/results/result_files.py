@@ -25,6 +25,7 @@ from foldcp.pipeline.storage.results.provenance import Provenance
 from foldcp.pipeline.storage.results.result_rows import (
     DEFAULT,
     pae_path,
+    structure_folder,
     structure_path,
     written_samples,
 )
@@ -70,7 +71,7 @@ def result_files(
                 _write_pae, layout=layout, kept=kept, pae_blocks=pae_blocks, sample=sample
             )
         if "pde" in write.files:
-            path = f"structures/{task.key}/{sample}_pde.npz"
+            path = f"{structure_folder(task.key)}/{sample}_pde.npz"
             files[path] = partial(write_array, name="pde", array=prediction.pde[sample])
     if "boltz" in write.files:
         stem = file_stem(task.name, task.key, task.name in provenance.repeated)

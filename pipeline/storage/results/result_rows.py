@@ -151,12 +151,19 @@ def written_samples(prediction: Prediction, write: WriteConfig) -> list[int]:
 
 def structure_path(key: str, sample: int, write: WriteConfig) -> str:
     """Path of the structure of a sample, relative to the run's folder."""
-    return f"structures/{key}/{sample}.{write.structures}"
+    return f"{structure_folder(key)}/{sample}.{write.structures}"
+
+
+def structure_folder(key: str) -> str:
+    """Folder of the structures of a complex: one of 256 by the first digits of its key, so that
+    none has too many entries.
+    """
+    return f"structures/{key[:2]}/{key}"
 
 
 def pae_path(key: str, sample: int) -> str:
     """Path of the PAE of a sample, relative to the run's folder."""
-    return f"structures/{key}/{sample}_pae.h5"
+    return f"{structure_folder(key)}/{sample}_pae.h5"
 
 
 def one_line_notes(notes: Sequence[str]) -> list[str]:

@@ -13,10 +13,8 @@ import pytest
 
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.metrics import chains, contacts
-from foldcp.metrics.geometry.geometry import geometry
 from foldcp.metrics.interface import actifptm, af2complex, contact_pairs, lis
 from foldcp.metrics.interface.scores import PAE_CUTOFFS, InterfaceScores
-from foldcp.metrics.scorer import SampleScorer
 from foldcp.metrics.scores import Scores
 from tests.metrics.interface.generated_cases import CASES, generated_case
 from tests.metrics.interface.interface_reference import (
@@ -27,31 +25,14 @@ from tests.metrics.interface.interface_reference import (
     mpdockq,
     points,
 )
+from tests.metrics.interface.scoring import score
 from tests.support.distributed import run
 from tests.support.metrics_reference import (
     CENTERS,
-    Case,
     assert_close,
-    coords_of,
-    features_of,
     frame_mask,
-    logits_of,
     softmax,
 )
-
-
-def score(cp: ContextParallel, case: Case, N: int, chunk: int) -> Scores:
-    """The scores of a case at every cutoff, whose rows arrive in chunks."""
-    *pairs, plddt = logits_of(case, N)
-    features = features_of(case, N)
-    coords = coords_of(case)
-    shape = geometry(features, coords)
-    scorer = SampleScorer(features, coords, cp, shape, pae_cutoffs=PAE_CUTOFFS)
-    first = cp.first_row(N)
-    last = first + N // cp.size
-    for start in range(first, last, chunk):
-        scorer.update(start, *(x[start : min(start + chunk, last)] for x in pairs))
-    return scorer.compute(plddt)
 
 
 @cache

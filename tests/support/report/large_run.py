@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -49,6 +49,8 @@ NOTES = (
     "msa: no alignment for P{number:05}",
 )
 GPUS = 8
+DIMERS = 50  # different ones
+NO_STRUCTURES = WriteConfig(structures="none")
 MAX_PAE_TOKENS = 1_000
 STAGES = {"features": 0.1, "trunk": 0.45, "sampling": 0.35, "confidence": 0.08, "write": 0.02}
 
@@ -67,21 +69,23 @@ def write_large_run(
     num_samples: int = 5,
     info: RunInfo = INFO,
     names: Mapping[int, str] | None = None,
+    chain_counts: Sequence[int] = (),
 ) -> None:
     """Fill a run's folder through the store; the first complexes have structures and PAE.
 
-    `names` are those of some complexes, by their number.
+    `names` are those of some complexes, by their number; `chain_counts` the numbers of chains of
+    each, which are drawn where it is empty.
     """
     given = names or {}
     provenance = Provenance(info.checkpoint, info.untrained, 0, 1, "mixed", 4096)
     started = datetime(2026, 3, 1, 8, tzinfo=UTC)
     free = np.zeros(GPUS)
     with finishing(Store.open(out, info, _Unsynced())) as store:
-        store._schedule.stop()
         for number in range(num_complexes):
             name = given.get(number, str(number + 1))
             rng = np.random.default_rng([7, number])  # the same whatever the others are
-            task = _task(number, name, rng)
+            num_chains = chain_counts[number] if chain_counts else 0
+            task = _task(number, name, rng, num_chains)
             _attempts(store, task, number, free, started, num_samples, rng)
             if number % 61 == 60:
                 reason = FAILURES[1 + number % 3]
@@ -106,20 +110,42 @@ def write_large_run(
             InvalidComplex(f"{9000 + n}", FAILURES[0].format(number=n))
             for n in range(max(2, num_complexes // 100))
         ]
-        for key, rows in invalid_rows(records, provenance).items():
-            store.put(key, rows)
+        store.put_many(invalid_rows(records, provenance))
 
 
-def _task(number: int, name: str, rng: np.random.Generator) -> Task:
-    """A complex of as many chains as those of CORUM have: most few, some very many."""
+def write_dimers(out: Path, num_complexes: int, num_samples: int, info: RunInfo = INFO) -> None:
+    """Fill a run's folder with complexes of two chains, whose scores are those of a few."""
+    provenance = Provenance(info.checkpoint, info.untrained, 0, 1, "mixed", 4096)
+    started = datetime(2026, 3, 1, 8, tzinfo=UTC)
+    free = np.zeros(GPUS)
+    made = []
+    rng = np.random.default_rng(7)
+    for number in range(DIMERS):
+        task = _task(number, str(number), rng, 2)
+        layout = _layout(task)
+        prediction = _prediction(layout, num_samples, rng, with_files=False)
+        made.append((task, result_rows(task, layout, prediction, provenance, NO_STRUCTURES)))
+    with finishing(Store.open(out, info)) as store:
+        for number in range(num_complexes):
+            task, rows = made[number % DIMERS]
+            key = hashlib.sha256(f"{number}".encode()).hexdigest()[:32]
+            own = {"key": key, "name": f"{number:07}"}
+            task = replace(task, key=key)
+            store.put(key, {name: [{**row, **own} for row in part] for name, part in rows.items()})
+            _attempts(store, task, number, free, started, num_samples, rng)
+
+
+def _task(number: int, name: str, rng: np.random.Generator, num_chains: int = 0) -> Task:
+    """A complex of so many chains, or of as many as those of CORUM have: most few, some many."""
     num_entities = int(min(2 + rng.geometric(0.38) - 1, 40)) if number % 400 != 399 else 60
+    num_entities = num_chains or num_entities
     names = list(islice(chain_names(), 2 * num_entities))
     chains = []
     for _ in range(num_entities):
         protein = int(min(rng.zipf(1.35), PROTEINS))
         length = 60 + (protein * 7919) % 420
         sequence = "".join(LETTERS[code] for code in _codes(protein, length))
-        copies = 2 if rng.random() < 0.18 else 1
+        copies = 2 if not num_chains and rng.random() < 0.18 else 1
         for _ in range(copies):
             chain = Chain(
                 names[len(chains)],

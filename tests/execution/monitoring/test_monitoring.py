@@ -1,0 +1,245 @@
+"""What others see of a run in progress: its status, its log, and how far its folds are."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from foldcp.pipeline.cli import app
+from foldcp.pipeline.execution.monitoring import monitor as module
+from foldcp.pipeline.execution.monitoring import progress_actor
+from foldcp.pipeline.execution.monitoring.monitor import Monitor
+from foldcp.pipeline.execution.monitoring.progress_actor import FoldStep, ProgressReporter
+from foldcp.pipeline.execution.monitoring.run_status import (
+    GroupStatus,
+    RunStatus,
+    read_status,
+    write_status,
+)
+from foldcp.pipeline.execution.ray_cluster import Node
+from foldcp.pipeline.scheduling.scheduler import Scheduler
+from foldcp.pipeline.scheduling.types import Failure, Fold, Start
+from foldcp.pipeline.storage.store import Store
+from tests.support.scheduling import COSTS, SETTINGS, task
+from tests.support.synthetic_results import INFO
+
+GROUP = GroupStatus(
+    group=3,
+    gpus="n1:8, n2:8",
+    num_gpus=16,
+    state="folding",
+    complex="26S \x1b[31mproteasome",
+    num_tokens=12_345,
+    seconds=600.0,
+    predicted_seconds=1_200.0,
+    stage="trunk",
+    step=2,
+    num_steps=4,
+    seconds_since_step=100.0,
+)
+STATUS = RunStatus(
+    run_id="run-1",
+    host="head",
+    pid=1,
+    device="cuda",
+    started="2026-01-02T03:04:05+00:00",
+    updated="2026-01-02T03:14:05+00:00",
+    num_complexes=3_694,
+    num_done=1_200,
+    num_failed=2,
+    num_invalid=91,
+    failures={"needs 40 GPUs": 2},
+    num_gpus=32,
+    num_busy_gpus=16,
+    gpu_hours=5.25,
+    gpu_hours_left=12.5,
+    use=0.87,
+    seconds_left=3_725.0,
+    groups=(GROUP, replace(GROUP, group=4, num_gpus=1, state="idle", complex="", stage="")),
+)
+
+
+def test_status_comes_back_from_the_folder(tmp_path: Path) -> None:
+    assert read_status(tmp_path) is None
+    write_status(tmp_path, STATUS)
+    assert read_status(tmp_path) == STATUS
+    assert STATUS.num_waiting == 3_694 - 1_200 - 2 - 1
+    (tmp_path / "status.json").write_text('{"groups": []}')
+    with pytest.raises(ValueError, match=r"status\.json: damaged"):
+        read_status(tmp_path)
+
+
+def test_status_command_prints_complexes_groups_and_reasons(tmp_path: Path) -> None:
+    """While the store is open the run counts as running; afterwards it does not."""
+    out = tmp_path / "run"
+    store = Store.open(out, INFO)
+    assert "not yet folding" in CliRunner().invoke(app, ["status", str(out)]).output
+    write_status(out, STATUS)
+    printed = CliRunner().invoke(app, ["status", str(out)]).output
+    for words in (
+        "running on head",
+        "1,200 of 3,694 complexes done, 2 failed, 91 invalid, 1 folding, 2,491 waiting",
+        "16 of 32 GPUs busy, 87% of their time so far; 5.25 GPU-hours spent, 12.50 left",
+        "about 1:02:05 left",
+        "failed (2): needs 40 GPUs",
+        "trunk 2/4",
+        "12,345",
+        "20:00",
+    ):
+        assert words in printed, words
+    assert "\x1b" not in printed
+    store.close()
+    result = CliRunner().invoke(app, ["status", str(out), "--json"])
+    found = json.loads(result.output)
+    assert found["running"] is False and found["groups"][0]["step"] == 2
+    assert "not running" in CliRunner().invoke(app, ["status", str(out)]).output
+
+
+def test_status_of_no_run_is_a_mistake(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["status", str(tmp_path)])
+    assert isinstance(result.exception, ValueError)
+    assert "not the folder of a run" in str(result.exception)
+
+
+def test_reporter_sends_each_stage_and_a_step_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(progress_actor.time, "monotonic", lambda: clock.now)
+    sent: list[tuple[str, FoldStep]] = []
+    actor = SimpleNamespace(
+        report=SimpleNamespace(remote=lambda group, step: sent.append((group, step)))
+    )
+    reporter = ProgressReporter(actor, "g")
+    reporter("trunk", 0, 4)
+    for done in range(1, 4):
+        clock.now += 0.4
+        reporter("sampling", done, 200)
+    clock.now += 0.4
+    reporter("sampling", 4, 200)
+    steps = [(step.stage, step.done) for _, step in sent]
+    assert steps == [("trunk", 0), ("sampling", 1), ("sampling", 4)]
+
+
+class FakeProgress:
+    """Steps of folds, without Ray."""
+
+    def __init__(self) -> None:
+        self.steps: dict[str, FoldStep] = {}
+
+    def update(self) -> None:
+        """Nothing to ask."""
+
+    def step(self, group: str) -> FoldStep | None:
+        return self.steps.get(group)
+
+
+def make_monitor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_tasks: int = 3
+) -> tuple[Monitor, Scheduler, Any]:
+    counted: list[Any] = []
+    metrics = SimpleNamespace(set_status=lambda status: None, count_attempt=counted.append)
+    monkeypatch.setattr(module, "FoldProgress", FakeProgress)
+    monkeypatch.setattr(module, "Metrics", lambda run_id: metrics)
+    tasks = [task(300 + number, f"c{number}") for number in range(num_tasks)]
+    scheduler = Scheduler(tasks, COSTS, {"n": 1}, SETTINGS)
+    nodes = {"n": Node("n", "host", 1, 4)}
+    monitor = Monitor(
+        tmp_path,
+        "run-1",
+        scheduler,
+        nodes,
+        num_tasks=num_tasks,
+        num_done_before=10,
+        num_invalid=2,
+    )
+    return monitor, scheduler, counted
+
+
+def test_monitor_follows_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One complex is done after 8 s, another fails, the third folds."""
+    monitor, scheduler, counted = make_monitor(tmp_path, monkeypatch)
+
+    def decide(now: float) -> None:
+        for action in scheduler.decide(now):
+            monitor.acted(action)
+
+    decide(0.0)
+    scheduler.ready(1, 2.0)
+    decide(2.0)
+    monitor.update(2.0)
+    status = read_status(tmp_path)
+    assert status is not None
+    assert (status.num_complexes, status.num_done, status.num_invalid) == (13, 10, 2)
+    assert (status.num_gpus, status.num_busy_gpus, status.num_waiting) == (1, 1, 2)
+    scheduler.finished(1, 10.0)
+    decide(10.0)
+    monitor.progress.steps["foldcp-run-1-1"] = FoldStep("sampling", 7, 200, 9.0)
+    monitor.update(11.0)
+    status = read_status(tmp_path)
+    assert status is not None
+    assert status.num_done == 11
+    assert status.gpu_hours == pytest.approx((8 + 1) / 3600)
+    assert status.use == pytest.approx(9 / 11)
+    assert status.groups[0].stage == ""  # that step was of the fold before
+    monitor.progress.steps["foldcp-run-1-1"] = FoldStep("trunk", 1, 4, 0.5)
+    failure = Failure("invalid", "no atoms")
+    monitor.failed(1, failure)
+    assert monitor.status(12.0).groups[0].stage == "trunk"
+    scheduler.failed(1, failure, 12.0)
+    decide(12.0)
+    monitor.close(12.5)
+    status = read_status(tmp_path)
+    assert status is not None
+    assert (status.num_failed, status.failures) == (1, {"no atoms": 1})
+    assert [attempt.outcome for attempt in counted] == ["done", "invalid"]
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["event"] for line in lines] == [
+        "run_started",
+        "group_started",
+        "fold_started",
+        "fold_started",
+        "attempt_ended",
+        "failure",
+        "fold_started",
+        "attempt_ended",
+        "run_ended",
+    ]
+    assert lines[1]["gpus"] == "host:1" and lines[4]["seconds"] == 8.0
+
+
+def test_status_is_written_every_two_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monitor, _, _ = make_monitor(tmp_path, monkeypatch)
+    written: list[float] = []
+    monkeypatch.setattr(module, "write_status", lambda root, status: written.append(1))
+    for tenth in range(50):
+        monitor.update(tenth / 10)
+    assert len(written) == 3
+
+
+def test_actions_are_logged_with_what_they_concern(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monitor, scheduler, _ = make_monitor(tmp_path, monkeypatch, num_tasks=1)
+    (start,) = scheduler.decide(0.0)
+    assert isinstance(start, Start)
+    monitor.acted(start)
+    scheduler.ready(1, 1.0)
+    (fold,) = scheduler.decide(1.0)
+    assert isinstance(fold, Fold)
+    monitor.acted(fold)
+    monitor.nodes_changed("node_lost", "n")
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert lines[2]["complex"] == "any" and lines[2]["tokens"] == 300
+    assert lines[3] | {"time": "", "run_id": ""} == {
+        "time": "",
+        "run_id": "",
+        "event": "node_lost",
+        "node": "host",
+    }
