@@ -29,6 +29,7 @@ from foldcp.pipeline.commands.evaluate import evaluate
 from foldcp.pipeline.commands.export import export
 from foldcp.pipeline.commands.fetch import fetch
 from foldcp.pipeline.commands.msa import msa
+from foldcp.pipeline.commands.plan import plan
 from foldcp.pipeline.commands.query import query
 from foldcp.pipeline.commands.status import status
 from foldcp.pipeline.commands.templates import templates
@@ -36,8 +37,7 @@ from foldcp.pipeline.config import RunConfig, load
 from foldcp.pipeline.execution.signals import end_process
 from foldcp.pipeline.input_arguments import with_input_options
 from foldcp.pipeline.inputs.input_options import InputOptions
-from foldcp.pipeline.inputs.input_spec import InputSpec, records
-from foldcp.pipeline.inputs.input_warnings import input_warnings
+from foldcp.pipeline.inputs.input_spec import InputSpec
 from foldcp.pipeline.terminal import close_stdout, guard_streams
 from foldcp.printable import printable
 
@@ -94,54 +94,7 @@ def _settings(config: Path | None, overrides: list[str], compat: str) -> RunConf
     return load(config, [*overrides, f"compat={compat}"] if compat else overrides)
 
 
-@app.command()
-@with_input_options
-def plan(
-    options: InputOptions,
-    input: Input,
-    hardware: HardwareFile = "h200",
-    gpus: Gpus = 0,
-    limit: Limit = 0,
-    config: ConfigFile = None,
-    set_: Overrides = [],  # noqa: B006
-    compat: CompatOption = "",
-    json: Json = False,
-) -> None:
-    """Print the GPUs, memory and time that complexes need. Also prints which cannot be folded, and
-    why. Folds nothing and needs no GPU. Exit code 2 when none can be built, as with `foldcp score`.
-
-    \b
-    foldcp plan corum.tsv.gz --sequences uniprot.fasta.gz
-    foldcp plan corum.tsv.gz --sequences uniprot.fasta.gz --hardware a100-40 --gpus 16 \\
-        --set model.samples=5
-    foldcp plan corum.tsv.gz --sequences uniprot.fasta.gz --json | jq '.too_large'
-    """
-    from foldcp.pipeline.inputs.tasks import make_task_list, require_task, smallest
-    from foldcp.pipeline.planning.plan import (
-        make_plan,
-        split_into_nodes,
-        to_json,
-        to_text,
-    )
-    from foldcp.pipeline.scheduling.cost_model import CostModel
-    from foldcp.pipeline.scheduling.hardware import load_hardware
-
-    settings = _settings(config, set_, compat)
-    machine = load_hardware(hardware)
-    max_bytes = settings.limits.input_bytes
-    spec = InputSpec(input, options, limit=limit, max_bytes=max_bytes)
-    everything = make_task_list(records(spec), settings, "plan", alignments_follow=True)
-    task_list = smallest(everything, limit)
-    if not task_list.tasks and len(task_list.invalid) == 1 and not input.is_dir():
-        raise ValueError(f"{input}: {task_list.invalid[0].reason}")
-    for line in input_warnings(spec, [task.complex for task in task_list.tasks]):
-        print(line, file=sys.stderr)
-    nodes = split_into_nodes(gpus or machine.gpus_per_node, machine.gpus_per_node)
-    found = make_plan(task_list, CostModel(machine, settings), nodes, settings.run)
-    print(to_json(found) if json else to_text(found))
-    require_task(input, everything)
-
-
+app.command()(plan)
 app.command()(msa)
 
 

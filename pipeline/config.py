@@ -83,8 +83,8 @@ class ModelConfig:
     precision: PrecisionSetting = field(
         default="auto",
         metadata=setting(
-            "precision of the network; auto: mixed where there is memory, else bf16, and fp32 "
-            "without a GPU"
+            "precision of the network; auto: mixed for complexes that one GPU holds in it, bf16 "
+            "for larger ones, and fp32 without a GPU"
         ),
     )
     sampling: SamplingPrecision = field(
@@ -226,6 +226,24 @@ class RunSection:
         metadata=setting(
             "largest number of ranks for one complex; 0: no limit",
             minimum=0,
+            changes_results=False,
+        ),
+    )
+    efficiency: float = field(
+        default=0.4,
+        metadata=setting(
+            "least parallel efficiency of a group that is larger than it must be: the GPU-seconds "
+            "of the cheapest group over its own, by the cost model",
+            minimum=0.0,
+            changes_results=False,
+        ),
+    )
+    node_wait: float = field(
+        default=600.0,
+        metadata=setting(
+            "seconds that a complex waits for nodes when those that are left are too few for it, "
+            "and a run when none is left",
+            minimum=0.0,
             changes_results=False,
         ),
     )

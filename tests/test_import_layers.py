@@ -44,6 +44,7 @@ LAYERS = [
     ["foldcp.pipeline.msa_search"],
     ["foldcp.pipeline.template_search"],
     ["foldcp.pipeline.scheduling"],
+    ["foldcp.pipeline.scheduling.simulation"],
     ["foldcp.pipeline.storage"],
     ["foldcp.pipeline.planning"],
     ["foldcp.pipeline.execution"],

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -85,6 +86,8 @@ class Driver:
             raise ValueError(
                 f"no node of the cluster has a {hardware.device} device free for {hardware.name}"
             )
+        self.used_nodes = set(ranks)  # that the scheduler has or had
+        hardware = replace(hardware, gpus_per_node=max(ranks.values()))
         self.costs = CostModel(hardware, plan.config, plan.architecture)
         self.scheduler = Scheduler(tasks, self.costs, ranks, plan.config.run, suspects)
         self.worker_config = WorkerConfig(
@@ -125,6 +128,7 @@ class Driver:
             disable=self.total_work == 0,
         )
         with bar:
+            self.record()  # what no group can hold is told before anything starts
             while not self.scheduler.is_over and not self.signals.number:
                 self.connection.check()
                 self._step()
@@ -293,18 +297,17 @@ class Driver:
             reason = f"node {self.nodes[node].host} is gone"
             self.monitor.nodes_changed("node_lost", node)
             self._execute(self.scheduler.lose_node(node, reason, self._now()))
-        new = [node for node in alive.values() if node.id not in self.nodes]
-        if not new:
-            return
-        self.nodes.update({node.id: node for node in new})
+        self.nodes.update(alive)
         ranks_left = 0
         if self.max_ranks:
             ranks_left = self.max_ranks - self.scheduler.cluster.num_gpus
             if ranks_left <= 0:
                 return
-        ranks = ranks_per_node(new, self.costs.hardware, self.plan.config, ranks_left)
+        unused = [node for node in alive.values() if node.id not in self.used_nodes]
+        ranks = ranks_per_node(unused, self.costs.hardware, self.plan.config, ranks_left)
         for node, count in ranks.items():
-            self.scheduler.add_node(node, count)
+            self.used_nodes.add(node)
+            self.scheduler.add_node(node, count, self._now())
             self.monitor.nodes_changed("node_joined", node)
 
     def _update_progress(self, bar: tqdm) -> None:

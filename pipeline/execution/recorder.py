@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import islice
 
 from tqdm import tqdm
 
@@ -97,12 +98,13 @@ class Recorder:
         self._stats[task.key, queued.num_attempts] = replace(stats, seconds=seconds)
         return None
 
-    def record(self, attempts: Sequence[Attempt], outcomes: Mapping[str, Outcome]) -> None:
+    def record(self, attempts: Sequence[Attempt], outcomes: dict[str, Outcome]) -> None:
         """Store the attempts that have ended and the tasks that have failed since the last call."""
         for attempt in attempts[self._num_attempts :]:
             self._num_attempts += 1
             self._store_attempt(attempt)
-        for outcome in list(outcomes.values())[self.num_outcomes :]:
+        num_new = len(outcomes) - self.num_outcomes
+        for outcome in reversed(list(islice(reversed(outcomes.values()), num_new))):
             self.num_outcomes += 1
             if isinstance(outcome, Failed):
                 self.num_failed += 1

@@ -117,15 +117,6 @@ def is_human(organism: str) -> bool:
     return is_of_organism(organism, "Human")
 
 
-def split_into_nodes(num_gpus: int, gpus_per_node: int) -> dict[str, int]:
-    """A cluster of `num_gpus` GPUs: whole nodes, and one more with the rest."""
-    num_whole, rest = divmod(num_gpus, gpus_per_node)
-    sizes = [gpus_per_node] * num_whole
-    if rest:
-        sizes.append(rest)
-    return {f"node{index}": size for index, size in enumerate(sizes, 1)}
-
-
 def make_plan(
     task_list: TaskList,
     costs: CostModel,
@@ -200,15 +191,16 @@ def _excluded(record: InvalidComplex) -> Excluded:
 
 def to_json(plan: Plan) -> str:
     """The whole plan as JSON; the keys are the fields of the dataclasses."""
-    return json.dumps(_rounded(asdict(plan)), indent=1)
+    return json.dumps(rounded(asdict(plan)), indent=1)
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """A JSON value with its floats cut to some digits."""
     if isinstance(value, float):
         return float(f"{value:.{JSON_DIGITS}g}")
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    return [_rounded(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: rounded(item) for key, item in value.items()}
+    return [rounded(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def to_text(plan: Plan) -> str:
@@ -290,7 +282,7 @@ def _histogram(entries: Sequence[Entry], unit: str) -> list[str]:
         f"{unit + '-hours':>10}"
     ]
     for label, members, count in classes:
-        sizes = _ranges({entry.group_size for entry in members})
+        sizes = size_ranges({entry.group_size for entry in members})
         max_gb = max(entry.gb for entry in members)
         hours = sum(entry.gpu_hours for entry in members)
         bar = "#" * max(1, round(MAX_BAR * count / most))
@@ -335,7 +327,7 @@ def _classes(entries: Sequence[Entry]) -> list[tuple[str, list[Entry]]]:
     return classes
 
 
-def _ranges(sizes: set[int]) -> str:
+def size_ranges(sizes: set[int]) -> str:
     """{1, 2, 3, 8} -> 1-3,8"""
     runs: list[list[int]] = []
     for size in sorted(sizes):

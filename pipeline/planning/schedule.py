@@ -10,7 +10,7 @@ from foldcp.pipeline.inputs.tasks import Failed, Task
 from foldcp.pipeline.inputs.validation import assumed_rows
 from foldcp.pipeline.scheduling.cost_model import CostModel, FoldShape
 from foldcp.pipeline.scheduling.group_size import CostCache, smallest_shape, too_large_reason
-from foldcp.pipeline.scheduling.simulator import Simulation
+from foldcp.pipeline.scheduling.simulation.simulator import Simulation
 
 # Alignments differ in depth from complex to complex; rows that make so little difference to time
 # and memory make no class of their own.

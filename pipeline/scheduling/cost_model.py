@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import get_args
 
 from foldcp.config import BOLTZ2, Architecture, Precision
 from foldcp.pipeline.config import RunConfig
@@ -219,5 +218,4 @@ def step_flops(net: Architecture, N: int, P: int) -> float:
 
 def _itemsize(precision: Precision) -> int:
     """Bytes of a number that streams through the arithmetic units."""
-    assert precision in get_args(Precision)
     return 4 if precision == "fp32" else 2

@@ -1,12 +1,13 @@
 """Group size: how many ranks fold a complex.
 
-Chosen for a first attempt, for the last tasks of a run, and after an attempt ran out of memory.
+Chosen for a first attempt, and after an attempt ran out of memory.
 """
 
 from __future__ import annotations
 
+import bisect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from foldcp.config import Precision
@@ -15,8 +16,10 @@ from foldcp.pipeline.scheduling.cost_model import CostModel, FoldShape
 
 # The search for a cheaper group ends at one that costs 1.2 times the cheapest so far.
 SEARCH_CUTOFF = 1.2
+# The search for wider groups ends at one with this share of the least efficiency.
+HOPELESS = 0.5
 BISECTIONS = 40  # of the lower bound: beyond float32's precision
-WIDENING_GAIN = 0.9  # a wider group must take less than this share of the time
+MAX_RANKS = 1 << 16  # beyond which no complex is told how many it needs
 MIN_MSA_ROWS = 128  # below which no out-of-memory fallback goes
 FALLBACK_BYTES = 0.75  # of the bytes that were too many, on each rank of the next group
 
@@ -35,42 +38,64 @@ def initial_shape(costs: CostModel, num_ranks: int, precision: Precision) -> Fol
     )
 
 
-def smallest_shape(costs: CostModel, task: Task, max_ranks: int) -> FoldShape | None:
-    """The smallest group that holds a task; None if no group does.
+def first_precision(costs: CostModel, task: Task) -> Precision:
+    """The precision of a first attempt: the most exact in which one GPU holds a task.
 
-    In the most exact precision that fits any group.
+    The least exact one for a task that no single GPU holds. So the arithmetic of a result depends
+    on the complex, the settings and the kind of GPU, and not on how many there are.
     """
-    for precision in costs.precisions():
-        for num_ranks in range(1, max_ranks + 1):
-            shape = initial_shape(costs, num_ranks, precision)
-            if costs.bytes(task, shape) <= costs.hardware.memory:
-                return shape
-    return None
+    precisions = costs.precisions()
+    for precision in precisions:
+        if costs.bytes(task, initial_shape(costs, 1, precision)) <= costs.hardware.memory:
+            return precision
+    return precisions[-1]
+
+
+def smallest_shape(costs: CostModel, task: Task, max_ranks: int) -> FoldShape | None:
+    """The smallest group of at most `max_ranks` GPUs that holds a task; None if none does."""
+    single = initial_shape(costs, 1, first_precision(costs, task))
+
+    def fits(num_ranks: int) -> bool:
+        shape = replace(single, num_ranks=num_ranks)
+        return costs.bytes(task, shape) <= costs.hardware.memory
+
+    if fits(1):  # as most do
+        return single
+    num_ranks = 2 + bisect.bisect_left(range(2, max_ranks + 1), True, key=fits)
+    return replace(single, num_ranks=num_ranks) if num_ranks <= max_ranks else None
 
 
 def too_large_reason(costs: CostModel, task: Task, max_ranks: int) -> str:
-    """The reason why no group of `max_ranks` GPUs can hold a task."""
-    shape = initial_shape(costs, max_ranks, costs.precisions()[-1])
+    """The reason why no group of `max_ranks` GPUs can hold a task, and how many GPUs could."""
+    shape = initial_shape(costs, max_ranks, first_precision(costs, task))
     needed_gb = costs.bytes(task, shape) / 1e9
     unit = "GPU" if costs.hardware.device == "cuda" else "rank"
+    enough = smallest_shape(costs, task, MAX_RANKS)
+    remedy = f"it needs {enough.num_ranks} {unit}s" if enough else f"no number of {unit}s holds it"
     return (
         f"{task.num_tokens} tokens in {shape.precision} need {needed_gb:.0f} GB on each of "
-        f"{max_ranks} {unit}s, and a {unit} has {costs.hardware.memory_gb:.0f} GB"
+        f"{max_ranks} {unit}s, and a {unit} has {costs.hardware.memory_gb:.0f} GB; {remedy}"
     )
 
 
 @dataclass(slots=True)
 class CostCache:
-    """Predicted seconds of tasks on groups of up to `max_ranks` ranks, each computed once."""
+    """Predicted seconds of tasks on groups of up to `max_ranks` ranks, each size computed once.
+
+    A group, larger than the smallest one, whose parallel efficiency is below `min_efficiency` is
+    none of the options: the GPU-seconds of the cheapest group over its own.
+    """
 
     costs: CostModel
     max_ranks: int
-    _seconds: dict[tuple[str, FoldShape], float] = field(default_factory=dict)
-    _cheapest_first: dict[tuple[str, FoldShape], list[FoldShape]] = field(default_factory=dict)
+    min_efficiency: float = 0.0
+    _seconds: dict[tuple[int, int, int, FoldShape], float] = field(default_factory=dict)
+    _cheapest: dict[tuple[int, int, int, FoldShape], FoldShape] = field(default_factory=dict)
+    _options: dict[tuple[int, int, int, FoldShape], list[FoldShape]] = field(default_factory=dict)
 
     def seconds(self, task: Task, shape: FoldShape) -> float:
         """Predicted seconds of one fold."""
-        key = (task.key, shape)
+        key = _size_key(task, shape)
         if key not in self._seconds:
             self._seconds[key] = self.costs.seconds(task, shape)
         return self._seconds[key]
@@ -84,6 +109,12 @@ class CostCache:
 
         Mostly the smallest one, but more GPUs may cost less where memory is tight.
         """
+        key = _size_key(task, shape)
+        if key not in self._cheapest:
+            self._cheapest[key] = self._find_cheapest(task, shape)
+        return self._cheapest[key]
+
+    def _find_cheapest(self, task: Task, shape: FoldShape) -> FoldShape:
         best = shape
         best_work = math.inf
         for num_ranks in range(shape.num_ranks, self.max_ranks + 1):
@@ -96,99 +127,90 @@ class CostCache:
                 break
         return best
 
+    def options(self, task: Task, shape: FoldShape) -> list[FoldShape]:
+        """The groups of `shape`'s size or larger that pay off, the smallest first.
+
+        Every size up to 16 ranks, and of more ranks every sixteenth at least.
+        """
+        key = _size_key(task, shape)
+        if key not in self._options:
+            least = self.gpu_seconds(task, self.cheapest(task, shape))
+            found = [shape]
+            num_ranks = shape.num_ranks + 1
+            while num_ranks <= self.max_ranks:
+                wider = replace(shape, num_ranks=num_ranks)
+                efficiency = least / self.gpu_seconds(task, wider)
+                if efficiency >= self.min_efficiency:
+                    found.append(wider)
+                elif efficiency < HOPELESS * self.min_efficiency:
+                    break
+                num_ranks += max(1, num_ranks // 16)
+            self._options[key] = found
+        return self._options[key]
+
     def cheapest_within(self, task: Task, shape: FoldShape, max_seconds: float) -> FoldShape:
         """The cheapest group, of `shape`'s size or larger, that takes at most `max_seconds`.
 
-        The fastest one if none does.
+        The fastest one that pays off if none does.
         """
         if self.seconds(task, shape) <= max_seconds:
             return shape
-        key = (task.key, shape)
-        if key not in self._cheapest_first:
-            sizes = range(shape.num_ranks, self.max_ranks + 1)
-            shapes = [replace(shape, num_ranks=num_ranks) for num_ranks in sizes]
-            shapes.sort(key=lambda option: self.gpu_seconds(task, option))
-            self._cheapest_first[key] = shapes
-        options = self._cheapest_first[key]
-        for option in options:
-            if self.seconds(task, option) <= max_seconds:
-                return option
+        options = self.options(task, shape)
+        fast = [option for option in options if self.seconds(task, option) <= max_seconds]
+        if fast:
+            return min(fast, key=lambda option: self.gpu_seconds(task, option))
         return min(options, key=lambda option: self.seconds(task, option))
 
 
+def _size_key(task: Task, shape: FoldShape) -> tuple[int, int, int, FoldShape]:
+    """What the cost of a fold depends on."""
+    return (task.num_tokens, task.msa_depth, len(task.complex.templates), shape)
+
+
 def lower_bound(costs: CostCache, work: Sequence[tuple[Task, FoldShape]], num_gpus: int) -> float:
-    """Seconds that no schedule can beat.
+    """Seconds that no schedule can beat with groups that pay off.
 
     The least T such that every fold can be sped up to T seconds, and all folds, each on the
     cheapest group that does so, fill no more than T seconds of the whole cluster: the dual bound of
     Turek, Wolf and Yu (SPAA 1992) for tasks that may run on groups of any size.
     """
-    if not work:
-        return 0.0
-    work = [(task, costs.cheapest(task, shape)) for task, shape in work]
-    average = sum(costs.gpu_seconds(task, shape) for task, shape in work) / num_gpus
-    slow = [(task, shape) for task, shape in work if costs.seconds(task, shape) > average]
-    fastest = [costs.seconds(task, costs.cheapest_within(task, shape, 0.0)) for task, shape in slow]
-    low = max([average, *fastest])
-    high = max([average, *(costs.seconds(task, shape) for task, shape in slow)])
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2
-        chosen = [(task, costs.cheapest_within(task, shape, middle)) for task, shape in work]
-        area = sum(costs.gpu_seconds(task, shape) for task, shape in chosen)
-        if area <= middle * num_gpus:
-            high = middle
-        else:
-            low = middle
-    return high
+    cheapest = [(task, costs.cheapest(task, shape)) for task, shape in work]
+    return _lower_bound(costs, cheapest, num_gpus)
 
 
 def assign_group_sizes(
     costs: CostCache, work: Sequence[tuple[Task, FoldShape]], num_gpus: int
-) -> dict[str, FoldShape]:
-    """The shape of each task, by its key.
+) -> list[FoldShape]:
+    """The shape of each task, whose smallest one is given.
 
     The cheapest group, or a larger one where a single fold would outlast all the others.
     """
-    max_seconds = lower_bound(costs, work, num_gpus)
-    return {
-        task.key: costs.cheapest_within(task, costs.cheapest(task, shape), max_seconds)
-        for task, shape in work
-    }
+    cheapest = [(task, costs.cheapest(task, shape)) for task, shape in work]
+    max_seconds = _lower_bound(costs, cheapest, num_gpus)
+    return [costs.cheapest_within(task, shape, max_seconds) for task, shape in cheapest]
 
 
-def widen_tail(
-    costs: CostCache,
-    work: Sequence[tuple[Task, FoldShape]],
-    num_gpus: int,
-    warm: Mapping[int, int],
-    start_seconds: float,
-) -> list[FoldShape]:
-    """Shapes for the last tasks, which together leave GPUs without work.
-
-    The slowest one is widened as long as that gains more than the start of a new group costs.
-    `warm` counts the idle groups of each size.
-    """
-    chosen = [shape for _, shape in work]
-    spare = num_gpus - sum(shape.num_ranks for shape in chosen)
-
-    def seconds_to_end(index: int, shape: FoldShape) -> float:
-        task, _ = work[index]
-        start = 0.0 if warm.get(shape.num_ranks) else start_seconds
-        return costs.seconds(task, shape) + start
-
-    while True:
-        slowest = max(range(len(work)), key=lambda index: seconds_to_end(index, chosen[index]))
-        current = chosen[slowest]
-        limit = WIDENING_GAIN * seconds_to_end(slowest, current)
-        max_ranks = min(costs.max_ranks, current.num_ranks + spare)
-        for num_ranks in range(current.num_ranks + 1, max_ranks + 1):
-            wider = replace(current, num_ranks=num_ranks)
-            if seconds_to_end(slowest, wider) < limit:
-                break
+def _lower_bound(
+    costs: CostCache, cheapest: Sequence[tuple[Task, FoldShape]], num_gpus: int
+) -> float:
+    """The lower bound of tasks on their cheapest groups or larger ones."""
+    if not cheapest:
+        return 0.0
+    total = sum(costs.gpu_seconds(*found) for found in cheapest)
+    average = total / num_gpus
+    slow = [found for found in cheapest if costs.seconds(*found) > average]
+    others = total - sum(costs.gpu_seconds(*found) for found in slow)
+    fastest = [costs.seconds(task, costs.cheapest_within(task, shape, 0.0)) for task, shape in slow]
+    low = max([average, *fastest])
+    high = max([average, *(costs.seconds(*found) for found in slow)])
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        chosen = [(task, costs.cheapest_within(task, shape, middle)) for task, shape in slow]
+        if others + sum(costs.gpu_seconds(*found) for found in chosen) <= middle * num_gpus:
+            high = middle
         else:
-            return chosen
-        chosen[slowest] = wider
-        spare -= wider.num_ranks - current.num_ranks
+            low = middle
+    return high
 
 
 def next_oom_fallback(

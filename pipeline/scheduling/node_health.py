@@ -3,7 +3,8 @@
 After a failure nothing is started on a node for a while. A node is doubtful when several groups
 failed there in a row, each on another complex or before any fold; then it gets one small complex at
 a time, which tells a broken node from a series of complexes that no node can fold. When these fail
-too it is bad.
+too it is bad, and on probation: it is out of the cluster for a while, each time for longer, and
+then gets one small complex again.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from dataclasses import dataclass, field
 from foldcp.pipeline.scheduling.types import Failure, GroupState, QueuedTask
 
 DOUBTFUL = 5  # failures in a row from which a node gets one small complex at a time
-BAD = 8  # failures in a row from which it gets nothing
+BAD = 8  # failures in a row from which it is on probation
 MAX_PAUSE = 30.0  # seconds between two starts on a node where starts fail
+PROBATION = 120.0  # seconds out of the cluster for the first time, and then twice as many
+MAX_PROBATION = 1_800.0
 
 
 @dataclass(slots=True)
@@ -25,6 +28,17 @@ class _Record:
     failures: set[str] = field(default_factory=set)
     num_pauses: int = 0
     paused_until: float = 0.0
+    is_trusted: bool = False  # with larger complexes, as no small one is left
+    num_probations: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Probation:
+    """A node that is out of the cluster until a time, and its GPUs."""
+
+    node: str
+    num_gpus: int
+    until: float
 
 
 @dataclass(slots=True)
@@ -32,6 +46,7 @@ class NodeHealth:
     """Failures in a row of each node."""
 
     _records: dict[str, _Record] = field(default_factory=dict)
+    _on_probation: list[Probation] = field(default_factory=list)
 
     def succeeded(self, nodes: Iterable[str]) -> None:
         """A fold succeeded on these nodes."""
@@ -80,14 +95,44 @@ class NodeHealth:
 
     def forget(self, node: str) -> None:
         """Forget a node that is gone, and the failures that other nodes share with it."""
-        shared = self._record(node).failures
+        self._on_probation = [other for other in self._on_probation if other.node != node]
+        self._share_no_failure(node)
         del self._records[node]
-        for record in self._records.values():
-            record.failures -= shared
+
+    def put_on_probation(self, node: str, num_gpus: int, now: float) -> None:
+        """A bad node leaves the cluster for a while, and other nodes share no failure with it."""
+        self._share_no_failure(node)
+        record = self._record(node)
+        seconds = min(MAX_PROBATION, PROBATION * 2**record.num_probations)
+        record.num_probations += 1
+        self._on_probation.append(Probation(node, num_gpus, now + seconds))
+
+    def take_released(self, now: float) -> list[tuple[str, int]]:
+        """The nodes whose time out of the cluster is over, with their GPUs.
+
+        They are doubtful, and one more failure is enough.
+        """
+        released = [probation for probation in self._on_probation if probation.until <= now]
+        if released:
+            self._on_probation = [other for other in self._on_probation if other.until > now]
+        for probation in released:
+            record = self._record(probation.node)
+            record.failures = set(sorted(record.failures)[: BAD - 1])
+            record.is_trusted = False
+        return [(probation.node, probation.num_gpus) for probation in released]
+
+    def trust(self, node: str) -> None:
+        """Let a doubtful node have any complex."""
+        self._record(node).is_trusted = True
 
     def doubtful(self) -> set[str]:
-        """Nodes that get one small complex at a time."""
-        return {node for node, record in self._records.items() if len(record.failures) >= DOUBTFUL}
+        """Nodes of the cluster that get one small complex at a time."""
+        absent = {probation.node for probation in self._on_probation}
+        return {
+            node
+            for node, record in self._records.items()
+            if len(record.failures) >= DOUBTFUL and not record.is_trusted and node not in absent
+        }
 
     def is_bad(self, node: str) -> bool:
         """Whether a node should get nothing more."""
@@ -97,10 +142,18 @@ class NodeHealth:
         """Nodes on which nothing is started now."""
         return {node for node, record in self._records.items() if record.paused_until > now}
 
-    def next_pause_end(self, now: float) -> float:
-        """The time at which the first pause ends; infinite without any."""
+    def next_change(self, now: float) -> float:
+        """The time at which the first pause or probation ends; infinite without any."""
         ends = [record.paused_until for record in self._records.values()]
+        ends += [probation.until for probation in self._on_probation]
         return min((end for end in ends if end > now), default=float("inf"))
+
+    def _share_no_failure(self, node: str) -> None:
+        """Forget what other nodes failed at together with a node: it was that one's fault."""
+        shared = self._record(node).failures
+        for name, record in self._records.items():
+            if name != node:
+                record.failures -= shared
 
     def _record(self, node: str) -> _Record:
         return self._records.setdefault(node, _Record())

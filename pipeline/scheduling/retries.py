@@ -60,5 +60,6 @@ class RetryPolicy:
         if fallback is None:
             return GiveUp(f"out of memory, and no fallback is left: {failure.reason}")
         queued.shape, description = fallback
+        queued.min_ranks = queued.shape.num_ranks
         queued.fallbacks += (description,)
         return Retry(is_last=False)

@@ -5,7 +5,7 @@ And the scheduler's record of tasks and worker groups.
 
 from __future__ import annotations
 
-import bisect
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -101,6 +101,7 @@ class QueuedTask:
 
     task: Task
     shape: FoldShape
+    min_ranks: int = 1  # of any attempt: fewer have not enough memory
     seconds: float = 0.0  # predicted, for that shape
     num_attempts: int = 0
     worker_failures: int = 0  # groups that ended while they folded it, but for lost nodes
@@ -111,6 +112,8 @@ class QueuedTask:
     # Its group ended, in this run or an earlier one: a further one is not blamed on the node.
     is_suspect: bool = False
     fallbacks: tuple[str, ...] = ()
+    # Since when it has been too large for the nodes that are there; infinite if it is not.
+    parked_since: float = math.inf
 
     @property
     def size(self) -> int:
@@ -129,58 +132,12 @@ class GroupState:
     deadline: float
     queued: QueuedTask | None = None  # the task that it folds or was started for
     num_folds: int = 0  # that it has finished
+    expected_end: float = 0.0  # while it starts or folds
+    size: int = field(init=False)  # number of ranks
 
-    @property
-    def size(self) -> int:
-        """Number of ranks."""
-        return sum(count for _, count in self.placement)
-
-    @property
-    def is_unused(self) -> bool:
-        """Whether it is idle and has no task to start with."""
-        return self.state == "idle" and self.queued is None
+    def __post_init__(self) -> None:
+        self.size = sum(count for _, count in self.placement)
 
     def has_node(self, node: str) -> bool:
         """Whether some of its ranks are on a node."""
         return any(name == node for name, _ in self.placement)
-
-
-@dataclass(slots=True)
-class Queue:
-    """Waiting tasks by group size, the longest of each size last."""
-
-    by_size: dict[int, list[QueuedTask]] = field(default_factory=dict)
-
-    def push(self, queued: QueuedTask) -> None:
-        """Add a task."""
-        same_size = self.by_size.setdefault(queued.size, [])
-        bisect.insort(same_size, queued, key=lambda other: (other.seconds, other.task.key))
-
-    def remove(self, queued: QueuedTask) -> None:
-        """Take out a task; a size without tasks is removed."""
-        self.by_size[queued.size].remove(queued)
-        if not self.by_size[queued.size]:
-            del self.by_size[queued.size]
-
-    def cheapest(self, max_ranks: int) -> QueuedTask | None:
-        """The task with the fewest predicted GPU-seconds of at most `max_ranks` ranks.
-
-        A suspect one only if there is no other.
-        """
-        shortest = [queue[0] for size, queue in self.by_size.items() if size <= max_ranks]
-        return min(
-            shortest,
-            key=lambda queued: (queued.is_suspect, queued.seconds * queued.size),
-            default=None,
-        )
-
-    def drain(self) -> list[QueuedTask]:
-        """Take out all tasks, the first to be started first."""
-        drained: list[QueuedTask] = []
-        for size in sorted(self.by_size, reverse=True):
-            drained += reversed(self.by_size[size])
-        self.by_size.clear()
-        return drained
-
-    def __len__(self) -> int:
-        return sum(map(len, self.by_size.values()))

@@ -125,6 +125,38 @@ def test_plan_prints_a_table(run: Run, tmp_path: Path) -> None:
     assert "on 3 GPUs of a100-80" in lines[-1]
 
 
+def test_plan_simulates_a_run_on_nodes_of_different_sizes(run: Run, tmp_path: Path) -> None:
+    source = fasta(tmp_path / "in.fasta", *("M" * (100 * i) for i in range(1, 40)))
+    picture = tmp_path / "run.svg"
+    cluster = ("--gpus", "20", "--gpus-per-node", "3+8+5")
+    options = ("--price", "2", "--fail-rate", "0.1", "--gantt", picture)
+    result = run("plan", source, *cluster, "--simulate", *options)
+    assert result.code == 0
+    assert "20 GPUs of h200: 1 node of 8, 1 of 5, 2 of 3, 1 of 1" in result.out
+    assert "times the least possible" in result.out
+    assert picture.read_text().startswith("<svg")
+    found = json.loads(run("plan", source, *cluster, "--simulate", "--json").out)
+    assert (found["num_done"], found["failed"], found["cost"]) == (39, [], 0)
+    assert "on 20 GPUs of h200" in run("plan", source, *cluster).out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--price", "2"), "--price is for a simulation; add --simulate"),
+        (("--fail-rate", "0.1"), "--fail-rate is for a simulation; add --simulate"),
+        (("--gantt", "g.svg"), "--gantt is for a simulation; add --simulate"),
+        (("--gpus-per-node", "3x8"), "--gpus-per-node 3x8: '3x8' is not a number of GPUs"),
+        (("--simulate", "--gantt", "none/g.svg"), "none/g.svg: cannot be written: No such file"),
+    ],
+)
+def test_plan_refuses_options_that_cannot_be_used(
+    run: Run, tmp_path: Path, options: tuple[str, ...], message: str
+) -> None:
+    result = run("plan", fasta(tmp_path / "in.fasta", "MKT:GSH"), *options)
+    assert (result.code, message in result.err) == (2, True)
+
+
 @pytest.mark.parametrize("flags", [(), ("--json",)])
 def test_plan_and_score_agree_when_no_complex_can_be_built(
     run: Run, tmp_path: Path, flags: tuple[str, ...]

@@ -39,6 +39,7 @@ def test_update_nodes_loses_those_that_are_gone_and_adds_new_ones(
     driver.costs = SimpleNamespace(hardware=load_hardware("cpu"))  # type: ignore[assignment]
     driver.clock_zero = 0.0
     driver.groups = {}
+    driver.used_nodes = {"a", "b"}
     told: list[tuple[str, str]] = []
     driver.monitor = SimpleNamespace(  # type: ignore[assignment]
         nodes_changed=lambda event, node: told.append((event, node))
@@ -46,7 +47,7 @@ def test_update_nodes_loses_those_that_are_gone_and_adds_new_ones(
     driver.scheduler = SimpleNamespace(  # type: ignore[assignment]
         cluster=Cluster({"a": 3, "b": 3}),
         lose_node=lambda node, reason, now: calls.append((node, reason)) or [],
-        add_node=lambda node, count: calls.append((node, count)),
+        add_node=lambda node, count, now: calls.append((node, count)),
     )
     monkeypatch.setattr(
         "foldcp.pipeline.execution.driver.alive_nodes",
@@ -59,11 +60,15 @@ def test_update_nodes_loses_those_that_are_gone_and_adds_new_ones(
     calls.clear()
     driver._update_nodes()  # known nodes are not added again
     assert calls == [("a", "node host a is gone")]
-    del driver.nodes["c"]
+    driver.used_nodes.remove("c")
     driver.max_ranks = 6  # as many as there are
     calls.clear()
     driver._update_nodes()
     assert calls == [("a", "node host a is gone")]
+    driver.scheduler.cluster.remove_node("a")
+    calls.clear()
+    driver._update_nodes()  # it was not used, and now there is room for it
+    assert calls == [("c", 2)]
 
 
 def test_driver_refuses_a_cluster_without_a_device(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,7 +74,10 @@ def test_large_complexes_have_the_groups_that_cost_least() -> None:
     [group] = by_size(many, COSTS, NODE, SETTINGS).groups
     one_by_one = simulated(many, COSTS, NODE, SETTINGS).groups
     sizes = Counter(found.shape.num_ranks for found in one_by_one)
-    assert [(group.shape.num_ranks, count > 30) for _, count in sizes.most_common(1)] == [(3, True)]
+    assert group.shape.num_ranks == 3
+    assert sizes[3] > 20
+    # Two groups of three leave two of the eight GPUs, on which others cost hardly more.
+    assert set(sizes) <= {2, 3, 4, 5}
 
 
 def test_sizes_of_like_depths_are_one_class() -> None:

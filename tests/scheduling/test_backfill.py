@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from foldcp.pipeline.scheduling.backfill import BackfillPolicy, Decision
 from foldcp.pipeline.scheduling.group_size import CostCache, initial_shape
+from foldcp.pipeline.scheduling.groups import Groups
 from foldcp.pipeline.scheduling.placement import Cluster
-from foldcp.pipeline.scheduling.types import GroupState, Queue, QueuedTask
+from foldcp.pipeline.scheduling.policy.backfill import BackfillPolicy, Decision
+from foldcp.pipeline.scheduling.queue import Queue
+from foldcp.pipeline.scheduling.types import GroupState, QueuedTask
 from tests.support.scheduling import COSTS, task
 
 
@@ -32,8 +34,12 @@ def test_backfill_does_not_delay_a_blocked_larger_group() -> None:
                 queue.push(queued)
         cluster = Cluster({"a": 1 + num_busy})
         cluster.take((("a", num_busy),))
-        busy = [GroupState(1, (("a", num_busy),), "busy", 0.0, 1e9, waiting["running"])]
-        return BackfillPolicy(queue, busy, cluster, costs, 0.0, 1.0, 5.0).decide()
+        groups = Groups()
+        running = waiting["running"]
+        busy = GroupState(1, (("a", num_busy),), "busy", 0.0, 1e9, running)
+        busy.expected_end = running.seconds
+        groups.add(busy)
+        return BackfillPolicy(queue, groups, cluster, costs, 0.0, 1.0, 5.0).decide()
 
     assert choose(["wide", "long"], 1) is None
     for waiting in (["wide", "short"], ["wide", "long", "short"]):

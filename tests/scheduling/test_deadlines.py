@@ -9,7 +9,7 @@ import pytest
 from foldcp.pipeline.inputs.tasks import Done
 from foldcp.pipeline.scheduling.node_health import MAX_PAUSE
 from foldcp.pipeline.scheduling.scheduler import Scheduler
-from foldcp.pipeline.scheduling.simulator import Simulation
+from foldcp.pipeline.scheduling.simulation.simulator import Simulation
 from foldcp.pipeline.scheduling.types import Failure, Fold, Start, Stop
 from tests.support.scheduling import COSTS, SETTINGS, audit, driven, task
 

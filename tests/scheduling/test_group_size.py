@@ -8,7 +8,6 @@ import pytest
 
 from foldcp.config import TINY, Precision
 from foldcp.pipeline.config import load
-from foldcp.pipeline.scheduling.backfill import BackfillPolicy
 from foldcp.pipeline.scheduling.cost_model import CostModel, FoldShape
 from foldcp.pipeline.scheduling.group_size import (
     CostCache,
@@ -18,11 +17,13 @@ from foldcp.pipeline.scheduling.group_size import (
     next_oom_fallback,
     smallest_shape,
     too_large_reason,
-    widen_tail,
 )
+from foldcp.pipeline.scheduling.groups import Groups
 from foldcp.pipeline.scheduling.hardware import load_hardware
 from foldcp.pipeline.scheduling.placement import Cluster
-from foldcp.pipeline.scheduling.types import Queue, QueuedTask
+from foldcp.pipeline.scheduling.policy.widening import widen_tail, widened
+from foldcp.pipeline.scheduling.queue import Queue
+from foldcp.pipeline.scheduling.types import QueuedTask
 from tests.support.scheduling import COSTS, simulate, task
 
 ONE_SAMPLE = CostModel(COSTS.hardware, load())
@@ -39,7 +40,7 @@ def test_lower_bound_by_hand() -> None:
     fastest = min(costs.seconds(giant[0], replace(giant[1], num_ranks=p)) for p in range(2, 9))
     assert lower_bound(costs, [giant, equal[0]], 8) == pytest.approx(fastest, rel=0.05)
     assert lower_bound(costs, [], 8) == 0
-    assert assign_group_sizes(costs, [giant, *equal[:2]], 8)[giant[0].key].num_ranks > 5
+    assert assign_group_sizes(costs, [giant, *equal[:2]], 8)[0].num_ranks > 5
     for limit in (0.1, 0.35, 0.5, 0.9):
         options = [replace(giant[1], num_ranks=p) for p in range(2, 9)]
         limit *= costs.seconds(*giant)
@@ -77,11 +78,11 @@ def test_widen_tail_spreads_the_last_tasks_over_idle_gpus() -> None:
         while len(queue) < number:
             t = task(6_000, f"{len(queue)}")
             queue.push(QueuedTask(t, one, costs.seconds(t, one)))
-        policy = BackfillPolicy(queue, [], Cluster({"a": 8}), costs, 0.0, 1.0, 30.0)
-        assert [size for _, size in policy.widened()] == ([4, 4] if number == 2 else [])
-    (short,) = widen_tail(costs, [(task(100), one)], 8, {1: 1}, 30.0)
+        found = widened(queue, Groups(), Cluster({"a": 8}), costs, 30.0, 0.0)
+        assert [size for _, size in found] == ([4, 4] if number == 2 else [])
+    (short,) = widen_tail(costs, [(task(100), one)], 8, {1}, 30.0)
     assert short.num_ranks == 1  # a wider group would gain nothing
-    two = widen_tail(costs, [(long, one), (task(5_000), one)], 8, {1: 2}, 30.0)
+    two = widen_tail(costs, [(long, one), (task(5_000), one)], 8, {1}, 30.0)
     assert sum(s.num_ranks for s in two) <= 8
     assert two[0].num_ranks >= two[1].num_ranks > 1
 
@@ -111,23 +112,30 @@ def test_next_oom_fallback_order() -> None:
     assert next_oom_fallback(fixed, t, FoldShape(3, "mixed", 1, 300), 3) is None
 
 
-def test_smallest_shape_is_the_smallest_in_the_most_exact_precision() -> None:
+def test_smallest_shape_is_the_smallest_in_the_first_precision() -> None:
     sizes = set()
-    precisions: tuple[Precision, ...] = ("mixed", "bf16")
-    for num_tokens in range(1_000, 40_000, 1_500):
+    for num_tokens in range(1_000, 45_000, 1_500):
         t = task(num_tokens, depth=1000)
         chosen = smallest_shape(ONE_SAMPLE, t, 8)
+        in_mixed = ONE_SAMPLE.bytes(t, initial_shape(ONE_SAMPLE, 1, "mixed")) <= 141e9
+        precision: Precision = "mixed" if in_mixed else "bf16"
         fits = [
             initial_shape(ONE_SAMPLE, p, precision)
-            for precision in precisions
             for p in range(1, 9)
             if ONE_SAMPLE.bytes(t, initial_shape(ONE_SAMPLE, p, precision)) <= 141e9
         ]
         assert chosen == (fits[0] if fits else None)
         sizes.add((chosen.num_ranks, chosen.precision) if chosen else None)
-    # Every integer is a size, not only squares or powers of two; some need bf16; some do not fit at
-    # all.
-    assert {(3, "mixed"), (5, "mixed"), (8, "mixed"), (8, "bf16"), None} <= sizes
+    # Every integer is a size, not only squares or powers of two; some do not fit at all.
+    assert {(1, "mixed"), (1, "bf16"), (3, "bf16"), (5, "bf16"), (7, "bf16"), None} <= sizes
+
+
+def test_precision_does_not_depend_on_the_size_of_the_cluster() -> None:
+    for num_tokens in range(1_000, 60_000, 700):
+        t = task(num_tokens)
+        shapes = [smallest_shape(COSTS, t, max_ranks) for max_ranks in (1, 2, 3, 8, 64, 512, 4096)]
+        found = {(shape.num_ranks, shape.precision) for shape in shapes if shape}
+        assert len(found) == 1
 
 
 def test_smallest_shape_on_a_node_of_h200s_holds_30000_tokens() -> None:

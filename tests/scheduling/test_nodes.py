@@ -8,9 +8,9 @@ from itertools import pairwise
 import pytest
 
 from foldcp.pipeline.inputs.tasks import Done, Failed
-from foldcp.pipeline.scheduling.node_health import BAD, DOUBTFUL, MAX_PAUSE, NodeHealth
+from foldcp.pipeline.scheduling.node_health import BAD, DOUBTFUL, MAX_PAUSE, PROBATION, NodeHealth
 from foldcp.pipeline.scheduling.scheduler import Scheduler
-from foldcp.pipeline.scheduling.simulator import Faults, Simulation
+from foldcp.pipeline.scheduling.simulation.simulator import Faults, Simulation
 from foldcp.pipeline.scheduling.types import FailureKind, Fold, Start
 from tests.support.scheduling import COSTS, SETTINGS, audit, driven, simulate, task, tasks
 
@@ -30,22 +30,32 @@ def test_groups_that_never_start_stop_the_run_and_fail_no_task() -> None:
     assert MAX_PAUSE < sum(pauses) < 3 * MAX_PAUSE + 10
 
 
-def test_tasks_too_large_for_the_nodes_left_stop_the_run_and_do_not_fail() -> None:
+def test_tasks_too_large_for_the_nodes_left_wait_for_nodes_and_then_fail() -> None:
     nodes = {"a": 8, "b": 8}
     work = [task(36_000, "giant"), task(25_000, "big"), *tasks(30, 3, 900)]
     simulation = simulate(work, nodes, Faults(lost_nodes=((100.0, "a"),)))
     audit(simulation, work, nodes)
     scheduler = simulation.scheduler
-    assert set(scheduler.outcomes) == {t.key for t in work} - {"giant"}
-    assert all(isinstance(outcome, Done) for outcome in scheduler.outcomes.values())
-    assert "1 complexes fit none of the nodes that are left: 36000 tokens" in scheduler.stopped
+    outcome = scheduler.outcomes["giant"]
+    assert isinstance(outcome, Failed)
+    assert "36000 tokens in bf16 need 157 GB on each of 8 GPUs" in outcome.reason
+    assert "it needs 10 GPUs; no node came within 600 s (run.node_wait)" in outcome.reason
+    others = [outcome for key, outcome in scheduler.outcomes.items() if key != "giant"]
+    assert all(isinstance(outcome, Done) for outcome in others)
     assert all(
         node == "b" for a in scheduler.attempts if a.started > 100 for node, _ in a.placement
     )
+
+
+def test_run_without_any_node_waits_and_then_stops() -> None:
+    nodes = {"a": 8, "b": 8}
+    work = [task(36_000, "giant"), task(25_000, "big"), *tasks(30, 3, 900)]
     empty = simulate(work, nodes, Faults(lost_nodes=((100.0, "a"), (200.0, "b"))))
     audit(empty, work, nodes)
-    assert not any(isinstance(outcome, Failed) for outcome in empty.scheduler.outcomes.values())
-    assert empty.scheduler.stopped == "no node is left: node b is gone"
+    scheduler = empty.scheduler
+    assert not any(isinstance(outcome, Failed) for outcome in scheduler.outcomes.values())
+    assert scheduler.stopped == "no node is left: node b is gone, and none came within 600 s"
+    assert empty.now == 200.0 + SETTINGS.node_wait
 
 
 def test_add_node_starts_tasks_that_waited_for_it() -> None:
@@ -55,7 +65,7 @@ def test_add_node_starts_tasks_that_waited_for_it() -> None:
     scheduler.lose_node("a", "node a is gone", 0.0)
     (start,) = scheduler.decide(0.0)
     assert isinstance(start, Start)
-    scheduler.add_node("c", 8)
+    scheduler.add_node("c", 8, 0.5)
     scheduler.ready(start.group, 1.0)
     (fold,) = scheduler.decide(1.0)
     assert isinstance(fold, Fold)
@@ -126,7 +136,7 @@ def test_tasks_that_all_fail_stop_the_run_and_fail_after_a_resume() -> None:
     assert {type(outcome) for outcome in scheduler.outcomes.values()} == {Failed}
 
 
-def test_bad_node_is_given_up_and_its_tasks_are_done_elsewhere() -> None:
+def test_bad_node_is_on_probation_and_its_tasks_are_done_elsewhere() -> None:
     class BadNode(Simulation):
         def _fold(self, action: Fold) -> None:
             if "b" in dict(self.scheduler.groups[action.group].placement):
@@ -146,6 +156,41 @@ def test_bad_node_is_given_up_and_its_tasks_are_done_elsewhere() -> None:
     second_tries = [a for a in scheduler.attempts if a.number == 2]
     assert second_tries
     assert all("a" in dict(a.placement) for a in second_tries)
+
+
+def test_node_that_recovers_is_used_again_after_its_probation() -> None:
+    class Recovering(Simulation):
+        def _fold(self, action: Fold) -> None:
+            on_b = "b" in dict(self.scheduler.groups[action.group].placement)
+            if on_b and self.now < 400.0:
+                self._schedule(self.now + 1.0, "failed", action.group, "error")
+            else:
+                super()._fold(action)
+
+    work = [task(2_500, f"{i}") for i in range(200)]
+    nodes = {"a": 2, "b": 2}
+    simulation = Recovering(work, COSTS, nodes, SETTINGS).run()
+    audit(simulation, work, nodes)
+    scheduler = simulation.scheduler
+    assert all(isinstance(outcome, Done) for outcome in scheduler.outcomes.values())
+    on_b = [a.started for a in scheduler.attempts if "b" in dict(a.placement)]
+    late = [time for time in on_b if time > 400.0]
+    assert len(late) > 30
+    pauses = [after - before for before, after in pairwise(on_b)]
+    assert PROBATION < max(pauses) < 2 * PROBATION
+
+
+def test_loss_of_nodes_again_and_again_fails_no_complex() -> None:
+    work = [task(9_000, "long")]
+    times = [100.0 + 200.0 * i for i in range(6)]
+    faults = Faults(
+        lost_nodes=tuple((time, f"n{i}") for i, time in enumerate(times)),
+        new_nodes=tuple((time + 50.0, f"n{i + 1}", 1) for i, time in enumerate(times)),
+    )
+    simulation = simulate(work, {"n0": 1}, faults)
+    scheduler = simulation.scheduler
+    assert isinstance(scheduler.outcomes["long"], Done)
+    assert [attempt.outcome for attempt in scheduler.attempts] == ["worker_died"] * 6 + ["done"]
 
 
 def test_lose_node_keeps_the_other_node_of_a_group() -> None:
@@ -186,8 +231,8 @@ def test_node_health_by_hand() -> None:
     for seconds in (1.0, 2.0, 4.0, 8.0, 16.0, MAX_PAUSE, MAX_PAUSE):
         health.pause("b", now)
         health.pause("b", now + seconds / 2)  # changes nothing
-        assert health.next_pause_end(now) == now + seconds
+        assert health.next_change(now) == now + seconds
         assert health.paused(now + 0.9 * seconds) == {"b"}
         now += seconds
         assert not health.paused(now)
-    assert health.next_pause_end(now) == math.inf
+    assert health.next_change(now) == math.inf

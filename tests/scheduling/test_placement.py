@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from foldcp.pipeline.scheduling.placement import Cluster, find_placement
+from foldcp.pipeline.scheduling.placement import Cluster, FreeGpus, NodeShapes
 from foldcp.pipeline.scheduling.scheduler import Scheduler
 from tests.support.scheduling import COSTS, SETTINGS, tasks
 
@@ -13,11 +13,11 @@ def test_find_placement_fills_a_node_before_it_opens_another() -> None:
     nodes = {f"n{i}": 8 for i in range(4)}
     scheduler = Scheduler(tasks(40, 0, 600, 0.1), COSTS, nodes, SETTINGS)
     for _ in range(4):
-        placement = find_placement(1, scheduler.cluster.free, nodes)
+        placement = scheduler.cluster.find(1)
         assert placement is not None
         scheduler.cluster.take(placement)
-    assert sorted(scheduler.cluster.free.values()) == [4, 8, 8, 8]
-    assert find_placement(8, scheduler.cluster.free, nodes) is not None
+    assert sorted(scheduler.cluster.free.counts.values()) == [4, 8, 8, 8]
+    assert scheduler.cluster.find(8) is not None
 
 
 @pytest.mark.parametrize(
@@ -34,8 +34,28 @@ def test_find_placement_fills_a_node_before_it_opens_another() -> None:
     ],
 )
 def test_find_placement(size: int, free: dict[str, int], expected: dict[str, int] | None) -> None:
-    placement = find_placement(size, free, {"a": 8, "b": 8, "c": 3})
+    placement = FreeGpus(free).find(size, NodeShapes([8, 8, 3]))
     assert (dict(placement) if placement else None) == expected
+
+
+@pytest.mark.parametrize("sizes", [(3, 8, 5), (8, 8, 7, 7), (3, 8, 5) * 4, (1, 1, 6), (2,)])
+def test_every_size_is_placed_on_an_empty_cluster_over_the_fewest_nodes(
+    sizes: tuple[int, ...],
+) -> None:
+    nodes = {f"n{index}": size for index, size in enumerate(sizes)}
+    for size in range(1, sum(sizes) + 1):
+        placement = Cluster(dict(nodes)).find(size)
+        assert placement is not None
+        assert sum(count for _, count in placement) == size
+        assert all(0 < count <= nodes[node] for node, count in placement)
+        fewest = next(
+            number
+            for number in range(1, len(sizes) + 1)
+            if sum(sorted(sizes, reverse=True)[:number]) >= size
+        )
+        # The ranks of a node follow each other: a ring has no more links between nodes than nodes.
+        assert len({node for node, _ in placement}) == len(placement) == fewest
+    assert Cluster(dict(nodes)).find(sum(sizes) + 1) is None
 
 
 def test_cluster_takes_no_gpu_twice() -> None:

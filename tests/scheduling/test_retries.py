@@ -10,7 +10,7 @@ import pytest
 from foldcp.pipeline.inputs.tasks import Done, Failed
 from foldcp.pipeline.scheduling.cost_model import CostModel, FoldShape
 from foldcp.pipeline.scheduling.group_size import initial_shape
-from foldcp.pipeline.scheduling.simulator import Simulation
+from foldcp.pipeline.scheduling.simulation.simulator import Simulation
 from foldcp.pipeline.scheduling.types import Failure, FailureKind, Fold, Start, Stop
 from tests.support.scheduling import COSTS, SETTINGS, audit, driven, task
 

@@ -14,7 +14,7 @@ import pytest
 from foldcp.pipeline.inputs.tasks import Done, Failed
 from foldcp.pipeline.scheduling.group_size import CostCache, lower_bound, smallest_shape
 from foldcp.pipeline.scheduling.scheduler import Scheduler
-from foldcp.pipeline.scheduling.simulator import Faults
+from foldcp.pipeline.scheduling.simulation.simulator import Faults
 from foldcp.pipeline.scheduling.types import Action, Fold, Start
 from tests.support.scheduling import COSTS, NODE, SETTINGS, audit, simulate, task, tasks
 

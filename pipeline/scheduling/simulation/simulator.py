@@ -38,6 +38,7 @@ class Faults:
     speed_spread: float = 0.0  # standard deviation of log(true / predicted seconds) of a fold
     no_start: float = 0.0  # of a group: it does not start
     lost_nodes: tuple[tuple[float, str], ...] = ()  # (time, node)
+    new_nodes: tuple[tuple[float, str, int], ...] = ()  # (time, node, GPUs)
 
 
 @dataclass(order=True, slots=True)
@@ -48,6 +49,7 @@ class _Event:
     group: int = field(compare=False)
     failure: FailureKind = field(compare=False, default="worker_died")
     node: str = field(compare=False, default="")
+    num_gpus: int = field(compare=False, default=0)  # of a node that joins
 
 
 class Simulation:
@@ -61,6 +63,7 @@ class Simulation:
         settings: RunSection,
         faults: Faults | None = None,
     ) -> None:
+        self.tasks = tasks
         self.scheduler = Scheduler(tasks, costs, nodes, settings)
         self.costs = costs
         self.faults = faults or Faults()
@@ -74,7 +77,14 @@ class Simulation:
         # Of each task, true over predicted bytes; negative for one whose input is at fault.
         self._memory: dict[str, float] = {}
         for time, node in self.faults.lost_nodes:
-            self._schedule(time, "node", 0, node=node)
+            self._schedule(time, "lost node", 0, node=node)
+        for time, node, num_gpus in self.faults.new_nodes:
+            self._schedule(time, "new node", 0, node=node, num_gpus=num_gpus)
+
+    @property
+    def starts(self) -> list[Start]:
+        """The starts of all worker groups."""
+        return [action for _, action in self.log if isinstance(action, Start)]
 
     def run(self) -> Simulation:
         """Run to the end; `now` is then the makespan in seconds."""
@@ -98,18 +108,23 @@ class Simulation:
         group: int,
         failure: FailureKind = "worker_died",
         node: str = "",
+        num_gpus: int = 0,
     ) -> None:
         """Schedule an event at a time."""
         self._num_events += 1
-        heapq.heappush(self._events, _Event(time, self._num_events, kind, group, failure, node))
+        event = _Event(time, self._num_events, kind, group, failure, node, num_gpus)
+        heapq.heappush(self._events, event)
 
     def _handle(self, event: _Event) -> None:
         """Tell the scheduler of an event; a stopped group has none but the last."""
         if event.kind == "freed":
             self.scheduler.freed(event.group)
-        elif event.kind == "node":
+        elif event.kind == "new node":
+            self.scheduler.add_node(event.node, event.num_gpus, self.now)
+        elif event.kind == "lost node":
             reason = f"node {event.node} is gone"
-            self._execute(self.scheduler.lose_node(event.node, reason, self.now))
+            if event.node in self.scheduler.cluster.nodes:
+                self._execute(self.scheduler.lose_node(event.node, reason, self.now))
         elif event.group in self._stopped:
             return
         elif event.kind == "ready":

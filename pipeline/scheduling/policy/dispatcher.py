@@ -1,0 +1,113 @@
+"""Starts, folds and ends of worker groups: the actions, and the record of groups and attempts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Literal
+
+from foldcp.pipeline.scheduling.deadlines import Deadlines
+from foldcp.pipeline.scheduling.groups import Groups
+from foldcp.pipeline.scheduling.placement import Cluster, Placement
+from foldcp.pipeline.scheduling.policy.waiting import Waiting
+from foldcp.pipeline.scheduling.types import (
+    Attempt,
+    Failure,
+    FailureKind,
+    Fold,
+    GroupState,
+    QueuedTask,
+    Start,
+    Stop,
+)
+
+
+class Dispatcher:
+    """The worker groups of a run and all attempts that have ended.
+
+    Each action is counted as done as soon as it is decided.
+    """
+
+    def __init__(self, cluster: Cluster, waiting: Waiting, deadlines: Deadlines) -> None:
+        self.groups = Groups()
+        self.attempts: list[Attempt] = []
+        self._cluster = cluster
+        self._waiting = waiting
+        self._deadlines = deadlines
+        self._num_groups = 0
+
+    def start(self, placement: Placement, queued: QueuedTask, now: float) -> Start:
+        """Start a group for a task."""
+        self._cluster.take(placement)
+        self._num_groups += 1
+        deadline = self._deadlines.of_start(now)
+        group = GroupState(self._num_groups, placement, "starting", now, deadline, queued)
+        self._resize_task(queued, group)
+        start_seconds = self._deadlines.start_seconds
+        group.expected_end = now + start_seconds + queued.seconds * self._deadlines.slowdown
+        self.groups.add(group)
+        return Start(group.id, placement, deadline)
+
+    def fold(self, group: GroupState, queued: QueuedTask, now: float) -> Fold:
+        """Let an idle group fold; it may be larger than the task's own size."""
+        assert group.state == "idle"
+        self._resize_task(queued, group)
+        queued.num_attempts += 1
+        queued.parked_since = math.inf
+        with self.groups.changing(group):
+            group.state = "busy"
+            group.queued = queued
+            group.since = now
+            group.deadline = self._deadlines.of_fold(group, queued, now)
+            group.expected_end = now + queued.seconds * self._deadlines.slowdown
+        return Fold(group.id, queued.task, queued.shape, queued.num_attempts, group.deadline)
+
+    def set_idle(self, group: GroupState) -> None:
+        """A group has no task any more."""
+        with self.groups.changing(group):
+            group.state = "idle"
+            group.queued = None
+
+    def stop(self, group: GroupState, reason: str) -> Stop:
+        """Stop a group, idle or busy."""
+        with self.groups.changing(group):
+            group.state = "stopping"
+            group.queued = None
+        return Stop(group.id, reason)
+
+    def end(self, group: GroupState, failure: Failure, now: float) -> Stop:
+        """Stop a group, and record the attempt that it was making."""
+        if group.state == "busy":
+            self.record(group, failure.kind, failure.reason, now)
+        return self.stop(group, failure.reason)
+
+    def record(
+        self,
+        group: GroupState,
+        outcome: FailureKind | Literal["done"],
+        reason: str,
+        now: float,
+    ) -> None:
+        """Record a group's attempt that has ended."""
+        queued = group.queued
+        assert queued is not None
+        self.attempts.append(
+            Attempt(
+                task=queued.task,
+                number=queued.num_attempts,
+                shape=queued.shape,
+                group=group.id,
+                placement=group.placement,
+                started=group.since,
+                ended=now,
+                predicted=queued.seconds,
+                outcome=outcome,
+                reason=reason,
+                fallbacks=queued.fallbacks,
+            )
+        )
+
+    def _resize_task(self, queued: QueuedTask, group: GroupState) -> None:
+        """Give a task the size of the group that folds it."""
+        queued.shape = replace(queued.shape, num_ranks=group.size)
+        queued.seconds = self._waiting.cache.seconds(queued.task, queued.shape)
