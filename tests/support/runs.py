@@ -74,7 +74,7 @@ def wait_for(
 
 def num_stored(out: Path) -> int:
     """Results of complexes that are complete; attempts and runs have names with dashes."""
-    return sum("-" not in path.stem for path in (out / "commits").glob("*.json"))
+    return sum("-" not in path.stem for path in (out / "commits").glob("*.jsonl"))
 
 
 def folding_ranks(driver: subprocess.Popen[bytes]) -> list[psutil.Process]:
