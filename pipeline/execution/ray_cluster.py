@@ -129,18 +129,32 @@ def check_address(address: str) -> str:
         raise ValueError(
             f"--address {address}: no Ray cluster answers there: {describe_error(error)}"
         ) from None
+    reason = _connect(address)
+    if not reason:
+        return address
+    if "RAY_AUTH_MODE" not in os.environ and not _connect(address, RAY_AUTH_MODE="token"):
+        reason = "the cluster asks for Ray's token: set the variable RAY_AUTH_MODE=token"
+    raise ValueError(f"--address {address}: {reason}")
+
+
+def _connect(address: str, **environment: str) -> str:
+    """Why a process with these variables cannot connect to a cluster; empty when it can."""
     program = (
         "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR')"
     )
     command = [sys.executable, "-c", program, address]
     try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=CONNECT_SECONDS)
+        result = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=CONNECT_SECONDS,
+            env=os.environ | environment,
+        )
     except subprocess.TimeoutExpired:
-        raise ValueError(f"--address {address}: no Ray cluster answers there") from None
-    if result.returncode:
-        lines = result.stderr.strip().splitlines() or ["no Ray cluster answers there"]
-        raise ValueError(f"--address {address}: {lines[-1]}")
-    return address
+        return "no Ray cluster answers there"
+    lines = result.stderr.strip().splitlines() or ["no Ray cluster answers there"]
+    return lines[-1] if result.returncode else ""
 
 
 def _auto_address() -> str:

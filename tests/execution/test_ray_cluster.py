@@ -61,3 +61,21 @@ def test_call_gcs_raises_when_the_control_service_does_not_answer(
         call_gcs(silence.wait)
     silence.set()
     assert call_gcs(lambda: 7) == 7
+
+
+def test_check_address_says_when_the_cluster_asks_for_a_token(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As that of `ray start` does on a machine where Ray has made a token."""
+
+    def connect(address: str, **environment: str) -> str:
+        return "" if environment else "Failed to connect"
+
+    monkeypatch.setattr(module, "_connect", connect)
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    with listener() as address:
+        with pytest.raises(ValueError, match="asks for Ray's token: set .* RAY_AUTH_MODE=token"):
+            check_address(address)
+        monkeypatch.setenv("RAY_AUTH_MODE", "token")
+        with pytest.raises(ValueError, match="Failed to connect"):
+            check_address(address)
