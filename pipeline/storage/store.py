@@ -32,13 +32,16 @@ from typing import IO, Any
 
 from foldcp.pipeline.config import WriteConfig
 from foldcp.pipeline.storage.commits.commit_file import (
+    COMMITS,
     UnmergedCommit,
+    commit_of,
     commit_path,
     has_intact_rows,
+    mark_path,
     to_bytes,
     to_columns,
 )
-from foldcp.pipeline.storage.commits.record import CommitRecord
+from foldcp.pipeline.storage.commits.record import CommitRecord, find_lost_files
 from foldcp.pipeline.storage.filesystem import Content, FileSystem, is_disk_failure
 from foldcp.pipeline.storage.manifest import (
     GroupRecords,
@@ -55,7 +58,7 @@ from foldcp.pipeline.storage.merge import (
     place_commits,
 )
 from foldcp.pipeline.storage.parquet import to_arrow, to_parquet
-from foldcp.pipeline.storage.repair import find_damage, find_leftovers, find_lost_files
+from foldcp.pipeline.storage.repair import find_damage, find_leftovers
 from foldcp.pipeline.storage.results.derived_tables import derive, is_due
 from foldcp.pipeline.storage.results.dictionary import PATH as DICTIONARY
 from foldcp.pipeline.storage.results.dictionary import dictionary
@@ -284,15 +287,23 @@ class Store:
             for name, commit in read_unmerged(self.root).items()
             if has_intact_rows(self.root, commit)
         }
-        kept = {commit.path for commit in unmerged.values()}
-        self._staging.remove(find_leftovers(self.root, kept, self._manifest))
+        own = {commit.path for commit in unmerged.values()}
+        others = {
+            path.relative_to(self.root).as_posix(): commit_of(path)
+            for path in (self.root / COMMITS).glob("*")
+        }
+        others = {path: commit for path, commit in others.items() if path not in own}
+        # Files of these may have been replaced by those of a version that was not completed. They
+        # are known by what is in commits/, which so stays until their groups have been looked at.
+        suspects = set(others.values()) - unmerged.keys()
+        self._staging.remove(find_leftovers(self.root, own | others.keys(), self._manifest))
         for number, group in enumerate(self._manifest.groups):
             records = read_records(self.root, group)
             damage = find_damage(self.root, group, records)
             for message in damage.messages:
                 logger.warning("%s", message)
             again = [unmerged.pop(name) for name in unmerged.keys() & records.commits.keys()]
-            lost = damage.lost | find_lost_files(self.root, records)
+            lost = damage.lost | find_lost_files(self.root, records.commits, suspects)
             lost -= {commit.record.id for commit in again}
             self._written_before |= {
                 commit: _write_config(**records.commits[commit].write)
@@ -307,6 +318,7 @@ class Store:
                 unpublished=damage.unpublished,
             )
             self._merge_group(number, records, changes)
+        self._staging.remove(others)
         for commit in unmerged.values():
             self._register(commit.record)
         self._unmerged = unmerged
@@ -348,7 +360,17 @@ class Store:
                 del self._unmerged[name]
 
     def _merge_group(self, number: int, old: GroupRecords, changes: GroupChanges) -> None:
-        """Merge changes into a group, and remember which commits it holds."""
+        """Merge changes into a group, and remember which commits it holds.
+
+        Raises ValueError when the manifest is not the one that this process knows: that of a merge
+        which failed after it was written, and which only the next run can complete; or that of
+        another writer, where the file system has no locks.
+        """
+        if read_manifest(self.root).generation != self._manifest.generation:
+            raise ValueError(
+                f"{self.root}: the last merge was not completed, or another process is writing "
+                "there; the next run completes it"
+            )
         self._manifest, new = merge_group(self._staging, self._manifest, number, old, changes)
         for commit in old.commits.keys() - new.commits.keys():
             self._outcomes.pop(commit, None)
@@ -396,13 +418,15 @@ class Store:
         files: Mapping[str, Content],
         write: WriteConfig | None = None,
     ) -> None:
-        """Stage the files, remove an earlier version that is not merged, give the files their
-        names, and write the commit.
+        """Stage the files, give them their names, and write the commit; meanwhile an earlier
+        version, whose files are replaced, is marked.
         """
         rows = _without_empty(rows)
         columns = {name: to_columns(TABLES[name], part) for name, part in rows.items()}
         staged = self._staging.stage(files)
-        self._staging.remove([commit_path(commit)])
+        is_replaced = bool(files) and (commit in self._unmerged or commit in self._places)
+        if is_replaced:
+            self._staging.install({mark_path(commit): b""})
         record = replace(
             _record(commit, kind, rows),
             files=tuple(self._staging.publish(staged)),
@@ -410,6 +434,8 @@ class Store:
         )
         content, unmerged = to_bytes(record, columns)
         self._staging.install({commit_path(commit): content})
+        if is_replaced:
+            self._staging.remove([mark_path(commit)])
         self._unmerged[commit] = unmerged
         self._register(record)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -58,6 +60,19 @@ def is_intact(root: Path, file: File, verify: bool = False) -> bool:
         return False
 
 
+def find_lost_files(
+    root: Path, commits: Mapping[str, CommitRecord], suspects: Collection[str]
+) -> set[str]:
+    """The commits of which a structure or another file is not there with its size; of `suspects`,
+    with its SHA-256.
+    """
+    return {
+        commit
+        for commit, record in commits.items()
+        if not all(is_intact(root, file, verify=commit in suspects) for file in record.files)
+    }
+
+
 def parse_commit(content: dict[str, Any]) -> CommitRecord:
     """A record from its JSON; raises TypeError, KeyError or AttributeError for anything else."""
     return CommitRecord(
@@ -77,11 +92,15 @@ def _parse_write(content: dict[str, Any]) -> dict[str, Any]:
     """Settings of `write`."""
     if not content:
         return {}
+    hints = _write_hints()
+    return {name: checked(content[name], hint, "write") for name, hint in hints.items()}
+
+
+@cache
+def _write_hints() -> dict[str, Any]:
+    """Type of each setting of `write`."""
     hints = get_type_hints(WriteConfig)
-    return {
-        setting.name: checked(content[setting.name], hints[setting.name], "write")
-        for setting in fields(WriteConfig)
-    }
+    return {setting.name: hints[setting.name] for setting in fields(WriteConfig)}
 
 
 def parse_files(content: dict[str, Any]) -> dict[str, File]:
