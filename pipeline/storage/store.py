@@ -41,7 +41,7 @@ from foldcp.pipeline.storage.commits.commit_file import (
     to_bytes,
     to_columns,
 )
-from foldcp.pipeline.storage.commits.record import CommitRecord, find_lost_files
+from foldcp.pipeline.storage.commits.record import LOST, CommitRecord, find_lost_files
 from foldcp.pipeline.storage.filesystem import Content, FileSystem, is_disk_failure
 from foldcp.pipeline.storage.manifest import (
     GroupRecords,
@@ -194,7 +194,8 @@ class Store:
                 result's.
             files: bytes, or a function that writes to the path it is given, for each path
                 relative to the folder.
-            write: the settings with which the files of a complex that is done were made.
+            write: the settings with which the files of a complex that is done were made; of one
+                that failed, `written_before`.
 
         Raises:
             ValueError: such a path belongs to another complex.
@@ -305,15 +306,18 @@ class Store:
             again = [unmerged.pop(name) for name in unmerged.keys() & records.commits.keys()]
             lost = damage.lost | find_lost_files(self.root, records.commits, suspects)
             lost -= {commit.record.id for commit in again}
-            self._written_before |= {
-                commit: _write_config(**records.commits[commit].write)
+            # Kept until they are folded again, with all files that they had, by whichever run.
+            remains = {
+                commit: replace(
+                    records.commits[commit], outcome=LOST, rows={}, files=(), released=()
+                )
                 for commit in lost
                 if records.commits[commit].write
             }
             changes = GroupChanges(
-                incoming={commit.record.id: commit.record for commit in again},
+                incoming={commit.record.id: commit.record for commit in again} | remains,
                 incoming_rows=unmerged_rows(self.root, again, list(TABLES.values())),
-                drop=lost,
+                drop=lost - remains.keys(),
                 repaired=damage.repaired,
                 unpublished=damage.unpublished,
             )
@@ -441,12 +445,20 @@ class Store:
 
     def _register(self, record: CommitRecord) -> None:
         if record.kind == "complex":
-            self._outcomes[record.id] = record.outcome
-            if record.write:
-                self._written[record.id] = _write_config(**record.write)
+            self._register_result(record)
         for file in record.files:
             if record.id not in file.path:
                 self._owners[file.path] = record.id
+
+    def _register_result(self, record: CommitRecord) -> None:
+        self._outcomes.pop(record.id, None)
+        if record.outcome != LOST:
+            self._outcomes[record.id] = record.outcome
+        if record.outcome == "done":
+            self._written_before.pop(record.id, None)
+        if record.write:
+            written = self._written if record.outcome == "done" else self._written_before
+            written[record.id] = _write_config(**record.write)
 
 
 @cache

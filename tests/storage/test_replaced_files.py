@@ -8,11 +8,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from foldcp.pipeline.config import WriteConfig
 from foldcp.pipeline.storage.filesystem import FileSystem
 from foldcp.pipeline.storage.manifest import MANIFEST, take_snapshot
 from foldcp.pipeline.storage.staleness import Present
 from foldcp.pipeline.storage.store import Store
-from foldcp.pipeline.storage.tables import read_file_paths, read_fresh, read_table
+from foldcp.pipeline.storage.tables import count_stale, read_file_paths, read_fresh, read_table
 from tests.support.crashing_filesystem import CrashingFileSystem, Killed
 from tests.support.synthetic_results import INFO, finishing, result, tables
 
@@ -171,3 +172,38 @@ def test_merge_that_failed_half_way_loses_nothing(
     with finishing(Store.open(out, INFO)) as store:
         assert store.outcomes() == {"k1": "done", "k2": "failed", "k3": "failed"}
     assert set(read_table(out, "complexes")["key"].to_pylist()) == {"k1", "k2", "k3"}
+
+
+def test_lost_files_are_known_until_they_are_there_again(tmp_path: Path) -> None:
+    """Also to the run after one that was stopped, or failed, before it came to the result."""
+    out = tmp_path / "run"
+    write = WriteConfig(files=("pde",))
+    with finishing(Store.open(out, INFO)) as store:
+        store.put("k1", *version("one"), write)
+    (out / PATHS[0]).unlink()
+    for _ in range(2):
+        store = Store.open(out, INFO)
+        assert store.written_before("k1") == write
+        assert not store.outcomes() and not names(out)
+        store._lock.close()
+    with finishing(Store.open(out, INFO)) as store:
+        store.put("k1", result("k1", "failed")[0], write=store.written_before("k1"))
+    with finishing(Store.open(out, INFO)) as store:
+        assert store.outcome("k1") == "failed"
+        assert store.written_before("k1") == write
+        store.put("k1", *version("two"), write)
+    with finishing(Store.open(out, INFO)) as store:
+        assert store.written_before("k1") is None
+        store.mark_stale(Present(frozenset()))
+        assert count_stale(out) == 1
+
+
+def test_lost_result_that_is_not_asked_for_is_forgotten(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with finishing(Store.open(out, INFO)) as store:
+        store.put("k1", *version("one"), WriteConfig())
+    (out / PATHS[0]).unlink()
+    with finishing(Store.open(out, INFO)) as store:
+        store.mark_stale(Present(frozenset()))
+    assert count_stale(out) == 0
+    assert read_file_paths(out).keys() == set(read_table(out, "runs")["run_id"].to_pylist())

@@ -14,6 +14,7 @@ from foldcp.pipeline.config import WriteConfig, checked
 from foldcp.pipeline.storage.schemas import ALL_TABLES
 
 T = TypeVar("T")
+LOST = "lost"  # outcome of a result that has lost files or rows, of which only the record is left
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class CommitRecord:
     `kind` is complex, attempt or run. `rows` counts its rows in each table. `name` and
     `settings_hash` are those of a complex. `released` are files of a stale result which the result
     in its place may overwrite. `write` holds the settings with which the files of a complex that is
-    done were made.
+    done were made; of one that is not, those of its earlier result, which is lost.
     """
 
     id: str
