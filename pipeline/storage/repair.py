@@ -17,7 +17,6 @@ from foldcp.pipeline.storage.parquet import (
     read_parquet,
     rows_of_commits,
 )
-from foldcp.pipeline.storage.run_folder import TEMPORARY
 from foldcp.pipeline.storage.schemas import TABLES, Table
 from foldcp.pipeline.storage.tables import replace_column
 
@@ -58,15 +57,14 @@ def find_damage(root: Path, group: Group, records: GroupRecords) -> Damage:
 
 
 def find_leftovers(root: Path, kept: Collection[str], manifest: Manifest) -> list[str]:
-    """Paths of what a killed writer left: temporary files, files of commits other than `kept`, and
-    merged files that the manifest does not name. Published ones are among these only where a
-    manifest was deleted.
+    """Paths of what a killed writer left: files of commits other than `kept`, and merged files that
+    the manifest does not name. Published ones are among these only where a manifest was deleted.
     """
     known = set(kept)
     for group in manifest.groups:
         files = [group.records, *group.tables.values(), *group.published.values()]
         known |= {file.path for file in files}
-    patterns = [f"{TEMPORARY}/*", f"{COMMITS}/*", "parts/records/*.json"]
+    patterns = [f"{COMMITS}/*", "parts/records/*.json"]
     patterns += [f"parts/{name}/*.parquet" for name in TABLES]
     patterns += [f"tables/{name}/{name}-*.parquet" for name in TABLES]
     found = {

@@ -4,6 +4,7 @@
     RUN/tables/<table>/<table>-<group>.parquet    the table for readers, as of the last merge
     RUN/tables/dictionary.parquet                 type, unit and meaning of every column
     RUN/commits/<commit>.jsonl                    one complex, attempt or run that is not merged yet
+    RUN/commits/<commit>.replacing                the mark of one whose files are being replaced
     RUN/parts/                                    merged groups of commits, see manifest.py
     RUN/structures/<ke>/<key>/<sample>.cif.gz
     RUN/manifest.json                             which of them count
@@ -22,7 +23,7 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -263,6 +264,7 @@ class Store:
         self._manifest = read_manifest(self.root)
         for group in self._manifest.groups:
             check_records(self.root, group)  # before anything is written
+        self._staging.clear()
         run = {
             "format": FORMAT,
             "run_id": self.run_id,
@@ -298,35 +300,42 @@ class Store:
         # are known by what is in commits/, which so stays until their groups have been looked at.
         suspects = set(others.values()) - unmerged.keys()
         self._staging.remove(find_leftovers(self.root, own | others.keys(), self._manifest))
-        for number, group in enumerate(self._manifest.groups):
-            records = read_records(self.root, group)
-            damage = find_damage(self.root, group, records)
-            for message in damage.messages:
-                logger.warning("%s", message)
-            again = [unmerged.pop(name) for name in unmerged.keys() & records.commits.keys()]
-            lost = damage.lost | find_lost_files(self.root, records.commits, suspects)
-            lost -= {commit.record.id for commit in again}
-            # Kept until they are folded again, with all files that they had, by whichever run.
-            remains = {
-                commit: replace(
-                    records.commits[commit], outcome=LOST, rows={}, files=(), released=()
-                )
-                for commit in lost
-                if records.commits[commit].write
-            }
-            changes = GroupChanges(
-                incoming={commit.record.id: commit.record for commit in again} | remains,
-                incoming_rows=unmerged_rows(self.root, again, list(TABLES.values())),
-                drop=lost - remains.keys(),
-                repaired=damage.repaired,
-                unpublished=damage.unpublished,
-            )
-            self._merge_group(number, records, changes)
+        for number in range(len(self._manifest.groups)):
+            self._recover_group(number, unmerged, suspects)
         self._staging.remove(others)
         for commit in unmerged.values():
             self._register(commit.record)
         self._unmerged = unmerged
         self._merge()
+
+    def _recover_group(
+        self, number: int, unmerged: dict[str, UnmergedCommit], suspects: Collection[str]
+    ) -> None:
+        """Repair the files of a group, and merge newer versions of its commits, which leave
+        `unmerged`. Only `suspects` may have files that are replaced in part.
+        """
+        group = self._manifest.groups[number]
+        records = read_records(self.root, group)
+        damage = find_damage(self.root, group, records)
+        for message in damage.messages:
+            logger.warning("%s", message)
+        again = [unmerged.pop(name) for name in unmerged.keys() & records.commits.keys()]
+        lost = damage.lost | find_lost_files(self.root, records.commits, suspects)
+        lost -= {commit.record.id for commit in again}
+        # Kept until they are folded again, with all files that they had, by whichever run.
+        remains = {
+            commit: replace(records.commits[commit], outcome=LOST, rows={}, files=(), released=())
+            for commit in lost
+            if records.commits[commit].write
+        }
+        changes = GroupChanges(
+            incoming={commit.record.id: commit.record for commit in again} | remains,
+            incoming_rows=unmerged_rows(self.root, again, list(TABLES.values())),
+            drop=lost - remains.keys(),
+            repaired=damage.repaired,
+            unpublished=damage.unpublished,
+        )
+        self._merge_group(number, records, changes)
 
     def _merge_when_due(self) -> None:
         """Merge now and then while the run is in progress.

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from foldcp.pipeline.config import WriteConfig
-from foldcp.pipeline.storage.filesystem import FileSystem
+from foldcp.pipeline.storage.filesystem import Content, FileSystem
 from foldcp.pipeline.storage.manifest import MANIFEST, take_snapshot
 from foldcp.pipeline.storage.staleness import Present
 from foldcp.pipeline.storage.store import Store
@@ -207,3 +207,35 @@ def test_lost_result_that_is_not_asked_for_is_forgotten(tmp_path: Path) -> None:
         store.mark_stale(Present(frozenset()))
     assert count_stale(out) == 0
     assert read_file_paths(out).keys() == set(read_table(out, "runs")["run_id"].to_pylist())
+
+
+def test_a_run_begins_by_removing_what_fills_the_disk(tmp_path: Path) -> None:
+    """Temporary files of a killed writer go before anything is written."""
+    out = tmp_path / "run"
+    with finishing(Store.open(out, INFO)):
+        pass
+    left = out / ".tmp/7"
+    left.write_bytes(b"much")
+    written = []
+
+    class WatchedFileSystem(FileSystem):
+        def write(self, path: Path, content: Content) -> None:
+            written.append(left.exists())
+            super().write(path, content)
+
+    with finishing(Store.open(out, INFO, WatchedFileSystem())):
+        pass
+    assert written and not any(written)
+
+
+def test_put_that_fails_leaves_no_temporary_files(tmp_path: Path) -> None:
+    def fail(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(36, "File name too long", str(path))
+
+    out = tmp_path / "run"
+    rows, files = result("k1", "done")
+    with finishing(Store.open(out, INFO)) as store:
+        with pytest.raises(OSError, match="too long"):
+            store.put("k1", rows, {**files, "structures/k1/last.cif": fail})
+        assert not list((out / ".tmp").iterdir())
