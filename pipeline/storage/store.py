@@ -176,7 +176,13 @@ class Store:
             stale = find_stale(records.commits, present)
             updates, lost = release_shared_paths(self.root, records.commits, stale)
             vanished = find_vanished(records.commits, present)
-            changes = GroupChanges(drop=vanished | lost, updates=updates, stale=stale)
+            remains = _without_results(records.commits, lost)
+            changes = GroupChanges(
+                incoming=remains,
+                drop=vanished | (lost - remains.keys()),
+                updates=updates,
+                stale=stale,
+            )
             self._merge_group(number, records, changes)
         self._manifest = derive(self._staging, self._manifest)
 
@@ -322,12 +328,7 @@ class Store:
         again = [unmerged.pop(name) for name in unmerged.keys() & records.commits.keys()]
         lost = damage.lost | find_lost_files(self.root, records.commits, suspects)
         lost -= {commit.record.id for commit in again}
-        # Kept until they are folded again, with all files that they had, by whichever run.
-        remains = {
-            commit: replace(records.commits[commit], outcome=LOST, rows={}, files=(), released=())
-            for commit in lost
-            if records.commits[commit].write
-        }
+        remains = _without_results(records.commits, lost)
         changes = GroupChanges(
             incoming={commit.record.id: commit.record for commit in again} | remains,
             incoming_rows=unmerged_rows(self.root, again, list(TABLES.values())),
@@ -474,6 +475,19 @@ class Store:
 def _write_config(**settings: Any) -> WriteConfig:
     """The same object for the same settings: a run has few different ones, and many results."""
     return WriteConfig(**settings)
+
+
+def _without_results(
+    commits: Mapping[str, CommitRecord], lost: Collection[str]
+) -> dict[str, CommitRecord]:
+    """The records of lost results without what is lost: they are kept until they are folded again,
+    with all files that they had, by whichever run.
+    """
+    return {
+        commit: replace(commits[commit], outcome=LOST, rows={}, files=(), released=())
+        for commit in lost
+        if commits[commit].write
+    }
 
 
 def _without_empty(rows: Mapping[str, Sequence[Row]]) -> dict[str, Sequence[Row]]:

@@ -239,3 +239,15 @@ def test_put_that_fails_leaves_no_temporary_files(tmp_path: Path) -> None:
         with pytest.raises(OSError, match="too long"):
             store.put("k1", rows, {**files, "structures/k1/last.cif": fail})
         assert not list((out / ".tmp").iterdir())
+
+
+def test_files_that_another_result_has_replaced_are_known(tmp_path: Path) -> None:
+    """A result whose files are another's now gets all of them back when it is asked for."""
+    out = tmp_path / "run"
+    write = WriteConfig(files=("boltz",))
+    for key in ("k1", "k2", "k1"):
+        with finishing(Store.open(out, INFO)) as store:
+            store.mark_stale(Present(frozenset({key})))
+            former = store.written_before(key)
+            store.put(key, result(key, "done")[0], {"predictions/x/x.cif": key.encode()}, write)
+    assert former == write
