@@ -34,6 +34,7 @@ from foldcp.pipeline.storage.commits.commit_file import (
 from foldcp.pipeline.storage.commits.record import (
     CommitRecord,
     File,
+    as_fields,
     is_intact,
     known_table,
     parse_commit,
@@ -172,9 +173,11 @@ def check_records(root: Path, group: Group) -> None:
 
 def records_to_json(records: GroupRecords) -> bytes:
     """The records of a group as the bytes of their file."""
-    commits = {commit: asdict(record) for commit, record in sorted(records.commits.items())}
-    content = {"commits": commits, "stale": sorted(records.stale)}
-    return json.dumps(content, separators=(",", ":")).encode()
+    content = {
+        "commits": dict(sorted(records.commits.items())),
+        "stale": sorted(records.stale),
+    }
+    return json.dumps(content, separators=(",", ":"), default=as_fields).encode()
 
 
 def columns_hash() -> str:
