@@ -171,19 +171,10 @@ class Store:
         self._merge()
         self._manifest = replace(self._manifest, keep_stale=keep)
         self._owners.clear()
-        for number, group in enumerate(self._manifest.groups):
-            records = read_records(self.root, group)
-            stale = find_stale(records.commits, present)
-            updates, lost = release_shared_paths(self.root, records.commits, stale)
-            vanished = find_vanished(records.commits, present)
-            remains = _without_results(records.commits, lost)
-            changes = GroupChanges(
-                incoming=remains,
-                drop=vanished | (lost - remains.keys()),
-                updates=updates,
-                stale=stale,
-            )
-            self._merge_group(number, records, changes)
+        # What leaves goes first, so that no reader sees a complex with two of its results.
+        for returns in (False, True):
+            for number in range(len(self._manifest.groups)):
+                self._mark_group(number, present, returns)
         self._manifest = derive(self._staging, self._manifest)
 
     def put(
@@ -335,6 +326,23 @@ class Store:
             drop=lost - remains.keys(),
             repaired=damage.repaired,
             unpublished=damage.unpublished,
+        )
+        self._merge_group(number, records, changes)
+
+    def _mark_group(self, number: int, present: Present, returns: bool) -> None:
+        """Mark the stale results of a group; those that count again do so if `returns`."""
+        records = self._records(number)
+        stale = find_stale(records.commits, present)
+        if not returns:
+            stale |= records.stale
+        updates, lost = release_shared_paths(self.root, records.commits, stale)
+        vanished = find_vanished(records.commits, present)
+        remains = _without_results(records.commits, lost)
+        changes = GroupChanges(
+            incoming=remains,
+            drop=vanished | (lost - remains.keys()),
+            updates=updates,
+            stale=stale,
         )
         self._merge_group(number, records, changes)
 

@@ -251,3 +251,27 @@ def test_files_that_another_result_has_replaced_are_known(tmp_path: Path) -> Non
             former = store.written_before(key)
             store.put(key, result(key, "done")[0], {"predictions/x/x.cif": key.encode()}, write)
     assert former == write
+
+
+def test_no_reader_sees_two_results_of_a_complex(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even while a former result, of an earlier file of the tables, begins to count again."""
+    out = tmp_path / "run"
+    monkeypatch.setattr("foldcp.pipeline.storage.merge.GROUP_COMMITS", 1)
+    rows = result("k1", "failed")[0]
+    for key in ("k1", "k2"):
+        with finishing(Store.open(out, INFO)) as store:
+            store.mark_stale(Present(frozenset({key})))
+            store.put(
+                key, {name: [row | {"key": key} for row in part] for name, part in rows.items()}
+            )
+    seen = []
+
+    def look() -> None:
+        seen.append(pd.read_parquet(out / "tables/complexes")["key"].to_list())
+
+    with finishing(Store.open(out, INFO, CrashingFileSystem(watch=look))) as store:
+        store.mark_stale(Present(frozenset({"k1"})))
+    assert ["k2"] in seen and seen[-1] == ["k1"]
+    assert max(map(len, seen)) == 1
