@@ -109,11 +109,12 @@ class Recorder:
             if isinstance(outcome, Failed):
                 self.num_failed += 1
                 reason = outcome.reason
-                if self._store.outcome(outcome.task.key) == "done":
+                key = outcome.task.key
+                if self._store.outcome(key) == "done":
                     reason += "; its earlier result stays as it was"
                 else:
                     rows = failed_rows(outcome.task, reason, self._plan.provenance)
-                    self._store.put(outcome.task.key, rows)
+                    self._store.put(key, rows, write=self._store.written_before(key))
                 tqdm.write(printable(f"{outcome.task.name}: {reason}"), file=sys.stderr)
 
     def _store_attempt(self, attempt: Attempt) -> None:

@@ -8,9 +8,11 @@ A group holds some thousands of commits, in one file of each table. A commit nev
 group: so the tables' files, of which each is replaced by one rename, hold each row once in any
 order in which they are read.
 
-A commit counts when every file it names is there with its size, and so is every file of its group
-that holds rows of it; where a commit is in both, its own file goes before the group. So a folder
-can be read at any moment, also between the steps of a merge.
+A commit with a file of its own counts when every file it names is there with its size; a merged one
+when every file of its group that holds rows of it is. Where a commit is in both, its own file goes
+before the group. While the files of a commit are replaced, and after a kill in the midst of that,
+it counts only if they have the right SHA-256. So a folder can be read at any moment, also between
+the steps of a merge. The files that a merged commit names are looked at when a run begins.
 """
 
 from __future__ import annotations
@@ -23,13 +25,16 @@ from typing import Any
 
 from foldcp.pipeline.storage.commits.commit_file import (
     COMMITS,
+    MARK_SUFFIX,
     SUFFIX,
     UnmergedCommit,
+    commit_of,
     read_commit,
 )
 from foldcp.pipeline.storage.commits.record import (
     CommitRecord,
     File,
+    as_fields,
     is_intact,
     known_table,
     parse_commit,
@@ -93,10 +98,14 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The commits with a file of their own, and the groups, of a folder at one moment."""
+    """The commits with a file of their own, and the groups, of a folder at one moment.
+
+    `replaced` are the commits whose files are being replaced.
+    """
 
     unmerged: dict[str, UnmergedCommit]
     manifest: Manifest
+    replaced: frozenset[str] = frozenset()
 
 
 def take_snapshot(root: Path) -> Snapshot:
@@ -107,7 +116,10 @@ def take_snapshot(root: Path) -> Snapshot:
     """
     for _ in range(READ_RETRIES):
         before = _file_version(root / MANIFEST)
-        snapshot = Snapshot(read_unmerged(root), read_manifest(root))
+        # The marks first: once one is gone, the commit that has its files is there.
+        marks = (root / COMMITS).glob(f"*{MARK_SUFFIX}")
+        replaced = frozenset(map(commit_of, marks))
+        snapshot = Snapshot(read_unmerged(root), read_manifest(root), replaced)
         if _file_version(root / MANIFEST) == before:
             return snapshot
     raise ValueError(f"{root}: changes faster than it can be read")
@@ -117,6 +129,17 @@ def read_unmerged(root: Path) -> dict[str, UnmergedCommit]:
     """The commits with a file of their own that count."""
     commits = (read_commit(root, path) for path in sorted((root / COMMITS).glob(f"*{SUFFIX}")))
     return {commit.record.id: commit for commit in commits if commit}
+
+
+def is_superseded(root: Path, snapshot: Snapshot) -> bool:
+    """Whether a merge has deleted files of a snapshot: what was read of it may lack rows."""
+    files = [
+        file
+        for group in snapshot.manifest.groups
+        for file in (group.records, *group.tables.values())
+    ]
+    is_whole = all((root / file.path).exists() for file in files)
+    return not is_whole and read_manifest(root) != snapshot.manifest
 
 
 def missing_tables(root: Path, group: Group) -> set[str]:
@@ -150,9 +173,11 @@ def check_records(root: Path, group: Group) -> None:
 
 def records_to_json(records: GroupRecords) -> bytes:
     """The records of a group as the bytes of their file."""
-    commits = {commit: asdict(record) for commit, record in sorted(records.commits.items())}
-    content = {"commits": commits, "stale": sorted(records.stale)}
-    return json.dumps(content, separators=(",", ":")).encode()
+    content = {
+        "commits": dict(sorted(records.commits.items())),
+        "stale": sorted(records.stale),
+    }
+    return json.dumps(content, separators=(",", ":"), default=as_fields).encode()
 
 
 def columns_hash() -> str:

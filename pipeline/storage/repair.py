@@ -17,7 +17,6 @@ from foldcp.pipeline.storage.parquet import (
     read_parquet,
     rows_of_commits,
 )
-from foldcp.pipeline.storage.run_folder import TEMPORARY
 from foldcp.pipeline.storage.schemas import TABLES, Table
 from foldcp.pipeline.storage.tables import replace_column
 
@@ -57,24 +56,17 @@ def find_damage(root: Path, group: Group, records: GroupRecords) -> Damage:
     return damage
 
 
-def find_lost_files(root: Path, records: GroupRecords) -> set[str]:
-    """The commits of which a structure or another file is not there with its size."""
-    return {
-        commit
-        for commit, record in records.commits.items()
-        if not all(is_intact(root, file) for file in record.files)
-    }
-
-
 def find_leftovers(root: Path, kept: Collection[str], manifest: Manifest) -> list[str]:
-    """Paths of what a killed writer left: temporary files, files of commits other than `kept`, and
-    merged files that the manifest does not name.
+    """Paths of what a killed writer left: files of commits other than `kept`, and merged files that
+    the manifest does not name. Published ones are among these only where a manifest was deleted.
     """
     known = set(kept)
     for group in manifest.groups:
-        known |= {group.records.path, *(file.path for file in group.tables.values())}
-    patterns = [f"{TEMPORARY}/*", f"{COMMITS}/*", "parts/records/*.json"]
+        files = [group.records, *group.tables.values(), *group.published.values()]
+        known |= {file.path for file in files}
+    patterns = [f"{COMMITS}/*", "parts/records/*.json"]
     patterns += [f"parts/{name}/*.parquet" for name in TABLES]
+    patterns += [f"tables/{name}/{name}-*.parquet" for name in TABLES]
     found = {
         path.relative_to(root).as_posix() for pattern in patterns for path in root.glob(pattern)
     }

@@ -6,6 +6,7 @@ A file has its own name only once all of its bytes are on the disk.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 
@@ -25,13 +26,21 @@ class StagingArea:
         self._numbers = count()
 
     def stage(self, contents: Mapping[str, Content]) -> StagedFiles:
-        """Write files to the disk, under temporary names."""
+        """Write files to the disk, under temporary names: all, or none where one cannot be."""
         staged = []
-        for path, content in contents.items():
-            temporary = self.root / TEMPORARY / str(next(self._numbers))
-            self._filesystem.write(temporary, content)
-            staged.append((describe(path, temporary), temporary))
+        with ExitStack() as undo:
+            for path, content in contents.items():
+                name = f"{TEMPORARY}/{next(self._numbers)}"
+                undo.callback(self.remove, [name])
+                temporary = self.root / name
+                self._filesystem.write(temporary, content)
+                staged.append((describe(path, temporary), temporary))
+            undo.pop_all()
         return staged
+
+    def clear(self) -> None:
+        """Delete the temporary files that a killed writer left, which may fill the disk."""
+        self.remove(f"{TEMPORARY}/{path.name}" for path in (self.root / TEMPORARY).iterdir())
 
     def publish(self, staged: StagedFiles) -> list[File]:
         """Rename staged files to their final names, durably."""

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from foldcp.pipeline.storage.commits.record import CommitRecord, is_intact
+from foldcp.pipeline.storage.commits.record import LOST, CommitRecord, is_intact
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +37,13 @@ def find_stale(commits: Mapping[str, CommitRecord], present: Present) -> set[str
 
 
 def find_vanished(commits: Mapping[str, CommitRecord], present: Present) -> set[str]:
-    """Keys of invalid records that the present input does not hold, or that have become valid."""
+    """Keys of invalid records that the present input does not hold, or that have become valid; and
+    of lost results that it does not ask for.
+    """
     return {
         key
         for key, record in commits.items()
-        if record.outcome == "invalid"
+        if record.outcome in ("invalid", LOST)
         and key not in present.keys
         and record.name not in present.unselected
     }
@@ -71,7 +73,7 @@ def release_shared_paths(
 
 
 def _is_result(record: CommitRecord) -> bool:
-    return record.kind == "complex" and record.outcome != "invalid"
+    return record.kind == "complex" and record.outcome not in ("invalid", LOST)
 
 
 def _is_unselected(record: CommitRecord, present: Present) -> bool:

@@ -4,6 +4,7 @@
     RUN/tables/<table>/<table>-<group>.parquet    the table for readers, as of the last merge
     RUN/tables/dictionary.parquet                 type, unit and meaning of every column
     RUN/commits/<commit>.jsonl                    one complex, attempt or run that is not merged yet
+    RUN/commits/<commit>.replacing                the mark of one whose files are being replaced
     RUN/parts/                                    merged groups of commits, see manifest.py
     RUN/structures/<ke>/<key>/<sample>.cif.gz
     RUN/manifest.json                             which of them count
@@ -22,7 +23,7 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -32,13 +33,16 @@ from typing import IO, Any
 
 from foldcp.pipeline.config import WriteConfig
 from foldcp.pipeline.storage.commits.commit_file import (
+    COMMITS,
     UnmergedCommit,
+    commit_of,
     commit_path,
     has_intact_rows,
+    mark_path,
     to_bytes,
     to_columns,
 )
-from foldcp.pipeline.storage.commits.record import CommitRecord
+from foldcp.pipeline.storage.commits.record import LOST, CommitRecord, find_lost_files
 from foldcp.pipeline.storage.filesystem import Content, FileSystem, is_disk_failure
 from foldcp.pipeline.storage.manifest import (
     GroupRecords,
@@ -55,7 +59,7 @@ from foldcp.pipeline.storage.merge import (
     place_commits,
 )
 from foldcp.pipeline.storage.parquet import to_arrow, to_parquet
-from foldcp.pipeline.storage.repair import find_damage, find_leftovers, find_lost_files
+from foldcp.pipeline.storage.repair import find_damage, find_leftovers
 from foldcp.pipeline.storage.results.derived_tables import derive, is_due
 from foldcp.pipeline.storage.results.dictionary import PATH as DICTIONARY
 from foldcp.pipeline.storage.results.dictionary import dictionary
@@ -167,13 +171,10 @@ class Store:
         self._merge()
         self._manifest = replace(self._manifest, keep_stale=keep)
         self._owners.clear()
-        for number, group in enumerate(self._manifest.groups):
-            records = read_records(self.root, group)
-            stale = find_stale(records.commits, present)
-            updates, lost = release_shared_paths(self.root, records.commits, stale)
-            vanished = find_vanished(records.commits, present)
-            changes = GroupChanges(drop=vanished | lost, updates=updates, stale=stale)
-            self._merge_group(number, records, changes)
+        # What leaves goes first, so that no reader sees a complex with two of its results.
+        for returns in (False, True):
+            for number in range(len(self._manifest.groups)):
+                self._mark_group(number, present, returns)
         self._manifest = derive(self._staging, self._manifest)
 
     def put(
@@ -191,7 +192,8 @@ class Store:
                 result's.
             files: bytes, or a function that writes to the path it is given, for each path
                 relative to the folder.
-            write: the settings with which the files of a complex that is done were made.
+            write: the settings with which the files of a complex that is done were made; of one
+                that failed, `written_before`.
 
         Raises:
             ValueError: such a path belongs to another complex.
@@ -259,6 +261,7 @@ class Store:
         self._manifest = read_manifest(self.root)
         for group in self._manifest.groups:
             check_records(self.root, group)  # before anything is written
+        self._staging.clear()
         run = {
             "format": FORMAT,
             "run_id": self.run_id,
@@ -284,33 +287,64 @@ class Store:
             for name, commit in read_unmerged(self.root).items()
             if has_intact_rows(self.root, commit)
         }
-        kept = {commit.path for commit in unmerged.values()}
-        self._staging.remove(find_leftovers(self.root, kept, self._manifest))
-        for number, group in enumerate(self._manifest.groups):
-            records = read_records(self.root, group)
-            damage = find_damage(self.root, group, records)
-            for message in damage.messages:
-                logger.warning("%s", message)
-            again = [unmerged.pop(name) for name in unmerged.keys() & records.commits.keys()]
-            lost = damage.lost | find_lost_files(self.root, records)
-            lost -= {commit.record.id for commit in again}
-            self._written_before |= {
-                commit: _write_config(**records.commits[commit].write)
-                for commit in lost
-                if records.commits[commit].write
-            }
-            changes = GroupChanges(
-                incoming={commit.record.id: commit.record for commit in again},
-                incoming_rows=unmerged_rows(self.root, again, list(TABLES.values())),
-                drop=lost,
-                repaired=damage.repaired,
-                unpublished=damage.unpublished,
-            )
-            self._merge_group(number, records, changes)
+        own = {commit.path for commit in unmerged.values()}
+        others = {
+            path.relative_to(self.root).as_posix(): commit_of(path)
+            for path in (self.root / COMMITS).glob("*")
+        }
+        others = {path: commit for path, commit in others.items() if path not in own}
+        # Files of these may have been replaced by those of a version that was not completed. They
+        # are known by what is in commits/, which so stays until their groups have been looked at.
+        suspects = set(others.values()) - unmerged.keys()
+        self._staging.remove(find_leftovers(self.root, own | others.keys(), self._manifest))
+        for number in range(len(self._manifest.groups)):
+            self._recover_group(number, unmerged, suspects)
+        self._staging.remove(others)
         for commit in unmerged.values():
             self._register(commit.record)
         self._unmerged = unmerged
         self._merge()
+
+    def _recover_group(
+        self, number: int, unmerged: dict[str, UnmergedCommit], suspects: Collection[str]
+    ) -> None:
+        """Repair the files of a group, and merge newer versions of its commits, which leave
+        `unmerged`. Only `suspects` may have files that are replaced in part.
+        """
+        group = self._manifest.groups[number]
+        records = read_records(self.root, group)
+        damage = find_damage(self.root, group, records)
+        for message in damage.messages:
+            logger.warning("%s", message)
+        again = [unmerged.pop(name) for name in unmerged.keys() & records.commits.keys()]
+        lost = damage.lost | find_lost_files(self.root, records.commits, suspects)
+        lost -= {commit.record.id for commit in again}
+        remains = _without_results(records.commits, lost)
+        changes = GroupChanges(
+            incoming={commit.record.id: commit.record for commit in again} | remains,
+            incoming_rows=unmerged_rows(self.root, again, list(TABLES.values())),
+            drop=lost - remains.keys(),
+            repaired=damage.repaired,
+            unpublished=damage.unpublished,
+        )
+        self._merge_group(number, records, changes)
+
+    def _mark_group(self, number: int, present: Present, returns: bool) -> None:
+        """Mark the stale results of a group; those that count again do so if `returns`."""
+        records = self._records(number)
+        stale = find_stale(records.commits, present)
+        if not returns:
+            stale |= records.stale
+        updates, lost = release_shared_paths(self.root, records.commits, stale)
+        vanished = find_vanished(records.commits, present)
+        remains = _without_results(records.commits, lost)
+        changes = GroupChanges(
+            incoming=remains,
+            drop=vanished | (lost - remains.keys()),
+            updates=updates,
+            stale=stale,
+        )
+        self._merge_group(number, records, changes)
 
     def _merge_when_due(self) -> None:
         """Merge now and then while the run is in progress.
@@ -348,7 +382,17 @@ class Store:
                 del self._unmerged[name]
 
     def _merge_group(self, number: int, old: GroupRecords, changes: GroupChanges) -> None:
-        """Merge changes into a group, and remember which commits it holds."""
+        """Merge changes into a group, and remember which commits it holds.
+
+        Raises ValueError when the manifest is not the one that this process knows: that of a merge
+        which failed after it was written, and which only the next run can complete; or that of
+        another writer, where the file system has no locks.
+        """
+        if read_manifest(self.root).generation != self._manifest.generation:
+            raise ValueError(
+                f"{self.root}: the last merge was not completed, or another process is writing "
+                "there; the next run completes it"
+            )
         self._manifest, new = merge_group(self._staging, self._manifest, number, old, changes)
         for commit in old.commits.keys() - new.commits.keys():
             self._outcomes.pop(commit, None)
@@ -396,13 +440,15 @@ class Store:
         files: Mapping[str, Content],
         write: WriteConfig | None = None,
     ) -> None:
-        """Stage the files, remove an earlier version that is not merged, give the files their
-        names, and write the commit.
+        """Stage the files, give them their names, and write the commit; meanwhile an earlier
+        version, whose files are replaced, is marked.
         """
         rows = _without_empty(rows)
         columns = {name: to_columns(TABLES[name], part) for name, part in rows.items()}
         staged = self._staging.stage(files)
-        self._staging.remove([commit_path(commit)])
+        is_replaced = bool(files) and (commit in self._unmerged or commit in self._places)
+        if is_replaced:
+            self._staging.install({mark_path(commit): b""})
         record = replace(
             _record(commit, kind, rows),
             files=tuple(self._staging.publish(staged)),
@@ -410,23 +456,46 @@ class Store:
         )
         content, unmerged = to_bytes(record, columns)
         self._staging.install({commit_path(commit): content})
+        if is_replaced:
+            self._staging.remove([mark_path(commit)])
         self._unmerged[commit] = unmerged
         self._register(record)
 
     def _register(self, record: CommitRecord) -> None:
         if record.kind == "complex":
-            self._outcomes[record.id] = record.outcome
-            if record.write:
-                self._written[record.id] = _write_config(**record.write)
+            self._register_result(record)
         for file in record.files:
             if record.id not in file.path:
                 self._owners[file.path] = record.id
+
+    def _register_result(self, record: CommitRecord) -> None:
+        self._outcomes.pop(record.id, None)
+        if record.outcome != LOST:
+            self._outcomes[record.id] = record.outcome
+        if record.outcome == "done":
+            self._written_before.pop(record.id, None)
+        if record.write:
+            written = self._written if record.outcome == "done" else self._written_before
+            written[record.id] = _write_config(**record.write)
 
 
 @cache
 def _write_config(**settings: Any) -> WriteConfig:
     """The same object for the same settings: a run has few different ones, and many results."""
     return WriteConfig(**settings)
+
+
+def _without_results(
+    commits: Mapping[str, CommitRecord], lost: Collection[str]
+) -> dict[str, CommitRecord]:
+    """The records of lost results without what is lost: they are kept until they are folded again,
+    with all files that they had, by whichever run.
+    """
+    return {
+        commit: replace(commits[commit], outcome=LOST, rows={}, files=(), released=())
+        for commit in lost
+        if commits[commit].write
+    }
 
 
 def _without_empty(rows: Mapping[str, Sequence[Row]]) -> dict[str, Sequence[Row]]:

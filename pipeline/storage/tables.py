@@ -9,12 +9,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from foldcp.pipeline.storage.commits.commit_file import UnmergedCommit, read_commit_rows
-from foldcp.pipeline.storage.commits.record import CommitRecord, is_intact
+from foldcp.pipeline.storage.commits.record import CommitRecord, find_lost_files, is_intact
 from foldcp.pipeline.storage.manifest import (
     READ_RETRIES,
     Group,
+    GroupRecords,
     Snapshot,
     columns_hash,
+    is_superseded,
     missing_tables,
     pairs_hash,
     read_records,
@@ -63,6 +65,8 @@ def read_table(out: Path | str, name: str) -> pa.Table:
         try:
             rows = _read_rows(root, snapshot, table)
         except FileNotFoundError:  # a merge has deleted it meanwhile
+            continue
+        if is_superseded(root, snapshot):
             continue
         if name == "runs":
             return mark_interrupted(rows, run["run_id"] if is_being_written(root) else "")
@@ -121,12 +125,16 @@ def read_file_paths(out: Path | str) -> dict[str, tuple[str, ...]]:
     Raises ValueError when a file of the store is damaged.
     """
     root = Path(out)
-    snapshot = take_snapshot(root)
-    commits: dict[str, CommitRecord] = {}
-    for group in snapshot.manifest.groups:
-        commits |= read_records(root, group).commits
-    commits |= {key: commit.record for key, commit in snapshot.unmerged.items()}
-    return {key: tuple(file.path for file in record.files) for key, record in commits.items()}
+    for _ in range(READ_RETRIES):
+        snapshot = take_snapshot(root)
+        commits: dict[str, CommitRecord] = {}
+        for group in snapshot.manifest.groups:
+            commits |= read_records(root, group).commits
+        if is_superseded(root, snapshot):
+            continue
+        commits |= {key: commit.record for key, commit in snapshot.unmerged.items()}
+        return {key: tuple(file.path for file in record.files) for key, record in commits.items()}
+    raise ValueError(f"{root}: changes faster than it can be read")
 
 
 def count_stale(out: Path | str) -> int:
@@ -139,29 +147,27 @@ def _read_rows(root: Path, snapshot: Snapshot, table: Table) -> pa.Table:
 
     Raises FileNotFoundError when a merge has deleted a file meanwhile.
     """
-    keep = snapshot.manifest.keep_stale
-    sources = [
-        _read_group(root, group, table, snapshot.unmerged.keys(), keep)
-        for group in snapshot.manifest.groups
-    ]
+    sources = [_read_group(root, group, table, snapshot) for group in snapshot.manifest.groups]
     sources += unmerged_rows(root, snapshot.unmerged.values(), [table])[table.name]
     return sort_rows(sources, table)
 
 
-def _read_group(
-    root: Path, group: Group, table: Table, unmerged: Collection[str], keep_stale: bool
-) -> pa.Table:
-    """The rows of a group that count. Those of commits that have rows in a missing file do not."""
+def _read_group(root: Path, group: Group, table: Table, snapshot: Snapshot) -> pa.Table:
+    """The rows of a group that count. Those of commits that have rows in a missing file do not, nor
+    those of commits with replaced files.
+    """
     missing = missing_tables(root, group)
     if table.name in missing or table.name not in group.tables:
         return arrow_schema(table).empty_table()
-    records = read_records(root, group) if missing or group.num_stale else None
-    excluded = set(unmerged)
-    if records:
-        excluded |= {name for name, r in records.commits.items() if missing & r.rows.keys()}
+    needs_records = missing or group.num_stale or snapshot.replaced
+    records = read_records(root, group) if needs_records else GroupRecords()
+    excluded = set(snapshot.unmerged)
+    excluded |= {name for name, r in records.commits.items() if missing & r.rows.keys()}
+    replaced = snapshot.replaced & records.commits.keys() - excluded
+    excluded |= find_lost_files(root, {name: records.commits[name] for name in replaced}, replaced)
     rows = read_parquet(root / group.tables[table.name].path, table)
     rows = rows_without_commits(rows, table, excluded)
-    return mark_stale(rows, table, records.stale if records else (), keep_stale)
+    return mark_stale(rows, table, records.stale, snapshot.manifest.keep_stale)
 
 
 def unmerged_rows(

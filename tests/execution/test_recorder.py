@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from foldcp.pipeline.config import WriteConfig
 from foldcp.pipeline.execution import recorder as module
 from foldcp.pipeline.execution.recorder import Recorder
 from foldcp.pipeline.execution.results import FoldStats, ResultLostError
@@ -68,10 +69,13 @@ def test_record_keeps_the_result_of_a_complex_that_fails_when_it_is_folded_again
 ) -> None:
     put = []
     plan: Any = SimpleNamespace(config=COSTS.config, provenance=Provenance("w", False))
+    lost = WriteConfig(pae="all")
     store: Any = SimpleNamespace(
-        outcome=lambda key: earlier, put=lambda key, rows: put.append((key, rows))
+        outcome=lambda key: earlier,
+        written_before=lambda key: lost,
+        put=lambda key, rows, write: put.append(write),
     )
     recorder = Recorder(store, plan, COSTS, {}, datetime.now(UTC))
     recorder.record([], {"k": Failed(QUEUED.task, 1, "no memory")})
     assert recorder.num_failed == 1
-    assert len(put) == (earlier != "done")
+    assert put == ([] if earlier == "done" else [lost])

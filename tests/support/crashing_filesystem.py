@@ -58,6 +58,8 @@ class CrashingFileSystem(FileSystem):
         for folder, restore in reversed(self.undo):
             if folder in lost and folder.exists():
                 restore()
+        self.undo.clear()  # what is tried after the crash does not happen either
+        self.unsynced.clear()
 
     def fill(self, path: Path, content: Content) -> None:
         self.step()

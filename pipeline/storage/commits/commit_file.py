@@ -2,12 +2,16 @@
 
 {"id": …, "kind": …, "rows_size": bytes of the next line, "rows_sha256": …}
 {<table>: {<column>: [values]}}
+
+While the files of a result are replaced in place, a mark says so: commits/<id>.replacing. As long
+as it is there, the earlier version counts only if the SHA-256 of each of its files is right.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -22,6 +26,7 @@ from foldcp.pipeline.storage.schemas import Row, Table
 
 COMMITS = "commits"
 SUFFIX = ".jsonl"
+MARK_SUFFIX = ".replacing"
 Columns = Mapping[str, Sequence[Any]]  # values of each column, without those that are all null
 # NumPy has a float for an integer where some are missing.
 PYTHON_TYPES: dict[str, frozenset[type]] = {
@@ -49,6 +54,16 @@ class UnmergedCommit:
 def commit_path(commit: str) -> str:
     """Path of a commit's file, relative to the run's folder."""
     return f"{COMMITS}/{commit}{SUFFIX}"
+
+
+def mark_path(commit: str) -> str:
+    """Path of the mark of a commit whose files are being replaced, relative to the run's folder."""
+    return f"{COMMITS}/{commit}{MARK_SUFFIX}"
+
+
+def commit_of(path: Path) -> str:
+    """The commit that a file in commits/ belongs to."""
+    return path.name.removesuffix(SUFFIX).removesuffix(MARK_SUFFIX)
 
 
 def to_columns(table: Table, rows: Sequence[Row]) -> dict[str, list[Any]]:
@@ -100,30 +115,33 @@ def read_commit(root: Path, path: Path) -> UnmergedCommit | None:
             content = json.loads(header)
             commit = UnmergedCommit(
                 parse_commit(content),
-                commit_path(path.name.removesuffix(SUFFIX)),
+                commit_path(commit_of(path)),
                 typed(content["rows_size"], int),
                 typed(content["rows_sha256"], str),
             )
-            is_whole = path.stat().st_size == len(header) + commit.rows_size
+            size = os.fstat(file.fileno()).st_size
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
     is_named = commit_path(commit.record.id) == commit.path
-    if not (is_whole and is_named and all(is_intact(root, f) for f in commit.record.files)):
-        return None
-    return commit
+    is_whole = size == len(header) + commit.rows_size
+    is_marked = (root / mark_path(commit.record.id)).exists()
+    has_files = all(is_intact(root, file, verify=is_marked) for file in commit.record.files)
+    return commit if is_named and is_whole and has_files else None
 
 
 def read_commit_rows(root: Path, commit: UnmergedCommit) -> dict[str, Columns]:
     """The columns of each table of a commit.
 
-    Raises FileNotFoundError when it was merged meanwhile, and ValueError, naming the file, when it
-    is damaged.
+    Raises FileNotFoundError when it was merged or replaced meanwhile, and ValueError, naming the
+    file, when it is damaged.
     """
     path = root / commit.path
     with path.open("rb") as file:
         file.readline()
         rows = file.read()
     if hashlib.sha256(rows).hexdigest() != commit.rows_sha256:
+        if read_commit(root, path) != commit:
+            raise FileNotFoundError(path)
         raise ValueError(f"{path}: damaged: its rows are not what they were")
     return json.loads(rows)
 

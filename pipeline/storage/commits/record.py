@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -12,6 +14,7 @@ from foldcp.pipeline.config import WriteConfig, checked
 from foldcp.pipeline.storage.schemas import ALL_TABLES
 
 T = TypeVar("T")
+LOST = "lost"  # outcome of a result that has lost files or rows, of which only the record is left
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,7 @@ class CommitRecord:
     `kind` is complex, attempt or run. `rows` counts its rows in each table. `name` and
     `settings_hash` are those of a complex. `released` are files of a stale result which the result
     in its place may overwrite. `write` holds the settings with which the files of a complex that is
-    done were made.
+    done were made; of one that is not, those of its earlier result, which is lost.
     """
 
     id: str
@@ -42,6 +45,11 @@ class CommitRecord:
     files: tuple[File, ...] = ()
     released: tuple[File, ...] = ()
     write: dict[str, Any] = field(default_factory=dict)
+
+
+def as_fields(record: CommitRecord | File) -> dict[str, Any]:
+    """The fields of a record or a file, not copied: `asdict` takes most of the time of a merge."""
+    return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
 def describe(path: str, content_at: Path) -> File:
@@ -56,6 +64,19 @@ def is_intact(root: Path, file: File, verify: bool = False) -> bool:
         return path.stat().st_size == file.size and (not verify or file_sha256(path) == file.sha256)
     except OSError:  # it is not there, or the disk does not give it back
         return False
+
+
+def find_lost_files(
+    root: Path, commits: Mapping[str, CommitRecord], suspects: Collection[str]
+) -> set[str]:
+    """The commits of which a structure or another file is not there with its size; of `suspects`,
+    with its SHA-256.
+    """
+    return {
+        commit
+        for commit, record in commits.items()
+        if not all(is_intact(root, file, verify=commit in suspects) for file in record.files)
+    }
 
 
 def parse_commit(content: dict[str, Any]) -> CommitRecord:
@@ -77,11 +98,15 @@ def _parse_write(content: dict[str, Any]) -> dict[str, Any]:
     """Settings of `write`."""
     if not content:
         return {}
+    hints = _write_hints()
+    return {name: checked(content[name], hint, "write") for name, hint in hints.items()}
+
+
+@cache
+def _write_hints() -> dict[str, Any]:
+    """Type of each setting of `write`."""
     hints = get_type_hints(WriteConfig)
-    return {
-        setting.name: checked(content[setting.name], hints[setting.name], "write")
-        for setting in fields(WriteConfig)
-    }
+    return {setting.name: hints[setting.name] for setting in fields(WriteConfig)}
 
 
 def parse_files(content: dict[str, Any]) -> dict[str, File]:

@@ -7,6 +7,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow.compute as pc
+
 from foldcp.complex import InvalidComplex
 from foldcp.pipeline.inputs.content_key import KEY_LENGTH
 from foldcp.pipeline.storage.results.provenance import Provenance
@@ -62,11 +64,9 @@ def sync_invalid(store: Store, records: Sequence[InvalidComplex], provenance: Pr
 
 def _stored_invalid(store: Store) -> dict[str, tuple[str, list[str]]]:
     """key -> (reason, notes), of the invalid records in the folder."""
-    columns = ["key", "outcome", "reason", "notes"]
-    rows = read_table(store.root, "complexes").select(columns).to_pylist()
-    return {
-        row["key"]: (row["reason"], row["notes"]) for row in rows if row["outcome"] == "invalid"
-    }
+    rows = read_table(store.root, "complexes").filter(pc.field("outcome") == "invalid")
+    columns = ["key", "reason", "notes"]
+    return {row["key"]: (row["reason"], row["notes"]) for row in rows.select(columns).to_pylist()}
 
 
 def _hash(content: Sequence[Any]) -> str:
