@@ -18,7 +18,6 @@ from foldcp.features.features import Features
 from foldcp.features.layout import Layout
 from foldcp.features.msa.subsample import MsaSubsample
 from foldcp.features.steering import NO_CONSTRAINTS, Constraints
-from foldcp.metrics.chains import ChainSpans
 from foldcp.metrics.geometry.geometry import geometry
 from foldcp.metrics.interface.pae_blocks import PaeBlock, kept_chain_pairs, pae_blocks
 from foldcp.metrics.interface.scores import DEFAULT_CUTOFFS
@@ -322,11 +321,10 @@ def score_sample(
         pde = whole_pairs(scorer.pde, num_tokens, model)
     blocks = []
     if settings.kept_pae_pairs:
-        num_rows = max(0, min(features.num_tokens // model.cp.size, num_tokens - first))
+        rows = scorer.rows
         kept = kept_chain_pairs(settings.kept_pae_pairs, scores)
-        own_rows = scorer.pae[:num_rows, :num_tokens]
-        spans = ChainSpans.of(features.layout)
-        blocks = pae_blocks(own_rows, first, spans, kept, sample)
+        own_rows = scorer.pae[: rows.num_rows, :num_tokens]
+        blocks = pae_blocks(own_rows, rows.first, rows.spans, kept, sample)
     return ScoredSample(scores, plddt[:num_tokens].cpu().numpy(), pae, pde, blocks)
 
 

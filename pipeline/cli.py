@@ -22,6 +22,7 @@ from foldcp.pipeline.commands.arguments import (
     Json,
     Limit,
     Overrides,
+    load_settings,
 )
 from foldcp.pipeline.commands.calibrate import calibrate
 from foldcp.pipeline.commands.describe import describe
@@ -33,7 +34,6 @@ from foldcp.pipeline.commands.plan import plan
 from foldcp.pipeline.commands.query import query
 from foldcp.pipeline.commands.status import status
 from foldcp.pipeline.commands.templates import templates
-from foldcp.pipeline.config import RunConfig, load
 from foldcp.pipeline.execution.signals import end_process
 from foldcp.pipeline.input_arguments import with_input_options
 from foldcp.pipeline.inputs.input_options import InputOptions
@@ -89,11 +89,6 @@ def about(
         raise typer.Exit
 
 
-def _settings(config: Path | None, overrides: list[str], compat: str) -> RunConfig:
-    """The settings of a command; `--compat` goes last."""
-    return load(config, [*overrides, f"compat={compat}"] if compat else overrides)
-
-
 app.command()(plan)
 app.command()(msa)
 
@@ -147,7 +142,7 @@ def score(
     from foldcp.pipeline.execution.run import RunOptions
     from foldcp.pipeline.score_database import score_input
 
-    settings = _settings(config, set_, compat)
+    settings = load_settings(config, set_, compat)
     max_bytes = settings.limits.input_bytes
     spec = InputSpec(input, options, checkpoint, limit, max_bytes)
     summary = score_input(spec, settings, out, RunOptions(address, gpus, hardware, verbose))
@@ -250,7 +245,7 @@ def fold(
     """
     from foldcp.pipeline.fold_one import fold_one
 
-    settings = _settings(config, set_, compat)
+    settings = load_settings(config, set_, compat)
     spec = InputSpec(input, options, checkpoint, max_bytes=settings.limits.input_bytes)
     if summary := fold_one(spec, settings, out):
         print(summary)

@@ -110,6 +110,11 @@ class SampleScorer:
         self._pde: Tensor | None = torch.zeros_like(self._pae) if keep_pde else None
 
     @property
+    def rows(self) -> ChainRows:
+        """This rank's rows without padding."""
+        return self._rows
+
+    @property
     def pae(self) -> Float[Tensor, "I N"]:
         """Expected PAE of this rank's rows in Å, 0 in padding; after `compute` only with
         `keep_pae`.

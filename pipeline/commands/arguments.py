@@ -1,4 +1,4 @@
-"""Arguments and options that several commands have."""
+"""Arguments and options that several commands have, and the settings that they stand for."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from foldcp.datasets.reader import KNOWN_FORMATS
+from foldcp.pipeline.config import RunConfig, load
 
 Input = Annotated[
     Path,
@@ -68,3 +69,8 @@ Gpus = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print everything as JSON.")]
+
+
+def load_settings(config: Path | None, overrides: list[str], compat: str) -> RunConfig:
+    """The settings of a command; `--compat` goes last."""
+    return load(config, [*overrides, f"compat={compat}"] if compat else overrides)

@@ -18,8 +18,8 @@ from foldcp.pipeline.commands.arguments import (
     Json,
     Limit,
     Overrides,
+    load_settings,
 )
-from foldcp.pipeline.config import load
 from foldcp.pipeline.input_arguments import with_input_options
 from foldcp.pipeline.inputs.input_options import InputOptions
 from foldcp.pipeline.inputs.input_spec import InputSpec, records
@@ -82,7 +82,7 @@ def plan(
 
     if not simulate:
         _refuse({"--fail-rate": fail_rate, "--price": price, "--gantt": gantt})
-    settings = load(config, [*set_, f"compat={compat}"] if compat else set_)
+    settings = load_settings(config, set_, compat)
     machine = load_hardware(hardware)
     sizes = parse_node_sizes(gpus_per_node or str(machine.gpus_per_node))
     nodes = make_nodes(gpus, sizes)

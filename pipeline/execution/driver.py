@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.execution.monitoring.monitor import Monitor
+from foldcp.pipeline.execution.monitoring.progress_actor import group_name
 from foldcp.pipeline.execution.prefetch import FeaturePrefetcher
 from foldcp.pipeline.execution.ray_cluster import Node, RayConnection, alive_nodes
 from foldcp.pipeline.execution.ray_results import (
@@ -209,7 +210,7 @@ class Driver:
         if device == "cuda":  # some nodes have fewer CPUs than GPUs
             cpus_per_worker = min(1.0, 0.5 * node.cpus / max(1, node.gpus))
         group = WorkerGroupHandle(
-            f"foldcp-{self.run_id}-{action.group}",
+            group_name(self.run_id, action.group),
             action.placement,
             self.worker_config,
             device,

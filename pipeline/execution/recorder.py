@@ -103,8 +103,7 @@ class Recorder:
         for attempt in attempts[self._num_attempts :]:
             self._num_attempts += 1
             self._store_attempt(attempt)
-        num_new = len(outcomes) - self.num_outcomes
-        for outcome in reversed(list(islice(reversed(outcomes.values()), num_new))):
+        for outcome in outcomes_after(self.num_outcomes, outcomes):
             self.num_outcomes += 1
             if isinstance(outcome, Failed):
                 self.num_failed += 1
@@ -141,3 +140,9 @@ class Recorder:
         if not devices:
             devices = [(node, str(count)) for node, count in attempt.placement]
         return ",".join(f"{self._nodes[node].host}:{device}" for node, device in devices)
+
+
+def outcomes_after(num_known: int, outcomes: dict[str, Outcome]) -> list[Outcome]:
+    """The outcomes after the first `num_known`, in their order, without a look at those."""
+    num_new = len(outcomes) - num_known
+    return list(islice(reversed(outcomes.values()), num_new))[::-1]

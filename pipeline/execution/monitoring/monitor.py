@@ -10,10 +10,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from foldcp.pipeline.execution.monitoring.event_log import EventLog
-from foldcp.pipeline.execution.monitoring.progress_actor import FoldProgress, FoldStep
+from foldcp.pipeline.execution.monitoring.progress_actor import (
+    FoldProgress,
+    FoldStep,
+    group_name,
+)
 from foldcp.pipeline.execution.monitoring.prometheus import Metrics
 from foldcp.pipeline.execution.monitoring.run_status import GroupStatus, RunStatus, write_status
 from foldcp.pipeline.execution.ray_cluster import Node
+from foldcp.pipeline.execution.recorder import outcomes_after
 from foldcp.pipeline.inputs.tasks import Failed
 from foldcp.pipeline.scheduling.placement import Placement
 from foldcp.pipeline.scheduling.scheduler import Scheduler
@@ -102,7 +107,7 @@ class Monitor:
         if now - self._written < STATUS_SECONDS and not force:
             return
         self._written = now
-        for outcome in list(self._scheduler.outcomes.values())[self._num_outcomes :]:
+        for outcome in outcomes_after(self._num_outcomes, self._scheduler.outcomes):
             self._num_outcomes += 1
             if isinstance(outcome, Failed):
                 self._num_failed += 1
@@ -149,10 +154,13 @@ class Monitor:
 
     def _group(self, group: GroupState, now: float) -> GroupStatus:
         """The status of a group; a step counts if it is one of the present fold."""
-        name = f"foldcp-{self._run_id}-{group.id}"
         seconds = now - group.since
         queued = group.queued
-        step = self.progress.step(name) if group.state == "busy" else None
+        step = (
+            self.progress.step(group_name(self._run_id, group.id))
+            if group.state == "busy"
+            else None
+        )
         if step is None or step.seconds > seconds:
             step = FoldStep("", 0, 0, seconds)
         return GroupStatus(

@@ -21,6 +21,11 @@ REPORT_SECONDS = 1.0  # at least, between two reports of a group
 ASK_SECONDS = 2.0  # between two questions of the driver
 
 
+def group_name(run_id: str, group: int) -> str:
+    """The name of a worker group in Ray, under which it reports."""
+    return f"foldcp-{run_id}-{group}"
+
+
 @dataclass(frozen=True, slots=True)
 class FoldStep:
     """How far a fold is: step `done` of `total` of a stage, and for how long."""
