@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -23,8 +24,9 @@ from foldcp.pipeline.execution.ray_results import (
     fetch_prediction,
     result_or_failure,
 )
-from foldcp.pipeline.execution.recorder import Recorder
-from foldcp.pipeline.execution.results import FoldResult, Ready, RemoteFoldResult
+from foldcp.pipeline.execution.recording.recorder import Recorder
+from foldcp.pipeline.execution.recording.result_writer import ResultWriter, unstorable
+from foldcp.pipeline.execution.results import Ready, RemoteFoldResult, StagedResult
 from foldcp.pipeline.execution.signals import StopSignals
 from foldcp.pipeline.execution.worker_group import WorkerGroupHandle
 from foldcp.pipeline.inputs.tasks import Task
@@ -41,7 +43,7 @@ from foldcp.pipeline.scheduling.types import (
     Stop,
     WorkerConfig,
 )
-from foldcp.pipeline.storage.results.result_files import PaeBlocks
+from foldcp.pipeline.storage.filesystem import is_disk_failure
 from foldcp.pipeline.storage.store import Store
 from foldcp.printable import printable
 
@@ -81,6 +83,11 @@ class Driver:
         self.max_ranks = max_ranks
         self.verbose = verbose
         self.run_id = store.run_id
+        self.store = store
+        self.writer = ResultWriter(
+            str(store.root.resolve()), store.run_id, plan.config, plan.provenance
+        )
+        self.staging = self.writer.staging_area("driver")
         self.nodes = {node.id: node for node in alive_nodes()}
         ranks = ranks_per_node(list(self.nodes.values()), hardware, plan.config, max_ranks)
         if not ranks:
@@ -157,7 +164,8 @@ class Driver:
         # First, as what came while a result was stored is not overdue.
         self._handle_results()
         self._execute(self.scheduler.decide(self._now()))
-        self.prefetcher.update(self.scheduler.next_tasks())
+        nodes = self.scheduler.cluster.nodes
+        self.prefetcher.update(self.scheduler.next_tasks(), nodes)
         if self.pending:
             seconds_left = max(0.0, self.scheduler.next_deadline(self._now()) - self._now())
             timeout = min(TICK_SECONDS, seconds_left)
@@ -167,6 +175,7 @@ class Driver:
         for number, group in list(self.stopping.items()):
             if group.is_gone():
                 del self.stopping[number]
+                self.store.clear_staged(group.name)
                 self.scheduler.freed(number)
         if self._now() - self.nodes_checked_at > NODE_TICK_SECONDS:
             self._update_nodes()
@@ -192,9 +201,7 @@ class Driver:
                 self._start(action)
             elif isinstance(action, Fold):
                 prefetched = self.prefetcher.take(action.task, action.shape)
-                group = self.groups[action.group]
-                task = action.task
-                ref = group.fold(task.complex, action.shape, task.write, prefetched)
+                ref = self.groups[action.group].fold(action.task, action.shape, prefetched)
                 self.pending[ref] = action.group
             elif isinstance(action, Stop):
                 group = self.groups.pop(action.group)
@@ -213,6 +220,7 @@ class Driver:
             group_name(self.run_id, action.group),
             action.placement,
             self.worker_config,
+            self.writer,
             device,
             cpus_per_worker,
             self.monitor.progress.actor,
@@ -232,11 +240,10 @@ class Driver:
             self.connection.check()
             if self.signals.number:
                 return
-            pae_blocks = partial(fetch_pae_blocks, result, name)
-            result = fetch_prediction(result, name)
-            if isinstance(result, FoldResult):
-                self._store_result(number, result, pae_blocks)
-                return
+            result = self._stage(number, result, name)
+        if isinstance(result, StagedResult):
+            self._store_result(number, result)
+            return
         if isinstance(result, Failure):
             self._on_failure(number, result)
         else:
@@ -247,6 +254,9 @@ class Driver:
 
     def _on_failure(self, number: int, failure: Failure) -> None:
         """Tell the scheduler that a start or a fold failed."""
+        if failure.missing_file and Path(failure.missing_file).exists():
+            reason = f"{failure.reason}, but on the driver's node: all nodes need the input's files"
+            failure = replace(failure, kind="error", reason=reason)
         self.monitor.failed(number, failure)
         if failure.traceback and self.verbose:
             print(failure.traceback, file=sys.stderr)
@@ -278,11 +288,28 @@ class Driver:
         message = f"a group did not start on {self.nodes[first_node].host}: {reason}"
         tqdm.write(printable(message), file=sys.stderr)
 
-    def _store_result(self, number: int, result: FoldResult, pae_blocks: PaeBlocks) -> None:
+    def _stage(self, number: int, result: RemoteFoldResult, name: str) -> StagedResult | Failure:
+        """Fetch a result, and stage it in the place of a rank that could not."""
+        prediction = fetch_prediction(result, name)
+        if isinstance(prediction, Failure):
+            return prediction
+        queued = self.scheduler.groups[number].queued
+        assert queued is not None
+        pae_blocks = partial(fetch_pae_blocks, result.pae_refs, name)
+        try:
+            return self.writer.stage(
+                self.staging, queued.task, queued.shape, result.stats, prediction, pae_blocks
+            )
+        except OSError as error:
+            if is_disk_failure(error):
+                raise
+            return unstorable(error)
+
+    def _store_result(self, number: int, result: StagedResult) -> None:
         """Store a result. A complex whose result cannot be stored fails, and the run continues."""
         queued = self.scheduler.groups[number].queued
-        assert queued is not None and result.prediction is not None
-        failure = self.recorder.store_result(queued, result.stats, result.prediction, pae_blocks)
+        assert queued is not None
+        failure = self.recorder.store_result(queued, result)
         if failure is not None:
             self._on_failure(number, failure)
             return

@@ -1,11 +1,16 @@
 """Prefetched features.
 
-They are made by Ray tasks while the worker groups fold, so that no GPU waits for them.
+Actors on the nodes make them while the worker groups fold, so that no GPU waits for them. They live
+as long as the run, as a process takes longer to start than most features take to make.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from foldcp.complex import Complex
@@ -16,62 +21,127 @@ from foldcp.pipeline.scheduling.cost_model import CostModel, FoldShape
 
 import ray  # isort: skip  after ray_cluster.py, which sets its environment
 from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 if TYPE_CHECKING:
     from foldcp.pipeline.execution.worker import FoldInputs
 
 # Features of larger complexes take little of the time of a fold, and much memory.
 MAX_TOKENS = 2048
-# Before a shorter fold, starting a process takes as long as making the features.
-MIN_FOLD_SECONDS = 1.0
-GET_SECONDS = 5.0  # for which a worker waits; after that it makes the features itself
+MIN_FOLD_SECONDS = 0.2  # shorter folds are those of tiny networks, whose features take no time
+RANKS_PER_MAKER = 4  # features take about a tenth of the time of a fold
+ASK_SECONDS = 2.0  # in which a maker must answer; otherwise a worker makes the features itself
+GET_SECONDS = 30.0  # for which a worker waits for features that are being made
 
 
-@ray.remote(num_cpus=0, max_retries=0)
-def _make_inputs(complex: Complex, config: RunConfig, shape: FoldShape) -> FoldInputs | None:
-    """The inputs of a fold; None if the complex is at fault.
+class FeatureMaker:
+    """A process that makes features, one complex after the other, in the order of their numbers."""
 
-    That is reported where it is folded.
-    """
-    from foldcp.pipeline.execution.worker import make_inputs  # imports torch
+    def __init__(self, config: RunConfig) -> None:
+        self._config = config
+        self._lock = threading.Lock()
+        self._last_begun = -1
+        self._cancelled: set[int] = set()
 
-    try:
-        return make_inputs(complex, config, shape)
-    except ValueError:
-        return None
+    def make(self, number: int, complex: Complex, shape: FoldShape) -> FoldInputs | None:
+        """The inputs of a fold; None if that was cancelled, or if the complex is at fault, which is
+        reported where it is folded.
+        """
+        from foldcp.pipeline.execution.worker import make_inputs  # imports torch
+
+        with self._lock:
+            self._last_begun = number
+            if number in self._cancelled:
+                return None
+        try:
+            return make_inputs(complex, self._config, shape)
+        except ValueError:
+            return None
+
+    @ray.method(concurrency_group="questions")
+    def cancel(self, number: int) -> bool:
+        """Do not make some inputs, unless they are made already or being made; whether so."""
+        with self._lock:
+            if number <= self._last_begun and number not in self._cancelled:
+                return False
+            self._cancelled.add(number)
+            return True
+
+
+# Questions are answered while features are made. Ray's annotations lack `concurrency_groups`.
+_as_actor: Any = ray.remote
+FeatureMakerActor = _as_actor(num_cpus=0, max_restarts=-1, concurrency_groups={"questions": 1})(
+    FeatureMaker
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Prefetched:
+    """Inputs that a maker makes: its handle, their number and the reference to them."""
+
+    maker: Any
+    number: int
+    ref: Any
+
+    def get(self) -> FoldInputs | None:
+        """The inputs; None if they are not being made yet, or do not come.
+
+        Then the worker makes them itself, and the maker does not.
+        """
+        try:
+            if ray.get(self.maker.cancel.remote(self.number), timeout=ASK_SECONDS):
+                return None
+            return ray.get(self.ref, timeout=GET_SECONDS)
+        except RayError:  # the maker, or its node, is slow or dead
+            return None
 
 
 class FeaturePrefetcher:
-    """References to the inputs of the tasks that come next, by task and maximum of MSA rows."""
+    """The makers of all nodes, and the inputs of the tasks that come next."""
 
     def __init__(self, config: RunConfig, costs: CostModel) -> None:
         self._config = config
         self._costs = costs
-        self._refs: dict[tuple[str, int], Any] = {}
+        self._makers: dict[tuple[str, int], Any] = {}  # by node and number on it
+        self._numbers = count()
+        # By task and maximum of MSA rows.
+        self._prefetched: dict[tuple[str, int], Prefetched] = {}
 
-    def update(self, next_tasks: Iterable[tuple[Task, FoldShape]]) -> None:
-        """Begin to make the inputs of the next tasks, and drop those of all others."""
-        refs: dict[tuple[str, int], Any] = {}
+    def update(
+        self, next_tasks: Iterable[tuple[Task, FoldShape]], ranks_per_node: Mapping[str, int]
+    ) -> None:
+        """Begin to make the inputs of the next tasks, and drop those of all others.
+
+        `ranks_per_node` has the nodes that are there.
+        """
+        former = self._prefetched
+        self._prefetched = {}
         for task, shape in next_tasks:
             is_slow = self._costs.seconds(task, shape) >= MIN_FOLD_SECONDS
-            if task.num_tokens <= MAX_TOKENS and is_slow:
+            if task.num_tokens <= MAX_TOKENS and is_slow and ranks_per_node:
                 key = (task.key, shape.max_rows)
-                known = self._refs.get(key)
-                refs[key] = known or _make_inputs.remote(task.complex, self._config, shape)
-        self._refs = refs
+                known = former.pop(key, None)
+                self._prefetched[key] = known or self._begin(task, shape, ranks_per_node)
+        for unwanted in former.values():
+            unwanted.maker.cancel.remote(unwanted.number)
 
-    def take(self, task: Task, shape: FoldShape) -> list[Any]:
-        """A list of the reference to a task's inputs; empty if they were not prefetched."""
-        ref = self._refs.pop((task.key, shape.max_rows), None)
-        return [] if ref is None else [ref]
+    def take(self, task: Task, shape: FoldShape) -> Prefetched | None:
+        """The inputs of a task; None if they were not prefetched."""
+        return self._prefetched.pop((task.key, shape.max_rows), None)
 
-
-def get_prefetched(refs: Sequence[Any]) -> FoldInputs | None:
-    """The inputs that `FeaturePrefetcher.take` refers to.
-
-    None if there are none, or they do not come in time.
-    """
-    try:
-        return ray.get(refs[0], timeout=GET_SECONDS) if refs else None
-    except RayError:
-        return None
+    def _begin(self, task: Task, shape: FoldShape, ranks_per_node: Mapping[str, int]) -> Prefetched:
+        """Let the makers take turns."""
+        number = next(self._numbers)
+        places = [
+            (node, index)
+            for node, num_ranks in ranks_per_node.items()
+            for index in range(math.ceil(num_ranks / RANKS_PER_MAKER))
+        ]
+        place = places[number % len(places)]
+        if place not in self._makers:
+            node, _ = place
+            strategy = NodeAffinitySchedulingStrategy(node, soft=False)
+            actor = FeatureMakerActor.options(scheduling_strategy=strategy)
+            self._makers[place] = actor.remote(self._config)
+        maker = self._makers[place]
+        return Prefetched(maker, number, maker.make.remote(number, task.complex, shape))

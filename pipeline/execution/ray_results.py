@@ -6,13 +6,13 @@ And the root cause among the failures of a worker group.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foldcp.pipeline.execution import ray_cluster  # noqa: F401  sets Ray's environment
-from foldcp.pipeline.execution.results import FoldResult, RemoteFoldResult, ResultLostError
+from foldcp.pipeline.execution.results import RemoteFoldResult, ResultLostError
 from foldcp.pipeline.scheduling.types import Failure, FailureKind
 
 import ray  # isort: skip  after ray_cluster.py, which sets its environment
@@ -20,9 +20,11 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskErr
 
 if TYPE_CHECKING:
     from foldcp.metrics.interface.pae_blocks import PaeBlock
+    from foldcp.predict import Prediction
 
 GRACE_SECONDS = 2.0  # in which the other ranks may report the root cause of a failure
 FETCH_SECONDS = 30.0  # for a prediction, which is some megabytes
+PaeRefs = Mapping[int, Sequence[Any]]  # sample -> reference to the blocks of each rank
 # A rank that died looks to the others like a broken connection, so among failures at the same time
 # the first of these is the root cause.
 ROOT_CAUSES: tuple[FailureKind, ...] = ("oom", "worker_died", "error")
@@ -52,23 +54,20 @@ def _killed_for_memory(name: str, error: RayError) -> Failure:
     return Failure("oom", reason, killed=True, traceback=str(error))
 
 
-def fetch_prediction(result: RemoteFoldResult, name: str) -> FoldResult | Failure:
-    """A result with its prediction from the object store.
+def fetch_prediction(result: RemoteFoldResult, name: str) -> Prediction | Failure:
+    """A prediction from the object store.
 
-    A Failure if the worker that keeps the prediction has died.
+    A Failure if the worker that keeps it has died.
     """
-    prediction = result_or_failure(result.prediction_ref, name, FETCH_SECONDS)
-    if isinstance(prediction, Failure):
-        return prediction
-    return FoldResult(result.stats, prediction, {})
+    return result_or_failure(result.prediction_ref, name, FETCH_SECONDS)
 
 
-def fetch_pae_blocks(result: RemoteFoldResult, name: str, sample: int) -> Iterator[PaeBlock]:
+def fetch_pae_blocks(refs: PaeRefs, name: str, sample: int) -> Iterator[PaeBlock]:
     """The blocks of PAE of a sample, fetched rank by rank.
 
     Raises ResultLostError if a worker that keeps some has died.
     """
-    for ref in result.pae_refs[sample]:
+    for ref in refs[sample]:
         blocks = result_or_failure(ref, name, FETCH_SECONDS)
         if isinstance(blocks, Failure):
             raise ResultLostError(blocks)

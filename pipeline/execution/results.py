@@ -1,9 +1,11 @@
-"""Results of workers and worker groups: `Ready`, `FoldResult` or `Failure` (`scheduling/types.py`).
+"""Results of workers and worker groups, or a `Failure` (`scheduling/types.py`).
 
-A prediction is large. Rank 0 puts it into Ray's object store, and only a reference to it passes
-through the actor of the worker group (`RemoteFoldResult`); the driver fetches it, and Ray frees it
-when the driver drops the result. So does every rank with its rows of the PAE that is to be kept,
-which the driver fetches rank by rank: the whole never lies in the memory of one process.
+A prediction is large. Rank 0 keeps it until all ranks have succeeded, and writes its rows and files
+under temporary names (`StagedResult`), which the driver then gives their names. Where its node does
+not have the run's folder, it puts the prediction into Ray's object store (`RemoteFoldResult`), and
+the driver fetches and writes it. Every rank puts its rows of the PAE that is to be kept into the
+object store; whoever writes fetches them rank by rank: the whole never lies in the memory of one
+process.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from foldcp.pipeline.scheduling.types import Failure
+from foldcp.pipeline.storage.commits.staged_commit import StagedCommit
 
 if TYPE_CHECKING:  # so that the actor of a worker group needs no torch
     from ray import ObjectRef
@@ -62,14 +65,33 @@ class FoldResult:
 
 
 @dataclass(frozen=True, slots=True)
+class RankResult:
+    """What a rank tells of a fold that succeeded; rank 0 keeps the prediction.
+
+    `pae_refs` are references to its blocks of PAE, by sample.
+    """
+
+    stats: FoldStats
+    pae_refs: Mapping[int, ObjectRef[Sequence[PaeBlock]]]
+
+
+@dataclass(frozen=True, slots=True)
+class StagedResult:
+    """A result whose rows and files are on the disk under temporary names."""
+
+    stats: FoldStats
+    commit: StagedCommit
+
+
+@dataclass(frozen=True, slots=True)
 class RemoteFoldResult:
-    """A fold that succeeded, with its prediction in Ray's object store.
+    """A result with its prediction in Ray's object store.
 
     `pae_refs` are references to the blocks of PAE of a sample, one of each rank.
     """
 
     stats: FoldStats
-    prediction_ref: ObjectRef[Prediction] | None
+    prediction_ref: ObjectRef[Prediction]
     pae_refs: Mapping[int, Sequence[ObjectRef[Sequence[PaeBlock]]]]
 
 

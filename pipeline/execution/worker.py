@@ -42,10 +42,6 @@ class FoldInputs:
     constraints: Constraints
 
 
-def nothing_prefetched() -> None:
-    """No prefetched inputs."""
-
-
 class Worker:
     """One rank of a worker group; all its ranks call the same methods in the same order."""
 
@@ -91,7 +87,7 @@ class Worker:
         shape: FoldShape,
         write: WriteConfig,
         progress: Progress = no_progress,
-        prefetched: Callable[[], FoldInputs | None] = nothing_prefetched,
+        prefetched: Callable[[], FoldInputs | None] | None = None,
     ) -> FoldResult | Failure:
         """Fold one complex together with the other ranks.
 
@@ -104,7 +100,8 @@ class Worker:
         started = time.perf_counter()
         reset_peak_bytes()
         try:
-            inputs = prefetched() or make_inputs(complex, config, shape)
+            inputs = prefetched() if prefetched else None
+            inputs = inputs or make_inputs(complex, config, shape)
         except MemoryError as error:
             return self._out_of_memory(error)
         except ValueError as error:

@@ -14,15 +14,24 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from foldcp.complex import Complex
-from foldcp.pipeline.config import WriteConfig
+from foldcp.files import EmbeddedFile
 from foldcp.pipeline.execution.monitoring.progress_actor import ProgressReporter
-from foldcp.pipeline.execution.prefetch import get_prefetched
+from foldcp.pipeline.execution.prefetch import Prefetched
 from foldcp.pipeline.execution.ray_cluster import call_gcs
-from foldcp.pipeline.execution.ray_results import GatheredResults
-from foldcp.pipeline.execution.results import DeviceLocation, Ready, RemoteFoldResult
+from foldcp.pipeline.execution.ray_results import GatheredResults, PaeRefs, fetch_pae_blocks
+from foldcp.pipeline.execution.recording.result_writer import ResultWriter
+from foldcp.pipeline.execution.results import (
+    DeviceLocation,
+    FoldStats,
+    RankResult,
+    Ready,
+    RemoteFoldResult,
+    StagedResult,
+)
+from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.scheduling.cost_model import FoldShape
 from foldcp.pipeline.scheduling.placement import Placement
 from foldcp.pipeline.scheduling.types import Failure, WorkerConfig
@@ -39,6 +48,9 @@ from ray.util.scheduling_strategies import (
     PlacementGroupSchedulingStrategy,
 )
 
+if TYPE_CHECKING:  # so that the actor of a group needs no torch
+    from foldcp.predict import Prediction
+
 FREE_SECONDS = 0.1  # from the end of a placement group to its GPUs being free, as measured
 NODE_LABEL = "ray.io/node-id"
 
@@ -47,9 +59,19 @@ NODE_LABEL = "ray.io/node-id"
 class WorkerActor:
     """A worker as a Ray actor."""
 
-    def __init__(self, worker_config: WorkerConfig, reporter: ProgressReporter) -> None:
+    def __init__(
+        self,
+        worker_config: WorkerConfig,
+        writer: ResultWriter,
+        group: str,
+        reporter: ProgressReporter,
+    ) -> None:
+        """`reporter` and `writer` are for rank 0 of the group."""
         self.worker_config = worker_config
-        self.reporter = reporter  # which rank 0 calls
+        self.writer = writer
+        self.staging = writer.staging_area(group)
+        self.reporter = reporter
+        self.prediction: Prediction | None = None
 
     def device_location(self) -> DeviceLocation:
         """The node and the GPU that Ray gave."""
@@ -86,23 +108,54 @@ class WorkerActor:
         return self.worker.join(rank, size, rendezvous_address, device)
 
     def fold(
-        self, complex: Complex, shape: FoldShape, write: WriteConfig, prefetched: Sequence[Any]
-    ) -> RemoteFoldResult | Failure:
-        """Fold, as `Worker.fold`; prediction and PAE stay in the object store, for the driver.
-
-        `prefetched` is what `FeaturePrefetcher.take` returned.
-        """
-        inputs = partial(get_prefetched, prefetched)
+        self, task: Task, shape: FoldShape, prefetched: Prefetched | None
+    ) -> RankResult | Failure:
+        """Fold, as `Worker.fold`; rank 0 keeps the prediction for `deliver`."""
+        if missing := _missing_file(task.complex):
+            reason = f"{missing} does not exist on {socket.gethostname()}"
+            return Failure("invalid", reason, missing_file=missing)
+        inputs = prefetched.get if prefetched else None
         if self.rank == 0:
             self.reporter("features", 0, 1)
-            result = self.worker.fold(complex, shape, write, self.reporter, inputs)
+            result = self.worker.fold(task.complex, shape, task.write, self.reporter, inputs)
         else:
-            result = self.worker.fold(complex, shape, write, prefetched=inputs)
+            result = self.worker.fold(task.complex, shape, task.write, prefetched=inputs)
         if isinstance(result, Failure):
             return result
-        prediction_ref = None if result.prediction is None else ray.put(result.prediction)
-        pae_refs = {sample: [ray.put(blocks)] for sample, blocks in result.pae_blocks.items()}
-        return RemoteFoldResult(result.stats, prediction_ref, pae_refs)
+        self.prediction = result.prediction
+        pae_refs = {sample: ray.put(blocks) for sample, blocks in result.pae_blocks.items()}
+        return RankResult(result.stats, pae_refs)
+
+    def deliver(
+        self, task: Task, shape: FoldShape, stats: FoldStats, pae_refs: PaeRefs
+    ) -> StagedResult | RemoteFoldResult | Failure:
+        """Stage the result of the last fold, which all ranks have finished.
+
+        Where this node does not have the run's folder, or cannot write there, the driver gets the
+        prediction.
+        """
+        prediction = self.prediction
+        assert prediction is not None
+        self.prediction = None
+        if self.writer.sees_folder():
+            self.reporter("write", 0, 1)
+            pae_blocks = partial(fetch_pae_blocks, pae_refs, "the result")
+            try:
+                return self.writer.stage(self.staging, task, shape, stats, prediction, pae_blocks)
+            except OSError:  # the driver meets it as well, or writes to a disk that works
+                pass
+        return RemoteFoldResult(stats, ray.put(prediction), pae_refs)
+
+
+def _missing_file(complex: Complex) -> str:
+    """An alignment or a template that this machine does not have; empty if it has all."""
+    sources = [source for chain in complex.chains for source in (chain.msa, chain.paired_msa)]
+    sources += [template.path for template in complex.templates]
+    for source in sources:
+        path = source.path if isinstance(source, EmbeddedFile) else source
+        if path is not None and not path.exists():
+            return str(path)
+    return ""
 
 
 @ray.remote(num_cpus=0, max_restarts=0)
@@ -114,10 +167,12 @@ class WorkerGroupActor:
         name: str,
         placement: Placement,
         worker_config: WorkerConfig,
+        writer: ResultWriter,
         device: str,
         cpus_per_worker: float,
         progress_actor: Any,
     ) -> None:
+        self.writer = writer
         self.reporter = ProgressReporter(progress_actor, name)
         self.name = name
         self.placement = placement
@@ -144,7 +199,8 @@ class WorkerGroupActor:
                     group, placement_group_bundle_index=bundle
                 ),
             )
-            self.workers += [actor.remote(self.worker_config, self.reporter) for _ in range(count)]
+            arguments = (self.worker_config, self.writer, self.name, self.reporter)
+            self.workers += [actor.remote(*arguments) for _ in range(count)]
         locations = self._gather([worker.device_location.remote() for worker in self.workers])
         return locations if isinstance(locations, Failure) else self._join(locations)
 
@@ -194,23 +250,27 @@ class WorkerGroupActor:
         return Ready(tuple(locations), results[0].kernels)
 
     def fold(
-        self, complex: Complex, shape: FoldShape, write: WriteConfig, prefetched: Sequence[Any]
-    ) -> RemoteFoldResult | Failure:
-        """Fold on all ranks; the result is rank 0's, with the PAE of all and the largest peak."""
-        refs = [worker.fold.remote(complex, shape, write, prefetched) for worker in self.workers]
-        results = self._gather(refs)
+        self, task: Task, shape: FoldShape, prefetched: Prefetched | None
+    ) -> StagedResult | RemoteFoldResult | Failure:
+        """Fold on all ranks; rank 0 delivers the result, with the PAE of all and the largest peak.
+
+        It counts only if every rank has finished.
+        """
+        results = self._gather(
+            [worker.fold.remote(task, shape, prefetched) for worker in self.workers]
+        )
         if isinstance(results, Failure):
             return results
         if failure := _first_failure(results):
             return failure
+        first: RankResult = results[0]
         peak_bytes = max(result.stats.peak_bytes for result in results)
-        first: RemoteFoldResult = results[0]
-        pae_refs = {
-            sample: [ref for result in results for ref in result.pae_refs[sample]]
-            for sample in first.pae_refs
-        }
         stats = replace(first.stats, peak_bytes=peak_bytes)
-        return replace(first, stats=stats, pae_refs=pae_refs)
+        pae_refs = {
+            sample: [result.pae_refs[sample] for result in results] for sample in first.pae_refs
+        }
+        delivered = self._gather([self.workers[0].deliver.remote(task, shape, stats, pae_refs)])
+        return delivered if isinstance(delivered, Failure) else delivered[0]
 
     def _gather(self, refs: Sequence[Any]) -> list[Any] | Failure:
         """The results of a call to the ranks, or the root cause of its failure."""
@@ -237,6 +297,7 @@ class WorkerGroupHandle:
         name: str,
         placement: Placement,
         worker_config: WorkerConfig,
+        writer: ResultWriter,
         device: str,
         cpus_per_worker: float,
         progress_actor: Any,
@@ -246,25 +307,16 @@ class WorkerGroupHandle:
         first_node, _ = placement[0]
         affinity = NodeAffinitySchedulingStrategy(first_node, soft=False)
         self._actor: Any = WorkerGroupActor.options(scheduling_strategy=affinity).remote(
-            name, placement, worker_config, device, cpus_per_worker, progress_actor
+            name, placement, worker_config, writer, device, cpus_per_worker, progress_actor
         )
 
     def start(self, timeout: float) -> Any:
         """Reference to the result of a start."""
         return self._actor.start.remote(timeout)
 
-    def fold(
-        self,
-        complex: Complex,
-        shape: FoldShape,
-        write: WriteConfig,
-        prefetched: Sequence[Any] = (),
-    ) -> Any:
-        """Reference to the result of a fold.
-
-        `prefetched` is what `FeaturePrefetcher.take` returned.
-        """
-        return self._actor.fold.remote(complex, shape, write, list(prefetched))
+    def fold(self, task: Task, shape: FoldShape, prefetched: Prefetched | None) -> Any:
+        """Reference to the result of a fold; `prefetched` is from `FeaturePrefetcher.take`."""
+        return self._actor.fold.remote(task, shape, prefetched)
 
     def kill(self) -> None:
         """Kill the actor and with it the workers, also busy ones. Does not wait for Ray."""

@@ -26,13 +26,15 @@ class Failure:
     """The failure of a start or a fold.
 
     `killed` is set when the system killed a process because the machine was out of memory: then
-    other processes may be at fault, and the same fold may succeed later.
+    other processes may be at fault, and the same fold may succeed later. `missing_file` is a file
+    of the input that a worker's node does not have.
     """
 
     kind: FailureKind
     reason: str
     node: str = ""  # whose worker failed, where that is known
     killed: bool = False
+    missing_file: str = ""
     traceback: str = ""
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from foldcp.pipeline.storage.commits.commit_file import commit_path
-from foldcp.pipeline.storage.commits.record import CommitRecord
+from foldcp.pipeline.storage.commits.record import CommitRecord, File
 from foldcp.pipeline.storage.manifest import (
     MANIFEST,
     Group,
@@ -27,7 +27,7 @@ from foldcp.pipeline.storage.manifest import (
 )
 from foldcp.pipeline.storage.parquet import read_parquet, rows_without_commits, to_parquet
 from foldcp.pipeline.storage.schemas import TABLES, Table
-from foldcp.pipeline.storage.staging import StagedFiles, StagingArea
+from foldcp.pipeline.storage.staging import StagingArea
 from foldcp.pipeline.storage.tables import published_rows, sort_rows
 
 # A group is full when it has so many commits (10,000 complexes with one attempt each), or so many
@@ -136,8 +136,8 @@ def merge_group(
     generation = manifest.generation + 1
     suffix = f"{number:05}-{generation:06}"
     removed = old.commits.keys() & (set(changes.drop) | changes.incoming.keys())
-    merged: StagedFiles = []
-    published: StagedFiles = []
+    merged: list[tuple[File, str]] = []
+    published: list[tuple[File, str]] = []
     rows = dict(group.rows) if group else {}
     for name in sorted(to_publish):
         table = TABLES[name]

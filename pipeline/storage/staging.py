@@ -5,7 +5,7 @@ A file has its own name only once all of its bytes are on the disk.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
@@ -14,14 +14,19 @@ from foldcp.pipeline.storage.commits.record import File, describe
 from foldcp.pipeline.storage.filesystem import Content, FileSystem
 from foldcp.pipeline.storage.run_folder import TEMPORARY
 
-StagedFiles = list[tuple[File, Path]]  # with the temporary path of each
+StagedFiles = Sequence[tuple[File, str]]  # with the temporary path of each
 
 
 class StagingArea:
-    """The writer of the files of one folder. Paths are relative to the folder."""
+    """The writer of the files of one folder. Paths are relative to the folder.
 
-    def __init__(self, root: Path, filesystem: FileSystem) -> None:
+    Temporary names begin with that of their `owner`, as several processes may stage files, which
+    the writer of the folder publishes.
+    """
+
+    def __init__(self, root: Path, filesystem: FileSystem, owner: str = "") -> None:
         self.root = root
+        self._owner = owner
         self._filesystem = filesystem
         self._numbers = count()
 
@@ -30,23 +35,25 @@ class StagingArea:
         staged = []
         with ExitStack() as undo:
             for path, content in contents.items():
-                name = f"{TEMPORARY}/{next(self._numbers)}"
+                name = f"{TEMPORARY}/{self._owner}-{next(self._numbers)}"
                 undo.callback(self.remove, [name])
                 temporary = self.root / name
                 self._filesystem.write(temporary, content)
-                staged.append((describe(path, temporary), temporary))
+                staged.append((describe(path, temporary), name))
             undo.pop_all()
         return staged
 
-    def clear(self) -> None:
-        """Delete the temporary files that a killed writer left, which may fill the disk."""
-        self.remove(f"{TEMPORARY}/{path.name}" for path in (self.root / TEMPORARY).iterdir())
+    def clear(self, owner: str = "") -> None:
+        """Delete the temporary files that a killed owner left, or all; they may fill the disk."""
+        pattern = f"{owner}-*" if owner else "*"
+        paths = (self.root / TEMPORARY).glob(pattern)
+        self.remove(f"{TEMPORARY}/{path.name}" for path in paths)
 
     def publish(self, staged: StagedFiles) -> list[File]:
         """Rename staged files to their final names, durably."""
         for file, temporary in staged:
             self._filesystem.make_folder((self.root / file.path).parent)
-            self._filesystem.rename(temporary, self.root / file.path)
+            self._filesystem.rename(self.root / temporary, self.root / file.path)
         for folder in sorted({(self.root / file.path).parent for file, _ in staged}):
             self._filesystem.sync(folder)
         return [file for file, _ in staged]

@@ -23,7 +23,7 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -36,13 +36,17 @@ from foldcp.pipeline.storage.commits.commit_file import (
     COMMITS,
     UnmergedCommit,
     commit_of,
-    commit_path,
     has_intact_rows,
     mark_path,
-    to_bytes,
     to_columns,
 )
 from foldcp.pipeline.storage.commits.record import LOST, CommitRecord, find_lost_files
+from foldcp.pipeline.storage.commits.staged_commit import (
+    StagedCommit,
+    new_record,
+    stage_commit,
+    without_empty,
+)
 from foldcp.pipeline.storage.filesystem import Content, FileSystem, is_disk_failure
 from foldcp.pipeline.storage.manifest import (
     GroupRecords,
@@ -83,8 +87,6 @@ from foldcp.pipeline.storage.staleness import (
 from foldcp.pipeline.storage.tables import unmerged_rows
 
 LOCAL_FILES = FileSystem()
-# Kind of a commit -> the table that has one row or more of each such commit.
-MAIN_TABLES = {"complex": "complexes", "attempt": "attempts", "run": "runs"}
 logger = logging.getLogger(__name__)
 
 
@@ -198,13 +200,33 @@ class Store:
         Raises:
             ValueError: such a path belongs to another complex.
         """
+        self._check_owners(key, files or {})
+        self.put_staged(stage_commit(self._staging, key, "complex", rows, files or {}, write))
+
+    def put_staged(self, staged: StagedCommit) -> None:
+        """Store the result of a complex that is staged in this folder, as `put`, also by another
+        process; it is removed when it cannot be stored.
+        """
+        record = staged.commit.record
+        try:
+            self._check_owners(record.id, [file.path for file in record.files])
+            self._publish(staged)
+        except (OSError, ValueError):
+            self._staging.remove(staged.temporary_paths)
+            raise
+        self._merge_when_due()
+
+    def clear_staged(self, owner: str) -> None:
+        """Delete what another process has staged and does not finish, as it was killed."""
+        self._staging.clear(owner)
+
+    def _check_owners(self, key: str, paths: Iterable[str]) -> None:
+        """Raise ValueError if a path belongs to another complex."""
         assert key not in self._stale, f"{key} is marked as stale: this run does not compute it"
-        for path in files or {}:
+        for path in paths:
             owner = self._owners.get(path, key)
             if owner != key:
                 raise ValueError(f"{self.root / path}: complexes {owner} and {key} both write it")
-        self._commit(key, "complex", rows, files or {}, write)
-        self._merge_when_due()
 
     def put_many(self, results: Mapping[str, Mapping[str, Sequence[Row]]]) -> None:
         """Store results without files, by key: straight into the merged tables, so that many take
@@ -212,7 +234,7 @@ class Store:
         """
         self._merge()
         records = {
-            key: _record(key, "complex", _without_empty(rows)) for key, rows in results.items()
+            key: new_record(key, "complex", without_empty(rows)) for key, rows in results.items()
         }
         placed = place_commits(self._manifest.groups, records.values(), self._places)
         for number, keys in placed.items():
@@ -232,7 +254,7 @@ class Store:
         """Store a row of `attempts`; attempt_id and run_id are filled in."""
         attempt_id = f"{self.run_id}-{next(self._attempt_numbers):06}"
         row = {**row, "attempt_id": attempt_id, "run_id": self.run_id}
-        self._commit(attempt_id, "attempt", {"attempts": [row]}, {})
+        self._commit(attempt_id, "attempt", {"attempts": [row]})
         self._merge_when_due()
 
     def close(self, status: str = "finished") -> bool:
@@ -430,35 +452,27 @@ class Store:
             row["ended"] = datetime.now(UTC)
             for outcome in ("done", "failed", "invalid"):
                 row[f"num_{outcome}"] = outcomes[outcome]
-        self._commit(self.run_id, "run", {"runs": [row]}, {})
+        self._commit(self.run_id, "run", {"runs": [row]})
 
-    def _commit(
-        self,
-        commit: str,
-        kind: str,
-        rows: Mapping[str, Sequence[Row]],
-        files: Mapping[str, Content],
-        write: WriteConfig | None = None,
-    ) -> None:
-        """Stage the files, give them their names, and write the commit; meanwhile an earlier
-        version, whose files are replaced, is marked.
+    def _commit(self, id: str, kind: str, rows: Mapping[str, Sequence[Row]]) -> None:
+        """Store a commit without files."""
+        self._publish(stage_commit(self._staging, id, kind, rows, {}))
+
+    def _publish(self, staged: StagedCommit) -> None:
+        """Give the files their names, and then the commit; meanwhile an earlier version, whose
+        files are replaced, is marked.
         """
-        rows = _without_empty(rows)
-        columns = {name: to_columns(TABLES[name], part) for name, part in rows.items()}
-        staged = self._staging.stage(files)
-        is_replaced = bool(files) and (commit in self._unmerged or commit in self._places)
-        if is_replaced:
-            self._staging.install({mark_path(commit): b""})
-        record = replace(
-            _record(commit, kind, rows),
-            files=tuple(self._staging.publish(staged)),
-            write=asdict(write) if write else {},
+        record = staged.commit.record
+        is_replaced = bool(record.files) and (
+            record.id in self._unmerged or record.id in self._places
         )
-        content, unmerged = to_bytes(record, columns)
-        self._staging.install({commit_path(commit): content})
         if is_replaced:
-            self._staging.remove([mark_path(commit)])
-        self._unmerged[commit] = unmerged
+            self._staging.install({mark_path(record.id): b""})
+        self._staging.publish(staged.files)
+        self._staging.publish(staged.commit_file)
+        if is_replaced:
+            self._staging.remove([mark_path(record.id)])
+        self._unmerged[record.id] = staged.commit
         self._register(record)
 
     def _register(self, record: CommitRecord) -> None:
@@ -496,23 +510,6 @@ def _without_results(
         for commit in lost
         if commits[commit].write
     }
-
-
-def _without_empty(rows: Mapping[str, Sequence[Row]]) -> dict[str, Sequence[Row]]:
-    return {name: table_rows for name, table_rows in rows.items() if table_rows}
-
-
-def _record(commit: str, kind: str, rows: Mapping[str, Sequence[Row]]) -> CommitRecord:
-    """The record of a commit without files."""
-    main_row = rows[MAIN_TABLES[kind]][0]
-    return CommitRecord(
-        id=commit,
-        kind=kind,
-        outcome=main_row["status"] if kind == "run" else main_row["outcome"],
-        name=main_row.get("name", ""),
-        settings_hash=main_row.get("settings_hash", ""),
-        rows={name: len(table_rows) for name, table_rows in rows.items()},
-    )
 
 
 def _reason(error: Exception) -> str:

@@ -21,11 +21,11 @@ from foldcp.pipeline.execution.ray_results import (
     fetch_prediction,
     result_or_failure,
 )
-from foldcp.pipeline.execution.results import FoldResult, FoldStats, RemoteFoldResult
+from foldcp.pipeline.execution.results import FoldStats, RankResult, RemoteFoldResult
 from foldcp.pipeline.scheduling.types import Failure
 
 STATS = FoldStats({"trunk": 1.0}, 10, 1)
-DONE = RemoteFoldResult(STATS, None, {})
+DONE = RankResult(STATS, {})
 NO_FILE = Failure("invalid", "a.a3m: no such file")
 
 
@@ -67,7 +67,7 @@ def gather(monkeypatch: pytest.MonkeyPatch, *results: Any, kills: tuple[int, int
 def test_gathered_results_come_in_the_order_of_the_ranks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    other = RemoteFoldResult(FoldStats({}, 20, 1), None, {})
+    other = RankResult(FoldStats({}, 20, 1), {})
     assert gather(monkeypatch, DONE, other) == [DONE, other]
 
 
@@ -145,9 +145,7 @@ def test_fetch_prediction_fails_when_the_worker_that_keeps_it_died(
     monkeypatch.setattr(module.ray, "get", FakeRay({"kept": 5, "lost": ActorDiedError()}).get)
     kept: Any = "kept"
     lost: Any = "lost"
-    assert fetch_prediction(RemoteFoldResult(STATS, kept, {}), "group 1") == FoldResult(
-        STATS, 5, {}
-    )  # type: ignore[arg-type]
+    assert fetch_prediction(RemoteFoldResult(STATS, kept, {}), "group 1") == 5
     failure = fetch_prediction(RemoteFoldResult(STATS, lost, {}), "group 1")
     assert isinstance(failure, Failure)
     assert failure.kind == "worker_died"

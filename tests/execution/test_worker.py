@@ -8,18 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ray.exceptions import ObjectLostError
 
 from foldcp.complex import Chain, Complex, Contact
 from foldcp.features.msa.chain_msas import MsaSettings
 from foldcp.pipeline.config import WriteConfig, load
 from foldcp.pipeline.execution.results import FoldResult, Ready
-from foldcp.pipeline.execution.worker import (
-    Worker,
-    fold_settings,
-    make_inputs,
-)
-from foldcp.pipeline.execution.worker_group import WorkerActor
+from foldcp.pipeline.execution.worker import Worker, fold_settings
 from foldcp.pipeline.inputs.tasks import make_task
 from foldcp.pipeline.inputs.validation import msa_settings
 from foldcp.pipeline.scheduling.cost_model import FoldShape
@@ -85,38 +79,6 @@ def test_fold_refuses_files_that_have_changed_since_the_plan(tmp_path: Path) -> 
     assert isinstance(failure, Failure)
     assert failure.kind == "invalid"
     assert f"alignment {path}: its content has changed since the run began" in failure.reason
-
-
-def test_fold_takes_prefetched_features_or_makes_its_own(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    reported: list[tuple[str, int, int]] = []
-    actor = WorkerActor.__ray_actor_class__(None, lambda *step: reported.append(step))
-    actor.rank = 0
-    actor.worker = make_worker()
-    expected = prediction_of(actor.worker, DIMER)
-    inputs = make_inputs(DIMER, actor.worker.worker_config.config, ONE)
-    store = {"made": inputs, "at fault": None}
-
-    def get(ref: str, timeout: float) -> object:
-        if ref == "lost":
-            raise ObjectLostError("its id", None, "its owner")
-        return store[ref]
-
-    monkeypatch.setattr("ray.get", get)
-    monkeypatch.setattr("ray.put", lambda prediction: prediction)
-    for prefetched in ([], ["at fault"], ["lost"]):
-        result = actor.fold(DIMER, ONE, WRITE, prefetched)
-        np.testing.assert_array_equal(result.prediction_ref.coords, expected.coords)
-    monkeypatch.setattr("foldcp.pipeline.execution.worker.featurize", None)
-    reported.clear()
-    result = actor.fold(DIMER, ONE, WRITE, ["made"])
-    assert reported[0] == ("features", 0, 1) and ("confidence", 1, 1) in reported
-    actor.rank = 1
-    reported.clear()
-    actor.fold(DIMER, ONE, WRITE, ["made"])
-    assert not reported
-    np.testing.assert_array_equal(result.prediction_ref.coords, expected.coords)
 
 
 def test_fold_steers_by_forced_contacts_and_potentials() -> None:

@@ -7,7 +7,7 @@ import sys
 from types import SimpleNamespace
 from typing import Any
 
-from foldcp.pipeline.execution.results import DeviceLocation, FoldStats, Ready, RemoteFoldResult
+from foldcp.pipeline.execution.results import DeviceLocation, FoldStats, RankResult, Ready
 from foldcp.pipeline.execution.worker_group import WorkerGroupActor
 from foldcp.pipeline.scheduling.types import Failure
 
@@ -30,7 +30,7 @@ class FakeWorker:
 
 def make_group(placement: tuple[tuple[str, int], ...]) -> Any:
     """A group whose calls do not go through Ray."""
-    group = WorkerGroupActor.__ray_actor_class__("name", placement, None, "cuda", 1.0, None)
+    group = WorkerGroupActor.__ray_actor_class__("name", placement, None, None, "cuda", 1.0, None)
     group._gather = list
     return group
 
@@ -67,17 +67,31 @@ def test_join_numbers_the_ranks_by_node_and_gpu() -> None:
     assert group._join(in_no_order) == changed
 
 
-def test_fold_returns_the_result_of_rank_0_with_the_largest_peak_memory() -> None:
+def test_fold_lets_rank_0_deliver_once_all_ranks_have_finished() -> None:
     group = make_group((("n1", 2),))
-    results: list[RemoteFoldResult | Failure] = [
-        RemoteFoldResult(FoldStats({"trunk": 1.0}, 10, 3), None, {0: ["a"]}),
-        RemoteFoldResult(FoldStats({"trunk": 2.0}, 20, 3), None, {0: ["b"]}),
+    folds: list[RankResult | Failure] = [
+        RankResult(FoldStats({"trunk": 1.0}, 10, 3), {0: "a"}),  # type: ignore[dict-item]
+        RankResult(FoldStats({"trunk": 2.0}, 20, 3), {0: "b"}),  # type: ignore[dict-item]
     ]
-    group._gather = lambda refs: results
-    expected = RemoteFoldResult(FoldStats({"trunk": 1.0}, 20, 3), None, {0: ["a", "b"]})
-    assert group.fold(None, None, None, []) == expected
-    results[1] = Failure("invalid", "no atoms")
-    assert group.fold(None, None, None, []) == results[1]
+    delivered: list[tuple[object, ...]] = []
+
+    def deliver(*arguments: object) -> str:
+        delivered.append(arguments)
+        return "delivered"
+
+    group.workers = [
+        SimpleNamespace(
+            fold=SimpleNamespace(remote=lambda *_, rank=rank: folds[rank]),
+            deliver=SimpleNamespace(remote=deliver),
+        )
+        for rank in range(2)
+    ]
+    assert group.fold("task", "shape", None) == "delivered"
+    stats = FoldStats({"trunk": 1.0}, 20, 3)  # of rank 0, with the largest peak
+    assert delivered == [("task", "shape", stats, {0: ["a", "b"]})]
+    folds[1] = Failure("invalid", "no atoms")
+    assert group.fold("task", "shape", None) == folds[1]
+    assert len(delivered) == 1
 
 
 def test_actor_of_a_group_imports_no_torch() -> None:

@@ -18,7 +18,7 @@ from foldcp.pipeline.execution.monitoring.progress_actor import (
 from foldcp.pipeline.execution.monitoring.prometheus import Metrics
 from foldcp.pipeline.execution.monitoring.run_status import GroupStatus, RunStatus, write_status
 from foldcp.pipeline.execution.ray_cluster import Node
-from foldcp.pipeline.execution.recorder import outcomes_after
+from foldcp.pipeline.execution.recording.recorder import outcomes_after
 from foldcp.pipeline.inputs.tasks import Failed
 from foldcp.pipeline.scheduling.placement import Placement
 from foldcp.pipeline.scheduling.scheduler import Scheduler

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -11,56 +10,44 @@ from typing import Any
 import pytest
 
 from foldcp.pipeline.config import WriteConfig
-from foldcp.pipeline.execution import recorder as module
-from foldcp.pipeline.execution.recorder import Recorder
-from foldcp.pipeline.execution.results import FoldStats, ResultLostError
+from foldcp.pipeline.execution.recording.recorder import Recorder
+from foldcp.pipeline.execution.results import FoldStats, StagedResult
 from foldcp.pipeline.inputs.tasks import Failed
 from foldcp.pipeline.scheduling.group_size import initial_shape
 from foldcp.pipeline.scheduling.types import Failure, QueuedTask
 from foldcp.pipeline.storage.results.provenance import Provenance
-from foldcp.pipeline.storage.results.result_files import no_blocks
 from tests.support.scheduling import COSTS, task
 
 QUEUED = QueuedTask(task(500), initial_shape(COSTS, 1, "mixed"), num_attempts=1)
 STATS = FoldStats({"trunk": 1.0}, 10, 3)
 
 
-@pytest.fixture
-def store_with(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception | None], Failure | None]:
+def store_result(error: Exception | None) -> Failure | None:
     """Store a result in a store that raises an error."""
 
-    def run(error: Exception | None) -> Failure | None:
-        def put(*arguments: Any) -> None:
-            if error is not None:
-                raise error
+    def put_staged(commit: Any) -> None:
+        if error is not None:
+            raise error
 
-        plan: Any = SimpleNamespace(config=COSTS.config, provenance=Provenance("w", False))
-        store: Any = SimpleNamespace(put=put)
-        recorder = Recorder(store, plan, COSTS, {}, datetime.now(UTC))
-        prediction: Any = SimpleNamespace(layout=None)
-        return recorder.store_result(QUEUED, STATS, prediction, no_blocks)
-
-    monkeypatch.setattr(module, "result_rows", lambda *arguments: {})
-    monkeypatch.setattr(module, "result_files", lambda *arguments: {})
-    return run
+    plan: Any = SimpleNamespace(config=COSTS.config, provenance=Provenance("w", False))
+    store: Any = SimpleNamespace(put_staged=put_staged)
+    commit: Any = None
+    recorder = Recorder(store, plan, COSTS, {}, datetime.now(UTC))
+    return recorder.store_result(QUEUED, StagedResult(STATS, commit))
 
 
-def test_store_result_returns_a_failure_for_a_result_without_rows(
-    store_with: Callable[[Exception | None], Failure | None],
-) -> None:
-    assert store_with(None) is None
-    failure = store_with(ValueError("two\nlines"))
+def test_store_result_returns_a_failure_for_files_of_another_complex() -> None:
+    assert store_result(None) is None
+    failure = store_result(ValueError("two\nlines"))
     reason = "its result cannot be stored: ValueError: two lines"
     assert failure == Failure("invalid", reason)
-    lost = Failure("worker_died", "rank 1 died")
-    assert store_with(ResultLostError(lost)) == lost
 
 
-def test_store_result_raises_when_the_disk_fails(
-    store_with: Callable[[Exception | None], Failure | None],
-) -> None:
+def test_store_result_raises_when_the_disk_fails() -> None:
     with pytest.raises(OSError, match="full"):
-        store_with(OSError(errno.ENOSPC, "the disk is full"))
+        store_result(OSError(errno.ENOSPC, "the disk is full"))
+    gone = store_result(OSError(errno.ENOENT, "no such file"))
+    assert gone is not None and gone.kind == "invalid"
 
 
 @pytest.mark.parametrize("earlier", ["done", "failed", ""])

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
 
 from tqdm import tqdm
 
 from foldcp.pipeline.execution.ray_cluster import Node
-from foldcp.pipeline.execution.results import DeviceLocation, FoldStats, ResultLostError
+from foldcp.pipeline.execution.recording.result_writer import unstorable
+from foldcp.pipeline.execution.results import DeviceLocation, FoldStats, StagedResult
 from foldcp.pipeline.inputs.tasks import Failed, Outcome
 from foldcp.pipeline.planning.run_plan import RunPlan
 from foldcp.pipeline.scheduling.cost_model import CostModel
 from foldcp.pipeline.scheduling.types import Attempt, Failure, QueuedTask
 from foldcp.pipeline.storage.filesystem import is_disk_failure
-from foldcp.pipeline.storage.results.result_files import PaeBlocks, result_files
-from foldcp.pipeline.storage.results.result_rows import (
-    attempt_row,
-    failed_rows,
-    result_rows,
-)
+from foldcp.pipeline.storage.results.result_rows import attempt_row, failed_rows
 from foldcp.pipeline.storage.store import Store
-from foldcp.predict import Prediction
 from foldcp.printable import printable
 
 
@@ -60,42 +53,19 @@ class Recorder:
         """Record what the network computes with among the versions of the run."""
         self._store.add_version("kernels", kernels)
 
-    def store_result(
-        self,
-        queued: QueuedTask,
-        stats: FoldStats,
-        prediction: Prediction,
-        pae_blocks: PaeBlocks,
-    ) -> Failure | None:
+    def store_result(self, queued: QueuedTask, result: StagedResult) -> Failure | None:
         """Store the result of a task's current attempt.
 
-        Returns a Failure if it cannot be made into rows and files, or is lost before it is fetched.
-        Raises OSError when the disk fails, as that would fail every complex.
+        Returns a Failure if it cannot be stored. Raises OSError when the disk fails, as that would
+        fail every complex.
         """
-        started = time.perf_counter()
-        config = self._plan.config
-        task = replace(queued.task, msa_depth=stats.msa_depth)
-        provenance = replace(
-            self._plan.provenance,
-            seed=config.model.seed,
-            num_ranks=queued.shape.num_ranks,
-            precision=queued.shape.precision,
-            max_rows=queued.shape.max_rows,
-        )
-        layout = prediction.layout
         try:
-            rows = result_rows(task, layout, prediction, provenance, task.write)
-            files = result_files(task, layout, prediction, provenance, task.write, pae_blocks)
-            self._store.put(task.key, rows, files, task.write)
-        except ResultLostError as error:
-            return error.failure
-        except Exception as error:
+            self._store.put_staged(result.commit)
+        except (OSError, ValueError) as error:
             if isinstance(error, OSError) and is_disk_failure(error):
                 raise
-            reason = f"its result cannot be stored: {type(error).__name__}: {error}"
-            return Failure("invalid", " ".join(reason.split()))
-        seconds = {**stats.seconds, "write": time.perf_counter() - started}
-        self._stats[task.key, queued.num_attempts] = replace(stats, seconds=seconds)
+            return unstorable(error)
+        self._stats[queued.task.key, queued.num_attempts] = result.stats
         return None
 
     def record(self, attempts: Sequence[Attempt], outcomes: dict[str, Outcome]) -> None:
