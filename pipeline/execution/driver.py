@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -181,6 +181,7 @@ class Driver:
             self._update_nodes()
         self.record()
         self.monitor.update(self._now())
+        self.store.merge_when_due()
 
     def _handle_results(self, timeout: float = 0.0) -> None:
         """Handle all results that are there; when there is none, wait `timeout` seconds for one."""
@@ -190,8 +191,25 @@ class Driver:
         ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
         if not ready and timeout:
             ready, _ = ray.wait(refs, timeout=timeout)
-        for ref in ready:
-            self._on_result(self.pending.pop(ref), ref)
+        numbers = {self.pending.pop(ref): ref for ref in ready}
+        results = {
+            number: self._fetch(number, ref)
+            for number, ref in numbers.items()
+            if number in self.groups  # others were stopped meanwhile
+        }
+        staged = {
+            number: result for number, result in results.items() if isinstance(result, StagedResult)
+        }
+        self._store_results(staged)
+        for number, result in results.items():
+            if number not in self.groups:  # stopped now, with another group of its node
+                continue
+            if isinstance(result, Failure):
+                self._on_failure(number, result)
+            elif isinstance(result, Ready):
+                self.recorder.set_locations(number, result.locations)
+                self._print_kernels(result.kernels)
+                self.scheduler.ready(number, self._now())
 
     def _execute(self, actions: Sequence[Action]) -> None:
         """Begin an action of the scheduler."""
@@ -228,29 +246,16 @@ class Driver:
         self.groups[action.group] = group
         self.pending[group.start(self.plan.config.run.start_deadline)] = action.group
 
-    def _on_result(self, number: int, ref: Any) -> None:
-        """Handle the result of a group, unless the group was stopped meanwhile."""
+    def _fetch(self, number: int, ref: Any) -> Ready | StagedResult | Failure | None:
+        """The result of a group's start or fold; None if a signal has come."""
         name = f"group {number}"
         result = result_or_failure(ref, name)
-        if number not in self.groups:
-            return
-        if isinstance(result, RemoteFoldResult):
-            # Ray ends a process that asks a dead daemon for an object, and a signal may have been
-            # sent to the daemons, too.
-            self.connection.check()
-            if self.signals.number:
-                return
-            result = self._stage(number, result, name)
-        if isinstance(result, StagedResult):
-            self._store_result(number, result)
-            return
-        if isinstance(result, Failure):
-            self._on_failure(number, result)
-        else:
-            assert isinstance(result, Ready)
-            self.recorder.set_locations(number, result.locations)
-            self._print_kernels(result.kernels)
-            self.scheduler.ready(number, self._now())
+        if not isinstance(result, RemoteFoldResult):
+            return result
+        # Ray ends a process that asks a dead daemon for an object, and a signal may have been sent
+        # to the daemons, too.
+        self.connection.check()
+        return None if self.signals.number else self._stage(number, result, name)
 
     def _on_failure(self, number: int, failure: Failure) -> None:
         """Tell the scheduler that a start or a fold failed."""
@@ -305,16 +310,20 @@ class Driver:
                 raise
             return unstorable(error)
 
-    def _store_result(self, number: int, result: StagedResult) -> None:
-        """Store a result. A complex whose result cannot be stored fails, and the run continues."""
-        queued = self.scheduler.groups[number].queued
-        assert queued is not None
-        failure = self.recorder.store_result(queued, result)
-        if failure is not None:
-            self._on_failure(number, failure)
-            return
-        self.scheduler.finished(number, self._now())
-        self.record()
+    def _store_results(self, results: Mapping[int, StagedResult]) -> None:
+        """Store the results of groups. A complex whose result cannot be stored fails, and the run
+        continues.
+        """
+        queued = {number: self.scheduler.groups[number].queued for number in results}
+        failures = self.recorder.store_results(
+            [(task, results[number]) for number, task in queued.items() if task is not None]
+        )
+        for number, task in queued.items():
+            assert task is not None
+            if failure := failures.get(task.task.key):
+                self._on_failure(number, failure)
+            else:
+                self.scheduler.finished(number, self._now())
 
     def _update_nodes(self) -> None:
         """Tell the scheduler which nodes are gone and which have joined."""

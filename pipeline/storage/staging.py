@@ -32,14 +32,13 @@ class StagingArea:
 
     def stage(self, contents: Mapping[str, Content]) -> StagedFiles:
         """Write files to the disk, under temporary names: all, or none where one cannot be."""
-        staged = []
+        names = {path: f"{TEMPORARY}/{self._owner}-{next(self._numbers)}" for path in contents}
         with ExitStack() as undo:
+            undo.callback(self.remove, names.values())
             for path, content in contents.items():
-                name = f"{TEMPORARY}/{self._owner}-{next(self._numbers)}"
-                undo.callback(self.remove, [name])
-                temporary = self.root / name
-                self._filesystem.write(temporary, content)
-                staged.append((describe(path, temporary), name))
+                self._filesystem.fill(self.root / names[path], content)
+            self._filesystem.sync_all(self.root / name for name in names.values())
+            staged = [(describe(path, self.root / name), name) for path, name in names.items()]
             undo.pop_all()
         return staged
 
@@ -51,12 +50,21 @@ class StagingArea:
 
     def publish(self, staged: StagedFiles) -> list[File]:
         """Rename staged files to their final names, durably."""
-        for file, temporary in staged:
-            self._filesystem.make_folder((self.root / file.path).parent)
-            self._filesystem.rename(self.root / temporary, self.root / file.path)
-        for folder in sorted({(self.root / file.path).parent for file, _ in staged}):
-            self._filesystem.sync(folder)
+        self.sync(self.rename(staged))
         return [file for file, _ in staged]
+
+    def rename(self, staged: StagedFiles) -> list[Path]:
+        """Rename staged files to their final names; returns the folders to be synced."""
+        changed = []
+        for file, temporary in staged:
+            target = self.root / file.path
+            changed += [*self._filesystem.make_folder(target.parent), target.parent]
+            self._filesystem.rename(self.root / temporary, target)
+        return changed
+
+    def sync(self, folders: Iterable[Path]) -> None:
+        """Wait until the names in these folders are on the disk."""
+        self._filesystem.sync_all(folders)
 
     def install(self, contents: Mapping[str, Content]) -> list[File]:
         """Write files and give them their names."""
@@ -67,5 +75,4 @@ class StagingArea:
         targets = [self.root / path for path in paths if (self.root / path).exists()]
         for target in targets:
             self._filesystem.remove(target)
-        for folder in sorted({target.parent for target in targets}):
-            self._filesystem.sync(folder)
+        self.sync(target.parent for target in targets)

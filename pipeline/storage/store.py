@@ -43,6 +43,7 @@ from foldcp.pipeline.storage.commits.commit_file import (
 from foldcp.pipeline.storage.commits.record import LOST, CommitRecord, find_lost_files
 from foldcp.pipeline.storage.commits.staged_commit import (
     StagedCommit,
+    encode_commit,
     new_record,
     stage_commit,
     without_empty,
@@ -124,7 +125,7 @@ class Store:
         root = Path(out)
         check_folder(root, info.identity)
         try:
-            filesystem.make_folder(root)
+            filesystem.sync_all(filesystem.make_folder(root))
             lock = take_lock(root / LOCK)
         except OSError as error:
             raise ValueError(f"{root}: cannot be written: {error.strerror}") from None
@@ -201,20 +202,29 @@ class Store:
             ValueError: such a path belongs to another complex.
         """
         self._check_owners(key, files or {})
-        self.put_staged(stage_commit(self._staging, key, "complex", rows, files or {}, write))
+        staged = stage_commit(self._staging, key, "complex", rows, files or {}, write)
+        for error in self.put_staged([staged]).values():
+            raise error
+        self.merge_when_due()
 
-    def put_staged(self, staged: StagedCommit) -> None:
-        """Store the result of a complex that is staged in this folder, as `put`, also by another
-        process; it is removed when it cannot be stored.
+    def put_staged(self, commits: Sequence[StagedCommit]) -> dict[str, OSError | ValueError]:
+        """Store results that are staged in this folder, also by other processes.
+
+        As `put`, but each is stored or not on its own: returns the errors of those that are not, by
+        key, and removes these. Raises OSError when the disk fails.
         """
-        record = staged.commit.record
-        try:
-            self._check_owners(record.id, [file.path for file in record.files])
-            self._publish(staged)
-        except (OSError, ValueError):
-            self._staging.remove(staged.temporary_paths)
-            raise
-        self._merge_when_due()
+        errors: dict[str, OSError | ValueError] = {}
+        for staged in commits:
+            record = staged.commit.record
+            try:
+                self._check_owners(record.id, [file.path for file in record.files])
+            except ValueError as error:
+                errors[record.id] = error
+                self._staging.remove(staged.temporary_paths)
+            else:
+                self._own_files(record)
+        checked = [staged for staged in commits if staged.commit.record.id not in errors]
+        return errors | self._publish(checked)
 
     def clear_staged(self, owner: str) -> None:
         """Delete what another process has staged and does not finish, as it was killed."""
@@ -252,10 +262,22 @@ class Store:
 
     def put_attempt(self, row: Row) -> None:
         """Store a row of `attempts`; attempt_id and run_id are filled in."""
-        attempt_id = f"{self.run_id}-{next(self._attempt_numbers):06}"
-        row = {**row, "attempt_id": attempt_id, "run_id": self.run_id}
-        self._commit(attempt_id, "attempt", {"attempts": [row]})
-        self._merge_when_due()
+        self.put_attempts([row])
+        self.merge_when_due()
+
+    def put_attempts(self, rows: Sequence[Row]) -> None:
+        """Store rows of `attempts`, as `put_attempt`; nothing is merged."""
+        contents = {}
+        commits = []
+        for row in rows:
+            id = f"{self.run_id}-{next(self._attempt_numbers):06}"
+            row = {**row, "attempt_id": id, "run_id": self.run_id}
+            content, commit = encode_commit(id, "attempt", {"attempts": [row]})
+            contents[commit.path] = content
+            commits.append(commit)
+        self._staging.install(contents)
+        for commit in commits:
+            self._add(commit)
 
     def close(self, status: str = "finished") -> bool:
         """Record the end of the run, merge the tables and release the lock.
@@ -279,7 +301,7 @@ class Store:
     def _begin(self) -> None:
         # Checked again under the lock, as another writer may just have been there.
         check_folder(self.root, self.info.identity)
-        self._filesystem.make_folder(self.root / TEMPORARY)
+        self._filesystem.sync_all(self._filesystem.make_folder(self.root / TEMPORARY))
         self._manifest = read_manifest(self.root)
         for group in self._manifest.groups:
             check_records(self.root, group)  # before anything is written
@@ -368,8 +390,8 @@ class Store:
         )
         self._merge_group(number, records, changes)
 
-    def _merge_when_due(self) -> None:
-        """Merge now and then while the run is in progress.
+    def merge_when_due(self) -> None:
+        """Merge now and then while the run is in progress; that may take seconds.
 
         A merge that fails for another reason than the disk's costs no result.
         """
@@ -452,32 +474,55 @@ class Store:
             row["ended"] = datetime.now(UTC)
             for outcome in ("done", "failed", "invalid"):
                 row[f"num_{outcome}"] = outcomes[outcome]
-        self._commit(self.run_id, "run", {"runs": [row]})
+        content, commit = encode_commit(self.run_id, "run", {"runs": [row]})
+        self._staging.install({commit.path: content})
+        self._add(commit)
 
-    def _commit(self, id: str, kind: str, rows: Mapping[str, Sequence[Row]]) -> None:
-        """Store a commit without files."""
-        self._publish(stage_commit(self._staging, id, kind, rows, {}))
+    def _publish(self, commits: Sequence[StagedCommit]) -> dict[str, OSError | ValueError]:
+        """Give files their names, and then the commits, of which each counts from then on.
 
-    def _publish(self, staged: StagedCommit) -> None:
-        """Give the files their names, and then the commit; meanwhile an earlier version, whose
-        files are replaced, is marked.
+        Meanwhile earlier versions, whose files are replaced, are marked. Returns errors as
+        `put_staged`.
         """
-        record = staged.commit.record
-        is_replaced = bool(record.files) and (
-            record.id in self._unmerged or record.id in self._places
-        )
-        if is_replaced:
-            self._staging.install({mark_path(record.id): b""})
-        self._staging.publish(staged.files)
-        self._staging.publish(staged.commit_file)
-        if is_replaced:
-            self._staging.remove([mark_path(record.id)])
-        self._unmerged[record.id] = staged.commit
-        self._register(record)
+        marks = [
+            mark_path(staged.commit.record.id)
+            for staged in commits
+            if staged.files
+            and (
+                staged.commit.record.id in self._unmerged or staged.commit.record.id in self._places
+            )
+        ]
+        self._staging.install(dict.fromkeys(marks, b""))
+        errors: dict[str, OSError | ValueError] = {}
+        changed: list[Path] = []
+        for staged in commits:
+            try:
+                changed += self._staging.rename(staged.files)
+            except OSError as error:
+                if is_disk_failure(error):
+                    raise
+                errors[staged.commit.record.id] = error
+                self._staging.remove(staged.temporary_paths)
+        self._staging.sync(changed)
+        stored = [staged for staged in commits if staged.commit.record.id not in errors]
+        self._staging.publish([file for staged in stored for file in staged.commit_file])
+        for staged in stored:
+            self._add(staged.commit)
+        self._staging.remove(set(marks) - {mark_path(id) for id in errors})
+        return errors
+
+    def _add(self, commit: UnmergedCommit) -> None:
+        """Count a commit that is on the disk."""
+        self._unmerged[commit.record.id] = commit
+        self._register(commit.record)
 
     def _register(self, record: CommitRecord) -> None:
         if record.kind == "complex":
             self._register_result(record)
+        self._own_files(record)
+
+    def _own_files(self, record: CommitRecord) -> None:
+        """Remember whose files those are whose paths do not say so."""
         for file in record.files:
             if record.id not in file.path:
                 self._owners[file.path] = record.id

@@ -124,7 +124,7 @@ def test_deliver_stages_what_the_driver_would_store(tmp_path: Path, reported: li
             assert isinstance(result, StagedResult)
             assert result.stats.seconds["write"] > 0
             assert not store.outcomes()
-            store.put_staged(result.commit)
+            assert not store.put_staged([result.commit])
             assert store.outcomes() == {task.key: "done"}
         assert not list((root / ".tmp").iterdir())
     assert ("write", 0, 1) in reported
@@ -147,7 +147,7 @@ def test_deliver_leaves_a_disk_that_fails_to_the_driver(
             raise OSError(errno.ESTALE, "stale file handle")
 
         with monkeypatch.context() as context:
-            context.setattr(FileSystem, "write", fail)
+            context.setattr(FileSystem, "fill", fail)
             result = delivered(actor, make_task_of(actor))
         assert isinstance(result, RemoteFoldResult)
         assert not list((store.root / ".tmp").iterdir())

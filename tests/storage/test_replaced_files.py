@@ -219,9 +219,9 @@ def test_a_run_begins_by_removing_what_fills_the_disk(tmp_path: Path) -> None:
     written = []
 
     class WatchedFileSystem(FileSystem):
-        def write(self, path: Path, content: Content) -> None:
+        def fill(self, path: Path, content: Content) -> None:
             written.append(left.exists())
-            super().write(path, content)
+            super().fill(path, content)
 
     with finishing(Store.open(out, INFO, WatchedFileSystem())):
         pass

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from foldcp.pipeline.storage.filesystem import Content, FileSystem
@@ -74,6 +74,10 @@ class CrashingFileSystem(FileSystem):
         self.step()
         self.unsynced.discard(path)
         self.undo = [(folder, restore) for folder, restore in self.undo if folder != path]
+
+    def sync_all(self, paths: Iterable[Path]) -> None:
+        for path in sorted(set(paths)):
+            self.sync(path)
 
     def rename(self, source: Path, target: Path) -> None:
         self.step()

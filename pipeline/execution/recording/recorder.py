@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
+from typing import Any
 
 from tqdm import tqdm
 
@@ -16,7 +17,6 @@ from foldcp.pipeline.inputs.tasks import Failed, Outcome
 from foldcp.pipeline.planning.run_plan import RunPlan
 from foldcp.pipeline.scheduling.cost_model import CostModel
 from foldcp.pipeline.scheduling.types import Attempt, Failure, QueuedTask
-from foldcp.pipeline.storage.filesystem import is_disk_failure
 from foldcp.pipeline.storage.results.result_rows import attempt_row, failed_rows
 from foldcp.pipeline.storage.store import Store
 from foldcp.printable import printable
@@ -53,26 +53,26 @@ class Recorder:
         """Record what the network computes with among the versions of the run."""
         self._store.add_version("kernels", kernels)
 
-    def store_result(self, queued: QueuedTask, result: StagedResult) -> Failure | None:
-        """Store the result of a task's current attempt.
+    def store_results(
+        self, results: Sequence[tuple[QueuedTask, StagedResult]]
+    ) -> dict[str, Failure]:
+        """Store results of the current attempts of tasks.
 
-        Returns a Failure if it cannot be stored. Raises OSError when the disk fails, as that would
-        fail every complex.
+        Returns, by key, a Failure of each that cannot be stored. Raises OSError when the disk
+        fails, as that would fail every complex.
         """
-        try:
-            self._store.put_staged(result.commit)
-        except (OSError, ValueError) as error:
-            if isinstance(error, OSError) and is_disk_failure(error):
-                raise
-            return unstorable(error)
-        self._stats[queued.task.key, queued.num_attempts] = result.stats
-        return None
+        errors = self._store.put_staged([result.commit for _, result in results])
+        for queued, result in results:
+            if queued.task.key not in errors:
+                self._stats[queued.task.key, queued.num_attempts] = result.stats
+        return {key: unstorable(error) for key, error in errors.items()}
 
     def record(self, attempts: Sequence[Attempt], outcomes: dict[str, Outcome]) -> None:
         """Store the attempts that have ended and the tasks that have failed since the last call."""
-        for attempt in attempts[self._num_attempts :]:
-            self._num_attempts += 1
-            self._store_attempt(attempt)
+        ended = attempts[self._num_attempts :]
+        self._num_attempts += len(ended)
+        if ended:
+            self._store.put_attempts([self._attempt_row(attempt) for attempt in ended])
         for outcome in outcomes_after(self.num_outcomes, outcomes):
             self.num_outcomes += 1
             if isinstance(outcome, Failed):
@@ -86,9 +86,9 @@ class Recorder:
                     self._store.put(key, rows, write=self._store.written_before(key))
                 tqdm.write(printable(f"{outcome.task.name}: {reason}"), file=sys.stderr)
 
-    def _store_attempt(self, attempt: Attempt) -> None:
+    def _attempt_row(self, attempt: Attempt) -> dict[str, Any]:
         stats = self._stats.pop((attempt.task.key, attempt.number), None)
-        row = attempt_row(
+        return attempt_row(
             attempt,
             self._began + timedelta(seconds=attempt.started),
             self._devices(attempt),
@@ -97,7 +97,6 @@ class Recorder:
             stats.seconds if stats else None,
             stats.peak_bytes if stats else None,
         )
-        self._store.put_attempt(row)
 
     def _devices(self, attempt: Attempt) -> str:
         """The GPUs of an attempt as host:index.

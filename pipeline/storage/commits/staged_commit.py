@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 
 from foldcp.pipeline.config import WriteConfig
 from foldcp.pipeline.storage.commits.commit_file import UnmergedCommit, to_bytes, to_columns
-from foldcp.pipeline.storage.commits.record import CommitRecord
+from foldcp.pipeline.storage.commits.record import CommitRecord, File
 from foldcp.pipeline.storage.filesystem import Content
 from foldcp.pipeline.storage.schemas import TABLES, Row
 from foldcp.pipeline.storage.staging import StagedFiles, StagingArea
@@ -42,21 +42,30 @@ def stage_commit(
 
     Arguments as of `Store.put`, for any kind of commit.
     """
-    rows = without_empty(rows)
-    columns = {name: to_columns(TABLES[name], part) for name, part in rows.items()}
     staged = staging.stage(files)
-    record = replace(
-        new_record(id, kind, rows),
-        files=tuple(file for file, _ in staged),
-        write=asdict(write) if write else {},
-    )
-    content, commit = to_bytes(record, columns)
+    content, commit = encode_commit(id, kind, rows, [file for file, _ in staged], write)
     try:
         commit_file = staging.stage({commit.path: content})
     except OSError:
         staging.remove(temporary for _, temporary in staged)
         raise
     return StagedCommit(commit, staged, commit_file)
+
+
+def encode_commit(
+    id: str,
+    kind: str,
+    rows: Mapping[str, Sequence[Row]],
+    files: Sequence[File] = (),
+    write: WriteConfig | None = None,
+) -> tuple[bytes, UnmergedCommit]:
+    """The content of a commit's file."""
+    rows = without_empty(rows)
+    columns = {name: to_columns(TABLES[name], part) for name, part in rows.items()}
+    record = replace(
+        new_record(id, kind, rows), files=tuple(files), write=asdict(write) if write else {}
+    )
+    return to_bytes(record, columns)
 
 
 def new_record(id: str, kind: str, rows: Mapping[str, Sequence[Row]]) -> CommitRecord:

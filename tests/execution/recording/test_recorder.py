@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -19,35 +18,28 @@ from foldcp.pipeline.storage.results.provenance import Provenance
 from tests.support.scheduling import COSTS, task
 
 QUEUED = QueuedTask(task(500), initial_shape(COSTS, 1, "mixed"), num_attempts=1)
+OTHER = QueuedTask(task(600), initial_shape(COSTS, 1, "mixed"), num_attempts=1)
 STATS = FoldStats({"trunk": 1.0}, 10, 3)
 
 
-def store_result(error: Exception | None) -> Failure | None:
-    """Store a result in a store that raises an error."""
+def test_store_results_returns_failures_of_those_that_cannot_be_stored() -> None:
+    stored = []
 
-    def put_staged(commit: Any) -> None:
-        if error is not None:
-            raise error
+    def put_staged(commits: list[Any]) -> dict[str, Exception]:
+        stored.extend(commits)
+        return {QUEUED.task.key: ValueError("two\nlines")}
 
     plan: Any = SimpleNamespace(config=COSTS.config, provenance=Provenance("w", False))
     store: Any = SimpleNamespace(put_staged=put_staged)
-    commit: Any = None
+    commits: list[Any] = ["first", "second"]
     recorder = Recorder(store, plan, COSTS, {}, datetime.now(UTC))
-    return recorder.store_result(QUEUED, StagedResult(STATS, commit))
-
-
-def test_store_result_returns_a_failure_for_files_of_another_complex() -> None:
-    assert store_result(None) is None
-    failure = store_result(ValueError("two\nlines"))
-    reason = "its result cannot be stored: ValueError: two lines"
-    assert failure == Failure("invalid", reason)
-
-
-def test_store_result_raises_when_the_disk_fails() -> None:
-    with pytest.raises(OSError, match="full"):
-        store_result(OSError(errno.ENOSPC, "the disk is full"))
-    gone = store_result(OSError(errno.ENOENT, "no such file"))
-    assert gone is not None and gone.kind == "invalid"
+    results = [
+        (queued, StagedResult(STATS, commit))
+        for queued, commit in zip((QUEUED, OTHER), commits, strict=True)
+    ]
+    failure = Failure("invalid", "its result cannot be stored: ValueError: two lines")
+    assert recorder.store_results(results) == {QUEUED.task.key: failure}
+    assert stored == commits
 
 
 @pytest.mark.parametrize("earlier", ["done", "failed", ""])
