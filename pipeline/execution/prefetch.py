@@ -117,11 +117,11 @@ class FeaturePrefetcher:
         former = self._prefetched
         self._prefetched = {}
         for task, shape in next_tasks:
-            is_slow = self._costs.seconds(task, shape) >= MIN_FOLD_SECONDS
-            if task.num_tokens <= MAX_TOKENS and is_slow and ranks_per_node:
-                key = (task.key, shape.max_rows)
-                known = former.pop(key, None)
-                self._prefetched[key] = known or self._begin(task, shape, ranks_per_node)
+            key = (task.key, shape.max_rows)
+            if known := former.pop(key, None):
+                self._prefetched[key] = known
+            elif ranks_per_node and self._is_worth_it(task, shape):
+                self._prefetched[key] = self._begin(task, shape, ranks_per_node)
         for unwanted in former.values():
             unwanted.maker.cancel.remote(unwanted.number)
 
