@@ -84,10 +84,6 @@ class Driver:
         self.verbose = verbose
         self.run_id = store.run_id
         self.store = store
-        self.writer = ResultWriter(
-            str(store.root.resolve()), store.run_id, plan.config, plan.provenance
-        )
-        self.staging = self.writer.staging_area("driver")
         self.nodes = {node.id: node for node in alive_nodes()}
         ranks = ranks_per_node(list(self.nodes.values()), hardware, plan.config, max_ranks)
         if not ranks:
@@ -105,6 +101,10 @@ class Driver:
             config=plan.config,
             num_threads=max(1, (os.cpu_count() or 1) // max(ranks.values())),
         )
+        self.writer = ResultWriter(
+            str(store.root.resolve()), store.run_id, plan.config, plan.provenance
+        )
+        self.staging = self.writer.staging_area("driver")
         self.groups: dict[int, WorkerGroupHandle] = {}
         self.stopping: dict[int, WorkerGroupHandle] = {}
         self.pending: dict[Any, int] = {}  # reference to a result -> its group

@@ -129,6 +129,10 @@ class FeaturePrefetcher:
         """The inputs of a task; None if they were not prefetched."""
         return self._prefetched.pop((task.key, shape.max_rows), None)
 
+    def _is_worth_it(self, task: Task, shape: FoldShape) -> bool:
+        seconds = self._costs.seconds(task, shape)
+        return task.num_tokens <= MAX_TOKENS and seconds >= MIN_FOLD_SECONDS
+
     def _begin(self, task: Task, shape: FoldShape, ranks_per_node: Mapping[str, int]) -> Prefetched:
         """Let the makers take turns."""
         number = next(self._numbers)
