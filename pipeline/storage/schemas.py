@@ -452,6 +452,18 @@ RUNS = Table(
             "versions of foldcp, Python and the libraries, as JSON",
         ),
         Column("hardware", "string", "machines and accelerators", nullable=True),
+        Column(
+            "shard",
+            "string",
+            "part of the input that was scored, as I/N; null for the whole",
+            nullable=True,
+        ),
+        Column(
+            "merged_from",
+            "list<string>",
+            "folders that this invocation of `foldcp merge` put together; null for any other",
+            nullable=True,
+        ),
     ),
 )
 EVALUATION = Table(
