@@ -81,6 +81,8 @@ class Recorder:
             num_ranks=queued.shape.num_ranks,
             precision=queued.shape.precision,
             max_rows=queued.shape.max_rows,
+            parallel_samples=queued.shape.parallel_samples,
+            fallbacks=queued.fallbacks,
         )
         layout = prediction.layout
         try:
