@@ -26,6 +26,7 @@ from foldcp.pipeline.execution.results import DeviceLocation, Ready, RemoteFoldR
 from foldcp.pipeline.scheduling.cost_model import FoldShape
 from foldcp.pipeline.scheduling.placement import Placement
 from foldcp.pipeline.scheduling.types import Failure, WorkerConfig
+from foldcp.printable import printable
 
 import ray  # isort: skip  after ray_cluster.py, which sets its environment
 from ray.util.placement_group import (
@@ -41,6 +42,7 @@ from ray.util.scheduling_strategies import (
 
 FREE_SECONDS = 0.1  # from the end of a placement group to its GPUs being free, as measured
 NODE_LABEL = "ray.io/node-id"
+MAX_NAME = 60  # characters of a complex's name in that of a task
 
 
 @ray.remote(max_restarts=0)
@@ -197,7 +199,10 @@ class WorkerGroupActor:
         self, complex: Complex, shape: FoldShape, write: WriteConfig, prefetched: Sequence[Any]
     ) -> RemoteFoldResult | Failure:
         """Fold on all ranks; the result is rank 0's, with the PAE of all and the largest peak."""
-        refs = [worker.fold.remote(complex, shape, write, prefetched) for worker in self.workers]
+        refs = []
+        for worker in self.workers:
+            call = worker.fold.options(name=task_name("WorkerActor", complex))
+            refs.append(call.remote(complex, shape, write, prefetched))
         results = self._gather(refs)
         if isinstance(results, Failure):
             return results
@@ -215,6 +220,15 @@ class WorkerGroupActor:
     def _gather(self, refs: Sequence[Any]) -> list[Any] | Failure:
         """The results of a call to the ranks, or the root cause of its failure."""
         return GatheredResults(refs, self.rank_nodes).wait()
+
+
+def task_name(actor: str, complex: Complex) -> str:
+    """How Ray's dashboard and `ray list tasks` call a fold, and the system its process.
+
+    An actor has one name as long as it lives, so that its task says what it folds.
+    """
+    name = printable(complex.name).replace("/", "_")[:MAX_NAME]
+    return f"{actor}.fold {name}"
 
 
 def _first_failure(results: Sequence[Any] | Failure) -> Failure | None:
@@ -245,7 +259,7 @@ class WorkerGroupHandle:
         self.killed_at: float | None = None
         first_node, _ = placement[0]
         affinity = NodeAffinitySchedulingStrategy(first_node, soft=False)
-        self._actor: Any = WorkerGroupActor.options(scheduling_strategy=affinity).remote(
+        self._actor: Any = WorkerGroupActor.options(name=name, scheduling_strategy=affinity).remote(
             name, placement, worker_config, device, cpus_per_worker, progress_actor
         )
 
@@ -264,7 +278,8 @@ class WorkerGroupHandle:
 
         `prefetched` is what `FeaturePrefetcher.take` returned.
         """
-        return self._actor.fold.remote(complex, shape, write, list(prefetched))
+        fold = self._actor.fold.options(name=task_name("WorkerGroupActor", complex))
+        return fold.remote(complex, shape, write, list(prefetched))
 
     def kill(self) -> None:
         """Kill the actor and with it the workers, also busy ones. Does not wait for Ray."""

@@ -39,8 +39,8 @@ def test_out_of_memory_fallbacks_are_recorded_until_none_is_left() -> None:
 @pytest.mark.parametrize(
     ("fallbacks", "shapes"),
     [
-        ("exact", [(1, "mixed", 5), (2, "mixed", 5), (2, "mixed", 1)]),
-        ("none", [(1, "mixed", 5)]),
+        ("exact", [(2, "mixed", 5), (2, "mixed", 1)]),
+        ("none", [(2, "mixed", 5)]),
     ],
 )
 def test_fallbacks_that_are_not_allowed_are_not_taken(

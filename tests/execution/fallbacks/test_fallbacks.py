@@ -14,8 +14,8 @@ import pytest
 from foldcp.pipeline.storage.tables import read_table
 from tests.support.runs import LETTERS, sequence
 
-# Imported by every process of a run from its PYTHONPATH: there is memory for one sample at a time and
-# 200 rows of an alignment.
+# Imported by every process of a run from its PYTHONPATH: there is memory for one sample at a time
+# and for 200 rows of an alignment.
 SMALL_MEMORY = """
 import importlib.util, sys
 
