@@ -41,8 +41,8 @@ def shard_records(
 
     Records of one name are in one shard, so that a repeated complex is folded once, and complexes
     that share a name get the file names that they have in a run of everything. Which shard depends
-    on the names and sizes in the input, not on their order, and not on alignments, which only the
-    shard's own run reads.
+    on the names and sizes in the input and on the settings, not on the order of records, and not on
+    alignments, which only the shard's own run reads.
     """
     found = list(all_records)
     shards = assign_shards(predicted_work(found, config), shard.count)
@@ -75,15 +75,15 @@ def predicted_work(found: Sequence[Record], config: RunConfig) -> dict[str, floa
     """
     costs = CostModel(load_hardware(HARDWARE), config)
     shape = initial_shape(costs, 1, costs.precisions()[0])
-    known: dict[tuple[int, int, int], float] = {}
+    depth = config.msa.max_rows  # as alignments may still be made while the first shards begin
+    known: dict[tuple[int, int], float] = {}
     parts: dict[str, set[float]] = defaultdict(set)
     for record in found:
         part = parts[record.name]
         tokens = _num_tokens(record)
         if not (isinstance(record, Complex) and tokens):
             continue
-        depth = config.msa.max_rows if any(chain.msa for chain in record.chains) else 1
-        size = (tokens, depth, len(record.templates))
+        size = (tokens, len(record.templates))
         if size not in known:
             known[size] = costs.seconds(Task(record, "", tokens, depth), shape)
         part.add(known[size])

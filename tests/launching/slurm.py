@@ -118,10 +118,9 @@ class Slurm:
         fields = self.command("scontrol", "show", "job", "--oneliner", job).split()
         return dict(word.partition("=")[::2] for word in fields).get(name, "")
 
-    def minutes(self, job: str) -> int:
-        """Whole minutes for which a job has run."""
-        hours, minutes, _ = map(int, self.field(job, "RunTime").split(":"))
-        return 60 * hours + minutes
+    def send_warning(self, job: str) -> None:
+        """What Slurm does before the wall time, as `#SBATCH --signal B:TERM@300` asks."""
+        self.command("scancel", "--batch", "--signal", "TERM", job)
 
     def close(self) -> None:
         """End all jobs and then the daemons."""

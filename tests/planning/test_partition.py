@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -80,6 +81,14 @@ def test_work_counts_repeated_complexes_once_and_invalid_ones_not_at_all() -> No
     assert predicted_work(records, CONFIG) == predicted_work(once, CONFIG) | {"bad": 0.0}
     both = predicted_work([*once, complex_of("a", 900)], CONFIG)
     assert both["a"] == sum(predicted_work(once, CONFIG).values())
+
+
+def test_work_does_not_depend_on_whether_alignments_are_there_yet(tmp_path: Path) -> None:
+    without = complex_of("a", 500)
+    chain = replace(without.chains[0], msa=tmp_path / "later.a3m")
+    assert predicted_work([replace(without, chains=(chain,))], CONFIG) == predicted_work(
+        [without], CONFIG
+    )
 
 
 def test_assign_shards_gives_the_largest_first_to_the_least_loaded() -> None:
