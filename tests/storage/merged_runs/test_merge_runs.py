@@ -144,6 +144,8 @@ def test_results_of_several_runs_count_once_and_done_ones_first(tmp_path: Path) 
     summary = MERGE([first, second, copied, first], tmp_path / "m")
     assert summary.outcomes == {"done": 2, "failed": 1}
     assert summary.num_repeated == 6  # three of the second and three of the copy
+    inodes = [os.stat(run / "structures/k2/0.cif").st_ino for run in (tmp_path / "m", first)]
+    assert inodes[0] == inodes[1]  # of equal ones that of the first
     rows = read_table(tmp_path / "m", "complexes").to_pylist()
     assert sorted((row["key"], row["sample"]) for row in rows if row["outcome"] == "done") == [
         ("k1", 0),
