@@ -22,6 +22,7 @@ from foldcp.pipeline.commands.arguments import (
     Json,
     Limit,
     Overrides,
+    ShardOption,
     load_settings,
 )
 from foldcp.pipeline.commands.calibrate import calibrate
@@ -38,6 +39,7 @@ from foldcp.pipeline.execution.signals import end_process
 from foldcp.pipeline.input_arguments import with_input_options
 from foldcp.pipeline.inputs.input_options import InputOptions
 from foldcp.pipeline.inputs.input_spec import InputSpec
+from foldcp.pipeline.inputs.shard import parse_shard
 from foldcp.pipeline.terminal import close_stdout, guard_streams
 from foldcp.printable import printable
 
@@ -47,6 +49,7 @@ if TYPE_CHECKING:  # Ray and torch take seconds to import, and `plan` needs neit
 # Environment variable "COUNT:DONE": restarts in a row, and the number of complexes done then.
 RESTARTS = "FOLDCP_RESTARTS"
 MAX_RESTARTS = 3  # in a row, without one complex done in between
+OUTCOMES = ("done", "failed", "invalid")  # of complexes
 NUM_REASONS = 10  # of failed and of invalid complexes that are printed
 
 app = typer.Typer(
@@ -104,6 +107,7 @@ def score(
     ],
     checkpoint: Checkpoint = "",
     limit: Limit = 0,
+    shard: ShardOption = "",
     config: ConfigFile = None,
     set_: Overrides = [],  # noqa: B006
     compat: CompatOption = "",
@@ -138,13 +142,15 @@ def score(
     foldcp score corum.tsv.gz --sequences uniprot.fasta.gz --organism Human --msas msas/ \\
         --checkpoint boltz2_conf.ckpt --out corum-run --set model.samples=5 --set write=boltz
     foldcp score pairs.fasta --checkpoint boltz2_conf.ckpt --out run --limit 10
+    foldcp score pairs.fasta --checkpoint boltz2_conf.ckpt --out runs/3 --shard 3/8
     """
     from foldcp.pipeline.execution.run import RunOptions
     from foldcp.pipeline.score_database import score_input
 
     settings = load_settings(config, set_, compat)
     max_bytes = settings.limits.input_bytes
-    spec = InputSpec(input, options, checkpoint, limit, max_bytes)
+    part = parse_shard(shard)
+    spec = InputSpec(input, options, checkpoint, limit, max_bytes, part)
     summary = score_input(spec, settings, out, RunOptions(address, gpus, hardware, verbose))
     if summary.ray_lost and not summary.signal:
         _start_again(summary)
@@ -286,6 +292,44 @@ def report(
     if page is None:
         raise typer.Exit(1)
     print(f"\nreport  {printable(str(page))}")
+
+
+@app.command()
+def merge(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Folders of shards or of other runs.")
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder of the merged run, new or empty.")
+    ],
+    copy: Annotated[
+        bool,
+        typer.Option("--copy", help="Copy structures and matrices instead of linking to them."),
+    ] = False,
+) -> None:
+    """Put the results of several runs of one database into the folder of one, on which all other
+    commands work; `foldcp score` resumes it with the whole database. Structures are hard links,
+    or symbolic ones to another file system, which need the RUNs to stay.
+
+    \b
+    foldcp merge runs/1 runs/2 runs/3 --out corum-run
+    """
+    from foldcp.pipeline.storage.merged_runs.merge_runs import merge_runs
+
+    summary = merge_runs(runs, out, copy)
+    counts = [f"{summary.outcomes.get(name, 0):,} {name}" for name in OUTCOMES]
+    files = [f"{count:,} {kind}" for kind, count in summary.files.items()]
+    print(f"{printable(str(out))}: {', '.join([*counts, *files])}")
+    if summary.num_repeated:
+        print(f"{summary.num_repeated:,} results that several runs have were taken once")
+    if summary.num_lost:
+        print(
+            f"{summary.num_lost:,} results have lost rows or files and were left behind; `foldcp "
+            f"score` on {printable(str(out))} computes them again",
+            file=sys.stderr,
+        )
+    if summary.missing_shards:
+        print(f"missing shards: {', '.join(summary.missing_shards)}", file=sys.stderr)
 
 
 app.command()(status)

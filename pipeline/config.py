@@ -31,6 +31,7 @@ Pairing = Literal["key", "taxonomy"]
 Compat = Literal["boltz", "community", "corrected"]
 PaeCutoff = Literal[8, 10, 12, 15]
 MissingAlignment = Literal["error", "single-sequence"]
+Fallbacks = Literal["all", "exact", "none"]
 
 
 # A section that is set as a whole stands for one of its settings.
@@ -182,13 +183,25 @@ class ScoresConfig:
 
 @dataclass(frozen=True, slots=True)
 class RunSection:
-    """Settings of scheduling and supervision; nothing here changes a result."""
+    """Settings of scheduling and supervision; nothing here changes a result, but for `fallbacks`
+    where memory runs out, which the result says.
+    """
 
     retries: int = field(
         default=1,
         metadata=setting(
             "new worker groups for a complex after its group was lost while folding it",
             minimum=0,
+            changes_results=False,
+        ),
+    )
+    fallbacks: Fallbacks = field(
+        default="all",
+        metadata=setting(
+            "what may be changed after an attempt ran out of memory; exact: more ranks and fewer "
+            "samples at once, which change numbers by rounding only; all: then also bf16 and fewer "
+            "alignment rows, which change them (`complexes.fallbacks` says so); none: the complex "
+            "fails",
             changes_results=False,
         ),
     )

@@ -14,6 +14,7 @@ from foldcp.pipeline.execution.run import RunOptions, Summary, score
 from foldcp.pipeline.inputs.input_options import InputOptions
 from foldcp.pipeline.inputs.input_spec import InputSpec
 from foldcp.pipeline.inputs.input_warnings import input_warnings
+from foldcp.pipeline.inputs.shard import parse_shard
 from foldcp.pipeline.planning.run_plan import prepare
 
 
@@ -27,6 +28,7 @@ def score_database(
     organism: str = "",
     options: InputOptions | None = None,
     limit: int = 0,
+    shard: str = "",
     config: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
     hardware: str = "",
@@ -49,6 +51,8 @@ def score_database(
         organism: only complexes whose organism begins so, such as "Human".
         options: further options of `foldcp score`, as `InputOptions`.
         limit: only so many of the smallest complexes; 0 for all.
+        shard: I/N for part I of N of the complexes, from 1, of about equal predicted work; "" for
+            all.
         config: YAML file with settings that differ from the defaults.
         settings: settings by dotted key, such as {"model.samples": 5, "write": ["boltz"]}.
         hardware: one of configs/hardware, or a file; "" looks at this machine.
@@ -83,6 +87,7 @@ def score_database(
         str(checkpoint),
         limit,
         run_config.limits.input_bytes,
+        parse_shard(shard),
     )
     return score_input(source, run_config, Path(out), RunOptions(address, gpus, hardware))
 

@@ -26,7 +26,8 @@ from tests.support.synthetic_results import INFO, finishing
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ("foldcp", "pipeline", "datasets", "tests", "docs")
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+FOLDERS = (ROOT, ROOT / "docs", ROOT / "configs" / "cluster")
+PAGES = sorted(page for folder in FOLDERS for page in folder.glob("*.md"))
 MAX_README_LINES = 150
 
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")

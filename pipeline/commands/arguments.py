@@ -56,6 +56,15 @@ Limit = Annotated[
     int,
     typer.Option(metavar="N", min=0, help="Only the N smallest complexes, for a first look."),
 ]
+ShardOption = Annotated[
+    str,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Only part I of N of the complexes, from 1; parts have about the same predicted work, "
+        "and a RUN each, which `foldcp merge` puts together.",
+    ),
+]
 HardwareFile = Annotated[
     str,
     typer.Option("--hardware", metavar="NAME|FILE", help="One of configs/hardware, or a file."),

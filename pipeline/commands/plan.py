@@ -18,12 +18,14 @@ from foldcp.pipeline.commands.arguments import (
     Json,
     Limit,
     Overrides,
+    ShardOption,
     load_settings,
 )
 from foldcp.pipeline.input_arguments import with_input_options
 from foldcp.pipeline.inputs.input_options import InputOptions
-from foldcp.pipeline.inputs.input_spec import InputSpec, records
+from foldcp.pipeline.inputs.input_spec import InputSpec
 from foldcp.pipeline.inputs.input_warnings import input_warnings
+from foldcp.pipeline.inputs.shard import parse_shard
 
 
 @with_input_options
@@ -58,6 +60,7 @@ def plan(
         typer.Option(metavar="FILE.svg", help="Draw the simulated run, a line for each GPU."),
     ] = None,
     limit: Limit = 0,
+    shard: ShardOption = "",
     config: ConfigFile = None,
     set_: Overrides = [],  # noqa: B006
     compat: CompatOption = "",
@@ -76,6 +79,7 @@ def plan(
     """
     from foldcp.pipeline.inputs.tasks import make_task_list, require_task, smallest
     from foldcp.pipeline.planning.nodes import make_nodes, parse_node_sizes
+    from foldcp.pipeline.planning.partition import chosen_records
     from foldcp.pipeline.planning.plan import make_plan, to_json, to_text
     from foldcp.pipeline.scheduling.cost_model import CostModel
     from foldcp.pipeline.scheduling.hardware import load_hardware
@@ -86,10 +90,13 @@ def plan(
     machine = load_hardware(hardware)
     sizes = parse_node_sizes(gpus_per_node or str(machine.gpus_per_node))
     nodes = make_nodes(gpus, sizes)
-    spec = InputSpec(input, options, limit=limit, max_bytes=settings.limits.input_bytes)
-    everything = make_task_list(records(spec), settings, "plan", alignments_follow=True)
+    part = parse_shard(shard)
+    max_bytes = settings.limits.input_bytes
+    spec = InputSpec(input, options, limit=limit, max_bytes=max_bytes, shard=part)
+    chosen = chosen_records(spec, settings, set())
+    everything = make_task_list(chosen, settings, "plan", alignments_follow=True)
     task_list = smallest(everything, limit)
-    if not task_list.tasks and len(task_list.invalid) == 1 and not input.is_dir():
+    if part is None and not task_list.tasks and len(task_list.invalid) == 1 and not input.is_dir():
         raise ValueError(f"{input}: {task_list.invalid[0].reason}")
     for line in input_warnings(spec, [task.complex for task in task_list.tasks]):
         print(line, file=sys.stderr)
@@ -97,7 +104,8 @@ def plan(
     if not simulate:
         found = make_plan(task_list, costs, nodes, settings.run)
         print(to_json(found) if json else to_text(found))
-        require_task(input, everything)
+        if part is None:
+            require_task(input, everything)
         return
     from foldcp.pipeline.planning import simulated_run
     from foldcp.pipeline.planning.gantt import write_gantt
@@ -109,7 +117,8 @@ def plan(
         write_gantt(gantt, simulation, nodes)
     figures = simulated_run.figures(simulation, nodes, price)
     print(simulated_run.to_json(figures) if json else simulated_run.to_text(figures))
-    require_task(input, everything)
+    if part is None:
+        require_task(input, everything)
 
 
 def _refuse(options: dict[str, object]) -> None:

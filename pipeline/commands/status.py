@@ -18,6 +18,7 @@ from foldcp.pipeline.execution.monitoring.run_status import (
     to_json,
 )
 from foldcp.pipeline.storage.run_folder import is_being_written, read_run
+from foldcp.pipeline.storage.tables import read_table
 from foldcp.printable import printable
 
 WATCH_SECONDS = 2.0
@@ -44,7 +45,12 @@ def status(
         read_run(run)  # which says so if it is not the folder of a run
         found = read_status(run)
         is_running = is_being_written(run)
-        text = _as_json(found, is_running) if as_json else _as_text(found, is_running)
+        if as_json:
+            text = _as_json(found, is_running)
+        elif found is None:
+            text = _without_status(run, is_running)
+        else:
+            text = _as_text(found, is_running)
         print(f"{CLEAR if watch and not as_json else ''}{text}", flush=True)
         if not (watch and is_running):
             return
@@ -56,10 +62,21 @@ def _as_json(status: RunStatus | None, is_running: bool) -> str:
     return json.dumps({"running": is_running, **content}, indent=1)
 
 
-def _as_text(status: RunStatus | None, is_running: bool) -> str:
+def _without_status(run: Path, is_running: bool) -> str:
+    """The state of a run whose driver has written none: it has not folded yet, or was merged."""
+    if is_running:
+        return "reading its input, or not yet folding"
+    last = read_table(run, "runs").to_pylist()[-1:]
+    if not last or last[0]["num_done"] is None:
+        return "nothing was folded"
+    counts = [f"{last[0][f'num_{name}']:,} {name}" for name in ("done", "failed", "invalid")]
+    merged_from = last[0]["merged_from"]
+    origin = f"merged from {len(merged_from):,} runs" if merged_from else "not running"
+    return f"{last[0]['run_id']}  {origin}\n{', '.join(counts)}"
+
+
+def _as_text(status: RunStatus, is_running: bool) -> str:
     """The status for people."""
-    if status is None:
-        return "reading its input, or not yet folding" if is_running else "nothing was folded"
     unit = "GPU" if status.device == "cuda" else "rank"
     age = (datetime.now(UTC) - status.updated_at).total_seconds()
     state = f"running on {status.host}" if is_running else "not running"

@@ -219,7 +219,8 @@ class Driver:
                 self._start(action)
             elif isinstance(action, Fold):
                 prefetched = self.prefetcher.take(action.task, action.shape)
-                ref = self.groups[action.group].fold(action.task, action.shape, prefetched)
+                group = self.groups[action.group]
+                ref = group.fold(action.task, action.shape, action.fallbacks, prefetched)
                 self.pending[ref] = action.group
             elif isinstance(action, Stop):
                 group = self.groups.pop(action.group)
@@ -303,7 +304,13 @@ class Driver:
         pae_blocks = partial(fetch_pae_blocks, result.pae_refs, name)
         try:
             return self.writer.stage(
-                self.staging, queued.task, queued.shape, result.stats, prediction, pae_blocks
+                self.staging,
+                queued.task,
+                queued.shape,
+                queued.fallbacks,
+                result.stats,
+                prediction,
+                pae_blocks,
             )
         except OSError as error:
             if is_disk_failure(error):

@@ -35,6 +35,7 @@ from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.scheduling.cost_model import FoldShape
 from foldcp.pipeline.scheduling.placement import Placement
 from foldcp.pipeline.scheduling.types import Failure, WorkerConfig
+from foldcp.printable import printable
 
 import ray  # isort: skip  after ray_cluster.py, which sets its environment
 from ray.util.placement_group import (
@@ -53,6 +54,7 @@ if TYPE_CHECKING:  # so that the actor of a group needs no torch
 
 FREE_SECONDS = 0.1  # from the end of a placement group to its GPUs being free, as measured
 NODE_LABEL = "ray.io/node-id"
+MAX_NAME = 60  # characters of a complex's name in that of a task
 
 
 @ray.remote(max_restarts=0)
@@ -127,7 +129,12 @@ class WorkerActor:
         return RankResult(result.stats, pae_refs)
 
     def deliver(
-        self, task: Task, shape: FoldShape, stats: FoldStats, pae_refs: PaeRefs
+        self,
+        task: Task,
+        shape: FoldShape,
+        fallbacks: Sequence[str],
+        stats: FoldStats,
+        pae_refs: PaeRefs,
     ) -> StagedResult | RemoteFoldResult | Failure:
         """Stage the result of the last fold, which all ranks have finished.
 
@@ -141,7 +148,9 @@ class WorkerActor:
             self.reporter("write", 0, 1)
             pae_blocks = partial(fetch_pae_blocks, pae_refs, "the result")
             try:
-                return self.writer.stage(self.staging, task, shape, stats, prediction, pae_blocks)
+                return self.writer.stage(
+                    self.staging, task, shape, fallbacks, stats, prediction, pae_blocks
+                )
             except OSError:  # the driver meets it as well, or writes to a disk that works
                 pass
         return RemoteFoldResult(stats, ray.put(prediction), pae_refs)
@@ -250,14 +259,18 @@ class WorkerGroupActor:
         return Ready(tuple(locations), results[0].kernels)
 
     def fold(
-        self, task: Task, shape: FoldShape, prefetched: Prefetched | None
+        self, task: Task, shape: FoldShape, fallbacks: Sequence[str], prefetched: Prefetched | None
     ) -> StagedResult | RemoteFoldResult | Failure:
         """Fold on all ranks; rank 0 delivers the result, with the PAE of all and the largest peak.
 
         It counts only if every rank has finished.
         """
+        name = task_name("WorkerActor", task.complex)
         results = self._gather(
-            [worker.fold.remote(task, shape, prefetched) for worker in self.workers]
+            [
+                worker.fold.options(name=name).remote(task, shape, prefetched)
+                for worker in self.workers
+            ]
         )
         if isinstance(results, Failure):
             return results
@@ -269,12 +282,23 @@ class WorkerGroupActor:
         pae_refs = {
             sample: [result.pae_refs[sample] for result in results] for sample in first.pae_refs
         }
-        delivered = self._gather([self.workers[0].deliver.remote(task, shape, stats, pae_refs)])
+        delivered = self._gather(
+            [self.workers[0].deliver.remote(task, shape, fallbacks, stats, pae_refs)]
+        )
         return delivered if isinstance(delivered, Failure) else delivered[0]
 
     def _gather(self, refs: Sequence[Any]) -> list[Any] | Failure:
         """The results of a call to the ranks, or the root cause of its failure."""
         return GatheredResults(refs, self.rank_nodes).wait()
+
+
+def task_name(actor: str, complex: Complex) -> str:
+    """How Ray's dashboard and `ray list tasks` call a fold, and the system its process.
+
+    An actor has one name as long as it lives, so that its task says what it folds.
+    """
+    name = printable(complex.name).replace("/", "_")[:MAX_NAME]
+    return f"{actor}.fold {name}"
 
 
 def _first_failure(results: Sequence[Any] | Failure) -> Failure | None:
@@ -306,7 +330,7 @@ class WorkerGroupHandle:
         self.killed_at: float | None = None
         first_node, _ = placement[0]
         affinity = NodeAffinitySchedulingStrategy(first_node, soft=False)
-        self._actor: Any = WorkerGroupActor.options(scheduling_strategy=affinity).remote(
+        self._actor: Any = WorkerGroupActor.options(name=name, scheduling_strategy=affinity).remote(
             name, placement, worker_config, writer, device, cpus_per_worker, progress_actor
         )
 
@@ -314,9 +338,12 @@ class WorkerGroupHandle:
         """Reference to the result of a start."""
         return self._actor.start.remote(timeout)
 
-    def fold(self, task: Task, shape: FoldShape, prefetched: Prefetched | None) -> Any:
+    def fold(
+        self, task: Task, shape: FoldShape, fallbacks: Sequence[str], prefetched: Prefetched | None
+    ) -> Any:
         """Reference to the result of a fold; `prefetched` is from `FeaturePrefetcher.take`."""
-        return self._actor.fold.remote(task, shape, prefetched)
+        fold = self._actor.fold.options(name=task_name("WorkerGroupActor", task.complex))
+        return fold.remote(task, shape, fallbacks, prefetched)
 
     def kill(self) -> None:
         """Kill the actor and with it the workers, also busy ones. Does not wait for Ray."""

@@ -17,6 +17,7 @@ from foldcp.files import MAX_BYTES
 from foldcp.pipeline.fetch import cache_folder, find_weights
 from foldcp.pipeline.inputs.filters import chosen, criteria
 from foldcp.pipeline.inputs.input_options import InputOptions
+from foldcp.pipeline.inputs.shard import Shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,8 @@ class InputSpec:
     """The input as the command names it: files, weights, and a choice of complexes.
 
     `checkpoint` may be the name of fetched weights, such as `boltz2`, and is their path from then
-    on; ValueError when they do not exist. `limit` takes the smallest complexes, 0 is all.
+    on; ValueError when they do not exist. `limit` takes the smallest complexes, 0 is all. `shard`
+    is the part of the input that is meant, None the whole.
     `warnings` are lines for the user about the input, which reading it adds.
     """
 
@@ -33,6 +35,7 @@ class InputSpec:
     checkpoint: str = ""
     limit: int = 0
     max_bytes: int = MAX_BYTES  # of the input and of the sequences, unpacked
+    shard: Shard | None = None
     warnings: list[str] = field(default_factory=list, compare=False)
 
     def __post_init__(self) -> None:

@@ -22,8 +22,9 @@ from foldcp.checkpoint.load import read_checkpoint
 from foldcp.config import Architecture
 from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.inputs.content_key import result_settings
-from foldcp.pipeline.inputs.input_spec import InputSpec, records
+from foldcp.pipeline.inputs.input_spec import InputSpec
 from foldcp.pipeline.inputs.tasks import TaskList, make_task_list, require_task, smallest
+from foldcp.pipeline.planning.partition import chosen_records
 from foldcp.pipeline.storage.results.invalid_records import invalid_rows
 from foldcp.pipeline.storage.results.provenance import Provenance
 from foldcp.pipeline.storage.run_folder import RunInfo, check_folder
@@ -31,6 +32,7 @@ from foldcp.pipeline.storage.staleness import Present
 
 LIBRARIES = ("foldcp", "torch", "numpy", "ray", "pyarrow", "gemmi", "biotite")
 SETTINGS_DIGITS = 12  # hexadecimal digits of SHA-256
+DATABASE_DIGITS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,8 @@ class RunPlan:
     """The tasks of a run, its settings and its weights.
 
     `present` is what the input asks for now: results of earlier runs in the folder that it does not
-    ask for are stale. `identity` is what a folder must have been made with to be resumed.
+    ask for are stale. `identity` is what a folder must have been made with to be resumed,
+    `database` a digest of the names in the input.
     """
 
     input_spec: InputSpec
@@ -48,6 +51,7 @@ class RunPlan:
     provenance: Provenance
     present: Present
     identity: dict[str, Any]
+    database: str
 
     def info(self, hardware: str) -> RunInfo:
         """The content of run.json."""
@@ -64,6 +68,8 @@ class RunPlan:
             versions={**versions, "python": platform.python_version()},
             checkpoint_sha256=sha256,
             hardware=hardware,
+            shard=str(self.input_spec.shard) if self.input_spec.shard else None,
+            database=self.database,
         )
 
 
@@ -76,11 +82,15 @@ def prepare(input_spec: InputSpec, config: RunConfig, out: Path) -> RunPlan:
     require_checkpoint(input_spec.checkpoint)
     weights = checkpoint_identity(input_spec.checkpoint)
     architecture = read_architecture(input_spec.checkpoint)
-    identity = {"checkpoint": weights}
+    identity: dict[str, Any] = {"checkpoint": weights}
+    if input_spec.shard:
+        identity["shard"] = str(input_spec.shard)
     check_folder(out, identity)
     skipped_names: set[str] = set()
-    task_list = make_task_list(records(input_spec, skipped_names), config, weights)
-    require_task(input_spec.input, task_list)
+    chosen = chosen_records(input_spec, config, skipped_names)
+    task_list = make_task_list(chosen, config, weights)
+    if not input_spec.shard:  # of which one may be empty, or have invalid records alone
+        require_task(input_spec.input, task_list)
     provenance = Provenance(
         weights,
         is_untrained(input_spec.checkpoint),
@@ -89,8 +99,11 @@ def prepare(input_spec: InputSpec, config: RunConfig, out: Path) -> RunPlan:
     )
     present = find_present(task_list, skipped_names, provenance)
     # What --limit leaves out still counts: a later run may resume with more of the same input.
-    chosen = smallest(task_list, input_spec.limit)
-    return RunPlan(input_spec, config, architecture, chosen, provenance, present, identity)
+    limited = smallest(task_list, input_spec.limit)
+    database = database_digest(task_list, skipped_names)
+    return RunPlan(
+        input_spec, config, architecture, limited, provenance, present, identity, database
+    )
 
 
 def require_checkpoint(name: str) -> None:
@@ -120,6 +133,15 @@ def repeated_names(task_list: TaskList) -> frozenset[str]:
     """Names that several complexes of an input share."""
     counts = Counter(task.name for task in task_list.tasks)
     return frozenset(name for name, count in counts.items() if count > 1)
+
+
+def database_digest(task_list: TaskList, skipped_names: Collection[str]) -> str:
+    """A digest of the names of all records of an input, chosen or not: shards and runs of one
+    database have the same.
+    """
+    names = {record.name for record in (*task_list.tasks, *task_list.invalid)} | set(skipped_names)
+    text = json.dumps(sorted(names))
+    return hashlib.sha256(text.encode()).hexdigest()[:DATABASE_DIGITS]
 
 
 def find_present(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from foldcp.config import Precision
+from foldcp.pipeline.config import Fallbacks
 from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.scheduling.cost_model import CostModel, FoldShape
 
@@ -214,20 +215,25 @@ def _lower_bound(
 
 
 def next_oom_fallback(
-    costs: CostModel, task: Task, shape: FoldShape, max_ranks: int
+    costs: CostModel, task: Task, shape: FoldShape, max_ranks: int, allowed: Fallbacks = "all"
 ) -> tuple[FoldShape, str] | None:
     """The out-of-memory fallback that follows an attempt of `shape`.
 
-    Returns the new shape, and what was changed in words; None when no fallback is left. In this
-    order: a larger group with at most three quarters of the bytes on each rank, one sample at a
-    time, bf16 where the settings leave the precision open, a quarter of the MSA rows.
+    Returns the new shape, and what was changed in words; None when no fallback is left that is
+    `allowed`, as in `run.fallbacks`. In this order: a larger group with at most three quarters of
+    the bytes on each rank, one sample at a time, bf16 where the settings leave the precision open,
+    a quarter of the MSA rows.
     """
+    if allowed == "none":
+        return None
     if shape.num_ranks < max_ranks:
         wider = _wider_shape(costs, task, shape, max_ranks)
         return wider, f"{shape.num_ranks} -> {wider.num_ranks} ranks"
     if shape.parallel_samples > 1:
         in_turn = replace(shape, parallel_samples=1)
         return in_turn, f"{shape.parallel_samples} -> 1 samples at once"
+    if allowed == "exact":
+        return None
     least_exact = costs.precisions()[-1]
     if shape.precision != least_exact:
         return replace(shape, precision=least_exact), f"{shape.precision} -> {least_exact}"

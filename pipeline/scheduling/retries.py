@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from foldcp.pipeline.config import RunSection
 from foldcp.pipeline.scheduling.cost_model import CostModel
 from foldcp.pipeline.scheduling.group_size import next_oom_fallback
 from foldcp.pipeline.scheduling.placement import Placement
@@ -32,7 +33,7 @@ class RetryPolicy:
     """The limits of retries, and the shape of the next attempt."""
 
     costs: CostModel
-    max_retries: int  # after failures that are not out-of-memory
+    settings: RunSection
 
     def after(
         self, queued: QueuedTask, placement: Placement, failure: Failure, max_ranks: int
@@ -51,14 +52,16 @@ class RetryPolicy:
         queued.worker_failures += 1
         queued.timeouts += failure.kind == "timeout"
         queued.avoid_nodes |= {node for node, _ in placement}
-        if queued.worker_failures > self.max_retries:
+        if queued.worker_failures > self.settings.retries:
             return GiveUp(failure.reason)
         return Retry(is_last=True)
 
     def _after_oom(self, queued: QueuedTask, failure: Failure, max_ranks: int) -> Retry | GiveUp:
-        fallback = next_oom_fallback(self.costs, queued.task, queued.shape, max_ranks)
+        allowed = self.settings.fallbacks
+        fallback = next_oom_fallback(self.costs, queued.task, queued.shape, max_ranks, allowed)
         if fallback is None:
-            return GiveUp(f"out of memory, and no fallback is left: {failure.reason}")
+            limits = "" if allowed == "all" else f" with run.fallbacks={allowed}"
+            return GiveUp(f"out of memory, and no fallback is left{limits}: {failure.reason}")
         queued.shape, description = fallback
         queued.min_ranks = queued.shape.num_ranks
         queued.fallbacks += (description,)

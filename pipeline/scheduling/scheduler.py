@@ -56,7 +56,7 @@ class Scheduler:
         self._waiting = Waiting(tasks, costs, self.cluster, settings, suspects)
         self._health = NodeHealth()
         self._deadlines = Deadlines(settings, costs.hardware)
-        self._retry_policy = RetryPolicy(costs, settings.retries)
+        self._retry_policy = RetryPolicy(costs, settings)
         self._dispatcher = Dispatcher(self.cluster, self._waiting, self._deadlines)
         self.groups = self._dispatcher.groups
         self.attempts = self._dispatcher.attempts

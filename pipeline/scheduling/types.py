@@ -84,6 +84,7 @@ class Fold:
     shape: FoldShape
     number: int  # of the attempt, from 1
     deadline: float
+    fallbacks: tuple[str, ...]  # changes after earlier attempts, before this one
 
 
 @dataclass(frozen=True, slots=True)

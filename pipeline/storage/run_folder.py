@@ -7,6 +7,7 @@ import fcntl
 import json
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -42,8 +43,9 @@ NO_LOCK_ERRORS = (
 class RunInfo:
     """One invocation, as run.json records it.
 
-    `identity` is what all results of the folder have in common, the weights: only a run of equal
-    identity may resume in the folder.
+    `identity` is what all results of the folder have in common, the weights and, if it is one, the
+    shard: only a run of equal identity may resume in the folder. `database` is a digest of the
+    names in the input, `merged_from` the folders that `foldcp merge` put together.
     """
 
     identity: dict[str, Any]
@@ -55,6 +57,9 @@ class RunInfo:
     versions: dict[str, str]
     checkpoint_sha256: str | None = None
     hardware: str | None = None
+    shard: str | None = None
+    database: str = ""
+    merged_from: tuple[str, ...] | None = None
 
 
 def read_run(out: Path | str) -> dict[str, Any]:
@@ -108,9 +113,11 @@ def check_folder(root: Path, identity: Mapping[str, Any]) -> None:
     requested = dict(_leaves(json.loads(json.dumps(identity))))
     for name in sorted(stored.keys() | requested.keys()):
         if stored.get(name) != requested.get(name):
+            there = repr(stored[name]) if name in stored else "not given"
+            here = repr(requested[name]) if name in requested else "not given"
             raise ValueError(
-                f"{root}: belongs to another run: {name} is {stored.get(name)!r} there and "
-                f"{requested.get(name)!r} here; give another --out"
+                f"{root}: belongs to another run: {name} is {there} there and {here} here; give "
+                "another --out"
             )
 
 
@@ -144,6 +151,29 @@ def take_lock(path: Path) -> IO[str]:
         return file
     file.close()
     raise ValueError(f"{path.parent}: another process is writing there")
+
+
+@contextmanager
+def kept_from_writers(root: Path) -> Iterator[None]:
+    """Keep others from writing to a run's folder as long as the block lasts.
+
+    Raises ValueError when a process is writing there. Where the file system has no locks, or none
+    may be taken, nothing is done.
+    """
+    try:
+        file = (root / LOCK).open()
+    except OSError:  # a copy of a folder may lack it
+        yield
+        return
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{root}: a process is writing there; wait until it ends") from None
+        except OSError as error:
+            if error.errno not in NO_LOCK_ERRORS:
+                raise
+        yield
 
 
 def is_being_written(root: Path) -> bool:

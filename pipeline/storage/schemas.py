@@ -80,6 +80,7 @@ GROUP_SIZE = count("group_size", "GPUs (or CPU ranks) that folded it together", 
 PRECISION = Column(
     "precision", "string", "precision of the network: fp32, mixed or bf16", nullable=True
 )
+PARALLEL_SAMPLES = count("parallel_samples", "structures sampled at once", nullable=True)
 MSA_DEPTH = count("msa_depth", "MSA rows that the network read", nullable=True)
 
 COMPLEXES = Table(
@@ -174,6 +175,14 @@ COMPLEXES = Table(
         ),
         GROUP_SIZE,
         PRECISION,
+        PARALLEL_SAMPLES,
+        Column(
+            "fallbacks",
+            "string",
+            "what was changed as attempts at it ran out of memory, as in attempts; empty for "
+            "nothing, null without a result",
+            nullable=True,
+        ),
         Column("seed", "int64", "seed of the diffusion noise", nullable=True),
         Column(
             "settings_hash",
@@ -383,7 +392,7 @@ ATTEMPTS = Table(
         count("num_tokens", "tokens of the complex", nullable=True),
         MSA_DEPTH,
         count("samples", "structures asked for: model.samples", nullable=True),
-        count("parallel_samples", "structures sampled at once", nullable=True),
+        PARALLEL_SAMPLES,
         GROUP_SIZE,
         Column(
             "gpus",
@@ -452,6 +461,18 @@ RUNS = Table(
             "versions of foldcp, Python and the libraries, as JSON",
         ),
         Column("hardware", "string", "machines and accelerators", nullable=True),
+        Column(
+            "shard",
+            "string",
+            "part of the input that was scored, as I/N; null for the whole",
+            nullable=True,
+        ),
+        Column(
+            "merged_from",
+            "list<string>",
+            "folders that this invocation of `foldcp merge` put together; null for any other",
+            nullable=True,
+        ),
     ),
 )
 EVALUATION = Table(

@@ -31,6 +31,8 @@ from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
+import pyarrow as pa
+
 from foldcp.pipeline.config import WriteConfig
 from foldcp.pipeline.storage.commits.commit_file import (
     COMMITS,
@@ -260,6 +262,16 @@ class Store:
             changes = GroupChanges(incoming=incoming, incoming_rows=tables)
             self._merge_group(number, self._records(number), changes)
 
+    def add_group(
+        self, records: Mapping[str, CommitRecord], rows: Mapping[str, Sequence[pa.Table]]
+    ) -> None:
+        """Take commits of another folder, with their rows, as a group; their files are here
+        already.
+        """
+        number = len(self._manifest.groups)
+        changes = GroupChanges(incoming=records, incoming_rows=rows)
+        self._merge_group(number, GroupRecords(), changes)
+
     def put_attempt(self, row: Row) -> None:
         """Store a row of `attempts`; attempt_id and run_id are filled in."""
         self.put_attempts([row])
@@ -468,6 +480,8 @@ class Store:
             "settings": json.dumps(info.settings, sort_keys=True),
             "versions": json.dumps(info.versions, sort_keys=True),
             "hardware": info.hardware,
+            "shard": info.shard,
+            "merged_from": info.merged_from,
         }
         if status != "running":
             outcomes = Counter(self.outcomes().values())

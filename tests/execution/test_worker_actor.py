@@ -101,7 +101,7 @@ def delivered(actor: Any, task: Task) -> Any:
     result = actor.fold(task, ONE, None)
     assert isinstance(result, RankResult)
     refs = {sample: [ref] for sample, ref in result.pae_refs.items()}
-    return actor.deliver(task, ONE, result.stats, refs)
+    return actor.deliver(task, ONE, (), result.stats, refs)
 
 
 def test_deliver_stages_what_the_driver_would_store(tmp_path: Path, reported: list[STEPS]) -> None:
@@ -117,6 +117,7 @@ def test_deliver_stages_what_the_driver_would_store(tmp_path: Path, reported: li
                     actor.writer.staging_area("driver"),
                     task,
                     ONE,
+                    (),
                     result.stats,
                     prediction,
                     lambda sample, refs=result.pae_refs: iter(refs[sample][0]),
@@ -161,7 +162,7 @@ def test_deliver_returns_a_failure_for_a_result_without_rows(
         task = make_task_of(actor)
         other = replace(task.complex, chains=task.complex.chains[:1])
         fold = actor.fold(task, ONE, None)
-        result = actor.deliver(replace(task, complex=other), ONE, fold.stats, {})
+        result = actor.deliver(replace(task, complex=other), ONE, (), fold.stats, {})
         assert isinstance(result, Failure)
         assert result.kind == "invalid"
         assert result.reason.startswith("its result cannot be stored: AssertionError")

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 from foldcp.pipeline.execution.results import DeviceLocation, FoldStats, RankResult, Ready
 from foldcp.pipeline.execution.worker_group import WorkerGroupActor
 from foldcp.pipeline.scheduling.types import Failure
+
+
+TASK: Any = SimpleNamespace(complex=SimpleNamespace(name="dimer"))
+
+
+class RemoteMethod:
+    """Stands for a method of an actor, whose tasks may have names."""
+
+    def __init__(self, method: Callable[..., object]) -> None:
+        self.remote = method
+
+    def options(self, name: str) -> RemoteMethod:
+        return self
 
 
 class FakeWorker:
@@ -81,16 +95,16 @@ def test_fold_lets_rank_0_deliver_once_all_ranks_have_finished() -> None:
 
     group.workers = [
         SimpleNamespace(
-            fold=SimpleNamespace(remote=lambda *_, rank=rank: folds[rank]),
+            fold=RemoteMethod(lambda *_, rank=rank: folds[rank]),
             deliver=SimpleNamespace(remote=deliver),
         )
         for rank in range(2)
     ]
-    assert group.fold("task", "shape", None) == "delivered"
+    assert group.fold(TASK, "shape", ("fewer",), None) == "delivered"
     stats = FoldStats({"trunk": 1.0}, 20, 3)  # of rank 0, with the largest peak
-    assert delivered == [("task", "shape", stats, {0: ["a", "b"]})]
+    assert delivered == [(TASK, "shape", ("fewer",), stats, {0: ["a", "b"]})]
     folds[1] = Failure("invalid", "no atoms")
-    assert group.fold("task", "shape", None) == folds[1]
+    assert group.fold(TASK, "shape", ("fewer",), None) == folds[1]
     assert len(delivered) == 1
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from foldcp.pipeline.config import Fallbacks
 from foldcp.pipeline.inputs.tasks import Done, Failed
 from foldcp.pipeline.scheduling.cost_model import CostModel, FoldShape
 from foldcp.pipeline.scheduling.group_size import initial_shape
@@ -33,6 +34,41 @@ def test_out_of_memory_fallbacks_are_recorded_until_none_is_left() -> None:
     assert [len(a.fallbacks) for a in attempts] == list(range(len(attempts)))
     assert attempts[-1].shape == FoldShape(2, "bf16", 1, 500)
     assert all(a.outcome == "oom" for a in attempts)
+
+
+@pytest.mark.parametrize(
+    ("fallbacks", "shapes"),
+    [
+        ("exact", [(2, "mixed", 5), (2, "mixed", 1)]),
+        ("none", [(2, "mixed", 5)]),
+    ],
+)
+def test_fallbacks_that_are_not_allowed_are_not_taken(
+    fallbacks: Fallbacks, shapes: list[tuple[int, str, int]]
+) -> None:
+    class Greedy(Simulation):
+        def _fold(self, action: Fold) -> None:
+            self._schedule(self.now + 1.0, "failed", action.group, "oom")
+
+    t = task(1_000, depth=2000)
+    settings = replace(SETTINGS, fallbacks=fallbacks)
+    simulation = Greedy([t], COSTS, {"a": 2}, settings).run()
+    audit(simulation, [t], {"a": 2})
+    outcome = simulation.scheduler.outcomes[t.key]
+    assert isinstance(outcome, Failed)
+    assert f"no fallback is left with run.fallbacks={fallbacks}: " in outcome.reason
+    found = [attempt.shape for attempt in simulation.scheduler.attempts]
+    assert [(s.num_ranks, s.precision, s.parallel_samples) for s in found] == shapes
+    assert len({shape.max_rows for shape in found}) == 1
+
+
+def test_memory_pressure_is_waited_for_without_any_fallback() -> None:
+    scheduler, fold = driven([task(500)], {"a": 1}, replace(SETTINGS, fallbacks="none"))
+    scheduler.failed(fold.group, Failure("oom", "killed", killed=True), 20.0)
+    assert not scheduler.outcomes
+    scheduler.freed(fold.group)
+    (again,) = scheduler.decide(21.0)
+    assert isinstance(again, Start)
 
 
 @pytest.mark.parametrize("kind", ["worker_died", "error"])

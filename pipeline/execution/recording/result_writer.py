@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,11 +57,12 @@ class ResultWriter:
         staging: StagingArea,
         task: Task,
         shape: FoldShape,
+        fallbacks: Sequence[str],
         stats: FoldStats,
         prediction: Prediction,
         pae_blocks: PaeBlocks,
     ) -> StagedResult | Failure:
-        """Stage the result of an attempt of `shape`.
+        """Stage the result of an attempt of `shape`, after `fallbacks`.
 
         Returns a Failure if it cannot be made into rows and files, or if a part of it is lost
         before it is fetched. Raises OSError when a file cannot be written.
@@ -78,6 +79,8 @@ class ResultWriter:
             num_ranks=shape.num_ranks,
             precision=shape.precision,
             max_rows=shape.max_rows,
+            parallel_samples=shape.parallel_samples,
+            fallbacks=tuple(fallbacks),
         )
         layout = prediction.layout
         try:

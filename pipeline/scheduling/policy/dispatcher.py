@@ -60,7 +60,14 @@ class Dispatcher:
             group.since = now
             group.deadline = self._deadlines.of_fold(group, queued, now)
             group.expected_end = now + queued.seconds * self._deadlines.slowdown
-        return Fold(group.id, queued.task, queued.shape, queued.num_attempts, group.deadline)
+        return Fold(
+            group=group.id,
+            task=queued.task,
+            shape=queued.shape,
+            number=queued.num_attempts,
+            deadline=group.deadline,
+            fallbacks=queued.fallbacks,
+        )
 
     def set_idle(self, group: GroupState) -> None:
         """A group has no task any more."""

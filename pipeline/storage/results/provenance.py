@@ -10,8 +10,9 @@ from typing import Any
 class Provenance:
     """The origin of results.
 
-    `checkpoint` is the identity of the weights. `seed`, `num_ranks`, `precision` and `max_rows`
-    (the most MSA rows of the complex) are those of a prediction. `settings_hash` is the hash of the
+    `checkpoint` is the identity of the weights. `seed`, `num_ranks`, `precision`, `max_rows` (the
+    most MSA rows of the complex), `parallel_samples` (sampled at once) and `fallbacks` (what was
+    changed as memory ran out) are those of a prediction. `settings_hash` is the hash of the
     settings that change results; `repeated` are names that several complexes of the input share.
     """
 
@@ -21,6 +22,8 @@ class Provenance:
     num_ranks: int | None = None
     precision: str | None = None
     max_rows: int | None = None
+    parallel_samples: int | None = None
+    fallbacks: tuple[str, ...] = ()
     settings_hash: str = ""
     repeated: frozenset[str] = frozenset()
 

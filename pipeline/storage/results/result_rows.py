@@ -207,6 +207,8 @@ def _prediction_columns(task: Task, provenance: Provenance) -> dict[str, Any]:
         "reason": "",
         "group_size": provenance.num_ranks,
         "precision": provenance.precision,
+        "parallel_samples": provenance.parallel_samples,
+        "fallbacks": "; ".join(provenance.fallbacks),
         "seed": provenance.seed,
         "msa_depth": min(task.msa_depth, max_rows) if max_rows else task.msa_depth,
     }

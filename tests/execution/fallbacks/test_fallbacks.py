@@ -1,0 +1,107 @@
+"""Out-of-memory fallbacks of a run: what they change, and what its rows say of that."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from foldcp.pipeline.storage.tables import read_table
+from tests.support.runs import LETTERS, sequence
+
+# Imported by every process of a run from its PYTHONPATH: there is memory for one sample at a time
+# and for 200 rows of an alignment.
+SMALL_MEMORY = """
+import importlib.util, sys
+
+class Limiter:
+    def find_spec(self, name, path=None, target=None):
+        if name != "foldcp.pipeline.execution.worker":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        execute = spec.loader.exec_module
+        def limited(module):
+            execute(module)
+            fold = module.Worker.fold
+            def greedy(self, complex, shape, *args, **kwargs):
+                rows = 600 if complex.name == "deep" else 1
+                if shape.parallel_samples > 1 or min(rows, shape.max_rows) > 200:
+                    return module.Failure("oom", f"rank {self.cp.rank}: no memory")
+                return fold(self, complex, shape, *args, **kwargs)
+            module.Worker.fold = greedy
+        spec.loader.exec_module = limited
+        return spec
+
+sys.meta_path.insert(0, Limiter())
+"""
+NO_FALLBACKS = "out of memory, and no fallback is left with run.fallbacks="
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two complexes, one of them with an alignment of 600 rows."""
+    folder = tmp_path_factory.mktemp("input")
+    draw = random.Random(5)
+    query = sequence(20, 1)
+    rows = [f">{i}\n{''.join(draw.choice(LETTERS) for _ in query)}\n" for i in range(599)]
+    (folder / "deep.a3m").write_text(f">query\n{query}\n{''.join(rows)}")
+    for name, msa in (("deep", "deep.a3m"), ("flat", "empty")):
+        (folder / f"{name}.yaml").write_text(
+            f"version: 1\nsequences:\n  - protein:\n      id: A\n      sequence: {query}\n"
+            f"      msa: {msa}\n"
+        )
+    return folder
+
+
+def score(source: Path, out: Path, fallbacks: str) -> int:
+    path = out.with_name("path")
+    path.mkdir()
+    (path / "sitecustomize.py").write_text(SMALL_MEMORY)
+    settings = ["model.steps=3", "model.recycling=0", "model.samples=2", "run.cpu_ranks=2"]
+    settings.append(f"run.fallbacks={fallbacks}")
+    options = [word for setting in settings for word in ("--set", setting)]
+    line = [sys.executable, "-m", "foldcp", "score", source, "--out", out]
+    line += ["--checkpoint", "untrained:tiny", *options]
+    return subprocess.run(line, env=os.environ | {"PYTHONPATH": str(path)}, timeout=400).returncode
+
+
+def rows_of(out: Path, table: str) -> dict[str, pd.DataFrame]:
+    return dict(list(read_table(out, table).to_pandas().groupby("name")))
+
+
+def test_all_fallbacks_are_recorded_in_attempts_and_results(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert score(source, out, "all") == 0
+    attempts = rows_of(out, "attempts")
+    steps = ["1 -> 2 ranks", "2 -> 1 samples at once", "600 -> 150 alignment rows"]
+    assert attempts["deep"]["fallbacks"].tolist() == ["; ".join(steps[:n]) for n in range(4)]
+    assert attempts["deep"]["outcome"].tolist() == ["oom"] * 3 + ["done"]
+    assert attempts["deep"]["group_size"].tolist() == [1, 2, 2, 2]
+    assert attempts["deep"]["parallel_samples"].tolist() == [2, 2, 1, 1]
+    assert attempts["deep"]["msa_depth"].tolist() == [600, 600, 600, 150]
+    assert attempts["flat"]["outcome"].tolist() == ["oom", "oom", "done"]
+    complexes = rows_of(out, "complexes")
+    made_with = ["group_size", "precision", "parallel_samples", "msa_depth", "fallbacks"]
+    for name, depth, count in (("deep", 150, 3), ("flat", 1, 2)):
+        found = complexes[name][made_with].drop_duplicates().values.tolist()
+        assert found == [[2, "fp32", 1, depth, "; ".join(steps[:count])]]
+
+
+def test_exact_fallbacks_leave_alignments_whole(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert score(source, out, "exact") == 1
+    complexes = rows_of(out, "complexes")
+    assert complexes["flat"]["outcome"].tolist() == ["done"] * 2
+    assert complexes["deep"]["outcome"].tolist() == ["failed"]
+    assert complexes["deep"]["reason"][complexes["deep"].index[0]].startswith(
+        f"{NO_FALLBACKS}exact: rank"
+    )
+    attempts = rows_of(out, "attempts")
+    assert attempts["deep"]["msa_depth"].tolist() == [600] * 3
+    assert attempts["deep"]["fallbacks"].tolist()[-1] == "1 -> 2 ranks; 2 -> 1 samples at once"
