@@ -162,7 +162,7 @@ def _entry(group: PlannedGroup, costs: CostModel) -> Entry:
         msa_depth=task.msa_depth,
         group_size=group.shape.num_ranks,
         precision=group.shape.precision,
-        gb=costs.bytes(task, group.shape) / 1e9,
+        gb=costs.least_bytes(task, group.shape) / 1e9,
         seconds=costs.seconds(task, group.shape),
         num_complexes=group.num_complexes,
     )

@@ -152,7 +152,7 @@ class Waiting:
         if not self.max_ranks:
             return False
         largest = replace(queued.shape, num_ranks=self.max_ranks)
-        if self.costs.bytes(queued.task, largest) > self.costs.hardware.memory:
+        if not self.costs.fits(queued.task, largest):
             return False
         queued.min_ranks = self.max_ranks
         return True

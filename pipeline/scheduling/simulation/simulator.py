@@ -159,7 +159,7 @@ class Simulation:
         task = action.task
         predicted = self.costs.seconds(task, action.shape)
         seconds = predicted * math.exp(self._random.gauss(0.0, faults.speed_spread))
-        true_bytes = self.costs.bytes(task, action.shape) * self._memory_factor(task)
+        true_bytes = self.costs.least_bytes(task, action.shape) * self._memory_factor(task)
         if true_bytes < 0:
             self._fail(action, 0.0, "invalid")
         elif true_bytes > self.costs.hardware.memory:
