@@ -10,12 +10,14 @@ exchange what `foldcp.distributed.context_parallel` says.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from foldcp.config import BOLTZ2, Architecture, Precision
 from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.scheduling.costs import memory
+from foldcp.pipeline.scheduling.costs.factors import Factors, kind_of
 from foldcp.pipeline.scheduling.costs.memory import ATOMS_PER_TOKEN, FoldSize, compute_itemsize
 from foldcp.pipeline.scheduling.hardware import Hardware
 
@@ -37,11 +39,13 @@ EXCHANGE_SHARE = 0.6
 PARTICLES = 3  # structures steered at once for each sample, with potentials
 # How much a block slows down as memory gets tight and chunks get small, at 26,000 tokens on four
 # H200s.
-MEMORY_PRESSURE = 1.5
+MEMORY_PRESSURE = 2.2
 # Narrow products reach less than the rate of large ones: those of the MSA module a third, those of
 # the sampler half.
 MSA_SLOWDOWN = 3
 SAMPLER_SLOWDOWN = 2
+# Folds that need this share of what was too much for another one do not fit either.
+NEIGHBOUR = 0.9
 SCORE_TRAFFIC = 100_000  # B moved per token pair for the logits and scores of one sample
 
 
@@ -62,12 +66,16 @@ class FoldShape:
 class CostModel:
     """Predicted cost of folds with the settings of one run on one kind of hardware.
 
-    Bytes are those of one rank, seconds those of the whole worker group.
+    Bytes are those of one rank, seconds those of the whole worker group. `factors` and
+    `memory_limits` are what the run has learned (`costs/learning.py`): factors of times, and by
+    number of ranks and precision the least memory of a fold that ran out of memory.
     """
 
     hardware: Hardware
     config: RunConfig
     architecture: Architecture = BOLTZ2
+    factors: Factors | None = None
+    memory_limits: Mapping[tuple[int, str], float] = field(default_factory=dict)
 
     def precisions(self) -> tuple[Precision, ...]:
         """Precisions to try, the most exact first.
@@ -88,8 +96,18 @@ class CostModel:
         return memory.peak_bytes(self.hardware, self.architecture, self._fold_size(task, shape))
 
     def fits(self, task: Task, shape: FoldShape) -> bool:
-        """Whether the memory of each rank holds the least that a fold needs."""
-        return self.least_bytes(task, shape) <= self.hardware.memory
+        """Whether the memory of each rank holds the least that a fold needs.
+
+        It does not if about as much was too much for a fold on as many ranks or more.
+        """
+        needed = self.least_bytes(task, shape)
+        if needed > self.hardware.memory:
+            return False
+        return not any(
+            needed >= NEIGHBOUR * limit
+            for (num_ranks, precision), limit in self.memory_limits.items()
+            if num_ranks >= shape.num_ranks and precision == shape.precision
+        )
 
     def _fold_size(self, task: Task, shape: FoldShape) -> FoldSize:
         model = self.config.model
@@ -104,11 +122,15 @@ class CostModel:
         )
 
     def seconds(self, task: Task, shape: FoldShape) -> float:
-        """Seconds of a whole fold."""
-        return sum(self.stages(task, shape).values())
+        """Seconds of a whole fold, with what has been learned."""
+        stages = self.stages(task, shape)
+        if self.factors is None:
+            return sum(stages.values())
+        kind = kind_of(task.num_tokens, shape.num_ranks, shape.precision)
+        return self.factors.seconds(stages, kind)
 
     def stages(self, task: Task, shape: FoldShape) -> dict[str, float]:
-        """Seconds of each stage of a fold, in order."""
+        """Seconds of each stage of a fold, in order, without what has been learned of them."""
         net = self.architecture
         model = self.config.model
         N = task.num_tokens
@@ -155,7 +177,7 @@ class CostModel:
         hw = self.hardware
         needed = hw.pair_bytes(shape.precision) * self.architecture.token_z / 128
         available = (hw.memory - hw.reserved_gb * 1e9) / (N * N / shape.num_ranks)
-        return 1 + MEMORY_PRESSURE * min(1.0, needed / available) ** 2
+        return 1 + MEMORY_PRESSURE * min(1.0, needed / available) ** 3
 
     def _communication_seconds(self, N: int, shape: FoldShape) -> float:
         """Seconds of a block's communication.

@@ -33,7 +33,7 @@ class Deadlines:
 
     @property
     def slowdown(self) -> float:
-        """Measured over predicted seconds of the folds so far."""
+        """Measured over predicted seconds of the folds since the cost model last learned."""
         return self._measured / self._predicted
 
     def record_start(self, seconds: float) -> None:
@@ -51,6 +51,11 @@ class Deadlines:
         self._predicted += predicted
         self._recent.append((predicted, measured))
         self._timed_out_folds = 0
+
+    def forget_slowdown(self) -> None:
+        """The predictions have learned from the folds so far."""
+        self._measured = PRIOR_SECONDS
+        self._predicted = PRIOR_SECONDS
 
     def record_fold_timeout(self) -> None:
         """A fold was not done in time."""

@@ -46,7 +46,8 @@ def first_precision(costs: CostModel, task: Task) -> Precision:
     """
     precisions = costs.precisions()
     for precision in precisions:
-        if costs.fits(task, initial_shape(costs, 1, precision)):
+        shape = initial_shape(costs, 1, precision)
+        if costs.least_bytes(task, shape) <= costs.hardware.memory:  # whatever has been learned
             return precision
     return precisions[-1]
 

@@ -107,7 +107,11 @@ def test_next_oom_fallback_order() -> None:
     five = initial_shape(COSTS, 5, "mixed")
     wider = next_oom_fallback(COSTS, t, four, 8)
     assert wider is not None
-    assert COSTS.least_bytes(t, wider[0]) <= 0.75 * COSTS.least_bytes(t, four) < COSTS.least_bytes(t, five)
+    assert (
+        COSTS.least_bytes(t, wider[0])
+        <= 0.75 * COSTS.least_bytes(t, four)
+        < COSTS.least_bytes(t, five)
+    )
     fixed = CostModel(COSTS.hardware, load(overrides=["model.precision=mixed"]))
     assert next_oom_fallback(fixed, t, FoldShape(3, "mixed", 1, 300), 3) is None
 

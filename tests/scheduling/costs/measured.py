@@ -109,9 +109,7 @@ FOLDS = (
     Fold(5206, 1, "mixed", 1, 2, 1, peak=61e9),
     # With the first use of page-locked memory, 1 to 4 s, and of the kernels.
     Fold(12288, 2, "bf16", 1, 1, 1024, whole=59.1, peak=48.8 * GIB, net=TWO_BLOCKS, steps=3),
-    Fold(
-        26000, 4, "bf16", 1, 1, 1024, 184, 0.0, 81, 269, 102.8 * GIB, net=TWO_BLOCKS, steps=3
-    ),
+    Fold(26000, 4, "bf16", 1, 1, 1024, 184, 0.0, 81, 269, 102.8 * GIB, net=TWO_BLOCKS, steps=3),
 )
 
 
