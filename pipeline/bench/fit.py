@@ -71,7 +71,8 @@ def fit_hardware(
     if not is_cpu:
         folds = [each for each in measurements if isinstance(each, FoldTime)]
         fitted |= fit_pair_bytes(hardware, fold_net, plan, folds)
-    return FittedHardware(replace(hardware, **fitted), tuple(fitted))
+    guessed = tuple(name for name in hardware.guessed if name not in fitted)
+    return FittedHardware(replace(hardware, **fitted, guessed=guessed), tuple(fitted))
 
 
 def fit_pair_traffic(hardware: Hardware, net: Architecture, blocks: Sequence[BlockTime]) -> float:

@@ -73,9 +73,9 @@ class Driver:
     ) -> None:
         """Connect to the nodes and queue the tasks.
 
-        `max_ranks` limits the ranks of the cluster (0: no limit), `suspects` and
-        `history` are those of `Scheduler`, `verbose` prints tracebacks of workers. Raises ValueError when no node has a
-        device free.
+        `max_ranks` limits the ranks of the cluster (0: no limit), `suspects` and `history` are
+        those of `Scheduler`, `verbose` prints tracebacks of workers. Raises ValueError when no node
+        has a device free.
         """
         self.plan = plan
         self.connection = connection

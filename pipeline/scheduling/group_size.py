@@ -90,10 +90,12 @@ def too_large_reason(costs: CostModel, task: Task, max_ranks: int) -> str:
     needed_gb = costs.least_bytes(task, shape) / 1e9
     unit = "GPU" if costs.hardware.device == "cuda" else "rank"
     enough = smallest_shape(costs, task, MAX_RANKS)
+    least = f"at least {needed_gb:.0f} GB on each of {max_ranks} {unit}s"
+    memory = f"{costs.hardware.memory_gb:.0f} GB"
     remedy = f"it needs {enough.num_ranks} {unit}s" if enough else f"no number of {unit}s holds it"
     return (
-        f"{task.num_tokens} tokens in {shape.precision} need at least {needed_gb:.0f} GB on each of "
-        f"{max_ranks} {unit}s, and a {unit} has {costs.hardware.memory_gb:.0f} GB; {remedy}"
+        f"{task.num_tokens} tokens in {shape.precision} need {least}, and a {unit} has {memory}; "
+        f"{remedy}"
     )
 
 

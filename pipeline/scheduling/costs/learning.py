@@ -236,7 +236,7 @@ def _newton_step(parts: Sequence[Sequence[float]], logs: Sequence[float]) -> lis
 
 
 def _trunk_parts(costs: CostModel, fold: MeasuredFold) -> list[float]:
-    """Predicted over measured seconds of a trunk: computing, exchanges within a node and between."""
+    """Predicted over measured seconds of a trunk: computing, exchanges within and between nodes."""
     hardware = replace(costs.hardware, link_bytes_per_s=math.inf)
     without_link = _predicted(replace(costs, hardware=hardware), fold)["trunk"]
     hardware = replace(hardware, network_bytes_per_s=math.inf)

@@ -66,7 +66,7 @@ def peak_bytes(hardware: Hardware, net: Architecture, size: FoldSize) -> float:
     """The predicted peak memory of one rank in bytes, at most all of the device.
 
     The largest of the trunk, the conditioning of the sampler, the sampler and the scores, each with
-    chunks as large as the memory that is free at its start allows. On a CPU chunks are always small.
+    chunks as large as the memory that is free at its start allows. On a CPU chunks are small.
     """
     least = least_bytes(hardware, net, size)
     if hardware.device == "cpu":
