@@ -43,9 +43,9 @@ MAX_STEP = 1.0
 MAX_EXCHANGE_LOG = 3.4  # a factor of 30
 MAX_LOG_RATIO = 3.0  # beyond which a measurement counts no more
 MIN_SECONDS = 1e-3
-WORTH_PLANNING = 0.05  # change of a factor's logarithm from which sizes are chosen again
+WORTH_PLANNING = 0.1  # change of a factor's logarithm from which sizes are chosen again
 FIRST_PLANNING = 2  # folds before sizes are chosen again for the first time
-PLANNING_GROWTH = 1.5  # and how many times as many there must be before the next time
+PLANNING_GROWTH = 2.0  # and how many times as many there must be before the next time
 TASKS_PER_FOLD = 2_000  # waiting tasks for which another fold must be measured before
 
 
