@@ -33,7 +33,7 @@ class Deadlines:
 
     @property
     def slowdown(self) -> float:
-        """Measured over predicted seconds of the folds since the cost model last learned."""
+        """Measured over predicted seconds of the folds so far."""
         return self._measured / self._predicted
 
     def record_start(self, seconds: float) -> None:
@@ -52,10 +52,9 @@ class Deadlines:
         self._recent.append((predicted, measured))
         self._timed_out_folds = 0
 
-    def forget_slowdown(self) -> None:
-        """The predictions have learned from the folds so far."""
-        self._measured = PRIOR_SECONDS
-        self._predicted = PRIOR_SECONDS
+    def rescale_predictions(self, ratio: float) -> None:
+        """The cost model has learned: it now predicts `ratio` times what it predicted before."""
+        self._predicted = PRIOR_SECONDS + ratio * (self._predicted - PRIOR_SECONDS)
 
     def record_fold_timeout(self) -> None:
         """A fold was not done in time."""

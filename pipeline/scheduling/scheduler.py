@@ -80,7 +80,7 @@ class Scheduler:
 
     @property
     def slowdown(self) -> float:
-        """Measured over predicted seconds of the folds since the cost model last learned."""
+        """Measured over predicted seconds of the folds so far."""
         return self._deadlines.slowdown
 
     def work_left(self, now: float) -> float:
@@ -175,8 +175,10 @@ class Scheduler:
         """Choose sizes again with what has been learned, if that has changed the predictions."""
         costs = self._learner.learned()
         if differs(costs, self._waiting.costs):
+            before = self._waiting.gpu_seconds
             self._waiting.learn(costs, now)
-            self._deadlines.forget_slowdown()
+            if before:
+                self._deadlines.rescale_predictions(self._waiting.gpu_seconds / before)
 
     def failed(self, group_id: int, failure: Failure, now: float) -> list[Action]:
         """A group's start or fold failed; all failures but `invalid` end the group.
