@@ -163,3 +163,14 @@ def test_smallest_shape_uses_only_the_precision_asked_for() -> None:
         n for n in range(1000, 40_000, 500) if smallest_shape(exact, task(n, depth=1000), 8)
     )
     assert smallest_shape(ONE_SAMPLE, task(largest + 500, depth=1000), 8) is not None
+
+
+def test_smallest_shape_samples_one_at_a_time_before_a_task_is_too_large() -> None:
+    at_once = max(n for n in range(20_000, 45_000, 50) if smallest_shape(COSTS, task(n), 8))
+    found = smallest_shape(COSTS, task(at_once), 8)
+    assert found is not None
+    assert (found.num_ranks, found.parallel_samples) == (8, 1)
+    assert not COSTS.fits(task(at_once), replace(found, parallel_samples=5))
+    smaller = smallest_shape(COSTS, task(at_once - 1_500), 8)
+    assert smaller is not None
+    assert smaller.parallel_samples == 5
