@@ -20,6 +20,7 @@ from foldcp.pipeline.bench.roofline import min_traffic
 from foldcp.pipeline.config import ModelConfig, RunConfig
 from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.scheduling.cost_model import CostModel, FoldShape
+from foldcp.pipeline.scheduling.costs.memory import MAX_CHUNK_BYTES, MIN_CHUNK_BYTES
 from foldcp.pipeline.scheduling.hardware import Hardware
 
 # Share of a device's memory from which a prediction shows the least memory per pair: with memory to
@@ -70,7 +71,8 @@ def fit_hardware(
     if not is_cpu:
         folds = [each for each in measurements if isinstance(each, FoldTime)]
         fitted |= fit_pair_bytes(hardware, fold_net, plan, folds)
-    return FittedHardware(replace(hardware, **fitted), tuple(fitted))
+    guessed = tuple(name for name in hardware.guessed if name not in fitted)
+    return FittedHardware(replace(hardware, **fitted, guessed=guessed), tuple(fitted))
 
 
 def fit_pair_traffic(hardware: Hardware, net: Architecture, blocks: Sequence[BlockTime]) -> float:
@@ -93,8 +95,8 @@ def fit_pair_bytes(
 ) -> dict[str, float]:
     """Bytes per pair of every precision with a prediction that filled its device.
 
-    What the cost model counts apart is subtracted, and at least z and one temporary of its size
-    remain.
+    What the cost model counts apart and the largest chunk are subtracted, and at least z and one
+    temporary of its size remain.
     """
     fitted: dict[str, float] = {}
     for fold in sorted(folds, key=lambda fold: fold.num_tokens**2 / fold.num_ranks):
@@ -102,7 +104,8 @@ def fit_pair_bytes(
         if peak < MIN_MEMORY_SHARE * hardware.memory:
             continue
         key = f"pair_bytes_{fold.precision}"
-        other_bytes = model_bytes(replace(hardware, **{key: 0.0}), net, plan, fold)
+        other_bytes = least_bytes(replace(hardware, **{key: 0.0}), net, plan, fold)
+        other_bytes += MAX_CHUNK_BYTES - MIN_CHUNK_BYTES
         pairs = net.token_z / 128 * fold.num_tokens**2 / fold.num_ranks
         itemsize = 2 if fold.precision == "bf16" else 4
         fitted[key] = max((peak - other_bytes) / pairs, 128 * 2 * itemsize)
@@ -124,9 +127,9 @@ def model_fold(hardware: Hardware, net: Architecture, plan: FoldPlan, fold: Fold
     return math.fsum(seconds for stage, seconds in stages.items() if stage != "features")
 
 
-def model_bytes(hardware: Hardware, net: Architecture, plan: FoldPlan, fold: FoldTime) -> float:
+def least_bytes(hardware: Hardware, net: Architecture, plan: FoldPlan, fold: FoldTime) -> float:
     """Least memory of a rank for a prediction, in bytes, that the cost model predicts."""
-    return _costs(hardware, net, plan).bytes(_task(fold, plan), _shape(fold, plan))
+    return _costs(hardware, net, plan).least_bytes(_task(fold, plan), _shape(fold, plan))
 
 
 def _costs(hardware: Hardware, net: Architecture, plan: FoldPlan) -> CostModel:

@@ -259,7 +259,9 @@ def to_yaml(report: BenchReport) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _yaml_value(value: str | float) -> str:
+def _yaml_value(value: str | float | tuple[str, ...]) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(value)}]"
     if isinstance(value, str):
         return f'"{value}"'
     if isinstance(value, int):

@@ -33,6 +33,7 @@ from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.planning.detect_hardware import cpu_ranks
 from foldcp.pipeline.planning.run_plan import RunPlan
 from foldcp.pipeline.scheduling.cost_model import CostModel
+from foldcp.pipeline.scheduling.costs.learning import MeasuredFold
 from foldcp.pipeline.scheduling.hardware import Hardware
 from foldcp.pipeline.scheduling.scheduler import Scheduler
 from foldcp.pipeline.scheduling.types import (
@@ -69,13 +70,14 @@ class Driver:
         signals: StopSignals,
         max_ranks: int,
         suspects: set[str],
+        history: Sequence[MeasuredFold],
         verbose: bool,
     ) -> None:
         """Connect to the nodes and queue the tasks.
 
-        `max_ranks` limits the ranks of the cluster (0: no limit), `suspects` are those of
-        `Scheduler`, `verbose` prints tracebacks of workers. Raises ValueError when no node has a
-        device free.
+        `max_ranks` limits the ranks of the cluster (0: no limit), `suspects` and `history` are
+        those of `Scheduler`, `verbose` prints tracebacks of workers. Raises ValueError when no node
+        has a device free.
         """
         self.plan = plan
         self.connection = connection
@@ -93,7 +95,7 @@ class Driver:
         self.used_nodes = set(ranks)  # that the scheduler has or had
         hardware = replace(hardware, gpus_per_node=max(ranks.values()))
         self.costs = CostModel(hardware, plan.config, plan.architecture)
-        self.scheduler = Scheduler(tasks, self.costs, ranks, plan.config.run, suspects)
+        self.scheduler = Scheduler(tasks, self.costs, ranks, plan.config.run, suspects, history)
         self.worker_config = WorkerConfig(
             checkpoint=plan.input_spec.checkpoint,
             identity=plan.provenance.checkpoint,
@@ -330,7 +332,7 @@ class Driver:
             if failure := failures.get(task.task.key):
                 self._on_failure(number, failure)
             else:
-                self.scheduler.finished(number, self._now())
+                self.scheduler.finished(number, self._now(), results[number].stats.seconds)
 
     def _update_nodes(self) -> None:
         """Tell the scheduler which nodes are gone and which have joined."""

@@ -22,6 +22,7 @@ from foldcp.pipeline.inputs.tasks import Failed, Task
 from foldcp.pipeline.planning.detect_hardware import choose_hardware, cpu_ranks
 from foldcp.pipeline.planning.resume import (
     both,
+    measured_folds,
     missing_files,
     suspect_keys,
     unfinished_tasks,
@@ -217,6 +218,7 @@ class Run:
             self.signals,
             max_ranks=self.options.gpus,
             suspects=suspect_keys(self.store.root),
+            history=measured_folds(self.store.root, self.plan.task_list.tasks, self.hardware.name),
             verbose=self.options.verbose,
         )
         self.driver.run()

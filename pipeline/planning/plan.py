@@ -57,7 +57,8 @@ class Entry:
     msa_depth: int
     group_size: int
     precision: str
-    gb: float  # 1e9 B on each rank
+    least_gb: float  # 1e9 B on each rank: without them the fold does not run
+    peak_gb: float  # predicted, with chunks that use what is free
     seconds: float
     num_complexes: int = 1
 
@@ -162,7 +163,8 @@ def _entry(group: PlannedGroup, costs: CostModel) -> Entry:
         msa_depth=task.msa_depth,
         group_size=group.shape.num_ranks,
         precision=group.shape.precision,
-        gb=costs.bytes(task, group.shape) / 1e9,
+        least_gb=costs.least_bytes(task, group.shape) / 1e9,
+        peak_gb=costs.peak_bytes(task, group.shape) / 1e9,
         seconds=costs.seconds(task, group.shape),
         num_complexes=group.num_complexes,
     )
@@ -278,16 +280,19 @@ def _histogram(entries: Sequence[Entry], unit: str) -> list[str]:
     classes = [(label, members, _num_complexes(members)) for label, members in _classes(entries)]
     most = max((count for _, _, count in classes), default=1)
     lines = [
-        f"{'tokens':>15} complexes  {unit + 's each':<10}   GB/{unit}   median s "
-        f"{unit + '-hours':>10}"
+        f"{'':>36} {'GB/' + unit:>13}",
+        f"{'tokens':>15} complexes  {unit + 's each':<10} {'least':>6} {'peak':>6}   median s "
+        f"{unit + '-hours':>10}",
     ]
     for label, members, count in classes:
         sizes = size_ranges({entry.group_size for entry in members})
-        max_gb = max(entry.gb for entry in members)
+        least_gb = max(entry.least_gb for entry in members)
+        peak_gb = max(entry.peak_gb for entry in members)
         hours = sum(entry.gpu_hours for entry in members)
         bar = "#" * max(1, round(MAX_BAR * count / most))
         lines.append(
-            f"{label:>15} {count:>9,}  {sizes:<10} {max_gb:>8.1f} {_median(members):>10,.0f} "
+            f"{label:>15} {count:>9,}  {sizes:<10} {least_gb:>6.1f} {peak_gb:>6.1f} "
+            f"{_median(members):>10,.0f} "
             f"{hours:>10.2f}  {bar}"
         )
     return lines

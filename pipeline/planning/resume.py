@@ -10,10 +10,15 @@ those that it had.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from foldcp.pipeline.config import WriteConfig
 from foldcp.pipeline.inputs.tasks import Task
+from foldcp.pipeline.scheduling.cost_model import FoldShape
+from foldcp.pipeline.scheduling.costs.factors import MEASURED_STAGES
+from foldcp.pipeline.scheduling.costs.learning import MeasuredFold
 from foldcp.pipeline.storage.tables import read_table
 
 
@@ -65,6 +70,38 @@ def both(written: WriteConfig, wanted: WriteConfig) -> WriteConfig:
 def _has_sample_files(write: WriteConfig) -> bool:
     """Whether there are files of the samples that `structure_samples` chooses."""
     return write.structures != "none" or write.num_pae_pairs > 0 or "pde" in write.files
+
+
+def measured_folds(root: Path, tasks: Sequence[Task], hardware: str) -> list[MeasuredFold]:
+    """The folds of earlier runs on the folder from which the cost model can learn.
+
+    Those of the same hardware, and of complexes that the input still has: keys that are equal stand
+    for equal settings of the network.
+    """
+    runs = read_table(root, "runs").select(["run_id", "hardware"]).to_pylist()
+    same = {run["run_id"] for run in runs if run["hardware"] == hardware}
+    by_key = {task.key: task for task in tasks}
+    attempts = read_table(root, "attempts").to_pylist() if same else []
+    return [
+        _measured_fold(row, by_key[row["key"]])
+        for row in attempts
+        if row["key"] in by_key and row["run_id"] in same and row["outcome"] in ("done", "oom")
+    ]
+
+
+def _measured_fold(row: Mapping[str, Any], task: Task) -> MeasuredFold:
+    """The fold of a row of the table `attempts`."""
+    rows = row["msa_depth"]
+    shape = FoldShape(row["group_size"], row["precision"], row["parallel_samples"], rows)
+    stages = {stage: row[f"seconds_{stage}"] for stage in MEASURED_STAGES}
+    is_whole = all(seconds is not None for seconds in stages.values())
+    return MeasuredFold(
+        replace(task, msa_depth=rows),
+        shape,
+        row["seconds"],
+        stages if is_whole else {},
+        ran_out=row["outcome"] == "oom",
+    )
 
 
 def suspect_keys(root: Path) -> set[str]:

@@ -45,6 +45,7 @@ class SimulatedRun:
     """
 
     hardware: str
+    guessed: tuple[str, ...]  # values of the hardware that were not measured
     num_gpus: int
     nodes: str
     num_done: int
@@ -80,6 +81,7 @@ def figures(simulation: Simulation, nodes: Mapping[str, int], price: float) -> S
     gpu_hours = simulation.now / 3600 * num_gpus
     return SimulatedRun(
         hardware=simulation.costs.hardware.name,
+        guessed=simulation.costs.hardware.guessed,
         num_gpus=num_gpus,
         nodes=describe_nodes(nodes),
         num_done=len(done),
@@ -174,6 +176,11 @@ def to_text(run: SimulatedRun) -> str:
         f"failures, {idle:,.1f} starting and idle",
         f"groups      {run.num_groups:,} started{spread}",
     ]
+    if run.guessed:
+        lines.append(
+            f"guesses     {', '.join(run.guessed)} of {run.hardware} were never measured; a run "
+            "learns the times that follow from them"
+        )
     if run.cost:
         lines.append(f"cost        {run.cost:,.2f} for all GPUs to the end")
     lines += ["", *_class_lines(run)]

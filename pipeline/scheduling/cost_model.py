@@ -10,25 +10,43 @@ exchange what `foldcp.distributed.context_parallel` says.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from foldcp.config import BOLTZ2, Architecture, Precision
 from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.inputs.tasks import Task
+from foldcp.pipeline.scheduling.costs import memory
+from foldcp.pipeline.scheduling.costs.factors import Factors, kind_of
+from foldcp.pipeline.scheduling.costs.memory import ATOMS_PER_TOKEN, FoldSize, compute_itemsize
 from foldcp.pipeline.scheduling.hardware import Hardware
 
-# Kernels launched by one pair block, one layer of a transformer and one block of the MSA module.
+# The constants below are fitted to what docs/performance.md lists, as `python
+# docs/scripts/check_cost_model.py` shows.
+
+# Kernels launched by one pair block, one layer of the sampler, whose steps are CUDA graphs, and one
+# block of the MSA module.
 BLOCK_LAUNCHES = 100
-LAYER_LAUNCHES = 25
+LAYER_LAUNCHES = 8
 MSA_LAUNCHES = 150
+# Exchanges between ranks of a pair block and of a layer of the sampler, and what each takes beside
+# its bytes, in launches: packing, waiting for the others, copies on a stream of their own.
+BLOCK_EXCHANGES = 20
+LAYER_EXCHANGES = 1
+EXCHANGE_LAUNCHES = 20
+# Share of an exchange in the time of a pair block; the rest happens beside matrix products.
+EXCHANGE_SHARE = 0.6
 PARTICLES = 3  # structures steered at once for each sample, with potentials
-ATOMS_PER_TOKEN = 8.2  # heavy atoms of an average residue
-# Chunks shrink as memory runs out; fitted to measurements at 16,384 and 24,576 tokens on
-# four H200s.
-MEMORY_PRESSURE = 0.45
-MEMORY_PRESSURE_POWER = 0.8
-# The products of the MSA module and of the sampler are narrow: a third of the rate of large ones.
-NARROW_SLOWDOWN = 3
+# How much a block slows down as memory gets tight and chunks get small, at 26,000 tokens on four
+# H200s.
+MEMORY_PRESSURE = 2.2
+# Narrow products reach less than the rate of large ones: those of the MSA module a third, those of
+# the sampler half.
+MSA_SLOWDOWN = 3
+SAMPLER_SLOWDOWN = 2
+# Folds that need this share of what was too much for another one do not fit either.
+NEIGHBOUR = 0.9
+SCORE_TRAFFIC = 100_000  # B moved per token pair for the logits and scores of one sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +66,16 @@ class FoldShape:
 class CostModel:
     """Predicted cost of folds with the settings of one run on one kind of hardware.
 
-    Bytes are those of one rank, seconds those of the whole worker group.
+    Bytes are those of one rank, seconds those of the whole worker group. `factors` and
+    `memory_limits` are what the run has learned (`costs/learning.py`): factors of times, and by
+    number of ranks and precision the least memory of a fold that ran out of memory.
     """
 
     hardware: Hardware
     config: RunConfig
     architecture: Architecture = BOLTZ2
+    factors: Factors | None = None
+    memory_limits: Mapping[tuple[int, str], float] = field(default_factory=dict)
 
     def precisions(self) -> tuple[Precision, ...]:
         """Precisions to try, the most exact first.
@@ -65,31 +87,50 @@ class CostModel:
             return (setting,)
         return ("fp32",) if self.hardware.device == "cpu" else ("mixed", "bf16")
 
-    def bytes(self, task: Task, shape: FoldShape) -> float:
-        """Peak memory of one rank in bytes.
+    def least_bytes(self, task: Task, shape: FoldShape) -> float:
+        """The least memory of one rank in bytes: a group whose ranks have less cannot fold it."""
+        return memory.least_bytes(self.hardware, self.architecture, self._fold_size(task, shape))
 
-        The sum of the fixed part, the pair representation with its row-chunk temporaries, the
-        gathered attention bias, the MSA (features whole, representation by columns), and the tokens
-        and atoms of the samples.
+    def peak_bytes(self, task: Task, shape: FoldShape) -> float:
+        """The peak memory of one rank in bytes, with chunks that use what is free."""
+        return memory.peak_bytes(self.hardware, self.architecture, self._fold_size(task, shape))
+
+    def fits(self, task: Task, shape: FoldShape) -> bool:
+        """Whether the memory of each rank holds the least that a fold needs.
+
+        It does not if about as much was too much for a fold on as many ranks or more.
         """
-        net = self.architecture
-        N = task.num_tokens
-        P = shape.num_ranks
-        itemsize = _itemsize(shape.precision)
-        S = min(task.msa_depth, shape.max_rows)
-        pairs = self.hardware.pair_bytes(shape.precision) * net.token_z / 128 * N * N / P
-        bias = 2 * itemsize * net.pair_heads * N * N
-        msa = S * N * (24 + 4 * itemsize * net.msa_s / P)
-        samples = shape.parallel_samples * (PARTICLES if self.config.model.potentials else 1)
-        tokens = samples * N * (16 * 2 * net.token_s + 24 * ATOMS_PER_TOKEN * net.atom_s)
-        return self.hardware.reserved_gb * 1e9 + pairs + bias + msa + tokens
+        needed = self.least_bytes(task, shape)
+        if needed > self.hardware.memory:
+            return False
+        return not any(
+            needed >= NEIGHBOUR * limit
+            for (num_ranks, precision), limit in self.memory_limits.items()
+            if num_ranks >= shape.num_ranks and precision == shape.precision
+        )
+
+    def _fold_size(self, task: Task, shape: FoldShape) -> FoldSize:
+        model = self.config.model
+        return FoldSize(
+            num_tokens=task.num_tokens,
+            num_ranks=shape.num_ranks,
+            precision=shape.precision,
+            msa_rows=min(task.msa_depth, shape.max_rows),
+            num_samples=model.samples,
+            num_parallel=shape.parallel_samples * (PARTICLES if model.potentials else 1),
+            chunk_bytes=model.chunk_bytes,
+        )
 
     def seconds(self, task: Task, shape: FoldShape) -> float:
-        """Seconds of a whole fold."""
-        return sum(self.stages(task, shape).values())
+        """Seconds of a whole fold, with what has been learned."""
+        stages = self.stages(task, shape)
+        if self.factors is None:
+            return sum(stages.values())
+        kind = kind_of(task.num_tokens, shape.num_ranks, shape.precision)
+        return self.factors.seconds(stages, kind)
 
     def stages(self, task: Task, shape: FoldShape) -> dict[str, float]:
-        """Seconds of each stage of a fold, in order."""
+        """Seconds of each stage of a fold, in order, without what has been learned of them."""
         net = self.architecture
         model = self.config.model
         N = task.num_tokens
@@ -102,7 +143,7 @@ class CostModel:
             "msa": passes * net.msa_blocks * (block + self._msa_block(N, S, shape)),
             "trunk": passes * net.pairformer_blocks * block,
             "diffusion": self._diffusion(N, shape),
-            "confidence": model.samples * net.confidence_blocks * block,
+            "confidence": model.samples * (net.confidence_blocks * block + self._scores(N, shape)),
         }
 
     def block(self, N: int, shape: FoldShape) -> float:
@@ -121,7 +162,7 @@ class CostModel:
         )
         multiplication = 4 * net.token_z * cubes / self._flop_rate(shape)
         channels = net.token_z / 128
-        pair_traffic = hw.pair_traffic * channels * _itemsize(shape.precision) / 2
+        pair_traffic = hw.pair_traffic * channels * compute_itemsize(shape.precision) / 2
         traffic = pair_traffic * squares / hw.copy_bytes_per_s
         compute = (attention + multiplication + traffic) * self._memory_pressure(N, shape)
         launches = BLOCK_LAUNCHES * hw.launch_seconds
@@ -136,28 +177,33 @@ class CostModel:
         hw = self.hardware
         needed = hw.pair_bytes(shape.precision) * self.architecture.token_z / 128
         available = (hw.memory - hw.reserved_gb * 1e9) / (N * N / shape.num_ranks)
-        return 1 + MEMORY_PRESSURE * min(1.0, (needed / available) ** MEMORY_PRESSURE_POWER)
+        return 1 + MEMORY_PRESSURE * min(1.0, needed / available) ** 3
 
     def _communication_seconds(self, N: int, shape: FoldShape) -> float:
         """Seconds of a block's communication.
 
         One operand of each multiplication and the bias of each attention are gathered, and the
         columns of the other operand of the incoming multiplication are exchanged. Part of this
-        overlaps with matrix products, which is not modelled; the columns of the ending attention
-        overlap wholly.
+        overlaps with matrix products, the columns of the ending attention wholly.
         """
         net = self.architecture
         hw = self.hardware
         P = shape.num_ranks
         if P == 1:
             return 0.0
-        itemsize = _itemsize(shape.precision)
+        itemsize = compute_itemsize(shape.precision)
         nodes = math.ceil(P / hw.gpus_per_node)
         gathered = itemsize * (2 * net.token_z + 2 * net.pair_heads) * N**2
         moved = itemsize * net.token_z * N**2 / P
         within = (gathered + moved) * (P - 1) / P / hw.link_bytes_per_s
         between = (gathered * nodes / P + moved) * (nodes - 1) / nodes / hw.network_bytes_per_s
-        return within + between
+        latency = BLOCK_EXCHANGES * EXCHANGE_LAUNCHES * hw.launch_seconds
+        return EXCHANGE_SHARE * (within + between) + latency
+
+    def _scores(self, N: int, shape: FoldShape) -> float:
+        """Seconds of the logits and scores of one sample."""
+        traffic = SCORE_TRAFFIC * self.architecture.token_z / 128 * N**2 / shape.num_ranks
+        return traffic / self.hardware.copy_bytes_per_s
 
     def _msa_block(self, N: int, S: int, shape: FoldShape) -> float:
         """Seconds that the MSA module adds to a pair block.
@@ -169,7 +215,7 @@ class CostModel:
         outer = 2 * net.outer_product_width**2 * (S + net.token_z) * N**2 / P
         averaging = 2 * net.averaging_heads * net.averaging_head_width * S * N**2 / P
         rows = 60 * net.msa_s**2 * S * N / P
-        products = NARROW_SLOWDOWN * (outer + averaging + rows)
+        products = MSA_SLOWDOWN * (outer + averaging + rows)
         launches = MSA_LAUNCHES * self.hardware.launch_seconds
         return products / self._flop_rate(shape) + launches
 
@@ -187,19 +233,22 @@ class CostModel:
         atom_layers = net.atom_encoder_blocks + net.atom_decoder_blocks
         samples = model.samples * (PARTICLES if model.potentials else 1)
         batches = math.ceil(model.samples / shape.parallel_samples)
-        itemsize = _itemsize(shape.precision)
+        itemsize = compute_itemsize(shape.precision)
         products = samples * step_flops(net, N, P)
         exponentials = samples * layers * net.token_heads * N**2 / P
         bias = batches * layers * net.token_heads * itemsize * N**2 / P
         exchanged = 2 * samples * layers * itemsize * width * N * (P - 1) / P
         within_node = hw.gpus_per_node >= P
         exchange_rate = hw.link_bytes_per_s if within_node else hw.network_bytes_per_s
+        launches = (layers + atom_layers) * LAYER_LAUNCHES
+        if P > 1:
+            launches += layers * LAYER_EXCHANGES * EXCHANGE_LAUNCHES
         step = (
-            NARROW_SLOWDOWN * products / self._flop_rate(shape)
+            SAMPLER_SLOWDOWN * products / self._flop_rate(shape)
             + exponentials / hw.exp_per_s
             + bias / hw.copy_bytes_per_s
             + exchanged / exchange_rate
-            + batches * (layers + atom_layers) * LAYER_LAUNCHES * hw.launch_seconds
+            + batches * launches * hw.launch_seconds
         )
         return model.steps * step
 
@@ -214,8 +263,3 @@ def step_flops(net: Architecture, N: int, P: int) -> float:
     tokens = N / P * net.token_transformer_blocks * (36 * width**2 + 4 * width * N)
     atoms = N * ATOMS_PER_TOKEN * atom_layers * (36 * net.atom_s**2 + 4 * net.atom_s * 128)
     return tokens + atoms
-
-
-def _itemsize(precision: Precision) -> int:
-    """Bytes of a number that streams through the arithmetic units."""
-    return 4 if precision == "fp32" else 2

@@ -52,6 +52,10 @@ class Deadlines:
         self._recent.append((predicted, measured))
         self._timed_out_folds = 0
 
+    def rescale_predictions(self, ratio: float) -> None:
+        """The cost model has learned: it now predicts `ratio` times what it predicted before."""
+        self._predicted = PRIOR_SECONDS + ratio * (self._predicted - PRIOR_SECONDS)
+
     def record_fold_timeout(self) -> None:
         """A fold was not done in time."""
         self._timed_out_folds += 1

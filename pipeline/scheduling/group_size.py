@@ -47,18 +47,32 @@ def first_precision(costs: CostModel, task: Task) -> Precision:
     """
     precisions = costs.precisions()
     for precision in precisions:
-        if costs.bytes(task, initial_shape(costs, 1, precision)) <= costs.hardware.memory:
+        shape = initial_shape(costs, 1, precision)
+        if costs.least_bytes(task, shape) <= costs.hardware.memory:  # whatever has been learned
             return precision
     return precisions[-1]
 
 
 def smallest_shape(costs: CostModel, task: Task, max_ranks: int) -> FoldShape | None:
-    """The smallest group of at most `max_ranks` GPUs that holds a task; None if none does."""
+    """The smallest group of at most `max_ranks` GPUs that holds a task; None if none does.
+
+    Where none holds it with all samples at once, as the settings want it, they are drawn one at a
+    time: each has noise of its own, so that this changes no result.
+    """
     single = initial_shape(costs, 1, first_precision(costs, task))
+    shape = _smallest_group(costs, task, single, max_ranks)
+    if shape is None and single.parallel_samples > 1:
+        shape = _smallest_group(costs, task, replace(single, parallel_samples=1), max_ranks)
+    return shape
+
+
+def _smallest_group(
+    costs: CostModel, task: Task, single: FoldShape, max_ranks: int
+) -> FoldShape | None:
+    """The smallest group that holds a task, with all else as in `single`."""
 
     def fits(num_ranks: int) -> bool:
-        shape = replace(single, num_ranks=num_ranks)
-        return costs.bytes(task, shape) <= costs.hardware.memory
+        return costs.fits(task, replace(single, num_ranks=num_ranks))
 
     if fits(1):  # as most do
         return single
@@ -67,15 +81,22 @@ def smallest_shape(costs: CostModel, task: Task, max_ranks: int) -> FoldShape | 
 
 
 def too_large_reason(costs: CostModel, task: Task, max_ranks: int) -> str:
-    """The reason why no group of `max_ranks` GPUs can hold a task, and how many GPUs could."""
-    shape = initial_shape(costs, max_ranks, first_precision(costs, task))
-    needed_gb = costs.bytes(task, shape) / 1e9
+    """The reason why no group of `max_ranks` GPUs can hold a task, and how many GPUs could.
+
+    The memory that it names is the least with one sample at a time.
+    """
+    shape = replace(
+        initial_shape(costs, max_ranks, first_precision(costs, task)), parallel_samples=1
+    )
+    needed_gb = costs.least_bytes(task, shape) / 1e9
     unit = "GPU" if costs.hardware.device == "cuda" else "rank"
     enough = smallest_shape(costs, task, MAX_RANKS)
+    least = f"at least {needed_gb:.0f} GB on each of {max_ranks} {unit}s"
+    memory = f"{costs.hardware.memory_gb:.0f} GB"
     remedy = f"it needs {enough.num_ranks} {unit}s" if enough else f"no number of {unit}s holds it"
     return (
-        f"{task.num_tokens} tokens in {shape.precision} need {needed_gb:.0f} GB on each of "
-        f"{max_ranks} {unit}s, and a {unit} has {costs.hardware.memory_gb:.0f} GB; {remedy}"
+        f"{task.num_tokens} tokens in {shape.precision} need {least}, and a {unit} has {memory}; "
+        f"{remedy}"
     )
 
 
@@ -245,9 +266,9 @@ def next_oom_fallback(
 
 def _wider_shape(costs: CostModel, task: Task, shape: FoldShape, max_ranks: int) -> FoldShape:
     """The smallest larger group with enough memory for a fallback, or else the largest one."""
-    max_bytes = FALLBACK_BYTES * costs.bytes(task, shape)
+    max_bytes = FALLBACK_BYTES * costs.least_bytes(task, shape)
     for num_ranks in range(shape.num_ranks + 1, max_ranks + 1):
         wider = replace(shape, num_ranks=num_ranks)
-        if costs.bytes(task, wider) <= max_bytes:
+        if costs.least_bytes(task, wider) <= max_bytes:
             return wider
     return replace(shape, num_ranks=max_ranks)

@@ -6,7 +6,7 @@ They lie in `configs/hardware/`. `foldcp bench` writes one for the machine it ru
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
@@ -20,7 +20,7 @@ PRESETS = Path(__file__).parents[2] / "configs" / "hardware"
 class Hardware:
     """One kind of GPU (or CPU rank) and the links of its nodes.
 
-    Rates are measured ones, not those of a data sheet.
+    Rates are measured ones, not those of a data sheet, but for those that `guessed` names.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Hardware:
     pair_bytes_fp32: float  # least memory per token pair and rank, whole prediction, 128 channels
     pair_bytes_mixed: float
     pair_bytes_bf16: float
+    guessed: tuple[str, ...] = ()  # names of values that were not measured on such a machine
 
     @property
     def memory(self) -> float:
@@ -75,12 +76,16 @@ def load_hardware(name: str | Path) -> Hardware:
     for key in content:
         if key not in hints:
             raise ValueError(f"{file}: {key}: unknown setting{nearest(key, list(hints))}")
-    if missing := [field.name for field in fields(Hardware) if field.name not in content]:
+    required = [field.name for field in fields(Hardware) if field.default is MISSING]
+    if missing := [name for name in required if name not in content]:
         raise ValueError(f"{file}: {missing[0]} is missing")
     values: dict[str, Any] = {
-        key: checked(content[key], hints[key], f"{file}: {key}") for key in hints
+        key: checked(value, hints[key], f"{file}: {key}") for key, value in content.items()
     }
     for key, value in values.items():
-        if not isinstance(value, str) and value <= 0:
+        if isinstance(value, int | float) and value <= 0:
             raise ValueError(f"{file}: {key}: {value!r} is not positive")
+    for key in values.get("guessed", ()):
+        if key not in required:
+            raise ValueError(f"{file}: guessed: {key}: unknown setting{nearest(key, required)}")
     return Hardware(**values)

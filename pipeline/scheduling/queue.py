@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable
-from itertools import islice
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 
 from foldcp.pipeline.scheduling.types import QueuedTask
 
@@ -61,6 +61,10 @@ class Queue:
             key=lambda queued: (queued.is_suspect, queued.seconds * queued.size),
             default=None,
         )
+
+    def tasks(self) -> Iterator[QueuedTask]:
+        """All tasks, in no order."""
+        return chain.from_iterable(self.by_size.values())
 
     def drain(self) -> list[QueuedTask]:
         """Take out all tasks, the first to be started first."""

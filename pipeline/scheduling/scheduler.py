@@ -11,11 +11,12 @@ are trusted in `node_health.py`.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from foldcp.pipeline.config import RunSection
 from foldcp.pipeline.inputs.tasks import Done, Failed, Outcome, Task
 from foldcp.pipeline.scheduling.cost_model import CostModel, FoldShape
+from foldcp.pipeline.scheduling.costs.learning import CostLearner, MeasuredFold, differs
 from foldcp.pipeline.scheduling.deadlines import Deadlines
 from foldcp.pipeline.scheduling.node_health import NodeHealth
 from foldcp.pipeline.scheduling.placement import Cluster
@@ -31,13 +32,17 @@ from foldcp.pipeline.scheduling.types import (
     QueuedTask,
 )
 
+# The first fold of a group teaches nothing of time if it takes less than so many starts.
+WARM_UP_FACTOR = 5
+
 
 class Scheduler:
     """State of a run: waiting tasks, worker groups, free GPUs, outcomes and all attempts.
 
     `stopped` says why the run cannot continue although tasks are left; it is empty as long as it
     can. `suspects` are keys of tasks whose worker group ended in an earlier run of the same folder:
-    like those whose group ends in this run they come after all others.
+    like those whose group ends in this run they come after all others. From the folds of `history`,
+    of earlier runs, and from those of this one the cost model learns.
     """
 
     def __init__(
@@ -47,13 +52,16 @@ class Scheduler:
         nodes: Mapping[str, int],
         settings: RunSection,
         suspects: Collection[str] = (),
+        history: Iterable[MeasuredFold] = (),
     ) -> None:
         self.costs = costs
         self.settings = settings
         self.cluster = Cluster(dict(nodes))
         self.outcomes: dict[str, Outcome] = {}
         self.stopped = ""
-        self._waiting = Waiting(tasks, costs, self.cluster, settings, suspects)
+        self._learner = CostLearner(costs, history)
+        learned = self._learner.learned()
+        self._waiting = Waiting(tasks, learned, self.cluster, settings, suspects)
         self._health = NodeHealth()
         self._deadlines = Deadlines(settings, costs.hardware)
         self._retry_policy = RetryPolicy(costs, settings)
@@ -134,17 +142,43 @@ class Scheduler:
             with self.groups.changing(group):
                 group.state = "idle"
 
-    def finished(self, group_id: int, now: float) -> None:
-        """A group's fold is done and its result is stored."""
+    def finished(
+        self, group_id: int, now: float, stages: Mapping[str, float] | None = None
+    ) -> None:
+        """A group's fold is done and its result is stored; `stages` are the seconds of each."""
         group = self.groups[group_id]
         assert group.state == "busy" and group.queued is not None
         self._deadlines.record_fold(group.queued.seconds, now - group.since)
+        self._learn_time(group, now - group.since, stages or {}, now)
         group.num_folds += 1
         self._health.succeeded(node for node, _ in group.placement)
         self._dispatcher.record(group, "done", "", now)
         task = group.queued.task
         self.outcomes[task.key] = Done(task, group.queued.num_attempts)
         self._dispatcher.set_idle(group)
+
+    def _learn_time(
+        self, group: GroupState, seconds: float, stages: Mapping[str, float], now: float
+    ) -> None:
+        """Learn from the time of a fold, unless a GPU's first one was mostly compiling kernels."""
+        queued = group.queued
+        assert queued is not None
+        warm_up = WARM_UP_FACTOR * self.costs.hardware.start_seconds
+        is_cold = self.costs.hardware.device == "cuda" and not group.num_folds
+        if is_cold and seconds < warm_up:
+            return
+        self._learner.record(MeasuredFold(queued.task, queued.shape, seconds, stages))
+        if self._learner.is_due(len(self._waiting)):
+            self._plan_again(now)
+
+    def _plan_again(self, now: float) -> None:
+        """Choose sizes again with what has been learned, if that has changed the predictions."""
+        costs = self._learner.learned()
+        if differs(costs, self._waiting.costs):
+            before = self._waiting.gpu_seconds
+            self._waiting.learn(costs, now)
+            if before:
+                self._deadlines.rescale_predictions(self._waiting.gpu_seconds / before)
 
     def failed(self, group_id: int, failure: Failure, now: float) -> list[Action]:
         """A group's start or fold failed; all failures but `invalid` end the group.
@@ -298,6 +332,11 @@ class Scheduler:
             self._health.start_failed(group, failure, now)
         actions: list[Action] = [self._dispatcher.end(group, failure, now)]
         if queued is not None and was_folding:
+            if failure.kind == "oom" and not failure.killed:
+                seconds = now - group.since
+                fold = MeasuredFold(queued.task, queued.shape, seconds, ran_out=True)
+                self._learner.record(fold)
+                self._plan_again(now)
             self._retry(queued, group, failure, now)
         elif queued is not None:
             self._waiting.push(queued, now)

@@ -412,7 +412,16 @@ ATTEMPTS = Table(
         seconds("seconds_confidence", "confidence module and scores"),
         seconds("seconds_write", "writing the results"),
         bytes_("peak_bytes", "largest memory in use on any rank"),
-        bytes_("predicted_bytes", "memory of one rank that the cost model predicted"),
+        bytes_(
+            "predicted_bytes",
+            "least memory of one rank that the cost model says the fold needs, with its chunks as "
+            "small as they can be; ranks with less cannot fold it",
+        ),
+        bytes_(
+            "predicted_peak_bytes",
+            "memory of one rank that the cost model predicts, with chunks that use what is free; "
+            "an upper bound of peak_bytes",
+        ),
     ),
 )
 RUNS = Table(

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from foldcp.config import BOLTZ2, TINY
-from foldcp.pipeline.bench.fit import FittedHardware, fit_hardware, model_bytes
+from foldcp.pipeline.bench.fit import FittedHardware, fit_hardware, least_bytes
 from foldcp.pipeline.bench.measurements import BlockTime, FoldTime, Machine, NotMeasured
+from foldcp.pipeline.scheduling.costs.memory import MAX_CHUNK_BYTES, MIN_CHUNK_BYTES
 from foldcp.pipeline.scheduling.hardware import load_hardware
 from tests.support.bench import FOUR, H200, MACHINE, SMALL, WHOLE, fitted_base, measurements
 
@@ -40,7 +41,8 @@ def test_fit_hardware_gives_the_measured_blocks_back() -> None:
 def test_fit_pair_bytes_takes_predictions_that_fill_a_gpu() -> None:
     truth = replace(fitted_base(), pair_bytes_bf16=777.0)
     fold = FoldTime(10_000, 1, "bf16", {"trunk": 1.0}, {})
-    full_bytes = int(model_bytes(truth, BOLTZ2, WHOLE, fold))
+    chunk = MAX_CHUNK_BYTES - MIN_CHUNK_BYTES
+    full_bytes = int(least_bytes(truth, BOLTZ2, WHOLE, fold) + chunk)
     full = replace(fold, peak_bytes={"trunk": full_bytes, "sampling": 1})
     small = FoldTime(512, 1, "mixed", {"trunk": 1.0}, {"trunk": 20_000_000_000})
     found = [*measurements(truth), full, small]

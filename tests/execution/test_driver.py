@@ -89,5 +89,6 @@ def test_driver_refuses_a_cluster_without_a_device(monkeypatch: pytest.MonkeyPat
             signals,  # type: ignore[arg-type]
             max_ranks=0,
             suspects=set(),
+            history=[],
             verbose=False,
         )

@@ -12,7 +12,6 @@ from foldcp.pipeline.execution.results import DeviceLocation, FoldStats, RankRes
 from foldcp.pipeline.execution.worker_group import WorkerGroupActor
 from foldcp.pipeline.scheduling.types import Failure
 
-
 TASK: Any = SimpleNamespace(complex=SimpleNamespace(name="dimer"))
 
 

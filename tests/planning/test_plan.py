@@ -129,7 +129,7 @@ def test_a_class_of_one_complex_has_its_name(monkeypatch: pytest.MonkeyPatch) ->
     ("counts", "expected"), [([1], 10), ([1, 1], 15), ([1, 2], 20), ([3, 1], 10), ([2, 2], 15)]
 )
 def test_the_median_counts_every_complex(counts: list[int], expected: float) -> None:
-    entry = Entry("", "", 300, 1, 1, "mixed", 1.0, 0.0)
+    entry = Entry("", "", 300, 1, 1, "mixed", 1.0, 2.0, 0.0)
     entries = [
         replace(entry, seconds=10.0 * number, num_complexes=count)
         for number, count in enumerate(counts, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,13 @@ import pytest
 from foldcp.pipeline.config import WriteConfig
 from foldcp.pipeline.planning.resume import (
     both,
+    measured_folds,
     missing_files,
     suspect_keys,
     unfinished_tasks,
 )
+from foldcp.pipeline.scheduling.cost_model import FoldShape
+from foldcp.pipeline.scheduling.costs.factors import MEASURED_STAGES
 from foldcp.pipeline.storage.store import Store
 from tests.support.scheduling import task
 from tests.support.synthetic_results import ATTEMPT, INFO
@@ -107,3 +111,23 @@ def test_files_of_all_samples_are_kept_only_where_there_were_any(
 def test_one_sample_is_all_samples() -> None:
     best = WriteConfig(structure_samples="best")
     assert not missing_files(best, WriteConfig(), num_samples=1, num_chains=2)
+
+
+def test_measured_folds_are_those_of_the_same_hardware_and_input(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    known = replace(task(300), key="k1")
+    stages = {f"seconds_{stage}": 2.0 for stage in MEASURED_STAGES}
+    shape = {"group_size": 2, "precision": "bf16", "parallel_samples": 5, "msa_depth": 70}
+    store = Store.open(out, replace(INFO, hardware="h200"))
+    for outcome in ("done", "oom", "error"):
+        store.put_attempt(ATTEMPT | shape | stages | {"outcome": outcome, "seconds": 9.0})
+    store.put_attempt(ATTEMPT | shape | {"key": "k2", "name": "k2"})
+    store.close()
+    folds = measured_folds(out, [known], "h200")
+    assert [fold.ran_out for fold in folds] == [False, True]
+    assert folds[0].shape == FoldShape(2, "bf16", 5, 70)
+    assert folds[0].task == replace(known, msa_depth=70)
+    assert folds[0].stages == dict.fromkeys(MEASURED_STAGES, 2.0)
+    assert folds[0].seconds == 9.0
+    assert measured_folds(out, [known], "another") == []
+    assert measured_folds(out, [], "h200") == []

@@ -73,6 +73,8 @@ def test_figures_add_up_whatever_fails() -> None:
     assert read["nodes"] == "1 node of 8, 1 of 5"
     assert len(read["classes"]) == len(found.classes)
     assert f"{found.cost:,.2f} for all GPUs" in to_text(found)
+    assert "network_bytes_per_s" in to_text(found)
+    assert "never measured" not in to_text(replace(found, guessed=()))
 
 
 def test_class_labels_meet_at_their_ends() -> None:

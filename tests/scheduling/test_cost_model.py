@@ -64,7 +64,7 @@ def test_bytes_and_seconds_fall_with_the_number_of_ranks() -> None:
     big = task(4_999)
     bytes_, seconds = (
         [function(big, shape(p)) for p in (1, 2, 3, 5, 8)]
-        for function in (COSTS.bytes, COSTS.seconds)
+        for function in (COSTS.least_bytes, COSTS.seconds)
     )
     assert bytes_ == sorted(bytes_, reverse=True)
     assert seconds == sorted(seconds, reverse=True)
@@ -76,16 +76,16 @@ def test_bytes_and_seconds_fall_with_the_number_of_ranks() -> None:
 def test_bytes_and_seconds_grow_with_precision_samples_and_rows() -> None:
     t = task(1500)
     assert (
-        COSTS.bytes(t, shape(1, "bf16"))
-        < COSTS.bytes(t, shape(1, "mixed"))
-        < COSTS.bytes(t, shape(1, "fp32"))
+        COSTS.least_bytes(t, shape(1, "bf16"))
+        < COSTS.least_bytes(t, shape(1, "mixed"))
+        < COSTS.least_bytes(t, shape(1, "fp32"))
     )
     assert COSTS.seconds(t, shape(1, "fp32")) > 2 * COSTS.seconds(t, shape(1, "bf16"))
-    assert COSTS.bytes(t, shape(parallel_samples=5)) > COSTS.bytes(t, shape())
+    assert COSTS.least_bytes(t, shape(parallel_samples=5)) > COSTS.least_bytes(t, shape())
     assert (
-        COSTS.bytes(t, shape(max_rows=100))
-        < COSTS.bytes(t, shape())
-        < COSTS.bytes(task(1500, 8000), shape())
+        COSTS.least_bytes(t, shape(max_rows=100))
+        < COSTS.least_bytes(t, shape())
+        < COSTS.least_bytes(task(1500, 8000), shape())
     )
     assert COSTS.stages(t, shape(max_rows=100))["msa"] < COSTS.stages(t, shape())["msa"]
     base = COSTS.stages(t, shape())
@@ -111,7 +111,7 @@ def test_parallel_samples_save_diffusion_time_only() -> None:
 
 def test_potentials_cost_particles_in_the_diffusion_only() -> None:
     steered = CostModel(H200, load(overrides=["model.potentials=true"]))
-    assert steered.bytes(task(3000), shape()) > COSTS.bytes(task(3000), shape())
+    assert steered.least_bytes(task(3000), shape()) > COSTS.least_bytes(task(3000), shape())
     with_ = steered.stages(task(3000), shape())
     without = COSTS.stages(task(3000), shape())
     assert with_["diffusion"] > 1.5 * without["diffusion"]
@@ -123,6 +123,6 @@ def test_small_networks_cost_little() -> None:
     assert tiny.seconds(task(3000), shape()) < COSTS.seconds(task(3000), shape()) / 20
     reserved = H200.reserved_gb * 1e9
     assert (
-        tiny.bytes(task(3000), shape()) - reserved
-        < (COSTS.bytes(task(3000), shape()) - reserved) / 5
+        tiny.least_bytes(task(3000), shape()) - reserved
+        < (COSTS.least_bytes(task(3000), shape()) - reserved) / 5
     )

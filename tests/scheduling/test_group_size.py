@@ -92,7 +92,7 @@ def test_next_oom_fallback_order() -> None:
     shape: FoldShape | None = smallest_shape(COSTS, t, 3)
     descriptions = []
     while shape is not None and (fallback := next_oom_fallback(COSTS, t, shape, 3)):
-        assert COSTS.bytes(t, fallback[0]) < COSTS.bytes(t, shape)
+        assert COSTS.least_bytes(t, fallback[0]) < COSTS.least_bytes(t, shape)
         shape = fallback[0]
         descriptions.append(fallback[1])
     assert descriptions == [
@@ -107,7 +107,11 @@ def test_next_oom_fallback_order() -> None:
     five = initial_shape(COSTS, 5, "mixed")
     wider = next_oom_fallback(COSTS, t, four, 8)
     assert wider is not None
-    assert COSTS.bytes(t, wider[0]) <= 0.75 * COSTS.bytes(t, four) < COSTS.bytes(t, five)
+    assert (
+        COSTS.least_bytes(t, wider[0])
+        <= 0.75 * COSTS.least_bytes(t, four)
+        < COSTS.least_bytes(t, five)
+    )
     fixed = CostModel(COSTS.hardware, load(overrides=["model.precision=mixed"]))
     assert next_oom_fallback(fixed, t, FoldShape(3, "mixed", 1, 300), 3) is None
 
@@ -117,12 +121,12 @@ def test_smallest_shape_is_the_smallest_in_the_first_precision() -> None:
     for num_tokens in range(1_000, 45_000, 1_500):
         t = task(num_tokens, depth=1000)
         chosen = smallest_shape(ONE_SAMPLE, t, 8)
-        in_mixed = ONE_SAMPLE.bytes(t, initial_shape(ONE_SAMPLE, 1, "mixed")) <= 141e9
+        in_mixed = ONE_SAMPLE.least_bytes(t, initial_shape(ONE_SAMPLE, 1, "mixed")) <= 141e9
         precision: Precision = "mixed" if in_mixed else "bf16"
         fits = [
             initial_shape(ONE_SAMPLE, p, precision)
             for p in range(1, 9)
-            if ONE_SAMPLE.bytes(t, initial_shape(ONE_SAMPLE, p, precision)) <= 141e9
+            if ONE_SAMPLE.least_bytes(t, initial_shape(ONE_SAMPLE, p, precision)) <= 141e9
         ]
         assert chosen == (fits[0] if fits else None)
         sizes.add((chosen.num_ranks, chosen.precision) if chosen else None)
@@ -134,8 +138,12 @@ def test_precision_does_not_depend_on_the_size_of_the_cluster() -> None:
     for num_tokens in range(1_000, 60_000, 700):
         t = task(num_tokens)
         shapes = [smallest_shape(COSTS, t, max_ranks) for max_ranks in (1, 2, 3, 8, 64, 512, 4096)]
-        found = {(shape.num_ranks, shape.precision) for shape in shapes if shape}
-        assert len(found) == 1
+        found = {
+            (shape.precision, shape.parallel_samples): shape.num_ranks for shape in shapes if shape
+        }
+        assert len({precision for precision, _ in found}) == 1
+        for shape in filter(None, shapes):
+            assert shape.num_ranks == found[shape.precision, shape.parallel_samples]
 
 
 def test_smallest_shape_on_a_node_of_h200s_holds_30000_tokens() -> None:
@@ -155,3 +163,14 @@ def test_smallest_shape_uses_only_the_precision_asked_for() -> None:
         n for n in range(1000, 40_000, 500) if smallest_shape(exact, task(n, depth=1000), 8)
     )
     assert smallest_shape(ONE_SAMPLE, task(largest + 500, depth=1000), 8) is not None
+
+
+def test_smallest_shape_samples_one_at_a_time_before_a_task_is_too_large() -> None:
+    at_once = max(n for n in range(20_000, 45_000, 50) if smallest_shape(COSTS, task(n), 8))
+    found = smallest_shape(COSTS, task(at_once), 8)
+    assert found is not None
+    assert (found.num_ranks, found.parallel_samples) == (8, 1)
+    assert not COSTS.fits(task(at_once), replace(found, parallel_samples=5))
+    smaller = smallest_shape(COSTS, task(at_once - 1_500), 8)
+    assert smaller is not None
+    assert smaller.parallel_samples == 5

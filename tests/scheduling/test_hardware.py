@@ -39,6 +39,7 @@ def test_load_hardware_reads_every_preset(name: str) -> None:
         ({"memory_gb": "many"}, ["memory_gb", "'many'"]),
         ({"gpus_per_node": 0}, ["gpus_per_node", "not positive"]),
         ({"device": "tpu"}, ["device", "'tpu'"]),
+        ({"guessed": ["exp_per"]}, ["guessed", "exp_per", "did you mean exp_per_s?"]),
     ],
 )
 def test_load_hardware_names_the_wrong_key(

@@ -38,7 +38,7 @@ def test_tasks_too_large_for_the_nodes_left_wait_for_nodes_and_then_fail() -> No
     scheduler = simulation.scheduler
     outcome = scheduler.outcomes["giant"]
     assert isinstance(outcome, Failed)
-    assert "36000 tokens in bf16 need 157 GB on each of 8 GPUs" in outcome.reason
+    assert "36000 tokens in bf16 need at least 159 GB on each of 8 GPUs" in outcome.reason
     assert "it needs 10 GPUs; no node came within 600 s (run.node_wait)" in outcome.reason
     others = [outcome for key, outcome in scheduler.outcomes.items() if key != "giant"]
     assert all(isinstance(outcome, Done) for outcome in others)

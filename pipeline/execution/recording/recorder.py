@@ -93,7 +93,8 @@ class Recorder:
             self._began + timedelta(seconds=attempt.started),
             self._devices(attempt),
             self._plan.config.model.samples,
-            self._costs.bytes(attempt.task, attempt.shape),
+            self._costs.least_bytes(attempt.task, attempt.shape),
+            self._costs.peak_bytes(attempt.task, attempt.shape),
             stats.seconds if stats else None,
             stats.peak_bytes if stats else None,
         )

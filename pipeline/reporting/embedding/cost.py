@@ -23,7 +23,7 @@ def attempt_columns(loaded: LoadedRun) -> dict[str, PackedColumn]:
     begin = attempts["started"].min()
     texts = ("outcome", "reason", "fallbacks", "gpus", "precision", "name")
     numeric = ("num_tokens", "attempt", "group_size")
-    measured = ("seconds", "predicted_seconds", "peak_bytes", "predicted_bytes")
+    measured = ("seconds", "predicted_seconds", "peak_bytes", "predicted_peak_bytes")
     return {
         "complex": columns.integers(attempts["key"].map(numbers).fillna(-1).to_numpy(float)),
         "start": columns.floats(_seconds(attempts["started"] - begin), "<f4"),

@@ -51,7 +51,7 @@ class Waiting:
         for task in tasks:
             size = (task.num_tokens, task.msa_depth)
             if size not in shapes:
-                shapes[size] = smallest_shape(costs, task, self.max_ranks)
+                shapes[size] = self._smallest_shape(task)
             shape = shapes[size]
             if shape is None:
                 self.too_large.append((task, too_large_reason(costs, task, self.max_ranks)))
@@ -110,6 +110,17 @@ class Waiting:
         queued.seconds = self.cache.seconds(queued.task, queued.shape)
         self.queue.push(queued)
 
+    def learn(self, costs: CostModel, now: float) -> None:
+        """Choose all sizes again with a cost model that has learned, its precision apart.
+
+        What about as many bytes were too much for gets more ranks.
+        """
+        self.costs = costs
+        if costs.memory_limits:
+            for queued in [*self.queue.tasks(), *self.last, *self.parked]:
+                queued.min_ranks = self._least_ranks(queued)
+        self.resize(now)
+
     def resize(self, now: float) -> None:
         """Choose all sizes again, after nodes have come or gone."""
         self.cache = self._new_cache()
@@ -152,10 +163,29 @@ class Waiting:
         if not self.max_ranks:
             return False
         largest = replace(queued.shape, num_ranks=self.max_ranks)
-        if self.costs.bytes(queued.task, largest) > self.costs.hardware.memory:
+        if self.costs.least_bytes(queued.task, largest) > self.costs.hardware.memory:
             return False
         queued.min_ranks = self.max_ranks
         return True
+
+    def _smallest_shape(self, task: Task) -> FoldShape | None:
+        """The smallest group that holds a task; the largest one where all are in doubt.
+
+        None where none of them has enough memory.
+        """
+        shape = smallest_shape(self.costs, task, self.max_ranks)
+        if shape is None and self.costs.memory_limits:
+            hopeful = replace(self.costs, memory_limits={})
+            shape = smallest_shape(hopeful, task, self.max_ranks)
+            return replace(shape, num_ranks=self.max_ranks) if shape else None
+        return shape
+
+    def _least_ranks(self, queued: QueuedTask) -> int:
+        """The fewest ranks on which a task may fit, after others have run out of memory."""
+        for num_ranks in range(queued.min_ranks, self.max_ranks + 1):
+            if self.costs.fits(queued.task, replace(queued.shape, num_ranks=num_ranks)):
+                return num_ranks
+        return max(queued.min_ranks, self.max_ranks)
 
     def _park(self, queued: QueuedTask, now: float) -> None:
         """Let a task wait for nodes; the time counts from its last fold."""

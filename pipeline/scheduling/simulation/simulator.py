@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from foldcp.pipeline.config import RunSection
 from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.scheduling.cost_model import CostModel
+from foldcp.pipeline.scheduling.costs.factors import MEASURED_STAGES
 from foldcp.pipeline.scheduling.scheduler import Scheduler
 from foldcp.pipeline.scheduling.types import (
     Action,
@@ -62,9 +63,11 @@ class Simulation:
         nodes: Mapping[str, int],
         settings: RunSection,
         faults: Faults | None = None,
+        believed: CostModel | None = None,
     ) -> None:
+        """`costs` are the truth; the scheduler believes in them, unless told something else."""
         self.tasks = tasks
-        self.scheduler = Scheduler(tasks, costs, nodes, settings)
+        self.scheduler = Scheduler(tasks, believed or costs, nodes, settings)
         self.costs = costs
         self.faults = faults or Faults()
         self.now = 0.0
@@ -132,7 +135,7 @@ class Simulation:
         elif event.kind == "finished":
             group = self.scheduler.groups[event.group]
             self.busy_seconds += (self.now - group.since) * group.size
-            self.scheduler.finished(event.group, self.now)
+            self.scheduler.finished(event.group, self.now, self._stages(event.group))
         else:
             failure = Failure(event.failure, f"simulated: {event.failure}")
             self._execute(self.scheduler.failed(event.group, failure, self.now))
@@ -159,7 +162,7 @@ class Simulation:
         task = action.task
         predicted = self.costs.seconds(task, action.shape)
         seconds = predicted * math.exp(self._random.gauss(0.0, faults.speed_spread))
-        true_bytes = self.costs.bytes(task, action.shape) * self._memory_factor(task)
+        true_bytes = self.costs.least_bytes(task, action.shape) * self._memory_factor(task)
         if true_bytes < 0:
             self._fail(action, 0.0, "invalid")
         elif true_bytes > self.costs.hardware.memory:
@@ -170,6 +173,17 @@ class Simulation:
             self._fail(action, seconds * self._random.random(), "error")
         elif not self._happens(faults.timeout):
             self._schedule(self.now + seconds, "finished", action.group)
+
+    def _stages(self, group_id: int) -> dict[str, float]:
+        """Seconds of the stages of the fold that a group has finished."""
+        group = self.scheduler.groups[group_id]
+        assert group.queued is not None
+        stages = self.costs.stages(group.queued.task, group.queued.shape)
+        slowness = (self.now - group.since) / sum(stages.values())
+        return {
+            stage: slowness * sum(stages[part] for part in parts)
+            for stage, parts in MEASURED_STAGES.items()
+        }
 
     def _memory_factor(self, task: Task) -> float:
         """True over predicted bytes of a task; negative if its input is at fault."""

@@ -111,14 +111,16 @@ def attempt_row(
     started: datetime,
     gpus: str,
     samples: int,
-    predicted_bytes: float,
+    least_bytes: float,
+    predicted_peak_bytes: float,
     seconds: Mapping[str, float] | None = None,
     peak_bytes: int | None = None,
 ) -> dict[str, Any]:
     """The row of one attempt.
 
-    `seconds` are those of each stage, `peak_bytes` the largest of its ranks; both are given for an
-    attempt that produced a prediction.
+    `least_bytes` and `predicted_peak_bytes` are those of the cost model. `seconds` are those of
+    each stage, `peak_bytes` the largest of its ranks; both are given for an attempt that produced a
+    prediction.
     """
     task = attempt.task
     shape = attempt.shape
@@ -141,7 +143,8 @@ def attempt_row(
         "predicted_seconds": attempt.predicted,
         **{f"seconds_{stage}": value for stage, value in (seconds or {}).items()},
         "peak_bytes": peak_bytes,
-        "predicted_bytes": int(predicted_bytes),
+        "predicted_bytes": int(least_bytes),
+        "predicted_peak_bytes": int(predicted_peak_bytes),
     }
 
 

@@ -415,7 +415,8 @@ def _attempts(
                 "predicted_seconds": predicted,
                 **{f"seconds_{stage}": share * seconds for stage, share in STAGES.items()},
                 "peak_bytes": int(2e9 + 900 * task.num_tokens**2),
-                "predicted_bytes": int(2e9 + 1000 * task.num_tokens**2),
+                "predicted_bytes": int(2e9 + 600 * task.num_tokens**2),
+                "predicted_peak_bytes": int(2e9 + 1000 * task.num_tokens**2),
             }
         )
 

@@ -1,0 +1,138 @@
+"""Memory of one rank: the least that a fold needs, and the peak that it will have.
+
+The least is what remains when chunks have shrunk as far as they go; it decides whether a group can
+hold a complex. The peak is what a fold takes on a device with memory to spare, as its chunks and
+the biases of the sampler are sized by what is free (`foldcp.model.layers.chunking`,
+`foldcp.model.diffusion.conditioning`): an upper bound of what is measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from foldcp.config import Architecture, Precision
+from foldcp.pipeline.scheduling.hardware import Hardware
+
+ATOMS_PER_TOKEN = 8.2  # heavy atoms of an average residue
+# Chunks take an eighth of the free memory within these limits.
+MIN_CHUNK_BYTES = 256 << 20
+MAX_CHUNK_BYTES = 8 << 30
+FREE_FRACTION = 8
+# What the chunk of a step would take if it held all pairs, in bytes a pair of 128 channels: of a
+# pair block in bf16 as measured, of the sampler's conditioning and of the scores as counted.
+BLOCK_CHUNK = 776
+CONDITIONING_CHUNK = 5632
+CONDITIONING_SHARE = 0.75  # of what the conditioning counts for its chunk, at most in use at once
+SCORES_CHUNK = 1536
+# The sampler keeps the biases of all its layers, twice, if three times their size is free.
+BIAS_COPIES = 2
+BIAS_FREE_FACTOR = 3
+MAX_DEVICE_COPY = 4 << 30  # a larger copy of the pairs is kept in host memory
+# CUDA graphs of the trunk and the memory that they keep, for complexes of so many tokens.
+MAX_GRAPH_TOKENS = 1024
+GRAPH_PAIR_BYTES = 1500
+
+
+@dataclass(frozen=True, slots=True)
+class FoldSize:
+    """What the memory of a fold depends on."""
+
+    num_tokens: int
+    num_ranks: int
+    precision: Precision
+    msa_rows: int
+    num_samples: int
+    num_parallel: int  # structures that are sampled at once
+    chunk_bytes: int  # of every chunk; 0: as much as the free memory allows
+
+
+def least_bytes(hardware: Hardware, net: Architecture, size: FoldSize) -> float:
+    """The least memory of one rank that a fold needs, in bytes.
+
+    The sum of the fixed part, the pair representation with what is as large at the same time, the
+    gathered attention bias, the MSA (features whole, representation by columns), the tokens and
+    atoms of the samples, and the smallest chunk. All samples but the last one are scored beside
+    the pair representation of the trunk.
+    """
+    pairs = _num_pairs(size)
+    of_pairs = hardware.pair_bytes(size.precision) * net.token_z / 128 * pairs
+    scored = _pair_array(net, size) if size.num_samples > 1 else 0.0
+    chunk = min(MIN_CHUNK_BYTES, BLOCK_CHUNK * pairs)
+    others = _bias_bytes(net, size) + _msa_bytes(net, size) + _sample_bytes(net, size)
+    return _fixed_bytes(hardware, size) + of_pairs + scored + chunk + others
+
+
+def peak_bytes(hardware: Hardware, net: Architecture, size: FoldSize) -> float:
+    """The predicted peak memory of one rank in bytes, at most all of the device.
+
+    The largest of the trunk, the conditioning of the sampler, the sampler and the scores, each with
+    chunks as large as the memory that is free at its start allows. On a CPU chunks are small.
+    """
+    least = least_bytes(hardware, net, size)
+    if hardware.device == "cpu":
+        return least
+    pairs = _num_pairs(size)
+    z = _pair_array(net, size)
+    product = compute_itemsize(size.precision) * net.token_z * pairs
+    width = net.token_z / 128 * compute_itemsize(size.precision) / 2
+    free = hardware.memory - hardware.reserved_gb * 1e9
+
+    def chunk(bytes_per_pair: float, taken: float) -> float:
+        budget = min(max((free - taken) / FREE_FRACTION, MIN_CHUNK_BYTES), MAX_CHUNK_BYTES)
+        return min(size.chunk_bytes or budget, bytes_per_pair * pairs)
+
+    trunk = z + product + chunk(BLOCK_CHUNK * width, 0.0)
+    trunk += _bias_bytes(net, size) + _msa_bytes(net, size)
+    trunk += z if z < MAX_DEVICE_COPY else 0.0
+    if size.num_tokens <= MAX_GRAPH_TOKENS:
+        trunk += GRAPH_PAIR_BYTES * pairs
+    biases = compute_itemsize(size.precision) * net.token_transformer_blocks * pairs
+    biases *= net.diffusion_heads
+    conditioning_chunk = CONDITIONING_SHARE * chunk(CONDITIONING_CHUNK * net.token_z / 128, z)
+    if biases * BIAS_FREE_FACTOR < free - z:
+        sampler = z + max(BIAS_COPIES * biases, biases + conditioning_chunk)
+    else:
+        sampler = 2 * z + conditioning_chunk + biases / net.token_transformer_blocks
+    sampler += _sample_bytes(net, size)
+    scores = (1 + (size.num_samples > 1)) * z + max(z, product) + chunk(SCORES_CHUNK, z)
+    scores += _bias_bytes(net, size)
+    peak = _fixed_bytes(hardware, size) + max(trunk, sampler, scores)
+    return min(max(least, peak), hardware.memory)
+
+
+def compute_itemsize(precision: Precision) -> int:
+    """Bytes of a number that streams through the arithmetic units."""
+    return 4 if precision == "fp32" else 2
+
+
+def _num_pairs(size: FoldSize) -> float:
+    """Pairs of tokens of one rank."""
+    return size.num_tokens**2 / size.num_ranks
+
+
+def _pair_array(net: Architecture, size: FoldSize) -> float:
+    """Bytes of the pair representation of one rank."""
+    itemsize = 2 if size.precision == "bf16" else 4
+    return itemsize * net.token_z * _num_pairs(size)
+
+
+def _fixed_bytes(hardware: Hardware, size: FoldSize) -> float:
+    """Driver, weights and workspace, and the features of the whole MSA."""
+    return hardware.reserved_gb * 1e9 + 24 * size.msa_rows * size.num_tokens
+
+
+def _bias_bytes(net: Architecture, size: FoldSize) -> float:
+    """The gathered bias of triangle attention."""
+    return 2 * compute_itemsize(size.precision) * net.pair_heads * size.num_tokens**2
+
+
+def _msa_bytes(net: Architecture, size: FoldSize) -> float:
+    """The representation of this rank's columns of the MSA, with its updates."""
+    columns = size.num_tokens / size.num_ranks
+    return 4 * compute_itemsize(size.precision) * net.msa_s * size.msa_rows * columns
+
+
+def _sample_bytes(net: Architecture, size: FoldSize) -> float:
+    """Tokens and atoms of the samples that are drawn at once."""
+    of_token = 16 * 2 * net.token_s + 24 * ATOMS_PER_TOKEN * net.atom_s
+    return size.num_parallel * size.num_tokens * of_token
