@@ -18,7 +18,7 @@ from foldcp.features.featurize import featurize
 from foldcp.model.boltz2 import Boltz2
 from foldcp.model.diffusion import sampler
 from foldcp.model.layers.cuda_graph import CUDAGraphWrapper, new_pool
-from foldcp.model.trunk import msa, pairformer
+from foldcp.model.trunk import pairformer
 from foldcp.predict import Prediction, Settings, fold
 from tests.predict.test_predict import complex_of_31_tokens
 
@@ -99,7 +99,7 @@ def test_fold_is_the_same_without_cuda_graphs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     got = predicted()
-    for module in (pairformer, msa, sampler):
+    for module in (pairformer, sampler):
         monkeypatch.setattr(module, "can_capture", lambda _: False)
     expected = predicted()
     assert np.array_equal(predicted().coords, expected.coords), (

@@ -4,9 +4,6 @@ columns of its tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -20,17 +17,9 @@ from foldcp.kernels.blocks import cat_blocks
 from foldcp.kernels.dispatch import Backend
 from foldcp.kernels.projection import AttentionOutputWeights, ProjectionWeights
 from foldcp.model.layers.chunking import ChunkBudget
-from foldcp.model.layers.cuda_graph import CUDAGraphWrapper, can_capture, new_pool
 from foldcp.model.layers.layers import KernelModule, LayerNorm, Linear, Transition
 from foldcp.model.layers.offload import offload
 from foldcp.model.trunk.pairformer import MASKED, PairBlock
-
-# Above this, the launches of a pair block take less time than its work, and a graph's memory
-# counts.
-MAX_GRAPH_TOKENS = 512
-
-# z and the mask -> z, refined in place
-PairBlockFn = Callable[[Tensor, Tensor], Tensor]
 
 
 class PairWeightedAveraging(KernelModule):
@@ -232,22 +221,11 @@ class MSALayer(nn.Module):
         m: Float[Tensor, "I S C"],
         mask: Float[Tensor, " N"],
         msa_mask: Float[Tensor, "I S"],
-        pair_block: PairBlockFn | None = None,
     ) -> tuple[Float[Tensor, "I N Z"], Float[Tensor, "I S C"]]:
-        """`pair_block` is a CUDA graph of `pairformer_layer`, if there is one."""
         m = self.pair_weighted_averaging(m, z, mask)
         m = self.msa_transition.add_to(m, self.budget)
         z = self.outer_product_mean(z, m, msa_mask)
-        pair_block = pair_block or self.pairformer_layer
-        return pair_block(z, mask), m
-
-
-@dataclass(frozen=True)
-class GraphedPairBlocks:
-    """The pair blocks of all layers as CUDA graphs, and what they are valid for."""
-
-    key: list[int]  # the number of tokens, and where each weight is
-    graphs: list[CUDAGraphWrapper[Tensor]]
+        return self.pairformer_layer(z, mask), m
 
 
 class MSAModule(nn.Module):
@@ -264,7 +242,6 @@ class MSAModule(nn.Module):
         self.layers = nn.ModuleList(
             MSALayer(architecture, cp, budget) for _ in range(architecture.msa_blocks)
         )
-        self.graphed_pair_blocks: GraphedPairBlocks | None = None
 
     def forward(
         self,
@@ -278,33 +255,12 @@ class MSAModule(nn.Module):
         precise = torch.promote_types(z.dtype, torch.float32)
         msa_mask = self._columns(features.msa_mask, msa_rows).to(precise)
         initial = offload(z, self.budget.rows_per_chunk(z[0].nbytes, z.device))
-        pair_blocks = self._pair_blocks(features.token_mask)
-        for layer, pair_block in zip(self.layers, pair_blocks, strict=True):
-            z, m = layer(z, m, features.token_mask, msa_mask, pair_block)
+        for layer in self.layers:
+            z, m = layer(z, m, features.token_mask, msa_mask)
         out = torch.empty_like(z) if torch.is_grad_enabled() else z
         for rows, chunk in initial:
             out[rows] = z[rows] + chunk.to(z.device)
         return out
-
-    def _pair_blocks(self, mask: Float[Tensor, " N"]) -> Sequence[PairBlockFn]:
-        """The pair block of each layer; of small complexes as CUDA graphs, which need no more than
-        as many tokens: alignments have many different numbers of rows.
-        """
-        blocks = [layer.pairformer_layer for layer in self.layers if isinstance(layer, MSALayer)]
-        small = self.cp.size == 1 and len(mask) <= MAX_GRAPH_TOKENS
-        if not small or not can_capture(mask.device):
-            self.graphed_pair_blocks = None
-            return blocks
-        weights = [weight for block in blocks for weight in block.parameters()]
-        key = [len(mask), *(weight.data_ptr() for weight in weights)]
-        if self.graphed_pair_blocks is None or self.graphed_pair_blocks.key != key:
-            pool = new_pool()
-            graphs = [
-                CUDAGraphWrapper[Tensor](block, pool, num_inplace_args=1, skip_warmup=index > 0)
-                for index, block in enumerate(blocks)
-            ]
-            self.graphed_pair_blocks = GraphedPairBlocks(key, graphs)
-        return self.graphed_pair_blocks.graphs
 
     def _columns(self, x: Tensor, msa_rows: list[int] | None) -> Tensor:
         """[S, N] -> this rank's tokens, [I, S]."""
