@@ -228,7 +228,7 @@ def fold_group(
     sampled at once. Up to rounding, each prediction is what `fold` gives.
 
     Up to 512 tokens it pays most; complexes of about as many tokens belong together, as all are
-    padded to the largest. Memory holds the pairs of all of them: of 8 with 512 tokens 5 GB more.
+    padded to the largest. Memory holds the pairs and pair biases of all of them.
 
     Args:
         model: from `load_model`, on one device.

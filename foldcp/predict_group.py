@@ -13,6 +13,7 @@ from foldcp.model.boltz2 import Boltz2, TrunkOutput
 from foldcp.model.diffusion.noise import PackedNoise
 from foldcp.model.diffusion.packing import atoms_of_each, packed
 from foldcp.model.diffusion.score_model import DenoiserCache
+from foldcp.model.layers.transformer import Modulator
 from foldcp.predict import (
     GPU_MULTIPLE,
     Prediction,
@@ -61,10 +62,11 @@ def fold_group(
         mask = torch.ones(num_tokens, device=device)
         # Before the trunk, as this frees the CUDA graphs of complexes of another size.
         model.confidence_module.pairformer_stack.graphed(mask, len(group) * settings.samples)
-        folded = [
-            _through_trunk(model, features.pad_to(num_tokens).to(device), settings, progress)
-            for features in group
-        ]
+        modulator = model.structure_module.score_model.token_transformer.modulator()
+        folded = []
+        for features in group:
+            padded = features.pad_to(num_tokens).to(device)
+            folded.append(_through_trunk(model, padded, modulator, settings, progress))
         timer = StageTimer(device)
         with timer("sampling"):
             coords = _sample(model, folded, settings, progress)
@@ -91,7 +93,11 @@ def _check(model: Boltz2, group: Sequence[Features], settings: Settings) -> None
 
 
 def _through_trunk(
-    model: Boltz2, features: Features, settings: Settings, progress: Progress
+    model: Boltz2,
+    features: Features,
+    modulator: Modulator,
+    settings: Settings,
+    progress: Progress,
 ) -> _Folded:
     timer = StageTimer(features.token_mask.device)
     with timer("trunk"):
@@ -100,7 +106,7 @@ def _through_trunk(
         trunk = TrunkOutput(trunk.s_inputs, trunk.s.clone(), trunk.z.clone())
         conditioning = model.diffusion_conditioning(trunk.s, trunk.z, model.rel_pos, features)
         score_model = model.structure_module.score_model
-        cache = score_model.prepare(trunk.s, trunk.s_inputs, conditioning, features)
+        cache = score_model.prepare(trunk.s, trunk.s_inputs, conditioning, features, modulator)
     return _Folded(features, trunk, cache, timer)
 
 

@@ -11,7 +11,8 @@ from foldcp.metrics.geometry.atoms import AtomPairs, StructureAtoms
 
 PROBE = 1.4  # Å
 NUM_POINTS = 400  # on each atom's sphere; DSSP has 401
-MAX_POINTS = 1 << 22  # times neighbours, computed at once
+# Points times neighbours computed at once: on a CPU what its cache holds.
+MAX_POINTS = {"cpu": 1 << 19, "cuda": 1 << 24}
 # Å; those of DSSP (Kabsch & Sander 1983), which has no others than those of proteins
 RADII = {"N": 1.65, "CA": 1.87, "C": 1.76, "O": 1.4}
 OTHER_RADIUS = 1.8
@@ -142,21 +143,22 @@ def _exposed(
     """The share of each atom's points that are in no neighbour's sphere; the neighbours of an atom
     are consecutive.
     """
+    if not len(offset):
+        return torch.ones(len(counts))
     points = _sphere(NUM_POINTS).to(offset)
-    ends = counts.cumsum(0)
-    exposed = [offset.new_zeros(0)]
-    start = 0
-    while start < len(counts):
-        before = int(ends[start - 1]) if start else 0
-        stop = int(torch.searchsorted(ends, before + MAX_POINTS // NUM_POINTS, right=True))
-        stop = max(stop, start + 1)
-        pairs = slice(before, int(ends[stop - 1]))
-        depth = torch.addmm(-threshold[pairs, None], offset[pairs], points.T)
-        deepest = torch.segment_reduce(
-            depth, "max", lengths=counts[start:stop].to(depth.device), unsafe=True
-        )
-        exposed.append((deepest <= 0).float().mean(1))
-        start = stop
+    most = int(counts.max())
+    counts = counts.to(offset.device)
+    first = counts.cumsum(0) - counts
+    place = torch.arange(most, device=offset.device)
+    rows = max(1, MAX_POINTS[offset.device.type] // (NUM_POINTS * most))
+    exposed = []
+    for counts_of, first_of in zip(counts.split(rows), first.split(rows), strict=True):
+        inside = place < counts_of[:, None]
+        index = torch.where(inside, first_of[:, None] + place, 0)
+        needed = threshold[index].masked_fill(~inside, torch.inf)[..., None]
+        offsets = offset[index]
+        depth = torch.baddbmm(-needed, offsets, points.T.expand(len(offsets), -1, -1))
+        exposed.append((depth.amax(1) <= 0).float().mean(1))
     return torch.cat(exposed)
 
 

@@ -150,8 +150,11 @@ class ScoreModel(KernelModule):
         s_inputs: Float[Tensor, "N S"],
         conditioning: DiffusionConditioningOutput,
         features: Features,
+        modulator: Modulator | None = None,
     ) -> DenoiserCache:
-        """Compute the inputs that do not depend on the noisy structure or its noise level."""
+        """Compute the inputs that do not depend on the noisy structure or its noise level.
+        `modulator` is that of `token_transformer`, for several complexes.
+        """
         own_trunk = self.cp.shard(s_trunk)
         own_inputs = self.cp.shard(s_inputs)
         encoder = self.atom_attention_encoder.atom_encoder
@@ -163,7 +166,7 @@ class ScoreModel(KernelModule):
             decoder_bias=conditioning.decoder_bias,
             encoder_modulations=encoder.modulations(conditioning.c),
             decoder_modulations=decoder.modulations(conditioning.c),
-            modulator=self.token_transformer.modulator(),
+            modulator=modulator or self.token_transformer.modulator(),
             token_attention=self._token_attention(conditioning.token_bias, features.token_mask),
             atoms=AtomTokens.of(features),
             present=torch.ones_like(features.atom_mask)[None],

@@ -127,8 +127,8 @@ def test_surfaces_are_those_of_biotite(monkeypatch: pytest.MonkeyPatch) -> None:
         array, 1.4, ignore_ions=False, point_number=400, vdw_radii=radii.astype(np.float32)
     )
     assert 0 < (expected == 0).mean() < 1
-    for max_points in (module.MAX_POINTS, 1):  # a few chunks, and one for each atom
-        monkeypatch.setattr(module, "MAX_POINTS", max_points)
+    for max_points in (1 << 24, 1 << 17, 1):  # one chunk, some, and one for each atom
+        monkeypatch.setitem(module.MAX_POINTS, "cpu", max_points)
         found = chain_surfaces(atoms, radii, neighbours(atoms))
         assert np.abs(found - expected).max() < 3 * 4 * np.pi * 3.2**2 / 400
 
