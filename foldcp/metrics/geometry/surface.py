@@ -128,10 +128,10 @@ def _surface(
     offset = (coords[second] - coords[first]) / own[:, None]
     threshold = (1 + (both.distance[order] / own) ** 2 - (reach[second] / own) ** 2) / 2
     counts = np.bincount(first, minlength=len(coords))[wanted]
-    exposed = _exposed(
-        *(torch.from_numpy(x).to(device, torch.float32) for x in (offset, threshold)),
-        torch.from_numpy(counts),
+    offsets, thresholds = (
+        torch.from_numpy(x).to(device, torch.float32) for x in (offset, threshold)
     )
+    exposed = _exposed(offsets, thresholds, torch.from_numpy(counts))
     surface = np.full(len(coords), np.nan)
     surface[wanted] = 4 * np.pi * reach[wanted] ** 2 * exposed.cpu().numpy()
     return surface
