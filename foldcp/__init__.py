@@ -20,7 +20,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from foldcp.api import Model, featurize, fold, load_model
+    from foldcp.api import Model, featurize, fold, fold_group, load_model
     from foldcp.complex import Chain, Complex
     from foldcp.metrics.scores import Scores
     from foldcp.pipeline.reporting.connection import connect
@@ -43,6 +43,7 @@ __all__ = [
     "connect",
     "featurize",
     "fold",
+    "fold_group",
     "load_model",
     "read_run",
     "score_database",
@@ -60,6 +61,7 @@ _MODULES = {
     "connect": "foldcp.pipeline.reporting.connection",
     "featurize": "foldcp.api",
     "fold": "foldcp.api",
+    "fold_group": "foldcp.api",
     "load_model": "foldcp.api",
     "read_run": "foldcp.pipeline.reporting.read_run",
     "score_database": "foldcp.pipeline.score_database",

@@ -1,14 +1,15 @@
-"""Folding one complex from Python: load a network, make features, fold."""
+"""Folding from Python: load a network, make features, fold one complex or several small ones."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
 import torch
 
-from foldcp import predict
+from foldcp import predict, predict_group
 from foldcp.checkpoint.load import load
 from foldcp.complex import Complex
 from foldcp.config import KernelSetting, Precision
@@ -208,6 +209,70 @@ def fold(
         features = complex
         steering = NO_CONSTRAINTS
     return predict.fold(model.network, features, settings, progress, steering)
+
+
+def fold_group(
+    model: Model,
+    complexes: Sequence[Complex | Features],
+    *,
+    samples: int = 1,
+    steps: int = 200,
+    recycling: int = 3,
+    seed: int = 0,
+    parallel_samples: int = 5,
+    msa_subsample: int = 0,
+    keep_pairs: bool = False,
+    progress: Progress = no_progress,
+) -> list[Prediction]:
+    """Fold small complexes together, in less time than one after the other: their structures are
+    sampled at once. Up to rounding, each prediction is what `fold` gives.
+
+    Up to 512 tokens it pays most; complexes of about as many tokens belong together, as all are
+    padded to the largest. Memory holds the pairs and pair biases of all of them.
+
+    Args:
+        model: from `load_model`, on one device.
+        complexes: as for `fold`; none with forced pockets or contacts.
+        samples: structures of each.
+        steps: as for `fold`, like the other arguments.
+        recycling: passes through the trunk after the first.
+        seed: of the noise, and of the features that are made here.
+        parallel_samples: samples of each complex drawn at once.
+        msa_subsample: MSA rows drawn at random for each pass through the trunk; 0 uses all.
+        keep_pairs: also return PAE and PDE of all pairs of tokens.
+        progress: called with stage, steps done and steps in all.
+
+    Raises:
+        ValueError: without a complex, and as `fold`.
+        TypeError: for a model or a complex that is something else.
+        torch.OutOfMemoryError: for complexes that do not fit into the GPU's memory together.
+
+    >>> import foldcp
+    >>> complexes = []
+    >>> for sequence in ("MKTAYIAKQR", "GSAGSAAGS"):
+    ...     chain = foldcp.Chain("A", "protein", sequence)
+    ...     complexes.append(foldcp.Complex("peptide", (chain,)))
+    >>> model = foldcp.load_model("untrained:tiny", device="cpu")
+    >>> predictions = foldcp.fold_group(model, complexes, steps=2)
+    >>> [prediction.plddt.shape for prediction in predictions]
+    [(1, 10), (1, 9)]
+    """
+    if not isinstance(model, Model):
+        raise TypeError(f"model: expected what load_model returns, got {type(model).__name__}")
+    settings = Settings(
+        recycling=recycling,
+        steps=steps,
+        samples=samples,
+        parallel_samples=parallel_samples,
+        precision=model.precision,
+        msa_subsample=msa_subsample,
+        seed=seed,
+        keep_pairs=keep_pairs,
+    )
+    group = [
+        each if isinstance(each, Features) else featurize(each, seed=seed) for each in complexes
+    ]
+    return predict_group.fold_group(model.network, group, settings, progress)
 
 
 def _featurize(complex: Complex, msa: MsaSettings, seed: int) -> Features:

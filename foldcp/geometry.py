@@ -25,22 +25,23 @@ def quaternion_to_matrix(quaternion: Float[Tensor, "*M 4"]) -> Float[Tensor, "*M
 
 
 def superpose(
-    moving: Coords,
-    target: Coords,
-    weights: Float[Tensor, " A"],
-) -> Coords:
+    moving: Float[Tensor, "*M A 3"],
+    target: Float[Tensor, "*M A 3"],
+    weights: Float[Tensor, "*W A"],
+) -> Float[Tensor, "*M A 3"]:
     """`moving`, rotated and translated onto `target` with the least weighted sum of squares.
 
-    Never mirrors. Source: AlphaFold 3, algorithm 28.
+    Never mirrors. `weights` broadcast over structures. Source: AlphaFold 3, algorithm 28.
     """
-    normalized = (weights / weights.sum())[:, None]
-    moving_center = (moving * normalized).sum(1, keepdim=True)
-    target_center = (target * normalized).sum(1, keepdim=True)
+    normalized = (weights / weights.sum(-1, keepdim=True))[..., None]
+    moving_center = (moving * normalized).sum(-2, keepdim=True)
+    target_center = (target * normalized).sum(-2, keepdim=True)
     centered = moving - moving_center
-    covariance = torch.einsum("mai,maj->mij", centered * weights[:, None], target - target_center)
-    quaternion = _optimal_rotation(covariance.double())
-    rotation = quaternion_to_matrix(quaternion).to(moving)
-    return torch.einsum("maj,mij->mai", centered, rotation) + target_center
+    weighted = centered * weights[..., None]
+    covariance = torch.einsum("...ai,...aj->...ij", weighted, target - target_center)
+    quaternion = _optimal_rotation(covariance.flatten(0, -3).double())
+    rotation = quaternion_to_matrix(quaternion).to(moving).view(covariance.shape)
+    return torch.einsum("...aj,...ij->...ai", centered, rotation) + target_center
 
 
 def _optimal_rotation(covariance: Float[Tensor, "M 3 3"]) -> Float[Tensor, "M 4"]:

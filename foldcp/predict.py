@@ -162,6 +162,17 @@ def fold(
             coords = sample(model, trunk, padded, constraints, settings, progress)
         with timer("confidence"):
             scored = score(model, trunk, coords, padded, refine, settings, progress)
+    return finished(model, padded, coords, scored, timer)
+
+
+def finished(
+    model: Boltz2,
+    features: Features,
+    coords: Float[Tensor, "M A 3"],
+    scored: Sequence[ScoredSample],
+    timer: StageTimer,
+) -> Prediction:
+    """The prediction in host memory, without padding."""
     num_atoms = len(features.layout.atom_token)
     return Prediction(
         coords=coords[:, :num_atoms].cpu().numpy(),
@@ -171,7 +182,7 @@ def fold(
         pde=[sample.pde for sample in scored if sample.pde is not None],
         layout=features.layout,
         seconds=timer.seconds,
-        peak_bytes=peak_bytes(device, model.cp),
+        peak_bytes=peak_bytes(coords.device, model.cp),
         pae_blocks=[block for sample in scored for block in sample.pae_blocks],
     )
 

@@ -27,6 +27,7 @@ LAYERS = [
     ["foldcp.model"],
     ["foldcp.checkpoint"],
     ["foldcp.progress", "foldcp.predict"],
+    ["foldcp.predict_group"],
     ["foldcp.datasets.parsing"],
     ["foldcp.datasets.accessions", "foldcp.datasets.uniprot", "foldcp.datasets.stoichiometry"],
     [

@@ -111,7 +111,11 @@ class Features:
 
     def pad(self, multiple: int) -> Features:
         """These features with the number of tokens padded to a multiple; mask 0 there."""
-        extra = -self.num_tokens % multiple
+        return self.pad_to(self.num_tokens + -self.num_tokens % multiple)
+
+    def pad_to(self, num_tokens: int) -> Features:
+        """These features padded to so many tokens; mask 0 there."""
+        extra = num_tokens - self.num_tokens
         padded = {
             name: _pad(x, axis, extra)
             for name, axis in _TOKEN_AXES.items()

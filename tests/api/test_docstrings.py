@@ -16,6 +16,7 @@ WITH_EXAMPLE = [
     "load_model",
     "featurize",
     "fold",
+    "fold_group",
     "Prediction",
     "Scores",
     "score_database",

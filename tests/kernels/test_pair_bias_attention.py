@@ -88,3 +88,35 @@ def test_prepare_gives_the_attention_under_a_bias(
     attention = pair_bias_attention.choose(choose_backend("auto", torch.device(device)), dtype)
     under_bias = attention.prepare(bias, mask)
     assert torch.equal(under_bias(q, k, v), attention(q, k, v, bias, mask))
+
+
+@on_devices
+@SHAPES
+@pytest.mark.parametrize("dtype", [torch.float32, bf16])
+def test_packed_blocks_attend_each_within_itself(
+    num_samples: int,
+    num_queries: int,
+    num_tokens: int,
+    heads: int,
+    width: int,
+    dtype: torch.dtype,
+    device: str,
+) -> None:
+    """Of queries with gaps between them in memory, as they are beside keys and values."""
+    blocks = []
+    for seed in range(3):
+        operands = draw(num_samples, num_queries, num_tokens, heads, width, dtype, device)
+        torch.manual_seed(seed)
+        blocks.append([x + torch.randn_like(x) if x.dim() > 1 else x for x in operands])
+    blocks[1][4][:] = 1.0
+    blocks[2][3] *= 30
+    attention = pair_bias_attention.choose(choose_backend("auto", torch.device(device)), dtype)
+    prepared = [attention.prepare(bias, mask) for *_, bias, mask in blocks]
+    q, k, v = (torch.cat([block[i] for block in blocks], 1) for i in range(3))
+    q = torch.stack([q, k[:, : q.shape[1]]], 2)[:, :, 0]
+    k, v = torch.stack([k, v], 2).unbind(2)
+    got = type(prepared[0]).packed(prepared)(q, k, v)
+    for block, own in zip(blocks, got.chunk(3, 1), strict=True):
+        expected = equation(*block)
+        assert error(own, expected) < TOLERANCE.get((device, dtype), 1e-2)
+        assert error(own, expected) < 1.02 * error(attention(*block), expected) + 1e-5

@@ -11,7 +11,7 @@ from foldcp.complex import Bond, Chain, Complex, Contact
 from foldcp.config import TINY
 from foldcp.features.features import Features
 from foldcp.features.featurize import featurize
-from foldcp.model.layers.atoms import AtomEncoder, to_atoms, to_tokens
+from foldcp.model.layers.atoms import AtomEncoder, AtomTokens, to_atoms, to_tokens
 from foldcp.model.layers.transformer import DiffusionTransformer
 from foldcp.model.trunk.pair_embedder import PairEmbedding
 
@@ -38,13 +38,14 @@ def randomised(module):  # noqa: ANN201
 
 def test_to_tokens_gives_means_of_atoms(features: Features) -> None:
     x = torch.randn(2, features.num_atoms, 3)
-    got = to_tokens(x, features)
+    atom_tokens = AtomTokens.of(features)
+    got = to_tokens(x, atom_tokens)
     layout = features.layout
     for token in range(len(layout.token_chain)):
         atoms = torch.from_numpy(layout.atom_token == token).nonzero()[:, 0]
         torch.testing.assert_close(got[:, token], x[:, atoms].mean(1), atol=1e-5, rtol=1e-5)
     assert (got[:, len(layout.token_chain) :] == 0).all()
-    back = to_atoms(got, features)
+    back = to_atoms(got, atom_tokens)
     assert torch.equal(back[:, 3], got[:, layout.atom_token[3]])
     assert (back[:, features.atom_mask == 0] == 0).all()
 

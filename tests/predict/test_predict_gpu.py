@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,9 @@ from foldcp.config import Precision
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.featurize import featurize
 from foldcp.predict import Prediction, Settings, fold
+from foldcp.predict_group import fold_group
 from tests.predict.test_predict import complex_of_31_tokens, relative
+from tests.predict.test_predict_group import small_complexes
 from tests.support.distributed import device_of, run
 
 pytestmark = [
@@ -40,3 +44,19 @@ def test_fold_on_a_gpu_equals_that_on_the_cpu(size: int, precision: Precision) -
         assert relative(got.plddt, expected.plddt) < LIMITS[precision]
         assert relative(np.stack(got.pae), np.stack(expected.pae)) < LIMITS[precision]
         assert got.peak_bytes > 0
+
+
+@pytest.mark.parametrize("precision", LIMITS)
+def test_a_group_on_a_gpu_is_as_if_each_were_folded_on_the_cpu(precision: Precision) -> None:
+    settings = Settings(recycling=1, steps=4, samples=3, parallel_samples=2, keep_pairs=True)
+    settings = replace(settings, precision=precision)
+    model = load("untrained:tiny", precision=precision, device="cuda")
+    exact = load("untrained:tiny")
+    group = small_complexes()
+    fold_group(model, group, settings)
+    predictions = fold_group(model, group, settings)  # replays what the first captured
+    for got, features in zip(predictions, group, strict=True):
+        expected = fold(exact, features, replace(settings, precision="fp32"))
+        assert relative(got.coords, expected.coords) < LIMITS[precision]
+        assert relative(got.plddt, expected.plddt) < LIMITS[precision]
+        assert relative(np.stack(got.pae), np.stack(expected.pae)) < LIMITS[precision]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -13,20 +16,29 @@ from foldcp.kernels.triangle_attention.reference import MASKED
 
 @dataclass(frozen=True)
 class AttentionUnderBias:
-    """`PairBiasAttention` under one bias, prepared for many calls."""
+    """`PairBiasAttention` under one bias, prepared for many calls; or under B biases, one for each
+    of B blocks of queries and keys that do not see each other.
+    """
 
-    prepared: Tensor  # the bias with the mask: here [1, H, I, N], to be added
+    prepared: Tensor  # the biases with their masks: here [1, B * H, I, N], to be added
+    head_axis: ClassVar[int] = 1  # of `prepared`
+
+    @classmethod
+    def packed(cls, attentions: Sequence[AttentionUnderBias]) -> AttentionUnderBias:
+        """Those of several blocks of as many queries, one after the other."""
+        return cls(torch.cat([attention.prepared for attention in attentions], cls.head_axis))
 
     def __call__(
         self,
-        q: Float[Tensor, "M I H D"],
-        k: Float[Tensor, "M N H D"],
-        v: Float[Tensor, "M N H D"],
-    ) -> Float[Tensor, "M I H D"]:
-        q = q.transpose(1, 2)
-        k = k.transpose(1, 2)
-        v = v.transpose(1, 2)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=self.prepared).transpose(1, 2)
+        q: Float[Tensor, "M Q H D"],
+        k: Float[Tensor, "M K H D"],
+        v: Float[Tensor, "M K H D"],
+    ) -> Float[Tensor, "M Q H D"]:
+        num_heads = q.shape[2]
+        blocks = (self.prepared.shape[1] // num_heads, -1)
+        q, k, v = (x.unflatten(1, blocks).transpose(2, 3).flatten(1, 2) for x in (q, k, v))
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=self.prepared)
+        return out.unflatten(1, (-1, num_heads)).transpose(2, 3).flatten(1, 2)
 
 
 class PairBiasAttention:

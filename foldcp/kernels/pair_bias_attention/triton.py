@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -18,14 +19,16 @@ from foldcp.kernels.triangle_attention.triton import forward_in_triton
 
 @dataclass(frozen=True)
 class AttentionUnderBiasTriton(AttentionUnderBias):
-    """The attention under one bias, whose tiles [H, A, B, T] are as the kernel reads them."""
+    """The attention under biases whose tiles [B * H, ..] are as the kernel reads them."""
+
+    head_axis: ClassVar[int] = 0
 
     def __call__(
         self,
-        q: Float[Tensor, "M I H D"],
-        k: Float[Tensor, "M N H D"],
-        v: Float[Tensor, "M N H D"],
-    ) -> Float[Tensor, "M I H D"]:
+        q: Float[Tensor, "M Q H D"],
+        k: Float[Tensor, "M K H D"],
+        v: Float[Tensor, "M K H D"],
+    ) -> Float[Tensor, "M Q H D"]:
         out, _ = forward_in_triton(q, k, v, self.prepared)
         return out
 

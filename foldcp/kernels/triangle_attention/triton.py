@@ -169,14 +169,21 @@ def _forward(
     EVEN: tl.constexpr,
 ) -> None:  # fmt: skip
     """One head, 64 queries, SHARE rows. The maximum of the first tile serves for all, unless the
-    sum says no.
+    sum says no. Rows may be of several blocks of tokens, which do not see each other, each with a
+    bias of its own.
 
     Weights are fp16, which is 8 times more exact than bf16: what they may grow beyond the first
     tile, they have room for. A sum too large for that room is seen at the end, and the tile done
     again, under a running maximum.
     """
     num_groups = tl.cdiv(num_rows, SHARE)
-    head = tl.program_id(0) // (num_groups * query_tiles)
+    of_all = tl.program_id(0) // (num_groups * query_tiles)
+    block = (of_all // num_heads).to(tl.int64)
+    head = of_all % num_heads
+    Q += block * num_queries * qn
+    K += block * num_keys * kn
+    V += block * num_keys * vn
+    OUT += block * num_queries * on
     place = tl.program_id(0) % (num_groups * query_tiles)
     chunk = place // (GROUP * query_tiles)
     size = tl.minimum(num_groups - chunk * GROUP, GROUP)
@@ -185,7 +192,7 @@ def _forward(
     first = (chunk * GROUP + rest % size) * SHARE
     B = (
         BIAS
-        + (head.to(tl.int64) * query_tiles + tile) * key_tiles * TILE * TILE
+        + (of_all.to(tl.int64) * query_tiles + tile) * key_tiles * TILE * TILE
         + tl.arange(0, TILE * TILE)
     )
     queries = ()
@@ -256,21 +263,27 @@ def forward_in_triton(
     q: Float[Tensor, "R I H D"],
     k: Float[Tensor, "R N H D"],
     v: Float[Tensor, "R N H D"],
-    tiles: Float[Tensor, "H A B T"],
+    tiles: Float[Tensor, "G A B T"],
     want_lse: bool = False,
 ) -> tuple[Float[Tensor, "R I H D"], Float[Tensor, "R H I"] | None]:
     """The output in bf16 and, if wanted, the base-2 logarithm of the sum of each query's
     exponentials; q, k and v in bf16 or fp16.
+
+    With G / H biases of H heads each, queries and keys are as many blocks, one after the other,
+    that do not see each other; then without the logarithm.
     """
     num_rows, num_queries, num_heads, width = q.shape
-    num_keys = k.shape[1]
-    (_, query_tiles, key_tiles, _) = tiles.shape
+    (num_biases, query_tiles, key_tiles, _) = tiles.shape
+    num_blocks = num_biases // num_heads
+    assert num_blocks == 1 or not want_lse
+    num_queries //= num_blocks
+    num_keys = k.shape[1] // num_blocks
     block = max(16, next_power_of_2(width))
     share = 2 if block <= 32 else 1  # rows in one program: as many as the registers hold
     q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
     out, lse = _outputs(q, want_lse)
     v = to_fp16(v)
-    _forward[(num_heads * query_tiles * cdiv(num_rows, share),)](
+    _forward[(num_biases * query_tiles * cdiv(num_rows, share),)](
         q, k, v, tiles, out, out if lse is None else lse,
         num_rows, num_queries, num_keys, num_heads, query_tiles, key_tiles,
         LOG2E.value * width**-0.5,

@@ -106,11 +106,3 @@ def near_pairs(
     pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
     first, second = pairs.T
     return AtomPairs(first, second, np.linalg.norm(coords[first] - coords[second], axis=1))
-
-
-def interchain_pairs(atoms: StructureAtoms) -> AtomPairs | None:
-    """The pairs of atoms of different chains within 6.6 Å; None as in `near_pairs`."""
-    pairs = near_pairs(atoms.coords, MAX_CONTACT, MAX_NEIGHBOURS)
-    if pairs is None:
-        return None
-    return pairs.where(atoms.chain[pairs.first] != atoms.chain[pairs.second])

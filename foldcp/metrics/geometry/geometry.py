@@ -10,7 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from foldcp.features.features import Features
-from foldcp.metrics.geometry.atoms import StructureAtoms, interchain_pairs
+from foldcp.metrics.geometry.atoms import (
+    MAX_CONTACT,
+    MAX_NEIGHBOURS,
+    StructureAtoms,
+    near_pairs,
+)
 from foldcp.metrics.geometry.bonds import backbone_bonds, salt_bridges
 from foldcp.metrics.geometry.clashes import Clashes, clashes
 from foldcp.metrics.geometry.stereochemistry import Stereochemistry, stereochemistry
@@ -28,7 +33,7 @@ class Geometry:
     """The geometry of one sample, in host memory: O(A) numbers and those of pairs of chains.
 
     `contacts` and the pairs of chains are None in a heap of atoms, in which all are neighbours of
-    all; everything is None where a coordinate is not finite.
+    all and none lies open; everything is None where a coordinate is not finite.
     """
 
     contacts: TokenContacts | None
@@ -51,15 +56,23 @@ def geometry(features: Features, coords: Float[Tensor, "A 3"]) -> Geometry:
     if not np.isfinite(positions).all():
         return UNKNOWN
     atoms = StructureAtoms(layout, positions)
-    radii = atom_radii(atoms)
-    alone = chain_surfaces(atoms, radii)
-    near = interchain_pairs(atoms)
+    near = near_pairs(positions, MAX_CONTACT, MAX_NEIGHBOURS)
+    alone = np.zeros(num_atoms)  # in a heap
+    contacts = buried = bonds = bridges = None
+    if near is not None:
+        between = near.where(atoms.chain[near.first] != atoms.chain[near.second])
+        radii = atom_radii(atoms)
+        alone = chain_surfaces(atoms, radii, near, coords.device)
+        buried = buried_surfaces(atoms, radii, alone, near, coords.device)
+        contacts = token_contacts(atoms, between)
+        bonds = backbone_bonds(atoms, between)
+        bridges = salt_bridges(atoms, between)
     return Geometry(
-        contacts=None if near is None else token_contacts(atoms, near),
+        contacts=contacts,
         clashes=clashes(atoms),
-        buried=None if near is None else buried_surfaces(atoms, radii, alone, near),
-        backbone_bonds=None if near is None else backbone_bonds(atoms, near),
-        salt_bridges=None if near is None else salt_bridges(atoms, near),
+        buried=buried,
+        backbone_bonds=bonds,
+        salt_bridges=bridges,
         fraction_disordered=fraction_disordered(atoms, alone),
         stereochemistry=stereochemistry(
             atoms,

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-from biotite.structure import AtomArray
-from biotite.structure.sasa import sasa  # type: ignore[import-not-found]  # compiled
+import torch
 from jaxtyping import Bool, Float, Int
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import KDTree
+from torch import Tensor
 
-from foldcp.metrics.geometry.atoms import MAX_CONTACT, AtomPairs, StructureAtoms
+from foldcp.metrics.geometry.atoms import AtomPairs, StructureAtoms
 
 PROBE = 1.4  # Å
 NUM_POINTS = 400  # on each atom's sphere; DSSP has 401
+# Points times neighbours computed at once: on a CPU what its cache holds.
+MAX_POINTS = {"cpu": 1 << 19, "cuda": 1 << 24}
 # Å; those of DSSP (Kabsch & Sander 1983), which has no others than those of proteins
 RADII = {"N": 1.65, "CA": 1.87, "C": 1.76, "O": 1.4}
 OTHER_RADIUS = 1.8
@@ -41,14 +40,17 @@ def atom_radii(atoms: StructureAtoms) -> Float[np.ndarray, " A"]:
 
 
 def chain_surfaces(
-    atoms: StructureAtoms, radii: Float[np.ndarray, " A"]
+    atoms: StructureAtoms,
+    radii: Float[np.ndarray, " A"],
+    near: AtomPairs,
+    device: torch.device | str = "cpu",
 ) -> Float[np.ndarray, " A"]:
-    """The surface of each atom in Å² with its own chain alone."""
-    surface = np.zeros(len(atoms.coords))
-    for chain in range(atoms.num_chains):
-        own = np.flatnonzero(atoms.chain == chain)
-        surface[own] = _surface(atoms.coords[own], radii[own], np.ones(len(own), dtype=bool))
-    return surface
+    """The surface of each atom in Å² with its own chain alone; `near` are all pairs within
+    6.6 Å.
+    """
+    own = near.where(atoms.chain[near.first] == atoms.chain[near.second])
+    everyone = np.ones(len(atoms.coords), dtype=bool)
+    return _surface(atoms.coords, radii, own, everyone, device)
 
 
 def buried_surfaces(
@@ -56,13 +58,16 @@ def buried_surfaces(
     radii: Float[np.ndarray, " A"],
     alone: Float[np.ndarray, " A"],
     near: AtomPairs,
+    device: torch.device | str = "cpu",
 ) -> Float[np.ndarray, "C C"]:
     """[a, b]: the surface in Å² that atoms of a lose when only b is there; SASA(a) + SASA(b) -
     SASA(ab) is the sum of both directions. 0 for chains apart, NaN for chains that run through each
-    other.
+    other. `near` are all pairs within 6.6 Å.
     """
     C = atoms.num_chains
-    counts = atoms.pair_counts(near.first, near.second)
+    first, second = (atoms.chain[each] for each in (near.first, near.second))
+    apart = first != second
+    counts = atoms.pair_counts(near.first[apart], near.second[apart])
     sizes = np.bincount(atoms.chain, minlength=C)
     buried = np.zeros((C, C))
     for a, b in np.argwhere(counts).tolist():
@@ -70,15 +75,15 @@ def buried_surfaces(
             buried[a, b] = np.nan
             buried[b, a] = np.nan
             continue
-        both = np.flatnonzero((atoms.chain == a) | (atoms.chain == b))
-        pairs = (atoms.chain[near.first] == a) & (atoms.chain[near.second] == b)
-        reached = np.union1d(near.first[pairs], near.second[pairs])
-        wanted = np.isin(both, reached)
-        surface = _surface(atoms.coords[both], radii[both], wanted)
-        lost = np.where(wanted, alone[both] - surface, 0)
-        in_a = atoms.chain[both] == a
-        buried[a, b] = lost[in_a].sum()
-        buried[b, a] = lost[~in_a].sum()
+        between = (first == a) & (second == b)
+        reached = np.zeros(len(atoms.coords), dtype=bool)
+        reached[near.first[between]] = True
+        reached[near.second[between]] = True
+        of_both = near.where(between | ((first == second) & ((first == a) | (first == b))))
+        surface = _surface(atoms.coords, radii, of_both, reached, device)
+        lost = np.where(reached, alone - surface, 0)
+        buried[a, b] = lost[atoms.chain == a].sum()
+        buried[b, a] = lost[atoms.chain == b].sum()
     return buried
 
 
@@ -104,48 +109,63 @@ def fraction_disordered(atoms: StructureAtoms, alone: Float[np.ndarray, " A"]) -
 def _surface(
     coords: Float[np.ndarray, "n 3"],
     radii: Float[np.ndarray, " n"],
+    near: AtomPairs,
     wanted: Bool[np.ndarray, " n"],
+    device: torch.device | str,
 ) -> Float[np.ndarray, " n"]:
-    """The surface of the wanted atoms, after Shrake & Rupley 1973; NaN for others.
-
-    Clusters of atoms far from one another are computed each alone: `sasa` takes memory and time for
-    the whole box of its atoms, and scattered atoms have a box of millions of Å³ each.
+    """The surface of the wanted atoms beside those they are paired with, after Shrake & Rupley
+    1973; NaN for others.
     """
+    reach = radii + PROBE
+    both = near.both_ways()
+    touching = both.distance < reach[both.first] + reach[both.second]
+    both = both.where(touching & wanted[both.first])
+    order = np.argsort(both.first, kind="stable")
+    first, second = both.first[order], both.second[order]
+    # In units of the first atom's reach, the point u of its sphere is within that of the second
+    # if u . offset > threshold.
+    own = reach[first]
+    offset = (coords[second] - coords[first]) / own[:, None]
+    threshold = (1 + (both.distance[order] / own) ** 2 - (reach[second] / own) ** 2) / 2
+    counts = np.bincount(first, minlength=len(coords))[wanted]
+    offsets, thresholds = (
+        torch.from_numpy(x).to(device, torch.float32) for x in (offset, threshold)
+    )
+    exposed = _exposed(offsets, thresholds, torch.from_numpy(counts))
     surface = np.full(len(coords), np.nan)
-    cluster = _clusters(coords)
-    sizes = np.bincount(cluster)
-    alone = wanted & (sizes[cluster] == 1)
-    surface[alone] = 4 * np.pi * (radii[alone] + PROBE) ** 2
-    for number in np.unique(cluster[wanted & ~alone]):
-        members = np.flatnonzero(cluster == number)
-        surface[members] = _cluster_surface(coords[members], radii[members], wanted[members])
+    surface[wanted] = 4 * np.pi * reach[wanted] ** 2 * exposed.cpu().numpy()
     return surface
 
 
-def _clusters(coords: Float[np.ndarray, "n 3"]) -> Int[np.ndarray, " n"]:
-    """The number of each atom's cluster: atoms of two clusters are further apart than any that
-    touch the same water molecule.
+def _exposed(
+    offset: Float[Tensor, "n 3"], threshold: Float[Tensor, " n"], counts: Int[Tensor, " w"]
+) -> Float[Tensor, " w"]:
+    """The share of each atom's points that are in no neighbour's sphere; the neighbours of an atom
+    are consecutive.
     """
-    cells, cell = np.unique(np.floor(coords / MAX_CONTACT), axis=0, return_inverse=True)
-    adjacent = KDTree(cells).query_pairs(1.5, p=np.inf, output_type="ndarray")
-    edges = (np.ones(len(adjacent)), (adjacent[:, 0], adjacent[:, 1]))
-    graph = coo_array(edges, shape=(len(cells), len(cells)))
-    return connected_components(graph, directed=False)[1][cell.reshape(-1)]
+    if not len(offset):
+        return torch.ones(len(counts))
+    points = _sphere(NUM_POINTS).to(offset)
+    most = int(counts.max())
+    counts = counts.to(offset.device)
+    first = counts.cumsum(0) - counts
+    place = torch.arange(most, device=offset.device)
+    rows = max(1, MAX_POINTS[offset.device.type] // (NUM_POINTS * most))
+    exposed = []
+    for counts_of, first_of in zip(counts.split(rows), first.split(rows), strict=True):
+        inside = place < counts_of[:, None]
+        index = torch.where(inside, first_of[:, None] + place, 0)
+        needed = threshold[index].masked_fill(~inside, torch.inf)[..., None]
+        offsets = offset[index]
+        depth = torch.baddbmm(-needed, offsets, points.T.expand(len(offsets), -1, -1))
+        exposed.append((depth.amax(1) <= 0).float().mean(1))
+    return torch.cat(exposed)
 
 
-def _cluster_surface(
-    coords: Float[np.ndarray, "n 3"],
-    radii: Float[np.ndarray, " n"],
-    wanted: Bool[np.ndarray, " n"],
-) -> Float[np.ndarray, " n"]:
-    array = AtomArray(len(coords))
-    array.coord = (coords - coords.min(axis=0)).astype(np.float32)
-    array.set_annotation("element", np.full(len(coords), "C"))
-    return sasa(
-        array,
-        probe_radius=PROBE,
-        atom_filter=wanted,
-        ignore_ions=False,
-        point_number=NUM_POINTS,
-        vdw_radii=radii.astype(np.float32),
-    )
+def _sphere(num_points: int) -> Float[Tensor, "p 3"]:
+    """Points spread evenly over the unit sphere, along a spiral of golden angles."""
+    number = torch.arange(num_points, dtype=torch.float64)
+    angle = torch.pi * (3 - 5**0.5) * number
+    height = 1 - (2 * number + 1) / num_points
+    radius = (1 - height.square()).sqrt()
+    return torch.stack([radius * angle.cos(), radius * angle.sin(), height], 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -14,11 +15,11 @@ STREAM_STRIDE = 0x9E3779B9  # the golden ratio of 2^32
 
 
 class StepNoise(NamedTuple):
-    """The random numbers of one step for M samples, of unit scale."""
+    """The random numbers of one step for M samples of each of B complexes, of unit scale."""
 
-    rotation: Float[Tensor, "M 3 3"]
-    translation: Float[Tensor, "M 1 3"]
-    noise: Coords
+    rotation: Float[Tensor, "S 3 3"]
+    translation: Float[Tensor, "S 1 3"]
+    noise: Coords  # of the atoms of all complexes
 
 
 @runtime_checkable
@@ -95,9 +96,51 @@ class SeededNoise:
         )
 
     def _to_device(self, drawn: Tensor) -> Tensor:
-        if self.device.type == "cuda":
-            drawn = drawn.pin_memory()  # else the copy would wait for the GPU
-        return drawn.to(self.device, non_blocking=True)
+        return _to_device(drawn, self.device)
+
+
+class PackedNoise:
+    """The random numbers of B complexes, each as it would have them alone, and zeros at the atoms
+    that packing adds to make `atoms_each` of each.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        samples: range,
+        num_atoms: Sequence[int],
+        atoms_each: int,
+        device: torch.device,
+    ) -> None:
+        cpu = torch.device("cpu")
+        self.sources = [SeededNoise(seed, samples, count, cpu) for count in num_atoms]
+        self.atoms_each = atoms_each
+        self.device = device
+
+    def initial(self) -> Coords:
+        return self._packed([source.initial() for source in self.sources])
+
+    def step(self, index: int) -> StepNoise:
+        steps = [source.step(index) for source in self.sources]
+        rotation = torch.stack([step.rotation for step in steps], 1)
+        translation = torch.stack([step.translation for step in steps], 1)
+        return StepNoise(
+            _to_device(rotation.flatten(0, 1), self.device),
+            _to_device(translation.flatten(0, 1), self.device),
+            self._packed([step.noise for step in steps]),
+        )
+
+    def _packed(self, noises: list[Float[Tensor, "M _ 3"]]) -> Coords:
+        whole = torch.zeros(len(noises[0]), len(noises), self.atoms_each, 3)
+        for index, noise in enumerate(noises):
+            whole[:, index, : noise.shape[1]] = noise
+        return _to_device(whole.flatten(1, 2), self.device)
+
+
+def _to_device(drawn: Tensor, device: torch.device) -> Tensor:
+    if device.type == "cuda":
+        drawn = drawn.pin_memory()  # else the copy would wait for the GPU
+    return drawn.to(device, non_blocking=True)
 
 
 def _generator(seed: int, sample: int, stream: int) -> torch.Generator:

@@ -29,7 +29,7 @@ class Step:
     """One step of the sampler of M structures, as steering sees it."""
 
     index: int
-    rotation: Float[Tensor, "M 3 3"]  # applied to all coordinates at its start: x -> x @ rotation
+    rotation: Float[Tensor, "S 3 3"]  # applied to all coordinates at its start: x -> x @ rotation
     noise: Coords  # Å, added then
     variance: float  # Å², of the noise
     step_scale: float  # how far to go from the noisy to the denoised structure: 1 is all the way
@@ -83,17 +83,17 @@ class AtomDiffusion(nn.Module):
         steer: Steer = no_steering,
         max_parallel: int = 1 << 30,
     ) -> Coords:
-        """Coordinates (Å) of M samples.
+        """Coordinates (Å) of M samples, of each complex in `cache`.
 
         At most `max_parallel` structures pass through the network at once. `steer` may move the
         structures of a step, and resample them. `progress` is called after every step.
         """
-        mask = cache.features.atom_mask
+        mask = cache.atoms.atom_mask
         sigmas = self.schedule(num_steps)
         levels = noise_levels(self.process, self.sigma_data, sigmas)
         denoise = partial(self._denoise, cache, max_parallel)
-        euler_step = partial(_euler_step, mask)
-        if can_capture(mask.device) and cache.features.num_tokens <= MAX_GRAPH_TOKENS:
+        euler_step = partial(_euler_step, mask.view_as(cache.present))
+        if can_capture(mask.device) and cache.num_tokens <= MAX_GRAPH_TOKENS:
             pool = new_pool()
             denoise = CUDAGraphWrapper(denoise, pool)
             euler_step = CUDAGraphWrapper(euler_step, pool)
@@ -117,27 +117,33 @@ class AtomDiffusion(nn.Module):
         cache: DenoiserCache,
         max_parallel: int,
         x: Coords,
-        rotation: Float[Tensor, "M 3 3"],
-        translation: Float[Tensor, "M 1 3"],
+        rotation: Float[Tensor, "S 3 3"],
+        translation: Float[Tensor, "S 1 3"],
         noise: Coords,
         scalars: Float[Tensor, " L"],
     ) -> tuple[Coords, Coords, Coords]:
         """The noise (Å), and the structures randomly rotated, with the noise, and denoised."""
         step_scalars = StepScalars.unpack(scalars)
-        x = (x - x.mean(1, keepdim=True)) @ rotation + translation
+        share = (cache.present / cache.present.sum(1, keepdim=True))[..., None]
+        B = len(share)
+        by_complex = x.unflatten(1, (B, -1))
+        centered = by_complex - (share * by_complex).sum(-2, keepdim=True)
+        rotated = centered @ rotation.unflatten(0, (-1, B)) + translation.unflatten(0, (-1, B))
         noise = step_scalars.noise_std * noise
-        x = x + noise
-        denoised = [self.denoise(chunk, step_scalars, cache) for chunk in x.split(max_parallel)]
+        x = rotated.flatten(1, 2) + noise
+        chunks = x.split(max(1, max_parallel // B))
+        denoised = [self.denoise(chunk, step_scalars, cache) for chunk in chunks]
         return noise, x, torch.cat(denoised)
 
 
 def _euler_step(
-    mask: Float[Tensor, " A"],
+    mask: Float[Tensor, "B a"],
     x: Coords,
     denoised: Coords,
     scalars: Float[Tensor, " L"],
 ) -> Coords:
     """One Euler step from the noisy structures, superposed, towards the denoised ones."""
-    x = superpose(x, denoised, mask)
+    moving, target = (each.unflatten(1, mask.shape) for each in (x, denoised))
+    x = superpose(moving, target, mask).flatten(1, 2)
     step_scale = StepScalars.unpack(scalars).step_scale
     return x + step_scale * (denoised - x)

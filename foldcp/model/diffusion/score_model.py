@@ -18,7 +18,7 @@ from foldcp.model.diffusion.conditioning import (
     DiffusionConditioningOutput,
     LazyPairBias,
 )
-from foldcp.model.layers.atoms import AtomAttentionDecoder, AtomAttentionEncoder
+from foldcp.model.layers.atoms import AtomAttentionDecoder, AtomAttentionEncoder, AtomTokens
 from foldcp.model.layers.layers import (
     FourierEmbedding,
     KernelModule,
@@ -98,7 +98,10 @@ class PreparedTokenAttention:
 
 @dataclass(frozen=True)
 class DenoiserCache:
-    """The inputs of the score network that do not change from step to step."""
+    """The inputs of the score network that do not change from step to step.
+
+    Of one complex, or of B complexes one after the other along tokens and atoms (see `packed`).
+    """
 
     single: Float[Tensor, "I C"]
     q: Float[Tensor, "A c"]
@@ -108,7 +111,13 @@ class DenoiserCache:
     decoder_modulations: list[LayerModulation]
     modulator: Modulator  # of the token transformer, whose conditioning depends on the noise level
     token_attention: list[Attend]
-    features: Features
+    atoms: AtomTokens
+    present: Float[Tensor, "B a"]  # 1 at the atoms of a complex, 0 at those that packing added
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all complexes, padding included."""
+        return len(self.atoms.num_atoms)
 
 
 class ScoreModel(KernelModule):
@@ -141,8 +150,11 @@ class ScoreModel(KernelModule):
         s_inputs: Float[Tensor, "N S"],
         conditioning: DiffusionConditioningOutput,
         features: Features,
+        modulator: Modulator | None = None,
     ) -> DenoiserCache:
-        """Compute the inputs that do not depend on the noisy structure or its noise level."""
+        """Compute the inputs that do not depend on the noisy structure or its noise level.
+        `modulator` is that of `token_transformer`, for several complexes.
+        """
         own_trunk = self.cp.shard(s_trunk)
         own_inputs = self.cp.shard(s_inputs)
         encoder = self.atom_attention_encoder.atom_encoder
@@ -154,9 +166,10 @@ class ScoreModel(KernelModule):
             decoder_bias=conditioning.decoder_bias,
             encoder_modulations=encoder.modulations(conditioning.c),
             decoder_modulations=decoder.modulations(conditioning.c),
-            modulator=self.token_transformer.modulator(),
+            modulator=modulator or self.token_transformer.modulator(),
             token_attention=self._token_attention(conditioning.token_bias, features.token_mask),
-            features=features,
+            atoms=AtomTokens.of(features),
+            present=torch.ones_like(features.atom_mask)[None],
         )
 
     def _token_attention(
@@ -177,15 +190,14 @@ class ScoreModel(KernelModule):
         self, r: Float[Tensor, "M A 3"], time: Float[Tensor, "1"], cache: DenoiserCache
     ) -> Float[Tensor, "M A 3"]:
         """Update of the scaled coordinates `r` at the scaled noise level `time` (no units)."""
-        features = cache.features
         s = self.single_conditioner(cache.single, time)
         q = cache.q + self.atom_attention_encoder.r_to_q_trans(r)
         a, q = self.atom_attention_encoder(
-            q, cache.encoder_modulations, cache.encoder_bias, features
+            q, cache.encoder_modulations, cache.encoder_bias, cache.atoms
         )
         a = self.cp.shard(a, 1) + self.s_to_a_linear(s)
         a = self.token_transformer(a, cache.modulator(s), cache.token_attention)
         a = self.cp.all_gather(self.a_norm(a), 1)
         return self.atom_attention_decoder(
-            a, q, cache.decoder_modulations, cache.decoder_bias, features
+            a, q, cache.decoder_modulations, cache.decoder_bias, cache.atoms
         )

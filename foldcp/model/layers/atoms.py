@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from foldcp.config import ATOM_NAME_CHARS, NUM_ELEMENTS, Architecture
@@ -140,26 +140,42 @@ class AtomEncoder(nn.Module):
         return p + self.p_mlp(p)
 
 
-def to_tokens(x: Float[Tensor, "*M A C"], features: Features) -> Float[Tensor, "*M N C"]:
-    """The mean over each token's atoms, which are consecutive; zero for padding.
+@dataclass(frozen=True)
+class AtomTokens:
+    """Which atoms are of which token: those of a token are consecutive, padding is of none."""
+
+    atom_mask: Float[Tensor, " A"]
+    atom_token: Int[Tensor, " A"]  # of any token for padding
+    first_atom: Int[Tensor, " E"]  # of each of the N tokens; the next one's is the end (E = N + 1)
+    num_atoms: Int[Tensor, "N 1"]  # of each token, padding not counted
+
+    @classmethod
+    def of(cls, features: Features) -> AtomTokens:
+        """Those of a complex, whose padding atoms come last."""
+        N = features.num_tokens
+        token = torch.where(features.atom_mask > 0, features.atom_token, N)
+        first_atom = torch.searchsorted(token, torch.arange(N + 1, device=token.device))
+        num_atoms = first_atom.diff()[:, None]
+        return cls(features.atom_mask, features.atom_token, first_atom, num_atoms)
+
+
+def to_tokens(x: Float[Tensor, "*M A C"], atoms: AtomTokens) -> Float[Tensor, "*M N C"]:
+    """The mean over each token's atoms; zero for padding.
 
     Summed in order: `index_add` on a GPU adds in any order, and no two predictions would be the
     same.
     """
-    real = features.atom_mask > 0
-    N = features.num_tokens
-    token = torch.where(real, features.atom_token, N)  # padding atoms come last
-    offsets = torch.searchsorted(token, torch.arange(N + 1, device=token.device))
+    real = atoms.atom_mask > 0
     by_atom = (x * real[:, None]).movedim(-2, 0)
-    total = torch.segment_reduce(by_atom.flatten(1), "sum", offsets=offsets, unsafe=True)
-    mean = total / (offsets.diff()[:, None] + 1e-6)
+    total = torch.segment_reduce(by_atom.flatten(1), "sum", offsets=atoms.first_atom, unsafe=True)
+    mean = total / (atoms.num_atoms + 1e-6)
     return mean.unflatten(1, by_atom.shape[1:]).movedim(0, -2)
 
 
-def to_atoms(x: Float[Tensor, "*M N C"], features: Features) -> Float[Tensor, "*M A C"]:
+def to_atoms(x: Float[Tensor, "*M N C"], atoms: AtomTokens) -> Float[Tensor, "*M A C"]:
     """The value of each atom's token; zero for padding."""
-    mask = features.atom_mask[:, None].to(x.dtype)
-    return x.index_select(-2, features.atom_token) * mask
+    mask = atoms.atom_mask[:, None].to(x.dtype)
+    return x.index_select(-2, atoms.atom_token) * mask
 
 
 class AtomAttentionEncoder(nn.Module):
@@ -182,10 +198,10 @@ class AtomAttentionEncoder(nn.Module):
         q: Float[Tensor, "M A C"],
         modulations: Sequence[LayerModulation],
         bias: Float[Tensor, "L K H 32 128"],
-        features: Features,
+        atoms: AtomTokens,
     ) -> tuple[Float[Tensor, "M N S"], Float[Tensor, "M A C"]]:
-        q = self.atom_encoder(q, modulations, bias, features.atom_mask)
-        return to_tokens(self.atom_to_token_trans(q), features), q
+        q = self.atom_encoder(q, modulations, bias, atoms.atom_mask)
+        return to_tokens(self.atom_to_token_trans(q), atoms), q
 
 
 class AtomAttentionDecoder(nn.Module):
@@ -204,8 +220,8 @@ class AtomAttentionDecoder(nn.Module):
         q: Float[Tensor, "M A C"],
         modulations: Sequence[LayerModulation],
         bias: Float[Tensor, "L K H 32 128"],
-        features: Features,
+        atoms: AtomTokens,
     ) -> Float[Tensor, "M A 3"]:
-        q = q + to_atoms(self.a_to_q_trans(a), features)
-        q = self.atom_decoder(q, modulations, bias, features.atom_mask)
+        q = q + to_atoms(self.a_to_q_trans(a), atoms)
+        q = self.atom_decoder(q, modulations, bias, atoms.atom_mask)
         return self.atom_feat_to_atom_pos_update(q)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from foldcp.config import NUM_METHODS, NUM_MOL_TYPES, NUM_RES_TYPES, Architecture
 from foldcp.features.features import Features
-from foldcp.model.layers.atoms import AtomAttentionEncoder, AtomEncoder
+from foldcp.model.layers.atoms import AtomAttentionEncoder, AtomEncoder, AtomTokens
 from foldcp.model.layers.layers import LayerNorm, Linear
 
 
@@ -43,7 +43,7 @@ class InputEmbedder(nn.Module):
         bias = self.atom_enc_proj_z(self.atom_encoder.pairs(f, c))
         bias = bias.unflatten(-1, (self.num_blocks, -1)).permute(3, 0, 4, 1, 2)
         modulations = self.atom_attention_encoder.atom_encoder.modulations(c)
-        a, _ = self.atom_attention_encoder(c[None], modulations, bias, f)
+        a, _ = self.atom_attention_encoder(c[None], modulations, bias, AtomTokens.of(f))
         profile = torch.cat([f.profile, f.deletion_mean[:, None]], -1)
         return (
             a[0]

@@ -9,13 +9,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from biotite.structure import AtomArray
+from biotite.structure.sasa import sasa  # type: ignore[import-not-found]  # compiled
 
 from foldcp.complex import Chain, Complex
 from foldcp.features.features import Features
 from foldcp.features.featurize import featurize
 from foldcp.features.layout import Layout
-from foldcp.metrics.geometry import atoms as module
-from foldcp.metrics.geometry.atoms import StructureAtoms, interchain_pairs, near_pairs
+from foldcp.metrics.geometry import surface as module
+from foldcp.metrics.geometry.atoms import (
+    MAX_CONTACT,
+    MAX_NEIGHBOURS,
+    AtomPairs,
+    StructureAtoms,
+    near_pairs,
+)
 from foldcp.metrics.geometry.clashes import clashes
 from foldcp.metrics.geometry.contact_atoms import alpha_atoms, modified_contact_atoms
 from foldcp.metrics.geometry.geometry import UNKNOWN, geometry
@@ -55,16 +63,13 @@ def test_near_pairs_are_all_pairs_within_the_cutoff() -> None:
     np.testing.assert_allclose(pairs.distance, distance[tuple(expected.T)])
 
 
-def test_a_heap_of_atoms_and_coordinates_that_are_not_finite_have_no_pairs(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_heap_of_atoms_and_coordinates_that_are_not_finite_have_no_pairs() -> None:
     layout = ligands(30, 30)
     points = np.random.default_rng(0).normal(size=(60, 3))
-    assert interchain_pairs(StructureAtoms(layout, points)) is not None
-    monkeypatch.setattr(module, "MAX_NEIGHBOURS", 20)
-    assert interchain_pairs(StructureAtoms(layout, points)) is None
+    assert near_pairs(points, MAX_CONTACT, MAX_NEIGHBOURS) is not None
+    assert near_pairs(points, MAX_CONTACT, 20) is None
     points[3, 1] = np.nan
-    assert interchain_pairs(StructureAtoms(layout, points)) is None
+    assert near_pairs(points, MAX_CONTACT, MAX_NEIGHBOURS) is None
     assert clashes(StructureAtoms(layout, points)) is None
 
 
@@ -104,16 +109,39 @@ def test_a_chain_clashes_from_101_atoms_on(num_overlapping: int, expected: bool)
     assert found is not None and not found.has_clash
 
 
+def neighbours(atoms: StructureAtoms) -> AtomPairs:
+    pairs = near_pairs(atoms.coords, MAX_CONTACT, MAX_NEIGHBOURS)
+    assert pairs is not None
+    return pairs
+
+
+def test_surfaces_are_those_of_biotite(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the same 400 points a sphere; a point on the edge of one may fall either way."""
+    case = generated_case(2, "mixed")
+    atoms = StructureAtoms(ligands(len(case.coords)), case.coords)
+    radii = atom_radii(atoms)
+    array = AtomArray(len(case.coords))
+    array.coord = case.coords.astype(np.float32)
+    array.set_annotation("element", np.full(len(case.coords), "C"))
+    expected = sasa(
+        array, 1.4, ignore_ions=False, point_number=400, vdw_radii=radii.astype(np.float32)
+    )
+    assert 0 < (expected == 0).mean() < 1
+    for max_points in (1 << 24, 1 << 17, 1):  # one chunk, some, and one for each atom
+        monkeypatch.setitem(module.MAX_POINTS, "cpu", max_points)
+        found = chain_surfaces(atoms, radii, neighbours(atoms))
+        assert np.abs(found - expected).max() < 3 * 4 * np.pi * 3.2**2 / 400
+
+
 def test_surfaces_of_two_atoms_are_those_of_spheres() -> None:
     layout = ligands(1, 1)
     radius = 1.8 + 1.4
     for distance in (3.0, 5.0, 6.3, 6.5):
         atoms = StructureAtoms(layout, np.array([[0.0, 0, 0], [0.6 * distance, 0.8 * distance, 0]]))
         radii = atom_radii(atoms)
-        alone = chain_surfaces(atoms, radii)
+        near = neighbours(atoms)
+        alone = chain_surfaces(atoms, radii, near)
         np.testing.assert_allclose(alone, 4 * np.pi * radius**2, rtol=1e-5)
-        near = interchain_pairs(atoms)
-        assert near is not None
         buried = buried_surfaces(atoms, radii, alone, near)
         cap = 2 * np.pi * radius * max(0, radius - distance / 2)
         np.testing.assert_allclose(buried, [[0, cap], [cap, 0]], atol=0.01 * alone[0])
@@ -123,16 +151,15 @@ def test_buried_surface_is_the_difference_of_three_surfaces() -> None:
     case = generated_case(1, "mixed")
     atoms = StructureAtoms(case.layout, case.coords)
     radii = atom_radii(atoms)
-    alone = chain_surfaces(atoms, radii)
-    near = interchain_pairs(atoms)
-    assert near is not None
+    near = neighbours(atoms)
+    alone = chain_surfaces(atoms, radii, near)
     buried = buried_surfaces(atoms, radii, alone, near)
     assert (buried[~np.eye(3, dtype=bool)] > 0).any()
     for a, b in ((0, 1), (0, 2), (1, 2)):
         together = np.isin(atoms.chain, (a, b))
         layout = synthetic_layout([("ligand", int(together.sum()))])
         pair = StructureAtoms(layout, case.coords[together])
-        of_both = chain_surfaces(pair, radii[together]).sum()
+        of_both = chain_surfaces(pair, radii[together], neighbours(pair)).sum()
         expected = alone[together].sum() - of_both
         assert buried[a, b] + buried[b, a] == pytest.approx(expected, abs=1e-2)
 
@@ -143,9 +170,9 @@ def test_surfaces_of_scattered_atoms_take_no_memory_for_the_space_between() -> N
     )
     coords = np.concatenate([cluster, [[-1e6, 0, 0]], cluster + 1e6])
     atoms = StructureAtoms(ligands(len(coords)), coords)
-    found = chain_surfaces(atoms, atom_radii(atoms))
+    found = chain_surfaces(atoms, atom_radii(atoms), neighbours(atoms))
     one = StructureAtoms(ligands(30), cluster)
-    expected = chain_surfaces(one, atom_radii(one))
+    expected = chain_surfaces(one, atom_radii(one), neighbours(one))
     assert expected.min() < 0.5 * expected.max()
     np.testing.assert_allclose(found[:30], expected)
     np.testing.assert_allclose(found[31:], expected)
