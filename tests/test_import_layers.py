@@ -27,6 +27,9 @@ LAYERS = [
     ["foldcp.model"],
     ["foldcp.checkpoint"],
     ["foldcp.progress", "foldcp.predict"],
+    ["foldcp.training.example", "foldcp.training.settings"],
+    ["foldcp.training.losses"],
+    ["foldcp.training"],
     ["foldcp.datasets.parsing"],
     ["foldcp.datasets.accessions", "foldcp.datasets.uniprot", "foldcp.datasets.stoichiometry"],
     [
