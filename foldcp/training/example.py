@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -76,8 +76,6 @@ class TrainingExample:
     features: Features
     truth: Truth
     name: str = ""
-    # Losses that this example has no truth for, as a predicted structure has none for confidence.
-    without: frozenset[str] = field(default_factory=frozenset)
 
     def pad(self, multiple: int) -> TrainingExample:
         """The example with the number of tokens padded to a multiple."""
