@@ -16,7 +16,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "support"))
-from cases import CASES, GRADIENTS, INPUTS, PRECISION, STEERED, TRAINING, Input  # noqa: E402
+from cases import CASES, GRADIENTS, INPUTS, LOSSES, PRECISION, STEERED, TRAINING, Input  # noqa: E402
 
 INPUT_SUFFIXES = (".csv", ".a3m", ".cif")
 
@@ -137,6 +137,14 @@ class Reference:
             make,
         )
 
+    def losses(self, name: str) -> Path:
+        """Of a case, on an input's features or on an experimental structure."""
+        case = LOSSES[name]
+        source = case.structure if case.code else self.features(name)
+        sources = [*scripts("train/losses", "train/structures", "train/truth", "saving"), source]
+        make = self._boltz("write_losses", name, source)
+        return self.store.get(f"losses of {name}", ".pt", str(case), sources, make)
+
     def all(self) -> None:
         importlib.import_module(
             "produce"
@@ -155,7 +163,10 @@ class Reference:
         for name in STEERED:
             self.network("steering", name, "steering")
         for name in TRAINING:
-            self.network("training", name, "training", "truth")
+            self.network("training", name, "train/step", "train/truth")
+        for name, case in LOSSES.items():
+            if case.exists:
+                self.losses(name)
         self.store.close()
 
 

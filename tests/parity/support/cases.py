@@ -12,6 +12,7 @@ OWN = HERE / "inputs"
 SHARED = (
     HERE.parents[2] / "shared" / "data" / "complexes"
 )  # deep alignments; not everybody has them
+STRUCTURES = HERE.parents[2] / "shared" / "data" / "structures"
 
 
 @dataclass(frozen=True)
@@ -120,5 +121,36 @@ TRAINING = {
     for case in (
         TrainingCase("assembly", recycling=2, samples=2),
         TrainingCase("ligands", recycling=0, dropout=0.0),
+    )
+}
+
+
+@dataclass(frozen=True)
+class LossCase:
+    """Losses on random outputs: of an input with a structure that is made up, or of the first
+    residues of the chains of an experimental structure.
+    """
+
+    name: str
+    code: str = ""
+    multiplicity: int = 3
+
+    @property
+    def structure(self) -> Path:
+        return STRUCTURES / f"{self.code}.cif.gz"
+
+    @property
+    def exists(self) -> bool:
+        return not self.code or self.structure.exists()
+
+
+LOSSES = {
+    case.name: case
+    for case in (
+        LossCase("assembly"),
+        LossCase("copies"),
+        LossCase("1lcd, protein and DNA", code="1lcd"),
+        LossCase("1kd8, three copies of two chains", code="1kd8"),
+        LossCase("1hvr, homodimer with a ligand", code="1hvr"),
     )
 }
