@@ -133,9 +133,7 @@ class ConfidenceModule(nn.Module):
             return self._pairs(inputs, z, coords, features, torch.empty_like(z))
 
         pairs = run(initial_pairs, inputs, z)
-        return self.pairformer_stack.train_forward(
-            single, pairs, features.token_mask, scales, run
-        )
+        return self.pairformer_stack.train_forward(single, pairs, features.token_mask, scales, run)
 
     def _pairs(
         self,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from foldcp.distributed.context_parallel import ContextParallel
@@ -59,9 +57,7 @@ def _with_swaps(
     for start, stop, other in swaps:
         source[start:stop] = torch.arange(other, other + stop - start)
     chosen = source[symmetries.atoms.cpu()]
-    return Assigned(
-        symmetries.coords[chosen].to(coords), symmetries.resolved[chosen].to(coords)
-    )
+    return Assigned(symmetries.coords[chosen].to(coords), symmetries.resolved[chosen].to(coords))
 
 
 def _best_of_residue(scorer: _Lddt, start: Assigned, alternatives: list) -> Assigned:
@@ -99,7 +95,9 @@ class _Lddt:
         own = own_rows(self.cp, len(self.coords))
         bytes_per_row = len(atoms) * 8 * 4
         for rows in self.budget.chunks(own.stop - own.start, bytes_per_row, counts.device):
-            counts += self._counts(truth, atoms, slice(own.start + rows.start, own.start + rows.stop))
+            counts += self._counts(
+                truth, atoms, slice(own.start + rows.start, own.start + rows.stop)
+            )
         score, num_pairs = self.cp.all_reduce(counts).tolist()
         return (EPSILON + score) / (EPSILON + num_pairs)
 

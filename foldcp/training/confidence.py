@@ -14,11 +14,11 @@ from foldcp.training.assignment import assign
 from foldcp.training.example import TrainingExample
 from foldcp.training.forward import Dropout, TrainedTrunk
 from foldcp.training.losses.confidence import (
+    EPSILON,
     PairTargets,
     pair_error,
     plddt_loss,
     resolved_loss,
-    EPSILON,
 )
 from foldcp.training.losses.partial import chunked_sum, precise
 
@@ -55,9 +55,7 @@ def confidence_losses(
         pde, pae = pair_losses(model, pairs, PairTargets(x, assigned, truth, features), features)
         of_samples.append(
             {
-                "plddt": plddt_loss(
-                    plddt, x, assigned, truth, features, model.cp, model.budget
-                ),
+                "plddt": plddt_loss(plddt, x, assigned, truth, features, model.cp, model.budget),
                 "pde": pde,
                 "resolved": resolved_loss(resolved, assigned, features, model.cp),
                 "pae": pae,

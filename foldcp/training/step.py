@@ -17,8 +17,8 @@ from foldcp.geometry import Coords
 from foldcp.model.boltz2 import Boltz2
 from foldcp.model.diffusion.conditioning import DiffusionConditioningOutput
 from foldcp.model.layers.blocks import RunBlock, run_block
-from foldcp.training.example import TrainingExample, Truth
 from foldcp.training.confidence import confidence_losses
+from foldcp.training.example import TrainingExample, Truth
 from foldcp.training.forward import Dropout, TrainedTrunk, denoise, sample, train_trunk
 from foldcp.training.gradients import reduce_gradients
 from foldcp.training.losses.bfactor import bfactor_loss
@@ -161,9 +161,7 @@ def _diffusion_losses(
     denoised = denoise(model, noisy, sigmas, trunk, conditioning, features, run)
     constants = settings.diffusion
     cp = model.cp
-    parts = {
-        "mse": mse_loss(denoised, target, sigmas, sigma_data, truth, features, constants, cp)
-    }
+    parts = {"mse": mse_loss(denoised, target, sigmas, sigma_data, truth, features, constants, cp)}
     if constants.smooth_lddt:
         parts["smooth_lddt"] = smooth_lddt_loss(
             denoised, truth, features, constants, cp, model.budget

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from foldcp.distributed.context_parallel import ContextParallel
@@ -19,7 +19,6 @@ from foldcp.model.layers.chunking import ChunkBudget
 from foldcp.training.example import LIGAND, PROTEIN, Truth
 from foldcp.training.losses.distances import distances
 from foldcp.training.losses.frames import (
-    FrameAxes,
     frame_axes,
     frames_of,
     resolved_frames,
@@ -97,7 +96,9 @@ def token_lddt(
             score[rows] += (counted * (error < threshold)).sum(1) / len(LDDT_THRESHOLDS)
         total[rows] = counted.sum(1)
     known = own_mask * (total > 0)
-    return (1e-10 + score) / (1e-10 + total), known.to(coords)
+    # The product with the inverse, as in Boltz, rounds to the same side of the edge of a bin.
+    inverse = 1 / (1e-10 + total)
+    return inverse * (1e-10 + score), known.to(coords)
 
 
 def resolved_loss(
@@ -171,8 +172,6 @@ def _error_bins(error: Float[Tensor, "R N"], num_bins: int) -> Int[Tensor, "R N"
     return (error * num_bins / MAX_ERROR).floor().long().clamp(max=num_bins - 1)
 
 
-def _cross_entropy(
-    logits: Float[Tensor, "*S B"], bins: Int[Tensor, "*S"]
-) -> Float[Tensor, "*S"]:
+def _cross_entropy(logits: Float[Tensor, "*S B"], bins: Int[Tensor, "*S"]) -> Float[Tensor, "*S"]:
     log_prob = F.log_softmax(precise(logits), -1)
     return -log_prob.gather(-1, bins[..., None])[..., 0]

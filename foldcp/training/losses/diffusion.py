@@ -58,9 +58,7 @@ def _atom_weights(features: Features, settings: DiffusionLossSettings) -> Float[
     is_nucleic = (kind > PROTEIN) & (kind < LIGAND)
     ones = features.atom_mask
     return (
-        ones
-        + settings.nucleic_acid_weight * is_nucleic
-        + settings.ligand_weight * (kind == LIGAND)
+        ones + settings.nucleic_acid_weight * is_nucleic + settings.ligand_weight * (kind == LIGAND)
     )
 
 

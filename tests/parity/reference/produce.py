@@ -14,12 +14,12 @@ from boltz.model.optim.ema import EMA
 from cases import CASES, INPUTS, LOSSES, STEERED, TRAINING
 from features import featurise
 from gradients import gradients
-from train.losses import losses
 from precision import bf16_mixed
 from prediction import load_model, predict
 from rdkit import Chem
 from saving import save
 from steering import steering
+from train.losses import losses
 from train.step import load_model as load_training_model
 from train.step import training
 

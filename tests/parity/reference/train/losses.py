@@ -18,8 +18,9 @@ from boltz.model.loss.distogramv2 import distogram_loss
 from boltz.model.modules.diffusionv2 import AtomDiffusion
 from boltz.model.modules.utils import randomly_rotate
 from cases import LossCase
-from train.structures import as_prediction, read
 from torch import Tensor
+
+from train.structures import as_prediction, read
 from train.truth import exact_distances, with_truth
 
 SIGMA_DATA = 16.0
@@ -215,4 +216,3 @@ def _confidence(
     return {
         name: breakdown[f"{name}_loss"] for name in ("plddt", "pde", "resolved", "pae")
     }, resolved
-

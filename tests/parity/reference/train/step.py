@@ -20,6 +20,7 @@ from boltz.model.models.boltz2 import Boltz2
 from cases import TrainingCase
 from saving import recorded_draws
 from torch import Tensor
+
 from train.truth import exact_distances, with_truth
 
 SEED = 0

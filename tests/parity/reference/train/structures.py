@@ -13,6 +13,7 @@ from biotite.structure.io import pdbx
 from boltz.data import const
 from torch import Tensor
 from torch.nn.functional import one_hot
+
 from train.truth import labels
 
 MAX_RESIDUES = 40  # of a chain; the rest is cropped away
