@@ -31,7 +31,7 @@ def confidence_losses(
     dropout: Dropout,
     run: RunBlock,
 ) -> dict[str, Float[Tensor, ""]]:
-    """This rank's parts of the losses, the means over the samples. No gradient reaches the trunk."""
+    """This rank's parts of the losses, the means over the samples; none reaches the trunk."""
     module = model.confidence_module
     M = len(coords)
     scales = dropout.pairs(len(module.pairformer_stack.layers), M)

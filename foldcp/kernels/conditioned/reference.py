@@ -36,8 +36,8 @@ class TransitionWeights:
 class ConditionedOps:
     """Norms, gates, and additions to the residual, between the matrix products.
 
-    `a` [.., A, C] may be many samples; what conditions it, [A, C], is the same for all of them. Only
-    this reference, which training uses, also takes what conditions each sample, [.., A, C].
+    `a` [.., A, C] may be many samples; what conditions it, [A, C], is the same for all of them; in
+    training, which uses this reference, each sample may have its own, [.., A, C].
     """
 
     def modulated_norm(

@@ -76,7 +76,7 @@ def token_lddt(
     cp: ContextParallel,
     budget: ChunkBudget,
 ) -> tuple[Float[Tensor, " I"], Float[Tensor, " I"]]:
-    """lDDT of this rank's tokens to `truth.lddt_atoms`, and 1 where there is anything to compare."""
+    """lDDT of this rank's tokens to `truth.lddt_atoms`, and 1 where there are pairs to compare."""
     atoms = truth.lddt_atoms
     kind = features.mol_type[features.atom_token[atoms]]
     is_nucleic = (kind > PROTEIN) & (kind < LIGAND)

@@ -173,14 +173,14 @@ def results(
     return {
         "losses": {name: loss.detach() for name, loss in found.items()},
         "gradients": {name: x.grad for name, x in leaves.items() if x.grad is not None},
-        "assigned_resolved": assigned,
+        "assigned": assigned,
     }
 
 
 def _confidence(
     feats: dict[str, Any], coords: Tensor, leaves: dict[str, Tensor]
-) -> tuple[dict[str, Tensor], Tensor]:
-    """The losses of one sample, to the truth as it is assigned to it."""
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The losses of one sample, to the truth as it is assigned to it, and that truth."""
     num_atoms = int(feats["atom_pad_mask"].sum())
     found = feats["symmetries"]
     assignment = {
@@ -213,6 +213,5 @@ def _confidence(
         token_level_confidence=True,
         alpha_pae=1.0,
     )["loss_breakdown"]
-    return {
-        name: breakdown[f"{name}_loss"] for name in ("plddt", "pde", "resolved", "pae")
-    }, resolved
+    losses = {name: breakdown[f"{name}_loss"] for name in ("plddt", "pde", "resolved", "pae")}
+    return losses, {"coords": true_coords[0], "resolved": resolved[0]}
