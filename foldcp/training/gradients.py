@@ -10,12 +10,13 @@ from torch import Tensor
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.model.boltz2 import Boltz2
 from foldcp.model.layers.layers import FourierEmbedding
+from foldcp.training.losses.partial import precise
 from foldcp.training.settings import LossWeights
 
 
 @torch.no_grad()
 def reduce_gradients(parameters: Iterable[Tensor], cp: ContextParallel) -> None:
-    """Add up the ranks' gradients, in one all-reduce for each type of numbers. Collective.
+    """Add up the ranks' gradients, in one all-reduce in fp32 or better. Collective.
 
     A parameter that this step did not reach has a gradient of zero afterwards.
     """
@@ -25,12 +26,11 @@ def reduce_gradients(parameters: Iterable[Tensor], cp: ContextParallel) -> None:
             p.grad = torch.zeros_like(p)
     if cp.size == 1:
         return
-    for dtype in sorted({p.dtype for p in trained}, key=str):
-        gradients = [p.grad for p in trained if p.dtype == dtype and p.grad is not None]
-        flat = cp.all_reduce(torch.cat([gradient.flatten() for gradient in gradients]))
-        parts = flat.split([gradient.numel() for gradient in gradients])
-        for gradient, part in zip(gradients, parts, strict=True):
-            gradient.copy_(part.view_as(gradient))
+    gradients = [p.grad for p in trained if p.grad is not None]
+    flat = cp.all_reduce(torch.cat([precise(gradient).flatten() for gradient in gradients]))
+    parts = flat.split([gradient.numel() for gradient in gradients])
+    for gradient, part in zip(gradients, parts, strict=True):
+        gradient.copy_(part.view_as(gradient))
 
 
 def require_gradients(model: Boltz2, weights: LossWeights) -> None:

@@ -56,7 +56,7 @@ def training_step(
     Collective, with equal arguments on all ranks of `model.cp`; the generator, on the CPU, is in
     the same state on each. `reduce` adds up the ranks' gradients (`reduce_gradients`), which only
     the last of several accumulated examples does. The result depends on the number of ranks by
-    rounding only.
+    rounding only. Raises ValueError when the score network computes in bf16.
     """
     device = next(model.parameters()).device
     own, losses = training_losses(
@@ -76,6 +76,10 @@ def training_losses(
 ) -> tuple[Float[Tensor, ""], Losses]:
     """This rank's part of the loss, with gradients, and the losses. Collective."""
     cp = model.cp
+    if model.structure_module.score_model.token_transformer.dtype == torch.bfloat16:
+        raise ValueError(
+            "the score network computes in bf16; to train, load the network with sampling='fp32'"
+        )
     example = example.pad(cp.size)
     model.budget.resize(example.features.token_mask.device, cp)
     weights = settings.weights

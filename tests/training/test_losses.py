@@ -73,9 +73,7 @@ def test_mse_is_zero_for_the_truth_moved_and_ignores_what_is_missing() -> None:
     moved = truth.conformers @ turn + torch.tensor([3.0, -1.0, 2.0])
     moved[:, truth.resolved == 0] += 100.0
     sigmas = torch.tensor([4.0])
-    loss = mse_loss(
-        moved, truth.conformers, sigmas, 16.0, truth, given.features, SETTINGS, ALONE
-    )
+    loss = mse_loss(moved, truth.conformers, sigmas, 16.0, truth, given.features, SETTINGS, ALONE)
     assert loss < 1e-8
     missing_ligand = replace(truth, resolved=truth.resolved * (given.features.atom_token < 10))
     worse = moved.clone()
