@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from foldcp.distributed.context_parallel import ContextParallel
@@ -50,7 +53,7 @@ def assign(
 
 
 def _with_swaps(
-    symmetries: Symmetries, swaps: list[ChainSwap], coords: Float[Tensor, "A 3"]
+    symmetries: Symmetries, swaps: Sequence[ChainSwap], coords: Float[Tensor, "A 3"]
 ) -> Assigned:
     """The example's atoms, without padding, with the coordinates of other chains."""
     source = torch.arange(len(symmetries.coords))
@@ -60,7 +63,9 @@ def _with_swaps(
     return Assigned(symmetries.coords[chosen].to(coords), symmetries.resolved[chosen].to(coords))
 
 
-def _best_of_residue(scorer: _Lddt, start: Assigned, alternatives: list) -> Assigned:
+def _best_of_residue(
+    scorer: _Lddt, start: Assigned, alternatives: Sequence[Int[np.ndarray, "n 2"]]
+) -> Assigned:
     """The last symmetry of a residue that is better than none of them."""
     best = start
     for swaps in alternatives:
@@ -107,7 +112,6 @@ class _Lddt:
         error = (true - distances(self.coords[rows], self.coords[atoms])).abs()
         both = truth.resolved[rows, None] * truth.resolved[atoms] > 0
         counted = both & (self.all_atoms[rows, None] != atoms) & (true < CUTOFF)
-        score = sum(
-            (counted & (error < threshold)).sum(dtype=torch.float64) for threshold in THRESHOLDS
-        )
-        return torch.stack([score / len(THRESHOLDS), counted.sum(dtype=torch.float64)])
+        hits = [(counted & (error < threshold)).sum() for threshold in THRESHOLDS]
+        score = torch.stack(hits).sum().double() / len(THRESHOLDS)
+        return torch.stack([score, counted.sum().double()])
