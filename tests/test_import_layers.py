@@ -28,6 +28,9 @@ LAYERS = [
     ["foldcp.checkpoint"],
     ["foldcp.progress", "foldcp.predict"],
     ["foldcp.predict_group"],
+    ["foldcp.training.example", "foldcp.training.settings"],
+    ["foldcp.training.losses"],
+    ["foldcp.training"],
     ["foldcp.datasets.parsing"],
     ["foldcp.datasets.accessions", "foldcp.datasets.uniprot", "foldcp.datasets.stoichiometry"],
     [

@@ -119,7 +119,7 @@ class Boltz2(KernelModule):
         refine = self.pairformer_module.graphed(features.token_mask, recycling + 1)
         for index in range(recycling + 1):
             s = s_init + self.s_recycle(self.s_norm(s))
-            z = self._recycled(z, s_inputs, features, dtype)
+            z = self.recycled(z, s_inputs, features, dtype)
             if self.architecture.use_templates:
                 z = self.template_module(z, features)
             z = self.msa_module(z, own_inputs, features, msa_rows(index))
@@ -128,7 +128,7 @@ class Boltz2(KernelModule):
         assert z is not None
         return TrunkOutput(s_inputs, self.cp.all_gather(s), z)
 
-    def _recycled(
+    def recycled(
         self,
         z: Float[Tensor, "I N Z"] | None,
         s_inputs: Float[Tensor, "N S"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from foldcp.config import Architecture
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.features import Features
+from foldcp.model.layers.blocks import RunBlock
 from foldcp.model.layers.chunking import ChunkBudget
 from foldcp.model.layers.layers import LayerNorm, Linear
 from foldcp.model.trunk.pair_embedder import PairEmbedding
@@ -113,6 +114,26 @@ class ConfidenceModule(nn.Module):
         single = self.cp.all_gather(single)
         heads = self.confidence_heads
         return heads.to_plddt_logits(single), heads.to_resolved_logits(single)
+
+    def train_forward(
+        self,
+        s_inputs: Float[Tensor, "N S"],
+        s: Float[Tensor, "N S"],
+        z: Float[Tensor, "I N Z"],
+        coords: Float[Tensor, "A 3"],
+        features: Features,
+        scales: Sequence[Float[Tensor, "4 N"] | None],
+        run: RunBlock,
+    ) -> tuple[Float[Tensor, "I S"], Float[Tensor, "I N Z"]]:
+        """What the heads read of one sample, with dropout; `run` runs each layer."""
+        inputs = self.s_inputs_norm(s_inputs)
+        single = self.cp.shard(self.s_norm(s) + self.s_input_to_s(inputs))
+
+        def initial_pairs(inputs: Tensor, z: Tensor) -> Tensor:
+            return self._pairs(inputs, z, coords, features, torch.empty_like(z))
+
+        pairs = run(initial_pairs, inputs, z)
+        return self.pairformer_stack.train_forward(single, pairs, features.token_mask, scales, run)
 
     def _pairs(
         self,

@@ -36,14 +36,15 @@ class TransitionWeights:
 class ConditionedOps:
     """Norms, gates, and additions to the residual, between the matrix products.
 
-    `a` [.., A, C] may be many samples; what conditions it, [A, C], is the same for all of them.
+    `a` [.., A, C] may be many samples; what conditions it, [A, C], is the same for all of them; in
+    training, which uses this reference, each sample may have its own, [.., A, C].
     """
 
     def modulated_norm(
         self,
         a: Float[Tensor, "*M A C"],
-        scale: Float[Tensor, "A C"],
-        shift: Float[Tensor, "A C"],
+        scale: Float[Tensor, "*B A C"],
+        shift: Float[Tensor, "*B A C"],
         dtype: torch.dtype,
     ) -> Float[Tensor, "*M A C"]:
         """scale LayerNorm(a) + shift, in the type of the matrix product that follows.
@@ -58,7 +59,7 @@ class ConditionedOps:
         self,
         a: Float[Tensor, "*M A C"],
         update: Float[Tensor, "*M A C"],
-        gate: Float[Tensor, "A C"],
+        gate: Float[Tensor, "*B A C"],
     ) -> Float[Tensor, "*M A C"]:
         """a + gate update, in the type of a.
 

@@ -19,6 +19,7 @@ from foldcp.model.diffusion.conditioning import (
     LazyPairBias,
 )
 from foldcp.model.layers.atoms import AtomAttentionDecoder, AtomAttentionEncoder, AtomTokens
+from foldcp.model.layers.blocks import RunBlock
 from foldcp.model.layers.layers import (
     FourierEmbedding,
     KernelModule,
@@ -55,8 +56,9 @@ class SingleConditioning(nn.Module):
         return self.single_embed(self.norm_single(torch.cat([s_trunk, s_inputs], -1)))
 
     def forward(
-        self, single: Float[Tensor, "I C"], time: Float[Tensor, "1"]
-    ) -> Float[Tensor, "I C"]:
+        self, single: Float[Tensor, "I C"], time: Float[Tensor, "*M 1"]
+    ) -> Float[Tensor, "*M I C"]:
+        """Of one noise level, or of M at once."""
         s = single + self.fourier_to_single(self.norm_fourier(self.fourier_embed(time)))
         for transition in self.transitions:
             s = s + transition(s)
@@ -200,4 +202,24 @@ class ScoreModel(KernelModule):
         a = self.cp.all_gather(self.a_norm(a), 1)
         return self.atom_attention_decoder(
             a, q, cache.decoder_modulations, cache.decoder_bias, cache.atoms
+        )
+
+    def train_forward(
+        self,
+        r: Float[Tensor, "M A 3"],
+        time: Float[Tensor, " M"],
+        cache: DenoiserCache,
+        run: RunBlock,
+    ) -> Float[Tensor, "M A 3"]:
+        """The same for samples that each have a noise level; `run` runs each layer."""
+        s = run(self.single_conditioner, cache.single, time[:, None])
+        q = cache.q + self.atom_attention_encoder.r_to_q_trans(r)
+        a, q = self.atom_attention_encoder(
+            q, cache.encoder_modulations, cache.encoder_bias, cache.atoms, run
+        )
+        a = self.cp.shard(a, 1) + self.s_to_a_linear(s)
+        a = self.token_transformer.train_forward(a, s, cache.token_attention, run)
+        a = self.cp.all_gather(self.a_norm(a), 1)
+        return self.atom_attention_decoder(
+            a, q, cache.decoder_modulations, cache.decoder_bias, cache.atoms, run
         )

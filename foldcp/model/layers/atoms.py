@@ -18,6 +18,7 @@ from foldcp.features.features import Features
 from foldcp.kernels import window_attention
 from foldcp.kernels.dispatch import Backend
 from foldcp.kernels.window_attention import WindowAttention, key_windows, query_windows
+from foldcp.model.layers.blocks import RunBlock, run_block
 from foldcp.model.layers.layers import KernelModule, LayerNorm, Linear
 from foldcp.model.layers.transformer import DiffusionTransformer, LayerModulation
 
@@ -61,9 +62,10 @@ class AtomTransformer(KernelModule):
         modulations: Sequence[LayerModulation],
         bias: Float[Tensor, "L K H 32 128"],
         atom_mask: Float[Tensor, " A"],
+        run: RunBlock = run_block,
     ) -> Float[Tensor, "M A C"]:
         attends = [AttentionInWindows(self.attention, layer_bias, atom_mask) for layer_bias in bias]
-        return self.diffusion_transformer(q, modulations, attends)
+        return self.diffusion_transformer(q, modulations, attends, run)
 
 
 class AtomEncoder(nn.Module):
@@ -199,8 +201,9 @@ class AtomAttentionEncoder(nn.Module):
         modulations: Sequence[LayerModulation],
         bias: Float[Tensor, "L K H 32 128"],
         atoms: AtomTokens,
+        run: RunBlock = run_block,
     ) -> tuple[Float[Tensor, "M N S"], Float[Tensor, "M A C"]]:
-        q = self.atom_encoder(q, modulations, bias, atoms.atom_mask)
+        q = self.atom_encoder(q, modulations, bias, atoms.atom_mask, run)
         return to_tokens(self.atom_to_token_trans(q), atoms), q
 
 
@@ -221,7 +224,8 @@ class AtomAttentionDecoder(nn.Module):
         modulations: Sequence[LayerModulation],
         bias: Float[Tensor, "L K H 32 128"],
         atoms: AtomTokens,
+        run: RunBlock = run_block,
     ) -> Float[Tensor, "M A 3"]:
         q = q + to_atoms(self.a_to_q_trans(a), atoms)
-        q = self.atom_decoder(q, modulations, bias, atoms.atom_mask)
+        q = self.atom_decoder(q, modulations, bias, atoms.atom_mask, run)
         return self.atom_feat_to_atom_pos_update(q)

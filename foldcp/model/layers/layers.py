@@ -152,5 +152,5 @@ class FourierEmbedding(nn.Module):
         super().__init__()
         self.proj = Linear(1, dim, bias=True)
 
-    def forward(self, t: Float[Tensor, " K"]) -> Float[Tensor, "K C"]:
-        return torch.cos(2 * torch.pi * self.proj(t[:, None]))
+    def forward(self, t: Float[Tensor, "*K"]) -> Float[Tensor, "*K C"]:
+        return torch.cos(2 * torch.pi * self.proj(t[..., None]))

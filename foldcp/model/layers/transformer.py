@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from foldcp.kernels import conditioned
 from foldcp.kernels.conditioned import Modulation, TransitionWeights
 from foldcp.kernels.dispatch import Backend
+from foldcp.model.layers.blocks import RunBlock, run_block
 from foldcp.model.layers.layers import KernelModule, LayerNorm, Linear
 
 
@@ -236,7 +237,9 @@ class DiffusionTransformer(nn.Module):
 
     def modulator(self) -> Modulator:
         """The stacked weights, made once for many steps."""
-        layers = self._layers()
+        return self._modulator(self._layers())
+
+    def _modulator(self, layers: list[DiffusionLayer]) -> Modulator:
         norms = [norm for layer in layers for norm in (layer.adaln, layer.transition.adaln)]
         gates = []
         for layer in layers:
@@ -262,12 +265,32 @@ class DiffusionTransformer(nn.Module):
         a: Float[Tensor, "M A C"],
         modulations: Sequence[LayerModulation],
         attention: Sequence[Attend],
+        run: RunBlock = run_block,
     ) -> Float[Tensor, "M A C"]:
-        """All layers, each with its modulation and attention. The residual keeps the type of
-        `a`.
+        """All layers, each with its modulation and attention. The residual keeps the type of `a`.
+        In training, `run` runs each layer.
         """
         for layer, modulation, attend in zip(self.layers, modulations, attention, strict=True):
-            a = layer(a, modulation, attend)
+            a = run(layer, a, modulation, attend)
+        return a
+
+    def train_forward(
+        self,
+        a: Float[Tensor, "M A C"],
+        s: Float[Tensor, "M A S"],
+        attention: Sequence[Attend],
+        run: RunBlock,
+    ) -> Float[Tensor, "M A C"]:
+        """The same with a single representation for each sample, as each has its noise level; a
+        layer makes its modulations itself, since those of all layers would take much memory.
+        """
+
+        def modulated(layer: DiffusionLayer, a: Tensor, s: Tensor, attend: Attend) -> Tensor:
+            (modulation,) = self._modulator([layer])(s)
+            return layer(a, modulation, attend)
+
+        for layer, attend in zip(self._layers(), attention, strict=True):
+            a = run(modulated, layer, a, s, attend)
         return a
 
     def _layers(self) -> list[DiffusionLayer]:

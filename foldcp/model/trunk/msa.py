@@ -4,6 +4,10 @@ columns of its tokens.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -16,6 +20,7 @@ from foldcp.kernels import projection
 from foldcp.kernels.blocks import cat_blocks
 from foldcp.kernels.dispatch import Backend
 from foldcp.kernels.projection import AttentionOutputWeights, ProjectionWeights
+from foldcp.model.layers.blocks import RunBlock, add_update, run_block
 from foldcp.model.layers.chunking import ChunkBudget
 from foldcp.model.layers.layers import KernelModule, LayerNorm, Linear, Transition
 from foldcp.model.layers.offload import offload
@@ -199,6 +204,17 @@ class OuterProductMean(KernelModule):
         return ProjectionWeights(self.norm.weight, self.norm.bias, stacked)
 
 
+@dataclass(frozen=True)
+class MSAScales:
+    """What dropout multiplies the updates of an MSA layer by in training."""
+
+    of_sequences: Float[Tensor, " S"] | None  # one number an MSA row
+    of_pairs: Float[Tensor, "4 N"] | None
+
+
+NO_SCALES = MSAScales(None, None)
+
+
 class MSALayer(nn.Module):
     def __init__(
         self, architecture: Architecture, cp: ContextParallel, budget: ChunkBudget
@@ -221,11 +237,14 @@ class MSALayer(nn.Module):
         m: Float[Tensor, "I S C"],
         mask: Float[Tensor, " N"],
         msa_mask: Float[Tensor, "I S"],
+        scales: MSAScales = NO_SCALES,
     ) -> tuple[Float[Tensor, "I N Z"], Float[Tensor, "I S C"]]:
-        m = self.pair_weighted_averaging(m, z, mask)
+        m = add_update(
+            lambda m, mask: self.pair_weighted_averaging(m, z, mask), m, mask, scales.of_sequences
+        )
         m = self.msa_transition.add_to(m, self.budget)
         z = self.outer_product_mean(z, m, msa_mask)
-        return self.pairformer_layer(z, mask), m
+        return self.pairformer_layer(z, mask, scales.of_pairs), m
 
 
 class MSAModule(nn.Module):
@@ -249,14 +268,18 @@ class MSAModule(nn.Module):
         s_inputs: Float[Tensor, "I C"],
         features: Features,
         msa_rows: list[int] | None = None,
+        scales: Sequence[MSAScales] = (),
+        run: RunBlock = run_block,
     ) -> Float[Tensor, "I N Z"]:
-        """`msa_rows` are the rows of the MSA to use, all of them when None."""
+        """`msa_rows` are the rows of the MSA to use, all of them when None. In training, with
+        dropout, one set of scales a layer; `run` runs each layer.
+        """
         m = self._embed(s_inputs, features, msa_rows, z.dtype)
         precise = torch.promote_types(z.dtype, torch.float32)
         msa_mask = self._columns(features.msa_mask, msa_rows).to(precise)
         initial = offload(z, self.budget.rows_per_chunk(z[0].nbytes, z.device))
-        for layer in self.layers:
-            z, m = layer(z, m, features.token_mask, msa_mask)
+        for layer, of_layer in zip_longest(self.layers, scales, fillvalue=NO_SCALES):
+            z, m = run(layer, z, m, features.token_mask, msa_mask, of_layer)
         out = torch.empty_like(z) if torch.is_grad_enabled() else z
         for rows, chunk in initial:
             out[rows] = z[rows] + chunk.to(z.device)

@@ -4,9 +4,10 @@ representation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from foldcp.config import Architecture
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.distributed.pipelining import split_range
+from foldcp.model.layers.blocks import RunBlock, add_update, run_block
 from foldcp.model.layers.chunking import ChunkBudget
 from foldcp.model.layers.cuda_graph import CUDAGraphWrapper, can_capture, new_pool
 from foldcp.model.layers.layers import LayerNorm, Linear, NormLinear, Transition
@@ -40,6 +42,7 @@ class PairBlock(nn.Module):
         budget: ChunkBudget,
     ) -> None:
         super().__init__()
+        self.cp = cp
         self.budget = budget
         self.tri_mul_out = TriangleMultiplication(dim, cp, budget, incoming=False)
         self.tri_mul_in = TriangleMultiplication(dim, cp, budget, incoming=True)
@@ -48,12 +51,22 @@ class PairBlock(nn.Module):
         self.transition_z = Transition(dim, 4 * dim)
 
     def forward(
-        self, z: Float[Tensor, "I N C"], mask: Float[Tensor, " N"]
+        self,
+        z: Float[Tensor, "I N C"],
+        mask: Float[Tensor, " N"],
+        scales: Float[Tensor, "4 N"] | None = None,
     ) -> Float[Tensor, "I N C"]:
-        z = self.tri_mul_out(z, mask)
-        z = self.tri_mul_in(z, mask)
-        z = self.tri_att_start(z, mask)
-        z = self.tri_att_end(z, mask)
+        """In training, dropout multiplies the first four updates by `scales`: those of a row by one
+        number, those of a column at the ending node.
+        """
+        of_rows = of_columns = None
+        if scales is not None:
+            of_rows = self.cp.shard(scales[:3], 1)[..., None]
+            of_columns = scales[3]
+        updates = (self.tri_mul_out, self.tri_mul_in, self.tri_att_start)
+        for index, update in enumerate(updates):
+            z = add_update(update, z, mask, None if of_rows is None else of_rows[index])
+        z = add_update(self.tri_att_end, z, mask, of_columns)
         return self.transition_z.add_to(z, self.budget)
 
 
@@ -140,8 +153,9 @@ class PairformerLayer(PairBlock):
         s: Float[Tensor, "I C"],
         z: Float[Tensor, "I N Z"],
         mask: Float[Tensor, " N"],
+        scales: Float[Tensor, "4 N"] | None = None,
     ) -> tuple[Float[Tensor, "I C"], Float[Tensor, "I N Z"]]:
-        z = self(z, mask)
+        z = self(z, mask, scales)
         s = s + self.attention(self.pre_norm_s(s), z, mask)
         return s + self.transition_s(s), z
 
@@ -184,6 +198,20 @@ class Pairformer(nn.Module):
         mask: Float[Tensor, " N"],
     ) -> tuple[Float[Tensor, "I C"], Float[Tensor, "I N Z"]]:
         z, s = _run_layers(self.layers, z, s, mask)
+        return s, z
+
+    def train_forward(
+        self,
+        s: Float[Tensor, "I C"],
+        z: Float[Tensor, "I N Z"],
+        mask: Float[Tensor, " N"],
+        scales: Sequence[Float[Tensor, "4 N"] | None],
+        run: RunBlock,
+    ) -> tuple[Float[Tensor, "I C"], Float[Tensor, "I N Z"]]:
+        """The same with dropout, one set of scales a layer; `run` runs each layer."""
+        for layer, of_layer in zip(self.layers, scales, strict=True):
+            assert isinstance(layer, PairformerLayer)
+            s, z = run(layer.update, s, z, mask, of_layer)
         return s, z
 
     def graphed(self, mask: Float[Tensor, " N"], num_calls: int) -> PairformerFn:
@@ -253,8 +281,13 @@ class PairStack(nn.Module):
         )
 
     def forward(
-        self, z: Float[Tensor, "I N C"], mask: Float[Tensor, " N"]
+        self,
+        z: Float[Tensor, "I N C"],
+        mask: Float[Tensor, " N"],
+        scales: Sequence[Float[Tensor, "4 N"] | None] = (),
+        run: RunBlock = run_block,
     ) -> Float[Tensor, "I N C"]:
-        for layer in self.layers:
-            z = layer(z, mask)
+        """In training, with dropout, one set of scales a layer; `run` runs each layer."""
+        for layer, of_layer in zip_longest(self.layers, scales):
+            z = run(layer, z, mask, of_layer)
         return z

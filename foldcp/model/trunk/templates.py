@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from foldcp.config import NUM_RES_TYPES, Architecture
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.features import Features
+from foldcp.model.layers.blocks import RunBlock, run_block
 from foldcp.model.layers.chunking import ChunkBudget, add_rows_
 from foldcp.model.layers.layers import LayerNorm, Linear
 from foldcp.model.trunk.pairformer import PairStack
@@ -48,7 +51,14 @@ class TemplateModule(nn.Module):
             budget,
         )
 
-    def forward(self, z: Float[Tensor, "I N Z"], features: Features) -> Float[Tensor, "I N Z"]:
+    def forward(
+        self,
+        z: Float[Tensor, "I N Z"],
+        features: Features,
+        scales: Sequence[Float[Tensor, "T 4 N"] | None] = (),
+        run: RunBlock = run_block,
+    ) -> Float[Tensor, "I N Z"]:
+        """In training, with dropout of each layer's updates; `run` runs each layer."""
         present = (features.template_mask > 0).any(1).to(torch.float32)
         if not len(present):
             return z
@@ -65,7 +75,8 @@ class TemplateModule(nn.Module):
                 pairs = self._pair_features(features, t, global_rows)
                 v[rows] = (self.z_proj(self.z_norm(z[rows])) + pairs).to(v.dtype)
             initial = v.clone()
-            v = self.pairformer(v, features.token_mask)
+            of_template = [None if of_layer is None else of_layer[t] for of_layer in scales]
+            v = self.pairformer(v, features.token_mask, of_template, run)
             bytes_per_row = N * 3 * dim * 4
             for rows in self.budget.chunks(I, bytes_per_row, z.device):
                 mean[rows] += self.v_norm(initial[rows] + v[rows]) * share[t].to(z.dtype)

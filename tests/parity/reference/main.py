@@ -16,7 +16,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "support"))
-from cases import CASES, GRADIENTS, INPUTS, PRECISION, STEERED, Input  # noqa: E402
+from cases import CASES, GRADIENTS, INPUTS, LOSSES, PRECISION, STEERED, TRAINING, Input  # noqa: E402
 
 INPUT_SUFFIXES = (".csv", ".a3m", ".cif")
 
@@ -125,7 +125,7 @@ class Reference:
 
     def network(self, kind: str, name: str, *used: str, more: tuple[Path, ...] = ()) -> Path:
         """The file that `write_<kind>` makes of a case."""
-        case = (STEERED if kind == "steering" else CASES)[name]
+        case = {"steering": STEERED, "training": TRAINING}.get(kind, CASES)[name]
         files = [self.checkpoints[case.size], self.features(case.input), *more]
         options = " ".join([kind, str(case), *(path.name for path in files)])
         make = self._boltz(f"write_{kind}", name, *files)
@@ -136,6 +136,14 @@ class Reference:
             scripts("prediction", "saving", *used),
             make,
         )
+
+    def losses(self, name: str) -> Path:
+        """Of a case, on an input's features or on an experimental structure."""
+        case = LOSSES[name]
+        source = case.structure if case.code else self.features(name)
+        sources = [*scripts("train/losses", "train/structures", "train/truth", "saving"), source]
+        make = self._boltz("write_losses", name, source)
+        return self.store.get(f"losses of {name}", ".pt", str(case), sources, make)
 
     def all(self) -> None:
         importlib.import_module(
@@ -154,6 +162,11 @@ class Reference:
             self.network("precision", name, "precision", more=(predictions[name],))
         for name in STEERED:
             self.network("steering", name, "steering")
+        for name in TRAINING:
+            self.network("training", name, "train/step", "train/truth")
+        for name, case in LOSSES.items():
+            if case.exists:
+                self.losses(name)
         self.store.close()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from boltz.model.models.boltz2 import Boltz2
 from boltz.model.optim.ema import EMA
-from cases import CASES, INPUTS, STEERED
+from cases import CASES, INPUTS, LOSSES, STEERED, TRAINING
 from features import featurise
 from gradients import gradients
 from precision import bf16_mixed
@@ -19,6 +19,9 @@ from prediction import load_model, predict
 from rdkit import Chem
 from saving import save
 from steering import steering
+from train.losses import losses
+from train.step import load_model as load_training_model
+from train.step import training
 
 Chem.SetDefaultPickleProperties(Chem.PropertyPickleOptions.AllProps)
 torch.set_num_threads(len(os.sched_getaffinity(0)))
@@ -65,6 +68,16 @@ def write_steering(name: str, ckpt: Path, features: Path, out: Path) -> None:
     case = STEERED[name]
     with torch.no_grad():
         save(steering(load_model(ckpt, case), _batch(features), case), out)
+
+
+def write_training(name: str, ckpt: Path, features: Path, out: Path) -> None:
+    case = TRAINING[name]
+    save(training(load_training_model(ckpt, case), _batch(features), case), out)
+
+
+def write_losses(name: str, source: Path, out: Path) -> None:
+    case = LOSSES[name]
+    save(losses(case, None if case.code else _batch(source)), out)
 
 
 def write_weights(ckpt: Path, out: Path) -> None:

@@ -12,6 +12,7 @@ OWN = HERE / "inputs"
 SHARED = (
     HERE.parents[2] / "shared" / "data" / "complexes"
 )  # deep alignments; not everybody has them
+STRUCTURES = HERE.parents[2] / "shared" / "data" / "structures"
 
 
 @dataclass(frozen=True)
@@ -95,3 +96,61 @@ STEERED = {
 NOISE_LEVELS = (1.0, 20.0, 1500.0)  # Å, where the score network is asked on its own
 GRADIENTS = ("assembly, tiny, 3 recycles",)  # of the modules of its network, for its complex
 PRECISION = ("assembly, real, 3 recycles", "assembly, tiny, 3 recycles")
+
+
+@dataclass(frozen=True)
+class TrainingCase:
+    """One step of training by a network of random weights, on a structure that is made up."""
+
+    input: str
+    size: str = "tiny"
+    recycling: int = 1
+    dropout: float = 0.25  # of pairs; that of sequences is 0.6 of it
+    multiplicity: int = 3
+    samples: int = 1
+    steps: int = 3  # of the sampler
+    ranks: tuple[int, ...] = (1, 2, 3)
+
+    @property
+    def name(self) -> str:
+        return f"training on {self.input}, {self.recycling} recycles, {self.samples} samples"
+
+
+TRAINING = {
+    case.name: case
+    for case in (
+        TrainingCase("assembly", recycling=2, samples=2),
+        TrainingCase("ligands", recycling=0, dropout=0.0),
+    )
+}
+
+
+@dataclass(frozen=True)
+class LossCase:
+    """Losses on random outputs: of an input with a structure that is made up, or of the first
+    residues of the chains of an experimental structure.
+    """
+
+    name: str
+    code: str = ""
+    multiplicity: int = 3
+
+    @property
+    def structure(self) -> Path:
+        return STRUCTURES / f"{self.code}.cif.gz"
+
+    @property
+    def exists(self) -> bool:
+        return not self.code or self.structure.exists()
+
+
+LOSSES = {
+    case.name: case
+    for case in (
+        LossCase("assembly"),
+        LossCase("copies"),
+        LossCase("1lcd, protein and DNA", code="1lcd"),
+        LossCase("1kd8, three copies of two chains", code="1kd8"),
+        LossCase("1hvr, homodimer with a ligand", code="1hvr"),
+    )
+}

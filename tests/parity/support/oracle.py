@@ -20,7 +20,7 @@ from foldcp.features.featurize import featurize
 from foldcp.features.layout import Layout
 from foldcp.features.msa.features import MsaSettings
 from foldcp.model.diffusion.noise import StepNoise
-from tests.parity.support.cases import INPUTS, Case
+from tests.parity.support.cases import INPUTS, Case, TrainingCase
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,13 @@ class Oracle:
         settings = MsaSettings(corrected=INPUTS[name].mended)
         return featurize(complex_of(name), msa=settings, augmentation=self.batch(name)[1])
 
-    def record(self, kind: str, case: Case) -> dict[str, Any]:
+    def record(self, kind: str, case: Case | TrainingCase) -> dict[str, Any]:
         """The prediction, gradients or precision of a case; numbers as floats."""
-        return _floats(torch.load(self.path(f"{kind} of {case.name}"), weights_only=True))
+        return self.record_of(f"{kind} of {case.name}")
+
+    def record_of(self, name: str) -> dict[str, Any]:
+        """What a file of results holds; numbers as floats."""
+        return _floats(torch.load(self.path(name), weights_only=True))
 
     def checkpoint(self, size: str) -> Path:
         return self.path(f"checkpoint {size}")
