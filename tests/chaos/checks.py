@@ -1,0 +1,279 @@
+"""What must hold of a run's folder after any schedule of faults.
+
+Only what users see is read: exit codes, tables, structures, status.json and log.jsonl.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from tests.chaos.injection import Hit
+from tests.chaos.schedule import NODE_FAULTS, SIGNALS, Schedule
+
+TRY_AGAIN = 75
+TABLES = ("complexes", "chains", "interfaces", "pairs")
+SIGNAL_NUMBERS = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143, "SIGKILL": -9}
+# For each fault, outcome and reason that an attempt which it hit may have.
+DIED = ("worker_died", r"(rank|group) \d+( died|: \w+Error)|node .* is gone")
+BROKEN = ("error", r"rank \d+: \w*Error")  # of a rank whose partner died
+FROZEN = ("timeout", r"")
+CAUSES: dict[str, tuple[tuple[str, str], ...]] = {
+    "kill_rank": (DIED, BROKEN),
+    "kill_group": (DIED,),
+    "freeze_rank": (FROZEN,),
+    "freeze_group": (FROZEN,),
+    "kill_raylet": (DIED,),
+    "kill_gcs": (DIED,),
+    "kill_node": (DIED, BROKEN),
+    "remove_node": (DIED, BROKEN),
+    "freeze_node": (DIED, BROKEN, FROZEN),
+    "SIGTERM": (DIED,),
+    "raise": (("error", r"rank \d: RuntimeError: chaos: this rank raises"),),
+    "wrong_type": (("error", r"rank \d: \w+: .*"),),
+    "oom": (("oom", r"rank \d: chaos: the GPU is full"),),
+    "memory_error": (("oom", r"rank \d: chaos: the machine is full"),),
+    "nan": (("invalid", r"coordinates are not finite"),),
+    "die": (DIED, BROKEN),
+    "hang": (FROZEN,),
+}
+NODES_GONE = r"needs? .*(GPU|rank|node)"  # a complex that waited for nodes in vain
+
+
+@dataclass(frozen=True, slots=True)
+class InvocationEnd:
+    """How an invocation ended, and what had hit it.
+
+    `fold_hits` are kinds and complexes of faults of folds.
+    """
+
+    exit_code: int
+    hits: tuple[Hit, ...]
+    fold_hits: tuple[tuple[str, str], ...]
+
+    @property
+    def kinds(self) -> set[str]:
+        """The kinds of all faults that hit it."""
+        return {hit.kind for hit in self.hits} | {kind for kind, _ in self.fold_hits}
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What happened to a run."""
+
+    schedule: Schedule
+    ends: tuple[InvocationEnd, ...]
+    fold_hits: tuple[tuple[str, str], ...]
+
+    @property
+    def kinds(self) -> set[str]:
+        """The kinds of all faults that hit it."""
+        return set[str]().union(*(end.kinds for end in self.ends))
+
+
+def complaints_of_end(end: InvocationEnd) -> list[str]:
+    """What is wrong with the exit code of an invocation."""
+    allowed = {0, 1, 3}
+    allowed |= {SIGNAL_NUMBERS[kind] for kind in end.kinds & set(SIGNALS)}
+    if end.kinds & {"disk_full", "kill_gcs", "kill_raylet"}:
+        allowed.add(TRY_AGAIN)
+    if end.exit_code in allowed:
+        return []
+    return [f"exit code {end.exit_code} after {sorted(end.kinds)}"]
+
+
+def check_run(out: Path, reference: Path, evidence: Evidence) -> list[str]:
+    """What is wrong with the folder of a run that is over."""
+    tables = {name: read(out, name) for name in (*TABLES, "attempts", "runs")}
+    return [
+        *_check_outcomes(tables["complexes"], evidence),
+        *_check_reasons(tables["complexes"], evidence),
+        *_check_attempts(tables["attempts"], tables["complexes"], evidence),
+        *_check_results(tables, out, reference),
+        *_check_runs(tables["runs"], evidence),
+        *_check_status(out, tables["complexes"], tables["runs"]),
+        *_check_log(out, tables["attempts"], evidence),
+    ]
+
+
+def read(out: Path, table: str) -> pd.DataFrame:
+    """A table of a run, without what is stale; empty if there is none."""
+    folder = out / "tables" / table
+    return pd.read_parquet(folder) if folder.exists() else pd.DataFrame()
+
+
+def _check_outcomes(complexes: pd.DataFrame, evidence: Evidence) -> Iterator[str]:
+    """Every complex once, and the exit code says how they ended."""
+    expected = Counter(evidence.schedule.complexes)
+    expected.update(["bad"] * evidence.schedule.has_invalid)
+    found = Counter(complexes["name"])
+    if found != expected:
+        yield f"rows of complexes: {dict(found)} instead of {dict(expected)}"
+    outcomes = set(complexes["outcome"])
+    honest = 1 if "failed" in outcomes else 3 if "invalid" in outcomes else 0
+    if evidence.ends[-1].exit_code != honest:
+        yield f"exit code {evidence.ends[-1].exit_code} instead of {honest}"
+
+
+def _check_reasons(complexes: pd.DataFrame, evidence: Evidence) -> Iterator[str]:
+    """A complex fails for what happened to it in the last invocation."""
+    last = evidence.ends[-1]
+    for row in complexes[complexes["outcome"] == "failed"].itertuples():
+        own = [kind for kind, name in last.fold_hits if name == row.name]
+        lethal = [
+            hit.kind
+            for hit in last.hits
+            if hit.kind in CAUSES and (row.name in hit.folding or not hit.folding)
+        ]
+        kinds = {*own, *lethal, *(kind for kind in last.kinds if kind in CAUSES)}
+        reason = str(row.reason)
+        if last.kinds & set(NODE_FAULTS) and re.search(NODES_GONE, reason):
+            continue
+        if not any(re.search(pattern, reason) for kind in kinds for _, pattern in CAUSES[kind]):
+            yield f"{row.name} failed, hit by {sorted(kinds)}: {reason!r}"
+        at_once = {"nan", "oom", "memory_error"} & set(own)
+        if not at_once and len(own) + sum(hit.kind in CAUSES for hit in last.hits) < 2:
+            yield f"{row.name} failed after a single fault, {kinds}: {reason!r}"
+
+
+def _check_attempts(
+    attempts: pd.DataFrame, complexes: pd.DataFrame, evidence: Evidence
+) -> Iterator[str]:
+    """Attempts end as the faults let them, and a complex is scored once."""
+    if attempts.empty:
+        return
+    for row in attempts[attempts["outcome"] != "done"].itertuples():
+        causes = [cause for kind in evidence.kinds for cause in CAUSES.get(kind, ())]
+        reason = str(row.reason)
+        if not any(row.outcome == kind and re.search(text, reason) for kind, text in causes):
+            yield f"attempt at {row.name}, hit by {sorted(evidence.kinds)}: {row.outcome} {reason}"
+    num_failed = int((attempts["outcome"] != "done").sum())
+    num_hits = len(evidence.fold_hits)
+    num_hits += sum(
+        2 if hit.kind in NODE_FAULTS else 1 for end in evidence.ends for hit in end.hits
+    )
+    if num_failed > num_hits:
+        yield f"{num_failed} attempts failed, but only {num_hits} faults hit"
+    done = Counter(attempts[attempts["outcome"] == "done"]["name"])
+    for row in complexes[complexes["outcome"] == "done"].itertuples():
+        if done[row.name] > 1 and "truncate" not in evidence.kinds:
+            yield f"{row.name} was scored {done[row.name]} times"
+
+
+def _check_results(
+    tables: dict[str, pd.DataFrame], out: Path, reference: Path
+) -> Iterator[str]:
+    """The rows and structures of scored complexes are those of an undisturbed run, to the bit.
+
+    Those made with an out-of-memory fallback may differ.
+    """
+    complexes = tables["complexes"]
+    attempts = tables["attempts"]
+    names = set(complexes[complexes["outcome"] != "failed"]["name"])
+    if not attempts.empty:
+        names -= set(attempts[attempts["fallbacks"].map(len) > 0]["name"])
+    for table in TABLES:
+        found = tables[table]
+        expected = read(reference, table)
+        if found.empty:
+            if names & set(expected["name"]):
+                yield f"the table {table} is empty"
+            continue
+        found = _rows_of(found, names)
+        expected = _rows_of(expected, names)
+        try:
+            pd.testing.assert_frame_equal(found, expected, check_exact=True, check_dtype=False)
+        except AssertionError as error:
+            yield f"{table}: {' '.join(str(error).split())[:400]}"
+    for row in complexes[complexes["outcome"] == "done"].itertuples():
+        structure = out / str(row.structure)
+        if not structure.exists():
+            yield f"{row.structure} of {row.name} is missing"
+        elif row.name in names:
+            if structure.read_bytes() != (reference / str(row.structure)).read_bytes():
+                yield f"{row.structure} of {row.name} is another one"
+
+
+def _rows_of(table: pd.DataFrame, names: set[str]) -> pd.DataFrame:
+    order = [name for name in ("name", "chain", "chain_a", "chain_b") if name in table]
+    chosen = table[table["name"].isin(names)]
+    # What was read of the input's file: its name and the position of a record differ.
+    chosen = chosen.drop(columns=["source"], errors="ignore")
+    invalid = chosen["name"] == "bad"
+    chosen = chosen.assign(key=chosen["key"].where(~invalid, ""))
+    return chosen.sort_values(order).reset_index(drop=True)
+
+
+def _check_runs(runs: pd.DataFrame, evidence: Evidence) -> Iterator[str]:
+    """The last invocation has finished, and those before were interrupted or finished."""
+    statuses = list(runs["status"])
+    if not statuses or statuses[-1] != "finished":
+        yield f"runs: {statuses}"
+    if not set(statuses) <= {"finished", "interrupted"}:
+        yield f"runs: {statuses}"
+    restarts = sum(
+        hit.kind in ("kill_gcs", "kill_raylet") for end in evidence.ends for hit in end.hits
+    )
+    if len(statuses) > len(evidence.ends) + 3 * restarts:
+        yield f"{len(statuses)} runs of {len(evidence.ends)} invocations"
+
+
+def _check_status(out: Path, complexes: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
+    """`status.json` counts what the tables have."""
+    path = out / "status.json"
+    if not path.exists():
+        return
+    status = json.loads(path.read_text())
+    counts = Counter(complexes["outcome"])
+    names = (("done", "num_done"), ("failed", "num_failed"), ("invalid", "num_invalid"))
+    for outcome, field in names:
+        if status[field] != counts[outcome]:
+            yield f"status.json has {field} {status[field]}, complexes {counts[outcome]}"
+    if status["num_complexes"] != counts["done"] + counts["failed"]:
+        yield f"status.json has {status['num_complexes']} complexes"
+    if status["run_id"] not in set(runs["run_id"]):
+        yield f"status.json is of {status['run_id']}, which is not in runs"
+
+
+def _check_log(out: Path, attempts: pd.DataFrame, evidence: Evidence) -> Iterator[str]:
+    """`log.jsonl` is whole, and has every attempt of the tables with its outcome."""
+    path = out / "log.jsonl"
+    if not path.exists():
+        if not attempts.empty:
+            yield "there is no log.jsonl"
+        return
+    logged: Counter[Sequence[object]] = Counter()
+    for line in path.read_text().splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            if "disk_full" not in evidence.kinds:
+                yield f"log.jsonl: {line!r}"
+            continue
+        if event["event"] == "attempt_ended":
+            fields = ("run_id", "complex", "attempt", "outcome")
+            logged[tuple(event[field] for field in fields)] += 1
+    if attempts.empty:
+        return
+    stored = Counter(
+        zip(
+            attempts["run_id"],
+            attempts["name"],
+            attempts["attempt"],
+            attempts["outcome"],
+            strict=True,
+        )
+    )
+    last = attempts["run_id"].max()
+    for attempt in stored - logged:
+        if attempt[0] == last:  # others may have been stopped before they could tell
+            yield f"log.jsonl lacks {attempt}"
+    for attempt in logged - stored:
+        if attempt[0] == last:
+            yield f"attempts lacks {attempt}, which log.jsonl has"
