@@ -9,6 +9,7 @@ import argparse
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -18,11 +19,12 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from multiprocessing.util import Finalize
 from pathlib import Path
+from types import FrameType
 
 import foldcp.pipeline.reporting.report
 import foldcp.pipeline.score_database  # noqa: F401  imported once, for all drivers
-from foldcp.pipeline.execution.signals import adopt_orphans, kill_descendants
-from tests.chaos.execute import Lane, Report
+from foldcp.pipeline.execution.signals import adopt_orphans, end_process, kill_descendants
+from tests.chaos.execute import Lane, Report, failed_report
 from tests.chaos.launcher import FORK
 from tests.chaos.schedule import draw_schedule
 
@@ -32,10 +34,12 @@ _lanes: list[Lane] = []  # of this process: one
 def main() -> None:
     """Run schedules, print a line for each, and exit with 1 if one failed."""
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
-    parser.add_argument("--seeds", type=_seeds, default=range(100), metavar="A-B")
+    parser.add_argument("--seeds", type=_seeds, default=range(100), metavar="A-B,..")
     parser.add_argument("--lanes", type=int, default=(os.cpu_count() or 1) + 1)
     options = parser.parse_args()
     started = time.monotonic()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _abort)
     with working_folder() as folder:
         reports = list(run(options.seeds, options.lanes, folder))
     seconds = time.monotonic() - started
@@ -48,14 +52,23 @@ def main() -> None:
         sys.exit(1)
 
 
+def _abort(number: int, frame: FrameType | None) -> None:
+    """End all processes, and this one."""
+    end_process(128 + number)
+
+
 def run(seeds: Sequence[int], num_lanes: int, folder: Path) -> Iterator[Report]:
     """The reports of schedules, in the order in which they end."""
     lanes = min(num_lanes, len(seeds))
     with ProcessPoolExecutor(lanes, FORK, _open_lane, (folder,)) as executor:
         reference = executor.submit(_make_reference).result()
-        futures = [executor.submit(_execute, seed, reference) for seed in seeds]
+        futures = {executor.submit(_execute, seed, reference): seed for seed in seeds}
         for future in as_completed(futures):
-            report = future.result()
+            error = future.exception()
+            if error is None:
+                report = future.result()
+            else:
+                report = failed_report(futures[future], error)
             _print(report)
             yield report
 
@@ -92,8 +105,12 @@ def _print(report: Report) -> None:
 
 
 def _seeds(text: str) -> Sequence[int]:
-    first, _, last = text.partition("-")
-    return range(int(first), int(last or first) + 1)
+    """Numbers and ranges of them, as 3,10-19."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        seeds += range(int(first), int(last or first) + 1)
+    return seeds
 
 
 @contextmanager
@@ -106,6 +123,7 @@ def working_folder() -> Iterator[Path]:
     finally:
         kill_descendants()
         for path in folder.iterdir():
+            subprocess.run(["umount", "--lazy", path / "disk"], capture_output=True)
             if not path.name.startswith("failed"):
                 shutil.rmtree(path, ignore_errors=True)
         with suppress(OSError):  # what failed is kept

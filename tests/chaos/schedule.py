@@ -112,16 +112,16 @@ class Schedule:
         return faults
 
 
-def draw_schedule(seed: int) -> Schedule:
-    """The schedule of a seed."""
+def draw_schedule(seed: int, size: int = 1) -> Schedule:
+    """The schedule of a seed; `size` times as many complexes and faults."""
     draw = random.Random(seed)
     is_joined = draw.random() < 0.85
     num_nodes = 2 if is_joined and draw.random() < 0.3 else 1
-    names = [f"c{index}" for index in range(NUM_NAMES)]
-    complexes = draw.sample(names, draw.randint(3, NUM_NAMES))
+    names = [f"c{index}" for index in range(NUM_NAMES * size)]
+    complexes = draw.sample(names, draw.randint(3 * size, len(names)))
     if num_nodes == 2 and draw.random() < 0.5:
         complexes.append(TWO_RANKS)
-    fold_faults = _draw_fold_faults(draw, complexes)
+    fold_faults = _draw_fold_faults(draw, complexes, size)
     return Schedule(
         seed=seed,
         is_joined=is_joined,
@@ -129,13 +129,15 @@ def draw_schedule(seed: int) -> Schedule:
         complexes=tuple(complexes),
         has_invalid=draw.random() < 0.2,
         fold_faults=fold_faults,
-        invocations=_draw_invocations(draw, is_joined, num_nodes, 1 - len(fold_faults)),
+        invocations=_draw_invocations(draw, is_joined, num_nodes, 1 - len(fold_faults), size),
     )
 
 
-def _draw_fold_faults(draw: random.Random, complexes: list[str]) -> tuple[FoldFault, ...]:
+def _draw_fold_faults(
+    draw: random.Random, complexes: list[str], size: int
+) -> tuple[FoldFault, ...]:
     """Faults of ranks, of different complexes."""
-    number = draw.choice((0, 0, 1, 1, 2))
+    number = draw.choice((0, 0, 1, 1, 2)) * size
     return tuple(
         FoldFault(
             kind=draw.choice(FOLD_FAULTS),
@@ -148,7 +150,7 @@ def _draw_fold_faults(draw: random.Random, complexes: list[str]) -> tuple[FoldFa
 
 
 def _draw_invocations(
-    draw: random.Random, is_joined: bool, num_nodes: int, at_least: int
+    draw: random.Random, is_joined: bool, num_nodes: int, at_least: int, size: int
 ) -> tuple[Invocation, ...]:
     """The invocations of a run, with `at_least` faults in all."""
     endings: list[ProcessFaultKind] = [*SIGNALS, "disk_full"]
@@ -161,14 +163,12 @@ def _draw_invocations(
         others += [*NODE_FAULTS, *NODE_FAULTS]
     invocations: list[Invocation] = []
     for number in range(1 + (draw.random() < 0.45)):
-        faults = [
-            _draw_fault(draw, draw.choice(others))
-            for _ in range(max(draw.choice((0, 1, 1, 2)), 0 if number else at_least))
-        ]
+        num_faults = max(draw.choice((0, 1, 1, 2)), 0 if number else at_least) * size
+        faults = [_draw_fault(draw, draw.choice(others), size) for _ in range(num_faults)]
         truncations = [draw.randrange(1000)] if number and draw.random() < 0.4 else []
         invocations.append(Invocation(tuple(_with_new_nodes(draw, faults)), tuple(truncations)))
     if len(invocations) == 2:
-        ending = _draw_fault(draw, draw.choice(endings))
+        ending = _draw_fault(draw, draw.choice(endings), size)
         first = invocations[0]
         invocations[0] = Invocation((*first.faults, ending), first.truncations)
     return tuple(invocations)
@@ -185,8 +185,8 @@ def _with_new_nodes(draw: random.Random, faults: list[ProcessFault]) -> list[Pro
     return kept
 
 
-def _draw_fault(draw: random.Random, kind: ProcessFaultKind) -> ProcessFault:
+def _draw_fault(draw: random.Random, kind: ProcessFaultKind, size: int) -> ProcessFault:
     """A fault at a drawn moment."""
     event: Event = "group_started" if draw.random() < 0.2 else "fold_started"
-    count = 1 if event == "group_started" else draw.randint(1, 4)
+    count = draw.randint(1, size if event == "group_started" else 4 * size)
     return ProcessFault(kind, event, count, round(draw.uniform(0.0, 0.4), 3), draw.randrange(4))

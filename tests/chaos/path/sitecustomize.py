@@ -35,6 +35,8 @@ class Patcher:
 
 def patch(module):
     """Let the workers of a module misbehave."""
+    set_num_threads = module.torch.set_num_threads
+    module.torch.set_num_threads = lambda number: set_num_threads(1)  # cores are few, ranks many
     fold_complex = module.Worker.fold
     predict = module.fold
 
