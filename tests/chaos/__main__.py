@@ -23,7 +23,7 @@ from types import FrameType
 
 import foldcp.pipeline.reporting.report
 import foldcp.pipeline.score_database  # noqa: F401  imported once, for all drivers
-from foldcp.pipeline.execution.signals import adopt_orphans, end_process, kill_descendants
+from foldcp.pipeline.execution.signals import adopt_orphans, kill_descendants
 from tests.chaos.execute import Lane, Report, failed_report
 from tests.chaos.launcher import FORK
 from tests.chaos.schedule import draw_schedule
@@ -53,24 +53,23 @@ def main() -> None:
 
 
 def _abort(number: int, frame: FrameType | None) -> None:
-    """End all processes, and this one."""
-    end_process(128 + number)
+    sys.exit(128 + number)
 
 
 def run(seeds: Sequence[int], num_lanes: int, folder: Path) -> Iterator[Report]:
     """The reports of schedules, in the order in which they end."""
-    lanes = min(num_lanes, len(seeds))
-    with ProcessPoolExecutor(lanes, FORK, _open_lane, (folder,)) as executor:
-        reference = executor.submit(_make_reference).result()
-        futures = {executor.submit(_execute, seed, reference): seed for seed in seeds}
-        for future in as_completed(futures):
-            error = future.exception()
-            if error is None:
-                report = future.result()
-            else:
-                report = failed_report(futures[future], error)
-            _print(report)
-            yield report
+    executor = ProcessPoolExecutor(min(num_lanes, len(seeds)), FORK, _open_lane, (folder,))
+    reference = executor.submit(_make_reference).result()
+    futures = {executor.submit(_execute, seed, reference): seed for seed in seeds}
+    for future in as_completed(futures):
+        error = future.exception()
+        if error is None:
+            report = future.result()
+        else:
+            report = failed_report(futures[future], error)
+        _print(report)
+        yield report
+    executor.shutdown()  # not in a `finally`: whoever is interrupted does not wait
 
 
 def _open_lane(folder: Path) -> None:
