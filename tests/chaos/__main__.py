@@ -63,10 +63,7 @@ def run(seeds: Sequence[int], num_lanes: int, folder: Path) -> Iterator[Report]:
     futures = {executor.submit(_execute, seed, reference): seed for seed in seeds}
     for future in as_completed(futures):
         error = future.exception()
-        if error is None:
-            report = future.result()
-        else:
-            report = failed_report(futures[future], error)
+        report = failed_report(futures[future], error) if error else future.result()
         _print(report)
         yield report
     executor.shutdown()  # not in a `finally`: whoever is interrupted does not wait

@@ -188,9 +188,10 @@ def _check_results(tables: dict[str, pd.DataFrame], out: Path, reference: Path) 
         structure = out / str(row.structure)
         if not structure.exists():
             yield f"{row.structure} of {row.name} is missing"
-        elif row.name in equal:
-            if structure.read_bytes() != (reference / str(row.structure)).read_bytes():
-                yield f"{row.structure} of {row.name} is another one"
+            continue
+        expected_structure = reference / str(row.structure)
+        if row.name in equal and structure.read_bytes() != expected_structure.read_bytes():
+            yield f"{row.structure} of {row.name} is another one"
 
 
 def _differences(

@@ -116,10 +116,8 @@ class Injector:
     def _hit_group(self, kind: str, target: int) -> bool:
         """Kill or freeze a rank, or the actor of a worker group."""
         name = "WorkerActor" if kind.endswith("rank") else "WorkerGroupActor"
-        if self._cluster:
-            processes = self._cluster.workers()
-        else:
-            processes = with_descendants([self._driver])
+        cluster = self._cluster
+        processes = cluster.workers() if cluster else with_descendants([self._driver])
         found = [process for process in processes if name in title(process)]
         if not found:
             return False
