@@ -133,6 +133,9 @@ def check_address(address: str) -> str:
     if not reason:
         return address
     if "RAY_AUTH_MODE" not in os.environ and not _connect(address, RAY_AUTH_MODE="token"):
+        # The first time it may only have been slow.
+        if not _connect(address):
+            return address
         reason = "the cluster asks for Ray's token: set the variable RAY_AUTH_MODE=token"
     raise ValueError(f"--address {address}: {reason}")
 

@@ -7,7 +7,7 @@ schedule happen to real runs, `virtual.py` to simulated ones.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 # What a rank does instead of folding a complex.
@@ -168,8 +168,11 @@ def _draw_invocations(
         truncations = [draw.randrange(1000)] if number and draw.random() < 0.4 else []
         invocations.append(Invocation(tuple(_with_new_nodes(draw, faults)), tuple(truncations)))
     if len(invocations) == 2:
-        ending = _draw_fault(draw, draw.choice(endings), size)
         first = invocations[0]
+        ending = _draw_fault(draw, draw.choice(endings), size)
+        if first.faults:  # which are to come before
+            last = max(fault.count for fault in first.faults)
+            ending = replace(ending, event="fold_started", count=max(ending.count, last))
         invocations[0] = Invocation((*first.faults, ending), first.truncations)
     return tuple(invocations)
 
@@ -188,5 +191,5 @@ def _with_new_nodes(draw: random.Random, faults: list[ProcessFault]) -> list[Pro
 def _draw_fault(draw: random.Random, kind: ProcessFaultKind, size: int) -> ProcessFault:
     """A fault at a drawn moment."""
     event: Event = "group_started" if draw.random() < 0.2 else "fold_started"
-    count = draw.randint(1, size if event == "group_started" else 4 * size)
+    count = draw.randint(1, size if event == "group_started" else 3 * size)
     return ProcessFault(kind, event, count, round(draw.uniform(0.0, 0.4), 3), draw.randrange(4))

@@ -79,3 +79,13 @@ def test_check_address_says_when_the_cluster_asks_for_a_token(
         monkeypatch.setenv("RAY_AUTH_MODE", "token")
         with pytest.raises(ValueError, match="Failed to connect"):
             check_address(address)
+
+
+def test_check_address_blames_no_token_when_the_cluster_was_slow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers = iter(["no Ray cluster answers there", "", ""])
+    monkeypatch.setattr(module, "_connect", lambda address, **environment: next(answers))
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    with listener() as address:
+        assert check_address(address) == address
