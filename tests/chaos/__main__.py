@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from multiprocessing.util import Finalize
 from pathlib import Path
 from types import FrameType
@@ -38,10 +38,19 @@ def main() -> None:
     parser.add_argument("--lanes", type=int, default=(os.cpu_count() or 1) + 1)
     options = parser.parse_args()
     started = time.monotonic()
+    folder = Path(tempfile.mkdtemp(prefix="fc-"))  # short, as Ray's sockets are in it
+
+    def abort(number: int, frame: FrameType | None) -> None:
+        clean(folder)
+        os._exit(128 + number)
+
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _abort)
-    with working_folder() as folder:
+        signal.signal(number, abort)
+    adopt_orphans()
+    try:
         reports = list(run(options.seeds, options.lanes, folder))
+    finally:
+        clean(folder)
     seconds = time.monotonic() - started
     hits = Counter(kind for report in reports for kind in report.hits)
     print(", ".join(f"{kind} {count}" for kind, count in sorted(hits.items())))
@@ -50,10 +59,6 @@ def main() -> None:
     if failed:
         print(f"{len(failed)} failed: {', '.join(map(str, failed))}")
         sys.exit(1)
-
-
-def _abort(number: int, frame: FrameType | None) -> None:
-    sys.exit(128 + number)
 
 
 def run(seeds: Sequence[int], num_lanes: int, folder: Path) -> Iterator[Report]:
@@ -66,11 +71,13 @@ def run(seeds: Sequence[int], num_lanes: int, folder: Path) -> Iterator[Report]:
         report = failed_report(futures[future], error) if error else future.result()
         _print(report)
         yield report
-    executor.shutdown()  # not in a `finally`: whoever is interrupted does not wait
+    executor.shutdown()
 
 
 def _open_lane(folder: Path) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends this one
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     lane = Lane(folder / str(os.getpid()))
     _lanes.append(lane)
     Finalize(None, lane.close, exitpriority=100)
@@ -109,21 +116,15 @@ def _seeds(text: str) -> Sequence[int]:
     return seeds
 
 
-@contextmanager
-def working_folder() -> Iterator[Path]:
-    """A folder with a short name, as Ray's sockets are in it; and in the end no process is left."""
-    adopt_orphans()
-    folder = Path(tempfile.mkdtemp(prefix="fc-"))
-    try:
-        yield folder
-    finally:
-        kill_descendants()
-        for path in folder.iterdir():
-            subprocess.run(["umount", "--lazy", path / "disk"], capture_output=True)
-            if not path.name.startswith("failed"):
-                shutil.rmtree(path, ignore_errors=True)
-        with suppress(OSError):  # what failed is kept
-            folder.rmdir()
+def clean(folder: Path) -> None:
+    """End all processes, and keep of the folder what failed."""
+    kill_descendants()
+    for path in folder.iterdir():
+        subprocess.run(["umount", "--lazy", path / "disk"], capture_output=True)
+        if not path.name.startswith("failed"):
+            shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):  # what failed is kept
+        folder.rmdir()
 
 
 if __name__ == "__main__":

@@ -17,22 +17,29 @@ from ray.cluster_utils import Cluster  # isort: skip  after ray_cluster.py
 
 OBJECT_STORE_BYTES = 80_000_000
 CPUS_PER_NODE = 2
-# So that a frozen node is given up after seconds instead of half a minute.
-SYSTEM_CONFIG = {
-    "health_check_initial_delay_ms": 1000,
-    "health_check_period_ms": 1000,
-    "health_check_timeout_ms": 2000,
-    "health_check_failure_threshold": 4,
-}
+# On a quiet machine, so that a frozen node is given up after seconds instead of half a minute.
+HEALTH_CHECK_SECONDS = 2.0
+NUM_HEALTH_CHECKS = 3
 WORKERS = ("WorkerActor", "WorkerGroupActor", "ProgressActor")
 CLEAN_SECONDS = 20.0  # in which all that a run had must be gone
+
+
+def slowness() -> float:
+    """How much longer than on a quiet machine everything may take."""
+    return max(1.0, os.getloadavg()[0] / (2 * (os.cpu_count() or 1)))
 
 
 class ChaosCluster:
     """A head, where the drivers are, and perhaps a second node."""
 
     def __init__(self) -> None:
-        head = {"include_dashboard": False, "_system_config": SYSTEM_CONFIG, **_node_options()}
+        config = {
+            "health_check_initial_delay_ms": 1000,
+            "health_check_period_ms": 1000,
+            "health_check_timeout_ms": int(1000 * HEALTH_CHECK_SECONDS * slowness()),
+            "health_check_failure_threshold": NUM_HEALTH_CHECKS,
+        }
+        head = {"include_dashboard": False, "_system_config": config, **_node_options()}
         self._cluster = Cluster(initialize_head=True, head_node_args=head)
         self._frozen: list[psutil.Process] = []
 
@@ -113,7 +120,7 @@ class ChaosCluster:
     def wait_until_clean(self) -> list[str]:
         """What is left some seconds after a run."""
         self._thaw()
-        end = time.monotonic() + CLEAN_SECONDS
+        end = time.monotonic() + CLEAN_SECONDS * slowness()
         while (left := self.leftovers()) and time.monotonic() < end:
             time.sleep(0.1)
         return left
@@ -205,7 +212,7 @@ def marked(variable: str, value: str) -> list[psutil.Process]:
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 60.0) -> None:
     """Wait for a condition. Raises TimeoutError."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + seconds * slowness()
     while not condition():
         if time.monotonic() > end:
             raise TimeoutError(f"waited {seconds:g} s for {what}")

@@ -17,7 +17,7 @@ import yaml
 
 from foldcp.pipeline.scheduling.hardware import PRESETS
 from tests.chaos.checks import Evidence, InvocationEnd, check_run, complaints_of_end
-from tests.chaos.cluster import ChaosCluster, kill, marked
+from tests.chaos.cluster import ChaosCluster, kill, marked, slowness
 from tests.chaos.injection import Hit, Injector
 from tests.chaos.launcher import Launcher
 from tests.chaos.schedule import NUM_NAMES, TWO_RANKS, Invocation, Schedule, draw_schedule
@@ -42,11 +42,6 @@ SETTINGS = (
     "run.efficiency=1",  # no group is larger than its complex needs, so that numbers are equal
     "run.node_wait=6",
 )
-
-
-def slowness() -> float:
-    """How much longer than on a quiet machine everything may take."""
-    return max(1.0, os.getloadavg()[0] / (2 * (os.cpu_count() or 1)))
 
 
 @dataclass(frozen=True, slots=True)

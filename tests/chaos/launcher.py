@@ -76,6 +76,8 @@ def _become_driver(arguments: Sequence[str], log: str, environment: Mapping[str,
     """Run `foldcp` in this process, as `python -m foldcp` would."""
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.environ.update(environment)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
