@@ -51,6 +51,7 @@ def main() -> None:
     options = parser.parse_args()
     adopt_orphans()
     folder = Path(tempfile.mkdtemp(prefix="fc-"))
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     is_right = False
     try:
         is_right = _compare(options, folder)
