@@ -6,6 +6,7 @@ Each schedule that fails is printed with the command that repeats it; its folder
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import shutil
 import signal
@@ -78,6 +79,7 @@ def _open_lane(folder: Path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends this one
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    logging.getLogger("ray").setLevel(logging.ERROR)
     lane = Lane(folder / str(os.getpid()))
     _lanes.append(lane)
     Finalize(None, lane.close, exitpriority=100)

@@ -122,7 +122,7 @@ class ChaosCluster:
         self._thaw()
         end = time.monotonic() + CLEAN_SECONDS * slowness()
         while (left := self.leftovers()) and time.monotonic() < end:
-            time.sleep(0.1)
+            time.sleep(0.3)
         return left
 
     def close(self) -> None:

@@ -211,7 +211,7 @@ class Execution:
                 psutil.Process(pid).kill()
                 deadline += allowed
             injector.step()
-            time.sleep(0.03)
+            time.sleep(0.05)
         self.ballast.unlink(missing_ok=True)
         hits = [*injector.hits, *(Hit("truncate", ()) for _ in truncated)]
         fold_hits = self._fold_hits()[num_fold_hits:]
@@ -317,11 +317,11 @@ class Execution:
 
     def _private_leftovers(self) -> list[str]:
         """Processes of a Ray of its own that outlive the driver."""
-        for _ in range(100):
+        for _ in range(int(20 * slowness())):
             processes = marked("FOLDCP_CHAOS_OUT", str(self.out))
             if not processes:
                 return []
-            time.sleep(0.1)
+            time.sleep(0.5)
         found = [f"process {each.pid} {each.name()}" for each in processes]
         kill(processes)
         return found
