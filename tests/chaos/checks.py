@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,6 @@ import pandas as pd
 from tests.chaos.injection import Hit
 from tests.chaos.schedule import NODE_FAULTS, SIGNALS, Schedule
 
-TRY_AGAIN = 75
 TABLES = ("complexes", "chains", "interfaces", "pairs")
 SIGNAL_NUMBERS = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143, "SIGKILL": -9}
 # For each fault, outcome and reason that an attempt which it hit may have.
@@ -43,6 +42,7 @@ CAUSES: dict[str, tuple[tuple[str, str], ...]] = {
     "die": (DIED, BROKEN),
     "hang": (FROZEN,),
 }
+AT_ONCE = {"nan", "oom", "memory_error"}  # without a second attempt, if no fallback is left
 NODES_GONE = r"needs? .*(GPU|rank|node)"  # a complex that waited for nodes in vain
 
 
@@ -82,7 +82,7 @@ def complaints_of_end(end: InvocationEnd) -> list[str]:
     allowed = {0, 1, 3}
     allowed |= {SIGNAL_NUMBERS[kind] for kind in end.kinds & set(SIGNALS)}
     if end.kinds & {"disk_full", "kill_gcs", "kill_raylet"}:
-        allowed.add(TRY_AGAIN)
+        allowed.add(75)  # try again
     if end.exit_code in allowed:
         return []
     return [f"exit code {end.exit_code} after {sorted(end.kinds)}"]
@@ -124,22 +124,26 @@ def _check_outcomes(complexes: pd.DataFrame, evidence: Evidence) -> Iterator[str
 def _check_reasons(complexes: pd.DataFrame, evidence: Evidence) -> Iterator[str]:
     """A complex fails for what happened to it in the last invocation."""
     last = evidence.ends[-1]
+    num_hits = sum(hit.kind in CAUSES for hit in last.hits)
     for row in complexes[complexes["outcome"] == "failed"].itertuples():
         own = [kind for kind, name in last.fold_hits if name == row.name]
-        lethal = [
-            hit.kind
-            for hit in last.hits
-            if hit.kind in CAUSES and (row.name in hit.folding or not hit.folding)
-        ]
-        kinds = {*own, *lethal, *(kind for kind in last.kinds if kind in CAUSES)}
         reason = str(row.reason)
         if last.kinds & set(NODE_FAULTS) and re.search(NODES_GONE, reason):
             continue
-        if not any(re.search(pattern, reason) for kind in kinds for _, pattern in CAUSES[kind]):
-            yield f"{row.name} failed, hit by {sorted(kinds)}: {reason!r}"
-        at_once = {"nan", "oom", "memory_error"} & set(own)
-        if not at_once and len(own) + sum(hit.kind in CAUSES for hit in last.hits) < 2:
-            yield f"{row.name} failed after a single fault, {kinds}: {reason!r}"
+        causes = _causes(last.hits, own)
+        if not any(re.search(pattern, reason) for _, pattern in causes):
+            yield f"{row.name} failed, hit by {sorted(last.kinds)}: {reason!r}"
+        if not AT_ONCE & set(own) and len(own) + num_hits < 2:
+            yield f"{row.name} failed after a single fault, {sorted(last.kinds)}: {reason!r}"
+
+
+def _causes(hits: Iterable[Hit], own: Iterable[str]) -> list[tuple[str, str]]:
+    """Outcomes and reasons that faults explain: those of processes, and of a complex's own folds.
+
+    Which complex a process was folding when it was hit is known only to a moment.
+    """
+    kinds = {*(hit.kind for hit in hits), *own}
+    return [cause for kind in kinds for cause in CAUSES.get(kind, ())]
 
 
 def _check_attempts(
@@ -148,16 +152,15 @@ def _check_attempts(
     """Attempts end as the faults let them, and a complex is scored once."""
     if attempts.empty:
         return
+    hits = [hit for end in evidence.ends for hit in end.hits]
     for row in attempts[attempts["outcome"] != "done"].itertuples():
-        causes = [cause for kind in evidence.kinds for cause in CAUSES.get(kind, ())]
+        own = [kind for kind, name in evidence.fold_hits if name == row.name]
         reason = str(row.reason)
+        causes = _causes(hits, own)
         if not any(row.outcome == kind and re.search(text, reason) for kind, text in causes):
             yield f"attempt at {row.name}, hit by {sorted(evidence.kinds)}: {row.outcome} {reason}"
     num_failed = int((attempts["outcome"] != "done").sum())
-    num_hits = len(evidence.fold_hits)
-    num_hits += sum(
-        2 if hit.kind in NODE_FAULTS else 1 for end in evidence.ends for hit in end.hits
-    )
+    num_hits = len(evidence.fold_hits) + sum(1 + (hit.kind in NODE_FAULTS) for hit in hits)
     if num_failed > num_hits:
         yield f"{num_failed} attempts failed, but only {num_hits} faults hit"
     done = Counter(attempts[attempts["outcome"] == "done"]["name"])
