@@ -22,7 +22,7 @@ SIGNAL_NUMBERS = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143, "SIGKILL": -9}
 # For each fault, outcome and reason that an attempt which it hit may have.
 DIED = ("worker_died", r"(rank|group) \d+( died|: \w+Error)|node .* is gone")
 BROKEN = ("error", r"rank \d+: \w*Error")  # of a rank whose partner died
-FROZEN = ("timeout", r"")
+FROZEN = ("timeout", r"took over \d+ s")
 CAUSES: dict[str, tuple[tuple[str, str], ...]] = {
     "kill_rank": (DIED, BROKEN),
     "kill_group": (DIED,),
@@ -93,7 +93,7 @@ def check_run(out: Path, reference: Path, evidence: Evidence) -> list[str]:
     tables = {name: read(out, name) for name in (*TABLES, "attempts", "runs")}
     return [
         *_check_outcomes(tables["complexes"], evidence),
-        *_check_reasons(tables["complexes"], evidence),
+        *check_reasons(tables["complexes"], evidence),
         *_check_attempts(tables["attempts"], tables["complexes"], evidence),
         *_check_results(tables, out, reference),
         *_check_runs(tables["runs"], evidence),
@@ -121,7 +121,7 @@ def _check_outcomes(complexes: pd.DataFrame, evidence: Evidence) -> Iterator[str
         yield f"exit code {evidence.ends[-1].exit_code} instead of {honest}"
 
 
-def _check_reasons(complexes: pd.DataFrame, evidence: Evidence) -> Iterator[str]:
+def check_reasons(complexes: pd.DataFrame, evidence: Evidence) -> Iterator[str]:
     """A complex fails for what happened to it in the last invocation."""
     last = evidence.ends[-1]
     num_hits = sum(hit.kind in CAUSES for hit in last.hits)

@@ -8,9 +8,10 @@ from collections import Counter
 from pathlib import Path
 from typing import get_args
 
+import pandas as pd
 import pytest
 
-from tests.chaos.checks import InvocationEnd, complaints_of_end
+from tests.chaos.checks import Evidence, InvocationEnd, check_reasons, complaints_of_end
 from tests.chaos.injection import Hit
 from tests.chaos.schedule import FoldFaultKind, ProcessFaultKind, draw_schedule
 from tests.chaos.virtual import simulate_schedule
@@ -50,6 +51,26 @@ def test_simulated_schedules_give_every_task_one_outcome(size: int, number: int)
 def test_complaints_of_end(kind: str, code: int, is_right: bool) -> None:
     end = InvocationEnd(code, (Hit(kind, ()),), ())
     assert (complaints_of_end(end) == []) == is_right
+
+
+@pytest.mark.parametrize(
+    ("hits", "fold_hits", "is_true"),
+    [
+        (["kill_rank", "kill_group"], [], True),
+        (["kill_rank"], [], False),  # one is not enough
+        ([], [("die", "c1"), ("die", "c1")], True),
+        ([], [("die", "c2"), ("die", "c2")], False),
+        (["freeze_rank", "freeze_group"], [], False),
+        (["SIGINT", "disk_full"], [], False),
+    ],
+)
+def test_check_reasons_wants_faults_that_explain_a_failure(
+    hits: list[str], fold_hits: list[tuple[str, str]], is_true: bool
+) -> None:
+    rows = [{"name": "c1", "outcome": "failed", "reason": "rank 0 died"}]
+    end = InvocationEnd(1, tuple(Hit(kind, ()) for kind in hits), tuple(fold_hits))
+    evidence = Evidence(draw_schedule(0), (end,), tuple(fold_hits))
+    assert (list(check_reasons(pd.DataFrame(rows), evidence)) == []) == is_true
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up as on Linux")
