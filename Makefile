@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help env demo test parity lint docs pictures clean
+.PHONY: help env demo test chaos chaos-corum parity lint docs pictures clean
 
 help:
 	@echo "make demo     fold and score the demo database on the CPU (a few minutes)"
 	@echo "make test     run the tests"
+	@echo "make chaos    runs that 100 schedules of faults hit; SEED=17, SEEDS=100-200, N=1000"
 	@echo "make parity   compare every module with boltz 2.2.1, and scores with their programs"
 	@echo "make lint     ruff and pyright"
 	@echo "make docs     write docs/outputs.md and docs/settings.md from the code"
@@ -30,6 +31,16 @@ demo: env
 
 test: env
 	$(BIN)/python -m pytest
+
+# make chaos SEED=17, SEEDS=100-200, N=1000
+N ?= 100
+SEEDS ?= $(or $(SEED),0-$(shell expr $(N) - 1))
+chaos: env
+	$(BIN)/python -m tests.chaos --seeds $(SEEDS)
+
+# CORUM and a FASTA file of human proteins, which are not part of the project
+chaos-corum: env
+	$(BIN)/python -m tests.chaos.corum $(CORUM) $(SEQUENCES)
 
 parity: env
 	bash tests/parity/run.sh

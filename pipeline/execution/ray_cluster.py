@@ -133,6 +133,9 @@ def check_address(address: str) -> str:
     if not reason:
         return address
     if "RAY_AUTH_MODE" not in os.environ and not _connect(address, RAY_AUTH_MODE="token"):
+        # The first time it may only have been slow.
+        if not _connect(address):
+            return address
         reason = "the cluster asks for Ray's token: set the variable RAY_AUTH_MODE=token"
     raise ValueError(f"--address {address}: {reason}")
 
@@ -197,7 +200,11 @@ def call_gcs(function: Callable[[], Any]) -> Any:
 
 
 def alive_nodes() -> list[Node]:
-    """The nodes that are alive, by host name."""
+    """The nodes that are alive, by host name.
+
+    Raises RayLostError when that of this process is not among them: Ray starts nothing more for it,
+    on other nodes neither, and says nothing.
+    """
     nodes = [
         Node(
             id=node["NodeID"],
@@ -208,4 +215,7 @@ def alive_nodes() -> list[Node]:
         for node in call_gcs(ray.nodes)
         if node["Alive"]
     ]
+    own = ray.get_runtime_context().get_node_id()
+    if all(node.id != own for node in nodes):
+        raise RayLostError("the Ray node of this process is dead")
     return sorted(nodes, key=lambda node: (node.host, node.id))

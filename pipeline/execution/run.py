@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from foldcp.complex import InvalidComplex
 from foldcp.files import describe_error
 from foldcp.pipeline.execution.driver import Driver
+from foldcp.pipeline.execution.monitoring.run_status import RunStatus, write_status
 from foldcp.pipeline.execution.ray_cluster import (
     RayConnection,
     RayLostError,
@@ -135,7 +138,9 @@ class Run:
             self._sync_store()
             unfinished = self._resume()
             num_done = len(self.plan.task_list.tasks) - len(unfinished)
-            if unfinished and not self.signals.number:
+            if not unfinished:
+                self._write_status()
+            elif not self.signals.number:
                 stopped = self._fold(unfinished)
         except RayLostError as error:
             stopped = str(error)
@@ -199,6 +204,32 @@ class Run:
         """The task, whose result is to have also the files of one that has lost some."""
         written = self.store.written_before(task.key)
         return task if written is None else replace(task, write=both(written, task.write))
+
+    def _write_status(self) -> None:
+        """Say that nothing is left to fold: the status of a killed driver may be behind."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        num_complexes = len(self.plan.task_list.tasks)
+        status = RunStatus(
+            run_id=self.store.run_id,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            device=self.hardware.device,
+            started=now,
+            updated=now,
+            num_complexes=num_complexes,
+            num_done=num_complexes,
+            num_failed=0,
+            num_invalid=len(self.plan.task_list.invalid),
+            failures={},
+            num_gpus=0,
+            num_busy_gpus=0,
+            gpu_hours=0.0,
+            gpu_hours_left=0.0,
+            use=0.0,
+            seconds_left=0.0,
+            groups=(),
+        )
+        write_status(self.store.root, status)
 
     def _tell(self, message: str) -> None:
         """Print a line on stderr that names the folder."""

@@ -7,11 +7,18 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from foldcp.pipeline.execution import ray_cluster as module
-from foldcp.pipeline.execution.ray_cluster import RayLostError, call_gcs, check_address
+from foldcp.pipeline.execution.ray_cluster import (
+    Node,
+    RayLostError,
+    alive_nodes,
+    call_gcs,
+    check_address,
+)
 
 
 @contextmanager
@@ -63,6 +70,22 @@ def test_call_gcs_raises_when_the_control_service_does_not_answer(
     assert call_gcs(lambda: 7) == 7
 
 
+def test_alive_nodes_raises_when_that_of_the_process_is_dead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nodes = [
+        {"NodeID": "a", "NodeManagerHostname": "h", "Resources": {"CPU": 2.0}, "Alive": True},
+        {"NodeID": "b", "NodeManagerHostname": "h", "Resources": {}, "Alive": False},
+    ]
+    own = SimpleNamespace(get_node_id=lambda: "a")
+    monkeypatch.setattr(module.ray, "nodes", lambda: nodes)
+    monkeypatch.setattr(module.ray, "get_runtime_context", lambda: own)
+    assert alive_nodes() == [Node("a", "h", 2, 0)]
+    own.get_node_id = lambda: "b"
+    with pytest.raises(RayLostError, match="the Ray node of this process is dead"):
+        alive_nodes()
+
+
 def test_check_address_says_when_the_cluster_asks_for_a_token(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -79,3 +102,13 @@ def test_check_address_says_when_the_cluster_asks_for_a_token(
         monkeypatch.setenv("RAY_AUTH_MODE", "token")
         with pytest.raises(ValueError, match="Failed to connect"):
             check_address(address)
+
+
+def test_check_address_blames_no_token_when_the_cluster_was_slow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers = iter(["no Ray cluster answers there", "", ""])
+    monkeypatch.setattr(module, "_connect", lambda address, **environment: next(answers))
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    with listener() as address:
+        assert check_address(address) == address

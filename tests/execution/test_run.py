@@ -21,6 +21,7 @@ import yaml
 
 from foldcp.complex import Chain, Complex, InvalidComplex
 from foldcp.pipeline.config import load
+from foldcp.pipeline.execution.monitoring.run_status import read_status
 from foldcp.pipeline.execution.run import Run, RunOptions, Summary
 from foldcp.pipeline.inputs.tasks import Failed, Task, TaskList
 from foldcp.pipeline.scheduling.hardware import PRESETS, load_hardware
@@ -139,6 +140,21 @@ def test_run_stores_the_rows_of_every_complex(undisturbed: Path) -> None:
     assert (attempts["peak_bytes"] > 1e8).all()
     for structure in complexes["structure"].dropna():
         assert (undisturbed / structure).stat().st_size > 1000
+
+
+def test_status_of_a_run_with_nothing_left_to_fold_is_its_own(
+    source: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    """That of a driver that was killed may lack its last results."""
+    out = tmp_path / "run"
+    shutil.copytree(undisturbed, out)
+    before = read_status(out)
+    subprocess.run([*command(source, out), "--id", "b"], check=True, timeout=240)
+    status = read_status(out)
+    assert before is not None and status is not None
+    assert status.run_id != before.run_id
+    assert (status.num_complexes, status.num_done, status.num_failed) == (1, 1, 0)
+    assert (status.num_waiting, status.groups) == (0, ())
 
 
 def test_killed_or_stopped_driver_resumes_with_the_same_command(

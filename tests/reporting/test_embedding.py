@@ -98,9 +98,9 @@ def test_read_pae_leaves_out_what_was_not_kept(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, np.where(inside, 3.0, np.nan))
 
 
-def write_bundles(path: Path, lengths: list[int]) -> np.ndarray:
+def write_bundles(path: Path, lengths: list[int], scale: float = 1.0) -> np.ndarray:
     layout = synthetic_layout([("protein", ["ALA"] * length) for length in lengths])
-    coords = bundle_coordinates(layout)
+    coords = bundle_coordinates(layout) * scale
     plddt = np.linspace(0, 1, sum(lengths)).astype(np.float32)
     structure = PredictedStructure(layout, coords, plddt, "x")
     write_structure(path, structure, structure_format(path))
@@ -119,6 +119,12 @@ def test_read_trace_finds_helices(tmp_path: Path, name: str) -> None:
     assert found["atom_name"] == ["CA", "O"] * 120
     folds = "".join(found["residue_fold"])
     assert folds[4:20] == "h" * 16 and "c" in folds[24:29]
+
+
+def test_read_trace_seeks_no_helices_in_a_structure_that_has_fallen_apart(tmp_path: Path) -> None:
+    write_bundles(tmp_path / "0.cif", [60], scale=1000.0)
+    found = read_columns(tmp_path / "0.cif", ["A"])
+    assert found["residue_fold"] == ["c"] * 60
 
 
 def test_read_trace_keeps_alpha_carbons_of_large_structures(

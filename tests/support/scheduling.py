@@ -13,6 +13,7 @@ from foldcp.pipeline.config import RunSection, load
 from foldcp.pipeline.inputs.tasks import Done, Task
 from foldcp.pipeline.scheduling.cost_model import CostModel
 from foldcp.pipeline.scheduling.hardware import load_hardware
+from foldcp.pipeline.scheduling.placement import Placement
 from foldcp.pipeline.scheduling.scheduler import Scheduler
 from foldcp.pipeline.scheduling.simulation.simulator import FREE_SECONDS, Faults, Simulation
 from foldcp.pipeline.scheduling.types import Fold, Start, Stop
@@ -56,10 +57,31 @@ def audit(
     scheduler = simulation.scheduler
     if not scheduler.stopped:
         assert set(scheduler.outcomes) == {t.key for t in work}
-    changes: list[tuple[float, int, str, int]] = []  # (time, order, node, GPUs)
+    placements = audit_gpus(simulation, nodes, is_stable)
     folds: dict[str, list[tuple[float, float]]] = defaultdict(list)
     in_group: dict[int, list[tuple[float, float]]] = defaultdict(list)
-    placements = {}
+    for attempt in scheduler.attempts:
+        folds[attempt.task.key].append((attempt.started, attempt.ended))
+        in_group[attempt.group].append((attempt.started, attempt.ended))
+        assert attempt.shape.num_ranks == sum(count for _, count in placements[attempt.group])
+    for spans in [*folds.values(), *in_group.values()]:
+        spans.sort()
+        assert all(end <= begin for (_, end), (begin, _) in pairwise(spans)), "two at once"
+    done = Counter(attempt.task.key for attempt in scheduler.attempts if attempt.outcome == "done")
+    assert all(count == 1 for count in done.values())
+    assert set(done) == {
+        key for key, outcome in scheduler.outcomes.items() if isinstance(outcome, Done)
+    }
+    assert sum(isinstance(action, Fold) for _, action in simulation.log) == len(scheduler.attempts)
+    assert all(outcome.attempt == len(folds[key]) for key, outcome in scheduler.outcomes.items())
+
+
+def audit_gpus(
+    simulation: Simulation, nodes: Mapping[str, int], is_stable: bool = True
+) -> dict[int, Placement]:
+    """The placements of all groups, which never held more GPUs than there were."""
+    changes: list[tuple[float, int, str, int]] = []  # (time, order, node, GPUs)
+    placements: dict[int, Placement] = {}
     for time, action in simulation.log:
         if isinstance(action, Start):
             placements[action.group] = action.placement
@@ -78,20 +100,7 @@ def audit(
         assert 0 <= used_gpus[node] <= nodes[node], (
             f"{used_gpus[node]} GPUs of {node} are held, it has {nodes[node]}"
         )
-    for attempt in scheduler.attempts:
-        folds[attempt.task.key].append((attempt.started, attempt.ended))
-        in_group[attempt.group].append((attempt.started, attempt.ended))
-        assert attempt.shape.num_ranks == sum(count for _, count in placements[attempt.group])
-    for spans in [*folds.values(), *in_group.values()]:
-        spans.sort()
-        assert all(end <= begin for (_, end), (begin, _) in pairwise(spans)), "two at once"
-    done = Counter(attempt.task.key for attempt in scheduler.attempts if attempt.outcome == "done")
-    assert all(count == 1 for count in done.values())
-    assert set(done) == {
-        key for key, outcome in scheduler.outcomes.items() if isinstance(outcome, Done)
-    }
-    assert sum(isinstance(action, Fold) for _, action in simulation.log) == len(scheduler.attempts)
-    assert all(outcome.attempt == len(folds[key]) for key, outcome in scheduler.outcomes.items())
+    return placements
 
 
 def driven(

@@ -20,6 +20,9 @@ from foldcp.pipeline.reporting.embedding.columns import PackedColumn
 MAX_DETAILED_RESIDUES = 2_500
 COORDINATE_STEP = 0.05  # Å
 PLDDT_STEP = 0.5
+# Of a box around a chain whose helices and strands are sought, in Å³: biotite makes a cell of every
+# 5 Å of it. A ribosome has 2e7; a structure that has fallen apart can have any volume.
+MAX_FOLD_VOLUME = 1e9
 MIN_FOLD_RESIDUES = 5  # of a chain whose helices and strands are sought
 PROTEIN_ATOMS = ("CA", "O")
 # Cartoons of nucleic acids follow these atoms.
@@ -147,7 +150,9 @@ def _folds(trace: _Trace) -> list[str]:
 
 
 def _fold_letters(alphas: np.ndarray) -> np.ndarray:
-    """h, s or c of the residues of a chain."""
+    """h, s or c of the residues of a chain; c of one that has fallen apart."""
+    if np.ptp(alphas, axis=0).prod(dtype=float) > MAX_FOLD_VOLUME:
+        return np.full(len(alphas), "c")
     array = AtomArray(len(alphas))
     array.coord = alphas
     array.set_annotation("atom_name", np.full(len(alphas), "CA"))

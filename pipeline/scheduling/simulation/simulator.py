@@ -5,7 +5,8 @@ from __future__ import annotations
 import heapq
 import math
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from foldcp.pipeline.config import RunSection
@@ -38,6 +39,11 @@ class Faults:
     memory_spread: float = 0.0  # standard deviation of log(true / predicted bytes) of a task
     speed_spread: float = 0.0  # standard deviation of log(true / predicted seconds) of a fold
     no_start: float = 0.0  # of a group: it does not start
+    # What happens at chosen moments; a "timeout" is a fold or a start that never ends.
+    starts: Mapping[int, FailureKind] = field(default_factory=dict)  # to the n-th start, from 1
+    folds: Mapping[int, FailureKind] = field(default_factory=dict)  # to the n-th fold, from 1
+    # To folds of a task, by its key: so many times, from the first on.
+    tasks: Mapping[str, tuple[FailureKind, float]] = field(default_factory=dict)
     lost_nodes: tuple[tuple[float, str], ...] = ()  # (time, node)
     new_nodes: tuple[tuple[float, str, int], ...] = ()  # (time, node, GPUs)
 
@@ -64,10 +70,14 @@ class Simulation:
         settings: RunSection,
         faults: Faults | None = None,
         believed: CostModel | None = None,
+        suspects: Collection[str] = (),
     ) -> None:
-        """`costs` are the truth; the scheduler believes in them, unless told something else."""
+        """`costs` are the truth; the scheduler believes in them, unless told something else.
+
+        `suspects` are those of `Scheduler`.
+        """
         self.tasks = tasks
-        self.scheduler = Scheduler(tasks, believed or costs, nodes, settings)
+        self.scheduler = Scheduler(tasks, believed or costs, nodes, settings, suspects)
         self.costs = costs
         self.faults = faults or Faults()
         self.now = 0.0
@@ -77,6 +87,9 @@ class Simulation:
         self._events: list[_Event] = []
         self._num_events = 0
         self._stopped: set[int] = set()
+        self._num_starts = 0
+        self._num_folds = 0
+        self._folds_of: Counter[str] = Counter()
         # Of each task, true over predicted bytes; negative for one whose input is at fault.
         self._memory: dict[str, float] = {}
         for time, node in self.faults.lost_nodes:
@@ -89,11 +102,14 @@ class Simulation:
         """The starts of all worker groups."""
         return [action for _, action in self.log if isinstance(action, Start)]
 
-    def run(self) -> Simulation:
-        """Run to the end; `now` is then the makespan in seconds."""
+    def run(self, max_folds: float = math.inf) -> Simulation:
+        """Run to the end; `now` is then the makespan in seconds.
+
+        Or until `max_folds` folds have begun, as a driver that is killed.
+        """
         while True:
             self._execute(self.scheduler.decide(self.now))
-            if self.scheduler.is_over:
+            if self.scheduler.is_over or self._num_folds >= max_folds:
                 return self
             deadline = self.scheduler.next_deadline(self.now)
             if not self._events or self._events[0].time > deadline:
@@ -154,6 +170,11 @@ class Simulation:
 
     def _start(self, action: Start) -> None:
         kind = "failed" if self._happens(self.faults.no_start) else "ready"
+        self._num_starts += 1
+        if failure := self.faults.starts.get(self._num_starts):
+            if failure == "timeout":
+                return
+            kind = "failed"
         self._schedule(self.now + self.costs.hardware.start_seconds, kind, action.group)
 
     def _fold(self, action: Fold) -> None:
@@ -163,7 +184,12 @@ class Simulation:
         predicted = self.costs.seconds(task, action.shape)
         seconds = predicted * math.exp(self._random.gauss(0.0, faults.speed_spread))
         true_bytes = self.costs.least_bytes(task, action.shape) * self._memory_factor(task)
-        if true_bytes < 0:
+        chosen = self._chosen_failure(task)
+        if chosen == "timeout":
+            return
+        if chosen:
+            self._fail(action, seconds * self._random.random(), chosen)
+        elif true_bytes < 0:
             self._fail(action, 0.0, "invalid")
         elif true_bytes > self.costs.hardware.memory:
             self._fail(action, OOM_SHARE * seconds, "oom")
@@ -184,6 +210,15 @@ class Simulation:
             stage: slowness * sum(stages[part] for part in parts)
             for stage, parts in MEASURED_STAGES.items()
         }
+
+    def _chosen_failure(self, task: Task) -> FailureKind | None:
+        """What happens to the fold that begins now, if that was chosen."""
+        self._num_folds += 1
+        self._folds_of[task.key] += 1
+        kind, number = self.faults.tasks.get(task.key, ("error", 0))
+        if self._folds_of[task.key] <= number:
+            return kind
+        return self.faults.folds.get(self._num_folds)
 
     def _memory_factor(self, task: Task) -> float:
         """True over predicted bytes of a task; negative if its input is at fault."""
