@@ -58,7 +58,7 @@ def test_folds_are_called_by_complex_and_groups_by_number(tmp_path: Path) -> Non
     source = tmp_path / "in.fasta"
     source.write_text(f">P53/MDM2\n{sequence(30, 1)}:{sequence(20, 2)}\n")
     (tmp_path / "sitecustomize.py").write_text(LISTING)
-    settings = ("msa.missing=single-sequence", "model.steps=100", "run.deadline_floor=200")
+    settings = ("msa.missing=single-sequence", "model.steps=40", "run.deadline_floor=200")
     out = tmp_path / "run"
     line = command(source, out, "cpu", 1, settings)
     environment = os.environ | {"PYTHONPATH": str(tmp_path), "NAMES": str(tmp_path / "names")}
