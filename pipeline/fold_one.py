@@ -98,11 +98,12 @@ def fold_one(input_spec: InputSpec, config: RunConfig, out: Path) -> str:
     provenance = Provenance(
         identity,
         is_untrained(input_spec.checkpoint),
-        config.model.seed,
-        ranks.size,
-        shape.precision,
-        shape.max_rows,
-        settings_digest(config),
+        seed=config.model.seed,
+        num_ranks=ranks.size,
+        precision=shape.precision,
+        max_rows=shape.max_rows,
+        parallel_samples=shape.parallel_samples,
+        settings_hash=settings_digest(config),
     )
     return _write_result(task, result, provenance, config, out, input_spec.checkpoint)
 

@@ -31,6 +31,11 @@ class FileSystem:
     the name.
     """
 
+    def write(self, path: Path, content: Content) -> None:
+        """Write a new file, whose bytes are on the disk when this returns."""
+        self.fill(path, content)
+        self.sync(path)
+
     def fill(self, path: Path, content: Content) -> None:
         """Write a new file, whose bytes are on the disk once it was synced."""
         if isinstance(content, bytes):
