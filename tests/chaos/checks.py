@@ -83,6 +83,8 @@ def complaints_of_end(end: InvocationEnd) -> list[str]:
     allowed |= {SIGNAL_NUMBERS[kind] for kind in end.kinds & set(SIGNALS)}
     if end.kinds & {"disk_full", "kill_gcs", "kill_raylet"}:
         allowed.add(75)  # try again
+    if "truncate" in end.kinds:
+        allowed.add(2)  # with advice, which is followed
     if end.exit_code in allowed:
         return []
     return [f"exit code {end.exit_code} after {sorted(end.kinds)}"]

@@ -239,6 +239,8 @@ class Execution:
         self.ballast.unlink(missing_ok=True)
         hits = [*injector.hits, *(Hit("truncate", ()) for _ in truncated)]
         fold_hits = self._fold_hits()[num_fold_hits:]
+        if code == 2:
+            self._delete_damaged(truncated)
         end = InvocationEnd(code, tuple(hits), fold_hits)
         self.ends.append(end)
         self.complaints += complaints_of_end(end)
@@ -291,6 +293,15 @@ class Execution:
         content = path.read_bytes()
         path.write_bytes(content[: len(content) // 2])
         return str(path.relative_to(self.out))
+
+    def _delete_damaged(self, truncated: Sequence[str]) -> None:
+        """Delete the files that the command refused and advised to delete."""
+        advice = [line for line in self.log.read_text().splitlines() if "delete it to" in line]
+        for name in truncated:
+            if name and any(name in line for line in advice[-1:]):
+                (self.out / name).unlink()
+                return
+        self.complaints.append("the command was refused, and does not say what to delete")
 
     def _fill_disk(self) -> None:
         """Fill the disk of the run until the invocation has ended."""
