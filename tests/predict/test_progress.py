@@ -24,7 +24,8 @@ def test_fold_reports_every_step_of_every_stage() -> None:
         recycling=1,
         progress=progress,
     )
-    expected = {"trunk": 2, "sampling": 8, "confidence": 3}
+    # Two passes of an MSA block and a pairformer block; a block and its scores for each sample.
+    expected = {"trunk": 4, "sampling": 8, "confidence": 6}
     assert calls == [(stage, i, n) for stage, n in expected.items() for i in range(n + 1)]
 
 

@@ -20,6 +20,7 @@ from foldcp.model.layers.chunking import ChunkBudget
 from foldcp.model.layers.layers import KernelModule, LayerNorm, Linear, Transition
 from foldcp.model.layers.offload import offload
 from foldcp.model.trunk.pairformer import MASKED, PairBlock
+from foldcp.progress import OnSteps, no_steps
 
 
 class PairWeightedAveraging(KernelModule):
@@ -249,14 +250,18 @@ class MSAModule(nn.Module):
         s_inputs: Float[Tensor, "I C"],
         features: Features,
         msa_rows: list[int] | None = None,
+        on_steps: OnSteps = no_steps,
     ) -> Float[Tensor, "I N Z"]:
-        """`msa_rows` are the rows of the MSA to use, all of them when None."""
+        """`msa_rows` are the rows of the MSA to use, all of them when None; `on_steps` is called
+        after every block.
+        """
         m = self._embed(s_inputs, features, msa_rows, z.dtype)
         precise = torch.promote_types(z.dtype, torch.float32)
         msa_mask = self._columns(features.msa_mask, msa_rows).to(precise)
         initial = offload(z, self.budget.rows_per_chunk(z[0].nbytes, z.device))
         for layer in self.layers:
             z, m = layer(z, m, features.token_mask, msa_mask)
+            on_steps(1)
         out = torch.empty_like(z) if torch.is_grad_enabled() else z
         for rows, chunk in initial:
             out[rows] = z[rows] + chunk.to(z.device)
