@@ -45,6 +45,7 @@ class StepDone:
     stage: str
     done: int
     total: int
+    first: int  # steps that were done before the prediction, by an earlier attempt
 
 
 class DoneSteps:
@@ -57,14 +58,19 @@ class DoneSteps:
     def __init__(self, device: torch.device) -> None:
         self._on_gpu = device.type == "cuda"
         self._launched: deque[tuple[StepDone, torch.cuda.Event | None]] = deque()
+        self._stage = ""
+        self._first = 0
         self._last: StepDone | None = None
 
     def __call__(self, stage: str, done: int, total: int) -> None:
+        if stage != self._stage:
+            self._stage = stage
+            self._first = done
         event = None
         if self._on_gpu:
             event = torch.cuda.Event()
             event.record()
-        self._launched.append((StepDone(stage, done, total), event))
+        self._launched.append((StepDone(stage, done, total, self._first), event))
 
     def last(self) -> StepDone | None:
         """The last step that is done; None before the first. For one thread, any.

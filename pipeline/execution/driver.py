@@ -170,6 +170,8 @@ class Driver:
                 self.scheduler.freed(number)
         if self._now() - self.nodes_checked_at > NODE_TICK_SECONDS:
             self._update_nodes()
+        for number, step in self.monitor.new_steps():
+            self._execute(self.scheduler.progressed(number, step, self._now()))
         self.record()
         self.monitor.update(self._now())
 

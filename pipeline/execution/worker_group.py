@@ -49,7 +49,7 @@ class WorkerActor:
 
     def __init__(self, worker_config: WorkerConfig, reporter: ProgressReporter) -> None:
         self.worker_config = worker_config
-        self.reporter = reporter  # which rank 0 calls
+        self.reporter = reporter  # for the heartbeat of rank 0
 
     def device_location(self) -> DeviceLocation:
         """The node and the GPU that Ray gave."""
@@ -80,10 +80,14 @@ class WorkerActor:
             os.environ["CUDA_VISIBLE_DEVICES"] = visible_gpus
         self.rank = rank
         # Imported now, as torch may look at the GPUs; the group's actor never needs it.
+        from foldcp.pipeline.execution.monitoring.heartbeat import Heartbeat
         from foldcp.pipeline.execution.worker import Worker
 
         self.worker = Worker(self.worker_config)
-        return self.worker.join(rank, size, rendezvous_address, device)
+        ready = self.worker.join(rank, size, rendezvous_address, device)
+        if rank == 0:
+            self.heartbeat = Heartbeat(self.reporter, self.worker.device)
+        return ready
 
     def fold(
         self, complex: Complex, shape: FoldShape, write: WriteConfig, prefetched: Sequence[Any]
@@ -94,8 +98,9 @@ class WorkerActor:
         """
         inputs = partial(get_prefetched, prefetched)
         if self.rank == 0:
-            self.reporter("features", 0, 1)
-            result = self.worker.fold(complex, shape, write, self.reporter, inputs)
+            self.heartbeat("features", 0, 1)
+            result = self.worker.fold(complex, shape, write, self.heartbeat, inputs)
+            self.heartbeat("writing", 0, 1)
         else:
             result = self.worker.fold(complex, shape, write, prefetched=inputs)
         if isinstance(result, Failure):

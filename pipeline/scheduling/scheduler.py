@@ -1,11 +1,12 @@
 """The scheduler: which complex is folded next, on which worker group, and what follows a failure.
 
-Plain Python on plain objects: the driver tells what happened and when (`ready`, `finished`,
-`failed`, `freed`, `lose_node`, `add_node`) and executes the actions that it is answered; the same
-code runs under Ray and in the simulator. What waits, and for a group of which size, is in
-`policy/waiting.py`, the task that starts next in `policy/backfill.py`, the worker groups and their
-attempts in `policy/dispatcher.py`, what follows a failed attempt in `retries.py`, and which nodes
-are trusted in `node_health.py`.
+Plain Python on plain objects: the driver tells what happened and when (`ready`, `progressed`,
+`finished`, `failed`, `freed`, `lose_node`, `add_node`) and executes the actions that it is
+answered; the same code runs under Ray and in the simulator. What waits, and for a group of which
+size, is in `policy/waiting.py`, the task that starts next in `policy/backfill.py`, the worker
+groups and their attempts in `policy/dispatcher.py`, how far folds are in
+`policy/fold_progress.py`, what follows a failed attempt in `retries.py`, and which nodes are
+trusted in `node_health.py`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from foldcp.pipeline.scheduling.retries import GiveUp, RetryPolicy
 from foldcp.pipeline.scheduling.types import (
     Action,
     Failure,
+    FoldStep,
     GroupState,
     QueuedTask,
 )
@@ -145,6 +147,26 @@ class Scheduler:
         task = group.queued.task
         self.outcomes[task.key] = Done(task, group.queued.num_attempts)
         self._dispatcher.set_idle(group)
+
+    def progressed(self, group_id: int, step: FoldStep, now: float) -> list[Action]:
+        """A group's last step, which is told again and again while it folds.
+
+        A fold is ended that goes on for too long without a step. Nothing is told of a group whose
+        last step is not known, so that only its deadline ends it.
+        """
+        group = self.groups.get(group_id)
+        if group is None or group.state != "busy" or step.seconds > now - group.since:
+            return []
+        assert group.queued is not None
+        track = self._dispatcher.track(group, step, now)
+        gap = track.times.longest_gap(step.stage)
+        if gap is None:
+            return []
+        longest = track.longest.get(step.stage, 0.0)
+        if step.seconds < self._deadlines.of_step(group, group.queued, gap, longest):
+            return []
+        reason = f"no step for {step.seconds:.0f} s in {track.description}"
+        return self._on_group_failure(group, Failure("timeout", reason), now)
 
     def failed(self, group_id: int, failure: Failure, now: float) -> list[Action]:
         """A group's start or fold failed; all failures but `invalid` end the group.

@@ -220,9 +220,7 @@ class Pairformer(nn.Module):
             return lambda s, z, on_steps=no_steps: self(s, z, mask, on_steps)
         layers = self.graphed_layers
 
-        def refine(
-            s: Tensor, z: Tensor, on_steps: OnSteps = no_steps, /
-        ) -> tuple[Tensor, Tensor]:
+        def refine(s: Tensor, z: Tensor, on_steps: OnSteps = no_steps, /) -> tuple[Tensor, Tensor]:
             for graph, num_layers in zip(layers.graphs, layers.num_layers, strict=True):
                 z, s = graph(z, s, mask)
                 on_steps(num_layers)

@@ -9,12 +9,14 @@ from typing import Literal
 from foldcp.pipeline.scheduling.deadlines import Deadlines
 from foldcp.pipeline.scheduling.groups import Groups
 from foldcp.pipeline.scheduling.placement import Cluster, Placement
+from foldcp.pipeline.scheduling.policy.fold_progress import FoldTrack, StepTimes
 from foldcp.pipeline.scheduling.policy.waiting import Waiting
 from foldcp.pipeline.scheduling.types import (
     Attempt,
     Failure,
     FailureKind,
     Fold,
+    FoldStep,
     GroupState,
     QueuedTask,
     Start,
@@ -31,6 +33,7 @@ class Dispatcher:
     def __init__(self, cluster: Cluster, waiting: Waiting, deadlines: Deadlines) -> None:
         self.groups = Groups()
         self.attempts: list[Attempt] = []
+        self._tracks: dict[int, FoldTrack] = {}  # of the groups that fold and have told of it
         self._cluster = cluster
         self._waiting = waiting
         self._deadlines = deadlines
@@ -60,7 +63,35 @@ class Dispatcher:
             group.since = now
             group.deadline = self._deadlines.of_fold(group, queued, now)
             group.expected_end = now + queued.seconds * self._deadlines.slowdown
-        return Fold(group.id, queued.task, queued.shape, queued.num_attempts, group.deadline)
+        return Fold(
+            group.id,
+            queued.task,
+            queued.shape,
+            queued.num_attempts,
+            group.deadline,
+            self._keeps_passes(queued),
+        )
+
+    def _keeps_passes(self, queued: QueuedTask) -> bool:
+        """Whether a fold takes so long that the state of the trunk is kept between its passes."""
+        least = self._waiting.settings.trunk_checkpoint_seconds
+        if not least:
+            return False
+        whole = self._waiting.cache.seconds(queued.task, queued.shape) * self._deadlines.slowdown
+        return whole >= least or queued.kept_passes > 0
+
+    def track(self, group: GroupState, step: FoldStep, now: float) -> FoldTrack:
+        """Take in the last known step of a group that folds; its expected end follows from it."""
+        queued = group.queued
+        assert group.state == "busy" and queued is not None
+        if group.id not in self._tracks:
+            times = StepTimes.predicted(self._waiting.costs, queued.task, queued.shape)
+            self._tracks[group.id] = FoldTrack(times)
+        track = self._tracks[group.id]
+        if track.update(step, now):
+            left = track.seconds_left * track.slowdown(self._deadlines.slowdown)
+            self.groups.expect(group, track.last_at + left)
+        return track
 
     def set_idle(self, group: GroupState) -> None:
         """A group has no task any more."""
@@ -91,6 +122,7 @@ class Dispatcher:
         """Record a group's attempt that has ended."""
         queued = group.queued
         assert queued is not None
+        track = self._tracks.pop(group.id, None)
         self.attempts.append(
             Attempt(
                 task=queued.task,
@@ -104,10 +136,23 @@ class Dispatcher:
                 outcome=outcome,
                 reason=reason,
                 fallbacks=queued.fallbacks,
+                first_pass=track.first_pass if track else 0,
             )
         )
+        if track is not None and outcome != "done":
+            self._learn(queued, track)
+
+    def _learn(self, queued: QueuedTask, track: FoldTrack) -> None:
+        """What an attempt has kept, and its speed, count for the next one."""
+        times = track.times
+        if self._keeps_passes(queued):
+            num_passes = min(times.num_passes_done(track.last), times.num_passes - 1)
+            queued.kept_passes = max(queued.kept_passes, num_passes)
+        left = times.seconds - queued.kept_passes * times.pass_seconds
+        slowdown = self._deadlines.slowdown
+        queued.scale = left / times.seconds * track.slowdown(slowdown) / slowdown
 
     def _resize_task(self, queued: QueuedTask, group: GroupState) -> None:
         """Give a task the size of the group that folds it."""
         queued.shape = replace(queued.shape, num_ranks=group.size)
-        queued.seconds = self._waiting.cache.seconds(queued.task, queued.shape)
+        queued.seconds = self._waiting.seconds(queued)

@@ -77,6 +77,10 @@ class Waiting:
         others = (*self.last, *self.parked)
         return self.queue.gpu_seconds + sum(queued.seconds * queued.size for queued in others)
 
+    def seconds(self, queued: QueuedTask) -> float:
+        """Predicted, of the next attempt of a task in its present shape."""
+        return self.cache.seconds(queued.task, queued.shape) * queued.scale
+
     def push(self, queued: QueuedTask, now: float) -> None:
         """Queue a task, for a smaller group if its own is no longer possible, or park it."""
         if not self._fits(queued):
@@ -84,7 +88,7 @@ class Waiting:
             return
         if queued.size > self.max_ranks:
             queued.shape = replace(queued.shape, num_ranks=self.max_ranks)
-        queued.seconds = self.cache.seconds(queued.task, queued.shape)
+        queued.seconds = self.seconds(queued)
         self.queue.push(queued)
 
     def push_last(self, now: float, seconds_left: float) -> None:
@@ -107,7 +111,7 @@ class Waiting:
         """Change the size of a task in the queue."""
         self.queue.remove(queued)
         queued.shape = replace(queued.shape, num_ranks=num_ranks)
-        queued.seconds = self.cache.seconds(queued.task, queued.shape)
+        queued.seconds = self.seconds(queued)
         self.queue.push(queued)
 
     def resize(self, now: float) -> None:
@@ -170,7 +174,7 @@ class Waiting:
         shapes = assign_group_sizes(self.cache, work, self.cluster.num_gpus)
         for queued, shape in zip(tasks, shapes, strict=True):
             queued.shape = shape
-            queued.seconds = self.cache.seconds(queued.task, shape)
+            queued.seconds = self.seconds(queued)
 
     def _new_cache(self) -> CostCache:
         return CostCache(self.costs, self.max_ranks, self.settings.efficiency)

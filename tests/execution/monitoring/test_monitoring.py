@@ -9,13 +9,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from foldcp.pipeline.cli import app
 from foldcp.pipeline.execution.monitoring import monitor as module
-from foldcp.pipeline.execution.monitoring import progress_actor
+from foldcp.pipeline.execution.monitoring import heartbeat, progress_actor
+from foldcp.pipeline.execution.monitoring.heartbeat import Heartbeat
 from foldcp.pipeline.execution.monitoring.monitor import Monitor
-from foldcp.pipeline.execution.monitoring.progress_actor import FoldStep, ProgressReporter
+from foldcp.pipeline.execution.monitoring.progress_actor import FoldProgress
 from foldcp.pipeline.execution.monitoring.run_status import (
     GroupStatus,
     RunStatus,
@@ -24,7 +26,7 @@ from foldcp.pipeline.execution.monitoring.run_status import (
 )
 from foldcp.pipeline.execution.ray_cluster import Node
 from foldcp.pipeline.scheduling.scheduler import Scheduler
-from foldcp.pipeline.scheduling.types import Failure, Fold, Start
+from foldcp.pipeline.scheduling.types import Failure, Fold, FoldStep, Start
 from foldcp.pipeline.storage.store import Store
 from tests.support.scheduling import COSTS, SETTINGS, task
 from tests.support.synthetic_results import INFO
@@ -107,22 +109,25 @@ def test_status_of_no_run_is_a_mistake(tmp_path: Path) -> None:
     assert "not the folder of a run" in str(result.exception)
 
 
-def test_reporter_sends_each_stage_and_a_step_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = SimpleNamespace(now=100.0)
-    monkeypatch.setattr(progress_actor.time, "monotonic", lambda: clock.now)
-    sent: list[tuple[str, FoldStep]] = []
-    actor = SimpleNamespace(
-        report=SimpleNamespace(remote=lambda group, step: sent.append((group, step)))
-    )
-    reporter = ProgressReporter(actor, "g")
-    reporter("trunk", 0, 4)
-    for done in range(1, 4):
-        clock.now += 0.4
-        reporter("sampling", done, 200)
-    clock.now += 0.4
-    reporter("sampling", 4, 200)
-    steps = [(step.stage, step.done) for _, step in sent]
-    assert steps == [("trunk", 0), ("sampling", 1), ("sampling", 4)]
+def test_heartbeat_sends_what_is_new_and_again_after_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(heartbeat.threading, "Thread", lambda **_: SimpleNamespace(start=int))
+    sent: list[FoldStep] = []
+    beats = Heartbeat(sent.append, torch.device("cpu"))
+    beats.beat(100.0)
+    assert not sent
+    beats("trunk", 8, 16)
+    beats.beat(101.0)
+    beats("trunk", 9, 16)
+    beats("trunk", 10, 16)
+    for now in (102.0, 103.0, 111.0, 112.5):
+        beats.beat(now)
+    assert sent == [
+        FoldStep("trunk", 8, 16, 0.0, first=8),
+        FoldStep("trunk", 10, 16, 0.0, first=8),
+        FoldStep("trunk", 10, 16, 10.5, first=8),
+    ]
 
 
 class FakeProgress:
@@ -131,8 +136,8 @@ class FakeProgress:
     def __init__(self) -> None:
         self.steps: dict[str, FoldStep] = {}
 
-    def update(self) -> None:
-        """Nothing to ask."""
+    def update(self) -> bool:
+        return True
 
     def step(self, group: str) -> FoldStep | None:
         return self.steps.get(group)
