@@ -23,9 +23,10 @@ from foldcp.pipeline.execution.ray_results import (
     fetch_prediction,
     result_or_failure,
 )
-from foldcp.pipeline.execution.recorder import Recorder
+from foldcp.pipeline.execution.recorder import Recorder, outcomes_after
 from foldcp.pipeline.execution.results import FoldResult, Ready, RemoteFoldResult
 from foldcp.pipeline.execution.signals import StopSignals
+from foldcp.pipeline.execution.trunk_state.files import KeptStates
 from foldcp.pipeline.execution.worker_group import WorkerGroupHandle
 from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.planning.detect_hardware import cpu_ranks
@@ -90,7 +91,10 @@ class Driver:
         self.used_nodes = set(ranks)  # that the scheduler has or had
         hardware = replace(hardware, gpus_per_node=max(ranks.values()))
         self.costs = CostModel(hardware, plan.config, plan.architecture)
-        self.scheduler = Scheduler(tasks, self.costs, ranks, plan.config.run, suspects)
+        self.states = KeptStates(store.root.resolve())
+        self.states.keep_only({task.key for task in tasks})
+        kept_passes = self.states.num_passes()
+        self.scheduler = Scheduler(tasks, self.costs, ranks, plan.config.run, suspects, kept_passes)
         self.worker_config = WorkerConfig(
             checkpoint=plan.input_spec.checkpoint,
             identity=plan.provenance.checkpoint,
@@ -147,6 +151,8 @@ class Driver:
 
     def record(self) -> None:
         """Store the attempts that have ended and the tasks that have failed."""
+        for outcome in outcomes_after(self.recorder.num_outcomes, self.scheduler.outcomes):
+            self.states.remove(outcome.task.key)
         self.recorder.record(self.scheduler.attempts, self.scheduler.outcomes)
 
     def _now(self) -> float:
@@ -196,7 +202,8 @@ class Driver:
                 prefetched = self.prefetcher.take(action.task, action.shape)
                 group = self.groups[action.group]
                 task = action.task
-                ref = group.fold(task.complex, action.shape, task.write, prefetched)
+                folder = str(self.states.folder(task.key)) if action.keeps_passes else ""
+                ref = group.fold(task.complex, action.shape, task.write, prefetched, folder)
                 self.pending[ref] = action.group
             elif isinstance(action, Stop):
                 group = self.groups.pop(action.group)

@@ -78,31 +78,32 @@ class WorkerActor:
         """
         if visible_gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = visible_gpus
-        self.rank = rank
         # Imported now, as torch may look at the GPUs; the group's actor never needs it.
         from foldcp.pipeline.execution.monitoring.heartbeat import Heartbeat
         from foldcp.pipeline.execution.worker import Worker
+        from foldcp.progress import no_progress
 
         self.worker = Worker(self.worker_config)
         ready = self.worker.join(rank, size, rendezvous_address, device)
-        if rank == 0:
-            self.heartbeat = Heartbeat(self.reporter, self.worker.device)
+        self.progress = Heartbeat(self.reporter, self.worker.device) if rank == 0 else no_progress
         return ready
 
     def fold(
-        self, complex: Complex, shape: FoldShape, write: WriteConfig, prefetched: Sequence[Any]
+        self,
+        complex: Complex,
+        shape: FoldShape,
+        write: WriteConfig,
+        prefetched: Sequence[Any],
+        state_folder: str,
     ) -> RemoteFoldResult | Failure:
         """Fold, as `Worker.fold`; prediction and PAE stay in the object store, for the driver.
 
         `prefetched` is what `FeaturePrefetcher.take` returned.
         """
         inputs = partial(get_prefetched, prefetched)
-        if self.rank == 0:
-            self.heartbeat("features", 0, 1)
-            result = self.worker.fold(complex, shape, write, self.heartbeat, inputs)
-            self.heartbeat("writing", 0, 1)
-        else:
-            result = self.worker.fold(complex, shape, write, prefetched=inputs)
+        self.progress("features", 0, 1)
+        result = self.worker.fold(complex, shape, write, self.progress, inputs, state_folder)
+        self.progress("writing", 0, 1)
         if isinstance(result, Failure):
             return result
         prediction_ref = None if result.prediction is None else ray.put(result.prediction)
@@ -199,10 +200,16 @@ class WorkerGroupActor:
         return Ready(tuple(locations), results[0].kernels)
 
     def fold(
-        self, complex: Complex, shape: FoldShape, write: WriteConfig, prefetched: Sequence[Any]
+        self,
+        complex: Complex,
+        shape: FoldShape,
+        write: WriteConfig,
+        prefetched: Sequence[Any],
+        state_folder: str = "",
     ) -> RemoteFoldResult | Failure:
         """Fold on all ranks; the result is rank 0's, with the PAE of all and the largest peak."""
-        refs = [worker.fold.remote(complex, shape, write, prefetched) for worker in self.workers]
+        args = (complex, shape, write, prefetched, state_folder)
+        refs = [worker.fold.remote(*args) for worker in self.workers]
         results = self._gather(refs)
         if isinstance(results, Failure):
             return results
@@ -264,12 +271,13 @@ class WorkerGroupHandle:
         shape: FoldShape,
         write: WriteConfig,
         prefetched: Sequence[Any] = (),
+        state_folder: str = "",
     ) -> Any:
         """Reference to the result of a fold.
 
-        `prefetched` is what `FeaturePrefetcher.take` returned.
+        `prefetched` is what `FeaturePrefetcher.take` returned, `state_folder` as in `Worker.fold`.
         """
-        return self._actor.fold.remote(complex, shape, write, list(prefetched))
+        return self._actor.fold.remote(complex, shape, write, list(prefetched), state_folder)
 
     def kill(self) -> None:
         """Kill the actor and with it the workers, also busy ones. Does not wait for Ray."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 
 from foldcp.pipeline.config import RunSection
 from foldcp.pipeline.inputs.tasks import Done, Failed, Outcome, Task
@@ -39,7 +40,8 @@ class Scheduler:
 
     `stopped` says why the run cannot continue although tasks are left; it is empty as long as it
     can. `suspects` are keys of tasks whose worker group ended in an earlier run of the same folder:
-    like those whose group ends in this run they come after all others.
+    like those whose group ends in this run they come after all others. `kept_passes` are passes
+    through the trunk whose state an earlier run has left, by key.
     """
 
     def __init__(
@@ -49,13 +51,14 @@ class Scheduler:
         nodes: Mapping[str, int],
         settings: RunSection,
         suspects: Collection[str] = (),
+        kept_passes: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self.costs = costs
         self.settings = settings
         self.cluster = Cluster(dict(nodes))
         self.outcomes: dict[str, Outcome] = {}
         self.stopped = ""
-        self._waiting = Waiting(tasks, costs, self.cluster, settings, suspects)
+        self._waiting = Waiting(tasks, costs, self.cluster, settings, suspects, kept_passes)
         self._health = NodeHealth()
         self._deadlines = Deadlines(settings, costs.hardware)
         self._retry_policy = RetryPolicy(costs, settings.retries)

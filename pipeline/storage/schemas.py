@@ -379,6 +379,12 @@ ATTEMPTS = Table(
             "what was changed before this attempt after earlier ones ran out of memory, such as "
             "more ranks or bf16, separated by '; '; empty for none",
         ),
+        count(
+            "first_pass",
+            "passes through the trunk that it did not make, as an earlier attempt had kept the "
+            "state after them; 0 began at the first",
+            nullable=True,
+        ),
         Column("started", "timestamp", "start of the attempt", "UTC", nullable=True),
         count("num_tokens", "tokens of the complex", nullable=True),
         MSA_DEPTH,

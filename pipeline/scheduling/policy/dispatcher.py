@@ -148,9 +148,9 @@ class Dispatcher:
         if self._keeps_passes(queued):
             num_passes = min(times.num_passes_done(track.last), times.num_passes - 1)
             queued.kept_passes = max(queued.kept_passes, num_passes)
-        left = times.seconds - queued.kept_passes * times.pass_seconds
         slowdown = self._deadlines.slowdown
-        queued.scale = left / times.seconds * track.slowdown(slowdown) / slowdown
+        relative = track.slowdown(slowdown) / slowdown
+        queued.scale = times.share_left(queued.kept_passes) * relative
 
     def _resize_task(self, queued: QueuedTask, group: GroupState) -> None:
         """Give a task the size of the group that folds it."""

@@ -71,6 +71,10 @@ class StepTimes:
         others = self.pass_seconds - self.templates - self.msa_blocks * self.msa_block
         return others / (self.blocks - self.msa_blocks)
 
+    def share_left(self, kept_passes: int) -> float:
+        """Share of the fold that is left after passes whose state is kept."""
+        return 1 - kept_passes * self.pass_seconds / self.seconds
+
     def num_passes_done(self, step: FoldStep) -> int:
         """Passes through the trunk that were done at a step."""
         if step.stage == "trunk":

@@ -6,7 +6,7 @@ Says of which size a task's group shall be, and chooses again when nodes come or
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import compress
 
@@ -20,6 +20,7 @@ from foldcp.pipeline.scheduling.group_size import (
     too_large_reason,
 )
 from foldcp.pipeline.scheduling.placement import Cluster
+from foldcp.pipeline.scheduling.policy.fold_progress import StepTimes
 from foldcp.pipeline.scheduling.queue import Queue
 from foldcp.pipeline.scheduling.types import QueuedTask
 
@@ -37,6 +38,7 @@ class Waiting:
         cluster: Cluster,
         settings: RunSection,
         suspects: Collection[str],
+        kept_passes: Mapping[str, int],
     ) -> None:
         self.costs = costs
         self.cluster = cluster
@@ -57,7 +59,12 @@ class Waiting:
                 self.too_large.append((task, too_large_reason(costs, task, self.max_ranks)))
             else:
                 is_suspect = task.key in suspects
-                fitting.append(QueuedTask(task, shape, shape.num_ranks, is_suspect=is_suspect))
+                queued = QueuedTask(task, shape, shape.num_ranks, is_suspect=is_suspect)
+                if task.key in kept_passes:
+                    times = StepTimes.predicted(costs, task, shape)
+                    queued.kept_passes = min(kept_passes[task.key], times.num_passes - 1)
+                    queued.scale = times.share_left(queued.kept_passes)
+                fitting.append(queued)
         self._choose_sizes(fitting)
         self.last = [queued for queued in fitting if queued.is_suspect]
         self.queue.push_all(queued for queued in fitting if not queued.is_suspect)

@@ -13,11 +13,10 @@ import torch
 from typer.testing import CliRunner
 
 from foldcp.pipeline.cli import app
+from foldcp.pipeline.execution.monitoring import heartbeat
 from foldcp.pipeline.execution.monitoring import monitor as module
-from foldcp.pipeline.execution.monitoring import heartbeat, progress_actor
 from foldcp.pipeline.execution.monitoring.heartbeat import Heartbeat
 from foldcp.pipeline.execution.monitoring.monitor import Monitor
-from foldcp.pipeline.execution.monitoring.progress_actor import FoldProgress
 from foldcp.pipeline.execution.monitoring.run_status import (
     GroupStatus,
     RunStatus,
