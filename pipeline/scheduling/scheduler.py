@@ -23,6 +23,15 @@ from foldcp.pipeline.scheduling.node_health import NodeHealth
 from foldcp.pipeline.scheduling.placement import Cluster
 from foldcp.pipeline.scheduling.policy.backfill import BackfillPolicy
 from foldcp.pipeline.scheduling.policy.dispatcher import Dispatcher
+from foldcp.pipeline.scheduling.policy.fold_progress import FoldTrack
+from foldcp.pipeline.scheduling.policy.slow_folds import (
+    KNOWN,
+    LEAST_SECONDS,
+    MAX_MOVES,
+    SLOW,
+    SlowFold,
+    groups_to_stop,
+)
 from foldcp.pipeline.scheduling.policy.waiting import Waiting
 from foldcp.pipeline.scheduling.policy.widening import widened
 from foldcp.pipeline.scheduling.retries import GiveUp, RetryPolicy
@@ -33,6 +42,8 @@ from foldcp.pipeline.scheduling.types import (
     GroupState,
     QueuedTask,
 )
+
+SECONDS_BETWEEN_LOOKS = 30.0  # at a fold, for whether it is slow
 
 
 class Scheduler:
@@ -167,9 +178,52 @@ class Scheduler:
             return []
         longest = track.longest.get(step.stage, 0.0)
         if step.seconds < self._deadlines.of_step(group, group.queued, gap, longest):
-            return []
+            slow = self._slow_fold(group, track, now)
+            return [] if slow is None else self._move(slow, now)
         reason = f"no step for {step.seconds:.0f} s in {track.description}"
         return self._on_group_failure(group, Failure("timeout", reason), now)
+
+    def _slow_fold(self, group: GroupState, track: FoldTrack, now: float) -> SlowFold | None:
+        """The fold of a group, if it is slower than the others and outlasts them."""
+        queued = group.queued
+        assert queued is not None
+        left = group.expected_end - now
+        if now - track.looked_at < SECONDS_BETWEEN_LOOKS or queued.num_moves == MAX_MOVES:
+            return None
+        track.looked_at = now
+        run_seconds = self.work_left(now) * self.slowdown / max(1, self.cluster.num_gpus)
+        if left < max(LEAST_SECONDS, SLOW * run_seconds) or track.share_known < KNOWN:
+            return None
+        slowdown = track.slowdown(self.slowdown)
+        typical = self._dispatcher.typical_slowdown()
+        run_seconds *= typical / self.slowdown
+        if left < SLOW * run_seconds or slowdown < SLOW * typical:
+            return None
+        return SlowFold(group, queued, track, left, run_seconds, slowdown, typical)
+
+    def _move(self, slow: SlowFold, now: float) -> list[Action]:
+        """Begin a slow fold again on a larger group, if one can be had and saves enough."""
+        start_seconds = self._deadlines.start_seconds
+        for shape, seconds in slow.sizes(self._waiting.cache, start_seconds):
+            saved = slow.seconds_left - seconds
+            stop = groups_to_stop(slow, shape.num_ranks, saved, self.cluster, self.groups, now)
+            if stop is not None:
+                break
+        else:
+            return []
+        queued = slow.queued
+        reason = f"{slow.slowdown:.1f} times as slow as predicted: again on {shape.num_ranks} GPUs"
+        actions: list[Action] = [self._dispatcher.interrupt(slow.group, reason, now)]
+        queued.num_moves += 1
+        queued.shape = shape
+        self._waiting.push(queued, now)
+        for group in stop:
+            other = group.queued
+            assert other is not None
+            reason = f"its GPUs are needed for {queued.task.name}, which is slow"
+            actions.append(self._dispatcher.interrupt(group, reason, now))
+            self._waiting.push(other, now)
+        return actions
 
     def failed(self, group_id: int, failure: Failure, now: float) -> list[Action]:
         """A group's start or fold failed; all failures but `invalid` end the group.

@@ -70,7 +70,8 @@ class Attempt:
     started: float
     ended: float
     predicted: float  # seconds
-    outcome: FailureKind | Literal["done"]
+    # stopped: the scheduler ended it, to begin it again on more GPUs or for one that needs these.
+    outcome: FailureKind | Literal["done", "stopped"]
     reason: str
     fallbacks: tuple[str, ...]  # changes after earlier attempts, before this one
     first_pass: int = 0  # passes through the trunk that an earlier attempt had made
@@ -125,6 +126,7 @@ class QueuedTask:
     # Its group ended, in this run or an earlier one: a further one is not blamed on the node.
     is_suspect: bool = False
     fallbacks: tuple[str, ...] = ()
+    num_moves: int = 0  # how often it was begun again on more GPUs
     kept_passes: int = 0  # passes through the trunk whose state an attempt has left
     # Of what is left, corrected by what an attempt has measured, over a whole fold as predicted.
     scale: float = 1.0

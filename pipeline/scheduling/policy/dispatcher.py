@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from statistics import median
 from typing import Literal
 
 from foldcp.pipeline.scheduling.deadlines import Deadlines
 from foldcp.pipeline.scheduling.groups import Groups
 from foldcp.pipeline.scheduling.placement import Cluster, Placement
 from foldcp.pipeline.scheduling.policy.fold_progress import FoldTrack, StepTimes
+from foldcp.pipeline.scheduling.policy.slow_folds import KNOWN
 from foldcp.pipeline.scheduling.policy.waiting import Waiting
 from foldcp.pipeline.scheduling.types import (
     Attempt,
@@ -86,7 +88,7 @@ class Dispatcher:
         assert group.state == "busy" and queued is not None
         if group.id not in self._tracks:
             times = StepTimes.predicted(self._waiting.costs, queued.task, queued.shape)
-            self._tracks[group.id] = FoldTrack(times)
+            self._tracks[group.id] = FoldTrack(times, self._keeps_passes(queued))
         track = self._tracks[group.id]
         if track.update(step, now):
             left = track.seconds_left * track.slowdown(self._deadlines.slowdown)
@@ -106,6 +108,21 @@ class Dispatcher:
             group.queued = None
         return Stop(group.id, reason)
 
+    def typical_slowdown(self) -> float:
+        """Measured over predicted seconds, the median of the folds that run."""
+        slowdown = self._deadlines.slowdown
+        known = [
+            track.slowdown(slowdown)
+            for track in self._tracks.values()
+            if track.share_known >= KNOWN
+        ]
+        return median(known) if known else slowdown
+
+    def interrupt(self, group: GroupState, reason: str, now: float) -> Stop:
+        """Stop a group that folds, for which its task is not to blame."""
+        self.record(group, "stopped", reason, now)
+        return self.stop(group, reason)
+
     def end(self, group: GroupState, failure: Failure, now: float) -> Stop:
         """Stop a group, and record the attempt that it was making."""
         if group.state == "busy":
@@ -115,7 +132,7 @@ class Dispatcher:
     def record(
         self,
         group: GroupState,
-        outcome: FailureKind | Literal["done"],
+        outcome: FailureKind | Literal["done", "stopped"],
         reason: str,
         now: float,
     ) -> None:
@@ -145,7 +162,7 @@ class Dispatcher:
     def _learn(self, queued: QueuedTask, track: FoldTrack) -> None:
         """What an attempt has kept, and its speed, count for the next one."""
         times = track.times
-        if self._keeps_passes(queued):
+        if track.keeps_passes:
             num_passes = min(times.num_passes_done(track.last), times.num_passes - 1)
             queued.kept_passes = max(queued.kept_passes, num_passes)
         slowdown = self._deadlines.slowdown

@@ -20,7 +20,7 @@ MODEL_STAGES = {
     "confidence": ("confidence",),
 }
 # Share of a fold that must be done before its own speed counts as much as that of the others.
-PRIOR_SHARE = 0.02
+PRIOR_SHARE = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +124,8 @@ class FoldTrack:
     """What a group has told of the fold that it makes. Times are seconds on the driver's clock."""
 
     times: StepTimes
+    keeps_passes: bool = False  # whether the state of the trunk is kept
+    looked_at: float = 0.0  # when it was last asked whether the fold is slow
     began: float = 0.0  # when the first of its steps through the network was done; 0 before that
     done_then: float = 0.0  # predicted seconds of what was done then
     first_pass: int = 0  # passes that an earlier attempt had made
@@ -159,6 +161,13 @@ class FoldTrack:
         prior = PRIOR_SHARE * self.times.seconds
         done = self.times.done(self.last) - self.done_then
         return (self.last_at - self.began + prior * expected) / (done + prior)
+
+    @property
+    def share_known(self) -> float:
+        """Share of the fold whose time was measured."""
+        if not self.began:
+            return 0.0
+        return (self.times.done(self.last) - self.done_then) / self.times.seconds
 
     @property
     def seconds_left(self) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from foldcp.pipeline.scheduling.policy.fold_progress import StepTimes
 from foldcp.pipeline.scheduling.types import Fold, FoldStep
 
-NUM_REPORTS = 16  # of a fold that goes well
+REPORT_SHARE = 0.2  # of the time since its beginning, until it reports again
 LEAST_SECONDS = 10.0  # between two reports
 
 
@@ -35,7 +35,7 @@ class SimulatedFold:
 
     def next_report(self, now: float) -> float:
         """When the group reports again."""
-        interval = max(LEAST_SECONDS, self.seconds / NUM_REPORTS)
+        interval = max(LEAST_SECONDS, REPORT_SHARE * (now - self.began))
         return now + (LEAST_SECONDS if now >= self.hangs_at else interval)
 
     def kept_passes(self, now: float) -> int:

@@ -49,7 +49,7 @@ def complex(tmp_path: Path) -> Complex:
     return Complex("dimer", tuple(chains))
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """The end of a fold in the middle."""
 
 
@@ -72,12 +72,12 @@ def folded(
     def progress(stage: str, done: int, total: int) -> None:
         steps.append((stage, done, total))
         if stop_after and stage == "trunk" and done == stop_after:
-            raise Stopped
+            raise StoppedError
 
     shape = FoldShape(cp.size, precision, 2, 100)
     try:
         result = worker.fold(complex, shape, WriteConfig(), progress, state_folder=folder)
-    except Stopped:
+    except StoppedError:
         return np.zeros(0), 0.0, steps
     assert isinstance(result, FoldResult), result
     if result.prediction is None:
