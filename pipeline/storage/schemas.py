@@ -370,7 +370,9 @@ ATTEMPTS = Table(
             "outcome",
             "string",
             "done; oom (out of memory), worker_died (a process or a node was lost), timeout (the "
-            "deadline passed), error (it raised) or invalid (its input or result was refused)",
+            "deadline passed, or no step was done for too long), error (it raised), invalid (its "
+            "input or result was refused) or stopped (its GPUs were needed, or it was slow and "
+            "begun again on more)",
         ),
         Column("reason", "string", "what went wrong, in one line; empty when done"),
         Column(

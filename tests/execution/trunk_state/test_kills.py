@@ -69,7 +69,7 @@ def begin(source: Path, out: Path) -> subprocess.Popen[bytes]:
 @pytest.fixture(scope="module")
 def undisturbed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("undisturbed") / "run"
-    assert begin(source, out).wait(240) == 0
+    assert begin(source, out).wait(500) == 0
     return out
 
 
@@ -90,7 +90,7 @@ def test_kill_after_the_second_pass_costs_the_third(
 ) -> None:
     out = tmp_path / "run"
     driver = begin(source, out)
-    wait_for(lambda: second_pass_is_kept(out), driver)
+    wait_for(lambda: second_pass_is_kept(out), driver, 500)
     if killed == "rank":
         os.kill(folding_ranks(driver)[0].pid, signal.SIGKILL)
     else:
@@ -98,7 +98,7 @@ def test_kill_after_the_second_pass_costs_the_third(
         driver.wait()
         assert second_pass_is_kept(out)
         driver = begin(source, out)
-    assert driver.wait(240) == 0
+    assert driver.wait(500) == 0
     attempts = read_table(out, "attempts").to_pandas().sort_values("started")
     expected = {"rank": ["worker_died", "done"], "driver": ["done"]}[killed]
     assert attempts["outcome"].tolist() == expected
@@ -112,9 +112,9 @@ def test_frozen_rank_is_ended_by_its_silence(
 ) -> None:
     out = tmp_path / "run"
     driver = begin(source, out)
-    wait_for(lambda: list(out.glob("trunk/*/pass1.rank0of1.json")), driver)
+    wait_for(lambda: list(out.glob("trunk/*/pass1.rank0of1.json")), driver, 500)
     os.kill(folding_ranks(driver)[0].pid, signal.SIGSTOP)
-    assert driver.wait(240) == 0
+    assert driver.wait(500) == 0
     attempts = read_table(out, "attempts").to_pandas().sort_values("started")
     assert attempts["outcome"].tolist() == ["timeout", "done"]
     reason = attempts["reason"].tolist()[0]
