@@ -13,10 +13,11 @@ import torch
 from typer.testing import CliRunner
 
 from foldcp.pipeline.cli import app
-from foldcp.pipeline.execution.monitoring import heartbeat
+from foldcp.pipeline.execution.monitoring import heartbeat, progress_actor
 from foldcp.pipeline.execution.monitoring import monitor as module
 from foldcp.pipeline.execution.monitoring.heartbeat import Heartbeat
 from foldcp.pipeline.execution.monitoring.monitor import Monitor
+from foldcp.pipeline.execution.monitoring.progress_actor import FoldProgress, RayError
 from foldcp.pipeline.execution.monitoring.run_status import (
     GroupStatus,
     RunStatus,
@@ -127,6 +128,58 @@ def test_heartbeat_sends_what_is_new_and_again_after_a_while(
         FoldStep("trunk", 10, 16, 0.0, first=8),
         FoldStep("trunk", 10, 16, 10.5, first=8),
     ]
+
+
+class FakeRay:
+    """Ray, whose answer to a question is there or not, or an error."""
+
+    def __init__(self) -> None:
+        self.answer: dict[str, FoldStep] | RayError | None = None
+
+    def get_runtime_context(self) -> SimpleNamespace:
+        return SimpleNamespace(get_node_id=lambda: "node")
+
+    def wait(self, refs: list[object], timeout: float) -> tuple[list[object], list[object]]:
+        return (refs, []) if self.answer is not None else ([], refs)
+
+    def get(self, ref: object) -> dict[str, FoldStep]:
+        if isinstance(self.answer, RayError):
+            raise self.answer
+        assert self.answer is not None
+        return self.answer
+
+
+def test_progress_is_told_only_if_it_is_timely(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lost actor, one that answers late and one that began again tell of no group."""
+    clock = SimpleNamespace(now=100.0)
+    fake = FakeRay()
+    actor = SimpleNamespace(steps=SimpleNamespace(remote=object))
+    made = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda: actor))
+    monkeypatch.setattr(progress_actor, "ray", fake)
+    monkeypatch.setattr(progress_actor, "ProgressActor", made)
+    monkeypatch.setattr(progress_actor, "NodeAffinitySchedulingStrategy", lambda *_, **__: None)
+    monkeypatch.setattr(progress_actor.time, "monotonic", lambda: clock.now)
+    progress = FoldProgress()
+
+    def update(seconds: float) -> bool:
+        clock.now += seconds
+        return progress.update()
+
+    assert not update(0.0), "it is asked"
+    assert not update(1.0)
+    fake.answer = {"g": FoldStep("trunk", 3, 8, 7.0)}
+    assert update(1.0)
+    assert progress.step("g") == FoldStep("trunk", 3, 8, 9.0), "as of the question"
+    assert progress.step("other") is None
+    fake.answer = None
+    assert not update(progress_actor.ASK_SECONDS)
+    fake.answer = {"g": FoldStep("trunk", 3, 8, 100.0)}
+    assert not update(progress_actor.MAX_DELAY + 1.0), "too late to end a fold for it"
+    fake.answer = RayError()
+    assert not update(progress_actor.ASK_SECONDS)
+    assert progress.step("g") is None
+    fake.answer = {}
+    assert update(progress_actor.ASK_SECONDS) and progress.step("g") is None
 
 
 class FakeProgress:

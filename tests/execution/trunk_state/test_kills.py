@@ -20,7 +20,7 @@ SETTINGS = (
     "run.cpu_ranks=1",
     "run.deadline_floor=900",
     "run.trunk_checkpoint_seconds=0.001",
-    "run.stall_floor=25",
+    "run.stall_floor=60",
 )
 
 # Imported by every process of a run from its PYTHONPATH: a pass through the trunk takes seconds.
@@ -119,5 +119,5 @@ def test_frozen_rank_is_ended_by_its_silence(
     assert attempts["outcome"].tolist() == ["timeout", "done"]
     reason = attempts["reason"].tolist()[0]
     assert reason.startswith("no step for ") and "in trunk, step " in reason
-    assert attempts["seconds"].tolist()[0] < 200
+    assert attempts["seconds"].tolist()[0] < 400
     assert_identical(out, undisturbed)
