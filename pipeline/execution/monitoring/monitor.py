@@ -185,7 +185,7 @@ class Monitor:
             complex=queued.task.name if queued else "",
             num_tokens=queued.task.num_tokens if queued else 0,
             seconds=seconds,
-            predicted_seconds=queued.seconds * self._scheduler.slowdown if queued else 0.0,
+            predicted_seconds=group.expected_end - group.since if group.state == "busy" else 0.0,
             stage=step.stage,
             step=step.done,
             num_steps=step.total,

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -160,10 +161,12 @@ class KeptStates:
     def keep_only(self, keys: Collection[str]) -> None:
         """Remove the states of all complexes but these."""
         if self._root.is_dir():
-            for folder in self._root.iterdir():
+            for folder in list(self._root.iterdir()):
                 if folder.name not in keys:
                     self.remove(folder.name)
 
     def remove(self, key: str) -> None:
         """Remove the states of a complex; what the disk does not let go stays."""
         shutil.rmtree(self.folder(key), ignore_errors=True)
+        with suppress(OSError):  # others are in it, or it was never made
+            self._root.rmdir()

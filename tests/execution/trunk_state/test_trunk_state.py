@@ -202,7 +202,7 @@ def test_kept_states_of_a_run(tmp_path: Path, folder: Path) -> None:
     states.keep_only({KEY})
     assert folder.is_dir()
     states.keep_only(set())
-    assert not folder.exists() and states.num_passes() == {}
+    assert not folder.parent.exists() and states.num_passes() == {}
 
 
 def test_state_is_not_kept_where_the_folder_of_the_run_is_missing(
