@@ -21,6 +21,7 @@ SETTINGS = (
     "run.deadline_floor=900",
     "run.trunk_checkpoint_seconds=0.001",
     "run.stall_floor=60",
+    "run.start_deadline=300",
 )
 
 # Imported by every process of a run from its PYTHONPATH: a pass through the trunk takes seconds.
