@@ -181,14 +181,14 @@ class SlowTask(Simulation):
         return 2.0 if self.slow in (task.key, "all") else 1.0
 
 
-@pytest.mark.parametrize("slow", ["slow", "all"])
+@pytest.mark.parametrize(("slow", "num_others"), [("slow", 300), ("all", 40)])
 def test_fold_that_turns_out_slow_is_begun_again_on_more_gpus(
-    slow: str, monkeypatch: pytest.MonkeyPatch
+    slow: str, num_others: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not if all others are as slow."""
     monkeypatch.setattr(SlowTask, "slow", slow)
     nodes = {"a": 8, "b": 8, "c": 8, "d": 8}
-    work = [task(24_000, "slow"), task(23_000, "other"), *tasks(300, 1)]
+    work = [task(24_000, "slow"), task(23_000, "other"), *tasks(num_others, 1)]
     faults = Faults(speed_spread=1e-9)  # folds report
     run = SlowTask(work, COSTS, nodes, SETTINGS, faults).run()
     audit(run, work, nodes)
