@@ -25,6 +25,7 @@ class Heartbeat:
 
     def __init__(self, send: Callable[[FoldStep], None], device: torch.device) -> None:
         self._send = send
+        self._device = device
         self._done = DoneSteps(device)
         self._sent: StepDone | None = None
         self._sent_at = 0.0
@@ -35,6 +36,10 @@ class Heartbeat:
         self._done(stage, done, total)
 
     def _run(self) -> None:
+        if (
+            self._device.type == "cuda"
+        ):  # a thread begins with the first GPU, and takes memory there
+            torch.cuda.set_device(self._device)
         while True:
             try:
                 self.beat(time.monotonic())
