@@ -31,13 +31,16 @@ from foldcp.model.layers.chunking import ChunkBudget
 from foldcp.model.steering.steering import NUM_PARTICLES, Steering
 from foldcp.model.steering.weighted_potentials import weighted_potentials
 from foldcp.model.trunk.pairformer import PairformerFn
-from foldcp.progress import Progress, ProgressCounter, StageTimer, no_progress
+from foldcp.model.trunk.passes import NoPassKeeper, PassKeeper
+from foldcp.progress import OnSteps, Progress, ProgressCounter, StageTimer, no_progress
 from foldcp.structure.predicted import PredictedStructure
 from foldcp.structure.write import structure_format, write_structure
 
 # On a GPU, tokens are padded to a multiple of this for each rank, as kernels move so many numbers
 # at a time.
 GPU_MULTIPLE = 16
+
+NO_PASS_KEEPER = NoPassKeeper()
 
 # Smallest legal value of a setting.
 MINIMA = {
@@ -130,14 +133,15 @@ def fold(
     settings: Settings,
     progress: Progress = no_progress,
     constraints: Constraints = NO_CONSTRAINTS,
+    passes: PassKeeper = NO_PASS_KEEPER,
 ) -> Prediction:
     """Fold one complex on the ranks of `model.cp`. Collective, with equal arguments on all ranks.
 
     A complex with forced pockets or contacts, and every one with `settings.potentials`, needs its
     `constraints` from `foldcp.features.steering`. Deterministic in (features, settings,
     constraints): the number of ranks changes the result by rounding only; so does steering on a
-    GPU, where forces add up in any order. Raises ValueError if constraints and settings disagree
-    about potentials.
+    GPU, where forces add up in any order. A fold that goes on from a pass that `passes` kept gives
+    the same result. Raises ValueError if constraints and settings disagree about potentials.
     """
     if settings.potentials != (constraints.molecules is not None):
         raise ValueError(
@@ -157,7 +161,7 @@ def fold(
             padded.token_mask, settings.samples
         )
         with timer("trunk"):
-            trunk = run_trunk(model, padded, settings, progress)
+            trunk = run_trunk(model, padded, settings, progress, passes)
         with timer("sampling"):
             coords = sample(model, trunk, padded, constraints, settings, progress)
         with timer("confidence"):
@@ -188,16 +192,30 @@ def finished(
 
 
 def run_trunk(
-    model: Boltz2, features: Features, settings: Settings, progress: Progress
+    model: Boltz2,
+    features: Features,
+    settings: Settings,
+    progress: Progress,
+    passes: PassKeeper = NO_PASS_KEEPER,
 ) -> TrunkOutput:
-    """The trunk with recycling, each pass on its own subsample of the MSA."""
+    """The trunk with recycling, each pass on its own subsample of the MSA.
+
+    It begins after the last pass that was kept; a step is a block.
+    """
+    dtype = residual_dtype(settings.precision)
+    num_tokens = len(features.layout.token_chain)
+    start = passes.restore(num_tokens, features.num_tokens, dtype)
     model.budget.resize(features.token_mask.device, model.cp)
+    blocks = model.architecture.msa_blocks + model.architecture.pairformer_blocks
+    num_done = 0 if start is None else start.num_passes * blocks
     return model.trunk(
         features,
         settings.recycling,
-        residual_dtype(settings.precision),
+        dtype,
         MsaSubsample(features.num_msa_rows, settings.msa_subsample, settings.seed),
-        ProgressCounter("trunk", settings.recycling + 1, progress),
+        ProgressCounter("trunk", (settings.recycling + 1) * blocks, progress, num_done),
+        start,
+        passes.keep,
     )
 
 
@@ -270,7 +288,9 @@ def score(
     """Scores of all samples, one after the other. The last one overwrites the trunk's z."""
     model.budget.resize(trunk.z.device, model.cp)
     contact = model.contact_probability(trunk.z)
-    count = ProgressCounter("confidence", settings.samples, progress)
+    blocks = model.architecture.confidence_blocks
+    # A step is a block, and one more is to score the sample.
+    count = ProgressCounter("confidence", settings.samples * (blocks + 1), progress)
     scored = []
     for index, x in enumerate(coords):
         workspace = trunk.z if index + 1 == settings.samples else None
@@ -285,6 +305,7 @@ def score(
                 refine,
                 settings,
                 workspace,
+                count,
             )
         )
         count()
@@ -301,6 +322,7 @@ def score_sample(
     refine: PairformerFn,
     settings: Settings,
     workspace: Float[Tensor, "I N Z"] | None,
+    on_steps: OnSteps,
 ) -> ScoredSample:
     """Scores of one sample, reduced while its logits exist; on request, whole PAE and PDE in host
     memory and blocks of PAE, too.
@@ -321,7 +343,15 @@ def score_sample(
         scorer.update(start, pae, pde, contact[chunk])
 
     logits, _ = model.confidence_module(
-        trunk.s_inputs, trunk.s, trunk.z, coords, features, on_logits, workspace, refine
+        trunk.s_inputs,
+        trunk.s,
+        trunk.z,
+        coords,
+        features,
+        on_logits,
+        workspace,
+        refine,
+        on_steps,
     )
     plddt = expected_plddt(logits)
     num_tokens = len(features.layout.token_chain)

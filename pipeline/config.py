@@ -218,6 +218,25 @@ class RunSection:
         default=30.0,
         metadata=setting("seconds that a fold may always take", minimum=1.0, changes_results=False),
     )
+    stall_floor: float = field(
+        default=60.0,
+        metadata=setting(
+            "seconds that a fold may always go on without a further block of the network or step "
+            "of the sampler; `run.deadline_factor` times the predicted time of one where that is "
+            "longer",
+            minimum=1.0,
+            changes_results=False,
+        ),
+    )
+    trunk_checkpoint_seconds: float = field(
+        default=900.0,
+        metadata=setting(
+            "folds that are predicted to take so long keep the state of the trunk in the run's "
+            "folder after every pass but the last, and a lost one goes on from there; 0: never",
+            minimum=0.0,
+            changes_results=False,
+        ),
+    )
     start_deadline: float = field(
         default=30.0,
         metadata=setting(

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 # folder stands for all modules in it that no longer name stands for.
 LAYERS = [
     ["foldcp.printable", "foldcp.files", "foldcp.complex", "foldcp.config"],
-    ["foldcp.geometry"],
+    ["foldcp.geometry", "foldcp.progress"],
     ["foldcp.distributed", "foldcp.kernels"],
     ["foldcp.chemistry"],
     ["foldcp.features"],
@@ -26,7 +26,7 @@ LAYERS = [
     ["foldcp.model.steering"],
     ["foldcp.model"],
     ["foldcp.checkpoint"],
-    ["foldcp.progress", "foldcp.predict"],
+    ["foldcp.predict"],
     ["foldcp.predict_group"],
     ["foldcp.training.example", "foldcp.training.settings"],
     ["foldcp.training.losses"],

@@ -25,7 +25,9 @@ from foldcp.model.trunk.input_embedder import InputEmbedder
 from foldcp.model.trunk.msa import MSAModule
 from foldcp.model.trunk.pair_embedder import PairEmbedding, RelativePosition
 from foldcp.model.trunk.pairformer import Pairformer
+from foldcp.model.trunk.passes import PassState
 from foldcp.model.trunk.templates import TemplateModule
+from foldcp.progress import OnSteps, no_steps
 
 
 @dataclass(frozen=True)
@@ -106,25 +108,30 @@ class Boltz2(KernelModule):
         recycling: int,
         dtype: torch.dtype = torch.float32,
         msa_rows: Callable[[int], list[int] | None] = lambda _: None,
-        progress: Callable[[], None] = lambda: None,
+        on_steps: OnSteps = no_steps,
+        start: PassState | None = None,
+        on_pass: Callable[[PassState], None] = lambda _: None,
     ) -> TrunkOutput:
         """`recycling` + 1 passes; z is kept in `dtype`; `msa_rows(pass)` chooses rows of the MSA,
-        all of them with None.
+        all of them with None. `on_steps` is called after every block; `on_pass` gets the state
+        after every pass but the last, and `start` is such a state, from which it goes on.
         """
         s_inputs = self.input_embedder(features)
         own_inputs = self.cp.shard(s_inputs)
         s_init = self.s_init(own_inputs)
-        s = torch.zeros_like(s_init)
-        z = None
+        s = torch.zeros_like(s_init) if start is None else start.s
+        z = None if start is None else start.z
+        first = 0 if start is None else start.num_passes
         refine = self.pairformer_module.graphed(features.token_mask, recycling + 1)
-        for index in range(recycling + 1):
+        for index in range(first, recycling + 1):
             s = s_init + self.s_recycle(self.s_norm(s))
             z = self.recycled(z, s_inputs, features, dtype)
             if self.architecture.use_templates:
                 z = self.template_module(z, features)
-            z = self.msa_module(z, own_inputs, features, msa_rows(index))
-            s, z = refine(s, z)
-            progress()
+            z = self.msa_module(z, own_inputs, features, msa_rows(index), on_steps)
+            s, z = refine(s, z, on_steps)
+            if index < recycling:
+                on_pass(PassState(index + 1, s, z))
         assert z is not None
         return TrunkOutput(s_inputs, self.cp.all_gather(s), z)
 

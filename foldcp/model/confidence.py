@@ -17,6 +17,7 @@ from foldcp.model.layers.chunking import ChunkBudget
 from foldcp.model.layers.layers import LayerNorm, Linear
 from foldcp.model.trunk.pair_embedder import PairEmbedding
 from foldcp.model.trunk.pairformer import Pairformer, PairformerFn
+from foldcp.progress import OnSteps, no_steps
 
 # Å
 NUM_DISTANCE_BINS = 64
@@ -97,19 +98,21 @@ class ConfidenceModule(nn.Module):
         on_logits: OnLogits,
         workspace: Float[Tensor, "I N Z"] | None = None,
         refine: PairformerFn | None = None,
+        on_steps: OnSteps = no_steps,
     ) -> tuple[Float[Tensor, "N B"], Float[Tensor, "N 2"]]:
         """Logits of pLDDT and resolvedness of one sample; PAE and PDE logits go to `on_logits`, a
         chunk of rows at a time.
 
         `workspace` is memory to work in, which may be z itself if z is not needed afterwards;
-        `refine` is the stack as `Pairformer.graphed` gives it, for several samples.
+        `refine` is the stack as `Pairformer.graphed` gives it, for several samples; `on_steps` is
+        called after each of its blocks.
         """
         inputs = self.s_inputs_norm(s_inputs)
         single = self.cp.shard(self.s_norm(s) + self.s_input_to_s(inputs))
         workspace = torch.empty_like(z) if workspace is None else workspace
         pairs = self._pairs(inputs, z, coords, features, workspace)
         refine = refine or self.pairformer_stack.graphed(features.token_mask, 1)
-        single, pairs = refine(single, pairs)
+        single, pairs = refine(single, pairs, on_steps)
         self._emit_logits(pairs, features, on_logits)
         single = self.cp.all_gather(single)
         heads = self.confidence_heads

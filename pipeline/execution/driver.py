@@ -24,10 +24,11 @@ from foldcp.pipeline.execution.ray_results import (
     fetch_prediction,
     result_or_failure,
 )
-from foldcp.pipeline.execution.recording.recorder import Recorder
+from foldcp.pipeline.execution.recording.recorder import Recorder, outcomes_after
 from foldcp.pipeline.execution.recording.result_writer import ResultWriter, unstorable
 from foldcp.pipeline.execution.results import Ready, RemoteFoldResult, StagedResult
 from foldcp.pipeline.execution.signals import StopSignals
+from foldcp.pipeline.execution.trunk_state.files import KeptStates
 from foldcp.pipeline.execution.worker_group import WorkerGroupHandle
 from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.planning.detect_hardware import cpu_ranks
@@ -95,7 +96,12 @@ class Driver:
         self.used_nodes = set(ranks)  # that the scheduler has or had
         hardware = replace(hardware, gpus_per_node=max(ranks.values()))
         self.costs = CostModel(hardware, plan.config, plan.architecture)
-        self.scheduler = Scheduler(tasks, self.costs, ranks, plan.config.run, suspects, history)
+        self.states = KeptStates(store.root.resolve())
+        self.states.keep_only({task.key for task in tasks})
+        kept_passes = self.states.num_passes()
+        self.scheduler = Scheduler(
+            tasks, self.costs, ranks, plan.config.run, suspects, history, kept_passes
+        )
         self.worker_config = WorkerConfig(
             checkpoint=plan.input_spec.checkpoint,
             identity=plan.provenance.checkpoint,
@@ -156,6 +162,8 @@ class Driver:
 
     def record(self) -> None:
         """Store the attempts that have ended and the tasks that have failed."""
+        for outcome in outcomes_after(self.recorder.num_outcomes, self.scheduler.outcomes):
+            self.states.remove(outcome.task.key)
         self.recorder.record(self.scheduler.attempts, self.scheduler.outcomes)
 
     def _now(self) -> float:
@@ -181,6 +189,8 @@ class Driver:
                 self.scheduler.freed(number)
         if self._now() - self.nodes_checked_at > NODE_TICK_SECONDS:
             self._update_nodes()
+        for number, step in self.monitor.new_steps():
+            self._execute(self.scheduler.progressed(number, step, self._now()))
         self.record()
         self.monitor.update(self._now())
         self.store.merge_when_due()
@@ -222,7 +232,8 @@ class Driver:
             elif isinstance(action, Fold):
                 prefetched = self.prefetcher.take(action.task, action.shape)
                 group = self.groups[action.group]
-                ref = group.fold(action.task, action.shape, action.fallbacks, prefetched)
+                folder = str(self.states.folder(action.task.key)) if action.keeps_passes else ""
+                ref = group.fold(action.task, action.shape, action.fallbacks, prefetched, folder)
                 self.pending[ref] = action.group
             elif isinstance(action, Stop):
                 group = self.groups.pop(action.group)

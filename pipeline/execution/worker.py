@@ -8,11 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from foldcp.checkpoint.load import load
+from foldcp.checkpoint.precision import residual_dtype
 from foldcp.complex import Complex
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.features import Features
@@ -20,6 +22,7 @@ from foldcp.features.featurize import featurize
 from foldcp.features.steering import Constraints, steering_constraints
 from foldcp.files import reading
 from foldcp.metrics.interface.pae_blocks import PaeBlock
+from foldcp.model.trunk.passes import PassKeeper
 from foldcp.pipeline.config import RunConfig, WriteConfig
 from foldcp.pipeline.execution.memory import (
     peak_bytes,
@@ -27,11 +30,20 @@ from foldcp.pipeline.execution.memory import (
     wait_for_free_memory,
 )
 from foldcp.pipeline.execution.results import FoldResult, FoldStats, Ready
+from foldcp.pipeline.execution.trunk_state.files import StateIdentity
+from foldcp.pipeline.execution.trunk_state.keeper import StateKeeper
 from foldcp.pipeline.inputs.validation import msa_settings
 from foldcp.pipeline.scheduling.cost_model import FoldShape
 from foldcp.pipeline.scheduling.types import Failure, WorkerConfig
 from foldcp.pipeline.storage.results.result_rows import written_samples
-from foldcp.predict import Prediction, Progress, Settings, fold, no_progress
+from foldcp.predict import (
+    NO_PASS_KEEPER,
+    Prediction,
+    Progress,
+    Settings,
+    fold,
+    no_progress,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +59,7 @@ class Worker:
 
     def __init__(self, worker_config: WorkerConfig) -> None:
         self.worker_config = worker_config
+        self.states_failed = False  # whether the state of the trunk could not be kept, on all ranks
 
     def join(
         self, rank: int, size: int, rendezvous_address: str, device: str = "cpu"
@@ -88,13 +101,16 @@ class Worker:
         write: WriteConfig,
         progress: Progress = no_progress,
         prefetched: Callable[[], FoldInputs | None] | None = None,
+        state_folder: str = "",
     ) -> FoldResult | Failure:
         """Fold one complex together with the other ranks.
 
         `write` says which files the result is to have. `prefetched` returns the inputs if they were
-        made beforehand. Failures are `invalid` when the input is at fault, which every rank finds
-        before it communicates with any other, or `oom` (out of memory), after which the other ranks
-        may wait for this one for ever. Errors of the program are raised.
+        made beforehand. The state of the trunk is kept in `state_folder` between its passes, and
+        taken from there, unless it is empty; its name is the key of the complex. Failures are
+        `invalid` when the input is at fault, which every rank finds before it communicates with
+        any other, or `oom` (out of memory), after which the other ranks may wait for this one for
+        ever. Errors of the program are raised.
         """
         config = self.worker_config.config
         started = time.perf_counter()
@@ -114,6 +130,7 @@ class Worker:
                 fold_settings(config, shape, write),
                 progress,
                 constraints=inputs.constraints,
+                passes=self._pass_keeper(state_folder, inputs.features, shape),
             )
         except (torch.OutOfMemoryError, MemoryError) as error:
             return self._out_of_memory(error)
@@ -125,6 +142,26 @@ class Worker:
             return Failure("invalid", "the network's coordinates are not finite")
         seconds |= prediction.seconds
         return self._result(inputs.features, prediction, write, seconds)
+
+    def _pass_keeper(self, folder: str, features: Features, shape: FoldShape) -> PassKeeper:
+        """What keeps the state of the trunk: nothing without a folder, or after it failed once."""
+        if not folder or self.states_failed:
+            return NO_PASS_KEEPER
+        config = self.worker_config.config
+        identity = StateIdentity(
+            Path(folder).name,
+            shape.precision,
+            config.model.seed,
+            features.num_msa_rows,
+            config.msa.subsample,
+            len(features.layout.token_chain),
+            str(residual_dtype(shape.precision)),
+        )
+
+        def on_failure() -> None:
+            self.states_failed = True
+
+        return StateKeeper(Path(folder), identity, self.cp, self.device, on_failure)
 
     def _result(
         self,

@@ -72,7 +72,7 @@ class WorkerActor:
         self.worker_config = worker_config
         self.writer = writer
         self.staging = writer.staging_area(group)
-        self.reporter = reporter
+        self.reporter = reporter  # for its heartbeat
         self.prediction: Prediction | None = None
 
     def device_location(self) -> DeviceLocation:
@@ -102,26 +102,29 @@ class WorkerActor:
         """
         if visible_gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = visible_gpus
-        self.rank = rank
         # Imported now, as torch may look at the GPUs; the group's actor never needs it.
+        from foldcp.pipeline.execution.monitoring.heartbeat import Heartbeat
         from foldcp.pipeline.execution.worker import Worker
+        from foldcp.progress import no_progress
 
         self.worker = Worker(self.worker_config)
-        return self.worker.join(rank, size, rendezvous_address, device)
+        ready = self.worker.join(rank, size, rendezvous_address, device)
+        self.progress = Heartbeat(self.reporter, self.worker.device) if rank == 0 else no_progress
+        return ready
 
     def fold(
-        self, task: Task, shape: FoldShape, prefetched: Prefetched | None
+        self, task: Task, shape: FoldShape, prefetched: Prefetched | None, state_folder: str
     ) -> RankResult | Failure:
         """Fold, as `Worker.fold`; rank 0 keeps the prediction for `deliver`."""
         if missing := _missing_file(task.complex):
             reason = f"{missing} does not exist on {socket.gethostname()}"
             return Failure("invalid", reason, missing_file=missing)
         inputs = prefetched.get if prefetched else None
-        if self.rank == 0:
-            self.reporter("features", 0, 1)
-            result = self.worker.fold(task.complex, shape, task.write, self.reporter, inputs)
-        else:
-            result = self.worker.fold(task.complex, shape, task.write, prefetched=inputs)
+        self.progress("features", 0, 1)
+        result = self.worker.fold(
+            task.complex, shape, task.write, self.progress, inputs, state_folder
+        )
+        self.progress("writing", 0, 1)
         if isinstance(result, Failure):
             return result
         self.prediction = result.prediction
@@ -145,7 +148,6 @@ class WorkerActor:
         assert prediction is not None
         self.prediction = None
         if self.writer.sees_folder():
-            self.reporter("write", 0, 1)
             pae_blocks = partial(fetch_pae_blocks, pae_refs, "the result")
             try:
                 return self.writer.stage(
@@ -259,7 +261,12 @@ class WorkerGroupActor:
         return Ready(tuple(locations), results[0].kernels)
 
     def fold(
-        self, task: Task, shape: FoldShape, fallbacks: Sequence[str], prefetched: Prefetched | None
+        self,
+        task: Task,
+        shape: FoldShape,
+        fallbacks: Sequence[str],
+        prefetched: Prefetched | None,
+        state_folder: str,
     ) -> StagedResult | RemoteFoldResult | Failure:
         """Fold on all ranks; rank 0 delivers the result, with the PAE of all and the largest peak.
 
@@ -268,7 +275,7 @@ class WorkerGroupActor:
         name = task_name("WorkerActor", task.complex)
         results = self._gather(
             [
-                worker.fold.options(name=name).remote(task, shape, prefetched)
+                worker.fold.options(name=name).remote(task, shape, prefetched, state_folder)
                 for worker in self.workers
             ]
         )
@@ -339,11 +346,19 @@ class WorkerGroupHandle:
         return self._actor.start.remote(timeout)
 
     def fold(
-        self, task: Task, shape: FoldShape, fallbacks: Sequence[str], prefetched: Prefetched | None
+        self,
+        task: Task,
+        shape: FoldShape,
+        fallbacks: Sequence[str],
+        prefetched: Prefetched | None,
+        state_folder: str,
     ) -> Any:
-        """Reference to the result of a fold; `prefetched` is from `FeaturePrefetcher.take`."""
+        """Reference to the result of a fold.
+
+        `prefetched` is from `FeaturePrefetcher.take`, `state_folder` as in `Worker.fold`.
+        """
         fold = self._actor.fold.options(name=task_name("WorkerGroupActor", task.complex))
-        return fold.remote(task, shape, fallbacks, prefetched)
+        return fold.remote(task, shape, fallbacks, prefetched, state_folder)
 
     def kill(self) -> None:
         """Kill the actor and with it the workers, also busy ones. Does not wait for Ray."""

@@ -86,5 +86,22 @@ class Deadlines:
             expected += self.hardware.start_seconds
         expected += queued.task.read_seconds
         allowed = max(settings.deadline_floor, settings.deadline_factor * expected)
-        doublings = max(queued.timeouts, min(self._timed_out_folds, MAX_DOUBLINGS))
-        return now + allowed * 2**doublings
+        return now + allowed * self._more_time(queued)
+
+    def of_step(self, group: GroupState, queued: QueuedTask, gap: float, longest: float) -> float:
+        """Seconds that a fold may go on without a step.
+
+        `gap` is predicted, `longest` the longest step so far of this fold and stage. Compilation
+        and reading are allowed for as in `of_fold`.
+        """
+        settings = self.settings
+        expected = max(gap * max(1.0, self.slowdown), longest)
+        if not group.num_folds and self.hardware.device == "cuda":
+            expected += self.hardware.start_seconds
+        expected += queued.task.read_seconds
+        allowed = max(settings.stall_floor, settings.deadline_factor * expected)
+        return allowed * self._more_time(queued)
+
+    def _more_time(self, queued: QueuedTask) -> int:
+        """Factor of the time allowed after folds that timed out."""
+        return 2 ** max(queued.timeouts, min(self._timed_out_folds, MAX_DOUBLINGS))

@@ -69,6 +69,13 @@ class Groups:
         yield
         self._enter(group)
 
+    def expect(self, group: GroupState, end: float) -> None:
+        """Change the time at which a group that folds is expected to be idle."""
+        del self._ends[bisect.bisect_left(self._ends, (group.expected_end, group.id))]
+        self._gpu_ends += group.size * (end - group.expected_end)
+        group.expected_end = end
+        bisect.insort(self._ends, (end, group.id))
+
     def on_node(self, node: str) -> list[GroupState]:
         """The groups with a rank on a node."""
         return list(self._on_node.get(node, {}).values())

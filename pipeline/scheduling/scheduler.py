@@ -1,17 +1,19 @@
 """The scheduler: which complex is folded next, on which worker group, and what follows a failure.
 
-Plain Python on plain objects: the driver tells what happened and when (`ready`, `finished`,
-`failed`, `freed`, `lose_node`, `add_node`) and executes the actions that it is answered; the same
-code runs under Ray and in the simulator. What waits, and for a group of which size, is in
-`policy/waiting.py`, the task that starts next in `policy/backfill.py`, the worker groups and their
-attempts in `policy/dispatcher.py`, what follows a failed attempt in `retries.py`, and which nodes
-are trusted in `node_health.py`.
+Plain Python on plain objects: the driver tells what happened and when (`ready`, `progressed`,
+`finished`, `failed`, `freed`, `lose_node`, `add_node`) and executes the actions that it is
+answered; the same code runs under Ray and in the simulator. What waits, and for a group of which
+size, is in `policy/waiting.py`, the task that starts next in `policy/backfill.py`, the worker
+groups and their attempts in `policy/dispatcher.py`, how far folds are in
+`policy/fold_progress.py`, what follows a failed attempt in `retries.py`, and which nodes are
+trusted in `node_health.py`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from foldcp.pipeline.config import RunSection
 from foldcp.pipeline.inputs.tasks import Done, Failed, Outcome, Task
@@ -22,18 +24,29 @@ from foldcp.pipeline.scheduling.node_health import NodeHealth
 from foldcp.pipeline.scheduling.placement import Cluster
 from foldcp.pipeline.scheduling.policy.backfill import BackfillPolicy
 from foldcp.pipeline.scheduling.policy.dispatcher import Dispatcher
+from foldcp.pipeline.scheduling.policy.fold_progress import FoldTrack
+from foldcp.pipeline.scheduling.policy.slow_folds import (
+    KNOWN,
+    LEAST_SECONDS,
+    MAX_MOVES,
+    SLOW,
+    SlowFold,
+    groups_to_stop,
+)
 from foldcp.pipeline.scheduling.policy.waiting import Waiting
 from foldcp.pipeline.scheduling.policy.widening import widened
 from foldcp.pipeline.scheduling.retries import GiveUp, RetryPolicy
 from foldcp.pipeline.scheduling.types import (
     Action,
     Failure,
+    FoldStep,
     GroupState,
     QueuedTask,
 )
 
 # The first fold of a group teaches nothing of time if it takes less than so many starts.
 WARM_UP_FACTOR = 5
+SECONDS_BETWEEN_LOOKS = 30.0  # at a fold, for whether it is slow
 
 
 class Scheduler:
@@ -42,7 +55,8 @@ class Scheduler:
     `stopped` says why the run cannot continue although tasks are left; it is empty as long as it
     can. `suspects` are keys of tasks whose worker group ended in an earlier run of the same folder:
     like those whose group ends in this run they come after all others. From the folds of `history`,
-    of earlier runs, and from those of this one the cost model learns.
+    of earlier runs, and from those of this one the cost model learns. `kept_passes` are passes
+    through the trunk whose state an earlier run has left, by key.
     """
 
     def __init__(
@@ -53,6 +67,7 @@ class Scheduler:
         settings: RunSection,
         suspects: Collection[str] = (),
         history: Iterable[MeasuredFold] = (),
+        kept_passes: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self.costs = costs
         self.settings = settings
@@ -61,7 +76,7 @@ class Scheduler:
         self.stopped = ""
         self._learner = CostLearner(costs, history)
         learned = self._learner.learned()
-        self._waiting = Waiting(tasks, learned, self.cluster, settings, suspects)
+        self._waiting = Waiting(tasks, learned, self.cluster, settings, suspects, kept_passes)
         self._health = NodeHealth()
         self._deadlines = Deadlines(settings, costs.hardware)
         self._retry_policy = RetryPolicy(costs, settings)
@@ -160,9 +175,13 @@ class Scheduler:
     def _learn_time(
         self, group: GroupState, seconds: float, stages: Mapping[str, float], now: float
     ) -> None:
-        """Learn from the time of a fold, unless a GPU's first one was mostly compiling kernels."""
+        """Learn from the time of a whole fold, unless a GPU's first one was mostly compiling
+        kernels.
+        """
         queued = group.queued
         assert queued is not None
+        if queued.kept_passes:
+            return
         warm_up = WARM_UP_FACTOR * self.costs.hardware.start_seconds
         is_cold = self.costs.hardware.device == "cuda" and not group.num_folds
         if is_cold and seconds < warm_up:
@@ -179,6 +198,69 @@ class Scheduler:
             self._waiting.learn(costs, now)
             if before:
                 self._deadlines.rescale_predictions(self._waiting.gpu_seconds / before)
+
+    def progressed(self, group_id: int, step: FoldStep, now: float) -> list[Action]:
+        """A group's last step, which is told again and again while it folds.
+
+        A fold is ended that goes on for too long without a step. Nothing is told of a group whose
+        last step is not known, so that only its deadline ends it.
+        """
+        group = self.groups.get(group_id)
+        if group is None or group.state != "busy" or step.seconds > now - group.since:
+            return []
+        assert group.queued is not None
+        track = self._dispatcher.track(group, step, now)
+        gap = track.times.longest_gap(step.stage)
+        if gap is None:
+            return []
+        longest = track.longest.get(step.stage, 0.0)
+        if step.seconds < self._deadlines.of_step(group, group.queued, gap, longest):
+            slow = self._slow_fold(group, track, now)
+            return [] if slow is None else self._move(slow, now)
+        reason = f"no step for {step.seconds:.0f} s in {track.description}"
+        return self._on_group_failure(group, Failure("timeout", reason), now)
+
+    def _slow_fold(self, group: GroupState, track: FoldTrack, now: float) -> SlowFold | None:
+        """The fold of a group, if it is slower than the others and outlasts them."""
+        queued = group.queued
+        assert queued is not None
+        left = group.expected_end - now
+        if now - track.looked_at < SECONDS_BETWEEN_LOOKS or queued.num_moves == MAX_MOVES:
+            return None
+        track.looked_at = now
+        run_seconds = self.work_left(now) * self.slowdown / max(1, self.cluster.num_gpus)
+        if left < max(LEAST_SECONDS, SLOW * run_seconds) or track.share_known < KNOWN:
+            return None
+        slowdown = track.slowdown(self.slowdown)
+        typical = self._dispatcher.typical_slowdown()
+        run_seconds *= typical / self.slowdown
+        if left < SLOW * run_seconds or slowdown < SLOW * typical:
+            return None
+        return SlowFold(group, queued, track, left, run_seconds, slowdown, typical)
+
+    def _move(self, slow: SlowFold, now: float) -> list[Action]:
+        """Begin a slow fold again on a larger group, if one can be had and saves enough."""
+        start_seconds = self._deadlines.start_seconds
+        for shape, seconds in slow.sizes(self._waiting.cache, start_seconds):
+            saved = slow.seconds_left - seconds
+            stop = groups_to_stop(slow, shape.num_ranks, saved, self.cluster, self.groups, now)
+            if stop is not None:
+                break
+        else:
+            return []
+        queued = slow.queued
+        reason = f"{slow.slowdown:.1f} times as slow as predicted: again on {shape.num_ranks} GPUs"
+        actions: list[Action] = [self._dispatcher.interrupt(slow.group, reason, now)]
+        queued.num_moves += 1
+        queued.shape = shape
+        self._waiting.push(queued, now)
+        for group in stop:
+            other = group.queued
+            assert other is not None
+            reason = f"its GPUs are needed for {queued.task.name}, which is slow"
+            actions.append(self._dispatcher.interrupt(group, reason, now))
+            self._waiting.push(other, now)
+        return actions
 
     def failed(self, group_id: int, failure: Failure, now: float) -> list[Action]:
         """A group's start or fold failed; all failures but `invalid` end the group.

@@ -39,6 +39,17 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class FoldStep:
+    """How far a fold is: its GPUs have done step `done` of `total` of a stage."""
+
+    stage: str
+    done: int
+    total: int
+    seconds: float = 0.0  # since then
+    first: int = 0  # steps of the stage that an earlier attempt had done
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerConfig:
     """The settings that every worker of a run receives at its start."""
 
@@ -61,9 +72,11 @@ class Attempt:
     started: float
     ended: float
     predicted: float  # seconds
-    outcome: FailureKind | Literal["done"]
+    # stopped: the scheduler ended it, to begin it again on more GPUs or for one that needs these.
+    outcome: FailureKind | Literal["done", "stopped"]
     reason: str
     fallbacks: tuple[str, ...]  # changes after earlier attempts, before this one
+    first_pass: int = 0  # passes through the trunk that an earlier attempt had made
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +98,7 @@ class Fold:
     number: int  # of the attempt, from 1
     deadline: float
     fallbacks: tuple[str, ...]  # changes after earlier attempts, before this one
+    keeps_passes: bool = False  # whether the state of the trunk is kept between its passes
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +129,10 @@ class QueuedTask:
     # Its group ended, in this run or an earlier one: a further one is not blamed on the node.
     is_suspect: bool = False
     fallbacks: tuple[str, ...] = ()
+    num_moves: int = 0  # how often it was begun again on more GPUs
+    kept_passes: int = 0  # passes through the trunk whose state an attempt has left
+    # Of what is left, corrected by what an attempt has measured, over a whole fold as predicted.
+    scale: float = 1.0
     # Since when it has been too large for the nodes that are there; infinite if it is not.
     parked_since: float = math.inf
 

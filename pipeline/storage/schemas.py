@@ -379,7 +379,9 @@ ATTEMPTS = Table(
             "outcome",
             "string",
             "done; oom (out of memory), worker_died (a process or a node was lost), timeout (the "
-            "deadline passed), error (it raised) or invalid (its input or result was refused)",
+            "deadline passed, or no step was done for too long), error (it raised), invalid (its "
+            "input or result was refused) or stopped (its GPUs were needed, or it was slow and "
+            "begun again on more)",
         ),
         Column("reason", "string", "what went wrong, in one line; empty when done"),
         Column(
@@ -387,6 +389,12 @@ ATTEMPTS = Table(
             "string",
             "what was changed before this attempt after earlier ones ran out of memory, such as "
             "more ranks or bf16, separated by '; '; empty for none",
+        ),
+        count(
+            "first_pass",
+            "passes through the trunk that it did not make, as an earlier attempt had kept the "
+            "state after them; 0 began at the first",
+            nullable=True,
         ),
         Column("started", "timestamp", "start of the attempt", "UTC", nullable=True),
         count("num_tokens", "tokens of the complex", nullable=True),

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
+import torch
 
 import foldcp
 from foldcp.features.msa.subsample import MsaSubsample
+from foldcp.progress import DoneSteps, StepDone
 
 
 def test_fold_reports_every_step_of_every_stage() -> None:
@@ -24,8 +28,35 @@ def test_fold_reports_every_step_of_every_stage() -> None:
         recycling=1,
         progress=progress,
     )
-    expected = {"trunk": 2, "sampling": 8, "confidence": 3}
+    # Two passes of an MSA block and a pairformer block; a block and its scores for each sample.
+    expected = {"trunk": 4, "sampling": 8, "confidence": 6}
     assert calls == [(stage, i, n) for stage, n in expected.items() for i in range(n + 1)]
+
+
+def test_done_steps_are_those_whose_events_the_gpu_has_passed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    events: list[SimpleNamespace] = []
+
+    def make_event() -> SimpleNamespace:
+        event = SimpleNamespace(is_done=False, is_recorded=False)
+        event.record = lambda: setattr(event, "is_recorded", True)
+        event.query = lambda: event.is_done
+        events.append(event)
+        return event
+
+    monkeypatch.setattr(torch.cuda, "Event", make_event)
+    steps = DoneSteps(torch.device("cuda"))
+    assert steps.last() is None
+    for done in (4, 5, 6):
+        steps("trunk", done, 8)
+    steps("sampling", 0, 2)
+    assert all(event.is_recorded for event in events) and steps.last() is None
+    events[0].is_done = events[1].is_done = True
+    assert steps.last() == StepDone("trunk", 5, 8, first=4) == steps.last()
+    for event in events:
+        event.is_done = True
+    assert steps.last() == StepDone("sampling", 0, 2, first=0)
 
 
 @pytest.mark.parametrize(("num_rows", "max_rows"), [(50, 0), (50, 50), (1, 8)])

@@ -80,9 +80,9 @@ def test_widen_tail_spreads_the_last_tasks_over_idle_gpus() -> None:
             queue.push(QueuedTask(t, one, costs.seconds(t, one)))
         found = widened(queue, Groups(), Cluster({"a": 8}), costs, 30.0, 0.0)
         assert [size for _, size in found] == ([4, 4] if number == 2 else [])
-    (short,) = widen_tail(costs, [(task(100), one)], 8, {1}, 30.0)
+    (short,) = widen_tail(costs, [(task(100), one)], [1.0], 8, {1}, 30.0)
     assert short.num_ranks == 1  # a wider group would gain nothing
-    two = widen_tail(costs, [(long, one), (task(5_000), one)], 8, {1}, 30.0)
+    two = widen_tail(costs, [(long, one), (task(5_000), one)], [1.0, 1.0], 8, {1}, 30.0)
     assert sum(s.num_ranks for s in two) <= 8
     assert two[0].num_ranks >= two[1].num_ranks > 1
 

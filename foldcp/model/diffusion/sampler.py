@@ -18,6 +18,7 @@ from foldcp.model.diffusion.noise import NoiseSource
 from foldcp.model.diffusion.schedule import StepScalars, noise_levels, noise_schedule
 from foldcp.model.diffusion.score_model import DenoiserCache, ScoreModel
 from foldcp.model.layers.cuda_graph import CUDAGraphWrapper, can_capture, new_pool
+from foldcp.progress import OnSteps, no_steps
 
 # Above this, launching the kernels of a step takes no time worth saving, but the memory of a CUDA
 # graph counts.
@@ -45,10 +46,6 @@ Steer = Callable[
 def no_steering(step: Step, x: Tensor, denoised: Tensor) -> tuple[Tensor, Tensor]:
     """The structures as they are."""
     return x, denoised
-
-
-def no_progress() -> None:
-    """No-op progress callback."""
 
 
 class AtomDiffusion(nn.Module):
@@ -79,14 +76,14 @@ class AtomDiffusion(nn.Module):
         cache: DenoiserCache,
         num_steps: int,
         noise_source: NoiseSource,
-        progress: Callable[[], None] = no_progress,
+        on_steps: OnSteps = no_steps,
         steer: Steer = no_steering,
         max_parallel: int = 1 << 30,
     ) -> Coords:
         """Coordinates (Å) of M samples, of each complex in `cache`.
 
         At most `max_parallel` structures pass through the network at once. `steer` may move the
-        structures of a step, and resample them. `progress` is called after every step.
+        structures of a step, and resample them. `on_steps` is called after every step.
         """
         mask = cache.atoms.atom_mask
         sigmas = self.schedule(num_steps)
@@ -109,7 +106,7 @@ class AtomDiffusion(nn.Module):
             x, denoised = steer(step, x, denoised)
             x = euler_step(x, denoised, scalars[index])
             throttle.step_launched()
-            progress()
+            on_steps(1)
         return x.clone()  # the memory of a CUDA graph ends here
 
     def _denoise(

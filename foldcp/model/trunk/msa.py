@@ -25,6 +25,7 @@ from foldcp.model.layers.chunking import ChunkBudget
 from foldcp.model.layers.layers import KernelModule, LayerNorm, Linear, Transition
 from foldcp.model.layers.offload import offload
 from foldcp.model.trunk.pairformer import MASKED, PairBlock
+from foldcp.progress import OnSteps, no_steps
 
 
 class PairWeightedAveraging(KernelModule):
@@ -270,9 +271,11 @@ class MSAModule(nn.Module):
         msa_rows: list[int] | None = None,
         scales: Sequence[MSAScales] = (),
         run: RunBlock = run_block,
+        on_steps: OnSteps = no_steps,
     ) -> Float[Tensor, "I N Z"]:
         """`msa_rows` are the rows of the MSA to use, all of them when None. In training, with
-        dropout, one set of scales a layer; `run` runs each layer.
+        dropout, one set of scales a layer; `run` runs each layer, and `on_steps` is called after
+        it.
         """
         m = self._embed(s_inputs, features, msa_rows, z.dtype)
         precise = torch.promote_types(z.dtype, torch.float32)
@@ -280,6 +283,7 @@ class MSAModule(nn.Module):
         initial = offload(z, self.budget.rows_per_chunk(z[0].nbytes, z.device))
         for layer, of_layer in zip_longest(self.layers, scales, fillvalue=NO_SCALES):
             z, m = run(layer, z, m, features.token_mask, msa_mask, of_layer)
+            on_steps(1)
         out = torch.empty_like(z) if torch.is_grad_enabled() else z
         for rows, chunk in initial:
             out[rows] = z[rows] + chunk.to(z.device)

@@ -4,10 +4,11 @@ representation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,7 @@ from foldcp.model.layers.chunking import ChunkBudget
 from foldcp.model.layers.cuda_graph import CUDAGraphWrapper, can_capture, new_pool
 from foldcp.model.layers.layers import LayerNorm, Linear, NormLinear, Transition
 from foldcp.model.trunk.triangle import TriangleAttention, TriangleMultiplication
+from foldcp.progress import OnSteps, no_steps
 
 MASKED = -1e6  # added to the score of a padding key, as Boltz does
 
@@ -160,8 +162,15 @@ class PairformerLayer(PairBlock):
         return s + self.transition_s(s), z
 
 
-# s and z -> the same, refined; z in place
-PairformerFn = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+@runtime_checkable
+class PairformerFn(Protocol):
+    """s and z -> the same, refined; z in place. `on_steps` hears of the blocks that are done."""
+
+    def __call__(
+        self, s: Tensor, z: Tensor, on_steps: OnSteps = no_steps, /
+    ) -> tuple[Tensor, Tensor]: ...
+
+
 LayersGraph = CUDAGraphWrapper[tuple[Tensor, Tensor]]
 
 
@@ -171,6 +180,7 @@ class GraphedLayers:
 
     key: list[int]  # the number of tokens, and where each weight is
     graphs: list[LayersGraph]
+    num_layers: list[int]  # of each graph
 
 
 class Pairformer(nn.Module):
@@ -196,8 +206,12 @@ class Pairformer(nn.Module):
         s: Float[Tensor, "I C"],
         z: Float[Tensor, "I N Z"],
         mask: Float[Tensor, " N"],
+        on_steps: OnSteps = no_steps,
     ) -> tuple[Float[Tensor, "I C"], Float[Tensor, "I N Z"]]:
-        z, s = _run_layers(self.layers, z, s, mask)
+        """`on_steps` is called after every block."""
+        for layer in self.layers:
+            z, s = _run_layers([layer], z, s, mask)
+            on_steps(1)
         return s, z
 
     def train_forward(
@@ -227,28 +241,31 @@ class Pairformer(nn.Module):
             key = [len(mask), *(weight.data_ptr() for weight in self.parameters())]
             if self.graphed_layers is None or self.graphed_layers.key != key:
                 repeats = num_calls > 1
-                self.graphed_layers = GraphedLayers(key, self._graphs()) if repeats else None
+                self.graphed_layers = self._graphed_layers(key) if repeats else None
         else:
             self.graphed_layers = None
         if self.graphed_layers is None:
-            return lambda s, z: self(s, z, mask)
-        graphs = self.graphed_layers.graphs
+            return lambda s, z, on_steps=no_steps: self(s, z, mask, on_steps)
+        layers = self.graphed_layers
 
-        def refine(s: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-            for graph in graphs:
+        def refine(s: Tensor, z: Tensor, on_steps: OnSteps = no_steps, /) -> tuple[Tensor, Tensor]:
+            for graph, num_layers in zip(layers.graphs, layers.num_layers, strict=True):
                 z, s = graph(z, s, mask)
+                on_steps(num_layers)
             return s, z
 
         return refine
 
-    def _graphs(self) -> list[LayersGraph]:
+    def _graphed_layers(self, key: list[int]) -> GraphedLayers:
         pool = new_pool()
         first, *others = self.layers  # the first compiles what the others need
         graphs = [CUDAGraphWrapper(partial(_run_layers, [first]), pool, num_inplace_args=1)]
+        num_layers = [1]
         for chunk in split_range(len(others), LAYERS_PER_GRAPH):
             run = partial(_run_layers, others[chunk])
             graphs.append(CUDAGraphWrapper(run, pool, num_inplace_args=1, skip_warmup=True))
-        return graphs
+            num_layers.append(len(others[chunk]))
+        return GraphedLayers(key, graphs, num_layers)
 
 
 def _run_layers(

@@ -12,7 +12,6 @@ from pathlib import Path
 from foldcp.pipeline.execution.monitoring.event_log import EventLog
 from foldcp.pipeline.execution.monitoring.progress_actor import (
     FoldProgress,
-    FoldStep,
     group_name,
 )
 from foldcp.pipeline.execution.monitoring.prometheus import Metrics
@@ -22,7 +21,15 @@ from foldcp.pipeline.execution.recording.recorder import outcomes_after
 from foldcp.pipeline.inputs.tasks import Failed
 from foldcp.pipeline.scheduling.placement import Placement
 from foldcp.pipeline.scheduling.scheduler import Scheduler
-from foldcp.pipeline.scheduling.types import Action, Attempt, Failure, Fold, GroupState, Start
+from foldcp.pipeline.scheduling.types import (
+    Action,
+    Attempt,
+    Failure,
+    Fold,
+    FoldStep,
+    GroupState,
+    Start,
+)
 
 STATUS_SECONDS = 2.0  # between two updates of the status
 MAX_REASONS = 20  # of failures in the status
@@ -95,9 +102,16 @@ class Monitor:
         """Log that a node has joined or is gone."""
         self._log.write(event, node=self._nodes[node].host)
 
+    def new_steps(self) -> list[tuple[int, FoldStep]]:
+        """The last step of each group that folds, if that has just become known."""
+        if not self.progress.update():
+            return []
+        busy = [group.id for group in self._scheduler.groups.values() if group.state == "busy"]
+        steps = ((group, self.progress.step(group_name(self._run_id, group))) for group in busy)
+        return [(group, step) for group, step in steps if step is not None]
+
     def update(self, now: float, force: bool = False) -> None:
         """Log and count what has ended, and write the status every few seconds."""
-        self.progress.update()
         num_gpus = self._scheduler.cluster.num_gpus
         self._gpu_seconds += num_gpus * (now - self._last_update)
         self._last_update = now
@@ -171,7 +185,7 @@ class Monitor:
             complex=queued.task.name if queued else "",
             num_tokens=queued.task.num_tokens if queued else 0,
             seconds=seconds,
-            predicted_seconds=queued.seconds * self._scheduler.slowdown if queued else 0.0,
+            predicted_seconds=group.expected_end - group.since if group.state == "busy" else 0.0,
             stage=step.stage,
             step=step.done,
             num_steps=step.total,

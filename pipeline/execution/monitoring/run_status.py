@@ -24,7 +24,7 @@ class GroupStatus:
     complex: str = ""
     num_tokens: int = 0
     seconds: float = 0.0  # in this state
-    predicted_seconds: float = 0.0  # of the fold, by the cost model and the folds so far
+    predicted_seconds: float = 0.0  # of the fold, by the cost model and its steps so far
     stage: str = ""  # features, trunk, sampling or confidence
     step: int = 0
     num_steps: int = 0

@@ -152,7 +152,8 @@ class BackfillPolicy:
         cluster = self.cluster.without_nodes(avoid)
         max_gpu_seconds = NARROWING_COST * queued.size * queued.seconds
         for num_ranks in range(queued.size - 1, queued.min_ranks - 1, -1):
-            seconds = self.costs.seconds(queued.task, replace(queued.shape, num_ranks=num_ranks))
+            shape = replace(queued.shape, num_ranks=num_ranks)
+            seconds = self.costs.seconds(queued.task, shape) * queued.scale
             if self.now + seconds * self.slowdown > latest:
                 return None
             if num_ranks * seconds <= max_gpu_seconds:

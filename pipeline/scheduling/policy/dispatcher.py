@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from statistics import median
 from typing import Literal
 
 from foldcp.pipeline.scheduling.deadlines import Deadlines
 from foldcp.pipeline.scheduling.groups import Groups
 from foldcp.pipeline.scheduling.placement import Cluster, Placement
+from foldcp.pipeline.scheduling.policy.fold_progress import FoldTrack, StepTimes
+from foldcp.pipeline.scheduling.policy.slow_folds import KNOWN
 from foldcp.pipeline.scheduling.policy.waiting import Waiting
 from foldcp.pipeline.scheduling.types import (
     Attempt,
     Failure,
     FailureKind,
     Fold,
+    FoldStep,
     GroupState,
     QueuedTask,
     Start,
@@ -31,6 +35,7 @@ class Dispatcher:
     def __init__(self, cluster: Cluster, waiting: Waiting, deadlines: Deadlines) -> None:
         self.groups = Groups()
         self.attempts: list[Attempt] = []
+        self._tracks: dict[int, FoldTrack] = {}  # of the groups that fold and have told of it
         self._cluster = cluster
         self._waiting = waiting
         self._deadlines = deadlines
@@ -67,7 +72,29 @@ class Dispatcher:
             number=queued.num_attempts,
             deadline=group.deadline,
             fallbacks=queued.fallbacks,
+            keeps_passes=self._keeps_passes(queued),
         )
+
+    def _keeps_passes(self, queued: QueuedTask) -> bool:
+        """Whether a fold takes so long that the state of the trunk is kept between its passes."""
+        least = self._waiting.settings.trunk_checkpoint_seconds
+        if not least:
+            return False
+        whole = self._waiting.cache.seconds(queued.task, queued.shape) * self._deadlines.slowdown
+        return whole >= least or queued.kept_passes > 0
+
+    def track(self, group: GroupState, step: FoldStep, now: float) -> FoldTrack:
+        """Take in the last known step of a group that folds; its expected end follows from it."""
+        queued = group.queued
+        assert group.state == "busy" and queued is not None
+        if group.id not in self._tracks:
+            times = StepTimes.predicted(self._waiting.costs, queued.task, queued.shape)
+            self._tracks[group.id] = FoldTrack(times, self._keeps_passes(queued))
+        track = self._tracks[group.id]
+        if track.update(step, now):
+            left = track.seconds_left * track.slowdown(self._deadlines.slowdown)
+            self.groups.expect(group, track.last_at + left)
+        return track
 
     def set_idle(self, group: GroupState) -> None:
         """A group has no task any more."""
@@ -82,6 +109,21 @@ class Dispatcher:
             group.queued = None
         return Stop(group.id, reason)
 
+    def typical_slowdown(self) -> float:
+        """Measured over predicted seconds, the median of the folds that run."""
+        slowdown = self._deadlines.slowdown
+        known = [
+            track.slowdown(slowdown)
+            for track in self._tracks.values()
+            if track.share_known >= KNOWN
+        ]
+        return median(known) if known else slowdown
+
+    def interrupt(self, group: GroupState, reason: str, now: float) -> Stop:
+        """Stop a group that folds, for which its task is not to blame."""
+        self.record(group, "stopped", reason, now)
+        return self.stop(group, reason)
+
     def end(self, group: GroupState, failure: Failure, now: float) -> Stop:
         """Stop a group, and record the attempt that it was making."""
         if group.state == "busy":
@@ -91,13 +133,14 @@ class Dispatcher:
     def record(
         self,
         group: GroupState,
-        outcome: FailureKind | Literal["done"],
+        outcome: FailureKind | Literal["done", "stopped"],
         reason: str,
         now: float,
     ) -> None:
         """Record a group's attempt that has ended."""
         queued = group.queued
         assert queued is not None
+        track = self._tracks.pop(group.id, None)
         self.attempts.append(
             Attempt(
                 task=queued.task,
@@ -111,10 +154,23 @@ class Dispatcher:
                 outcome=outcome,
                 reason=reason,
                 fallbacks=queued.fallbacks,
+                first_pass=track.first_pass if track else 0,
             )
         )
+        if track is not None and outcome != "done":
+            self._learn(queued, track)
+
+    def _learn(self, queued: QueuedTask, track: FoldTrack) -> None:
+        """What an attempt has kept, and its speed, count for the next one."""
+        times = track.times
+        if track.keeps_passes:
+            num_passes = min(times.num_passes_done(track.last), times.num_passes - 1)
+            queued.kept_passes = max(queued.kept_passes, num_passes)
+        slowdown = self._deadlines.slowdown
+        relative = track.slowdown(slowdown) / slowdown
+        queued.scale = times.share_left(queued.kept_passes) * relative
 
     def _resize_task(self, queued: QueuedTask, group: GroupState) -> None:
         """Give a task the size of the group that folds it."""
         queued.shape = replace(queued.shape, num_ranks=group.size)
-        queued.seconds = self._waiting.cache.seconds(queued.task, queued.shape)
+        queued.seconds = self._waiting.seconds(queued)

@@ -6,7 +6,7 @@ Says of which size a task's group shall be, and chooses again when nodes come or
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import compress
 
@@ -20,6 +20,7 @@ from foldcp.pipeline.scheduling.group_size import (
     too_large_reason,
 )
 from foldcp.pipeline.scheduling.placement import Cluster
+from foldcp.pipeline.scheduling.policy.fold_progress import StepTimes
 from foldcp.pipeline.scheduling.queue import Queue
 from foldcp.pipeline.scheduling.types import QueuedTask
 
@@ -37,6 +38,7 @@ class Waiting:
         cluster: Cluster,
         settings: RunSection,
         suspects: Collection[str],
+        kept_passes: Mapping[str, int],
     ) -> None:
         self.costs = costs
         self.cluster = cluster
@@ -57,7 +59,12 @@ class Waiting:
                 self.too_large.append((task, too_large_reason(costs, task, self.max_ranks)))
             else:
                 is_suspect = task.key in suspects
-                fitting.append(QueuedTask(task, shape, shape.num_ranks, is_suspect=is_suspect))
+                queued = QueuedTask(task, shape, shape.num_ranks, is_suspect=is_suspect)
+                if task.key in kept_passes:
+                    times = StepTimes.predicted(costs, task, shape)
+                    queued.kept_passes = min(kept_passes[task.key], times.num_passes - 1)
+                    queued.scale = times.share_left(queued.kept_passes)
+                fitting.append(queued)
         self._choose_sizes(fitting)
         self.last = [queued for queued in fitting if queued.is_suspect]
         self.queue.push_all(queued for queued in fitting if not queued.is_suspect)
@@ -77,6 +84,10 @@ class Waiting:
         others = (*self.last, *self.parked)
         return self.queue.gpu_seconds + sum(queued.seconds * queued.size for queued in others)
 
+    def seconds(self, queued: QueuedTask) -> float:
+        """Predicted, of the next attempt of a task in its present shape."""
+        return self.cache.seconds(queued.task, queued.shape) * queued.scale
+
     def push(self, queued: QueuedTask, now: float) -> None:
         """Queue a task, for a smaller group if its own is no longer possible, or park it."""
         if not self._fits(queued):
@@ -84,7 +95,7 @@ class Waiting:
             return
         if queued.size > self.max_ranks:
             queued.shape = replace(queued.shape, num_ranks=self.max_ranks)
-        queued.seconds = self.cache.seconds(queued.task, queued.shape)
+        queued.seconds = self.seconds(queued)
         self.queue.push(queued)
 
     def push_last(self, now: float, seconds_left: float) -> None:
@@ -107,7 +118,7 @@ class Waiting:
         """Change the size of a task in the queue."""
         self.queue.remove(queued)
         queued.shape = replace(queued.shape, num_ranks=num_ranks)
-        queued.seconds = self.cache.seconds(queued.task, queued.shape)
+        queued.seconds = self.seconds(queued)
         self.queue.push(queued)
 
     def learn(self, costs: CostModel, now: float) -> None:
@@ -200,7 +211,7 @@ class Waiting:
         shapes = assign_group_sizes(self.cache, work, self.cluster.num_gpus)
         for queued, shape in zip(tasks, shapes, strict=True):
             queued.shape = shape
-            queued.seconds = self.cache.seconds(queued.task, shape)
+            queued.seconds = self.seconds(queued)
 
     def _new_cache(self) -> CostCache:
         return CostCache(self.costs, self.max_ranks, self.settings.efficiency)

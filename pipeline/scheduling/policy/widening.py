@@ -43,7 +43,8 @@ def widened(
     waiting = [queued for size in sorted(queue.by_size) for queued in queue.by_size[size]]
     work = [(queued.task, queued.shape) for queued in waiting]
     warm = set(groups.idle_sizes())
-    shapes = widen_tail(costs, work, free.num_gpus, warm, start_seconds)
+    scales = [queued.scale for queued in waiting]
+    shapes = widen_tail(costs, work, scales, free.num_gpus, warm, start_seconds)
     found: list[tuple[QueuedTask, int]] = []
     pairs = zip(waiting, shapes, strict=True)
     for queued, shape in sorted(pairs, key=lambda pair: -pair[1].num_ranks):
@@ -60,6 +61,7 @@ def widened(
 def widen_tail(
     costs: CostCache,
     work: Sequence[tuple[Task, FoldShape]],
+    scales: Sequence[float],
     num_gpus: int,
     warm: Collection[int],
     start_seconds: float,
@@ -67,7 +69,7 @@ def widen_tail(
     """Shapes for the last tasks, which together leave GPUs without work.
 
     The slowest one is widened as long as that gains more than the start of a new group costs.
-    `warm` are the sizes of which there is an idle group.
+    `scales` correct the predicted times, and `warm` are the sizes of which there is an idle group.
     """
     chosen = [shape for _, shape in work]
     spare = num_gpus - sum(shape.num_ranks for shape in chosen)
@@ -75,7 +77,7 @@ def widen_tail(
     def seconds_to_end(index: int, shape: FoldShape) -> float:
         task, _ = work[index]
         start = 0.0 if shape.num_ranks in warm else start_seconds
-        return costs.seconds(task, shape) + start
+        return costs.seconds(task, shape) * scales[index] + start
 
     slowest_first = [(-seconds_to_end(index, shape), index) for index, shape in enumerate(chosen)]
     heapq.heapify(slowest_first)

@@ -13,7 +13,9 @@ from foldcp.pipeline.config import RunSection
 from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.scheduling.cost_model import CostModel
 from foldcp.pipeline.scheduling.costs.factors import MEASURED_STAGES
+from foldcp.pipeline.scheduling.policy.fold_progress import StepTimes
 from foldcp.pipeline.scheduling.scheduler import Scheduler
+from foldcp.pipeline.scheduling.simulation.simulated_fold import SimulatedFold
 from foldcp.pipeline.scheduling.types import (
     Action,
     Failure,
@@ -33,11 +35,11 @@ class Faults:
 
     seed: int = 0
     worker_died: float = 0.0  # of a fold: a worker dies at a random moment
-    timeout: float = 0.0  # of a fold: it never ends
+    timeout: float = 0.0  # of a fold: it hangs at a random moment
     error: float = 0.0  # of a fold: the program fails
     invalid: float = 0.0  # of a task: its input is at fault
     memory_spread: float = 0.0  # standard deviation of log(true / predicted bytes) of a task
-    speed_spread: float = 0.0  # standard deviation of log(true / predicted seconds) of a fold
+    speed_spread: float = 0.0  # standard deviation of log(true / predicted seconds) of a task
     no_start: float = 0.0  # of a group: it does not start
     # What happens at chosen moments; a "timeout" is a fold or a start that never ends.
     starts: Mapping[int, FailureKind] = field(default_factory=dict)  # to the n-th start, from 1
@@ -57,6 +59,7 @@ class _Event:
     failure: FailureKind = field(compare=False, default="worker_died")
     node: str = field(compare=False, default="")
     num_gpus: int = field(compare=False, default=0)  # of a node that joins
+    fold: SimulatedFold | None = field(compare=False, default=None)  # that reports its progress
 
 
 class Simulation:
@@ -92,6 +95,9 @@ class Simulation:
         self._folds_of: Counter[str] = Counter()
         # Of each task, true over predicted bytes; negative for one whose input is at fault.
         self._memory: dict[str, float] = {}
+        self._speed: dict[str, float] = {}  # of each task, true over predicted seconds
+        self._kept: dict[str, int] = {}  # of each task, passes whose state is kept
+        self._folds: dict[int, SimulatedFold] = {}  # of the groups that fold
         for time, node in self.faults.lost_nodes:
             self._schedule(time, "lost node", 0, node=node)
         for time, node, num_gpus in self.faults.new_nodes:
@@ -128,10 +134,11 @@ class Simulation:
         failure: FailureKind = "worker_died",
         node: str = "",
         num_gpus: int = 0,
+        fold: SimulatedFold | None = None,
     ) -> None:
         """Schedule an event at a time."""
         self._num_events += 1
-        event = _Event(time, self._num_events, kind, group, failure, node, num_gpus)
+        event = _Event(time, self._num_events, kind, group, failure, node, num_gpus, fold)
         heapq.heappush(self._events, event)
 
     def _handle(self, event: _Event) -> None:
@@ -143,18 +150,27 @@ class Simulation:
         elif event.kind == "lost node":
             reason = f"node {event.node} is gone"
             if event.node in self.scheduler.cluster.nodes:
+                for group in self.scheduler.groups.on_node(event.node):
+                    self._tell(group.id)
                 self._execute(self.scheduler.lose_node(event.node, reason, self.now))
         elif event.group in self._stopped:
             return
         elif event.kind == "ready":
             self.scheduler.ready(event.group, self.now)
+        elif event.kind == "progress":
+            if event.fold is self._folds.get(event.group):
+                self._tell(event.group)
+                self._report_later(event.group)
         elif event.kind == "finished":
+            self._folds.pop(event.group, None)
             group = self.scheduler.groups[event.group]
             self.busy_seconds += (self.now - group.since) * group.size
             self.scheduler.finished(event.group, self.now, self._stages(event.group))
         else:
+            self._tell(event.group)
             failure = Failure(event.failure, f"simulated: {event.failure}")
             self._execute(self.scheduler.failed(event.group, failure, self.now))
+            self._end_fold(event.group)
 
     def _execute(self, actions: Iterable[Action]) -> None:
         """Begin an action of the scheduler."""
@@ -166,6 +182,7 @@ class Simulation:
                 self._fold(action)
             elif isinstance(action, Stop):
                 self._stopped.add(action.group)
+                self._end_fold(action.group)
                 self._schedule(self.now + FREE_SECONDS, "freed", action.group)
 
     def _start(self, action: Start) -> None:
@@ -178,16 +195,18 @@ class Simulation:
         self._schedule(self.now + self.costs.hardware.start_seconds, kind, action.group)
 
     def _fold(self, action: Fold) -> None:
-        """Schedule the end of a fold, unless it never ends."""
+        """Schedule the end of a fold, unless it hangs."""
         faults = self.faults
         task = action.task
-        predicted = self.costs.seconds(task, action.shape)
-        seconds = predicted * math.exp(self._random.gauss(0.0, faults.speed_spread))
+        times = StepTimes.predicted(self.costs, task, action.shape)
+        kept = self._kept.get(task.key, 0) if action.keeps_passes else 0
+        fold = SimulatedFold(action, times, self._speed_factor(task), kept, self.now)
+        seconds = fold.seconds
         true_bytes = self.costs.least_bytes(task, action.shape) * self._memory_factor(task)
         chosen = self._chosen_failure(task)
         if chosen == "timeout":
-            return
-        if chosen:
+            fold.hangs_at = self.now + seconds * self._random.random()
+        elif chosen:
             self._fail(action, seconds * self._random.random(), chosen)
         elif true_bytes < 0:
             self._fail(action, 0.0, "invalid")
@@ -197,8 +216,40 @@ class Simulation:
             self._fail(action, seconds * self._random.random(), "worker_died")
         elif self._happens(faults.error):
             self._fail(action, seconds * self._random.random(), "error")
-        elif not self._happens(faults.timeout):
+        elif self._happens(faults.timeout):
+            fold.hangs_at = self.now + seconds * self._random.random()
+        else:
             self._schedule(self.now + seconds, "finished", action.group)
+        self._folds[action.group] = fold
+        self._report_later(action.group)
+
+    def _report_later(self, group: int) -> None:
+        """Let a group report its step again after a while.
+
+        None does where nothing goes wrong and all folds take what is predicted, as it costs time.
+        """
+        fold = self._folds.get(group)
+        faults = self.faults
+        if fold and (faults.timeout or faults.speed_spread):
+            self._schedule(fold.next_report(self.now), "progress", group, fold=fold)
+
+    def _tell(self, group: int) -> None:
+        """Tell the scheduler the last step of a group, if it folds."""
+        fold = self._folds.get(group)
+        if fold:
+            self._execute(self.scheduler.progressed(group, fold.step(self.now), self.now))
+
+    def _end_fold(self, group: int) -> None:
+        """A fold has ended early; the state of the trunk that it kept is left."""
+        fold = self._folds.pop(group, None)
+        if fold and (kept := fold.kept_passes(self.now)):
+            self._kept[fold.action.task.key] = kept
+
+    def _speed_factor(self, task: Task) -> float:
+        """True over predicted seconds of a task, on any group."""
+        if task.key not in self._speed:
+            self._speed[task.key] = math.exp(self._random.gauss(0.0, self.faults.speed_spread))
+        return self._speed[task.key]
 
     def _stages(self, group_id: int) -> dict[str, float]:
         """Seconds of the stages of the fold that a group has finished."""

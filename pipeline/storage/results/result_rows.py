@@ -131,6 +131,7 @@ def attempt_row(
         "outcome": attempt.outcome,
         "reason": attempt.reason,
         "fallbacks": "; ".join(attempt.fallbacks),
+        "first_pass": attempt.first_pass,
         "started": started,
         "num_tokens": task.num_tokens,
         "msa_depth": min(task.msa_depth, shape.max_rows),

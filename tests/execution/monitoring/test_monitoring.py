@@ -9,13 +9,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from foldcp.pipeline.cli import app
+from foldcp.pipeline.execution.monitoring import heartbeat, progress_actor
 from foldcp.pipeline.execution.monitoring import monitor as module
-from foldcp.pipeline.execution.monitoring import progress_actor
+from foldcp.pipeline.execution.monitoring.heartbeat import Heartbeat
 from foldcp.pipeline.execution.monitoring.monitor import Monitor
-from foldcp.pipeline.execution.monitoring.progress_actor import FoldStep, ProgressReporter
+from foldcp.pipeline.execution.monitoring.progress_actor import FoldProgress, RayError
 from foldcp.pipeline.execution.monitoring.run_status import (
     GroupStatus,
     RunStatus,
@@ -24,7 +26,7 @@ from foldcp.pipeline.execution.monitoring.run_status import (
 )
 from foldcp.pipeline.execution.ray_cluster import Node
 from foldcp.pipeline.scheduling.scheduler import Scheduler
-from foldcp.pipeline.scheduling.types import Failure, Fold, Start
+from foldcp.pipeline.scheduling.types import Failure, Fold, FoldStep, Start
 from foldcp.pipeline.storage.store import Store
 from tests.support.scheduling import COSTS, SETTINGS, task
 from tests.support.synthetic_results import INFO
@@ -107,22 +109,77 @@ def test_status_of_no_run_is_a_mistake(tmp_path: Path) -> None:
     assert "not the folder of a run" in str(result.exception)
 
 
-def test_reporter_sends_each_stage_and_a_step_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heartbeat_sends_what_is_new_and_again_after_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(heartbeat.threading, "Thread", lambda **_: SimpleNamespace(start=int))
+    sent: list[FoldStep] = []
+    beats = Heartbeat(sent.append, torch.device("cpu"))
+    beats.beat(100.0)
+    assert not sent
+    beats("trunk", 8, 16)
+    beats.beat(101.0)
+    beats("trunk", 9, 16)
+    beats("trunk", 10, 16)
+    for now in (102.0, 103.0, 111.0, 112.5):
+        beats.beat(now)
+    assert sent == [
+        FoldStep("trunk", 8, 16, 0.0, first=8),
+        FoldStep("trunk", 10, 16, 0.0, first=8),
+        FoldStep("trunk", 10, 16, 10.5, first=8),
+    ]
+
+
+class FakeRay:
+    """Ray, whose answer to a question is there or not, or an error."""
+
+    def __init__(self) -> None:
+        self.answer: dict[str, FoldStep] | RayError | None = None
+
+    def get_runtime_context(self) -> SimpleNamespace:
+        return SimpleNamespace(get_node_id=lambda: "node")
+
+    def wait(self, refs: list[object], timeout: float) -> tuple[list[object], list[object]]:
+        return (refs, []) if self.answer is not None else ([], refs)
+
+    def get(self, ref: object) -> dict[str, FoldStep]:
+        if isinstance(self.answer, RayError):
+            raise self.answer
+        assert self.answer is not None
+        return self.answer
+
+
+def test_progress_is_told_only_if_it_is_timely(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lost actor, one that answers late and one that began again tell of no group."""
     clock = SimpleNamespace(now=100.0)
+    fake = FakeRay()
+    actor = SimpleNamespace(steps=SimpleNamespace(remote=object))
+    made = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda: actor))
+    monkeypatch.setattr(progress_actor, "ray", fake)
+    monkeypatch.setattr(progress_actor, "ProgressActor", made)
+    monkeypatch.setattr(progress_actor, "NodeAffinitySchedulingStrategy", lambda *_, **__: None)
     monkeypatch.setattr(progress_actor.time, "monotonic", lambda: clock.now)
-    sent: list[tuple[str, FoldStep]] = []
-    actor = SimpleNamespace(
-        report=SimpleNamespace(remote=lambda group, step: sent.append((group, step)))
-    )
-    reporter = ProgressReporter(actor, "g")
-    reporter("trunk", 0, 4)
-    for done in range(1, 4):
-        clock.now += 0.4
-        reporter("sampling", done, 200)
-    clock.now += 0.4
-    reporter("sampling", 4, 200)
-    steps = [(step.stage, step.done) for _, step in sent]
-    assert steps == [("trunk", 0), ("sampling", 1), ("sampling", 4)]
+    progress = FoldProgress()
+
+    def update(seconds: float) -> bool:
+        clock.now += seconds
+        return progress.update()
+
+    assert not update(0.0), "it is asked"
+    assert not update(1.0)
+    fake.answer = {"g": FoldStep("trunk", 3, 8, 7.0)}
+    assert update(1.0)
+    assert progress.step("g") == FoldStep("trunk", 3, 8, 9.0), "as of the question"
+    assert progress.step("other") is None
+    fake.answer = None
+    assert not update(progress_actor.ASK_SECONDS)
+    fake.answer = {"g": FoldStep("trunk", 3, 8, 100.0)}
+    assert not update(progress_actor.MAX_DELAY + 1.0), "too late to end a fold for it"
+    fake.answer = RayError()
+    assert not update(progress_actor.ASK_SECONDS)
+    assert progress.step("g") is None
+    fake.answer = {}
+    assert update(progress_actor.ASK_SECONDS) and progress.step("g") is None
 
 
 class FakeProgress:
@@ -131,8 +188,8 @@ class FakeProgress:
     def __init__(self) -> None:
         self.steps: dict[str, FoldStep] = {}
 
-    def update(self) -> None:
-        """Nothing to ask."""
+    def update(self) -> bool:
+        return True
 
     def step(self, group: str) -> FoldStep | None:
         return self.steps.get(group)

@@ -3,8 +3,8 @@
 
 const Cost = (() => {
   // Outcomes that may be seen, done first.
-  const OUTCOMES = ["done", "oom", "worker_died", "timeout", "error", "invalid"];
-  const COLOURS = ["#0072b2", "#e69f00", "#cc79a7", "#d55e00", "#f0e442", "#999999"];
+  const OUTCOMES = ["done", "oom", "worker_died", "timeout", "error", "invalid", "stopped"];
+  const COLOURS = ["#0072b2", "#e69f00", "#cc79a7", "#d55e00", "#f0e442", "#999999", "#56b4e9"];
   let isShown = false;
 
   async function show() {
