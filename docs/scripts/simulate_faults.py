@@ -72,15 +72,17 @@ def losses(nodes: dict[str, int], seconds: float, seed: int) -> Faults:
     """A node lost at a random moment of each hour, and another one of its size soon after."""
     draw = random.Random(seed)
     alive = dict(nodes)
+    since = dict.fromkeys(nodes, 0.0)  # when each joined
     lost: list[tuple[float, str]] = []
     joined: list[tuple[float, str, int]] = []
     for hour in range(int(seconds // 3600) + 1):
-        node = draw.choice(sorted(alive))
         time = draw.uniform(0.0, min(3600.0, seconds - 3600 * hour)) + 3600 * hour
+        node = draw.choice([node for node in sorted(alive) if since[node] <= time])
         lost.append((time, node))
         size = alive.pop(node)
         joined.append((time + JOINS_AFTER, f"new{hour}", size))
         alive[f"new{hour}"] = size
+        since[f"new{hour}"] = time + JOINS_AFTER
     return Faults(seed, lost_nodes=tuple(lost), new_nodes=tuple(joined))
 
 

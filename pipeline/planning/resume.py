@@ -85,7 +85,10 @@ def measured_folds(root: Path, tasks: Sequence[Task], hardware: str) -> list[Mea
     return [
         _measured_fold(row, by_key[row["key"]])
         for row in attempts
-        if row["key"] in by_key and row["run_id"] in same and row["outcome"] in ("done", "oom")
+        if row["key"] in by_key
+        and row["run_id"] in same
+        and row["outcome"] in ("done", "oom")
+        and not row["first_pass"]  # others were not whole
     ]
 
 
