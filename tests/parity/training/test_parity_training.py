@@ -60,7 +60,7 @@ def measure(
         of_part = {name: g for name, g in theirs.items() if name.split(".")[0] == part}
         floor = NEGLIGIBLE * max(float(g.norm()) for g in of_part.values())
         error = max(
-            float((ours[name] - g).norm()) / max(float(g.norm()), floor)
+            float((ours[name] - g).norm()) / (max(float(g.norm()), floor) or 1.0)
             for name, g in of_part.items()
         )
         found.append((f"gradients of a step: {part}", error, ALLOWED_GRADIENT))
