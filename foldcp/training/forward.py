@@ -89,8 +89,9 @@ def train_trunk(
         last = index == recycling
         with torch.set_grad_enabled(wanted and last):
             s = s_init + model.s_recycle(model.s_norm(s))
-            z = model.recycled(z, s_inputs, features, s_inputs.dtype)
-            s, z = _pass(model, s, z, own_inputs, features, dropout, run if last else run_block)
+            run_pass = run if last else run_block
+            z = run_pass(model.recycled, z, s_inputs, features, s_inputs.dtype)
+            s, z = _pass(model, s, z, own_inputs, features, dropout, run_pass)
     assert z is not None
     return TrainedTrunk(s_inputs, s, model.cp.all_gather(s), z)
 

@@ -118,7 +118,7 @@ def _all_losses(
         trunk = train_trunk(model, features, recycling, dropout, run)
         if structure:
             parts = _trunk_losses(model, trunk, example)
-        conditioning = model.diffusion_conditioning(trunk.s, trunk.z, model.rel_pos, features)
+        conditioning = run(model.diffusion_conditioning, trunk.s, trunk.z, model.rel_pos, features)
     # The sampler draws before the diffusion loss, as in Boltz.
     coords = None
     if settings.weights.train_confidence:

@@ -59,10 +59,10 @@ def test_smooth_lddt_is_that_of_whole_arrays_on_any_number_of_ranks() -> None:
         score = sum(torch.sigmoid(t - error) for t in (0.5, 1.0, 2.0, 4.0)) / 4
         scores.append((score * mask).sum() / (mask.sum() + 1e-5))
     expected = 1 - sum(scores) / 2
-    one = smooth_lddt(ALONE, given, ChunkBudget(1 << 14))
+    one = smooth_lddt(ALONE, given, ChunkBudget(1 << 16))
     torch.testing.assert_close(one[0], expected)
     for size in (2, 3):
-        for got in run(smooth_lddt, size, given, ChunkBudget(1 << 12)):
+        for got in run(smooth_lddt, size, given, ChunkBudget(1 << 17)):
             torch.testing.assert_close(got, one, rtol=1e-4, atol=1e-7)
 
 
@@ -95,14 +95,14 @@ def test_distogram_loss_of_conformers_is_their_mean() -> None:
 
     def loss(of: Tensor) -> Tensor:
         one = replace(truth, conformers=of)
-        return distogram_loss(head, z, one, given.features, ALONE, ChunkBudget(1 << 14))
+        return distogram_loss(head, z, one, given.features, ALONE, ChunkBudget(1 << 16))
 
     separate = (loss(truth.conformers[:1]) + loss(truth.conformers[1:])) / 2
     torch.testing.assert_close(loss(truth.conformers), separate)
 
 
 def assigned_coords(cp: ContextParallel, given: TrainingExample, coords: Tensor) -> Tensor:
-    assigned = assign(coords, given.truth, cp, ChunkBudget(1 << 12))
+    assigned = assign(coords, given.truth, cp, ChunkBudget(1 << 17))
     return torch.cat([assigned.coords, assigned.resolved[:, None]], 1)
 
 

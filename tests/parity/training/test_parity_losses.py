@@ -35,7 +35,7 @@ from tests.support.distributed import run
 SIGMA_DATA = 16.0
 ALLOWED = {"fp64": 1e-10, "fp32": 1e-5}
 ALLOWED_GRADIENT = {"fp64": 1e-10, "fp32": 1e-4}
-CHUNK_BYTES = 1 << 16
+CHUNK_BYTES = 4 << 20
 
 
 def measure(cp: ContextParallel, oracle: Oracle, name: str, precision: str) -> list[Measured]:
