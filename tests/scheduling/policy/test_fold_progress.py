@@ -124,7 +124,7 @@ def test_simulated_steps_are_those_of_the_predicted_times(kept: int) -> None:
     shape = FoldShape(2, "bf16", 5, 1_000)
     times = StepTimes.predicted(COSTS, one, shape)
     assert times.seconds == pytest.approx(COSTS.seconds(one, shape))
-    fold = SimulatedFold(Fold(1, one, shape, 1, 0.0), times, 1.5, kept, 100.0)
+    fold = SimulatedFold(Fold(1, one, shape, 1, 0.0, ()), times, 1.5, kept, 100.0)
     assert fold.seconds == pytest.approx(1.5 * times.seconds * times.share_left(kept))
     done = -1.0
     for percent in range(101):
@@ -167,7 +167,7 @@ def test_short_folds_and_those_of_a_setting_keep_nothing() -> None:
     assert not driven([task(2_000)], {"a": 1})[1].keeps_passes
     never = replace(SETTINGS, trunk_checkpoint_seconds=0.0)
     assert not driven([task(20_000)], {"a": 8}, never)[1].keeps_passes
-    scheduler = Scheduler([task(20_000)], COSTS, {"a": 8}, SETTINGS, (), {"20000": 3})
+    scheduler = Scheduler([task(20_000)], COSTS, {"a": 8}, SETTINGS, kept_passes={"20000": 3})
     whole = Scheduler([task(20_000)], COSTS, {"a": 8}, SETTINGS)
     assert scheduler.work_left(0.0) < 0.5 * whole.work_left(0.0)
 
