@@ -128,7 +128,7 @@ class Boltz2(KernelModule):
             z = self.recycled(z, s_inputs, features, dtype)
             if self.architecture.use_templates:
                 z = self.template_module(z, features)
-            z = self.msa_module(z, own_inputs, features, msa_rows(index), on_steps)
+            z = self.msa_module(z, own_inputs, features, msa_rows(index), on_steps=on_steps)
             s, z = refine(s, z, on_steps)
             if index < recycling:
                 on_pass(PassState(index + 1, s, z))
