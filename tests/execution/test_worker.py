@@ -104,7 +104,7 @@ def test_fold_reports_invalid_input(tmp_path: Path) -> None:
 def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     """Let the network raise an error."""
 
-    def fail(*_: object, constraints: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr("foldcp.pipeline.execution.worker.fold", fail)

@@ -48,11 +48,9 @@ def make_actor(root: Path, run_id: str, reported: list[STEPS]) -> Any:
     worker = make_worker()
     provenance = Provenance("untrained:tiny", untrained=True)
     writer = ResultWriter(str(root), run_id, worker.worker_config.config, provenance)
-    actor = WorkerActor.__ray_actor_class__(
-        worker.worker_config, writer, "group", lambda *step: reported.append(step)
-    )
-    actor.rank = 0
+    actor = WorkerActor.__ray_actor_class__(worker.worker_config, writer, "group", None)
     actor.worker = worker
+    actor.progress = lambda *step: reported.append(step)
     return actor
 
 
@@ -69,20 +67,14 @@ def test_fold_takes_prefetched_features_or_makes_its_own(
     expected = prediction_of(actor.worker, DIMER)
     inputs = make_inputs(DIMER, actor.worker_config.config, ONE)
     for prefetched in (None, Prefetched(None)):
-        assert isinstance(actor.fold(task, ONE, prefetched), RankResult)
+        assert isinstance(actor.fold(task, ONE, prefetched, ""), RankResult)
         np.testing.assert_array_equal(actor.prediction.coords, expected.coords)
     monkeypatch.setattr("foldcp.pipeline.execution.worker.featurize", None)
     reported.clear()
-    assert isinstance(actor.fold(task, ONE, Prefetched(inputs)), RankResult)
+    assert isinstance(actor.fold(task, ONE, Prefetched(inputs), ""), RankResult)
     np.testing.assert_array_equal(actor.prediction.coords, expected.coords)
-    assert reported[0] == ("features", 0, 1) and ("confidence", 1, 1) in reported
-
-
-def test_other_ranks_do_not_report(tmp_path: Path, reported: list[STEPS]) -> None:
-    actor = make_actor(tmp_path, "", reported)
-    actor.rank = 1
-    assert isinstance(actor.fold(make_task_of(actor), ONE, None), RankResult)
-    assert not reported
+    assert reported[0] == ("features", 0, 1) and reported[-1] == ("writing", 0, 1)
+    assert {stage for stage, _, _ in reported} >= {"trunk", "sampling", "confidence"}
 
 
 def test_fold_names_a_file_that_its_node_does_not_have(
@@ -91,14 +83,14 @@ def test_fold_names_a_file_that_its_node_does_not_have(
     actor = make_actor(tmp_path, "", reported)
     missing = tmp_path / "there.cif"
     complex = replace(DIMER, templates=(Template(missing),))
-    failure = actor.fold(replace(make_task_of(actor), complex=complex), ONE, None)
+    failure = actor.fold(replace(make_task_of(actor), complex=complex), ONE, None, "")
     assert isinstance(failure, Failure)
     assert (failure.kind, failure.missing_file) == ("invalid", str(missing))
     assert f"{missing} does not exist on " in failure.reason
 
 
 def delivered(actor: Any, task: Task) -> Any:
-    result = actor.fold(task, ONE, None)
+    result = actor.fold(task, ONE, None, "")
     assert isinstance(result, RankResult)
     refs = {sample: [ref] for sample, ref in result.pae_refs.items()}
     return actor.deliver(task, ONE, (), result.stats, refs)
@@ -128,7 +120,7 @@ def test_deliver_stages_what_the_driver_would_store(tmp_path: Path, reported: li
             assert not store.put_staged([result.commit])
             assert store.outcomes() == {task.key: "done"}
         assert not list((root / ".tmp").iterdir())
-    assert ("write", 0, 1) in reported
+    assert ("writing", 0, 1) in reported
     first, second = (read_table(tmp_path / name, "interfaces") for name in ("rank", "driver"))
     assert first.num_rows == 2
     assert first.equals(second)
@@ -161,7 +153,7 @@ def test_deliver_returns_a_failure_for_a_result_without_rows(
         actor = make_actor(store.root, store.run_id, reported)
         task = make_task_of(actor)
         other = replace(task.complex, chains=task.complex.chains[:1])
-        fold = actor.fold(task, ONE, None)
+        fold = actor.fold(task, ONE, None, "")
         result = actor.deliver(replace(task, complex=other), ONE, (), fold.stats, {})
         assert isinstance(result, Failure)
         assert result.kind == "invalid"

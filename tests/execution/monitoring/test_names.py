@@ -28,12 +28,13 @@ class Lister:
         execute = spec.loader.exec_module
         def listing(module):
             execute(module)
-            take = module.Driver._store_result
-            def list_names(self, *args):
-                with open(os.environ["NAMES"], "w") as file:
-                    print(*module.ray.util.list_named_actors(all_namespaces=False), file=file)
-                return take(self, *args)
-            module.Driver._store_result = list_names
+            take = module.Driver._store_results
+            def list_names(self, results):
+                if results:
+                    with open(os.environ["NAMES"], "w") as file:
+                        print(*module.ray.util.list_named_actors(all_namespaces=False), file=file)
+                return take(self, results)
+            module.Driver._store_results = list_names
         spec.loader.exec_module = listing
         return spec
 
