@@ -130,6 +130,19 @@ def test_deliver_stages_what_the_driver_would_store(tmp_path: Path, reported: li
         assert path.stat().st_size == other.stat().st_size > 0
 
 
+def test_result_of_a_heap_of_atoms_is_stored_without_interface_residues(
+    tmp_path: Path, reported: list[STEPS], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("foldcp.metrics.geometry.geometry.MAX_NEIGHBOURS", 0)
+    with finishing(Store.open(tmp_path / "run", INFO)) as store:
+        actor = make_actor(store.root, store.run_id, reported)
+        result = delivered(actor, make_task_of(actor))
+        assert isinstance(result, StagedResult), result
+        assert not store.put_staged([result.commit])
+    rows = read_table(tmp_path / "run", "interfaces").to_pylist()
+    assert [row["interface_residues_a"] for row in rows] == [None, None]
+
+
 def test_deliver_leaves_a_disk_that_fails_to_the_driver(
     tmp_path: Path, reported: list[STEPS], monkeypatch: pytest.MonkeyPatch
 ) -> None:

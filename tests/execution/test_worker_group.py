@@ -99,11 +99,11 @@ def test_fold_lets_rank_0_deliver_once_all_ranks_have_finished() -> None:
         )
         for rank in range(2)
     ]
-    assert group.fold(TASK, "shape", ("fewer",), None) == "delivered"
+    assert group.fold(TASK, "shape", ("fewer",), None, "") == "delivered"
     stats = FoldStats({"trunk": 1.0}, 20, 3)  # of rank 0, with the largest peak
     assert delivered == [(TASK, "shape", ("fewer",), stats, {0: ["a", "b"]})]
     folds[1] = Failure("invalid", "no atoms")
-    assert group.fold(TASK, "shape", ("fewer",), None) == folds[1]
+    assert group.fold(TASK, "shape", ("fewer",), None, "") == folds[1]
     assert len(delivered) == 1
 
 

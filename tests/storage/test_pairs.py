@@ -116,6 +116,21 @@ def test_agreement_of_samples_on_the_interface() -> None:
     assert row["interface_agreement"] == pytest.approx((2 / 5 + 2 / 6 + 1 / 4) / 3)
 
 
+def test_agreement_leaves_out_samples_whose_residues_are_not_known() -> None:
+    """Of a heap of atoms, say."""
+    rows = _interfaces("k", _score)
+    of_pair = [row for row in rows if {row["chain_a"], row["chain_b"]} == {"A", "B"}]
+    for row in of_pair:
+        if row["sample"] == 1:
+            row["interface_residues_a"] = row["interface_residues_b"] = None
+    first, *_ = pair_rows(rows)
+    assert first["interface_agreement"] == pytest.approx(2 / 6)
+    for row in of_pair:
+        row["interface_residues_a"] = row["interface_residues_b"] = None
+    first, *_ = pair_rows(rows)
+    assert first["interface_agreement"] is None
+
+
 @pytest.mark.parametrize(
     ("ipsae", "pdockq2", "band", "passes"),
     [

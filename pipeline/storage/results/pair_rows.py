@@ -26,7 +26,7 @@ def pair_rows(interfaces: Sequence[Row]) -> list[dict[str, Any]]:
     forward = [row for row in interfaces if row["chain_index_a"] < row["chain_index_b"]]
     first = {(row["chain_index_a"], row["chain_index_b"]): row for row in reversed(forward)}
     pairs = sorted(first)
-    residues: dict[tuple[int, int], list[frozenset[str]]] = {}
+    residues: dict[tuple[int, int], list[frozenset[str] | None]] = {}
     for row in forward:
         ends = (row["chain_index_a"], row["chain_index_b"])
         residues.setdefault(ends, []).append(_interface_residues(row))
@@ -100,20 +100,26 @@ def _strict(values: Float[np.ndarray, "n S 2"]) -> list[float]:
         return np.nanmean(np.nanmin(values, axis=2), axis=1).tolist()
 
 
-def _interface_residues(row: Row) -> frozenset[str]:
-    """The residues of both chains that touch, such as a3 and b14, of `A:3-9,14` and `B:14`."""
+def _interface_residues(row: Row) -> frozenset[str] | None:
+    """The residues of both chains that touch, such as a3 and b14, of `A:3-9,14` and `B:14`.
+
+    None where they are not known, as in a heap of atoms.
+    """
     found: set[str] = set()
     for end in "ab":
-        runs = row[f"interface_residues_{end}"].rpartition(":")[2]
-        for run in filter(None, runs.split(",")):
+        residues = row[f"interface_residues_{end}"]
+        if residues is None:
+            return None
+        for run in filter(None, residues.rpartition(":")[2].split(",")):
             first, _, last = run.partition("-")
             found.update(f"{end}{number}" for number in range(int(first), int(last or first) + 1))
     return frozenset(found)
 
 
-def _agreement(samples: Sequence[frozenset[str]]) -> float | None:
+def _agreement(samples: Sequence[frozenset[str] | None]) -> float | None:
     """The mean Jaccard index over pairs of samples, of those pairs in which any residue touches."""
-    pairs = [(a, b) for a, b in combinations(samples, 2) if a or b]
+    known = [sample for sample in samples if sample is not None]
+    pairs = [(a, b) for a, b in combinations(known, 2) if a or b]
     if not pairs:
         return None
     return fmean(len(a & b) / len(a | b) for a, b in pairs)
