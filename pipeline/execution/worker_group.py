@@ -8,29 +8,25 @@ group.
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from foldcp.complex import Complex
-from foldcp.files import EmbeddedFile
 from foldcp.pipeline.execution.monitoring.progress_actor import ProgressReporter
 from foldcp.pipeline.execution.prefetch import Prefetched
 from foldcp.pipeline.execution.ray_cluster import call_gcs
-from foldcp.pipeline.execution.ray_results import GatheredResults, PaeRefs, fetch_pae_blocks
+from foldcp.pipeline.execution.ray_results import GatheredResults
 from foldcp.pipeline.execution.recording.result_writer import ResultWriter
 from foldcp.pipeline.execution.results import (
     DeviceLocation,
-    FoldStats,
     RankResult,
     Ready,
     RemoteFoldResult,
     StagedResult,
 )
+from foldcp.pipeline.execution.worker_actor import WorkerActor
 from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.scheduling.cost_model import FoldShape
 from foldcp.pipeline.scheduling.placement import Placement
@@ -49,124 +45,9 @@ from ray.util.scheduling_strategies import (
     PlacementGroupSchedulingStrategy,
 )
 
-if TYPE_CHECKING:  # so that the actor of a group needs no torch
-    from foldcp.predict import Prediction
-
 FREE_SECONDS = 0.1  # from the end of a placement group to its GPUs being free, as measured
 NODE_LABEL = "ray.io/node-id"
 MAX_NAME = 60  # characters of a complex's name in that of a task
-
-
-@ray.remote(max_restarts=0)
-class WorkerActor:
-    """A worker as a Ray actor."""
-
-    def __init__(
-        self,
-        worker_config: WorkerConfig,
-        writer: ResultWriter,
-        group: str,
-        reporter: ProgressReporter,
-    ) -> None:
-        """`reporter` and `writer` are for rank 0 of the group."""
-        self.worker_config = worker_config
-        self.writer = writer
-        self.staging = writer.staging_area(group)
-        self.reporter = reporter  # for its heartbeat
-        self.prediction: Prediction | None = None
-
-    def device_location(self) -> DeviceLocation:
-        """The node and the GPU that Ray gave."""
-        gpus = ray.get_gpu_ids()
-        node = ray.get_runtime_context().get_node_id()
-        return DeviceLocation(node, str(gpus[0]) if gpus else "")
-
-    def rendezvous_address(self) -> str:
-        """A free address on this machine at which the ranks can join each other."""
-        with socket.socket() as free:
-            free.bind(("", 0))
-            return f"tcp://{ray.util.get_node_ip_address()}:{free.getsockname()[1]}"
-
-    def join(
-        self,
-        rank: int,
-        size: int,
-        rendezvous_address: str,
-        device: str,
-        visible_gpus: str,
-    ) -> Ready | Failure:
-        """Join the other ranks, as `Worker.join`.
-
-        `visible_gpus` lists the GPUs of this node that the group has: all its ranks here see the
-        same list, as NCCL fails if ranks see only their own.
-        """
-        if visible_gpus:
-            os.environ["CUDA_VISIBLE_DEVICES"] = visible_gpus
-        # Imported now, as torch may look at the GPUs; the group's actor never needs it.
-        from foldcp.pipeline.execution.monitoring.heartbeat import Heartbeat
-        from foldcp.pipeline.execution.worker import Worker
-        from foldcp.progress import no_progress
-
-        self.worker = Worker(self.worker_config)
-        ready = self.worker.join(rank, size, rendezvous_address, device)
-        self.progress = Heartbeat(self.reporter, self.worker.device) if rank == 0 else no_progress
-        return ready
-
-    def fold(
-        self, task: Task, shape: FoldShape, prefetched: Prefetched | None, state_folder: str
-    ) -> RankResult | Failure:
-        """Fold, as `Worker.fold`; rank 0 keeps the prediction for `deliver`."""
-        if missing := _missing_file(task.complex):
-            reason = f"{missing} does not exist on {socket.gethostname()}"
-            return Failure("invalid", reason, missing_file=missing)
-        inputs = prefetched.get if prefetched else None
-        self.progress("features", 0, 1)
-        result = self.worker.fold(
-            task.complex, shape, task.write, self.progress, inputs, state_folder
-        )
-        self.progress("writing", 0, 1)
-        if isinstance(result, Failure):
-            return result
-        self.prediction = result.prediction
-        pae_refs = {sample: ray.put(blocks) for sample, blocks in result.pae_blocks.items()}
-        return RankResult(result.stats, pae_refs)
-
-    def deliver(
-        self,
-        task: Task,
-        shape: FoldShape,
-        fallbacks: Sequence[str],
-        stats: FoldStats,
-        pae_refs: PaeRefs,
-    ) -> StagedResult | RemoteFoldResult | Failure:
-        """Stage the result of the last fold, which all ranks have finished.
-
-        Where this node does not have the run's folder, or cannot write there, the driver gets the
-        prediction.
-        """
-        prediction = self.prediction
-        assert prediction is not None
-        self.prediction = None
-        if self.writer.sees_folder():
-            pae_blocks = partial(fetch_pae_blocks, pae_refs, "the result")
-            try:
-                return self.writer.stage(
-                    self.staging, task, shape, fallbacks, stats, prediction, pae_blocks
-                )
-            except OSError:  # the driver meets it as well, or writes to a disk that works
-                pass
-        return RemoteFoldResult(stats, ray.put(prediction), pae_refs)
-
-
-def _missing_file(complex: Complex) -> str:
-    """An alignment or a template that this machine does not have; empty if it has all."""
-    sources = [source for chain in complex.chains for source in (chain.msa, chain.paired_msa)]
-    sources += [template.path for template in complex.templates]
-    for source in sources:
-        path = source.path if isinstance(source, EmbeddedFile) else source
-        if path is not None and not path.exists():
-            return str(path)
-    return ""
 
 
 @ray.remote(num_cpus=0, max_restarts=0)

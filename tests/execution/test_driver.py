@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,7 @@ from foldcp.pipeline.execution.driver import Driver, ranks_per_node
 from foldcp.pipeline.execution.ray_cluster import Node, RayConnection
 from foldcp.pipeline.scheduling.hardware import load_hardware
 from foldcp.pipeline.scheduling.placement import Cluster
+from foldcp.pipeline.scheduling.types import Failure
 
 
 def test_ranks_per_node() -> None:
@@ -92,3 +94,29 @@ def test_driver_refuses_a_cluster_without_a_device(monkeypatch: pytest.MonkeyPat
             history=[],
             verbose=False,
         )
+
+
+def test_file_that_only_the_driver_has_is_the_fault_of_the_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures: list[Failure] = []
+    driver = object.__new__(Driver)
+    driver.verbose = False
+    driver.clock_zero = 0.0
+    driver.monitor = SimpleNamespace(failed=lambda *_: None)  # type: ignore[assignment]
+    driver.scheduler = SimpleNamespace(  # type: ignore[assignment]
+        groups={1: SimpleNamespace(state="busy")},
+        failed=lambda group, failure, now: failures.append(failure) or [],
+    )
+    monkeypatch.setattr(driver, "_update_nodes", lambda: None)
+    here = tmp_path / "a.a3m"
+    here.touch()
+    gone = str(tmp_path / "b.a3m")
+    for path in (str(here), gone):
+        failure = Failure("invalid", f"{path} does not exist on n7", missing_file=path)
+        driver._on_failure(1, failure)
+    assert [failure.kind for failure in failures] == ["error", "invalid"]
+    assert failures[0].reason == (
+        f"{here} does not exist on n7, but on the driver's node: all nodes need the input's files"
+    )
+    assert failures[1].reason == f"{gone} does not exist on n7"

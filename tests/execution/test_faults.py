@@ -31,6 +31,7 @@ from tests.support.runs import (
     sequence,
     tables,
     wait_for,
+    write_patch,
 )
 
 SETTINGS = (
@@ -41,30 +42,15 @@ SETTINGS = (
 )
 STOP_LIMIT = 20.0  # seconds from a signal to the end, on a machine that others use as well
 
-# Imported by every process of a run from its PYTHONPATH: a rank that folds a complex called bad
-# dies.
+# In every process of a run: a rank that folds a complex called bad dies.
 POISON = """
-import importlib.util, os, signal, sys
-
-class Poisoner:
-    def find_spec(self, name, path=None, target=None):
-        if name != "foldcp.pipeline.execution.worker":
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        execute = spec.loader.exec_module
-        def poisoned(module):
-            execute(module)
-            fold = module.Worker.fold
-            def deadly(self, complex, *args, **kwargs):
-                if complex.name.startswith("bad"):
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return fold(self, complex, *args, **kwargs)
-            module.Worker.fold = deadly
-        spec.loader.exec_module = poisoned
-        return spec
-
-sys.meta_path.insert(0, Poisoner())
+def patch(module):
+    fold = module.Worker.fold
+    def deadly(self, complex, *args, **kwargs):
+        if complex.name.startswith("bad"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return fold(self, complex, *args, **kwargs)
+    module.Worker.fold = deadly
 """
 
 
@@ -173,7 +159,7 @@ def test_run_restarts_ray_when_its_daemons_die(
 
 def test_complexes_that_end_their_groups_fail_alone(tmp_path: Path) -> None:
     (tmp_path / "path").mkdir()
-    (tmp_path / "path/sitecustomize.py").write_text(POISON)
+    write_patch(tmp_path / "path", "foldcp.pipeline.execution.worker", POISON)
     source = write_fasta(tmp_path / "in.fasta", ["bad1", "bad2", "good1", "good2", "good3"])
     out = tmp_path / "run"
     assert begin(source, out, str(tmp_path / "path")).wait(400) == 1

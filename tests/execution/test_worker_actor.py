@@ -16,7 +16,7 @@ from foldcp.pipeline.config import WriteConfig
 from foldcp.pipeline.execution.recording.result_writer import ResultWriter
 from foldcp.pipeline.execution.results import RankResult, RemoteFoldResult, StagedResult
 from foldcp.pipeline.execution.worker import make_inputs
-from foldcp.pipeline.execution.worker_group import WorkerActor
+from foldcp.pipeline.execution.worker_actor import WorkerActor
 from foldcp.pipeline.inputs.tasks import Task, make_task
 from foldcp.pipeline.scheduling.types import Failure
 from foldcp.pipeline.storage.filesystem import FileSystem

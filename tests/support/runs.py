@@ -27,6 +27,34 @@ SETTINGS = (
 )
 
 
+# Found by every Python process that has its folder on the PYTHONPATH, as all of a run do.
+SITE_CUSTOMIZE = """
+import importlib.util, os, signal, sys, time
+
+class Patcher:
+    def find_spec(self, name, path=None, target=None):
+        if name != {module!r}:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        execute = spec.loader.exec_module
+        def execute_and_patch(module):
+            execute(module)
+            patch(module)
+        spec.loader.exec_module = execute_and_patch
+        return spec
+
+sys.meta_path.insert(0, Patcher())
+"""
+
+
+def write_patch(folder: Path, module: str, patch: str) -> None:
+    """Write a sitecustomize.py with the function `patch(module)`, which the processes of a run call
+    once they have loaded that module.
+    """
+    (folder / "sitecustomize.py").write_text(SITE_CUSTOMIZE.format(module=module) + patch)
+
+
 def sequence(length: int, seed: int) -> str:
     draw = random.Random(seed)
     return "".join(draw.choice(LETTERS) for _ in range(length))

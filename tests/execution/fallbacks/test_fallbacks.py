@@ -12,33 +12,19 @@ import pandas as pd
 import pytest
 
 from foldcp.pipeline.storage.tables import read_table
-from tests.support.runs import LETTERS, sequence
+from tests.support.runs import LETTERS, sequence, write_patch
 
-# Imported by every process of a run from its PYTHONPATH: there is memory for one sample at a time
-# and for 200 rows of an alignment.
+# In every process of a run: there is memory for one sample at a time and for 200 rows of an
+# alignment.
 SMALL_MEMORY = """
-import importlib.util, sys
-
-class Limiter:
-    def find_spec(self, name, path=None, target=None):
-        if name != "foldcp.pipeline.execution.worker":
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        execute = spec.loader.exec_module
-        def limited(module):
-            execute(module)
-            fold = module.Worker.fold
-            def greedy(self, complex, shape, *args, **kwargs):
-                rows = 600 if complex.name == "deep" else 1
-                if shape.parallel_samples > 1 or min(rows, shape.max_rows) > 200:
-                    return module.Failure("oom", f"rank {self.cp.rank}: no memory")
-                return fold(self, complex, shape, *args, **kwargs)
-            module.Worker.fold = greedy
-        spec.loader.exec_module = limited
-        return spec
-
-sys.meta_path.insert(0, Limiter())
+def patch(module):
+    fold = module.Worker.fold
+    def greedy(self, complex, shape, *args, **kwargs):
+        rows = 600 if complex.name == "deep" else 1
+        if shape.parallel_samples > 1 or min(rows, shape.max_rows) > 200:
+            return module.Failure("oom", f"rank {self.cp.rank}: no memory")
+        return fold(self, complex, shape, *args, **kwargs)
+    module.Worker.fold = greedy
 """
 NO_FALLBACKS = "out of memory, and no fallback is left with run.fallbacks="
 
@@ -62,7 +48,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def score(source: Path, out: Path, fallbacks: str) -> int:
     path = out.with_name("path")
     path.mkdir()
-    (path / "sitecustomize.py").write_text(SMALL_MEMORY)
+    write_patch(path, "foldcp.pipeline.execution.worker", SMALL_MEMORY)
     settings = ["model.steps=3", "model.recycling=0", "model.samples=2", "run.cpu_ranks=2"]
     settings.append(f"run.fallbacks={fallbacks}")
     options = [word for setting in settings for word in ("--set", setting)]

@@ -12,33 +12,19 @@ from foldcp.complex import Chain, Complex
 from foldcp.pipeline.execution.monitoring.progress_actor import group_name
 from foldcp.pipeline.execution.worker_group import MAX_NAME, task_name
 from foldcp.pipeline.storage.tables import read_table
-from tests.support.runs import command, sequence, wait_for
+from tests.support.runs import command, sequence, wait_for, write_patch
 
-# Imported by every process of a run from its PYTHONPATH: the driver writes down, when it is asked
-# for the result of a fold, which actors have a name.
+# In every process of a run: the driver writes down, when a result is stored, which actors have a
+# name.
 LISTING = """
-import importlib.util, os, sys
-
-class Lister:
-    def find_spec(self, name, path=None, target=None):
-        if name != "foldcp.pipeline.execution.driver":
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        execute = spec.loader.exec_module
-        def listing(module):
-            execute(module)
-            take = module.Driver._store_results
-            def list_names(self, results):
-                if results:
-                    with open(os.environ["NAMES"], "w") as file:
-                        print(*module.ray.util.list_named_actors(all_namespaces=False), file=file)
-                return take(self, results)
-            module.Driver._store_results = list_names
-        spec.loader.exec_module = listing
-        return spec
-
-sys.meta_path.insert(0, Lister())
+def patch(module):
+    take = module.Driver._store_results
+    def list_names(self, results):
+        if results:
+            with open(os.environ["NAMES"], "w") as file:
+                print(*module.ray.util.list_named_actors(all_namespaces=False), file=file)
+        return take(self, results)
+    module.Driver._store_results = list_names
 """
 
 
@@ -58,7 +44,7 @@ def titles(driver: subprocess.Popen[bytes]) -> set[str]:
 def test_folds_are_called_by_complex_and_groups_by_number(tmp_path: Path) -> None:
     source = tmp_path / "in.fasta"
     source.write_text(f">P53/MDM2\n{sequence(30, 1)}:{sequence(20, 2)}\n")
-    (tmp_path / "sitecustomize.py").write_text(LISTING)
+    write_patch(tmp_path, "foldcp.pipeline.execution.driver", LISTING)
     settings = ("msa.missing=single-sequence", "model.steps=40", "run.deadline_floor=200")
     out = tmp_path / "run"
     line = command(source, out, "cpu", 1, settings)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from foldcp.pipeline.storage.tables import read_table
-from tests.support.runs import command, folding_ranks, sequence, tables, wait_for
+from tests.support.runs import command, folding_ranks, sequence, tables, wait_for, write_patch
 
 SETTINGS = (
     "msa.missing=single-sequence",
@@ -24,35 +24,21 @@ SETTINGS = (
     "run.start_deadline=300",
 )
 
-# Imported by every process of a run from its PYTHONPATH: a pass through the trunk takes seconds.
+# In every process of a run: a pass through the trunk takes seconds.
 SLOW_PASSES = """
-import importlib.util, sys, time
-
-class Slower:
-    def find_spec(self, name, path=None, target=None):
-        if name != "foldcp.model.trunk.msa":
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        execute = spec.loader.exec_module
-        def slowed(module):
-            execute(module)
-            forward = module.MSAModule.forward
-            def slow_forward(self, *args, **kwargs):
-                time.sleep(4.0)
-                return forward(self, *args, **kwargs)
-            module.MSAModule.forward = slow_forward
-        spec.loader.exec_module = slowed
-        return spec
-
-sys.meta_path.insert(0, Slower())
+def patch(module):
+    forward = module.MSAModule.forward
+    def slow_forward(self, *args, **kwargs):
+        time.sleep(4.0)
+        return forward(self, *args, **kwargs)
+    module.MSAModule.forward = slow_forward
 """
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("input")
-    (folder / "sitecustomize.py").write_text(SLOW_PASSES)
+    write_patch(folder, "foldcp.model.trunk.msa", SLOW_PASSES)
     (folder / "in.fasta").write_text(f">dimer\n{sequence(24, 1)}:{sequence(15, 2)}\n")
     return folder / "in.fasta"
 
