@@ -90,7 +90,7 @@ class _SimulatedRun:
         nodes = {f"n{number}": 1 for number in range(self.schedule.num_nodes)}
         faults = _faults(self.schedule, invocation)
         tasks = list(self.waiting.values())
-        simulation = Simulation(tasks, COSTS, nodes, SETTINGS, faults, self.suspects)
+        simulation = Simulation(tasks, COSTS, nodes, SETTINGS, faults, suspects=self.suspects)
         ends = [fault.count for fault in invocation.faults if fault.kind in ENDINGS]
         simulation.run(min(ends, default=math.inf))
         everything = nodes | {node: count for _, node, count in faults.new_nodes}

@@ -603,7 +603,7 @@ def test_plan_says_which_complexes_are_too_large_only_with_alignments(
     run: Run, tmp_path: Path
 ) -> None:
     letters = "ACDEFGHIKLMNPQRSTVWY"
-    source = fasta(tmp_path / "in.fasta", letters * 1000, letters * 2000, letters)
+    source = fasta(tmp_path / "in.fasta", letters * 1250, letters * 2000, letters)
     planned = run("plan", source, "--gpus", "3")
     assert "too large        2\n" in planned.out
     reasons = [line for line in planned.out.splitlines() if line.startswith("too large\t")]
