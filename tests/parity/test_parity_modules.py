@@ -77,7 +77,7 @@ def of_stages(model: Boltz2, share: Share, record: dict[str, Any]) -> Compared:
     """The stages of a prediction, each given Boltz's results of the stages before it."""
     # The first pass recycles zeros, of which the norm's bias is left.
     s_inputs = TOKENS.to_shard(share, record["s_inputs"])
-    started = model._recycled(None, s_inputs, share.features, torch.float32)
+    started = model.recycled(None, s_inputs, share.features, torch.float32)
     yield (
         "initial z",
         PAIRS.to_boltz(share, started - model.z_recycle(model.z_norm.bias)),

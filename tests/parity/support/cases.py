@@ -110,6 +110,9 @@ class TrainingCase:
     samples: int = 1
     steps: int = 3  # of the sampler
     ranks: tuple[int, ...] = (1, 2, 3)
+    # More where a true error of PAE is so near the edge of a bin that rounding moves it: then the
+    # losses differ by 2e-6, and the gradients of the PAE's logits by 1e-3.
+    allowed_gradient: float = 1e-4
 
     @property
     def name(self) -> str:
@@ -120,7 +123,7 @@ TRAINING = {
     case.name: case
     for case in (
         TrainingCase("assembly", recycling=2, samples=2),
-        TrainingCase("ligands", recycling=0, dropout=0.0),
+        TrainingCase("ligands", recycling=0, dropout=0.0, allowed_gradient=5e-3),
     )
 }
 

@@ -13,6 +13,7 @@ from foldcp.kernels.pair_bias_attention import PairBiasAttention
 from foldcp.model.boltz2 import Boltz2
 from foldcp.model.diffusion.conditioning import DiffusionConditioningOutput
 from foldcp.model.diffusion.score_model import TokenAttention
+from foldcp.model.layers.atoms import AtomTokens
 from tests.parity.support.forms import (
     ALIGNMENT,
     ATOMS,
@@ -200,7 +201,7 @@ def input_atoms(model: Boltz2, share: Share) -> Outputs:
 
 def input_attention(model: Boltz2, share: Share, q: Tensor, c: Tensor, bias: Tensor) -> Outputs:
     encoder = model.input_embedder.atom_attention_encoder
-    return *encoder(q, encoder.atom_encoder.modulations(c), bias, share.features), c
+    return *encoder(q, encoder.atom_encoder.modulations(c), bias, AtomTokens.of(share.features)), c
 
 
 def template(model: Boltz2, share: Share, z: Tensor) -> Outputs:
@@ -268,7 +269,9 @@ def atom_encoder(
 ) -> Outputs:
     encoder = model.structure_module.score_model.atom_attention_encoder
     moved = q + encoder.r_to_q_trans(r)
-    return *encoder(moved, encoder.atom_encoder.modulations(c), bias, share.features), c
+    return *encoder(
+        moved, encoder.atom_encoder.modulations(c), bias, AtomTokens.of(share.features)
+    ), c
 
 
 def token_transformer(model: Boltz2, share: Share, a: Tensor, s: Tensor, bias: Tensor) -> Outputs:
@@ -287,4 +290,6 @@ def atom_decoder(
     model: Boltz2, share: Share, a: Tensor, q: Tensor, c: Tensor, bias: Tensor
 ) -> Outputs:
     decoder = model.structure_module.score_model.atom_attention_decoder
-    return (decoder(a, q, decoder.atom_decoder.modulations(c), bias, share.features),)
+    return (
+        decoder(a, q, decoder.atom_decoder.modulations(c), bias, AtomTokens.of(share.features)),
+    )

@@ -19,7 +19,6 @@ from tests.parity.support.training import ReplayedRandomness, example_of
 from tests.support.distributed import run
 
 ALLOWED_LOSS = 1e-5
-ALLOWED_GRADIENT = 1e-4
 # A gradient that is zero but for rounding is measured by this share of its module's largest.
 NEGLIGIBLE = 1e-3
 EQUAL_WEIGHTS = LossWeights(diffusion=1.0, distogram=1.0, bfactor=1.0, confidence=1.0)
@@ -63,7 +62,7 @@ def measure(
             float((ours[name] - g).norm()) / (max(float(g.norm()), floor) or 1.0)
             for name, g in of_part.items()
         )
-        found.append((f"gradients of a step: {part}", error, ALLOWED_GRADIENT))
+        found.append((f"gradients of a step: {part}", error, case.allowed_gradient))
     others = [name for name in ours.keys() - theirs.keys() if ours[name].any()]
     assert not others, f"Boltz has no gradient of {others}"
     return found
