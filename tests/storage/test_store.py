@@ -205,7 +205,7 @@ def manifest(out: Path, content: str) -> None:
         ),
         (
             lambda out: Store.open(out, replace(INFO, identity={})).close(),
-            "checkpoint is None there and 'abc' here",
+            "checkpoint is not given there and 'abc' here",
         ),
         (lambda out: run_json(out, "{"), "run.json: damaged: not JSON"),
         (lambda out: run_json(out, "\x00\xff"), "run.json: damaged: not JSON"),
