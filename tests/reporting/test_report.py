@@ -91,6 +91,7 @@ def run(tmp_path: Path) -> tuple[Path, dict[str, Prediction]]:
                     "n:2",
                     3,
                     1e9,
+                    2e9,
                     {"trunk": 60.0},
                     10**9,
                 )
