@@ -35,6 +35,7 @@ from foldcp.pipeline.commands.plan import plan
 from foldcp.pipeline.commands.query import query
 from foldcp.pipeline.commands.status import status
 from foldcp.pipeline.commands.templates import templates
+from foldcp.pipeline.commands.training.train import train
 from foldcp.pipeline.execution.signals import end_process
 from foldcp.pipeline.input_arguments import with_input_options
 from foldcp.pipeline.inputs.input_options import InputOptions
@@ -338,6 +339,7 @@ app.command()(calibrate)
 app.command()(evaluate)
 app.command()(describe)
 app.command()(fetch)
+app.command()(train)
 
 
 @app.command()

@@ -9,7 +9,7 @@ import types
 from collections.abc import Iterator, Sequence
 from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -17,6 +17,8 @@ from foldcp.config import KernelSetting, Precision
 from foldcp.datasets.parsing.text_files import read_text
 from foldcp.datasets.parsing.yaml_tree import parse
 from foldcp.files import reading
+
+T = TypeVar("T")
 
 MAX_YAML_BYTES = 1_000_000
 MAX_VALUE_CHARACTERS = 10_000
@@ -385,7 +387,11 @@ def load(file: Path | None = None, overrides: Sequence[str] = ()) -> RunConfig:
         ValueError: naming the file (or `--set`), the key and the value, for unknown keys, wrong
             types and values out of range.
     """
-    config = RunConfig()
+    return load_tree(RunConfig(), file, overrides)
+
+
+def load_tree(config: T, file: Path | None, overrides: Sequence[str]) -> T:
+    """Any tree of settings, changed in the same way; raises what `load` does."""
     if file is not None:
         for key, value in _leaves(read_yaml(file)):
             config = _set(config, key, value, location=str(file))
@@ -468,29 +474,37 @@ def nearest(key: str, known: Sequence[str]) -> str:
     return f"; known: {', '.join(known)}"
 
 
-def _set(config: Any, key: str, value: Any, location: str, path: str = "") -> Any:
+def _set(config: Any, key: str, value: Any, location: str, path: str = "", root: Any = None) -> Any:
     """A copy of the nested dataclass with one leaf replaced."""
-    key = SHORT_KEYS.get(path + key, key)
+    root = root or type(config)
+    if root is RunConfig:
+        key = SHORT_KEYS.get(path + key, key)
     head, _, rest = key.partition(".")
     hints = get_type_hints(type(config))
     full = path + key
     if head not in hints or bool(rest) != is_dataclass(hints[head]):
         name = " ".join(full.split())
-        raise ValueError(f"{location}: {name}: unknown setting{nearest(name, list(keys()))}")
+        raise ValueError(f"{location}: {name}: unknown setting{nearest(name, list(keys(root)))}")
     if rest:
-        changed = _set(getattr(config, head), rest, value, location, f"{path}{head}.")
+        changed = _set(getattr(config, head), rest, value, location, f"{path}{head}.", root)
     else:
         changed = checked(value, hints[head], f"{location}: {full}")
         metadata = _field(config, head).metadata
-        minimum = metadata["minimum"]
+        minimum = metadata.get("minimum")
         if minimum is not None and changed < minimum:
             raise ValueError(
                 f"{location}: {full}: {value!r} is too small; the minimum is {minimum}"
             )
-        if metadata["choices"] and not _is_choice(changed, metadata["choices"]):
-            choices = ", ".join(metadata["choices"])
-            raise ValueError(f"{location}: {full}: expected one of {choices}, got {value!r}")
-    return replace(config, **{head: changed})
+        choices = metadata.get("choices")
+        if choices and not _is_choice(changed, choices):
+            known = ", ".join(choices)
+            raise ValueError(f"{location}: {full}: expected one of {known}, got {value!r}")
+    if rest:
+        return replace(config, **{head: changed})
+    try:
+        return replace(config, **{head: changed})
+    except ValueError as error:  # of the dataclass itself
+        raise ValueError(f"{location}: {full}: {error}") from None
 
 
 def _is_choice(text: str, choices: Sequence[str]) -> bool:

@@ -31,6 +31,7 @@ LAYERS = [
     ["foldcp.training.example", "foldcp.training.settings"],
     ["foldcp.training.losses"],
     ["foldcp.training"],
+    ["foldcp.training.loop"],
     ["foldcp.datasets.parsing"],
     ["foldcp.datasets.accessions", "foldcp.datasets.uniprot", "foldcp.datasets.stoichiometry"],
     [
@@ -55,6 +56,7 @@ LAYERS = [
     ["foldcp.pipeline.evaluation"],
     ["foldcp.pipeline.reporting", "foldcp.pipeline.bench", "foldcp.pipeline.fold_one"],
     ["foldcp.pipeline.exporting"],
+    ["foldcp.pipeline.training"],
     ["foldcp.pipeline"],
     ["foldcp.pipeline.commands"],
     ["foldcp.pipeline.cli"],

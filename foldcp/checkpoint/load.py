@@ -72,13 +72,13 @@ def load(
     device = torch.device(device)
     backend = choose_backend(kernels, device)
     if is_untrained(path):
-        model = _build(untrained_architecture(str(path)), cp).to_empty(device="cpu")
+        model = build_model(untrained_architecture(str(path)), cp).to_empty(device="cpu")
         init_random_weights(model)
     else:
         if expected and checkpoint_identity(path) != expected:
             raise ValueError(f"{path}: the weights have changed since the run began")
         architecture, weights = read_checkpoint(Path(path))
-        model = _build(architecture, cp)
+        model = build_model(architecture, cp)
         _check_fit(Path(path), model, weights)
         aligned = {name: _aligned(weight) for name, weight in weights.items()}
         model.load_state_dict(aligned, strict=True, assign=True)
@@ -123,7 +123,7 @@ def read_checkpoint(path: Path) -> tuple[Architecture, dict[str, Tensor]]:
 
 def check_weights(path: Path, architecture: Architecture, weights: Mapping[str, Tensor]) -> None:
     """Raise ValueError naming the file and every parameter that does not fit the architecture."""
-    _check_fit(path, _build(architecture, ContextParallel()), weights)
+    _check_fit(path, build_model(architecture, ContextParallel()), weights)
 
 
 def _check_is_structure_model(
@@ -142,7 +142,7 @@ def _check_is_structure_model(
         )
 
 
-def _build(architecture: Architecture, cp: ContextParallel) -> Boltz2:
+def build_model(architecture: Architecture, cp: ContextParallel) -> Boltz2:
     """The network without memory for its weights."""
     with torch.device("meta"):
         return Boltz2(architecture, cp)

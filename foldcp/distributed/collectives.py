@@ -9,7 +9,7 @@ from torch import Tensor
 from foldcp.distributed.transport import as_bytes
 
 # Named differently up to and from PyTorch 2.12.
-_all_gather_into = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+all_gather_into = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 
 
 def all_reduce_min(number: int, device: torch.device, group: dist.ProcessGroup | None) -> int:
@@ -55,7 +55,7 @@ class AllGather(torch.autograd.Function):
         ctx.group = group
         x = x.contiguous()
         whole = x.new_empty((size * x.shape[0], *x.shape[1:]))
-        _all_gather_into(as_bytes(whole), as_bytes(x), group=group)
+        all_gather_into(as_bytes(whole), as_bytes(x), group=group)
         return whole
 
     @staticmethod

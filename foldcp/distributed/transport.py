@@ -68,10 +68,8 @@ class P2PTransport:
         for step, (outgoing, incoming) in enumerate(zip(packed, recv, strict=True), 1):
             to = (self.rank + step) % self.size
             source = (self.rank - step) % self.size
-            operations += [dist.P2POp(dist.isend, as_bytes(x), to, self.group) for x in outgoing]
-            operations += [
-                dist.P2POp(dist.irecv, as_bytes(x), source, self.group) for x in incoming
-            ]
+            operations += [_message(dist.isend, x, to, self.group) for x in outgoing]
+            operations += [_message(dist.irecv, x, source, self.group) for x in incoming]
         works = dist.batch_isend_irecv(operations)
 
         def wait() -> None:
@@ -80,6 +78,13 @@ class P2PTransport:
             packed.clear()  # must be kept until here
 
         return wait
+
+
+def _message(
+    send_or_receive: Callable[..., Any], x: Tensor, peer: int, group: dist.ProcessGroup | None
+) -> dist.P2POp:
+    """The sending or receiving of a tensor; the peer is counted within the group."""
+    return dist.P2POp(send_or_receive, as_bytes(x), group=group, group_peer=peer)
 
 
 class CopyEngineTransport:

@@ -77,6 +77,18 @@ class TrainingExample:
     truth: Truth
     name: str = ""
 
+    def centered(self) -> TrainingExample:
+        """The example with the centre of what is resolved at the origin, where all else lies.
+
+        The noise of a step is added to all atoms; those that are not resolved would otherwise lie
+        as far from the structure as its file has the origin.
+        """
+        truth = self.truth
+        resolved = truth.resolved[:, None]
+        center = (truth.conformers * resolved).sum(1, keepdim=True) / resolved.sum()
+        conformers = (truth.conformers - center) * resolved
+        return replace(self, truth=replace(truth, conformers=conformers))
+
     def pad(self, multiple: int) -> TrainingExample:
         """The example with the number of tokens padded to a multiple."""
         return replace(self, features=self.features.pad(multiple))

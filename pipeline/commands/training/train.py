@@ -1,0 +1,53 @@
+"""The command `foldcp train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from foldcp.pipeline.commands.arguments import ConfigFile, Overrides
+
+
+def train(
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR", help="Folder of the run; goes on from the newest checkpoint in it."
+        ),
+    ],
+    config: ConfigFile = None,
+    set_: Overrides = [],  # noqa: B006
+    max_steps: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, help="Steps in all, instead of the setting max_steps."),
+    ] = None,
+    minutes: Annotated[
+        float,
+        typer.Option(
+            metavar="M", min=0.0, help="Write a checkpoint and end after so long; 0: no limit."
+        ),
+    ] = 0.0,
+) -> None:
+    """Train a network, or go on training it, on structures that `foldcp train-data` has prepared.
+
+    Checkpoints have Boltz-2's layout: DIR/checkpoints/step-00010000.ckpt is what `foldcp score
+    --checkpoint` takes. The same command goes on from the newest one, on any number of GPUs, and
+    gives the same losses. docs/training.md has every setting.
+
+    Exit code 0 when it has reached the last step or the time limit, 2 for a mistake in the command,
+    its files or the data, 75 when SIGTERM or SIGINT stopped it; then there is a checkpoint, and the
+    same command resumes.
+
+    \b
+    foldcp train --config configs/train/demo.yaml --set data.folder=prepared --out run
+    foldcp train --config configs/train/demo.yaml --set data.folder=prepared --out run --minutes 20
+    torchrun --nproc_per_node 4 -m foldcp train --config tune.yaml --out run \\
+        --set context_parallel=2
+    foldcp train --out tuned --set data.folder=prepared --set model.init=boltz2_conf.ckpt \\
+        --set "model.train=confidence_module.*" --set step.weights.diffusion=0
+    """
+    from foldcp.pipeline.training.train import train as run
+
+    raise typer.Exit(run(config, set_, out, max_steps, minutes))
