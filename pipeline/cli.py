@@ -35,7 +35,7 @@ from foldcp.pipeline.commands.plan import plan
 from foldcp.pipeline.commands.query import query
 from foldcp.pipeline.commands.status import status
 from foldcp.pipeline.commands.templates import templates
-from foldcp.pipeline.commands.train_data import train_data
+from foldcp.pipeline.commands.training.train_data import train_data
 from foldcp.pipeline.execution.signals import end_process
 from foldcp.pipeline.input_arguments import with_input_options
 from foldcp.pipeline.inputs.input_options import InputOptions
