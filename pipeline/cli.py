@@ -36,6 +36,7 @@ from foldcp.pipeline.commands.query import query
 from foldcp.pipeline.commands.status import status
 from foldcp.pipeline.commands.templates import templates
 from foldcp.pipeline.commands.training.train import train
+from foldcp.pipeline.commands.training.train_data import train_data
 from foldcp.pipeline.execution.signals import end_process
 from foldcp.pipeline.input_arguments import with_input_options
 from foldcp.pipeline.inputs.input_options import InputOptions
@@ -337,6 +338,7 @@ app.command()(status)
 app.command()(query)
 app.command()(calibrate)
 app.command()(evaluate)
+app.command()(train_data)
 app.command()(describe)
 app.command()(fetch)
 app.command()(train)

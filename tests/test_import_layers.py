@@ -46,6 +46,7 @@ LAYERS = [
     ["foldcp.datasets", "foldcp.datasets.writers"],
     ["foldcp.pipeline.config", "foldcp.pipeline.terminal", "foldcp.pipeline.fetch"],
     ["foldcp.pipeline.inputs"],
+    ["foldcp.pipeline.training_data"],
     ["foldcp.pipeline.msa_search"],
     ["foldcp.pipeline.template_search"],
     ["foldcp.pipeline.scheduling"],
@@ -85,6 +86,8 @@ WITHOUT_TORCH = [
     "foldcp/features/pairs.py",
     "foldcp/features/templates/matching.py",
     "foldcp/features/tokens.py",
+    "foldcp/training/data/structure.py",
+    "foldcp/training/data/prepared.py",
     "datasets/",
     "pipeline/config.py",
     "pipeline/inputs/",
@@ -192,7 +195,18 @@ def test_datasets_know_only_complexes_and_files() -> None:
     parser = "foldcp.features.msa.parse"
     of_parser = {name for name in imports(MODULES[parser]) if is_in(name, "foldcp")}
     assert all(name.startswith("foldcp.files") for name in of_parser)
-    allowed = ("foldcp.complex", "foldcp.files", "foldcp.printable", "foldcp.datasets", parser)
+    # What structures to train on become knows no more than kinds of chains.
+    structures = "foldcp.training.data.structure"
+    of_structures = {name for name in imports(MODULES[structures]) if is_in(name, "foldcp")}
+    assert all(name.startswith("foldcp.complex") for name in of_structures)
+    allowed = (
+        "foldcp.complex",
+        "foldcp.files",
+        "foldcp.printable",
+        "foldcp.datasets",
+        parser,
+        structures,
+    )
     for module, path in MODULES.items():
         if is_in(module, "foldcp.datasets"):
             others = {name for name in imports(path) if is_in(name, "foldcp")}

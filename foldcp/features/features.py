@@ -138,6 +138,11 @@ _TOKEN_AXES: dict[str, TokenAxis] = {
 }
 
 
+def token_axes() -> Mapping[str, TokenAxis]:
+    """The fields of `Features` along the tokens."""
+    return _TOKEN_AXES
+
+
 def _stored(x: Tensor) -> Tensor:
     """The part of an expanded tensor that memory holds; `expand` gives the whole again."""
     return x[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in x.stride())]
