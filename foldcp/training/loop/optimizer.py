@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -106,9 +108,9 @@ class Optimizer:
     @torch.no_grad()
     def restore(
         self,
-        average: dict[str, Tensor],
-        mean: dict[str, Tensor],
-        square: dict[str, Tensor],
+        average: Mapping[str, Tensor],
+        mean: Mapping[str, Tensor],
+        square: Mapping[str, Tensor],
         num_updates: int,
     ) -> None:
         """Take the state of a checkpoint; of the weights that are not in it, that of the start."""
