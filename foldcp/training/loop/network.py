@@ -53,6 +53,7 @@ def make_network(settings: TrainSettings, out: Path, mesh: Mesh) -> Network:
     elif settings.model.init and not is_untrained(settings.model.init):
         path = Path(settings.model.init)
         architecture, weights = read_checkpoint(path)
+        _check_architecture(path, architecture, settings)
         model = _with_weights(path, architecture, weights, mesh)
     else:
         architecture = settings.model.architecture
@@ -95,10 +96,15 @@ def _check_same_run(path: Path, state: TrainingState, settings: TrainSettings) -
                 f"{path}: the run began with {name}={then}, not {now}; give --out another folder, "
                 "or name this checkpoint as model.init"
             )
-    if not settings.model.init and state.architecture != settings.model.architecture:
-        raise ValueError(
-            f"{path}: the run began with another model.architecture; give --out another folder"
-        )
+    _check_architecture(path, state.architecture, settings)
+
+
+def _check_architecture(path: Path, architecture: Architecture, settings: TrainSettings) -> None:
+    """Raise ValueError where the settings ask for other sizes than those of a file."""
+    model = settings.model
+    asked = model.architecture
+    if asked != architecture and not (model.init and asked == Architecture()):
+        raise ValueError(f"{path}: has other sizes than model.architecture asks for")
 
 
 def choose_trained(model: Boltz2, settings: TrainSettings) -> dict[str, nn.Parameter]:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from foldcp.checkpoint.identity import is_untrained
 from foldcp.config import OPTIONS, TINY, Architecture
+from foldcp.training.loop.graphed_step import check_can_capture
 from foldcp.training.settings import TrainingSettings
 
 TrainingPrecision = Literal["fp32", "tf32", "bf16"]
@@ -153,6 +154,13 @@ class TrainSettings:
             "fp32 weights beside them, and tf32 elsewhere"
         ),
     )
+    cuda_graphs: bool = field(
+        default=False,
+        metadata=_setting(
+            "capture the steps of each size of example as a CUDA graph: for small networks and "
+            "crops, whose time goes into launching kernels; without confidence and dropout"
+        ),
+    )
     examples_per_step: int = field(
         default=128,
         metadata=_setting(
@@ -173,19 +181,24 @@ class TrainSettings:
     def check(self) -> None:
         """Raise ValueError for settings that contradict each other, naming them."""
         architecture = self.model.architecture
-        if self.model.init:
+        if is_untrained(self.model.init):
+            untrained_size(self.model.init)
             if architecture != Architecture():
                 raise ValueError(
                     f"model.architecture: the sizes are those of model.init ({self.model.init})"
                 )
-            if is_untrained(self.model.init):
-                untrained_size(self.model.init)
         for name in UNSTATED:
             if getattr(architecture, name) != getattr(_BOLTZ2, name):
                 raise ValueError(
                     f"model.architecture.{name}: must be {getattr(_BOLTZ2, name)}, as Boltz's "
                     "checkpoints do not state it"
                 )
+        if self.cuda_graphs:
+            check_can_capture(self.step)
+            if self.context_parallel > 1:
+                raise ValueError("cuda_graphs: needs context_parallel=1")
+            if self.precision == "bf16":
+                raise ValueError("cuda_graphs: needs precision fp32 or tf32")
         optimizer = self.optimizer
         if optimizer.warmup_steps > optimizer.decay_after:
             raise ValueError("optimizer.warmup_steps: more than optimizer.decay_after")

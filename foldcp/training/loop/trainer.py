@@ -17,11 +17,12 @@ from foldcp.distributed.mesh import Mesh
 from foldcp.model.boltz2 import Boltz2
 from foldcp.training.example import TrainingExample
 from foldcp.training.loop.checkpoints import CheckpointWriter
+from foldcp.training.loop.graphed_step import GraphedStep
 from foldcp.training.loop.lightning_layout import TrainingState, to_checkpoint
 from foldcp.training.loop.network import Network
 from foldcp.training.loop.optimizer import learning_rate
 from foldcp.training.loop.settings import TrainSettings, checkpoint_folder
-from foldcp.training.step import training_step
+from foldcp.training.step import Losses, training_step
 
 MAX_SKIPPED = 10  # steps in a row without a finite gradient
 
@@ -96,6 +97,9 @@ class Trainer:
         self.num_skipped = network.num_skipped
         self.skipped_in_a_row = 0
         self.last_checkpoint = network.num_steps if network.num_steps else -1
+        self.graphed_step = None
+        if settings.cuda_graphs:
+            self.graphed_step = GraphedStep(network.model, settings.step, mesh.device)
         self.writer = None
         if mesh.rank == 0:
             self.writer = CheckpointWriter(checkpoint_folder(out), settings.checkpoint.keep)
@@ -188,10 +192,16 @@ class Trainer:
         place = number * self.mesh.data_size + self.mesh.data_rank
         index = self.num_steps * settings.examples_per_step + place
         generator = torch.Generator().manual_seed(seed_of("step", settings.seed, index))
-        losses = training_step(self.network.model, example, settings.step, generator, reduce=False)
+        losses = self._losses(example, generator)
         self.network.flat.collect_gradients()
         values = torch.stack([losses.loss, *losses.parts.values()]).float()
         return list(losses.parts), values
+
+    def _losses(self, example: TrainingExample, generator: torch.Generator) -> Losses:
+        if self.graphed_step is not None:
+            return self.graphed_step(example, generator)
+        settings = self.settings.step
+        return training_step(self.network.model, example, settings, generator, reduce=False)
 
     def _skip(self, bad: list[str]) -> None:
         """Count a step without finite gradients; ValueError when there were too many in a row."""

@@ -96,5 +96,5 @@ def train_on_ranks(
     return train(out, settings, mesh, killed_at)
 
 
-def network(out: Path, settings: TrainSettings = SETTINGS) -> Network:
-    return make_network(settings, out, ALONE)
+def network(out: Path, settings: TrainSettings = SETTINGS, mesh: Mesh = ALONE) -> Network:
+    return make_network(settings, out, mesh)
