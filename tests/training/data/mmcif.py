@@ -150,7 +150,7 @@ class File:
                     "auth_seq_id",
                     "auth_asym_id",
                     "pdbx_PDB_model_num",
-                ),  # fmt: skip
+                ),
                 list(enumerate((atom.row for atom in self.atoms), 1)),
             ),
             self._assembly(),
@@ -205,7 +205,7 @@ class File:
                         a.subchain,
                         a.component,
                         a.number,
-                    )  # fmt: skip
+                    )
                 ),
             )
             for number, pair in enumerate(self.bonds, 1)

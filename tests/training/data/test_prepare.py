@@ -104,7 +104,7 @@ def test_number_of_workers_does_not_matter(tmp_path: Path) -> None:
 
 
 def test_killed_run_resumes_with_equal_bytes(tmp_path: Path) -> None:
-    folder = inputs(tmp_path / "in", 300)
+    folder = inputs(tmp_path / "in", 100)
     prepare(folder, tmp_path / "undisturbed", SETTINGS)
     out = tmp_path / "out"
     command = [sys.executable, "-m", "foldcp", "train-data", str(folder), "--out", str(out)]
@@ -120,7 +120,7 @@ def test_killed_run_resumes_with_equal_bytes(tmp_path: Path) -> None:
     done = len(list(out.rglob("*.safetensors")))
     assert not (out / "index.jsonl").exists(), "it was not killed in time"
     summary = prepare(folder, out, SETTINGS)
-    assert 20 <= done - 1 <= summary.num_reused <= 299
+    assert 20 <= done == summary.num_reused < 100
     parts = [name for name in contents(out) if name.endswith(".part")]
     assert len(parts) <= 1  # what was being written when it was killed
     left = {name: data for name, data in contents(out).items() if name not in parts}
