@@ -199,14 +199,21 @@ def _around(
 
 def _neighborhood(tokens: CropTokens, token: int, size: int) -> Int[np.ndarray, " n"]:
     """A token's unit with those around it, at least `size` tokens of its chain."""
-    first, last = np.searchsorted(tokens.chain, [tokens.chain[token], tokens.chain[token] + 1])
-    if last - first <= size:
+    chain = tokens.chain[token]
+    first = int(tokens.chain.searchsorted(chain))
+    last = int(tokens.chain.searchsorted(chain + 1))
+    length = last - first
+    if length <= size:
         return np.arange(first, last)
+    unit = int(tokens.unit[token])
+    if tokens.unit[last - 1] == length - 1:  # every unit is one token
+        reach = max(size // 2, size - 1 - unit, size - (length - unit))
+        return np.arange(first + max(0, unit - reach), first + min(length, unit + reach + 1))
     units = tokens.unit[first:last]
-    unit = tokens.unit[token]
     reach = 0
     while True:
-        start, stop = np.searchsorted(units, [unit - reach, unit + reach + 1])
+        start = int(units.searchsorted(unit - reach))
+        stop = int(units.searchsorted(unit + reach + 1))
         if stop - start >= size:
             return np.arange(first + start, first + stop)
         reach += 1
