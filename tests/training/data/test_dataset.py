@@ -20,6 +20,7 @@ from foldcp.checkpoint.load import load
 from foldcp.datasets.training.filters import FilterSettings
 from foldcp.datasets.training.read import read_experimental
 from foldcp.pipeline.training_data.prepare import PrepareSettings, prepare
+from foldcp.training.data import complexes
 from foldcp.training.data.dataset import TrainingDataset
 from foldcp.training.data.prefetch import prefetch
 from foldcp.training.data.prepared import IndexChain, IndexRow
@@ -248,6 +249,16 @@ def test_modified_residues_and_selenomethionine(tmp_path: Path) -> None:
     assert ("A", 4, "CA") in truth
     without = TrainingDataset(tmp_path / "out", replace(SMALL, ligands=False)).example("x")
     assert without.features.layout.token_name[2] == "SER"
+
+
+def test_without_rdkit_ligands_must_be_left_out(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complexes._can_be_read.cache_clear()
+    monkeypatch.setattr(complexes, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"structure dimer: ZN: .* or leave them out with ligands"):
+        TrainingDataset(prepared, SMALL).example("dimer")
+    assert TrainingDataset(prepared, replace(SMALL, ligands=False)).example("dimer").name
 
 
 def row(name: str, clusters: str, kinds: str, pairs: tuple[tuple[int, int], ...]) -> IndexRow:
