@@ -79,7 +79,7 @@ def filter_structure(structure: ExperimentalStructure, settings: FilterSettings)
         if found:
             dropped[name] = tuple(found)
             kept = [chain for chain in kept if chain.name not in found]
-    clashing = [kept[i].name for i in sorted(_clashing(kept, settings))]
+    clashing = [kept[i].name for i in sorted(clashing_chains(kept, settings))]
     if clashing:
         dropped["clashing"] = tuple(clashing)
         kept = [chain for chain in kept if chain.name not in clashing]
@@ -138,7 +138,7 @@ class _Clash:
     num_atoms: int
 
 
-def _clashing(chains: Sequence[ExperimentalChain], settings: FilterSettings) -> set[int]:
+def clashing_chains(chains: Sequence[ExperimentalChain], settings: FilterSettings) -> set[int]:
     """The chains to drop so that none clashes.
 
     Of two that clash with each other goes the one with the larger share of clashing atoms, else the

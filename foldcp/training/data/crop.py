@@ -76,7 +76,7 @@ def spatial_crop(
     ValueError where no token is resolved. Source: Boltz, `BoltzCropper`.
     """
     own = np.flatnonzero(tokens.resolved & np.isin(tokens.chain, chains))
-    return _around(tokens, limits, int(rng.choice(_or_all(own, tokens))), neighborhood)
+    return crop_around(tokens, limits, int(rng.choice(_or_all(own, tokens))), neighborhood)
 
 
 def interface_crop(
@@ -94,7 +94,7 @@ def interface_crop(
         if len(touching):
             candidates = touching
             break
-    return _around(tokens, limits, int(rng.choice(_or_all(candidates, tokens))), neighborhood)
+    return crop_around(tokens, limits, int(rng.choice(_or_all(candidates, tokens))), neighborhood)
 
 
 def contiguous_crop(
@@ -171,7 +171,7 @@ def _units(tokens: CropTokens, some: Int[np.ndarray, " n"]) -> Iterator[Int[np.n
         yield of_chain[units == unit]
 
 
-def _around(
+def crop_around(
     tokens: CropTokens, limits: CropLimits, query: int, neighborhood: int
 ) -> Int[np.ndarray, " n"]:
     """The tokens nearest to one, with their neighbours, until the crop is full."""
