@@ -84,6 +84,10 @@ class TrainingDataset:
             row, structure, tokens, self.settings.msa_rows, np.random.default_rng(0)
         )
 
+    def num_tokens(self, name: str) -> int:
+        """Tokens of a whole structure, without making its features."""
+        return len(self._tokenized(name).tokenized.tokens.type)
+
     def _tokenize(self, name: str) -> TokenizedStructure:
         found = read_structure(structure_path(self.folder, name))
         return tokenize_structure(found, ligands=self.settings.ligands)

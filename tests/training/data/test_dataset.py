@@ -139,6 +139,8 @@ def test_truth_is_the_file_atom_by_atom(prepared: Path, tmp_path: Path) -> None:
     assert truth_of(example) == expected
     assert not example.truth.coords[example.truth.resolved == 0].any()
     assert len(example.truth.lddt_atoms) == 35 + 36 + 20
+    num_tokens = TrainingDataset(prepared, SMALL).num_tokens("dimer")
+    assert num_tokens == example.features.num_tokens
 
 
 def test_crop_keeps_numbers_of_the_whole_structure(prepared: Path) -> None:
@@ -306,9 +308,12 @@ def test_items_are_drawn_by_their_weights() -> None:
 def test_workers_make_the_same_examples_in_order(prepared: Path) -> None:
     dataset = TrainingDataset(prepared, SMALL)
     seeds = [5, 3, 8, 1, 2]
+    before = len(os.listdir("/proc/self/fd"))
     made = list(prefetch(dataset, seeds, workers=2))
+    assert len(os.listdir("/proc/self/fd")) < before + 10
     for seed, example in zip(seeds, made, strict=True):
         assert_equal(example, dataset.draw(seed))
+        assert example.features.msa_mask.stride() == dataset.draw(seed).features.msa_mask.stride()
     assert [each.name for each in prefetch(dataset, seeds, workers=0)] == [e.name for e in made]
 
 
