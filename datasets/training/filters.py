@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from typing import Literal
 
 import numpy as np
 from scipy.spatial import KDTree
 
+from foldcp.datasets.training.interfaces import near_boxes
 from foldcp.datasets.training.read import UNKNOWN_LETTERS
 from foldcp.training.data.structure import ExperimentalChain, ExperimentalStructure
 
@@ -62,7 +62,9 @@ class Filtered:
 
 
 def filter_structure(structure: ExperimentalStructure, settings: FilterSettings) -> Filtered:
-    """Drop chains, then judge the structure."""
+    """Judge a structure, then drop chains of one that is kept."""
+    for dropped_by, reason in _judge(structure, settings):
+        return Filtered(structure, {}, dropped_by, reason)
     dropped: dict[ChainFilter, tuple[str, ...]] = {}
     kept = list(structure.chains)
     tests: dict[ChainFilter, Callable[[ExperimentalChain], bool]] = {
@@ -77,15 +79,15 @@ def filter_structure(structure: ExperimentalStructure, settings: FilterSettings)
         if found:
             dropped[name] = tuple(found)
             kept = [chain for chain in kept if chain.name not in found]
-    clashing = [kept[i].name for i in sorted(_clashing(kept, settings))]
+    clashing = [kept[i].name for i in sorted(clashing_chains(kept, settings))]
     if clashing:
         dropped["clashing"] = tuple(clashing)
         kept = [chain for chain in kept if chain.name not in clashing]
     names = {chain.name for chain in kept}
     bonds = tuple(bond for bond in structure.bonds if {end[0] for end in bond} <= names)
     left = replace(structure, chains=tuple(kept), bonds=bonds)
-    for dropped_by, reason in _judge(structure, left, settings):
-        return Filtered(left, dropped, dropped_by, reason)
+    if not any(chain.kind != "ligand" for chain in left.chains):
+        return Filtered(left, dropped, "empty", "no polymer is left")
     return Filtered(left, dropped)
 
 
@@ -95,21 +97,19 @@ def _resolved(chain: ExperimentalChain) -> float:
 
 
 def _judge(
-    whole: ExperimentalStructure, left: ExperimentalStructure, settings: FilterSettings
+    structure: ExperimentalStructure, settings: FilterSettings
 ) -> Iterator[tuple[StructureFilter, str]]:
-    """The reasons to drop a structure."""
-    if settings.before and not whole.date and not settings.undated:
+    """The reasons to drop a structure as it is in the file."""
+    if settings.before and not structure.date and not settings.undated:
         yield "date", "the file has no date"
-    if settings.before and whole.date >= settings.before:
-        yield "date", f"its date {whole.date} is not before {settings.before}"
-    if whole.resolution is not None and whole.resolution > settings.max_resolution:
-        yield "resolution", f"{whole.resolution:g} Å, above {settings.max_resolution:g} Å"
-    if len(whole.chains) > settings.max_chains:
-        yield "chains", f"{len(whole.chains)} chains, above {settings.max_chains}"
-    if settings.max_residues and whole.num_residues > settings.max_residues:
-        yield "residues", f"{whole.num_residues} residues, above {settings.max_residues}"
-    if not any(chain.kind != "ligand" for chain in left.chains):
-        yield "empty", "no polymer is left"
+    if settings.before and structure.date >= settings.before:
+        yield "date", f"its date {structure.date} is not before {settings.before}"
+    if structure.resolution is not None and structure.resolution > settings.max_resolution:
+        yield "resolution", f"{structure.resolution:g} Å, above {settings.max_resolution:g} Å"
+    if len(structure.chains) > settings.max_chains:
+        yield "chains", f"{len(structure.chains)} chains, above {settings.max_chains}"
+    if settings.max_residues and structure.num_residues > settings.max_residues:
+        yield "residues", f"{structure.num_residues} residues, above {settings.max_residues}"
 
 
 def _is_unknown(chain: ExperimentalChain) -> bool:
@@ -138,7 +138,7 @@ class _Clash:
     num_atoms: int
 
 
-def _clashing(chains: Sequence[ExperimentalChain], settings: FilterSettings) -> set[int]:
+def clashing_chains(chains: Sequence[ExperimentalChain], settings: FilterSettings) -> set[int]:
     """The chains to drop so that none clashes.
 
     Of two that clash with each other goes the one with the larger share of clashing atoms, else the
@@ -146,9 +146,7 @@ def _clashing(chains: Sequence[ExperimentalChain], settings: FilterSettings) -> 
     """
     trees = [KDTree(chain.coords) for chain in chains]
     clashes: dict[tuple[int, int], _Clash] = {}
-    for i, j in combinations(range(len(chains)), 2):
-        if _boxes_are_apart(chains[i], chains[j], settings.clash_distance):
-            continue
+    for i, j in near_boxes(chains, settings.clash_distance):
         for a, b in ((i, j), (j, i)):
             near, _ = trees[b].query(chains[a].coords, distance_upper_bound=settings.clash_distance)
             fraction = float(np.isfinite(near).mean())
@@ -165,9 +163,3 @@ def _clashing(chains: Sequence[ExperimentalChain], settings: FilterSettings) -> 
 
 def _badness(clash: _Clash) -> tuple[float, int, int]:
     return clash.fraction, -clash.num_atoms, clash.chain
-
-
-def _boxes_are_apart(a: ExperimentalChain, b: ExperimentalChain, distance: float) -> bool:
-    """Whether the boxes around two chains are further apart than a distance."""
-    gap = np.maximum(a.coords.min(0) - b.coords.max(0), b.coords.min(0) - a.coords.max(0))
-    return bool((gap > distance).any())

@@ -40,6 +40,8 @@ _DATES = (
     "_pdbx_audit_revision_history.revision_date",
     "_pdbx_database_status.recvd_initial_deposition_date",
 )
+_BFACTORS = "_atom_site.B_iso_or_equiv"
+_ABSENT = (".", "?")
 _RESOLUTIONS = (
     "_refine.ls_d_res_high",
     "_em_3d_reconstruction.resolution",
@@ -107,12 +109,13 @@ def _structure(block: gemmi.cif.Block, name: str, assembly: bool) -> Experimenta
     if not chains:
         raise ValueError("it has no heavy atoms but those of water")
     placed_as = structure.assemblies[0] if assembly and structure.assemblies else None
+    has_bfactors = any(value not in _ABSENT for value in block.find_values(_BFACTORS))
     copies = list(_copies(placed_as, list(chains), model))
     if not copies:
         raise ValueError(f"assembly {structure.assemblies[0].name} has none of the file's chains")
     return ExperimentalStructure(
         name=name,
-        chains=tuple(_placed(chains[copy.subchain].chain, copy) for copy in copies),
+        chains=tuple(_placed(chains[copy.subchain].chain, copy, has_bfactors) for copy in copies),
         bonds=tuple(_bonds(structure, chains, copies)),
         resolution=_resolution(block),
         date=_first(block, _DATES, re.compile(r"\d{4}-\d\d-\d\d").fullmatch),
@@ -164,12 +167,15 @@ def _copies(
                     yield _Copy(name, subchain, placement, operator.transform)
 
 
-def _placed(chain: ExperimentalChain, copy: _Copy) -> ExperimentalChain:
-    """A chain where the assembly places it."""
+def _placed(chain: ExperimentalChain, copy: _Copy, has_bfactors: bool) -> ExperimentalChain:
+    """A chain where the assembly places it; its B-factors are 0 if the file has none."""
     coords = chain.coords
     if not copy.transform.is_identity():
         matrix = np.array(copy.transform.mat.tolist())
         coords = coords @ matrix.T + np.array(copy.transform.vec.tolist())
+    if not (np.abs(coords) < MAX_COORDINATE).all():
+        raise ValueError(f"a coordinate is not a number, or exceeds {MAX_COORDINATE:,.0f} Å")
+    bfactors = np.nan_to_num(chain.bfactors, posinf=0, neginf=0)
     return ExperimentalChain(
         name=copy.name,
         kind=chain.kind,
@@ -178,7 +184,7 @@ def _placed(chain: ExperimentalChain, copy: _Copy) -> ExperimentalChain:
         atom_residue=chain.atom_residue,
         atom_names=chain.atom_names,
         coords=coords.astype(np.float32),
-        bfactors=chain.bfactors,
+        bfactors=bfactors if has_bfactors else np.zeros_like(bfactors),
     )
 
 
@@ -205,9 +211,6 @@ def _chain(name: str, span: gemmi.ResidueSpan, entity: gemmi.Entity | None) -> _
         codes, places = _observed_sequence(kind, chosen, atoms)
     rows = [(place, atom) for place, found in zip(places, atoms, strict=True) for atom in found]
     rows.sort(key=lambda row: row[0])
-    coords = np.array([atom.pos.tolist() for _, atom in rows])
-    if not (np.abs(coords) < MAX_COORDINATE).all():
-        raise ValueError(f"a coordinate is not a number, or exceeds {MAX_COORDINATE:,.0f} Å")
     chain = ExperimentalChain(
         name=name,
         kind=kind,
@@ -215,7 +218,7 @@ def _chain(name: str, span: gemmi.ResidueSpan, entity: gemmi.Entity | None) -> _
         letters="" if kind == "ligand" else "".join(_letter(kind, code) for code in codes),
         atom_residue=np.array([place for place, _ in rows], dtype=np.int32),
         atom_names=tuple(atom.name for _, atom in rows),
-        coords=coords,
+        coords=np.array([atom.pos.tolist() for _, atom in rows]),
         bfactors=np.array([atom.b_iso for _, atom in rows], dtype=np.float32),
     )
     numbers = [str(residue.seqid) for residue in chosen]

@@ -62,6 +62,19 @@ class Summary:
     unknown_held_out: Sequence[str]  # names of the list that the input does not have
 
     @property
+    def num_similar(self) -> int:
+        """Structures to train on with a polymer in the cluster of one that is held out."""
+        used = [row for row in self.rows if not row.dropped_by]
+        of_row = {
+            row.name: {chain.cluster for chain in row.chains if chain.kind != "ligand"}
+            for row in used
+        }
+        held_out = {
+            cluster for row in used if row.split == HELD_OUT for cluster in of_row[row.name]
+        }
+        return sum(row.split == TRAIN and bool(of_row[row.name] & held_out) for row in used)
+
+    @property
     def dropped(self) -> dict[str, int]:
         """Structures by the filter that dropped them."""
         return dict(Counter(row.dropped_by for row in self.rows if row.dropped_by))

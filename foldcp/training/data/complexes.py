@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -48,19 +49,20 @@ def tokenize_structure(structure: ExperimentalStructure, *, ligands: bool) -> To
     left out, with `ligands` false all of them. Raises ValueError naming the structure: nothing is
     left, or RDKit is missing.
     """
-    kept = [
-        number
-        for number, chain in enumerate(structure.chains)
-        if chain.kind != "ligand" or (ligands and is_readable(chain))
-    ]
-    if not kept:
-        raise ValueError(f"structure {structure.name}: it has no chain that the network can read")
-    chains = [structure.chains[number] for number in kept]
-    complex = Complex(
-        structure.name,
-        tuple(_chain(chain, ligands) for chain in chains),
-        method=method_of(structure.method),
-    )
+    try:
+        kept = [
+            number
+            for number, chain in enumerate(structure.chains)
+            if chain.kind != "ligand" or (ligands and _is_readable(chain))
+        ]
+        chains = [structure.chains[number] for number in kept]
+        complex = Complex(
+            structure.name,
+            tuple(_chain(chain, ligands) for chain in chains),
+            method=method_of(structure.method),
+        )
+    except ValueError as error:
+        raise ValueError(f"structure {structure.name}: {error}") from error
     tokenized = tokenize(complex)
     bonds = tuple(_bonds(structure, complex, tokenized))
     rows = _observed_rows(chains, tokenized)
@@ -82,7 +84,7 @@ def method_of(method: str) -> str:
     return method if method in METHODS else "other"
 
 
-def is_readable(chain: ExperimentalChain) -> bool:
+def _is_readable(chain: ExperimentalChain) -> bool:
     """Whether the network can read all components of a ligand. Raises ValueError where RDKit is
     missing.
     """
@@ -91,7 +93,11 @@ def is_readable(chain: ExperimentalChain) -> bool:
 
 @cache
 def _can_be_read(code: str, kind: Kind) -> bool:
-    ccd_component("NAG", "ligand")  # where RDKit is missing, nothing can be read
+    if find_spec("rdkit") is None:
+        raise ValueError(
+            f"{code}: ligands and modified residues are read with RDKit: pip install "
+            "'foldcp[ligands]', or leave them out with ligands: false"
+        )
     try:
         ccd_component(code, kind)
     except ValueError:

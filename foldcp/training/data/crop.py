@@ -76,7 +76,7 @@ def spatial_crop(
     ValueError where no token is resolved. Source: Boltz, `BoltzCropper`.
     """
     own = np.flatnonzero(tokens.resolved & np.isin(tokens.chain, chains))
-    return _around(tokens, limits, int(rng.choice(_or_all(own, tokens))), neighborhood)
+    return crop_around(tokens, limits, int(rng.choice(_or_all(own, tokens))), neighborhood)
 
 
 def interface_crop(
@@ -94,7 +94,7 @@ def interface_crop(
         if len(touching):
             candidates = touching
             break
-    return _around(tokens, limits, int(rng.choice(_or_all(candidates, tokens))), neighborhood)
+    return crop_around(tokens, limits, int(rng.choice(_or_all(candidates, tokens))), neighborhood)
 
 
 def contiguous_crop(
@@ -171,7 +171,7 @@ def _units(tokens: CropTokens, some: Int[np.ndarray, " n"]) -> Iterator[Int[np.n
         yield of_chain[units == unit]
 
 
-def _around(
+def crop_around(
     tokens: CropTokens, limits: CropLimits, query: int, neighborhood: int
 ) -> Int[np.ndarray, " n"]:
     """The tokens nearest to one, with their neighbours, until the crop is full."""
@@ -199,14 +199,21 @@ def _around(
 
 def _neighborhood(tokens: CropTokens, token: int, size: int) -> Int[np.ndarray, " n"]:
     """A token's unit with those around it, at least `size` tokens of its chain."""
-    first, last = np.searchsorted(tokens.chain, [tokens.chain[token], tokens.chain[token] + 1])
-    if last - first <= size:
+    chain = tokens.chain[token]
+    first = int(tokens.chain.searchsorted(chain))
+    last = int(tokens.chain.searchsorted(chain + 1))
+    length = last - first
+    if length <= size:
         return np.arange(first, last)
+    unit = int(tokens.unit[token])
+    if tokens.unit[last - 1] == length - 1:  # every unit is one token
+        reach = max(size // 2, size - 1 - unit, size - (length - unit))
+        return np.arange(first + max(0, unit - reach), first + min(length, unit + reach + 1))
     units = tokens.unit[first:last]
-    unit = tokens.unit[token]
     reach = 0
     while True:
-        start, stop = np.searchsorted(units, [unit - reach, unit + reach + 1])
+        start = int(units.searchsorted(unit - reach))
+        stop = int(units.searchsorted(unit + reach + 1))
         if stop - start >= size:
             return np.arange(first + start, first + stop)
         reach += 1

@@ -25,7 +25,7 @@ from foldcp.training.data.crop import (
     spatial_crop,
 )
 from foldcp.training.data.prepared import IndexRow, read_index, read_structure, structure_path
-from foldcp.training.data.sampling import Item, items_and_weights
+from foldcp.training.data.sampling import Item, ItemSampler
 from foldcp.training.data.settings import DataSettings
 from foldcp.training.data.symmetries import symmetries_of
 from foldcp.training.example import TrainingExample, Truth, lddt_atoms
@@ -51,8 +51,7 @@ class TrainingDataset:
             raise ValueError(f"{folder}: has no structure of the split {split!r}")
         self._rows = {row.name: row for row in rows}
         self.names = tuple(self._rows)
-        self._items, self._weights = items_and_weights(rows, settings)
-        self._cumulative = np.cumsum(self._weights)
+        self._sampler = ItemSampler(rows, settings)
         self._tokenized = lru_cache(CACHED)(self._tokenize)
 
     def __reduce__(self) -> tuple[type[TrainingDataset], tuple[Path, DataSettings, str]]:
@@ -66,9 +65,7 @@ class TrainingDataset:
         Raises ValueError naming the structure and what is wrong with it.
         """
         rng = np.random.default_rng(seed)
-        # The last sum may be below 1 by rounding.
-        chosen = int(np.searchsorted(self._cumulative, rng.random(), side="right"))
-        item = self._items[min(chosen, len(self._items) - 1)]
+        item = self._sampler.draw(rng)
         row = self._rows[self.names[item.row]]
         structure = self._tokenized(row.name)
         tokens = self._crop(structure, item, row, rng)
@@ -86,6 +83,10 @@ class TrainingDataset:
         return self._example(
             row, structure, tokens, self.settings.msa_rows, np.random.default_rng(0)
         )
+
+    def num_tokens(self, name: str) -> int:
+        """Tokens of a whole structure, without making its features."""
+        return len(self._tokenized(name).tokenized.tokens.type)
 
     def _tokenize(self, name: str) -> TokenizedStructure:
         found = read_structure(structure_path(self.folder, name))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+import numpy as np
+import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from foldcp.training.data.dataset import TrainingDataset
@@ -36,10 +39,10 @@ def prefetch(
         # Forked processes may not use CUDA, and inherit locks.
         multiprocessing_context="spawn",
     )
-    examples = iter(loader)
+    made = iter(loader)
     while True:
         try:
-            made = next(examples)
+            packed = next(made)
         except StopIteration:
             return
         except RuntimeError as error:
@@ -47,9 +50,9 @@ def prefetch(
                 f"a process that makes training examples has died ({error}); too little memory is "
                 "a usual cause: fewer workers, or smaller crops"
             ) from error
-        if isinstance(made, _Failure):
-            raise ValueError(made.reason)
-        yield made
+        if isinstance(packed, _Failure):
+            raise ValueError(packed.reason)
+        yield _unpack(packed)
 
 
 @dataclass(frozen=True)
@@ -59,15 +62,52 @@ class _Failure:
     reason: str
 
 
+@dataclass(frozen=True)
+class _PackedTensor:
+    """A tensor as it travels between processes: a shared one would hold an open file in each, of
+    which an example has some fifty. `stored` is what it does not repeat.
+    """
+
+    stored: np.ndarray
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _PackedObject:
+    """A dataclass as it travels."""
+
+    kind: type
+    values: dict[str, Any]
+
+
+def _pack(x: Any) -> Any:
+    if isinstance(x, Tensor):
+        stored = x[tuple(slice(None) if stride else slice(0, 1) for stride in x.stride())]
+        return _PackedTensor(stored.contiguous().numpy(), tuple(x.shape))
+    if is_dataclass(x) and not isinstance(x, type):
+        return _PackedObject(
+            type(x), {each.name: _pack(getattr(x, each.name)) for each in fields(x)}
+        )
+    return x
+
+
+def _unpack(x: Any) -> Any:
+    if isinstance(x, _PackedTensor):
+        return torch.from_numpy(x.stored).expand(x.shape)
+    if isinstance(x, _PackedObject):
+        return x.kind(**{name: _unpack(value) for name, value in x.values.items()})
+    return x
+
+
 class _Draws(Dataset[Any]):
-    """Examples by seed; a ValueError is returned, so that its text comes as it is."""
+    """Packed examples by seed; a ValueError is returned, so that its text comes as it is."""
 
     def __init__(self, dataset: TrainingDataset) -> None:
         self.dataset = dataset
 
-    def __getitem__(self, index: int) -> TrainingExample | _Failure:
+    def __getitem__(self, index: int) -> _PackedObject | _Failure:
         try:
-            return self.dataset.draw(index)
+            return _pack(self.dataset.draw(index))
         except ValueError as error:
             return _Failure(str(error))
 
@@ -87,6 +127,4 @@ def _as_it_is(made: Any) -> Any:
 
 
 def _one_thread(worker: int) -> None:
-    import torch
-
     torch.set_num_threads(1)

@@ -47,6 +47,19 @@ def items_and_weights(
     return items, weights / weights.sum()
 
 
+class ItemSampler:
+    """Draws of chains and interfaces by their probabilities."""
+
+    def __init__(self, rows: Sequence[IndexRow], settings: DataSettings) -> None:
+        self.items, self.weights = items_and_weights(rows, settings)
+        self._cumulative = np.cumsum(self.weights)
+
+    def draw(self, rng: np.random.Generator) -> Item:
+        """One of them."""
+        chosen = int(np.searchsorted(self._cumulative, rng.random(), side="right"))
+        return self.items[min(chosen, len(self.items) - 1)]  # the sum may be below 1 by rounding
+
+
 def _cluster(row: IndexRow, item: Item) -> tuple[str, ...]:
     """The cluster of a chain, or the clusters of an interface's chains in any order."""
     return tuple(sorted(row.chains[i].cluster for i in item.chains))

@@ -132,6 +132,8 @@ def _describe(summary: Summary) -> list[str]:
         if counts:
             listed = ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()))
             lines.append(f"dropped {what}: {listed}")
+    if num_similar := summary.num_similar:
+        lines.append(f"{num_similar:,} train structures have a chain like one that is held out")
     if summary.unknown_held_out:
         names = ", ".join(summary.unknown_held_out[:NUM_REASONS])
         lines.append(f"held out, but not in the input: {names}")

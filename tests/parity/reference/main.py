@@ -167,6 +167,7 @@ class Reference:
         for name, case in LOSSES.items():
             if case.exists:
                 self.losses(name)
+        self.store.get("training data", ".pt", "", scripts("train/data"), self._boltz("write_data"))
         self.store.close()
 
 

@@ -19,6 +19,7 @@ from prediction import load_model, predict
 from rdkit import Chem
 from saving import save
 from steering import steering
+from train.data import data
 from train.losses import losses
 from train.step import load_model as load_training_model
 from train.step import training
@@ -78,6 +79,10 @@ def write_training(name: str, ckpt: Path, features: Path, out: Path) -> None:
 def write_losses(name: str, source: Path, out: Path) -> None:
     case = LOSSES[name]
     save(losses(case, None if case.code else _batch(source)), out)
+
+
+def write_data(out: Path) -> None:
+    torch.save(data(), out)
 
 
 def write_weights(ckpt: Path, out: Path) -> None:

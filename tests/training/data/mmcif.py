@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,8 +93,8 @@ class File:
     """
 
     atoms: Sequence[Atom]
-    polymers: dict[str, Sequence[str]]
-    types: dict[str, str] = field(default_factory=dict)  # of polymers, else polypeptide(L)
+    polymers: Mapping[str, Sequence[str]]
+    types: Mapping[str, str] = field(default_factory=dict)  # of polymers, else polypeptide(L)
     date: str = "2020-01-01"
     resolution: str = "2.0"
     method: str = "X-RAY DIFFRACTION"
@@ -150,7 +150,7 @@ class File:
                     "auth_seq_id",
                     "auth_asym_id",
                     "pdbx_PDB_model_num",
-                ),  # fmt: skip
+                ),
                 list(enumerate((atom.row for atom in self.atoms), 1)),
             ),
             self._assembly(),
@@ -205,7 +205,7 @@ class File:
                         a.subchain,
                         a.component,
                         a.number,
-                    )  # fmt: skip
+                    )
                 ),
             )
             for number, pair in enumerate(self.bonds, 1)

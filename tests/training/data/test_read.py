@@ -174,6 +174,16 @@ def test_facts_of_the_experiment(tmp_path: Path) -> None:
     assert (missing.date, missing.resolution) == ("", None)
 
 
+def test_file_without_bfactors_has_zeros(tmp_path: Path) -> None:
+    text = single_protein("MKDA").text
+    values = [f" 1.0 {10.0 + place} {place} A 1" for place in range(1, 5)]
+    for value in values:
+        text = text.replace(value, value.replace(value.split()[1], "?", 1))
+    path = tmp_path / "x.cif"
+    path.write_text(text)
+    assert not read_experimental(path, "x").chains[0].bfactors.any()
+
+
 @pytest.mark.parametrize(
     "text, reason",
     [
