@@ -32,7 +32,7 @@ class Network:
 
     model: Boltz2
     flat: FlatWeights
-    groups: Sequence[Mapping[str, nn.Parameter]]  # with weight decay, and without
+    groups: Sequence[Mapping[str, nn.Parameter]]  # of `decay_groups`
     optimizer: Optimizer
     num_steps: int  # that are done
     num_skipped: int  # among these
@@ -63,7 +63,7 @@ def make_network(settings: TrainSettings, out: Path, mesh: Mesh) -> Network:
         init_weights(model, settings.seed)
     model.to(mesh.device)
     trained = choose_trained(model, settings)
-    groups = decay_groups(trained)
+    groups = decay_groups(trained, settings.optimizer.weight_decay)
     flat = FlatWeights(groups, mesh)
     if settings.precision == "bf16":
         set_precision(model, "mixed", sampling="fp32")

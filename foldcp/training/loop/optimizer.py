@@ -24,10 +24,14 @@ WITHOUT_DECAY = (
 )
 
 
-def decay_groups(named: dict[str, nn.Parameter]) -> tuple[dict[str, nn.Parameter], ...]:
-    """The parameters with weight decay, and those without."""
+def decay_groups(
+    named: Mapping[str, nn.Parameter], weight_decay: float
+) -> list[dict[str, nn.Parameter]]:
+    """The parameters with weight decay, and those without; all together where there is none."""
+    if not weight_decay:
+        return [dict(named)]
     without = {name: p for name, p in named.items() if any(x in name for x in WITHOUT_DECAY)}
-    return {name: p for name, p in named.items() if name not in without}, without
+    return [{name: p for name, p in named.items() if name not in without}, without]
 
 
 def learning_rate(settings: OptimizerSettings, step: int) -> float:

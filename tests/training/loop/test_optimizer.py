@@ -38,7 +38,7 @@ def gradients(step: int) -> dict[str, Tensor]:
 def updated(cp: ContextParallel, num_steps: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Weights and averages after some steps, to whose gradients each rank adds its part."""
     mesh = Mesh.of(cp, 1, CPU)
-    flat = FlatWeights(decay_groups(parameters()), mesh)
+    flat = FlatWeights(decay_groups(parameters(), RATES.weight_decay), mesh)
     flat.attach()
     optimizer = Optimizer(flat, RATES, mesh)
     for step in range(num_steps):
@@ -51,7 +51,7 @@ def updated(cp: ContextParallel, num_steps: int) -> tuple[dict[str, Tensor], dic
 
 def test_updates_are_those_of_torch_with_a_plain_average() -> None:
     named = parameters()
-    with_decay, without = decay_groups(named)
+    with_decay, without = decay_groups(named, RATES.weight_decay)
     assert set(without) == {"a.norm.weight", "x.s_init.weight"}
     groups = [
         {"params": list(with_decay.values()), "weight_decay": RATES.weight_decay},
@@ -99,7 +99,7 @@ def test_average_follows_closely_at_first() -> None:
 
 def test_updates_below_the_resolution_of_bf16_add_up() -> None:
     p = nn.Parameter(torch.ones(8, dtype=torch.bfloat16))
-    flat = FlatWeights([{"p": p}, {}], ALONE)
+    flat = FlatWeights([{"p": p}], ALONE)
     flat.attach()
     settings = OptimizerSettings(max_rate=1e-4, warmup_steps=0, weight_decay=0.0)
     optimizer = Optimizer(flat, settings, ALONE)
