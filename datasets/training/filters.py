@@ -93,7 +93,7 @@ def filter_structure(structure: ExperimentalStructure, settings: FilterSettings)
 
 def _resolved(chain: ExperimentalChain) -> float:
     """Resolved residues of a polymer; infinite for a ligand, which has no least length."""
-    return np.inf if chain.kind == "ligand" else chain.num_resolved
+    return np.inf if chain.kind == "ligand" else float(chain.num_resolved)
 
 
 def _judge(

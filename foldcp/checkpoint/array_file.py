@@ -23,7 +23,9 @@ def write_arrays(path: Path, about: Mapping[str, Any], arrays: Mapping[str, np.n
     """
     text = json.dumps(about, sort_keys=True)
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    write_file(path, save(contiguous, metadata={METADATA_KEY: text}))
+    # Of one name, so that whoever writes the file again overwrites what a kill has left.
+    part = path.with_name(f"{path.name}.part")
+    write_file(path, save(contiguous, metadata={METADATA_KEY: text}), part)
 
 
 def read_about(path: Path) -> dict[str, Any]:

@@ -84,7 +84,7 @@ class Summary:
         """Chains by the filter that dropped them."""
         counts: Counter[str] = Counter()
         for row in self.rows:
-            for name, chains in (row.dropped_chains or {}).items():
+            for name, chains in row.dropped_chains.items():
                 counts[name] += len(chains)
         return dict(counts)
 

@@ -6,8 +6,8 @@ Without torch.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
@@ -60,7 +60,7 @@ class IndexRow:
     atoms: int = 0  # observed
     chains: tuple[IndexChain, ...] = ()
     interfaces: tuple[tuple[int, int], ...] = ()
-    dropped_chains: Mapping[str, tuple[str, ...]] | None = None
+    dropped_chains: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def structure_path(folder: Path, name: str) -> Path:

@@ -59,7 +59,7 @@ def make_network(settings: TrainSettings, out: Path, mesh: Mesh) -> Network:
         architecture = settings.model.architecture
         if settings.model.init:
             architecture = untrained_size(settings.model.init)
-        model = build_model(architecture, mesh.cp).to_empty(device="cpu")
+        model = build_model(architecture, mesh.cp)
         init_weights(model, settings.seed)
     model.to(mesh.device)
     trained = choose_trained(model, settings)

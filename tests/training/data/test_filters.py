@@ -108,8 +108,8 @@ def test_structure_without_polymers_is_dropped(tmp_path: Path) -> None:
 
 
 def test_settings_name_the_value_that_is_out_of_range() -> None:
-    with pytest.raises(ValueError, match="max_resolution must be above 0, not 0"):
-        FilterSettings(max_resolution=0)
+    with pytest.raises(ValueError, match=r"max_resolution must be above 0, not 0\.0"):
+        FilterSettings(max_resolution=0.0)
 
 
 def test_interfaces_are_chains_within_five_angstrom(tmp_path: Path) -> None:
