@@ -22,11 +22,12 @@ from foldcp.pipeline.cli import app
 from foldcp.pipeline.config import keys, load
 from foldcp.pipeline.reporting.query import format_rows
 from foldcp.pipeline.storage.store import Store
+from foldcp.pipeline.training.settings_file import TrainFile, read_train_settings
 from tests.support.synthetic_results import INFO, finishing
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ("foldcp", "pipeline", "datasets", "tests", "docs")
-FOLDERS = (ROOT, ROOT / "docs", ROOT / "configs" / "cluster")
+FOLDERS = (ROOT, ROOT / "docs", ROOT / "docs" / "training", ROOT / "configs" / "cluster")
 PAGES = sorted(page for folder in FOLDERS for page in folder.glob("*.md"))
 MAX_README_LINES = 150
 
@@ -106,7 +107,10 @@ def test_commands_are_accepted_by_the_parser(page: Path) -> None:
         known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
         assert {word for word in arguments if word.startswith("-")} <= known, words
         overrides = [value for option, value in pairwise(words) if option == "--set"]
-        load(None, overrides)
+        if name == "train":
+            read_train_settings(None, overrides)
+        else:
+            load(None, overrides)
         is_whole = arguments and "…" not in words and "--help" not in words
         if is_whole and name in ("score", "fold") and "--out" not in words:
             is_whole = False  # a fragment in the text
@@ -116,11 +120,12 @@ def test_commands_are_accepted_by_the_parser(page: Path) -> None:
 
 @each_page
 def test_settings_in_the_text_exist(page: Path) -> None:
-    known = set(keys())
+    trained = set(keys(TrainFile))
+    known = set(keys()) | trained | {key.rpartition(".")[0] for key in trained}
     sections = {key.split(".")[0] for key in known}
     for code in INLINE.findall(page.read_text(encoding="utf-8")):
         key, equals, _ = code.partition("=")
-        if equals and key in known:
+        if equals and key in set(keys()):
             load(None, [code])
         elif re.fullmatch(r"\w+\.\w+", key) and key.split(".")[0] in sections - {"write"}:
             assert key in known or key.endswith((".json", ".py", ".md")), code

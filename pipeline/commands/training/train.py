@@ -34,7 +34,7 @@ def train(
 
     Checkpoints have Boltz-2's layout: DIR/checkpoints/step-00010000.ckpt is what `foldcp score
     --checkpoint` takes. The same command goes on from the newest one, on any number of GPUs, and
-    gives the same losses. docs/training.md has every setting.
+    gives the same losses. docs/training/training.md has every setting.
 
     Exit code 0 when it has reached the last step or the time limit, 2 for a mistake in the command,
     its files or the data, 75 when SIGTERM or SIGINT stopped it; then there is a checkpoint, and the
