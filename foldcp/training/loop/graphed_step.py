@@ -155,6 +155,7 @@ class GraphedStep:
                 self._capture(captured)
         finally:
             budget.fixed_bytes = kept
+        assert captured.graph is not None
         captured.graph.replay()
         assert captured.losses is not None
         losses = captured.losses

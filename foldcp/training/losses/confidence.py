@@ -62,7 +62,7 @@ def plddt_loss(
     """
     num_bins = own_logits.shape[-1]
     lddt, known = token_lddt(coords, assigned, truth, features, cp, budget)
-    bins = (lddt * num_bins).floor().long().clamp(max=num_bins - 1)
+    bins = (lddt * num_bins).floor().long().clamp(0, num_bins - 1)
     errors = _cross_entropy(own_logits, bins)
     num_known = cp.all_reduce(known.sum())
     return (errors * known).sum() / (EPSILON + num_known)
@@ -169,7 +169,8 @@ def pair_error(logits: Float[Tensor, "R N B"], target: PairErrors) -> Float[Tens
 
 
 def _error_bins(error: Float[Tensor, "R N"], num_bins: int) -> Int[Tensor, "R N"]:
-    return (error * num_bins / MAX_ERROR).floor().long().clamp(max=num_bins - 1)
+    # Clamped at 0, too, as a number that is not finite becomes any integer.
+    return (error * num_bins / MAX_ERROR).floor().long().clamp(0, num_bins - 1)
 
 
 def _cross_entropy(logits: Float[Tensor, "*S B"], bins: Int[Tensor, "*S"]) -> Float[Tensor, "*S"]:
