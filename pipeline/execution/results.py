@@ -95,6 +95,16 @@ class RemoteFoldResult:
     pae_refs: Mapping[int, Sequence[ObjectRef[Sequence[PaeBlock]]]]
 
 
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """The results of complexes that were folded together, in their order.
+
+    A complex has a Failure of its own if it is at fault itself or its result cannot be stored.
+    """
+
+    results: tuple[StagedResult | RemoteFoldResult | Failure, ...]
+
+
 class ResultLostError(Exception):
     """A result whose worker has died, or its node, before all of it was fetched."""
 

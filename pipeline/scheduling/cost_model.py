@@ -53,13 +53,15 @@ SCORE_TRAFFIC = 100_000  # B moved per token pair for the logits and scores of o
 class FoldShape:
     """Ranks and settings of one attempt.
 
-    The scheduler chooses it, and out-of-memory fallbacks change it.
+    The scheduler chooses it, and out-of-memory fallbacks change it. Costs of a batch are those of
+    so many complexes that all are as large as its largest.
     """
 
     num_ranks: int
     precision: Precision
     parallel_samples: int
     max_rows: int  # MSA rows of all chains together
+    batch: int = 1  # complexes folded together
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class CostModel:
     Bytes are those of one rank, seconds those of the whole worker group. `factors` and
     `memory_limits` are what the run has learned (`costs/learning.py`): factors of times, and by
     number of ranks and precision the least memory of a fold that ran out of memory.
+    `batch_limit` is the least predicted peak memory of a batch that did.
     """
 
     hardware: Hardware
@@ -76,6 +79,7 @@ class CostModel:
     architecture: Architecture = BOLTZ2
     factors: Factors | None = None
     memory_limits: Mapping[tuple[int, str], float] = field(default_factory=dict)
+    batch_limit: float = math.inf
 
     def precisions(self) -> tuple[Precision, ...]:
         """Precisions to try, the most exact first.
@@ -94,6 +98,12 @@ class CostModel:
     def peak_bytes(self, task: Task, shape: FoldShape) -> float:
         """The peak memory of one rank in bytes, with chunks that use what is free."""
         return memory.peak_bytes(self.hardware, self.architecture, self._fold_size(task, shape))
+
+    def batch_fits(self, task: Task, shape: FoldShape) -> bool:
+        """Whether the memory of a GPU holds a batch: its predicted peak, without cutting chunks."""
+        size = self._fold_size(task, shape)
+        needed = memory.batch_peak_bytes(self.hardware, self.architecture, size)
+        return needed <= self.hardware.memory and needed < NEIGHBOUR * self.batch_limit
 
     def fits(self, task: Task, shape: FoldShape) -> bool:
         """Whether the memory of each rank holds the least that a fold needs.
@@ -119,6 +129,7 @@ class CostModel:
             num_samples=model.samples,
             num_parallel=shape.parallel_samples * (PARTICLES if model.potentials else 1),
             chunk_bytes=model.chunk_bytes,
+            batch=shape.batch,
         )
 
     def seconds(self, task: Task, shape: FoldShape) -> float:
@@ -126,7 +137,7 @@ class CostModel:
         stages = self.stages(task, shape)
         if self.factors is None:
             return sum(stages.values())
-        kind = kind_of(task.num_tokens, shape.num_ranks, shape.precision)
+        kind = kind_of(task.num_tokens, shape.num_ranks, shape.precision, shape.batch)
         return self.factors.seconds(stages, kind)
 
     def stages(self, task: Task, shape: FoldShape) -> dict[str, float]:
@@ -135,15 +146,16 @@ class CostModel:
         model = self.config.model
         N = task.num_tokens
         S = min(task.msa_depth, shape.max_rows, self.config.msa.subsample or task.msa_depth)
-        passes = model.recycling + 1
+        passes = shape.batch * (model.recycling + 1)
+        samples = shape.batch * model.samples
         block = self.block(N, shape)
         return {
-            "features": 0.2 + 2e-4 * N + 5e-8 * task.msa_depth * N,
+            "features": shape.batch * (0.2 + 2e-4 * N + 5e-8 * task.msa_depth * N),
             "templates": passes * len(task.complex.templates) * net.template_blocks * block,
             "msa": passes * net.msa_blocks * (block + self._msa_block(N, S, shape)),
             "trunk": passes * net.pairformer_blocks * block,
             "diffusion": self._diffusion(N, shape),
-            "confidence": model.samples * (net.confidence_blocks * block + self._scores(N, shape)),
+            "confidence": samples * (net.confidence_blocks * block + self._scores(N, shape)),
         }
 
     def block(self, N: int, shape: FoldShape) -> float:
@@ -231,12 +243,12 @@ class CostModel:
         width = 2 * net.token_s
         layers = net.token_transformer_blocks
         atom_layers = net.atom_encoder_blocks + net.atom_decoder_blocks
-        samples = model.samples * (PARTICLES if model.potentials else 1)
+        samples = shape.batch * model.samples * (PARTICLES if model.potentials else 1)
         batches = math.ceil(model.samples / shape.parallel_samples)
         itemsize = compute_itemsize(shape.precision)
         products = samples * step_flops(net, N, P)
         exponentials = samples * layers * net.token_heads * N**2 / P
-        bias = batches * layers * net.token_heads * itemsize * N**2 / P
+        bias = shape.batch * batches * layers * net.token_heads * itemsize * N**2 / P
         exchanged = 2 * samples * layers * itemsize * width * N * (P - 1) / P
         within_node = hw.gpus_per_node >= P
         exchange_rate = hw.link_bytes_per_s if within_node else hw.network_bytes_per_s

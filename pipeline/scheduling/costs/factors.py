@@ -17,13 +17,13 @@ MEASURED_STAGES = {
 }
 CLASSES_PER_DOUBLING = 2  # of the number of tokens
 
-Kind = tuple[int, int, Precision]  # size class, ranks, precision
+Kind = tuple[int, int, Precision, int]  # size class, ranks, precision, class of the batch
 
 
-def kind_of(num_tokens: int, num_ranks: int, precision: Precision) -> Kind:
+def kind_of(num_tokens: int, num_ranks: int, precision: Precision, batch: int = 1) -> Kind:
     """The kind of a fold; folds of one kind teach each other most."""
     size_class = round(CLASSES_PER_DOUBLING * math.log2(max(1, num_tokens)))
-    return (size_class, num_ranks, precision)
+    return (size_class, num_ranks, precision, round(math.log2(batch)))
 
 
 @dataclass(frozen=True, slots=True)
