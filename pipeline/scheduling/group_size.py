@@ -25,7 +25,7 @@ MIN_MSA_ROWS = 128  # below which no out-of-memory fallback goes
 FALLBACK_BYTES = 0.75  # of the bytes that were too many, on each rank of the next group
 MAX_BATCH = 16  # complexes that are folded together
 # Twice as many complexes are folded together if each takes less than this share of the time.
-BATCH_GAIN = 0.95
+BATCH_GAIN = 0.98
 
 
 def initial_shape(costs: CostModel, num_ranks: int, precision: Precision) -> FoldShape:

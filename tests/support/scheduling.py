@@ -60,17 +60,17 @@ def audit(
     placements = audit_gpus(simulation, nodes, is_stable)
     folds: dict[str, list[tuple[float, float]]] = defaultdict(list)
     in_group: dict[int, list[tuple[float, float]]] = defaultdict(list)
-    together: dict[tuple[int, float], list[Attempt]] = defaultdict(list)
+    together: dict[tuple[int, float, float], list[Attempt]] = defaultdict(list)
     for attempt in scheduler.attempts:
         folds[attempt.task.key].append((attempt.started, attempt.ended))
-        together[attempt.group, attempt.started].append(attempt)
+        together[attempt.group, attempt.started, attempt.ended].append(attempt)
         assert attempt.shape.num_ranks == sum(count for _, count in placements[attempt.group])
-    for (group, started), members in together.items():
-        (ended,) = {attempt.ended for attempt in members}
+    for (group, started, ended), members in together.items():
         in_group[group].append((started, ended))
-        assert {attempt.shape for attempt in members} == {members[0].shape}
-        assert len(members) == members[0].shape.batch
-        assert len(members) == 1 or members[0].shape.num_ranks == 1
+        shapes = Counter(attempt.shape for attempt in members)
+        assert len(shapes) == 1 or started == ended, "one batch at a time"
+        assert all(count % shape.batch == 0 for shape, count in shapes.items())
+        assert all(shape.batch == 1 or shape.num_ranks == 1 for shape in shapes)
     for spans in [*folds.values(), *in_group.values()]:
         spans.sort()
         assert all(end <= begin for (_, end), (begin, _) in pairwise(spans)), "two at once"

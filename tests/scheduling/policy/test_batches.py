@@ -40,7 +40,7 @@ def test_small_complexes_are_folded_together_and_large_ones_alone() -> None:
         n: cache.batch(task(n), initial_shape(COSTS, 1, "mixed")) for n in (100, 256, 512, 3000)
     }
     assert sizes[100] == MAX_BATCH
-    assert sizes[256] >= 8
+    assert sizes[256] >= 4
     assert sizes[100] >= sizes[256] >= sizes[512] >= sizes[3000] == 1
     assert cache.batch(task(100), initial_shape(COSTS, 2, "mixed")) == 1
 
@@ -50,7 +50,7 @@ def test_batches_shorten_a_run_and_leave_no_gpu_idle() -> None:
     together = simulate(work)
     audit(together, work, NODE)
     alone = simulate(work, settings=ALONE)
-    assert together.now < 0.75 * alone.now
+    assert together.now < 0.85 * alone.now
     assert together.busy_seconds / together.now / 8 > 0.7 * alone.busy_seconds / alone.now / 8
     sizes = batches(together)
     assert max(sizes) > 4
@@ -75,13 +75,13 @@ def test_a_setting_limits_batches() -> None:
 
 
 def test_memory_limits_batches() -> None:
-    little = replace(COSTS, hardware=replace(COSTS.hardware, memory_gb=12.0))
+    little = replace(COSTS, hardware=replace(COSTS.hardware, memory_gb=8.0))
     shape = initial_shape(COSTS, 1, "mixed")
     size = cost_cache(little, 8, SETTINGS).batch(task(256), shape)
     assert 1 <= size < cost_cache(COSTS, 8, SETTINGS).batch(task(256), shape)
     if size > 1:
         together = replace(shape, batch=size)
-        assert little.peak_bytes(task(256), together) <= 12e9
+        assert little.peak_bytes(task(256), together) <= 8e9
 
 
 def test_only_complexes_of_like_size_without_forces_share_a_batch() -> None:
@@ -158,9 +158,9 @@ def test_a_lost_node_blames_no_member_of_a_batch() -> None:
     assert max(attempt.shape.batch for attempt in later) > 1  # not run alone: nobody is to blame
 
 
-def folding_batch() -> tuple[Scheduler, Fold]:
-    """A scheduler whose only group folds a batch."""
-    scheduler = Scheduler(small(64), COSTS, {"a": 1}, SETTINGS)
+def folding_batch(number: int = 64) -> tuple[Scheduler, Fold]:
+    """A scheduler whose only group folds a batch, of so many tasks."""
+    scheduler = Scheduler(small(number), COSTS, {"a": 1}, SETTINGS)
     for action in scheduler.decide(0.0):
         assert isinstance(action, Start)
         scheduler.ready(action.group, 10.0)
@@ -188,7 +188,7 @@ def test_progress_of_a_batch_counts_for_its_end_and_its_deadline() -> None:
 
 
 def test_a_batch_teaches_its_own_kind() -> None:
-    scheduler, fold = folding_batch()
+    scheduler, fold = folding_batch(400)
     stages = COSTS.stages(fold.task, fold.shape)
     scheduler.groups[fold.group].num_folds = 1  # warm
     for number in range(6):
