@@ -138,7 +138,7 @@ class CostModel:
         if self.factors is None:
             return sum(stages.values())
         kind = kind_of(task.num_tokens, shape.num_ranks, shape.precision, shape.batch)
-        return self.factors.seconds(stages, kind)
+        return self.factors.seconds(stages, kind, shape.batch)
 
     def stages(self, task: Task, shape: FoldShape) -> dict[str, float]:
         """Seconds of each stage of a fold, in order, without what has been learned of them."""

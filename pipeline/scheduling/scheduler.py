@@ -460,31 +460,36 @@ class Scheduler:
             self._retry(queued, group, failure, now)
         elif queued is not None:
             self._waiting.push(queued, now)
-        for node, _ in group.placement:
-            if node in self.cluster.nodes and self._health.is_bad(node):
-                actions += self._bench_node(node, failure.reason, now)
-        return actions
+        return actions + self._bench_bad_nodes(group, failure, now)
 
     def _on_batch_failure(self, group: GroupState, failure: Failure, now: float) -> list[Action]:
         """Stop a group that failed with a batch; its tasks are folded again, each alone.
 
-        No task and no node is blamed: that shows when the task that is at fault fails alone.
+        None of them is blamed: that shows when the one that is at fault fails alone. For the node
+        it is one failure.
         """
         members = group.members
         leader = members[0]
         shape = leader.shape
+        if failure.kind == "timeout":
+            self._deadlines.record_fold_timeout()
+        self._health.fold_failed(group, leader, failure, now)
         actions: list[Action] = [self._dispatcher.end(group, failure, now)]
-        ran_out_alone = failure.kind == "oom" and not failure.killed
-        for node, _ in group.placement:
-            if node in self.cluster.nodes and not ran_out_alone:
-                self._health.pause(node, now)
         for queued in members:
             queued.is_alone = True
             self._waiting.push(queued, now)
-        if ran_out_alone:
+        if failure.kind == "oom" and not failure.killed:
             fold = MeasuredFold(leader.task, shape, now - group.since, ran_out=True)
             self._learner.record(fold)
             self._plan_again(now)
+        return actions + self._bench_bad_nodes(group, failure, now)
+
+    def _bench_bad_nodes(self, group: GroupState, failure: Failure, now: float) -> list[Action]:
+        """Put the nodes of a group that failed on probation where that was one failure too many."""
+        actions: list[Action] = []
+        for node, _ in group.placement:
+            if node in self.cluster.nodes and self._health.is_bad(node):
+                actions += self._bench_node(node, failure.reason, now)
         return actions
 
     def _retry(self, queued: QueuedTask, group: GroupState, failure: Failure, now: float) -> None:

@@ -151,7 +151,8 @@ def _factors(costs: CostModel, folds: Mapping[Kind, Sequence[MeasuredFold]]) -> 
             for stage, ratio in _log_ratios(costs, fold).items():
                 ratios.setdefault((stage, kind), []).append(ratio)
             if fold.stages:
-                overheads.append(max(0.0, fold.seconds - sum(fold.stages.values())))
+                rest = max(0.0, fold.seconds - sum(fold.stages.values()))
+                overheads.append(rest / fold.shape.batch)
     factors = Factors(overhead=_median(overheads) * _weight(overheads, PRIOR_FOLDS))
     for stage in MEASURED_STAGES:
         of_stage = {kind: found for (name, kind), found in ratios.items() if name == stage}

@@ -158,6 +158,23 @@ def test_a_lost_node_blames_no_member_of_a_batch() -> None:
     assert max(attempt.shape.batch for attempt in later) > 1  # not run alone: nobody is to blame
 
 
+def test_a_node_on_which_batches_fail_is_on_probation() -> None:
+    class BadNode(Simulation):
+        def _fold(self, action: Fold) -> None:
+            if "b" in dict(self.scheduler.groups[action.group].placement):
+                self._schedule(self.now + 1.0, "failed", action.group, "error")
+            else:
+                super()._fold(action)
+
+    work = small(3_000)
+    nodes = {"a": 2, "b": 2}
+    simulation = BadNode(work, COSTS, nodes, SETTINGS).run()
+    audit(simulation, work, nodes)
+    scheduler = simulation.scheduler
+    assert all(isinstance(outcome, Done) for outcome in scheduler.outcomes.values())
+    assert set(scheduler.cluster.nodes) == {"a"}
+
+
 def folding_batch(number: int = 64) -> tuple[Scheduler, Fold]:
     """A scheduler whose only group folds a batch, of so many tasks."""
     scheduler = Scheduler(small(number), COSTS, {"a": 1}, SETTINGS)
@@ -191,14 +208,15 @@ def test_a_batch_teaches_its_own_kind() -> None:
     scheduler, fold = folding_batch(400)
     stages = COSTS.stages(fold.task, fold.shape)
     scheduler.groups[fold.group].num_folds = 1  # warm
-    for number in range(6):
+    now = 10.0
+    for _ in range(6):
         measured = {
             "features": stages["features"],
             "trunk": 3 * (stages["trunk"] + stages["msa"]),
             "sampling": stages["diffusion"],
             "confidence": stages["confidence"],
         }
-        now = 10.0 + 100 * (number + 1)
+        now += sum(measured.values())
         scheduler.finished(fold.group, now, measured)
         (fold,) = [a for a in scheduler.decide(now) if isinstance(a, Fold)]
         if not fold.others:
