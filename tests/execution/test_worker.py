@@ -19,6 +19,7 @@ from foldcp.pipeline.inputs.validation import msa_settings
 from foldcp.pipeline.scheduling.cost_model import FoldShape
 from foldcp.pipeline.scheduling.types import Failure, WorkerConfig
 from foldcp.predict import Prediction
+from tests.predict.test_predict import relative
 from tests.support.runs import sequence
 
 DIMER = Complex(
@@ -76,7 +77,7 @@ def test_a_batch_gives_each_complex_its_own_result() -> None:
         assert isinstance(result, FoldResult)
         assert result.prediction is not None
         alone = prediction_of(worker, complex)
-        np.testing.assert_allclose(result.prediction.coords, alone.coords, rtol=1e-4, atol=1e-4)
+        assert relative(result.prediction.coords, alone.coords) < 1e-5
         assert result.prediction.layout.token_chain.tolist() == alone.layout.token_chain.tolist()
         assert set(result.stats.seconds) >= {"features", "trunk", "sampling", "confidence"}
 
@@ -93,9 +94,7 @@ def test_a_complex_at_fault_leaves_the_others_of_its_batch_alone(tmp_path: Path)
     assert failure.kind == "invalid"
     assert isinstance(result, FoldResult)
     assert result.prediction is not None
-    np.testing.assert_allclose(
-        result.prediction.coords, prediction_of(worker, DIMER).coords, rtol=1e-5, atol=1e-5
-    )
+    assert relative(result.prediction.coords, prediction_of(worker, DIMER).coords) < 1e-5
     assert worker.fold_batch([broken], ONE, WRITE) == [failure]
 
 
