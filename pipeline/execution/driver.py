@@ -28,6 +28,7 @@ from foldcp.pipeline.execution.recording.recorder import Recorder, outcomes_afte
 from foldcp.pipeline.execution.recording.result_writer import ResultWriter, unstorable
 from foldcp.pipeline.execution.results import (
     BatchResult,
+    ComplexResult,
     Ready,
     RemoteFoldResult,
     StagedResult,
@@ -352,7 +353,7 @@ class Driver:
                 raise
             return unstorable(error)
 
-    def _store_results(self, results: Mapping[int, Sequence[StagedResult | Failure]]) -> None:
+    def _store_results(self, results: Mapping[int, Sequence[ComplexResult]]) -> None:
         """Store the results of groups. A complex whose result cannot be stored fails, and the run
         continues.
         """
@@ -375,7 +376,7 @@ class Driver:
         self,
         number: int,
         members: Sequence[QueuedTask],
-        results: Sequence[StagedResult | Failure],
+        results: Sequence[ComplexResult],
         failures: Mapping[str, Failure],
     ) -> None:
         """Tell the scheduler that a group has folded its tasks; `failures` are by key."""
@@ -432,14 +433,12 @@ class Driver:
         bar.update(max(0.0, self.total_work - work_left) - bar.n)
 
 
-def _parts(
-    result: Any,
-) -> tuple[StagedResult | RemoteFoldResult | Failure, ...]:
+def _parts(result: Any) -> tuple[ComplexResult, ...]:
     """The results of the complexes of a fold, one or several."""
     return result.results if isinstance(result, BatchResult) else (result,)
 
 
-def _stage_seconds(results: Sequence[StagedResult | Failure]) -> dict[str, float]:
+def _stage_seconds(results: Sequence[ComplexResult]) -> dict[str, float]:
     """The seconds of each stage of a fold, those of all complexes together."""
     total: dict[str, float] = {}
     for result in results:

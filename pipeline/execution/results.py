@@ -95,14 +95,15 @@ class RemoteFoldResult:
     pae_refs: Mapping[int, Sequence[ObjectRef[Sequence[PaeBlock]]]]
 
 
+# A complex has a Failure of its own if it is at fault itself or its result cannot be stored.
+ComplexResult = StagedResult | RemoteFoldResult | Failure
+
+
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """The results of complexes that were folded together, in their order.
+    """The results of complexes that were folded together, in their order."""
 
-    A complex has a Failure of its own if it is at fault itself or its result cannot be stored.
-    """
-
-    results: tuple[StagedResult | RemoteFoldResult | Failure, ...]
+    results: tuple[ComplexResult, ...]
 
 
 class ResultLostError(Exception):

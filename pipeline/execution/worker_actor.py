@@ -16,6 +16,7 @@ from foldcp.pipeline.execution.ray_results import PaeRefs, fetch_pae_blocks
 from foldcp.pipeline.execution.recording.result_writer import ResultWriter
 from foldcp.pipeline.execution.results import (
     BatchResult,
+    ComplexResult,
     DeviceLocation,
     FoldResult,
     FoldStats,
@@ -124,14 +125,14 @@ class WorkerActor:
         self.progress("writing", 0, 1)
         if isinstance(folded, Failure):
             return folded
-        results: list[StagedResult | RemoteFoldResult | Failure | None] = [*missing]
+        results: list[ComplexResult | None] = [*missing]
         for number, result in zip(present, folded, strict=True):
             results[number] = self._delivered_alone(tasks[number], shape, result)
         return BatchResult(tuple(result for result in results if result is not None))
 
     def _delivered_alone(
         self, task: Task, shape: FoldShape, result: FoldResult | Failure
-    ) -> StagedResult | RemoteFoldResult | Failure:
+    ) -> ComplexResult:
         """Deliver the result of the only rank."""
         if isinstance(result, Failure):
             return result
