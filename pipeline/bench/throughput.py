@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -53,7 +54,7 @@ def measure_throughput(
     for batch in batches:
         group = complexes[:batch]
         fold_group(model, group, settings)
-        seconds, together = _timed(lambda group=group: fold_group(model, group, settings))
+        seconds, together = _timed(partial(fold_group, model, group, settings))
         found.append(_throughput(num_tokens, batch, seconds, together, alone))
     return found
 
