@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from itertools import cycle
+from threading import Lock
 
 import torch
 from torch import Tensor
@@ -96,13 +97,15 @@ class _ProgressOfAll:
     def __init__(self, number: int, progress: Progress) -> None:
         self._done = [0] * number
         self._progress = progress
+        self._lock = Lock()  # several threads report
 
     def of(self, index: int) -> Progress:
         """What one of them reports its progress to."""
 
         def report(stage: str, done: int, total: int) -> None:
-            self._done[index] = done
-            self._progress(stage, sum(self._done), total * len(self._done))
+            with self._lock:
+                self._done[index] = done
+                self._progress(stage, sum(self._done), total * len(self._done))
 
         return report
 

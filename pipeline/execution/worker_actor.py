@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,9 @@ import ray  # isort: skip  after ray_results.py, which sets its environment
 
 if TYPE_CHECKING:  # so that the actor of a group needs no torch
     from foldcp.predict import Prediction
+
+
+DELIVERIES = 4  # of a batch at a time: most of the time of one is waiting for the disk
 
 
 @ray.remote(max_restarts=0)
@@ -126,8 +130,14 @@ class WorkerActor:
         if isinstance(folded, Failure):
             return folded
         results: list[ComplexResult | None] = [*missing]
-        for number, result in zip(present, folded, strict=True):
-            results[number] = self._delivered_alone(tasks[number], shape, result)
+        with ThreadPoolExecutor(DELIVERIES) as threads:
+            delivered = threads.map(
+                lambda number, result: self._delivered_alone(tasks[number], shape, result),
+                present,
+                folded,
+            )
+            for number, result in zip(present, delivered, strict=True):
+                results[number] = result
         return BatchResult(tuple(result for result in results if result is not None))
 
     def _delivered_alone(
