@@ -240,9 +240,11 @@ class Scheduler:
         return self._on_group_failure(group, Failure("timeout", reason), now)
 
     def _slow_fold(self, group: GroupState, track: FoldTrack, now: float) -> SlowFold | None:
-        """The fold of a group, if it is slower than the others and outlasts them."""
+        """The fold of a group, if it is slower than the others and outlasts them; not a batch."""
         queued = group.queued
         assert queued is not None
+        if group.others:
+            return None
         left = group.expected_end - now
         if now - track.looked_at < SECONDS_BETWEEN_LOOKS or queued.num_moves == MAX_MOVES:
             return None
