@@ -24,9 +24,10 @@ from foldcp.pipeline.scheduling.hardware import Hardware
 # The constants below are fitted to what docs/performance.md lists, as `python
 # docs/scripts/check_cost_model.py` shows.
 
-# Kernels launched by one pair block, one layer of the sampler, whose steps are CUDA graphs, and one
-# block of the MSA module.
+# Kernels launched by one pair block, by the rest of a pairformer layer, by one layer of the sampler,
+# whose steps are CUDA graphs, and by one block of the MSA module.
 BLOCK_LAUNCHES = 100
+SINGLE_LAUNCHES = 10
 LAYER_LAUNCHES = 8
 MSA_LAUNCHES = 150
 # Exchanges between ranks of a pair block and of a layer of the sampler, and what each takes beside
@@ -46,7 +47,12 @@ MSA_SLOWDOWN = 3
 SAMPLER_SLOWDOWN = 2
 # Folds that need this share of what was too much for another one do not fit either.
 NEIGHBOUR = 0.9
-SCORE_TRAFFIC = 100_000  # B moved per token pair for the logits and scores of one sample
+# B per token pair of 128 channels: what the pair representation in fp32 adds to the traffic of a
+# block whose arithmetic is in bf16; the traffic of the attention of the single representation; and
+# that of the logits and scores of one sample.
+MIXED_TRAFFIC = 3_800
+SINGLE_TRAFFIC = 1_900
+SCORE_TRAFFIC = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,13 +155,15 @@ class CostModel:
         passes = shape.batch * (model.recycling + 1)
         samples = shape.batch * model.samples
         block = self.block(N, shape)
+        layer = self._layer(N, shape)
         return {
             "features": shape.batch * (0.2 + 2e-4 * N + 5e-8 * task.msa_depth * N),
             "templates": passes * len(task.complex.templates) * net.template_blocks * block,
             "msa": passes * net.msa_blocks * (block + self._msa_block(N, S, shape)),
-            "trunk": passes * net.pairformer_blocks * block,
+            "trunk": passes * net.pairformer_blocks * layer,
             "diffusion": self._diffusion(N, shape),
-            "confidence": samples * (net.confidence_blocks * block + self._scores(N, shape)),
+            "confidence": samples
+            * (net.confidence_blocks * layer + self._traffic_seconds(SCORE_TRAFFIC, N, shape)),
         }
 
     def block(self, N: int, shape: FoldShape) -> float:
@@ -174,11 +182,21 @@ class CostModel:
         )
         multiplication = 4 * net.token_z * cubes / self._flop_rate(shape)
         channels = net.token_z / 128
-        pair_traffic = hw.pair_traffic * channels * compute_itemsize(shape.precision) / 2
-        traffic = pair_traffic * squares / hw.copy_bytes_per_s
+        pair_traffic = hw.pair_traffic * compute_itemsize(shape.precision) / 2
+        if shape.precision == "mixed":
+            pair_traffic += MIXED_TRAFFIC
+        traffic = pair_traffic * channels * squares / hw.copy_bytes_per_s
         compute = (attention + multiplication + traffic) * self._memory_pressure(N, shape)
         launches = BLOCK_LAUNCHES * hw.launch_seconds
         return compute + self._communication_seconds(N, shape) + launches
+
+    def _layer(self, N: int, shape: FoldShape) -> float:
+        """Seconds of a pairformer layer: a pair block, and the update of the single representation
+        with a bias from the pairs.
+        """
+        launches = SINGLE_LAUNCHES * self.hardware.launch_seconds
+        single = self._traffic_seconds(SINGLE_TRAFFIC, N, shape)
+        return self.block(N, shape) + single + launches
 
     def _flop_rate(self, shape: FoldShape) -> float:
         slowdown = self.hardware.fp32_slowdown if shape.precision == "fp32" else 1.0
@@ -212,9 +230,9 @@ class CostModel:
         latency = BLOCK_EXCHANGES * EXCHANGE_LAUNCHES * hw.launch_seconds
         return EXCHANGE_SHARE * (within + between) + latency
 
-    def _scores(self, N: int, shape: FoldShape) -> float:
-        """Seconds of the logits and scores of one sample."""
-        traffic = SCORE_TRAFFIC * self.architecture.token_z / 128 * N**2 / shape.num_ranks
+    def _traffic_seconds(self, pair_bytes: float, N: int, shape: FoldShape) -> float:
+        """Seconds in which so many bytes per token pair of 128 channels are moved."""
+        traffic = pair_bytes * self.architecture.token_z / 128 * N**2 / shape.num_ranks
         return traffic / self.hardware.copy_bytes_per_s
 
     def _msa_block(self, N: int, S: int, shape: FoldShape) -> float:

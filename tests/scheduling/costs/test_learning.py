@@ -185,7 +185,7 @@ def test_neighbours_of_a_fold_that_ran_out_of_memory_get_more_ranks() -> None:
     audit(simulation, work, NODE)
     scheduler = simulation.scheduler
     assert all(isinstance(outcome, Done) for outcome in scheduler.outcomes.values())
-    assert 0 < sum(attempt.outcome == "oom" for attempt in scheduler.attempts) < 9
+    assert 0 < sum(attempt.outcome == "oom" for attempt in scheduler.attempts) <= 16
     first = {a.task.key: a.shape.precision for a in reversed(scheduler.attempts)}
     assert first == {t.key: first_precision(COSTS, t) for t in work}
 
