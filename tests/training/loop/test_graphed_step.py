@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from foldcp.training.loop import graphed_step
 from foldcp.training.loop.graphed_step import GraphedStep, padded_example
 from foldcp.training.settings import LossWeights, TrainingSettings
 from foldcp.training.step import training_step
@@ -25,7 +26,10 @@ STRUCTURE = TrainingSettings(
 
 
 @on_devices
-def test_padded_steps_have_the_same_losses_and_gradients(device: str, tmp_path: Path) -> None:
+def test_padded_steps_have_the_same_losses_and_gradients(
+    device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graphed_step, "ATOM_MULTIPLE", 320)  # the examples have 256 atoms
     settings = replace(SETTINGS, step=STRUCTURE)
     mesh = replace(ALONE, device=torch.device(device))
     plain = network(tmp_path, settings, mesh)
