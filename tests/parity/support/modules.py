@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from foldcp.config import Architecture
@@ -236,7 +237,7 @@ def attention(model: Boltz2, share: Share, s: Tensor, z: Tensor) -> Outputs:
 
 def conditioning(model: Boltz2, share: Share, s: Tensor, z: Tensor) -> Outputs:
     out = model.diffusion_conditioning(s, z, model.rel_pos, share.features)
-    return out.q, out.c, out.encoder_bias, out.decoder_bias, out.token_bias
+    return out.q, out.c, out.encoder_bias, out.decoder_bias, torch.stack(out.token_bias)
 
 
 def pairwise(model: Boltz2, share: Share, z: Tensor, relative: Tensor) -> Outputs:
