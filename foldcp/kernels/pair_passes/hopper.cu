@@ -9,7 +9,7 @@
 //
 // -DPASS=1 projects, 2 projects with a gate, channels first, 3 adds the output of attention, 4 that
 // of a triangle multiplication, 5 the transition, for which 6 lays out the weights as they lie on
-// chip. -DZ_BYTES=2: pairs in bf16, 4: in fp32.
+// chip; 7 projects to at most 8 channels, channels first. -DZ_BYTES=2: pairs in bf16, 4: in fp32.
 
 typedef unsigned int u32;
 typedef unsigned long long u64;
@@ -107,6 +107,9 @@ ON_CHIP void hold(const u32 (&x)[SIZE][4]) {
 template <int SIZE>
 ON_CHIP void pin(float (&x)[SIZE]) { UNROLL for (int i = 0; i < SIZE; i++) asm volatile("" : "+f"(x[i])::"memory"); }
 
+template <bool VALUE>
+struct Is { static constexpr bool value = VALUE; };
+
 // ---- the order of channels ----
 
 // The first of the four channels of step `s` that the threads `q` of four hold.
@@ -118,13 +121,13 @@ ON_CHIP int channel_of(int place) {
   return place / 128 * 128 + first_channel(place % 128 / 16, place % 8 / 2) + place % 16 / 8 * 2 + place % 2;
 }
 
-// Rows of a matrix on chip, two halves of 64 columns one after the other.
-ON_CHIP void keep(u32 to, const bf16* weights, int rows, bool order_rows, bool order_columns) {
+// Rows of a matrix on chip, two halves of 64 columns one after the other; zeros from row `end` on.
+ON_CHIP void keep(u32 to, const bf16* weights, int rows, bool order_rows, bool order_columns, int end) {
   _Pragma("unroll 8")
   for (int i = threadIdx.x; i < rows * WIDTH / 2; i += blockDim.x) {
     const int row = i / 64, column = i % 64 * 2;
     const int from = (order_rows ? channel_of(row) : row) * WIDTH + (order_columns ? channel_of(column) : column);
-    const u32 x = *reinterpret_cast<const u32*>(weights + from);
+    const u32 x = row < end ? *reinterpret_cast<const u32*>(weights + from) : 0;
     const u32 at = to + column / 64 * rows * 128 + row * 128 + ((column % 64 / 8 ^ row % 8) << 4) + column % 8 * 2;
     asm volatile("st.shared.b32 [%0], %1;" ::"r"(at), "r"(x) : "memory");
   }
@@ -279,7 +282,15 @@ ON_CHIP void add_to_z(u32 slot, int tile, int chunk, const Thread& t, const Argu
 // Where the matrix unit left the number of step `s`, pair `half` and channel `i` of four.
 ON_CHIP constexpr int at(int s, int half, int i) { return (2 * s + i / 2) * 4 + half * 2 + i % 2; }
 
-#if PASS < 5
+// sum [64, 8] (+)= 16 channels of pairs times weights
+ON_CHIP void add_products(float (&sum)[4], const u32* x, u64 weights, int add) {
+  asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %9, 0;\n"
+               "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%0, %1, %2, %3}, {%4, %5, %6, %7}, %8, add, 1, 1, 0;\n}"
+               : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+               : "r"(x[0]), "r"(x[1]), "r"(x[2]), "r"(x[3]), "l"(weights), "r"(add));
+}
+
+#if PASS < 5 || PASS == 7
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 pass_over_pairs(const __grid_constant__ Arguments a) {
   extern __shared__ __align__(1024) unsigned char chip[];
@@ -294,7 +305,7 @@ pass_over_pairs(const __grid_constant__ Arguments a) {
   // out = first LayerNorm(z), in fp16, channels last
   const u32 weights = base, norm = base + a.num_out * WIDTH * 2, slot = norm + 1024 + warpgroup * Z_TILE_BYTES;
   if (tile < tiles) fetch_z(slot, tile, t, a);
-  keep(weights, a.first, a.num_out, true, true);
+  keep(weights, a.first, a.num_out, true, true, a.num_out);
   keep_norm(norm, a.norm_weight, a.norm_bias);
   publish();
   __syncthreads();
@@ -350,8 +361,8 @@ pass_over_pairs(const __grid_constant__ Arguments a) {
   const u32 slots = gates + a.num_out * WIDTH * 2 + THREADS / 128 * 16384;
   const u32 slot = slots + warpgroup * Z_TILE_BYTES, norm = slots + THREADS / 128 * Z_TILE_BYTES;
   if (tile < tiles) fetch_z(slot, tile, t, a);
-  keep(values, a.first, a.num_out, false, true);
-  keep(gates, a.second, a.num_out, false, true);
+  keep(values, a.first, a.num_out, false, true, a.num_out);
+  keep(gates, a.second, a.num_out, false, true, a.num_out);
   keep_norm(norm, a.norm_weight, a.norm_bias);
   publish();
   __syncthreads();
@@ -372,24 +383,26 @@ pass_over_pairs(const __grid_constant__ Arguments a) {
       const int row = (u32)pair / (u32)a.N;
       mask[i] = pair < a.num_pairs ? a.mask[a.mask_by_row ? row : pair - row * a.N] : 0.0f;
     }
-    for (int chunk = 0; chunk < a.num_out; chunk += 64, turn ^= 8192) {
-      float y[32], gate[32];
-      multiply(gate, x, gates / 16 + chunk * 8, half);
+    // While a chunk is gated and stored the matrix unit makes the gates of the next one.
+    float y[32], gate[2][32];
+    multiply(gate[0], x, gates / 16, half);
+    matrix_wait();
+    pin(gate[0]);
+    const auto gated_chunk = [&](float (&mine)[32], float (&next)[32], int chunk, auto last) {
+      constexpr bool LAST = decltype(last)::value;  // a branch would make the matrix unit wait
       multiply(y, x, values / 16 + chunk * 8, half);
-      matrix_wait<1>();
-      pin(gate);
-      UNROLL for (int i = 0; i < 32; i++) gate[i] = sigmoid(gate[i]) * mask[i / 2 % 2];
-      matrix_wait();
-      hold(x);
+      if constexpr (!LAST) multiply(next, x, gates / 16 + (chunk + 64) * 8, half);
+      UNROLL for (int i = 0; i < 32; i++) mine[i] = sigmoid(mine[i]) * mask[i / 2 % 2];
+      matrix_wait<LAST ? 0 : 1>();
       pin(y);
-      UNROLL for (int i = 0; i < 32; i++) y[i] *= gate[i];
+      UNROLL for (int i = 0; i < 32; i++) mine[i] *= y[i];
       // 64 channels of 64 pairs through the chip, where they are transposed
       const int matrix = t.lane / 8, row = t.lane % 8, column = t.index / 32 * 2 + matrix % 2;
       UNROLL for (int i = 0; i < 4; i++) {
         const u32 to = stage + turn + ((2 * i + matrix / 2) * 8 + row) * 128 + ((column ^ row) << 4);
         asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to),
-                     "r"(pair_bf16(y[8 * i], y[8 * i + 1])), "r"(pair_bf16(y[8 * i + 2], y[8 * i + 3])),
-                     "r"(pair_bf16(y[8 * i + 4], y[8 * i + 5])), "r"(pair_bf16(y[8 * i + 6], y[8 * i + 7])) : "memory");
+                     "r"(pair_bf16(mine[8 * i], mine[8 * i + 1])), "r"(pair_bf16(mine[8 * i + 2], mine[8 * i + 3])),
+                     "r"(pair_bf16(mine[8 * i + 4], mine[8 * i + 5])), "r"(pair_bf16(mine[8 * i + 6], mine[8 * i + 7])) : "memory");
       }
       warpgroup_sync(1 + warpgroup);
       UNROLL for (int i = 0; i < 4; i++) {
@@ -398,7 +411,18 @@ pass_over_pairs(const __grid_constant__ Arguments a) {
         load_16(u, stage + turn + channel * 128 + ((part ^ channel % 8) << 4));
         if (pair < a.num_pairs) store_16(a.out + 2 * ((chunk + channel) * a.out_row + pair), u[0], u[1], u[2], u[3]);
       }
+      turn ^= 8192;
+      matrix_wait();
+      hold(x);
+      pin(next);
+    };
+    int chunk = 0;
+    for (; chunk < a.num_out - 128; chunk += 128) {
+      gated_chunk(gate[0], gate[1], chunk, Is<false>{});
+      gated_chunk(gate[1], gate[0], chunk + 64, Is<false>{});
     }
+    gated_chunk(gate[0], gate[1], chunk, Is<false>{});
+    gated_chunk(gate[1], gate[0], chunk + 64, Is<true>{});
   }
 
 #elif PASS == 3
@@ -423,8 +447,8 @@ pass_over_pairs(const __grid_constant__ Arguments a) {
     fetch_z(slot, tile, t, a);
     fetch_attended(tile);
   }
-  keep(outs, a.first, WIDTH, true, true);
-  keep(gates, a.second, WIDTH, true, true);
+  keep(outs, a.first, WIDTH, true, true, WIDTH);
+  keep(gates, a.second, WIDTH, true, true, WIDTH);
   keep_norm(norm, a.norm_weight, a.norm_bias);
   publish();
   __syncthreads();
@@ -494,8 +518,8 @@ pass_over_pairs(const __grid_constant__ Arguments a) {
     fetch_z(slot, tile, t, a);
     fetch_product(tile);
   }
-  keep(outs, a.first, WIDTH, true, false);
-  keep(gates, a.second, WIDTH, true, true);
+  keep(outs, a.first, WIDTH, true, false, WIDTH);
+  keep(gates, a.second, WIDTH, true, true, WIDTH);
   keep_norm(norm, a.norm_weight, a.norm_bias);
   keep_norm(norm_out, a.norm_out_weight, a.norm_out_bias);
   publish();
@@ -545,6 +569,39 @@ pass_over_pairs(const __grid_constant__ Arguments a) {
     const u32 used = slot;
     slot = next;
     next = used;
+  }
+
+#elif PASS == 7
+  // out = first LayerNorm(z), at most 8 channels, channels first
+  constexpr u32 EIGHT_ROWS = 8 * WIDTH * 2;
+  const u32 norm = base + EIGHT_ROWS, slot = norm + 1024 + warpgroup * Z_TILE_BYTES;
+  if (tile < tiles) fetch_z(slot, tile, t, a);
+  keep(base, a.first, 8, false, true, a.num_out);
+  keep_norm(norm, a.norm_weight, a.norm_bias);
+  publish();
+  __syncthreads();
+  for (; tile < tiles; tile += step) {
+    u32 x[STEPS][4];
+    {
+      float z[STEPS][2][4];
+      copies_wait();
+      read_z(z, slot, t);
+      if (tile + step < tiles) fetch_z(slot, tile + step, t, a);
+      normalise<false>(x, z, norm, t);
+    }
+    float y[4];
+    pin(y);
+    matrix_begin();
+    UNROLL for (int s = 0; s < STEPS; s++) add_products(y, x[s], operand(base / 16 + s / 4 * (EIGHT_ROWS / 32) + s % 4 * 2), s > 0);
+    matrix_commit();
+    matrix_wait();
+    hold(x);
+    pin(y);
+    UNROLL for (int i = 0; i < 4; i++) {
+      const int channel = 2 * t.q + i % 2, pair = tile * PAIRS + t.pair + i / 2 * 8;
+      if (channel < a.num_out && pair < a.num_pairs)
+        *reinterpret_cast<bf16*>(a.out + 2 * (channel * a.out_row + pair)) = (bf16)pair_bf16(y[i], 0.0f);
+    }
   }
 #endif
 }

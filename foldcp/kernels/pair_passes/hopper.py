@@ -26,6 +26,7 @@ WIDTH = 128  # channels of a pair
 PAIRS = 64  # of a warpgroup
 MAX_PROJECTED = 384  # channels that a projection may have, as its weights stay on chip
 MAX_GATED = 256
+FEW = 8  # channels at most that a projection may have to give them first
 MAX_PAIRS = (1 << 31) - (1 << 20)
 STAGE_BYTES = 3 * 64 * WIDTH * 2  # weights of 64 hidden channels of the transition
 STAGES = 3
@@ -40,6 +41,7 @@ class Pass(IntEnum):
     GATED_OUTPUT = 4
     TRANSITION = 5
     LAY_OUT = 6
+    PROJECT_FEW = 7
 
 
 WARPGROUPS = {  # by the bytes of a number of z: as many as registers and shared memory hold
@@ -49,6 +51,7 @@ WARPGROUPS = {  # by the bytes of a number of z: as many as registers and shared
     Pass.GATED_OUTPUT: {2: 3, 4: 3},
     Pass.TRANSITION: {2: 4, 4: 4},  # one of which brings weights
     Pass.LAY_OUT: {2: 2, 4: 2},
+    Pass.PROJECT_FEW: {2: 4, 4: 4},
 }
 Z_SLOTS = {2: 2, 4: 1}  # tiles of z on chip, where z is needed to the end
 
@@ -119,6 +122,8 @@ def shared_bytes(of: Pass, z_bytes: int) -> int:
     norm = 8 * WIDTH
     if of is Pass.PROJECT:
         return MAX_PROJECTED * row + norm + warpgroups * z_tile
+    if of is Pass.PROJECT_FEW:
+        return FEW * row + norm + warpgroups * z_tile
     if of is Pass.GATED_PROJECTION:
         return 2 * MAX_GATED * row + norm + warpgroups * (tile + z_tile)
     if of is Pass.TRANSITION:
@@ -151,6 +156,16 @@ def project(
     arguments = _arguments(z, out, weights, weight)
     arguments.out_row, arguments.out_column = pair_strides(out, N)
     _launch(Pass.PROJECT, z, arguments)
+
+
+def project_few(z: Float[Tensor, "*B C"], weights: ProjectionWeights) -> Float[Tensor, "K *B"]:
+    """weight LayerNorm(z) with its few channels first."""
+    weight = weights.weight.contiguous()
+    out = torch.empty((len(weight), *z.shape[:-1]), dtype=torch.bfloat16, device=z.device)
+    arguments = _arguments(z, out, weights, weight)
+    arguments.out_row = out.stride(0)
+    _launch(Pass.PROJECT_FEW, z, arguments)
+    return out
 
 
 def gated_projection(

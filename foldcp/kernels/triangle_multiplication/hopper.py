@@ -27,7 +27,7 @@ STEP = 8  # pairs of 16 bytes, channels first
 def can_project(weights: GatedProjectionWeights) -> bool:
     """Whether the kernel is made for these sizes."""
     num_out, channels = weights.p_in.shape
-    return channels == hopper.WIDTH and num_out % 64 == 0 and num_out <= hopper.MAX_GATED
+    return channels == hopper.WIDTH and num_out % 128 == 0 and num_out <= hopper.MAX_GATED
 
 
 def can_add_output(weights: GatedOutputWeights) -> bool:
