@@ -107,9 +107,6 @@ ON_CHIP void hold(const u32 (&x)[SIZE][4]) {
 template <int SIZE>
 ON_CHIP void pin(float (&x)[SIZE]) { UNROLL for (int i = 0; i < SIZE; i++) asm volatile("" : "+f"(x[i])::"memory"); }
 
-template <bool VALUE>
-struct Is { static constexpr bool value = VALUE; };
-
 // ---- the order of channels ----
 
 // The first of the four channels of step `s` that the threads `q` of four hold.
@@ -388,12 +385,11 @@ pass_over_pairs(const __grid_constant__ Arguments a) {
     multiply(gate[0], x, gates / 16, half);
     matrix_wait();
     pin(gate[0]);
-    const auto gated_chunk = [&](float (&mine)[32], float (&next)[32], int chunk, auto last) {
-      constexpr bool LAST = decltype(last)::value;  // a branch would make the matrix unit wait
+    const auto gated_chunk = [&](float (&mine)[32], float (&next)[32], int chunk, bool more) __attribute__((always_inline)) {
       multiply(y, x, values / 16 + chunk * 8, half);
-      if constexpr (!LAST) multiply(next, x, gates / 16 + (chunk + 64) * 8, half);
+      if (more) multiply(next, x, gates / 16 + (chunk + 64) * 8, half);
       UNROLL for (int i = 0; i < 32; i++) mine[i] = sigmoid(mine[i]) * mask[i / 2 % 2];
-      matrix_wait<LAST ? 0 : 1>();
+      if (more) matrix_wait<1>(); else matrix_wait();
       pin(y);
       UNROLL for (int i = 0; i < 32; i++) mine[i] *= y[i];
       // 64 channels of 64 pairs through the chip, where they are transposed
@@ -416,13 +412,13 @@ pass_over_pairs(const __grid_constant__ Arguments a) {
       hold(x);
       pin(next);
     };
-    int chunk = 0;
+    int chunk = 0;  // the last ones stand apart, as a branch would make the matrix unit wait
     for (; chunk < a.num_out - 128; chunk += 128) {
-      gated_chunk(gate[0], gate[1], chunk, Is<false>{});
-      gated_chunk(gate[1], gate[0], chunk + 64, Is<false>{});
+      gated_chunk(gate[0], gate[1], chunk, true);
+      gated_chunk(gate[1], gate[0], chunk + 64, true);
     }
-    gated_chunk(gate[0], gate[1], chunk, Is<false>{});
-    gated_chunk(gate[1], gate[0], chunk + 64, Is<true>{});
+    gated_chunk(gate[0], gate[1], chunk, true);
+    gated_chunk(gate[1], gate[0], chunk + 64, false);
   }
 
 #elif PASS == 3
