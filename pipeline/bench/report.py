@@ -199,7 +199,8 @@ def to_text(report: BenchReport) -> str:
     ]
     if throughputs := report.throughputs():
         lines += [
-            f"complexes an hour on one device, 1 sample, at most {GROUP_MSA_ROWS:,} rows of alignment",
+            "complexes an hour on one device, 1 sample, at most "
+            f"{GROUP_MSA_ROWS:,} rows of alignment",
             *_throughput_table(throughputs),
             "",
         ]
