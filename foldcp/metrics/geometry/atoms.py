@@ -121,7 +121,7 @@ def near_pairs_of_all(
     max_neighbours: int,
     device: torch.device | str,
 ) -> AtomPairs | None:
-    """`near_pairs` of finite coordinates, by all distances, as a GPU has them faster than a tree."""
+    """`near_pairs` of finite coordinates by all distances, which a GPU has faster than a tree."""
     A = len(coords)
     points = torch.from_numpy(coords).to(device)
     found: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
