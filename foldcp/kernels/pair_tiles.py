@@ -7,8 +7,6 @@ from typing import no_type_check
 
 import triton
 import triton.language as tl
-from jaxtyping import Float
-from torch import Tensor
 
 from foldcp.kernels.layer_norm import EPSILON
 
@@ -105,21 +103,3 @@ def add_to_pairs(Z, OUT, place, out_place, channel, real, update, C: tl.constexp
         (z + update).to(OUT.dtype.element_ty),
         mask=inside,
     )
-
-
-def pair_strides(x: Float[Tensor, "*B C"], N: int) -> tuple[int, int]:
-    """Distances from row to row and from column to column; anything contiguous counts as rows of
-    N pairs.
-    """
-    if x.is_contiguous():
-        return N * x.shape[-1], x.shape[-1]
-    assert x.dim() == 3 and x.stride(2) == 1 and x.shape[1] == N, (
-        f"strides {x.stride()} of {tuple(x.shape)}"
-    )
-    return x.stride(0), x.stride(1)
-
-
-def rows_are_adjacent(N: int, *arrays: Tensor) -> bool:
-    """Whether the rows of all arrays follow each other in memory."""
-    return all(i == N * n for i, n in (pair_strides(x, N) for x in arrays))
-

@@ -11,6 +11,7 @@ import torch
 
 from foldcp.kernels import cuda_source
 from foldcp.kernels.cuda_source import compile_source, compiled
+from foldcp.kernels.pair_passes import hopper
 
 KERNELS = Path(cuda_source.__file__).parent
 C_TYPES = {"int": "c_int", "float": "c_float", "long long": "c_long"}
@@ -25,7 +26,8 @@ def test_a_missing_compiler_is_an_os_error(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("package", ["triangle_attention", "pair_passes"])
 def test_host_and_kernel_agree_on_the_arguments(package: str) -> None:
-    pytest.importorskip("triton")
+    if package == "triangle_attention":
+        pytest.importorskip("triton")
     host = importlib.import_module(f"foldcp.kernels.{package}.hopper")
     source = (KERNELS / package / "hopper.cu").read_text()
     (body,) = re.findall(r"struct Arguments \{(.*?)\n\};", source, re.DOTALL)
@@ -35,6 +37,22 @@ def test_host_and_kernel_agree_on_the_arguments(package: str) -> None:
         type_name = "c_void_p" if "*" in kind else C_TYPES[kind.strip()]
         expected += [(name, type_name) for name in names.split(", ")]
     assert [(name, kind.__name__) for name, kind in host.Arguments._fields_] == expected
+
+
+def test_what_a_pass_keeps_on_chip_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And every pass has a kernel for pairs in bf16 and in fp32, with options of its own."""
+    monkeypatch.setattr(cuda_source, "compiled", lambda source, *given: " ".join(given).encode())
+    hopper.kernels.cache_clear()
+    options = set()
+    for z_bytes in (2, 4):
+        for of, kernel in hopper.kernels(z_bytes).items():
+            made = kernel.result()
+            assert made.threads <= 512
+            assert made.shared_bytes <= 227 << 10
+            assert f"-DPASS={of.value} -DZ_BYTES={z_bytes} ".encode() in made.cubin
+            options.add(made.cubin)
+    hopper.kernels.cache_clear()
+    assert len(options) == 2 * len(hopper.Pass)
 
 
 def test_a_kernel_is_compiled_once_for_each_of_its_options(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import warnings
+from concurrent.futures import Future, ThreadPoolExecutor
 from enum import IntEnum
 from functools import cache
 from pathlib import Path
@@ -13,14 +14,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from foldcp.kernels.cuda_source import CudaKernel, compiler
-from foldcp.kernels.pair_tiles import pair_strides
 from foldcp.kernels.projection.reference import AttentionOutputWeights, ProjectionWeights
 from foldcp.kernels.transition.reference import TransitionWeights
 from foldcp.kernels.triangle_multiplication.reference import (
     GatedOutputWeights,
     GatedProjectionWeights,
 )
-from foldcp.kernels.triton_utils import cdiv
+from foldcp.kernels.triton_utils import cdiv, pair_strides
 
 WIDTH = 128  # channels of a pair
 PAIRS = 64  # of a warpgroup
@@ -30,6 +30,7 @@ FEW = 8  # channels at most that a projection may have to give them first
 MAX_PAIRS = (1 << 31) - (1 << 20)
 STAGE_BYTES = 3 * 64 * WIDTH * 2  # weights of 64 hidden channels of the transition
 STAGES = 3
+COMPILERS = 4  # kernels that are compiled at a time
 
 
 class Pass(IntEnum):
@@ -98,8 +99,15 @@ def available() -> bool:
 
 
 @cache
-def load(of: Pass, z_bytes: int) -> CudaKernel:
-    """The kernel of a pass over z whose numbers have so many bytes."""
+def kernels(z_bytes: int) -> dict[Pass, Future[CudaKernel]]:
+    """The kernels of all passes over z whose numbers have so many bytes, compiled side by side: the
+    first time on a machine each takes a second.
+    """
+    compilers = ThreadPoolExecutor(COMPILERS)
+    return {of: compilers.submit(_compile, of, z_bytes) for of in Pass}
+
+
+def _compile(of: Pass, z_bytes: int) -> CudaKernel:
     threads = 128 * WARPGROUPS[of][z_bytes]
     return CudaKernel(
         Path(__file__).with_suffix(".cu"),
@@ -243,7 +251,7 @@ def add_transition(
         second=fc2.data_ptr(),
         num_out=len(fc1),
     )
-    kernel = load(Pass.LAY_OUT, z.element_size())
+    kernel = kernels(z.element_size())[Pass.LAY_OUT].result()
     kernel.launch(z.device, cdiv(laid_out.numel(), kernel.threads), [arguments])
     arguments = _arguments(z, out, weights, fc1)
     arguments.other = laid_out.data_ptr()
@@ -282,7 +290,8 @@ def _launch(of: Pass, z: Tensor, arguments: Arguments) -> None:
     computing = WARPGROUPS[of][z.element_size()] - (of is Pass.TRANSITION)
     tiles = cdiv(arguments.num_pairs, PAIRS)
     blocks = min(_processors(z.device), cdiv(tiles, computing))
-    load(of, z.element_size()).launch(z.device, blocks, [arguments])
+    kernel = kernels(z.element_size())[of].result()
+    kernel.launch(z.device, blocks, [arguments])
 
 
 @cache

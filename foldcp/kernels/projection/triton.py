@@ -22,9 +22,7 @@ from foldcp.kernels.pair_tiles import (
     add_to_pairs,
     normed_pairs,
     pair_offsets,
-    pair_strides,
     rows_and_columns,
-    rows_are_adjacent,
     sigmoid,
     weight_tile,
 )
@@ -35,7 +33,7 @@ from foldcp.kernels.projection.reference import (
     Projection,
     ProjectionWeights,
 )
-from foldcp.kernels.triton_utils import cdiv, next_power_of_2
+from foldcp.kernels.triton_utils import cdiv, next_power_of_2, pair_strides, rows_are_adjacent
 
 
 @dataclass(frozen=True)
