@@ -166,21 +166,7 @@ ON_CHIP void fetch_z(u32 slot, int tile, const Thread& t, const Arguments& a) {
   }
 }
 
-// Two pairs, four channels of a step.
-ON_CHIP void z_of_step(float (&x)[2][4], u32 slot, int s, const Thread& t) {
-  UNROLL for (int half = 0; half < 2; half++) {
-    if (Z_BYTES == 2) {
-      u32 u[2];
-      load_8(u[0], u[1], slot + (half * 4 + s / 2) * 2048 + t.index * 16 + s % 2 * 8);
-      UNROLL for (int i = 0; i < 2; i++) { x[half][2 * i] = low(u[i]); x[half][2 * i + 1] = high(u[i]); }
-    } else {
-      u32 u[4];
-      load_16(u, slot + (half * 8 + s) * 2048 + t.index * 16);
-      UNROLL for (int i = 0; i < 4; i++) x[half][i] = __uint_as_float(u[i]);
-    }
-  }
-}
-
+// Two pairs, as they were fetched.
 ON_CHIP void read_z(float (&x)[STEPS][2][4], u32 slot, const Thread& t) {
   if (Z_BYTES == 2) {
     UNROLL for (int half = 0; half < 2; half++)
@@ -193,7 +179,12 @@ ON_CHIP void read_z(float (&x)[STEPS][2][4], u32 slot, const Thread& t) {
         }
       }
   } else {
-    UNROLL for (int s = 0; s < STEPS; s++) z_of_step(x[s], slot, s, t);
+    UNROLL for (int s = 0; s < STEPS; s++)
+      UNROLL for (int half = 0; half < 2; half++) {
+        u32 u[4];
+        load_16(u, slot + (half * 8 + s) * 2048 + t.index * 16);
+        UNROLL for (int i = 0; i < 4; i++) x[s][half][i] = __uint_as_float(u[i]);
+      }
   }
 }
 
