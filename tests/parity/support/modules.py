@@ -254,7 +254,8 @@ def score_network(
     *conditioned: Tensor,
 ) -> Outputs:
     network = model.structure_module.score_model
-    conditioning = DiffusionConditioningOutput(*conditioned)
+    *of_atoms, token_biases = conditioned
+    conditioning = DiffusionConditioningOutput(*of_atoms, list(token_biases))
     return (network(r, time, network.prepare(s, s_inputs, conditioning, share.features)),)
 
 
@@ -280,7 +281,7 @@ def token_transformer(model: Boltz2, share: Share, a: Tensor, s: Tensor, bias: T
     cp = share.cp
     mask = share.features.token_mask
     attention = [
-        TokenAttention(cp, PairBiasAttention(), bias, layer, mask, transformer.dtype)
+        TokenAttention(cp, PairBiasAttention(), list(bias), layer, mask, transformer.dtype)
         for layer in range(len(bias))
     ]
     own = transformer(cp.shard(a, 1), transformer.modulations(s), attention)
