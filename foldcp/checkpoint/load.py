@@ -72,7 +72,7 @@ def load(
     device = torch.device(device)
     backend = choose_backend(kernels, device)
     if is_untrained(path):
-        model = _build(untrained_architecture(str(path)), cp).to_empty(device="cpu")
+        model = _build(untrained_architecture(str(path)), cp)
         init_random_weights(model)
     else:
         if expected and checkpoint_identity(path) != expected:
@@ -143,9 +143,11 @@ def _check_is_structure_model(
 
 
 def _build(architecture: Architecture, cp: ContextParallel) -> Boltz2:
-    """The network without memory for its weights."""
-    with torch.device("meta"):
-        return Boltz2(architecture, cp)
+    """The network with weights that nothing was written to, which take no memory yet.
+
+    Not on the meta device: there, operations import PyTorch's compiler, which takes seconds.
+    """
+    return Boltz2(architecture, cp)
 
 
 def _check_fit(path: Path, model: Boltz2, weights: Mapping[str, Tensor]) -> None:

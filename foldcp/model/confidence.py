@@ -14,7 +14,7 @@ from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.features import Features
 from foldcp.model.layers.blocks import RunBlock
 from foldcp.model.layers.chunking import ChunkBudget
-from foldcp.model.layers.layers import LayerNorm, Linear
+from foldcp.model.layers.layers import Embedding, LayerNorm, Linear
 from foldcp.model.trunk.pair_embedder import PairEmbedding
 from foldcp.model.trunk.pairformer import Pairformer, PairformerFn
 from foldcp.progress import OnSteps, no_steps
@@ -75,7 +75,7 @@ class ConfidenceModule(nn.Module):
         self.embed_pairs = PairEmbedding(a)
         self.embed_pairs.register(self)
         self.register_buffer("boundaries", torch.linspace(2, MAX_DISTANCE, NUM_DISTANCE_BINS - 1))
-        self.dist_bin_pairwise_embed = nn.Embedding(NUM_DISTANCE_BINS, a.token_z)
+        self.dist_bin_pairwise_embed = Embedding(NUM_DISTANCE_BINS, a.token_z)
         self.s_to_z = Linear(a.token_s, a.token_z)
         self.s_to_z_transpose = Linear(a.token_s, a.token_z)
         self.s_to_z_prod_in1 = Linear(a.token_s, a.token_z)

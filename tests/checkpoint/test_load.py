@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import subprocess
 import sys
 import types
 import zipfile
@@ -373,3 +374,12 @@ def test_set_precision_casts_pairs_and_sampling(
     assert all(p.dtype == torch.float32 for part in kept for p in part.parameters())
     norms = [module for module in model.modules() if isinstance(module, torch.nn.LayerNorm)]
     assert all(p.dtype == torch.float32 for norm in norms for p in norm.parameters())
+
+
+def test_load_imports_no_compiler() -> None:
+    """`torch._dynamo` takes seconds, in every rank of every worker group."""
+    code = (
+        "import sys; from foldcp.checkpoint.load import load; load('untrained:tiny', device='cpu');"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -44,6 +44,13 @@ class Linear(nn.Linear):
         return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
 
 
+class Embedding(nn.Embedding):
+    """An embedding without initialisation: weights come from elsewhere."""
+
+    def reset_parameters(self) -> None:
+        """No initialisation: `foldcp.checkpoint.load` fills the weights."""
+
+
 class LayerNorm(nn.LayerNorm):
     """LayerNorm over the last dimension with statistics in fp32 (or better); the result has type
     `out_dtype`, or that of the statistics.

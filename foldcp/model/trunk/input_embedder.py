@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from foldcp.config import NUM_METHODS, NUM_MOL_TYPES, NUM_RES_TYPES, Architecture
 from foldcp.features.features import Features
 from foldcp.model.layers.atoms import AtomAttentionEncoder, AtomEncoder, AtomTokens
-from foldcp.model.layers.layers import LayerNorm, Linear
+from foldcp.model.layers.layers import Embedding, LayerNorm, Linear
 
 
 class InputEmbedder(nn.Module):
@@ -32,10 +32,10 @@ class InputEmbedder(nn.Module):
         self.atom_attention_encoder = AtomAttentionEncoder(a, structure=False)
         self.res_type_encoding = Linear(NUM_RES_TYPES, a.token_s)
         self.msa_profile_encoding = Linear(NUM_RES_TYPES + 1, a.token_s)
-        self.method_conditioning_init = nn.Embedding(NUM_METHODS, a.token_s)
-        self.modified_conditioning_init = nn.Embedding(2, a.token_s)
+        self.method_conditioning_init = Embedding(NUM_METHODS, a.token_s)
+        self.modified_conditioning_init = Embedding(2, a.token_s)
         self.cyclic_conditioning_init = Linear(1, a.token_s)
-        self.mol_type_conditioning_init = nn.Embedding(NUM_MOL_TYPES, a.token_s)
+        self.mol_type_conditioning_init = Embedding(NUM_MOL_TYPES, a.token_s)
 
     def forward(self, features: Features) -> Float[Tensor, "N C"]:
         f = features

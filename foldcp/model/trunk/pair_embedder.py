@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from foldcp.config import NUM_BOND_TYPES, NUM_CONTACT_KINDS, Architecture
 from foldcp.features.features import Features
-from foldcp.model.layers.layers import FourierEmbedding, Linear
+from foldcp.model.layers.layers import Embedding, FourierEmbedding, Linear
 
 R_MAX = 32  # distances along the chain and between tokens are clipped to it
 S_MAX = 2  # differences between copies are clipped to it
@@ -105,9 +105,7 @@ class PairEmbedding:
         dim = architecture.token_z
         self.rel_pos = RelativePosition(architecture)
         self.token_bonds = Linear(1, dim)
-        self.token_bonds_type = (
-            nn.Embedding(NUM_BOND_TYPES, dim) if architecture.bond_types else None
-        )
+        self.token_bonds_type = Embedding(NUM_BOND_TYPES, dim) if architecture.bond_types else None
         self.contact_conditioning = ContactConditioning(architecture)
 
     def register(self, parent: nn.Module) -> None:
