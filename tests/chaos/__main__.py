@@ -26,6 +26,7 @@ import foldcp.pipeline.reporting.report
 import foldcp.pipeline.score_database  # noqa: F401  imported once, for all drivers
 from foldcp.pipeline.execution.signals import adopt_orphans, kill_descendants
 from tests.chaos.execute import Lane, Report, failed_report
+from tests.chaos.fork_server import COLUMNS_FILE, write_columns
 from tests.chaos.launcher import FORK
 from tests.chaos.schedule import draw_schedule
 
@@ -48,6 +49,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, abort)
     adopt_orphans()
+    write_columns(folder / COLUMNS_FILE)
     try:
         reports = list(run(options.seeds, options.lanes, folder))
     finally:

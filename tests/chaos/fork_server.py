@@ -13,11 +13,13 @@ import gc
 import importlib
 import json
 import os
+import pickle
 import runpy
 import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 PR_SET_PDEATHSIG = 1  # of prctl(2)
 MAX_BYTES = 1 << 20  # of a command with its environment
@@ -30,7 +32,44 @@ MODULES = (
     "foldcp.pipeline.execution.worker_actor",
     "foldcp.pipeline.execution.worker_group",
 )
+# Columns of the Chemical Component Dictionary (CCD), which takes seconds to decode.
+COLUMNS = {
+    "chem_comp": ("type", "name", "one_letter_code", "formula", "formula_weight"),
+    "chem_comp_atom": (
+        *("atom_id", "type_symbol", "charge", "pdbx_leaving_atom_flag"),
+        *(f"pdbx_model_Cartn_{axis}_ideal" for axis in "xyz"),
+    ),
+    "chem_comp_bond": ("atom_id_1", "atom_id_2", "value_order", "pdbx_aromatic_flag"),
+}
+COLUMNS_FILE = "ccd.pickle"
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+
+
+def write_columns(path: Path) -> None:
+    """Write the columns of amino acids, decoded."""
+    from foldcp.chemistry import vocabulary
+
+    columns = {
+        (category, code, column): vocabulary.ccd_column(category, code, column)
+        for code in vocabulary.PROTEIN_LETTERS.values()
+        for category, names in COLUMNS.items()
+        for column in names
+    }
+    path.write_bytes(pickle.dumps(columns))
+
+
+def read_columns(path: Path) -> None:
+    """Let this process take columns from a file that `write_columns` has written."""
+    from foldcp.chemistry import vocabulary  # here, as it imports NumPy, which starts threads
+
+    columns = pickle.loads(path.read_bytes())
+    decode = vocabulary.get_from_ccd
+
+    def get(category: str, code: str, column: str) -> object:
+        key = (category, code, column)
+        return columns[key] if key in columns else decode(category, code, column)
+
+    vocabulary.get_from_ccd = get
 
 
 def main() -> None:
@@ -41,6 +80,7 @@ def main() -> None:
     os.environ.update(ONE_THREAD)
     for name in MODULES:
         importlib.import_module(name)
+    read_columns(Path(environment["FOLDCP_CHAOS"]).parent / COLUMNS_FILE)
     gc.freeze()  # so that no child copies the memory to collect what is in it
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children
     with socket.socket(fileno=int(descriptor)) as server:
