@@ -15,12 +15,15 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import suppress
+from multiprocessing import active_children
 from multiprocessing.util import Finalize
 from pathlib import Path
 from types import FrameType
+
+import psutil
 
 import foldcp.pipeline.reporting.report
 import foldcp.pipeline.score_database  # noqa: F401  imported once, for all drivers
@@ -69,12 +72,33 @@ def run(seeds: Sequence[int], num_lanes: int, folder: Path) -> Iterator[Report]:
     executor = ProcessPoolExecutor(min(num_lanes, len(seeds)), FORK, _open_lane, (folder,))
     reference = executor.submit(_make_reference).result()
     futures = {executor.submit(_execute, seed, reference): seed for seed in seeds}
-    for future in as_completed(futures):
+    for future in _completed(futures):
         error = future.exception()
         report = failed_report(futures[future], error) if error else future.result()
         _print(report)
         yield report
     executor.shutdown()
+
+
+def _completed(futures: Iterable[Future[Report]]) -> Iterator[Future[Report]]:
+    """Futures in the order in which they end; orphans are waited for meanwhile, as init does."""
+    waiting = set(futures)
+    while waiting:
+        done, waiting = wait(waiting, 1.0, FIRST_COMPLETED)
+        yield from done
+        _reap_orphans()
+
+
+def _reap_orphans() -> None:
+    """Wait for the dead children that this process has not started.
+
+    Ray's processes look whether their raylet is there, and a zombie is.
+    """
+    own = {process.pid for process in active_children()}
+    for process in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess, ChildProcessError):
+            if process.pid not in own and process.status() == psutil.STATUS_ZOMBIE:
+                os.waitpid(process.pid, os.WNOHANG)
 
 
 def _open_lane(folder: Path) -> None:
