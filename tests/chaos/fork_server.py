@@ -1,4 +1,4 @@
-"""A process that starts a raylet's workers by forking, as their imports take longer than their work.
+"""A process that forks the workers of a raylet, as their imports take longer than their work.
 
 The first worker that a raylet starts becomes this server (see `path/sitecustomize.py`). The others
 hand over their commands, environments and files 0 to 2, and end. The server ends with its raylet
@@ -42,7 +42,7 @@ COLUMNS = {
     "chem_comp_bond": ("atom_id_1", "atom_id_2", "value_order", "pdbx_aromatic_flag"),
 }
 COLUMNS_FILE = "ccd.pickle"
-ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def write_columns(path: Path) -> None:
@@ -77,7 +77,7 @@ def main() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     descriptor, *command = sys.argv[1:]
     environment = dict(os.environ)
-    os.environ.update(ONE_THREAD)
+    os.environ.update(dict.fromkeys(THREADS, "1"))
     for name in MODULES:
         importlib.import_module(name)
     read_columns(Path(environment["FOLDCP_CHAOS"]).parent / COLUMNS_FILE)

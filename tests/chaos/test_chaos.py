@@ -90,7 +90,9 @@ def test_check_reasons_wants_faults_that_explain_a_failure(
 @pytest.mark.parametrize(
     ("code", "kinds"), [(2, None), (1, set[str]()), (75, {"disk_full"}), (0, {"kill_node"})]
 )
-def test_second_driver_is_an_invocation_unless_it_refuses(code: int, kinds: set[str] | None) -> None:
+def test_second_driver_is_an_invocation_unless_it_refuses(
+    code: int, kinds: set[str] | None
+) -> None:
     hits = tuple(Hit(kind, ()) for kind in ("kill_rank", "SIGTERM", *(kinds or ())))
     first = InvocationEnd(143, hits, (("oom", "c1"),))
     end = end_of_second_driver(code, first, (("oom", "c2"),))
