@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -123,12 +124,20 @@ time.sleep(600)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up as on Linux")
-def test_what_forked_workers_leave_behind_is_found() -> None:
+@pytest.fixture
+def lane() -> Iterator[Path]:
+    """The folder of a lane, whose processes are killed in the end."""
     folder = Path(tempfile.mkdtemp(prefix="fc-"))  # short, as sockets are in it
+    write_columns(folder / COLUMNS_FILE)
     lane = folder / "lane"
     lane.mkdir()
-    write_columns(folder / COLUMNS_FILE)
+    yield lane
+    kill(marked(MARK, str(lane)))
+    shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up as on Linux")
+def test_what_forked_workers_leave_behind_is_found(lane: Path) -> None:
     variables = {MARK: str(lane), "RAY_TMPDIR": str(lane), "PYTHONPATH": f"{PATH}:{ROOT}"}
     command = [sys.executable, "-c", LEFT]
     with subprocess.Popen(
@@ -147,8 +156,6 @@ def test_what_forked_workers_leave_behind_is_found() -> None:
             driver.kill()
     wait_until(lambda: not psutil.pid_exists(server), "the end of the fork server")
     assert left in {each.pid for each in marked(MARK, str(lane))}
-    kill(marked(MARK, str(lane)))
-    shutil.rmtree(folder)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up as on Linux")
