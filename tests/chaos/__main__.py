@@ -40,7 +40,7 @@ def main() -> None:
     """Run schedules, print a line for each, and exit with 1 if one failed."""
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
     parser.add_argument("--seeds", type=_seeds, default=range(100), metavar="A-B,..")
-    parser.add_argument("--lanes", type=int, default=(os.cpu_count() or 1) + 1)
+    parser.add_argument("--lanes", type=int, default=(os.cpu_count() or 1) + 2)
     options = parser.parse_args()
     started = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="fc-"))  # short, as Ray's sockets are in it
