@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import time
 import traceback
@@ -243,6 +244,8 @@ class Execution:
         while (code := self.lane.launcher.exit_code(pid)) is None:
             if time.monotonic() > deadline:
                 self.complaints.append(f"an invocation took over {allowed:.0f} s")
+                psutil.Process(pid).send_signal(signal.SIGUSR1)  # its stacks go to the log
+                time.sleep(1.0)
                 psutil.Process(pid).kill()
                 deadline += allowed
             injector.step()

@@ -7,6 +7,7 @@ of Ray are forked from the one that started first (see `fork_server.py`).
 
 from __future__ import annotations
 
+import faulthandler
 import importlib.util
 import json
 import os
@@ -115,6 +116,7 @@ def hand_over(command: list[str]) -> None:
 
 
 if "FOLDCP_CHAOS" in os.environ:
+    faulthandler.register(signal.SIGUSR1)  # for a driver that has started itself again
     if len(sys.orig_argv) > 1 and Path(sys.orig_argv[1]).name == RAY_WORKER:
         hand_over(sys.orig_argv[1:])
     sys.meta_path.insert(0, Patcher())
