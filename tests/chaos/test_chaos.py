@@ -161,7 +161,7 @@ def test_what_forked_workers_leave_behind_is_found(lane: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up as on Linux")
 @pytest.mark.timeout(1500)  # a minute on a quiet machine
 def test_runs_survive_schedules_of_faults() -> None:
-    command = [sys.executable, "-m", "tests.chaos", "--seeds", SOME]
+    command = [sys.executable, "-m", "tests.chaos", "--seeds", SOME, "--lanes", "1"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1400)
     assert result.returncode == 0, result.stdout + result.stderr[-2000:]
     assert f"{len(SOME.split(','))} schedules" in result.stdout
