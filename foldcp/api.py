@@ -225,7 +225,8 @@ def fold_group(
     progress: Progress = no_progress,
 ) -> list[Prediction]:
     """Fold small complexes together, in less time than one after the other: their structures are
-    sampled at once. Up to rounding, each prediction is what `fold` gives.
+    sampled at once, trunks and scores run side by side. Up to rounding, each prediction is what
+    `fold` gives.
 
     Up to 512 tokens it pays most; complexes of about as many tokens belong together, as all are
     padded to the largest. Memory holds the pairs and pair biases of all of them.
@@ -240,7 +241,7 @@ def fold_group(
         parallel_samples: samples of each complex drawn at once.
         msa_subsample: MSA rows drawn at random for each pass through the trunk; 0 uses all.
         keep_pairs: also return PAE and PDE of all pairs of tokens.
-        progress: called with stage, steps done and steps in all.
+        progress: called with stage, steps done and steps in all, by one thread at a time.
 
     Raises:
         ValueError: without a complex, and as `fold`.

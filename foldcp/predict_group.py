@@ -1,9 +1,14 @@
-"""Prediction of several small complexes whose structures are sampled together."""
+"""Prediction of several small complexes at once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from itertools import cycle
+from threading import Lock
 
 import torch
 from torch import Tensor
@@ -17,6 +22,7 @@ from foldcp.model.layers.transformer import Modulator
 from foldcp.predict import (
     GPU_MULTIPLE,
     Prediction,
+    ScoredSample,
     Settings,
     finished,
     run_trunk,
@@ -24,6 +30,11 @@ from foldcp.predict import (
     score,
 )
 from foldcp.progress import Progress, ProgressCounter, StageTimer, no_progress
+
+# Trunks of so many complexes are on the GPU at once, and so many are scored: the kernels of one do
+# not fill it, and scores are the CPU's work as well.
+TRUNK_STREAMS = 2
+SCORE_STREAMS = 3
 
 
 @dataclass(frozen=True)
@@ -33,7 +44,6 @@ class _Folded:
     features: Features  # padded
     trunk: TrunkOutput
     cache: DenoiserCache
-    timer: StageTimer
 
 
 def fold_group(
@@ -43,13 +53,12 @@ def fold_group(
     progress: Progress = no_progress,
 ) -> list[Prediction]:
     """Fold complexes on one GPU, each as `fold` would, up to rounding, in less time if they are
-    small: a step of the sampler is one for all of them, and layers captured as CUDA graphs serve
-    all, for they are padded to as many tokens.
+    small: trunks and scores of several run side by side, a step of the sampler is one for all, and
+    layers captured as CUDA graphs serve all, for they are padded to as many tokens.
 
     The pairs and pair biases of all complexes are in memory at once. For complexes without forces.
-    `seconds` of a complex are those of its trunk and confidence, and its share of the sampling;
-    steps of `progress` are those of all complexes. Raises ValueError for a network on several
-    ranks, for steering, and without a complex.
+    `seconds` of a complex are its share of those of all; steps of `progress` are those of all.
+    Raises ValueError for a network on several ranks, for steering, and without a complex.
     """
     _check(model, group, settings)
     device = next(model.parameters()).device
@@ -58,29 +67,19 @@ def fold_group(
     num_tokens += -num_tokens % multiple
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+    timer = StageTimer(device)
     with torch.inference_mode():
-        mask = torch.ones(num_tokens, device=device)
-        # Before the trunk, as this frees the CUDA graphs of complexes of another size.
-        model.confidence_module.pairformer_stack.graphed(mask, len(group) * settings.samples)
-        modulator = model.structure_module.score_model.token_transformer.modulator()
-        folded = []
-        for features in group:
-            padded = features.pad_to(num_tokens).to(device)
-            folded.append(_through_trunk(model, padded, modulator, settings, progress))
-        timer = StageTimer(device)
+        with timer("trunk"):
+            folded = _through_trunks(model, group, num_tokens, settings, progress)
         with timer("sampling"):
             coords = _sample(model, folded, settings, progress)
-        predictions = []
-        for each, of_each in zip(folded, coords, strict=True):
-            each.timer.seconds["sampling"] = timer.seconds["sampling"] / len(group)
-            stack = model.confidence_module.pairformer_stack
-            refine = stack.graphed(each.features.token_mask, len(group) * settings.samples)
-            with each.timer("confidence"):
-                scored = score(
-                    model, each.trunk, of_each, each.features, refine, settings, progress
-                )
-            predictions.append(finished(model, each.features, of_each, scored, each.timer))
-    return predictions
+        with timer("confidence"):
+            scored = _score(model, folded, coords, settings, progress)
+        timer.seconds = {stage: seconds / len(group) for stage, seconds in timer.seconds.items()}
+        return [
+            finished(model, each.features, of_each, scores, timer)
+            for each, of_each, scores in zip(folded, coords, scored, strict=True)
+        ]
 
 
 def _check(model: Boltz2, group: Sequence[Features], settings: Settings) -> None:
@@ -92,6 +91,69 @@ def _check(model: Boltz2, group: Sequence[Features], settings: Settings) -> None
         raise ValueError("a complex with potentials is folded alone")
 
 
+class _ProgressOfAll:
+    """Progress of a stage of several complexes, each of which has as many steps."""
+
+    def __init__(self, number: int, progress: Progress) -> None:
+        self._done = [0] * number
+        self._progress = progress
+        self._lock = Lock()  # several threads report
+
+    def of(self, index: int) -> Progress:
+        """What one of them reports its progress to."""
+
+        def report(stage: str, done: int, total: int) -> None:
+            with self._lock:
+                self._done[index] = done
+                self._progress(stage, sum(self._done), total * len(self._done))
+
+        return report
+
+
+@cache
+def _streams(device: torch.device, number: int) -> Sequence[torch.cuda.Stream | None]:
+    """Streams of a GPU, always the same ones, as they have CUDA graphs; none on a CPU."""
+    if device.type != "cuda":
+        return (None,)
+    return tuple(torch.cuda.Stream(device) for _ in range(number))
+
+
+@contextmanager
+def _beside(streams: Sequence[torch.cuda.Stream | None], device: torch.device) -> Iterator[None]:
+    """Within it work may be put into these streams: after what was queued before, and before what
+    is queued afterwards.
+    """
+    for stream in streams:
+        if stream is not None:
+            stream.wait_stream(torch.cuda.current_stream(device))
+    try:
+        yield
+    finally:
+        for stream in streams:
+            if stream is not None:
+                torch.cuda.current_stream(device).wait_stream(stream)
+
+
+def _through_trunks(
+    model: Boltz2,
+    group: Sequence[Features],
+    num_tokens: int,
+    settings: Settings,
+    progress: Progress,
+) -> list[_Folded]:
+    device = next(model.parameters()).device
+    modulator = model.structure_module.score_model.token_transformer.modulator()
+    of_all = _ProgressOfAll(len(group), progress)
+    streams = _streams(device, TRUNK_STREAMS)
+    folded = []
+    with _beside(streams, device):
+        for index, (features, stream) in enumerate(zip(group, cycle(streams))):
+            with torch.cuda.stream(stream):
+                padded = features.pad_to(num_tokens).to(device)
+                folded.append(_through_trunk(model, padded, modulator, settings, of_all.of(index)))
+    return folded
+
+
 def _through_trunk(
     model: Boltz2,
     features: Features,
@@ -99,15 +161,13 @@ def _through_trunk(
     settings: Settings,
     progress: Progress,
 ) -> _Folded:
-    timer = StageTimer(features.token_mask.device)
-    with timer("trunk"):
-        trunk = run_trunk(model, features, settings, progress)
-        # What the layers return lives until the next complex, where they are CUDA graphs.
-        trunk = TrunkOutput(trunk.s_inputs, trunk.s.clone(), trunk.z.clone())
-        conditioning = model.diffusion_conditioning(trunk.s, trunk.z, model.rel_pos, features)
-        score_model = model.structure_module.score_model
-        cache = score_model.prepare(trunk.s, trunk.s_inputs, conditioning, features, modulator)
-    return _Folded(features, trunk, cache, timer)
+    trunk = run_trunk(model, features, settings, progress)
+    # What the layers return lives until the next complex, where they are CUDA graphs.
+    trunk = TrunkOutput(trunk.s_inputs, trunk.s.clone(), trunk.z.clone())
+    conditioning = model.diffusion_conditioning(trunk.s, trunk.z, model.rel_pos, features)
+    score_model = model.structure_module.score_model
+    cache = score_model.prepare(trunk.s, trunk.s_inputs, conditioning, features, modulator)
+    return _Folded(features, trunk, cache)
 
 
 def _sample(
@@ -132,3 +192,43 @@ def _sample(
     ]
     by_complex = torch.cat(drawn).unflatten(1, (len(folded), atoms_each)).unbind(1)
     return [x[:, :count] for x, count in zip(by_complex, num_atoms, strict=True)]
+
+
+def _score(
+    model: Boltz2,
+    folded: Sequence[_Folded],
+    coords: Sequence[Tensor],
+    settings: Settings,
+    progress: Progress,
+) -> list[list[ScoredSample]]:
+    device = folded[0].trunk.z.device
+    of_all = _ProgressOfAll(len(folded), progress)
+    streams = _streams(device, SCORE_STREAMS)
+    stack = model.confidence_module.pairformer_stack
+
+    def run(part: int) -> list[list[ScoredSample]]:
+        """Of every complex that belongs to a stream."""
+        scored = []
+        with torch.inference_mode(), torch.cuda.stream(streams[part]):
+            for index in range(part, len(folded), len(streams)):
+                each = folded[index]
+                refine = stack.graphed(each.features.token_mask, len(folded) * settings.samples)
+                report = of_all.of(index)
+                scored.append(
+                    score(
+                        model,
+                        each.trunk,
+                        coords[index],
+                        each.features,
+                        refine,
+                        settings,
+                        report,
+                    )
+                )
+        return scored
+
+    if len(streams) == 1:
+        return run(0)
+    with _beside(streams, device), ThreadPoolExecutor(len(streams)) as threads:
+        parts = list(threads.map(run, range(len(streams))))
+    return [parts[index % len(parts)][index // len(parts)] for index in range(len(folded))]

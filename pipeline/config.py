@@ -261,6 +261,16 @@ class RunSection:
             changes_results=False,
         ),
     )
+    batch: int = field(
+        default=0,
+        metadata=setting(
+            "largest number of small complexes that are folded together on one GPU, which changes "
+            "numbers by rounding only; 0: as many as the cost model says pay off, on GPUs; 1: each "
+            "alone",
+            minimum=0,
+            changes_results=False,
+        ),
+    )
     efficiency: float = field(
         default=0.4,
         metadata=setting(

@@ -54,13 +54,14 @@ def without_first(rows: Iterable[Row]) -> list[Row]:
 
 def print_kinds(rows: Iterable[Row]) -> None:
     """Median of measured over predicted for each size class, number of ranks and precision."""
-    kinds: dict[tuple[int, int, str], list[Row]] = {}
+    kinds: dict[tuple[int, int, str, int], list[Row]] = {}
     for row in rows:
-        kind = kind_of(row["num_tokens"], row["group_size"], row["precision"])
+        batch = row["batch"] or 1
+        kind = kind_of(row["num_tokens"], row["group_size"], row["precision"], batch)
         kinds.setdefault(kind, []).append(row)
     print("measured over predicted, medians, by size, GPUs and precision")
     print(f"{'tokens':>15} GPUs precision folds   time   peak GB of predicted")
-    for (_, num_ranks, precision), members in sorted(kinds.items()):
+    for (_, num_ranks, precision, _), members in sorted(kinds.items()):
         sizes = [row["num_tokens"] for row in members]
         time = median(time_ratio(row) for row in members)
         peaks = [peak_ratio(row) for row in members if has_peak(row)]

@@ -80,11 +80,11 @@ def _as_text(status: RunStatus, is_running: bool) -> str:
     unit = "GPU" if status.device == "cuda" else "rank"
     age = (datetime.now(UTC) - status.updated_at).total_seconds()
     state = f"running on {status.host}" if is_running else "not running"
-    folding = [group for group in status.groups if group.state == "folding"]
+    num_folding = sum(group.batch for group in status.groups if group.state == "folding")
     lines = [
         f"{status.run_id}  {state}, as of {_interval(age)} ago",
         f"{status.num_done:,} of {status.num_complexes:,} complexes done, {status.num_failed:,} "
-        f"failed, {status.num_invalid:,} invalid, {len(folding):,} folding, "
+        f"failed, {status.num_invalid:,} invalid, {num_folding:,} folding, "
         f"{status.num_waiting:,} waiting",
         f"{status.num_busy_gpus} of {status.num_gpus} {unit}s busy, {status.use:.0%} of their time "
         f"so far; {status.gpu_hours:,.2f} {unit}-hours spent, {status.gpu_hours_left:,.2f} left",
@@ -102,7 +102,8 @@ def _group_lines(groups: tuple[GroupStatus, ...], unit: str) -> list[str]:
     header = f"{'group':>5} {unit + 's':>5}  {'complex':<{NAME_WIDTH}} {'tokens':>7}  "
     lines = [f"{header}{'step':<20} {'time':>8} {'of about':>8}"]
     for group in sorted(groups, key=lambda group: (-group.num_gpus, group.group)):
-        name = group.complex[:NAME_WIDTH]
+        others = f" and {group.batch - 1} more" if group.batch > 1 else ""
+        name = group.complex[: NAME_WIDTH - len(others)] + others
         step = group.state
         if group.stage:
             step = f"{group.stage} {group.step}/{group.num_steps}"

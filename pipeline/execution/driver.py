@@ -26,7 +26,13 @@ from foldcp.pipeline.execution.ray_results import (
 )
 from foldcp.pipeline.execution.recording.recorder import Recorder, outcomes_after
 from foldcp.pipeline.execution.recording.result_writer import ResultWriter, unstorable
-from foldcp.pipeline.execution.results import Ready, RemoteFoldResult, StagedResult
+from foldcp.pipeline.execution.results import (
+    BatchResult,
+    ComplexResult,
+    Ready,
+    RemoteFoldResult,
+    StagedResult,
+)
 from foldcp.pipeline.execution.signals import StopSignals
 from foldcp.pipeline.execution.trunk_state.files import KeptStates
 from foldcp.pipeline.execution.worker_group import WorkerGroupHandle
@@ -41,6 +47,7 @@ from foldcp.pipeline.scheduling.types import (
     Action,
     Failure,
     Fold,
+    QueuedTask,
     Start,
     Stop,
     WorkerConfig,
@@ -209,10 +216,12 @@ class Driver:
             for number, ref in numbers.items()
             if number in self.groups  # others were stopped meanwhile
         }
-        staged = {
-            number: result for number, result in results.items() if isinstance(result, StagedResult)
+        folded = {
+            number: _parts(result)
+            for number, result in results.items()
+            if isinstance(result, StagedResult | BatchResult)
         }
-        self._store_results(staged)
+        self._store_results(folded)
         for number, result in results.items():
             if number not in self.groups:  # stopped now, with another group of its node
                 continue
@@ -230,15 +239,21 @@ class Driver:
             if isinstance(action, Start):
                 self._start(action)
             elif isinstance(action, Fold):
-                prefetched = self.prefetcher.take(action.task, action.shape)
-                group = self.groups[action.group]
-                folder = str(self.states.folder(action.task.key)) if action.keeps_passes else ""
-                ref = group.fold(action.task, action.shape, action.fallbacks, prefetched, folder)
-                self.pending[ref] = action.group
+                self.pending[self._fold(action)] = action.group
             elif isinstance(action, Stop):
                 group = self.groups.pop(action.group)
                 group.stop()
                 self.stopping[action.group] = group
+
+    def _fold(self, action: Fold) -> Any:
+        """Let a group fold; returns a reference to the result."""
+        group = self.groups[action.group]
+        tasks = [action.task, *(other.task for other in action.others)]
+        prefetched = [self.prefetcher.take(task, action.shape) for task in tasks]
+        if action.others:
+            return group.fold_batch(tasks, action.shape, prefetched)
+        folder = str(self.states.folder(action.task.key)) if action.keeps_passes else ""
+        return group.fold(action.task, action.shape, action.fallbacks, prefetched[0], folder)
 
     def _start(self, action: Start) -> None:
         """Start a worker group."""
@@ -260,16 +275,24 @@ class Driver:
         self.groups[action.group] = group
         self.pending[group.start(self.plan.config.run.start_deadline)] = action.group
 
-    def _fetch(self, number: int, ref: Any) -> Ready | StagedResult | Failure | None:
+    def _fetch(self, number: int, ref: Any) -> Ready | StagedResult | BatchResult | Failure | None:
         """The result of a group's start or fold; None if a signal has come."""
         name = f"group {number}"
         result = result_or_failure(ref, name)
-        if not isinstance(result, RemoteFoldResult):
+        parts = _parts(result)
+        if not any(isinstance(part, RemoteFoldResult) for part in parts):
             return result
         # Ray ends a process that asks a dead daemon for an object, and a signal may have been sent
         # to the daemons, too.
         self.connection.check()
-        return None if self.signals.number else self._stage(number, result, name)
+        if self.signals.number:
+            return None
+        members = self.scheduler.groups[number].members
+        staged = tuple(
+            self._stage(queued, part, name) if isinstance(part, RemoteFoldResult) else part
+            for queued, part in zip(members, parts, strict=True)
+        )
+        return BatchResult(staged) if isinstance(result, BatchResult) else staged[0]
 
     def _on_failure(self, number: int, failure: Failure) -> None:
         """Tell the scheduler that a start or a fold failed."""
@@ -307,13 +330,13 @@ class Driver:
         message = f"a group did not start on {self.nodes[first_node].host}: {reason}"
         tqdm.write(printable(message), file=sys.stderr)
 
-    def _stage(self, number: int, result: RemoteFoldResult, name: str) -> StagedResult | Failure:
+    def _stage(
+        self, queued: QueuedTask, result: RemoteFoldResult, name: str
+    ) -> StagedResult | Failure:
         """Fetch a result, and stage it in the place of a rank that could not."""
         prediction = fetch_prediction(result, name)
         if isinstance(prediction, Failure):
             return prediction
-        queued = self.scheduler.groups[number].queued
-        assert queued is not None
         pae_blocks = partial(fetch_pae_blocks, result.pae_refs, name)
         try:
             return self.writer.stage(
@@ -330,20 +353,46 @@ class Driver:
                 raise
             return unstorable(error)
 
-    def _store_results(self, results: Mapping[int, StagedResult]) -> None:
+    def _store_results(self, results: Mapping[int, Sequence[ComplexResult]]) -> None:
         """Store the results of groups. A complex whose result cannot be stored fails, and the run
         continues.
         """
-        queued = {number: self.scheduler.groups[number].queued for number in results}
+        members = {number: self.scheduler.groups[number].members for number in results}
         failures = self.recorder.store_results(
-            [(task, results[number]) for number, task in queued.items() if task is not None]
+            [
+                (queued, result)
+                for number, of_group in results.items()
+                for queued, result in zip(members[number], of_group, strict=True)
+                if isinstance(result, StagedResult)
+            ]
         )
-        for number, task in queued.items():
-            assert task is not None
-            if failure := failures.get(task.task.key):
-                self._on_failure(number, failure)
-            else:
-                self.scheduler.finished(number, self._now(), results[number].stats.seconds)
+        for number, of_group in results.items():
+            for queued, result in zip(members[number], of_group, strict=True):
+                if isinstance(result, Failure):
+                    failures[queued.task.key] = result
+            self._on_results(number, members[number], of_group, failures)
+
+    def _on_results(
+        self,
+        number: int,
+        members: Sequence[QueuedTask],
+        results: Sequence[ComplexResult],
+        failures: Mapping[str, Failure],
+    ) -> None:
+        """Tell the scheduler that a group has folded its tasks; `failures` are by key."""
+        failed = {
+            queued.task.key: failures[queued.task.key]
+            for queued in members
+            if queued.task.key in failures
+        }
+        if failed and len(members) == 1:
+            self._on_failure(number, failed[members[0].task.key])
+            return
+        for failure in failed.values():
+            self.monitor.failed(number, failure)
+        self.scheduler.finished(
+            number, self._now(), {} if failed else _stage_seconds(results), failed
+        )
 
     def _update_nodes(self) -> None:
         """Tell the scheduler which nodes are gone and which have joined."""
@@ -382,6 +431,21 @@ class Driver:
             refresh=False,
         )
         bar.update(max(0.0, self.total_work - work_left) - bar.n)
+
+
+def _parts(result: Any) -> tuple[ComplexResult, ...]:
+    """The results of the complexes of a fold, one or several."""
+    return result.results if isinstance(result, BatchResult) else (result,)
+
+
+def _stage_seconds(results: Sequence[ComplexResult]) -> dict[str, float]:
+    """The seconds of each stage of a fold, those of all complexes together."""
+    total: dict[str, float] = {}
+    for result in results:
+        if isinstance(result, StagedResult):
+            for stage, seconds in result.stats.seconds.items():
+                total[stage] = total.get(stage, 0.0) + seconds
+    return total
 
 
 def ranks_per_node(

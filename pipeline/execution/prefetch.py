@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 MAX_TOKENS = 2048
 MIN_FOLD_SECONDS = 0.2  # shorter folds are those of tiny networks, whose features take no time
 RANKS_PER_MAKER = 4  # features take about a tenth of the time of a fold
+# Of small complexes in a batch they take half of it; these are shorter alone, on a GPU.
+SMALL_FOLD_SECONDS = 2.0
 ASK_SECONDS = 2.0  # in which a maker must answer; otherwise a worker makes the features itself
 GET_SECONDS = 30.0  # for which a worker waits for features that are being made
 
@@ -135,13 +137,19 @@ class FeaturePrefetcher:
         seconds = self._costs.seconds(task, shape)
         return task.num_tokens <= MAX_TOKENS and seconds >= MIN_FOLD_SECONDS
 
+    def _may_share(self, task: Task, shape: FoldShape) -> bool:
+        """Whether a task is so small that it may be folded together with others."""
+        on_gpu = self._costs.hardware.device == "cuda" and self._config.run.batch != 1
+        return on_gpu and self._costs.seconds(task, shape) < SMALL_FOLD_SECONDS
+
     def _begin(self, task: Task, shape: FoldShape, ranks_per_node: Mapping[str, int]) -> Prefetched:
         """Let the makers take turns."""
         number = next(self._numbers)
+        ranks_per_maker = 1 if self._may_share(task, shape) else RANKS_PER_MAKER
         places = [
             (node, index)
             for node, num_ranks in ranks_per_node.items()
-            for index in range(math.ceil(num_ranks / RANKS_PER_MAKER))
+            for index in range(math.ceil(num_ranks / ranks_per_maker))
         ]
         place = places[number % len(places)]
         if place not in self._makers:

@@ -95,6 +95,17 @@ class RemoteFoldResult:
     pae_refs: Mapping[int, Sequence[ObjectRef[Sequence[PaeBlock]]]]
 
 
+# A complex has a Failure of its own if it is at fault itself or its result cannot be stored.
+ComplexResult = StagedResult | RemoteFoldResult | Failure
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """The results of complexes that were folded together, in their order."""
+
+    results: tuple[ComplexResult, ...]
+
+
 class ResultLostError(Exception):
     """A result whose worker has died, or its node, before all of it was fetched."""
 

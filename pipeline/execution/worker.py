@@ -6,9 +6,10 @@ It loads the network once and folds many complexes. Without Ray.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeGuard, TypeVar
 
 import numpy as np
 import torch
@@ -44,6 +45,9 @@ from foldcp.predict import (
     fold,
     no_progress,
 )
+from foldcp.predict_group import fold_group
+
+Folded = TypeVar("Folded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,36 +116,89 @@ class Worker:
         any other, or `oom` (out of memory), after which the other ranks may wait for this one for
         ever. Errors of the program are raised.
         """
-        config = self.worker_config.config
         started = time.perf_counter()
         reset_peak_bytes()
-        try:
-            inputs = prefetched() if prefetched else None
-            inputs = inputs or make_inputs(complex, config, shape)
-        except MemoryError as error:
-            return self._out_of_memory(error)
-        except ValueError as error:
-            return Failure("invalid", str(error))
+        inputs = self._inputs(complex, shape, prefetched)
+        if isinstance(inputs, Failure):
+            return inputs
         seconds = {"features": time.perf_counter() - started}
-        try:
-            prediction = fold(
+        prediction = self._or_out_of_memory(
+            lambda: fold(
                 self.model,
                 inputs.features,
-                fold_settings(config, shape, write),
+                fold_settings(self.worker_config.config, shape, write),
                 progress,
                 constraints=inputs.constraints,
                 passes=self._pass_keeper(state_folder, inputs.features, shape),
             )
+        )
+        if isinstance(prediction, Failure):
+            return prediction
+        return self._checked(inputs.features, prediction, write, seconds)
+
+    def fold_batch(
+        self,
+        complexes: Sequence[Complex],
+        shape: FoldShape,
+        write: WriteConfig,
+        progress: Progress = no_progress,
+        prefetched: Sequence[Callable[[], FoldInputs | None] | None] = (),
+    ) -> list[FoldResult | Failure] | Failure:
+        """Fold several complexes together, on one rank: the results of all, in their order.
+
+        Arguments as those of `fold`. `invalid` failures are those of single complexes, `oom` is
+        one of the batch.
+        """
+        reset_peak_bytes()
+        makers = prefetched or [None] * len(complexes)
+        inputs: list[FoldInputs | Failure] = []
+        seconds: list[float] = []
+        for number, (complex, maker) in enumerate(zip(complexes, makers, strict=True)):
+            progress("features", number, len(complexes))
+            started = time.perf_counter()
+            inputs.append(self._inputs(complex, shape, maker))
+            seconds.append(time.perf_counter() - started)
+        settings = fold_settings(self.worker_config.config, shape, write)
+        group = [made.features for made in inputs if isinstance(made, FoldInputs)]
+        out_of_memory = next((made for made in inputs if _is_oom(made)), None)
+        if out_of_memory is not None or not group:
+            return out_of_memory or [made for made in inputs if isinstance(made, Failure)]
+        folded = self._or_out_of_memory(lambda: fold_group(self.model, group, settings, progress))
+        if isinstance(folded, Failure):
+            return folded
+        predictions = iter(folded)
+        return [
+            made
+            if isinstance(made, Failure)
+            else self._checked(made.features, next(predictions), write, {"features": own})
+            for made, own in zip(inputs, seconds, strict=True)
+        ]
+
+    def _inputs(
+        self,
+        complex: Complex,
+        shape: FoldShape,
+        prefetched: Callable[[], FoldInputs | None] | None,
+    ) -> FoldInputs | Failure:
+        """The inputs of the network, made beforehand or now."""
+        try:
+            inputs = prefetched() if prefetched else None
+            return inputs or make_inputs(complex, self.worker_config.config, shape)
+        except MemoryError as error:
+            return self._out_of_memory(error)
+        except ValueError as error:
+            return Failure("invalid", str(error))
+
+    def _or_out_of_memory(self, run: Callable[[], Folded]) -> Folded | Failure:
+        """What the network makes, or the failure to allocate memory for it."""
+        try:
+            return run()
         except (torch.OutOfMemoryError, MemoryError) as error:
             return self._out_of_memory(error)
         except RuntimeError as error:
             if "DefaultCPUAllocator" not in str(error):
                 raise
             return self._out_of_memory(error)
-        if not np.isfinite(prediction.coords).all():
-            return Failure("invalid", "the network's coordinates are not finite")
-        seconds |= prediction.seconds
-        return self._result(inputs.features, prediction, write, seconds)
 
     def _pass_keeper(self, folder: str, features: Features, shape: FoldShape) -> PassKeeper:
         """What keeps the state of the trunk: nothing without a folder, or after it failed once."""
@@ -163,13 +220,17 @@ class Worker:
 
         return StateKeeper(Path(folder), identity, self.cp, self.device, on_failure)
 
-    def _result(
+    def _checked(
         self,
         features: Features,
         prediction: Prediction,
         write: WriteConfig,
         seconds: dict[str, float],
-    ) -> FoldResult:
+    ) -> FoldResult | Failure:
+        """The result of a fold whose inputs took `seconds`."""
+        if not np.isfinite(prediction.coords).all():
+            return Failure("invalid", "the network's coordinates are not finite")
+        seconds = seconds | prediction.seconds
         stats = FoldStats(seconds, prediction.peak_bytes or peak_bytes(), features.num_msa_rows)
         blocks: dict[int, list[PaeBlock]] = {}
         if write.num_pae_pairs:
@@ -183,6 +244,10 @@ class Worker:
     def _out_of_memory(self, error: BaseException) -> Failure:
         first_line = (str(error) or type(error).__name__).splitlines()[0]
         return Failure("oom", f"rank {self.cp.rank}: {first_line}")
+
+
+def _is_oom(made: FoldInputs | Failure) -> TypeGuard[Failure]:
+    return isinstance(made, Failure) and made.kind == "oom"
 
 
 def make_inputs(complex: Complex, config: RunConfig, shape: FoldShape) -> FoldInputs:

@@ -20,6 +20,7 @@ from foldcp.pipeline.execution.ray_cluster import call_gcs
 from foldcp.pipeline.execution.ray_results import GatheredResults
 from foldcp.pipeline.execution.recording.result_writer import ResultWriter
 from foldcp.pipeline.execution.results import (
+    BatchResult,
     DeviceLocation,
     RankResult,
     Ready,
@@ -177,18 +178,32 @@ class WorkerGroupActor:
         )
         return delivered if isinstance(delivered, Failure) else delivered[0]
 
+    def fold_batch(
+        self,
+        tasks: Sequence[Task],
+        shape: FoldShape,
+        prefetched: Sequence[Prefetched | None],
+    ) -> BatchResult | Failure:
+        """Fold several tasks together on the only rank, which delivers each result."""
+        (worker,) = self.workers
+        name = task_name("WorkerActor", tasks[0].complex, len(tasks))
+        fold = worker.fold_batch.options(name=name)
+        results = self._gather([fold.remote(tasks, shape, prefetched)])
+        return results if isinstance(results, Failure) else results[0]
+
     def _gather(self, refs: Sequence[Any]) -> list[Any] | Failure:
         """The results of a call to the ranks, or the root cause of its failure."""
         return GatheredResults(refs, self.rank_nodes).wait()
 
 
-def task_name(actor: str, complex: Complex) -> str:
+def task_name(actor: str, complex: Complex, batch: int = 1) -> str:
     """How Ray's dashboard and `ray list tasks` call a fold, and the system its process.
 
     An actor has one name as long as it lives, so that its task says what it folds.
     """
     name = printable(complex.name).replace("/", "_")[:MAX_NAME]
-    return f"{actor}.fold {name}"
+    others = f" and {batch - 1} more" if batch > 1 else ""
+    return f"{actor}.fold {name}{others}"
 
 
 def _first_failure(results: Sequence[Any] | Failure) -> Failure | None:
@@ -242,6 +257,16 @@ class WorkerGroupHandle:
         """
         fold = self._actor.fold.options(name=task_name("WorkerGroupActor", task.complex))
         return fold.remote(task, shape, fallbacks, prefetched, state_folder)
+
+    def fold_batch(
+        self,
+        tasks: Sequence[Task],
+        shape: FoldShape,
+        prefetched: Sequence[Prefetched | None],
+    ) -> Any:
+        """Reference to the result of a fold of several tasks together."""
+        name = task_name("WorkerGroupActor", tasks[0].complex, len(tasks))
+        return self._actor.fold_batch.options(name=name).remote(tasks, shape, prefetched)
 
     def kill(self) -> None:
         """Kill the actor and with it the workers, also busy ones. Does not wait for Ray."""

@@ -147,8 +147,9 @@ def _merged(attempts: list[Attempt], shortest: float) -> list[tuple[float, float
         title = f"{attempt.task.name}: {attempt.task.num_tokens:,} tokens, {attempt.outcome}"
         is_short = attempt.ended - attempt.started < shortest
         before = spans[-1] if spans else None
-        if before and is_short and num_merged and before[2] == colour:
-            num_merged += 1
+        in_batch = before is not None and attempt.shape.batch > 1 and before[1] == attempt.ended
+        if before and (in_batch or (is_short and num_merged)) and before[2] == colour:
+            num_merged = max(1, num_merged) + 1
             spans[-1] = (before[0], attempt.ended, colour, f"{num_merged} complexes")
         else:
             num_merged = int(is_short)

@@ -48,7 +48,7 @@ JSON_DIGITS = 6
 class Entry:
     """A complex that can be folded, or several of one size, which have no name here.
 
-    `seconds` is the time of one of them.
+    `seconds` is the time of one of them; its share of that of `batch` folded together.
     """
 
     name: str
@@ -61,6 +61,7 @@ class Entry:
     peak_gb: float  # predicted, with chunks that use what is free
     seconds: float
     num_complexes: int = 1
+    batch: int = 1
 
     @property
     def gpu_hours(self) -> float:
@@ -165,8 +166,9 @@ def _entry(group: PlannedGroup, costs: CostModel) -> Entry:
         precision=group.shape.precision,
         least_gb=costs.least_bytes(task, group.shape) / 1e9,
         peak_gb=costs.peak_bytes(task, group.shape) / 1e9,
-        seconds=costs.seconds(task, group.shape),
+        seconds=costs.seconds(task, group.shape) / group.shape.batch,
         num_complexes=group.num_complexes,
+        batch=group.shape.batch,
     )
 
 

@@ -95,14 +95,16 @@ def measured_folds(root: Path, tasks: Sequence[Task], hardware: str) -> list[Mea
 def _measured_fold(row: Mapping[str, Any], task: Task) -> MeasuredFold:
     """The fold of a row of the table `attempts`."""
     rows = row["msa_depth"]
-    shape = FoldShape(row["group_size"], row["precision"], row["parallel_samples"], rows)
+    batch = row["batch"] or 1
+    shape = FoldShape(row["group_size"], row["precision"], row["parallel_samples"], rows, batch)
     stages = {stage: row[f"seconds_{stage}"] for stage in MEASURED_STAGES}
     is_whole = all(seconds is not None for seconds in stages.values())
+    # As if all complexes of a batch had been as this one.
     return MeasuredFold(
         replace(task, msa_depth=rows),
         shape,
-        row["seconds"],
-        stages if is_whole else {},
+        batch * row["seconds"],
+        {stage: batch * seconds for stage, seconds in stages.items()} if is_whole else {},
         ran_out=row["outcome"] == "oom",
     )
 

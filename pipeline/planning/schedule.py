@@ -9,7 +9,12 @@ from foldcp.pipeline.config import RunSection
 from foldcp.pipeline.inputs.tasks import Failed, Task
 from foldcp.pipeline.inputs.validation import assumed_rows
 from foldcp.pipeline.scheduling.cost_model import CostModel, FoldShape
-from foldcp.pipeline.scheduling.group_size import CostCache, smallest_shape, too_large_reason
+from foldcp.pipeline.scheduling.group_size import (
+    CostCache,
+    cost_cache,
+    smallest_shape,
+    too_large_reason,
+)
 from foldcp.pipeline.scheduling.simulation.simulator import Simulation
 
 # Alignments differ in depth from complex to complex; rows that make so little difference to time
@@ -76,7 +81,7 @@ def by_size(
     """
     num_gpus = sum(nodes.values())
     max_ranks = _max_ranks(nodes, settings)
-    cache = CostCache(costs, max_ranks)
+    cache = cost_cache(costs, max_ranks, settings, 0.0)
     fitting: list[PlannedGroup] = []
     too_large: dict[str, TooLarge] = {}
     for members in _classes(tasks):
@@ -96,6 +101,10 @@ def by_size(
     longest = max((cache.seconds(group.task, group.shape) for group in groups), default=0.0)
     busy = max(_work(groups, cache) / num_gpus, longest)
     start = costs.hardware.start_seconds if groups else 0.0
+    groups = [
+        replace(group, shape=replace(group.shape, batch=cache.batch(group.task, group.shape)))
+        for group in groups
+    ]
     in_order = [too_large[task.key] for task in tasks if task.key in too_large]
     return Schedule(tuple(groups), tuple(in_order), start + busy)
 

@@ -11,7 +11,7 @@ from statistics import median
 from foldcp.pipeline.inputs.tasks import Failed
 from foldcp.pipeline.planning.nodes import describe_nodes
 from foldcp.pipeline.planning.plan import CLASS_ENDS, rounded, size_ranges
-from foldcp.pipeline.scheduling.group_size import CostCache, lower_bound, smallest_shape
+from foldcp.pipeline.scheduling.group_size import cost_cache, lower_bound, smallest_shape
 from foldcp.pipeline.scheduling.simulation.simulator import Simulation
 from foldcp.pipeline.scheduling.types import Attempt
 from foldcp.printable import printable
@@ -73,7 +73,9 @@ def figures(simulation: Simulation, nodes: Mapping[str, int], price: float) -> S
     last_start = max((attempt.started for attempt in attempts), default=0.0)
     folding = _gpu_hours(done)
     before_last = sum(
-        (min(attempt.ended, last_start) - attempt.started) * attempt.shape.num_ranks
+        (min(attempt.ended, last_start) - attempt.started)
+        * attempt.shape.num_ranks
+        / attempt.shape.batch
         for attempt in done
     )
     failed = [found for found in scheduler.outcomes.values() if isinstance(found, Failed)]
@@ -104,15 +106,16 @@ def figures(simulation: Simulation, nodes: Mapping[str, int], price: float) -> S
 def _bound_hours(simulation: Simulation, num_gpus: int, efficiency: float) -> float:
     """The least hours for all complexes that fit the cluster at its start."""
     costs = simulation.costs
-    max_ranks = min(simulation.scheduler.settings.max_group or num_gpus, num_gpus)
+    settings = simulation.scheduler.settings
+    max_ranks = min(settings.max_group or num_gpus, num_gpus)
     shapes = [(task, smallest_shape(costs, task, max_ranks)) for task in simulation.tasks]
     work = [(task, shape) for task, shape in shapes if shape is not None]
-    return lower_bound(CostCache(costs, max_ranks, efficiency), work, num_gpus) / 3600
+    cache = cost_cache(costs, max_ranks, settings, efficiency)
+    return lower_bound(cache, work, num_gpus) / 3600
 
 
 def _gpu_hours(attempts: Iterable[Attempt]) -> float:
-    seconds = sum((found.ended - found.started) * found.shape.num_ranks for found in attempts)
-    return seconds / 3600
+    return sum(found.gpu_seconds for found in attempts) / 3600
 
 
 def _classes(attempts: Sequence[Attempt], price: float) -> tuple[ClassFigures, ...]:

@@ -24,9 +24,10 @@ from foldcp.pipeline.scheduling.hardware import Hardware
 # The constants below are fitted to what docs/performance.md lists, as `python
 # docs/scripts/check_cost_model.py` shows.
 
-# Kernels launched by one pair block, one layer of the sampler, whose steps are CUDA graphs, and one
-# block of the MSA module.
+# Kernels launched by one pair block, by the rest of a pairformer layer, by one layer of the sampler,
+# whose steps are CUDA graphs, and by one block of the MSA module.
 BLOCK_LAUNCHES = 100
+SINGLE_LAUNCHES = 10
 LAYER_LAUNCHES = 8
 MSA_LAUNCHES = 150
 # Exchanges between ranks of a pair block and of a layer of the sampler, and what each takes beside
@@ -46,20 +47,27 @@ MSA_SLOWDOWN = 3
 SAMPLER_SLOWDOWN = 2
 # Folds that need this share of what was too much for another one do not fit either.
 NEIGHBOUR = 0.9
-SCORE_TRAFFIC = 100_000  # B moved per token pair for the logits and scores of one sample
+# B per token pair of 128 channels: what the pair representation in fp32 adds to the traffic of a
+# block whose arithmetic is in bf16; the traffic of the attention of the single representation; and
+# that of the logits and scores of one sample.
+MIXED_TRAFFIC = 3_800
+SINGLE_TRAFFIC = 1_900
+SCORE_TRAFFIC = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class FoldShape:
     """Ranks and settings of one attempt.
 
-    The scheduler chooses it, and out-of-memory fallbacks change it.
+    The scheduler chooses it, and out-of-memory fallbacks change it. Costs of a batch are those of
+    so many complexes that all are as large as its largest.
     """
 
     num_ranks: int
     precision: Precision
     parallel_samples: int
     max_rows: int  # MSA rows of all chains together
+    batch: int = 1  # complexes folded together
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +77,7 @@ class CostModel:
     Bytes are those of one rank, seconds those of the whole worker group. `factors` and
     `memory_limits` are what the run has learned (`costs/learning.py`): factors of times, and by
     number of ranks and precision the least memory of a fold that ran out of memory.
+    `batch_limit` is the least predicted peak memory of a batch that did.
     """
 
     hardware: Hardware
@@ -76,6 +85,7 @@ class CostModel:
     architecture: Architecture = BOLTZ2
     factors: Factors | None = None
     memory_limits: Mapping[tuple[int, str], float] = field(default_factory=dict)
+    batch_limit: float = math.inf
 
     def precisions(self) -> tuple[Precision, ...]:
         """Precisions to try, the most exact first.
@@ -94,6 +104,12 @@ class CostModel:
     def peak_bytes(self, task: Task, shape: FoldShape) -> float:
         """The peak memory of one rank in bytes, with chunks that use what is free."""
         return memory.peak_bytes(self.hardware, self.architecture, self._fold_size(task, shape))
+
+    def batch_fits(self, task: Task, shape: FoldShape) -> bool:
+        """Whether the memory of a GPU holds a batch: its predicted peak, without cutting chunks."""
+        size = self._fold_size(task, shape)
+        needed = memory.batch_peak_bytes(self.hardware, self.architecture, size)
+        return needed <= self.hardware.memory and needed < NEIGHBOUR * self.batch_limit
 
     def fits(self, task: Task, shape: FoldShape) -> bool:
         """Whether the memory of each rank holds the least that a fold needs.
@@ -119,6 +135,7 @@ class CostModel:
             num_samples=model.samples,
             num_parallel=shape.parallel_samples * (PARTICLES if model.potentials else 1),
             chunk_bytes=model.chunk_bytes,
+            batch=shape.batch,
         )
 
     def seconds(self, task: Task, shape: FoldShape) -> float:
@@ -126,8 +143,8 @@ class CostModel:
         stages = self.stages(task, shape)
         if self.factors is None:
             return sum(stages.values())
-        kind = kind_of(task.num_tokens, shape.num_ranks, shape.precision)
-        return self.factors.seconds(stages, kind)
+        kind = kind_of(task.num_tokens, shape.num_ranks, shape.precision, shape.batch)
+        return self.factors.seconds(stages, kind, shape.batch)
 
     def stages(self, task: Task, shape: FoldShape) -> dict[str, float]:
         """Seconds of each stage of a fold, in order, without what has been learned of them."""
@@ -135,15 +152,18 @@ class CostModel:
         model = self.config.model
         N = task.num_tokens
         S = min(task.msa_depth, shape.max_rows, self.config.msa.subsample or task.msa_depth)
-        passes = model.recycling + 1
+        passes = shape.batch * (model.recycling + 1)
+        samples = shape.batch * model.samples
         block = self.block(N, shape)
+        layer = self._layer(N, shape)
         return {
-            "features": 0.2 + 2e-4 * N + 5e-8 * task.msa_depth * N,
+            "features": shape.batch * (0.2 + 2e-4 * N + 5e-8 * task.msa_depth * N),
             "templates": passes * len(task.complex.templates) * net.template_blocks * block,
             "msa": passes * net.msa_blocks * (block + self._msa_block(N, S, shape)),
-            "trunk": passes * net.pairformer_blocks * block,
+            "trunk": passes * net.pairformer_blocks * layer,
             "diffusion": self._diffusion(N, shape),
-            "confidence": model.samples * (net.confidence_blocks * block + self._scores(N, shape)),
+            "confidence": samples
+            * (net.confidence_blocks * layer + self._traffic_seconds(SCORE_TRAFFIC, N, shape)),
         }
 
     def block(self, N: int, shape: FoldShape) -> float:
@@ -162,11 +182,21 @@ class CostModel:
         )
         multiplication = 4 * net.token_z * cubes / self._flop_rate(shape)
         channels = net.token_z / 128
-        pair_traffic = hw.pair_traffic * channels * compute_itemsize(shape.precision) / 2
-        traffic = pair_traffic * squares / hw.copy_bytes_per_s
+        pair_traffic = hw.pair_traffic * compute_itemsize(shape.precision) / 2
+        if shape.precision == "mixed":
+            pair_traffic += MIXED_TRAFFIC
+        traffic = pair_traffic * channels * squares / hw.copy_bytes_per_s
         compute = (attention + multiplication + traffic) * self._memory_pressure(N, shape)
         launches = BLOCK_LAUNCHES * hw.launch_seconds
         return compute + self._communication_seconds(N, shape) + launches
+
+    def _layer(self, N: int, shape: FoldShape) -> float:
+        """Seconds of a pairformer layer: a pair block, and the update of the single representation
+        with a bias from the pairs.
+        """
+        launches = SINGLE_LAUNCHES * self.hardware.launch_seconds
+        single = self._traffic_seconds(SINGLE_TRAFFIC, N, shape)
+        return self.block(N, shape) + single + launches
 
     def _flop_rate(self, shape: FoldShape) -> float:
         slowdown = self.hardware.fp32_slowdown if shape.precision == "fp32" else 1.0
@@ -200,9 +230,9 @@ class CostModel:
         latency = BLOCK_EXCHANGES * EXCHANGE_LAUNCHES * hw.launch_seconds
         return EXCHANGE_SHARE * (within + between) + latency
 
-    def _scores(self, N: int, shape: FoldShape) -> float:
-        """Seconds of the logits and scores of one sample."""
-        traffic = SCORE_TRAFFIC * self.architecture.token_z / 128 * N**2 / shape.num_ranks
+    def _traffic_seconds(self, pair_bytes: float, N: int, shape: FoldShape) -> float:
+        """Seconds in which so many bytes per token pair of 128 channels are moved."""
+        traffic = pair_bytes * self.architecture.token_z / 128 * N**2 / shape.num_ranks
         return traffic / self.hardware.copy_bytes_per_s
 
     def _msa_block(self, N: int, S: int, shape: FoldShape) -> float:
@@ -231,12 +261,12 @@ class CostModel:
         width = 2 * net.token_s
         layers = net.token_transformer_blocks
         atom_layers = net.atom_encoder_blocks + net.atom_decoder_blocks
-        samples = model.samples * (PARTICLES if model.potentials else 1)
+        samples = shape.batch * model.samples * (PARTICLES if model.potentials else 1)
         batches = math.ceil(model.samples / shape.parallel_samples)
         itemsize = compute_itemsize(shape.precision)
         products = samples * step_flops(net, N, P)
         exponentials = samples * layers * net.token_heads * N**2 / P
-        bias = batches * layers * net.token_heads * itemsize * N**2 / P
+        bias = shape.batch * batches * layers * net.token_heads * itemsize * N**2 / P
         exchanged = 2 * samples * layers * itemsize * width * N * (P - 1) / P
         within_node = hw.gpus_per_node >= P
         exchange_rate = hw.link_bytes_per_s if within_node else hw.network_bytes_per_s

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 from foldcp.pipeline.config import RunSection
 from foldcp.pipeline.scheduling.hardware import Hardware
@@ -68,8 +69,14 @@ class Deadlines:
         )
         return now + min(MAX_START_SECONDS, allowed * 2**self._timed_out_starts)
 
-    def of_fold(self, group: GroupState, queued: QueuedTask, now: float) -> float:
-        """Deadline of a fold that begins now.
+    def of_fold(
+        self,
+        group: GroupState,
+        queued: QueuedTask,
+        now: float,
+        others: Sequence[QueuedTask] = (),
+    ) -> float:
+        """Deadline of a fold that begins now, of a task alone or together with others.
 
         The time allowed is a multiple of the predicted time, corrected by `slowdown`, or of the
         longest recent fold that was predicted to be no longer. It is doubled after folds that timed
@@ -84,7 +91,7 @@ class Deadlines:
         expected = max([queued.seconds * max(1.0, self.slowdown), *no_longer])
         if not group.num_folds and self.hardware.device == "cuda":
             expected += self.hardware.start_seconds
-        expected += queued.task.read_seconds
+        expected += sum(member.task.read_seconds for member in (queued, *others))
         allowed = max(settings.deadline_floor, settings.deadline_factor * expected)
         return now + allowed * self._more_time(queued)
 
@@ -98,7 +105,7 @@ class Deadlines:
         expected = max(gap * max(1.0, self.slowdown), longest)
         if not group.num_folds and self.hardware.device == "cuda":
             expected += self.hardware.start_seconds
-        expected += queued.task.read_seconds
+        expected += max(member.task.read_seconds for member in (queued, *group.others))
         allowed = max(settings.stall_floor, settings.deadline_factor * expected)
         return allowed * self._more_time(queued)
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from foldcp.config import Precision
-from foldcp.pipeline.config import Fallbacks
+from foldcp.pipeline.config import Fallbacks, RunSection
 from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.scheduling.cost_model import CostModel, FoldShape
 
@@ -23,6 +23,9 @@ BISECTIONS = 40  # of the lower bound: beyond float32's precision
 MAX_RANKS = 1 << 16  # beyond which no complex is told how many it needs
 MIN_MSA_ROWS = 128  # below which no out-of-memory fallback goes
 FALLBACK_BYTES = 0.75  # of the bytes that were too many, on each rank of the next group
+MAX_BATCH = 16  # complexes that are folded together
+# Twice as many complexes are folded together if each takes less than this share of the time.
+BATCH_GAIN = 0.98
 
 
 def initial_shape(costs: CostModel, num_ranks: int, precision: Precision) -> FoldShape:
@@ -105,15 +108,20 @@ class CostCache:
     """Predicted seconds of tasks on groups of up to `max_ranks` ranks, each size computed once.
 
     A group, larger than the smallest one, whose parallel efficiency is below `min_efficiency` is
-    none of the options: the GPU-seconds of the cheapest group over its own.
+    none of the options: the GPU-seconds of the cheapest group over its own. Up to `max_batch`
+    complexes are folded together, as long as a batch of twice as many takes at most `batch_gain`
+    times the seconds of each.
     """
 
     costs: CostModel
     max_ranks: int
     min_efficiency: float = 0.0
+    max_batch: int = 1
+    batch_gain: float = BATCH_GAIN
     _seconds: dict[tuple[int, int, int, FoldShape], float] = field(default_factory=dict)
     _cheapest: dict[tuple[int, int, int, FoldShape], FoldShape] = field(default_factory=dict)
     _options: dict[tuple[int, int, int, FoldShape], list[FoldShape]] = field(default_factory=dict)
+    _batches: dict[tuple[int, int, int, FoldShape], int] = field(default_factory=dict)
 
     def seconds(self, task: Task, shape: FoldShape) -> float:
         """Predicted seconds of one fold."""
@@ -123,8 +131,16 @@ class CostCache:
         return self._seconds[key]
 
     def gpu_seconds(self, task: Task, shape: FoldShape) -> float:
-        """Predicted seconds of one fold times its GPUs."""
-        return self.seconds(task, shape) * shape.num_ranks
+        """Predicted seconds of one fold times its GPUs; its share of a batch that pays off."""
+        return self.seconds(task, shape) * shape.num_ranks * self.share(task, shape)
+
+    def share(self, task: Task, shape: FoldShape) -> float:
+        """GPU-seconds in a batch of as many as pay off over those alone."""
+        batch = self.batch(task, shape)
+        if batch == 1:
+            return 1.0
+        together = self.seconds(task, replace(shape, batch=batch))
+        return together / (batch * self.seconds(task, shape))
 
     def cheapest(self, task: Task, shape: FoldShape) -> FoldShape:
         """The group, of `shape`'s size or larger, that needs the fewest GPU-seconds.
@@ -182,6 +198,53 @@ class CostCache:
         if fast:
             return min(fast, key=lambda option: self.gpu_seconds(task, option))
         return min(options, key=lambda option: self.seconds(task, option))
+
+    def batch(self, task: Task, shape: FoldShape) -> int:
+        """How many complexes of this size one GPU folds together; 1 for each alone."""
+        if shape.num_ranks > 1 or self.max_batch == 1:
+            return 1
+        key = _size_key(task, shape)
+        if key not in self._batches:
+            self._batches[key] = self._find_batch(task, shape)
+        return self._batches[key]
+
+    def _find_batch(self, task: Task, shape: FoldShape) -> int:
+        batch = 1
+        seconds_each = self.seconds(task, shape)
+        while batch < self.max_batch:
+            larger = min(2 * batch, self.max_batch)
+            together = replace(shape, batch=larger)
+            of_each = self.seconds(task, together) / larger
+            if of_each > self.batch_gain * seconds_each or not self.costs.batch_fits(
+                task, together
+            ):
+                break
+            batch = larger
+            seconds_each = of_each
+        return batch
+
+
+def cost_cache(
+    costs: CostModel, max_ranks: int, settings: RunSection, efficiency: float | None = None
+) -> CostCache:
+    """The costs of groups and batches that the settings of a run allow.
+
+    Batches as large as `run.batch` says, or as large as pays off, on GPUs, where it names no
+    number. `efficiency` replaces `run.efficiency`.
+    """
+    if costs.config.model.potentials:
+        max_batch = 1
+    elif settings.batch:
+        max_batch = settings.batch
+    else:
+        max_batch = MAX_BATCH if costs.hardware.device == "cuda" else 1
+    return CostCache(
+        costs,
+        max_ranks,
+        settings.efficiency if efficiency is None else efficiency,
+        max_batch,
+        math.inf if settings.batch else BATCH_GAIN,
+    )
 
 
 def _size_key(task: Task, shape: FoldShape) -> tuple[int, int, int, FoldShape]:

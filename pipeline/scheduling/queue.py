@@ -45,6 +45,15 @@ class Queue:
             del self.by_size[queued.size]
         self._count(queued, -1)
 
+    def shorter(self, queued: QueuedTask, number: int) -> list[QueuedTask]:
+        """The waiting tasks of a task's size that come after it, the longest first.
+
+        At most `number` of them; the task itself does not wait.
+        """
+        same_size = self.by_size.get(queued.size, [])
+        end = bisect.bisect_left(same_size, _length(queued), key=_length)
+        return same_size[max(0, end - number) : end][::-1]
+
     def cheapest(self, max_ranks: int, node: str) -> QueuedTask | None:
         """The task with the fewest predicted GPU-seconds of at most `max_ranks` ranks on a node.
 
@@ -80,7 +89,7 @@ class Queue:
     def _count(self, queued: QueuedTask, sign: int) -> None:
         self._num_tasks += sign
         self.num_requested += sign * queued.size
-        self.gpu_seconds += sign * queued.size * queued.seconds
+        self.gpu_seconds += sign * queued.gpu_seconds
 
 
 def _length(queued: QueuedTask) -> tuple[float, str]:

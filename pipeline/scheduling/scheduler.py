@@ -23,7 +23,8 @@ from foldcp.pipeline.scheduling.deadlines import Deadlines
 from foldcp.pipeline.scheduling.node_health import NodeHealth
 from foldcp.pipeline.scheduling.placement import Cluster
 from foldcp.pipeline.scheduling.policy.backfill import BackfillPolicy
-from foldcp.pipeline.scheduling.policy.dispatcher import Dispatcher
+from foldcp.pipeline.scheduling.policy.batches import companions, most_together
+from foldcp.pipeline.scheduling.policy.dispatcher import NO_FAILURES, Dispatcher
 from foldcp.pipeline.scheduling.policy.fold_progress import FoldTrack
 from foldcp.pipeline.scheduling.policy.slow_folds import (
     KNOWN,
@@ -124,9 +125,13 @@ class Scheduler:
         The longest tasks that wait for groups of their size.
         """
         next_queued: list[QueuedTask] = []
+        queue = self._waiting.queue
         for size, count in self.groups.num_busy.items():
-            if count:
-                next_queued += self._waiting.queue.by_size.get(size, [])[-count:]
+            same_size = queue.by_size.get(size, [])
+            if count and same_size:
+                num_gpus = self.cluster.num_gpus
+                batch = most_together(queue, self._waiting.cache, same_size[-1], num_gpus)
+                next_queued += same_size[-count * batch :]
         return [(queued.task, queued.shape) for queued in next_queued]
 
     def decide(self, now: float) -> list[Action]:
@@ -137,7 +142,9 @@ class Scheduler:
                 actions += self._on_overdue(group, now)
         for group in self.groups.ready():
             assert group.queued is not None
-            actions.append(self._dispatcher.fold(group, group.queued, now))
+            # A batch would delay what waits for more GPUs.
+            is_last = max(self._waiting.queue.by_size, default=1) == 1
+            actions.append(self._fold(group, group.queued, now, math.inf if is_last else 0.0))
         if self.stopped:
             return actions
         for node, num_gpus in self._health.take_released(now):
@@ -158,18 +165,30 @@ class Scheduler:
                 group.state = "idle"
 
     def finished(
-        self, group_id: int, now: float, stages: Mapping[str, float] | None = None
+        self,
+        group_id: int,
+        now: float,
+        stages: Mapping[str, float] | None = None,
+        failures: Mapping[str, Failure] = NO_FAILURES,
     ) -> None:
-        """A group's fold is done and its result is stored; `stages` are the seconds of each."""
+        """A group's fold is done and its results are stored; `stages` are the seconds of each.
+
+        But for the `failures` of single tasks of a batch, by key: they are folded again, alone.
+        """
         group = self.groups[group_id]
         assert group.state == "busy" and group.queued is not None
+        members = group.members
         self._deadlines.record_fold(group.queued.seconds, now - group.since)
         self._learn_time(group, now - group.since, stages or {}, now)
         group.num_folds += 1
         self._health.succeeded(node for node, _ in group.placement)
-        self._dispatcher.record(group, "done", "", now)
-        task = group.queued.task
-        self.outcomes[task.key] = Done(task, group.queued.num_attempts)
+        self._dispatcher.record(group, "done", "", now, failures)
+        for queued in members:
+            if queued.task.key in failures:
+                queued.is_alone = True
+                self._waiting.push(queued, now)
+            else:
+                self.outcomes[queued.task.key] = Done(queued.task, queued.num_attempts)
         self._dispatcher.set_idle(group)
 
     def _learn_time(
@@ -221,9 +240,11 @@ class Scheduler:
         return self._on_group_failure(group, Failure("timeout", reason), now)
 
     def _slow_fold(self, group: GroupState, track: FoldTrack, now: float) -> SlowFold | None:
-        """The fold of a group, if it is slower than the others and outlasts them."""
+        """The fold of a group, if it is slower than the others and outlasts them; not a batch."""
         queued = group.queued
         assert queued is not None
+        if group.others:
+            return None
         left = group.expected_end - now
         if now - track.looked_at < SECONDS_BETWEEN_LOOKS or queued.num_moves == MAX_MOVES:
             return None
@@ -255,11 +276,11 @@ class Scheduler:
         queued.shape = shape
         self._waiting.push(queued, now)
         for group in stop:
-            other = group.queued
-            assert other is not None
+            members = group.members
             reason = f"its GPUs are needed for {queued.task.name}, which is slow"
             actions.append(self._dispatcher.interrupt(group, reason, now))
-            self._waiting.push(other, now)
+            for member in members:
+                self._waiting.push(member, now)
         return actions
 
     def failed(self, group_id: int, failure: Failure, now: float) -> list[Action]:
@@ -270,7 +291,7 @@ class Scheduler:
         group = self.groups.get(group_id)
         if group is None or group.state == "stopping":
             return []
-        if failure.kind != "invalid":
+        if failure.kind != "invalid" or group.others:
             return self._on_group_failure(group, failure, now)
         assert group.state == "busy" and group.queued is not None
         self._dispatcher.record(group, failure.kind, failure.reason, now)
@@ -311,10 +332,10 @@ class Scheduler:
         actions: list[Action] = []
         for group in self.groups.on_node(node):
             if group.state != "stopping":
-                queued = group.queued
+                members = group.members
                 failure = Failure("worker_died", reason, node)
                 actions.append(self._dispatcher.end(group, failure, now))
-                if queued is not None:
+                for queued in members:
                     self._waiting.push(queued, now)
         self._waiting.resize(now)
         return actions
@@ -350,12 +371,29 @@ class Scheduler:
                 actions += [self._dispatcher.stop(group, reason) for group in decision.stop]
             elif decision.group is not None:
                 queue.remove(queued)
-                actions.append(self._dispatcher.fold(decision.group, queued, now))
+                actions.append(self._fold(decision.group, queued, now, decision.max_seconds))
             elif decision.placement is not None:
                 queue.remove(queued)
                 actions.append(self._dispatcher.start(decision.placement, queued, now))
             policy = self._policy(now)
         return actions
+
+    def _fold(
+        self, group: GroupState, queued: QueuedTask, now: float, max_seconds: float
+    ) -> Action:
+        """Let an idle group fold a task, with others that wait if it has one GPU and that pays off.
+
+        Others only within `max_seconds`, as predicted.
+        """
+        others: list[QueuedTask] = []
+        if group.size == 1:
+            queue = self._waiting.queue
+            limit = max_seconds / self.slowdown
+            num_gpus = self.cluster.num_gpus
+            others = companions(queue, self._waiting.cache, queued, num_gpus, limit)
+            for other in others:
+                queue.remove(other)
+        return self._dispatcher.fold(group, queued, now, others)
 
     def _policy(self, now: float) -> BackfillPolicy:
         """The state as it is, but for the nodes on which nothing may be started now."""
@@ -402,6 +440,8 @@ class Scheduler:
 
     def _on_group_failure(self, group: GroupState, failure: Failure, now: float) -> list[Action]:
         """Stop a group that failed; its task is retried or fails, and its node may be doubted."""
+        if group.others:
+            return self._on_batch_failure(group, failure, now)
         queued = group.queued
         was_folding = group.state == "busy"
         if was_folding and queued is not None:
@@ -422,6 +462,33 @@ class Scheduler:
             self._retry(queued, group, failure, now)
         elif queued is not None:
             self._waiting.push(queued, now)
+        return actions + self._bench_bad_nodes(group, failure, now)
+
+    def _on_batch_failure(self, group: GroupState, failure: Failure, now: float) -> list[Action]:
+        """Stop a group that failed with a batch; its tasks are folded again, each alone.
+
+        None of them is blamed: that shows when the one that is at fault fails alone. For the node
+        it is one failure.
+        """
+        members = group.members
+        leader = members[0]
+        shape = leader.shape
+        if failure.kind == "timeout":
+            self._deadlines.record_fold_timeout()
+        self._health.fold_failed(group, leader, failure, now)
+        actions: list[Action] = [self._dispatcher.end(group, failure, now)]
+        for queued in members:
+            queued.is_alone = True
+            self._waiting.push(queued, now)
+        if failure.kind == "oom" and not failure.killed:
+            fold = MeasuredFold(leader.task, shape, now - group.since, ran_out=True)
+            self._learner.record(fold)
+            self._plan_again(now)
+        return actions + self._bench_bad_nodes(group, failure, now)
+
+    def _bench_bad_nodes(self, group: GroupState, failure: Failure, now: float) -> list[Action]:
+        """Put the nodes of a group that failed on probation where that was one failure too many."""
+        actions: list[Action] = []
         for node, _ in group.placement:
             if node in self.cluster.nodes and self._health.is_bad(node):
                 actions += self._bench_node(node, failure.reason, now)

@@ -78,6 +78,11 @@ class Attempt:
     fallbacks: tuple[str, ...]  # changes after earlier attempts, before this one
     first_pass: int = 0  # passes through the trunk that an earlier attempt had made
 
+    @property
+    def gpu_seconds(self) -> float:
+        """Of its GPUs; its share of those of a batch."""
+        return (self.ended - self.started) * self.shape.num_ranks / self.shape.batch
+
 
 @dataclass(frozen=True, slots=True)
 class Start:
@@ -89,8 +94,16 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchMember:
+    """A task that is folded together with another one, in the same shape."""
+
+    task: Task
+    number: int  # of the attempt, from 1
+
+
+@dataclass(frozen=True, slots=True)
 class Fold:
-    """Let a ready worker group fold a task; it must be done by `deadline`."""
+    """Let a ready worker group fold a task, alone or with others; it must be done by `deadline`."""
 
     group: int
     task: Task
@@ -99,6 +112,7 @@ class Fold:
     deadline: float
     fallbacks: tuple[str, ...]  # changes after earlier attempts, before this one
     keeps_passes: bool = False  # whether the state of the trunk is kept between its passes
+    others: tuple[BatchMember, ...] = ()  # none larger, none after an earlier fallback
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,15 +145,24 @@ class QueuedTask:
     fallbacks: tuple[str, ...] = ()
     num_moves: int = 0  # how often it was begun again on more GPUs
     kept_passes: int = 0  # passes through the trunk whose state an attempt has left
+    is_alone: bool = False  # whether it is folded alone, after a batch in which it was has failed
     # Of what is left, corrected by what an attempt has measured, over a whole fold as predicted.
     scale: float = 1.0
     # Since when it has been too large for the nodes that are there; infinite if it is not.
     parked_since: float = math.inf
 
+    # Of the seconds alone, in a batch of as many tasks as pay off.
+    batch_share: float = 1.0
+
     @property
     def size(self) -> int:
         """Number of ranks of its next attempt."""
         return self.shape.num_ranks
+
+    @property
+    def gpu_seconds(self) -> float:
+        """Predicted, of its next attempt, its share of a batch if it may be in one."""
+        return self.size * self.seconds * self.batch_share
 
 
 @dataclass(slots=True, eq=False)
@@ -152,12 +175,18 @@ class GroupState:
     since: float
     deadline: float
     queued: QueuedTask | None = None  # the task that it folds or was started for
+    others: tuple[QueuedTask, ...] = ()  # folded together with it
     num_folds: int = 0  # that it has finished
     expected_end: float = 0.0  # while it starts or folds
     size: int = field(init=False)  # number of ranks
 
     def __post_init__(self) -> None:
         self.size = sum(count for _, count in self.placement)
+
+    @property
+    def members(self) -> tuple[QueuedTask, ...]:
+        """All tasks that it folds."""
+        return () if self.queued is None else (self.queued, *self.others)
 
     def has_node(self, node: str) -> bool:
         """Whether some of its ranks are on a node."""

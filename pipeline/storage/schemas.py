@@ -409,8 +409,13 @@ ATTEMPTS = Table(
             nullable=True,
         ),
         PRECISION,
-        seconds("seconds", "wall time of the attempt"),
-        seconds("predicted_seconds", "wall time that the cost model predicted"),
+        count(
+            "batch",
+            "complexes that were folded together on one GPU, this one among them; 1: alone",
+            nullable=True,
+        ),
+        seconds("seconds", "wall time of the attempt; its share of that of a batch"),
+        seconds("predicted_seconds", "the same as the cost model predicted it"),
         seconds("seconds_features", "reading alignments and making features"),
         seconds(
             "seconds_trunk",

@@ -51,6 +51,12 @@ def patch(module):
             os.kill(os.getpid(), signal.SIGKILL)
         return fold(self, complex, *args, **kwargs)
     module.Worker.fold = deadly
+    fold_batch = module.Worker.fold_batch
+    def deadly_batch(self, complexes, *args, **kwargs):
+        if any(complex.name.startswith("bad") for complex in complexes):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return fold_batch(self, complexes, *args, **kwargs)
+    module.Worker.fold_batch = deadly_batch
 """
 
 
@@ -65,10 +71,12 @@ def write_fasta(path: Path, names: Sequence[str]) -> Path:
     return path
 
 
-def begin(source: Path, out: Path, path: str = "") -> subprocess.Popen[bytes]:
+def begin(
+    source: Path, out: Path, path: str = "", settings: Sequence[str] = ()
+) -> subprocess.Popen[bytes]:
     """`foldcp score` in a session of its own; `path` comes first on its PYTHONPATH."""
     program = "from foldcp.pipeline.cli import main; main()"
-    options = [part for setting in SETTINGS for part in ("--set", setting)]
+    options = [part for setting in (*SETTINGS, *settings) for part in ("--set", setting)]
     command = [
         sys.executable,
         "-c",
@@ -177,6 +185,43 @@ def test_complexes_that_end_their_groups_fail_alone(tmp_path: Path) -> None:
     assert died["name"].value_counts().to_dict() == {"bad1": 2, "bad2": 2}
     assert attempts["outcome"].value_counts().to_dict() == {"worker_died": 4, "done": 3}
     assert statuses(out) == ["finished"]
+
+
+def test_batches_give_the_same_results_and_resume(
+    source: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    driver = begin(source, out, settings=["run.batch=3"])
+    wait_for(lambda: num_stored(out) >= 1 and folding_ranks(driver), driver)
+    os.killpg(driver.pid, signal.SIGTERM)
+    assert driver.wait(STOP_LIMIT) == 128 + signal.SIGTERM
+    assert begin(source, out, settings=["run.batch=3"]).wait(240) == 0
+    assert_equal_tables(tables(out), tables(undisturbed))
+    attempts = read_table(out, "attempts").to_pandas()
+    done = attempts[attempts["outcome"] == "done"]
+    assert sorted(done["name"]) == [f"c{number}" for number in range(6)]
+    assert done["batch"].max() > 1
+    assert (done["seconds_trunk"] > 0).all()
+
+
+def test_a_batch_that_ends_its_group_costs_the_others_nothing(tmp_path: Path) -> None:
+    (tmp_path / "path").mkdir()
+    write_patch(tmp_path / "path", "foldcp.pipeline.execution.worker", POISON)
+    source = write_fasta(tmp_path / "in.fasta", ["bad", "good1", "good2", "good3"])
+    out = tmp_path / "run"
+    settings = ["run.batch=3", "run.retries=0"]  # a member would fail, were it to blame
+    assert begin(source, out, str(tmp_path / "path"), settings).wait(400) == 1
+    complexes = read_table(out, "complexes").to_pandas().set_index("name")
+    assert complexes["outcome"].to_dict() == {
+        "bad": "failed",
+        "good1": "done",
+        "good2": "done",
+        "good3": "done",
+    }
+    attempts = read_table(out, "attempts").to_pandas()
+    died = attempts[attempts["outcome"] == "worker_died"]
+    assert died[died["batch"] > 1]["name"].nunique() == died["batch"].max()
+    assert died[died["batch"] == 1]["name"].tolist() == ["bad"]
 
 
 def test_join_refuses_weights_that_have_changed_since_the_run_began(tmp_path: Path) -> None:

@@ -77,6 +77,13 @@ def test_update_shares_the_work_among_the_nodes(actors: FakeActors) -> None:
     assert [node for node, _ in actors.asked] == [NODE, NODE, OTHER] * 2 + [NODE] * 2
 
 
+def test_small_complexes_have_a_maker_for_every_rank(actors: FakeActors) -> None:
+    prefetcher = FeaturePrefetcher(COSTS.config, COSTS)
+    prefetcher.update([(task(100 + index), SHAPE) for index in range(6)], {NODE: 2, OTHER: 1})
+    assert len(prefetcher._makers) == 3
+    assert [node for node, _ in actors.asked] == [NODE, NODE, OTHER] * 2
+
+
 def test_update_leaves_out_large_complexes(actors: FakeActors) -> None:
     prefetcher = FeaturePrefetcher(COSTS.config, COSTS)
     prefetcher.update([(task(MAX_TOKENS + 1), SHAPE)], {NODE: 1})

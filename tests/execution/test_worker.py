@@ -19,6 +19,7 @@ from foldcp.pipeline.inputs.validation import msa_settings
 from foldcp.pipeline.scheduling.cost_model import FoldShape
 from foldcp.pipeline.scheduling.types import Failure, WorkerConfig
 from foldcp.predict import Prediction
+from tests.predict.test_predict import relative
 from tests.support.runs import sequence
 
 DIMER = Complex(
@@ -65,6 +66,45 @@ def test_fold_many_times_reports_time_and_memory() -> None:
     np.testing.assert_array_equal(first.coords, second.coords)
     assert not first.pae
     assert len(prediction_of(make_worker("write=pde"), DIMER).pde) == 1
+
+
+def test_a_batch_gives_each_complex_its_own_result() -> None:
+    worker = make_worker()
+    peptide = Complex("peptide", (Chain("A", "protein", sequence(11, 2)),))
+    folded = worker.fold_batch([DIMER, peptide], replace(ONE, batch=2), WRITE)
+    assert isinstance(folded, list)
+    for result, complex in zip(folded, [DIMER, peptide], strict=True):
+        assert isinstance(result, FoldResult)
+        assert result.prediction is not None
+        alone = prediction_of(worker, complex)
+        assert relative(result.prediction.coords, alone.coords) < 1e-5
+        assert result.prediction.layout.token_chain.tolist() == alone.layout.token_chain.tolist()
+        assert set(result.stats.seconds) >= {"features", "trunk", "sampling", "confidence"}
+
+
+def test_a_complex_at_fault_leaves_the_others_of_its_batch_alone(tmp_path: Path) -> None:
+    worker = make_worker()
+    damaged = tmp_path / "a.a3m"
+    damaged.write_text(f">q\n{sequence(12, 3)}\n")  # of another chain
+    broken = Complex("broken", (replace(DIMER.chains[0], msa=damaged),))
+    folded = worker.fold_batch([broken, DIMER], replace(ONE, batch=2), WRITE)
+    assert isinstance(folded, list)
+    failure, result = folded
+    assert isinstance(failure, Failure)
+    assert failure.kind == "invalid"
+    assert isinstance(result, FoldResult)
+    assert result.prediction is not None
+    assert relative(result.prediction.coords, prediction_of(worker, DIMER).coords) < 1e-5
+    assert worker.fold_batch([broken], ONE, WRITE) == [failure]
+
+
+def test_a_batch_out_of_memory_fails_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_: object) -> None:
+        raise torch.OutOfMemoryError("no memory for it")
+
+    monkeypatch.setattr("foldcp.pipeline.execution.worker.fold_group", exhausted)
+    failure = make_worker().fold_batch([DIMER, DIMER], replace(ONE, batch=2), WRITE)
+    assert failure == Failure("oom", "rank 0: no memory for it")
 
 
 def test_fold_refuses_files_that_have_changed_since_the_plan(tmp_path: Path) -> None:

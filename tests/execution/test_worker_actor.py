@@ -14,7 +14,12 @@ import pytest
 from foldcp.complex import Complex, Template
 from foldcp.pipeline.config import WriteConfig
 from foldcp.pipeline.execution.recording.result_writer import ResultWriter
-from foldcp.pipeline.execution.results import RankResult, RemoteFoldResult, StagedResult
+from foldcp.pipeline.execution.results import (
+    BatchResult,
+    RankResult,
+    RemoteFoldResult,
+    StagedResult,
+)
 from foldcp.pipeline.execution.worker import make_inputs
 from foldcp.pipeline.execution.worker_actor import WorkerActor
 from foldcp.pipeline.inputs.tasks import Task, make_task
@@ -171,6 +176,34 @@ def test_deliver_returns_a_failure_for_a_result_without_rows(
         assert isinstance(result, Failure)
         assert result.kind == "invalid"
         assert result.reason.startswith("its result cannot be stored: AssertionError")
+
+
+def test_a_batch_delivers_each_result_and_each_failure(
+    tmp_path: Path, reported: list[STEPS]
+) -> None:
+    with finishing(Store.open(tmp_path / "run", INFO)) as store:
+        actor = make_actor(store.root, store.run_id, reported)
+        first = make_task_of(actor, write=WriteConfig(pae="all"))
+        other = replace(DIMER, chains=DIMER.chains[:1])
+        second = make_task_of(actor, other, first.write)
+        without = replace(DIMER, templates=(Template(tmp_path / "there.cif"),))
+        third = replace(second, complex=without, key="third")
+        tasks = [first, third, second]
+        inputs = make_inputs(DIMER, actor.worker_config.config, ONE)
+        prefetched = [Prefetched(inputs), None, Prefetched(None)]
+        batch = actor.fold_batch(tasks, replace(ONE, batch=3), prefetched)
+        assert isinstance(batch, BatchResult)
+        own, failure, last = batch.results
+        assert isinstance(failure, Failure)
+        assert (failure.kind, failure.missing_file) == ("invalid", str(tmp_path / "there.cif"))
+        assert isinstance(own, StagedResult) and isinstance(last, StagedResult)
+        assert not store.put_staged([own.commit, last.commit])
+        assert store.outcomes() == {first.key: "done", second.key: "done"}
+    assert reported[-1] == ("writing", 0, 1)
+    for stage in ("trunk", "sampling", "confidence"):
+        done = [(done, total) for name, done, total in reported if name == stage]
+        assert done == sorted(done)
+        assert done[-1][0] == done[-1][1]
 
 
 def test_sees_folder_knows_the_folder_of_its_run_from_another(tmp_path: Path) -> None:

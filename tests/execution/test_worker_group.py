@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from foldcp.pipeline.execution.results import DeviceLocation, FoldStats, RankResult, Ready
-from foldcp.pipeline.execution.worker_group import WorkerGroupActor
+from foldcp.pipeline.execution.worker_group import WorkerGroupActor, task_name
 from foldcp.pipeline.scheduling.types import Failure
 
 TASK: Any = SimpleNamespace(complex=SimpleNamespace(name="dimer"))
@@ -105,6 +105,22 @@ def test_fold_lets_rank_0_deliver_once_all_ranks_have_finished() -> None:
     folds[1] = Failure("invalid", "no atoms")
     assert group.fold(TASK, "shape", ("fewer",), None, "") == folds[1]
     assert len(delivered) == 1
+
+
+def test_a_batch_goes_to_the_only_rank() -> None:
+    group = make_group((("n1", 1),))
+    asked: list[tuple[object, ...]] = []
+
+    def fold(*arguments: object) -> str:
+        asked.append(arguments)
+        return "results"
+
+    group.workers = [SimpleNamespace(fold_batch=RemoteMethod(fold))]
+    assert group.fold_batch([TASK, TASK], "shape", [None, None]) == "results"
+    assert asked == [([TASK, TASK], "shape", [None, None])]
+    assert task_name("WorkerActor", TASK.complex, 3) == "WorkerActor.fold dimer and 2 more"
+    group._gather = lambda refs: Failure("oom", "full")
+    assert group.fold_batch([TASK], "shape", [None]) == Failure("oom", "full")
 
 
 def test_actor_of_a_group_imports_no_torch() -> None:

@@ -100,6 +100,23 @@ def test_pairformer_captures_layers_once_for_all_complexes_of_a_size(
 
 
 @torch.inference_mode()
+def test_pairformer_captures_for_each_stream(
+    graphs: list[Graph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = stack_of_seven()
+    mask = mask_of(9, 12)
+    for stream in (1, 2, 1, 2):
+        monkeypatch.setattr(pairformer, "stream_of", lambda device, stream=stream: stream)
+        refine = stack.graphed(mask, num_calls=2)
+        agrees(refine, stack, mask)
+        agrees(refine, stack, mask)
+    assert len(graphs) == 6, "three of each stream"
+    assert len({id(layers) for layers in stack.graphed_layers.values()}) == 2
+    stack.graphed(mask_of(14, 16), num_calls=1)
+    assert not stack.graphed_layers, "both sizes do not stay"
+
+
+@torch.inference_mode()
 def test_pairformer_captures_again_for_other_types_and_weights(graphs: list[Graph]) -> None:
     stack = stack_of_seven()
     mask = mask_of(9, 12)
@@ -128,7 +145,7 @@ def test_pairformer_does_not_capture_single_or_large_or_differentiated_calls(
         agrees(refine, stack, mask)
         assert graphs
     assert stack.graphed(mask, num_calls=2)(*leaves(12))[0].requires_grad
-    assert stack.graphed_layers is None, "its memory is kept"
+    assert not stack.graphed_layers, "its memory is kept"
     monkeypatch.setattr(pairformer, "MAX_GRAPH_TOKENS", 11)
     del graphs[:]
     with torch.inference_mode():

@@ -19,6 +19,9 @@ GPU = {"a": 1}
 NODE = {"a": 8}
 
 
+ALONE = replace(SETTINGS, batch=1)
+
+
 def groups(entries: tuple[PlannedGroup, ...]) -> dict[tuple[int, int], tuple[object, int]]:
     """Shape and number of complexes by size."""
     found: dict[tuple[int, int], tuple[object, int]] = {}
@@ -40,13 +43,22 @@ def work() -> list[Task]:
 
 
 def test_a_plan_by_size_is_that_of_the_simulated_scheduler() -> None:
-    one_by_one = simulated(work(), COSTS, GPU, SETTINGS)
-    by_class = by_size(work(), COSTS, GPU, SETTINGS)
+    one_by_one = simulated(work(), COSTS, GPU, ALONE)
+    by_class = by_size(work(), COSTS, GPU, ALONE)
     assert groups(by_class.groups) == groups(one_by_one.groups)
     assert len(by_class.groups) == 12
     assert len(by_class.too_large) == 18
     assert by_class.too_large == one_by_one.too_large
     assert by_class.seconds == pytest.approx(one_by_one.seconds, rel=1e-6)
+
+
+def test_a_plan_by_size_counts_batches() -> None:
+    small = [task(250 + index % 3, f"{index}") for index in range(2_000)]
+    one_by_one = simulated(small, COSTS, NODE, SETTINGS)
+    by_class = by_size(small, COSTS, NODE, SETTINGS)
+    assert by_class.seconds == pytest.approx(one_by_one.seconds, rel=0.05)
+    assert by_class.seconds < 0.9 * by_size(small, COSTS, NODE, ALONE).seconds
+    assert all(group.shape.batch > 1 for group in by_class.groups)
 
 
 def test_a_plan_by_size_of_many_gpus_is_about_as_long_as_simulated() -> None:
@@ -96,7 +108,7 @@ def test_sizes_of_like_depths_are_one_class() -> None:
 
 def planned(work: list[Task], max_simulated: int, monkeypatch: pytest.MonkeyPatch) -> Plan:
     monkeypatch.setattr(plan, "MAX_SIMULATED", max_simulated)
-    return make_plan(TaskList(tuple(work), (), 0), COSTS, GPU, SETTINGS)
+    return make_plan(TaskList(tuple(work), (), 0), COSTS, GPU, ALONE)
 
 
 def summary(text: str) -> list[str]:

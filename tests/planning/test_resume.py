@@ -129,5 +129,12 @@ def test_measured_folds_are_those_of_the_same_hardware_and_input(tmp_path: Path)
     assert folds[0].task == replace(known, msa_depth=70)
     assert folds[0].stages == dict.fromkeys(MEASURED_STAGES, 2.0)
     assert folds[0].seconds == 9.0
+    store = Store.open(out, replace(INFO, hardware="h200"))
+    of_batch = {"outcome": "done", "seconds": 2.5, "group_size": 1, "batch": 4}
+    store.put_attempt(ATTEMPT | shape | stages | of_batch)
+    store.close()
+    *_, fold = measured_folds(out, [known], "h200")
+    assert fold.shape == FoldShape(1, "bf16", 5, 70, batch=4)
+    assert (fold.seconds, fold.stages["trunk"]) == (10.0, 8.0)  # of all four
     assert measured_folds(out, [known], "another") == []
     assert measured_folds(out, [], "h200") == []

@@ -13,6 +13,8 @@ from foldcp.pipeline.scheduling.simulation.simulator import Simulation
 from foldcp.pipeline.scheduling.types import Failure, Fold, Start, Stop
 from tests.support.scheduling import COSTS, SETTINGS, audit, driven, task
 
+ALONE = replace(SETTINGS, batch=1)
+
 
 def test_fold_past_its_deadline_stops_its_group() -> None:
     scheduler, fold = driven([task(5_000)], {"a": 1})
@@ -30,7 +32,7 @@ def test_fold_past_its_deadline_stops_its_group() -> None:
 
 
 def test_fold_deadline_follows_the_measured_times() -> None:
-    scheduler, fold = driven([task(100, f"{i}") for i in range(3)], {"a": 1})
+    scheduler, fold = driven([task(100, f"{i}") for i in range(3)], {"a": 1}, ALONE)
     predicted = COSTS.seconds(fold.task, fold.shape) + COSTS.hardware.start_seconds
     assert fold.deadline == pytest.approx(10.0 + SETTINGS.deadline_factor * predicted)
     scheduler.finished(fold.group, 5_000.0)  # far slower than predicted
@@ -44,7 +46,7 @@ def test_fold_deadline_follows_the_measured_times() -> None:
 
 def test_fold_deadline_of_a_warm_group_is_the_floor_or_covers_reading() -> None:
     slow = replace(task(90, "slow"), read_seconds=25.0)
-    scheduler, fold = driven([task(100, "first"), task(95, "second"), slow], {"a": 1})
+    scheduler, fold = driven([task(100, "first"), task(95, "second"), slow], {"a": 1}, ALONE)
     scheduler.finished(fold.group, 11.0)
     (second,) = scheduler.decide(11.0)
     assert isinstance(second, Fold)
@@ -97,7 +99,7 @@ def test_machine_far_slower_than_predicted_is_waited_for() -> None:
             self._schedule(self.now + 200.0, "finished", action.group)
 
     work = [task(100, f"{i}") for i in range(20)]
-    simulation = Slow(work, COSTS, {"a": 3}, SETTINGS).run()
+    simulation = Slow(work, COSTS, {"a": 3}, ALONE).run()
     audit(simulation, work, {"a": 3})
     scheduler = simulation.scheduler
     assert {type(outcome) for outcome in scheduler.outcomes.values()} == {Done}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -13,6 +14,8 @@ from foldcp.pipeline.scheduling.scheduler import Scheduler
 from foldcp.pipeline.scheduling.simulation.simulator import Faults, Simulation
 from foldcp.pipeline.scheduling.types import FailureKind, Fold, Start
 from tests.support.scheduling import COSTS, SETTINGS, audit, driven, simulate, task, tasks
+
+ALONE = replace(SETTINGS, batch=1)
 
 
 def test_groups_that_never_start_stop_the_run_and_fail_no_task() -> None:
@@ -122,7 +125,7 @@ def test_tasks_that_end_their_groups_fail_alone(
 
 def test_tasks_that_all_fail_stop_the_run_and_fail_after_a_resume() -> None:
     poison = [task(900 + i, f"bad{i}") for i in range(30)]
-    first = Poisoned({t.key for t in poison}, poison, COSTS, {"a": 1}, SETTINGS).run().scheduler
+    first = Poisoned({t.key for t in poison}, poison, COSTS, {"a": 1}, ALONE).run().scheduler
     assert "again and again" in first.stopped
     assert not first.outcomes  # a node that did nothing right proves nothing
     lost = {attempt.task.key for attempt in first.attempts}
@@ -146,7 +149,7 @@ def test_bad_node_is_on_probation_and_its_tasks_are_done_elsewhere() -> None:
 
     work = [task(800, f"{i}") for i in range(300)]
     nodes = {"a": 2, "b": 2}
-    simulation = BadNode(work, COSTS, nodes, SETTINGS).run()
+    simulation = BadNode(work, COSTS, nodes, ALONE).run()
     audit(simulation, work, nodes)
     scheduler = simulation.scheduler
     assert all(isinstance(outcome, Done) for outcome in scheduler.outcomes.values())

@@ -12,7 +12,7 @@ from time import perf_counter
 import pytest
 
 from foldcp.pipeline.inputs.tasks import Done, Failed
-from foldcp.pipeline.scheduling.group_size import CostCache, lower_bound, smallest_shape
+from foldcp.pipeline.scheduling.group_size import cost_cache, lower_bound, smallest_shape
 from foldcp.pipeline.scheduling.scheduler import Scheduler
 from foldcp.pipeline.scheduling.simulation.simulator import Faults
 from foldcp.pipeline.scheduling.types import Action, Fold, Start
@@ -72,7 +72,7 @@ def test_makespan_is_near_the_lower_bound(seed: int, number: int, scale: float) 
     work = tasks(number, seed, scale)
     simulation = simulate(work)
     audit(simulation, work, NODE)
-    costs = CostCache(COSTS, 8)
+    costs = cost_cache(COSTS, 8, SETTINGS)
     fitting = [(t, shape) for t in work if (shape := smallest_shape(COSTS, t, 8))]
     bound = lower_bound(costs, fitting, 8)
     start = COSTS.hardware.start_seconds
@@ -119,7 +119,10 @@ def test_next_tasks_foresees_what_is_folded_next(monkeypatch: pytest.MonkeyPatch
 
     def watched(self: Scheduler, now: float) -> list[Action]:
         actions = decide(self, now)
-        foreseen.update(action.task.key in known for action in actions if isinstance(action, Fold))
+        for action in actions:
+            if isinstance(action, Fold):
+                members = [action.task, *(other.task for other in action.others)]
+                foreseen.update(member.key in known for member in members)
         known.clear()
         known.update(task.key for task, _ in self.next_tasks())
         return actions

@@ -16,7 +16,7 @@ from foldcp.pipeline.scheduling.hardware import load_hardware
 from foldcp.pipeline.scheduling.placement import Placement
 from foldcp.pipeline.scheduling.scheduler import Scheduler
 from foldcp.pipeline.scheduling.simulation.simulator import FREE_SECONDS, Faults, Simulation
-from foldcp.pipeline.scheduling.types import Fold, Start, Stop
+from foldcp.pipeline.scheduling.types import Attempt, Fold, Start, Stop
 
 ANY = Complex("any", (Chain("A", "protein", "MKT"),))
 COSTS = CostModel(load_hardware("h200"), load(overrides=["model.samples=5"]))
@@ -60,10 +60,17 @@ def audit(
     placements = audit_gpus(simulation, nodes, is_stable)
     folds: dict[str, list[tuple[float, float]]] = defaultdict(list)
     in_group: dict[int, list[tuple[float, float]]] = defaultdict(list)
+    together: dict[tuple[int, float, float], list[Attempt]] = defaultdict(list)
     for attempt in scheduler.attempts:
         folds[attempt.task.key].append((attempt.started, attempt.ended))
-        in_group[attempt.group].append((attempt.started, attempt.ended))
+        together[attempt.group, attempt.started, attempt.ended].append(attempt)
         assert attempt.shape.num_ranks == sum(count for _, count in placements[attempt.group])
+    for (group, started, ended), members in together.items():
+        in_group[group].append((started, ended))
+        shapes = Counter(attempt.shape for attempt in members)
+        assert len(shapes) == 1 or started == ended, "one batch at a time"
+        assert all(count % shape.batch == 0 for shape, count in shapes.items())
+        assert all(shape.batch == 1 or shape.num_ranks == 1 for shape in shapes)
     for spans in [*folds.values(), *in_group.values()]:
         spans.sort()
         assert all(end <= begin for (_, end), (begin, _) in pairwise(spans)), "two at once"
@@ -72,7 +79,8 @@ def audit(
     assert set(done) == {
         key for key, outcome in scheduler.outcomes.items() if isinstance(outcome, Done)
     }
-    assert sum(isinstance(action, Fold) for _, action in simulation.log) == len(scheduler.attempts)
+    begun = [action for _, action in simulation.log if isinstance(action, Fold)]
+    assert sum(1 + len(fold.others) for fold in begun) == len(scheduler.attempts)
     assert all(outcome.attempt == len(folds[key]) for key, outcome in scheduler.outcomes.items())
 
 

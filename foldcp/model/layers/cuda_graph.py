@@ -25,9 +25,16 @@ def new_pool() -> Any:
     return torch.cuda.graph_pool_handle()
 
 
+def stream_of(device: torch.device) -> int:
+    """The current stream of a device, as a number; 0 on a CPU."""
+    return torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
+
+
 @cache
-def _capture_stream(device: int) -> torch.cuda.Stream:
-    """One stream for all captures on a device: cuBLAS keeps a workspace of 32 MiB per stream."""
+def _capture_stream(device: int, stream: int) -> torch.cuda.Stream:
+    """One stream for all captures that are replayed in a stream of a device: cuBLAS keeps a
+    workspace of 32 MiB per stream, which two graphs that run at once cannot share.
+    """
     return torch.cuda.Stream(device)
 
 
@@ -80,8 +87,9 @@ class CUDAGraphWrapper(Generic[Result]):
             x if index < self.num_inplace_args else x.clone() for index, x in enumerate(args)
         ]
         graph = torch.cuda.CUDAGraph()
-        stream = _capture_stream(torch.cuda.current_device())
-        stream.wait_stream(torch.cuda.current_stream())
+        current = torch.cuda.current_stream()
+        stream = _capture_stream(torch.cuda.current_device(), current.cuda_stream)
+        stream.wait_stream(current)
         with torch.cuda.stream(stream):
             graph.capture_begin(pool=self.pool, capture_error_mode="thread_local")
             try:

@@ -20,7 +20,12 @@ from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.distributed.pipelining import split_range
 from foldcp.model.layers.blocks import RunBlock, add_update, run_block
 from foldcp.model.layers.chunking import ChunkBudget
-from foldcp.model.layers.cuda_graph import CUDAGraphWrapper, can_capture, new_pool
+from foldcp.model.layers.cuda_graph import (
+    CUDAGraphWrapper,
+    can_capture,
+    new_pool,
+    stream_of,
+)
 from foldcp.model.layers.layers import LayerNorm, Linear, NormLinear, Transition
 from foldcp.model.trunk.triangle import TriangleAttention, TriangleMultiplication
 from foldcp.progress import OnSteps, no_steps
@@ -199,7 +204,7 @@ class Pairformer(nn.Module):
         self.layers = nn.ModuleList(
             PairformerLayer(architecture, num_heads, cp, budget) for _ in range(num_blocks)
         )
-        self.graphed_layers: GraphedLayers | None = None
+        self.graphed_layers: dict[int, GraphedLayers] = {}  # of each stream that replays some
 
     def forward(
         self,
@@ -233,20 +238,22 @@ class Pairformer(nn.Module):
 
         Of a small complex the first call is captured, some layers at a time, while the layers
         before them run; the other calls are replays, as are all of the next complex if it has as
-        many tokens. s, and z as it is returned, then live until the next call.
+        many tokens. s, and z as it is returned, then live until the next call. Every stream has
+        graphs of its own, so that complexes in several of them do not wait for each other.
         """
         # Exchanges between ranks are not captured: the one place where the network depends on P.
         small = self.cp.size == 1 and len(mask) <= MAX_GRAPH_TOKENS
-        if small and can_capture(mask.device):
-            key = [len(mask), *(weight.data_ptr() for weight in self.parameters())]
-            if self.graphed_layers is None or self.graphed_layers.key != key:
-                repeats = num_calls > 1
-                self.graphed_layers = self._graphed_layers(key) if repeats else None
-        else:
-            self.graphed_layers = None
-        if self.graphed_layers is None:
+        is_captured = small and can_capture(mask.device)
+        key = [len(mask), *(weight.data_ptr() for weight in self.parameters())]
+        for stream, of_stream in list(self.graphed_layers.items()):
+            if not is_captured or of_stream.key != key:
+                self.graphed_layers.pop(stream, None)
+        stream = stream_of(mask.device)
+        if is_captured and num_calls > 1 and stream not in self.graphed_layers:
+            self.graphed_layers[stream] = self._graphed_layers(key)
+        layers = self.graphed_layers.get(stream)
+        if layers is None:
             return lambda s, z, on_steps=no_steps: self(s, z, mask, on_steps)
-        layers = self.graphed_layers
 
         def refine(s: Tensor, z: Tensor, on_steps: OnSteps = no_steps, /) -> tuple[Tensor, Tensor]:
             for graph, num_layers in zip(layers.graphs, layers.num_layers, strict=True):

@@ -24,6 +24,7 @@ from foldcp.pipeline.scheduling.scheduler import Scheduler
 from foldcp.pipeline.scheduling.types import (
     Action,
     Attempt,
+    BatchMember,
     Failure,
     Fold,
     FoldStep,
@@ -81,16 +82,18 @@ class Monitor:
         if isinstance(action, Start):
             self._log.write("group_started", group=action.group, gpus=self._gpus(action.placement))
         elif isinstance(action, Fold):
-            self._log.write(
-                "fold_started",
-                group=action.group,
-                complex=action.task.name,
-                key=action.task.key,
-                tokens=action.task.num_tokens,
-                ranks=action.shape.num_ranks,
-                precision=action.shape.precision,
-                attempt=action.number,
-            )
+            for member in (BatchMember(action.task, action.number), *action.others):
+                self._log.write(
+                    "fold_started",
+                    group=action.group,
+                    complex=member.task.name,
+                    key=member.task.key,
+                    tokens=member.task.num_tokens,
+                    ranks=action.shape.num_ranks,
+                    precision=action.shape.precision,
+                    attempt=member.number,
+                    batch=action.shape.batch,
+                )
         else:
             self._log.write("group_stopped", group=action.group, reason=action.reason)
 
@@ -184,6 +187,7 @@ class Monitor:
             state="folding" if group.state == "busy" else group.state,
             complex=queued.task.name if queued else "",
             num_tokens=queued.task.num_tokens if queued else 0,
+            batch=len(group.members) if group.state == "busy" else 1,
             seconds=seconds,
             predicted_seconds=group.expected_end - group.since if group.state == "busy" else 0.0,
             stage=step.stage,
@@ -194,7 +198,7 @@ class Monitor:
 
     def _count(self, attempt: Attempt) -> None:
         seconds = attempt.ended - attempt.started
-        self._fold_gpu_seconds += seconds * attempt.shape.num_ranks
+        self._fold_gpu_seconds += attempt.gpu_seconds
         self._metrics.count_attempt(attempt)
         self._log.write(
             "attempt_ended",

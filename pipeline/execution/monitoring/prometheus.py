@@ -40,7 +40,7 @@ class Metrics:
             "failed": status.num_failed,
             "invalid": status.num_invalid,
             "waiting": status.num_waiting,
-            "folding": sum(group.state == "folding" for group in status.groups),
+            "folding": sum(group.batch for group in status.groups if group.state == "folding"),
         }
         for state, count in counts.items():
             self._complexes.set(count, self._label | {"state": state})
@@ -53,7 +53,7 @@ class Metrics:
         """Count an attempt that has ended."""
         seconds = attempt.ended - attempt.started
         self._attempts.inc(1, self._label | {"outcome": attempt.outcome})
-        self._gpu_seconds.inc(max(seconds, 1e-6) * attempt.shape.num_ranks, self._label)
+        self._gpu_seconds.inc(max(attempt.gpu_seconds, 1e-6), self._label)
         if attempt.outcome == "done":
             self._seconds.observe(seconds, self._label)
             self._tokens.observe(attempt.task.num_tokens, self._label)

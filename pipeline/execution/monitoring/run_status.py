@@ -21,8 +21,9 @@ class GroupStatus:
     gpus: str  # as host:count, host:count
     num_gpus: int
     state: str  # starting, idle, folding or stopping
-    complex: str = ""
+    complex: str = ""  # the largest of a batch
     num_tokens: int = 0
+    batch: int = 1  # complexes that it folds together
     seconds: float = 0.0  # in this state
     predicted_seconds: float = 0.0  # of the fold, by the cost model and its steps so far
     stage: str = ""  # features, trunk, sampling or confidence
@@ -57,7 +58,7 @@ class RunStatus:
     @property
     def num_waiting(self) -> int:
         """Complexes that no group folds and that have no outcome."""
-        num_folding = sum(group.state == "folding" for group in self.groups)
+        num_folding = sum(group.batch for group in self.groups if group.state == "folding")
         return self.num_complexes - self.num_done - self.num_failed - num_folding
 
     @property

@@ -17,18 +17,18 @@ MEASURED_STAGES = {
 }
 CLASSES_PER_DOUBLING = 2  # of the number of tokens
 
-Kind = tuple[int, int, Precision]  # size class, ranks, precision
+Kind = tuple[int, int, Precision, int]  # size class, ranks, precision, class of the batch
 
 
-def kind_of(num_tokens: int, num_ranks: int, precision: Precision) -> Kind:
+def kind_of(num_tokens: int, num_ranks: int, precision: Precision, batch: int = 1) -> Kind:
     """The kind of a fold; folds of one kind teach each other most."""
     size_class = round(CLASSES_PER_DOUBLING * math.log2(max(1, num_tokens)))
-    return (size_class, num_ranks, precision)
+    return (size_class, num_ranks, precision, round(math.log2(batch)))
 
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """Measured over predicted seconds of each stage, and the seconds of a fold beside its stages.
+    """Measured over predicted seconds of each stage, and those of a complex beside its stages.
 
     Of a kind that has not been measured its size class says most, or else the stage.
     """
@@ -43,9 +43,9 @@ class Factors:
         found = self.by_kind.get((stage, kind)) or self.by_size.get((stage, kind[0]))
         return found or self.by_stage.get(stage, 1.0)
 
-    def seconds(self, predicted: Mapping[str, float], kind: Kind) -> float:
+    def seconds(self, predicted: Mapping[str, float], kind: Kind, batch: int = 1) -> float:
         """Seconds of a whole fold whose stages are predicted without what has been learned."""
-        total = self.overhead
+        total = batch * self.overhead
         for stage, parts in MEASURED_STAGES.items():
             total += self.of(stage, kind) * sum(predicted[part] for part in parts)
         return total

@@ -1,7 +1,7 @@
 """The cost model learns from the folds of its run: times of stages, rates of links, memory.
 
-Of each kind of fold (size class, ranks, precision) the last `NUM_RECENT` are kept, and from them
-all follows:
+Of each kind of fold (size class, ranks, precision, size of its batch) the last `NUM_RECENT` are
+kept, and from them all follows:
 
 1. The rates of the links, from the trunk: measured = c compute + l exchanges within a node + n
    exchanges between nodes, with the predicted parts. (log c, log l, log n) minimise the sum of
@@ -66,7 +66,8 @@ class MeasuredFold:
     @property
     def kind(self) -> Kind:
         """The kind of the fold."""
-        return kind_of(self.task.num_tokens, self.shape.num_ranks, self.shape.precision)
+        shape = self.shape
+        return kind_of(self.task.num_tokens, shape.num_ranks, shape.precision, shape.batch)
 
 
 class CostLearner:
@@ -76,6 +77,7 @@ class CostLearner:
         self._base = costs
         self._folds: dict[Kind, deque[MeasuredFold]] = {}
         self._memory_limits: dict[tuple[int, str], float] = {}
+        self._batch_limit = math.inf
         self._num_folds = 0
         self._next_planning = FIRST_PLANNING
         for fold in folds:
@@ -85,8 +87,12 @@ class CostLearner:
         """A fold has ended: it was stored, or it ran out of memory.
 
         What took as much memory on each rank as one that ran out is not planned again on so many
-        ranks or fewer, until one succeeds that took as much.
+        ranks or fewer, until one succeeds that took as much. Batches have a limit of their own.
         """
+        if fold.ran_out and fold.shape.batch > 1:
+            needed = self._base.peak_bytes(fold.task, fold.shape)
+            self._batch_limit = min(self._batch_limit, needed)
+            return
         size = (fold.shape.num_ranks, fold.shape.precision)
         needed = self._base.least_bytes(fold.task, fold.shape)
         limit = self._memory_limits.get(size, math.inf)
@@ -105,7 +111,7 @@ class CostLearner:
     def learned(self) -> CostModel:
         """The cost model with all that has been learned so far."""
         self._next_planning = math.ceil(max(FIRST_PLANNING, PLANNING_GROWTH * self._num_folds))
-        if not (self._folds or self._memory_limits):
+        if not (self._folds or self._memory_limits or self._batch_limit < math.inf):
             return self._base
         limits = dict(self._memory_limits)
         folds = [fold for recent in self._folds.values() for fold in recent]
@@ -116,7 +122,12 @@ class CostLearner:
             link_bytes_per_s=hardware.link_bytes_per_s / link,
             network_bytes_per_s=hardware.network_bytes_per_s / network,
         )
-        linked = replace(self._base, hardware=hardware, memory_limits=limits)
+        linked = replace(
+            self._base,
+            hardware=hardware,
+            memory_limits=limits,
+            batch_limit=self._batch_limit,
+        )
         return replace(linked, factors=_factors(linked, self._folds))
 
 
@@ -127,7 +138,8 @@ def differs(costs: CostModel, other: CostModel) -> bool:
         abs(math.log(costs.hardware.link_bytes_per_s / other.hardware.link_bytes_per_s)),
         abs(math.log(costs.hardware.network_bytes_per_s / other.hardware.network_bytes_per_s)),
     ]
-    return max(changes) > WORTH_PLANNING or costs.memory_limits != other.memory_limits
+    limits = (costs.memory_limits, costs.batch_limit)
+    return max(changes) > WORTH_PLANNING or limits != (other.memory_limits, other.batch_limit)
 
 
 def _factors(costs: CostModel, folds: Mapping[Kind, Sequence[MeasuredFold]]) -> Factors:
@@ -139,7 +151,8 @@ def _factors(costs: CostModel, folds: Mapping[Kind, Sequence[MeasuredFold]]) -> 
             for stage, ratio in _log_ratios(costs, fold).items():
                 ratios.setdefault((stage, kind), []).append(ratio)
             if fold.stages:
-                overheads.append(max(0.0, fold.seconds - sum(fold.stages.values())))
+                rest = max(0.0, fold.seconds - sum(fold.stages.values()))
+                overheads.append(rest / fold.shape.batch)
     factors = Factors(overhead=_median(overheads) * _weight(overheads, PRIOR_FOLDS))
     for stage in MEASURED_STAGES:
         of_stage = {kind: found for (name, kind), found in ratios.items() if name == stage}

@@ -8,7 +8,7 @@ the biases of the sampler are sized by what is free (`foldcp.model.layers.chunki
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from foldcp.config import Architecture, Precision
 from foldcp.pipeline.scheduling.hardware import Hardware
@@ -44,6 +44,7 @@ class FoldSize:
     num_samples: int
     num_parallel: int  # structures that are sampled at once
     chunk_bytes: int  # of every chunk; 0: as much as the free memory allows
+    batch: int = 1  # complexes folded together, all as large as the largest
 
 
 def least_bytes(hardware: Hardware, net: Architecture, size: FoldSize) -> float:
@@ -66,8 +67,11 @@ def peak_bytes(hardware: Hardware, net: Architecture, size: FoldSize) -> float:
     """The predicted peak memory of one rank in bytes, at most all of the device.
 
     The largest of the trunk, the conditioning of the sampler, the sampler and the scores, each with
-    chunks as large as the memory that is free at its start allows. On a CPU chunks are small.
+    chunks as large as the memory that is free at its start allows. On a CPU chunks are small. Of a
+    batch it is `batch_peak_bytes`.
     """
+    if size.batch > 1:
+        return min(batch_peak_bytes(hardware, net, size), hardware.memory)
     least = least_bytes(hardware, net, size)
     if hardware.device == "cpu":
         return least
@@ -98,6 +102,15 @@ def peak_bytes(hardware: Hardware, net: Architecture, size: FoldSize) -> float:
     scores += _bias_bytes(net, size)
     peak = _fixed_bytes(hardware, size) + max(trunk, sampler, scores)
     return min(max(least, peak), hardware.memory)
+
+
+def batch_peak_bytes(hardware: Hardware, net: Architecture, size: FoldSize) -> float:
+    """An upper bound of the peak memory in bytes of complexes that are folded together on one GPU:
+    as if each had its own memory, but for the weights and the device's workspace.
+    """
+    alone = peak_bytes(hardware, net, replace(size, batch=1))
+    reserved = hardware.reserved_gb * 1e9
+    return reserved + size.batch * (alone - reserved)
 
 
 def compute_itemsize(precision: Precision) -> int:

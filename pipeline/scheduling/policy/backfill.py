@@ -9,6 +9,7 @@ when their GPUs are needed.
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
@@ -33,11 +34,12 @@ class Decision:
     """The next step for a task.
 
     It folds in an idle group, a group is started for it at a placement, or idle groups are stopped
-    first.
+    first. A fold that must end before others begin takes at most `max_seconds`.
     """
 
     queued: QueuedTask
     group: GroupState | None = None
+    max_seconds: float = math.inf
     placement: Placement | None = None
     stop: tuple[GroupState, ...] = ()
 
@@ -158,7 +160,7 @@ class BackfillPolicy:
                 return None
             if num_ranks * seconds <= max_gpu_seconds:
                 if group := self._find_idle_group(num_ranks, avoid):
-                    return Decision(queued, group=group)
+                    return Decision(queued, group=group, max_seconds=0.0)
                 if placement := cluster.find(num_ranks):
                     return Decision(queued, placement=placement)
         return None
@@ -181,7 +183,7 @@ class BackfillPolicy:
         seconds_left = reservation.time - self.now
         group = self._find_idle_group(size, ())
         if group and (short := self._longest_within(same_size, seconds_left)):
-            return Decision(short, group=group)
+            return Decision(short, group=group, max_seconds=seconds_left)
         short = self._longest_within(same_size, seconds_left - self.start_seconds)
         if short and (placement := self.cluster.find(size)):
             return Decision(short, placement=placement)

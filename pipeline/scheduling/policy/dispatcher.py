@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import median
+from types import MappingProxyType
 from typing import Literal
 
 from foldcp.pipeline.scheduling.deadlines import Deadlines
@@ -15,6 +17,7 @@ from foldcp.pipeline.scheduling.policy.slow_folds import KNOWN
 from foldcp.pipeline.scheduling.policy.waiting import Waiting
 from foldcp.pipeline.scheduling.types import (
     Attempt,
+    BatchMember,
     Failure,
     FailureKind,
     Fold,
@@ -24,6 +27,8 @@ from foldcp.pipeline.scheduling.types import (
     Start,
     Stop,
 )
+
+NO_FAILURES: Mapping[str, Failure] = MappingProxyType({})
 
 
 class Dispatcher:
@@ -53,17 +58,30 @@ class Dispatcher:
         self.groups.add(group)
         return Start(group.id, placement, deadline)
 
-    def fold(self, group: GroupState, queued: QueuedTask, now: float) -> Fold:
-        """Let an idle group fold; it may be larger than the task's own size."""
+    def fold(
+        self,
+        group: GroupState,
+        queued: QueuedTask,
+        now: float,
+        others: Sequence[QueuedTask] = (),
+    ) -> Fold:
+        """Let an idle group fold; it may be larger than the task's own size.
+
+        `others` are folded together with the task, which is the largest.
+        """
         assert group.state == "idle"
-        self._resize_task(queued, group)
-        queued.num_attempts += 1
-        queued.parked_since = math.inf
+        self._resize_task(queued, group, 1 + len(others))
+        for member in (queued, *others):
+            member.shape = queued.shape
+            member.seconds = queued.seconds
+            member.num_attempts += 1
+            member.parked_since = math.inf
         with self.groups.changing(group):
             group.state = "busy"
             group.queued = queued
+            group.others = tuple(others)
             group.since = now
-            group.deadline = self._deadlines.of_fold(group, queued, now)
+            group.deadline = self._deadlines.of_fold(group, queued, now, others)
             group.expected_end = now + queued.seconds * self._deadlines.slowdown
         return Fold(
             group=group.id,
@@ -73,12 +91,13 @@ class Dispatcher:
             deadline=group.deadline,
             fallbacks=queued.fallbacks,
             keeps_passes=self._keeps_passes(queued),
+            others=tuple(BatchMember(other.task, other.num_attempts) for other in others),
         )
 
     def _keeps_passes(self, queued: QueuedTask) -> bool:
         """Whether a fold takes so long that the state of the trunk is kept between its passes."""
         least = self._waiting.settings.trunk_checkpoint_seconds
-        if not least:
+        if not least or queued.shape.batch > 1:
             return False
         whole = self._waiting.cache.seconds(queued.task, queued.shape) * self._deadlines.slowdown
         return whole >= least or queued.kept_passes > 0
@@ -101,12 +120,14 @@ class Dispatcher:
         with self.groups.changing(group):
             group.state = "idle"
             group.queued = None
+            group.others = ()
 
     def stop(self, group: GroupState, reason: str) -> Stop:
         """Stop a group, idle or busy."""
         with self.groups.changing(group):
             group.state = "stopping"
             group.queued = None
+            group.others = ()
         return Stop(group.id, reason)
 
     def typical_slowdown(self) -> float:
@@ -136,28 +157,34 @@ class Dispatcher:
         outcome: FailureKind | Literal["done", "stopped"],
         reason: str,
         now: float,
+        failures: Mapping[str, Failure] = NO_FAILURES,
     ) -> None:
-        """Record a group's attempt that has ended."""
+        """Record a group's attempt that has ended, of each task that it folds.
+
+        `failures` are those of single tasks of a batch.
+        """
         queued = group.queued
         assert queued is not None
         track = self._tracks.pop(group.id, None)
-        self.attempts.append(
-            Attempt(
-                task=queued.task,
-                number=queued.num_attempts,
-                shape=queued.shape,
-                group=group.id,
-                placement=group.placement,
-                started=group.since,
-                ended=now,
-                predicted=queued.seconds,
-                outcome=outcome,
-                reason=reason,
-                fallbacks=queued.fallbacks,
-                first_pass=track.first_pass if track else 0,
+        for member in group.members:
+            failure = failures.get(member.task.key)
+            self.attempts.append(
+                Attempt(
+                    task=member.task,
+                    number=member.num_attempts,
+                    shape=member.shape,
+                    group=group.id,
+                    placement=group.placement,
+                    started=group.since,
+                    ended=now,
+                    predicted=member.seconds,
+                    outcome=failure.kind if failure else outcome,
+                    reason=failure.reason if failure else reason,
+                    fallbacks=member.fallbacks,
+                    first_pass=track.first_pass if track else 0,
+                )
             )
-        )
-        if track is not None and outcome != "done":
+        if track is not None and outcome != "done" and not group.others:
             self._learn(queued, track)
 
     def _learn(self, queued: QueuedTask, track: FoldTrack) -> None:
@@ -170,7 +197,7 @@ class Dispatcher:
         relative = track.slowdown(slowdown) / slowdown
         queued.scale = times.share_left(queued.kept_passes) * relative
 
-    def _resize_task(self, queued: QueuedTask, group: GroupState) -> None:
-        """Give a task the size of the group that folds it."""
-        queued.shape = replace(queued.shape, num_ranks=group.size)
+    def _resize_task(self, queued: QueuedTask, group: GroupState, batch: int = 1) -> None:
+        """Give a task the size of the group that folds it, and of its batch."""
+        queued.shape = replace(queued.shape, num_ranks=group.size, batch=batch)
         queued.seconds = self._waiting.seconds(queued)

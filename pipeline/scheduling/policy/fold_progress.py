@@ -28,13 +28,13 @@ class StepTimes:
     """Predicted seconds of the stages and steps of one fold."""
 
     stages: dict[str, float]  # as folds report them, in order
-    num_passes: int  # through the trunk
+    num_passes: int  # through the trunk, of all complexes of a batch
     msa_blocks: int  # of a pass; its other blocks are the pairformer's
     blocks: int  # of a pass, of both
     templates: float  # seconds of a pass before its first block
     msa_block: float  # seconds
     steps: int  # of the sampler, for all samples
-    samples: int
+    samples: int  # of all complexes
     confidence_blocks: int  # of a sample
 
     @classmethod
@@ -42,7 +42,7 @@ class StepTimes:
         """By the cost model, for a whole fold."""
         seconds = costs.stages(task, shape)
         net = costs.architecture
-        num_passes = costs.config.model.recycling + 1
+        num_passes = shape.batch * (costs.config.model.recycling + 1)
         return cls(
             {stage: sum(seconds[name] for name in names) for stage, names in MODEL_STAGES.items()},
             num_passes,
@@ -51,7 +51,7 @@ class StepTimes:
             seconds["templates"] / num_passes,
             seconds["msa"] / (num_passes * net.msa_blocks),
             costs.config.model.steps,
-            costs.config.model.samples,
+            shape.batch * costs.config.model.samples,
             net.confidence_blocks,
         )
 

@@ -16,10 +16,12 @@ from foldcp.pipeline.scheduling.cost_model import CostModel, FoldShape
 from foldcp.pipeline.scheduling.group_size import (
     CostCache,
     assign_group_sizes,
+    cost_cache,
     smallest_shape,
     too_large_reason,
 )
 from foldcp.pipeline.scheduling.placement import Cluster
+from foldcp.pipeline.scheduling.policy.batches import can_share
 from foldcp.pipeline.scheduling.policy.fold_progress import StepTimes
 from foldcp.pipeline.scheduling.queue import Queue
 from foldcp.pipeline.scheduling.types import QueuedTask
@@ -82,20 +84,27 @@ class Waiting:
     def gpu_seconds(self) -> float:
         """Predicted, of all these tasks."""
         others = (*self.last, *self.parked)
-        return self.queue.gpu_seconds + sum(queued.seconds * queued.size for queued in others)
+        return self.queue.gpu_seconds + sum(queued.gpu_seconds for queued in others)
 
     def seconds(self, queued: QueuedTask) -> float:
         """Predicted, of the next attempt of a task in its present shape."""
         return self.cache.seconds(queued.task, queued.shape) * queued.scale
 
+    def _predict(self, queued: QueuedTask) -> None:
+        """Predict the seconds of the next attempt of a task, and its share of a batch."""
+        queued.seconds = self.seconds(queued)
+        share = self.cache.share(queued.task, queued.shape)
+        queued.batch_share = share if can_share(queued) else 1.0
+
     def push(self, queued: QueuedTask, now: float) -> None:
         """Queue a task, for a smaller group if its own is no longer possible, or park it."""
+        queued.shape = replace(queued.shape, batch=1)
         if not self._fits(queued):
             self._park(queued, now)
             return
         if queued.size > self.max_ranks:
             queued.shape = replace(queued.shape, num_ranks=self.max_ranks)
-        queued.seconds = self.seconds(queued)
+        self._predict(queued)
         self.queue.push(queued)
 
     def push_last(self, now: float, seconds_left: float) -> None:
@@ -118,7 +127,7 @@ class Waiting:
         """Change the size of a task in the queue."""
         self.queue.remove(queued)
         queued.shape = replace(queued.shape, num_ranks=num_ranks)
-        queued.seconds = self.seconds(queued)
+        self._predict(queued)
         self.queue.push(queued)
 
     def learn(self, costs: CostModel, now: float) -> None:
@@ -211,7 +220,7 @@ class Waiting:
         shapes = assign_group_sizes(self.cache, work, self.cluster.num_gpus)
         for queued, shape in zip(tasks, shapes, strict=True):
             queued.shape = shape
-            queued.seconds = self.seconds(queued)
+            self._predict(queued)
 
     def _new_cache(self) -> CostCache:
-        return CostCache(self.costs, self.max_ranks, self.settings.efficiency)
+        return cost_cache(self.costs, self.max_ranks, self.settings)

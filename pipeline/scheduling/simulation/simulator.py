@@ -8,6 +8,7 @@ import random
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 
 from foldcp.pipeline.config import RunSection
 from foldcp.pipeline.inputs.tasks import Task
@@ -165,7 +166,13 @@ class Simulation:
             self._folds.pop(event.group, None)
             group = self.scheduler.groups[event.group]
             self.busy_seconds += (self.now - group.since) * group.size
-            self.scheduler.finished(event.group, self.now, self._stages(event.group))
+            invalid = Failure("invalid", "simulated: invalid")
+            failures = {
+                queued.task.key: invalid
+                for queued in group.members
+                if self._memory_factor(queued.task) < 0
+            }
+            self.scheduler.finished(event.group, self.now, self._stages(event.group), failures)
         else:
             self._tell(event.group)
             failure = Failure(event.failure, f"simulated: {event.failure}")
@@ -198,12 +205,15 @@ class Simulation:
         """Schedule the end of a fold, unless it hangs."""
         faults = self.faults
         task = action.task
+        members = [task, *(other.task for other in action.others)]
         times = StepTimes.predicted(self.costs, task, action.shape)
         kept = self._kept.get(task.key, 0) if action.keeps_passes else 0
-        fold = SimulatedFold(action, times, self._speed_factor(task), kept, self.now)
+        speed = fmean(map(self._speed_factor, members))
+        fold = SimulatedFold(action, times, speed, kept, self.now)
         seconds = fold.seconds
-        true_bytes = self.costs.least_bytes(task, action.shape) * self._memory_factor(task)
-        chosen = self._chosen_failure(task)
+        needed = self.costs.peak_bytes if action.others else self.costs.least_bytes
+        true_bytes = needed(task, action.shape) * max(map(self._memory_factor, members))
+        chosen = self._chosen_failure(members)
         if chosen == "timeout":
             fold.hangs_at = self.now + seconds * self._random.random()
         elif chosen:
@@ -262,13 +272,14 @@ class Simulation:
             for stage, parts in MEASURED_STAGES.items()
         }
 
-    def _chosen_failure(self, task: Task) -> FailureKind | None:
-        """What happens to the fold that begins now, if that was chosen."""
+    def _chosen_failure(self, tasks: Sequence[Task]) -> FailureKind | None:
+        """What happens to the fold of these that begins now, if that was chosen."""
         self._num_folds += 1
-        self._folds_of[task.key] += 1
-        kind, number = self.faults.tasks.get(task.key, ("error", 0))
-        if self._folds_of[task.key] <= number:
-            return kind
+        for task in tasks:
+            self._folds_of[task.key] += 1
+            kind, number = self.faults.tasks.get(task.key, ("error", 0))
+            if self._folds_of[task.key] <= number:
+                return kind
         return self.faults.folds.get(self._num_folds)
 
     def _memory_factor(self, task: Task) -> float:

@@ -13,6 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 from foldcp.pipeline.cli import app
+from foldcp.pipeline.config import RunSection
 from foldcp.pipeline.execution.monitoring import heartbeat, progress_actor
 from foldcp.pipeline.execution.monitoring import monitor as module
 from foldcp.pipeline.execution.monitoring.heartbeat import Heartbeat
@@ -30,6 +31,8 @@ from foldcp.pipeline.scheduling.types import Failure, Fold, FoldStep, Start
 from foldcp.pipeline.storage.store import Store
 from tests.support.scheduling import COSTS, SETTINGS, task
 from tests.support.synthetic_results import INFO
+
+ALONE = replace(SETTINGS, batch=1)
 
 GROUP = GroupStatus(
     group=3,
@@ -96,6 +99,11 @@ def test_status_command_prints_complexes_groups_and_reasons(tmp_path: Path) -> N
     ):
         assert words in printed, words
     assert "\x1b" not in printed
+    batch = replace(GROUP, batch=8, num_tokens=256, complex="a name that is much too long for it")
+    write_status(out, replace(STATUS, groups=(batch,)))
+    printed = CliRunner().invoke(app, ["status", str(out)]).output
+    assert "8 folding, 2,484 waiting" in printed
+    assert "a name that is much t and 7 more" in printed
     store.close()
     result = CliRunner().invoke(app, ["status", str(out), "--json"])
     found = json.loads(result.output)
@@ -196,14 +204,17 @@ class FakeProgress:
 
 
 def make_monitor(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_tasks: int = 3
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    num_tasks: int = 3,
+    settings: RunSection = ALONE,
 ) -> tuple[Monitor, Scheduler, Any]:
     counted: list[Any] = []
     metrics = SimpleNamespace(set_status=lambda status: None, count_attempt=counted.append)
     monkeypatch.setattr(module, "FoldProgress", FakeProgress)
     monkeypatch.setattr(module, "Metrics", lambda run_id: metrics)
     tasks = [task(300 + number, f"c{number}") for number in range(num_tasks)]
-    scheduler = Scheduler(tasks, COSTS, {"n": 1}, SETTINGS)
+    scheduler = Scheduler(tasks, COSTS, {"n": 1}, settings)
     nodes = {"n": Node("n", "host", 1, 4)}
     monitor = Monitor(
         tmp_path,
@@ -267,6 +278,30 @@ def test_monitor_follows_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "run_ended",
     ]
     assert lines[1]["gpus"] == "host:1" and lines[4]["seconds"] == 8.0
+
+
+def test_monitor_counts_the_complexes_of_a_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monitor, scheduler, counted = make_monitor(tmp_path, monkeypatch, 9, SETTINGS)
+    for action in scheduler.decide(0.0):
+        monitor.acted(action)
+    scheduler.ready(1, 2.0)
+    for action in scheduler.decide(2.0):
+        monitor.acted(action)
+    status = monitor.status(4.0)
+    (group,) = status.groups
+    assert group.batch > 1
+    assert status.num_waiting == 9 - group.batch
+    assert status.num_busy_gpus == 1
+    scheduler.finished(1, 10.0)
+    monitor.close(10.0)
+    assert len(counted) == group.batch
+    assert sum(attempt.gpu_seconds for attempt in counted) == pytest.approx(8.0)
+    assert monitor.status(10.0).gpu_hours == pytest.approx(8 / 3600)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    begun = [line for line in lines if line["event"] == "fold_started"]
+    assert len({line["key"] for line in begun}) == group.batch
 
 
 def test_status_is_written_every_two_seconds(

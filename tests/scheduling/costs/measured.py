@@ -53,6 +53,7 @@ class Fold:
     peak: float = 0.0  # bytes
     net: Architecture = BOLTZ2
     steps: int = 200
+    hardware: Hardware = FORMER
 
     def costs(self) -> CostModel:
         """The cost model with its settings."""
@@ -62,7 +63,7 @@ class Fold:
             "steps": self.steps,
         }
         overrides = [f"model.{name}={value}" for name, value in settings.items()]
-        return CostModel(FORMER, load(overrides=overrides), self.net)
+        return CostModel(self.hardware, load(overrides=overrides), self.net)
 
     def task(self) -> Task:
         """The complex."""
@@ -107,6 +108,13 @@ FOLDS = (
     Fold(4096, 2, "mixed", 1, 1, 1024, 16.4, 2.4, 2.0, 20.8),
     Fold(4096, 4, "mixed", 1, 1, 1024, 9.0, whole=12.0),
     Fold(5206, 1, "mixed", 1, 2, 1, peak=61e9),
+    # Complexes of 2 to 4 chains in a run of 35, two GPUs folding beside each other. Their scores
+    # were computed on the CPU in part, which has changed since.
+    Fold(1057, 1, "mixed", 1, 1, 1, 0.88, 0.88, hardware=H200),
+    Fold(2093, 1, "mixed", 1, 1, 1, 4.35, 1.75, hardware=H200),
+    Fold(3058, 1, "mixed", 1, 1, 1, 11.9, 2.20, hardware=H200),
+    Fold(4155, 1, "mixed", 1, 1, 1, 26.9, 3.24, hardware=H200),
+    Fold(4820, 1, "mixed", 1, 1, 1, 40.7, 4.02, hardware=H200),
     # With the first use of page-locked memory, 1 to 4 s, and of the kernels.
     Fold(12288, 2, "bf16", 1, 1, 1024, whole=59.1, peak=48.8 * GIB, net=TWO_BLOCKS, steps=3),
     Fold(26000, 4, "bf16", 1, 1, 1024, 184, 0.0, 81, 269, 102.8 * GIB, net=TWO_BLOCKS, steps=3),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -165,8 +166,8 @@ def test_time_left_is_right_after_a_fifth_of_the_folds() -> None:
     estimates: list[tuple[float, float]] = []
     finished = scheduler.finished
 
-    def recorded(group_id: int, now: float, stages: dict[str, float] | None = None) -> None:
-        finished(group_id, now, stages)
+    def recorded(group_id: int, now: float, *results: Any) -> None:
+        finished(group_id, now, *results)
         left = scheduler.work_left(now) * scheduler.slowdown / 8
         estimates.append((now, left))
 
@@ -184,7 +185,7 @@ def test_neighbours_of_a_fold_that_ran_out_of_memory_get_more_ranks() -> None:
     audit(simulation, work, NODE)
     scheduler = simulation.scheduler
     assert all(isinstance(outcome, Done) for outcome in scheduler.outcomes.values())
-    assert 0 < sum(attempt.outcome == "oom" for attempt in scheduler.attempts) < 9
+    assert 0 < sum(attempt.outcome == "oom" for attempt in scheduler.attempts) <= 16
     first = {a.task.key: a.shape.precision for a in reversed(scheduler.attempts)}
     assert first == {t.key: first_precision(COSTS, t) for t in work}
 
