@@ -387,6 +387,20 @@ def bench(
             help="Numbers of tokens of whole predictions; by default the sizes; 0: none.",
         ),
     ] = "",
+    throughput: Annotated[
+        str,
+        typer.Option(
+            metavar="N,N",
+            help="Also count complexes an hour with so many tokens, folded alone and together.",
+        ),
+    ] = "",
+    beside: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME,NAME",
+            help="Also measure these engines, where they are installed (boltz, bioir).",
+        ),
+    ] = "",
     precision: Annotated[
         str,
         typer.Option(
@@ -418,9 +432,12 @@ def bench(
     \b
     foldcp bench --quick
     foldcp bench --sizes 512,1024,2048 --precision mixed,bf16 --write our-node.yaml
+    foldcp bench --folds 512,1024 --throughput 150,256 --beside boltz,bioir --ranks 1
     foldcp bench --sizes 4096,8192 --folds 4096 --ranks 1,2,4 --json > bench.json
     """
     from foldcp.pipeline.bench.run import BenchOptions, print_bench
 
-    options = BenchOptions(sizes, folds, precision, ranks, quick, write, overwrite)
+    options = BenchOptions(
+        sizes, folds, throughput, beside, precision, ranks, quick, write, overwrite
+    )
     print_bench(options, json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -75,18 +76,35 @@ def load(
         model = build_model(untrained_architecture(str(path)), cp)
         init_random_weights(model)
     else:
-        if expected and checkpoint_identity(path) != expected:
-            raise ValueError(f"{path}: the weights have changed since the run began")
-        architecture, weights = read_checkpoint(Path(path))
-        model = build_model(architecture, cp)
-        _check_fit(Path(path), model, weights)
-        aligned = {name: _aligned(weight) for name, weight in weights.items()}
-        model.load_state_dict(aligned, strict=True, assign=True)
+        with ThreadPoolExecutor(1) as other:
+            # Hashing takes seconds, and lets this thread build the network.
+            identity = other.submit(checkpoint_identity, path) if expected else None
+            try:
+                model = _from_file(Path(path), cp).to(device)
+            except ValueError:
+                _check_identity(path, identity, expected)
+                raise
+            _check_identity(path, identity, expected)
     model.requires_grad_(False).to(device)
     model.budget.fixed_bytes = chunk_bytes
     set_precision(model, precision, sampling)
     set_backend(model, backend)
     return model.eval()
+
+
+def _from_file(path: Path, cp: ContextParallel) -> Boltz2:
+    """The network with the weights of a file, in host memory."""
+    architecture, weights = read_checkpoint(path)
+    model = build_model(architecture, cp)
+    _check_fit(path, model, weights)
+    aligned = {name: _aligned(weight) for name, weight in weights.items()}
+    model.load_state_dict(aligned, strict=True, assign=True)
+    return model
+
+
+def _check_identity(path: str | Path, identity: Future[str] | None, expected: str) -> None:
+    if identity and identity.result() != expected:
+        raise ValueError(f"{path}: the weights have changed since the run began")
 
 
 def read_checkpoint(path: Path) -> tuple[Architecture, dict[str, Tensor]]:

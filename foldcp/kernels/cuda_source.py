@@ -1,9 +1,14 @@
-"""Kernels in CUDA C++, compiled by NVRTC, which PyTorch brings, when they are first needed."""
+"""Kernels in CUDA C++, compiled by NVRTC, which PyTorch brings, when they are first needed, and
+kept on disk.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import hashlib
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,12 +25,14 @@ TENSOR_MAP_BYTES = 128
 class CudaKernel:
     """One kernel of a source file, for Hopper GPUs."""
 
-    def __init__(self, source: Path, name: str, threads: int, shared_bytes: int) -> None:
+    def __init__(
+        self, source: Path, name: str, threads: int, shared_bytes: int, *options: str
+    ) -> None:
         """Compiles. Raises OSError where NVRTC is missing, RuntimeError where it fails."""
         self.name = name
         self.threads = threads
         self.shared_bytes = shared_bytes
-        self.cubin = compile_source(source.read_text(), f"-DSHARED_BYTES={shared_bytes}")
+        self.cubin = compiled(source.read_text(), f"-DSHARED_BYTES={shared_bytes}", *options)
         self.functions: dict[int, ctypes.c_void_p] = {}
 
     def launch(
@@ -103,6 +110,25 @@ def tensor_map(
     )
     check(error, f"describing an array of shape {shape}, strides {strides}")
     return result
+
+
+def compiled(source: str, *options: str) -> bytes:
+    """Machine code for Hopper, from the user's cache where it has been compiled before.
+
+    Raises what `compile_source` raises.
+    """
+    identity = "\n".join((torch.version.cuda or "", *options, source))
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "foldcp" / "kernels"
+    path = cache / f"{hashlib.sha256(identity.encode()).hexdigest()}.cubin"
+    if path.is_file():
+        return path.read_bytes()
+    cubin = compile_source(source, *options)
+    with suppress(OSError):  # a home that cannot be written to: compiled anew each time
+        cache.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(f".{os.getpid()}")
+        unfinished.write_bytes(cubin)
+        unfinished.replace(path)
+    return cubin
 
 
 def compile_source(source: str, *options: str) -> bytes:

@@ -17,8 +17,6 @@ import torch
 from foldcp.config import KernelSetting
 
 MAX_CHANNELS = 256  # of z: the kernels hold a tile of pairs with all its channels on chip
-# The language of the kernels for one chip changes between releases: those it was tried with.
-HOPPER_TRITON = "3.6."
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ def choose_backend(setting: KernelSetting, device: torch.device) -> Backend:
         )
     version = _triton_version()
     major, _ = torch.cuda.get_device_capability(device)
-    return Backend(version, hopper=major == 9 and version.startswith(HOPPER_TRITON))
+    return Backend(version, hopper=major == 9)
 
 
 def _triton_version() -> str:

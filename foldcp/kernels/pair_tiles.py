@@ -5,14 +5,10 @@ from __future__ import annotations
 
 from typing import no_type_check
 
-import torch
 import triton
 import triton.language as tl
-from jaxtyping import Float
-from torch import Tensor
 
 from foldcp.kernels.layer_norm import EPSILON
-from foldcp.kernels.triton_utils import cdiv, next_power_of_2
 
 LOG2E = tl.constexpr(1.4426950408889634)
 EPS = tl.constexpr(EPSILON)
@@ -107,39 +103,3 @@ def add_to_pairs(Z, OUT, place, out_place, channel, real, update, C: tl.constexp
         (z + update).to(OUT.dtype.element_ty),
         mask=inside,
     )
-
-
-def pair_strides(x: Float[Tensor, "*B C"], N: int) -> tuple[int, int]:
-    """Distances from row to row and from column to column; anything contiguous counts as rows of
-    N pairs.
-    """
-    if x.is_contiguous():
-        return N * x.shape[-1], x.shape[-1]
-    assert x.dim() == 3 and x.stride(2) == 1 and x.shape[1] == N, (
-        f"strides {x.stride()} of {tuple(x.shape)}"
-    )
-    return x.stride(0), x.stride(1)
-
-
-def rows_are_adjacent(N: int, *arrays: Tensor) -> bool:
-    """Whether the rows of all arrays follow each other in memory."""
-    return all(i == N * n for i, n in (pair_strides(x, N) for x in arrays))
-
-
-# Kernels for Hopper whose weights stay on chip, beside the pairs of two programs a multiprocessor.
-HOPPER_PAIRS = 64  # of a tile
-HOPPER_STEP = 64  # channels at a time
-HOPPER_WARPS = 4
-HOPPER_WEIGHT_BYTES = 64 << 10
-
-
-def fit_on_chip(*weights: Tensor) -> bool:
-    """Whether these weights, padded to powers of two, fit beside the pairs."""
-    padded = (next_power_of_2(w.shape[0]) * next_power_of_2(w.shape[1]) for w in weights)
-    return 2 * sum(padded) <= HOPPER_WEIGHT_BYTES
-
-
-def persistent_programs(num_pairs: int, device: torch.device) -> int:
-    """Two on every multiprocessor, or as many as there are tiles."""
-    multiprocessors = torch.cuda.get_device_properties(device).multi_processor_count
-    return min(cdiv(num_pairs, HOPPER_PAIRS), 2 * multiprocessors)

@@ -19,7 +19,9 @@ from foldcp.pipeline.bench.measurements import (
     FoldTime,
     Measurement,
     NotMeasured,
+    PeerTime,
     RooflineLimits,
+    Throughput,
 )
 
 JOIN_SECONDS = 600.0
@@ -36,7 +38,7 @@ def measure_on_torchrun_ranks(plan: BenchPlan) -> list[Measurement]:
     for measurement in measure(cp, device, plan):
         measurements.append(measurement)
         if rank == 0:
-            _print_progress(measurement)
+            print_progress(measurement)
     cp.destroy()
     return measurements
 
@@ -50,7 +52,7 @@ def measure_on_ranks(size: int, plan: BenchPlan) -> Iterator[Measurement]:
     if size == 1:
         cp, device = _join(0, 1, 0, "", plan)
         for measurement in measure(cp, device, plan):
-            _print_progress(measurement)
+            print_progress(measurement)
             yield measurement
         if device.type == "cuda":
             torch.cuda.empty_cache()
@@ -73,7 +75,7 @@ def _run_rank(rank: int, size: int, folder: str, plan: BenchPlan) -> None:
     cp, device = _join(rank, size, rank, f"file://{folder}/rendezvous", plan)
     for measurement in measure(cp, device, plan):
         if rank == 0:
-            _print_progress(measurement)
+            print_progress(measurement)
             with open(Path(folder) / RESULTS_FILE, "ab") as file:
                 pickle.dump(measurement, file)
     cp.destroy()
@@ -98,7 +100,8 @@ def _read(path: Path) -> Iterator[Measurement]:
                 yield pickle.load(file)
 
 
-def _print_progress(measurement: Measurement) -> None:
+def print_progress(measurement: Measurement) -> None:
+    """One line on stderr."""
     print(_progress_line(measurement), file=sys.stderr, flush=True)
 
 
@@ -111,5 +114,9 @@ def _progress_line(measurement: Measurement) -> str:
         case FoldTime(num_tokens=N, num_ranks=ranks, precision=precision, seconds=stages):
             seconds = sum(stages.values())
             return f"prediction, {N} tokens, {ranks} ranks, {precision}: {seconds:.3g} s"
+        case Throughput(num_tokens=N, precision=precision, group_seconds=seconds):
+            return f"complexes an hour, {N} tokens, {precision}: {3600 / seconds:,.0f}"
+        case PeerTime(engine=engine, num_tokens=N, seconds=seconds):
+            return f"{engine}, {N} tokens: {seconds:.3g} s"
         case NotMeasured(what=what, reason=reason):
             return f"{what}: {reason}"

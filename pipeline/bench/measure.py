@@ -29,15 +29,18 @@ from foldcp.pipeline.bench.context import (
     reset_peak_bytes,
 )
 from foldcp.pipeline.bench.measurements import (
+    GROUP_MSA_ROWS,
     BlockTime,
     FoldPlan,
     FoldTime,
     Measurement,
     NotMeasured,
     RooflineLimits,
+    Throughput,
     synthetic_complex,
 )
 from foldcp.predict import Settings, fold
+from foldcp.predict_group import fold_group
 
 # Of one multiprocessor (SM), compute capability 7.0 to 10.0: CUDA C++ Programming Guide, table of
 # arithmetic throughput.
@@ -45,6 +48,7 @@ EXP_PER_CLOCK = 16
 NUM_MATRICES = 16  # multiplied at once, as in triangle multiplication
 WARMUP_STEPS = 3  # of the sampler
 FOLD_REPEATS = 3
+GROUP_SIZE = 8  # complexes that are folded together
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,7 @@ class BenchPlan:
     device: str  # cuda or cpu
     sizes: tuple[int, ...]  # of pair blocks, in tokens
     fold_sizes: tuple[int, ...]  # of predictions, in tokens
+    group_sizes: tuple[int, ...]  # of complexes that are folded together, in tokens; on one rank
     precisions: tuple[Precision, ...]
     fold: FoldPlan
     quick: bool
@@ -73,19 +78,24 @@ def measure(cp: ContextParallel, device: torch.device, plan: BenchPlan) -> Itera
             what = f"block, {num_tokens} tokens, {precision}"
             run = partial(measure_block, context, num_tokens, precision)
             yield attempt(context, what, run)
-    if plan.fold_sizes:
+    group_sizes = plan.group_sizes if cp.size == 1 else ()
+    if plan.fold_sizes or group_sizes:
         for precision in plan.precisions:
-            yield from measure_folds(context, plan, precision)
+            yield from measure_folds(context, replace(plan, group_sizes=group_sizes), precision)
 
 
 def measure_folds(
     context: BenchContext, plan: BenchPlan, precision: Precision
 ) -> Iterator[Measurement]:
-    """Predictions of all sizes in one precision. Collective."""
+    """Predictions of all sizes in one precision, and those of groups. Collective."""
     model = load(plan.fold.network, device=context.device, precision=precision, cp=context.cp)
     for num_tokens in plan.fold_sizes:
         what = f"prediction, {num_tokens} tokens, {precision}"
         run = partial(measure_fold, context, model, plan.fold, num_tokens, precision)
+        yield attempt(context, what, run)
+    for num_tokens in plan.group_sizes:
+        what = f"complexes an hour, {num_tokens} tokens, {precision}"
+        run = partial(measure_throughput, context, model, plan.fold, num_tokens, precision)
         yield attempt(context, what, run)
 
 
@@ -307,3 +317,39 @@ def measure_fold(
         stage: int(context.max_over_ranks(float(peak))) for stage, peak in peaks.peak_bytes.items()
     }
     return FoldTime(num_tokens, context.cp.size, precision, median_seconds, max_peaks)
+
+
+def measure_throughput(
+    context: BenchContext,
+    model: Boltz2,
+    plan: FoldPlan,
+    num_tokens: int,
+    precision: Precision,
+) -> Throughput:
+    """Seconds of each of several complexes with one sample, alone and together.
+
+    They differ in size by a tenth, as those of a database do. Each way is warmed up with the last
+    complexes it meets.
+    """
+    lengths = [num_tokens - index * num_tokens // (10 * GROUP_SIZE) for index in range(GROUP_SIZE)]
+    rows = min(plan.msa_rows, GROUP_MSA_ROWS)
+    group = [synthetic_features(max(2, length), rows) for length in lengths]
+    settings = Settings(recycling=plan.recycling, steps=plan.steps, precision=precision)
+
+    def alone() -> None:
+        for features in group:
+            fold(model, features, settings)
+
+    seconds = {}
+    for run in (alone, lambda: fold_group(model, group, settings)):
+        run()
+        reset_peak_bytes(context.device)
+        seconds[run is alone] = context.once(run) / GROUP_SIZE
+    return Throughput(
+        num_tokens,
+        GROUP_SIZE,
+        precision,
+        alone_seconds=seconds[True],
+        group_seconds=seconds[False],
+        peak_bytes=peak_bytes(context.device),
+    )

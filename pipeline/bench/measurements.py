@@ -9,6 +9,7 @@ from foldcp.config import Precision
 from foldcp.pipeline.scheduling.hardware import Hardware
 
 AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"
+GROUP_MSA_ROWS = 1024  # at most, of complexes that are folded together
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,30 @@ class FoldTime:
 
 
 @dataclass(frozen=True, slots=True)
+class Throughput:
+    """Seconds of each of several complexes, on one device: folded one after the other, and together
+    (`foldcp.fold_group`).
+    """
+
+    num_tokens: int  # of the largest; the smallest has nine tenths of them
+    group_size: int
+    precision: Precision
+    alone_seconds: float
+    group_seconds: float
+    peak_bytes: int  # of the group
+
+
+@dataclass(frozen=True, slots=True)
+class PeerTime:
+    """A whole prediction by another engine, on one device."""
+
+    engine: str
+    num_tokens: int
+    seconds: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class NotMeasured:
     """A measurement that failed, and why."""
 
@@ -62,7 +87,7 @@ class NotMeasured:
     reason: str
 
 
-Measurement = RooflineLimits | BlockTime | FoldTime | NotMeasured
+Measurement = RooflineLimits | BlockTime | FoldTime | Throughput | PeerTime | NotMeasured
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,13 +19,16 @@ from foldcp.pipeline.bench.fit import (
     model_fold,
 )
 from foldcp.pipeline.bench.measurements import (
+    GROUP_MSA_ROWS,
     BlockTime,
     FoldPlan,
     FoldTime,
     Machine,
     Measurement,
     NotMeasured,
+    PeerTime,
     RooflineLimits,
+    Throughput,
 )
 from foldcp.pipeline.bench.roofline import block_limit, fold_limit
 from foldcp.pipeline.scheduling.hardware import Hardware
@@ -126,6 +129,35 @@ class BenchReport:
             rows.append(asdict(fold) | derived)
         return rows
 
+    def throughputs(self) -> list[dict[str, Any]]:
+        """A row for each size of complexes that were folded alone and together."""
+        return [
+            asdict(each)
+            | {
+                "alone_per_hour": 3600 / each.alone_seconds,
+                "group_per_hour": 3600 / each.group_seconds,
+            }
+            for each in self.measurements
+            if isinstance(each, Throughput)
+        ]
+
+    def beside(self) -> list[dict[str, Any]]:
+        """A row for each prediction by another engine, with foldcp's seconds on one device and how
+        many times as long the other took, by precision.
+        """
+        rows: list[dict[str, Any]] = []
+        for peer in self.measurements:
+            if isinstance(peer, PeerTime):
+                own = {
+                    fold.precision: sum(fold.seconds.values())
+                    for fold in self.measurements
+                    if isinstance(fold, FoldTime)
+                    and (fold.num_tokens, fold.num_ranks) == (peer.num_tokens, 1)
+                }
+                ratios = {precision: peer.seconds / seconds for precision, seconds in own.items()}
+                rows.append(asdict(peer) | {"foldcp_seconds": own, "ratio": ratios})
+        return rows
+
 
 def to_dict(report: BenchReport) -> dict[str, Any]:
     """The whole report, in seconds, bytes and operations per second."""
@@ -139,6 +171,8 @@ def to_dict(report: BenchReport) -> dict[str, Any]:
         "limits": [asdict(each) for each in report.limits],
         "blocks": report.blocks(),
         "predictions": report.folds(),
+        "throughput": report.throughputs(),
+        "beside": report.beside(),
         "missing": [asdict(each) for each in report.not_measured],
         "hardware": asdict(report.fitted.hardware),
         "hardware_measured": list(report.fitted.measured),
@@ -163,6 +197,19 @@ def to_text(report: BenchReport) -> str:
         *_folds_table(report.folds()),
         "",
     ]
+    if throughputs := report.throughputs():
+        lines += [
+            "complexes an hour on one device, 1 sample, at most "
+            f"{GROUP_MSA_ROWS:,} rows of alignment",
+            *_throughput_table(throughputs),
+            "",
+        ]
+    if beside := report.beside():
+        lines += [
+            "the same predictions by other engines, each in a process of its own, warmed up",
+            *_beside_table(beside),
+            "",
+        ]
     if report.not_measured:
         lines += [f"not measured: {each.what}: {each.reason}" for each in report.not_measured]
         lines.append("")
@@ -218,6 +265,34 @@ def _folds_table(rows: Sequence[dict[str, Any]]) -> list[str]:
             f"{head} {'all':<10} {_short(row['total_seconds']):>9} "
             f"{_short(sum(limit.values())):>9} {row['total_fraction_of_limit']:>8.1%} "
             f"{_short(max(peak_gb.values())):>7} {_short(row['model_seconds']):>9}"
+        )
+    return lines
+
+
+def _throughput_table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    lines = [
+        f"{'tokens':>8} {'precision':<9} {'alone':>9} {'together':>9} {'of each group':>13} "
+        f"{'peak GB':>7}"
+    ]
+    for row in rows:
+        lines.append(
+            f"{row['num_tokens']:>8,} {row['precision']:<9} {row['alone_per_hour']:>9,.0f} "
+            f"{row['group_per_hour']:>9,.0f} {row['group_size']:>13} "
+            f"{_short(row['peak_bytes'] / 1e9):>7}"
+        )
+    return lines
+
+
+def _beside_table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    lines = [f"{'tokens':>8} {'engine':<10} {'s':>9} {'peak GB':>7}  foldcp, times as fast"]
+    for row in rows:
+        ratios = [
+            f"{precision} {_short(row['foldcp_seconds'][precision])} s, {ratio:.2f}"
+            for precision, ratio in row["ratio"].items()
+        ]
+        lines.append(
+            f"{row['num_tokens']:>8,} {row['engine']:<10} {_short(row['seconds']):>9} "
+            f"{_short(row['peak_bytes'] / 1e9):>7}  {'; '.join(ratios) or 'not measured'}"
         )
     return lines
 

@@ -18,9 +18,14 @@ from typing import get_args
 import torch
 
 from foldcp.config import Precision
-from foldcp.pipeline.bench.launch import measure_on_ranks, measure_on_torchrun_ranks
+from foldcp.pipeline.bench.launch import (
+    measure_on_ranks,
+    measure_on_torchrun_ranks,
+    print_progress,
+)
 from foldcp.pipeline.bench.measure import BenchPlan
 from foldcp.pipeline.bench.measurements import FoldPlan, Machine, Measurement
+from foldcp.pipeline.bench.peers.beside import measure_peer, parse_peers
 from foldcp.pipeline.bench.report import BenchReport, to_dict, to_text, to_yaml
 from foldcp.pipeline.config import nearest
 from foldcp.pipeline.planning.detect_hardware import detect_cpu, detect_gpu
@@ -51,6 +56,8 @@ class BenchOptions:
 
     sizes: str = ""  # tokens, such as 512,1024
     folds: str = ""  # tokens of whole predictions; the sizes if empty, none if 0
+    throughput: str = ""  # tokens of complexes that are folded together; none if empty
+    beside: str = ""  # other engines, such as boltz,bioir
     precision: str = ""  # such as mixed,bf16
     ranks: str = ""  # sizes of groups, such as 1,4
     quick: bool = False
@@ -78,6 +85,11 @@ def bench(options: BenchOptions) -> tuple[BenchReport, Path] | None:
     is_torchrun = "WORLD_SIZE" in os.environ
     group_sizes = _torchrun_group(options) if is_torchrun else _group_sizes(options, devices)
     plan = _bench_plan(options, devices)
+    peers = parse_peers(options.beside)
+    if peers and (devices.kind == "cpu" or is_torchrun):
+        raise ValueError(
+            f"--beside {options.beside}: other engines are measured on one GPU, without torchrun"
+        )
     machine = _machine(devices)
     file = options.write or Path(f"{machine.hardware.name}.yaml")
     _check_writable(file, options.overwrite)
@@ -90,6 +102,10 @@ def bench(options: BenchOptions) -> tuple[BenchReport, Path] | None:
     else:
         for size in group_sizes:
             measurements += measure_on_ranks(size, plan)
+        for engine in peers:
+            for measurement in measure_peer(engine, plan.fold_sizes, plan.fold):
+                print_progress(measurement)
+                measurements.append(measurement)
         program = "foldcp bench"
     command = " ".join([program, *sys.argv[2:]])
     report = BenchReport(machine, plan.fold, measurements, time.strftime("%Y-%m-%d"), command)
@@ -130,6 +146,7 @@ def _bench_plan(options: BenchOptions, devices: Devices) -> BenchPlan:
         device=devices.kind,
         sizes=sizes,
         fold_sizes=_fold_sizes(options, sizes),
+        group_sizes=_parse_numbers(options.throughput, "--throughput"),
         precisions=_parse_precisions(options.precision) or PRECISIONS[devices.kind],
         fold=FOLDS[defaults],
         quick=options.quick,

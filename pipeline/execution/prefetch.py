@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from foldcp.complex import Complex
 from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.execution import ray_cluster  # noqa: F401  sets Ray's environment
+from foldcp.pipeline.execution.signals import end_with_raylet
 from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.scheduling.cost_model import CostModel, FoldShape
 
@@ -40,6 +41,7 @@ class FeatureMaker:
     """A process that makes features, one complex after the other, in the order of their numbers."""
 
     def __init__(self, config: RunConfig) -> None:
+        end_with_raylet()
         self._config = config
         self._lock = threading.Lock()
         self._last_begun = -1

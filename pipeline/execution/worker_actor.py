@@ -26,6 +26,7 @@ from foldcp.pipeline.execution.results import (
     RemoteFoldResult,
     StagedResult,
 )
+from foldcp.pipeline.execution.signals import end_with_raylet
 from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.scheduling.cost_model import FoldShape
 from foldcp.pipeline.scheduling.types import Failure, WorkerConfig
@@ -51,6 +52,7 @@ class WorkerActor:
         reporter: ProgressReporter,
     ) -> None:
         """`reporter` and `writer` are for rank 0 of the group."""
+        end_with_raylet()
         self.worker_config = worker_config
         self.writer = writer
         self.staging = writer.staging_area(group)

@@ -27,6 +27,7 @@ from foldcp.pipeline.execution.results import (
     RemoteFoldResult,
     StagedResult,
 )
+from foldcp.pipeline.execution.signals import end_with_raylet
 from foldcp.pipeline.execution.worker_actor import WorkerActor
 from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.scheduling.cost_model import FoldShape
@@ -65,6 +66,7 @@ class WorkerGroupActor:
         cpus_per_worker: float,
         progress_actor: Any,
     ) -> None:
+        end_with_raylet()
         self.writer = writer
         self.reporter = ProgressReporter(progress_actor, name)
         self.name = name

@@ -24,10 +24,10 @@ from foldcp.pipeline.scheduling.hardware import Hardware
 # The constants below are fitted to what docs/performance.md lists, as `python
 # docs/scripts/check_cost_model.py` shows.
 
-# Kernels launched by one pair block, by the rest of a pairformer layer, by one layer of the sampler,
-# whose steps are CUDA graphs, and by one block of the MSA module.
+# Kernels launched by one pair block, by the rest of a pairformer layer, by one layer of the
+# sampler, whose steps are CUDA graphs, and by one block of the MSA module.
 BLOCK_LAUNCHES = 100
-SINGLE_LAUNCHES = 10
+SINGLE_LAUNCHES = 5
 LAYER_LAUNCHES = 8
 MSA_LAUNCHES = 150
 # Exchanges between ranks of a pair block and of a layer of the sampler, and what each takes beside

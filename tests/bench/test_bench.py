@@ -19,6 +19,7 @@ from foldcp.pipeline.bench import launch
 from foldcp.pipeline.bench import run as bench
 from foldcp.pipeline.bench.context import QUICK_SCALES, BenchContext
 from foldcp.pipeline.bench.measure import (
+    GROUP_SIZE,
     BenchPlan,
     attempt,
     measure,
@@ -31,6 +32,7 @@ from foldcp.pipeline.bench.measurements import (
     Measurement,
     NotMeasured,
     RooflineLimits,
+    Throughput,
     synthetic_complex,
 )
 from foldcp.pipeline.bench.run import BenchOptions
@@ -118,6 +120,9 @@ def test_bench_on_a_cpu(
         (BenchOptions(sizes="0"), "'0' is not a positive"),
         (BenchOptions(folds="512,x"), "--folds 512,x: 'x'"),
         (BenchOptions(precision="bf61"), "did you mean bf16"),
+        (BenchOptions(throughput="256,x"), "--throughput 256,x: 'x'"),
+        (BenchOptions(beside="bolts"), "'bolts'; did you mean boltz"),
+        (BenchOptions(beside="boltz"), "measured on one GPU"),
         (BenchOptions(ranks="-1"), "--ranks -1"),
         (BenchOptions(write=Path("here.txt")), "ends in .yaml"),
         (BenchOptions(write=Path("no/where.yaml")), "no folder no"),
@@ -160,7 +165,7 @@ def test_bench_on_ranks_of_torchrun(
 
 
 def test_measure_on_several_ranks(quick: None, tmp_path: Path) -> None:
-    plan = BenchPlan("cpu", (13,), (13,), ("fp32",), SMALL, quick=True)
+    plan = BenchPlan("cpu", (13,), (13,), (13,), ("fp32",), SMALL, quick=True)
     one, *others = run(_measured, 3, plan)
     assert others == [one, one]  # the slowest rank's, everywhere
     limits, block, fold = one
@@ -194,6 +199,7 @@ def test_measure_on_ranks_keeps_what_was_measured_before_a_failure(quick: None) 
         "cpu",
         (7,),
         (7,),
+        (),
         ("fp32",),
         replace(SMALL, network="untrained:large"),
         quick=True,
@@ -224,3 +230,11 @@ def test_attempt_returns_not_measured_when_one_rank_is_out_of_memory() -> None:
 
     context = BenchContext(ContextParallel(), torch.device("cpu"), QUICK_SCALES["cpu"])
     assert attempt(context, "block", exhausted) == NotMeasured("block", "out of memory")
+
+
+def test_complexes_an_hour_alone_and_together(quick: None) -> None:
+    plan = BenchPlan("cpu", (), (), (12,), ("fp32",), SMALL, quick=True)
+    limits, throughput = measure(ContextParallel(), torch.device("cpu"), plan)
+    assert isinstance(limits, RooflineLimits) and isinstance(throughput, Throughput)
+    assert (throughput.num_tokens, throughput.group_size) == (12, GROUP_SIZE)
+    assert throughput.alone_seconds > 0 and throughput.group_seconds > 0

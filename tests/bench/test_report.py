@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ import yaml
 
 from foldcp.config import BOLTZ2
 from foldcp.pipeline.bench.fit import model_fold
-from foldcp.pipeline.bench.measurements import FoldTime, NotMeasured
+from foldcp.pipeline.bench.measurements import FoldTime, NotMeasured, PeerTime, Throughput
 from foldcp.pipeline.bench.report import BenchReport, to_dict, to_text, to_yaml
 from foldcp.pipeline.scheduling.hardware import Hardware, load_hardware
 from tests.support.bench import FOUR, MACHINE, WHOLE, fitted_base, measurements
@@ -29,6 +29,10 @@ def synthetic_report() -> BenchReport:
         *measurements(fitted_base()),
         FOUR,
         fold,
+        replace(fold, num_ranks=1, seconds={"trunk": 4.0, "sampling": 2.0, "confidence": 0.5}),
+        Throughput(256, 8, "bf16", 0.8, 0.4, 8_200_000_000),
+        PeerTime("boltz", 1024, 52.0, 30_000_000_000),
+        PeerTime("bioir", 2048, 24.2, 26_000_000_000),
         NotMeasured("prediction, 99999 tokens, bf16", "out of memory"),
     ]
     return BenchReport(MACHINE, WHOLE, found, "2026-01-31", "foldcp bench")
@@ -49,13 +53,16 @@ def test_to_text_and_to_dict_have_every_measurement() -> None:
         "99999 tokens, bf16: out of memory",
         "sampling",
         "4,096 rows",
+        "4,500     9,000",
+        "mixed 6.5 s, 8.00",
+        "bioir           24.2      26  not measured",
     ):
         assert words in text
     content = json.loads(json.dumps(to_dict(report)))
     for row in content["blocks"]:
         assert row["fraction_of_limit"] == pytest.approx(row["limit_seconds"] / row["seconds"])
         assert row["model_seconds"] == pytest.approx(row["seconds"])
-    (row,) = content["predictions"]
+    row, _ = content["predictions"]
     assert row["total_seconds"] == pytest.approx(5.5)
     assert row["fraction_of_limit"]["trunk"] == pytest.approx(row["limit_seconds"]["trunk"] / 3.0)
     fold = next(f for f in report.measurements if isinstance(f, FoldTime))
@@ -63,6 +70,10 @@ def test_to_text_and_to_dict_have_every_measurement() -> None:
         model_fold(report.fitted.hardware, BOLTZ2, WHOLE, fold)
     )
     assert len(content["limits"]) == 2
+    (throughput,) = content["throughput"]
+    assert (throughput["alone_per_hour"], throughput["group_per_hour"]) == (4500, 9000)
+    boltz, bioir = content["beside"]
+    assert (boltz["ratio"], bioir["ratio"]) == ({"mixed": pytest.approx(8.0)}, {})
 
 
 def test_to_yaml_writes_a_hardware_file(tmp_path: Path) -> None:

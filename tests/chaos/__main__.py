@@ -15,17 +15,21 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import suppress
+from multiprocessing import active_children
 from multiprocessing.util import Finalize
 from pathlib import Path
 from types import FrameType
+
+import psutil
 
 import foldcp.pipeline.reporting.report
 import foldcp.pipeline.score_database  # noqa: F401  imported once, for all drivers
 from foldcp.pipeline.execution.signals import adopt_orphans, kill_descendants
 from tests.chaos.execute import Lane, Report, failed_report
+from tests.chaos.fork_server import COLUMNS_FILE, write_columns
 from tests.chaos.launcher import FORK
 from tests.chaos.schedule import draw_schedule
 
@@ -36,7 +40,7 @@ def main() -> None:
     """Run schedules, print a line for each, and exit with 1 if one failed."""
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
     parser.add_argument("--seeds", type=_seeds, default=range(100), metavar="A-B,..")
-    parser.add_argument("--lanes", type=int, default=(os.cpu_count() or 1) + 1)
+    parser.add_argument("--lanes", type=int, default=(os.cpu_count() or 1) + 2)
     options = parser.parse_args()
     started = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="fc-"))  # short, as Ray's sockets are in it
@@ -48,6 +52,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, abort)
     adopt_orphans()
+    write_columns(folder / COLUMNS_FILE)
     try:
         reports = list(run(options.seeds, options.lanes, folder))
     finally:
@@ -66,13 +71,41 @@ def run(seeds: Sequence[int], num_lanes: int, folder: Path) -> Iterator[Report]:
     """The reports of schedules, in the order in which they end."""
     executor = ProcessPoolExecutor(min(num_lanes, len(seeds)), FORK, _open_lane, (folder,))
     reference = executor.submit(_make_reference).result()
-    futures = {executor.submit(_execute, seed, reference): seed for seed in seeds}
-    for future in as_completed(futures):
+    ordered = sorted(seeds, key=_cluster)
+    futures = {executor.submit(_execute, seed, reference): seed for seed in ordered}
+    for future in _completed(futures):
         error = future.exception()
         report = failed_report(futures[future], error) if error else future.result()
         _print(report)
         yield report
     executor.shutdown()
+
+
+def _cluster(seed: int) -> tuple[bool, int]:
+    """What a schedule needs; those that need the same follow each other, as nodes start slowly."""
+    schedule = draw_schedule(seed)
+    return schedule.is_joined, -schedule.num_nodes
+
+
+def _completed(futures: Iterable[Future[Report]]) -> Iterator[Future[Report]]:
+    """Futures in the order in which they end; orphans are waited for meanwhile, as init does."""
+    waiting = set(futures)
+    while waiting:
+        done, waiting = wait(waiting, 1.0, FIRST_COMPLETED)
+        yield from done
+        _reap_orphans()
+
+
+def _reap_orphans() -> None:
+    """Wait for the dead children that this process has not started.
+
+    Ray's processes look whether their raylet is there, and a zombie is.
+    """
+    own = {process.pid for process in active_children()}
+    for process in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess, ChildProcessError):
+            if process.pid not in own and process.status() == psutil.STATUS_ZOMBIE:
+                os.waitpid(process.pid, os.WNOHANG)
 
 
 def _open_lane(folder: Path) -> None:

@@ -22,7 +22,7 @@ SIGNAL_NUMBERS = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143, "SIGKILL": -9}
 # For each fault, outcome and reason that an attempt which it hit may have.
 DIED = ("worker_died", r"(rank|group) \d+( died|: \w+Error)|node .* is gone")
 BROKEN = ("error", r"rank \d+: \w*Error")  # of a rank whose partner died
-FROZEN = ("timeout", r"took over \d+ s")
+FROZEN = ("timeout", r"took over \d+ s|no step for \d+ s")
 CAUSES: dict[str, tuple[tuple[str, str], ...]] = {
     "kill_rank": (DIED, BROKEN),
     "kill_group": (DIED,),
@@ -42,6 +42,7 @@ CAUSES: dict[str, tuple[tuple[str, str], ...]] = {
     "die": (DIED, BROKEN),
     "hang": (FROZEN,),
 }
+LASTING = {"disk_full", "kill_gcs", "kill_raylet", *NODE_FAULTS}  # faults of more than a driver
 AT_ONCE = {"nan", "oom", "memory_error"}  # without a second attempt, if no fallback is left
 NODES_GONE = r"needs? .*(GPU|rank|node)"  # a complex that waited for nodes in vain
 
@@ -75,6 +76,19 @@ class Evidence:
     def kinds(self) -> set[str]:
         """The kinds of all faults that hit it."""
         return set[str]().union(*(end.kinds for end in self.ends))
+
+
+def end_of_second_driver(
+    exit_code: int, first: InvocationEnd, fold_hits: tuple[tuple[str, str], ...]
+) -> InvocationEnd | None:
+    """How a second driver ended; None if it refused the folder.
+
+    It may come when the first has just ended, and is an invocation of its own then.
+    """
+    if exit_code == 2:
+        return None
+    hits = tuple(hit for hit in first.hits if hit.kind in LASTING)
+    return InvocationEnd(exit_code, hits, fold_hits)
 
 
 def complaints_of_end(end: InvocationEnd) -> list[str]:
@@ -241,8 +255,7 @@ def _check_runs(runs: pd.DataFrame, evidence: Evidence) -> Iterator[str]:
         yield f"runs: {statuses}"
     hits = Counter(hit.kind for end in evidence.ends for hit in end.hits)
     restarts = 3 * (hits["kill_gcs"] + hits["kill_raylet"])
-    # A second driver that comes when the first has just ended is a run of its own.
-    if len(statuses) > len(evidence.ends) + restarts + hits["second_driver"]:
+    if len(statuses) > len(evidence.ends) + restarts:
         yield f"{len(statuses)} runs of {len(evidence.ends)} invocations"
 
 

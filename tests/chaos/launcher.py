@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
 import signal
@@ -84,6 +85,7 @@ def _become_driver(arguments: Sequence[str], log: str, environment: Mapping[str,
     os.dup2(descriptor, 2)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
+    faulthandler.register(signal.SIGUSR1)
     sys.argv = ["foldcp", *arguments]
     sys.orig_argv = [sys.executable, "-m", "foldcp", *arguments]  # with which it may start again
     from foldcp.pipeline.cli import main

@@ -154,3 +154,31 @@ with StopSignals(seconds=0.5):
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 128 + signal.SIGTERM
         wait_for(lambda: ended(orphan))
+
+
+# The raylet of a driver is killed, and nobody waits for it.
+KILLED = """
+import time, psutil, ray
+from foldcp.pipeline.execution.monitoring.progress_actor import FoldProgress
+from foldcp.pipeline.execution.ray_cluster import RayConnection
+from foldcp.pipeline.execution.signals import end_process
+connection = RayConnection("", 1, False)
+progress = FoldProgress()
+ray.get(progress.actor.steps.remote())
+descendants = psutil.Process().children(recursive=True)
+(actor,) = [x for x in descendants if x.cmdline()[:1] == ["ray::ProgressActor"]]
+(raylet,) = [x for x in descendants if x.name() == "raylet"]
+raylet.kill()
+end = time.monotonic() + 20
+while actor.status() != psutil.STATUS_ZOMBIE and time.monotonic() < end:
+    time.sleep(0.05)
+print(raylet.status(), actor.status(), flush=True)
+end_process(0)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
+def test_actors_end_with_a_raylet_that_nobody_waits_for() -> None:
+    command = [sys.executable, "-c", KILLED]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert process.stdout.splitlines()[-1:] == ["zombie zombie"], process.stdout + process.stderr

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
 import pytest
 import torch
 
-from foldcp.kernels import cuda_source, triangle_attention
-from foldcp.kernels.cuda_source import compile_source
+from foldcp.kernels import cuda_source
+from foldcp.kernels.cuda_source import compile_source, compiled
+from foldcp.kernels.pair_passes import hopper
 
-SOURCE = Path(triangle_attention.__file__).with_name("hopper.cu")
+KERNELS = Path(cuda_source.__file__).parent
 C_TYPES = {"int": "c_int", "float": "c_float", "long long": "c_long"}
 
 
@@ -22,17 +24,56 @@ def test_a_missing_compiler_is_an_os_error(monkeypatch: pytest.MonkeyPatch) -> N
         cuda_source.compiler.__wrapped__()
 
 
-def test_host_and_kernel_agree_on_the_arguments() -> None:
-    pytest.importorskip("triton")
-    from foldcp.kernels.triangle_attention.hopper import Arguments
-
-    (body,) = re.findall(r"struct Arguments \{(.*?)\};", SOURCE.read_text(), re.DOTALL)
+@pytest.mark.parametrize("package", ["triangle_attention", "pair_passes"])
+def test_host_and_kernel_agree_on_the_arguments(package: str) -> None:
+    if package == "triangle_attention":
+        pytest.importorskip("triton")
+    host = importlib.import_module(f"foldcp.kernels.{package}.hopper")
+    source = (KERNELS / package / "hopper.cu").read_text()
+    (body,) = re.findall(r"struct Arguments \{(.*?)\n\};", source, re.DOTALL)
     expected = []
     for line in re.findall(r"^ *([^/\n;]*);", body, re.MULTILINE):
         kind, names = re.fullmatch(r"(.*?[ *])(\w+(?:, \w+)*)", line).groups()
         type_name = "c_void_p" if "*" in kind else C_TYPES[kind.strip()]
         expected += [(name, type_name) for name in names.split(", ")]
-    assert [(name, kind.__name__) for name, kind in Arguments._fields_] == expected
+    assert [(name, kind.__name__) for name, kind in host.Arguments._fields_] == expected
+
+
+def test_what_a_pass_keeps_on_chip_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And every pass has a kernel for pairs in bf16 and in fp32, with options of its own."""
+    monkeypatch.setattr(cuda_source, "compiled", lambda source, *given: " ".join(given).encode())
+    hopper.kernels.cache_clear()
+    options = set()
+    for z_bytes in (2, 4):
+        for of, kernel in hopper.kernels(z_bytes).items():
+            made = kernel.result()
+            assert made.threads <= 512
+            assert made.shared_bytes <= 227 << 10
+            assert f"-DPASS={of.value} -DZ_BYTES={z_bytes} ".encode() in made.cubin
+            options.add(made.cubin)
+    hopper.kernels.cache_clear()
+    assert len(options) == 2 * len(hopper.Pass)
+
+
+def test_a_kernel_is_compiled_once_for_each_of_its_options(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    calls: list[tuple[str, ...]] = []
+
+    def compile_(source: str, *options: str) -> bytes:
+        calls.append(options)
+        return f"{source} {options}".encode()
+
+    monkeypatch.setattr(cuda_source, "compile_source", compile_)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for option in ("-DA", "-DA", "-DB"):
+        assert compiled("kernel", option) == f"kernel ('{option}',)".encode()
+    assert calls == [("-DA",), ("-DB",)]
+    assert len(list((tmp_path / "cache" / "foldcp" / "kernels").iterdir())) == 2
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))  # where no folder can be made
+    assert compiled("kernel", "-DA")
+    assert len(calls) == 3
 
 
 @pytest.mark.gpu

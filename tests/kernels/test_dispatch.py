@@ -82,7 +82,7 @@ def test_choose_backend_takes_torch_on_a_gpu_when_asked(monkeypatch) -> None:
 
 @pytest.mark.parametrize(
     ("version", "capability", "hopper"),
-    [("3.6.0", (9, 0), True), ("3.6.0", (8, 0), False), ("3.7.0", (9, 0), False)],
+    [("3.6.0", (9, 0), True), ("3.6.0", (8, 0), False), ("3.7.0", (9, 0), True)],
 )
 def test_choose_backend_takes_hopper_kernels_on_hopper_only(
     version, capability, hopper, monkeypatch

@@ -193,6 +193,8 @@ PAIRS = [  # rows, columns, channels, inner channels, is z a view of its transpo
     (29, 203, 128, 128, False),
     (7, 61, 128, 128, True),
     (130, 203, 128, 128, True),  # more tiles of pairs than programs at once
+    (40, 200, 128, 128, False),  # steps of 16 bytes, as the kernels for Hopper read them
+    (200, 304, 128, 128, True),
     (3, 50, 64, 40, False),
     (2, 33, 100, 24, True),
     (3, 45, 64, 256, False),
@@ -241,7 +243,9 @@ class Pairs:
         of_gated_output = GatedOutputWeights(*norm, *self.norm_out, self.out, self.gate_c)
         of_attention = AttentionOutputWeights(*norm, self.gate_k, self.out)
         of_transition = TransitionWeights(*norm, *self.wide, self.back)
+        of_few = ProjectionWeights(*norm, self.wide[0][:4])
         projected = projection.choose(backend, of_projection)
+        few = projection.choose(backend, of_few)
         gated = triangle_multiplication.choose_projection(backend, of_gated)
         gated_output = triangle_multiplication.choose_output(backend, of_gated_output)
         attention_output = projection.choose_output(backend, of_attention)
@@ -255,6 +259,12 @@ class Pairs:
                 projected.channels_first,
                 Projection().channels_first,
                 (of_projection,),
+            ),
+            Call(
+                "few channels first",
+                few.channels_first,
+                Projection().channels_first,
+                (of_few,),
             ),
             Call(
                 "add gated output", gated_output, AddGatedOutput(), (self.product, of_gated_output)
@@ -283,10 +293,10 @@ def test_choose_takes_a_kernel_for_every_update(backend: Backend) -> None:
     for call in Pairs(*PAIRS[0], bf16).calls(backend):
         kernel = getattr(call.kernel, "__self__", call.kernel)
         assert type(kernel).__module__.endswith((".triton", ".hopper")), call.name
-    hopper = {"add gated output", "add attention output", "add transition"}
-    for call in Pairs(*PAIRS[0], bf16).calls(backend):
-        is_hopper = type(call.kernel).__module__.endswith(".hopper")
-        assert is_hopper == (backend.hopper and call.name in hopper), call.name
+        assert type(kernel).__module__.endswith(".hopper") == backend.hopper, call.name
+    for call in Pairs(*PAIRS[-1], bf16).calls(backend):  # of other widths
+        kernel = getattr(call.kernel, "__self__", call.kernel)
+        assert not type(kernel).__module__.endswith(".hopper"), call.name
 
 
 @pytest.mark.parametrize("residual", [torch.float32, bf16])
@@ -306,15 +316,17 @@ def test_pair_updates_are_as_exact_as_torch(
         assert error(got, expected) < 1.05 * torch_error + 1e-5, call.name
 
 
-def test_qkv_is_in_fp16(backend: Backend) -> None:
+@pytest.mark.parametrize("num_heads", [6, 4])
+def test_qkv_is_in_fp16(backend: Backend, num_heads: int) -> None:
     pairs = Pairs(*PAIRS[1], torch.float32)
-    stacked = torch.cat([*pairs.wide, pairs.gate_k])[:576]
+    stacked = torch.cat([*pairs.wide, pairs.gate_k])[: 96 * num_heads]
     weights = ProjectionWeights(*pairs.norm, stacked)
-    q, k, v = projection.choose(backend, weights).qkv([pairs.z], weights, num_heads=6)
+    q, k, v = projection.choose(backend, weights).qkv([pairs.z], weights, num_heads)
     (exact,) = converted((weights,), Tensor.double)
     expected = Projection()(pairs.z.double(), exact)
     assert (q.dtype, k.dtype, v.dtype) == (torch.float16,) * 3
-    for got, part in zip((q, k, v), expected.unflatten(-1, (3, 6, 32)).unbind(-3), strict=True):
+    parts = expected.unflatten(-1, (3, num_heads, 32)).unbind(-3)
+    for got, part in zip((q, k, v), parts, strict=True):
         assert error(got, part) < 3e-3
     assert v.isfinite().all()
 

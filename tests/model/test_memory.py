@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from foldcp.complex import Chain, Complex
@@ -22,10 +23,12 @@ from foldcp.config import TINY
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.features import Features
 from foldcp.features.featurize import featurize
+from foldcp.kernels.pair_bias_attention import AttentionUnderBias, PairBiasAttention
 from foldcp.kernels.triangle_attention import reference as triangle_attention
 from foldcp.metrics.geometry.geometry import UNKNOWN
 from foldcp.metrics.scorer import SampleScorer
 from foldcp.model.boltz2 import Boltz2
+from foldcp.model.diffusion.packing import packed
 from foldcp.model.diffusion.schedule import NoiseLevel, StepScalars
 from foldcp.model.layers.chunking import ChunkBudget
 from tests.support.distributed import run
@@ -100,10 +103,15 @@ def test_peak_memory_of_a_rank_falls_with_the_number_of_ranks(
     assert peak[2] < 0.6 * peak[1]
 
 
-def on_real_tensors(cp: ContextParallel, features: Features) -> int:
+def on_real_weights(cp: ContextParallel) -> Boltz2:
     model = Boltz2(TINY, cp)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+def on_real_tensors(cp: ContextParallel, features: Features) -> int:
+    model = on_real_weights(cp)
     with torch.inference_mode(), LiveBytes() as counted:
         whole_prediction(model, features.pad(cp.size))
     return counted.peak
@@ -115,3 +123,39 @@ def test_fake_tensors_take_the_memory_of_real_ones() -> None:
         expected = on_fake_tensors(features, size).peak
         for got in run(on_real_tensors, size, features):
             assert 0.95 < got / expected < 1.05
+
+
+class CountingAttention(PairBiasAttention):
+    """Counts, whenever it prepares a bias, how many of those that are to come are in memory."""
+
+    def __init__(self, biases: list[Tensor]) -> None:
+        self.storages = [StorageWeakRef(bias.untyped_storage()) for bias in biases]
+        self.alive: list[int] = []
+
+    def count(self) -> int:
+        return sum(not storage.expired() for storage in self.storages)
+
+    def prepare(self, bias: Tensor, mask: Tensor) -> AttentionUnderBias:
+        self.alive.append(self.count())
+        return super().prepare(bias, mask)
+
+
+def test_biases_of_the_sampler_are_in_memory_once() -> None:
+    """As computed until they are prepared, and one complex's until those of the group are."""
+    model = on_real_weights(ContextParallel())
+    features = features_of(30)
+    score_model = model.structure_module.score_model
+    caches = []
+    with torch.inference_mode():
+        trunk = model.trunk(features, recycling=0)
+        for _ in range(2):
+            conditioning = model.diffusion_conditioning(trunk.s, trunk.z, model.rel_pos, features)
+            attention = CountingAttention(conditioning.token_bias)
+            num_layers = len(conditioning.token_bias)
+            score_model.pair_bias_attention = attention
+            caches.append(score_model.prepare(trunk.s, trunk.s_inputs, conditioning, features))
+            assert attention.alive == list(range(num_layers, 0, -1))
+            assert attention.count() == 0
+        both = packed(caches)
+    assert len(both.token_attention) == num_layers
+    assert [cache.token_attention for cache in caches] == [[], []]

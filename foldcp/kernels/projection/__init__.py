@@ -28,6 +28,12 @@ def choose(backend: Backend, weights: ProjectionWeights) -> Projection:
         return Projection()
     from foldcp.kernels.projection.triton import ProjectionTriton
 
+    if backend.hopper:
+        from foldcp.kernels.pair_passes.hopper import available
+        from foldcp.kernels.projection.hopper import ProjectionHopper, can_project
+
+        if can_project(weights) and available():
+            return ProjectionHopper()
     return ProjectionTriton()
 
 
@@ -38,9 +44,9 @@ def choose_output(backend: Backend, weights: AttentionOutputWeights) -> AddAtten
     from foldcp.kernels.projection.triton import AddAttentionOutputTriton
 
     if backend.hopper:
-        from foldcp.kernels.pair_tiles import fit_on_chip
-        from foldcp.kernels.projection.hopper import AddAttentionOutputHopper
+        from foldcp.kernels.pair_passes.hopper import available
+        from foldcp.kernels.projection.hopper import AddAttentionOutputHopper, can_add_output
 
-        if fit_on_chip(weights.gate, weights.out):
+        if can_add_output(weights) and available():
             return AddAttentionOutputHopper()
     return AddAttentionOutputTriton()

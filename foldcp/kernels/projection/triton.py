@@ -22,9 +22,7 @@ from foldcp.kernels.pair_tiles import (
     add_to_pairs,
     normed_pairs,
     pair_offsets,
-    pair_strides,
     rows_and_columns,
-    rows_are_adjacent,
     sigmoid,
     weight_tile,
 )
@@ -35,7 +33,7 @@ from foldcp.kernels.projection.reference import (
     Projection,
     ProjectionWeights,
 )
-from foldcp.kernels.triton_utils import cdiv, next_power_of_2
+from foldcp.kernels.triton_utils import cdiv, next_power_of_2, pair_strides, rows_are_adjacent
 
 
 @dataclass(frozen=True)
@@ -147,23 +145,14 @@ def project(z: Float[Tensor, "*B C"], weights: ProjectionWeights) -> Float[Tenso
     """weight LayerNorm(z)."""
     weight = weights.weight
     out = torch.empty((*z.shape[:-1], len(weight)), dtype=weight.dtype, device=z.device)
-    _launch_project(z, weights, out)
+    launch_project(z, weights, out)
     return out
 
 
-def project_blocks(
-    blocks: list[Float[Tensor, "R J C"]], weights: ProjectionWeights
-) -> Float[Tensor, "R N K"]:
-    """weight LayerNorm(z), in fp16, of rows that come in blocks, N columns in all."""
-    columns = [block.shape[1] for block in blocks]
-    shape = (len(blocks[0]), sum(columns), len(weights.weight))
-    out = torch.empty(shape, dtype=torch.float16, device=blocks[0].device)
-    for block, block_out in zip(blocks, out.split(columns, 1), strict=True):
-        _launch_project(block, weights, block_out)
-    return out
-
-
-def _launch_project(z: Tensor, weights: ProjectionWeights, out: Tensor) -> None:
+def launch_project(
+    z: Float[Tensor, "*B C"], weights: ProjectionWeights, out: Float[Tensor, "*B K"]
+) -> None:
+    """Write weight LayerNorm(z) to `out`, in its type."""
     w = weights
     tile = PROJECT
     num_pairs = z.shape[:-1].numel()
@@ -248,9 +237,18 @@ class ProjectionTriton(Projection):
         w = weights
         if not needs_no_grad(*blocks, w.norm_weight, w.norm_bias, w.weight):
             return super().qkv(blocks, weights, num_heads)
-        stacked = project_blocks(blocks, weights)
+        columns = [block.shape[1] for block in blocks]
+        shape = (len(blocks[0]), sum(columns), len(w.weight))
+        stacked = torch.empty(shape, dtype=torch.float16, device=blocks[0].device)
+        for block, out in zip(blocks, stacked.split(columns, 1), strict=True):
+            self._project_into(block, weights, out)
         q, k, v = stacked.unflatten(-1, (3, num_heads, -1)).unbind(-3)
         return q, k, v
+
+    def _project_into(
+        self, z: Float[Tensor, "R J C"], weights: ProjectionWeights, out: Float[Tensor, "R J K"]
+    ) -> None:
+        launch_project(z, weights, out)
 
     def bytes_per_row(self, N: int, weights: ProjectionWeights, with_outputs: bool = False) -> int:
         """None: what is normalised stays on chip."""

@@ -10,14 +10,14 @@ __all__ = ["AddTransition", "TransitionWeights", "choose"]
 
 def choose(backend: Backend, weights: TransitionWeights) -> AddTransition:
     """The implementation for weights of these types and shapes."""
-    hidden, channels = weights.fc1.shape
-    if not backend.can_fuse(weights.fc1.dtype, channels):
+    if not backend.can_fuse(weights.fc1.dtype, weights.fc1.shape[1]):
         return AddTransition()
     if backend.hopper:
-        from foldcp.kernels.transition import hopper
+        from foldcp.kernels.pair_passes.hopper import available
+        from foldcp.kernels.transition.hopper import AddTransitionHopper, can_fuse
 
-        if hopper.can_fuse(channels, hidden):
-            return hopper.AddTransitionHopper()
+        if can_fuse(weights) and available():
+            return AddTransitionHopper()
     from foldcp.kernels.transition.triton import AddTransitionTriton
 
     return AddTransitionTriton()

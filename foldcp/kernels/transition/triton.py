@@ -16,13 +16,11 @@ from foldcp.kernels.pair_tiles import (
     add_to_pairs,
     normed_pairs,
     pair_offsets,
-    pair_strides,
-    rows_are_adjacent,
     sigmoid,
     weight_tile,
 )
 from foldcp.kernels.transition.reference import AddTransition, TransitionWeights
-from foldcp.kernels.triton_utils import cdiv, next_power_of_2
+from foldcp.kernels.triton_utils import cdiv, next_power_of_2, pair_strides, rows_are_adjacent
 
 PAIRS = 64  # of a program
 STEP = 64  # hidden channels at a time

@@ -28,6 +28,15 @@ def choose_projection(backend: Backend, weights: GatedProjectionWeights) -> Gate
         return GatedProjection()
     from foldcp.kernels.triangle_multiplication.triton import GatedProjectionTriton
 
+    if backend.hopper:
+        from foldcp.kernels.pair_passes.hopper import available
+        from foldcp.kernels.triangle_multiplication.hopper import (
+            GatedProjectionHopper,
+            can_project,
+        )
+
+        if can_project(weights) and available():
+            return GatedProjectionHopper()
     return GatedProjectionTriton()
 
 
@@ -38,9 +47,12 @@ def choose_output(backend: Backend, weights: GatedOutputWeights) -> AddGatedOutp
     from foldcp.kernels.triangle_multiplication.triton import AddGatedOutputTriton
 
     if backend.hopper:
-        from foldcp.kernels.pair_tiles import fit_on_chip
-        from foldcp.kernels.triangle_multiplication.hopper import AddGatedOutputHopper
+        from foldcp.kernels.pair_passes.hopper import available
+        from foldcp.kernels.triangle_multiplication.hopper import (
+            AddGatedOutputHopper,
+            can_add_output,
+        )
 
-        if fit_on_chip(weights.p_out, weights.g_out):
+        if can_add_output(weights) and available():
             return AddGatedOutputHopper()
     return AddGatedOutputTriton()

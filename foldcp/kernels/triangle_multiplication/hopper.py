@@ -1,112 +1,53 @@
-"""The gated output of triangle multiplication on Hopper: its weights stay on chip, and programs go
-from tile to tile.
-"""
-# pyright: reportMissingImports=false, reportIndexIssue=false
-# pyright: reportPossiblyUnboundVariable=false, reportAttributeAccessIssue=false
-# ruff: noqa: RUF005 (kernels cannot unpack a tuple into another)
+"""Gated projection and gated output of a triangle multiplication on Hopper, in CUDA C++."""
 
 from __future__ import annotations
 
-from typing import no_type_check
-
-import triton
-import triton.language as tl
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from foldcp.kernels.autograd import residual_with_reference_backward
-from foldcp.kernels.pair_tiles import (
-    HOPPER_PAIRS,
-    HOPPER_STEP,
-    HOPPER_WARPS,
-    add_to_pairs,
-    normed,
-    normed_pairs,
-    pair_offsets,
-    pair_strides,
-    persistent_programs,
-    rows_are_adjacent,
-    sigmoid,
-    vector,
-    weight_tile,
-)
+from foldcp.kernels.autograd import residual_with_reference_backward, with_reference_backward
+from foldcp.kernels.pair_passes import hopper
 from foldcp.kernels.triangle_multiplication.reference import (
     AddGatedOutput,
     GatedOutputWeights,
+    GatedProjection,
+    GatedProjectionWeights,
 )
 from foldcp.kernels.triangle_multiplication.triton import (
     AddGatedOutputTriton,
-    check_product,
+    GatedProjectionTriton,
+    add_gated_output,
+    gated_projection,
 )
-from foldcp.kernels.triton_utils import next_power_of_2
+
+STEP = 8  # pairs of 16 bytes, channels first
 
 
-@triton.jit(do_not_specialize=["N"])
-@no_type_check
-def _add_gated_output(
-    Z, PRODUCT, OUT, W, B, W_OUT, B_OUT, P, G, num_pairs, N, zi, zn, oi, on, pk,
-    FLAT: tl.constexpr,
-    C: tl.constexpr, BC: tl.constexpr, K: tl.constexpr, BK: tl.constexpr, BM: tl.constexpr,
-    STEP: tl.constexpr,
-) -> None:  # fmt: skip
-    c = tl.arange(0, BC)
-    k = tl.arange(0, BK)
-    inside = (k < K)[:, None]
-    outs = ()
-    gates = ()
-    for step in tl.static_range(0, C, STEP):
-        channel = step + tl.arange(0, STEP)
-        outs = outs + (weight_tile(P, channel, k, C, K),)
-        gates = gates + (weight_tile(G, channel, c, C, C),)
-    for tile in tl.range(
-        tl.program_id(0), tl.cdiv(num_pairs, BM), tl.num_programs(0), num_stages=1
-    ):
-        first = tile * BM
-        pair = first + tl.arange(0, BM)
-        real = pair < num_pairs
-        place = pair_offsets(first, pair, N, zi, zn, FLAT)
-        out_place = pair_offsets(first, pair, N, oi, on, FLAT)
-        y_place = k.to(tl.int64)[:, None] * pk + pair[None, :]
-        y = tl.load(PRODUCT + y_place, mask=inside & real[None, :], other=0.0).to(tl.float32)
-        x = normed_pairs(Z, W, B, place, real, C, BC).to(G.dtype.element_ty)
-        y = normed(
-            y,
-            inside,
-            vector(W_OUT, k, K)[:, None],
-            vector(B_OUT, k, K)[:, None],
-            K,
-            0,
-        )
-        y = tl.trans(y.to(P.dtype.element_ty))
-        for step in tl.static_range(0, C, STEP):
-            update = tl.dot(y, tl.trans(outs[step // STEP])) * sigmoid(
-                tl.dot(x, tl.trans(gates[step // STEP]))
-            )
-            add_to_pairs(Z, OUT, place, out_place, step + tl.arange(0, STEP), real, update, C)
+def can_project(weights: GatedProjectionWeights) -> bool:
+    """Whether the kernel is made for these sizes."""
+    num_out, channels = weights.p_in.shape
+    return channels == hopper.WIDTH and num_out % 128 == 0 and num_out <= hopper.MAX_GATED
 
 
-def add_gated_output(
-    z: Float[Tensor, "I N C"],
-    product: Float[Tensor, "K I N"],
-    weights: GatedOutputWeights,
-    out: Float[Tensor, "I N C"],
-) -> None:
-    """Write z + p_out(LayerNorm_out(product)) sigmoid(g_out LayerNorm(z)) to `out`, which may be
-    z.
-    """
-    check_product(product, z)
-    w = weights
-    num_pairs = z.shape[:-1].numel()
-    N = z.shape[1]
-    channels, depth = w.p_out.shape
-    _add_gated_output[(persistent_programs(num_pairs, z.device),)](
-        z, product, out, w.norm_weight, w.norm_bias, w.norm_out_weight, w.norm_out_bias,
-        w.p_out.contiguous(), w.g_out.contiguous(),
-        num_pairs, N, *pair_strides(z, N), *pair_strides(out, N), product.stride(0),
-        FLAT=rows_are_adjacent(N, z, out),
-        C=channels, BC=next_power_of_2(channels), K=depth, BK=next_power_of_2(depth),
-        BM=HOPPER_PAIRS, STEP=HOPPER_STEP, num_warps=HOPPER_WARPS,
-    )  # fmt: skip
+def can_add_output(weights: GatedOutputWeights) -> bool:
+    """Whether the kernel is made for these sizes."""
+    return tuple(weights.p_out.shape) == (hopper.WIDTH, hopper.WIDTH)
+
+
+class GatedProjectionHopper(GatedProjectionTriton):
+    """The gated projection in the kernel for Hopper."""
+
+    def __call__(
+        self,
+        z: Float[Tensor, "I N C"],
+        mask: Float[Tensor, " N"] | Float[Tensor, "I 1"],
+        weights: GatedProjectionWeights,
+    ) -> Float[Tensor, "K I N"]:
+        # the weights of a chunk of channels are what the kernel was not chosen by
+        fits = z[..., 0].numel() % STEP == 0 and hopper.can_read(z) and can_project(weights)
+        kernel = hopper.gated_projection if fits else gated_projection
+        return with_reference_backward(kernel, GatedProjection(), z, mask, weights)
 
 
 class AddGatedOutputHopper(AddGatedOutputTriton):
@@ -118,6 +59,13 @@ class AddGatedOutputHopper(AddGatedOutputTriton):
         product: Float[Tensor, "K I N"],
         weights: GatedOutputWeights,
     ) -> Float[Tensor, "I N C"]:
-        return residual_with_reference_backward(
-            add_gated_output, AddGatedOutput(), z, product, weights
+        rows_adjacent = product.stride(1) == product.shape[2]
+        of_lines = product.flatten(1) if rows_adjacent else product
+        fits = (
+            rows_adjacent
+            and product.dtype == torch.bfloat16
+            and of_lines.shape[1] % STEP == 0
+            and hopper.can_read(z, of_lines)
         )
+        kernel = hopper.add_gated_output if fits else add_gated_output
+        return residual_with_reference_backward(kernel, AddGatedOutput(), z, product, weights)

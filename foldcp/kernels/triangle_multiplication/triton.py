@@ -20,8 +20,6 @@ from foldcp.kernels.pair_tiles import (
     normed,
     normed_pairs,
     pair_offsets,
-    pair_strides,
-    rows_are_adjacent,
     sigmoid,
     vector,
     weight_tile,
@@ -34,7 +32,7 @@ from foldcp.kernels.triangle_multiplication.reference import (
     GatedProjection,
     GatedProjectionWeights,
 )
-from foldcp.kernels.triton_utils import cdiv, next_power_of_2
+from foldcp.kernels.triton_utils import cdiv, next_power_of_2, pair_strides, rows_are_adjacent
 
 PAIRS = 64  # of a program
 STEP = 32  # channels at a time

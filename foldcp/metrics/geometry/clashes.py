@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from foldcp.metrics.geometry.atoms import (
     MAX_CLASHING_NEIGHBOURS,
+    AtomPairs,
     StructureAtoms,
     near_pairs,
 )
@@ -33,12 +35,14 @@ class Clashes:
     pairs: Float[np.ndarray, "C C"]
 
 
-def clashes(atoms: StructureAtoms) -> Clashes | None:
+def clashes(
+    atoms: StructureAtoms, near: AtomPairs | None = None, device: torch.device | str = "cpu"
+) -> Clashes | None:
     """The clashes of a structure (AlphaFold 3, `has_clash`; Chai-1, `ranking/clashes.py`); None if
-    a coordinate is not finite.
+    a coordinate is not finite. `near` are all pairs within a larger distance, where known.
     """
     C = atoms.num_chains
-    near = near_pairs(atoms.coords, CLASH_DISTANCE, MAX_CLASHING_NEIGHBOURS)
+    near = _clashing_pairs(atoms, near, device)
     if near is None:
         if not np.isfinite(atoms.coords).all():
             return None
@@ -64,3 +68,14 @@ def clashes(atoms: StructureAtoms) -> Clashes | None:
     share = num_clashing / np.bincount(chain, minlength=C)
     has_clash = (num_clashing > MAX_CLASHING_ATOMS) | (share > MAX_CLASHING_SHARE)
     return Clashes(bool(has_clash.any()), by_pair.astype(float), pairs.astype(float))
+
+
+def _clashing_pairs(
+    atoms: StructureAtoms, near: AtomPairs | None, device: torch.device | str
+) -> AtomPairs | None:
+    """The pairs at most 1.1 Å apart; None as `near_pairs`."""
+    if near is None:
+        return near_pairs(atoms.coords, CLASH_DISTANCE, MAX_CLASHING_NEIGHBOURS, device)
+    close = near.where(near.distance <= CLASH_DISTANCE)
+    num_neighbours = 2 * len(close.first) + len(atoms.coords)
+    return close if num_neighbours <= MAX_CLASHING_NEIGHBOURS * len(atoms.coords) else None

@@ -56,7 +56,7 @@ def geometry(features: Features, coords: Float[Tensor, "A 3"]) -> Geometry:
     if not np.isfinite(positions).all():
         return UNKNOWN
     atoms = StructureAtoms(layout, positions)
-    near = near_pairs(positions, MAX_CONTACT, MAX_NEIGHBOURS)
+    near = near_pairs(positions, MAX_CONTACT, MAX_NEIGHBOURS, coords.device)
     alone = np.zeros(num_atoms)  # in a heap
     contacts = buried = bonds = bridges = None
     if near is not None:
@@ -69,7 +69,7 @@ def geometry(features: Features, coords: Float[Tensor, "A 3"]) -> Geometry:
         bridges = salt_bridges(atoms, between)
     return Geometry(
         contacts=contacts,
-        clashes=clashes(atoms),
+        clashes=clashes(atoms, near, coords.device),
         buried=buried,
         backbone_bonds=bonds,
         salt_bridges=bridges,

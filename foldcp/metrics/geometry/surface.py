@@ -116,24 +116,27 @@ def _surface(
     """The surface of the wanted atoms beside those they are paired with, after Shrake & Rupley
     1973; NaN for others.
     """
-    reach = radii + PROBE
-    both = near.both_ways()
-    touching = both.distance < reach[both.first] + reach[both.second]
-    both = both.where(touching & wanted[both.first])
-    order = np.argsort(both.first, kind="stable")
-    first, second = both.first[order], both.second[order]
+    points, reach, distance = (
+        torch.from_numpy(x).to(device) for x in (coords, radii + PROBE, near.distance)
+    )
+    first, second, is_wanted = (
+        torch.from_numpy(x).to(device) for x in (near.first, near.second, wanted)
+    )
+    first, second = torch.cat([first, second]), torch.cat([second, first])
+    distance = torch.cat([distance, distance])
+    touching = (distance < reach[first] + reach[second]) & is_wanted[first]
+    first, second, distance = first[touching], second[touching], distance[touching]
+    first, order = first.sort(stable=True)
+    second = second[order]
     # In units of the first atom's reach, the point u of its sphere is within that of the second
     # if u . offset > threshold.
     own = reach[first]
-    offset = (coords[second] - coords[first]) / own[:, None]
-    threshold = (1 + (both.distance[order] / own) ** 2 - (reach[second] / own) ** 2) / 2
-    counts = np.bincount(first, minlength=len(coords))[wanted]
-    offsets, thresholds = (
-        torch.from_numpy(x).to(device, torch.float32) for x in (offset, threshold)
-    )
-    exposed = _exposed(offsets, thresholds, torch.from_numpy(counts))
+    offset = (points[second] - points[first]) / own[:, None]
+    threshold = (1 + (distance[order] / own).square() - (reach[second] / own).square()) / 2
+    counts = first.bincount(minlength=len(coords))[is_wanted]
+    exposed = _exposed(offset.float(), threshold.float(), counts)
     surface = np.full(len(coords), np.nan)
-    surface[wanted] = 4 * np.pi * reach[wanted] ** 2 * exposed.cpu().numpy()
+    surface[wanted] = 4 * np.pi * (radii + PROBE)[wanted] ** 2 * exposed.cpu().numpy()
     return surface
 
 
@@ -144,10 +147,9 @@ def _exposed(
     are consecutive.
     """
     if not len(offset):
-        return torch.ones(len(counts))
+        return torch.ones(len(counts), device=offset.device)
     points = _sphere(NUM_POINTS).to(offset)
     most = int(counts.max())
-    counts = counts.to(offset.device)
     first = counts.cumsum(0) - counts
     place = torch.arange(most, device=offset.device)
     rows = max(1, MAX_POINTS[offset.device.type] // (NUM_POINTS * most))

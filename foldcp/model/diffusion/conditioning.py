@@ -20,8 +20,9 @@ from foldcp.model.layers.layers import LayerNorm, Linear, NormLinear, Transition
 from foldcp.model.layers.offload import available_bytes
 from foldcp.model.trunk.pair_embedder import RelativePosition
 
-# The biases of all layers are stored where more than this many times their size is free.
-MIN_FREE_FACTOR = 3
+# The biases of all layers are stored where more than this many times their size is free: what the
+# attention of a layer prepares takes the place of its bias.
+MIN_FREE_FACTOR = 2
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,17 @@ class LazyPairBias:
 
 @dataclass(frozen=True)
 class DiffusionConditioningOutput:
-    """Inputs of the score network from the trunk, the same for every sample and step."""
+    """Inputs of the score network from the trunk, the same for every sample and step.
+
+    `token_bias` has one bias a layer, each an array of its own, which `ScoreModel.prepare` takes
+    out, where no gradient is wanted, to free it.
+    """
 
     q: Float[Tensor, "A C"]  # atoms
     c: Float[Tensor, "A C"]  # atoms with the single representation of their tokens
     encoder_bias: Float[Tensor, "E K h 32 128"]
     decoder_bias: Float[Tensor, "D K h 32 128"]
-    token_bias: Float[Tensor, "L H I N"] | LazyPairBias
+    token_bias: list[Float[Tensor, "H I N"]] | LazyPairBias
 
 
 class PairwiseConditioning(nn.Module):
@@ -127,7 +132,7 @@ class DiffusionConditioning(nn.Module):
 
     def _token_pair_bias(
         self, z: Float[Tensor, "I N Z"], rel_pos: RelativePosition, features: Features
-    ) -> tuple[Float[Tensor, "L H I N"] | LazyPairBias, Float[Tensor, "K 32 128 Y"]]:
+    ) -> tuple[list[Float[Tensor, "H I N"]] | LazyPairBias, Float[Tensor, "K 32 128 Y"]]:
         """The token transformer's biases of this rank's rows, and what pairs of atoms in windows
         get from their tokens.
         """
@@ -145,8 +150,8 @@ class DiffusionConditioning(nn.Module):
             tokens = slice(first + rows.start, first + rows.stop)
             pairs = self.pairwise_conditioner(z[rows], rel_pos(features, tokens))
             if stored is not None:
-                for layer, projection in enumerate(projections):
-                    stored[layer, :, rows] = projection.channels_first(pairs)
+                for bias, projection in zip(stored, projections, strict=True):
+                    bias[:, rows] = projection.channels_first(pairs)
             if lazy is not None:
                 lazy.pairs[rows] = pairs
             windows = windows_of_tokens(features, tokens)
@@ -157,17 +162,18 @@ class DiffusionConditioning(nn.Module):
         assert biases is not None
         return biases, self.cp.all_reduce(token_pairs)
 
-    def _allocate_biases(self, z: Float[Tensor, "I N Z"]) -> Float[Tensor, "L H I N"] | None:
+    def _allocate_biases(self, z: Float[Tensor, "I N Z"]) -> list[Float[Tensor, "H I N"]] | None:
         """Memory for the biases of all layers; None where it would take too much of what is
         free.
         """
         I, N, _ = z.shape
         projections = _norm_linears(self.token_trans_proj_z)
         dtype = projections[0].linear.weight.dtype
-        shape = (len(projections), self.num_heads, I, N)
-        if MIN_FREE_FACTOR * math.prod(shape) * dtype.itemsize >= available_bytes(z.device):
+        shape = (self.num_heads, I, N)
+        num_bytes = len(projections) * math.prod(shape) * dtype.itemsize
+        if MIN_FREE_FACTOR * num_bytes >= available_bytes(z.device):
             return None
-        return z.new_empty(shape, dtype=dtype)
+        return [z.new_empty(shape, dtype=dtype) for _ in projections]
 
     def _zero_window_pairs(self, features: Features) -> Float[Tensor, "K 32 128 Y"]:
         weight = self.atom_encoder.embed_atompair_mask.weight  # atom_z x 1, in the type of atoms

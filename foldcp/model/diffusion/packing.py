@@ -34,6 +34,9 @@ def atoms_of_each(num_atoms: Sequence[int]) -> int:
 def packed(caches: Sequence[DenoiserCache]) -> DenoiserCache:
     """One cache for several complexes of as many tokens, padding included; on one rank. Raises
     torch.OutOfMemoryError where memory did not hold the pair biases of one.
+
+    The lists `token_attention` of several caches are empty afterwards, so that no more than a
+    layer of their biases is in memory twice.
     """
     if len(caches) == 1:
         return caches[0]
@@ -83,7 +86,10 @@ def _modulations(of_each: Sequence[list[LayerModulation]], A: int) -> list[Layer
 
 
 def _token_attention(of_each: Sequence[list[Attend]]) -> list[Attend]:
-    return [_within_complexes(attends) for attends in zip(*of_each, strict=True)]
+    layers = []
+    while of_each[0]:
+        layers.append(_within_complexes([attends.pop(0) for attends in of_each]))
+    return layers
 
 
 def _within_complexes(attends: Sequence[Attend]) -> Attend:

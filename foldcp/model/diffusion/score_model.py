@@ -71,7 +71,7 @@ class TokenAttention:
 
     cp: ContextParallel
     attention: PairBiasAttention
-    biases: Float[Tensor, "L H I N"] | LazyPairBias
+    biases: list[Float[Tensor, "H I N"]] | LazyPairBias
     layer: int
     mask: Float[Tensor, " N"]
     dtype: torch.dtype
@@ -156,6 +156,9 @@ class ScoreModel(KernelModule):
     ) -> DenoiserCache:
         """Compute the inputs that do not depend on the noisy structure or its noise level.
         `modulator` is that of `token_transformer`, for several complexes.
+
+        Without gradients `conditioning.token_bias` is empty afterwards: each bias goes when what
+        is prepared of it, as large, is there.
         """
         own_trunk = self.cp.shard(s_trunk)
         own_inputs = self.cp.shard(s_inputs)
@@ -175,18 +178,21 @@ class ScoreModel(KernelModule):
         )
 
     def _token_attention(
-        self, biases: Float[Tensor, "L H I N"] | LazyPairBias, mask: Float[Tensor, " N"]
+        self, biases: list[Float[Tensor, "H I N"]] | LazyPairBias, mask: Float[Tensor, " N"]
     ) -> list[Attend]:
         """The attention of each layer of the token transformer."""
         attention = self.pair_bias_attention
         dtype = self.token_transformer.dtype
-        layers = range(len(self.token_transformer.layers))
         if torch.is_grad_enabled() or isinstance(biases, LazyPairBias):
+            layers = range(len(self.token_transformer.layers))
             return [
                 TokenAttention(self.cp, attention, biases, layer, mask, dtype) for layer in layers
             ]
-        prepared = [attention.prepare(biases[layer].to(dtype), mask) for layer in layers]
-        return [PreparedTokenAttention(self.cp, under_bias) for under_bias in prepared]
+        prepared = []
+        while biases:
+            under_bias = attention.prepare(biases.pop(0).to(dtype), mask)
+            prepared.append(PreparedTokenAttention(self.cp, under_bias))
+        return prepared
 
     def forward(
         self, r: Float[Tensor, "M A 3"], time: Float[Tensor, "1"], cache: DenoiserCache

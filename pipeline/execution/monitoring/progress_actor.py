@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from foldcp.pipeline.execution import ray_cluster  # noqa: F401  sets Ray's environment
+from foldcp.pipeline.execution.signals import end_with_raylet
 from foldcp.pipeline.scheduling.types import FoldStep
 
 import ray  # isort: skip  after ray_cluster.py, which sets its environment
@@ -33,6 +34,7 @@ class ProgressActor:
     """The last report of every group."""
 
     def __init__(self) -> None:
+        end_with_raylet()
         self._steps: dict[str, tuple[FoldStep, float]] = {}
 
     def report(self, group: str, step: FoldStep) -> None:

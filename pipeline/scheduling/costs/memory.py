@@ -24,9 +24,9 @@ BLOCK_CHUNK = 776
 CONDITIONING_CHUNK = 5632
 CONDITIONING_SHARE = 0.75  # of what the conditioning counts for its chunk, at most in use at once
 SCORES_CHUNK = 1536
-# The sampler keeps the biases of all its layers, twice, if three times their size is free.
-BIAS_COPIES = 2
-BIAS_FREE_FACTOR = 3
+# The sampler keeps the biases of all its layers if twice their size is free; that of one layer is
+# there twice, as it is computed and as it is prepared.
+BIAS_FREE_FACTOR = 2
 MAX_DEVICE_COPY = 4 << 30  # a larger copy of the pairs is kept in host memory
 # CUDA graphs of the trunk and the memory that they keep, for complexes of so many tokens.
 MAX_GRAPH_TOKENS = 1024
@@ -94,7 +94,7 @@ def peak_bytes(hardware: Hardware, net: Architecture, size: FoldSize) -> float:
     biases *= net.diffusion_heads
     conditioning_chunk = CONDITIONING_SHARE * chunk(CONDITIONING_CHUNK * net.token_z / 128, z)
     if biases * BIAS_FREE_FACTOR < free - z:
-        sampler = z + max(BIAS_COPIES * biases, biases + conditioning_chunk)
+        sampler = z + biases + max(biases / net.token_transformer_blocks, conditioning_chunk)
     else:
         sampler = 2 * z + conditioning_chunk + biases / net.token_transformer_blocks
     sampler += _sample_bytes(net, size)

@@ -16,6 +16,7 @@ from foldcp.complex import Chain, Complex
 from foldcp.features.features import Features
 from foldcp.features.featurize import featurize
 from foldcp.features.layout import Layout
+from foldcp.metrics.geometry import atoms as geometry_atoms
 from foldcp.metrics.geometry import surface as module
 from foldcp.metrics.geometry.atoms import (
     MAX_CONTACT,
@@ -23,6 +24,7 @@ from foldcp.metrics.geometry.atoms import (
     AtomPairs,
     StructureAtoms,
     near_pairs,
+    near_pairs_of_all,
 )
 from foldcp.metrics.geometry.clashes import clashes
 from foldcp.metrics.geometry.contact_atoms import alpha_atoms, modified_contact_atoms
@@ -71,6 +73,36 @@ def test_a_heap_of_atoms_and_coordinates_that_are_not_finite_have_no_pairs() -> 
     points[3, 1] = np.nan
     assert near_pairs(points, MAX_CONTACT, MAX_NEIGHBOURS) is None
     assert clashes(StructureAtoms(layout, points)) is None
+
+
+@pytest.mark.parametrize("distances", [1 << 24, 700])
+def test_near_pairs_by_all_distances_are_those_of_the_tree(
+    distances: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once and a few atoms at a time."""
+    monkeypatch.setattr(geometry_atoms, "MAX_DISTANCES", distances)
+    points = np.random.default_rng(3).uniform(0, 12, (150, 3))
+    expected = near_pairs(points, 3.0, 99)
+    found = near_pairs_of_all(points, 3.0, 99, "cpu")
+    assert expected is not None and found is not None
+    assert np.array_equal(found.first, expected.first)
+    assert np.array_equal(found.second, expected.second)
+    assert found.distance == pytest.approx(expected.distance, rel=1e-14)
+    assert near_pairs_of_all(points, 12.0, 20, "cpu") is None
+
+
+def test_clashes_are_found_among_the_pairs_within_a_larger_distance() -> None:
+    layout = synthetic_layout([("protein", 60), ("protein", 60)])
+    atoms = StructureAtoms(layout, np.random.default_rng(0).uniform(0, 9, (480, 3)))
+    found = clashes(atoms, near_pairs(atoms.coords, 3.0, 10_000))
+    expected = clashes(atoms)
+    assert found is not None and expected is not None
+    assert found.has_clash == expected.has_clash
+    assert np.array_equal(found.atoms, expected.atoms)
+    assert np.array_equal(found.pairs, expected.pairs) and found.pairs.sum() > 0
+    heap = StructureAtoms(layout, atoms.coords / 50)
+    crowded = clashes(heap, near_pairs(heap.coords, 3.0, 10_000))
+    assert crowded is not None and np.isnan(crowded.pairs).all()
 
 
 def test_clashes_are_those_of_alphafold_3_and_of_chai() -> None:

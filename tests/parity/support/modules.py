@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from foldcp.config import Architecture
@@ -236,7 +237,7 @@ def attention(model: Boltz2, share: Share, s: Tensor, z: Tensor) -> Outputs:
 
 def conditioning(model: Boltz2, share: Share, s: Tensor, z: Tensor) -> Outputs:
     out = model.diffusion_conditioning(s, z, model.rel_pos, share.features)
-    return out.q, out.c, out.encoder_bias, out.decoder_bias, out.token_bias
+    return out.q, out.c, out.encoder_bias, out.decoder_bias, torch.stack(out.token_bias)
 
 
 def pairwise(model: Boltz2, share: Share, z: Tensor, relative: Tensor) -> Outputs:
@@ -253,7 +254,8 @@ def score_network(
     *conditioned: Tensor,
 ) -> Outputs:
     network = model.structure_module.score_model
-    conditioning = DiffusionConditioningOutput(*conditioned)
+    *of_atoms, token_biases = conditioned
+    conditioning = DiffusionConditioningOutput(*of_atoms, list(token_biases))
     return (network(r, time, network.prepare(s, s_inputs, conditioning, share.features)),)
 
 
@@ -279,7 +281,7 @@ def token_transformer(model: Boltz2, share: Share, a: Tensor, s: Tensor, bias: T
     cp = share.cp
     mask = share.features.token_mask
     attention = [
-        TokenAttention(cp, PairBiasAttention(), bias, layer, mask, transformer.dtype)
+        TokenAttention(cp, PairBiasAttention(), list(bias), layer, mask, transformer.dtype)
         for layer in range(len(bias))
     ]
     own = transformer(cp.shard(a, 1), transformer.modulations(s), attention)

@@ -18,8 +18,9 @@ from foldcp.pipeline.scheduling.cost_model import CostModel, FoldShape
 from foldcp.pipeline.scheduling.hardware import Hardware, load_hardware
 
 H200 = load_hardware("h200")
-# Before triangle attention had its kernel in CUDA C++.
-FORMER = replace(H200, exp_per_s=1.969e12)
+# Before the passes over pairs had kernels in CUDA C++, and before triangle attention had.
+TRITON_PASSES = replace(H200, pair_traffic=17_660)
+FORMER = replace(TRITON_PASSES, exp_per_s=1.969e12)
 TWO_BLOCKS = replace(BOLTZ2, pairformer_blocks=2, msa_blocks=2, confidence_blocks=2)
 ANY = Complex("any", (Chain("A", "protein", "MKT"),))
 GIB = 2**30
@@ -75,14 +76,18 @@ class Fold:
 
 
 BLOCKS = (
-    Block(H200, 512, 1, "mixed", 2.47),
-    Block(H200, 1024, 1, "mixed", 9.95),
-    Block(H200, 2048, 1, "mixed", 54.9),
-    Block(H200, 4096, 1, "mixed", 355),
-    Block(H200, 512, 1, "bf16", 1.97),
-    Block(H200, 1024, 1, "bf16", 8.94),
-    Block(H200, 2048, 1, "bf16", 50.9),
-    Block(H200, 4096, 1, "bf16", 337),
+    Block(H200, 1024, 1, "bf16", 7.75),
+    Block(H200, 2048, 1, "bf16", 45.6),
+    Block(H200, 4096, 1, "bf16", 310),
+    Block(H200, 2048, 1, "mixed", 49.5),
+    Block(TRITON_PASSES, 512, 1, "mixed", 2.47),
+    Block(TRITON_PASSES, 1024, 1, "mixed", 9.95),
+    Block(TRITON_PASSES, 2048, 1, "mixed", 54.9),
+    Block(TRITON_PASSES, 4096, 1, "mixed", 355),
+    Block(TRITON_PASSES, 512, 1, "bf16", 1.97),
+    Block(TRITON_PASSES, 1024, 1, "bf16", 8.94),
+    Block(TRITON_PASSES, 2048, 1, "bf16", 50.9),
+    Block(TRITON_PASSES, 4096, 1, "bf16", 337),
     Block(FORMER, 1024, 1, "bf16", 9.96),
     Block(FORMER, 2048, 1, "bf16", 59.7),
     Block(FORMER, 4096, 1, "bf16", 421),
@@ -107,14 +112,16 @@ FOLDS = (
     Fold(4096, 1, "mixed", 1, 1, 1024, 32.2, 3.2, 3.8, 39.2),
     Fold(4096, 2, "mixed", 1, 1, 1024, 16.4, 2.4, 2.0, 20.8),
     Fold(4096, 4, "mixed", 1, 1, 1024, 9.0, whole=12.0),
-    Fold(5206, 1, "mixed", 1, 2, 1, peak=61e9),
     # Complexes of 2 to 4 chains in a run of 35, two GPUs folding beside each other. Their scores
     # were computed on the CPU in part, which has changed since.
-    Fold(1057, 1, "mixed", 1, 1, 1, 0.88, 0.88, hardware=H200),
-    Fold(2093, 1, "mixed", 1, 1, 1, 4.35, 1.75, hardware=H200),
-    Fold(3058, 1, "mixed", 1, 1, 1, 11.9, 2.20, hardware=H200),
-    Fold(4155, 1, "mixed", 1, 1, 1, 26.9, 3.24, hardware=H200),
-    Fold(4820, 1, "mixed", 1, 1, 1, 40.7, 4.02, hardware=H200),
+    Fold(1057, 1, "mixed", 1, 1, 1, 0.88, 0.88, hardware=TRITON_PASSES),
+    Fold(2437, 1, "mixed", 1, 1, 1, 6.58, 1.88, hardware=TRITON_PASSES),
+    Fold(3058, 1, "mixed", 1, 1, 1, 11.9, 2.20, hardware=TRITON_PASSES),
+    Fold(4155, 1, "mixed", 1, 1, 1, 26.9, 3.24, hardware=TRITON_PASSES),
+    Fold(4820, 1, "mixed", 1, 1, 1, 40.7, 4.02, hardware=TRITON_PASSES),
+    Fold(512, 1, "bf16", 5, 4, 4096, 0.72, 1.17, hardware=H200),
+    Fold(1024, 1, "bf16", 5, 4, 4096, 2.83, 2.12, hardware=H200),
+    Fold(2048, 1, "bf16", 5, 4, 4096, 14.8, 4.66, hardware=H200),
     # With the first use of page-locked memory, 1 to 4 s, and of the kernels.
     Fold(12288, 2, "bf16", 1, 1, 1024, whole=59.1, peak=48.8 * GIB, net=TWO_BLOCKS, steps=3),
     Fold(26000, 4, "bf16", 1, 1, 1024, 184, 0.0, 81, 269, 102.8 * GIB, net=TWO_BLOCKS, steps=3),
