@@ -7,7 +7,7 @@ numbers on every rank, and every rank runs the same operations in the same order
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -159,6 +159,9 @@ def sample(
 ) -> Coords:
     """Predicted structures (Å), whose confidence is trained; without gradients."""
     diffusion = model.structure_module
+    if isinstance(conditioning.token_bias, list):
+        # Without gradients the biases are taken from their list, and the loss needs them, too.
+        conditioning = replace(conditioning, token_bias=list(conditioning.token_bias))
     cache = diffusion.score_model.prepare(trunk.s, trunk.s_inputs, conditioning, features)
     noise = randomness.sampler(settings.samples, features.num_atoms)
     return diffusion.sample(cache, settings.sampling_steps, noise)
