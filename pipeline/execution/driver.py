@@ -288,17 +288,19 @@ class Driver:
         if self.signals.number:
             return None
         members = self.scheduler.groups[number].members
-        staged = tuple(
-            self._stage(queued, part, name) if isinstance(part, RemoteFoldResult) else part
-            for queued, part in zip(members, parts, strict=True)
-        )
-        return BatchResult(staged) if isinstance(result, BatchResult) else staged[0]
+        staged: list[ComplexResult] = []
+        lost: Failure | None = None  # each of what is lost with it would be waited for
+        for queued, part in zip(members, parts, strict=True):
+            if isinstance(part, RemoteFoldResult):
+                part = lost or self._stage(queued, part, name)
+                if isinstance(part, Failure) and part.kind == "worker_died":
+                    lost = part
+            staged.append(part)
+        return BatchResult(tuple(staged)) if isinstance(result, BatchResult) else staged[0]
 
     def _on_failure(self, number: int, failure: Failure) -> None:
         """Tell the scheduler that a start or a fold failed."""
-        if failure.missing_file and Path(failure.missing_file).exists():
-            reason = f"{failure.reason}, but on the driver's node: all nodes need the input's files"
-            failure = replace(failure, kind="error", reason=reason)
+        failure = _explained(failure)
         self.monitor.failed(number, failure)
         if failure.traceback and self.verbose:
             print(failure.traceback, file=sys.stderr)
@@ -381,7 +383,7 @@ class Driver:
     ) -> None:
         """Tell the scheduler that a group has folded its tasks; `failures` are by key."""
         failed = {
-            queued.task.key: failures[queued.task.key]
+            queued.task.key: _explained(failures[queued.task.key])
             for queued in members
             if queued.task.key in failures
         }
@@ -390,9 +392,8 @@ class Driver:
             return
         for failure in failed.values():
             self.monitor.failed(number, failure)
-        self.scheduler.finished(
-            number, self._now(), {} if failed else _stage_seconds(results), failed
-        )
+        stages = {} if failed else _stage_seconds(results)
+        self._execute(self.scheduler.finished(number, self._now(), stages, failed))
 
     def _update_nodes(self) -> None:
         """Tell the scheduler which nodes are gone and which have joined."""
@@ -431,6 +432,14 @@ class Driver:
             refresh=False,
         )
         bar.update(max(0.0, self.total_work - work_left) - bar.n)
+
+
+def _explained(failure: Failure) -> Failure:
+    """A failure; that of the node, where a file is missing that the driver's node has."""
+    if not failure.missing_file or not Path(failure.missing_file).exists():
+        return failure
+    reason = f"{failure.reason}, but on the driver's node: all nodes need the input's files"
+    return replace(failure, kind="error", reason=reason)
 
 
 def _parts(result: Any) -> tuple[ComplexResult, ...]:

@@ -110,6 +110,12 @@ def _measured_fold(row: Mapping[str, Any], task: Task) -> MeasuredFold:
 
 
 def suspect_keys(root: Path) -> set[str]:
-    """Keys of complexes in whose fold a worker group ended in an earlier run on the folder."""
-    attempts = read_table(root, "attempts").select(["key", "outcome"]).to_pylist()
-    return {row["key"] for row in attempts if row["outcome"] in ("worker_died", "timeout", "error")}
+    """Keys of complexes in whose fold, of them alone, a worker group ended in an earlier run on the
+    folder.
+    """
+    attempts = read_table(root, "attempts").select(["key", "outcome", "batch"]).to_pylist()
+    return {
+        row["key"]
+        for row in attempts
+        if row["outcome"] in ("worker_died", "timeout", "error") and (row["batch"] or 1) == 1
+    }

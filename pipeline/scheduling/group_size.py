@@ -229,21 +229,22 @@ def cost_cache(
 ) -> CostCache:
     """The costs of groups and batches that the settings of a run allow.
 
-    Batches as large as `run.batch` says, or as large as pays off, on GPUs, where it names no
-    number. `efficiency` replaces `run.efficiency`.
+    On GPUs batches are as large as pays off, and at most what `run.batch` says; on a CPU, where
+    none pays off, they are what it says. `efficiency` replaces `run.efficiency`.
     """
+    on_gpu = costs.hardware.device == "cuda"
     if costs.config.model.potentials:
         max_batch = 1
     elif settings.batch:
         max_batch = settings.batch
     else:
-        max_batch = MAX_BATCH if costs.hardware.device == "cuda" else 1
+        max_batch = MAX_BATCH if on_gpu else 1
     return CostCache(
         costs,
         max_ranks,
         settings.efficiency if efficiency is None else efficiency,
         max_batch,
-        math.inf if settings.batch else BATCH_GAIN,
+        BATCH_GAIN if on_gpu else math.inf,
     )
 
 

@@ -84,6 +84,7 @@ class Scheduler:
         self._dispatcher = Dispatcher(self.cluster, self._waiting, self._deadlines)
         self.groups = self._dispatcher.groups
         self.attempts = self._dispatcher.attempts
+        self._max_batch = self._waiting.cache.max_batch  # less after batches that failed
         self._no_node = ""  # why there is none, and until when the run waits for one
         self._no_node_until = math.inf
         for task, reason in self._waiting.too_large:
@@ -170,18 +171,27 @@ class Scheduler:
         now: float,
         stages: Mapping[str, float] | None = None,
         failures: Mapping[str, Failure] = NO_FAILURES,
-    ) -> None:
+    ) -> list[Action]:
         """A group's fold is done and its results are stored; `stages` are the seconds of each.
 
-        But for the `failures` of single tasks of a batch, by key: they are folded again, alone.
+        But for the `failures` of single tasks of a batch, by key: they are folded again, alone. One
+        that the complex is not to blame for ends the group.
         """
         group = self.groups[group_id]
         assert group.state == "busy" and group.queued is not None
         members = group.members
-        self._deadlines.record_fold(group.queued.seconds, now - group.since)
-        self._learn_time(group, now - group.since, stages or {}, now)
-        group.num_folds += 1
-        self._health.succeeded(node for node, _ in group.placement)
+        seconds = now - group.since
+        if not failures:  # else it is not known what took the time
+            self._deadlines.record_fold(group.queued.seconds, seconds)
+            self._learn_time(group, seconds, stages or {}, now)
+        if len(members) > 1:
+            self._record_batch(len(members), bool(failures))
+        of_group = [failure for failure in failures.values() if failure.kind != "invalid"]
+        if of_group:
+            self._health.fold_failed(group, group.queued, of_group[0], now)
+        elif len(failures) < len(members):
+            group.num_folds += 1
+            self._health.succeeded(node for node, _ in group.placement)
         self._dispatcher.record(group, "done", "", now, failures)
         for queued in members:
             if queued.task.key in failures:
@@ -190,6 +200,17 @@ class Scheduler:
             else:
                 self.outcomes[queued.task.key] = Done(queued.task, queued.num_attempts)
         self._dispatcher.set_idle(group)
+        if not of_group:
+            return []
+        stop = self._dispatcher.stop(group, of_group[0].reason)
+        return [stop, *self._bench_bad_nodes(group, of_group[0], now)]
+
+    def _record_batch(self, size: int, failed: bool) -> None:
+        """Batches that fail get smaller, and larger again as they succeed."""
+        if failed:
+            self._max_batch = max(1, size // 2)
+        else:
+            self._max_batch = max(self._max_batch, 2 * size)
 
     def _learn_time(
         self, group: GroupState, seconds: float, stages: Mapping[str, float], now: float
@@ -390,7 +411,9 @@ class Scheduler:
             queue = self._waiting.queue
             limit = max_seconds / self.slowdown
             num_gpus = self.cluster.num_gpus
-            others = companions(queue, self._waiting.cache, queued, num_gpus, limit)
+            others = companions(
+                queue, self._waiting.cache, queued, num_gpus, limit, self._max_batch
+            )
             for other in others:
                 queue.remove(other)
         return self._dispatcher.fold(group, queued, now, others)
@@ -475,6 +498,7 @@ class Scheduler:
         shape = leader.shape
         if failure.kind == "timeout":
             self._deadlines.record_fold_timeout()
+        self._record_batch(len(members), failed=True)
         self._health.fold_failed(group, leader, failure, now)
         actions: list[Action] = [self._dispatcher.end(group, failure, now)]
         for queued in members:

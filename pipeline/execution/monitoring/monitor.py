@@ -197,7 +197,8 @@ class Monitor:
         )
 
     def _count(self, attempt: Attempt) -> None:
-        seconds = attempt.ended - attempt.started
+        batch = attempt.shape.batch  # of whose time each has its share
+        seconds = (attempt.ended - attempt.started) / batch
         self._fold_gpu_seconds += attempt.gpu_seconds
         self._metrics.count_attempt(attempt)
         self._log.write(
@@ -209,7 +210,8 @@ class Monitor:
             outcome=attempt.outcome,
             reason=attempt.reason,
             seconds=round(seconds, 3),
-            predicted_seconds=round(attempt.predicted, 3),
+            predicted_seconds=round(attempt.predicted / batch, 3),
+            batch=batch,
         )
 
     def _gpus(self, placement: Placement) -> str:

@@ -51,7 +51,7 @@ class Metrics:
 
     def count_attempt(self, attempt: Attempt) -> None:
         """Count an attempt that has ended."""
-        seconds = attempt.ended - attempt.started
+        seconds = (attempt.ended - attempt.started) / attempt.shape.batch
         self._attempts.inc(1, self._label | {"outcome": attempt.outcome})
         self._gpu_seconds.inc(max(attempt.gpu_seconds, 1e-6), self._label)
         if attempt.outcome == "done":

@@ -22,7 +22,7 @@ def attempt_columns(loaded: LoadedRun) -> dict[str, PackedColumn]:
     numbers = {key: number for number, key in enumerate(loaded.complexes["key"])}
     begin = attempts["started"].min()
     texts = ("outcome", "reason", "fallbacks", "gpus", "precision", "name")
-    numeric = ("num_tokens", "attempt", "group_size")
+    numeric = ("num_tokens", "attempt", "group_size", "batch")
     measured = ("seconds", "predicted_seconds", "peak_bytes", "predicted_peak_bytes")
     return {
         "complex": columns.integers(attempts["key"].map(numbers).fillna(-1).to_numpy(float)),
@@ -78,8 +78,10 @@ def _use(attempts: DataFrame) -> list[list[float]]:
     if rows.empty:
         return []
     starts = _seconds(rows["started"] - rows["started"].min())
-    ends = starts + rows["seconds"].to_numpy(float)
-    sizes = rows["group_size"].fillna(1).to_numpy(float)
+    # `seconds` of a batch's complex are its share of those of all, in which it shares the GPU.
+    batch = rows["batch"].fillna(1).to_numpy(float)
+    ends = starts + batch * rows["seconds"].to_numpy(float)
+    sizes = rows["group_size"].fillna(1).to_numpy(float) / batch
     edges = np.linspace(0, max(float(ends.max()), 1e-6), NUM_INTERVALS + 1)
     # GPU seconds until each edge; their differences are what fell into an interval.
     spent = np.zeros(len(edges))

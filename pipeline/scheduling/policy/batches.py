@@ -37,13 +37,18 @@ def most_together(queue: Queue, costs: CostCache, queued: QueuedTask, num_gpus: 
 
 
 def companions(
-    queue: Queue, costs: CostCache, queued: QueuedTask, num_gpus: int, max_seconds: float
+    queue: Queue,
+    costs: CostCache,
+    queued: QueuedTask,
+    num_gpus: int,
+    max_seconds: float,
+    max_batch: int,
 ) -> list[QueuedTask]:
     """The waiting tasks to fold together with one that a GPU folds now, none larger.
 
-    All together take at most `max_seconds`, as predicted.
+    All together are at most `max_batch` and take at most `max_seconds`, as predicted.
     """
-    most = most_together(queue, costs, queued, num_gpus)
+    most = min(max_batch, most_together(queue, costs, queued, num_gpus))
     while most > 1 and _seconds(costs, queued, most) > max_seconds:
         most -= 1
     if most == 1:

@@ -172,7 +172,8 @@ class Simulation:
                 for queued in group.members
                 if self._memory_factor(queued.task) < 0
             }
-            self.scheduler.finished(event.group, self.now, self._stages(event.group), failures)
+            stages = self._stages(event.group)
+            self._execute(self.scheduler.finished(event.group, self.now, stages, failures))
         else:
             self._tell(event.group)
             failure = Failure(event.failure, f"simulated: {event.failure}")

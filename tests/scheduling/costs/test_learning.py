@@ -20,6 +20,7 @@ from foldcp.pipeline.scheduling.costs.learning import (
 from foldcp.pipeline.scheduling.group_size import first_precision
 from foldcp.pipeline.scheduling.scheduler import Scheduler
 from foldcp.pipeline.scheduling.simulation.simulator import Faults, Simulation
+from foldcp.pipeline.scheduling.types import Action
 from tests.support.scheduling import COSTS, NODE, SETTINGS, audit, task, tasks
 
 HARDWARE = COSTS.hardware
@@ -166,10 +167,11 @@ def test_time_left_is_right_after_a_fifth_of_the_folds() -> None:
     estimates: list[tuple[float, float]] = []
     finished = scheduler.finished
 
-    def recorded(group_id: int, now: float, *results: Any) -> None:
-        finished(group_id, now, *results)
+    def recorded(group_id: int, now: float, *results: Any) -> list[Action]:
+        actions = finished(group_id, now, *results)
         left = scheduler.work_left(now) * scheduler.slowdown / 8
         estimates.append((now, left))
+        return actions
 
     scheduler.finished = recorded  # type: ignore[method-assign]
     simulation.run()

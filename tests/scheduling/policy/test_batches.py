@@ -11,11 +11,20 @@ from foldcp.complex import Contact
 from foldcp.pipeline.config import load
 from foldcp.pipeline.inputs.tasks import Done, Failed, Task
 from foldcp.pipeline.scheduling.cost_model import CostModel
+from foldcp.pipeline.scheduling.costs.learning import differs
 from foldcp.pipeline.scheduling.group_size import MAX_BATCH, cost_cache, initial_shape
 from foldcp.pipeline.scheduling.hardware import load_hardware
 from foldcp.pipeline.scheduling.scheduler import Scheduler
 from foldcp.pipeline.scheduling.simulation.simulator import Faults, Simulation
-from foldcp.pipeline.scheduling.types import Attempt, Failure, FailureKind, Fold, FoldStep, Start
+from foldcp.pipeline.scheduling.types import (
+    Attempt,
+    Failure,
+    FailureKind,
+    Fold,
+    FoldStep,
+    Start,
+    Stop,
+)
 from tests.support.scheduling import ANY, COSTS, NODE, SETTINGS, audit, simulate, task
 
 ALONE = replace(SETTINGS, batch=1)
@@ -240,3 +249,55 @@ def test_one_result_that_cannot_be_stored_is_folded_again_alone() -> None:
     outcomes = {attempt.task.key: attempt.outcome for attempt in scheduler.attempts}
     assert outcomes.pop(key) == "invalid"
     assert set(outcomes.values()) == {"done"}
+
+
+def test_results_lost_with_their_node_end_the_group() -> None:
+    scheduler, fold = folding_batch()
+    keys = [other.task.key for other in fold.others]
+    failure = Failure("error", "a.csv does not exist on a")
+    actions = scheduler.finished(fold.group, 20.0, {}, dict.fromkeys(keys, failure))
+    assert [action.reason for action in actions if isinstance(action, Stop)] == [failure.reason]
+    assert set(scheduler.outcomes) == {fold.task.key}
+    assert scheduler.groups[fold.group].state == "stopping"
+
+
+def test_a_batch_with_failures_teaches_no_time() -> None:
+    scheduler, fold = folding_batch()
+    scheduler.groups[fold.group].num_folds = 1  # warm
+    before = scheduler._learner.learned()
+    keys = [other.task.key for other in fold.others]
+    assert not scheduler.finished(
+        fold.group, 10.1, {}, dict.fromkeys(keys, Failure("invalid", "not finite"))
+    )
+    assert scheduler.slowdown == 1.0
+    assert not differs(scheduler._learner.learned(), before)
+
+
+def test_batches_get_smaller_as_they_fail_and_larger_as_they_succeed() -> None:
+    scheduler, fold = folding_batch(400)
+    sizes = []
+    now = 10.0
+    while len(sizes) < 5:
+        sizes.append(fold.shape.batch)
+        now += 5.0
+        if len(sizes) <= 2:
+            scheduler.failed(fold.group, Failure("error", "a kernel raises"), now)
+            scheduler.freed(fold.group)
+        else:
+            scheduler.finished(fold.group, now, {})
+        now, fold = _next_fold(scheduler, now)
+    assert sizes == [8, 4, 2, 4, 8]
+
+
+def _next_fold(scheduler: Scheduler, now: float) -> tuple[float, Fold]:
+    """The next fold of a batch; those of single complexes, which come before, succeed."""
+    for _ in range(1_000):
+        for action in scheduler.decide(now):
+            if isinstance(action, Start):
+                scheduler.ready(action.group, now + 1.0)
+            if isinstance(action, Fold) and action.others:
+                return now, action
+            if isinstance(action, Fold):
+                scheduler.finished(action.group, now + 1.0, {})
+        now += 1.0
+    raise AssertionError("no batch was folded")

@@ -39,7 +39,7 @@ const Cost = (() => {
       if (Number.isNaN(attempts.start[i]) || Number.isNaN(attempts.seconds[i])) continue;
       for (const gpu of gpuNames(attempts.gpus[i])) {
         used.add(gpu);
-        rows.push({ gpu, from: attempts.start[i] / 3600, to: (attempts.start[i] + attempts.seconds[i]) / 3600, outcome: attempts.outcome[i], name: attempts.name[i], tokens: attempts.num_tokens[i], time: formatDuration(attempts.seconds[i]), fallbacks: attempts.fallbacks[i] });
+        rows.push({ gpu, from: attempts.start[i] / 3600, to: (attempts.start[i] + attempts.seconds[i] * Math.max(1, attempts.batch[i])) / 3600, outcome: attempts.outcome[i], name: attempts.name[i], tokens: attempts.num_tokens[i], time: formatDuration(attempts.seconds[i]), fallbacks: attempts.fallbacks[i] });
       }
     }
     const gpus = [...used].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
