@@ -84,9 +84,7 @@ def _chosen(split: str, dataset: TrainingDataset, most: int, max_tokens: int) ->
     the names in order.
     """
     names = [
-        name
-        for name in dataset.names
-        if not max_tokens or dataset.example(name).features.num_tokens <= max_tokens
+        name for name in dataset.names if not max_tokens or dataset.num_tokens(name) <= max_tokens
     ]
     count = len(names) if not most else min(most, len(names))
     chosen = [names[i * len(names) // count] for i in range(count)]

@@ -44,7 +44,9 @@ class TriangleAttention:
         num_rows, num_tokens, num_heads, _ = q.shape
         step = max(1, MAX_SCORE_BYTES // (4 * num_heads * num_tokens**2))
         wants_grad = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, bias))
-        attend = partial(checkpoint, _attend, use_reentrant=False) if wants_grad else _attend
+        attend = _attend
+        if wants_grad:
+            attend = partial(checkpoint, _attend, use_reentrant=False, preserve_rng_state=False)
         out = []
         for start in range(0, num_rows, step):
             rows = slice(start, start + step)

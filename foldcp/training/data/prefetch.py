@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,19 +16,21 @@ from torch.utils.data import DataLoader, Dataset
 from foldcp.training.data.dataset import TrainingDataset
 from foldcp.training.example import TrainingExample
 
+MAX_REPLACED = 10  # examples in a row that cannot be made
+
 
 def prefetch(
     dataset: TrainingDataset, seeds: Iterable[int], *, workers: int, ahead: int = 2
 ) -> Iterator[TrainingExample]:
-    """`dataset.draw(seed)` of each seed in their order; each worker has up to `ahead` waiting.
+    """`draw_or_replace` of each seed in their order; each worker has up to `ahead` waiting.
 
-    Without workers they are made as they are asked for. Raises ValueError as `draw` does, and
-    RuntimeError when a worker has died.
+    Without workers they are made as they are asked for. Raises ValueError as `draw_or_replace`
+    does, and RuntimeError when a worker has died.
     """
     if workers < 0 or ahead < 1:
         raise ValueError(f"{workers} workers with {ahead} examples ahead: too few")
     if not workers:
-        yield from map(dataset.draw, seeds)
+        yield from map(partial(draw_or_replace, dataset), seeds)
         return
     loader = DataLoader(
         _Draws(dataset),
@@ -53,6 +57,23 @@ def prefetch(
         if isinstance(packed, _Failure):
             raise ValueError(packed.reason)
         yield _unpack(packed)
+
+
+def draw_or_replace(dataset: TrainingDataset, seed: int) -> TrainingExample:
+    """`dataset.draw(seed)`; where that example cannot be made, which is said on stderr, the one of
+    another seed, which follows from this one.
+
+    Raises ValueError naming the last structure when too many in a row cannot be made.
+    """
+    reason = ""
+    for _ in range(MAX_REPLACED):
+        try:
+            return dataset.draw(seed)
+        except ValueError as error:
+            reason = str(error)
+            print(f"an example is replaced by another one: {reason}", file=sys.stderr)
+            seed = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1)
+    raise ValueError(f"{MAX_REPLACED} examples in a row could not be made; the last: {reason}")
 
 
 @dataclass(frozen=True)
@@ -107,7 +128,7 @@ class _Draws(Dataset[Any]):
 
     def __getitem__(self, index: int) -> _PackedObject | _Failure:
         try:
-            return _pack(self.dataset.draw(index))
+            return _pack(draw_or_replace(self.dataset, index))
         except ValueError as error:
             return _Failure(str(error))
 

@@ -100,7 +100,11 @@ class GraphedStep:
         self.settings = settings
         self.device = device
         self.sizes: dict[object, _Captured] = {}
-        self.pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
+        self.pool = None
+        self.stream = None  # for the calls before a capture, too
+        if device.type == "cuda":
+            self.pool = torch.cuda.graph_pool_handle()
+            self.stream = torch.cuda.Stream(device)
         # Chunks are those of the memory that is free now, as a graph's are never cut anew.
         model.budget.resize(device, model.cp)
         self.chunk_bytes = model.budget.max_bytes(device)
@@ -149,8 +153,10 @@ class GraphedStep:
         kept = budget.fixed_bytes
         budget.fixed_bytes = self.chunk_bytes
         try:
-            if self.device.type != "cuda" or captured.num_calls <= NUM_WARMUPS:
+            if self.stream is None:
                 return captured.run()
+            if captured.num_calls <= NUM_WARMUPS:
+                return self._warm_up(captured, self.stream)
             if captured.graph is None:
                 self._capture(captured)
         finally:
@@ -162,10 +168,20 @@ class GraphedStep:
         parts = {name: part.clone() for name, part in losses.parts.items()}
         return Losses(losses.loss.clone(), parts)
 
+    def _warm_up(self, captured: _Captured, stream: torch.cuda.Stream) -> Losses:
+        """A step in the stream of the capture, so that all it leaves behind belongs to it."""
+        stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(stream):
+            losses = captured.run()
+        torch.cuda.current_stream(self.device).wait_stream(stream)
+        return losses
+
     def _capture(self, captured: _Captured) -> None:
         """Capture a step; what it adds to the gradients is added when the graph is replayed."""
         captured.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(captured.graph, pool=self.pool, capture_error_mode="relaxed"):
+        with torch.cuda.graph(
+            captured.graph, pool=self.pool, stream=self.stream, capture_error_mode="relaxed"
+        ):
             captured.losses = captured.run()
 
 

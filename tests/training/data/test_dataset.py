@@ -22,7 +22,7 @@ from foldcp.datasets.training.read import read_experimental
 from foldcp.pipeline.training_data.prepare import PrepareSettings, prepare
 from foldcp.training.data import complexes
 from foldcp.training.data.dataset import TrainingDataset
-from foldcp.training.data.prefetch import prefetch
+from foldcp.training.data.prefetch import draw_or_replace, prefetch
 from foldcp.training.data.prepared import IndexChain, IndexRow
 from foldcp.training.data.sampling import ItemSampler, items_and_weights
 from foldcp.training.data.settings import DataSettings
@@ -326,6 +326,32 @@ def test_worker_that_fails_or_dies_says_why(prepared: Path, tmp_path: Path) -> N
         path.write_bytes(b"damaged")
     with pytest.raises(ValueError, match="not a readable safetensors file"):
         list(prefetch(dataset, range(3), workers=1))
+
+
+class _Failing(TrainingDataset):
+    """A dataset two of whose examples cannot be made."""
+
+    def __reduce__(self) -> tuple[type[_Failing], tuple[Path, DataSettings]]:  # type: ignore[override]
+        return _Failing, (self.folder, self.settings)
+
+    def draw(self, seed: int) -> TrainingExample:
+        if seed in (1, 3):
+            raise ValueError("x.cif: damaged")
+        return super().draw(seed)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_examples_that_cannot_be_made_are_replaced(
+    prepared: Path, capfd: pytest.CaptureFixture[str], workers: int
+) -> None:
+    failing = _Failing(prepared, SMALL)
+    made = list(prefetch(failing, range(4), workers=workers))
+    assert capfd.readouterr().err.count("replaced by another one: x.cif: damaged") == 2
+    whole = TrainingDataset(prepared, SMALL)
+    assert_equal(made[0], whole.draw(0))
+    assert_equal(made[2], whole.draw(2))
+    assert_equal(made[3], draw_or_replace(failing, 3))
+    assert not torch.equal(made[1].features.ref_pos, made[3].features.ref_pos)
 
 
 class _Dying(TrainingDataset):
