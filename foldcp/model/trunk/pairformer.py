@@ -243,15 +243,11 @@ class Pairformer(nn.Module):
         """
         # Exchanges between ranks are not captured: the one place where the network depends on P.
         small = self.cp.size == 1 and len(mask) <= MAX_GRAPH_TOKENS
-        is_captured = small and can_capture(mask.device)
-        key = [len(mask), *(weight.data_ptr() for weight in self.parameters())]
-        for stream, of_stream in list(self.graphed_layers.items()):
-            if not is_captured or of_stream.key != key:
-                self.graphed_layers.pop(stream, None)
-        stream = stream_of(mask.device)
-        if is_captured and num_calls > 1 and stream not in self.graphed_layers:
-            self.graphed_layers[stream] = self._graphed_layers(key)
-        layers = self.graphed_layers.get(stream)
+        layers = None
+        if small and can_capture(mask.device):
+            layers = self._layers_of_stream(mask, num_calls)
+        else:
+            self.graphed_layers.clear()
         if layers is None:
             return lambda s, z, on_steps=no_steps: self(s, z, mask, on_steps)
 
@@ -262,6 +258,19 @@ class Pairformer(nn.Module):
             return s, z
 
         return refine
+
+    def _layers_of_stream(self, mask: Float[Tensor, " N"], num_calls: int) -> GraphedLayers | None:
+        """The graphs of the current stream, if there are any that are valid or several calls for
+        new ones.
+        """
+        key = [len(mask), *(weight.data_ptr() for weight in self.parameters())]
+        for stream, of_stream in list(self.graphed_layers.items()):
+            if of_stream.key != key:
+                self.graphed_layers.pop(stream, None)
+        stream = stream_of(mask.device)
+        if num_calls > 1 and stream not in self.graphed_layers:
+            self.graphed_layers[stream] = self._graphed_layers(key)
+        return self.graphed_layers.get(stream)
 
     def _graphed_layers(self, key: list[int]) -> GraphedLayers:
         pool = new_pool()
