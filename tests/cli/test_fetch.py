@@ -355,7 +355,7 @@ def test_fetch_command_prints_one_line_for_mistakes(
     assert (
         code == 2
         and err.splitlines()[-1].startswith("foldcp: ")
-        and err.splitlines()[-1].count("404") == 2
+        and err.splitlines()[-1].count("answers 404") == 2
     )
     (tmp_path / "file").touch()
     assert command("fetch", "boltz2", "--to", tmp_path / "file")[::2] == (

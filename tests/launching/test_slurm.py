@@ -101,7 +101,7 @@ def test_shards_of_an_array_are_merged_by_the_job_after_it(slurm: Slurm, tmp_pat
         str(SCRIPTS / "slurm-array.sbatch"),
         str(shards),
         str(source),
-        *options(steps=40),
+        *options(steps=150),
     )
     assert array
     merge = f"foldcp merge {shards}/* --out {merged}"
