@@ -43,8 +43,8 @@ LENGTHS = {f"c{index}": (6 + index, 5) for index in range(NUM_NAMES)} | {TWO_RAN
 HARDWARE = {"pair_bytes_fp32": 1.2e7, "memory_gb": 8.0, "start_seconds": 0.5}
 DISK_BYTES = 40_000_000
 # On a quiet machine:
-FOLD_SECONDS = 10.0  # that a fold may take; most take a tenth of a second
-START_SECONDS = 15.0  # that the start of a group may take
+FOLD_SECONDS = 20.0  # that a fold may take; most take a tenth of a second
+START_SECONDS = 20.0  # that the start of a group may take
 INVOCATION_SECONDS = 120.0  # after which one hangs
 END_SECONDS = 10.0  # in which the processes of a driver's own Ray end after it
 # Where the driver was killed, and the control service with it, Ray's agents still ask that one.

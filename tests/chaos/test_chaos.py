@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
 import pandas as pd
-import psutil
 import pytest
 
 from tests.chaos.checks import (
@@ -23,15 +18,11 @@ from tests.chaos.checks import (
     complaints_of_end,
     end_of_second_driver,
 )
-from tests.chaos.cluster import kill, marked, title, wait_until, with_descendants
-from tests.chaos.execute import MARK, PATH
-from tests.chaos.fork_server import COLUMNS_FILE, write_columns
 from tests.chaos.injection import Hit
 from tests.chaos.schedule import FoldFaultKind, ProcessFaultKind, draw_schedule
 from tests.chaos.virtual import simulate_schedule
 
 ROOT = Path(__file__).parents[2]
-FORK_SERVER = str(PATH.parent / "fork_server.py")
 SOME = "8,23,28"  # seeds of schedules for the ordinary tests
 
 
@@ -104,58 +95,6 @@ def test_second_driver_is_an_invocation_unless_it_refuses(
     assert end.kinds == {*kinds, "oom"}
     assert end.fold_hits == (("oom", "c2"),)
     assert complaints_of_end(end) == []
-
-
-# Two forked workers, one of which leaves a process behind.
-LEFT = """
-import os, subprocess, time, psutil, ray
-from foldcp.pipeline.execution.ray_cluster import RayConnection
-connection = RayConnection("", 2, False)
-class WorkerActor:
-    def pid(self):
-        return os.getpid()
-    def leave(self):
-        return subprocess.Popen(["sleep", "600"], start_new_session=True).pid
-actors = [ray.remote(WorkerActor).remote() for _ in range(2)]
-(raylet,) = [x for x in psutil.Process().children() if x.name() == "raylet"]
-pids = ray.get([actor.pid.remote() for actor in actors])
-print(raylet.pid, *pids, ray.get(actors[0].leave.remote()), flush=True)
-time.sleep(600)
-"""
-
-
-@pytest.fixture
-def lane() -> Iterator[Path]:
-    """The folder of a lane, whose processes are killed in the end."""
-    folder = Path(tempfile.mkdtemp(prefix="fc-"))  # short, as sockets are in it
-    write_columns(folder / COLUMNS_FILE)
-    lane = folder / "lane"
-    lane.mkdir()
-    yield lane
-    kill(marked(MARK, str(lane)))
-    shutil.rmtree(folder)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up as on Linux")
-def test_what_forked_workers_leave_behind_is_found(lane: Path) -> None:
-    variables = {MARK: str(lane), "RAY_TMPDIR": str(lane), "PYTHONPATH": f"{PATH}:{ROOT}"}
-    command = [sys.executable, "-c", LEFT]
-    with subprocess.Popen(
-        command, env=os.environ | variables, stdout=subprocess.PIPE, text=True
-    ) as driver:
-        try:
-            assert driver.stdout is not None
-            raylet, *workers, left = map(int, driver.stdout.readline().split())
-            (server,) = {psutil.Process(worker).ppid() for worker in workers}
-            assert FORK_SERVER in psutil.Process(server).cmdline()
-            assert psutil.Process(server).ppid() == raylet
-            found = {each.pid: title(each) for each in with_descendants([psutil.Process(raylet)])}
-            assert [found[worker] for worker in workers] == ["ray::WorkerActor"] * 2
-            assert {server, left, *workers} <= {each.pid for each in marked(MARK, str(lane))}
-        finally:
-            driver.kill()
-    wait_until(lambda: not psutil.pid_exists(server), "the end of the fork server")
-    assert left in {each.pid for each in marked(MARK, str(lane))}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up as on Linux")

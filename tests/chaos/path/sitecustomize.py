@@ -1,8 +1,7 @@
 """Ranks that do something else than to fold, where the folder FOLDCP_CHAOS says so.
 
 Imported by every Python process that has this folder on its PYTHONPATH: those of Ray. The file
-`fold_faults.json` lists the faults; each that happens leaves a file `hit-<fault>-<count>`. Workers
-of Ray are forked from the one that started first (see `fork_server.py`).
+`fold_faults.json` lists the faults; each that happens leaves a file `hit-<fault>-<count>`.
 """
 
 from __future__ import annotations
@@ -12,9 +11,7 @@ import importlib.util
 import json
 import os
 import signal
-import socket
 import sys
-from array import array
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.machinery import ModuleSpec
@@ -22,8 +19,6 @@ from pathlib import Path
 from typing import Any
 
 WORKER = "foldcp.pipeline.execution.worker"
-RAY_WORKER = "default_worker.py"  # what Ray runs in its workers
-FORK_SERVER = Path(__file__).parents[1] / "fork_server.py"
 
 
 class Patcher:
@@ -99,24 +94,6 @@ def claim(name: str, rank: int) -> str | None:
     return None
 
 
-def hand_over(command: list[str]) -> None:
-    """Let the raylet's fork server run a worker's command, or become this server. Never returns."""
-    path = f"{os.environ['FOLDCP_CHAOS']}/workers-{os.getppid()}"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
-        try:
-            server.bind(path)
-        except OSError:  # there is one
-            request = json.dumps([command, dict(os.environ), os.getcwd()]).encode()
-            files = array("i", [0, 1, 2]).tobytes()
-            server.sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)], 0, path)
-            os._exit(0)
-        os.set_inheritable(server.fileno(), True)
-        arguments = [sys.executable, str(FORK_SERVER), str(server.fileno()), *command]
-        os.execv(sys.executable, arguments)
-
-
 if "FOLDCP_CHAOS" in os.environ:
     faulthandler.register(signal.SIGUSR1)  # for a driver that has started itself again
-    if len(sys.orig_argv) > 1 and Path(sys.orig_argv[1]).name == RAY_WORKER:
-        hand_over(sys.orig_argv[1:])
     sys.meta_path.insert(0, Patcher())
