@@ -288,7 +288,7 @@ class Driver:
         if self.signals.number:
             return None
         members = self.scheduler.groups[number].members
-        staged: list[ComplexResult] = []
+        staged: list[StagedResult | Failure] = []
         lost: Failure | None = None  # each of what is lost with it would be waited for
         for queued, part in zip(members, parts, strict=True):
             if isinstance(part, RemoteFoldResult):
