@@ -13,8 +13,6 @@ from foldcp.checkpoint.load import load
 from foldcp.checkpoint.precision import residual_dtype
 from foldcp.config import BOLTZ2, Precision
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.features.features import Features
-from foldcp.features.featurize import featurize
 from foldcp.kernels import triangle_attention
 from foldcp.kernels.dispatch import choose_backend
 from foldcp.model.boltz2 import Boltz2
@@ -37,10 +35,10 @@ from foldcp.pipeline.bench.measurements import (
     NotMeasured,
     RooflineLimits,
     Throughput,
-    synthetic_complex,
 )
+from foldcp.pipeline.bench.synthetic_features import synthetic_features
+from foldcp.pipeline.bench.throughput import measure_throughput
 from foldcp.predict import Settings, fold
-from foldcp.predict_group import fold_group
 
 # Of one multiprocessor (SM), compute capability 7.0 to 10.0: CUDA C++ Programming Guide, table of
 # arithmetic throughput.
@@ -95,7 +93,7 @@ def measure_folds(
         yield attempt(context, what, run)
     for num_tokens in plan.group_sizes:
         what = f"complexes an hour, {num_tokens} tokens, {precision}"
-        run = partial(measure_throughput, context, model, plan.fold, num_tokens, precision)
+        run = partial(measure_group, model, plan.fold, num_tokens, precision)
         yield attempt(context, what, run)
 
 
@@ -240,24 +238,6 @@ def measure_block(context: BenchContext, num_tokens: int, precision: Precision) 
     return BlockTime(num_tokens, P, precision, seconds, added_bytes / (N * N / P))
 
 
-def synthetic_features(num_tokens: int, msa_rows: int) -> Features:
-    """Features of a synthetic complex with a random MSA."""
-    features = featurize(synthetic_complex(num_tokens))
-    shape = (msa_rows, num_tokens)
-    generator = torch.Generator().manual_seed(0)
-    msa = torch.randint(2, 22, shape, generator=generator).to(torch.int8)
-    msa[0] = features.res_type
-    deleted = torch.rand(shape, generator=generator) < 0.02
-    return replace(
-        features,
-        msa=msa,
-        has_deletion=deleted,
-        deletion_value=0.3 * deleted,
-        paired=torch.rand(shape, generator=generator) < 0.5,
-        msa_mask=torch.ones(1, 1).expand(shape),
-    )
-
-
 class StagePeaks:
     """Peak memory of each stage of a fold, as its progress callback.
 
@@ -319,37 +299,18 @@ def measure_fold(
     return FoldTime(num_tokens, context.cp.size, precision, median_seconds, max_peaks)
 
 
-def measure_throughput(
-    context: BenchContext,
-    model: Boltz2,
-    plan: FoldPlan,
-    num_tokens: int,
-    precision: Precision,
+def measure_group(
+    model: Boltz2, plan: FoldPlan, num_tokens: int, precision: Precision
 ) -> Throughput:
-    """Seconds of each of several complexes with one sample, alone and together.
-
-    They differ in size by a tenth, as those of a database do. Each way is warmed up with the last
-    complexes it meets.
-    """
-    lengths = [num_tokens - index * num_tokens // (10 * GROUP_SIZE) for index in range(GROUP_SIZE)]
+    """Seconds of each of several complexes with one sample, alone and together."""
     rows = min(plan.msa_rows, GROUP_MSA_ROWS)
-    group = [synthetic_features(max(2, length), rows) for length in lengths]
     settings = Settings(recycling=plan.recycling, steps=plan.steps, precision=precision)
-
-    def alone() -> None:
-        for features in group:
-            fold(model, features, settings)
-
-    seconds = {}
-    for run in (alone, lambda: fold_group(model, group, settings)):
-        run()
-        reset_peak_bytes(context.device)
-        seconds[run is alone] = context.once(run) / GROUP_SIZE
+    alone, group = measure_throughput(model, num_tokens, [GROUP_SIZE], rows, settings)
     return Throughput(
         num_tokens,
         GROUP_SIZE,
         precision,
-        alone_seconds=seconds[True],
-        group_seconds=seconds[False],
-        peak_bytes=peak_bytes(context.device),
+        alone_seconds=alone.seconds,
+        group_seconds=group.seconds,
+        peak_bytes=group.peak_bytes,
     )

@@ -25,7 +25,6 @@ from foldcp.pipeline.bench.measure import (
     measure,
     padding_mask,
     random_pair_block,
-    synthetic_features,
 )
 from foldcp.pipeline.bench.measurements import (
     BlockTime,
@@ -36,6 +35,7 @@ from foldcp.pipeline.bench.measurements import (
     synthetic_complex,
 )
 from foldcp.pipeline.bench.run import BenchOptions
+from foldcp.pipeline.bench.synthetic_features import synthetic_features
 from foldcp.pipeline.cli import main
 from foldcp.pipeline.config import load
 from foldcp.pipeline.inputs.tasks import Task

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from foldcp.pipeline.bench.measure import synthetic_features
 from foldcp.pipeline.bench.measurements import NotMeasured, PeerTime
 from foldcp.pipeline.bench.peers import beside
 from foldcp.pipeline.bench.peers.batch import boltz_batch
 from foldcp.pipeline.bench.peers.beside import measure_peer, parse_peers
+from foldcp.pipeline.bench.synthetic_features import synthetic_features
 from tests.support.bench import SMALL
 
 

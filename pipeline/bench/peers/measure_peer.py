@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from foldcp.config import BOLTZ2, to_hyper_parameters
 from foldcp.pipeline.bench.context import peak_bytes, reset_peak_bytes
-from foldcp.pipeline.bench.measure import synthetic_features
 from foldcp.pipeline.bench.measurements import FoldPlan
 from foldcp.pipeline.bench.peers.batch import NUM_CHARACTERS, NUM_ELEMENTS, boltz_batch
+from foldcp.pipeline.bench.synthetic_features import synthetic_features
 
 Batch = dict[str, Tensor]
 Predict = Callable[[Batch], object]
