@@ -217,7 +217,9 @@ def _scatter_to_windows(
     j = _keys_in(windows, token.float()).long()
     query_mask = _queries_in(windows, in_chunk.to(pairs.dtype))
     key_mask = _keys_in(windows, real.to(pairs.dtype))
-    return pairs[i, j] * (query_mask * key_mask)[..., None]
+    # The gradient of indices of two dimensions sorts them all.
+    chosen = pairs.flatten(0, 1).index_select(0, (i * pairs.shape[1] + j).flatten())
+    return chosen.view(*j.expand_as(i * j).shape, -1) * (query_mask * key_mask)[..., None]
 
 
 def _queries_in(windows: slice, x: Shaped[Tensor, " A"]) -> Shaped[Tensor, "W 32 1"]:

@@ -77,6 +77,19 @@ class DrawnRandomness:
         raise AssertionError("a graph samples no structures")
 
 
+@dataclass(frozen=True)
+class StepInputs:
+    """A padded example, and the random numbers of its step."""
+
+    example: TrainingExample
+    noise: DiffusionNoise
+    passes: int
+
+    def tensors(self) -> list[Tensor]:
+        """What a graph reads, always in the same order."""
+        return [*_tensors(self.example.features), *_tensors(self.example.truth), *self.noise]
+
+
 @dataclass(eq=False)
 class _Captured:
     """The inputs of one size, where they are read, and what a replay fills."""
@@ -109,8 +122,8 @@ class GraphedStep:
         model.budget.resize(device, model.cp)
         self.chunk_bytes = model.budget.max_bytes(device)
 
-    def __call__(self, example: TrainingExample, generator: torch.Generator) -> Losses:
-        """Add the gradients of an example's loss to those of the parameters."""
+    def prepare(self, example: TrainingExample, generator: torch.Generator) -> StepInputs:
+        """The inputs of a step, in host memory."""
         settings = self.settings
         drawn = GeneratedRandomness(generator, torch.device("cpu"))
         passes = settings.recycling
@@ -120,22 +133,25 @@ class GraphedStep:
         padded = padded_example(example)
         extra = padded.features.num_atoms - example.features.num_atoms
         noise = noise._replace(noise=F.pad(noise.noise, (0, 0, 0, extra)))
-        inputs = [*_tensors(padded.features), *_tensors(padded.truth), *noise]
-        shapes = tuple((x.shape, x.dtype) for x in inputs)
-        key = (shapes, padded.features.contact_default, passes)
-        if key not in self.sizes:
-            self.sizes[key] = self._static(padded, noise, passes)
-        return self._run(self.sizes[key], inputs)
+        return StepInputs(padded, noise, passes)
 
-    def _static(self, padded: TrainingExample, noise: DiffusionNoise, passes: int) -> _Captured:
-        example = padded.to(self.device)
+    def __call__(self, inputs: StepInputs) -> Losses:
+        """Add the gradients of an example's loss to those of the parameters."""
+        tensors = inputs.tensors()
+        shapes = tuple((x.shape, x.dtype) for x in tensors)
+        key = (shapes, inputs.example.features.contact_default, inputs.passes)
+        if key not in self.sizes:
+            self.sizes[key] = self._static(inputs)
+        return self._run(self.sizes[key], tensors)
+
+    def _static(self, inputs: StepInputs) -> _Captured:
+        example = inputs.example.to(self.device)
         # `to` may return the same memory.
         features = _copied(example.features)
         truth = _copied(example.truth)
-        on_device = DiffusionNoise(*(x.to(self.device, copy=True) for x in noise))
-        randomness = DrawnRandomness(passes, on_device)
+        noise = DiffusionNoise(*(x.to(self.device, copy=True) for x in inputs.noise))
+        randomness = DrawnRandomness(inputs.passes, noise)
         static = replace(example, features=features, truth=truth)
-        inputs = [*_tensors(features), *_tensors(truth), *on_device]
         settings = replace(self.settings, random_recycling=True)  # asks for `passes`
 
         def run() -> Losses:
@@ -143,7 +159,7 @@ class GraphedStep:
             own.backward()
             return losses
 
-        return _Captured(inputs, run)
+        return _Captured(StepInputs(static, noise, inputs.passes).tensors(), run)
 
     def _run(self, captured: _Captured, inputs: list[Tensor]) -> Losses:
         for static, x in zip(captured.inputs, inputs, strict=True):

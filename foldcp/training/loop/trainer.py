@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Literal
@@ -46,6 +47,15 @@ class StepReport:
     seconds: float
     peak_bytes: int  # of the first rank's device memory; 0 on a CPU
     skipped: bool  # a number was not finite, and the weights did not change
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """An example whose gradients can be added."""
+
+    name: str
+    num_tokens: int
+    add_gradients: Callable[[], Losses]
 
 
 @dataclass(frozen=True)
@@ -97,6 +107,7 @@ class Trainer:
         self.num_skipped = network.num_skipped
         self.skipped_in_a_row = 0
         self.last_checkpoint = network.num_steps if network.num_steps else -1
+        self.upcoming: _Prepared | None = None
         self.graphed_step = None
         if settings.cuda_graphs:
             self.graphed_step = GraphedStep(network.model, settings.step, mesh.device)
@@ -112,7 +123,7 @@ class Trainer:
         examples, and when a checkpoint cannot be written.
         """
         deadline = time.monotonic() + max_seconds
-        drawn = draw_all(self._example_seeds())
+        examples = self._prepared(draw_all(self._example_seeds()))
         reason: EndReason = "steps"
         while self.num_steps < self.settings.max_steps:
             signalled = self.hooks.signalled()
@@ -123,7 +134,7 @@ class Trainer:
             if asked or late:
                 reason = "signal" if asked else "time"
                 break
-            self._step(drawn)
+            self._step(examples)
             self._after_step()
         self.save()
         if self.writer is not None:
@@ -142,7 +153,20 @@ class Trainer:
         seed = self.settings.seed
         return (seed_of("example", seed, number) for number in self._example_numbers())
 
-    def _step(self, drawn: Iterator[TrainingExample]) -> None:
+    def _prepared(self, drawn: Iterator[TrainingExample]) -> Iterator[_Prepared]:
+        """This context group's examples with the random numbers of their losses."""
+        graphed = self.graphed_step
+        step = partial(training_step, self.network.model, settings=self.settings.step, reduce=False)
+        for number, example in zip(self._example_numbers(), drawn, strict=False):
+            generator = torch.Generator().manual_seed(seed_of("step", self.settings.seed, number))
+            centered = example.centered()
+            if graphed is not None:
+                add_gradients = partial(graphed, graphed.prepare(centered, generator))
+            else:
+                add_gradients = partial(step, centered, generator=generator)
+            yield _Prepared(example.name, example.features.num_tokens, add_gradients)
+
+    def _step(self, examples: Iterator[_Prepared]) -> None:
         """One update of the weights."""
         started = time.perf_counter()
         flat = self.network.flat
@@ -151,15 +175,15 @@ class Trainer:
         flat.clear_gradients()
         sums = torch.zeros(0)
         names: list[str] = []
-        bad: list[str] = []
+        losses: list[tuple[str, Tensor]] = []
         num_tokens = 0
         for number in range(num_examples // self.mesh.data_size):
-            example = next(drawn).centered()
-            num_tokens += example.features.num_tokens
-            names, values = self._add_gradients(example, number)
+            example = self.upcoming or next(examples)
+            num_tokens += example.num_tokens
+            names, values = self._add_gradients(example)
             sums = values if number == 0 else sums + values
-            if not torch.isfinite(values[0]):
-                bad.append(example.name)
+            losses.append((example.name, values[0]))
+            self.upcoming = next(examples)  # is made while the device computes
         norm = optimizer.reduce(num_examples)
         counted = torch.cat([sums, sums.new_tensor([float(num_tokens)])])
         loss, *parts, num_tokens = (self.mesh.sum_(counted) / self.mesh.cp.size).tolist()
@@ -168,7 +192,7 @@ class Trainer:
             optimizer.step(norm, self.num_steps)
             self.skipped_in_a_row = 0
         else:
-            self._skip(bad)
+            self._skip([name for name, loss in losses if not torch.isfinite(loss)])
         report = StepReport(
             step=self.num_steps + 1,
             loss=loss / num_examples,
@@ -184,24 +208,12 @@ class Trainer:
         if self.mesh.rank == 0:
             self.hooks.on_step(report)
 
-    def _add_gradients(self, example: TrainingExample, number: int) -> tuple[list[str], Tensor]:
-        """Add the gradients of an example, the group's `number`th of this step; the names of its
-        losses, and their sum and values.
-        """
-        settings = self.settings
-        place = number * self.mesh.data_size + self.mesh.data_rank
-        index = self.num_steps * settings.examples_per_step + place
-        generator = torch.Generator().manual_seed(seed_of("step", settings.seed, index))
-        losses = self._losses(example, generator)
+    def _add_gradients(self, example: _Prepared) -> tuple[list[str], Tensor]:
+        """Add the gradients of an example; the names of its losses, and their sum and values."""
+        losses = example.add_gradients()
         self.network.flat.collect_gradients()
         values = torch.stack([losses.loss, *losses.parts.values()]).float()
         return list(losses.parts), values
-
-    def _losses(self, example: TrainingExample, generator: torch.Generator) -> Losses:
-        if self.graphed_step is not None:
-            return self.graphed_step(example, generator)
-        settings = self.settings.step
-        return training_step(self.network.model, example, settings, generator, reduce=False)
 
     def _skip(self, bad: list[str]) -> None:
         """Count a step without finite gradients; ValueError when there were too many in a row."""

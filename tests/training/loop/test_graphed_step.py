@@ -42,7 +42,7 @@ def test_padded_steps_have_the_same_losses_and_gradients(
         expected = training_step(
             plain.model, example, STRUCTURE, torch.Generator().manual_seed(number), reduce=False
         )
-        got = step(example, torch.Generator().manual_seed(number))
+        got = step(step.prepare(example, torch.Generator().manual_seed(number)))
         torch.testing.assert_close(got.loss, expected.loss, rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(got.parts, expected.parts, rtol=1e-5, atol=1e-6)
         error = (graphed.flat.gradients - plain.flat.gradients).norm()
