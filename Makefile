@@ -27,7 +27,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 demo: env
 	$(BIN)/foldcp score datasets/demo/complexes.tsv --sequences datasets/demo/sequences.fasta \
-		--out demo-run --checkpoint untrained:tiny --set msa.missing=single-sequence
+		--out demo-run --checkpoint demo --set msa.missing=single-sequence
 
 test: env
 	$(BIN)/python -m pytest

@@ -357,18 +357,23 @@ def convert(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an existing file.")
     ] = False,
+    bf16: Annotated[
+        bool,
+        typer.Option("--bf16", help="Round the weights to bfloat16, which halves the file."),
+    ] = False,
 ) -> None:
     """Convert a checkpoint to safetensors, which cannot hold code. Predictions stay the same to the
-    last bit; the new file has another SHA-256, so a run resumes only with the file that it began
-    with.
+    last bit, without --bf16; the new file has another SHA-256, so a run resumes only with the file
+    that it began with.
 
     \b
     foldcp convert boltz2_conf.ckpt boltz2_conf.safetensors
     foldcp convert boltz2 /data/weights/boltz2.safetensors --overwrite
+    foldcp convert run/checkpoints/step-00010000.ckpt small.safetensors --bf16
     """
     from foldcp.pipeline.convert import convert as write
 
-    print(write(source, target, overwrite))
+    print(write(source, target, overwrite, bf16))
 
 
 app.command()(export)

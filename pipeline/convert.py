@@ -14,7 +14,7 @@ from foldcp.pipeline.fetch import find_weights
 from foldcp.pipeline.storage.filesystem import FileSystem
 
 
-def convert(source: str, target: Path, overwrite: bool) -> str:
+def convert(source: str, target: Path, overwrite: bool, bf16: bool = False) -> str:
     """Write the weights of a checkpoint, averaged (EMA) ones where it has them, and the sizes of
     its network to a safetensors file.
 
@@ -24,6 +24,7 @@ def convert(source: str, target: Path, overwrite: bool) -> str:
         source: path of a checkpoint, or the name of fetched weights.
         target: a name that ends in .safetensors.
         overwrite: whether to replace a file that has this name.
+        bf16: whether to round the weights to bfloat16.
 
     Returns:
         A summary in one line.
@@ -37,6 +38,8 @@ def convert(source: str, target: Path, overwrite: bool) -> str:
     identity = checkpoint_identity(path)
     architecture, weights = read_checkpoint(path)
     check_weights(path, architecture, weights)
+    if bf16:
+        weights = {name: weight.bfloat16() for name, weight in weights.items()}
     metadata = {
         "hyper_parameters": to_hyper_parameters(architecture),
         "source": identity,

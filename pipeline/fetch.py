@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
+from importlib import resources
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
@@ -44,6 +45,10 @@ WEIGHTS = {
 }
 
 
+# The weights that come with foldcp, by name.
+INCLUDED = {"demo": ("foldcp.datasets.demo", "network.safetensors")}
+
+
 class DownloadError(Exception):
     """A URL did not give the file; the message says why."""
 
@@ -54,11 +59,17 @@ def cache_folder() -> Path:
 
 
 def find_weights(name: str) -> str:
-    """The path of fetched weights for a name such as boltz2; anything else as it is.
+    """The path of weights by name: `demo`, which come with foldcp, or fetched ones, such as boltz2;
+    anything else as it is.
 
     Raises ValueError when they have not been fetched.
     """
-    if name not in WEIGHTS or Path(name).is_file():
+    if Path(name).is_file():
+        return name
+    if name in INCLUDED:
+        package, file = INCLUDED[name]
+        return str(resources.files(package) / file)
+    if name not in WEIGHTS:
         return name
     path = cache_folder() / WEIGHTS[name].file
     if not path.exists():

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from foldcp.checkpoint.identity import checkpoint_identity, is_untrained
+from foldcp.checkpoint.identity import checkpoint_identity, is_untrained, weights_warning
 from foldcp.files import reading
 from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.execution.results import FoldResult
@@ -158,8 +158,8 @@ def _write_result(
     seconds = sum(result.stats.seconds.values())
     path = printable(str(out / folder))
     lines = [f"{path}: {len(prediction.scores)} structures, {seconds:.1f} s"]
-    if provenance.untrained:
-        lines.append(f"{checkpoint_name}: random weights, the scores mean nothing")
+    if warning := weights_warning(provenance.checkpoint):
+        lines.append(f"{checkpoint_name}: {warning}")
     for row in rows["complexes"]:
         lines.append(
             f"sample {row['sample']}: confidence {row['confidence_score']:.3f}, ipTM "

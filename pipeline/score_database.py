@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from foldcp.checkpoint.identity import weights_warning
 from foldcp.pipeline.config import RunConfig, load
 from foldcp.pipeline.execution.run import RunOptions, Summary, score
 from foldcp.pipeline.inputs.input_options import InputOptions
@@ -115,9 +116,6 @@ def score_input(source: InputSpec, config: RunConfig, out: Path, options: RunOpt
     plan = prepare(source, config, out)
     for line in input_warnings(source, [task.complex for task in plan.task_list.tasks]):
         print(line, file=sys.stderr)
-    if plan.provenance.untrained:
-        print(
-            f"{source.checkpoint}: random weights, the scores mean nothing",
-            file=sys.stderr,
-        )
+    if warning := weights_warning(plan.provenance.checkpoint):
+        print(f"{source.checkpoint}: {warning}", file=sys.stderr)
     return score(plan, out, options)

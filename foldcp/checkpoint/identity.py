@@ -8,6 +8,8 @@ from foldcp.config import UNTRAINED, Architecture
 from foldcp.files import file_sha256, is_regular, reading
 
 UNTRAINED_PREFIX = "untrained:"
+# The identity of the weights in datasets/demo.
+DEMO = "sha256:deba72348ad87377461b065c40d9c9b86ca7674bc5d06f225132a869995c8359"
 
 
 def checkpoint_identity(path: str | Path) -> str:
@@ -33,6 +35,18 @@ def check_exists(path: Path) -> None:
 def is_untrained(path: str | Path) -> bool:
     """Whether a name asks for random weights."""
     return str(path).startswith(UNTRAINED_PREFIX)
+
+
+def weights_warning(identity: str) -> str:
+    """What must be said of scores of the weights of a `checkpoint_identity`; empty for most."""
+    if is_untrained(identity):
+        return "random weights: the scores and structures mean nothing"
+    if identity == DEMO:
+        return (
+            "the demo network, which knows 65 structures by heart: scores and structures of other "
+            "proteins mean nothing"
+        )
+    return ""
 
 
 def untrained_architecture(name: str) -> Architecture:

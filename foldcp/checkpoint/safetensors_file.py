@@ -17,6 +17,7 @@ from foldcp.files import reading
 METADATA_KEY = "foldcp"
 LENGTH = struct.Struct("<Q")  # of the header
 ALIGNMENT = 64
+DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16"}
 
 
 def is_safetensors(head: bytes) -> bool:
@@ -25,7 +26,8 @@ def is_safetensors(head: bytes) -> bool:
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The description of the network, and its weights on the CPU, memory-mapped.
+    """The description of the network, and its weights on the CPU, memory-mapped where the file has
+    them in float32.
 
     Raises:
         ValueError: naming the file, when it is damaged or not written by `foldcp convert`.
@@ -34,10 +36,15 @@ def read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         try:
             with safe_open(path, "pt", device="cpu") as file:
                 metadata = file.metadata() or {}
-                weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                weights = {name: _as_fp32(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
         except SafetensorError as error:
             raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
         return _read_metadata(path, metadata), weights
+
+
+def _as_fp32(weight: Tensor) -> Tensor:
+    """Weights kept in bfloat16 as float32."""
+    return weight.float() if weight.dtype == torch.bfloat16 else weight
 
 
 def _read_metadata(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
@@ -63,9 +70,8 @@ def write_safetensors(path: Path, about: Mapping[str, Any], weights: Mapping[str
 
     Args:
         about: a description of the network that can be written as JSON.
-        weights: float32, on the CPU; one with several names is written under each.
+        weights: float32 or bfloat16, on the CPU; one with several names is written under each.
     """
-    assert all(weight.dtype == torch.float32 for weight in weights.values())
     names = sorted(weights, key=lambda name: (weights[name].nbytes % ALIGNMENT > 0, name))
     header: dict[str, Any] = {"__metadata__": {METADATA_KEY: json.dumps(about, sort_keys=True)}}
     end = 0
@@ -73,7 +79,7 @@ def write_safetensors(path: Path, about: Mapping[str, Any], weights: Mapping[str
         begin = end
         end = end + weights[name].nbytes
         header[name] = {
-            "dtype": "F32",
+            "dtype": DTYPES[weights[name].dtype],
             "shape": list(weights[name].shape),
             "data_offsets": [begin, end],
         }

@@ -22,8 +22,9 @@ Checkpoint = Annotated[
     typer.Option(
         metavar="PATH",
         help=(
-            "Weights: a Boltz-2 .ckpt or .safetensors file, or boltz2 once fetched; "
-            "untrained:tiny and untrained:boltz2 are random weights."
+            "Weights: a Boltz-2 .ckpt or .safetensors file, or boltz2 once fetched; demo is a "
+            "small network that comes with foldcp, for trying out; untrained:tiny and "
+            "untrained:boltz2 are random weights."
         ),
     ),
 ]

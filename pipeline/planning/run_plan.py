@@ -111,7 +111,7 @@ def require_checkpoint(name: str) -> None:
     if not name:
         raise ValueError(
             "--checkpoint is missing: a checkpoint file, boltz2 once it is fetched, or "
-            "untrained:tiny to try things out"
+            "demo to try things out"
         )
 
 

@@ -9,10 +9,10 @@ import pandas as pd
 
 from foldcp.pipeline.reporting.formatting import format_number, shorten
 from foldcp.pipeline.reporting.run_tables import (
+    checkpoint_warning,
     fresh_rows,
     stale_warning,
     to_records,
-    untrained_warning,
 )
 from foldcp.printable import printable
 
@@ -70,7 +70,7 @@ def best_interfaces(out: Path | str, n: int | None = None) -> pd.DataFrame:
 def format_best(out: Path | str, n: int = 10) -> str:
     """The best interfaces as lines for a terminal, with both directions of ipSAE and ipTM."""
     best = best_interfaces(out, n)
-    lines = [line for line in (untrained_warning(out), stale_warning(out)) if line]
+    lines = [line for line in (checkpoint_warning(out), stale_warning(out)) if line]
     if best.empty:
         return "\n".join([*lines, "no interfaces: no complex of two or more chains has a result"])
     table = [HEADER, *(_cells(row) for row in to_records(best))]

@@ -9,7 +9,7 @@ from foldcp.pipeline.reporting.embedding import columns
 from foldcp.pipeline.reporting.embedding.columns import pack
 from foldcp.pipeline.reporting.embedding.loading import LoadedRun, load_run
 from foldcp.pipeline.reporting.page import write_page
-from foldcp.pipeline.reporting.run_tables import DataFrame, untrained_warning
+from foldcp.pipeline.reporting.run_tables import DataFrame, checkpoint_warning
 
 COMPARISON = "comparison.html"
 TEMPLATE = "comparison.html.j2"
@@ -37,7 +37,7 @@ def write_comparison(first: Path | str, second: Path | str) -> Path:
     means = [f"{score['name']}_mean" for score in scores]
     pairs = [_named_pairs(run)[[*IDENTITY, *TEXTS, *means]] for run in runs]
     matched = pairs[0].merge(pairs[1], on=IDENTITY, suffixes=("_first", "_second"))
-    warnings = [line for line in map(untrained_warning, (first, second)) if line]
+    warnings = [line for line in map(checkpoint_warning, (first, second)) if line]
     content = {
         "title": f"{_name(runs[0])} and {_name(runs[1])}",
         "heading": f"{_name(runs[0])} and {_name(runs[1])}",

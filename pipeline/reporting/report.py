@@ -14,9 +14,9 @@ from foldcp.pipeline.reporting.embedding.run_data import pack_run
 from foldcp.pipeline.reporting.page import write_page
 from foldcp.pipeline.reporting.run_tables import (
     DataFrame,
+    checkpoint_warning,
     stale_warning,
     to_records,
-    untrained_warning,
 )
 
 REPORT = "report.html"
@@ -95,7 +95,7 @@ def _content(loaded: LoadedRun, facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _warnings(out: Path, unreadable: list[str]) -> list[str]:
-    lines = [untrained_warning(out), stale_warning(out)]
+    lines = [checkpoint_warning(out), stale_warning(out)]
     if unreadable:
         noun = "damaged file is" if len(unreadable) == 1 else "damaged files are"
         lines.append(f"{len(unreadable)} {noun} left out, such as {unreadable[-1]}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from foldcp.checkpoint.identity import weights_warning
 from foldcp.pipeline.storage.run_folder import read_run
 from foldcp.pipeline.storage.tables import count_stale, read_fresh
 
@@ -21,15 +22,14 @@ def to_records(frame: DataFrame) -> list[dict[str, Any]]:
     return frame.astype(object).where(frame.notna(), None).to_dict("records")
 
 
-def untrained_warning(out: Path | str) -> str:
-    """A warning about random weights; empty for trained ones."""
+def checkpoint_warning(out: Path | str) -> str:
+    """A warning about random weights and those of the demo; empty for others."""
     run = read_run(out)
-    if not run["untrained"]:
+    warning = weights_warning(run["identity"].get("checkpoint", ""))
+    if not warning:
         return ""
-    return (
-        f"UNTRAINED: the weights ({run['checkpoint']}) are random, so the scores and "
-        "structures mean nothing."
-    )
+    kind = "UNTRAINED" if run["untrained"] else "DEMO"
+    return f"{kind}: {run['checkpoint']}, {warning}."
 
 
 def stale_warning(out: Path | str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
+from foldcp.checkpoint.identity import weights_warning
 from foldcp.features.layout import Layout
 from foldcp.metrics.chains import ChainSpans
 from foldcp.metrics.interface.pae_blocks import PaeBlock, kept_chain_pairs
@@ -96,8 +97,8 @@ def _structure(
 ) -> PredictedStructure:
     """One sample with all that its file says."""
     details = f"foldcp, weights {provenance.checkpoint}"
-    if provenance.untrained:
-        details += ": random weights, the structure means nothing"
+    if warning := weights_warning(provenance.checkpoint):
+        details += f", {warning}"
     known = {
         "seed": provenance.seed,
         "sample": sample,
