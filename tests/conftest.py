@@ -13,7 +13,7 @@ import pytest
 # which has not imported torch yet, and for those that tests start.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-RUN_FOLDERS = {"api", "chaos", "execution", "launching", "msa_search"}  # whose tests start runs
+TIMED_FOLDERS = {"chaos", "execution"}  # of runs that must fold, start or stop in time
 
 
 @pytest.fixture(autouse=True)
@@ -30,23 +30,23 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):
-        """A file is run by one process, as its tests share fixtures, and all that start runs by
-        one, so that only one run goes on at a time.
+        """A file is run by one process, as its tests share fixtures; the runs that must do
+        something in time are all started by one, as they would take time from one another.
         """
 
         def _split_scope(self, nodeid: str) -> str:
-            return "runs" if starts_runs(nodeid) else nodeid.partition("::")[0]
+            return "timed" if is_timed(nodeid) else nodeid.partition("::")[0]
 
     config.option.loadscopereorder = False
     return Scheduling(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """For `pytest -n`: the tests that start runs come first, as they take longest."""
+    """For `pytest -n`: the timed runs come first, as they take half of the time."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: not starts_runs(item.nodeid))
+        items.sort(key=lambda item: not is_timed(item.nodeid))
 
 
-def starts_runs(nodeid: str) -> bool:
-    """Whether a test is in one of the folders whose tests start runs."""
-    return not RUN_FOLDERS.isdisjoint(nodeid.split("/")[:2])
+def is_timed(nodeid: str) -> bool:
+    """Whether a test is in one of the folders of timed runs."""
+    return not TIMED_FOLDERS.isdisjoint(nodeid.split("/")[:2])
