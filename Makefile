@@ -29,8 +29,9 @@ demo: env
 	$(BIN)/foldcp score datasets/demo/complexes.tsv --sequences datasets/demo/sequences.fasta \
 		--out demo-run --checkpoint demo --set msa.missing=single-sequence
 
+# Two processes; tests/conftest.py says which of them runs what.
 test: env
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 # make chaos SEED=17, SEEDS=100-200, N=1000
 N ?= 100

@@ -250,7 +250,8 @@ class RunSection:
     cpu_ranks: int = field(
         default=0,
         metadata=setting(
-            "ranks on a machine without GPUs; 0: one per core, at most 4",
+            "ranks on a machine without GPUs; 0: one per core, at most 4; each computes in "
+            "OMP_NUM_THREADS threads where that is set, otherwise in its share of the cores",
             minimum=0,
             changes_results=False,
         ),

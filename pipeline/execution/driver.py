@@ -114,7 +114,7 @@ class Driver:
             identity=plan.provenance.checkpoint,
             precision=self.costs.precisions()[0],
             config=plan.config,
-            num_threads=max(1, (os.cpu_count() or 1) // max(ranks.values())),
+            num_threads=threads_of_a_rank(max(ranks.values())),
         )
         self.writer = ResultWriter(
             str(store.root.resolve()), store.run_id, plan.config, plan.provenance
@@ -472,3 +472,11 @@ def ranks_per_node(
         if count:
             ranks[node.id] = count
     return ranks
+
+
+def threads_of_a_rank(ranks: int) -> int:
+    """Threads of each of `ranks` on a node: OMP_NUM_THREADS, or else the node's cores over them."""
+    chosen = os.environ.get("OMP_NUM_THREADS", "")
+    if chosen.isdigit() and int(chosen):
+        return int(chosen)
+    return max(1, (os.cpu_count() or 1) // ranks)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from foldcp.pipeline.config import load
-from foldcp.pipeline.execution.driver import Driver, ranks_per_node
+from foldcp.pipeline.execution.driver import Driver, ranks_per_node, threads_of_a_rank
 from foldcp.pipeline.execution.ray_cluster import Node, RayConnection
 from foldcp.pipeline.scheduling.hardware import load_hardware
 from foldcp.pipeline.scheduling.placement import Cluster
@@ -28,6 +28,17 @@ def test_ranks_per_node() -> None:
     assert ranks_per_node(nodes, cuda, config, 11) == {"a": 8, "b": 3}
     assert ranks_per_node(nodes, cpu, config, 0) == {"a": 3, "b": 3, "c": 3}
     assert ranks_per_node(nodes[2:], cuda, config, 0) == {}
+
+
+def test_threads_of_a_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 7)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert [threads_of_a_rank(ranks) for ranks in (1, 2, 8)] == [7, 3, 1]
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert threads_of_a_rank(1) == 2
+    for text in ("", "0", "4,2"):  # no number of threads
+        monkeypatch.setenv("OMP_NUM_THREADS", text)
+        assert threads_of_a_rank(1) == 7
 
 
 def test_update_nodes_loses_those_that_are_gone_and_adds_new_ones(

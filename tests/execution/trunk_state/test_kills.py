@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -29,7 +30,7 @@ SLOW_PASSES = """
 def patch(module):
     forward = module.MSAModule.forward
     def slow_forward(self, *args, **kwargs):
-        time.sleep(4.0)
+        time.sleep(1.5)
         return forward(self, *args, **kwargs)
     module.MSAModule.forward = slow_forward
 """
@@ -43,10 +44,10 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "in.fasta"
 
 
-def begin(source: Path, out: Path) -> subprocess.Popen[bytes]:
+def begin(source: Path, out: Path, settings: Sequence[str] = ()) -> subprocess.Popen[bytes]:
     with out.with_suffix(".log").open("ab") as log:
         return subprocess.Popen(
-            command(source, out, "cpu", settings=SETTINGS),
+            command(source, out, "cpu", settings=(*SETTINGS, *settings)),
             stdout=log,
             stderr=log,
             env=os.environ | {"PYTHONPATH": str(source.parent)},
@@ -98,7 +99,7 @@ def test_frozen_rank_is_ended_by_its_silence(
     source: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    driver = begin(source, out)
+    driver = begin(source, out, ["run.stall_floor=20"])
     wait_for(lambda: list(out.glob("trunk/*/pass1.rank0of1.json")), driver, 500)
     os.kill(folding_ranks(driver)[0].pid, signal.SIGSTOP)
     assert driver.wait(500) == 0

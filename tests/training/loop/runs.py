@@ -40,7 +40,7 @@ SETTINGS = TrainSettings(
     optimizer=OptimizerSettings(max_rate=1e-3, warmup_steps=4, ema=0.9),
     checkpoint=CheckpointSettings(every=3, keep=2),
     examples_per_step=2,
-    max_steps=14,
+    max_steps=10,
 )
 
 

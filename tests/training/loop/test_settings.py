@@ -77,7 +77,10 @@ def arguments(prepared: Path, out: Path, *changes: str) -> list[str]:
     return ["train", "--out", str(out), *(word for key in keys for word in ("--set", key))]
 
 
-def test_the_command_trains_validates_and_logs(prepared: Path, tmp_path: Path) -> None:
+def test_the_command_trains_validates_and_logs(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 1)  # of which each has a thread
     out = tmp_path / "run"
     done = CliRunner().invoke(app, arguments(prepared, out))
     assert done.exit_code == 0, done.output
