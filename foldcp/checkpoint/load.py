@@ -10,31 +10,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from foldcp.checkpoint.architecture import is_archive, structure_architecture
 from foldcp.checkpoint.identity import (
-    check_exists,
     checkpoint_identity,
     is_untrained,
     untrained_architecture,
 )
-from foldcp.checkpoint.lightning import read_lightning
+from foldcp.checkpoint.lightning import lightning_parts
 from foldcp.checkpoint.precision import Sampling, set_precision
 from foldcp.checkpoint.random_weights import init_random_weights
-from foldcp.checkpoint.safetensors_file import (
-    ALIGNMENT,
-    is_safetensors,
-    read_safetensors,
-)
-from foldcp.checkpoint.torch_archive import MAGIC
-from foldcp.config import Architecture, KernelSetting, Precision, read_architecture
+from foldcp.checkpoint.safetensors_file import ALIGNMENT, read_safetensors
+from foldcp.checkpoint.torch_archive import read_archive
+from foldcp.config import Architecture, KernelSetting, Precision
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.files import reading
 from foldcp.kernels.dispatch import choose_backend
 from foldcp.model.boltz2 import Boltz2
 from foldcp.model.layers.layers import set_backend
 
 # Boltz's training losses and logging leave these in a state dict; the network does not read them.
 _NOT_WEIGHTS = ("validators.", "train_confidence_loss")
-_HEAD_BYTES = 9  # that tell a zip archive from safetensors
 
 
 def load(
@@ -113,26 +107,13 @@ def read_checkpoint(path: Path) -> tuple[Architecture, dict[str, Tensor]]:
     The first bytes tell a file of Lightning from one of `foldcp convert`. Raises ValueError as
     `load` does, but for parameters that do not fit.
     """
-    check_exists(path)
-    with reading(str(path)), path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
-    if head.startswith(MAGIC):
-        hyper_parameters, weights = read_lightning(path)
-    elif is_safetensors(head):
+    if is_archive(path):
+        contents = read_archive(path)
+        hyper_parameters, weights = lightning_parts(path, contents, _is_tensor)
+    else:
         about, weights = read_safetensors(path)
         hyper_parameters = about.get("hyper_parameters")
-    else:
-        raise ValueError(
-            f"{path}: not a checkpoint (neither a zip archive of torch.save nor safetensors)"
-        )
-    if not isinstance(hyper_parameters, Mapping):
-        raise ValueError(f"{path}: not a checkpoint of Boltz-2 (no hyper_parameters)")
-    with reading(str(path)):  # options may be anything, even tensors
-        _check_is_structure_model(path, hyper_parameters, weights)
-        try:
-            architecture = read_architecture(hyper_parameters)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
+    architecture = structure_architecture(path, hyper_parameters, weights)
     weights = {
         name: weight for name, weight in weights.items() if not name.startswith(_NOT_WEIGHTS)
     }
@@ -144,20 +125,8 @@ def check_weights(path: Path, architecture: Architecture, weights: Mapping[str, 
     _check_fit(path, build_model(architecture, ContextParallel()), weights)
 
 
-def _check_is_structure_model(
-    path: Path, hyper_parameters: Mapping[str, Any], weights: Mapping[str, Tensor]
-) -> None:
-    if hyper_parameters.get("affinity_prediction") or any(
-        name.startswith("affinity_module") for name in weights
-    ):
-        raise ValueError(
-            f"{path}: an affinity model (boltz2_aff); give the structure model, boltz2_conf.ckpt"
-        )
-    if "contact_conditioning.encoder.weight" not in weights:
-        raise ValueError(
-            f"{path}: a Boltz-1 model, or another network; only Boltz-2's structure model "
-            "is supported"
-        )
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, Tensor)
 
 
 def build_model(architecture: Architecture, cp: ContextParallel) -> Boltz2:

@@ -13,12 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from foldcp.checkpoint.identity import (
-    checkpoint_identity,
-    is_untrained,
-    untrained_architecture,
-)
-from foldcp.checkpoint.load import read_checkpoint
+from foldcp.checkpoint.architecture import checkpoint_architecture
+from foldcp.checkpoint.identity import checkpoint_identity, is_untrained
 from foldcp.config import Architecture
 from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.inputs.content_key import result_settings
@@ -81,7 +77,7 @@ def prepare(input_spec: InputSpec, config: RunConfig, out: Path) -> RunPlan:
     """
     require_checkpoint(input_spec.checkpoint)
     weights = checkpoint_identity(input_spec.checkpoint)
-    architecture = read_architecture(input_spec.checkpoint)
+    architecture = checkpoint_architecture(input_spec.checkpoint)
     identity: dict[str, Any] = {"checkpoint": weights}
     if input_spec.shard:
         identity["shard"] = str(input_spec.shard)
@@ -113,14 +109,6 @@ def require_checkpoint(name: str) -> None:
             "--checkpoint is missing: a checkpoint file, boltz2 once it is fetched, or "
             "untrained:tiny to try things out"
         )
-
-
-def read_architecture(name: str) -> Architecture:
-    """The sizes of a checkpoint's network; ValueError when it is not a checkpoint."""
-    if is_untrained(name):
-        return untrained_architecture(name)
-    architecture, _ = read_checkpoint(Path(name))
-    return architecture
 
 
 def settings_digest(config: RunConfig) -> str:
