@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from foldcp.pipeline.config import RunConfig, load
+from foldcp.pipeline.execution.monitoring.run_status import read_status
+from foldcp.pipeline.execution.ray_cluster import RayConnection, check_address
 from foldcp.pipeline.execution.run import RunOptions, Summary, score
 from foldcp.pipeline.inputs.input_options import InputOptions
 from foldcp.pipeline.inputs.input_spec import InputSpec
 from foldcp.pipeline.inputs.input_warnings import input_warnings
 from foldcp.pipeline.inputs.shard import parse_shard
-from foldcp.pipeline.planning.run_plan import prepare
+from foldcp.pipeline.planning.detect_hardware import cpu_ranks
+from foldcp.pipeline.planning.run_plan import do_nothing, prepare
 
 
 def score_database(
@@ -112,12 +116,25 @@ def _paths(names: str | Path | Sequence[str | Path]) -> tuple[Path, ...]:
 
 def score_input(source: InputSpec, config: RunConfig, out: Path, options: RunOptions) -> Summary:
     """Check everything that the user names, say on stderr what deserves attention, and run."""
-    plan = prepare(source, config, out)
-    for line in input_warnings(source, [task.complex for task in plan.task_list.tasks]):
-        print(line, file=sys.stderr)
-    if plan.provenance.untrained:
-        print(
-            f"{source.checkpoint}: random weights, the scores mean nothing",
-            file=sys.stderr,
-        )
-    return score(plan, out, options)
+    num_cpus = max(os.cpu_count() or 1, cpu_ranks(config))
+    with RayConnection(check_address(options.address), num_cpus, options.verbose) as connection:
+        # Ray takes as long to start as many an input to read; a run with nothing left needs none.
+        begin = connection.begin if _is_unfinished(out) else do_nothing
+        plan = prepare(source, config, out, begin)
+        for line in input_warnings(source, [task.complex for task in plan.task_list.tasks]):
+            print(line, file=sys.stderr)
+        if plan.provenance.untrained:
+            print(
+                f"{source.checkpoint}: random weights, the scores mean nothing",
+                file=sys.stderr,
+            )
+        return score(plan, out, options, connection)
+
+
+def _is_unfinished(out: Path) -> bool:
+    """Whether the last run on a folder has left complexes without a result, or there was none."""
+    try:
+        status = read_status(out)
+    except ValueError:  # damaged; the run writes it anew
+        return True
+    return status is None or status.num_done < status.num_complexes

@@ -121,6 +121,7 @@ def run(tasks: Sequence[Task], config: RunConfig, out: Path, gpus: int, seconds:
     info = RunInfo({"weights": "none"}, "bench", "none", "none", True, {}, {})
     store = Store.open(out, info)
     connection = RayConnection("", 2, verbose=False)
+    connection.wait(StopSignals())
     writer = ResultWriter(str(out.resolve()), store.run_id, config, provenance)
     actor = Groups.remote(writer, seconds)  # type: ignore[attr-defined]
     nodes = [

@@ -7,14 +7,17 @@ import json
 import platform
 import sys
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from foldcp.checkpoint.architecture import checkpoint_architecture
 from foldcp.checkpoint.identity import checkpoint_identity, is_untrained
+from foldcp.complex import Complex, Record
 from foldcp.config import Architecture
 from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.inputs.content_key import result_settings
@@ -69,22 +72,39 @@ class RunPlan:
         )
 
 
-def prepare(input_spec: InputSpec, config: RunConfig, out: Path) -> RunPlan:
+def do_nothing() -> None:
+    """No-op of `prepare`."""
+
+
+def prepare(
+    input_spec: InputSpec,
+    config: RunConfig,
+    out: Path,
+    on_complex: Callable[[], None] = do_nothing,
+) -> RunPlan:
     """Read everything that the user names, and check that `out` is new or can be resumed.
 
-    Raises ValueError naming the file and the value for anything that cannot be used, and for an
-    `out` that holds something else than results of these weights; nothing is written.
+    `on_complex` is called when the first complex is read and `out` can be used, before all others
+    and their alignments are read. Raises ValueError naming the file and the value for anything that
+    cannot be used, and for an `out` that holds something else than results of these weights;
+    nothing is written.
     """
     require_checkpoint(input_spec.checkpoint)
-    weights = checkpoint_identity(input_spec.checkpoint)
     architecture = checkpoint_architecture(input_spec.checkpoint)
+    skipped_names: set[str] = set()
+    with ThreadPoolExecutor(1) as other:
+        # Hashing takes seconds, and lets this thread read sequences.
+        hashed = other.submit(checkpoint_identity, input_spec.checkpoint)
+        later_records = chosen_records(input_spec, config, skipped_names)
+        first_records = up_to_complex(later_records)
+        weights = hashed.result()
     identity: dict[str, Any] = {"checkpoint": weights}
     if input_spec.shard:
         identity["shard"] = str(input_spec.shard)
     check_folder(out, identity)
-    skipped_names: set[str] = set()
-    chosen = chosen_records(input_spec, config, skipped_names)
-    task_list = make_task_list(chosen, config, weights)
+    if any(isinstance(record, Complex) for record in first_records):
+        on_complex()
+    task_list = make_task_list(chain(first_records, later_records), config, weights)
     if not input_spec.shard:  # of which one may be empty, or have invalid records alone
         require_task(input_spec.input, task_list)
     provenance = Provenance(
@@ -100,6 +120,16 @@ def prepare(input_spec: InputSpec, config: RunConfig, out: Path) -> RunPlan:
     return RunPlan(
         input_spec, config, architecture, limited, provenance, present, identity, database
     )
+
+
+def up_to_complex(records: Iterator[Record]) -> list[Record]:
+    """The next records up to the first that is a complex, or all, if none is."""
+    found = []
+    for record in records:
+        found.append(record)
+        if isinstance(record, Complex):
+            break
+    return found
 
 
 def require_checkpoint(name: str) -> None:
