@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from foldcp.checkpoint.safetensors_file import ALIGNMENT, read_safetensors
 from foldcp.checkpoint.torch_archive import read_archive
 from foldcp.config import Architecture, KernelSetting, Precision
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.kernels.dispatch import choose_backend
+from foldcp.kernels.dispatch import Backend, choose_backend
 from foldcp.model.boltz2 import Boltz2
 from foldcp.model.layers.layers import set_backend
 
@@ -63,37 +64,64 @@ def load(
             structure model, and naming every parameter that is missing, unexpected or of another
             shape or type; and when the kernels cannot run on the device.
     """
-    cp = cp or ContextParallel()
     device = torch.device(device)
     backend = choose_backend(kernels, device)
+    weights = read_weights(path, device, expected)
+    return build(
+        weights, device, backend, precision, sampling, cp or ContextParallel(), chunk_bytes
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """The weights of a checkpoint on a device; none for random ones."""
+
+    path: str | Path
+    architecture: Architecture
+    tensors: Mapping[str, Tensor] | None
+
+
+def read_weights(path: str | Path, device: torch.device, expected: str = "") -> Weights:
+    """The weights of a checkpoint, whose identity is `expected` unless that is empty.
+
+    Raises ValueError as `load` does, but for parameters that do not fit.
+    """
     if is_untrained(path):
-        model = build_model(untrained_architecture(str(path)), cp)
+        return Weights(path, untrained_architecture(str(path)), None)
+    with ThreadPoolExecutor(1) as other:
+        # Hashing takes seconds, and lets this thread copy.
+        identity = other.submit(checkpoint_identity, path) if expected else None
+        try:
+            architecture, found = read_checkpoint(Path(path))
+        except ValueError:
+            _check_identity(path, identity, expected)
+            raise
+        tensors = {name: _aligned(weight.to(device)) for name, weight in found.items()}
+        _check_identity(path, identity, expected)
+    return Weights(path, architecture, tensors)
+
+
+def build(
+    weights: Weights,
+    device: torch.device,
+    backend: Backend,
+    precision: Precision,
+    sampling: Sampling | None,
+    cp: ContextParallel,
+    chunk_bytes: int,
+) -> Boltz2:
+    """The network with these weights; arguments and errors are those of `load`."""
+    model = build_model(weights.architecture, cp)
+    if weights.tensors is None:
         init_random_weights(model)
     else:
-        with ThreadPoolExecutor(1) as other:
-            # Hashing takes seconds, and lets this thread build the network.
-            identity = other.submit(checkpoint_identity, path) if expected else None
-            try:
-                model = _from_file(Path(path), cp).to(device)
-            except ValueError:
-                _check_identity(path, identity, expected)
-                raise
-            _check_identity(path, identity, expected)
+        _check_fit(weights.path, model, weights.tensors)
+        model.load_state_dict(weights.tensors, strict=True, assign=True)
     model.requires_grad_(False).to(device)
     model.budget.fixed_bytes = chunk_bytes
     set_precision(model, precision, sampling)
     set_backend(model, backend)
     return model.eval()
-
-
-def _from_file(path: Path, cp: ContextParallel) -> Boltz2:
-    """The network with the weights of a file, in host memory."""
-    architecture, weights = read_checkpoint(path)
-    model = build_model(architecture, cp)
-    _check_fit(path, model, weights)
-    aligned = {name: _aligned(weight) for name, weight in weights.items()}
-    model.load_state_dict(aligned, strict=True, assign=True)
-    return model
 
 
 def _check_identity(path: str | Path, identity: Future[str] | None, expected: str) -> None:
@@ -137,7 +165,7 @@ def build_model(architecture: Architecture, cp: ContextParallel) -> Boltz2:
     return Boltz2(architecture, cp)
 
 
-def _check_fit(path: Path, model: Boltz2, weights: Mapping[str, Tensor]) -> None:
+def _check_fit(path: str | Path, model: Boltz2, weights: Mapping[str, Tensor]) -> None:
     expected = model.state_dict()
     problems = [f"missing {name}" for name in expected if name not in weights]
     problems += [f"unexpected {name}" for name in weights if name not in expected]
