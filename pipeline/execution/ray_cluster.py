@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -28,8 +29,12 @@ import ray
 from foldcp.files import describe_error
 from foldcp.pipeline.execution.signals import StopSignals, adopt_orphans, kill_descendants
 
-# Ray needs 80 MB at least, and would take a third of the machine.
-OBJECT_STORE_BYTES = 100_000_000
+# Of the object store, whose memory is taken as it fills: Ray needs 80 MB at least, and would take a
+# third of the machine.
+MIN_STORE_BYTES = 100_000_000
+MAX_STORE_BYTES = 4_000_000_000
+SHARED_MEMORY = "/dev/shm"
+STORE_SHARE = 0.25  # of the shared memory that is free
 START_SECONDS = 120.0  # in which Ray must start, also on a busy machine
 WAIT_SECONDS = 0.1  # between two looks for a signal meanwhile
 CONNECT_SECONDS = 12.0  # in which a cluster must answer before the run joins it
@@ -46,6 +51,7 @@ class Node:
     host: str
     cpus: int
     gpus: int
+    store_bytes: int = 0  # of Ray's object store
 
 
 class RayLostError(Exception):
@@ -72,7 +78,7 @@ class RayConnection:
             self._options |= {
                 "address": "local",
                 "num_cpus": num_cpus,
-                "object_store_memory": OBJECT_STORE_BYTES,
+                "object_store_memory": _store_bytes(),
                 "include_dashboard": False,
             }
         self._thread: threading.Thread | None = None
@@ -159,6 +165,15 @@ class RayConnection:
         for daemon in self._daemons:
             if not _is_alive(daemon):
                 raise RayLostError("a daemon of Ray is dead")
+
+
+def _store_bytes() -> int:
+    """Bytes of the object store of a Ray of this machine."""
+    try:
+        free = shutil.disk_usage(SHARED_MEMORY).free
+    except OSError:  # not Linux
+        return MIN_STORE_BYTES
+    return int(min(max(STORE_SHARE * free, MIN_STORE_BYTES), MAX_STORE_BYTES))
 
 
 def _log_folder() -> Path:
@@ -276,6 +291,7 @@ def alive_nodes() -> list[Node]:
             host=node["NodeManagerHostname"],
             cpus=int(node["Resources"].get("CPU", 0)),
             gpus=int(node["Resources"].get("GPU", 0)),
+            store_bytes=int(node["Resources"].get("object_store_memory", 0)),
         )
         for node in call_gcs(ray.nodes)
         if node["Alive"]

@@ -20,6 +20,7 @@ from foldcp.pipeline.execution.signals import StopSignals
 from foldcp.pipeline.inputs.tasks import Failed, Task
 from foldcp.pipeline.planning.detect_hardware import choose_hardware
 from foldcp.pipeline.planning.resume import (
+    alone_keys,
     both,
     measured_folds,
     missing_files,
@@ -243,6 +244,7 @@ class Run:
             self.signals,
             max_ranks=self.options.gpus,
             suspects=suspect_keys(self.store.root),
+            alone=alone_keys(self.store.root),
             history=measured_folds(self.store.root, self.plan.task_list.tasks, self.hardware.name),
             verbose=self.options.verbose,
         )
