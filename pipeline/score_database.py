@@ -19,7 +19,7 @@ from foldcp.pipeline.inputs.input_spec import InputSpec
 from foldcp.pipeline.inputs.input_warnings import input_warnings
 from foldcp.pipeline.inputs.shard import parse_shard
 from foldcp.pipeline.planning.detect_hardware import cpu_ranks
-from foldcp.pipeline.planning.run_plan import do_nothing, prepare
+from foldcp.pipeline.planning.run_plan import prepare
 
 
 def score_database(
@@ -118,8 +118,12 @@ def score_input(source: InputSpec, config: RunConfig, out: Path, options: RunOpt
     """Check everything that the user names, say on stderr what deserves attention, and run."""
     num_cpus = max(os.cpu_count() or 1, cpu_ranks(config))
     with RayConnection(check_address(options.address), num_cpus, options.verbose) as connection:
-        # Ray takes as long to start as many an input to read; a run with nothing left needs none.
-        begin = connection.begin if _is_unfinished(out) else do_nothing
+
+        def begin() -> None:
+            # Ray takes as long to start as many an input to read; a finished run may need none.
+            if _is_unfinished(out):
+                connection.begin()
+
         plan = prepare(source, config, out, begin)
         for line in input_warnings(source, [task.complex for task in plan.task_list.tasks]):
             print(line, file=sys.stderr)
