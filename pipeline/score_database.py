@@ -20,6 +20,7 @@ from foldcp.pipeline.inputs.input_warnings import input_warnings
 from foldcp.pipeline.inputs.shard import parse_shard
 from foldcp.pipeline.planning.detect_hardware import cpu_ranks
 from foldcp.pipeline.planning.run_plan import prepare
+from foldcp.pipeline.scheduling.hardware import load_hardware
 
 
 def score_database(
@@ -121,6 +122,8 @@ def score_input(source: InputSpec, config: RunConfig, out: Path, options: RunOpt
 
         def begin() -> None:
             # Ray takes as long to start as many an input to read; a finished run may need none.
+            if options.hardware:
+                load_hardware(options.hardware)
             if _is_unfinished(out):
                 connection.begin()
 

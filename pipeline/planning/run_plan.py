@@ -72,22 +72,17 @@ class RunPlan:
         )
 
 
-def do_nothing() -> None:
-    """No-op of `prepare`."""
-
-
 def prepare(
     input_spec: InputSpec,
     config: RunConfig,
     out: Path,
-    on_complex: Callable[[], None] = do_nothing,
+    on_first_task: Callable[[], None] | None = None,
 ) -> RunPlan:
     """Read everything that the user names, and check that `out` is new or can be resumed.
 
-    `on_complex` is called when the first complex is read and `out` can be used, before all others
-    and their alignments are read. Raises ValueError naming the file and the value for anything that
-    cannot be used, and for an `out` that holds something else than results of these weights;
-    nothing is written.
+    `on_first_task` is called when `out` can be used and the first task is made. Raises ValueError
+    naming the file and the value for anything that cannot be used, and for an `out` that holds
+    something else than results of these weights; nothing is written.
     """
     require_checkpoint(input_spec.checkpoint)
     architecture = checkpoint_architecture(input_spec.checkpoint)
@@ -102,9 +97,8 @@ def prepare(
     if input_spec.shard:
         identity["shard"] = str(input_spec.shard)
     check_folder(out, identity)
-    if any(isinstance(record, Complex) for record in first_records):
-        on_complex()
-    task_list = make_task_list(chain(first_records, later_records), config, weights)
+    records = chain(first_records, later_records)
+    task_list = make_task_list(records, config, weights, on_first=on_first_task)
     if not input_spec.shard:  # of which one may be empty, or have invalid records alone
         require_task(input_spec.input, task_list)
     provenance = Provenance(

@@ -19,7 +19,7 @@ def calls() -> list[str]:
     return []
 
 
-def test_prepare_says_when_the_first_complex_is_read(tmp_path: Path, calls: list[str]) -> None:
+def test_prepare_says_when_the_first_task_is_made(tmp_path: Path, calls: list[str]) -> None:
     source = tmp_path / "in.fasta"
     source.write_text(">bad\nMK1\n>a\nMKT\n>b\nGSH\n")
     spec = InputSpec(source, InputOptions(), "untrained:tiny")
@@ -29,15 +29,16 @@ def test_prepare_says_when_the_first_complex_is_read(tmp_path: Path, calls: list
     assert [record.name for record in plan.task_list.invalid] == ["bad"]
 
 
-@pytest.mark.parametrize("fault", ["no complex", "another folder"])
+@pytest.mark.parametrize("fault", ["no complex", "no alignment", "another folder"])
 def test_prepare_says_nothing_before_it_finds_a_mistake(
     tmp_path: Path, calls: list[str], fault: str
 ) -> None:
     source = tmp_path / "in.fasta"
     source.write_text(">bad\nMK1\n" if fault == "no complex" else ">a\nMKT\n")
     (tmp_path / "notes.txt").write_text("mine")
-    out = tmp_path / "run" if fault == "no complex" else tmp_path
+    out = tmp_path if fault == "another folder" else tmp_path / "run"
     spec = InputSpec(source, InputOptions(), "untrained:tiny")
+    config = load() if fault == "no alignment" else CONFIG
     with pytest.raises(ValueError, match=r"no complex can be built|neither empty nor"):
-        prepare(spec, CONFIG, out, lambda: calls.append("begin"))
+        prepare(spec, config, out, lambda: calls.append("begin"))
     assert not calls
