@@ -34,7 +34,6 @@ from foldcp.model.trunk.pairformer import PairformerFn
 from foldcp.model.trunk.passes import NoPassKeeper, PassKeeper
 from foldcp.progress import OnSteps, Progress, ProgressCounter, StageTimer, no_progress
 from foldcp.structure.predicted import PredictedStructure
-from foldcp.structure.write import structure_format, write_structure
 
 # On a GPU, tokens are padded to a multiple of this for each rank, as kernels move so many numbers
 # at a time.
@@ -124,6 +123,8 @@ class Prediction:
             name=file.stem.removesuffix(".cif"),  # of x.cif and x.cif.gz
             scores=self.scores[index],
         )
+        from foldcp.structure.write import structure_format, write_structure  # imports Biotite
+
         write_structure(file, structure, structure_format(file))
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
+from foldcp.checkpoint.architecture import checkpoint_architecture
 from foldcp.checkpoint.identity import checkpoint_identity, is_untrained, weights_warning
 from foldcp.files import reading
 from foldcp.pipeline.config import RunConfig
@@ -20,9 +20,8 @@ from foldcp.pipeline.execution.results import FoldResult
 from foldcp.pipeline.execution.worker import Worker
 from foldcp.pipeline.inputs.input_spec import InputSpec, only_complex
 from foldcp.pipeline.inputs.tasks import Task, make_task
-from foldcp.pipeline.planning.detect_hardware import detect_cpu, detect_gpu
+from foldcp.pipeline.planning.detect_hardware import detect_cpu, first_gpu, gpu_hardware
 from foldcp.pipeline.planning.run_plan import (
-    read_architecture,
     require_checkpoint,
     settings_digest,
 )
@@ -69,14 +68,15 @@ def fold_one(input_spec: InputSpec, config: RunConfig, out: Path) -> str:
     require_checkpoint(input_spec.checkpoint)
     check_writable(out)
     identity = checkpoint_identity(input_spec.checkpoint)
-    architecture = read_architecture(input_spec.checkpoint)
+    architecture = checkpoint_architecture(input_spec.checkpoint)
     files = tuple(dict.fromkeys((*config.write.files, "boltz")))
     # Boltz's files have the whole PAE.
     config = replace(
         config, write=replace(config.write, files=files, structures="none", pae="none")
     )
     task = make_task(only_complex(input_spec), config, identity)
-    hardware = detect_gpu() if torch.cuda.is_available() else detect_cpu(ranks.local_size)
+    gpu = first_gpu()
+    hardware = gpu_hardware(gpu) if gpu else detect_cpu(ranks.local_size)
     costs = CostModel(hardware, config, architecture)
     shape = smallest_shape(costs, task, ranks.size)
     if shape is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,12 +12,16 @@ from typing import Any
 
 from foldcp.checkpoint.identity import weights_warning
 from foldcp.pipeline.config import RunConfig, load
+from foldcp.pipeline.execution.monitoring.run_status import read_status
+from foldcp.pipeline.execution.ray_cluster import RayConnection, check_address
 from foldcp.pipeline.execution.run import RunOptions, Summary, score
 from foldcp.pipeline.inputs.input_options import InputOptions
 from foldcp.pipeline.inputs.input_spec import InputSpec
 from foldcp.pipeline.inputs.input_warnings import input_warnings
 from foldcp.pipeline.inputs.shard import parse_shard
+from foldcp.pipeline.planning.detect_hardware import cpu_ranks
 from foldcp.pipeline.planning.run_plan import prepare
+from foldcp.pipeline.scheduling.hardware import load_hardware
 
 
 def score_database(
@@ -113,9 +118,28 @@ def _paths(names: str | Path | Sequence[str | Path]) -> tuple[Path, ...]:
 
 def score_input(source: InputSpec, config: RunConfig, out: Path, options: RunOptions) -> Summary:
     """Check everything that the user names, say on stderr what deserves attention, and run."""
-    plan = prepare(source, config, out)
-    for line in input_warnings(source, [task.complex for task in plan.task_list.tasks]):
-        print(line, file=sys.stderr)
-    if warning := weights_warning(plan.provenance.checkpoint):
-        print(f"{source.checkpoint}: {warning}", file=sys.stderr)
-    return score(plan, out, options)
+    num_cpus = max(os.cpu_count() or 1, cpu_ranks(config))
+    with RayConnection(check_address(options.address), num_cpus, options.verbose) as connection:
+
+        def begin() -> None:
+            # Ray takes as long to start as many an input to read; a finished run may need none.
+            if options.hardware:
+                load_hardware(options.hardware)
+            if _is_unfinished(out):
+                connection.begin()
+
+        plan = prepare(source, config, out, begin)
+        for line in input_warnings(source, [task.complex for task in plan.task_list.tasks]):
+            print(line, file=sys.stderr)
+        if warning := weights_warning(plan.provenance.checkpoint):
+            print(f"{source.checkpoint}: {warning}", file=sys.stderr)
+        return score(plan, out, options, connection)
+
+
+def _is_unfinished(out: Path) -> bool:
+    """Whether the last run on a folder has left complexes without a result, or there was none."""
+    try:
+        status = read_status(out)
+    except ValueError:  # damaged; the run writes it anew
+        return True
+    return status is None or status.num_done < status.num_complexes

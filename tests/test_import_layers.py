@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -188,6 +190,14 @@ def test_deciding_needs_no_tensors(place: str) -> None:
     for path in paths:
         used = {name.split(".")[0] for name in imports(path)} & {"torch", "ray"}
         assert not used, f"{path} imports {sorted(used)}"
+
+
+def test_driver_imports_nothing_that_takes_seconds() -> None:
+    """Its workers do that while it waits for them."""
+    program = "import sys, foldcp.pipeline.score_database; print(*sys.modules)"
+    command = [sys.executable, "-c", program]
+    modules = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "biotite", "scipy", "rdkit", "Bio", "duckdb", "h5py"} & set(modules)
 
 
 def test_datasets_know_only_complexes_and_files() -> None:

@@ -121,6 +121,7 @@ def run(tasks: Sequence[Task], config: RunConfig, out: Path, gpus: int, seconds:
     info = RunInfo({"weights": "none"}, "bench", "none", "none", True, {}, {})
     store = Store.open(out, info)
     connection = RayConnection("", 2, verbose=False)
+    connection.wait(StopSignals())
     writer = ResultWriter(str(out.resolve()), store.run_id, config, provenance)
     actor = Groups.remote(writer, seconds)  # type: ignore[attr-defined]
     nodes = [
@@ -142,7 +143,9 @@ def run(tasks: Sequence[Task], config: RunConfig, out: Path, gpus: int, seconds:
     hardware = load_hardware("h200")
     with StopSignals() as signals:
         arguments = (plan, tasks, store, hardware, connection, signals)
-        driver = Driver(*arguments, max_ranks=0, suspects=set(), history=(), verbose=False)
+        driver = Driver(
+            *arguments, max_ranks=0, suspects=set(), alone=set(), history=(), verbose=False
+        )
         began = (time.perf_counter(), time.process_time())
         driver.run()
     wall = time.perf_counter() - began[0]

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from foldcp.checkpoint.torch_archive import read_archive
 from foldcp.checkpoint.unpickling import Global, OpaqueObject
 
 MAX_DEPTH = 100  # of nested hyper parameters
 
 
-def read_lightning(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
+def lightning_parts(
+    path: Path, contents: Any, is_weight: Callable[[Any], bool]
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """Hyper parameters and weights, the averaged ones (EMA) where there are any.
 
-    Raises:
-        ValueError: naming the file, when it has no such parts or cannot be read.
+    `contents` is what `read_archive` or `read_outline` has read. Raises ValueError naming the file
+    when it has no such parts.
     """
-    contents = read_archive(path)
     sections = contents if isinstance(contents, Mapping) else {}
     try:
         hyper_parameters, weights, average = (
@@ -28,18 +26,18 @@ def read_lightning(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]
         )
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    if not isinstance(hyper_parameters, Mapping) or not _are_weights(weights):
+    if not isinstance(hyper_parameters, Mapping) or not _are_weights(weights, is_weight):
         raise ValueError(
             f"{path}: not a Lightning checkpoint of Boltz-2 (no state_dict and hyper_parameters)"
         )
-    if isinstance(average, Mapping) and _are_weights(average.get("ema_weights")):
+    if isinstance(average, Mapping) and _are_weights(average.get("ema_weights"), is_weight):
         weights = {**weights, **average["ema_weights"]}
     return hyper_parameters, weights
 
 
-def _are_weights(x: Any) -> bool:
+def _are_weights(x: Any, is_weight: Callable[[Any], bool]) -> bool:
     return isinstance(x, Mapping) and all(
-        isinstance(name, str) and isinstance(w, Tensor) for name, w in x.items()
+        isinstance(name, str) and is_weight(value) for name, value in x.items()
     )
 
 

@@ -4,37 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from foldcp.checkpoint.architecture import is_archive, structure_architecture
 from foldcp.checkpoint.identity import (
-    check_exists,
     checkpoint_identity,
     is_untrained,
     untrained_architecture,
 )
-from foldcp.checkpoint.lightning import read_lightning
+from foldcp.checkpoint.lightning import lightning_parts
 from foldcp.checkpoint.precision import Sampling, set_precision
 from foldcp.checkpoint.random_weights import init_random_weights
-from foldcp.checkpoint.safetensors_file import (
-    ALIGNMENT,
-    is_safetensors,
-    read_safetensors,
-)
-from foldcp.checkpoint.torch_archive import MAGIC
-from foldcp.config import Architecture, KernelSetting, Precision, read_architecture
+from foldcp.checkpoint.safetensors_file import ALIGNMENT, read_safetensors
+from foldcp.checkpoint.torch_archive import read_archive
+from foldcp.config import Architecture, KernelSetting, Precision
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.files import reading
-from foldcp.kernels.dispatch import choose_backend
+from foldcp.kernels.dispatch import Backend, choose_backend
 from foldcp.model.boltz2 import Boltz2
 from foldcp.model.layers.layers import set_backend
 
 # Boltz's training losses and logging leave these in a state dict; the network does not read them.
 _NOT_WEIGHTS = ("validators.", "train_confidence_loss")
-_HEAD_BYTES = 9  # that tell a zip archive from safetensors
 
 
 def load(
@@ -69,37 +64,64 @@ def load(
             structure model, and naming every parameter that is missing, unexpected or of another
             shape or type; and when the kernels cannot run on the device.
     """
-    cp = cp or ContextParallel()
     device = torch.device(device)
     backend = choose_backend(kernels, device)
+    weights = read_weights(path, device, expected)
+    return build(
+        weights, device, backend, precision, sampling, cp or ContextParallel(), chunk_bytes
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """The weights of a checkpoint on a device; none for random ones."""
+
+    path: str | Path
+    architecture: Architecture
+    tensors: Mapping[str, Tensor] | None
+
+
+def read_weights(path: str | Path, device: torch.device, expected: str = "") -> Weights:
+    """The weights of a checkpoint, whose identity is `expected` unless that is empty.
+
+    Raises ValueError as `load` does, but for parameters that do not fit.
+    """
     if is_untrained(path):
-        model = build_model(untrained_architecture(str(path)), cp)
+        return Weights(path, untrained_architecture(str(path)), None)
+    with ThreadPoolExecutor(1) as other:
+        # Hashing takes seconds, and lets this thread copy.
+        identity = other.submit(checkpoint_identity, path) if expected else None
+        try:
+            architecture, found = read_checkpoint(Path(path))
+        except ValueError:
+            _check_identity(path, identity, expected)
+            raise
+        tensors = {name: _aligned(weight.to(device)) for name, weight in found.items()}
+        _check_identity(path, identity, expected)
+    return Weights(path, architecture, tensors)
+
+
+def build(
+    weights: Weights,
+    device: torch.device,
+    backend: Backend,
+    precision: Precision,
+    sampling: Sampling | None,
+    cp: ContextParallel,
+    chunk_bytes: int,
+) -> Boltz2:
+    """The network with these weights; arguments and errors are those of `load`."""
+    model = build_model(weights.architecture, cp)
+    if weights.tensors is None:
         init_random_weights(model)
     else:
-        with ThreadPoolExecutor(1) as other:
-            # Hashing takes seconds, and lets this thread build the network.
-            identity = other.submit(checkpoint_identity, path) if expected else None
-            try:
-                model = _from_file(Path(path), cp).to(device)
-            except ValueError:
-                _check_identity(path, identity, expected)
-                raise
-            _check_identity(path, identity, expected)
+        _check_fit(weights.path, model, weights.tensors)
+        model.load_state_dict(weights.tensors, strict=True, assign=True)
     model.requires_grad_(False).to(device)
     model.budget.fixed_bytes = chunk_bytes
     set_precision(model, precision, sampling)
     set_backend(model, backend)
     return model.eval()
-
-
-def _from_file(path: Path, cp: ContextParallel) -> Boltz2:
-    """The network with the weights of a file, in host memory."""
-    architecture, weights = read_checkpoint(path)
-    model = build_model(architecture, cp)
-    _check_fit(path, model, weights)
-    aligned = {name: _aligned(weight) for name, weight in weights.items()}
-    model.load_state_dict(aligned, strict=True, assign=True)
-    return model
 
 
 def _check_identity(path: str | Path, identity: Future[str] | None, expected: str) -> None:
@@ -113,26 +135,13 @@ def read_checkpoint(path: Path) -> tuple[Architecture, dict[str, Tensor]]:
     The first bytes tell a file of Lightning from one of `foldcp convert`. Raises ValueError as
     `load` does, but for parameters that do not fit.
     """
-    check_exists(path)
-    with reading(str(path)), path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
-    if head.startswith(MAGIC):
-        hyper_parameters, weights = read_lightning(path)
-    elif is_safetensors(head):
+    if is_archive(path):
+        contents = read_archive(path)
+        hyper_parameters, weights = lightning_parts(path, contents, _is_tensor)
+    else:
         about, weights = read_safetensors(path)
         hyper_parameters = about.get("hyper_parameters")
-    else:
-        raise ValueError(
-            f"{path}: not a checkpoint (neither a zip archive of torch.save nor safetensors)"
-        )
-    if not isinstance(hyper_parameters, Mapping):
-        raise ValueError(f"{path}: not a checkpoint of Boltz-2 (no hyper_parameters)")
-    with reading(str(path)):  # options may be anything, even tensors
-        _check_is_structure_model(path, hyper_parameters, weights)
-        try:
-            architecture = read_architecture(hyper_parameters)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
+    architecture = structure_architecture(path, hyper_parameters, weights)
     weights = {
         name: weight for name, weight in weights.items() if not name.startswith(_NOT_WEIGHTS)
     }
@@ -144,20 +153,8 @@ def check_weights(path: Path, architecture: Architecture, weights: Mapping[str, 
     _check_fit(path, build_model(architecture, ContextParallel()), weights)
 
 
-def _check_is_structure_model(
-    path: Path, hyper_parameters: Mapping[str, Any], weights: Mapping[str, Tensor]
-) -> None:
-    if hyper_parameters.get("affinity_prediction") or any(
-        name.startswith("affinity_module") for name in weights
-    ):
-        raise ValueError(
-            f"{path}: an affinity model (boltz2_aff); give the structure model, boltz2_conf.ckpt"
-        )
-    if "contact_conditioning.encoder.weight" not in weights:
-        raise ValueError(
-            f"{path}: a Boltz-1 model, or another network; only Boltz-2's structure model "
-            "is supported"
-        )
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, Tensor)
 
 
 def build_model(architecture: Architecture, cp: ContextParallel) -> Boltz2:
@@ -168,7 +165,7 @@ def build_model(architecture: Architecture, cp: ContextParallel) -> Boltz2:
     return Boltz2(architecture, cp)
 
 
-def _check_fit(path: Path, model: Boltz2, weights: Mapping[str, Tensor]) -> None:
+def _check_fit(path: str | Path, model: Boltz2, weights: Mapping[str, Tensor]) -> None:
     expected = model.state_dict()
     problems = [f"missing {name}" for name in expected if name not in weights]
     problems += [f"unexpected {name}" for name in weights if name not in expected]

@@ -12,17 +12,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from foldcp.checkpoint.architecture import METADATA_KEY, read_metadata
 from foldcp.files import reading
 
-METADATA_KEY = "foldcp"
 LENGTH = struct.Struct("<Q")  # of the header
 ALIGNMENT = 64
 DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16"}
-
-
-def is_safetensors(head: bytes) -> bool:
-    """Whether a file that begins so is safetensors: eight bytes of length, then JSON."""
-    return head[8:9] == b"{"
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -39,27 +34,12 @@ def read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
                 weights = {name: _as_fp32(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
         except SafetensorError as error:
             raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
-        return _read_metadata(path, metadata), weights
+        return read_metadata(path, metadata), weights
 
 
 def _as_fp32(weight: Tensor) -> Tensor:
     """Weights kept in bfloat16 as float32."""
     return weight.float() if weight.dtype == torch.bfloat16 else weight
-
-
-def _read_metadata(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    if METADATA_KEY not in metadata:
-        raise ValueError(
-            f"{path}: does not describe the network of its weights; use a file written by "
-            "`foldcp convert`"
-        )
-    try:
-        about = json.loads(metadata[METADATA_KEY])
-    except ValueError as error:
-        raise ValueError(f"{path}: metadata {METADATA_KEY!r} is not JSON ({error})") from error
-    if not isinstance(about, dict):
-        raise ValueError(f"{path}: metadata {METADATA_KEY!r} is not a JSON object")
-    return about
 
 
 def write_safetensors(path: Path, about: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from foldcp.chemistry.ccd import ccd_column
 from foldcp.chemistry.vocabulary import (
     BOND_TYPES,
     MAX_NAME_CHARS,
     Component,
     ccd_atoms,
-    ccd_column,
     frame_atoms,
 )
 from foldcp.complex import Kind
@@ -180,7 +180,7 @@ def ccd_molecule(code: str) -> Mol:
     ]
     # A component of one atom has no bonds.
     bonds = zip(
-        *(column.as_array(str).tolist() for column in columns if column is not None),
+        *(column for column in columns if column is not None),
         strict=True,
     )
     for first, second, order in bonds:

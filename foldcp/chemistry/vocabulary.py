@@ -11,10 +11,9 @@ from functools import cache
 
 import gemmi
 import numpy as np
-from biotite.structure.info.ccd import get_from_ccd
-from biotite.structure.io.pdbx import BinaryCIFColumn
 from jaxtyping import Float, Int
 
+from foldcp.chemistry.ccd import ccd_column
 from foldcp.complex import Kind
 
 PROTEIN_LETTERS = {
@@ -122,16 +121,6 @@ class CcdAtoms:
     positions: Float[np.ndarray, "A 3"]
 
 
-def ccd_column(category: str, code: str, column: str) -> BinaryCIFColumn | None:
-    """One column of a component's rows in a category of the CCD; None if it has none there.
-
-    The first use of a column decodes it for the whole dictionary, so no more are used than needed.
-    """
-    values = get_from_ccd(category, code, column)
-    assert values is None or isinstance(values, BinaryCIFColumn)
-    return values
-
-
 @cache
 def ccd_atoms(code: str) -> CcdAtoms:
     """Atoms of a component of the Chemical Component Dictionary.
@@ -140,30 +129,33 @@ def ccd_atoms(code: str) -> CcdAtoms:
     heavy atom. Raises ValueError for an unknown code.
     """
 
-    def column(name: str) -> BinaryCIFColumn:
+    def column(name: str) -> list[str]:
         values = ccd_column("chem_comp_atom", code, name)
         if values is None:
             raise ValueError(f"{code!r} is not in the Chemical Component Dictionary (CCD)")
         return values
 
-    symbols = column("type_symbol").as_array(str).tolist()
+    symbols = column("type_symbol")
     elements = np.array([gemmi.Element(symbol).atomic_number for symbol in symbols])
     for name in ("pdbx_model_Cartn_{}_ideal", "model_Cartn_{}"):
-        positions = np.stack(
-            [column(name.format(axis)).as_array(float, np.nan) for axis in "xyz"],
-            axis=1,
-        )
+        positions = np.stack([_numbers(column(name.format(axis))) for axis in "xyz"], axis=1)
         if np.isfinite(positions[elements != 1]).all():
             break
     else:
         raise ValueError(f"CCD component {code!r} has no complete set of coordinates")
+    charges = np.nan_to_num(_numbers(column("charge")))
     return CcdAtoms(
-        names=column("atom_id").as_array(str).tolist(),
+        names=column("atom_id"),
         elements=elements,
-        charges=column("charge").as_array(int, 0),
-        leaving=(column("pdbx_leaving_atom_flag").as_array(str) == "Y").tolist(),
+        charges=charges.astype(np.int64),
+        leaving=[flag == "Y" for flag in column("pdbx_leaving_atom_flag")],
         positions=positions,
     )
+
+
+def _numbers(values: list[str]) -> Float[np.ndarray, " A"]:
+    """Numbers of a column; NaN where one is not known."""
+    return np.array([np.nan if value in ("?", ".") else float(value) for value in values])
 
 
 @cache

@@ -8,7 +8,8 @@ from functools import cache
 import gemmi
 import numpy as np
 
-from foldcp.chemistry.vocabulary import BOND_TYPES, ccd_column
+from foldcp.chemistry.ccd import ccd_column
+from foldcp.chemistry.vocabulary import BOND_TYPES
 from foldcp.structure.molecules import Molecules
 from foldcp.structure.tables import UNKNOWN, Missing, Table, Tables, or_unknown
 
@@ -29,7 +30,7 @@ _ORDERS = {
 def _ccd_text(code: str, column: str) -> str:
     """A value of a component in the CCD; empty where it has none."""
     values = ccd_column("chem_comp", code, column)
-    text = "" if values is None else str(values.as_array(str)[0])
+    text = "" if values is None else values[0]
     return "" if text in ("?", ".") else text
 
 
@@ -171,8 +172,7 @@ def _ccd_bonds(code: str) -> list[tuple[str, str, str, str]]:
         ccd_column("chem_comp_bond", code, name)
         for name in ("atom_id_1", "atom_id_2", "value_order", "pdbx_aromatic_flag")
     ]
-    values = [column.as_array(str).tolist() for column in columns if column is not None]
-    return list(zip(*values, strict=True))
+    return list(zip(*(column for column in columns if column is not None), strict=True))
 
 
 def _layout_bonds(molecules: Molecules, names: dict[str, int]) -> list[tuple[str, str, str, str]]:

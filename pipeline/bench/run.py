@@ -28,7 +28,7 @@ from foldcp.pipeline.bench.measurements import FoldPlan, Machine, Measurement
 from foldcp.pipeline.bench.peers.beside import measure_peer, parse_peers
 from foldcp.pipeline.bench.report import BenchReport, to_dict, to_text, to_yaml
 from foldcp.pipeline.config import nearest
-from foldcp.pipeline.planning.detect_hardware import detect_cpu, detect_gpu
+from foldcp.pipeline.planning.detect_hardware import detect_cpu, first_gpu, gpu_hardware
 
 # (device, quick) -> numbers of tokens to measure. A CPU is for trying things out, with the tiny
 # network.
@@ -217,7 +217,9 @@ def _machine(devices: Devices) -> Machine:
     The file has the number of its GPUs and a name fit for a file.
     """
     if devices.kind == "cuda":
-        hardware = replace(detect_gpu(), gpus_per_node=devices.number)
+        gpu = first_gpu()
+        assert gpu is not None
+        hardware = replace(gpu_hardware(gpu), gpus_per_node=devices.number)
     else:
         hardware = detect_cpu(os.cpu_count() or 1)
     name = re.sub(r"[^a-z0-9]+", "-", hardware.name.lower().removeprefix("nvidia ")).strip("-")

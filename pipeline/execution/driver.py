@@ -78,14 +78,15 @@ class Driver:
         signals: StopSignals,
         max_ranks: int,
         suspects: set[str],
+        alone: set[str],
         history: Sequence[MeasuredFold],
         verbose: bool,
     ) -> None:
         """Connect to the nodes and queue the tasks.
 
-        `max_ranks` limits the ranks of the cluster (0: no limit), `suspects` and `history` are
-        those of `Scheduler`, `verbose` prints tracebacks of workers. Raises ValueError when no node
-        has a device free.
+        `max_ranks` limits the ranks of the cluster (0: no limit), `suspects`, `alone` and `history`
+        are those of `Scheduler`, `verbose` prints tracebacks of workers. Raises ValueError when no
+        node has a device free.
         """
         self.plan = plan
         self.connection = connection
@@ -107,7 +108,7 @@ class Driver:
         self.states.keep_only({task.key for task in tasks})
         kept_passes = self.states.num_passes()
         self.scheduler = Scheduler(
-            tasks, self.costs, ranks, plan.config.run, suspects, history, kept_passes
+            tasks, self.costs, ranks, plan.config.run, suspects, history, kept_passes, alone
         )
         self.worker_config = WorkerConfig(
             checkpoint=plan.input_spec.checkpoint,
@@ -125,6 +126,7 @@ class Driver:
         self.pending: dict[Any, int] = {}  # reference to a result -> its group
         self.prefetcher = FeaturePrefetcher(plan.config, self.costs)
         self.start_failures: set[str] = set()  # reasons that were printed
+        self.disk_error: OSError | None = None  # which kept a result from being staged
         self.kernels = ""  # of the first group that started
         self.nodes_checked_at = 0.0
         self.recorder = Recorder(store, plan, self.costs, self.nodes, datetime.now(UTC))
@@ -182,7 +184,8 @@ class Driver:
         self._handle_results()
         self._execute(self.scheduler.decide(self._now()))
         nodes = self.scheduler.cluster.nodes
-        self.prefetcher.update(self.scheduler.next_tasks(), nodes)
+        store_bytes = sum(self.nodes[node].store_bytes for node in nodes)
+        self.prefetcher.update(self.scheduler.next_tasks(), nodes, store_bytes)
         if self.pending:
             seconds_left = max(0.0, self.scheduler.next_deadline(self._now()) - self._now())
             timeout = min(TICK_SECONDS, seconds_left)
@@ -219,7 +222,7 @@ class Driver:
         folded = {
             number: _parts(result)
             for number, result in results.items()
-            if isinstance(result, StagedResult | BatchResult)
+            if isinstance(result, StagedResult | RemoteFoldResult | BatchResult)
         }
         self._store_results(folded)
         for number, result in results.items():
@@ -275,8 +278,11 @@ class Driver:
         self.groups[action.group] = group
         self.pending[group.start(self.plan.config.run.start_deadline)] = action.group
 
-    def _fetch(self, number: int, ref: Any) -> Ready | StagedResult | BatchResult | Failure | None:
-        """The result of a group's start or fold; None if a signal has come."""
+    def _fetch(self, number: int, ref: Any) -> Ready | ComplexResult | BatchResult | None:
+        """The result of a group's start or fold; None if a signal has come.
+
+        What cannot be staged as the disk fails stays as it is.
+        """
         name = f"group {number}"
         result = result_or_failure(ref, name)
         parts = _parts(result)
@@ -288,7 +294,7 @@ class Driver:
         if self.signals.number:
             return None
         members = self.scheduler.groups[number].members
-        staged: list[StagedResult | Failure] = []
+        staged: list[ComplexResult] = []
         lost: Failure | None = None  # each of what is lost with it would be waited for
         for queued, part in zip(members, parts, strict=True):
             if isinstance(part, RemoteFoldResult):
@@ -332,9 +338,7 @@ class Driver:
         message = f"a group did not start on {self.nodes[first_node].host}: {reason}"
         tqdm.write(printable(message), file=sys.stderr)
 
-    def _stage(
-        self, queued: QueuedTask, result: RemoteFoldResult, name: str
-    ) -> StagedResult | Failure:
+    def _stage(self, queued: QueuedTask, result: RemoteFoldResult, name: str) -> ComplexResult:
         """Fetch a result, and stage it in the place of a rank that could not."""
         prediction = fetch_prediction(result, name)
         if isinstance(prediction, Failure):
@@ -352,12 +356,15 @@ class Driver:
             )
         except OSError as error:
             if is_disk_failure(error):
-                raise
+                self.disk_error = error
+                return result
             return unstorable(error)
 
     def _store_results(self, results: Mapping[int, Sequence[ComplexResult]]) -> None:
         """Store the results of groups. A complex whose result cannot be stored fails, and the run
         continues.
+
+        Raises OSError when the disk fails, after what is staged has been stored.
         """
         members = {number: self.scheduler.groups[number].members for number in results}
         failures = self.recorder.store_results(
@@ -368,6 +375,8 @@ class Driver:
                 if isinstance(result, StagedResult)
             ]
         )
+        if self.disk_error:
+            raise self.disk_error
         for number, of_group in results.items():
             for queued, result in zip(members[number], of_group, strict=True):
                 if isinstance(result, Failure):

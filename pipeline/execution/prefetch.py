@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.execution import ray_cluster  # noqa: F401  sets Ray's environment
 from foldcp.pipeline.execution.signals import end_with_raylet
 from foldcp.pipeline.inputs.tasks import Task
+from foldcp.pipeline.inputs.validation import msa_settings
 from foldcp.pipeline.scheduling.cost_model import CostModel, FoldShape
 
 import ray  # isort: skip  after ray_cluster.py, which sets its environment
@@ -33,6 +34,13 @@ MIN_FOLD_SECONDS = 0.2  # shorter folds are those of tiny networks, whose featur
 RANKS_PER_MAKER = 4  # features take about a tenth of the time of a fold
 # Of small complexes in a batch they take half of it; these are shorter alone, on a GPU.
 SMALL_FOLD_SECONDS = 2.0
+# Of the object stores of all nodes; as much again may be in use by the folds that run.
+STORE_SHARE = 0.4
+# B of features, measured: of an MSA row and token, where the network sees deletions, and of a token
+# with its atoms.
+ROW_BYTES = 2
+ROW_BYTES_WITH_DELETIONS = 7
+TOKEN_BYTES = 1_300
 ASK_SECONDS = 2.0  # in which a maker must answer; otherwise a worker makes the features itself
 GET_SECONDS = 30.0  # for which a worker waits for features that are being made
 
@@ -100,6 +108,14 @@ class Prefetched:
             return None
 
 
+def feature_bytes(task: Task, shape: FoldShape, config: RunConfig) -> int:
+    """Bytes of the inputs of a fold, about."""
+    msa = msa_settings(config, shape.max_rows)
+    row_bytes = ROW_BYTES_WITH_DELETIONS if msa.keeps_deletions else ROW_BYTES
+    num_rows = min(task.msa_depth, shape.max_rows)
+    return task.num_tokens * (row_bytes * num_rows + TOKEN_BYTES)
+
+
 class FeaturePrefetcher:
     """The makers of all nodes, and the inputs of the tasks that come next."""
 
@@ -112,20 +128,28 @@ class FeaturePrefetcher:
         self._prefetched: dict[tuple[str, int], Prefetched] = {}
 
     def update(
-        self, next_tasks: Iterable[tuple[Task, FoldShape]], ranks_per_node: Mapping[str, int]
+        self,
+        next_tasks: Sequence[tuple[Task, FoldShape]],
+        ranks_per_node: Mapping[str, int],
+        store_bytes: int,
     ) -> None:
         """Begin to make the inputs of the next tasks, and drop those of all others.
 
-        `ranks_per_node` has the nodes that are there.
+        `ranks_per_node` has the nodes that are there. Of the tasks, which come in the opposite
+        order, as many as fit into `store_bytes`, those of the object stores of these nodes.
         """
         former = self._prefetched
         self._prefetched = {}
-        for task, shape in next_tasks:
+        bytes_left = STORE_SHARE * store_bytes
+        for task, shape in reversed(next_tasks):
+            if not ranks_per_node or not self._is_worth_it(task, shape):
+                continue
+            bytes_left -= feature_bytes(task, shape, self._config)
+            if bytes_left < 0:
+                break
             key = (task.key, shape.max_rows)
-            if known := former.pop(key, None):
-                self._prefetched[key] = known
-            elif ranks_per_node and self._is_worth_it(task, shape):
-                self._prefetched[key] = self._begin(task, shape, ranks_per_node)
+            known = former.pop(key, None)
+            self._prefetched[key] = known or self._begin(task, shape, ranks_per_node)
         for unwanted in former.values():
             unwanted.maker.cancel.remote(unwanted.number)
 

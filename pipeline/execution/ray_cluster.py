@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psutil
 
@@ -23,13 +25,18 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
-from ray.exceptions import RayError
 
 from foldcp.files import describe_error
-from foldcp.pipeline.execution.signals import adopt_orphans, kill_descendants
+from foldcp.pipeline.execution.signals import StopSignals, adopt_orphans, kill_descendants
 
-# Ray needs 80 MB at least, and would take a third of the machine.
-OBJECT_STORE_BYTES = 100_000_000
+# Of the object store, whose memory is taken as it fills: Ray needs 80 MB at least, and would take a
+# third of the machine.
+MIN_STORE_BYTES = 100_000_000
+MAX_STORE_BYTES = 4_000_000_000
+SHARED_MEMORY = "/dev/shm"
+STORE_SHARE = 0.25  # of the shared memory that is free
+START_SECONDS = 120.0  # in which Ray must start, also on a busy machine
+WAIT_SECONDS = 0.1  # between two looks for a signal meanwhile
 CONNECT_SECONDS = 12.0  # in which a cluster must answer before the run joins it
 CLOSE_SECONDS = 4.0  # in which Ray must disconnect
 GCS_SECONDS = 8.0  # in which the control service (GCS) of a cluster must answer
@@ -44,6 +51,7 @@ class Node:
     host: str
     cpus: int
     gpus: int
+    store_bytes: int = 0  # of Ray's object store
 
 
 class RayLostError(Exception):
@@ -51,39 +59,88 @@ class RayLostError(Exception):
 
 
 class RayConnection:
-    """Ray, started on this machine for this process alone, or a cluster that it joined."""
+    """Ray, started on this machine for this process alone, or a cluster that it joins.
+
+    `begin` starts or joins it in another thread, so that the input can be read meanwhile, and
+    `wait` waits for that. A context, at the end of which it is closed.
+    """
 
     def __init__(self, address: str, num_cpus: int, verbose: bool) -> None:
-        """Start Ray, or join the cluster at `address`, which answers (see `check_address`).
-
-        Raises ValueError when Ray cannot be started.
+        """`address` is that of a cluster, which answers (see `check_address`), or empty; `num_cpus`
+        are those of a Ray of this machine.
         """
-        level = logging.INFO if verbose else logging.ERROR
-        options: dict[str, Any] = {"log_to_driver": verbose, "logging_level": level}
+        self.is_local = not address
+        self._level = logging.INFO if verbose else logging.ERROR
+        self._options: dict[str, Any] = {"log_to_driver": verbose, "logging_level": self._level}
+        if address:
+            self._options |= {"address": address}
+        else:
+            self._options |= {
+                "address": "local",
+                "num_cpus": num_cpus,
+                "object_store_memory": _store_bytes(),
+                "include_dashboard": False,
+            }
+        self._thread: threading.Thread | None = None
+        self._connected = threading.Event()
+        self._closed = threading.Event()
+        self._error: Exception | None = None
+        self._is_late = False
         self._daemons: list[psutil.Process] = []
         self._others: list[psutil.Process] = []
-        self.is_local = not address
-        if address:
-            ray.init(address=address, **options)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def begin(self) -> None:
+        """Begin to start or to join Ray, once."""
+        if self._thread:
             return
-        # Of whoever called: processes that were there before are not Ray's.
-        self._others = psutil.Process().children(recursive=True)
-        adopt_orphans()
+        if self.is_local:
+            # Of whoever called: processes that were there before are not Ray's.
+            self._others = psutil.Process().children(recursive=True)
+            adopt_orphans()
+        self._thread = threading.Thread(target=self._run, name="ray", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        """Connect, and stay: Ray's daemons end with the thread that has started them."""
+        logging.getLogger("ray").setLevel(self._level)  # it warns that this thread gets no signals
         try:
-            ray.init(
-                address="local",
-                num_cpus=num_cpus,
-                object_store_memory=OBJECT_STORE_BYTES,
-                include_dashboard=False,
-                **options,
-            )
-        except (OSError, RuntimeError, RayError) as error:
+            ray.init(**self._options)
+        except Exception as error:  # `wait` raises it
+            self._error = error
+        self._connected.set()
+        self._closed.wait()
+
+    def wait(self, signals: StopSignals) -> None:
+        """Wait until Ray is connected, or until a signal comes.
+
+        Raises ValueError when Ray cannot be started, or has not after `START_SECONDS`.
+        """
+        self.begin()
+        deadline = time.monotonic() + START_SECONDS
+        while not self._connected.wait(WAIT_SECONDS):
+            if signals.number:
+                return
+            if time.monotonic() > deadline:
+                self._is_late = True
+                raise ValueError(
+                    f"Ray did not start within {START_SECONDS:.0f} s; its logs are in "
+                    f"{_log_folder()}"
+                )
+        if self._error:
             raise ValueError(
-                f"Ray cannot be started on this machine: {describe_error(error)}"
-            ) from error
-        children = psutil.Process().children(recursive=True)
-        started = [process for process in children if process not in self._others]
-        self._daemons = [process for process in started if process.name() in DAEMONS]
+                f"Ray cannot be started on this machine: {describe_error(self._error)}; its logs "
+                f"are in {_log_folder()}"
+            ) from self._error
+        if self.is_local:
+            children = psutil.Process().children(recursive=True)
+            started = [process for process in children if process not in self._others]
+            self._daemons = [process for process in started if process.name() in DAEMONS]
 
     def close(self) -> None:
         """Disconnect, and end a local Ray with all its processes.
@@ -91,18 +148,43 @@ class RayConnection:
         `ray.shutdown` may block when Ray's daemons are dead; then it is not waited for, and the
         process should exit through `end_process`.
         """
-        thread = threading.Thread(target=ray.shutdown, daemon=True)
-        if all(map(_is_alive, self._daemons)):
+        if not self._thread or self._closed.is_set():
+            return
+        # Ray ends a process a minute after it was cut off while it connects.
+        is_connected = self._connected.wait(0.0 if self._is_late else CONNECT_SECONDS)
+        if is_connected and all(map(_is_alive, self._daemons)):
+            thread = threading.Thread(target=ray.shutdown, daemon=True)
             thread.start()
             thread.join(CLOSE_SECONDS)
         if self.is_local:
             kill_descendants(spared=self._others)
+        self._closed.set()
 
     def check(self) -> None:
         """RayLostError when a daemon of a local Ray is dead."""
         for daemon in self._daemons:
             if not _is_alive(daemon):
                 raise RayLostError("a daemon of Ray is dead")
+
+
+def _store_bytes() -> int:
+    """Bytes of the object store of a Ray of this machine."""
+    try:
+        free = shutil.disk_usage(SHARED_MEMORY).free
+    except OSError:  # not Linux
+        return MIN_STORE_BYTES
+    return int(min(max(STORE_SHARE * free, MIN_STORE_BYTES), MAX_STORE_BYTES))
+
+
+def _log_folder() -> Path:
+    """The folder of the logs of the Ray that this process has started last."""
+    sessions = _ray_folder().glob(f"session_*_{os.getpid()}")
+    return max(sessions, default=_ray_folder() / "session_latest") / "logs"
+
+
+def _ray_folder() -> Path:
+    """Where Ray keeps its files on this machine."""
+    return Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray"
 
 
 def _is_alive(process: psutil.Process) -> bool:
@@ -167,10 +249,8 @@ def _auto_address() -> str:
     """
     if address := os.environ.get("RAY_ADDRESS", ""):
         return address
-    folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
-    file = Path(folder) / "ray" / "ray_current_cluster"
     try:
-        return file.read_text().strip()
+        return (_ray_folder() / "ray_current_cluster").read_text().strip()
     except OSError:
         raise ValueError(
             "--address auto: no Ray cluster was started on this machine (ray start --head), and "
@@ -211,6 +291,7 @@ def alive_nodes() -> list[Node]:
             host=node["NodeManagerHostname"],
             cpus=int(node["Resources"].get("CPU", 0)),
             gpus=int(node["Resources"].get("GPU", 0)),
+            store_bytes=int(node["Resources"].get("object_store_memory", 0)),
         )
         for node in call_gcs(ray.nodes)
         if node["Alive"]

@@ -15,15 +15,12 @@ from foldcp.complex import InvalidComplex
 from foldcp.files import describe_error
 from foldcp.pipeline.execution.driver import Driver
 from foldcp.pipeline.execution.monitoring.run_status import RunStatus, write_status
-from foldcp.pipeline.execution.ray_cluster import (
-    RayConnection,
-    RayLostError,
-    check_address,
-)
+from foldcp.pipeline.execution.ray_cluster import RayConnection, RayLostError
 from foldcp.pipeline.execution.signals import StopSignals
 from foldcp.pipeline.inputs.tasks import Failed, Task
-from foldcp.pipeline.planning.detect_hardware import choose_hardware, cpu_ranks
+from foldcp.pipeline.planning.detect_hardware import choose_hardware
 from foldcp.pipeline.planning.resume import (
+    alone_keys,
     both,
     measured_folds,
     missing_files,
@@ -82,17 +79,16 @@ class Summary:
         return SOME_INVALID if self.invalid and not allow_invalid else 0
 
 
-def score(plan: RunPlan, out: Path, options: RunOptions) -> Summary:
-    """Fold and store everything that has no result in `out` yet.
+def score(plan: RunPlan, out: Path, options: RunOptions, connection: RayConnection) -> Summary:
+    """Fold and store everything that has no result in `out` yet; then close the connection.
 
-    Raises ValueError when it cannot begin: no Ray cluster answers, no device is free, or `out`
-    cannot be written.
+    Raises ValueError when it cannot begin: Ray does not start, no device is free, or `out` cannot
+    be written.
     """
-    options = replace(options, address=check_address(options.address))
     hardware = choose_hardware(plan.config, options.hardware, options.address)
     with StopSignals() as signals:
         store = Store.open(out, plan.info(hardware.name))
-        run = Run(plan, store, hardware, options, signals)
+        run = Run(plan, store, hardware, options, connection, signals)
         status = "interrupted"
         try:
             summary = run.score()
@@ -102,7 +98,7 @@ def score(plan: RunPlan, out: Path, options: RunOptions) -> Summary:
             run.kill_groups()
             run.record()
             is_closed = store.close(status)
-            run.disconnect()
+            connection.close()
         if not summary.is_complete:  # a signal may have come since
             summary = replace(summary, signal=signals.number)
     if is_closed or not summary.is_complete:
@@ -119,14 +115,15 @@ class Run:
         store: Store,
         hardware: Hardware,
         options: RunOptions,
+        connection: RayConnection,
         signals: StopSignals,
     ) -> None:
         self.plan = plan
         self.store = store
         self.hardware = hardware
         self.options = options
+        self.connection = connection
         self.signals = signals
-        self.connection: RayConnection | None = None
         self.driver: Driver | None = None
 
     def score(self) -> Summary:
@@ -144,10 +141,7 @@ class Run:
                 stopped = self._fold(unfinished)
         except RayLostError as error:
             stopped = str(error)
-            ray_lost = self.connection is not None and self.connection.is_local
-        except SystemExit:  # raised by `ray.init` in a process that gets SIGTERM meanwhile
-            if not self.signals.number:
-                raise
+            ray_lost = self.connection.is_local
         except OSError as error:  # the disk fails, or the folder was taken away
             path = error.filename or self.store.root
             stopped = (
@@ -236,10 +230,11 @@ class Run:
         print(f"{printable(str(self.store.root))}: {message}", file=sys.stderr)
 
     def _fold(self, tasks: Sequence[Task]) -> str:
-        """Start Ray and fold tasks; returns why it stopped early, or an empty text."""
-        num_cpus = max(os.cpu_count() or 1, cpu_ranks(self.plan.config))
-        self.connection = RayConnection(self.options.address, num_cpus, self.options.verbose)
+        """Fold tasks once Ray has started; returns why it stopped early, or an empty text."""
+        self.connection.wait(self.signals)
         self.signals.install()
+        if self.signals.number:
+            return ""
         self.driver = Driver(
             self.plan,
             tasks,
@@ -249,6 +244,7 @@ class Run:
             self.signals,
             max_ranks=self.options.gpus,
             suspects=suspect_keys(self.store.root),
+            alone=alone_keys(self.store.root),
             history=measured_folds(self.store.root, self.plan.task_list.tasks, self.hardware.name),
             verbose=self.options.verbose,
         )
@@ -269,8 +265,3 @@ class Run:
             except OSError as error:
                 message = f"foldcp: {self.store.root}: {describe_error(error)}"
                 print(printable(message), file=sys.stderr)
-
-    def disconnect(self) -> None:
-        """Leave the Ray cluster, or end the Ray that was started for this process."""
-        if self.connection:
-            self.connection.close()

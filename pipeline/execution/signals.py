@@ -53,12 +53,19 @@ class StopSignals:
         return self
 
     def install(self) -> None:
-        """Install the handlers; again after a library has installed its own, as `ray.init` does."""
+        """Install the handlers in the main thread; again after a library has installed its own, as
+        `ray.init` does.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return
         for number in STOP_SIGNALS:
             handler = signal.getsignal(number)
-            if handler not in (signal.SIG_IGN, _do_nothing):
+            if handler is signal.SIG_IGN:
+                continue
+            if handler is not _do_nothing:
                 self._handlers.setdefault(number, handler)
-                signal.signal(number, _do_nothing)
+            signal.signal(number, _do_nothing)
+        signal.alarm(0)  # with which Ray's handler ends the process some seconds after a signal
 
     def __exit__(self, *error: object) -> None:
         if not self._handlers:

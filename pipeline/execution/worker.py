@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeGuard, TypeVar
@@ -14,7 +15,7 @@ from typing import TypeGuard, TypeVar
 import numpy as np
 import torch
 
-from foldcp.checkpoint.load import load
+from foldcp.checkpoint.load import build, read_weights
 from foldcp.checkpoint.precision import residual_dtype
 from foldcp.complex import Complex
 from foldcp.distributed.context_parallel import ContextParallel
@@ -22,6 +23,7 @@ from foldcp.features.features import Features
 from foldcp.features.featurize import featurize
 from foldcp.features.steering import Constraints, steering_constraints
 from foldcp.files import reading
+from foldcp.kernels.dispatch import choose_backend
 from foldcp.metrics.interface.pae_blocks import PaeBlock
 from foldcp.model.trunk.passes import PassKeeper
 from foldcp.pipeline.config import RunConfig, WriteConfig
@@ -80,22 +82,26 @@ class Worker:
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
             wait_for_free_memory(self.device)
-        self.cp = ContextParallel.init(rank, size, rendezvous_address, self.device)
         settings = worker_config.config.model
         sampling = None if settings.sampling == "auto" else settings.sampling
-        try:
-            self.model = load(
-                worker_config.checkpoint,
-                device=self.device,
-                precision=worker_config.precision,
-                sampling=sampling,
-                cp=self.cp,
-                kernels=settings.kernels,
-                chunk_bytes=settings.chunk_bytes,
-                expected=worker_config.identity,
+        with ThreadPoolExecutor(1) as other:
+            # While the ranks join each other, which takes as long.
+            weights = other.submit(
+                read_weights, worker_config.checkpoint, self.device, worker_config.identity
             )
-        except ValueError as error:
-            return Failure("invalid", str(error))
+            self.cp = ContextParallel.init(rank, size, rendezvous_address, self.device)
+            try:
+                self.model = build(
+                    weights.result(),
+                    self.device,
+                    choose_backend(settings.kernels, self.device),
+                    worker_config.precision,
+                    sampling,
+                    self.cp,
+                    settings.chunk_bytes,
+                )
+            except ValueError as error:
+                return Failure("invalid", str(error))
         return Ready(kernels=self.model.backend.describe())
 
     def fold(

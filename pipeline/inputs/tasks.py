@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
@@ -82,11 +82,12 @@ def make_task_list(
     config: RunConfig,
     checkpoint: str,
     alignments_follow: bool = False,
+    on_first: Callable[[], None] | None = None,
 ) -> TaskList:
     """Tasks of the records, each content once, in the order of the input.
 
     `checkpoint` is the identity of the weights; `alignments_follow` is as in `TaskMaker`. What that
-    refuses becomes an InvalidComplex.
+    refuses becomes an InvalidComplex. `on_first` is called when the first task is made.
     A terminal shows a progress bar, if reading takes long.
     """
     maker = TaskMaker(config, checkpoint, alignments_follow)
@@ -109,6 +110,8 @@ def make_task_list(
         except ValueError as error:
             invalid.append(as_invalid(record, str(error)))
             continue
+        if on_first and not tasks:
+            on_first()
         if task.key in tasks:
             num_duplicates += 1
         else:

@@ -6,10 +6,12 @@ To add a type of GPU: run `foldcp bench` on it, put the file that it writes into
 
 from __future__ import annotations
 
+import ctypes
 import os
+import runpy
 from dataclasses import dataclass, replace
-
-import torch
+from importlib.util import find_spec
+from pathlib import Path
 
 from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.scheduling.hardware import Hardware, load_hardware
@@ -39,19 +41,53 @@ KNOWN_GPUS = (
 FALLBACK = "a100-40"
 
 
-def detect_gpu() -> Hardware:
-    """The hardware file of this machine's GPU, with its memory.
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """A GPU as CUDA describes it."""
+
+    name: str
+    memory: int  # B
+
+
+def first_gpu() -> Gpu | None:
+    """The first GPU that PyTorch would use; None without one, or if PyTorch is built without CUDA.
+
+    CUDA's driver is asked itself, as importing PyTorch takes seconds.
+    """
+    try:
+        cuda = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    device = ctypes.c_int()
+    if not _torch_has_cuda() or cuda.cuInit(0) or cuda.cuDeviceGet(ctypes.byref(device), 0):
+        return None
+    name = ctypes.create_string_buffer(256)
+    memory = ctypes.c_size_t()
+    cuda.cuDeviceGetName(name, len(name), device)
+    cuda.cuDeviceTotalMem_v2(ctypes.byref(memory), device)
+    return Gpu(name.value.decode(), memory.value)
+
+
+def _torch_has_cuda() -> bool:
+    """Whether PyTorch is built with CUDA, by its file that says so."""
+    torch = find_spec("torch")
+    assert torch is not None and torch.origin is not None
+    version = runpy.run_path(str(Path(torch.origin).with_name("version.py")))
+    return version["cuda"] is not None
+
+
+def gpu_hardware(gpu: Gpu) -> Hardware:
+    """The hardware file of a GPU, with its memory.
 
     An unknown GPU is assumed to be an A100 with its own memory.
     """
-    name = torch.cuda.get_device_name(0)
-    memory_gb = torch.cuda.get_device_properties(0).total_memory / 1e9
+    memory_gb = gpu.memory / 1e9
     usable_gb = GPU_MEMORY_SHARE * memory_gb
     for known in KNOWN_GPUS:
-        if known.name_part in name and memory_gb >= known.min_memory_gb:
+        if known.name_part in gpu.name and memory_gb >= known.min_memory_gb:
             hardware = load_hardware(known.hardware)
             return replace(hardware, memory_gb=min(hardware.memory_gb, usable_gb))
-    return replace(load_hardware(FALLBACK), name=name, memory_gb=usable_gb)
+    return replace(load_hardware(FALLBACK), name=gpu.name, memory_gb=usable_gb)
 
 
 def detect_cpu(num_ranks: int) -> Hardware:
@@ -74,8 +110,8 @@ def choose_hardware(config: RunConfig, name: str, address: str) -> Hardware:
     """
     if name:
         return load_hardware(name)
-    if torch.cuda.is_available():
-        return detect_gpu()
+    if gpu := first_gpu():
+        return gpu_hardware(gpu)
     if address:
         raise ValueError(
             "--hardware is missing: this machine has no GPU to tell what those of the cluster are"

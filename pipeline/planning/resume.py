@@ -9,7 +9,7 @@ those that it had.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -82,30 +82,49 @@ def measured_folds(root: Path, tasks: Sequence[Task], hardware: str) -> list[Mea
     same = {run["run_id"] for run in runs if run["hardware"] == hardware}
     by_key = {task.key: task for task in tasks}
     attempts = read_table(root, "attempts").to_pylist() if same else []
-    return [
-        _measured_fold(row, by_key[row["key"]])
-        for row in attempts
-        if row["key"] in by_key
-        and row["run_id"] in same
-        and row["outcome"] in ("done", "oom")
-        and not row["first_pass"]  # others were not whole
-    ]
+    folds: dict[Hashable, list[Mapping[str, Any]]] = {}
+    for row in attempts:
+        if (
+            row["run_id"] in same
+            and row["outcome"] in ("done", "oom")
+            and not row["first_pass"]  # others were not whole
+        ):
+            folds.setdefault(_fold_id(row), []).append(row)
+    measured = (_measured_fold(rows, by_key) for rows in folds.values())
+    return [fold for fold in measured if fold is not None]
 
 
-def _measured_fold(row: Mapping[str, Any], task: Task) -> MeasuredFold:
-    """The fold of a row of the table `attempts`."""
-    rows = row["msa_depth"]
-    batch = row["batch"] or 1
-    shape = FoldShape(row["group_size"], row["precision"], row["parallel_samples"], rows, batch)
-    stages = {stage: row[f"seconds_{stage}"] for stage in MEASURED_STAGES}
-    is_whole = all(seconds is not None for seconds in stages.values())
-    # As if all complexes of a batch had been as this one.
+def _fold_id(row: Mapping[str, Any]) -> Hashable:
+    """What the attempts have in common that are one fold: those of a batch."""
+    if (row["batch"] or 1) == 1:
+        return row["attempt_id"]
+    return row["run_id"], row["gpus"], row["started"]
+
+
+def _measured_fold(
+    rows: Sequence[Mapping[str, Any]], by_key: Mapping[str, Task]
+) -> MeasuredFold | None:
+    """The fold of rows of the table `attempts`: of one complex, or of a batch, as its largest.
+
+    None if that is not among the tasks, and of a batch in which some failed: it is not known what
+    took the time.
+    """
+    largest = max(rows, key=lambda row: row["num_tokens"])
+    batch = largest["batch"] or 1
+    if largest["key"] not in by_key or len(rows) < batch:
+        return None
+    depth = largest["msa_depth"]
+    shape = FoldShape(
+        largest["group_size"], largest["precision"], largest["parallel_samples"], depth, batch
+    )
+    stages = {stage: [row[f"seconds_{stage}"] for row in rows] for stage in MEASURED_STAGES}
+    is_whole = all(None not in seconds for seconds in stages.values())
     return MeasuredFold(
-        replace(task, msa_depth=rows),
+        replace(by_key[largest["key"]], msa_depth=depth),
         shape,
-        batch * row["seconds"],
-        {stage: batch * seconds for stage, seconds in stages.items()} if is_whole else {},
-        ran_out=row["outcome"] == "oom",
+        sum(row["seconds"] for row in rows),
+        {stage: sum(seconds) for stage, seconds in stages.items()} if is_whole else {},
+        ran_out=largest["outcome"] == "oom",
     )
 
 
@@ -113,9 +132,24 @@ def suspect_keys(root: Path) -> set[str]:
     """Keys of complexes in whose fold, of them alone, a worker group ended in an earlier run on the
     folder.
     """
-    attempts = read_table(root, "attempts").select(["key", "outcome", "batch"]).to_pylist()
     return {
         row["key"]
-        for row in attempts
+        for row in _attempts(root, ["key", "outcome", "batch"])
         if row["outcome"] in ("worker_died", "timeout", "error") and (row["batch"] or 1) == 1
     }
+
+
+def alone_keys(root: Path) -> set[str]:
+    """Keys of complexes that were in a batch that failed in an earlier run on the folder, or failed
+    in a batch.
+    """
+    return {
+        row["key"]
+        for row in _attempts(root, ["key", "outcome", "batch"])
+        if row["outcome"] not in ("done", "stopped") and (row["batch"] or 1) > 1
+    }
+
+
+def _attempts(root: Path, columns: list[str]) -> list[dict[str, Any]]:
+    """Columns of the rows of the table `attempts`."""
+    return read_table(root, "attempts").select(columns).to_pylist()

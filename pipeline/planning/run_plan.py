@@ -7,18 +7,17 @@ import json
 import platform
 import sys
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from foldcp.checkpoint.identity import (
-    checkpoint_identity,
-    is_untrained,
-    untrained_architecture,
-)
-from foldcp.checkpoint.load import read_checkpoint
+from foldcp.checkpoint.architecture import checkpoint_architecture
+from foldcp.checkpoint.identity import checkpoint_identity, is_untrained
+from foldcp.complex import Complex, Record
 from foldcp.config import Architecture
 from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.inputs.content_key import result_settings
@@ -73,22 +72,33 @@ class RunPlan:
         )
 
 
-def prepare(input_spec: InputSpec, config: RunConfig, out: Path) -> RunPlan:
+def prepare(
+    input_spec: InputSpec,
+    config: RunConfig,
+    out: Path,
+    on_first_task: Callable[[], None] | None = None,
+) -> RunPlan:
     """Read everything that the user names, and check that `out` is new or can be resumed.
 
-    Raises ValueError naming the file and the value for anything that cannot be used, and for an
-    `out` that holds something else than results of these weights; nothing is written.
+    `on_first_task` is called when `out` can be used and the first task is made. Raises ValueError
+    naming the file and the value for anything that cannot be used, and for an `out` that holds
+    something else than results of these weights; nothing is written.
     """
     require_checkpoint(input_spec.checkpoint)
-    weights = checkpoint_identity(input_spec.checkpoint)
-    architecture = read_architecture(input_spec.checkpoint)
+    architecture = checkpoint_architecture(input_spec.checkpoint)
+    skipped_names: set[str] = set()
+    with ThreadPoolExecutor(1) as other:
+        # Hashing takes seconds, and lets this thread read sequences.
+        hashed = other.submit(checkpoint_identity, input_spec.checkpoint)
+        later_records = chosen_records(input_spec, config, skipped_names)
+        first_records = up_to_complex(later_records)
+        weights = hashed.result()
     identity: dict[str, Any] = {"checkpoint": weights}
     if input_spec.shard:
         identity["shard"] = str(input_spec.shard)
     check_folder(out, identity)
-    skipped_names: set[str] = set()
-    chosen = chosen_records(input_spec, config, skipped_names)
-    task_list = make_task_list(chosen, config, weights)
+    records = chain(first_records, later_records)
+    task_list = make_task_list(records, config, weights, on_first=on_first_task)
     if not input_spec.shard:  # of which one may be empty, or have invalid records alone
         require_task(input_spec.input, task_list)
     provenance = Provenance(
@@ -106,6 +116,16 @@ def prepare(input_spec: InputSpec, config: RunConfig, out: Path) -> RunPlan:
     )
 
 
+def up_to_complex(records: Iterator[Record]) -> list[Record]:
+    """The next records up to the first that is a complex, or all, if none is."""
+    found = []
+    for record in records:
+        found.append(record)
+        if isinstance(record, Complex):
+            break
+    return found
+
+
 def require_checkpoint(name: str) -> None:
     """ValueError when no weights are named: random ones are never a default."""
     if not name:
@@ -113,14 +133,6 @@ def require_checkpoint(name: str) -> None:
             "--checkpoint is missing: a checkpoint file, boltz2 once it is fetched, or "
             "demo to try things out"
         )
-
-
-def read_architecture(name: str) -> Architecture:
-    """The sizes of a checkpoint's network; ValueError when it is not a checkpoint."""
-    if is_untrained(name):
-        return untrained_architecture(name)
-    architecture, _ = read_checkpoint(Path(name))
-    return architecture
 
 
 def settings_digest(config: RunConfig) -> str:

@@ -57,7 +57,7 @@ class Scheduler:
     can. `suspects` are keys of tasks whose worker group ended in an earlier run of the same folder:
     like those whose group ends in this run they come after all others. From the folds of `history`,
     of earlier runs, and from those of this one the cost model learns. `kept_passes` are passes
-    through the trunk whose state an earlier run has left, by key.
+    through the trunk whose state an earlier run has left, by key; tasks of `alone` are in no batch.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class Scheduler:
         suspects: Collection[str] = (),
         history: Iterable[MeasuredFold] = (),
         kept_passes: Mapping[str, int] = MappingProxyType({}),
+        alone: Collection[str] = (),
     ) -> None:
         self.costs = costs
         self.settings = settings
@@ -77,7 +78,9 @@ class Scheduler:
         self.stopped = ""
         self._learner = CostLearner(costs, history)
         learned = self._learner.learned()
-        self._waiting = Waiting(tasks, learned, self.cluster, settings, suspects, kept_passes)
+        self._waiting = Waiting(
+            tasks, learned, self.cluster, settings, suspects, kept_passes, alone
+        )
         self._health = NodeHealth()
         self._deadlines = Deadlines(settings, costs.hardware)
         self._retry_policy = RetryPolicy(costs, settings)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from biotite.structure.info import residue as biotite_residue
 
+from foldcp.chemistry.ccd import STANDARD_FILE
+from foldcp.chemistry.standard_components import standard_components
 from foldcp.chemistry.vocabulary import (
     NUM_TOKENS,
     STANDARD_ATOMS,
@@ -97,3 +103,22 @@ def test_ccd_atoms_takes_model_coordinates_for_incomplete_ideal_ones() -> None:
     heavy = ccd.positions[ccd.elements != 1]
     assert np.isfinite(heavy).all()
     assert np.linalg.norm(heavy - heavy.mean(0), axis=1).max() < 15
+
+
+def test_standard_components_are_those_of_the_dictionary() -> None:
+    assert json.loads(STANDARD_FILE.read_text()) == standard_components()
+
+
+def test_standard_residues_need_no_dictionary() -> None:
+    """It takes a process seconds to decode."""
+    program = (
+        "import sys\n"
+        "from foldcp.chemistry.vocabulary import TOKENS, standard_residue\n"
+        "from foldcp.structure.components import _ccd_bonds, component_name, component_type\n"
+        "for code in TOKENS[2:]:\n"
+        "    assert standard_residue(code).num_atoms\n"
+        "    assert component_name(code) and component_type(code)\n"
+        "    _ccd_bonds(code)\n"
+        "assert 'biotite' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from foldcp.pipeline.config import load
+from foldcp.pipeline.execution import driver as module
 from foldcp.pipeline.execution.driver import Driver, ranks_per_node, threads_of_a_rank
 from foldcp.pipeline.execution.ray_cluster import Node, RayConnection
+from foldcp.pipeline.execution.results import (
+    BatchResult,
+    FoldStats,
+    RemoteFoldResult,
+    StagedResult,
+)
 from foldcp.pipeline.scheduling.hardware import load_hardware
 from foldcp.pipeline.scheduling.placement import Cluster
 from foldcp.pipeline.scheduling.types import Failure
@@ -102,9 +111,46 @@ def test_driver_refuses_a_cluster_without_a_device(monkeypatch: pytest.MonkeyPat
             signals,  # type: ignore[arg-type]
             max_ranks=0,
             suspects=set(),
+            alone=set(),
             history=[],
             verbose=False,
         )
+
+
+def test_full_disk_loses_no_result_that_is_staged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a batch, and of other groups whose results have come at the same time."""
+    stats = FoldStats({}, 0, 1)
+    staged = [StagedResult(stats, name) for name in "ad"]  # type: ignore[arg-type]
+    remote = RemoteFoldResult(stats, None, {})  # type: ignore[arg-type]
+    results = {"first": BatchResult((staged[0], remote)), "second": staged[1]}
+    stored: list[str] = []
+
+    def stage(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def store_results(pairs: Sequence[tuple[object, StagedResult]]) -> dict[str, Failure]:
+        stored.extend(str(result.commit) for _, result in pairs)
+        return {}
+
+    driver = object.__new__(Driver)
+    driver.disk_error = None
+    driver.connection = SimpleNamespace(check=lambda: None)  # type: ignore[assignment]
+    driver.signals = SimpleNamespace(number=0)  # type: ignore[assignment]
+    driver.writer = SimpleNamespace(stage=stage)  # type: ignore[assignment]
+    driver.staging = None  # type: ignore[assignment]
+    driver.recorder = SimpleNamespace(store_results=store_results)  # type: ignore[assignment]
+    tasks = [SimpleNamespace(task=None, shape=None, fallbacks=()) for _ in range(3)]
+    driver.scheduler = SimpleNamespace(  # type: ignore[assignment]
+        groups={1: SimpleNamespace(members=tasks[:2]), 2: SimpleNamespace(members=tasks[2:])}
+    )
+    driver.groups = {1: None, 2: None}  # type: ignore[dict-item]
+    driver.pending = {"first": 1, "second": 2}
+    monkeypatch.setattr(module.ray, "wait", lambda refs, **_: (refs, []))
+    monkeypatch.setattr(module, "result_or_failure", lambda ref, _: results[ref])
+    monkeypatch.setattr(module, "fetch_prediction", lambda *_: "prediction")
+    with pytest.raises(OSError, match="No space left"):
+        driver._handle_results()
+    assert stored == ["a", "d"]
 
 
 def test_file_that_only_the_driver_has_is_the_fault_of_the_node(

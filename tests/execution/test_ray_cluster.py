@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -112,3 +114,39 @@ def test_check_address_blames_no_token_when_the_cluster_was_slow(
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     with listener() as address:
         assert check_address(address) == address
+
+
+# Ray's control service is stopped as soon as it is there.
+STOPPED = """
+import os, signal, threading, time, psutil
+from foldcp.pipeline.execution import ray_cluster
+from foldcp.pipeline.execution.signals import StopSignals
+
+def stop() -> None:
+    while True:
+        for process in psutil.Process().children(recursive=True):
+            if process.name() == "gcs_server":
+                os.kill(process.pid, signal.SIGSTOP)
+                return
+        time.sleep(0.002)
+
+threading.Thread(target=stop, daemon=True).start()
+ray_cluster.START_SECONDS = 3.0
+with ray_cluster.RayConnection("", 1, verbose=False) as connection:
+    connection.wait(StopSignals())
+"""
+
+
+def test_ray_that_hangs_while_it_starts_is_one_error() -> None:
+    command = [sys.executable, "-c", STOPPED]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    last = process.stderr.splitlines()[-1]
+    assert last.startswith("ValueError: Ray did not start within 3 s; its logs are in "), last
+    folder = Path(last.rpartition(" ")[2])
+    assert (folder / "gcs_server.out").exists()
+
+
+def test_closing_a_connection_that_never_began_does_nothing() -> None:
+    with module.RayConnection("", 1, verbose=False) as connection:
+        pass
+    assert not connection._daemons

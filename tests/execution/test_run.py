@@ -22,6 +22,7 @@ import yaml
 from foldcp.complex import Chain, Complex, InvalidComplex
 from foldcp.pipeline.config import load
 from foldcp.pipeline.execution.monitoring.run_status import read_status
+from foldcp.pipeline.execution.ray_cluster import RayConnection
 from foldcp.pipeline.execution.run import Run, RunOptions, Summary
 from foldcp.pipeline.inputs.tasks import Failed, Task, TaskList
 from foldcp.pipeline.scheduling.hardware import PRESETS, load_hardware
@@ -48,7 +49,8 @@ def test_failing_disk_stops_the_run_and_fails_no_task(tmp_path: Path, number: in
     plan = SimpleNamespace(task_list=TaskList((), (), 0), config=load(), present=None)
     store = SimpleNamespace(root=tmp_path, mark_stale=fail)
     signals = SimpleNamespace(number=0)
-    run = Run(plan, store, load_hardware("cpu"), RunOptions(), signals)  # type: ignore[arg-type]
+    connection = RayConnection("", 1, verbose=False)
+    run = Run(plan, store, load_hardware("cpu"), RunOptions(), connection, signals)  # type: ignore[arg-type]
     summary = run.score()
     assert summary.stopped.startswith(f"{tmp_path}/file: {os.strerror(number)}; the run resumes")
     assert summary.exit_code(False) == 75

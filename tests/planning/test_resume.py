@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from foldcp.pipeline.config import WriteConfig
 from foldcp.pipeline.planning.resume import (
+    alone_keys,
     both,
     measured_folds,
     missing_files,
@@ -129,12 +131,53 @@ def test_measured_folds_are_those_of_the_same_hardware_and_input(tmp_path: Path)
     assert folds[0].task == replace(known, msa_depth=70)
     assert folds[0].stages == dict.fromkeys(MEASURED_STAGES, 2.0)
     assert folds[0].seconds == 9.0
-    store = Store.open(out, replace(INFO, hardware="h200"))
-    of_batch = {"outcome": "done", "seconds": 2.5, "group_size": 1, "batch": 4}
-    store.put_attempt(ATTEMPT | shape | stages | of_batch)
-    store.close()
-    (fold,) = (each for each in measured_folds(out, [known], "h200") if each.shape.batch > 1)
-    assert fold.shape == FoldShape(1, "bf16", 5, 70, batch=4)
-    assert (fold.seconds, fold.stages["trunk"]) == (10.0, 8.0)  # of all four
     assert measured_folds(out, [known], "another") == []
     assert measured_folds(out, [], "h200") == []
+
+
+def test_a_batch_is_one_measured_fold(tmp_path: Path) -> None:
+    """That of its largest complex; of one in which a complex failed, the time means nothing."""
+    out = tmp_path / "run"
+    known = [replace(task(100 + index), key=f"k{index}") for index in range(4)]
+    shape = {"group_size": 1, "precision": "bf16", "parallel_samples": 5, "msa_depth": 70}
+    store = Store.open(out, replace(INFO, hardware="h200"))
+    for second, outcomes in enumerate((["done"] * 4, ["oom"] * 4, ["done"] * 3 + ["error"])):
+        for index, outcome in enumerate(outcomes):
+            of_batch = {
+                "key": f"k{index}",
+                "num_tokens": 100 + index,
+                "outcome": outcome,
+                "started": datetime(2026, 1, 1, second=second, tzinfo=UTC),
+                "gpus": "host:0",
+                "seconds": 2.5,
+                "batch": 4,
+                **{f"seconds_{stage}": 2.0 + index for stage in MEASURED_STAGES},
+            }
+            store.put_attempt(ATTEMPT | shape | of_batch)
+    store.close()
+    done, ran_out = measured_folds(out, known, "h200")
+    assert done.shape == FoldShape(1, "bf16", 5, 70, batch=4)
+    assert (done.task.key, done.seconds, done.stages["trunk"]) == ("k3", 10.0, 14.0)
+    assert (ran_out.task.key, ran_out.ran_out) == ("k3", True)
+    assert measured_folds(out, known[:3], "h200") == []
+
+
+@pytest.mark.parametrize(
+    ("outcome", "batch", "is_alone"),
+    [
+        ("oom", 4, True),
+        ("error", 4, True),
+        ("invalid", 4, True),
+        ("done", 4, False),
+        ("stopped", 4, False),
+        ("error", 1, False),
+    ],
+)
+def test_alone_keys_are_of_batches_that_failed(
+    tmp_path: Path, outcome: str, batch: int, is_alone: bool
+) -> None:
+    out = tmp_path / "run"
+    store = Store.open(out, INFO)
+    store.put_attempt(ATTEMPT | {"outcome": outcome, "batch": batch})
+    store.close()
+    assert alone_keys(out) == ({"k1"} if is_alone else set())

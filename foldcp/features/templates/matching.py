@@ -8,7 +8,6 @@ from functools import cache
 import numpy as np
 from Bio.Align import PairwiseAligner
 from jaxtyping import Int
-from scipy.optimize import linear_sum_assignment
 
 from foldcp.complex import Complex, Template
 from foldcp.features.templates.structure import TemplateChain, resolve_chain_names
@@ -84,6 +83,8 @@ def _pairs(
                 f"{location}: cannot match {len(queries)} chains to {len(labels)} one by one"
             )
         return list(zip(queries, labels, strict=True))
+    from scipy.optimize import linear_sum_assignment  # takes long to import
+
     scores = np.empty((len(queries), len(labels)))
     for i, query in enumerate(queries):
         for j, label in enumerate(labels):

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Int
 from networkx.algorithms.isomorphism import GraphMatcher, categorical_node_match
 
-from foldcp.chemistry.vocabulary import ccd_column
+from foldcp.chemistry.ccd import ccd_column
 from foldcp.pipeline.evaluation.structures.chain import Chain, Structure
 
 MAX_MAPPINGS = 1_000  # of the atoms of a ligand, the symmetric ones among them
@@ -128,5 +128,5 @@ def _bonds(own: Mapping[str, Bonds], code: str) -> Bonds:
 @cache
 def _ccd_bonds(code: str) -> Bonds:
     columns = [ccd_column("chem_comp_bond", code, name) for name in ("atom_id_1", "atom_id_2")]
-    ends = [column.as_array(str).tolist() for column in columns if column is not None]
+    ends = [column for column in columns if column is not None]
     return frozenset(zip(*ends, strict=True)) if len(ends) == 2 else frozenset()

@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from foldcp.pipeline.storage.results.pae_file import PaeFile
-
 MAX_BINS = 160  # of each side of the matrix in the page
 MAX_TOKENS = 20_000  # of a complex whose PAE is read for the page
 
@@ -20,6 +18,8 @@ def read_pae(path: Path) -> Float[np.ndarray, "n n"] | None:
 
     Raises ValueError when the file is damaged.
     """
+    from foldcp.pipeline.storage.results.pae_file import PaeFile  # imports torch
+
     with PaeFile(path) as pae:
         if pae.num_tokens > MAX_TOKENS:
             return None

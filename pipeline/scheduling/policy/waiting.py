@@ -41,6 +41,7 @@ class Waiting:
         settings: RunSection,
         suspects: Collection[str],
         kept_passes: Mapping[str, int],
+        alone: Collection[str],
     ) -> None:
         self.costs = costs
         self.cluster = cluster
@@ -62,6 +63,7 @@ class Waiting:
             else:
                 is_suspect = task.key in suspects
                 queued = QueuedTask(task, shape, shape.num_ranks, is_suspect=is_suspect)
+                queued.is_alone = task.key in alone
                 if task.key in kept_passes:
                     times = StepTimes.predicted(costs, task, shape)
                     queued.kept_passes = min(kept_passes[task.key], times.num_passes - 1)

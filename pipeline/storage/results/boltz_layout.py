@@ -21,16 +21,17 @@ import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 
 from foldcp.metrics.scores import Scores
 from foldcp.pipeline.storage.filesystem import Content
-from foldcp.predict import Prediction
-from foldcp.structure.predicted import PredictedStructure
-from foldcp.structure.write import write_structure
+
+if TYPE_CHECKING:  # the names of files and scores need no torch
+    from foldcp.predict import Prediction
+    from foldcp.structure.predicted import PredictedStructure
 
 MAX_STEM_LENGTH = 100
 KEY_DIGITS = 8  # of the key in a stem
@@ -62,6 +63,8 @@ def boltz_files(
     `structures` are the samples of the prediction; `stem` is from `file_stem`. The prediction needs
     its whole PAE, and its whole PDE for `write_pde`.
     """
+    from foldcp.structure.write import write_structure
+
     num_samples = len(prediction.scores)
     assert len(prediction.pae) == num_samples
     assert len(prediction.pde) == num_samples or not write_pde

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -31,7 +31,9 @@ from foldcp.pipeline.storage.columns.structure_columns import STRUCTURE_COLUMNS,
 from foldcp.pipeline.storage.results.boltz_layout import COMPLEX_SCORES, ranking
 from foldcp.pipeline.storage.results.pair_rows import pair_rows
 from foldcp.pipeline.storage.results.provenance import Provenance
-from foldcp.predict import Prediction
+
+if TYPE_CHECKING:  # the driver, which writes other rows, needs no torch
+    from foldcp.predict import Prediction
 
 TYPES = {"float32": float, "int64": int, "bool": bool}
 DEFAULT = WriteConfig()

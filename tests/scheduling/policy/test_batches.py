@@ -196,6 +196,24 @@ def folding_batch(number: int = 64) -> tuple[Scheduler, Fold]:
     return scheduler, fold
 
 
+def test_complexes_of_failed_batches_of_an_earlier_run_are_folded_alone() -> None:
+    alone = {"0003", "0050"}
+    scheduler = Scheduler(small(64), COSTS, {"a": 1}, SETTINGS, alone=alone)
+    (start,) = scheduler.decide(0.0)
+    assert isinstance(start, Start)
+    scheduler.ready(start.group, 10.0)
+    now = 10.0
+    folds: list[Fold] = []
+    while len(scheduler.outcomes) < 64:
+        (fold,) = scheduler.decide(now)
+        assert isinstance(fold, Fold)
+        folds.append(fold)
+        now += 10.0
+        scheduler.finished(fold.group, now)
+    assert max(len(_keys(fold)) for fold in folds) > 1
+    assert {fold.task.key for fold in folds if not fold.others} >= alone
+
+
 def test_progress_of_a_batch_counts_for_its_end_and_its_deadline() -> None:
     scheduler, fold = folding_batch()
     group = scheduler.groups[fold.group]
