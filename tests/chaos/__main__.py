@@ -78,10 +78,14 @@ def run(seeds: Sequence[int], num_lanes: int, folder: Path) -> Iterator[Report]:
     executor.shutdown()
 
 
-def _cluster(seed: int) -> tuple[bool, int]:
-    """What a schedule needs; those that need the same follow each other, as nodes start slowly."""
+def _cluster(seed: int) -> tuple[bool, int, int]:
+    """What a schedule needs; those that need the same follow each other, as nodes start slowly.
+
+    Among these the first are those that wait for deadlines, so that none of them is the last.
+    """
     schedule = draw_schedule(seed)
-    return schedule.is_joined, -schedule.num_nodes
+    num_waits = sum(kind == "hang" or kind.startswith("freeze") for kind in schedule.kinds)
+    return schedule.is_joined, -schedule.num_nodes, -num_waits
 
 
 def _completed(futures: Iterable[Future[Report]]) -> Iterator[Future[Report]]:

@@ -45,12 +45,15 @@ MAX_BYTES = 1 << 18  # of a worker's command with its environment
 # number in this process, and from then on all forks would draw the same ones, so that two groups of
 # a run would make one placement group.
 MODULES = (
+    "duckdb",
     "foldcp.pipeline.cli",
     "foldcp.pipeline.execution.worker",
     "foldcp.pipeline.planning.run_plan",
     "foldcp.pipeline.reporting.report",
     "foldcp.pipeline.scheduling.scheduler",
     "foldcp.pipeline.storage.store",
+    "pyarrow.dataset",
+    "pydantic.v1",
     "ray._private.workers.default_worker",
     "ray.util.metrics",
     "tests.chaos.faulty_worker",

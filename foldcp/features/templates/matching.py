@@ -8,7 +8,6 @@ from functools import cache
 import numpy as np
 from Bio.Align import PairwiseAligner
 from jaxtyping import Int
-from scipy.optimize import linear_sum_assignment
 
 from foldcp.complex import Complex, Template
 from foldcp.features.templates.structure import TemplateChain, resolve_chain_names
@@ -88,6 +87,8 @@ def _pairs(
     for i, query in enumerate(queries):
         for j, label in enumerate(labels):
             scores[i, j] = _score(proteins[query], structure[label].sequence)
+    from scipy.optimize import linear_sum_assignment  # which takes every worker 0.3 s to import
+
     assigned = linear_sum_assignment(scores, maximize=True)
     return [(queries[i], labels[j]) for i, j in zip(*assigned, strict=True)]
 
