@@ -42,7 +42,12 @@ class ChaosCluster:
             "health_check_timeout_ms": int(1000 * HEALTH_CHECK_SECONDS * slowness()),
             "health_check_failure_threshold": NUM_HEALTH_CHECKS,
         }
-        head = {"include_dashboard": False, "_system_config": config, **_node_options()}
+        head = {
+            "include_dashboard": False,
+            "no_monitor": True,
+            "_system_config": config,
+            **_node_options(),
+        }
         self._cluster = Cluster(initialize_head=True, head_node_args=head)
         self._frozen: list[psutil.Process] = []
 
@@ -146,7 +151,11 @@ class ChaosCluster:
 
 
 def _node_options() -> dict[str, Any]:
-    return {"num_cpus": CPUS_PER_NODE, "object_store_memory": OBJECT_STORE_BYTES}
+    return {
+        "num_cpus": CPUS_PER_NODE,
+        "object_store_memory": OBJECT_STORE_BYTES,
+        "include_log_monitor": False,
+    }
 
 
 def _daemons(node: Any) -> list[psutil.Process]:

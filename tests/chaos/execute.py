@@ -90,7 +90,7 @@ class Lane:
         os.environ["RAY_TMPDIR"] = str(folder)
         os.environ["PYTHONPATH"] = str(PATH)  # of Ray's processes
         # Otherwise 15, with which whatever else the machine does delays them beyond any deadline.
-        os.environ["RAY_worker_niceness"] = "0"
+        os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  Ray's spelling
         self.launcher = Launcher(folder)
         self.cluster: ChaosCluster | None = None
         self.disk = folder / "disk"
