@@ -340,7 +340,9 @@ class Execution:
         )
 
     def _check_second_driver(self, first: InvocationEnd) -> None:
-        """The second driver must refuse the folder in one line, unless the first has ended."""
+        """The second driver must refuse the folder in one line, unless the first has ended; or say
+        that the disk is full.
+        """
         if self.second_driver is None:
             return
         pid = self.second_driver
@@ -357,7 +359,10 @@ class Execution:
             self.complaints += [f"second driver: {each}" for each in complaints_of_end(end)]
             return
         text = self.second_log.read_text()
-        if "being written" not in text and "another" not in text:
+        reasons = ["being written", "another"]
+        if "disk_full" in first.kinds:
+            reasons.append("No space left")
+        if not any(reason in text for reason in reasons):
             self.complaints.append(f"the second driver says {text[-200:]!r}")
 
     def _check_leftovers(self, end: InvocationEnd) -> None:
