@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:
 	@echo "make demo     fold and score the demo database on the CPU (a few minutes)"
 	@echo "make test     run the tests"
-	@echo "make chaos    runs that 100 schedules of faults hit; SEED=17, SEEDS=100-200, N=1000"
+	@echo "make chaos    runs that 100 schedules of faults hit, in about 10 minutes on two idle cores; SEED=17, SEEDS=100-200, N=1000"
 	@echo "make parity   compare every module with boltz 2.2.1, and scores with their programs"
 	@echo "make lint     ruff and pyright"
 	@echo "make docs     write docs/outputs.md and docs/settings.md from the code"

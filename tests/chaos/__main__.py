@@ -25,11 +25,9 @@ from types import FrameType
 
 import psutil
 
-import foldcp.pipeline.reporting.report
-import foldcp.pipeline.score_database  # noqa: F401  imported once, for all drivers
 from foldcp.pipeline.execution.signals import adopt_orphans, kill_descendants
 from tests.chaos.execute import Lane, Report, failed_report
-from tests.chaos.launcher import FORK
+from tests.chaos.launcher import FORK, preload
 from tests.chaos.schedule import draw_schedule
 
 _lanes: list[Lane] = []  # of this process: one
@@ -39,7 +37,7 @@ def main() -> None:
     """Run schedules, print a line for each, and exit with 1 if one failed."""
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
     parser.add_argument("--seeds", type=_seeds, default=range(100), metavar="A-B,..")
-    parser.add_argument("--lanes", type=int, default=(os.cpu_count() or 1) + 1)
+    parser.add_argument("--lanes", type=int, default=3 * (os.cpu_count() or 1))
     options = parser.parse_args()
     started = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="fc-"))  # short, as Ray's sockets are in it
@@ -51,6 +49,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, abort)
     adopt_orphans()
+    preload()
     try:
         reports = list(run(options.seeds, options.lanes, folder))
     finally:
@@ -79,10 +78,14 @@ def run(seeds: Sequence[int], num_lanes: int, folder: Path) -> Iterator[Report]:
     executor.shutdown()
 
 
-def _cluster(seed: int) -> tuple[bool, int]:
-    """What a schedule needs; those that need the same follow each other, as nodes start slowly."""
+def _cluster(seed: int) -> tuple[bool, int, int]:
+    """What a schedule needs; those that need the same follow each other, as nodes start slowly.
+
+    Among these the first are those that wait for deadlines, so that none of them is the last.
+    """
     schedule = draw_schedule(seed)
-    return schedule.is_joined, -schedule.num_nodes
+    num_waits = sum(kind == "hang" or kind.startswith("freeze") for kind in schedule.kinds)
+    return schedule.is_joined, -schedule.num_nodes, -num_waits
 
 
 def _completed(futures: Iterable[Future[Report]]) -> Iterator[Future[Report]]:

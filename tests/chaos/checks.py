@@ -6,6 +6,7 @@ Only what users see is read: exit codes, tables, structures, status.json and log
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -110,7 +111,7 @@ def check_run(out: Path, reference: Path, evidence: Evidence) -> list[str]:
     return [
         *_check_outcomes(tables["complexes"], evidence),
         *check_reasons(tables["complexes"], evidence),
-        *_check_attempts(tables["attempts"], tables["complexes"], evidence),
+        *check_attempts(tables["attempts"], tables["complexes"], evidence),
         *_check_results(tables, out, reference),
         *_check_runs(tables["runs"], evidence),
         *_check_status(out, tables["complexes"], tables["runs"]),
@@ -162,7 +163,7 @@ def _causes(hits: Iterable[Hit], own: Iterable[str]) -> list[tuple[str, str]]:
     return [cause for kind in kinds for cause in CAUSES.get(kind, ())]
 
 
-def _check_attempts(
+def check_attempts(
     attempts: pd.DataFrame, complexes: pd.DataFrame, evidence: Evidence
 ) -> Iterator[str]:
     """Attempts end as the faults let them, and a complex is scored once."""
@@ -170,36 +171,45 @@ def _check_attempts(
         return
     hits = [hit for end in evidence.ends for hit in end.hits]
     for row in attempts[attempts["outcome"] != "done"].itertuples():
-        own = [kind for kind, name in evidence.fold_hits if name == row.name]
+        # The fault of one complex of a batch ends the attempts at all.
+        own = [kind for kind, name in evidence.fold_hits if row.batch > 1 or name == row.name]
         reason = str(row.reason)
         causes = _causes(hits, own)
         if not any(row.outcome == kind and re.search(text, reason) for kind, text in causes):
             yield f"attempt at {row.name}, hit by {sorted(evidence.kinds)}: {row.outcome} {reason}"
-    num_failed = int((attempts["outcome"] != "done").sum())
+    failed = attempts[attempts["outcome"] != "done"]
+    num_failed = math.ceil((1 / failed["batch"]).sum())
     num_hits = len(evidence.fold_hits) + sum(1 + (hit.kind in NODE_FAULTS) for hit in hits)
     if num_failed > num_hits:
-        yield f"{num_failed} attempts failed, but only {num_hits} faults hit"
+        yield f"{num_failed} folds failed, but only {num_hits} faults hit"
     done = Counter(attempts[attempts["outcome"] == "done"]["name"])
     for row in complexes[complexes["outcome"] == "done"].itertuples():
         if done[row.name] > 1 and "truncate" not in evidence.kinds:
             yield f"{row.name} was scored {done[row.name]} times"
+    last_of = attempts.sort_values(["run_id", "attempt"]).groupby("name")["batch"].last()
+    for row in complexes[complexes["outcome"] == "failed"].itertuples():
+        if last_of.get(row.name, 1) > 1:
+            yield f"{row.name} failed, though it was last folded with others"
 
 
 def _check_results(tables: dict[str, pd.DataFrame], out: Path, reference: Path) -> Iterator[str]:
     """The rows and structures of scored complexes are those of an undisturbed run.
 
-    To the bit, where as many ranks made them; others may differ in the last digits. Those made
-    with an out-of-memory fallback are made otherwise, and are not compared.
+    To the bit, where as many ranks made them, of each alone; others may differ in the last digits.
+    Those made with an out-of-memory fallback are made otherwise, and are not compared.
     """
     expected = {name: read(reference, name) for name in TABLES}
     complexes = tables["complexes"]
     attempts = tables["attempts"]
     names = set(complexes[complexes["outcome"] != "failed"]["name"])
+    batched: set[str] = set()
     if not attempts.empty:
         names -= set(attempts[attempts["fallbacks"].map(len) > 0]["name"])
+        batched = set(attempts[(attempts["outcome"] == "done") & (attempts["batch"] > 1)]["name"])
     sizes = complexes.set_index("name")["group_size"]
     usual = expected["complexes"].set_index("name")["group_size"]
     equal = {name for name in names if pd.isna(sizes[name]) or sizes[name] == usual[name]}
+    equal -= batched
     for table in TABLES:
         for chosen, is_exact in ((equal, True), (names - equal, False)):
             yield from _differences(table, tables[table], expected[table], chosen, is_exact)

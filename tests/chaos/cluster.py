@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any
 
 import psutil
 
-from foldcp.pipeline.execution import ray_cluster  # noqa: F401  sets Ray's environment
+from tests.chaos.launcher import Launcher
 
-from ray.cluster_utils import Cluster  # isort: skip  after ray_cluster.py
+from ray.cluster_utils import Cluster  # isort: skip  after launcher.py, which sets its environment
 
 OBJECT_STORE_BYTES = 80_000_000
 CPUS_PER_NODE = 2
@@ -32,14 +33,21 @@ def slowness() -> float:
 class ChaosCluster:
     """A head, where the drivers are, and perhaps a second node."""
 
-    def __init__(self) -> None:
+    def __init__(self, launcher: Launcher) -> None:
+        """`launcher` is that of the workers."""
+        self._launcher = launcher
         config = {
             "health_check_initial_delay_ms": 1000,
             "health_check_period_ms": 1000,
             "health_check_timeout_ms": int(1000 * HEALTH_CHECK_SECONDS * slowness()),
             "health_check_failure_threshold": NUM_HEALTH_CHECKS,
         }
-        head = {"include_dashboard": False, "_system_config": config, **_node_options()}
+        head = {
+            "include_dashboard": False,
+            "no_monitor": True,
+            "_system_config": config,
+            **_node_options(),
+        }
         self._cluster = Cluster(initialize_head=True, head_node_args=head)
         self._frozen: list[psutil.Process] = []
 
@@ -55,9 +63,10 @@ class ChaosCluster:
 
     def workers(self) -> list[psutil.Process]:
         """The processes of worker groups and of the progress, on all nodes."""
+        forked = self._launcher.workers()
         return [
             process
-            for process in with_descendants(self.processes())
+            for process in with_descendants(self.processes(), forked)
             if any(name in title(process) for name in WORKERS)
         ]
 
@@ -92,7 +101,7 @@ class ChaosCluster:
         if kind == "remove_node":
             self._cluster.remove_node(node, allow_graceful=True)
             return True
-        found = with_descendants(_daemons(node))
+        found = with_descendants(_daemons(node), self._launcher.workers())
         for process in found:
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGSTOP if kind == "freeze_node" else signal.SIGKILL)
@@ -142,7 +151,11 @@ class ChaosCluster:
 
 
 def _node_options() -> dict[str, Any]:
-    return {"num_cpus": CPUS_PER_NODE, "object_store_memory": OBJECT_STORE_BYTES}
+    return {
+        "num_cpus": CPUS_PER_NODE,
+        "object_store_memory": OBJECT_STORE_BYTES,
+        "include_log_monitor": False,
+    }
 
 
 def _daemons(node: Any) -> list[psutil.Process]:
@@ -176,13 +189,18 @@ def is_running(process: psutil.Process) -> bool:
         return False
 
 
-def with_descendants(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """Processes that run, and all that they started."""
+def with_descendants(
+    processes: Iterable[psutil.Process], forked: Mapping[int, int] = MappingProxyType({})
+) -> list[psutil.Process]:
+    """Processes that run, and all that they started; `forked` is `Launcher.workers()`."""
     found: dict[int, psutil.Process] = {}
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             for each in [process, *process.children(recursive=True)]:
                 found[each.pid] = each
+    for asking in forked.keys() & found.keys():
+        with suppress(psutil.NoSuchProcess):
+            found[forked[asking]] = psutil.Process(forked[asking])
     return [process for process in found.values() if is_running(process)]
 
 

@@ -20,12 +20,10 @@ from pathlib import Path
 import pandas as pd
 import psutil
 
-import foldcp.pipeline.reporting.report
-import foldcp.pipeline.score_database  # noqa: F401  imported once, for all drivers
 from foldcp.pipeline.execution.signals import adopt_orphans, kill_descendants
 from tests.chaos.checks import TABLES, read
 from tests.chaos.cluster import title, with_descendants
-from tests.chaos.launcher import Launcher
+from tests.chaos.launcher import Launcher, preload
 
 SETTINGS = (
     "msa.missing=single-sequence",
@@ -50,6 +48,7 @@ def main() -> None:
     parser.add_argument("--every", type=float, default=15.0, help="seconds between kills, about")
     options = parser.parse_args()
     adopt_orphans()
+    preload()
     folder = Path(tempfile.mkdtemp(prefix="fc-"))
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     is_right = False
@@ -66,7 +65,7 @@ def main() -> None:
 
 def _compare(options: argparse.Namespace, folder: Path) -> bool:
     """Whether the tables of a disturbed run are those of an undisturbed one."""
-    launcher = Launcher()
+    launcher = Launcher(folder)
     arguments = [
         "score",
         str(options.input),

@@ -43,8 +43,8 @@ LENGTHS = {f"c{index}": (6 + index, 5) for index in range(NUM_NAMES)} | {TWO_RAN
 HARDWARE = {"pair_bytes_fp32": 1.2e7, "memory_gb": 8.0, "start_seconds": 0.5}
 DISK_BYTES = 40_000_000
 # On a quiet machine:
-FOLD_SECONDS = 20.0  # that a fold may take; most take a tenth of a second
-START_SECONDS = 20.0  # that the start of a group may take
+FOLD_SECONDS = 8.0  # that a fold may take; most take a tenth of a second
+START_SECONDS = 8.0  # that the start of a group may take
 INVOCATION_SECONDS = 120.0  # after which one hangs
 END_SECONDS = 10.0  # in which the processes of a driver's own Ray end after it
 # Where the driver was killed, and the control service with it, Ray's agents still ask that one.
@@ -89,7 +89,9 @@ class Lane:
         os.environ[MARK] = str(folder)
         os.environ["RAY_TMPDIR"] = str(folder)
         os.environ["PYTHONPATH"] = str(PATH)  # of Ray's processes
-        self.launcher = Launcher()
+        # Otherwise 15, with which whatever else the machine does delays them beyond any deadline.
+        os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  Ray's spelling
+        self.launcher = Launcher(folder)
         self.cluster: ChaosCluster | None = None
         self.disk = folder / "disk"
         self.disk.mkdir()
@@ -109,7 +111,7 @@ class Lane:
         """A new cluster; again, where Ray gives up a start after its 30 s on a busy machine."""
         for _ in range(MAX_STARTS):
             try:
-                return ChaosCluster()
+                return ChaosCluster(self.launcher)
             except Exception as error:  # Ray raises no class of its own
                 if "timed out" not in str(error):
                     raise
@@ -237,6 +239,7 @@ class Execution:
             pid,
             self.out / "log.jsonl",
             self.lane.cluster if self.schedule.is_joined else None,
+            self.lane.launcher,
             {"disk_full": self._fill_disk, "second_driver": self._start_second_driver},
         )
         allowed = INVOCATION_SECONDS * slowness()
@@ -263,11 +266,12 @@ class Execution:
         return end
 
     def _arguments(self) -> list[str]:
-        deadlines = (
+        drawn = (
             f"run.deadline_floor={FOLD_SECONDS * slowness():.0f}",
             f"run.start_deadline={START_SECONDS * slowness():.0f}",
+            f"run.batch={self.schedule.batch}",
         )
-        settings = [part for setting in (*SETTINGS, *deadlines) for part in ("--set", setting)]
+        settings = [part for setting in (*SETTINGS, *drawn) for part in ("--set", setting)]
         joined = ["--address", self.lane.cluster.address] if self.lane.cluster else []
         return [
             "score",
@@ -336,7 +340,9 @@ class Execution:
         )
 
     def _check_second_driver(self, first: InvocationEnd) -> None:
-        """The second driver must refuse the folder in one line, unless the first has ended."""
+        """The second driver must refuse the folder in one line, unless the first has ended; or say
+        that the disk is full.
+        """
         if self.second_driver is None:
             return
         pid = self.second_driver
@@ -353,7 +359,10 @@ class Execution:
             self.complaints += [f"second driver: {each}" for each in complaints_of_end(end)]
             return
         text = self.second_log.read_text()
-        if "being written" not in text and "another" not in text:
+        reasons = ["being written", "another"]
+        if "disk_full" in first.kinds:
+            reasons.append("No space left")
+        if not any(reason in text for reason in reasons):
             self.complaints.append(f"the second driver says {text[-200:]!r}")
 
     def _check_leftovers(self, end: InvocationEnd) -> None:

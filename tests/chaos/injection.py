@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 
 from tests.chaos.cluster import ChaosCluster, title, with_descendants
+from tests.chaos.launcher import Launcher
 from tests.chaos.schedule import GROUP_FAULTS, NODE_FAULTS, SIGNALS, Invocation, ProcessFault
 
 
@@ -66,6 +67,7 @@ class Injector:
         driver: int,
         log: Path,
         cluster: ChaosCluster | None,
+        launcher: Launcher,
         others: dict[str, Callable[[], None]],
     ) -> None:
         """`cluster` is None where the driver has a Ray of its own; `others` are the faults that
@@ -76,6 +78,7 @@ class Injector:
         self._driver = psutil.Process(driver)
         self._log = RunLog(log, log.stat().st_size if log.exists() else 0)
         self._cluster = cluster
+        self._launcher = launcher
         self._others = others
         self._due: list[tuple[float, ProcessFault]] = []
 
@@ -116,8 +119,11 @@ class Injector:
     def _hit_group(self, kind: str, target: int) -> bool:
         """Kill or freeze a rank, or the actor of a worker group."""
         name = "WorkerActor" if kind.endswith("rank") else "WorkerGroupActor"
-        cluster = self._cluster
-        processes = cluster.workers() if cluster else with_descendants([self._driver])
+        processes = (
+            self._cluster.workers()
+            if self._cluster
+            else with_descendants([self._driver], self._launcher.workers())
+        )
         found = [process for process in processes if name in title(process)]
         if not found:
             return False

@@ -101,6 +101,7 @@ class Schedule:
     has_invalid: bool  # whether the input has a record that is no complex
     fold_faults: tuple[FoldFault, ...]
     invocations: tuple[Invocation, ...]  # each but the last ends early
+    batch: int = 1  # complexes that are folded together at most
 
     @property
     def kinds(self) -> list[str]:
@@ -122,14 +123,17 @@ def draw_schedule(seed: int, size: int = 1) -> Schedule:
     if num_nodes == 2 and draw.random() < 0.5:
         complexes.append(TWO_RANKS)
     fold_faults = _draw_fold_faults(draw, complexes, size)
+    has_invalid = draw.random() < 0.2
+    invocations = _draw_invocations(draw, is_joined, num_nodes, 1 - len(fold_faults), size)
     return Schedule(
         seed=seed,
         is_joined=is_joined,
         num_nodes=num_nodes,
         complexes=tuple(complexes),
-        has_invalid=draw.random() < 0.2,
+        has_invalid=has_invalid,
         fold_faults=fold_faults,
-        invocations=_draw_invocations(draw, is_joined, num_nodes, 1 - len(fold_faults), size),
+        invocations=invocations,
+        batch=3 if draw.random() < 0.4 else 1,
     )
 
 

@@ -14,6 +14,7 @@ import pytest
 from tests.chaos.checks import (
     Evidence,
     InvocationEnd,
+    check_attempts,
     check_reasons,
     complaints_of_end,
     end_of_second_driver,
@@ -34,6 +35,7 @@ def test_draw_schedule_repeats_a_seed_and_draws_every_kind() -> None:
     assert set(kinds) == expected
     assert all(schedule.kinds for schedule in schedules)
     assert sum(len(schedule.kinds) > 1 for schedule in schedules) > 50
+    assert 25 < sum(schedule.batch > 1 for schedule in schedules) < 60
 
 
 @pytest.mark.parametrize(("size", "number"), [(1, 2000), (10, 300)])
@@ -77,6 +79,52 @@ def test_check_reasons_wants_faults_that_explain_a_failure(
     end = InvocationEnd(1, tuple(Hit(kind, ()) for kind in hits), tuple(fold_hits))
     evidence = Evidence(draw_schedule(0), (end,), tuple(fold_hits))
     assert (list(check_reasons(pd.DataFrame(rows), evidence)) == []) == is_true
+
+
+@pytest.mark.parametrize(
+    ("batches", "outcomes", "is_right"),
+    [
+        ([2, 2, 1], ["error", "error", "done"], True),
+        ([2, 2, 1], ["error", "error", "error"], False),  # two folds failed for one fault
+        ([1, 1, 1], ["error", "error", "done"], False),
+        ([2, 2, 2], ["error", "error", "done"], True),
+    ],
+)
+def test_check_attempts_counts_a_batch_once(
+    batches: list[int], outcomes: list[str], is_right: bool
+) -> None:
+    attempts = pd.DataFrame(
+        {
+            "run_id": "r1",
+            "name": ["c1", "c2", "c2"],
+            "attempt": [1, 1, 2],
+            "batch": batches,
+            "outcome": outcomes,
+            "reason": "rank 0: RuntimeError: chaos: this rank raises",
+        }
+    )
+    complexes = pd.DataFrame({"name": ["c1"], "outcome": ["done"]})
+    hits = (("raise", "c2"),) if max(batches) > 1 else (("raise", "c1"),)
+    evidence = Evidence(draw_schedule(0), (InvocationEnd(0, (), hits),), hits)
+    assert (list(check_attempts(attempts, complexes, evidence)) == []) == is_right
+
+
+def test_check_attempts_wants_a_complex_to_fail_alone() -> None:
+    attempts = pd.DataFrame(
+        {
+            "run_id": "r1",
+            "name": ["c1", "c2"],
+            "attempt": 1,
+            "batch": 2,
+            "outcome": "error",
+            "reason": "rank 0: RuntimeError: chaos: this rank raises",
+        }
+    )
+    complexes = pd.DataFrame({"name": ["c1"], "outcome": ["failed"]})
+    hits = (("raise", "c1"),)
+    evidence = Evidence(draw_schedule(0), (InvocationEnd(0, (), hits),), hits)
+    (complaint,) = check_attempts(attempts, complexes, evidence)
+    assert complaint == "c1 failed, though it was last folded with others"
 
 
 @pytest.mark.parametrize(
