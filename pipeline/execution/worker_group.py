@@ -16,7 +16,12 @@ from typing import Any
 from foldcp.complex import Complex
 from foldcp.pipeline.execution.monitoring.progress_actor import ProgressReporter
 from foldcp.pipeline.execution.prefetch import Prefetched
-from foldcp.pipeline.execution.ranks.rank_group import RankGroup, first_failure, remove_group
+from foldcp.pipeline.execution.ranks.rank_group import (
+    FREE_SECONDS,
+    RankGroup,
+    first_failure,
+    remove_group,
+)
 from foldcp.pipeline.execution.recording.result_writer import ResultWriter
 from foldcp.pipeline.execution.results import (
     BatchResult,
@@ -36,7 +41,6 @@ from foldcp.printable import printable
 import ray  # isort: skip  after ray_cluster.py, which sets its environment
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-FREE_SECONDS = 0.1  # from the end of a placement group to its GPUs being free, as measured
 MAX_NAME = 60  # characters of a complex's name in that of a task
 
 

@@ -21,6 +21,7 @@ from ray.util.placement_group import (
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 NODE_LABEL = "ray.io/node-id"
+FREE_SECONDS = 0.1  # from the end of a placement group to its GPUs being free, as measured
 
 
 class RankGroup:
