@@ -131,18 +131,21 @@ def test_sigterm_leaves_a_checkpoint_and_exit_code_75(
 ) -> None:
     cluster.set_nodes(1)
     words = arguments(prepared, tmp_path, "--address", cluster.address, "--max-steps", "100000")
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "foldcp", *words, "--set", "checkpoint.every=100000"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
-    )
-    assert process.stdout is not None
-    while "step 1:" not in (line := process.stdout.readline()):
-        assert line, process.communicate()
-    process.send_signal(signal.SIGTERM)
-    output, errors = process.communicate(timeout=120)
+    ) as process:
+        try:
+            assert process.stdout is not None
+            while "step 1:" not in (line := process.stdout.readline()):
+                assert line, process.communicate()
+            process.send_signal(signal.SIGTERM)
+            output, errors = process.communicate(timeout=120)
+        finally:
+            process.kill()
     assert process.returncode == 75, errors
     assert "SIGTERM: stopping after this step" in errors
     done = newest_step(checkpoint_folder(tmp_path))
