@@ -14,11 +14,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.execution.monitoring.monitor import Monitor
 from foldcp.pipeline.execution.monitoring.progress_actor import group_name
 from foldcp.pipeline.execution.prefetch import FeaturePrefetcher
-from foldcp.pipeline.execution.ray_cluster import Node, RayConnection, alive_nodes
+from foldcp.pipeline.execution.ray_cluster import (
+    RayConnection,
+    alive_nodes,
+    cpus_per_rank,
+    ranks_per_node,
+)
 from foldcp.pipeline.execution.ray_results import (
     fetch_pae_blocks,
     fetch_prediction,
@@ -96,7 +100,9 @@ class Driver:
         self.run_id = store.run_id
         self.store = store
         self.nodes = {node.id: node for node in alive_nodes()}
-        ranks = ranks_per_node(list(self.nodes.values()), hardware, plan.config, max_ranks)
+        ranks = ranks_per_node(
+            list(self.nodes.values()), hardware.device, cpu_ranks(plan.config), max_ranks
+        )
         if not ranks:
             raise ValueError(
                 f"no node of the cluster has a {hardware.device} device free for {hardware.name}"
@@ -263,16 +269,13 @@ class Driver:
         first_node, _ = action.placement[0]
         node = self.nodes[first_node]
         device = self.costs.hardware.device
-        cpus_per_worker = 1.0
-        if device == "cuda":  # some nodes have fewer CPUs than GPUs
-            cpus_per_worker = min(1.0, 0.5 * node.cpus / max(1, node.gpus))
         group = WorkerGroupHandle(
             group_name(self.run_id, action.group),
             action.placement,
             self.worker_config,
             self.writer,
             device,
-            cpus_per_worker,
+            cpus_per_rank(node, device),
             self.monitor.progress.actor,
         )
         self.groups[action.group] = group
@@ -420,7 +423,8 @@ class Driver:
             if ranks_left <= 0:
                 return
         unused = [node for node in alive.values() if node.id not in self.used_nodes]
-        ranks = ranks_per_node(unused, self.costs.hardware, self.plan.config, ranks_left)
+        device = self.costs.hardware.device
+        ranks = ranks_per_node(unused, device, cpu_ranks(self.plan.config), ranks_left)
         for node, count in ranks.items():
             self.used_nodes.add(node)
             self.scheduler.add_node(node, count, self._now())
@@ -464,23 +468,6 @@ def _stage_seconds(results: Sequence[ComplexResult]) -> dict[str, float]:
             for stage, seconds in result.stats.seconds.items():
                 total[stage] = total.get(stage, 0.0) + seconds
     return total
-
-
-def ranks_per_node(
-    nodes: Sequence[Node], hardware: Hardware, config: RunConfig, max_ranks: int
-) -> dict[str, int]:
-    """Ranks that each node takes, by its id: its GPUs, or CPUs where the hardware is one.
-
-    At most `max_ranks` in all, 0 for all. Nodes that take none are left out.
-    """
-    ranks: dict[str, int] = {}
-    for node in nodes:
-        count = node.gpus if hardware.device == "cuda" else min(node.cpus, cpu_ranks(config))
-        if max_ranks:
-            count = min(count, max_ranks - sum(ranks.values()))
-        if count:
-            ranks[node.id] = count
-    return ranks
 
 
 def threads_of_a_rank(ranks: int) -> int:

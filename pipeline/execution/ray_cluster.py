@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -300,3 +300,26 @@ def alive_nodes() -> list[Node]:
     if all(node.id != own for node in nodes):
         raise RayLostError("the Ray node of this process is dead")
     return sorted(nodes, key=lambda node: (node.host, node.id))
+
+
+def ranks_per_node(
+    nodes: Sequence[Node], device: str, cpu_ranks: int, max_ranks: int
+) -> dict[str, int]:
+    """Ranks that each node takes, by its id: its GPUs, or up to `cpu_ranks` CPUs where the device
+    is one.
+
+    At most `max_ranks` in all, 0 for all. Nodes that take none are left out.
+    """
+    ranks: dict[str, int] = {}
+    for node in nodes:
+        count = node.gpus if device == "cuda" else min(node.cpus, cpu_ranks)
+        if max_ranks:
+            count = min(count, max_ranks - sum(ranks.values()))
+        if count:
+            ranks[node.id] = count
+    return ranks
+
+
+def cpus_per_rank(node: Node, device: str) -> float:
+    """CPUs that Ray counts for a rank: some nodes have fewer of them than GPUs."""
+    return min(1.0, 0.5 * node.cpus / max(1, node.gpus)) if device == "cuda" else 1.0

@@ -77,33 +77,48 @@ def fetch_pae_blocks(refs: PaeRefs, name: str, sample: int) -> Iterator[PaeBlock
 class GatheredResults:
     """Results of one call to all ranks of a worker group."""
 
-    def __init__(self, refs: Sequence[Any], nodes: Sequence[str]) -> None:
-        """`nodes` are those of the ranks, empty while they are not known."""
+    def __init__(
+        self, refs: Sequence[Any], nodes: Sequence[str], invalid_is_fatal: bool = False
+    ) -> None:
+        """`nodes` are those of the ranks, empty while they are not known.
+
+        An `invalid` Failure is a result if all ranks return it. A rank that does so alone leaves
+        the others waiting for it, which is a failure of the group; with `invalid_is_fatal` it is
+        that of the group in any case, and known at once.
+        """
         self._refs = list(refs)
+        self._invalid_is_fatal = invalid_is_fatal
+        self._results: dict[Any, Any] = {}
         self._nodes = nodes
         self._rank_of = {ref: rank for rank, ref in enumerate(refs)}
         self._pending = list(refs)
         self._kills_before = num_oom_kills()
 
     def wait(self) -> list[Any] | Failure:
-        """The results of all ranks, or the failure of the group as soon as it is known.
+        """The results of all ranks, or the failure of the group as soon as it is known."""
+        found = self.poll(None)
+        assert found is not None
+        return found
 
-        An `invalid` Failure is a result if all ranks return it. A rank that does so alone leaves
-        the others waiting for it, which is a failure of the group.
-        """
-        results: dict[Any, Any] = {}
+    def poll(self, seconds: float | None) -> list[Any] | Failure | None:
+        """The same, or None when nothing has come for so many seconds."""
         while self._pending:
-            (ref,), self._pending = ray.wait(self._pending, num_returns=1)
+            done, self._pending = ray.wait(self._pending, num_returns=1, timeout=seconds)
+            if not done:
+                return None
+            (ref,) = done
             result = self._result(ref)
-            results[ref] = result
+            self._results[ref] = result
             if not isinstance(result, Failure):
                 continue
             if result.kind != "invalid":
                 return self._root_cause(result)
+            if self._invalid_is_fatal:
+                return result
             if self._pending and self._wait_for_others():
                 alone = replace(result, kind="error", node=self._node(ref))
                 return self._root_cause(alone)
-        return [results[ref] for ref in self._refs]
+        return [self._results[ref] for ref in self._refs]
 
     def _wait_for_others(self) -> list[Any]:
         """The ranks that have no result after `GRACE_SECONDS`."""

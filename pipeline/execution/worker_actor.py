@@ -13,12 +13,12 @@ from foldcp.complex import Complex
 from foldcp.files import EmbeddedFile
 from foldcp.pipeline.execution.monitoring.progress_actor import ProgressReporter
 from foldcp.pipeline.execution.prefetch import Prefetched
+from foldcp.pipeline.execution.ranks.rank_process import RankProcess
 from foldcp.pipeline.execution.ray_results import PaeRefs, fetch_pae_blocks
 from foldcp.pipeline.execution.recording.result_writer import ResultWriter
 from foldcp.pipeline.execution.results import (
     BatchResult,
     ComplexResult,
-    DeviceLocation,
     FoldResult,
     FoldStats,
     RankResult,
@@ -41,7 +41,7 @@ DELIVERIES = 4  # of a batch at a time: most of the time of one is waiting for t
 
 
 @ray.remote(max_restarts=0)
-class WorkerActor:
+class WorkerActor(RankProcess):
     """A worker as a Ray actor."""
 
     def __init__(
@@ -58,18 +58,6 @@ class WorkerActor:
         self.staging = writer.staging_area(group)
         self.reporter = reporter  # for its heartbeat
         self.prediction: Prediction | None = None
-
-    def device_location(self) -> DeviceLocation:
-        """The node and the GPU that Ray gave."""
-        gpus = ray.get_gpu_ids()
-        node = ray.get_runtime_context().get_node_id()
-        return DeviceLocation(node, str(gpus[0]) if gpus else "")
-
-    def rendezvous_address(self) -> str:
-        """A free address on this machine at which the ranks can join each other."""
-        with socket.socket() as free:
-            free.bind(("", 0))
-            return f"tcp://{ray.util.get_node_ip_address()}:{free.getsockname()[1]}"
 
     def join(
         self,

@@ -16,12 +16,15 @@ from typing import Any
 from foldcp.complex import Complex
 from foldcp.pipeline.execution.monitoring.progress_actor import ProgressReporter
 from foldcp.pipeline.execution.prefetch import Prefetched
-from foldcp.pipeline.execution.ray_cluster import call_gcs
-from foldcp.pipeline.execution.ray_results import GatheredResults
+from foldcp.pipeline.execution.ranks.rank_group import (
+    FREE_SECONDS,
+    RankGroup,
+    first_failure,
+    remove_group,
+)
 from foldcp.pipeline.execution.recording.result_writer import ResultWriter
 from foldcp.pipeline.execution.results import (
     BatchResult,
-    DeviceLocation,
     RankResult,
     Ready,
     RemoteFoldResult,
@@ -36,24 +39,13 @@ from foldcp.pipeline.scheduling.types import Failure, WorkerConfig
 from foldcp.printable import printable
 
 import ray  # isort: skip  after ray_cluster.py, which sets its environment
-from ray.util.placement_group import (
-    PlacementGroup,
-    placement_group,
-    placement_group_table,
-    remove_placement_group,
-)
-from ray.util.scheduling_strategies import (
-    NodeAffinitySchedulingStrategy,
-    PlacementGroupSchedulingStrategy,
-)
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-FREE_SECONDS = 0.1  # from the end of a placement group to its GPUs being free, as measured
-NODE_LABEL = "ray.io/node-id"
 MAX_NAME = 60  # characters of a complex's name in that of a task
 
 
 @ray.remote(num_cpus=0, max_restarts=0)
-class WorkerGroupActor:
+class WorkerGroupActor(RankGroup):
     """Owns a placement group and its workers."""
 
     def __init__(
@@ -67,82 +59,15 @@ class WorkerGroupActor:
         progress_actor: Any,
     ) -> None:
         end_with_raylet()
+        super().__init__(name, placement, device, cpus_per_worker)
         self.writer = writer
         self.reporter = ProgressReporter(progress_actor, name)
-        self.name = name
-        self.placement = placement
         self.worker_config = worker_config
-        self.device = device
-        self.cpus_per_worker = cpus_per_worker
-        self.workers: list[Any] = []
-        self.rank_nodes: list[str] = []  # known once the workers have started
 
     def start(self, timeout: float) -> Ready | Failure:
-        """Take the GPUs, start the workers, number them, and load the network.
-
-        `timeout` is in seconds, for the GPUs.
-        """
-        group = self._make_placement_group()
-        if not group.wait(timeout):
-            state = placement_group_table(group)["stats"]["scheduling_state"]
-            return Failure("error", f"Ray has no room for {self.placement}: {state}")
-        for bundle, (_, count) in enumerate(self.placement):
-            actor = WorkerActor.options(
-                num_cpus=self.cpus_per_worker,
-                num_gpus=int(self.device == "cuda"),
-                scheduling_strategy=PlacementGroupSchedulingStrategy(
-                    group, placement_group_bundle_index=bundle
-                ),
-            )
-            arguments = (self.worker_config, self.writer, self.name, self.reporter)
-            self.workers += [actor.remote(*arguments) for _ in range(count)]
-        locations = self._gather([worker.device_location.remote() for worker in self.workers])
-        return locations if isinstance(locations, Failure) else self._join(locations)
-
-    def _make_placement_group(self) -> PlacementGroup:
-        """A bundle of the resources of all workers on each node."""
-        per_worker = {"CPU": self.cpus_per_worker}
-        if self.device == "cuda":
-            per_worker["GPU"] = 1
-        bundles = [
-            {resource: amount * count for resource, amount in per_worker.items()}
-            for _, count in self.placement
-        ]
-        strategy = "STRICT_PACK" if len(bundles) == 1 else "STRICT_SPREAD"
-        return placement_group(
-            bundles,
-            strategy=strategy,
-            name=self.name,
-            bundle_label_selector=[{NODE_LABEL: node} for node, _ in self.placement],
-        )
-
-    def _join(self, locations: Sequence[DeviceLocation]) -> Ready | Failure:
-        """Number the ranks by node and GPU, as Ray's order means nothing, and let them join."""
-        node_order = [node for node, _ in self.placement]
-
-        def position(index: int) -> tuple[int, tuple[int, str]]:
-            location = locations[index]
-            return node_order.index(location.node), _numeric_order(location.gpu)
-
-        order = sorted(range(len(locations)), key=position)
-        self.workers = [self.workers[index] for index in order]
-        locations = [locations[index] for index in order]
-        self.rank_nodes = [location.node for location in locations]
-        addresses = self._gather([self.workers[0].rendezvous_address.remote()])
-        if isinstance(addresses, Failure):
-            return addresses
-        refs = []
-        for rank, (worker, location) in enumerate(zip(self.workers, locations, strict=True)):
-            gpus = [other.gpu for other in locations if other.node == location.node]
-            device = f"cuda:{gpus.index(location.gpu)}" if self.device == "cuda" else "cpu"
-            size = len(self.workers)
-            refs.append(worker.join.remote(rank, size, addresses[0], device, ",".join(gpus)))
-        results = self._gather(refs)
-        if isinstance(results, Failure):
-            return results
-        if failure := _first_failure(results):
-            return failure
-        return Ready(tuple(locations), results[0].kernels)
+        """Start the workers, which load the network; `timeout` as in `start_workers`."""
+        arguments = (self.worker_config, self.writer, self.name, self.reporter)
+        return self.start_workers(WorkerActor, arguments, timeout)
 
     def fold(
         self,
@@ -165,7 +90,7 @@ class WorkerGroupActor:
         )
         if isinstance(results, Failure):
             return results
-        if failure := _first_failure(results):
+        if failure := first_failure(results):
             return failure
         first: RankResult = results[0]
         peak_bytes = max(result.stats.peak_bytes for result in results)
@@ -191,10 +116,6 @@ class WorkerGroupActor:
         results = self._gather([fold.remote(tasks, shape, prefetched)])
         return results if isinstance(results, Failure) else results[0]
 
-    def _gather(self, refs: Sequence[Any]) -> list[Any] | Failure:
-        """The results of a call to the ranks, or the root cause of its failure."""
-        return GatheredResults(refs, self.rank_nodes).wait()
-
 
 def task_name(actor: str, complex: Complex, batch: int = 1) -> str:
     """How Ray's dashboard and `ray list tasks` call a fold, and the system its process.
@@ -204,18 +125,6 @@ def task_name(actor: str, complex: Complex, batch: int = 1) -> str:
     name = printable(complex.name).replace("/", "_")[:MAX_NAME]
     others = f" and {batch - 1} more" if batch > 1 else ""
     return f"{actor}.fold {name}{others}"
-
-
-def _first_failure(results: Sequence[Any] | Failure) -> Failure | None:
-    """A failure of the group, or of the first rank that has one."""
-    if isinstance(results, Failure):
-        return results
-    return next((result for result in results if isinstance(result, Failure)), None)
-
-
-def _numeric_order(gpu: str) -> tuple[int, str]:
-    """A key that sorts "9" before "10"."""
-    return (int(gpu), "") if gpu.isdigit() else (0, gpu)
 
 
 class WorkerGroupHandle:
@@ -276,22 +185,12 @@ class WorkerGroupHandle:
     def stop(self) -> None:
         """Kill the actor and its workers, and free their GPUs."""
         self.kill()
-        self._remove_placement_group()
+        remove_group(self.name)
 
     def is_gone(self) -> bool:
         """Whether the GPUs of a stopped group are free."""
         assert self.killed_at is not None
-        if self._remove_placement_group():
+        # Asked for again, as the actor may have made it just before it was killed.
+        if remove_group(self.name):
             return False
         return time.monotonic() - self.killed_at > FREE_SECONDS
-
-    def _remove_placement_group(self) -> bool:
-        """Ask for the removal of the placement group; whether there still was one.
-
-        The actor may have made it just before it was killed, so that this is asked again.
-        """
-        tables = call_gcs(lambda: placement_group_table()).values()
-        if not any(table["name"] == self.name and table["state"] != "REMOVED" for table in tables):
-            return False
-        call_gcs(lambda: remove_placement_group(ray.util.get_placement_group(self.name)))
-        return True

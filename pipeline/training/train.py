@@ -44,15 +44,34 @@ def train(
     steps in all, after so many minutes (0: no limit), or at SIGTERM or SIGINT, with a checkpoint.
     Raises ValueError for settings, data and files that cannot be used.
     """
-    settings = read_train_settings(file, overrides)
-    if max_steps is not None:
-        settings = dataclasses.replace(settings, max_steps=max_steps)
-    ranks = TorchrunRank.from_environment()
+    settings = read_run_settings(file, overrides, max_steps)
     check_writable(out)
+    with StopRequest() as request:
+        return train_on_rank(settings, out, minutes * MINUTE or float("inf"), request.asked)
+
+
+def read_run_settings(
+    file: Path | None, overrides: Sequence[str], max_steps: int | None
+) -> TrainFile:
+    """The settings of a command; raises ValueError for those that cannot be used."""
+    settings = read_train_settings(file, overrides)
+    if not settings.data.folder:
+        raise ValueError("data.folder: expected the folder of the training data")
+    return settings if max_steps is None else dataclasses.replace(settings, max_steps=max_steps)
+
+
+def train_on_rank(
+    settings: TrainFile, out: Path, max_seconds: float, stop_requested: Callable[[], bool]
+) -> int:
+    """Train on the rank that torchrun's variables name; the exit code. Collective.
+
+    The run stops after the step in which a rank is asked to. Raises ValueError for data and files
+    that cannot be used.
+    """
+    ranks = TorchrunRank.from_environment()
     mesh = _join(ranks, settings)
     try:
-        with StopRequest() as request:
-            ending = _train(settings, out, mesh, request, minutes * MINUTE or float("inf"))
+        ending = _train(settings, out, mesh, stop_requested, max_seconds)
     finally:
         mesh.destroy()
     if ranks.rank == 0:
@@ -75,10 +94,12 @@ def _join(ranks: TorchrunRank, settings: TrainFile) -> Mesh:
 
 
 def _train(
-    settings: TrainFile, out: Path, mesh: Mesh, request: StopRequest, max_seconds: float
+    settings: TrainFile,
+    out: Path,
+    mesh: Mesh,
+    stop_requested: Callable[[], bool],
+    max_seconds: float,
 ) -> Ending:
-    if not settings.data.folder:
-        raise ValueError("data.folder: expected the folder of the training data")
     folder = Path(settings.data.folder)
     dataset = TrainingDataset(folder, settings.data.examples)
     network = make_network(settings, out, mesh)
@@ -91,7 +112,7 @@ def _train(
         on_step=reports.step if reports else _nothing,
         validate=_validation(settings, dataset, mesh, reports),
         on_checkpoint=(lambda step: reports.checkpoint()) if reports else _nothing,
-        signalled=request.asked,
+        signalled=stop_requested,
     )
     trainer = Trainer(network, settings, out, mesh, hooks)
     draw_all = partial(prefetch, dataset, workers=settings.data.workers)

@@ -11,7 +11,7 @@ import pytest
 
 from foldcp.pipeline.config import load
 from foldcp.pipeline.execution import driver as module
-from foldcp.pipeline.execution.driver import Driver, ranks_per_node, threads_of_a_rank
+from foldcp.pipeline.execution.driver import Driver, threads_of_a_rank
 from foldcp.pipeline.execution.ray_cluster import Node, RayConnection
 from foldcp.pipeline.execution.results import (
     BatchResult,
@@ -22,21 +22,6 @@ from foldcp.pipeline.execution.results import (
 from foldcp.pipeline.scheduling.hardware import load_hardware
 from foldcp.pipeline.scheduling.placement import Cluster
 from foldcp.pipeline.scheduling.types import Failure
-
-
-def test_ranks_per_node() -> None:
-    nodes = [
-        Node("a", "host1", 64, 8),
-        Node("b", "host2", 64, 8),
-        Node("c", "head", 4, 0),
-    ]
-    cuda = load_hardware("h200")
-    cpu = load_hardware("cpu")
-    config = load(overrides=["run.cpu_ranks=3"])
-    assert ranks_per_node(nodes, cuda, config, 0) == {"a": 8, "b": 8}
-    assert ranks_per_node(nodes, cuda, config, 11) == {"a": 8, "b": 3}
-    assert ranks_per_node(nodes, cpu, config, 0) == {"a": 3, "b": 3, "c": 3}
-    assert ranks_per_node(nodes[2:], cuda, config, 0) == {}
 
 
 def test_threads_of_a_rank(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,8 @@ from foldcp.pipeline.execution.ray_cluster import (
     alive_nodes,
     call_gcs,
     check_address,
+    cpus_per_rank,
+    ranks_per_node,
 )
 
 
@@ -150,3 +152,13 @@ def test_closing_a_connection_that_never_began_does_nothing() -> None:
     with module.RayConnection("", 1, verbose=False) as connection:
         pass
     assert not connection._daemons
+
+
+def test_ranks_per_node_are_gpus_or_cpus() -> None:
+    nodes = [Node("a", "host1", 64, 8), Node("b", "host2", 2, 8), Node("c", "head", 4, 0)]
+    assert ranks_per_node(nodes, "cuda", 3, 0) == {"a": 8, "b": 8}
+    assert ranks_per_node(nodes, "cuda", 3, 11) == {"a": 8, "b": 3}
+    assert ranks_per_node(nodes, "cpu", 3, 0) == {"a": 3, "b": 2, "c": 3}
+    assert ranks_per_node(nodes[2:], "cuda", 3, 0) == {}
+    assert [cpus_per_rank(node, "cuda") for node in nodes[:2]] == [1.0, 0.125]
+    assert cpus_per_rank(nodes[1], "cpu") == 1.0

@@ -49,7 +49,12 @@ class FakeRay:
         return ready, [ref for ref in refs if ref not in ready]
 
 
-def gather(monkeypatch: pytest.MonkeyPatch, *results: Any, kills: tuple[int, int] = (0, 0)) -> Any:
+def gather(
+    monkeypatch: pytest.MonkeyPatch,
+    *results: Any,
+    kills: tuple[int, int] = (0, 0),
+    invalid_is_fatal: bool = False,
+) -> Any:
     """The result of a group whose ranks return `results`.
 
     `kills` counts the kernel's kills before and after.
@@ -61,7 +66,7 @@ def gather(monkeypatch: pytest.MonkeyPatch, *results: Any, kills: tuple[int, int
     monkeypatch.setattr(module, "num_oom_kills", lambda: next(counts))
     monkeypatch.setattr(module, "GRACE_SECONDS", 0.05)
     nodes = [f"node {rank}" for rank in range(len(results))]
-    return GatheredResults(list(ray.results), nodes).wait()
+    return GatheredResults(list(ray.results), nodes, invalid_is_fatal).poll(0.05)
 
 
 def test_gathered_results_come_in_the_order_of_the_ranks(
@@ -85,6 +90,14 @@ def test_rank_that_refuses_its_input_alone_is_a_failure_of_the_group(
     results[position] = NO_FILE
     failure = gather(monkeypatch, *results)
     assert failure == Failure("error", NO_FILE.reason, f"node {position}")
+
+
+def test_poll_returns_none_while_a_rank_has_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert gather(monkeypatch, DONE, None) is None
+
+
+def test_refusal_of_one_rank_may_be_that_of_the_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert gather(monkeypatch, None, NO_FILE, None, invalid_is_fatal=True) == NO_FILE
 
 
 def test_root_cause_is_the_rank_that_died_and_names_its_node(

@@ -89,7 +89,6 @@ def _pairs(
     for i, query in enumerate(queries):
         for j, label in enumerate(labels):
             scores[i, j] = _score(proteins[query], structure[label].sequence)
-    from scipy.optimize import linear_sum_assignment  # which takes every worker 0.3 s to import
 
     assigned = linear_sum_assignment(scores, maximize=True)
     return [(queries[i], labels[j]) for i, j in zip(*assigned, strict=True)]

@@ -35,6 +35,13 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return [path for _, path in sorted(named)]
 
 
+def newest_step(folder: Path) -> int:
+    """The steps that the newest checkpoint has done; -1 without a checkpoint."""
+    newest = newest_checkpoint(folder)
+    match = NAME.fullmatch(newest.name) if newest else None
+    return int(match[1]) if match else -1
+
+
 class CheckpointWriter:
     """Writes checkpoints in a thread, one at a time, and deletes old ones.
 
