@@ -25,7 +25,8 @@ def to_records(frame: DataFrame) -> list[dict[str, Any]]:
 def checkpoint_warning(out: Path | str) -> str:
     """A warning about random weights and those of the demo; empty for others."""
     run = read_run(out)
-    warning = weights_warning(run["identity"].get("checkpoint", ""))
+    weights = run["checkpoint"] if run["untrained"] else run["identity"].get("checkpoint", "")
+    warning = weights_warning(weights)
     if not warning:
         return ""
     kind = "UNTRAINED" if run["untrained"] else "DEMO"

@@ -145,7 +145,7 @@ def test_ray_that_hangs_while_it_starts_is_one_error() -> None:
     last = process.stderr.splitlines()[-1]
     assert last.startswith("ValueError: Ray did not start within 3 s; its logs are in "), last
     folder = Path(last.rpartition(" ")[2])
-    assert (folder / "gcs_server.out").exists()
+    assert folder.is_dir() and folder.name == "logs"
 
 
 def test_closing_a_connection_that_never_began_does_nothing() -> None:
