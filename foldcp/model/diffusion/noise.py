@@ -91,9 +91,12 @@ class SeededNoise:
         return chosen.clamp(max=last).to(self.device)
 
     def _normal(self, *shape: int) -> Tensor:
-        return torch.stack(
-            [torch.randn(shape, generator=generator) for generator in self.generators]
-        )
+        # Each in its place: stacking them would wait for threads of other programs on a busy CPU.
+        pinned = self.device.type == "cuda"  # else the copy would wait for the GPU
+        drawn = torch.empty((len(self.generators), *shape), pin_memory=pinned)
+        for own, generator in zip(drawn, self.generators, strict=True):
+            torch.randn(shape, generator=generator, out=own)
+        return drawn
 
     def _to_device(self, drawn: Tensor) -> Tensor:
         return _to_device(drawn, self.device)
@@ -139,7 +142,7 @@ class PackedNoise:
 
 def _to_device(drawn: Tensor, device: torch.device) -> Tensor:
     if device.type == "cuda":
-        drawn = drawn.pin_memory()  # else the copy would wait for the GPU
+        drawn = drawn.pin_memory()  # nothing, where it is pinned
     return drawn.to(device, non_blocking=True)
 
 
