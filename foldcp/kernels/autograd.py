@@ -35,9 +35,11 @@ def with_reference_backward(
     tensors = _flattened(args)
     if needs_no_grad(*tensors):
         return kernel(*args)
+    # The graph keeps these functions. Had they the arguments, checkpointing could not free them.
+    kinds = [type(arg) for arg in args]
 
     def of_tensors(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        return lambda *tensors: function(*_unflattened(args, tensors))
+        return lambda *tensors: function(*_unflattened(kinds, tensors))
 
     return _Recomputed.apply(of_tensors(kernel), of_tensors(reference), *tensors)
 
@@ -71,14 +73,14 @@ def _flattened(args: Sequence[Argument]) -> list[Tensor]:
     return tensors
 
 
-def _unflattened(like: Sequence[Argument], tensors: Sequence[Tensor]) -> list[Argument]:
-    """Arguments like these, made of other tensors."""
+def _unflattened(kinds: Sequence[type], tensors: Sequence[Tensor]) -> list[Argument]:
+    """Arguments of these types, made of tensors."""
     remaining = iter(tensors)
     return [
         next(remaining)
-        if isinstance(arg, Tensor)
-        else type(arg)(*(next(remaining) for _ in fields(arg)))
-        for arg in like
+        if issubclass(kind, Tensor)
+        else kind(*(next(remaining) for _ in fields(kind)))
+        for kind in kinds
     ]
 
 

@@ -251,8 +251,10 @@ class ProjectionTriton(Projection):
         launch_project(z, weights, out)
 
     def bytes_per_row(self, N: int, weights: ProjectionWeights, with_outputs: bool = False) -> int:
-        """None: what is normalised stays on chip."""
-        return 0
+        """None: what is normalised stays on chip. Where gradients are wanted, those of the
+        reference, which makes them.
+        """
+        return super().bytes_per_row(N, weights, with_outputs) if torch.is_grad_enabled() else 0
 
 
 class AddAttentionOutputTriton(AddAttentionOutput):

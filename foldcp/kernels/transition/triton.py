@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import no_type_check
 
+import torch
 import triton
 import triton.language as tl
 from jaxtyping import Float
@@ -82,5 +83,7 @@ class AddTransitionTriton(AddTransition):
         return residual_with_reference_backward(add_transition, AddTransition(), z, weights)
 
     def bytes_per_row(self, N: int, weights: TransitionWeights) -> int:
-        """None: the hidden channels stay on chip."""
-        return 0
+        """None: the hidden channels stay on chip. Where gradients are wanted, those of the
+        reference, which makes them.
+        """
+        return super().bytes_per_row(N, weights) if torch.is_grad_enabled() else 0

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import no_type_check
 
+import torch
 import triton
 import triton.language as tl
 from jaxtyping import Float
@@ -123,8 +124,10 @@ class GatedProjectionTriton(GatedProjection):
         return with_reference_backward(gated_projection, GatedProjection(), z, mask, weights)
 
     def bytes_per_row(self, N: int, weights: GatedProjectionWeights) -> int:
-        """None: what is normalised stays on chip."""
-        return 0
+        """None: what is normalised stays on chip. Where gradients are wanted, those of the
+        reference, which makes them.
+        """
+        return super().bytes_per_row(N, weights) if torch.is_grad_enabled() else 0
 
 
 class AddGatedOutputTriton(AddGatedOutput):
@@ -141,5 +144,7 @@ class AddGatedOutputTriton(AddGatedOutput):
         )
 
     def bytes_per_row(self, N: int, weights: GatedOutputWeights) -> int:
-        """None: what is normalised stays on chip."""
-        return 0
+        """None: what is normalised stays on chip. Where gradients are wanted, those of the
+        reference, which makes them.
+        """
+        return super().bytes_per_row(N, weights) if torch.is_grad_enabled() else 0
