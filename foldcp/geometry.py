@@ -24,6 +24,19 @@ def quaternion_to_matrix(quaternion: Float[Tensor, "*M 4"]) -> Float[Tensor, "*M
     return torch.stack(entries, -1).unflatten(-1, (3, 3))
 
 
+def distances(a: Float[Tensor, "*M R 3"], b: Float[Tensor, "*M S 3"]) -> Float[Tensor, "*M R S"]:
+    """|a_i - b_j|, without gradients.
+
+    Not by products of matrices, which lose the small differences of large coordinates, and not by
+    `torch.cdist`, which has a block of threads for every pair of points.
+    """
+    a, b = a.detach(), b.detach()
+    squared = a.new_zeros(())
+    for x, y in zip(a.unbind(-1), b.unbind(-1), strict=True):
+        squared = (x[..., :, None] - y[..., None, :]).square_() + squared
+    return squared.sqrt_()
+
+
 def superpose(
     moving: Float[Tensor, "*M A 3"],
     target: Float[Tensor, "*M A 3"],

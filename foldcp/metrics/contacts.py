@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from foldcp.distributed.pipelining import split_range
+from foldcp.geometry import distances
 from foldcp.metrics.chains import CHUNK_PAIRS, ChainRows
 from foldcp.metrics.reductions import RowValues
 
@@ -48,10 +49,3 @@ def contact_counts(points: Float[Tensor, "T 3"], rows: ChainRows) -> Float[Tenso
         near = distances(own[chunk], points) < CONTACT_CUTOFF
         counts[chunk] = spans.sum_columns(near.float())
     return counts
-
-
-def distances(x: Float[Tensor, "R 3"], y: Float[Tensor, "T 3"]) -> Float[Tensor, "R T"]:
-    """Euclidean distances, not by matrix products: those lose the small differences of large
-    coordinates.
-    """
-    return torch.cdist(x.float(), y.float(), compute_mode="donot_use_mm_for_euclid_dist")

@@ -7,8 +7,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from foldcp.features.features import Features
+from foldcp.geometry import distances
 from foldcp.metrics.chains import ChainSpans
-from foldcp.metrics.contacts import distances
 
 MAX_COSINE = 0.9063  # of the angle of a frame: 25 to 155 degrees
 MIN_ARM = 1e-2  # Å

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from foldcp.config import Architecture
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.features import Features
+from foldcp.geometry import distances
 from foldcp.model.layers.blocks import RunBlock
 from foldcp.model.layers.chunking import ChunkBudget
 from foldcp.model.layers.layers import Embedding, LayerNorm, Linear
@@ -157,9 +158,7 @@ class ConfidenceModule(nn.Module):
         bytes_per_row = N * C * 24
         for rows in self.budget.chunks(I, bytes_per_row, z.device):
             global_rows = slice(first + rows.start, first + rows.stop)
-            distance = torch.cdist(
-                points[global_rows], points, compute_mode="donot_use_mm_for_euclid_dist"
-            )
+            distance = distances(points[global_rows], points)
             x = self.z_norm(z[rows]) + self.embed_pairs(features, global_rows)
             x = x + of_i[global_rows, None] + of_j
             x = x + self.s_to_z_prod_out(factor_i[global_rows, None] * factor_j)

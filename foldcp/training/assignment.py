@@ -10,10 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from foldcp.distributed.context_parallel import ContextParallel
+from foldcp.geometry import distances
 from foldcp.model.layers.chunking import ChunkBudget
 from foldcp.training.example import ChainSwap, Symmetries, Truth
 from foldcp.training.losses.confidence import Assigned
-from foldcp.training.losses.distances import distances
 from foldcp.training.losses.partial import own_rows
 
 CUTOFF = 15.0  # Å

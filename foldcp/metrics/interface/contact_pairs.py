@@ -11,8 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from foldcp.distributed.pipelining import split_range
+from foldcp.geometry import distances
 from foldcp.metrics.chains import CHUNK_PAIRS, ChainRows
-from foldcp.metrics.contacts import CONTACT_CUTOFF, distances
+from foldcp.metrics.contacts import CONTACT_CUTOFF
 
 
 @dataclass(frozen=True)

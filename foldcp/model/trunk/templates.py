@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from foldcp.config import NUM_RES_TYPES, Architecture
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.features import Features
+from foldcp.geometry import distances
 from foldcp.model.layers.blocks import RunBlock, run_block
 from foldcp.model.layers.chunking import ChunkBudget, add_rows_
 from foldcp.model.layers.layers import LayerNorm, Linear
@@ -97,7 +98,7 @@ class TemplateModule(nn.Module):
         cb = f.template_cb[t]
         ca = f.template_ca[t]
         bounds = torch.linspace(MIN_DISTANCE, MAX_DISTANCE, NUM_BINS - 1, device=cb.device)
-        distance = torch.cdist(cb[rows], cb, compute_mode="donot_use_mm_for_euclid_dist")
+        distance = distances(cb[rows], cb)
         pairs = F.embedding(torch.bucketize(distance, bounds), by_distance)
         both_cb = f.template_mask_cb[t, rows, None] * f.template_mask_cb[t]
         pairs = pairs + both_cb[..., None] * by_cb[0]

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.features import Features
+from foldcp.geometry import distances
 from foldcp.model.layers.chunking import ChunkBudget
 from foldcp.training.example import LIGAND, PROTEIN, Truth
-from foldcp.training.losses.distances import distances
 from foldcp.training.losses.frames import (
     frame_axes,
     frames_of,

@@ -8,10 +8,9 @@ from torch import Tensor
 
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.features import Features
-from foldcp.geometry import Coords, superpose
+from foldcp.geometry import Coords, distances, superpose
 from foldcp.model.layers.chunking import ChunkBudget
 from foldcp.training.example import LIGAND, PROTEIN, Truth
-from foldcp.training.losses.distances import distances
 from foldcp.training.losses.partial import chunked_sum, own_rows, precise, total
 from foldcp.training.settings import DiffusionLossSettings
 

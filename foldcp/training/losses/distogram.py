@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.features import Features
+from foldcp.geometry import distances
 from foldcp.model.layers.chunking import ChunkBudget
 from foldcp.training.example import Truth
-from foldcp.training.losses.distances import distances
 from foldcp.training.losses.partial import chunked_sum, precise
 
 # Å
