@@ -27,7 +27,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 import ray
 
 from foldcp.files import describe_error
-from foldcp.pipeline.execution.signals import StopSignals, adopt_orphans, kill_descendants
+from foldcp.pipeline.execution.signals import adopt_orphans, kill_descendants
 
 # Of the object store, whose memory is taken as it fills: Ray needs 80 MB at least, and would take a
 # third of the machine.
@@ -116,15 +116,15 @@ class RayConnection:
         self._connected.set()
         self._closed.wait()
 
-    def wait(self, signals: StopSignals) -> None:
-        """Wait until Ray is connected, or until a signal comes.
+    def wait(self, stop_requested: Callable[[], bool] = lambda: False) -> None:
+        """Wait until Ray is connected, or until a stop is requested.
 
         Raises ValueError when Ray cannot be started, or has not after `START_SECONDS`.
         """
         self.begin()
         deadline = time.monotonic() + START_SECONDS
         while not self._connected.wait(WAIT_SECONDS):
-            if signals.number:
+            if stop_requested():
                 return
             if time.monotonic() > deadline:
                 self._is_late = True

@@ -231,7 +231,7 @@ class Run:
 
     def _fold(self, tasks: Sequence[Task]) -> str:
         """Fold tasks once Ray has started; returns why it stopped early, or an empty text."""
-        self.connection.wait(self.signals)
+        self.connection.wait(lambda: self.signals.number > 0)
         self.signals.install()
         if self.signals.number:
             return ""

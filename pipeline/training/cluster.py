@@ -68,6 +68,7 @@ def train_on_cluster(
     check_writable(out)
     connection = RayConnection(check_address(address), num_cpus=0, verbose=False)
     try:
+        connection.wait()
         with StopRequest() as request:
             run = ClusterRun(settings, out, gpus, request.asked)
             return run.train(minutes * MINUTE or float("inf"))

@@ -33,8 +33,8 @@ def slowness() -> float:
 class ChaosCluster:
     """A head, where the drivers are, and perhaps a second node."""
 
-    def __init__(self, launcher: Launcher) -> None:
-        """`launcher` is that of the workers."""
+    def __init__(self, launcher: Launcher | None = None) -> None:
+        """`launcher` is that of the workers; None where Ray starts them."""
         self._launcher = launcher
         config = {
             "health_check_initial_delay_ms": 1000,
@@ -63,12 +63,14 @@ class ChaosCluster:
 
     def workers(self) -> list[psutil.Process]:
         """The processes of worker groups and of the progress, on all nodes."""
-        forked = self._launcher.workers()
         return [
             process
-            for process in with_descendants(self.processes(), forked)
+            for process in with_descendants(self.processes(), self._forked())
             if any(name in title(process) for name in WORKERS)
         ]
+
+    def _forked(self) -> dict[int, int]:
+        return self._launcher.workers() if self._launcher is not None else {}
 
     def gcs(self) -> psutil.Process:
         """The cluster's control service."""
@@ -101,7 +103,7 @@ class ChaosCluster:
         if kind == "remove_node":
             self._cluster.remove_node(node, allow_graceful=True)
             return True
-        found = with_descendants(_daemons(node), self._launcher.workers())
+        found = with_descendants(_daemons(node), self._forked())
         for process in found:
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGSTOP if kind == "freeze_node" else signal.SIGKILL)

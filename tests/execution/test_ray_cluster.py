@@ -122,7 +122,6 @@ def test_check_address_blames_no_token_when_the_cluster_was_slow(
 STOPPED = """
 import os, signal, threading, time, psutil
 from foldcp.pipeline.execution import ray_cluster
-from foldcp.pipeline.execution.signals import StopSignals
 
 def stop() -> None:
     while True:
@@ -135,7 +134,7 @@ def stop() -> None:
 threading.Thread(target=stop, daemon=True).start()
 ray_cluster.START_SECONDS = 3.0
 with ray_cluster.RayConnection("", 1, verbose=False) as connection:
-    connection.wait(StopSignals())
+    connection.wait()
 """
 
 

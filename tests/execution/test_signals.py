@@ -161,9 +161,9 @@ KILLED = """
 import time, psutil, ray
 from foldcp.pipeline.execution.monitoring.progress_actor import FoldProgress
 from foldcp.pipeline.execution.ray_cluster import RayConnection
-from foldcp.pipeline.execution.signals import StopSignals, end_process
+from foldcp.pipeline.execution.signals import end_process
 connection = RayConnection("", 1, False)
-connection.wait(StopSignals())
+connection.wait()
 progress = FoldProgress()
 ray.get(progress.actor.steps.remote())
 descendants = psutil.Process().children(recursive=True)
