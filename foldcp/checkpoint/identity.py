@@ -40,11 +40,11 @@ def is_untrained(path: str | Path) -> bool:
 def weights_warning(identity: str) -> str:
     """What must be said of scores of the weights of a `checkpoint_identity`; empty for most."""
     if is_untrained(identity):
-        return "random weights: the scores and structures mean nothing"
+        return "random weights, so the scores and structures mean nothing"
     if identity == DEMO:
         return (
-            "the demo network, which knows 65 structures by heart: scores and structures of other "
-            "proteins mean nothing"
+            "the demo network, which knows 65 structures by heart, so scores and structures of "
+            "other proteins mean nothing"
         )
     return ""
 

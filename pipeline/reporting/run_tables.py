@@ -30,7 +30,7 @@ def checkpoint_warning(out: Path | str) -> str:
     if not warning:
         return ""
     kind = "UNTRAINED" if run["untrained"] else "DEMO"
-    return f"{kind}: {run['checkpoint']}, {warning}."
+    return f"{kind}: {warning}."
 
 
 def stale_warning(out: Path | str) -> str:

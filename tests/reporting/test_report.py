@@ -157,7 +157,7 @@ def test_best_interfaces_are_ranked_by_the_worse_direction(
 def test_format_best_is_an_aligned_table(run: tuple[Path, dict[str, Prediction]]) -> None:
     out, _ = run
     lines = format_best(out, 3).splitlines()
-    assert lines[0].startswith("UNTRAINED: untrained:tiny, random weights")
+    assert lines[0].startswith("UNTRAINED: random weights, so")
     assert len(lines) == 1 + 1 + 3 and len({len(line) for line in lines[1:]}) == 1
     first = best_interfaces(out, 1).iloc[0]
     expected = [f"{first[name]:.3f}" for name in ("ipsae_ab", "ipsae_ba", "iptm_ab", "iptm_ba")]
