@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from foldcp.checkpoint.identity import checkpoint_identity, is_untrained
+from foldcp.checkpoint.identity import checkpoint_identity, is_untrained, weights_warning
 from foldcp.checkpoint.load import check_weights, read_checkpoint
 from foldcp.checkpoint.safetensors_file import write_safetensors
 from foldcp.config import to_hyper_parameters
@@ -36,6 +36,10 @@ def convert(source: str, target: Path, overwrite: bool, bf16: bool = False) -> s
     _check_arguments(source, target, overwrite)
     path = Path(find_weights(source))
     identity = checkpoint_identity(path)
+    if weights_warning(identity):
+        raise ValueError(
+            f"{source}: is safetensors already, and nothing would show what a copy is of"
+        )
     architecture, weights = read_checkpoint(path)
     check_weights(path, architecture, weights)
     if bf16:

@@ -27,7 +27,10 @@ from tests.support.synthetic_results import INFO, finishing
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ("foldcp", "pipeline", "datasets", "tests", "docs")
-FOLDERS = (ROOT, ROOT / "docs", ROOT / "docs" / "training", ROOT / "configs" / "cluster")
+FOLDERS = tuple(
+    ROOT / name
+    for name in (".", "docs", "docs/training", "configs/cluster", "configs/train", "datasets/demo")
+)
 PAGES = sorted(page for folder in FOLDERS for page in folder.glob("*.md"))
 MAX_README_LINES = 150
 
@@ -104,7 +107,9 @@ def test_commands_are_accepted_by_the_parser(page: Path) -> None:
     for words in commands(page.read_text(encoding="utf-8")):
         name, *arguments = words
         command = group.commands[name]
-        known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+        known = {"--help"}
+        for parameter in command.params:
+            known.update(parameter.opts, parameter.secondary_opts)
         assert {word for word in arguments if word.startswith("-")} <= known, words
         overrides = [value for option, value in pairwise(words) if option == "--set"]
         if name == "train":

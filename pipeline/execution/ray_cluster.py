@@ -27,7 +27,12 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 import ray
 
 from foldcp.files import describe_error
-from foldcp.pipeline.execution.signals import adopt_orphans, kill_descendants
+from foldcp.pipeline.execution.signals import (
+    EndSignals,
+    StopSignals,
+    adopt_orphans,
+    kill_descendants,
+)
 
 # Of the object store, whose memory is taken as it fills: Ray needs 80 MB at least, and would take a
 # third of the machine.
@@ -88,12 +93,15 @@ class RayConnection:
         self._is_late = False
         self._daemons: list[psutil.Process] = []
         self._others: list[psutil.Process] = []
+        self._end_signals = EndSignals()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.close()
+        with StopSignals():  # a second SIGINT would leave Ray half closed
+            self.close()
+        self._end_signals.end()
 
     def begin(self) -> None:
         """Begin to start or to join Ray, once."""
@@ -103,6 +111,7 @@ class RayConnection:
             # Of whoever called: processes that were there before are not Ray's.
             self._others = psutil.Process().children(recursive=True)
             adopt_orphans()
+            self._end_signals.begin(self._others)
         self._thread = threading.Thread(target=self._run, name="ray", daemon=True)
         self._thread.start()
 

@@ -97,6 +97,38 @@ def _do_nothing(number: int, frame: FrameType | None) -> None:
     """The handler of signals that the watching thread records."""
 
 
+class EndSignals:
+    """What SIGTERM and SIGHUP do while nothing looks for signals and Ray's processes are there:
+    where they would end this process at once, its descendants end with it, but for `spared` ones.
+
+    From `begin` to `end`, in the main thread alone.
+    """
+
+    def __init__(self) -> None:
+        self._handled: list[int] = []
+        self._spared: Collection[psutil.Process] = ()
+
+    def begin(self, spared: Collection[psutil.Process]) -> None:
+        """Install the handlers."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        self._spared = spared
+        for number in STOP_SIGNALS:
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, self._end)
+                self._handled.append(number)
+
+    def end(self) -> None:
+        """Remove those handlers that are still there."""
+        for number in self._handled:
+            if signal.getsignal(number) == self._end:
+                signal.signal(number, signal.SIG_DFL)
+        self._handled = []
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        end_process(128 + number, self._spared)
+
+
 def adopt_orphans() -> None:
     """Become the parent of descendants whose parent dies, so that `kill_descendants` finds them.
 
@@ -136,12 +168,12 @@ def kill_descendants(spared: Collection[psutil.Process] = ()) -> None:
         psutil.wait_procs(processes, timeout=_KILL_SECONDS)
 
 
-def end_process(code: int) -> None:
-    """Kill all descendants and exit at once, without Ray's exit handlers.
+def end_process(code: int, spared: Collection[psutil.Process] = ()) -> None:
+    """Kill all descendants, but for `spared` ones, and exit at once, without Ray's exit handlers.
 
     Those may block when Ray's daemons are dead.
     """
-    kill_descendants()
+    kill_descendants(spared)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -18,6 +18,7 @@ import yaml
 
 from foldcp.distributed.mesh import Mesh
 from foldcp.model.boltz2 import Boltz2
+from foldcp.pipeline.fetch import find_weights
 from foldcp.pipeline.fold_one import TorchrunRank, check_writable
 from foldcp.pipeline.training.reports import Reports
 from foldcp.pipeline.training.settings_file import TrainFile, read_train_settings
@@ -57,6 +58,8 @@ def read_run_settings(
     settings = read_train_settings(file, overrides)
     if not settings.data.folder:
         raise ValueError("data.folder: expected the folder of the training data")
+    model = dataclasses.replace(settings.model, init=find_weights(settings.model.init))
+    settings = dataclasses.replace(settings, model=model)
     return settings if max_steps is None else dataclasses.replace(settings, max_steps=max_steps)
 
 

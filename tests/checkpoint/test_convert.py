@@ -156,6 +156,7 @@ def test_convert_refuses_what_it_cannot_convert(lightning: Path, tmp_path: Path)
     assert "ends in .safetensors" in refusal(lightning, tmp_path / "a.ckpt")
     assert "no such folder" in refusal(lightning, tmp_path / "none" / "a.safetensors")
     assert "random" in refusal("untrained:tiny", target)
+    assert "safetensors already" in refusal("demo", target)
     assert "none.ckpt: no such checkpoint" in refusal(tmp_path / "none.ckpt", target)
     weights = random_weights()
     del weights["s_norm.bias"]

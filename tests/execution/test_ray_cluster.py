@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from foldcp.pipeline.execution import ray_cluster as module
 from foldcp.pipeline.execution.ray_cluster import (
     Node,
+    RayConnection,
     RayLostError,
     alive_nodes,
     call_gcs,
@@ -23,6 +28,7 @@ from foldcp.pipeline.execution.ray_cluster import (
     cpus_per_rank,
     ranks_per_node,
 )
+from foldcp.pipeline.execution.signals import StopSignals
 
 
 @contextmanager
@@ -161,3 +167,75 @@ def test_ranks_per_node_are_gpus_or_cpus() -> None:
     assert ranks_per_node(nodes[2:], "cuda", 3, 0) == {}
     assert [cpus_per_rank(node, "cuda") for node in nodes[:2]] == [1.0, 0.125]
     assert cpus_per_rank(nodes[1], "cpu") == 1.0
+
+
+READING = """
+import time
+from foldcp.pipeline.execution.ray_cluster import RayConnection
+
+with RayConnection("", 1, verbose=False) as connection:
+    connection.begin()
+    time.sleep(60)
+"""
+
+
+def test_sigterm_while_the_input_is_read_leaves_no_process_of_ray() -> None:
+    """Agents of a node outlive its raylet where nobody waits for dead processes."""
+    process = subprocess.Popen([sys.executable, "-c", READING])
+    found: list[psutil.Process] = []
+    end = time.monotonic() + 60
+    while not any(map(is_agent, found)) and time.monotonic() < end:
+        found = running(psutil.Process(process.pid).children(recursive=True))
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(timeout=30) == 128 + signal.SIGTERM
+    end = time.monotonic() + 10
+    while running(found) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not running(found)
+
+
+def is_agent(process: psutil.Process) -> bool:
+    """Whether a process is the agent of a node, under its first title or its second."""
+    try:
+        title = process.cmdline()
+    except psutil.NoSuchProcess:
+        return False
+    return title[:1] == ["ray::RuntimeEnvAgent"] or any(x.endswith("agent/main.py") for x in title)
+
+
+def running(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
+    """Those that are neither dead nor zombies."""
+    found = []
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def test_the_handler_of_sigterm_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the run's own handlers have been there in between."""
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(module.ray, "init", lambda **options: None)
+    monkeypatch.setattr(module.ray, "shutdown", lambda: None)
+    with RayConnection("", 1, verbose=False) as connection:
+        connection.begin()
+        assert signal.getsignal(signal.SIGTERM) != before
+        with StopSignals():
+            connection.close()
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_sigint_does_not_interrupt_the_end_of_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    killed = []
+    silence = threading.Event()
+    monkeypatch.setattr(module.ray, "init", lambda **options: silence.wait())
+    monkeypatch.setattr(module, "CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr(module, "kill_descendants", lambda spared: killed.append(spared))
+    connection = RayConnection("", 1, verbose=False)
+    with connection:
+        connection.begin()
+        threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    silence.set()
+    assert len(killed) == 1

@@ -127,8 +127,10 @@ pids = []
 for _ in range(2):
     child = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True)
     pids += [child.pid, int(child.stdout.readline())]
-kill_descendants(spared=[psutil.Process(pids[0])])
-print([psutil.pid_exists(pid) for pid in pids])
+processes = [psutil.Process(pid) for pid in pids]
+kill_descendants(spared=[processes[0]])
+dead = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)  # for which their parent may not have waited yet
+print([x.is_running() and x.status() not in dead for x in processes])
 kill_descendants()
 """
 
@@ -182,4 +184,5 @@ end_process(0)
 def test_actors_end_with_a_raylet_that_nobody_waits_for() -> None:
     command = [sys.executable, "-c", KILLED]
     process = subprocess.run(command, capture_output=True, text=True, timeout=240)
-    assert process.stdout.splitlines()[-1:] == ["zombie zombie"], process.stdout + process.stderr
+    # Ray may say, too, that the raylet has ended.
+    assert "zombie zombie" in process.stdout.splitlines(), process.stdout + process.stderr

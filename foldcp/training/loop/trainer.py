@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Literal
 
@@ -142,9 +141,9 @@ class Trainer:
         return Ending(self.num_steps, reason)
 
     def _example_numbers(self) -> Iterator[int]:
-        """The numbers of this context group's examples, from the next step on."""
+        """The numbers of this context group's examples, from the next step to the last."""
         per_step = self.settings.examples_per_step
-        for step in count(self.num_steps):
+        for step in range(self.num_steps, self.settings.max_steps):
             yield from range(
                 step * per_step + self.mesh.data_rank, (step + 1) * per_step, self.mesh.data_size
             )
@@ -183,7 +182,7 @@ class Trainer:
             names, values = self._add_gradients(example)
             sums = values if number == 0 else sums + values
             losses.append((example.name, values[0]))
-            self.upcoming = next(examples)  # is made while the device computes
+            self.upcoming = next(examples, None)  # is made while the device computes
         norm = optimizer.reduce(num_examples)
         counted = torch.cat([sums, sums.new_tensor([float(num_tokens)])])
         loss, *parts, num_tokens = (self.mesh.sum_(counted) / self.mesh.cp.size).tolist()

@@ -135,6 +135,23 @@ def test_too_many_skipped_steps_name_the_examples(tmp_path: Path) -> None:
     assert len(recorder.reports) == MAX_SKIPPED - 1
 
 
+def test_no_example_is_made_for_after_the_last_step(tmp_path: Path) -> None:
+    """It might be one that cannot be made, which would cost the last step."""
+    settings = replace(SETTINGS, max_steps=2)
+    num_made = 0
+
+    def counted(seeds: Iterable[int]) -> Iterator[TrainingExample]:
+        nonlocal num_made
+        for example in draw_all(seeds):
+            num_made += 1
+            yield example
+
+    made, recorder = trainer(tmp_path, settings)
+    made.run(counted, float("inf"))
+    assert len(recorder.reports) == settings.max_steps
+    assert num_made == settings.max_steps * settings.examples_per_step
+
+
 def test_a_run_ends_in_time_with_a_checkpoint(tmp_path: Path) -> None:
     made, recorder = trainer(tmp_path)
     ending = made.run(draw_all, 1e-3)

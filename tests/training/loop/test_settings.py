@@ -14,8 +14,10 @@ import torch
 from typer.testing import CliRunner
 
 from foldcp.pipeline.cli import app
+from foldcp.pipeline.fetch import find_weights
 from foldcp.pipeline.storage.training.training_log import TrainingLog, read_training_log
 from foldcp.pipeline.training.settings_file import read_train_settings
+from foldcp.pipeline.training.train import read_run_settings
 from foldcp.pipeline.training_data.prepare import PrepareSettings, prepare
 from foldcp.training.loop.checkpoints import newest_checkpoint
 from foldcp.training.loop.settings import checkpoint_folder
@@ -55,6 +57,16 @@ def test_mistakes_name_the_file(tmp_path: Path) -> None:
     path.write_text("optimizer:\n  rate: 1\n")
     with pytest.raises(ValueError, match=f"{path}: optimizer.rate: unknown setting"):
         read_train_settings(path, [])
+
+
+def test_weights_to_begin_with_have_the_names_that_other_commands_know(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOLDCP_CACHE", str(tmp_path))
+    settings = read_run_settings(None, ["model.init=demo", "data.folder=x"], None)
+    assert settings.model.init == find_weights("demo")
+    with pytest.raises(ValueError, match="`foldcp fetch boltz2` downloads it"):
+        read_run_settings(None, ["model.init=boltz2", "data.folder=x"], None)
 
 
 @pytest.fixture
