@@ -123,6 +123,8 @@ def main() -> None:
     options = parser.parse_args()
     steps = read_training_log(options.run / "log", "steps").to_pylist()
     validation = read_training_log(options.run / "log", "validation").to_pylist()
+    if not steps:
+        parser.error(f"{options.run}: has no log of steps")
     options.picture.write_text(draw(steps, validation, options.average))
 
 
