@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import time
 from pathlib import Path
 
@@ -23,7 +22,9 @@ import torch
 
 from foldcp.config import Architecture
 from foldcp.distributed.mesh import Mesh
+from foldcp.pipeline.bench.context import peak_bytes, reset_peak_bytes
 from foldcp.pipeline.bench.synthetic_features import synthetic_features
+from foldcp.pipeline.fold_one import TorchrunRank
 from foldcp.training.example import TrainingExample, Truth, lddt_atoms
 from foldcp.training.loop.network import Network, make_network
 from foldcp.training.loop.settings import ModelSettings, TrainSettings
@@ -62,24 +63,20 @@ def measure(
 ) -> dict[str, float | int | str]:
     """The median step of one size, and its peak memory on the first rank."""
     device = next(network.model.parameters()).device
-    cuda = device.type == "cuda"
     example = example_of(num_tokens, options.rows).to(device)
+    loss = step(network, example, settings, 0)
+    reset_peak_bytes(device)
     seconds = []
-    loss = 0.0
-    for index in range(options.repeat + 1):
-        if cuda:
-            torch.cuda.synchronize(device)
-            torch.cuda.reset_peak_memory_stats(device)
+    for index in range(1, options.repeat + 1):
         started = time.perf_counter()
-        loss = step(network, example, settings, index)
+        loss = step(network, example, settings, index)  # waits for the device
         seconds.append(time.perf_counter() - started)
-    peak = torch.cuda.max_memory_allocated(device) if cuda else 0
-    found = sorted(seconds[1:])[options.repeat // 2]
+    found = sorted(seconds)[options.repeat // 2]
     return {
         "tokens": num_tokens,
         "ranks": network.model.cp.size,
         "seconds": found,
-        "peak_bytes": peak,
+        "peak_bytes": peak_bytes(device),
         "loss": loss,
     }
 
@@ -97,12 +94,10 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="a tiny network, to try the script")
     parser.add_argument("--out", type=Path, help="JSON lines")
     options = parser.parse_args()
-    rank, size, local = (
-        int(os.environ.get(name, default))
-        for name, default in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
-    )
+    ranks = TorchrunRank.from_environment()
+    rank, size = ranks.rank, ranks.size
     cuda = torch.cuda.is_available()
-    device = torch.device("cuda", local) if cuda else torch.device("cpu")
+    device = torch.device("cuda", ranks.local_rank) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
         torch.backends.cuda.matmul.allow_tf32 = options.precision != "fp32"

@@ -18,6 +18,7 @@ from foldcp.config import Precision
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.features import Features
 from foldcp.features.featurize import featurize
+from foldcp.pipeline.evaluation.measures.lddt import kept_share
 from foldcp.pipeline.fetch import find_weights
 from foldcp.predict import Prediction, Settings, fold
 from foldcp.predict_group import fold_group
@@ -67,8 +68,8 @@ def lddt(got: Prediction, expected: Prediction) -> float:
     """lDDT of CA atoms, which Mariani et al. 2013 define, beside another prediction."""
     before = distances(atoms(expected, "CA"))
     near = (before < 15) & (before > 0)
-    error = np.abs(distances(atoms(got, "CA")) - before)[near]
-    return float(np.mean([(error < limit).mean() for limit in (0.5, 1, 2, 4)]))
+    after = atoms(got, "CA")
+    return kept_share(after, after, np.argwhere(near), before[near])
 
 
 def assert_alike(got: Prediction, expected: Prediction, score: float) -> None:
