@@ -116,6 +116,10 @@ class ContextParallel:
         """The first rank's x on every rank. Without gradients."""
         return x if self.size == 1 else collectives.broadcast(x, self.group)
 
+    def fence(self) -> None:
+        """Begin or end a CUDA graph with collectives: see `Transport.fence`."""
+        self.transport.fence()
+
     def transpose(self, z: Shaped[Tensor, "I N *C"]) -> Shaped[Tensor, "I N *C"]:
         """The rows of z^T. A rank sends and receives (P - 1) / P of z.
 

@@ -47,6 +47,12 @@ class Transport(Protocol):
         """
         ...
 
+    def fence(self) -> None:
+        """Part the exchanges before, all waited for, from those after, which then depend on none of
+        them: a CUDA graph with exchanges begins and ends with a fence. Collective.
+        """
+        ...
+
 
 class P2PTransport:
     """Point-to-point messages of NCCL or gloo.
@@ -78,6 +84,9 @@ class P2PTransport:
             packed.clear()  # must be kept until here
 
         return wait
+
+    def fence(self) -> None:
+        """Messages share no buffers."""
 
 
 def _message(
@@ -145,6 +154,10 @@ class CopyEngineTransport:
 
         self.copy_events.append(self._on_copy_stream(copy_from_peers))
         return self.copy_events[-1].wait
+
+    def fence(self) -> None:
+        self.copy_events.clear()
+        self.memory.barrier()  # no rank reads any buffer now
 
     def _on_copy_stream(self, work: Callable[[], None]) -> torch.cuda.Event:
         """Run `work` on the copy stream, after the current stream's work; the event of its end."""

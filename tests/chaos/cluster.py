@@ -83,13 +83,17 @@ class ChaosCluster:
     def set_nodes(self, number: int) -> None:
         """Let the cluster have one node or two."""
         self._thaw()
-        nodes = list(self._cluster.worker_nodes)
-        for node in nodes:
-            if number == 1 or not all(is_running(process) for process in _daemons(node)):
-                self._cluster.remove_node(node, allow_graceful=False)
-        if number == 2 and not self._cluster.worker_nodes:
-            self.add_node()
-        wait_until(lambda: self._num_alive() == number, "nodes of the cluster")
+
+        def has_number() -> bool:
+            # A node that was frozen may end itself only now, as it learns that it was given up.
+            for node in list(self._cluster.worker_nodes):
+                if number == 1 or not all(is_running(process) for process in _daemons(node)):
+                    self._cluster.remove_node(node, allow_graceful=False)
+            if number == 2 and not self._cluster.worker_nodes:
+                self.add_node()
+            return self._num_alive() == number
+
+        wait_until(has_number, "nodes of the cluster")
 
     def add_node(self) -> None:
         """Add a node, without waiting for it."""

@@ -4,6 +4,7 @@ buffers are used again.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -186,6 +187,41 @@ def test_context_parallel_is_the_same_with_copy_engines(
         run(collectives_by_both, size, make_buffers(tmp_path, size, buffer_bytes), buffer_bytes, z)
         == [True] * size
     )
+
+
+class LateRank(LateCopies):
+    """The last rank copies when the others have gone on."""
+
+    def _on_copy_stream(self, work: Callable[[], None]) -> Any:
+        def late() -> None:
+            if self.rank == self.size - 1:
+                time.sleep(0.1)
+            work()
+
+        return LastMoment(late)
+
+
+def replayed(cp: ContextParallel, folder: str, buffer_bytes: int) -> list[bool]:
+    """Of exchanges that all use the same buffer, as those of a graph do whenever it is replayed."""
+    memory = SharedFiles(cp, folder)
+    by = LateRank(memory, buffer_bytes, None, messages(cp))  # type: ignore[arg-type]
+    correct = []
+    for step in range(3):
+        by.fence()
+        by.num_exchanges = 0
+        send = [[torch.full((5,), 10 * step + cp.rank)] for _ in range(1, cp.size)]
+        recv = [[torch.zeros(5, dtype=torch.int64)] for _ in range(1, cp.size)]
+        by.exchange(send, recv)()
+        correct += [
+            bool((x == 10 * step + (cp.rank - s) % cp.size).all()) for s, (x,) in enumerate(recv, 1)
+        ]
+    return correct
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_graph_may_begin_after_a_fence(size: int, tmp_path: Path) -> None:
+    folder = make_buffers(tmp_path, size, 4096)
+    assert run(replayed, size, folder, 4096) == [[True] * 3 * (size - 1)] * size
 
 
 def by_copy_engines(cp: ContextParallel) -> Transport:

@@ -17,6 +17,7 @@ from foldcp.model.layers.chunking import ChunkBudget
 from foldcp.model.layers.cuda_graph import CUDAGraphWrapper, _CapturedGraph
 from foldcp.model.trunk import pairformer
 from foldcp.model.trunk.pairformer import Pairformer, PairformerFn
+from tests.support.distributed import run
 
 
 @dataclass
@@ -36,6 +37,11 @@ class Graph:
 
 @pytest.fixture
 def graphs(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
+    return capture_on_cpu(monkeypatch)
+
+
+def capture_on_cpu(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
+    """All that is captured from now on."""
     captured: list[Graph] = []
 
     def capture(self: CUDAGraphWrapper[Any], args: tuple[Tensor, ...]) -> _CapturedGraph[Any]:
@@ -54,11 +60,10 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
     return captured
 
 
-def stack_of_seven() -> Pairformer:
+def stack_of_seven(cp: ContextParallel | None = None) -> Pairformer:
     torch.manual_seed(0)
-    stack = Pairformer(
-        UNTRAINED["tiny"], 7, UNTRAINED["tiny"].token_heads, ContextParallel(), ChunkBudget()
-    )
+    tiny = UNTRAINED["tiny"]
+    stack = Pairformer(tiny, 7, tiny.token_heads, cp or ContextParallel(), ChunkBudget())
     for parameter in stack.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     return stack
@@ -97,6 +102,37 @@ def test_pairformer_captures_layers_once_for_all_complexes_of_a_size(
     mask = mask_of(17, 20)
     agrees(stack.graphed(mask, num_calls=2), stack, mask)
     assert len(graphs) == 5, "all but the first layer of the other size"
+
+
+@torch.inference_mode()
+def rows_by_graphs(cp: ContextParallel) -> tuple[int, list[bool]]:
+    """How many graphs a rank captures for three calls, and which of them agree with eager ones."""
+    fences = 0
+
+    def fence() -> None:
+        nonlocal fences
+        fences += 1
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        graphs = capture_on_cpu(monkeypatch)
+        stack = stack_of_seven(cp)
+        mask = mask_of(16, 18)
+        refine = stack.graphed(mask, num_calls=3)
+        monkeypatch.setattr(cp, "fence", fence)
+        agree = []
+        for _ in range(3):
+            s, z = (cp.shard(x.detach()) for x in leaves(18))
+            expected = stack(s, z.clone(), mask)
+            fences = 0
+            got = refine(s, z.clone())
+            agree += [torch.equal(x, y) for x, y in zip(got, expected, strict=True)]
+        assert fences == 2 * len(graphs), "each graph begins and ends with a fence"
+    return len(graphs), agree
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_pairformer_captures_on_several_ranks(size: int) -> None:
+    assert run(rows_by_graphs, size) == [(3, [True] * 6)] * size
 
 
 @torch.inference_mode()
@@ -146,7 +182,7 @@ def test_pairformer_does_not_capture_single_or_large_or_differentiated_calls(
         assert graphs
     assert stack.graphed(mask, num_calls=2)(*leaves(12))[0].requires_grad
     assert not stack.graphed_layers, "its memory is kept"
-    monkeypatch.setattr(pairformer, "MAX_GRAPH_TOKENS", 11)
+    monkeypatch.setattr(pairformer, "MAX_GRAPH_PAIRS", 11**2)
     del graphs[:]
     with torch.inference_mode():
         refine = stack.graphed(mask, num_calls=2)

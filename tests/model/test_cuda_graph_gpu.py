@@ -14,6 +14,7 @@ from torch import Tensor
 
 from foldcp.checkpoint.load import load
 from foldcp.config import UNTRAINED
+from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.featurize import featurize
 from foldcp.model.boltz2 import Boltz2
 from foldcp.model.diffusion import sampler
@@ -21,6 +22,7 @@ from foldcp.model.layers.cuda_graph import CUDAGraphWrapper, new_pool
 from foldcp.model.trunk import pairformer
 from foldcp.predict import Prediction, Settings, fold
 from tests.predict.test_predict import complex_of_31_tokens
+from tests.support.distributed import run
 
 pytestmark = [
     pytest.mark.gpu,
@@ -28,14 +30,13 @@ pytestmark = [
 ]
 
 
+# More layers than one graph holds.
+DEEP = replace(UNTRAINED["tiny"], pairformer_blocks=6, confidence_blocks=6)
+
+
 @pytest.fixture(autouse=True)
 def deep(monkeypatch: pytest.MonkeyPatch) -> None:
-    """More layers than one graph holds."""
-    monkeypatch.setitem(
-        UNTRAINED,
-        "deep",
-        replace(UNTRAINED["tiny"], pairformer_blocks=6, confidence_blocks=6),
-    )
+    monkeypatch.setitem(UNTRAINED, "deep", DEEP)
 
 
 def rotated(z: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,9 +65,12 @@ def test_cuda_graph_wrapper_follows_its_arguments() -> None:
     assert calls == 4, "once as warmup and once captured, for each of two sizes"
 
 
-def predicted(model: Boltz2 | None = None, num_tokens: int = 31) -> Prediction:
+def predicted(
+    model: Boltz2 | None = None, num_tokens: int = 31, cp: ContextParallel | None = None
+) -> Prediction:
     """The complex, or its last tokens, by a new network unless one is given."""
-    model = model or load("untrained:deep", precision="mixed", device="cuda")
+    device = torch.device("cuda", cp.rank if cp else 0)
+    model = model or load("untrained:deep", precision="mixed", device=device, cp=cp)
     settings = Settings(
         recycling=3,
         steps=5,
@@ -108,3 +112,26 @@ def test_fold_is_the_same_without_cuda_graphs(
     assert np.array_equal(got.coords, expected.coords)
     assert np.array_equal(np.stack(got.pae), np.stack(expected.pae))
     assert [x.confidence_score for x in got.scores] == [x.confidence_score for x in expected.scores]
+
+
+def with_and_without_graphs(cp: ContextParallel) -> bool:
+    """Whether a rank's predictions, the second of which replays the first one's graphs, are those
+    without graphs.
+    """
+    UNTRAINED["deep"] = DEEP
+    model = load("untrained:deep", precision="mixed", device=f"cuda:{cp.rank}", cp=cp)
+    found = [predicted(model, cp=cp) for _ in range(2)]
+    for module in (pairformer, sampler):
+        module.can_capture = lambda _: False  # type: ignore[attr-defined]
+    expected = predicted(cp=cp)
+    return all(
+        np.array_equal(got.coords, expected.coords)
+        and np.array_equal(np.stack(got.pae), np.stack(expected.pae))
+        for got in found
+    )
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_fold_on_several_gpus_is_the_same_without_cuda_graphs() -> None:
+    size = torch.cuda.device_count()
+    assert run(with_and_without_graphs, size, kind="cuda") == [True] * size

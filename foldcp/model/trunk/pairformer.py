@@ -32,8 +32,9 @@ from foldcp.progress import OnSteps, no_steps
 
 MASKED = -1e6  # added to the score of a padding key, as Boltz does
 
-# Above this, the launches of a layer take less time than its work, and a graph's memory counts.
-MAX_GRAPH_TOKENS = 1024
+# Of a rank. With more, the launches of a layer take less time than its work, and a graph's memory
+# counts.
+MAX_GRAPH_PAIRS = 1024**2
 LAYERS_PER_GRAPH = 4
 
 
@@ -241,8 +242,7 @@ class Pairformer(nn.Module):
         many tokens. s, and z as it is returned, then live until the next call. Every stream has
         graphs of its own, so that complexes in several of them do not wait for each other.
         """
-        # Exchanges between ranks are not captured: the one place where the network depends on P.
-        small = self.cp.size == 1 and len(mask) <= MAX_GRAPH_TOKENS
+        small = len(mask) ** 2 <= MAX_GRAPH_PAIRS * self.cp.size
         layers = None
         if small and can_capture(mask.device):
             layers = self._layers_of_stream(mask, num_calls)
@@ -275,10 +275,11 @@ class Pairformer(nn.Module):
     def _graphed_layers(self, key: list[int]) -> GraphedLayers:
         pool = new_pool()
         first, *others = self.layers  # the first compiles what the others need
-        graphs = [CUDAGraphWrapper(partial(_run_layers, [first]), pool, num_inplace_args=1)]
+        run = partial(_run_fenced, self.cp, [first])
+        graphs = [CUDAGraphWrapper(run, pool, num_inplace_args=1)]
         num_layers = [1]
         for chunk in split_range(len(others), LAYERS_PER_GRAPH):
-            run = partial(_run_layers, others[chunk])
+            run = partial(_run_fenced, self.cp, others[chunk])
             graphs.append(CUDAGraphWrapper(run, pool, num_inplace_args=1, skip_warmup=True))
             num_layers.append(len(others[chunk]))
         return GraphedLayers(key, graphs, num_layers)
@@ -293,6 +294,19 @@ def _run_layers(
     for layer in layers:
         assert isinstance(layer, PairformerLayer)
         s, z = layer.update(s, z, mask)
+    return z, s
+
+
+def _run_fenced(
+    cp: ContextParallel,
+    layers: Sequence[nn.Module],
+    z: Float[Tensor, "I N Z"],
+    s: Float[Tensor, "I C"],
+    mask: Float[Tensor, " N"],
+) -> tuple[Float[Tensor, "I N Z"], Float[Tensor, "I C"]]:
+    cp.fence()
+    z, s = _run_layers(layers, z, s, mask)
+    cp.fence()
     return z, s
 
 

@@ -29,7 +29,7 @@ SCORES_CHUNK = 1536
 BIAS_FREE_FACTOR = 2
 MAX_DEVICE_COPY = 4 << 30  # a larger copy of the pairs is kept in host memory
 # CUDA graphs of the trunk and the memory that they keep, for complexes of so many tokens.
-MAX_GRAPH_TOKENS = 1024
+MAX_GRAPH_PAIRS = 1024**2
 GRAPH_PAIR_BYTES = 1500
 
 
@@ -88,7 +88,7 @@ def peak_bytes(hardware: Hardware, net: Architecture, size: FoldSize) -> float:
     trunk = z + product + chunk(BLOCK_CHUNK * width, 0.0)
     trunk += _bias_bytes(net, size) + _msa_bytes(net, size)
     trunk += z if z < MAX_DEVICE_COPY else 0.0
-    if size.num_tokens <= MAX_GRAPH_TOKENS:
+    if pairs <= MAX_GRAPH_PAIRS:
         trunk += GRAPH_PAIR_BYTES * pairs
     biases = compute_itemsize(size.precision) * net.token_transformer_blocks * pairs
     biases *= net.diffusion_heads
