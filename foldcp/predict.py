@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from foldcp.features.features import Features
 from foldcp.features.layout import Layout
 from foldcp.features.msa.subsample import MsaSubsample
 from foldcp.features.steering import NO_CONSTRAINTS, Constraints
-from foldcp.metrics.geometry.geometry import geometry
+from foldcp.metrics.geometry.beside import WaitForGeometry, geometries
 from foldcp.metrics.interface.pae_blocks import PaeBlock, kept_chain_pairs, pae_blocks
 from foldcp.metrics.interface.scores import DEFAULT_CUTOFFS
 from foldcp.metrics.scorer import SampleScorer
@@ -293,23 +294,25 @@ def score(
     # A step is a block, and one more is to score the sample.
     count = ProgressCounter("confidence", settings.samples * (blocks + 1), progress)
     scored = []
-    for index, x in enumerate(coords):
-        workspace = trunk.z if index + 1 == settings.samples else None
-        scored.append(
-            score_sample(
-                model,
-                trunk,
-                x,
-                index,
-                features,
-                contact,
-                refine,
-                settings,
-                workspace,
-                count,
+    with geometries(features, coords) as wait_for_geometry:
+        for index, x in enumerate(coords):
+            workspace = trunk.z if index + 1 == settings.samples else None
+            scored.append(
+                score_sample(
+                    model,
+                    trunk,
+                    x,
+                    index,
+                    features,
+                    wait_for_geometry[index],
+                    contact,
+                    refine,
+                    settings,
+                    workspace,
+                    count,
+                )
             )
-        )
-        count()
+            count()
     return scored
 
 
@@ -319,6 +322,7 @@ def score_sample(
     coords: Float[Tensor, "A 3"],
     sample: int,
     features: Features,
+    wait_for_geometry: WaitForGeometry,
     contact: Float[Tensor, "I N"],
     refine: PairformerFn,
     settings: Settings,
@@ -328,20 +332,25 @@ def score_sample(
     """Scores of one sample, reduced while its logits exist; on request, whole PAE and PDE in host
     memory and blocks of PAE, too.
     """
-    scorer = SampleScorer(
-        features,
-        coords,
-        model.cp,
-        geometry(features, coords),
-        pae_cutoffs=settings.pae_cutoffs,
-        keep_pae=settings.keep_pairs or settings.kept_pae_pairs > 0,
-        keep_pde=settings.keep_pairs,
-    )
+
+    @cache
+    def scorer() -> SampleScorer:
+        """Made for the first logits, when the work before them is on the GPU's queue."""
+        return SampleScorer(
+            features,
+            coords,
+            model.cp,
+            wait_for_geometry(),
+            pae_cutoffs=settings.pae_cutoffs,
+            keep_pae=settings.keep_pairs or settings.kept_pae_pairs > 0,
+            keep_pde=settings.keep_pairs,
+        )
+
     first = model.cp.first_row(features.num_tokens)
 
     def on_logits(start: int, pae: Float[Tensor, "R N B"], pde: Float[Tensor, "R N B"]) -> None:
         chunk = slice(start - first, start - first + len(pae))
-        scorer.update(start, pae, pde, contact[chunk])
+        scorer().update(start, pae, pde, contact[chunk])
 
     logits, _ = model.confidence_module(
         trunk.s_inputs,
@@ -356,16 +365,16 @@ def score_sample(
     )
     plddt = expected_plddt(logits)
     num_tokens = len(features.layout.token_chain)
-    scores = scorer.compute(plddt)
+    scores = scorer().compute(plddt)
     pae = pde = None
     if settings.keep_pairs:
-        pae = whole_pairs(scorer.pae, num_tokens, model)
-        pde = whole_pairs(scorer.pde, num_tokens, model)
+        pae = whole_pairs(scorer().pae, num_tokens, model)
+        pde = whole_pairs(scorer().pde, num_tokens, model)
     blocks = []
     if settings.kept_pae_pairs:
-        rows = scorer.rows
+        rows = scorer().rows
         kept = kept_chain_pairs(settings.kept_pae_pairs, scores)
-        own_rows = scorer.pae[: rows.num_rows, :num_tokens]
+        own_rows = scorer().pae[: rows.num_rows, :num_tokens]
         blocks = pae_blocks(own_rows, rows.first, rows.spans, kept, sample)
     return ScoredSample(scores, plddt[:num_tokens].cpu().numpy(), pae, pde, blocks)
 
