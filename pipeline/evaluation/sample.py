@@ -26,7 +26,7 @@ from foldcp.pipeline.evaluation.measures.ligand_scores import (
     lddt_pli,
     ligand_rmsd,
 )
-from foldcp.pipeline.evaluation.measures.superposition import superposed_rmsd
+from foldcp.pipeline.evaluation.measures.superposition import rmsd, superposition
 from foldcp.pipeline.evaluation.measures.tm_score import complex_tm_score
 from foldcp.pipeline.evaluation.structures.chain import Chain, Structure
 
@@ -118,11 +118,13 @@ def _measures(pairs: Sequence[ChainPair], distances: Lddt) -> Columns:
     """Measures of all assigned polymers together."""
     model = np.concatenate([pair.model_coords[pair.is_trace] for pair in pairs])
     target = np.concatenate([pair.reference_coords[pair.is_trace] for pair in pairs])
+    rotation, translation = superposition(target, model)
     return {
         "num_matched_residues": sum(pair.num_common for pair in pairs),
         "min_sequence_identity": min(pair.alignment.identity for pair in pairs),
         "tm_score": complex_tm_score(pairs),
-        "rmsd": superposed_rmsd(model, target),
+        "rmsd": rmsd(target @ rotation + translation, model),
+        "reference_superposition": [*rotation.ravel().tolist(), *translation.tolist()],
         "lddt": distances.all,
         "interface_lddt": distances.interfaces,
     }

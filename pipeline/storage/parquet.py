@@ -22,6 +22,7 @@ ARROW_TYPES = {
     "string": pa.string(),
     "list<string>": pa.list_(pa.field("element", pa.string(), nullable=False)),
     "list<int32>": pa.list_(pa.field("element", pa.int32(), nullable=False)),
+    "list<float64>": pa.list_(pa.field("element", pa.float64(), nullable=False)),
     "int64": pa.int64(),
     "float32": pa.float32(),
     "float64": pa.float64(),

@@ -56,6 +56,9 @@ def test_a_moved_copy_is_perfect() -> None:
     found = _evaluate([moved(chain, matrix, (50, 1, 2)) for chain in chains], chains)
     _assert_perfect(found, 1)
     assert found.columns["matched_chains"] == ["A=A", "B=B"]
+    *turn, x, y, z = found.columns["reference_superposition"]
+    np.testing.assert_allclose(np.reshape(turn, (3, 3)), matrix, atol=1e-5)
+    np.testing.assert_allclose((x, y, z), (50, 1, 2), atol=1e-3)
     assert found.columns["num_matched_residues"] == len(FIRST) + len(SECOND)
     assert found.columns["min_sequence_identity"] == 1
     row = found.interfaces[0]

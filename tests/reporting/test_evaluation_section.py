@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import pearsonr, spearmanr
 
+from foldcp.pipeline.evaluation.evaluate import evaluate
 from foldcp.pipeline.reporting.embedding.evaluation import TABLE
 from foldcp.pipeline.reporting.report import write_report
 from foldcp.pipeline.reporting.run_tables import fresh_rows
 from tests.support.report.evaluation_table import write_evaluation_table, write_rows
 from tests.support.report.large_run import write_large_run
 from tests.support.report.page import Tags, block_names, page_facts, unpack
+from tests.support.report.references import write_references
 
 BETTER = {"ipsae_d0res": np.fmax, "pae_mean": np.fmin}
 
@@ -77,3 +80,53 @@ def test_a_table_of_other_complexes_has_no_section(out: Path) -> None:
     write_rows(out, table.assign(key="gone"))
     assert page_facts(page_of(out))["evaluation"] is None
     (out / TABLE).unlink()
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Path]]:
+    """A run of three complexes, two of which were compared with references, and these by key."""
+    folder = tmp_path_factory.mktemp("compared")
+    write_large_run(folder / "run", 3, 2, 2, structure_samples="all")
+    references = write_references(folder / "run", folder / "references")
+    evaluate(folder / "run", folder / "references")
+    return folder / "run", references
+
+
+def places(block: dict[str, Any]) -> np.ndarray:
+    return np.stack([block[f"atom_{axis}"] for axis in "xyz"], axis=1)
+
+
+def test_experimental_structures_lie_on_the_samples(
+    compared: tuple[Path, dict[str, Path]],
+) -> None:
+    page = page_of(compared[0])
+    names = [name for name in block_names(page) if name.startswith("experiment")]
+    assert len(names) == 2
+    for name in names:
+        block = unpack(page, name)
+        assert set(block["facts"]["superpositions"]) == {"0", "1"}
+        sample = unpack(page, name.replace("experiment", "structure") + "-0")
+        turn = block["facts"]["superpositions"]["0"]
+        moved = places(block) @ np.reshape(turn[:9], (3, 3)) + turn[9:]
+        np.testing.assert_allclose(moved, places(sample), atol=0.2)
+        assert np.abs(places(block) - places(sample)).max() > 10
+        assert list(block["atom_name"]) == list(sample["atom_name"])
+        assert list(block["residue_chain"]) == list(sample["residue_chain"])
+
+
+@pytest.mark.parametrize("what", ["changed since", "No such file"])
+def test_a_reference_that_was_changed_or_removed_is_named(
+    compared: tuple[Path, dict[str, Path]], what: str
+) -> None:
+    out, references = compared
+    path = next(iter(references.values()))
+    content = path.read_bytes()
+    path.unlink()
+    if what == "changed since":
+        path.write_bytes(content + b"# \n")
+    page = page_of(out)
+    path.write_bytes(content)
+    words = Tags(page).words
+    assert "1 damaged file is left out" in words and path.name in words
+    assert what.lower() in words.lower()
+    assert len([name for name in block_names(page) if name.startswith("experiment")]) == 1

@@ -17,12 +17,14 @@ from typing import Any
 
 import pytest
 
+from foldcp.pipeline.evaluation.evaluate import evaluate
 from foldcp.pipeline.reporting.comparison import write_comparison
 from foldcp.pipeline.reporting.report import write_report
 from foldcp.pipeline.reporting.run_tables import fresh_rows
 from foldcp.pipeline.storage.store import Store
 from tests.support.report.evaluation_table import write_evaluation_table
 from tests.support.report.large_run import write_large_run
+from tests.support.report.references import write_references
 from tests.support.synthetic_results import INFO, finishing
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -322,6 +324,27 @@ def test_scores_are_shown_against_experiment(view: Any, out: Path) -> None:
     page.select_option("#evaluation select", "pae_mean")
     page.wait_for_timeout(400)
     assert plot.screenshot() != before
+    opened.check()
+
+
+def test_the_experimental_structure_is_beside_the_sample(view: Any, tmp_path: Path) -> None:
+    write_large_run(tmp_path / "run", 2, 1, 2, INVENTED)
+    (key,) = write_references(tmp_path / "run", tmp_path / "references")
+    evaluate(tmp_path / "run", tmp_path / "references")
+    opened = view(write_report(tmp_path / "run"))
+    page = opened.page
+    opened.go(f"complex={key}")
+    button = page.get_by_role("button", name="Experiment")
+    picture = page.locator(".viewer canvas")
+    assert button.get_attribute("aria-pressed") == "true"
+    assert "experiment" in page.inner_text(".bands")
+    assert "in grey the experimental structure" in page.inner_text("main")
+    before = picture.screenshot()
+    button.click()
+    page.wait_for_timeout(400)
+    assert button.get_attribute("aria-pressed") == "false"
+    assert "experiment" not in page.inner_text(".bands")
+    assert picture.screenshot() != before
     opened.check()
 
 

@@ -13,11 +13,13 @@ import numpy as np
 
 from foldcp.pipeline.reporting.embedding import columns
 from foldcp.pipeline.reporting.embedding.columns import PackedColumn, pack
+from foldcp.pipeline.reporting.embedding.experiments import pack_experiments
 from foldcp.pipeline.reporting.embedding.loading import DEPTHS, RESIDUES, LoadedRun
 from foldcp.pipeline.reporting.embedding.pae import bin_edges, read_pae
 from foldcp.pipeline.reporting.embedding.traces import read_trace
 
 SAMPLES_SHARE = 0.35  # of the bytes: for the scores of each sample
+EXPERIMENTS_SHARE = 0.3  # of what is left
 MAX_BLOCK_SHARE = 0.05  # of the bytes: for one complex
 MAX_CHAINS = 150  # of a complex whose samples are shown one by one
 MAX_STRUCTURE_BYTES = 20_000_000  # of one file of a structure
@@ -30,13 +32,14 @@ Name = TypeVar("Name")
 @dataclass(eq=False)
 class Details:
     """Packed columns: by the number of a complex, scores of its samples with the depths of its
-    alignments; by number and sample, structures with PAE.
+    alignments; by number and sample, structures with PAE; by number, experimental structures.
 
     `unreadable` are errors of files that cannot be read.
     """
 
     samples: dict[int, str]
     structures: dict[tuple[int, int], str]
+    experiments: dict[int, str]
     unreadable: list[str]
 
 
@@ -45,8 +48,12 @@ def pack_details(loaded: LoadedRun, order: list[int], max_bytes: int) -> Details
     samples = _fitting(_pack_samples(loaded, order), int(max_bytes * SAMPLES_SHARE))
     left = max_bytes - sum(map(len, samples.values()))
     unreadable: list[str] = []
+    experiments = _fitting(
+        pack_experiments(loaded, order, unreadable), int(left * EXPERIMENTS_SHARE)
+    )
+    left -= sum(map(len, experiments.values()))
     structures = _fitting(_pack_structures(loaded, order, unreadable), left)
-    return Details(samples, structures, unreadable)
+    return Details(samples, structures, experiments, unreadable)
 
 
 def _fitting(blocks: Iterator[tuple[Name, str]], max_bytes: int) -> dict[Name, str]:

@@ -65,6 +65,7 @@ def pack_run(loaded: LoadedRun, evaluation: DataFrame | None, max_bytes: int) ->
     ranked = best.sort_values(ascending=False, na_position="last", kind="stable").index.tolist()
     details = pack_details(loaded, ranked, max(0, left))
     blocks |= {f"samples-{number}": block for number, block in details.samples.items()}
+    blocks |= {f"experiment-{number}": block for number, block in details.experiments.items()}
     blocks |= {f"structure-{n}-{s}": block for (n, s), block in details.structures.items()}
     facts = {
         "scores": {**loaded.scores, "interfaces": scores},

@@ -5,6 +5,7 @@ Above MAX_DETAILED_RESIDUES only CA is kept, and P of nucleic acids.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,15 +71,20 @@ def read_trace(path: Path, chain_names: list[str]) -> dict[str, PackedColumn]:
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
     numbers = {name: number for number, name in enumerate(chain_names)}
-    trace = _Trace()
-    if len(structure) > 0:
-        model = structure[0]
-        is_large = sum(len(chain) for chain in model) > MAX_DETAILED_RESIDUES
-        for chain in model:
-            for residue in chain:
-                trace.add(residue, numbers.get(chain.name, 0), is_large)
-    if not trace.places:
+    model = structure[0] if len(structure) > 0 else ()
+    chains = [(numbers.get(chain.name, 0), chain) for chain in model if len(chain)]
+    if not chains:
         raise ValueError(f"{path}: no atoms")
+    return trace_of_chains(chains)
+
+
+def trace_of_chains(chains: Sequence[tuple[int, gemmi.Chain]]) -> dict[str, PackedColumn]:
+    """The same columns of chains with their numbers, which have an atom at least."""
+    is_large = sum(len(chain) for _, chain in chains) > MAX_DETAILED_RESIDUES
+    trace = _Trace()
+    for number, chain in chains:
+        for residue in chain:
+            trace.add(residue, number, is_large)
     return _columns(trace)
 
 

@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 Type = Literal[
-    "string", "list<string>", "list<int32>", "int64", "float32", "float64", "bool", "timestamp"
+    "string",
+    "list<string>",
+    "list<int32>",
+    "list<float64>",
+    "int64",
+    "float32",
+    "float64",
+    "bool",
+    "timestamp",
 ]
 
 

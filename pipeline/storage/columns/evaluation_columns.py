@@ -108,6 +108,13 @@ COMPLEX_EVALUATION_COLUMNS = (
         "the number of these atoms in the reference",
     ),
     score("rmsd", "RMSD of these atoms after superposing all of them", ERROR),
+    Column(
+        "reference_superposition",
+        "list<float64>",
+        "that superposition: a rotation R, row by row, and a translation t (Å), so that x R + t of "
+        "the reference's atoms x lie on the prediction",
+        nullable=True,
+    ),
     score(
         "lddt",
         "lDDT of all heavy atoms of assigned polymers, distances below 15 Å, names of symmetric "

@@ -33,6 +33,7 @@ PYTHON_TYPES: dict[str, frozenset[type]] = {
     "string": frozenset({str}),
     "list<string>": frozenset({list, tuple}),
     "list<int32>": frozenset({list}),
+    "list<float64>": frozenset({list}),
     "int64": frozenset({int, float, np.int64, np.int32}),
     "float32": frozenset({float, int, np.float32, np.float64}),
     "float64": frozenset({float, int, np.float32, np.float64}),

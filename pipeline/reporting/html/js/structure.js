@@ -7,9 +7,14 @@ const Structure = (() => {
   let host = null;
   let colour = "plddt"; // kept from one sample to the next
   let shown = null; // number of the complex, whose samples are seen from the same side
+  let withExperiment = true; // kept likewise
+  const EXPERIMENT_COLOUR = "#b0b0b0";
 
-  /** Shows a sample of the complex `number` in `container`; `names` are those of its chains. */
-  async function show(container, columns, names, number) {
+  /**
+   * Shows a sample of the complex `number` in `container`; `names` are those of its chains, and
+   * `experiment`, if any, has the columns of the experimental structure and its superposition.
+   */
+  async function show(container, columns, names, number, experiment) {
     await Data.library("3dmol");
     const view = viewer && shown === number ? viewer.getView() : null;
     shown = number;
@@ -23,10 +28,14 @@ const Structure = (() => {
     viewer.clear();
     const model = viewer.addModel();
     model.addAtoms(atomsOf(columns, names));
+    const reference = experiment ? viewer.addModel() : null;
+    reference?.addAtoms(superposed(atomsOf(experiment.columns, names), experiment.superposition));
     let interfaceRuns = null;
     const paint = () => {
-      style(model, colour);
-      fillLegend(legend, colour, names);
+      style(model, (atom) => colourOf(colour, atom));
+      if (reference) style(reference, () => EXPERIMENT_COLOUR);
+      if (reference && !withExperiment) reference.hide();
+      fillLegend(legend, colour, names, reference !== null && withExperiment);
       if (interfaceRuns) highlight(model, interfaceRuns);
       viewer.render();
     };
@@ -45,6 +54,7 @@ const Structure = (() => {
     } }, "Turn");
     const reset = element("button", { type: "button", onclick: () => { viewer.zoomTo(); viewer.render(); } }, "Reset");
     buttons.append("Coloured by", ...colourButtons, spin, reset);
+    if (reference) buttons.append(experimentButton(reference, paint));
     if (view) viewer.setView(view);
     else viewer.zoomTo();
     press(colour);
@@ -55,6 +65,31 @@ const Structure = (() => {
         paint();
       },
     };
+  }
+
+  /** Shows and hides the experimental structure. */
+  function experimentButton(reference, paint) {
+    const button = element("button", { type: "button" }, "Experiment");
+    const press = (isShown) => {
+      withExperiment = isShown;
+      button.setAttribute("aria-pressed", String(isShown));
+      if (isShown) reference.show();
+      paint();
+    };
+    button.onclick = () => press(!withExperiment);
+    button.setAttribute("aria-pressed", String(withExperiment));
+    return button;
+  }
+
+  /** Atoms moved by a rotation, row by row, and a translation: x R + t. */
+  function superposed(atoms, [xx, xy, xz, yx, yy, yz, zx, zy, zz, ...shift]) {
+    for (const atom of atoms) {
+      const { x, y, z } = atom;
+      atom.x = x * xx + y * yx + z * zx + shift[0];
+      atom.y = x * xy + y * yy + z * zy + shift[1];
+      atom.z = x * xz + y * yz + z * zz + shift[2];
+    }
+    return atoms;
   }
 
   /** Moves the one viewer into an element. */
@@ -148,8 +183,11 @@ const Structure = (() => {
     return text[0].toUpperCase() + text.slice(1).toLowerCase();
   }
 
-  function style(model, colour) {
-    const colourOf = colour === "plddt" ? plddtColour : (atom) => Charts.colourOf(atom.properties.chainNumber);
+  function colourOf(colour, atom) {
+    return colour === "plddt" ? plddtColour(atom) : Charts.colourOf(atom.properties.chainNumber);
+  }
+
+  function style(model, colourOf) {
     model.setStyle({}, {});
     const ribbon = model.selectedAtoms({ atom: "O" }).length
       ? { arrows: true, thickness: 0.5 }
@@ -166,11 +204,12 @@ const Structure = (() => {
     return Scores.band(plddtScore(), atom.b / 100)?.colour ?? "#999999";
   }
 
-  function fillLegend(legend, colour, names) {
+  function fillLegend(legend, colour, names, withExperiment) {
     const entries =
       colour === "plddt"
         ? plddtScore().bands.map((band) => [band.colour, `${band.name}${band.limit === null ? "" : `, from ${band.limit}`}`])
         : names.slice(0, 40).map((name, i) => [Charts.colourOf(i), name]);
+    if (withExperiment) entries.push([EXPERIMENT_COLOUR, "experiment"]);
     legend.replaceChildren(...entries.map(([colour, text]) => element("li", {}, dot(colour), text)));
   }
 
@@ -179,8 +218,8 @@ const Structure = (() => {
     const isIn = (atom) =>
       chains.some(([chain, runs]) => chain === atom.properties.chainNumber && runs.some(([first, last]) => first <= atom.resi && atom.resi <= last));
     const chosen = model.selectedAtoms({}).filter((atom) => ["CA", "C1'", "P"].includes(atom.atom) && isIn(atom));
-    const colourOf = colour === "plddt" ? plddtColour : (atom) => Charts.colourOf(atom.properties.chainNumber);
-    model.setStyle({ index: chosen.map((atom) => atom.index) }, { sphere: { radius: 1.1, colorfunc: colourOf } }, true);
+    const sphere = { radius: 1.1, colorfunc: (atom) => colourOf(colour, atom) };
+    model.setStyle({ index: chosen.map((atom) => atom.index) }, { sphere }, true);
   }
 
   /** Puts a picture of the structure in its place for paper, and takes it away again. */

@@ -86,11 +86,12 @@ const ComplexPage = (() => {
     const draw = async () => {
       const name = `structure-${about.number}-${about.shownSample}`;
       const block = Data.has(name) ? await Data.block(name) : null;
+      const experiment = Data.has(`experiment-${about.number}`) ? await Data.block(`experiment-${about.number}`) : null;
       if (current !== about) return;
       // The mean of all is shown with the structure of the best sample.
       const isDrawn = drawnSample === about.shownSample;
       drawnSample = about.shownSample;
-      if (!isDrawn) view = await showStructure(parts.structure, about, block);
+      if (!isDrawn) view = await showStructure(parts.structure, about, block, experiment);
       await pairs?.draw();
       if (!isDrawn) {
         await Curves.showPae(parts.pae, about, block);
@@ -156,7 +157,7 @@ const ComplexPage = (() => {
     return element("details", {}, element("summary", {}, "What the database says"), element("dl", {}, list));
   }
 
-  async function showStructure(figure, about, block) {
+  async function showStructure(figure, about, block, experiment) {
     const path = about.samples.list.find(({ sample }) => sample === about.shownSample).structure;
     if (!block) {
       const text = path
@@ -167,8 +168,10 @@ const ComplexPage = (() => {
     }
     const place = element("div");
     const which = about.samples.list[0].sample === about.shownSample ? "the best one" : "not the best one";
-    figure.replaceChildren(place, element("figcaption", { className: "path" }, `Sample ${about.shownSample}, ${which}, as a ribbon; all atoms are in ${path}`));
-    return Structure.show(place, block, about.names, about.number);
+    const superposition = experiment?.facts.superpositions[about.shownSample];
+    const beside = superposition ? "; in grey the experimental structure, superposed on all residues that both have" : "";
+    figure.replaceChildren(place, element("figcaption", { className: "path" }, `Sample ${about.shownSample}, ${which}, as a ribbon${beside}; all atoms are in ${path}`));
+    return Structure.show(place, block, about.names, about.number, superposition && { columns: experiment, superposition });
   }
 
   function chainsTable({ run, first, count }) {

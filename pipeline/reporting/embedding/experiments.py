@@ -1,0 +1,121 @@
+"""The experimental structures that the samples of a run were compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import gemmi
+
+from foldcp.files import read_file
+from foldcp.pipeline.evaluation.structures.chain import Chain
+from foldcp.pipeline.evaluation.structures.read import read_structure
+from foldcp.pipeline.reporting.embedding.columns import pack
+from foldcp.pipeline.reporting.embedding.loading import LoadedRun
+from foldcp.pipeline.reporting.embedding.traces import trace_of_chains
+from foldcp.pipeline.storage.tables import read_fresh
+
+MAX_FILES = 500  # of references, as one takes a tenth of a second or more to read
+COLUMNS = ("sample", "reference", "reference_sha256", "matched_chains", "reference_superposition")
+
+
+@dataclass(frozen=True, eq=False)
+class _Experiment:
+    """A reference; the places, among a complex's chains, of those that its chains were assigned
+    to; and by sample the superposition onto it, as `evaluation_complexes` has it.
+    """
+
+    path: Path
+    sha256: str
+    place_of_chain: dict[str, int]
+    superpositions: dict[int, list[float]]
+
+    def packed(self) -> str:
+        """Columns as those of a structure, and the superpositions. Raises ValueError naming the
+        file where it cannot be read, or was changed since it was compared.
+        """
+        content = read_file(self.path)
+        if content.sha256 != self.sha256:
+            raise ValueError(f"{self.path}: changed since `foldcp evaluate` compared it")
+        chains = read_structure(self.path, "label", content).chains
+        places = self.place_of_chain
+        chosen = [
+            (places[chain.name], _gemmi_chain(chain)) for chain in chains if chain.name in places
+        ]
+        return pack(trace_of_chains(chosen), {"superpositions": self.superpositions})
+
+
+def pack_experiments(
+    loaded: LoadedRun, order: list[int], unreadable: list[str]
+) -> Iterator[tuple[int, str]]:
+    """Experimental structures by the number of their complex, in this order; adds to `unreadable`
+    what is wrong with one.
+    """
+    try:
+        experiments = _experiments(loaded)
+    except ValueError as error:  # of a damaged table
+        unreadable.append(str(error))
+        return
+    for number in [number for number in order if number in experiments][:MAX_FILES]:
+        try:
+            yield number, experiments[number].packed()
+        except ValueError as error:
+            unreadable.append(str(error))
+
+
+def _experiments(loaded: LoadedRun) -> dict[int, _Experiment]:
+    """By the number of a complex."""
+    rows = read_fresh(loaded.out, "evaluation_complexes").to_pandas()
+    rows = rows[rows["reference_superposition"].notna()]
+    numbers = {key: number for number, key in enumerate(loaded.complexes["key"])}
+    starts = loaded.first_chains()
+    names = loaded.chains["chain"].tolist()
+    found: dict[int, _Experiment] = {}
+    for key, group in rows.groupby("key", sort=False):
+        if key not in numbers:
+            continue
+        number = numbers[key]
+        chains = names[starts[number] : starts[number + 1]]
+        for values in zip(*(group[name] for name in COLUMNS), strict=True):
+            sample, path, sha256, matched, superposition = values
+            places = _places(chains, matched)
+            experiment = found.setdefault(number, _Experiment(Path(path), sha256, places, {}))
+            experiment.superpositions[int(sample)] = [float(x) for x in superposition]
+    return found
+
+
+def _places(chains: list[str], matched: list[str]) -> dict[str, int]:
+    """The place of the chain that each chain of a reference was assigned to, from texts such as
+    chain=reference chain.
+    """
+    return {
+        text.removeprefix(f"{name}="): place
+        for text in matched
+        for place, name in enumerate(chains)
+        if text.startswith(f"{name}=")
+    }
+
+
+def _gemmi_chain(chain: Chain) -> gemmi.Chain:
+    """A chain of the evaluation, its residues numbered from 1 along its sequence."""
+    found = gemmi.Chain(chain.name)
+    residue: gemmi.Residue | None = None
+    for place, name, symbol, xyz in zip(
+        chain.atom_residue.tolist(),
+        chain.atom_names.tolist(),
+        chain.elements.tolist(),
+        chain.coords.tolist(),
+        strict=True,
+    ):
+        if residue is None or residue.seqid.num != place + 1:
+            residue = gemmi.Residue()
+            residue.name = chain.codes[place]
+            residue.seqid = gemmi.SeqId(place + 1, " ")
+            residue = found.add_residue(residue)
+        atom = gemmi.Atom()
+        atom.name = name
+        atom.element = gemmi.Element(symbol)
+        atom.pos = gemmi.Position(*xyz)
+        residue.add_atom(atom)
+    return found
