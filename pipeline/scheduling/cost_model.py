@@ -18,7 +18,12 @@ from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.scheduling.costs import memory
 from foldcp.pipeline.scheduling.costs.factors import Factors, kind_of
-from foldcp.pipeline.scheduling.costs.memory import ATOMS_PER_TOKEN, FoldSize, compute_itemsize
+from foldcp.pipeline.scheduling.costs.memory import (
+    ATOMS_PER_TOKEN,
+    MAX_GRAPH_PAIRS,
+    FoldSize,
+    compute_itemsize,
+)
 from foldcp.pipeline.scheduling.hardware import Hardware
 
 # The constants below are fitted to what docs/performance.md lists, as `python
@@ -35,6 +40,8 @@ MSA_LAUNCHES = 150
 BLOCK_EXCHANGES = 20
 LAYER_EXCHANGES = 1
 EXCHANGE_LAUNCHES = 20
+GRAPHED_EXCHANGE_LAUNCHES = 3  # in the CUDA graphs of small complexes
+LAYER_EXCHANGE_LAUNCHES = 10
 # Share of an exchange in the time of a pair block; the rest happens beside matrix products.
 EXCHANGE_SHARE = 0.6
 PARTICLES = 3  # structures steered at once for each sample, with potentials
@@ -227,7 +234,9 @@ class CostModel:
         moved = itemsize * net.token_z * N**2 / P
         within = (gathered + moved) * (P - 1) / P / hw.link_bytes_per_s
         between = (gathered * nodes / P + moved) * (nodes - 1) / nodes / hw.network_bytes_per_s
-        latency = BLOCK_EXCHANGES * EXCHANGE_LAUNCHES * hw.launch_seconds
+        graphed = hw.device != "cpu" and N**2 / P <= MAX_GRAPH_PAIRS
+        launches = GRAPHED_EXCHANGE_LAUNCHES if graphed else EXCHANGE_LAUNCHES
+        latency = BLOCK_EXCHANGES * launches * hw.launch_seconds
         return EXCHANGE_SHARE * (within + between) + latency
 
     def _traffic_seconds(self, pair_bytes: float, N: int, shape: FoldShape) -> float:
@@ -272,7 +281,7 @@ class CostModel:
         exchange_rate = hw.link_bytes_per_s if within_node else hw.network_bytes_per_s
         launches = (layers + atom_layers) * LAYER_LAUNCHES
         if P > 1:
-            launches += layers * LAYER_EXCHANGES * EXCHANGE_LAUNCHES
+            launches += layers * LAYER_EXCHANGES * LAYER_EXCHANGE_LAUNCHES
         step = (
             SAMPLER_SLOWDOWN * products / self._flop_rate(shape)
             + exponentials / hw.exp_per_s

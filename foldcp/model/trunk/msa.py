@@ -106,16 +106,17 @@ class PairWeightedAveraging(KernelModule):
         I, num_sequences, _ = v.shape
         by_head = v.unflatten(-1, (self.num_heads, -1)).permute(2, 0, 1, 3).flatten(2).contiguous()
         precise = torch.promote_types(v.dtype, torch.float32)
-        totals: list[Tensor] = []  # of a chunk of heads each
+        averages: list[Tensor] = []  # of a chunk of heads each
+        total: Tensor | None = None
         for heads, owner, block in self.cp.pipelined_all_gather(by_head):
             columns = slice(owner * I, (owner + 1) * I)
             product = torch.bmm(averaging[heads, :, columns], block)
-            if owner == self.cp.rank:  # it comes first
-                totals.append(product)
-            else:
-                totals[-1] = totals[-1].to(precise) + product
-        total = cat_blocks(totals).to(v.dtype)
-        return total.unflatten(-1, (num_sequences, -1)).permute(1, 2, 0, 3).flatten(2)
+            total = product if total is None else total.to(precise) + product
+            if owner == (self.cp.rank - 1) % self.cp.size:  # the last one
+                averages.append(total.to(v.dtype))
+                total = None
+        average = cat_blocks(averages)
+        return average.unflatten(-1, (num_sequences, -1)).permute(1, 2, 0, 3).flatten(2)
 
     def _value_weights(self) -> ProjectionWeights:
         return ProjectionWeights(self.norm_m.weight, self.norm_m.bias, self.proj_m.weight)

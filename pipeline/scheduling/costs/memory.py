@@ -28,7 +28,11 @@ SCORES_CHUNK = 1536
 # there twice, as it is computed and as it is prepared.
 BIAS_FREE_FACTOR = 2
 MAX_DEVICE_COPY = 4 << 30  # a larger copy of the pairs is kept in host memory
-# CUDA graphs of the trunk and the memory that they keep, for complexes of so many tokens.
+# Staging buffers of several ranks, each one part of so many of a device's memory
+# (`foldcp.distributed.transport`).
+NUM_BUFFERS = 3
+BUFFER_FRACTION = 512
+# CUDA graphs of the trunk and the memory that they keep, with so many pairs on a rank.
 MAX_GRAPH_PAIRS = 1024**2
 GRAPH_PAIR_BYTES = 1500
 
@@ -101,6 +105,8 @@ def peak_bytes(hardware: Hardware, net: Architecture, size: FoldSize) -> float:
     scores = (1 + (size.num_samples > 1)) * z + max(z, product) + chunk(SCORES_CHUNK, z)
     scores += _bias_bytes(net, size)
     peak = _fixed_bytes(hardware, size) + max(trunk, sampler, scores)
+    if size.num_ranks > 1:
+        peak += NUM_BUFFERS * hardware.memory / BUFFER_FRACTION
     return min(max(least, peak), hardware.memory)
 
 
