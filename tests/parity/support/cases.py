@@ -73,7 +73,7 @@ CASES = {
     case.name: case
     for case in (
         Case("two_proteins", "tiny", recycling=0, samples=2, ranks=(1, 2, 3, 4)),
-        Case("assembly", "tiny", recycling=3, samples=2, ranks=(1, 2, 3, 4), modules=True),
+        Case("assembly", "tiny", recycling=3, samples=2, ranks=(1, 2, 3, 4, 8), modules=True),
         Case("assembly", "tiny", recycling=3, subsample=12),
         Case("long", "tiny"),
         Case("ligands", "tiny"),
