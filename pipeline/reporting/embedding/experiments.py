@@ -49,8 +49,8 @@ class _Experiment:
 def pack_experiments(
     loaded: LoadedRun, order: list[int], unreadable: list[str]
 ) -> Iterator[tuple[int, str]]:
-    """Experimental structures by the number of their complex, in this order; adds to `unreadable`
-    what is wrong with one.
+    """Experimental structures by the number of their complex, in this order, of those whose file is
+    still there; adds to `unreadable` what is wrong with one.
     """
     try:
         experiments = _experiments(loaded)
@@ -58,6 +58,8 @@ def pack_experiments(
         unreadable.append(str(error))
         return
     for number in [number for number in order if number in experiments][:MAX_FILES]:
+        if not experiments[number].path.is_file():
+            continue
         try:
             yield number, experiments[number].packed()
         except ValueError as error:
