@@ -3,23 +3,27 @@
     python docs/scripts/bench_boltz_training.py 384 768
     python docs/scripts/bench_boltz_training.py 24 --tiny --device cpu --rows 8 --multiplicity 2
 
-What `bench_training.py` measures of our step, of boltz's own: `Boltz2.training_step` in training mode
-with the sizes of the released structure model and boltz's initial weights, on the same complex. The
-structure stage: dropout, checkpointing, weights of the losses and AdamW as in the configuration that
-was published for training Boltz-2 (`structurev2.yaml` of boltz-cp), bf16 by Lightning's own plugin,
-gradients clipped, weights updated and averaged. The first step of a size, which compiles kernels, is
-not counted; it tells the terms of the loss, and which parameters got no gradient.
+What `bench_training.py` measures of our step, of boltz's own: `Boltz2.training_step` with the sizes
+of the released structure model and boltz's initial weights, on the same complex. Dropout,
+checkpointing, weights of the losses, AdamW, clipping and the average of the weights are those of
+the configuration that was published for the structure stage (`structurev2.yaml` of boltz-cp); bf16
+is Lightning's own `bf16-mixed`. The first step of a size, which compiles kernels, is not counted:
+on stderr it tells the terms of the loss, and the trained parameters that got no gradient.
 
-Differences from our benchmark that are boltz's own: a complex without templates gets an empty one,
-which goes through the template module; matrix products outside autocast are full fp32, as that
-configuration says, and ours are TF32 (`--tf32` makes these so too).
+Two differences from our benchmark are boltz's own. A complex without templates gets an empty one,
+which goes through the template module. Matrix products outside autocast are full fp32, which that
+configuration does not change, where ours are TF32; with `--tf32` these are too.
 
-It imports no foldcp, which need not be installed beside boltz. It needs boltz 2.2.1, PyTorch, NumPy,
-SciPy and, for its kernels, cuequivariance-torch with cuequivariance-ops-torch-cu12 or -cu13; both of
-the kernels that boltz calls, triangle attention and multiplication, have gradients. On a machine
-without a network, put on PYTHONPATH the unpacked wheels of boltz, pytorch-lightning, torchmetrics,
-lightning-utilities, einops, einx, frozendict, fsspec, packaging, PyYAML and tqdm, and a folder `rdkit`
-whose `Chem.py` defines a class `Mol`: boltz imports that name for annotations alone.
+Needed are boltz 2.2.1, PyTorch and, for boltz's kernels, cuequivariance-torch with
+cuequivariance-ops-torch-cu12 or -cu13 (or `--no-kernels`). The two kernels that boltz calls,
+triangle attention and triangle multiplication, have gradients. foldcp is not imported.
+
+On a machine without a network a training step needs no wheel that inference does not need: beside
+NumPy, SciPy, SymPy, mpmath, tqdm, PyYAML, packaging and typing-extensions it imports einops, einx,
+frozendict, fsspec, torchmetrics, lightning-utilities and pytorch-lightning (2.5.0 and 2.6.6 were
+tried), which are pure Python: unpack their wheels, with the folders of their metadata, into one of
+PYTHONPATH. Of rdkit it imports one name, for annotations: a folder `rdkit` with an empty
+`__init__.py` and a `Chem.py` that says `class Mol: ...` will do.
 """
 
 from __future__ import annotations
@@ -40,6 +44,7 @@ from typing import Any
 import torch
 from boltz.data import const
 from boltz.model.models.boltz2 import Boltz2
+from pytorch_lightning import seed_everything
 from pytorch_lightning.plugins.precision import MixedPrecision, Precision
 from pytorch_lightning.utilities.parsing import AttributeDict
 from torch import Tensor
@@ -162,7 +167,7 @@ TINY: dict[str, Any] = {
     "atom_z": 8,
     "token_s": 32,
     "token_z": 32,
-    "template_args": {"template_dim": 16},
+    "template_args": {"template_dim": 32},  # kernels need multiples of 32
     "embedder_args": {"atom_encoder_depth": 2, "atom_encoder_heads": 2},
     "msa_args": {"msa_s": 16, "msa_blocks": 2},
     "pairformer_args": {"num_blocks": 2, "num_heads": 4},
@@ -178,16 +183,17 @@ TINY: dict[str, Any] = {
 }
 
 
-class SkippedBatch(RuntimeError):
+class SkippedBatchError(RuntimeError):
     """boltz printed an error, of memory for example, and returned no loss."""
 
 
 class StructureStage(Boltz2):
     """boltz's network without the confidence module and without predicting structures.
 
-    boltz 2.2.1 cannot train the structure alone: in training, its `forward` conditions the diffusion
-    only where the confidence is trained too, in the branch that also samples structures for it. So
-    the option is on until that branch is entered, and sampling is left out, as in boltz-cp.
+    boltz 2.2.1 cannot train the structure alone: in training, its `forward` conditions diffusion
+    and predicts B-factors only in the branch that samples structures for the confidence module,
+    and without these it fails. So the option is on until that branch samples, which is left out.
+    boltz-cp does the same; the rest, and so loss and gradients, is as with confidence at weight 0.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -216,7 +222,7 @@ class Training:
         self.device = torch.device(options.device)
         self.on_gpu = self.device.type == "cuda"
         self.kernels = options.kernels and self.on_gpu
-        torch.manual_seed(0)
+        seed_everything(0, verbose=False)  # boltz draws its weights by NumPy and by PyTorch
         with self.device:
             self.model = StructureStage(**hyper_parameters(options), use_kernels=self.kernels)
         self.model.to(self.device).train()
@@ -241,7 +247,7 @@ class Training:
         with self.precision.train_step_context():
             loss = self.model.training_step(given, index)
         if loss is None:
-            raise SkippedBatch("boltz skipped the batch")
+            raise SkippedBatchError("boltz skipped the batch")
         self.optimizer.zero_grad()  # here, so that the former gradients are held till now
         loss.backward()
         self.precision.clip_gradients(self.optimizer, GRADIENT_CLIP)
@@ -260,7 +266,7 @@ class Training:
         }
         trained = {name: p.grad for name, p in self.model.named_parameters() if p.requires_grad}
         missing = [name for name, gradient in trained.items() if gradient is None]
-        return f"{terms}; {len(trained)} tensors are trained, without gradients: {missing or 'none'}"
+        return f"{terms}; {len(trained)} trained tensors, without gradients {missing or 'none'}"
 
 
 def hyper_parameters(options: argparse.Namespace) -> dict[str, Any]:
@@ -280,8 +286,10 @@ def hyper_parameters(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def batch_of(num_tokens: int, rows: int) -> dict[str, Tensor]:
-    """What boltz collates of two protein chains without templates: a batch of one, with the residues,
-    atoms, alignment and structure of `bench_training.py`.
+    """What boltz collates of two protein chains without templates: a batch of one.
+
+    Residues, atoms, alignment and structure are those of `bench_training.py`; elements, names and
+    positions of the reference conformers are random.
     """
     letters = "ACDEFGHIKLMNPQRSTVWY"
     names = [const.prot_letter_to_token[letters[i % len(letters)]] for i in range(num_tokens)]
@@ -450,9 +458,9 @@ def read_options() -> argparse.Namespace:
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("no GPU is visible; --device cpu tries the script without one")
-    if options.device == "cuda" and options.kernels:
-        if importlib.util.find_spec("cuequivariance_torch") is None:
-            parser.error("cuequivariance_torch is not installed; --no-kernels goes without")
+    installed = importlib.util.find_spec("cuequivariance_torch") is not None
+    if options.device == "cuda" and options.kernels and not installed:
+        parser.error("cuequivariance_torch is not installed; --no-kernels goes without")
     return options
 
 
@@ -464,7 +472,7 @@ def main() -> None:
     for num_tokens in options.sizes:
         try:
             found = measure(training, num_tokens, options)
-        except (torch.OutOfMemoryError, SkippedBatch) as error:
+        except (torch.OutOfMemoryError, SkippedBatchError) as error:
             print(f"{num_tokens} tokens: {error}", flush=True)
             break
         print(json.dumps(found), flush=True)
