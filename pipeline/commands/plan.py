@@ -26,6 +26,7 @@ from foldcp.pipeline.inputs.input_options import InputOptions
 from foldcp.pipeline.inputs.input_spec import InputSpec
 from foldcp.pipeline.inputs.input_warnings import input_warnings
 from foldcp.pipeline.inputs.shard import parse_shard
+from foldcp.pipeline.output_paths import check_file_writable
 
 
 @with_input_options
@@ -86,6 +87,8 @@ def plan(
 
     if not simulate:
         _refuse({"--fail-rate": fail_rate, "--price": price, "--gantt": gantt})
+    if gantt:
+        check_file_writable(gantt)
     settings = load_settings(config, set_, compat)
     machine = load_hardware(hardware)
     sizes = parse_node_sizes(gpus_per_node or str(machine.gpus_per_node))

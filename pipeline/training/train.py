@@ -19,7 +19,8 @@ import yaml
 from foldcp.distributed.mesh import Mesh
 from foldcp.model.boltz2 import Boltz2
 from foldcp.pipeline.fetch import find_weights
-from foldcp.pipeline.fold_one import TorchrunRank, check_writable
+from foldcp.pipeline.fold_one import TorchrunRank
+from foldcp.pipeline.output_paths import check_folder_writable
 from foldcp.pipeline.training.reports import Reports
 from foldcp.pipeline.training.settings_file import TrainFile, read_train_settings
 from foldcp.training.data.dataset import TrainingDataset
@@ -46,7 +47,7 @@ def train(
     Raises ValueError for settings, data and files that cannot be used.
     """
     settings = read_run_settings(file, overrides, max_steps)
-    check_writable(out)
+    check_folder_writable(out)
     with StopRequest() as request:
         return train_on_rank(settings, out, minutes * MINUTE or float("inf"), request.asked)
 

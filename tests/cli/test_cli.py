@@ -147,7 +147,7 @@ def test_plan_simulates_a_run_on_nodes_of_different_sizes(run: Run, tmp_path: Pa
         (("--fail-rate", "0.1"), "--fail-rate is for a simulation; add --simulate"),
         (("--gantt", "g.svg"), "--gantt is for a simulation; add --simulate"),
         (("--gpus-per-node", "3x8"), "--gpus-per-node 3x8: '3x8' is not a number of GPUs"),
-        (("--simulate", "--gantt", "none/g.svg"), "none/g.svg: cannot be written: No such file"),
+        (("--simulate", "--gantt", "none/g.svg"), "none/g.svg: no such folder: none"),
     ],
 )
 def test_plan_refuses_options_that_cannot_be_used(
