@@ -94,6 +94,15 @@ def test_score_tells_of_a_folder_of_something_else_before_it_reads(
     assert error.startswith(f"foldcp: {tmp_path}: neither empty nor the folder of a run")
 
 
+def test_score_tells_of_unknown_hardware_before_it_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = refusal(
+        (*FOLDER_COMMANDS[0], tmp_path / "run", "--hardware", "h20"), monkeypatch, capsys
+    )
+    assert "h20" in error and "none.fasta" not in error
+
+
 @pytest.mark.parametrize("to", ["csv", "cytoscape", "boltz", "afdb"])
 def test_export_of_a_run_checks_its_folder_first(
     to: export_run.RunFormat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
