@@ -64,7 +64,7 @@ class InputFile:
     @cached_property
     def table(self) -> Table:
         """The text as a table. Raises ValueError naming the file."""
-        return read_table(self.path, self.text.lstrip())
+        return read_table(self.path, self.text)
 
 
 @dataclass(frozen=True)

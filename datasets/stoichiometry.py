@@ -59,7 +59,7 @@ def read_copy_numbers(path: Path, max_bytes: int = MAX_BYTES) -> CopyNumbers:
 
     Raises ValueError naming the file, and the row where one is at fault.
     """
-    table = read_table(path, read_text(path, max_bytes).lstrip())
+    table = read_table(path, read_text(path, max_bytes))
     columns = [_column(table, names) for names in (_COMPLEX, _ACCESSION, _COPIES)]
     table.check(columns)
     by_complex: dict[str, dict[str, int]] = {}

@@ -117,7 +117,7 @@ def score(
     gpus: Gpus = 0,
     address: Annotated[
         str,
-        typer.Option(metavar="HOST", help="A running Ray cluster, or `auto` to find it."),
+        typer.Option(metavar="HOST:PORT", help="A running Ray cluster, or `auto` to find it."),
     ] = "",
     verbose: Annotated[
         bool,
@@ -299,7 +299,7 @@ def report(
 @app.command()
 def merge(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Folders of shards or of other runs.")
+        list[Path], typer.Argument(metavar="RUN", help="Folders of shards or of other runs.")
     ],
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder of the merged run, new or empty.")

@@ -11,6 +11,7 @@ from foldcp.checkpoint.safetensors_file import write_safetensors
 from foldcp.config import to_hyper_parameters
 from foldcp.files import describe_error
 from foldcp.pipeline.fetch import find_weights
+from foldcp.pipeline.output_paths import check_file_writable
 from foldcp.pipeline.storage.filesystem import FileSystem
 
 
@@ -75,9 +76,6 @@ def _check_arguments(source: str, target: Path, overwrite: bool) -> None:
         )
     if target.suffix != ".safetensors":
         raise ValueError(f"{target}: expected a name that ends in .safetensors")
-    if not target.parent.is_dir():
-        raise ValueError(f"{target}: no such folder: {target.parent}")
-    if target.is_dir():
-        raise ValueError(f"{target}: is a folder, not a file")
+    check_file_writable(target)
     if target.exists() and not overwrite:
         raise ValueError(f"{target}: exists; --overwrite replaces it")

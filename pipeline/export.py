@@ -14,6 +14,7 @@ from foldcp.datasets.writers.boltz_yaml import boltz_yaml
 from foldcp.datasets.writers.written import Written
 from foldcp.files import read_file
 from foldcp.pipeline.inputs.input_spec import InputSpec, records
+from foldcp.pipeline.output_paths import check_folder_writable
 from foldcp.pipeline.storage.results.boltz_layout import file_stem
 
 Tool = Literal["boltz", "alphafold3"]
@@ -34,6 +35,7 @@ def export(spec: InputSpec, tool: Tool, out: Path, overwrite: bool) -> Exported:
     Raises ValueError for a file that exists already, unless `overwrite`, and for one that cannot be
     written.
     """
+    check_folder_writable(out)
     num_written = 0
     notes: Counter[str] = Counter()
     invalid: list[tuple[str, str]] = []

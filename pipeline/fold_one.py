@@ -14,12 +14,12 @@ from tqdm import tqdm
 
 from foldcp.checkpoint.architecture import checkpoint_architecture
 from foldcp.checkpoint.identity import checkpoint_identity, is_untrained, weights_warning
-from foldcp.files import reading
 from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.execution.results import FoldResult
 from foldcp.pipeline.execution.worker import Worker
 from foldcp.pipeline.inputs.input_spec import InputSpec, only_complex
 from foldcp.pipeline.inputs.tasks import Task, make_task
+from foldcp.pipeline.output_paths import check_folder_writable
 from foldcp.pipeline.planning.detect_hardware import detect_cpu, first_gpu, gpu_hardware
 from foldcp.pipeline.planning.run_plan import (
     require_checkpoint,
@@ -66,7 +66,7 @@ def fold_one(input_spec: InputSpec, config: RunConfig, out: Path) -> str:
     """
     ranks = TorchrunRank.from_environment()
     require_checkpoint(input_spec.checkpoint)
-    check_writable(out)
+    check_folder_writable(out)
     identity = checkpoint_identity(input_spec.checkpoint)
     architecture = checkpoint_architecture(input_spec.checkpoint)
     files = tuple(dict.fromkeys((*config.write.files, "boltz")))
@@ -201,17 +201,6 @@ class FoldProgress:
         start, length = self.spans[stage]
         self.bar.set_description_str(f"{stage} {done}/{total}", refresh=False)
         self.bar.update(start + length * done / total - self.bar.n)
-
-
-def check_writable(out: Path) -> None:
-    """ValueError for a folder that cannot be made or written to, before anything is folded."""
-    with reading(str(out)):
-        folders = (out.absolute(), *out.absolute().parents)
-        existing = next(folder for folder in folders if folder.exists())
-        if not existing.is_dir():
-            raise ValueError(f"{out}: {existing} is not a folder")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise ValueError(f"{out}: cannot be written: {existing} is read-only")
 
 
 def _without_nan(value: Any) -> Any:

@@ -118,13 +118,13 @@ def _paths(names: str | Path | Sequence[str | Path]) -> tuple[Path, ...]:
 
 def score_input(source: InputSpec, config: RunConfig, out: Path, options: RunOptions) -> Summary:
     """Check everything that the user names, say on stderr what deserves attention, and run."""
+    if options.hardware:
+        load_hardware(options.hardware)  # an error comes before the input is read
     num_cpus = max(os.cpu_count() or 1, cpu_ranks(config))
     with RayConnection(check_address(options.address), num_cpus, options.verbose) as connection:
 
         def begin() -> None:
             # Ray takes as long to start as many an input to read; a finished run may need none.
-            if options.hardware:
-                load_hardware(options.hardware)
             if _is_unfinished(out):
                 connection.begin()
 

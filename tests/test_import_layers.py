@@ -46,7 +46,12 @@ LAYERS = [
     ["foldcp.datasets.format", "foldcp.datasets.subunits"],
     ["foldcp.datasets.formats"],
     ["foldcp.datasets", "foldcp.datasets.writers"],
-    ["foldcp.pipeline.config", "foldcp.pipeline.terminal", "foldcp.pipeline.fetch"],
+    [
+        "foldcp.pipeline.config",
+        "foldcp.pipeline.terminal",
+        "foldcp.pipeline.fetch",
+        "foldcp.pipeline.output_paths",
+    ],
     ["foldcp.pipeline.inputs"],
     ["foldcp.pipeline.training_data"],
     ["foldcp.pipeline.msa_search"],

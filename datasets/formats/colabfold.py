@@ -43,6 +43,8 @@ def _records(table: Table, options: ReadOptions) -> Iterator[Record]:
 
 def _joined(path: Path, row: Row, name: str, options: ReadOptions) -> JoinedRecord:
     """A row, whose alignment may be a file. Raises ValueError where there is no such file."""
+    if "\n" in name:
+        raise ValueError(f"row {row.number}: a line end in the id: the quotes may not match")
     written = row.get("a3mpath")
     msa = None
     if written:

@@ -10,12 +10,9 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from foldcp.files import reading
-
-if TYPE_CHECKING:
-    from _csv import Reader as CsvReader
 
 # Names of one column in the releases of CORUM and hu.MAP.
 _SYNONYMS = {
@@ -29,6 +26,7 @@ _SYNONYMS = {
 _MISSING = frozenset({"", "-", "None", "nan", "NaN"})
 _SEPARATORS = "\t,;"
 _SEP = re.compile(r'"?sep=([\t,;])"?', re.IGNORECASE)  # the first line of Excel's tables
+_BLANK = re.compile(r"\A\s*\n")  # lines; a column may have no name, so that a tab comes first
 _NUM_SAMPLE = 20  # rows that tell the separator
 csv.field_size_limit(10**8)  # the default, 131,072, is less than a few copies of titin
 
@@ -45,10 +43,11 @@ class Table:
     columns: tuple[str, ...]
     keys: tuple[str, ...]
     body: Iterable[list[str]]
+    unmatched: int = 0  # line of the first unmatched quote, where all quotes are letters
 
     def check(self, needed: Collection[str], optional: Collection[str] = ()) -> None:
-        """Raise ValueError for a table without rows, without a needed column, or with a needed or
-        an optional one twice.
+        """Raise ValueError for a table without rows, without a needed column, with a needed or an
+        optional one twice, or with an unmatched quote in a needed one.
         """
         if missing := sorted(set(needed) - set(self.keys)):
             raise ValueError(
@@ -66,6 +65,10 @@ class Table:
             )
         if next(iter(self.body), None) is None:
             raise ValueError(f"{self.path}: the table has no rows")
+        if self.unmatched:
+            for row in self.rows():
+                if any(row.get(key).startswith('"') for key in needed):
+                    raise _unmatched(self.path, self.unmatched)
 
     def rows(self) -> Iterator[Row]:
         """Each row that is not blank, numbered from 1."""
@@ -112,7 +115,8 @@ def read_table(path: Path, text: str) -> Table:
     letters like any other, or else may end before their field does. Raises ValueError if no reading
     works.
     """
-    text = text.lstrip("\n")
+    num_lines = text.count("\n")
+    text = _BLANK.sub("", text)
     first = text.partition("\n")[0]
     named = _SEP.match(first)
     if named:
@@ -120,9 +124,11 @@ def read_table(path: Path, text: str) -> Table:
         if not text:
             raise ValueError(f"{path}: the table has no columns")
     with reading(str(path)):
-        cells = _cells(path, text, named[1] if named else _delimiter(text))
+        line = num_lines - text.count("\n") + 1
+        cells = _cells(path, text, named[1] if named else _delimiter(text), line)
         columns = next(iter(cells))
-    return Table(path, tuple(columns), tuple(map(column_key, columns)), _Body(cells))
+    keys = tuple(map(column_key, columns))
+    return Table(path, tuple(columns), keys, _Body(cells), cells.unmatched)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,16 +138,13 @@ class _Cells:
     text: str = field(repr=False)
     delimiter: str
     quoting: Literal["strict", "none", "lenient"] = "strict"
+    unmatched: int = 0  # line of the first unmatched quote where the quoting is "none"
 
     def __iter__(self) -> Iterator[list[str]]:
-        return iter(self.reader())
-
-    def reader(self) -> CsvReader:
-        """The reader, which counts lines."""
         lines = io.StringIO(self.text, newline="")
-        if self.quoting == "none":
-            return csv.reader(lines, delimiter=self.delimiter, quoting=csv.QUOTE_NONE)
-        return csv.reader(lines, delimiter=self.delimiter, strict=self.quoting == "strict")
+        quoting = csv.QUOTE_NONE if self.quoting == "none" else csv.QUOTE_MINIMAL
+        strict = self.quoting == "strict"
+        return csv.reader(lines, delimiter=self.delimiter, quoting=quoting, strict=strict)
 
     def is_even(self) -> bool:
         """Whether all rows but the empty ones have as many cells as the first."""
@@ -175,23 +178,48 @@ def _delimiter(text: str) -> str:
     return present[0] if present else "\t"
 
 
-def _cells(path: Path, text: str, delimiter: str) -> _Cells:
+def _cells(path: Path, text: str, delimiter: str, first_line: int) -> _Cells:
     """The cells of a text, which is read once to see how its quotes are meant."""
     strict = _Cells(text, delimiter)
-    rows = strict.reader()
     try:
-        for _ in rows:
+        for _ in strict:
             pass
-    except csv.Error as error:
-        plain = _Cells(text, delimiter, "none")
+    except csv.Error:
+        unclosed = _unmatched_quote(text, delimiter, word=True)
+        start = _unmatched_quote(text, delimiter, word=False) if unclosed is None else unclosed
+        if start is None:
+            raise
+        line = first_line + text.count("\n", 0, start)
+        plain = _Cells(text, delimiter, "none", line)
         if plain.is_even():
             return plain
         # A cell that only begins with a quoted word, `"Ends" here`, in a table with line ends in
         # other cells.
         lenient = _Cells(text, delimiter, "lenient")
-        if lenient.is_even():
+        if unclosed is None and lenient.is_even():
             return lenient
-        raise ValueError(
-            f"{path}: line {rows.line_num}: the quotes in the table do not match ({error})"
-        ) from error
+        raise _unmatched(path, line) from None
     return strict
+
+
+def _unmatched_quote(text: str, delimiter: str, word: bool) -> int | None:
+    """Where the first quote opens that does not close at the end of its cell; if `word`, letters
+    may follow the one that closes.
+    """
+    end = f"[^{delimiter}\n]*" if word else ""
+    cell = re.compile(rf'(?:"[^"]*(?:""[^"]*)*"{end}|[^"{delimiter}\n][^{delimiter}\n]*|)')
+    start = 0
+    while start < len(text):
+        found = cell.match(text, start)
+        assert found is not None
+        if found.end() < len(text) and text[found.end()] not in (delimiter, "\n"):
+            return start
+        start = found.end() + 1
+    return None
+
+
+def _unmatched(path: Path, line: int) -> ValueError:
+    return ValueError(
+        f"{path}: line {line}: the quotes in the table do not match: one opens there that does not "
+        "close at the end of its cell"
+    )

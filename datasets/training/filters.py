@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from typing import Literal
 
 import numpy as np
@@ -25,7 +26,7 @@ class FilterSettings:
     """Limits on what is trained on; the defaults are those published for Boltz-2.
 
     A structure without a resolution passes, as one from NMR does. Raises ValueError naming a number
-    that is out of range.
+    that is out of range, and what is no date.
     """
 
     before: str = "2023-06-01"  # date of release, else of deposition; empty: any
@@ -44,8 +45,18 @@ class FilterSettings:
         for name in ("max_resolution", "max_chains", "min_resolved", "max_ca_distance"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
+        if self.before and not _is_date(self.before):
+            raise ValueError(f"before must be a date, such as 2023-06-01, not {self.before!r}")
         if self.max_residues < 0:
             raise ValueError(f"max_residues must be at least 0, not {self.max_residues}")
+
+
+def _is_date(text: str) -> bool:
+    """Whether a text is a date as structure files write it, YYYY-MM-DD."""
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from foldcp.pipeline.bench.measurements import FoldPlan, Machine, Measurement
 from foldcp.pipeline.bench.peers.beside import measure_peer, parse_peers
 from foldcp.pipeline.bench.report import BenchReport, to_dict, to_text, to_yaml
 from foldcp.pipeline.config import nearest
+from foldcp.pipeline.output_paths import check_file_writable
 from foldcp.pipeline.planning.detect_hardware import detect_cpu, first_gpu, gpu_hardware
 
 # (device, quick) -> numbers of tokens to measure. A CPU is for trying things out, with the tiny
@@ -163,8 +164,7 @@ def _fold_sizes(options: BenchOptions, sizes: tuple[int, ...]) -> tuple[int, ...
 def _check_writable(file: Path, overwrite: bool) -> None:
     if file.suffix not in {".yaml", ".yml"}:
         raise ValueError(f"--write {file}: a hardware file ends in .yaml")
-    if not file.parent.is_dir():
-        raise ValueError(f"--write {file}: there is no folder {file.parent}")
+    check_file_writable(file)
     if file.exists() and not overwrite:
         raise ValueError(f"{file}: exists; --overwrite replaces it, --write names another file")
 

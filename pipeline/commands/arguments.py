@@ -55,7 +55,9 @@ CompatOption = Annotated[
 ]
 Limit = Annotated[
     int,
-    typer.Option(metavar="N", min=0, help="Only the N smallest complexes, for a first look."),
+    typer.Option(
+        metavar="N", min=0, help="Only the N smallest complexes, for a first look; 0: all."
+    ),
 ]
 ShardOption = Annotated[
     str,

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from foldcp.pipeline.output_paths import check_file_writable
 from foldcp.printable import printable
 
 DEFAULT_RATES = "0.01,0.05,0.1"
@@ -48,6 +49,8 @@ def calibrate(
         numbers = [float(rate) for rate in rates.split(",")]
     except ValueError:
         raise ValueError(f"--fpr {rates!r}: expected numbers, such as {DEFAULT_RATES}") from None
+    if csv is not None:
+        check_file_writable(csv)
     found = fit(run, positives, negatives, numbers)
     for warning in found.warnings:
         print(printable(f"warning: {warning}"), file=sys.stderr)

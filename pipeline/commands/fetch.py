@@ -36,12 +36,15 @@ def fetch(
     foldcp fetch boltz2 --to /data/weights
     foldcp fetch corum --to /data
     """
-    from foldcp.pipeline.fetch import WEIGHTS, cache_folder
+    from foldcp.pipeline.fetch import INCLUDED, WEIGHTS, cache_folder
     from foldcp.pipeline.fetch import fetch as download
     from foldcp.pipeline.fetch_data import DATABASES, fetch_database
 
     folder = to or cache_folder()
-    if name in DATABASES:
+    if name in INCLUDED:
+        print(f"{name}: comes with foldcp and needs no download")
+        print(f"foldcp score INPUT --checkpoint {name} --out RUN")
+    elif name in DATABASES:
         path, source = fetch_database(name, folder)
         print(f"{path}: {source.size:,} bytes, downloaded {source.date} from {source.url}")
         print(f"licence: {DATABASES[name].licence}")

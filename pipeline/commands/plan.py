@@ -26,12 +26,21 @@ from foldcp.pipeline.inputs.input_options import InputOptions
 from foldcp.pipeline.inputs.input_spec import InputSpec
 from foldcp.pipeline.inputs.input_warnings import input_warnings
 from foldcp.pipeline.inputs.shard import parse_shard
+from foldcp.pipeline.output_paths import check_file_writable
 
 
 @with_input_options
 def plan(
     options: InputOptions,
     input: Input,
+    checkpoint: Annotated[
+        str,
+        typer.Option(
+            metavar="PATH",
+            help="Plan for the network of these weights, named as for `score`; for Boltz-2 by "
+            "default.",
+        ),
+    ] = "",
     hardware: HardwareFile = "h200",
     gpus: Gpus = 0,
     gpus_per_node: Annotated[
@@ -73,10 +82,14 @@ def plan(
     foldcp plan corum.tsv.gz --sequences uniprot.fasta.gz
     foldcp plan corum.tsv.gz --sequences uniprot.fasta.gz --hardware a100-40 --gpus 16 \\
         --set model.samples=5
+    foldcp plan datasets/demo/complexes.tsv --sequences datasets/demo/sequences.fasta \\
+        --checkpoint demo
     foldcp plan corum.tsv.gz --sequences uniprot.fasta.gz --json | jq '.too_large'
     foldcp plan corum.tsv.gz --sequences uniprot.fasta.gz --simulate --gpus 64 \\
         --gpus-per-node 3+8+5 --fail-rate 0.01 --price 2.5 --gantt run.svg
     """
+    from foldcp.checkpoint.architecture import checkpoint_architecture
+    from foldcp.config import BOLTZ2
     from foldcp.pipeline.inputs.tasks import make_task_list, require_task, smallest
     from foldcp.pipeline.planning.nodes import make_nodes, parse_node_sizes
     from foldcp.pipeline.planning.partition import chosen_records
@@ -86,13 +99,16 @@ def plan(
 
     if not simulate:
         _refuse({"--fail-rate": fail_rate, "--price": price, "--gantt": gantt})
+    if gantt:
+        check_file_writable(gantt)
     settings = load_settings(config, set_, compat)
     machine = load_hardware(hardware)
     sizes = parse_node_sizes(gpus_per_node or str(machine.gpus_per_node))
     nodes = make_nodes(gpus, sizes)
     part = parse_shard(shard)
     max_bytes = settings.limits.input_bytes
-    spec = InputSpec(input, options, limit=limit, max_bytes=max_bytes, shard=part)
+    spec = InputSpec(input, options, checkpoint, limit, max_bytes, part)
+    architecture = checkpoint_architecture(spec.checkpoint) if checkpoint else BOLTZ2
     chosen = chosen_records(spec, settings, set())
     everything = make_task_list(chosen, settings, "plan", alignments_follow=True)
     task_list = smallest(everything, limit)
@@ -100,7 +116,7 @@ def plan(
         raise ValueError(f"{input}: {task_list.invalid[0].reason}")
     for line in input_warnings(spec, [task.complex for task in task_list.tasks]):
         print(line, file=sys.stderr)
-    costs = CostModel(replace(machine, gpus_per_node=max(sizes)), settings)
+    costs = CostModel(replace(machine, gpus_per_node=max(sizes)), settings, architecture)
     if not simulate:
         found = make_plan(task_list, costs, nodes, settings.run)
         print(to_json(found) if json else to_text(found))

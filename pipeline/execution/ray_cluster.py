@@ -213,10 +213,14 @@ def check_address(address: str) -> str:
         return ""
     address = _auto_address() if address == "auto" else address
     host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not (host and port.isascii() and port.isdecimal()):
+        raise ValueError(
+            f"--address {address}: expected HOST:PORT, such as localhost:6379, or auto"
+        )
     try:
         with socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS / 4):
             pass
-    except (OSError, ValueError, OverflowError) as error:
+    except (OSError, OverflowError) as error:
         raise ValueError(
             f"--address {address}: no Ray cluster answers there: {describe_error(error)}"
         ) from None

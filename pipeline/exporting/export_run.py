@@ -18,6 +18,7 @@ from foldcp.pipeline.exporting.alphafold_db import write_alphafold_db
 from foldcp.pipeline.exporting.boltz_folder import write_boltz_folder
 from foldcp.pipeline.exporting.run_results import RunResults
 from foldcp.pipeline.exporting.staged_folder import StagedFolder
+from foldcp.pipeline.output_paths import check_folder_writable
 from foldcp.pipeline.storage.run_folder import RUN_FILE
 from foldcp.pipeline.storage.schemas import ALL_TABLES
 from foldcp.pipeline.storage.tables import read_fresh
@@ -51,6 +52,8 @@ def export_run(run: Path, to: RunFormat, out: Path, overwrite: bool) -> RunExpor
     Raises ValueError when `run` is not the folder of a run or a file of it is damaged, for a file
     that exists already, unless `overwrite`, and for one that cannot be written.
     """
+    read_fresh(run, "runs")  # an error about the run comes before any about the folder
+    check_folder_writable(out)
     try:
         if to == "csv" or to == "cytoscape":
             return _export_tables(run, to, out, overwrite)
@@ -70,7 +73,6 @@ def export_run(run: Path, to: RunFormat, out: Path, overwrite: bool) -> RunExpor
 def _export_tables(
     run: Path, to: Literal["csv", "cytoscape"], out: Path, overwrite: bool
 ) -> RunExported:
-    read_fresh(run, "runs")  # an error about the run comes before any about the folder
     writers = _csv_writers(run) if to == "csv" else {NETWORK: _network_writer(run)}
     with StagedFolder(out, overwrite) as folder:
         paths = [folder.file(name) for name in writers]

@@ -120,10 +120,12 @@ class InputOptions:
         metadata=option("Only the complexes named in a file, one on each line.", "FILE"),
     )
     min_chains: int = field(default=0, metadata=option("Only complexes of at least N chains.", "N"))
-    max_chains: int = field(default=0, metadata=option("Only complexes of at most N chains.", "N"))
+    max_chains: int = field(
+        default=0, metadata=option("Only complexes of at most N chains; 0: any number.", "N")
+    )
     min_residues: int = field(
         default=0, metadata=option("Only complexes of at least N residues.", "N")
     )
     max_residues: int = field(
-        default=0, metadata=option("Only complexes of at most N residues.", "N")
+        default=0, metadata=option("Only complexes of at most N residues; 0: any number.", "N")
     )

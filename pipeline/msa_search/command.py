@@ -22,6 +22,7 @@ from foldcp.pipeline.msa_search.stage import (
     wanted_alignments,
 )
 from foldcp.pipeline.msa_search.store import TEMPORARY, TICKETS, MsaStore
+from foldcp.pipeline.output_paths import check_folder_writable
 from foldcp.printable import printable
 
 _NUM_UNREADABLE = 10  # files that are named
@@ -66,6 +67,7 @@ def make_alignments(
 
     Raises ValueError for what the user has to mend, StoppedError when a signal ends it.
     """
+    check_folder_writable(out)
     with running_programs() as programs:
         search = _search(method, out / TEMPORARY, programs)
         wanted = wanted_alignments(records(spec), only_missing)

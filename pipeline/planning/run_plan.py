@@ -23,10 +23,11 @@ from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.inputs.content_key import result_settings
 from foldcp.pipeline.inputs.input_spec import InputSpec
 from foldcp.pipeline.inputs.tasks import TaskList, make_task_list, require_task, smallest
+from foldcp.pipeline.output_paths import check_folder_writable
 from foldcp.pipeline.planning.partition import chosen_records
 from foldcp.pipeline.storage.results.invalid_records import invalid_rows
 from foldcp.pipeline.storage.results.provenance import Provenance
-from foldcp.pipeline.storage.run_folder import RunInfo, check_folder
+from foldcp.pipeline.storage.run_folder import RunInfo, check_folder, read_identity
 from foldcp.pipeline.storage.staleness import Present
 
 LIBRARIES = ("foldcp", "torch", "numpy", "ray", "pyarrow", "gemmi", "biotite")
@@ -84,6 +85,8 @@ def prepare(
     naming the file and the value for anything that cannot be used, and for an `out` that holds
     something else than results of these weights; nothing is written.
     """
+    check_folder_writable(out)
+    read_identity(out)  # an error comes before the input is read
     require_checkpoint(input_spec.checkpoint)
     architecture = checkpoint_architecture(input_spec.checkpoint)
     skipped_names: set[str] = set()

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from foldcp.pipeline.output_paths import check_file_writable
 from foldcp.pipeline.reporting.embedding import columns
 from foldcp.pipeline.reporting.embedding.columns import pack
 from foldcp.pipeline.reporting.embedding.loading import LoadedRun, load_run
 from foldcp.pipeline.reporting.page import write_page
 from foldcp.pipeline.reporting.run_tables import DataFrame, checkpoint_warning
+from foldcp.pipeline.storage.run_folder import read_run
 
 COMPARISON = "comparison.html"
 TEMPLATE = "comparison.html.j2"
@@ -26,11 +28,15 @@ def write_comparison(first: Path | str, second: Path | str) -> Path:
     inputs, chains by theirs.
 
     Raises:
-        ValueError: one of them is not the folder of a run, or both are the same one.
+        ValueError: one of them is not the folder of a run, both are the same one, or the page
+            cannot be written, as can be told before.
         OSError: the page cannot be written there.
     """
     if Path(first).resolve() == Path(second).resolve():
         raise ValueError(f"{second}: the same run twice; give two runs to be compared")
+    read_run(second)  # an error about the run comes before any about its page
+    path = Path(second) / COMPARISON
+    check_file_writable(path)
     runs = [load_run(first), load_run(second)]
     known = [{score["name"] for score in run.scores["interfaces"]} for run in runs]
     scores = [s for s in runs[1].scores["interfaces"] if s["name"] in known[0]]
@@ -49,7 +55,6 @@ def write_comparison(first: Path | str, second: Path | str) -> Path:
         "described": {"interfaces": scores},
     }
     facts = {"page": "comparison", "scores": {"interfaces": scores}}
-    path = Path(second) / COMPARISON
     write_page(path, TEMPLATE, content, facts, {"pairs": pack(_columns(matched, scores))})
     return path
 

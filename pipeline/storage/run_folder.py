@@ -93,14 +93,14 @@ def read_run(out: Path | str) -> dict[str, Any]:
     return run
 
 
-def check_folder(root: Path, identity: Mapping[str, Any]) -> None:
-    """Raise ValueError if results of this identity may not be written to the folder.
+def read_identity(root: Path) -> dict[str, Any] | None:
+    """The identity of the run in a folder; None for one that does not exist or is empty.
 
-    A folder that does not exist or is empty may be used, and one of a run of equal identity.
+    Raises ValueError for anything else.
     """
     with reading(str(root)):
         if not root.exists():
-            return
+            return None
         if not root.is_dir():
             raise ValueError(f"{root}: not a folder")
         if not (root / RUN_FILE).exists():
@@ -108,8 +108,19 @@ def check_folder(root: Path, identity: Mapping[str, Any]) -> None:
                 raise ValueError(
                     f"{root}: neither empty nor the folder of a run; give another --out"
                 )
-            return
-    stored = dict(_leaves(read_run(root)["identity"]))
+            return None
+    return read_run(root)["identity"]
+
+
+def check_folder(root: Path, identity: Mapping[str, Any]) -> None:
+    """Raise ValueError if results of this identity may not be written to the folder.
+
+    A folder that does not exist or is empty may be used, and one of a run of equal identity.
+    """
+    known = read_identity(root)
+    if known is None:
+        return
+    stored = dict(_leaves(known))
     requested = dict(_leaves(json.loads(json.dumps(identity))))
     for name in sorted(stored.keys() | requested.keys()):
         if stored.get(name) != requested.get(name):

@@ -26,7 +26,7 @@ from foldcp.pipeline.execution.ray_cluster import (
     ranks_per_node,
 )
 from foldcp.pipeline.execution.signals import end_process
-from foldcp.pipeline.fold_one import check_writable
+from foldcp.pipeline.output_paths import check_folder_writable
 from foldcp.pipeline.planning.detect_hardware import cpu_ranks
 from foldcp.pipeline.scheduling.placement import Cluster, Placement
 from foldcp.pipeline.scheduling.types import Failure
@@ -65,7 +65,7 @@ def train_on_cluster(
         raise ValueError("--address: starts the ranks itself, without torchrun")
     settings = _with_absolute_paths(read_run_settings(file, overrides, max_steps))
     out = out.absolute()
-    check_writable(out)
+    check_folder_writable(out)
     connection = RayConnection(check_address(address), num_cpus=0, verbose=False)
     try:
         connection.wait()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 import yaml
@@ -19,13 +19,17 @@ import yaml
 from foldcp.distributed.mesh import Mesh
 from foldcp.model.boltz2 import Boltz2
 from foldcp.pipeline.fetch import find_weights
-from foldcp.pipeline.fold_one import TorchrunRank, check_writable
+from foldcp.pipeline.fold_one import TorchrunRank
+from foldcp.pipeline.output_paths import check_folder_writable
 from foldcp.pipeline.training.reports import Reports
 from foldcp.pipeline.training.settings_file import TrainFile, read_train_settings
 from foldcp.training.data.dataset import TrainingDataset
 from foldcp.training.data.prefetch import prefetch
 from foldcp.training.loop.network import Network, make_network
 from foldcp.training.loop.trainer import Ending, Hooks, Trainer
+
+if TYPE_CHECKING:
+    from foldcp.pipeline.training.validation import ValidationSet
 
 Validate = Callable[[Boltz2, int], None]
 MINUTE = 60.0  # seconds
@@ -46,7 +50,7 @@ def train(
     Raises ValueError for settings, data and files that cannot be used.
     """
     settings = read_run_settings(file, overrides, max_steps)
-    check_writable(out)
+    check_folder_writable(out)
     with StopRequest() as request:
         return train_on_rank(settings, out, minutes * MINUTE or float("inf"), request.asked)
 
@@ -105,6 +109,7 @@ def _train(
 ) -> Ending:
     folder = Path(settings.data.folder)
     dataset = TrainingDataset(folder, settings.data.examples)
+    sets = _validation_sets(settings, dataset)
     network = make_network(settings, out, mesh)
     reports = None
     if mesh.rank == 0:
@@ -113,7 +118,7 @@ def _train(
         reports = Reports(out, settings.log, network.num_steps)
     hooks = Hooks(
         on_step=reports.step if reports else _nothing,
-        validate=_validation(settings, dataset, mesh, reports),
+        validate=_validation(sets, settings, mesh, reports),
         on_checkpoint=(lambda step: reports.checkpoint()) if reports else _nothing,
         signalled=stop_requested,
     )
@@ -125,17 +130,25 @@ def _train(
     return ending
 
 
+def _validation_sets(settings: TrainFile, dataset: TrainingDataset) -> Sequence[ValidationSet]:
+    """What is validated with; nothing if the settings say never."""
+    if not settings.validation.every:
+        return ()
+    # Evaluation has libraries that training has no other use for.
+    from foldcp.pipeline.training.validation import chosen_sets
+
+    return chosen_sets(settings, dataset)
+
+
 def _validation(
-    settings: TrainFile, dataset: TrainingDataset, mesh: Mesh, reports: Reports | None
+    sets: Sequence[ValidationSet], settings: TrainFile, mesh: Mesh, reports: Reports | None
 ) -> Validate:
     """What validates, after so many steps as the settings say."""
-    if not settings.validation.every:
+    if not sets:
         return _nothing
-    # Evaluation has libraries that training has no other use for.
-    from foldcp.pipeline.training.validation import Validation, chosen_sets
+    from foldcp.pipeline.training.validation import Validation
 
-    report = reports.validated if reports else _nothing
-    return Validation(chosen_sets(settings, dataset), settings, mesh, report)
+    return Validation(sets, settings, mesh, reports.validated if reports else _nothing)
 
 
 def _nothing(*_: object) -> None:

@@ -72,7 +72,10 @@ def chosen_sets(settings: TrainFile, dataset: TrainingDataset) -> list[Validatio
     """
     validation = settings.validation
     folder = Path(settings.data.folder)
-    held_out = TrainingDataset(folder, settings.data.examples, "held-out")
+    try:
+        held_out = TrainingDataset(folder, settings.data.examples, "held-out")
+    except ValueError as error:
+        raise ValueError(f"{error}; validation.every=0 trains without validation") from None
     sets = [_chosen("held-out", held_out, validation.examples, validation.max_tokens)]
     if validation.training_examples:
         sets.append(_chosen("train", dataset, validation.training_examples, validation.max_tokens))

@@ -21,6 +21,7 @@ from foldcp.datasets.training.filters import FilterSettings, filter_structure
 from foldcp.datasets.training.interfaces import interfaces
 from foldcp.datasets.training.read import read_experimental
 from foldcp.files import read_file
+from foldcp.pipeline.output_paths import check_folder_writable
 from foldcp.pipeline.training_data.inputs import read_lines, structure_files
 from foldcp.training.data.prepared import (
     FORMAT,
@@ -103,8 +104,9 @@ def prepare(
 
     What `workers` processes make is the same for any number of them, and after an interruption. A
     file that cannot be read becomes a row with its reason. Raises ValueError naming a file or
-    folder of the user that cannot be used.
+    folder of the user that cannot be used, at once if it is `out`.
     """
+    check_folder_writable(out)
     files = structure_files(input)
     names_held_out = read_lines(held_out) if held_out is not None else []
     folder = open_msas(msas) if msas else None

@@ -125,7 +125,7 @@ def test_bench_on_a_cpu(
         (BenchOptions(beside="boltz"), "measured on one GPU"),
         (BenchOptions(ranks="-1"), "--ranks -1"),
         (BenchOptions(write=Path("here.txt")), "ends in .yaml"),
-        (BenchOptions(write=Path("no/where.yaml")), "no folder no"),
+        (BenchOptions(write=Path("no/where.yaml")), "no such folder: no"),
     ],
 )
 def test_bench_names_the_wrong_option(

@@ -125,6 +125,18 @@ def test_plan_prints_a_table(run: Run, tmp_path: Path) -> None:
     assert "on 3 GPUs of a100-80" in lines[-1]
 
 
+def test_plan_is_for_the_network_of_the_checkpoint(tmp_path: Path) -> None:
+    source = fasta(tmp_path / "in.fasta", "MKTA" * 500)
+    found = {}
+    for name in ("", "demo", "untrained:tiny", "untrained:boltz2"):
+        result = run_apart("plan", source, "--json", *(["--checkpoint", name] if name else []))
+        assert (result.returncode, result.stderr) == (0, "[]\n"), "without torch and ray"
+        [found[name]] = json.loads(result.stdout)["entries"]
+    assert found[""] == found["untrained:boltz2"]
+    work = {name: entry["seconds"] * entry["group_size"] for name, entry in found.items()}
+    assert work["untrained:tiny"] < work["demo"] < work[""]
+
+
 def test_plan_simulates_a_run_on_nodes_of_different_sizes(run: Run, tmp_path: Path) -> None:
     source = fasta(tmp_path / "in.fasta", *("M" * (100 * i) for i in range(1, 40)))
     picture = tmp_path / "run.svg"
@@ -147,7 +159,7 @@ def test_plan_simulates_a_run_on_nodes_of_different_sizes(run: Run, tmp_path: Pa
         (("--fail-rate", "0.1"), "--fail-rate is for a simulation; add --simulate"),
         (("--gantt", "g.svg"), "--gantt is for a simulation; add --simulate"),
         (("--gpus-per-node", "3x8"), "--gpus-per-node 3x8: '3x8' is not a number of GPUs"),
-        (("--simulate", "--gantt", "none/g.svg"), "none/g.svg: cannot be written: No such file"),
+        (("--simulate", "--gantt", "none/g.svg"), "none/g.svg: no such folder: none"),
     ],
 )
 def test_plan_refuses_options_that_cannot_be_used(

@@ -82,4 +82,4 @@ def test_export_refuses_a_folder_that_cannot_be_written(
     source.write_text(">one\nMKTS\n")
     out = source / "out"
     assert export(monkeypatch, str(source), "--to", "boltz", "--out", str(out)) == 2
-    assert "cannot be written: Not a directory" in capsys.readouterr().err
+    assert f"{out}: {source} is not a folder" in capsys.readouterr().err

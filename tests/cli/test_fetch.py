@@ -347,6 +347,18 @@ def test_fetch_command_prints_the_path_and_the_next_command(
     )
 
 
+def test_fetch_command_says_that_the_demo_network_is_there(
+    download: Download, command: Command
+) -> None:
+    code, out, err = command("fetch", "demo", "--to", download.folder)
+    assert (code, err) == (0, "")
+    assert out == (
+        "demo: comes with foldcp and needs no download\n"
+        "foldcp score INPUT --checkpoint demo --out RUN\n"
+    )
+    assert not download.folder.exists() and not download.first.requests
+
+
 def test_fetch_command_prints_one_line_for_mistakes(
     download: Download, command: Command, tmp_path: Path
 ) -> None:

@@ -154,6 +154,8 @@ def write_index(folder: Path, rows: Iterable[IndexRow]) -> None:
 def read_index(folder: Path) -> list[IndexRow]:
     """The rows of a folder's index. Raises ValueError naming the file and the line."""
     path = folder / INDEX
+    if not path.is_file():
+        raise ValueError(f"{folder}: not a folder of `foldcp train-data`, as there is no {INDEX}")
     with reading(str(path)):
         lines = path.read_text().splitlines()
     return [_row(line, f"{path}: line {number}") for number, line in enumerate(lines, 1)]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from foldcp.pipeline.commands.arguments import ConfigFile, Overrides
+from foldcp.pipeline.commands.arguments import ConfigFile
 
 
 def train(
@@ -18,7 +18,14 @@ def train(
         ),
     ],
     config: ConfigFile = None,
-    set_: Overrides = [],  # noqa: B006
+    set_: Annotated[
+        list[str],
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="One setting, such as precision=bf16; may be repeated.",
+        ),
+    ] = [],  # noqa: B006
     max_steps: Annotated[
         int | None,
         typer.Option(metavar="N", min=0, help="Steps in all, instead of the setting max_steps."),

@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from foldcp.files import describe_error, sync_folder
+from foldcp.pipeline.output_paths import check_folder_writable
 from foldcp.pipeline.storage.commits.record import LOST, CommitRecord
 from foldcp.pipeline.storage.merge import GROUP_COMMITS, GROUP_ROWS
 from foldcp.pipeline.storage.merged_runs.agreement import (
@@ -55,6 +56,7 @@ def merge_runs(runs: Sequence[Path], out: Path, copy: bool = False) -> MergeSumm
         ValueError: when `out` is neither new nor empty or cannot be written, a folder is not that
             of a run, is of another format, damaged or being written, or two runs do not agree.
     """
+    check_folder_writable(out)
     out = Path(os.path.abspath(out))
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ValueError(f"{out}: neither new nor an empty folder; give another --out")

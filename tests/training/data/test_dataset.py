@@ -107,7 +107,7 @@ def test_folder_without_the_split_is_refused(tmp_path: Path) -> None:
     prepare(tmp_path / "in", tmp_path / "out", PrepareSettings())
     with pytest.raises(ValueError, match="out: has no structure of the split 'held-out'"):
         TrainingDataset(tmp_path / "out", SMALL, "held-out")
-    with pytest.raises(ValueError, match=r"absent/index\.jsonl"):
+    with pytest.raises(ValueError, match="absent: not a folder of `foldcp train-data`"):
         TrainingDataset(tmp_path / "absent", SMALL)
 
 

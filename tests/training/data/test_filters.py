@@ -52,6 +52,12 @@ def test_structures(
     assert bool(found.reason) == (dropped_by is not None)
 
 
+@pytest.mark.parametrize("text", ["2023-13-01", "20230601", "2023-6-1", "any"])
+def test_what_is_no_date_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=f"before must be a date, .*'{text}'"):
+        FilterSettings(before=text)
+
+
 def test_too_many_chains(tmp_path: Path) -> None:
     atoms = [*protein("A", "MKDA"), *protein("B", "MKDA", origin=(0, 30, 0))]
     file = File(atoms, {"1": codes("MKDA")})

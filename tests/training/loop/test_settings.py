@@ -109,6 +109,14 @@ def test_the_command_trains_validates_and_logs(
     assert [row["step"] for row in rows] == [1, 2, 3]
 
 
+def test_data_without_what_validates_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    single_protein("MKDAYIAF").write(tmp_path / "in/s.cif")
+    prepare(tmp_path / "in", tmp_path / "data", PrepareSettings())
+    refused = CliRunner().invoke(app, arguments(tmp_path / "data", tmp_path / "run"))
+    assert "of the split 'held-out'; validation.every=0 trains without" in str(refused.exception)
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_log_forgets_steps_that_are_done_again(tmp_path: Path) -> None:
     log = TrainingLog(tmp_path, 0)
     for step in (1, 2, 3):
