@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -160,9 +158,7 @@ class Driver:
             mininterval=interval,
             disable=self.total_work == 0,
         )
-        gc.freeze()  # the tasks and modules stay: no collection has to go through them
-        with bar, ExitStack() as after:
-            after.callback(gc.unfreeze)
+        with bar:
             self.record()  # what no group can hold is told before anything starts
             while not self.scheduler.is_over and not self.signals.number:
                 self.connection.check()

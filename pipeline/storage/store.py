@@ -18,12 +18,14 @@ merged yet.
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -92,6 +94,16 @@ from foldcp.pipeline.storage.tables import unmerged_rows
 
 LOCAL_FILES = FileSystem()
 logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def without_collections() -> Iterator[None]:
+    """No garbage collection within: rows and records are many objects, and have no cycles."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 class Store:
@@ -425,6 +437,7 @@ class Store:
             reason = _reason(error)
             logger.warning("%s: the tables are not brought up to date: %s", self.root, reason)
 
+    @without_collections()
     def _merge(self) -> None:
         """Merge the commits that are not merged, one group after the other."""
         commits = [commit.record for commit in self._unmerged.values()]
