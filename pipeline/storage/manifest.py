@@ -1,6 +1,6 @@
 """Groups of merged commits and the manifest: which files of a run's folder belong to finished work.
 
-    commits/<id>.jsonl  one commit that is not merged yet: its record and rows
+    commits/<id>.jsonl  commits that are not merged yet: their records and rows
     parts/records/…     the records of the commits of one group, and which of them are stale
     manifest.json       the groups, with their files
 
@@ -8,7 +8,7 @@ A group holds some thousands of commits, in one file of each table. A commit nev
 group: so the tables' files, of which each is replaced by one rename, hold each row once in any
 order in which they are read.
 
-A commit with a file of its own counts when every file it names is there with its size; a merged one
+A commit that is not merged counts when every file it names is there with its size; a merged one
 when every file of its group that holds rows of it is. Where a commit is in both, its own file goes
 before the group. While the files of a commit are replaced, and after a kill in the midst of that,
 it counts only if they have the right SHA-256. So a folder can be read at any moment, also between
@@ -29,7 +29,7 @@ from foldcp.pipeline.storage.commits.commit_file import (
     SUFFIX,
     UnmergedCommit,
     commit_of,
-    read_commit,
+    read_commits,
 )
 from foldcp.pipeline.storage.commits.record import (
     CommitRecord,
@@ -98,7 +98,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The commits with a file of their own, and the groups, of a folder at one moment.
+    """The commits that are not merged, and the groups, of a folder at one moment.
 
     `replaced` are the commits whose files are being replaced.
     """
@@ -126,9 +126,9 @@ def take_snapshot(root: Path) -> Snapshot:
 
 
 def read_unmerged(root: Path) -> dict[str, UnmergedCommit]:
-    """The commits with a file of their own that count."""
-    commits = (read_commit(root, path) for path in sorted((root / COMMITS).glob(f"*{SUFFIX}")))
-    return {commit.record.id: commit for commit in commits if commit}
+    """The commits that are not merged and count."""
+    paths = sorted((root / COMMITS).glob(f"*{SUFFIX}"))
+    return {commit.record.id: commit for path in paths for commit in read_commits(root, path)}
 
 
 def is_superseded(root: Path, snapshot: Snapshot) -> bool:

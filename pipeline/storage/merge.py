@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from foldcp.pipeline.storage.commits.commit_file import commit_path
 from foldcp.pipeline.storage.commits.record import CommitRecord, File
 from foldcp.pipeline.storage.manifest import (
     MANIFEST,
@@ -168,7 +167,6 @@ def merge_group(
     manifest = replace(manifest, generation=generation, groups=groups)
     staging.install({MANIFEST: to_json(manifest)})
     staging.publish(published)
-    staging.remove(commit_path(commit) for commit in changes.incoming)
     staging.remove(_replaced_files(group, changed))
     return manifest, new
 

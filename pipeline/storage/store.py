@@ -3,7 +3,7 @@
     RUN/run.json                                  the run: settings, versions, weights
     RUN/tables/<table>/<table>-<group>.parquet    the table for readers, as of the last merge
     RUN/tables/dictionary.parquet                 type, unit and meaning of every column
-    RUN/commits/<commit>.jsonl                    one complex, attempt or run that is not merged yet
+    RUN/commits/<commit>.jsonl                    a complex, a run or attempts, not merged yet
     RUN/commits/<commit>.replacing                the mark of one whose files are being replaced
     RUN/parts/                                    merged groups of commits, see manifest.py
     RUN/structures/<ke>/<key>/<sample>.cif.gz
@@ -18,12 +18,14 @@ merged yet.
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -39,6 +41,7 @@ from foldcp.pipeline.storage.commits.commit_file import (
     UnmergedCommit,
     commit_of,
     has_intact_rows,
+    join,
     mark_path,
     to_columns,
 )
@@ -91,6 +94,16 @@ from foldcp.pipeline.storage.tables import unmerged_rows
 
 LOCAL_FILES = FileSystem()
 logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def without_collections() -> Iterator[None]:
+    """No garbage collection within: rows and records are many objects, and have no cycles."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 class Store:
@@ -279,15 +292,15 @@ class Store:
 
     def put_attempts(self, rows: Sequence[Row]) -> None:
         """Store rows of `attempts`, as `put_attempt`; nothing is merged."""
-        contents = {}
-        commits = []
+        parts = []
         for row in rows:
             id = f"{self.run_id}-{next(self._attempt_numbers):06}"
             row = {**row, "attempt_id": id, "run_id": self.run_id}
-            content, commit = encode_commit(id, "attempt", {"attempts": [row]})
-            contents[commit.path] = content
-            commits.append(commit)
-        self._staging.install(contents)
+            parts.append(encode_commit(id, "attempt", {"attempts": [row]}))
+        if not parts:
+            return
+        content, commits = join(parts)
+        self._staging.install({commits[0].path: content})
         for commit in commits:
             self._add(commit)
 
@@ -384,6 +397,7 @@ class Store:
             unpublished=damage.unpublished,
         )
         self._merge_group(number, records, changes)
+        self._remove_merged(again, unmerged)
 
     def _mark_group(self, number: int, present: Present, returns: bool) -> None:
         """Mark the stale results of a group; those that count again do so if `returns`."""
@@ -423,8 +437,9 @@ class Store:
             reason = _reason(error)
             logger.warning("%s: the tables are not brought up to date: %s", self.root, reason)
 
+    @without_collections()
     def _merge(self) -> None:
-        """Merge the commits that have files of their own, one group after the other."""
+        """Merge the commits that are not merged, one group after the other."""
         commits = [commit.record for commit in self._unmerged.values()]
         placed = place_commits(self._manifest.groups, commits, self._places)
         for number, names in placed.items():
@@ -436,6 +451,14 @@ class Store:
             self._merge_group(number, self._records(number), changes)
             for name in names:
                 del self._unmerged[name]
+            self._remove_merged(unmerged, self._unmerged)
+
+    def _remove_merged(
+        self, merged: Iterable[UnmergedCommit], unmerged: Mapping[str, UnmergedCommit]
+    ) -> None:
+        """Delete the files of commits that have been merged, unless others in them have not."""
+        kept = {commit.path for commit in unmerged.values()}
+        self._staging.remove({commit.path for commit in merged} - kept)
 
     def _merge_group(self, number: int, old: GroupRecords, changes: GroupChanges) -> None:
         """Merge changes into a group, and remember which commits it holds.

@@ -40,7 +40,7 @@ from foldcp.pipeline.storage.schemas import (
     Table,
 )
 
-CONVERTED_ROWS = 4_096  # so many rows of Python's objects are made into Arrow's at once
+CONVERTED_ROWS = 256  # so many rows of Python's objects are made into Arrow's at once
 
 
 def read_table(out: Path | str, name: str) -> pa.Table:

@@ -241,7 +241,7 @@ def test_readers_see_all_rows_once_at_every_instant(
     run(out, CrashingFileSystem(watch=lambda: check_after_death(out, log, allowed)), log)
 
 
-@pytest.mark.parametrize("moment", ["read_commit", "read_manifest", "is_intact"])
+@pytest.mark.parametrize("moment", ["read_commits", "read_manifest", "is_intact"])
 def test_merge_in_the_middle_of_a_read(
     moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

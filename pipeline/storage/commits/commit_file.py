@@ -1,7 +1,10 @@
-"""Files of commits that are not merged yet: one each, of two lines of JSON.
+"""Files of commits that are not merged yet: two lines of JSON for each commit.
 
 {"id": …, "kind": …, "rows_size": bytes of the next line, "rows_sha256": …}
 {<table>: {<column>: [values]}}
+
+A complex and a run have a file of their own; attempts that have ended at the same time share one,
+which is called after the first.
 
 While the files of a result are replaced in place, a mark says so: commits/<id>.replacing. As long
 as it is there, the earlier version counts only if the SHA-256 of each of its files is right.
@@ -13,7 +16,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from types import NoneType
@@ -44,10 +47,11 @@ PYTHON_TYPES: dict[str, frozenset[type]] = {
 
 @dataclass(frozen=True, slots=True)
 class UnmergedCommit:
-    """A commit with a file of its own: its record, and where its rows are in the file."""
+    """A commit that is not merged: its record, its file, and where its rows are in the file."""
 
     record: CommitRecord
     path: str
+    rows_start: int
     rows_size: int
     rows_sha256: str
 
@@ -94,40 +98,64 @@ def to_columns(table: Table, rows: Sequence[Row]) -> dict[str, list[Any]]:
 def to_bytes(record: CommitRecord, tables: Mapping[str, Columns]) -> tuple[bytes, UnmergedCommit]:
     """The content of a commit's file."""
     rows = json.dumps(tables, default=_plain).encode()
-    commit = UnmergedCommit(
-        record, commit_path(record.id), len(rows), hashlib.sha256(rows).hexdigest()
-    )
-    header = {
-        **asdict(record),
-        "rows_size": commit.rows_size,
-        "rows_sha256": commit.rows_sha256,
-    }
-    return json.dumps(header).encode() + b"\n" + rows, commit
+    rows_sha256 = hashlib.sha256(rows).hexdigest()
+    fields = {**asdict(record), "rows_size": len(rows), "rows_sha256": rows_sha256}
+    header = json.dumps(fields).encode() + b"\n"
+    path = commit_path(record.id)
+    return header + rows, UnmergedCommit(record, path, len(header), len(rows), rows_sha256)
 
 
-def read_commit(root: Path, path: Path) -> UnmergedCommit | None:
-    """The commit of a file; None if it vanished, is damaged, or names a file that is not there.
+def join(
+    parts: Sequence[tuple[bytes, UnmergedCommit]],
+) -> tuple[bytes, list[UnmergedCommit]]:
+    """The content of a file that several commits share, from those of a file of each."""
+    _, first = parts[0]
+    commits = []
+    start = 0
+    for content, commit in parts:
+        commits.append(replace(commit, path=first.path, rows_start=start + commit.rows_start))
+        start += len(content) + 1
+    return b"\n".join(content for content, _ in parts), commits
 
-    Then the commit does not count.
+
+def read_commits(root: Path, path: Path) -> list[UnmergedCommit]:
+    """The commits of a file that count: not one that names a file that is not there.
+
+    None of a file that vanished or is damaged.
     """
+    commits: list[UnmergedCommit] = []
     try:
         with path.open("rb") as file:
-            header = file.readline()
-            content = json.loads(header)
-            commit = UnmergedCommit(
-                parse_commit(content),
-                commit_path(commit_of(path)),
-                typed(content["rows_size"], int),
-                typed(content["rows_sha256"], str),
-            )
             size = os.fstat(file.fileno()).st_size
+            while header := file.readline():
+                commit = _parse_header(header, commit_path(commit_of(path)), file.tell())
+                if not 0 <= commit.rows_size <= size - commit.rows_start:
+                    return []
+                commits.append(commit)
+                file.seek(commit.rows_start + commit.rows_size + 1)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return None
-    is_named = commit_path(commit.record.id) == commit.path
-    is_whole = size == len(header) + commit.rows_size
-    is_marked = (root / mark_path(commit.record.id)).exists()
-    has_files = all(is_intact(root, file, verify=is_marked) for file in commit.record.files)
-    return commit if is_named and is_whole and has_files else None
+        return []
+    if not commits or commit_path(commits[0].record.id) != commits[0].path:
+        return []
+    return [commit for commit in commits if _has_files(root, commit.record)]
+
+
+def _parse_header(header: bytes, path: str, rows_start: int) -> UnmergedCommit:
+    """A commit from its first line; raises what `parse_commit` does, or ValueError."""
+    content = json.loads(header)
+    return UnmergedCommit(
+        parse_commit(content),
+        path,
+        rows_start,
+        typed(content["rows_size"], int),
+        typed(content["rows_sha256"], str),
+    )
+
+
+def _has_files(root: Path, record: CommitRecord) -> bool:
+    """Whether the files that a commit names are there, and none is being replaced."""
+    is_marked = (root / mark_path(record.id)).exists()
+    return all(is_intact(root, file, verify=is_marked) for file in record.files)
 
 
 def read_commit_rows(root: Path, commit: UnmergedCommit) -> dict[str, Columns]:
@@ -138,10 +166,10 @@ def read_commit_rows(root: Path, commit: UnmergedCommit) -> dict[str, Columns]:
     """
     path = root / commit.path
     with path.open("rb") as file:
-        file.readline()
-        rows = file.read()
+        file.seek(commit.rows_start)
+        rows = file.read(commit.rows_size)
     if hashlib.sha256(rows).hexdigest() != commit.rows_sha256:
-        if read_commit(root, path) != commit:
+        if commit not in read_commits(root, path):
             raise FileNotFoundError(path)
         raise ValueError(f"{path}: damaged: its rows are not what they were")
     return json.loads(rows)

@@ -126,3 +126,36 @@ def test_attempts_stored_together_have_numbers_of_their_own(tmp_path: Path) -> N
     rows = read_table(tmp_path / "run", "attempts").to_pylist()
     assert sorted(row["attempt"] for row in rows) == [1, 2, 3, 4]
     assert len({row["attempt_id"] for row in rows}) == 4
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.5], ids=["kill", "power cut"])
+def test_kill_while_a_shared_file_is_merged_into_two_groups(
+    loss: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("foldcp.pipeline.storage.merge.GROUP_COMMITS", 3)  # one is that of the run
+
+    def numbers(out: Path) -> list[int]:
+        return sorted(row["attempt"] for row in read_table(out, "attempts").to_pylist())
+
+    for fatal in range(0, 400, 9):
+        out = tmp_path / str(fatal)
+        filesystem = CrashingFileSystem(10_000, loss)
+        store = Store.open(out, INFO, filesystem)
+        store.put_attempts([ATTEMPT | {"attempt": number} for number in range(4)])
+        assert len(list((out / "commits").glob("*.jsonl"))) == 1
+        filesystem.crash_step = filesystem.steps + fatal
+        try:
+            store._merge()
+        except Killed:
+            assert numbers(out) == [0, 1, 2, 3], fatal
+        else:
+            assert fatal > 20
+            assert len(store._manifest.groups) == 2
+            break
+        finally:
+            store._lock.close()
+        Store.open(out, INFO).close()
+        assert numbers(out) == [0, 1, 2, 3], fatal
+        assert not list((out / "commits").iterdir())
+    else:
+        raise AssertionError("it never ended")
