@@ -31,9 +31,6 @@ class FileSystem:
     the name.
     """
 
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(MAX_SYNCS)  # each begins when it is needed
-
     def write(self, path: Path, content: Content) -> None:
         """Write a new file, whose bytes are on the disk when this returns."""
         self.fill(path, content)
@@ -60,7 +57,9 @@ class FileSystem:
         if len(distinct) == 1:
             self.sync(distinct[0])
         elif distinct:
-            list(self._threads.map(self.sync, distinct))
+            # Not kept for the next call: threads do not outlive a fork, and the pool would wait.
+            with ThreadPoolExecutor(min(MAX_SYNCS, len(distinct))) as pool:
+                list(pool.map(self.sync, distinct))
 
     def rename(self, source: Path, target: Path) -> None:
         """Rename a file, in place of the file that had the name."""
