@@ -13,6 +13,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 import polars
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -238,6 +239,29 @@ def test_unchanged_complexes_are_not_compared_again(
     assert len(third.interfaces) == 8
     assert evaluate(run, references, min_identity=0.9).num_reused == 0
     assert len(compared) == 6
+
+
+def test_rows_of_a_version_without_superpositions_are_replaced(run: Path, references: Path) -> None:
+    first = evaluate(run, references)
+    path = run / "tables" / "evaluation_complexes" / "evaluation_complexes.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.drop_columns("reference_superposition"), path)
+    second = evaluate(run, references)
+    assert second.num_reused == 0
+    pd.testing.assert_frame_equal(first.complexes, second.complexes)
+
+
+def test_the_path_of_a_reference_is_where_it_lies_now(
+    run: Path, references: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate(run, references)
+    references.rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    found = evaluate(run, Path("moved"))
+    assert found.num_reused == 2
+    for rows in (found.interfaces, found.complexes):
+        paths = rows.loc[rows["name"].eq("first"), "reference"]
+        assert set(paths) == {str(tmp_path / "moved" / "first.cif")}
 
 
 def test_a_killed_evaluation_keeps_what_it_wrote(
