@@ -367,6 +367,9 @@ def test_command_prints_a_summary_and_reasons(run: Path, references: Path) -> No
     assert "DockQ of 4 interfaces: mean 0." in done.stdout
     assert "means over 4 samples: TM-score 0." in done.stdout
     assert f"failed: third: {references / 'third.cif'}" in done.stderr
+    write_cif(references / "third.cif", _chains(2)[2:])
+    done = CliRunner().invoke(app, command)
+    assert done.stderr.count("failed: third: no chain has a sequence") == 1, "of two samples"
     write_cif(references / "third.cif", _chains(2))
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0

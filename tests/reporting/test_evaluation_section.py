@@ -74,7 +74,7 @@ def test_a_malformed_table_is_named(out: Path, fault: str) -> None:
     else:
         write_rows(out, table.drop(columns="dockq") if fault == "column" else table.astype(str))
     words = Tags(page_of(out)).words
-    assert "1 damaged file is left out" in words and "evaluation.parquet" in words
+    assert "1 file is left out, damaged or changed" in words and "evaluation.parquet" in words
     (out / TABLE).unlink()
 
 
@@ -177,6 +177,6 @@ def test_a_reference_that_was_changed_or_removed_is_not_shown(
     page = page_of(out)
     path.write_bytes(content)
     words = Tags(page).words
-    assert ("1 damaged file is left out" in words) == is_changed
+    assert ("1 file is left out, damaged or changed" in words) == is_changed
     assert (f"{path.name}: changed since" in words) == is_changed
     assert len([name for name in block_names(page) if name.startswith("experiment")]) == 1
