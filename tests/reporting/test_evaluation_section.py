@@ -12,6 +12,7 @@ import pytest
 from scipy.stats import pearsonr, spearmanr
 
 from foldcp.pipeline.evaluation.evaluate import evaluate
+from foldcp.pipeline.reporting.embedding import experiments
 from foldcp.pipeline.reporting.embedding.evaluation import TABLE
 from foldcp.pipeline.reporting.report import write_report
 from foldcp.pipeline.reporting.run_tables import fresh_rows
@@ -162,6 +163,16 @@ def test_a_reference_that_cannot_be_shown_stops_no_report(
     page = page_of(compared[0])
     path.write_bytes(content)
     assert not [name for name in block_names(page) if name.startswith("experiment")]
+
+
+def test_references_are_read_up_to_a_number_of_bytes(
+    compared: tuple[Path, dict[str, Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, references = compared
+    sizes = [path.stat().st_size for path in references.values()]
+    monkeypatch.setattr(experiments, "MAX_READ_BYTES", sum(sizes) - 1)
+    shown = [name for name in block_names(page_of(out)) if name.startswith("experiment")]
+    assert len(shown) == len(sizes) - 1
 
 
 @pytest.mark.parametrize("is_changed", [True, False])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import gemmi
 
-from foldcp.files import read_file
+from foldcp.files import FileContent, read_file
 from foldcp.pipeline.evaluation.structures.chain import Chain
 from foldcp.pipeline.evaluation.structures.read import read_structure
 from foldcp.pipeline.reporting.embedding.columns import pack
@@ -18,6 +18,7 @@ from foldcp.pipeline.reporting.embedding.traces import trace_of_chains
 from foldcp.pipeline.storage.tables import read_fresh
 
 MAX_FILES = 500  # of references, as one takes a tenth of a second or more to read
+MAX_READ_BYTES = 300_000_000  # of all of them, unpacked: half a minute
 COLUMNS = ("sample", "reference", "reference_sha256", "matched_chains", "reference_superposition")
 
 
@@ -39,14 +40,13 @@ class _Experiment:
     sha256: str
     samples: dict[int, _Beside]
 
-    def packed(self) -> str | None:
-        """Columns as those of a structure, whose `residue_chain` is a place in `chains`; by sample
-        the places of its chains, and the superposition. None where the file has none of them.
+    def packed(self, content: FileContent) -> str | None:
+        """The block of a file with this content: columns as those of a structure, whose
+        `residue_chain` is a place in `chains`; by sample the places of its chains, and the
+        superposition. None where the file has none of them.
 
-        Raises ValueError naming the file where it cannot be read, or was changed since it was
-        compared.
+        Raises ValueError naming the file where it was changed since it was compared.
         """
-        content = read_file(self.path)
         if content.sha256 != self.sha256:
             raise ValueError(f"{self.path}: changed since `foldcp evaluate` compared it")
         assigned = set().union(*(beside.chains for beside in self.samples.values()))
@@ -77,12 +77,17 @@ def pack_experiments(
     except ValueError as error:  # of a damaged table
         unreadable.append(str(error))
         return
+    num_bytes = 0
     for number in [number for number in order if number in experiments][:MAX_FILES]:
         # Unlike Path.is_file, this is also False in another user's folder.
         if not os.path.isfile(experiments[number].path):
             continue
         try:
-            block = experiments[number].packed()
+            content = read_file(experiments[number].path)
+            num_bytes += len(content.data)
+            if num_bytes > MAX_READ_BYTES:
+                return
+            block = experiments[number].packed(content)
         except ValueError as error:
             unreadable.append(str(error))
             continue
