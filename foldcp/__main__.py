@@ -5,12 +5,14 @@ import signal
 
 def main() -> None:
     """Run a command. SIGINT while its modules are imported ends the process without a traceback."""
-    handler = signal.getsignal(signal.SIGINT)
-    if handler is signal.default_int_handler:  # not ignored, as in a shell's background
+    # It may be ignored, as in a shell's background, or belong to a profiler.
+    is_python = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if is_python:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from foldcp.pipeline import cli
 
-    signal.signal(signal.SIGINT, handler)
+    if is_python:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     cli.main()
 
 

@@ -112,8 +112,11 @@ def _summary(found: Evaluation) -> str:
 
 
 def _print_reasons(failed: Any) -> None:
-    """A line for each complex that could not be compared, up to a number of them, on stderr."""
-    for name, reason in failed[["name", "reason"]].head(NUM_REASONS).itertuples(index=False):
+    """Each complex that could not be compared and why, once for all its samples, up to a number of
+    lines, on stderr.
+    """
+    reasons = failed[["name", "reason"]].drop_duplicates()
+    for name, reason in reasons.head(NUM_REASONS).itertuples(index=False):
         print(printable(f"  failed: {name}: {reason}"), file=sys.stderr)
-    if (num_more := len(failed) - NUM_REASONS) > 0:
+    if (num_more := len(reasons) - NUM_REASONS) > 0:
         print(f"  .. and {num_more:,} more in the table evaluation_complexes", file=sys.stderr)

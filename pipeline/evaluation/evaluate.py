@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -122,8 +123,8 @@ def _evaluate(
     next_write = time.monotonic() + WRITE_SECONDS
     for done, (key, rows) in enumerate(complexes.groupby("key", sort=False), start=1):
         complex = _Complex(out, rows.sort_values("sample"), names[key])
-        found = _compare(complex, paths[key], settings, earlier.get(key))
-        num_reused += found is earlier.get(key)
+        found, is_reused = _compare(complex, paths[key], settings, earlier.get(key))
+        num_reused += is_reused
         results[key] = found
         progress(done, len(paths))
         if time.monotonic() > next_write:
@@ -149,8 +150,17 @@ class _Result:
             all(not row["reason"] for row in self.complexes)
             and [row["sample"] for row in self.complexes] == list(samples)
             and (row["reference_sha256"], row["min_identity"], row["version"]) == same
+            and all(row["reference_superposition"] is not None for row in self.complexes)
             and all(row["reference_sha256"] == sha256 for row in self.interfaces)
         )
+
+    def at(self, reference: str) -> _Result:
+        """The same beside the same reference, which may lie elsewhere by now."""
+        interfaces, complexes = (
+            [row | {"reference": reference} for row in rows]
+            for rows in (self.interfaces, self.complexes)
+        )
+        return _Result(interfaces, complexes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,22 +198,22 @@ class _Complex:
 
 def _compare(
     complex: _Complex, path: Path | str, settings: _Settings, earlier: _Result | None
-) -> _Result:
-    """The rows of a complex; the earlier ones where they are still right."""
+) -> tuple[_Result, bool]:
+    """The rows of a complex, and whether they are the earlier ones, which are still right."""
     about = {"min_identity": settings.min_identity, "version": settings.version}
     if isinstance(path, str):
-        return _Result([], [complex.row(about, path)])
-    about["reference"] = str(path)
+        return _Result([], [complex.row(about, path)]), False
+    about["reference"] = os.path.abspath(path)  # a report is made from any folder
     try:
         content = read_file(path)
         about["reference_sha256"] = content.sha256
         if earlier and earlier.is_of(complex.samples, content.sha256, settings):
-            return earlier
+            return earlier.at(about["reference"]), True
         reference = Reference(read_structure(path, "label", content))
     except ValueError as error:
-        return _Result([], [complex.row(about, str(error))])
+        return _Result([], [complex.row(about, str(error))]), False
     if not complex.samples:
-        return _Result([], [complex.row(about, NO_STRUCTURE)])
+        return _Result([], [complex.row(about, NO_STRUCTURE)]), False
     result = _Result([], [])
     for sample in complex.samples:
         try:
@@ -215,7 +225,7 @@ def _compare(
         result.complexes.append(row | found.columns)
         shared = {name: row[name] for name in INTERFACE_COLUMNS}
         result.interfaces.extend(shared | columns for columns in found.interfaces)
-    return result
+    return result, False
 
 
 def _read_results(out: Path) -> dict[str, _Result]:

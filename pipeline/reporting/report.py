@@ -97,8 +97,9 @@ def _content(loaded: LoadedRun, facts: dict[str, Any]) -> dict[str, Any]:
 def _warnings(out: Path, unreadable: list[str]) -> list[str]:
     lines = [checkpoint_warning(out), stale_warning(out)]
     if unreadable:
-        noun = "damaged file is" if len(unreadable) == 1 else "damaged files are"
-        lines.append(f"{len(unreadable)} {noun} left out, such as {unreadable[-1]}")
+        noun = "file is" if len(unreadable) == 1 else "files are"
+        count = f"{len(unreadable)} {noun} left out"
+        lines.append(f"{count}, damaged or changed, such as {unreadable[-1]}")
     return [line for line in lines if line]
 
 

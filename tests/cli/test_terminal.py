@@ -92,6 +92,16 @@ def test_main_leaves_pythons_handler_of_sigint(monkeypatch: pytest.MonkeyPatch) 
     assert handlers == [signal.default_int_handler]
 
 
+def test_main_leaves_a_handler_that_is_not_pythons(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of a profiler, which was there before Python."""
+    done = []
+    monkeypatch.setattr(cli, "main", lambda: done.append(True))
+    monkeypatch.setattr(signal, "getsignal", lambda number: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: pytest.fail("the handler was replaced"))
+    __main__.main()
+    assert done
+
+
 def test_the_command_foldcp_starts_there() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     assert project["scripts"] == {"foldcp": "foldcp.__main__:main"}

@@ -13,6 +13,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 import polars
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -240,6 +241,29 @@ def test_unchanged_complexes_are_not_compared_again(
     assert len(compared) == 6
 
 
+def test_rows_of_a_version_without_superpositions_are_replaced(run: Path, references: Path) -> None:
+    first = evaluate(run, references)
+    path = run / "tables" / "evaluation_complexes" / "evaluation_complexes.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.drop_columns("reference_superposition"), path)
+    second = evaluate(run, references)
+    assert second.num_reused == 0
+    pd.testing.assert_frame_equal(first.complexes, second.complexes)
+
+
+def test_the_path_of_a_reference_is_where_it_lies_now(
+    run: Path, references: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate(run, references)
+    references.rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    found = evaluate(run, Path("moved"))
+    assert found.num_reused == 2
+    for rows in (found.interfaces, found.complexes):
+        paths = rows.loc[rows["name"].eq("first"), "reference"]
+        assert set(paths) == {str(tmp_path / "moved" / "first.cif")}
+
+
 def test_a_killed_evaluation_keeps_what_it_wrote(
     run: Path, references: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -343,6 +367,9 @@ def test_command_prints_a_summary_and_reasons(run: Path, references: Path) -> No
     assert "DockQ of 4 interfaces: mean 0." in done.stdout
     assert "means over 4 samples: TM-score 0." in done.stdout
     assert f"failed: third: {references / 'third.cif'}" in done.stderr
+    write_cif(references / "third.cif", _chains(2)[2:])
+    done = CliRunner().invoke(app, command)
+    assert done.stderr.count("failed: third: no chain has a sequence") == 1, "of two samples"
     write_cif(references / "third.cif", _chains(2))
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import gemmi
 import numpy as np
 import pytest
 
@@ -134,6 +135,21 @@ def test_read_trace_keeps_alpha_carbons_of_large_structures(
     write_bundles(path, [10])
     monkeypatch.setattr(traces, "MAX_DETAILED_RESIDUES", 9)
     assert read_columns(path, ["A"])["atom_name"] == ["CA"] * 10
+
+
+def test_a_trace_keeps_what_the_ribbon_of_a_nucleic_acid_needs() -> None:
+    """3Dmol.js begins a ribbon at a P, and knows its plane from the OP2 that follows."""
+    residue = gemmi.Residue()
+    residue.name = "DA"
+    for number, name in enumerate(("OP1", "OP2", "P", "O5'", "C5'", "C3'", "O3'", "C1'", "N9")):
+        atom = gemmi.Atom()
+        atom.name = name
+        atom.pos = gemmi.Position(number, 0, 0)
+        residue.add_atom(atom)
+    chain = gemmi.Chain("A")
+    chain.add_residue(residue)
+    found = unpack(as_page(columns.pack(traces.trace_of_chains([(0, chain)]))), "x")
+    assert found["atom_name"] == ["P", "OP2", "O5'", "C5'", "C3'", "O3'", "C1'"]
 
 
 def test_read_trace_names_a_damaged_file(tmp_path: Path) -> None:

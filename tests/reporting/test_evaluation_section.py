@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,16 @@ import pytest
 from scipy.stats import pearsonr, spearmanr
 
 from foldcp.pipeline.evaluation.evaluate import evaluate
+from foldcp.pipeline.reporting.embedding import experiments
 from foldcp.pipeline.reporting.embedding.evaluation import TABLE
 from foldcp.pipeline.reporting.report import write_report
 from foldcp.pipeline.reporting.run_tables import fresh_rows
+from foldcp.pipeline.storage.results.evaluation_tables import write_evaluation
+from foldcp.pipeline.storage.tables import read_table
 from tests.support.report.evaluation_table import write_evaluation_table, write_rows
 from tests.support.report.large_run import write_large_run
 from tests.support.report.page import Tags, block_names, page_facts, unpack
-from tests.support.report.references import write_references
+from tests.support.report.references import SHIFT, write_copies, write_references
 
 BETTER = {"ipsae_d0res": np.fmax, "pae_mean": np.fmin}
 
@@ -71,7 +75,7 @@ def test_a_malformed_table_is_named(out: Path, fault: str) -> None:
     else:
         write_rows(out, table.drop(columns="dockq") if fault == "column" else table.astype(str))
     words = Tags(page_of(out)).words
-    assert "1 damaged file is left out" in words and "evaluation.parquet" in words
+    assert "1 file is left out, damaged or changed" in words and "evaluation.parquet" in words
     (out / TABLE).unlink()
 
 
@@ -96,6 +100,14 @@ def places(block: dict[str, Any]) -> np.ndarray:
     return np.stack([block[f"atom_{axis}"] for axis in "xyz"], axis=1)
 
 
+def superposed(block: dict[str, Any], sample: int) -> np.ndarray:
+    """Atoms of an experimental structure as they are shown beside a sample."""
+    shown = block["facts"]["samples"][str(sample)]
+    is_shown = np.isin(block["residue_chain"][block["atom_residue"]], shown["chains"])
+    turn = shown["superposition"]
+    return places(block)[is_shown] @ np.reshape(turn[:9], (3, 3)) + turn[9:]
+
+
 def test_experimental_structures_lie_on_the_samples(
     compared: tuple[Path, dict[str, Path]],
 ) -> None:
@@ -104,14 +116,63 @@ def test_experimental_structures_lie_on_the_samples(
     assert len(names) == 2
     for name in names:
         block = unpack(page, name)
-        assert set(block["facts"]["superpositions"]) == {"0", "1"}
+        assert set(block["facts"]["samples"]) == {"0", "1"}
         sample = unpack(page, name.replace("experiment", "structure") + "-0")
-        turn = block["facts"]["superpositions"]["0"]
-        moved = places(block) @ np.reshape(turn[:9], (3, 3)) + turn[9:]
-        np.testing.assert_allclose(moved, places(sample), atol=0.2)
+        np.testing.assert_allclose(superposed(block, 0), places(sample), atol=0.2)
         assert np.abs(places(block) - places(sample)).max() > 10
         assert list(block["atom_name"]) == list(sample["atom_name"])
         assert list(block["residue_chain"]) == list(sample["residue_chain"])
+
+
+def change_rows(out: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Replace columns of every row of `evaluation_complexes`."""
+    rows = read_table(out, "evaluation_complexes").to_pylist()
+    interfaces = read_table(out, "evaluation").to_pylist()
+    write_evaluation(out, interfaces, [row | change(row) for row in rows])
+
+
+def test_each_sample_is_beside_the_copies_that_it_was_compared_with(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    write_large_run(out, 1, 1, 2, structure_samples="all")
+    write_copies(out, tmp_path / "references")
+    evaluate(out, tmp_path / "references")
+    change_rows(
+        out,
+        lambda row: {
+            "matched_chains": [f"{chain}={chain}{row['sample']}" for chain in "ABCD"],
+            "reference_superposition": [*np.eye(3).ravel(), -SHIFT * row["sample"], 0.0, 0.0],
+        },
+    )
+    page = page_of(out)
+    (name,) = [name for name in block_names(page) if name.startswith("experiment")]
+    block = unpack(page, name)
+    assert block["facts"]["chains"] == ["A0", "B0", "C0", "D0", "A1", "B1", "C1", "D1"]
+    for sample in (0, 1):
+        expected = places(unpack(page, f"{name.replace('experiment', 'structure')}-{sample}"))
+        np.testing.assert_allclose(superposed(block, sample), expected, atol=0.2)
+
+
+@pytest.mark.parametrize("change", [{"matched_chains": ["A=none"]}, {"reference": "x" * 300}])
+def test_a_reference_that_cannot_be_shown_stops_no_report(
+    compared: tuple[Path, dict[str, Path]], change: dict[str, Any]
+) -> None:
+    """It has none of the chains, or its path is not one that this system can look at."""
+    path = compared[0] / "tables/evaluation_complexes/evaluation_complexes.parquet"
+    content = path.read_bytes()
+    change_rows(compared[0], lambda row: change)
+    page = page_of(compared[0])
+    path.write_bytes(content)
+    assert not [name for name in block_names(page) if name.startswith("experiment")]
+
+
+def test_references_are_read_up_to_a_number_of_bytes(
+    compared: tuple[Path, dict[str, Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, references = compared
+    sizes = [path.stat().st_size for path in references.values()]
+    monkeypatch.setattr(experiments, "MAX_READ_BYTES", sum(sizes) - 1)
+    shown = [name for name in block_names(page_of(out)) if name.startswith("experiment")]
+    assert len(shown) == len(sizes) - 1
 
 
 @pytest.mark.parametrize("is_changed", [True, False])
@@ -127,6 +188,6 @@ def test_a_reference_that_was_changed_or_removed_is_not_shown(
     page = page_of(out)
     path.write_bytes(content)
     words = Tags(page).words
-    assert ("1 damaged file is left out" in words) == is_changed
+    assert ("1 file is left out, damaged or changed" in words) == is_changed
     assert (f"{path.name}: changed since" in words) == is_changed
     assert len([name for name in block_names(page) if name.startswith("experiment")]) == 1

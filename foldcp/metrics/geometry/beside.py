@@ -35,11 +35,17 @@ def geometries(
     stream.wait_stream(torch.cuda.current_stream(coords.device))
 
     def compute(x: Float[Tensor, "A 3"]) -> Geometry:
-        with torch.inference_mode(), torch.cuda.stream(stream):
+        # A thread begins on the first GPU, to which the end of a stream's context alone would
+        # return, with memory there for a context of CUDA.
+        device = torch.cuda.device(coords.device)
+        with torch.inference_mode(), device, torch.cuda.stream(stream):
             return geometry(features, x)
 
-    with ThreadPoolExecutor(NUM_THREADS, "geometry") as threads:
+    threads = ThreadPoolExecutor(NUM_THREADS, "geometry")
+    try:
         yield [threads.submit(compute, x).result for x in coords]
+    finally:
+        threads.shutdown(cancel_futures=True)
 
 
 @cache

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import gemmi
 
-from foldcp.files import read_file
+from foldcp.files import FileContent, read_file
 from foldcp.pipeline.evaluation.structures.chain import Chain
 from foldcp.pipeline.evaluation.structures.read import read_structure
 from foldcp.pipeline.reporting.embedding.columns import pack
@@ -17,33 +18,52 @@ from foldcp.pipeline.reporting.embedding.traces import trace_of_chains
 from foldcp.pipeline.storage.tables import read_fresh
 
 MAX_FILES = 500  # of references, as one takes a tenth of a second or more to read
+MAX_READ_BYTES = 300_000_000  # of all of them, unpacked: half a minute
 COLUMNS = ("sample", "reference", "reference_sha256", "matched_chains", "reference_superposition")
 
 
 @dataclass(frozen=True, eq=False)
-class _Experiment:
-    """A reference; the places, among a complex's chains, of those that its chains were assigned
-    to; and by sample the superposition onto it, as `evaluation_complexes` has it.
+class _Beside:
+    """The chains of a reference that a sample's were assigned to, and the superposition of these
+    onto it, as `evaluation_complexes` has it.
     """
+
+    chains: set[str]
+    superposition: list[float]
+
+
+@dataclass(frozen=True, eq=False)
+class _Experiment:
+    """A reference, and how it lies beside each sample: of equal chains, samples may have others."""
 
     path: Path
     sha256: str
-    place_of_chain: dict[str, int]
-    superpositions: dict[int, list[float]]
+    samples: dict[int, _Beside]
 
-    def packed(self) -> str:
-        """Columns as those of a structure, and the superpositions. Raises ValueError naming the
-        file where it cannot be read, or was changed since it was compared.
+    def packed(self, content: FileContent) -> str | None:
+        """The block of a file with this content: columns as those of a structure, whose
+        `residue_chain` is a place in `chains`; by sample the places of its chains, and the
+        superposition. None where the file has none of them.
+
+        Raises ValueError naming the file where it was changed since it was compared.
         """
-        content = read_file(self.path)
         if content.sha256 != self.sha256:
             raise ValueError(f"{self.path}: changed since `foldcp evaluate` compared it")
-        chains = read_structure(self.path, "label", content).chains
-        places = self.place_of_chain
-        chosen = [
-            (places[chain.name], _gemmi_chain(chain)) for chain in chains if chain.name in places
-        ]
-        return pack(trace_of_chains(chosen), {"superpositions": self.superpositions})
+        assigned = set().union(*(beside.chains for beside in self.samples.values()))
+        found = read_structure(self.path, "label", content).chains
+        chains = [chain for chain in found if chain.name in assigned]
+        if not chains:
+            return None
+        names = [chain.name for chain in chains]
+        samples = {
+            sample: {
+                "chains": [place for place, name in enumerate(names) if name in beside.chains],
+                "superposition": beside.superposition,
+            }
+            for sample, beside in self.samples.items()
+        }
+        trace = trace_of_chains(list(enumerate(map(_gemmi_chain, chains))))
+        return pack(trace, {"chains": names, "samples": samples})
 
 
 def pack_experiments(
@@ -57,13 +77,22 @@ def pack_experiments(
     except ValueError as error:  # of a damaged table
         unreadable.append(str(error))
         return
+    num_bytes = 0
     for number in [number for number in order if number in experiments][:MAX_FILES]:
-        if not experiments[number].path.is_file():
+        # Unlike Path.is_file, this is also False in another user's folder.
+        if not os.path.isfile(experiments[number].path):
             continue
         try:
-            yield number, experiments[number].packed()
+            content = read_file(experiments[number].path)
+            num_bytes += len(content.data)
+            if num_bytes > MAX_READ_BYTES:
+                return
+            block = experiments[number].packed(content)
         except ValueError as error:
             unreadable.append(str(error))
+            continue
+        if block is not None:
+            yield number, block
 
 
 def _experiments(loaded: LoadedRun) -> dict[int, _Experiment]:
@@ -81,20 +110,21 @@ def _experiments(loaded: LoadedRun) -> dict[int, _Experiment]:
         chains = names[starts[number] : starts[number + 1]]
         for values in zip(*(group[name] for name in COLUMNS), strict=True):
             sample, path, sha256, matched, superposition = values
-            places = _places(chains, matched)
-            experiment = found.setdefault(number, _Experiment(Path(path), sha256, places, {}))
-            experiment.superpositions[int(sample)] = [float(x) for x in superposition]
+            experiment = found.setdefault(number, _Experiment(Path(path), sha256, {}))
+            experiment.samples[int(sample)] = _Beside(
+                _assigned(chains, matched), [float(x) for x in superposition]
+            )
     return found
 
 
-def _places(chains: list[str], matched: list[str]) -> dict[str, int]:
-    """The place of the chain that each chain of a reference was assigned to, from texts such as
-    chain=reference chain.
+def _assigned(chains: list[str], matched: list[str]) -> set[str]:
+    """The chains of a reference that chains were assigned to, from texts such as chain=reference
+    chain.
     """
     return {
-        text.removeprefix(f"{name}="): place
+        text.removeprefix(f"{name}=")
         for text in matched
-        for place, name in enumerate(chains)
+        for name in chains
         if text.startswith(f"{name}=")
     }
 

@@ -26,8 +26,10 @@ PLDDT_STEP = 0.5
 MAX_FOLD_VOLUME = 1e9
 MIN_FOLD_RESIDUES = 5  # of a chain whose helices and strands are sought
 PROTEIN_ATOMS = ("CA", "O")
-# Cartoons of nucleic acids follow these atoms.
-NUCLEIC_ATOMS = ("P", "O5'", "C5'", "C4'", "C3'", "O3'", "C2'", "C1'", "N1", "N3", "C2", "C6")
+# Cartoons of nucleic acids follow these atoms; OP2, after its P, gives a ribbon its plane.
+NUCLEIC_ATOMS = (
+    "P", "OP2", "O5'", "C5'", "C4'", "C3'", "O3'", "C2'", "C1'", "N1", "N3", "C2", "C6",
+)  # fmt: skip
 
 
 @dataclass(eq=False)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from statistics import median
 
+from foldcp.distributed import transport
+from foldcp.model.layers import chunking, offload
+from foldcp.model.trunk import pairformer
+from foldcp.pipeline.scheduling.costs import memory
 from tests.scheduling.costs.measured import BLOCKS, block_times, fold_times, peaks
 
 
@@ -22,3 +26,14 @@ def test_predicted_peak_is_an_upper_bound_of_every_measured_one() -> None:
     large = [found for found in peaks() if found.measured > 50]
     assert len(large) == 2
     assert all(found.ratio < 1.15 for found in large)
+
+
+def test_limits_of_memory_are_those_of_the_network() -> None:
+    """Which the cost model does not import, as it goes without PyTorch."""
+    assert memory.MAX_GRAPH_PAIRS == pairformer.MAX_GRAPH_PAIRS
+    assert memory.MAX_DEVICE_COPY == offload.MIN_OFFLOAD_BYTES
+    assert memory.NUM_BUFFERS == transport.NUM_BUFFERS
+    assert memory.BUFFER_FRACTION == transport.BUFFER_FRACTION
+    assert memory.FREE_FRACTION == chunking.FREE_FRACTION
+    assert memory.MIN_CHUNK_BYTES == chunking.MIN_GPU_BYTES
+    assert memory.MAX_CHUNK_BYTES == chunking.MAX_GPU_BYTES

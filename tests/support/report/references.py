@@ -8,6 +8,8 @@ import gemmi
 
 from foldcp.pipeline.reporting.run_tables import fresh_rows
 
+SHIFT = 200.0  # Å
+
 
 def write_references(out: Path, folder: Path) -> dict[str, Path]:
     """Write the structure of sample 0 of each complex whose file is there, turned and shifted, into
@@ -26,3 +28,23 @@ def write_references(out: Path, folder: Path) -> dict[str, Path]:
         found[key] = folder / f"{key}.cif"
         structure.make_mmcif_document().write_file(str(found[key]))
     return found
+
+
+def write_copies(out: Path, folder: Path) -> None:
+    """Write for each complex the structures of its samples into one file, as copies, SHIFT Å apart,
+    whose chains have the number of the sample in their names.
+    """
+    rows = fresh_rows(out, "complexes")
+    folder.mkdir()
+    for key, group in rows[rows["structure"].notna()].groupby("key"):
+        copies = gemmi.Structure()
+        model = copies.add_model(gemmi.Model(1))
+        for sample, path in zip(group["sample"].astype(int), group["structure"], strict=True):
+            for chain in gemmi.read_structure(str(out / path))[0]:
+                chain.name += str(sample)
+                for residue in chain:
+                    residue.subchain = chain.name
+                    for atom in residue:
+                        atom.pos += gemmi.Position(SHIFT * sample, 0, 0)
+                model.add_chain(chain)
+        copies.make_mmcif_document().write_file(str(folder / f"{key}.cif"))

@@ -12,7 +12,8 @@ const Structure = (() => {
 
   /**
    * Shows a sample of the complex `number` in `container`; `names` are those of its chains, and
-   * `experiment`, if any, has the columns of the experimental structure and its superposition.
+   * `experiment`, if any, has the columns of the experimental structure, the places of the chains
+   * that are shown, and their superposition.
    */
   async function show(container, columns, names, number, experiment) {
     await Data.library("3dmol");
@@ -29,7 +30,7 @@ const Structure = (() => {
     const model = viewer.addModel();
     model.addAtoms(atomsOf(columns, names));
     const reference = experiment ? viewer.addModel() : null;
-    reference?.addAtoms(superposed(atomsOf(experiment.columns, names), experiment.superposition));
+    reference?.addAtoms(superposed(atomsOf(experiment.columns, experiment.columns.facts.chains, experiment.chains), experiment.superposition));
     let interfaceRuns = null;
     const paint = () => {
       style(model, (atom) => colourOf(colour, atom));
@@ -121,13 +122,15 @@ const Structure = (() => {
     viewer.render();
   }
 
-  function atomsOf(c, names) {
+  /** Atoms of all chains, or of those at some places. */
+  function atomsOf(c, names, chains = null) {
     const atoms = [];
     for (let i = 0; i < c.atom_x.length; i++) {
       const residue = c.atom_residue[i];
+      if (chains && !chains.includes(c.residue_chain[residue])) continue;
       atoms.push({
-        serial: i + 1,
-        index: i,
+        serial: atoms.length + 1,
+        index: atoms.length,
         atom: c.atom_name[i],
         elem: capitalize(c.atom_element[i]),
         x: c.atom_x[i],

@@ -168,10 +168,10 @@ const ComplexPage = (() => {
     }
     const place = element("div");
     const which = about.samples.list[0].sample === about.shownSample ? "the best one" : "not the best one";
-    const superposition = experiment?.facts.superpositions[about.shownSample];
-    const beside = superposition ? "; in grey the experimental structure, superposed on all residues that both have" : "";
+    const placed = experiment?.facts.samples[about.shownSample];
+    const beside = placed ? "; in grey the experimental structure, superposed on all residues that both have" : "";
     figure.replaceChildren(place, element("figcaption", { className: "path" }, `Sample ${about.shownSample}, ${which}, as a ribbon${beside}; all atoms are in ${path}`));
-    return Structure.show(place, block, about.names, about.number, superposition && { columns: experiment, superposition });
+    return Structure.show(place, block, about.names, about.number, placed && { columns: experiment, ...placed });
   }
 
   function chainsTable({ run, first, count }) {
