@@ -15,6 +15,8 @@ from foldcp.features.features import Features
 from foldcp.metrics.geometry.geometry import Geometry, geometry
 
 NUM_THREADS = 2
+# With more, the confidence module takes far longer than the geometry, and memory is scarce.
+MAX_ATOMS = 40_000
 
 WaitForGeometry = Callable[[], Geometry]
 
@@ -25,10 +27,10 @@ def geometries(
 ) -> Iterator[list[WaitForGeometry]]:
     """The geometry of every sample, with atoms in Å, padded: functions that wait for it.
 
-    On a GPU threads begin with the first sample at once; on a CPU, whose cores have work, a
-    geometry is computed when it is asked for.
+    On a GPU threads begin with the first sample at once; on a CPU, whose cores have work, and for a
+    large complex a geometry is computed when it is asked for.
     """
-    if coords.device.type != "cuda":
+    if coords.device.type != "cuda" or coords.shape[1] > MAX_ATOMS:
         yield [partial(geometry, features, x) for x in coords]
         return
     stream = _stream(coords.device)

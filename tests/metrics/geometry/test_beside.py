@@ -117,3 +117,14 @@ def test_after_an_error_no_other_sample_is_begun(monkeypatch: pytest.MonkeyPatch
         waits[0]()
         raise KeyboardInterrupt
     assert len(begun) < 20
+
+
+@pytest.mark.usefixtures("entered")
+def test_a_large_sample_is_computed_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = []
+    monkeypatch.setattr(beside, "MAX_ATOMS", 0)
+    _, geometries = run(monkeypatch, begun.append, 3)
+    with geometries as waits:
+        assert not begun
+        waits[2]()
+        assert begun == [2]
