@@ -85,15 +85,18 @@ class ChaosCluster:
         self._thaw()
 
         def has_number() -> bool:
-            # A node that was frozen may end itself only now, as it learns that it was given up.
-            for node in list(self._cluster.worker_nodes):
-                if number == 1 or not all(is_running(process) for process in _daemons(node)):
+            # A node that was frozen may end itself only now, as it learns that it was given up; or
+            # it lives beside the one that was added for it.
+            workers = self._cluster.worker_nodes
+            for node in list(workers):
+                is_whole = all(is_running(process) for process in _daemons(node))
+                if len(workers) >= number or not is_whole:
                     self._cluster.remove_node(node, allow_graceful=False)
-            if number == 2 and not self._cluster.worker_nodes:
+            if len(workers) < number - 1:
                 self.add_node()
             return self._num_alive() == number
 
-        wait_until(has_number, "nodes of the cluster")
+        wait_until(has_number, f"a cluster of {number}")
 
     def add_node(self) -> None:
         """Add a node, without waiting for it."""

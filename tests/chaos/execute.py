@@ -179,9 +179,8 @@ class Execution:
         self.folder = folder
         self.out = folder / "run"
         self.log = folder / "log"
-        self.second_log = lane.folder / "second.log"  # not on the disk that may be full
         self.ballast = lane.disk / "ballast"
-        self.second_driver: int | None = None
+        self.second_drivers: list[tuple[int, Path]] = []  # with their logs
         self.ends: list[InvocationEnd] = []
         self.complaints: list[str] = []
 
@@ -261,7 +260,9 @@ class Execution:
         end = InvocationEnd(code, tuple(hits), fold_hits)
         self.ends.append(end)
         self.complaints += complaints_of_end(end)
-        self._check_second_driver(end)
+        for pid, log in self.second_drivers:
+            self._check_second_driver(pid, log, end)
+        self.second_drivers.clear()
         self._check_leftovers(end)
         return end
 
@@ -334,19 +335,16 @@ class Execution:
                     continue
 
     def _start_second_driver(self) -> None:
-        self.second_log.unlink(missing_ok=True)
-        self.second_driver = self.lane.launcher.start(
-            self._arguments(), self.second_log, self._environment()
-        )
+        # Not on the disk that may be full.
+        log = self.lane.folder / f"second{len(self.second_drivers)}.log"
+        log.unlink(missing_ok=True)
+        pid = self.lane.launcher.start(self._arguments(), log, self._environment())
+        self.second_drivers.append((pid, log))
 
-    def _check_second_driver(self, first: InvocationEnd) -> None:
-        """The second driver must refuse the folder in one line, unless the first has ended; or say
+    def _check_second_driver(self, pid: int, log: Path, first: InvocationEnd) -> None:
+        """A second driver must refuse the folder in one line, unless the first has ended; or say
         that the disk is full.
         """
-        if self.second_driver is None:
-            return
-        pid = self.second_driver
-        self.second_driver = None
         num_fold_hits = len(self._fold_hits())
         deadline = time.monotonic() + INVOCATION_SECONDS * slowness()
         while (code := self.lane.launcher.exit_code(pid)) is None:
@@ -358,7 +356,7 @@ class Execution:
             self.ends.append(end)
             self.complaints += [f"second driver: {each}" for each in complaints_of_end(end)]
             return
-        text = self.second_log.read_text()
+        text = log.read_text()
         reasons = ["being written", "another"]
         if "disk_full" in first.kinds:
             reasons.append("No space left")
