@@ -47,7 +47,8 @@ FOLD_SECONDS = 8.0  # that a fold may take; most take a tenth of a second
 START_SECONDS = 8.0  # that the start of a group may take
 INVOCATION_SECONDS = 120.0  # after which one hangs
 END_SECONDS = 10.0  # in which the processes of a driver's own Ray end after it
-# Where the driver was killed, and the control service with it, Ray's agents still ask that one.
+# Where the driver was killed, and the control service with it, Ray's agents still ask that one, as
+# do its workers that have just begun and run no code of ours yet.
 AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 AGENT_SECONDS = 75.0
 MAX_INVOCATIONS = 5
@@ -381,10 +382,19 @@ class Execution:
         started = time.monotonic()
         while found := marked("FOLDCP_CHAOS_OUT", str(self.out)):
             seconds = time.monotonic() - started
-            others = [process for process in found if title(process) not in AGENTS]
+            others = [process for process in found if not is_of_ray(process)]
             if seconds > slowness() * (END_SECONDS if others else AGENT_SECONDS):
                 break
             time.sleep(0.5)
         names = [f"process {each.pid} {title(each)}" for each in found]
         kill(found)
         return names
+
+
+def is_of_ray(process: psutil.Process) -> bool:
+    """Whether a process is one of Ray's agents, or a script of Ray without a name yet."""
+    try:
+        name, *arguments = process.cmdline() or [""]
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return True
+    return name in AGENTS or any("/site-packages/ray/" in text for text in arguments)
