@@ -73,6 +73,8 @@ def make_alignments(
         wanted = wanted_alignments(records(spec), only_missing)
         pairs = Counts()
         with MsaStore(out, search.identity) as store:
+            if isinstance(search, ColabFoldServer):
+                search.forget_stored(store)
             sequences = search_alignments(wanted.sequences, search, store)
             if isinstance(search, ColabFoldServer) and not method.unpaired:
                 pairs = search_pairs(wanted.pairs, search, store)

@@ -242,6 +242,25 @@ def test_killed_at_random_moments_it_searches_nothing_twice(
     assert num_repeated <= 20 * num_lost
 
 
+@pytest.mark.parametrize("kind", ["ticket/msa", "ticket/pair"])
+def test_a_ticket_that_a_killed_run_left_behind_is_forgotten_once_all_is_stored(
+    server: FakeServer, complexes: Path, tmp_path: Path, kind: str
+) -> None:
+    out = tmp_path / "msas"
+    run(server, complexes, out)
+    tickets = out / ".tickets" / FILE_NAME
+    mode = "env" if kind == "ticket/msa" else "pairgreedy"
+    job = {"ticket": "T1", "url": server.url, "path": kind, "mode": mode}
+    stored = job | {"sequences": sorted(QUERIES[:2])}
+    other = job | {"sequences": sorted([QUERIES[0], QUERIES[20], QUERIES[21]])}
+    other["sequences"][0] = other["sequences"][0][::-1]  # stored nowhere
+    tickets.write_text(json.dumps([stored, other]))
+    tickets.with_name(f"{FILE_NAME}.part").write_text("[")  # it was killed as it wrote
+    assert run(server, complexes, out).returncode == 0
+    assert json.loads(tickets.read_text()) == [other]
+    assert [path.name for path in tickets.parent.iterdir()] == [FILE_NAME]
+
+
 def test_a_signal_while_it_waits(server: FakeServer, complexes: Path, tmp_path: Path) -> None:
     server.respond = lambda request: status("RUNNING")
     out = tmp_path / "msas"

@@ -31,6 +31,7 @@ from foldcp.pipeline.msa_search.server.connection import (
     check_url,
 )
 from foldcp.pipeline.msa_search.server.tickets import Job, Tickets, is_ticket
+from foldcp.pipeline.msa_search.store import MsaStore
 
 PUBLIC_URL = "https://api.colabfold.com"  # shared by all: for some tens of sequences, not databases
 MAX_BATCH = 50
@@ -92,6 +93,16 @@ class ColabFoldServer:
             "mode": self.mode,
             "pair_mode": self.pair_mode,
         }
+
+    def forget_stored(self, store: MsaStore) -> None:
+        """Drop the tickets of which everything is stored: a run was killed before it did so."""
+        for job in self._tickets.jobs():
+            if job.path == _PAIRS:
+                is_stored = store.has_pairs(job.sequences)
+            else:
+                is_stored = all(sequence in store for sequence in job.sequences)
+            if is_stored:
+                self._tickets.drop(job)
 
     def search(self, sequences: Sequence[str]) -> Iterator[FoundAlignment | SearchFailure]:
         """The alignment of each sequence: UniRef's rows, then those of metagenomes.

@@ -71,7 +71,8 @@ class Tickets:
 
     def _write(self, folder: Path, tickets: dict[Job, str]) -> None:
         content = [{"ticket": ticket, **asdict(job)} for job, ticket in tickets.items()]
-        write_file(folder / FILE_NAME, json.dumps(content, indent=0).encode())
+        part = folder / f"{FILE_NAME}.part"  # one name, so that the next write replaces a leftover
+        write_file(folder / FILE_NAME, json.dumps(content, indent=0).encode(), part)
 
 
 def _parse(entry: Any) -> tuple[Job, str]:
