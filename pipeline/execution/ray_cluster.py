@@ -14,7 +14,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -28,9 +29,11 @@ import ray
 
 from foldcp.files import describe_error
 from foldcp.pipeline.execution.signals import (
+    TRY_AGAIN,
     EndSignals,
     StopSignals,
     adopt_orphans,
+    end_process,
     kill_descendants,
 )
 
@@ -45,6 +48,8 @@ WAIT_SECONDS = 0.1  # between two looks for a signal meanwhile
 CONNECT_SECONDS = 12.0  # in which a cluster must answer before the run joins it
 CLOSE_SECONDS = 4.0  # in which Ray must disconnect
 GCS_SECONDS = 8.0  # in which the control service (GCS) of a cluster must answer
+WATCH_SECONDS = 1.0  # between two looks whether Ray is alive, while a call to it may block
+STUCK_SECONDS = 15.0  # after which a process that has not noticed that Ray is lost is ended
 DAEMONS = ("gcs_server", "raylet")  # without which a local Ray is dead
 
 
@@ -92,6 +97,7 @@ class RayConnection:
         self._error: Exception | None = None
         self._is_late = False
         self._daemons: list[psutil.Process] = []
+        self._gcs: tuple[str, int] | None = None  # host and port, of a cluster that it has joined
         self._others: list[psutil.Process] = []
         self._end_signals = EndSignals()
 
@@ -150,6 +156,9 @@ class RayConnection:
             children = psutil.Process().children(recursive=True)
             started = [process for process in children if process not in self._others]
             self._daemons = [process for process in started if process.name() in DAEMONS]
+        else:
+            host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+            self._gcs = (host.strip("[]"), int(port))
 
     def close(self) -> None:
         """Disconnect, and end a local Ray with all its processes.
@@ -171,9 +180,43 @@ class RayConnection:
 
     def check(self) -> None:
         """RayLostError when a daemon of a local Ray is dead."""
-        for daemon in self._daemons:
-            if not _is_alive(daemon):
-                raise RayLostError("a daemon of Ray is dead")
+        if not all(map(_is_alive, self._daemons)):
+            raise RayLostError("a daemon of Ray is dead")
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """A context of calls to Ray, at the end of which the process knows whether Ray is lost.
+
+        Some calls wait for a dead control service (GCS) until Ray ends the process a minute later,
+        with exit code 1. Here another thread ends it before that, with that of a run to resume.
+        """
+        left = threading.Event()
+        threading.Thread(target=self._watch, args=(left,), name="ray-watch", daemon=True).start()
+        try:
+            yield
+        finally:
+            left.set()
+
+    def _watch(self, left: threading.Event) -> None:
+        while not left.wait(WATCH_SECONDS):
+            if self._answers() or left.wait(STUCK_SECONDS) or self._answers():
+                continue
+            print(
+                "foldcp: Ray is lost and does not return from a call: stopping; the same command "
+                "resumes from here",
+                file=sys.stderr,
+            )
+            end_process(TRY_AGAIN, self._others)
+
+    def _answers(self) -> bool:
+        """Whether the daemons of a local Ray are alive, or the GCS of a cluster is reached."""
+        if self._gcs is None:
+            return all(map(_is_alive, self._daemons))
+        try:
+            with socket.create_connection(self._gcs, timeout=GCS_SECONDS):
+                return True
+        except OSError:
+            return False
 
 
 def _store_bytes() -> int:

@@ -16,7 +16,7 @@ from foldcp.files import describe_error
 from foldcp.pipeline.execution.driver import Driver
 from foldcp.pipeline.execution.monitoring.run_status import RunStatus, write_status
 from foldcp.pipeline.execution.ray_cluster import RayConnection, RayLostError
-from foldcp.pipeline.execution.signals import StopSignals
+from foldcp.pipeline.execution.signals import TRY_AGAIN, StopSignals
 from foldcp.pipeline.inputs.tasks import Failed, Task
 from foldcp.pipeline.planning.detect_hardware import choose_hardware
 from foldcp.pipeline.planning.resume import (
@@ -34,7 +34,6 @@ from foldcp.pipeline.storage.store import Store
 from foldcp.printable import printable
 
 SOME_INVALID = 3
-TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: a later run may succeed
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +137,8 @@ class Run:
             if not unfinished:
                 self._write_status()
             elif not self.signals.number:
-                stopped = self._fold(unfinished)
+                with self.connection.watched():
+                    stopped = self._fold(unfinished)
         except RayLostError as error:
             stopped = str(error)
             ray_lost = self.connection.is_local
@@ -253,9 +253,10 @@ class Run:
 
     def kill_groups(self) -> None:
         """Kill all worker groups without waiting for them."""
-        if self.driver:
-            for group in self.driver.groups.values():
-                group.kill()
+        if self.driver and self.driver.groups:
+            with self.connection.watched():
+                for group in self.driver.groups.values():
+                    group.kill()
 
     def record(self) -> None:
         """Store the attempts that have ended, if that is still possible."""

@@ -24,6 +24,7 @@ import psutil
 STOP_SIGNALS = tuple(
     signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
+TRY_AGAIN = 75  # exit code of a run that had to stop: EX_TEMPFAIL of sysexits.h
 STOP_SECONDS = 6.0  # from a signal to the end of the process, unless it ends earlier by itself
 _KILL_SECONDS = 2.0  # in which killed processes must end
 _PR_SET_PDEATHSIG = 1  # of prctl(2)

@@ -25,7 +25,7 @@ from foldcp.pipeline.execution.ray_cluster import (
     cpus_per_rank,
     ranks_per_node,
 )
-from foldcp.pipeline.execution.signals import end_process
+from foldcp.pipeline.execution.signals import TRY_AGAIN, end_process
 from foldcp.pipeline.output_paths import check_folder_writable
 from foldcp.pipeline.planning.detect_hardware import cpu_ranks
 from foldcp.pipeline.scheduling.placement import Cluster, Placement
@@ -33,7 +33,6 @@ from foldcp.pipeline.scheduling.types import Failure
 from foldcp.pipeline.training.settings_file import TrainFile
 from foldcp.pipeline.training.train import (
     MINUTE,
-    RESUMABLE,
     StopRequest,
     read_run_settings,
     train_on_rank,
@@ -69,12 +68,12 @@ def train_on_cluster(
     connection = RayConnection(check_address(address), num_cpus=0, verbose=False)
     try:
         connection.wait()
-        with StopRequest() as request:
+        with StopRequest() as request, connection.watched():
             run = ClusterRun(settings, out, gpus, request.asked)
             return run.train(minutes * MINUTE or float("inf"))
     except RayLostError as error:
         _tell(f"{error}; the same command goes on from the newest checkpoint")
-        end_process(RESUMABLE)  # Ray's exit handlers may wait for its dead daemons
+        end_process(TRY_AGAIN)  # Ray's exit handlers may wait for its dead daemons
         raise
     finally:
         connection.close()
@@ -120,7 +119,7 @@ class ClusterRun:
             placement = self._placement(fitting_ranks(self._num_available(), self.settings))
             if not placement:
                 _tell(f"stopped: {too_few(self._num_available(), self.settings)}")
-                return RESUMABLE
+                return TRY_AGAIN
         raise AssertionError("an endless loop has ended")
 
     def _first_placement(self) -> Placement:
@@ -191,7 +190,7 @@ class ClusterRun:
             reason = f"{self.nodes[failure.node].host}: {reason}"
         if self.stop_requested():
             _tell(f"{reason}; stopped without a new checkpoint, {self._beginning()} is the last")
-            return RESUMABLE
+            return TRY_AGAIN
         if failure.kind == "oom" and not failure.killed:
             _tell(f"{reason}; a larger context_parallel needs less memory")
             return FAILED

@@ -18,6 +18,7 @@ import yaml
 
 from foldcp.distributed.mesh import Mesh
 from foldcp.model.boltz2 import Boltz2
+from foldcp.pipeline.execution.signals import TRY_AGAIN
 from foldcp.pipeline.fetch import find_weights
 from foldcp.pipeline.fold_one import TorchrunRank
 from foldcp.pipeline.output_paths import check_folder_writable
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 Validate = Callable[[Boltz2, int], None]
 MINUTE = 60.0  # seconds
-RESUMABLE = 75  # exit code of a run that a signal stopped: the same command goes on
 
 
 def train(
@@ -84,7 +84,7 @@ def train_on_rank(
     if ranks.rank == 0:
         words = {"steps": "finished", "time": "out of time", "signal": "stopped"}
         print(f"{words[ending.reason]} after {ending.num_steps:,} steps in all", flush=True)
-    return RESUMABLE if ending.reason == "signal" else 0
+    return TRY_AGAIN if ending.reason == "signal" else 0
 
 
 def _join(ranks: TorchrunRank, settings: TrainFile) -> Mesh:

@@ -182,14 +182,20 @@ with RayConnection("", 1, verbose=False) as connection:
 
 def test_sigterm_while_the_input_is_read_leaves_no_process_of_ray() -> None:
     """Agents of a node outlive its raylet where nobody waits for dead processes."""
-    process = subprocess.Popen([sys.executable, "-c", READING])
+    command = [sys.executable, "-X", "faulthandler", "-c", READING]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     found: list[psutil.Process] = []
     end = time.monotonic() + 60
     while not any(map(is_agent, found)) and time.monotonic() < end:
         found = running(psutil.Process(process.pid).children(recursive=True))
         time.sleep(0.05)
     process.terminate()
-    assert process.wait(timeout=30) == 128 + signal.SIGTERM
+    try:
+        process.wait(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)  # it tells where its threads are
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == 128 + signal.SIGTERM, err
     end = time.monotonic() + 10
     while running(found) and time.monotonic() < end:
         time.sleep(0.05)
@@ -213,6 +219,55 @@ def running(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
             if process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
+
+
+# The control service dies, and a call needs it: a function's definition is stored there.
+STUCK = """
+import sys, psutil
+from foldcp.pipeline.execution import ray_cluster
+import ray
+from ray.cluster_utils import Cluster
+
+address = ""
+if sys.argv[1] == "joined":
+    head = {"include_dashboard": False, "num_cpus": 1, "object_store_memory": 80_000_000}
+    address = Cluster(initialize_head=True, head_node_args=head).address
+ray_cluster.STUCK_SECONDS = 2.0
+with ray_cluster.RayConnection(address, 1, verbose=False) as connection:
+    connection.wait()
+    with connection.watched():
+        for process in psutil.Process().children(recursive=True):
+            if process.name() == "gcs_server":
+                process.kill()
+        ray.remote(lambda: 1).remote()
+"""
+
+
+@pytest.mark.parametrize("cluster", ["own", "joined"])
+def test_a_process_that_waits_for_a_dead_control_service_is_ended_as_one_to_resume(
+    cluster: str,
+) -> None:
+    command = [sys.executable, "-c", STUCK, cluster]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=50)
+    assert process.returncode == 75, process.stderr
+    assert "foldcp: Ray is lost and does not return from a call: stopping" in process.stderr
+
+
+def test_a_watched_process_goes_on_while_ray_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = threading.Event()
+    monkeypatch.setattr(module, "end_process", lambda *arguments: ended.set())
+    monkeypatch.setattr(module, "WATCH_SECONDS", 0.01)
+    monkeypatch.setattr(module, "STUCK_SECONDS", 0.1)
+    connection = RayConnection("", 1, verbose=False)
+    answers = [True, True, False, True, True]  # a cluster's service is started again
+    monkeypatch.setattr(connection, "_answers", lambda: answers.pop(0) if answers else True)
+    with connection.watched():
+        assert not ended.wait(0.5)
+    assert not answers
+    monkeypatch.setattr(connection, "_answers", lambda: False)
+    with connection.watched():
+        time.sleep(0.05)  # it has noticed by itself
+    assert not ended.wait(0.3)
 
 
 def test_the_handler_of_sigterm_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
