@@ -23,6 +23,7 @@ from tests.chaos.checks import (
     check_run,
     complaints_of_end,
     end_of_second_driver,
+    read,
 )
 from tests.chaos.cluster import ChaosCluster, kill, marked, slowness, title, with_descendants
 from tests.chaos.injection import Hit, Injector
@@ -293,11 +294,17 @@ class Execution:
     def _environment(self) -> dict[str, str]:
         return {"FOLDCP_CHAOS_OUT": str(self.out)}
 
-    def _fold_hits(self) -> tuple[tuple[str, str], ...]:
-        """Kind and complex of the faults that hit folds, in their order."""
-        found = sorted(self.lane.folder.glob("hit-*"), key=lambda path: path.stat().st_mtime_ns)
+    def _fold_hits(self, since: float = 0.0) -> tuple[tuple[str, str], ...]:
+        """Kind and complex of the faults that have hit folds since a time, in their order."""
+        times = {path: path.stat().st_mtime for path in self.lane.folder.glob("hit-*")}
+        found = sorted((path for path in times if times[path] >= since), key=times.__getitem__)
         faults = [self.schedule.fold_faults[int(path.name.split("-")[1])] for path in found]
         return tuple((fault.kind, fault.complex) for fault in faults)
+
+    def _last_start(self) -> float:
+        """When the last run on the folder began, as a POSIX time."""
+        runs = read(self.out, "runs")
+        return 0.0 if runs.empty else runs["started"].max().timestamp()
 
     def _truncate(self, number: int) -> str:
         """Cut a file of the results in half; its name, or nothing if there is none."""
@@ -346,13 +353,13 @@ class Execution:
         """A second driver must refuse the folder in one line, unless the first has ended; or say
         that the disk is full.
         """
-        num_fold_hits = len(self._fold_hits())
         deadline = time.monotonic() + INVOCATION_SECONDS * slowness()
         while (code := self.lane.launcher.exit_code(pid)) is None:
             if time.monotonic() > deadline:
                 psutil.Process(pid).kill()
             time.sleep(0.05)
-        end = end_of_second_driver(code, first, self._fold_hits()[num_fold_hits:])
+        # It may have begun to fold before the first, whose run was over, had exited.
+        end = end_of_second_driver(code, first, self._fold_hits(self._last_start()))
         if end is not None:
             self.ends.append(end)
             self.complaints += [f"second driver: {each}" for each in complaints_of_end(end)]
