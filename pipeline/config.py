@@ -287,7 +287,7 @@ class RunSection:
         default=600.0,
         metadata=setting(
             "seconds that a complex waits for nodes when those that are left are too few for it, "
-            "and a run when none is left",
+            "and a run when none is left or Ray gives it no GPUs",
             minimum=0.0,
             changes_results=False,
         ),

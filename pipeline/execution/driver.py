@@ -64,6 +64,7 @@ import ray  # isort: skip  after ray_cluster.py, which sets its environment
 
 TICK_SECONDS = 0.5  # at most between two checks of deadlines and signals
 STOPPING_TICK_SECONDS = 0.1  # while groups are stopping, whose GPUs are soon free
+ROOM_SHARE = 0.5  # of `run.start_deadline`, in which Ray must give a group its GPUs
 NODE_TICK_SECONDS = 5.0  # between two checks of the nodes
 BAR_SECONDS = 0.5  # between two updates of the progress bar
 BAR_SECONDS_IN_FILE = 30.0  # the same, where stderr is not a terminal
@@ -279,7 +280,8 @@ class Driver:
             self.monitor.progress.actor,
         )
         self.groups[action.group] = group
-        self.pending[group.start(self.plan.config.run.start_deadline)] = action.group
+        room_seconds = ROOM_SHARE * self.plan.config.run.start_deadline
+        self.pending[group.start(room_seconds)] = action.group
 
     def _fetch(self, number: int, ref: Any) -> Ready | ComplexResult | BatchResult | None:
         """The result of a group's start or fold; None if a signal has come.

@@ -5,10 +5,15 @@ failed there in a row, each on another complex or before any fold; then it gets 
 a time, which tells a broken node from a series of complexes that no node can fold. When these fail
 too it is bad, and on probation: it is out of the cluster for a while, each time for longer, and
 then gets one small complex again.
+
+Where Ray gives a group no GPUs (`no_room`), nothing has failed on its nodes: another job has them,
+or Ray, which places one group at a time, waits for a node that is frozen, up to its timeout of
+seven minutes (ray-project/ray issue 20477). They are bad only after the patience of the run.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -30,6 +35,8 @@ class _Record:
     paused_until: float = 0.0
     is_trusted: bool = False  # with larger complexes, as no small one is left
     num_probations: int = 0
+    no_room_since: float = math.inf  # in which no group has started
+    has_no_room: bool = False  # for longer than the run waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +50,9 @@ class Probation:
 
 @dataclass(slots=True)
 class NodeHealth:
-    """Failures in a row of each node."""
+    """Failures in a row of each node; `patience` is in seconds."""
 
+    patience: float
     _records: dict[str, _Record] = field(default_factory=dict)
     _on_probation: list[Probation] = field(default_factory=list)
 
@@ -52,6 +60,12 @@ class NodeHealth:
         """A fold succeeded on these nodes."""
         for node in nodes:
             self._records.pop(node, None)
+
+    def started(self, nodes: Iterable[str]) -> None:
+        """A group has started on these nodes."""
+        for node in nodes:
+            if record := self._records.get(node):
+                record.no_room_since = math.inf
 
     def fold_failed(
         self, group: GroupState, queued: QueuedTask, failure: Failure, now: float
@@ -69,6 +83,13 @@ class NodeHealth:
 
     def start_failed(self, group: GroupState, failure: Failure, now: float) -> None:
         """A group did not start, which is its nodes' fault, never that of its task."""
+        if failure.kind == "no_room":
+            for node, _ in group.placement:
+                record = self._record(node)
+                record.no_room_since = min(record.no_room_since, group.since)
+                record.has_no_room = now - record.no_room_since > self.patience
+                self.pause(node, now)
+            return
         names = [f"start {group.id}"]
         if failure.kind == "timeout":  # waiting for it costs more, so it counts twice
             names.append(f"start {group.id} in time")
@@ -105,6 +126,8 @@ class NodeHealth:
         record = self._record(node)
         seconds = min(MAX_PROBATION, PROBATION * 2**record.num_probations)
         record.num_probations += 1
+        record.no_room_since = math.inf
+        record.has_no_room = False
         self._on_probation.append(Probation(node, num_gpus, now + seconds))
 
     def take_released(self, now: float) -> list[tuple[str, int]]:
@@ -136,7 +159,8 @@ class NodeHealth:
 
     def is_bad(self, node: str) -> bool:
         """Whether a node should get nothing more."""
-        return len(self._record(node).failures) >= BAD
+        record = self._record(node)
+        return record.has_no_room or len(record.failures) >= BAD
 
     def paused(self, now: float) -> set[str]:
         """Nodes on which nothing is started now."""

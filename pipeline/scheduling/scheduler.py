@@ -81,7 +81,7 @@ class Scheduler:
         self._waiting = Waiting(
             tasks, learned, self.cluster, settings, suspects, kept_passes, alone
         )
-        self._health = NodeHealth()
+        self._health = NodeHealth(settings.node_wait)
         self._deadlines = Deadlines(settings, costs.hardware)
         self._retry_policy = RetryPolicy(costs, settings)
         self._dispatcher = Dispatcher(self.cluster, self._waiting, self._deadlines)
@@ -165,6 +165,7 @@ class Scheduler:
         group = self.groups.get(group_id)
         if group is not None and group.state == "starting":
             self._deadlines.record_start(now - group.since)
+            self._health.started(node for node, _ in group.placement)
             with self.groups.changing(group):
                 group.state = "idle"
 

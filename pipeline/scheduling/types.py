@@ -17,8 +17,8 @@ from foldcp.pipeline.scheduling.placement import Placement
 
 # oom: out of memory. worker_died: a worker's process ended. timeout: past its deadline. error: the
 # program failed. invalid: the input is at fault, which every rank finds before it communicates with
-# any other, so the worker group lives on.
-FailureKind = Literal["oom", "worker_died", "timeout", "error", "invalid"]
+# any other, so the worker group lives on. no_room: Ray gave a group no GPUs, so it has not begun.
+FailureKind = Literal["oom", "worker_died", "timeout", "error", "invalid", "no_room"]
 
 
 @dataclass(frozen=True, slots=True)

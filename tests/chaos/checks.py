@@ -96,7 +96,8 @@ def complaints_of_end(end: InvocationEnd) -> list[str]:
     """What is wrong with the exit code of an invocation."""
     allowed = {0, 1, 3}
     allowed |= {SIGNAL_NUMBERS[kind] for kind in end.kinds & set(SIGNALS)}
-    if end.kinds & {"disk_full", "kill_gcs", "kill_raylet"}:
+    # Ray may place no more groups while it waits for a frozen node.
+    if end.kinds & {"disk_full", "kill_gcs", "kill_raylet", "freeze_node"}:
         allowed.add(75)  # try again
     if "truncate" in end.kinds:
         allowed.add(2)  # with advice, which is followed

@@ -53,6 +53,7 @@ def test_simulated_schedules_give_every_task_one_outcome(size: int, number: int)
         ("kill_rank", 0, True),
         ("kill_rank", -9, False),
         ("disk_full", 75, True),
+        ("freeze_node", 75, True),
         ("kill_group", 75, False),
     ],
 )

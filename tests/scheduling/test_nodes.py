@@ -12,7 +12,7 @@ from foldcp.pipeline.inputs.tasks import Done, Failed
 from foldcp.pipeline.scheduling.node_health import BAD, DOUBTFUL, MAX_PAUSE, PROBATION, NodeHealth
 from foldcp.pipeline.scheduling.scheduler import Scheduler
 from foldcp.pipeline.scheduling.simulation.simulator import Faults, Simulation
-from foldcp.pipeline.scheduling.types import FailureKind, Fold, Start
+from foldcp.pipeline.scheduling.types import Failure, FailureKind, Fold, GroupState, Start
 from tests.support.scheduling import COSTS, SETTINGS, audit, driven, simulate, task, tasks
 
 ALONE = replace(SETTINGS, batch=1)
@@ -31,6 +31,58 @@ def test_groups_that_never_start_stop_the_run_and_fail_no_task() -> None:
     pauses = [after - before - COSTS.hardware.start_seconds for before, after in pairwise(starts)]
     assert pauses == sorted(pauses)
     assert MAX_PAUSE < sum(pauses) < 3 * MAX_PAUSE + 10
+
+
+class NoRoom(Simulation):
+    """Ray places no group between two times."""
+
+    begin = 0.0
+    end = 400.0
+
+    def _start(self, action: Start) -> None:
+        if self.begin <= self.now < self.end:
+            self._schedule(self.now + 15.0, "failed", action.group, "no_room")
+        else:
+            super()._start(action)
+
+
+@pytest.mark.parametrize("nodes", [{"a": 1}, {"a": 2, "b": 2, "c": 2}])
+def test_groups_wait_until_ray_places_groups_again(nodes: dict[str, int]) -> None:
+    work = tasks(40, 0)
+    simulation = NoRoom(work, COSTS, nodes, SETTINGS).run()
+    audit(simulation, work, nodes)
+    scheduler = simulation.scheduler
+    assert all(isinstance(outcome, Done) for outcome in scheduler.outcomes.values())
+    assert set(scheduler.cluster.nodes) == set(nodes)
+    starts = [time for time, action in simulation.log if isinstance(action, Start)]
+    assert sum(time < 400.0 for time in starts) > BAD  # it looks often
+    assert min(time for time in starts if time > 400.0) < 400.0 + MAX_PAUSE + 1.0
+
+
+def test_run_without_room_stops_when_it_has_waited_long_enough() -> None:
+    work = tasks(40, 0)
+    never = type("Never", (NoRoom,), {"end": math.inf})(work, COSTS, {"a": 1}, SETTINGS).run()
+    assert "groups fail on a again and again" in never.scheduler.stopped
+    assert not never.scheduler.attempts
+    assert SETTINGS.node_wait < never.now < SETTINGS.node_wait + 2 * MAX_PAUSE
+
+
+def test_time_without_room_ends_with_a_group_that_starts() -> None:
+    health = NodeHealth(patience=600.0)
+    placement = (("a", 1),)
+    failure = Failure("no_room", "Ray gave no GPUs")
+    for now in (100.0, 650.0):
+        health.start_failed(
+            GroupState(1, placement, "starting", now - 15.0, math.inf), failure, now
+        )
+        assert not health.is_bad("a")
+    health.started(["a"])
+    health.start_failed(GroupState(2, placement, "starting", 800.0, math.inf), failure, 815.0)
+    assert not health.is_bad("a")
+    health.start_failed(GroupState(3, placement, "starting", 1_400.0, math.inf), failure, 1_415.0)
+    assert health.is_bad("a")
+    health.put_on_probation("a", 1, 1_415.0)
+    assert not health.is_bad("a")
 
 
 def test_tasks_too_large_for_the_nodes_left_wait_for_nodes_and_then_fail() -> None:
@@ -208,7 +260,7 @@ def test_lose_node_keeps_the_other_node_of_a_group() -> None:
 
 
 def test_node_health_by_hand() -> None:
-    health = NodeHealth()
+    health = NodeHealth(patience=600.0)
     for number in range(DOUBTFUL):
         assert not health.doubtful()
         for later in (

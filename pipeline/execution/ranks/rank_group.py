@@ -51,7 +51,12 @@ class RankGroup:
         group = self._make_placement_group()
         if not group.wait(timeout):
             state = placement_group_table(group)["stats"]["scheduling_state"]
-            return Failure("error", f"Ray has no room for {self.placement}: {state}")
+            kind = "GPUs" if self.device == "cuda" else "CPUs"
+            return Failure(
+                "no_room",
+                f"Ray gave no {kind} within {timeout:.0f} s ({state}): another job may have them, "
+                "or Ray waits for a node that does not answer",
+            )
         for bundle, (_, count) in enumerate(self.placement):
             placed = actor.options(
                 num_cpus=self.cpus_per_worker,
