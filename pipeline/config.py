@@ -242,7 +242,8 @@ class RunSection:
     start_deadline: float = field(
         default=30.0,
         metadata=setting(
-            "seconds that the start of a worker group may always take",
+            "seconds that the start of a worker group may always take, of which Ray may take half "
+            "to give it its GPUs",
             minimum=1.0,
             changes_results=False,
         ),

@@ -49,7 +49,7 @@ CONNECT_SECONDS = 12.0  # in which a cluster must answer before the run joins it
 CLOSE_SECONDS = 4.0  # in which Ray must disconnect
 GCS_SECONDS = 8.0  # in which the control service (GCS) of a cluster must answer
 WATCH_SECONDS = 1.0  # between two looks whether Ray is alive, while a call to it may block
-STUCK_SECONDS = 15.0  # after which a process that has not noticed that Ray is lost is ended
+STUCK_SECONDS = 30.0  # after which a process that has not noticed that Ray is lost is ended
 DAEMONS = ("gcs_server", "raylet")  # without which a local Ray is dead
 
 
@@ -113,9 +113,9 @@ class RayConnection:
         """Begin to start or to join Ray, once."""
         if self._thread:
             return
+        # Of whoever called: processes that were there before are not Ray's.
+        self._others = psutil.Process().children(recursive=True)
         if self.is_local:
-            # Of whoever called: processes that were there before are not Ray's.
-            self._others = psutil.Process().children(recursive=True)
             adopt_orphans()
             self._end_signals.begin(self._others)
         self._thread = threading.Thread(target=self._run, name="ray", daemon=True)
@@ -198,15 +198,18 @@ class RayConnection:
             left.set()
 
     def _watch(self, left: threading.Event) -> None:
+        answered_at = time.monotonic()
         while not left.wait(WATCH_SECONDS):
-            if self._answers() or left.wait(STUCK_SECONDS) or self._answers():
-                continue
-            print(
-                "foldcp: Ray is lost and does not return from a call: stopping; the same command "
-                "resumes from here",
-                file=sys.stderr,
-            )
-            end_process(TRY_AGAIN, self._others)
+            if self._answers():
+                answered_at = time.monotonic()
+            elif time.monotonic() - answered_at > STUCK_SECONDS and not left.is_set():
+                print(
+                    "foldcp: Ray is lost and does not return from a call: stopping; the same "
+                    "command resumes",
+                    file=sys.stderr,
+                )
+                end_process(TRY_AGAIN, self._others)
+                return
 
     def _answers(self) -> bool:
         """Whether the daemons of a local Ray are alive, or the GCS of a cluster is reached."""

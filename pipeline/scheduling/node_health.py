@@ -6,9 +6,10 @@ a time, which tells a broken node from a series of complexes that no node can fo
 too it is bad, and on probation: it is out of the cluster for a while, each time for longer, and
 then gets one small complex again.
 
-Where Ray gives a group no GPUs (`no_room`), nothing has failed on its nodes: another job has them,
+Where Ray gives a group no GPUs (`no_room`), nothing has failed on its nodes: another job has some,
 or Ray, which places one group at a time, waits for a node that is frozen, up to its timeout of
-seven minutes (ray-project/ray issue 20477). They are bad only after the patience of the run.
+seven minutes (ray-project/ray issue 20477). Small complexes may find room where large ones do not,
+so these nodes are doubtful, too; they are bad only after the patience of the run.
 """
 
 from __future__ import annotations
@@ -35,8 +36,14 @@ class _Record:
     paused_until: float = 0.0
     is_trusted: bool = False  # with larger complexes, as no small one is left
     num_probations: int = 0
-    no_room_since: float = math.inf  # in which no group has started
-    has_no_room: bool = False  # for longer than the run waits
+    num_no_room: int = 0  # tries in a row for which Ray had no GPUs
+    no_room_since: float = 0.0  # when the first of them began
+    no_room_at: float = -math.inf  # when the last of them ended
+
+    @property
+    def num_doubts(self) -> int:
+        """What makes a node doubtful."""
+        return max(len(self.failures), self.num_no_room)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +72,7 @@ class NodeHealth:
         """A group has started on these nodes."""
         for node in nodes:
             if record := self._records.get(node):
-                record.no_room_since = math.inf
+                record.num_no_room = 0
 
     def fold_failed(
         self, group: GroupState, queued: QueuedTask, failure: Failure, now: float
@@ -85,16 +92,24 @@ class NodeHealth:
         """A group did not start, which is its nodes' fault, never that of its task."""
         if failure.kind == "no_room":
             for node, _ in group.placement:
-                record = self._record(node)
-                record.no_room_since = min(record.no_room_since, group.since)
-                record.has_no_room = now - record.no_room_since > self.patience
-                self.pause(node, now)
+                self._had_no_room(node, group.since, now)
             return
         names = [f"start {group.id}"]
         if failure.kind == "timeout":  # waiting for it costs more, so it counts twice
             names.append(f"start {group.id} in time")
         for node in _blamed_nodes(group, failure) or [node for node, _ in group.placement]:
             self.failed(node, now, *names)
+
+    def _had_no_room(self, node: str, began: float, now: float) -> None:
+        """Ray had no GPUs of a node for a group that it was asked to start at `began`."""
+        record = self._record(node)
+        if began - record.no_room_at > 2 * MAX_PAUSE:  # nothing was tried in between
+            record.num_no_room = 0
+        if record.num_no_room == 0:
+            record.no_room_since = began
+        record.num_no_room += 1
+        record.no_room_at = now
+        self.pause(node, now)
 
     def failed(self, node: str, now: float, *failures: str) -> None:
         """Count failures against a node.
@@ -126,14 +141,13 @@ class NodeHealth:
         record = self._record(node)
         seconds = min(MAX_PROBATION, PROBATION * 2**record.num_probations)
         record.num_probations += 1
-        record.no_room_since = math.inf
-        record.has_no_room = False
+        record.num_no_room = 0
         self._on_probation.append(Probation(node, num_gpus, now + seconds))
 
     def take_released(self, now: float) -> list[tuple[str, int]]:
         """The nodes whose time out of the cluster is over, with their GPUs.
 
-        They are doubtful, and one more failure is enough.
+        Those where folds or starts failed are doubtful, and one more failure is enough.
         """
         released = [probation for probation in self._on_probation if probation.until <= now]
         if released:
@@ -154,13 +168,15 @@ class NodeHealth:
         return {
             node
             for node, record in self._records.items()
-            if len(record.failures) >= DOUBTFUL and not record.is_trusted and node not in absent
+            if record.num_doubts >= DOUBTFUL and not record.is_trusted and node not in absent
         }
 
     def is_bad(self, node: str) -> bool:
         """Whether a node should get nothing more."""
         record = self._record(node)
-        return record.has_no_room or len(record.failures) >= BAD
+        seconds = record.no_room_at - record.no_room_since
+        has_no_room = record.num_no_room > DOUBTFUL and seconds > self.patience
+        return has_no_room or len(record.failures) >= BAD
 
     def paused(self, now: float) -> set[str]:
         """Nodes on which nothing is started now."""

@@ -43,6 +43,7 @@ from foldcp.training.loop.settings import TrainSettings, checkpoint_folder
 
 FAILED = 1  # exit code of a run whose ranks fail again and again
 MAX_RESTARTS = 3  # in a row, without a new checkpoint in between
+MAX_NO_ROOM = 10  # tries in a row, of a minute each, for which Ray has no GPUs
 
 
 def train_on_cluster(
@@ -108,12 +109,19 @@ class ClusterRun:
         deadline = time.monotonic() + max_seconds
         placement = self._first_placement()
         num_failures = 0
+        num_no_room = 0
         for number in count():
             before = self._newest_step()
             found = self._attempt(number, placement, max(0.0, deadline - time.monotonic()))
             if not isinstance(found, Failure):
                 return found[0]
-            num_failures = 1 if self._newest_step() > before else num_failures + 1
+            num_no_room = num_no_room + 1 if found.kind == "no_room" else 0
+            if self._newest_step() > before:
+                num_failures = 0
+            num_failures += found.kind != "no_room"
+            if num_no_room == MAX_NO_ROOM:
+                _tell(f"{found.reason}; stopped, {self._beginning()} is the last")
+                return TRY_AGAIN
             if exit_code := self._exit_code(found, num_failures):
                 return exit_code
             placement = self._placement(fitting_ranks(self._num_available(), self.settings))

@@ -67,22 +67,73 @@ def test_run_without_room_stops_when_it_has_waited_long_enough() -> None:
     assert SETTINGS.node_wait < never.now < SETTINGS.node_wait + 2 * MAX_PAUSE
 
 
-def test_time_without_room_ends_with_a_group_that_starts() -> None:
+class SharedNodes(Simulation):
+    """Another job has some GPUs of each node for ever, which Ray counts among the node's."""
+
+    held = 1
+
+    def _start(self, action: Start) -> None:
+        for node, count in action.placement:
+            groups = self.scheduler.groups.on_node(node)
+            others = [group for group in groups if group.id != action.group]
+            used = sum(dict(group.placement)[node] for group in others if group.state != "starting")
+            if used + count > self.scheduler.cluster.nodes[node] - self.held:
+                self._schedule(self.now + 15.0, "failed", action.group, "no_room")
+                return
+        super()._start(action)
+
+
+MIXED = [500 + 120 * i for i in range(100)]
+LARGE = [12_000] * 40
+
+
+@pytest.mark.parametrize(
+    ("sizes", "nodes", "held", "num_lost"),
+    [
+        (MIXED, {"a": 8}, 1, 0),
+        (MIXED, {"a": 8}, 4, 0),
+        (MIXED, {"a": 8, "b": 8}, 4, 0),
+        (MIXED, {"a": 8}, 1, 1),
+        (LARGE, {"a": 8}, 1, 0),
+        (LARGE, {"a": 8}, 4, 0),
+        (LARGE, {"a": 8}, 1, 1),
+    ],
+)
+def test_what_fits_beside_another_job_is_folded(
+    sizes: list[int], nodes: dict[str, int], held: int, num_lost: int
+) -> None:
+    work = [task(size, f"{i}") for i, size in enumerate(sizes)]
+    work += [task(32_000, "giant")] * num_lost
+    shared = type("Shared", (SharedNodes,), {"held": held})(work, COSTS, nodes, SETTINGS).run()
+    outcomes = shared.scheduler.outcomes
+    num_done = sum(isinstance(outcome, Done) for outcome in outcomes.values())
+    assert num_done == len(work) - num_lost
+    assert {attempt.outcome for attempt in shared.scheduler.attempts} <= {"done", "stopped"}
+
+
+def test_time_without_room_by_hand() -> None:
     health = NodeHealth(patience=600.0)
-    placement = (("a", 1),)
     failure = Failure("no_room", "Ray gave no GPUs")
-    for now in (100.0, 650.0):
-        health.start_failed(
-            GroupState(1, placement, "starting", now - 15.0, math.inf), failure, now
-        )
+
+    def no_room(now: float) -> None:
+        group = GroupState(1, (("a", 1),), "starting", now - 15.0, math.inf)
+        health.start_failed(group, failure, now)
+
+    for now in range(15, 615, 60):
+        no_room(now)
         assert not health.is_bad("a")
-    health.started(["a"])
-    health.start_failed(GroupState(2, placement, "starting", 800.0, math.inf), failure, 815.0)
-    assert not health.is_bad("a")
-    health.start_failed(GroupState(3, placement, "starting", 1_400.0, math.inf), failure, 1_415.0)
+        assert ("a" in health.doubtful()) == (now >= 15 + 60 * (DOUBTFUL - 1))
+    no_room(616.0)
     assert health.is_bad("a")
-    health.put_on_probation("a", 1, 1_415.0)
+    health.put_on_probation("a", 1, 616.0)
     assert not health.is_bad("a")
+    for now in (700.0, 1_500.0, 2_300.0, 3_100.0, 3_900.0, 4_700.0, 5_500.0):
+        no_room(now)  # nothing was tried in between
+        assert not health.is_bad("a")
+    for now in range(5_560, 6_160, 60):
+        health.started(["a"])
+        no_room(now)
+    assert not health.is_bad("a") and "a" not in health.doubtful()
 
 
 def test_tasks_too_large_for_the_nodes_left_wait_for_nodes_and_then_fail() -> None:
