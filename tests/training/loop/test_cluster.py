@@ -270,6 +270,27 @@ def test_ranks_that_fail_again_and_again_end_the_run(
     assert last == "foldcp: host0: rank 1 died; 4 failures in a row without a new checkpoint"
 
 
+@pytest.mark.parametrize(("num_no_room", "exit_code", "num_tries"), [(9, 0, 10), (99, 75, 10)])
+def test_training_waits_for_gpus_that_ray_does_not_give(
+    without_ray: list[int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    num_no_room: int,
+    exit_code: int,
+    num_tries: int,
+) -> None:
+    without_ray[:] = [4, 4]
+    tries: list[int] = []
+
+    def attempt(*arguments: object) -> Failure | list[int]:
+        tries.append(1)
+        return Failure("no_room", "Ray gave no GPUs") if len(tries) <= num_no_room else [0, 0]
+
+    monkeypatch.setattr(ClusterRun, "_attempt", attempt)
+    assert run_of(tmp_path, examples_per_step=8).train(60.0) == exit_code
+    assert len(tries) == num_tries
+
+
 @pytest.mark.parametrize(
     ("failure", "stops", "end"),
     [
