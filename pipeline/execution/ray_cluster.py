@@ -185,10 +185,10 @@ class RayConnection:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """A context of calls to Ray, at the end of which the process knows whether Ray is lost.
+        """A context of calls to Ray, in which the process ends if Ray is lost and a call blocks.
 
         Some calls wait for a dead control service (GCS) until Ray ends the process a minute later,
-        with exit code 1. Here another thread ends it before that, with that of a run to resume.
+        with exit code 1. Here another thread ends it before that, with `TRY_AGAIN`.
         """
         left = threading.Event()
         threading.Thread(target=self._watch, args=(left,), name="ray-watch", daemon=True).start()
@@ -209,7 +209,6 @@ class RayConnection:
                     file=sys.stderr,
                 )
                 end_process(TRY_AGAIN, self._others)
-                return
 
     def _answers(self) -> bool:
         """Whether the daemons of a local Ray are alive, or the GCS of a cluster is reached."""

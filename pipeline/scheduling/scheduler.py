@@ -517,12 +517,13 @@ class Scheduler:
     def _bench_bad_nodes(self, group: GroupState, failure: Failure, now: float) -> list[Action]:
         """Put the nodes of a group that failed on probation where that was one failure too many.
 
-        Not where other groups of a node work, for want of room alone.
+        A node that only had no room for it is kept while other groups work there.
         """
         actions: list[Action] = []
         for node, _ in group.placement:
-            works = any(other.state in ("busy", "idle") for other in self.groups.on_node(node))
-            if failure.kind == "no_room" and works:
+            if failure.kind == "no_room" and any(
+                other.state in ("busy", "idle") for other in self.groups.on_node(node)
+            ):
                 continue
             if node in self.cluster.nodes and self._health.is_bad(node):
                 actions += self._bench_node(node, failure.reason, now)

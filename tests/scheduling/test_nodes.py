@@ -34,13 +34,12 @@ def test_groups_that_never_start_stop_the_run_and_fail_no_task() -> None:
 
 
 class NoRoom(Simulation):
-    """Ray places no group between two times."""
+    """Ray places no group before a time."""
 
-    begin = 0.0
     end = 400.0
 
     def _start(self, action: Start) -> None:
-        if self.begin <= self.now < self.end:
+        if self.now < self.end:
             self._schedule(self.now + 15.0, "failed", action.group, "no_room")
         else:
             super()._start(action)
@@ -61,7 +60,9 @@ def test_groups_wait_until_ray_places_groups_again(nodes: dict[str, int]) -> Non
 
 def test_run_without_room_stops_when_it_has_waited_long_enough() -> None:
     work = tasks(40, 0)
-    never = type("Never", (NoRoom,), {"end": math.inf})(work, COSTS, {"a": 1}, SETTINGS).run()
+    never = NoRoom(work, COSTS, {"a": 1}, SETTINGS)
+    never.end = math.inf
+    never.run()
     assert "groups fail on a again and again" in never.scheduler.stopped
     assert not never.scheduler.attempts
     assert SETTINGS.node_wait < never.now < SETTINGS.node_wait + 2 * MAX_PAUSE
@@ -104,7 +105,9 @@ def test_what_fits_beside_another_job_is_folded(
 ) -> None:
     work = [task(size, f"{i}") for i, size in enumerate(sizes)]
     work += [task(32_000, "giant")] * num_lost
-    shared = type("Shared", (SharedNodes,), {"held": held})(work, COSTS, nodes, SETTINGS).run()
+    shared = SharedNodes(work, COSTS, nodes, SETTINGS)
+    shared.held = held
+    shared.run()
     outcomes = shared.scheduler.outcomes
     num_done = sum(isinstance(outcome, Done) for outcome in outcomes.values())
     assert num_done == len(work) - num_lost
