@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from foldcp.features.features import Features
 from foldcp.features.layout import Layout
 from foldcp.features.msa.subsample import MsaSubsample
 from foldcp.features.steering import NO_CONSTRAINTS, Constraints
-from foldcp.metrics.geometry.beside import WaitForGeometry, geometries
+from foldcp.metrics.geometry.geometry import geometry
 from foldcp.metrics.interface.pae_blocks import PaeBlock, kept_chain_pairs, pae_blocks
 from foldcp.metrics.interface.scores import DEFAULT_CUTOFFS
 from foldcp.metrics.scorer import SampleScorer
@@ -29,6 +30,7 @@ from foldcp.model.confidence import expected_plddt
 from foldcp.model.diffusion.noise import SeededNoise
 from foldcp.model.diffusion.sampler import no_steering
 from foldcp.model.layers.chunking import ChunkBudget
+from foldcp.model.layers.side_stream import side_stream
 from foldcp.model.steering.steering import NUM_PARTICLES, Steering
 from foldcp.model.steering.weighted_potentials import weighted_potentials
 from foldcp.model.trunk.pairformer import PairformerFn
@@ -39,6 +41,13 @@ from foldcp.structure.predicted import PredictedStructure
 # On a GPU, tokens are padded to a multiple of this for each rank, as kernels move so many numbers
 # at a time.
 GPU_MULTIPLE = 16
+
+# Of samples whose scorers are made at the same time: with more, the confidence module takes far
+# longer than they do.
+SCORER_THREADS = 2
+# So many samples may wait for their scores while the confidence module goes on with others.
+SAMPLES_BESIDE = 2
+MAX_ATOMS_BESIDE = 40_000  # with more, memory is scarce
 
 NO_PASS_KEEPER = NoPassKeeper()
 
@@ -287,70 +296,80 @@ def score(
     settings: Settings,
     progress: Progress,
 ) -> list[ScoredSample]:
-    """Scores of all samples, one after the other. The last one overwrites the trunk's z."""
-    model.budget.resize(trunk.z.device, model.cp)
+    """Scores of all samples, in their order. The last one overwrites the trunk's z.
+
+    On a GPU the geometry of the samples, and on one rank the scores of a sample, too, are computed
+    beside the confidence module of the samples after it. Scores of several ranks are collective:
+    they are computed in turn, as is all of a large complex.
+    """
+    device = trunk.z.device
+    model.budget.resize(device, model.cp)
     contact = model.contact_probability(trunk.z)
     blocks = model.architecture.confidence_blocks
     # A step is a block, and one more is to score the sample.
     count = ProgressCounter("confidence", settings.samples * (blocks + 1), progress)
-    scored = []
-    with geometries(features, coords) as wait_for_geometry:
+    beside = device.type == "cuda" and coords.shape[1] <= MAX_ATOMS_BESIDE
+    most_waiting = SAMPLES_BESIDE if beside and model.cp.size == 1 else 0
+    preparing = side_stream("scorers", device, SCORER_THREADS if beside else 0)
+    scoring = side_stream("scores", device, min(most_waiting, 1))
+    make = partial(new_scorer, features, model.cp, settings)
+    scored: list[ScoredSample] = []
+    waiting: deque[Callable[[], ScoredSample]] = deque()
+    with preparing as prepare, scoring as submit:
+        scorers = deque(prepare(partial(make, x)) for x in coords)
         for index, x in enumerate(coords):
+            wait_for_scorer = scorers.popleft()
             workspace = trunk.z if index + 1 == settings.samples else None
-            scored.append(
-                score_sample(
-                    model,
-                    trunk,
-                    x,
-                    index,
-                    features,
-                    wait_for_geometry[index],
-                    contact,
-                    refine,
-                    settings,
-                    workspace,
-                    count,
-                )
+            plddt = run_confidence(
+                model, trunk, x, features, wait_for_scorer, contact, refine, workspace, count
             )
+            work = partial(scores_of, model, wait_for_scorer(), plddt, settings, index)
+            waiting.append(submit(work))
+            if len(waiting) > most_waiting:
+                scored.append(waiting.popleft()())
+                count()
+        for wait in waiting:
+            scored.append(wait())
             count()
     return scored
 
 
-def score_sample(
+def new_scorer(
+    features: Features,
+    cp: ContextParallel,
+    settings: Settings,
+    coords: Float[Tensor, "A 3"],
+) -> SampleScorer:
+    """The scorer of one sample, which knows its geometry."""
+    return SampleScorer(
+        features,
+        coords,
+        cp,
+        geometry(features, coords),
+        pae_cutoffs=settings.pae_cutoffs,
+        keep_pae=settings.keep_pairs or settings.kept_pae_pairs > 0,
+        keep_pde=settings.keep_pairs,
+    )
+
+
+def run_confidence(
     model: Boltz2,
     trunk: TrunkOutput,
     coords: Float[Tensor, "A 3"],
-    sample: int,
     features: Features,
-    wait_for_geometry: WaitForGeometry,
+    wait_for_scorer: Callable[[], SampleScorer],
     contact: Float[Tensor, "I N"],
     refine: PairformerFn,
-    settings: Settings,
     workspace: Float[Tensor, "I N Z"] | None,
     on_steps: OnSteps,
-) -> ScoredSample:
-    """Scores of one sample, reduced while its logits exist; on request, whole PAE and PDE in host
-    memory and blocks of PAE, too.
-    """
-
-    @cache
-    def scorer() -> SampleScorer:
-        """Made for the first logits, when the work before them is on the GPU's queue."""
-        return SampleScorer(
-            features,
-            coords,
-            model.cp,
-            wait_for_geometry(),
-            pae_cutoffs=settings.pae_cutoffs,
-            keep_pae=settings.keep_pairs or settings.kept_pae_pairs > 0,
-            keep_pde=settings.keep_pairs,
-        )
-
+) -> Float[Tensor, " N"]:
+    """Updates the scorer of a sample with its logits, and returns its pLDDT."""
     first = model.cp.first_row(features.num_tokens)
 
     def on_logits(start: int, pae: Float[Tensor, "R N B"], pde: Float[Tensor, "R N B"]) -> None:
+        # Waited for with the first logits, when the work before them is on the GPU's queue.
         chunk = slice(start - first, start - first + len(pae))
-        scorer().update(start, pae, pde, contact[chunk])
+        wait_for_scorer().update(start, pae, pde, contact[chunk])
 
     logits, _ = model.confidence_module(
         trunk.s_inputs,
@@ -363,18 +382,30 @@ def score_sample(
         refine,
         on_steps,
     )
-    plddt = expected_plddt(logits)
-    num_tokens = len(features.layout.token_chain)
-    scores = scorer().compute(plddt)
+    return expected_plddt(logits)
+
+
+def scores_of(
+    model: Boltz2,
+    scorer: SampleScorer,
+    plddt: Float[Tensor, " N"],
+    settings: Settings,
+    sample: int,
+) -> ScoredSample:
+    """Scores of a sample whose logits the scorer has seen; on request, whole PAE and PDE in host
+    memory and blocks of PAE, too. Collective.
+    """
+    num_tokens = scorer.rows.spans.num_tokens
+    scores = scorer.compute(plddt)
     pae = pde = None
     if settings.keep_pairs:
-        pae = whole_pairs(scorer().pae, num_tokens, model)
-        pde = whole_pairs(scorer().pde, num_tokens, model)
+        pae = whole_pairs(scorer.pae, num_tokens, model)
+        pde = whole_pairs(scorer.pde, num_tokens, model)
     blocks = []
     if settings.kept_pae_pairs:
-        rows = scorer().rows
+        rows = scorer.rows
         kept = kept_chain_pairs(settings.kept_pae_pairs, scores)
-        own_rows = scorer().pae[: rows.num_rows, :num_tokens]
+        own_rows = scorer.pae[: rows.num_rows, :num_tokens]
         blocks = pae_blocks(own_rows, rows.first, rows.spans, kept, sample)
     return ScoredSample(scores, plddt[:num_tokens].cpu().numpy(), pae, pde, blocks)
 

@@ -51,8 +51,8 @@ class SampleScorer:
             scorer.update(start, pae_logits, pde_logits, contact_probability)
         scores = scorer.compute(plddt)
 
-    It holds 8 bytes per pair of this rank's rows (expected PAE and TM; 12 with `keep_pairs`), O(I
-    C) sums, and during `update` one float32 copy of the chunk of logits.
+    From the first `update` on it holds 8 bytes per pair of this rank's rows (expected PAE and TM;
+    12 with `keep_pde`), O(I C) sums, and during `update` one float32 copy of the chunk of logits.
 
     Args:
         features: the complex; whole on every rank.
@@ -104,10 +104,10 @@ class SampleScorer:
         self._weighted_pde = WeightedPde.zeros(num_rows, device)
         cutoffs = sorted({IPSAE_CUTOFF, LIS_CUTOFF, *pae_cutoffs})
         self._interfaces = InterfaceScorer(self._rows, features.layout, geometry, cutoffs, device)
-        shape = (self._num_padded_rows, N)
-        self._pae: Tensor | None = coords.new_zeros(shape, dtype=torch.float32)
-        self._pair_tm: Tensor | None = torch.zeros_like(self._pae)
-        self._pde: Tensor | None = torch.zeros_like(self._pae) if keep_pde else None
+        self._keep_pde = keep_pde
+        self._pae: Tensor | None = None
+        self._pair_tm: Tensor | None = None
+        self._pde: Tensor | None = None
 
     @property
     def rows(self) -> ChainRows:
@@ -139,7 +139,9 @@ class SampleScorer:
         """Add the rows start .. start + R - 1 of the whole array, which are this rank's;
         each row once. Not collective, and does not wait for the device.
         """
-        R = pae_logits.shape[0]
+        R, N, _ = pae_logits.shape
+        if self._num_updated == 0:
+            self._allocate(N, pae_logits.device)
         T = self._rows.spans.num_tokens
         offset = start - self._rows.first
         assert offset >= 0 and offset + R <= self._num_padded_rows, (
@@ -153,6 +155,13 @@ class SampleScorer:
         contact = contact_probability[:num_rows, :T]
         self._update_pae(chunk, pae_logits[:num_rows, :T])
         self._update_pde(chunk, pde_logits[:num_rows, :T], contact)
+
+    def _allocate(self, N: int, device: torch.device) -> None:
+        """The arrays of pairs, which a scorer that still waits for its sample does not have."""
+        shape = (self._num_padded_rows, N)
+        self._pae = torch.zeros(shape, dtype=torch.float32, device=device)
+        self._pair_tm = torch.zeros_like(self._pae)
+        self._pde = torch.zeros_like(self._pae) if self._keep_pde else None
 
     def _update_pae(self, chunk: slice, logits: Float[Tensor, "R T 64"]) -> None:
         probability = torch.softmax(logits, -1, dtype=torch.float32)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
 
+from foldcp import predict as predict_module
 from foldcp.checkpoint.load import load
 from foldcp.config import Precision
 from foldcp.distributed.context_parallel import ContextParallel
@@ -60,3 +61,23 @@ def test_a_group_on_a_gpu_is_as_if_each_were_folded_on_the_cpu(precision: Precis
         assert relative(got.coords, expected.coords) < LIMITS[precision]
         assert relative(got.plddt, expected.plddt) < LIMITS[precision]
         assert relative(np.stack(got.pae), np.stack(expected.pae)) < LIMITS[precision]
+
+
+def test_scores_beside_the_confidence_module_are_those_computed_in_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = Settings(recycling=0, steps=4, samples=5, keep_pairs=True, kept_pae_pairs=2)
+    model = load("untrained:tiny", device="cuda")
+    features = featurize(complex_of_31_tokens(), seed=7)
+    beside = [fold(model, features, settings) for _ in range(3)]
+    monkeypatch.setattr(predict_module, "MAX_ATOMS_BESIDE", 0)
+    in_turn = fold(model, features, settings)
+    for got in beside:
+        np.testing.assert_array_equal(got.coords, in_turn.coords)
+        np.testing.assert_equal(list(map(asdict, got.scores)), list(map(asdict, in_turn.scores)))
+        np.testing.assert_array_equal(got.plddt, in_turn.plddt)
+        np.testing.assert_array_equal(np.stack(got.pae), np.stack(in_turn.pae))
+        np.testing.assert_array_equal(np.stack(got.pde), np.stack(in_turn.pde))
+        assert [block.sample for block in got.pae_blocks] == [
+            block.sample for block in in_turn.pae_blocks
+        ]
