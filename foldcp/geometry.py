@@ -51,7 +51,8 @@ def superpose(
     target_center = (target * normalized).sum(-2, keepdim=True)
     centered = moving - moving_center
     weighted = centered * weights[..., None]
-    covariance = torch.einsum("...ai,...aj->...ij", weighted, target - target_center)
+    # Not a product of matrices: with 3 rows and columns a GPU has one block of threads for it.
+    covariance = (weighted[..., :, None] * (target - target_center)[..., None, :]).sum(-3)
     quaternion = _optimal_rotation(covariance.flatten(0, -3).double())
     rotation = quaternion_to_matrix(quaternion).to(moving).view(covariance.shape)
     return torch.einsum("...aj,...ij->...ai", centered, rotation) + target_center

@@ -53,7 +53,11 @@ def residual_dtype(precision: Precision) -> torch.dtype:
 
 def _set_sampling_bf16(model: Boltz2) -> None:
     score = model.structure_module.score_model
-    for part in (score.token_transformer, score.single_conditioner.transitions):
+    for part in (
+        score.token_transformer,
+        score.single_conditioner.transitions,
+        score.atom_attention_encoder.atom_to_token_trans,
+    ):
         set_compute_dtype(part, torch.bfloat16)
     # Of the atom transformers only the attention: transitions and modulations, in bf16, would
     # double the error of coordinates and exceed that of Boltz's bf16-mixed. The transitions compute

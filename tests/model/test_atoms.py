@@ -11,7 +11,8 @@ from foldcp.complex import Bond, Chain, Complex, Contact
 from foldcp.config import TINY
 from foldcp.features.features import Features
 from foldcp.features.featurize import featurize
-from foldcp.model.layers.atoms import AtomEncoder, AtomTokens, to_atoms, to_tokens
+from foldcp.kernels.token_mean import TokenMean
+from foldcp.model.layers.atoms import AtomEncoder, AtomTokens, to_atoms
 from foldcp.model.layers.transformer import DiffusionTransformer
 from foldcp.model.trunk.pair_embedder import PairEmbedding
 
@@ -36,14 +37,18 @@ def randomised(module):  # noqa: ANN201
     return module
 
 
-def test_to_tokens_gives_means_of_atoms(features: Features) -> None:
+def means(x: Tensor, atoms: AtomTokens) -> Tensor:
+    return TokenMean()(x, atoms.atom_mask, atoms.first_atom, atoms.num_atoms)
+
+
+def test_tokens_get_means_of_their_atoms(features: Features) -> None:
     x = torch.randn(2, features.num_atoms, 3)
     atom_tokens = AtomTokens.of(features)
-    got = to_tokens(x, atom_tokens)
+    got = means(x, atom_tokens)
     layout = features.layout
     for token in range(len(layout.token_chain)):
         atoms = torch.from_numpy(layout.atom_token == token).nonzero()[:, 0]
-        torch.testing.assert_close(got[:, token], x[:, atoms].mean(1), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(got[:, token], x[:, atoms].relu().mean(1), atol=1e-5, rtol=1e-5)
     assert (got[:, len(layout.token_chain) :] == 0).all()
     back = to_atoms(got, atom_tokens)
     assert torch.equal(back[:, 3], got[:, layout.atom_token[3]])

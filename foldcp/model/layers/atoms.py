@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from foldcp.config import ATOM_NAME_CHARS, NUM_ELEMENTS, Architecture
 from foldcp.features.features import Features
-from foldcp.kernels import window_attention
+from foldcp.kernels import token_mean, window_attention
 from foldcp.kernels.dispatch import Backend
 from foldcp.kernels.window_attention import WindowAttention, key_windows, query_windows
 from foldcp.model.layers.blocks import RunBlock, run_block
@@ -161,26 +161,13 @@ class AtomTokens:
         return cls(features.atom_mask, features.atom_token, first_atom, num_atoms)
 
 
-def to_tokens(x: Float[Tensor, "*M A C"], atoms: AtomTokens) -> Float[Tensor, "*M N C"]:
-    """The mean over each token's atoms; zero for padding.
-
-    Summed in order: `index_add` on a GPU adds in any order, and no two predictions would be the
-    same.
-    """
-    real = atoms.atom_mask > 0
-    by_atom = (x * real[:, None]).movedim(-2, 0)
-    total = torch.segment_reduce(by_atom.flatten(1), "sum", offsets=atoms.first_atom, unsafe=True)
-    mean = total / (atoms.num_atoms + 1e-6)
-    return mean.unflatten(1, by_atom.shape[1:]).movedim(0, -2)
-
-
 def to_atoms(x: Float[Tensor, "*M N C"], atoms: AtomTokens) -> Float[Tensor, "*M A C"]:
     """The value of each atom's token; zero for padding."""
     mask = atoms.atom_mask[:, None].to(x.dtype)
     return x.index_select(-2, atoms.atom_token) * mask
 
 
-class AtomAttentionEncoder(nn.Module):
+class AtomAttentionEncoder(KernelModule):
     """Encoder from atoms to tokens: AlphaFold 3, algorithm 5, from line 15."""
 
     def __init__(self, architecture: Architecture, structure: bool) -> None:
@@ -193,7 +180,13 @@ class AtomAttentionEncoder(nn.Module):
         else:
             self.atom_encoder = AtomTransformer(a.atom_s, a.input_atom_blocks, a.input_atom_heads)
             token_dim = a.token_s
-        self.atom_to_token_trans = nn.Sequential(Linear(a.atom_s, token_dim), nn.ReLU())
+        self.atom_to_token_trans = nn.Sequential(Linear(a.atom_s, token_dim))  # and a ReLU
+        self.use_kernels(Backend())
+
+    def use_kernels(self, backend: Backend) -> None:
+        weight = self.atom_to_token_trans[0].weight
+        assert isinstance(weight, Tensor)
+        self.token_mean = token_mean.choose(backend, weight.dtype)
 
     def forward(
         self,
@@ -204,7 +197,9 @@ class AtomAttentionEncoder(nn.Module):
         run: RunBlock = run_block,
     ) -> tuple[Float[Tensor, "M N S"], Float[Tensor, "M A C"]]:
         q = self.atom_encoder(q, modulations, bias, atoms.atom_mask, run)
-        return to_tokens(self.atom_to_token_trans(q), atoms), q
+        of_atoms = self.atom_to_token_trans(q)
+        means = self.token_mean(of_atoms, atoms.atom_mask, atoms.first_atom, atoms.num_atoms)
+        return means, q
 
 
 class AtomAttentionDecoder(nn.Module):
