@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -189,6 +190,7 @@ def test_triangle_attention_gradients_repeat_exactly(attention: TriangleAttentio
     assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
 
 
+HEADS = 4
 PAIRS = [  # rows, columns, channels, inner channels, is z a view of its transpose
     (29, 203, 128, 128, False),
     (7, 61, 128, 128, True),
@@ -234,6 +236,7 @@ class Pairs:
         self.product = draw(K, I + 3, N, dtype=bf16)[:, 1 : I + 1]
         self.norm_out = (draw(K), draw(K))
         self.attended = draw(I, N, K, dtype=bf16)
+        self.by_head = draw(HEADS, I, N, K // HEADS, dtype=bf16)
         self.back = draw(C, 2 * K, dtype=bf16) / K**0.5
 
     def calls(self, backend: Backend) -> list[Call]:
@@ -275,6 +278,18 @@ class Pairs:
                 AddAttentionOutput(),
                 (self.attended, of_attention),
             ),
+            Call(
+                "heads first",
+                partial(projected.heads_first, num_heads=HEADS),
+                partial(Projection().heads_first, num_heads=HEADS),
+                (of_projection,),
+            ),
+            Call(
+                "add attention output of heads first",
+                attention_output.heads_first,
+                AddAttentionOutput().heads_first,
+                (self.by_head, of_attention),
+            ),
             Call("add transition", added, AddTransition(), (of_transition,)),
         ]
 
@@ -289,13 +304,19 @@ def converted(args: tuple[Any, ...], convert: Callable[[Tensor], Tensor]) -> tup
     )
 
 
+def operation(call: Call) -> object:
+    """The object that is called, or whose method is."""
+    function = call.kernel.func if isinstance(call.kernel, partial) else call.kernel
+    return getattr(function, "__self__", function)
+
+
 def test_choose_takes_a_kernel_for_every_update(backend: Backend) -> None:
     for call in Pairs(*PAIRS[0], bf16).calls(backend):
-        kernel = getattr(call.kernel, "__self__", call.kernel)
+        kernel = operation(call)
         assert type(kernel).__module__.endswith((".triton", ".hopper")), call.name
         assert type(kernel).__module__.endswith(".hopper") == backend.hopper, call.name
     for call in Pairs(*PAIRS[-1], bf16).calls(backend):  # of other widths
-        kernel = getattr(call.kernel, "__self__", call.kernel)
+        kernel = operation(call)
         assert not type(kernel).__module__.endswith(".hopper"), call.name
 
 

@@ -58,6 +58,13 @@ class Projection:
         """
         return Projection.__call__(self, z, weights).movedim(-1, 0).contiguous()
 
+    def heads_first(
+        self, z: Float[Tensor, "*B C"], weights: ProjectionWeights, num_heads: int
+    ) -> Float[Tensor, "H *B D"]:
+        """With the heads first, whose channels are K / H rows of the matrix each."""
+        projected = Projection.__call__(self, z, weights)
+        return projected.unflatten(-1, (num_heads, -1)).movedim(-2, 0).contiguous()
+
     def qkv(
         self,
         blocks: list[Float[Tensor, "R J C"]],
@@ -99,3 +106,13 @@ class AddAttentionOutput:
         x = layer_norm(z, w.norm_weight, w.norm_bias).to(w.gate.dtype)
         gate = F.linear(x, w.gate).sigmoid()
         return add_residual(z, F.linear(attended.to(w.out.dtype) * gate, w.out))
+
+    def heads_first(
+        self,
+        z: Float[Tensor, "*B C"],
+        attended: Float[Tensor, "H *B D"],
+        weights: AttentionOutputWeights,
+    ) -> Float[Tensor, "*B C"]:
+        """The same where `attended` has its heads first."""
+        side_by_side = attended.movedim(0, -2).flatten(-2)
+        return AddAttentionOutput.__call__(self, z, side_by_side, weights)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import no_type_check
 
 import torch
@@ -52,11 +53,20 @@ CHANNELS_FIRST = Tile(pairs=64, step=64, warps=4, stages=1)
 ATTENTION_OUTPUT = Tile(pairs=64, step=64, warps=4, stages=2)
 
 
+@triton.jit
+@no_type_check
+def _head_offsets(k, head_stride, WIDTH: tl.constexpr) -> tl.tensor:
+    """Where channel k of all heads is, of a pair: heads have WIDTH channels and are `head_stride`
+    apart, or side by side with WIDTH = 0.
+    """
+    return k if WIDTH == 0 else (k // WIDTH).to(tl.int64) * head_stride + k % WIDTH
+
+
 @triton.jit(do_not_specialize=["N"])
 @no_type_check
 def _project(
-    Z, W, B, P, OUT, num_pairs, N, K, zi, zn, oi, on,
-    FLAT: tl.constexpr,
+    Z, W, B, P, OUT, num_pairs, N, K, zi, zn, oi, on, head_stride,
+    FLAT: tl.constexpr, WIDTH: tl.constexpr,
     C: tl.constexpr, BC: tl.constexpr, BM: tl.constexpr, STEP: tl.constexpr, STAGES: tl.constexpr,
 ) -> None:  # fmt: skip
     """Into fp16, what lies beyond its range becomes the ends of the range."""
@@ -74,7 +84,7 @@ def _project(
         if OUT.dtype.element_ty == tl.float16:
             y = tl.minimum(tl.maximum(y, -65504.0), 65504.0)
         tl.store(
-            OUT + out_place[:, None] + k[None, :],
+            OUT + out_place[:, None] + _head_offsets(k, head_stride, WIDTH)[None, :],
             y.to(OUT.dtype.element_ty),
             mask=real[:, None] & (k < K)[None, :],
         )
@@ -119,8 +129,8 @@ def _project_channels_first(
 @triton.jit(do_not_specialize=["N"])
 @no_type_check
 def _add_attention_output(
-    Z, A, OUT, W, B, G, P, num_pairs, N, zi, zn, oi, on, ai, an,
-    FLAT: tl.constexpr,
+    Z, A, OUT, W, B, G, P, num_pairs, N, zi, zn, oi, on, ai, an, head_stride,
+    FLAT: tl.constexpr, WIDTH: tl.constexpr,
     C: tl.constexpr, BC: tl.constexpr, K: tl.constexpr, BM: tl.constexpr, STEP: tl.constexpr,
     STAGES: tl.constexpr,
 ) -> None:  # fmt: skip
@@ -135,7 +145,8 @@ def _add_attention_output(
     for start in tl.range(0, K, STEP, num_stages=STAGES):
         k = start + tl.arange(0, STEP)
         inside = real[:, None] & (k < K)[None, :]
-        a = tl.load(A + a_place[:, None] + k[None, :], mask=inside, other=0.0).to(tl.float32)
+        of_heads = _head_offsets(k, head_stride, WIDTH)[None, :]
+        a = tl.load(A + a_place[:, None] + of_heads, mask=inside, other=0.0).to(tl.float32)
         a *= sigmoid(tl.dot(x, tl.trans(weight_tile(G, k, c, K, C))))
         update = tl.dot(a.to(P.dtype.element_ty), tl.trans(weight_tile(P, c, k, C, K)), update)
     add_to_pairs(Z, OUT, place, pair_offsets(first, pair, N, oi, on, FLAT), c, real, update, C)
@@ -149,10 +160,26 @@ def project(z: Float[Tensor, "*B C"], weights: ProjectionWeights) -> Float[Tenso
     return out
 
 
+def project_heads_first(
+    z: Float[Tensor, "*B C"], weights: ProjectionWeights, num_heads: int
+) -> Float[Tensor, "H *B D"]:
+    """weight LayerNorm(z), of each head."""
+    weight = weights.weight
+    shape = (num_heads, *z.shape[:-1], len(weight) // num_heads)
+    out = torch.empty(shape, dtype=weight.dtype, device=z.device)
+    launch_project(z, weights, out[0], out.stride(0))
+    return out
+
+
 def launch_project(
-    z: Float[Tensor, "*B C"], weights: ProjectionWeights, out: Float[Tensor, "*B K"]
+    z: Float[Tensor, "*B C"],
+    weights: ProjectionWeights,
+    out: Float[Tensor, "*B D"],
+    head_stride: int = 0,
 ) -> None:
-    """Write weight LayerNorm(z) to `out`, in its type."""
+    """Write weight LayerNorm(z) to `out`, in its type: all of it, D = K, or, where there is a
+    stride from head to head, the D channels of the first head to `out` and others behind it.
+    """
     w = weights
     tile = PROJECT
     num_pairs = z.shape[:-1].numel()
@@ -160,8 +187,8 @@ def launch_project(
     num_out, channels = w.weight.shape
     _project[(cdiv(num_pairs, tile.pairs),)](
         z, w.norm_weight, w.norm_bias, w.weight.contiguous(), out,
-        num_pairs, N, num_out, *pair_strides(z, N), *pair_strides(out, N),
-        FLAT=rows_are_adjacent(N, z, out),
+        num_pairs, N, num_out, *pair_strides(z, N), *pair_strides(out, N), head_stride,
+        FLAT=rows_are_adjacent(N, z, out), WIDTH=out.shape[-1] if head_stride else 0,
         C=channels, BC=next_power_of_2(channels), BM=tile.pairs, STEP=tile.step, STAGES=tile.stages,
         num_warps=tile.warps,
     )  # fmt: skip
@@ -195,11 +222,16 @@ def project_channels_first(
 
 def add_attention_output(
     z: Float[Tensor, "*B C"],
-    attended: Float[Tensor, "*B K"],
+    attended: Float[Tensor, "*B D"],
     weights: AttentionOutputWeights,
     out: Float[Tensor, "*B C"],
+    head_stride: int = 0,
 ) -> None:
-    """Write z + out_weight (attended * sigmoid(gate LayerNorm(z))) to `out`, which may be z."""
+    """Write z + out_weight (attended * sigmoid(gate LayerNorm(z))) to `out`, which may be z.
+
+    `attended` is of all heads, side by side, or, where there is a stride from head to head, of the
+    first one, behind which are the others.
+    """
     w = weights
     tile = ATTENTION_OUTPUT
     num_pairs = z.shape[:-1].numel()
@@ -208,7 +240,9 @@ def add_attention_output(
     _add_attention_output[(cdiv(num_pairs, tile.pairs),)](
         z, attended, out, w.norm_weight, w.norm_bias, w.gate.contiguous(), w.out.contiguous(),
         num_pairs, N, *pair_strides(z, N), *pair_strides(out, N), *pair_strides(attended, N),
+        head_stride,
         FLAT=rows_are_adjacent(N, z, attended, out),
+        WIDTH=attended.shape[-1] if head_stride else 0,
         C=channels, BC=next_power_of_2(channels), K=depth,
         BM=tile.pairs, STEP=tile.step, STAGES=tile.stages, num_warps=tile.warps,
     )  # fmt: skip
@@ -227,6 +261,16 @@ class ProjectionTriton(Projection):
     ) -> Float[Tensor, "K I N"]:
         reference = Projection().channels_first
         return with_reference_backward(project_channels_first, reference, z, weights)
+
+    def heads_first(
+        self, z: Float[Tensor, "*B C"], weights: ProjectionWeights, num_heads: int
+    ) -> Float[Tensor, "H *B D"]:
+        return with_reference_backward(
+            partial(project_heads_first, num_heads=num_heads),
+            partial(Projection().heads_first, num_heads=num_heads),
+            z,
+            weights,
+        )
 
     def qkv(
         self,
@@ -269,3 +313,15 @@ class AddAttentionOutputTriton(AddAttentionOutput):
         return residual_with_reference_backward(
             add_attention_output, AddAttentionOutput(), z, attended, weights
         )
+
+    def heads_first(
+        self,
+        z: Float[Tensor, "*B C"],
+        attended: Float[Tensor, "H *B D"],
+        weights: AttentionOutputWeights,
+    ) -> Float[Tensor, "*B C"]:
+        def add_output(z: Tensor, attended: Tensor, w: AttentionOutputWeights, out: Tensor) -> None:
+            add_attention_output(z, attended[0], w, out, attended.stride(0))
+
+        reference = AddAttentionOutput().heads_first
+        return residual_with_reference_backward(add_output, reference, z, attended, weights)

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from foldcp.config import NUM_RES_TYPES, Architecture
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.features import Features
-from foldcp.kernels import projection
+from foldcp.kernels import outer_product, projection
 from foldcp.kernels.blocks import cat_blocks
 from foldcp.kernels.dispatch import Backend
+from foldcp.kernels.outer_product import OuterProductWeights
 from foldcp.kernels.projection import AttentionOutputWeights, ProjectionWeights
 from foldcp.model.layers.blocks import RunBlock, add_update, run_block
 from foldcp.model.layers.chunking import ChunkBudget
@@ -77,8 +78,9 @@ class PairWeightedAveraging(KernelModule):
         bytes_per_sequence += I * 5 * inner * self.proj_m.weight.element_size()
         for sequences in self.budget.chunks(num_sequences, bytes_per_sequence, m.device):
             chunk = m[:, sequences]
-            average = self._average(averaging, self.value_projection(chunk, value_weights))
-            new = self.add_output(chunk, average, output_weights)
+            v = self.value_projection.heads_first(chunk, value_weights, self.num_heads)
+            average = self._average(averaging, v)
+            new = self.add_output.heads_first(chunk, average, output_weights)
             if out is not m:
                 out[:, sequences] = new
         return out
@@ -100,23 +102,21 @@ class PairWeightedAveraging(KernelModule):
         return averaging
 
     def _average(
-        self, averaging: Float[Tensor, "H I N"], v: Float[Tensor, "I S D"]
-    ) -> Float[Tensor, "I S D"]:
-        """sum_j averaging[h, i, j] v[j], added up in fp32 over the ranks' blocks."""
-        I, num_sequences, _ = v.shape
-        by_head = v.unflatten(-1, (self.num_heads, -1)).permute(2, 0, 1, 3).flatten(2).contiguous()
+        self, averaging: Float[Tensor, "H I N"], v: Float[Tensor, "H I S D"]
+    ) -> Float[Tensor, "H I S D"]:
+        """sum_j averaging[h, i, j] v[h, j], added up in fp32 over the ranks' blocks."""
+        _, I, num_sequences, _ = v.shape
         precise = torch.promote_types(v.dtype, torch.float32)
         averages: list[Tensor] = []  # of a chunk of heads each
         total: Tensor | None = None
-        for heads, owner, block in self.cp.pipelined_all_gather(by_head):
+        for heads, owner, block in self.cp.pipelined_all_gather(v.flatten(2)):
             columns = slice(owner * I, (owner + 1) * I)
             product = torch.bmm(averaging[heads, :, columns], block)
             total = product if total is None else total.to(precise) + product
             if owner == (self.cp.rank - 1) % self.cp.size:  # the last one
                 averages.append(total.to(v.dtype))
                 total = None
-        average = cat_blocks(averages)
-        return average.unflatten(-1, (num_sequences, -1)).permute(1, 2, 0, 3).flatten(2)
+        return cat_blocks(averages).unflatten(-1, (num_sequences, -1))
 
     def _value_weights(self) -> ProjectionWeights:
         return ProjectionWeights(self.norm_m.weight, self.norm_m.bias, self.proj_m.weight)
@@ -156,6 +156,7 @@ class OuterProductMean(KernelModule):
 
     def use_kernels(self, backend: Backend) -> None:
         self.projection = projection.choose(backend, self._weights())
+        self.add_outer_products = outer_product.choose(backend, self._output_weights(), self.hidden)
 
     def forward(
         self,
@@ -163,29 +164,30 @@ class OuterProductMean(KernelModule):
         m: Float[Tensor, "I S C"],
         msa_mask: Float[Tensor, "I S"],
     ) -> Float[Tensor, "I N Z"]:
-        I, _, Z = z.shape
+        I = len(z)
+        weights = self._output_weights()
         a, b = self._operands(m, msa_mask)
         out = torch.empty_like(z) if torch.is_grad_enabled() else z
         masks = self.cp.all_gather(msa_mask)
         for chunk, owner, block in self.cp.pipelined_all_gather(b.transpose(0, 1)):
             columns = slice(owner * I + chunk.start, owner * I + chunk.stop)
-            num_columns = chunk.stop - chunk.start
-            # The outer products, in three layouts, and the update before and after its bias.
-            bytes_per_row = num_columns * (3 * self.hidden**2 + 2 * Z) * 4
+            J = chunk.stop - chunk.start
+            bytes_per_row = J * self.hidden**2 * block.element_size()
+            bytes_per_row += self.add_outer_products.bytes_per_row(J, weights)
             for rows in self.budget.chunks(I, bytes_per_row, z.device):
-                count = (msa_mask[rows] @ masks[columns].T).clamp(min=1)[..., None]
-                update = self._update(a[:, rows], block) / count
-                out[rows, columns] = z[rows, columns] + (update + self.proj_o.bias)
+                outer = self._outer_products(a[:, rows], block)
+                count = (msa_mask[rows] @ masks[columns].T).clamp(min=1)
+                new = self.add_outer_products(z[rows, columns], outer, count, weights)
+                if out is not z:
+                    out[rows, columns] = new
         return out
 
-    def _update(
+    def _outer_products(
         self, a: Float[Tensor, "D R S"], b: Float[Tensor, "J D S"]
-    ) -> Float[Tensor, "R J Z"]:
-        """proj_o(sum_s a_is (x) b_js), without bias."""
-        D = self.hidden
+    ) -> Float[Tensor, "D R J D"]:
+        """sum_s a_is (x) b_js."""
         outer = a.flatten(0, 1) @ b.flatten(0, 1).T
-        outer = outer.unflatten(0, (D, -1)).unflatten(2, (-1, D))
-        return F.linear(outer.permute(1, 2, 0, 3).flatten(2), self.proj_o.weight)
+        return outer.unflatten(0, (self.hidden, -1)).unflatten(2, (-1, self.hidden))
 
     def _operands(
         self, m: Float[Tensor, "I S C"], msa_mask: Float[Tensor, "I S"]
@@ -204,6 +206,9 @@ class OuterProductMean(KernelModule):
     def _weights(self) -> ProjectionWeights:
         stacked = torch.cat([self.proj_a.weight, self.proj_b.weight])
         return ProjectionWeights(self.norm.weight, self.norm.bias, stacked)
+
+    def _output_weights(self) -> OuterProductWeights:
+        return OuterProductWeights(self.proj_o.weight, self.proj_o.bias)
 
 
 @dataclass(frozen=True)
