@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 Coords = Float[Tensor, "M A 3"]  # of M structures of A atoms
+RotationOf = Callable[[Tensor], Tensor]  # covariances [*M, 3, 3] -> rotations [*M, 3, 3]
+
+NUM_SQUARINGS = 24  # of the matrix whose eigenvector a rotation is
+SQUARINGS_PER_NORM = 8  # so that no number is smaller than 2^-256
 
 
 def quaternion_to_matrix(quaternion: Float[Tensor, "*M 4"]) -> Float[Tensor, "*M 3 3"]:
@@ -41,10 +47,12 @@ def superpose(
     moving: Float[Tensor, "*M A 3"],
     target: Float[Tensor, "*M A 3"],
     weights: Float[Tensor, "*W A"],
+    rotation_of: RotationOf | None = None,
 ) -> Float[Tensor, "*M A 3"]:
     """`moving`, rotated and translated onto `target` with the least weighted sum of squares.
 
-    Never mirrors. `weights` broadcast over structures. Source: AlphaFold 3, algorithm 28.
+    Never mirrors. `weights` broadcast over structures; `rotation_of` is another implementation of
+    `optimal_rotation`. Source: AlphaFold 3, algorithm 28.
     """
     normalized = (weights / weights.sum(-1, keepdim=True))[..., None]
     moving_center = (moving * normalized).sum(-2, keepdim=True)
@@ -53,19 +61,19 @@ def superpose(
     weighted = centered * weights[..., None]
     # Not a product of matrices: with 3 rows and columns a GPU has one block of threads for it.
     covariance = (weighted[..., :, None] * (target - target_center)[..., None, :]).sum(-3)
-    quaternion = _optimal_rotation(covariance.flatten(0, -3).double())
-    rotation = quaternion_to_matrix(quaternion).to(moving).view(covariance.shape)
+    rotation = (rotation_of or optimal_rotation)(covariance)
     return torch.einsum("...aj,...ij->...ai", centered, rotation) + target_center
 
 
-def _optimal_rotation(covariance: Float[Tensor, "M 3 3"]) -> Float[Tensor, "M 4"]:
-    """The quaternion of the rotation R with the largest sum of R_ij covariance_ji.
+def optimal_rotation(covariance: Float[Tensor, "*M 3 3"]) -> Float[Tensor, "*M 3 3"]:
+    """The rotation R with the largest sum of R_ij covariance_ji, computed in fp64.
 
-    It is the eigenvector of the largest eigenvalue of a 4 x 4 matrix (Horn 1987, equation 36).
-    Powers of the matrix, made positive, tend to its projector. They take products only, so a GPU
-    never waits for the CPU, as it would for a decomposition.
+    Its quaternion is the eigenvector of the largest eigenvalue of a 4 x 4 matrix (Horn 1987,
+    equation 36). Powers of the matrix, made positive, tend to its projector. They take products
+    only, so a GPU never waits for the CPU, as it would for a decomposition.
     """
-    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = (row.unbind(-1) for row in covariance.unbind(-2))
+    rows = covariance.flatten(0, -3).double().unbind(-2)
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = (row.unbind(-1) for row in rows)
     entries = [
         xx + yy + zz, yz - zy, zx - xz, xy - yx,
         yz - zy, xx - yy - zz, xy + yx, zx + xz,
@@ -76,9 +84,10 @@ def _optimal_rotation(covariance: Float[Tensor, "M 3 3"]) -> Float[Tensor, "M 4"
     tiny = torch.finfo(power.dtype).tiny
     size = torch.linalg.matrix_norm(power)[:, None, None].clamp(min=tiny)
     power = power / size + torch.eye(4, dtype=power.dtype, device=power.device)
-    for _ in range(3):  # the power 2^24
+    for _ in range(NUM_SQUARINGS // SQUARINGS_PER_NORM):
         power = power / torch.linalg.matrix_norm(power)[:, None, None]
-        for _ in range(8):  # none smaller than 2^-256
+        for _ in range(SQUARINGS_PER_NORM):
             power = power @ power
     largest = power.diagonal(dim1=1, dim2=2).argmax(1)
-    return power[torch.arange(len(power), device=power.device), largest]
+    quaternion = power[torch.arange(len(power), device=power.device), largest]
+    return quaternion_to_matrix(quaternion).to(covariance.dtype).view(covariance.shape)

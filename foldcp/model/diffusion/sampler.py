@@ -8,16 +8,19 @@ from functools import partial
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from foldcp.config import Architecture, DiffusionProcess
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.geometry import Coords, superpose
+from foldcp.geometry import Coords, RotationOf, superpose
+from foldcp.kernels import optimal_rotation
+from foldcp.kernels.dispatch import Backend
 from foldcp.model.diffusion.launch_throttle import LaunchThrottle
 from foldcp.model.diffusion.noise import NoiseSource
 from foldcp.model.diffusion.schedule import StepScalars, noise_levels, noise_schedule
 from foldcp.model.diffusion.score_model import DenoiserCache, ScoreModel
 from foldcp.model.layers.cuda_graph import CUDAGraphWrapper, can_capture, new_pool
+from foldcp.model.layers.layers import KernelModule
 from foldcp.progress import OnSteps, no_steps
 
 # Above this, launching the kernels of a step takes no time worth saving, but the memory of a CUDA
@@ -48,7 +51,7 @@ def no_steering(step: Step, x: Tensor, denoised: Tensor) -> tuple[Tensor, Tensor
     return x, denoised
 
 
-class AtomDiffusion(nn.Module):
+class AtomDiffusion(KernelModule):
     """Boltz-2's sampler.
 
     Source: AlphaFold 3, algorithm 18, with the noisy structure superposed onto the denoised one.
@@ -61,6 +64,10 @@ class AtomDiffusion(nn.Module):
         self.process = process
         self.sigma_data = float(architecture.sigma_data)
         self.score_model = ScoreModel(architecture, cp)
+        self.use_kernels(Backend())
+
+    def use_kernels(self, backend: Backend) -> None:
+        self.optimal_rotation = optimal_rotation.choose(backend)
 
     def schedule(self, num_steps: int) -> list[float]:
         """The noise levels (Å) between `num_steps` steps."""
@@ -89,7 +96,7 @@ class AtomDiffusion(nn.Module):
         sigmas = self.schedule(num_steps)
         levels = noise_levels(self.process, self.sigma_data, sigmas)
         denoise = partial(self._denoise, cache, max_parallel)
-        euler_step = partial(_euler_step, mask.view_as(cache.present))
+        euler_step = partial(_euler_step, mask.view_as(cache.present), self.optimal_rotation)
         if can_capture(mask.device) and cache.num_tokens <= MAX_GRAPH_TOKENS:
             pool = new_pool()
             denoise = CUDAGraphWrapper(denoise, pool)
@@ -135,12 +142,13 @@ class AtomDiffusion(nn.Module):
 
 def _euler_step(
     mask: Float[Tensor, "B a"],
+    rotation_of: RotationOf,
     x: Coords,
     denoised: Coords,
     scalars: Float[Tensor, " L"],
 ) -> Coords:
     """One Euler step from the noisy structures, superposed, towards the denoised ones."""
     moving, target = (each.unflatten(1, mask.shape) for each in (x, denoised))
-    x = superpose(moving, target, mask).flatten(1, 2)
+    x = superpose(moving, target, mask, rotation_of).flatten(1, 2)
     step_scale = StepScalars.unpack(scalars).step_scale
     return x + step_scale * (denoised - x)
