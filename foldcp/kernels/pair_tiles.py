@@ -8,7 +8,7 @@ from typing import no_type_check
 import triton
 import triton.language as tl
 
-from foldcp.kernels.layer_norm import EPSILON
+from foldcp.kernels.layer_norm.reference import EPSILON
 
 LOG2E = tl.constexpr(1.4426950408889634)
 EPS = tl.constexpr(EPSILON)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from foldcp.kernels import projection, transition
 from foldcp.kernels.dispatch import Backend
+from foldcp.kernels.layer_norm import EPSILON, layer_norm
 from foldcp.kernels.projection import ProjectionWeights
 from foldcp.kernels.transition import TransitionWeights
 from foldcp.model.layers.chunking import ChunkBudget, map_rows_
@@ -58,9 +59,11 @@ class LayerNorm(nn.LayerNorm):
 
     out_dtype: torch.dtype | None = None
 
+    def __init__(self, dim: int, bias: bool = True) -> None:
+        super().__init__(dim, eps=EPSILON, bias=bias)
+
     def forward(self, x: Float[Tensor, "*S C"]) -> Float[Tensor, "*S C"]:
-        precise = torch.promote_types(x.dtype, torch.float32)
-        y = F.layer_norm(x.to(precise), self.normalized_shape, self.weight, self.bias, self.eps)
+        y = layer_norm(x, self.weight, self.bias)
         return y if self.out_dtype is None else y.to(self.out_dtype)
 
 

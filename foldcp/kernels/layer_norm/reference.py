@@ -1,4 +1,4 @@
-"""LayerNorm as the PyTorch references compute it, and its epsilon."""
+"""LayerNorm in PyTorch, and the epsilon of all of them."""
 
 from __future__ import annotations
 
