@@ -1,4 +1,4 @@
-"""The rotation of a superposition in one Triton kernel; in PyTorch it takes a hundred small ones."""
+"""The rotation of a superposition in one Triton kernel; PyTorch takes a hundred small ones."""
 # pyright: reportMissingImports=false, reportIndexIssue=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
