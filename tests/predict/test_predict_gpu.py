@@ -66,7 +66,7 @@ def test_a_group_on_a_gpu_is_as_if_each_were_folded_on_the_cpu(precision: Precis
 def test_scores_beside_the_confidence_module_are_those_computed_in_turn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    settings = Settings(recycling=0, steps=4, samples=5, keep_pairs=True, kept_pae_pairs=2)
+    settings = Settings(recycling=0, steps=4, samples=5, keep_pairs=True, kept_pae_pairs=2.0)
     model = load("untrained:tiny", device="cuda")
     features = featurize(complex_of_31_tokens(), seed=7)
     beside = [fold(model, features, settings) for _ in range(3)]

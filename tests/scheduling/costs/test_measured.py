@@ -8,7 +8,7 @@ from foldcp.distributed import transport
 from foldcp.model.layers import chunking, offload
 from foldcp.model.trunk import pairformer
 from foldcp.pipeline.scheduling.costs import memory
-from tests.scheduling.costs.measured import BLOCKS, block_times, fold_times, peaks
+from tests.scheduling.costs.measured import BLOCKS, H200, block_times, fold_times, peaks
 
 
 def test_times_are_within_15_percent_of_the_measured_ones_in_the_median() -> None:
@@ -22,7 +22,9 @@ def test_times_are_within_15_percent_of_the_measured_ones_in_the_median() -> Non
 
 def test_predicted_peak_is_an_upper_bound_of_every_measured_one() -> None:
     for found in peaks():
-        assert 1.0 <= found.ratio < 1.35, found
+        # What is reserved for driver and workspace is not among what is measured.
+        most = max(1.35 * found.measured, found.measured + H200.reserved_gb)
+        assert found.measured <= found.predicted < most, found
     large = [found for found in peaks() if found.measured > 50]
     assert len(large) == 2
     assert all(found.ratio < 1.15 for found in large)
