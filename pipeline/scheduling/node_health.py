@@ -171,6 +171,10 @@ class NodeHealth:
             if record.num_doubts >= DOUBTFUL and not record.is_trusted and node not in absent
         }
 
+    def has_no_room(self, node: str) -> bool:
+        """Whether Ray had no GPUs there for the last groups."""
+        return self._record(node).num_no_room >= DOUBTFUL
+
     def is_bad(self, node: str) -> bool:
         """Whether a node should get nothing more."""
         record = self._record(node)

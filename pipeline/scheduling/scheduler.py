@@ -441,7 +441,8 @@ class Scheduler:
     def _probe(self, node: str, now: float) -> list[Action]:
         """Let a doubtful node fold the smallest complex, if it has nothing else to do.
 
-        When none is small enough, and nothing else runs, a larger one has to tell.
+        On as few GPUs as hold it where Ray had none for others. When none is small enough, and
+        nothing else runs, a larger one has to tell.
         """
         groups = self.groups.on_node(node)
         if any(group.queued is not None or group.state == "stopping" for group in groups):
@@ -457,7 +458,8 @@ class Scheduler:
         self._waiting.queue.remove(queued)
         if idle:
             return [self._dispatcher.fold(idle[0], queued, now)]
-        return [self._dispatcher.start(((node, queued.size),), queued, now)]
+        num_gpus = queued.min_ranks if self._health.has_no_room(node) else queued.size
+        return [self._dispatcher.start(((node, num_gpus),), queued, now)]
 
     def _on_overdue(self, group: GroupState, now: float) -> list[Action]:
         """Stop a group whose start or fold is past its deadline."""

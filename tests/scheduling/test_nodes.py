@@ -98,6 +98,9 @@ LARGE = [12_000] * 40
         (LARGE, {"a": 8}, 1, 0),
         (LARGE, {"a": 8}, 4, 0),
         (LARGE, {"a": 8}, 1, 1),
+        (LARGE, {"a": 8, "b": 8}, 4, 0),
+        (LARGE, {"a": 8, "b": 8}, 6, 0),
+        (LARGE, {"a": 8, "b": 8, "c": 8}, 5, 1),
     ],
 )
 def test_what_fits_beside_another_job_is_folded(
