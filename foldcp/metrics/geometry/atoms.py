@@ -1,4 +1,8 @@
-"""The heavy atoms of a predicted structure in host memory, and pairs of them that are near."""
+"""The heavy atoms of a predicted structure in host memory, and pairs of them that are near.
+
+There are 70 times as many pairs as atoms, so they stay where they were found, and only the few that
+scores look at come to the host.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from scipy.spatial import KDTree
+from torch import Tensor
 
 from foldcp.features.layout import Layout
 
@@ -74,7 +79,7 @@ class StructureAtoms:
 
 @dataclass(frozen=True, eq=False)
 class AtomPairs:
-    """Pairs of atoms, each once."""
+    """Pairs of atoms, each once, in host memory."""
 
     first: Int[np.ndarray, " n"]
     second: Int[np.ndarray, " n"]
@@ -93,12 +98,34 @@ class AtomPairs:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class NearPairs:
+    """Pairs of atoms, each once, in the memory of a device."""
+
+    first: Int[Tensor, " n"]
+    second: Int[Tensor, " n"]
+    distance: Float[Tensor, " n"]  # Å
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        return self.first.device
+
+    def where(self, mask: Bool[Tensor, " n"]) -> NearPairs:
+        """Those that a mask names."""
+        return NearPairs(self.first[mask], self.second[mask], self.distance[mask])
+
+    def on_host(self) -> AtomPairs:
+        """The same in host memory."""
+        return AtomPairs(*(x.cpu().numpy() for x in (self.first, self.second, self.distance)))
+
+
 def near_pairs(
     coords: Float[np.ndarray, "A 3"],
     cutoff: float,
     max_neighbours: int,
     device: torch.device | str = "cpu",
-) -> AtomPairs | None:
+) -> NearPairs | None:
     """The pairs at most `cutoff` Å apart, in order; None where a coordinate is not finite or atoms
     have more neighbours than `max_neighbours` on average, which no structure has.
     """
@@ -111,8 +138,9 @@ def near_pairs(
         return None
     pairs = tree.query_pairs(cutoff, output_type="ndarray")
     pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
-    first, second = pairs.T
-    return AtomPairs(first, second, np.linalg.norm(coords[first] - coords[second], axis=1))
+    first, second = np.ascontiguousarray(pairs.T)
+    distance = np.linalg.norm(coords[first] - coords[second], axis=1)
+    return NearPairs(*map(torch.from_numpy, (first, second, distance)))
 
 
 def near_pairs_of_all(
@@ -120,23 +148,22 @@ def near_pairs_of_all(
     cutoff: float,
     max_neighbours: int,
     device: torch.device | str,
-) -> AtomPairs | None:
+) -> NearPairs | None:
     """`near_pairs` of finite coordinates by all distances, which a GPU has faster than a tree."""
     A = len(coords)
     points = torch.from_numpy(coords).to(device)
-    found: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
     num_neighbours = A
     rows = max(1, MAX_DISTANCES // max(1, A))
     for start in range(0, A, rows):
         # of these atoms and all that come after them
         own = points[start : start + rows]
         squared = sum((own[:, None, axis] - points[start:, axis]).square() for axis in range(3))
-        assert isinstance(squared, torch.Tensor)
+        assert isinstance(squared, Tensor)
         near = (squared <= cutoff**2).triu(1)
         first, second = near.nonzero(as_tuple=True)
         num_neighbours += 2 * len(first)
         if num_neighbours > max_neighbours * A:
             return None
         found.append((first + start, second + start, squared[first, second].sqrt()))
-    first, second, distance = (torch.cat(parts).cpu().numpy() for parts in zip(*found, strict=True))
-    return AtomPairs(first, second, distance)
+    return NearPairs(*(torch.cat(parts) for parts in zip(*found, strict=True)))

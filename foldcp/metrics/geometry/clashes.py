@@ -11,6 +11,7 @@ from jaxtyping import Float
 from foldcp.metrics.geometry.atoms import (
     MAX_CLASHING_NEIGHBOURS,
     AtomPairs,
+    NearPairs,
     StructureAtoms,
     near_pairs,
 )
@@ -36,26 +37,26 @@ class Clashes:
 
 
 def clashes(
-    atoms: StructureAtoms, near: AtomPairs | None = None, device: torch.device | str = "cpu"
+    atoms: StructureAtoms, near: NearPairs | None = None, device: torch.device | str = "cpu"
 ) -> Clashes | None:
     """The clashes of a structure (AlphaFold 3, `has_clash`; Chai-1, `ranking/clashes.py`); None if
     a coordinate is not finite. `near` are all pairs within a larger distance, where known.
     """
     C = atoms.num_chains
-    near = _clashing_pairs(atoms, near, device)
-    if near is None:
+    close = _clashing_pairs(atoms, near, device)
+    if close is None:
         if not np.isfinite(atoms.coords).all():
             return None
         unknown = np.full((C, C), np.nan)
         return Clashes(True, unknown, unknown)
-    near = near.both_ways()
+    close = close.both_ways()
     chain = atoms.chain
-    interchain = chain[near.first] != chain[near.second]
-    strict = near.where(interchain & (near.distance < CLASH_DISTANCE))
+    interchain = chain[close.first] != chain[close.second]
+    strict = close.where(interchain & (close.distance < CLASH_DISTANCE))
     pairs = atoms.pair_counts(strict.first, strict.second)
 
     polymer = atoms.of_kinds("protein", "dna", "rna")
-    polymers = near.where(polymer[near.first] & polymer[near.second])
+    polymers = close.where(polymer[close.first] & polymer[close.second])
     other = chain[polymers.first] != chain[polymers.second]
     clashing = np.zeros((len(chain), C), dtype=bool)
     clashing[polymers.first[other], chain[polymers.second[other]]] = True
@@ -71,11 +72,13 @@ def clashes(
 
 
 def _clashing_pairs(
-    atoms: StructureAtoms, near: AtomPairs | None, device: torch.device | str
+    atoms: StructureAtoms, near: NearPairs | None, device: torch.device | str
 ) -> AtomPairs | None:
     """The pairs at most 1.1 Å apart; None as `near_pairs`."""
     if near is None:
-        return near_pairs(atoms.coords, CLASH_DISTANCE, MAX_CLASHING_NEIGHBOURS, device)
+        near = near_pairs(atoms.coords, CLASH_DISTANCE, MAX_CLASHING_NEIGHBOURS, device)
+        return None if near is None else near.on_host()
     close = near.where(near.distance <= CLASH_DISTANCE)
     num_neighbours = 2 * len(close.first) + len(atoms.coords)
-    return close if num_neighbours <= MAX_CLASHING_NEIGHBOURS * len(atoms.coords) else None
+    few = num_neighbours <= MAX_CLASHING_NEIGHBOURS * len(atoms.coords)
+    return close.on_host() if few else None

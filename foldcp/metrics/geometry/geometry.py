@@ -60,10 +60,11 @@ def geometry(features: Features, coords: Float[Tensor, "A 3"]) -> Geometry:
     alone = np.zeros(num_atoms)  # in a heap
     contacts = buried = bonds = bridges = None
     if near is not None:
-        between = near.where(atoms.chain[near.first] != atoms.chain[near.second])
+        chain = torch.from_numpy(atoms.chain).to(near.device)
+        between = near.where(chain[near.first] != chain[near.second]).on_host()
         radii = atom_radii(atoms)
-        alone = chain_surfaces(atoms, radii, near, coords.device)
-        buried = buried_surfaces(atoms, radii, alone, near, coords.device)
+        alone = chain_surfaces(atoms, radii, near)
+        buried = buried_surfaces(atoms, radii, alone, near)
         contacts = token_contacts(atoms, between)
         bonds = backbone_bonds(atoms, between)
         bridges = salt_bridges(atoms, between)

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from foldcp.metrics.geometry.atoms import AtomPairs, StructureAtoms
+from foldcp.metrics.geometry.atoms import NearPairs, StructureAtoms
 
 PROBE = 1.4  # Å
 NUM_POINTS = 400  # on each atom's sphere; DSSP has 401
@@ -40,34 +40,30 @@ def atom_radii(atoms: StructureAtoms) -> Float[np.ndarray, " A"]:
 
 
 def chain_surfaces(
-    atoms: StructureAtoms,
-    radii: Float[np.ndarray, " A"],
-    near: AtomPairs,
-    device: torch.device | str = "cpu",
+    atoms: StructureAtoms, radii: Float[np.ndarray, " A"], near: NearPairs
 ) -> Float[np.ndarray, " A"]:
     """The surface of each atom in Å² with its own chain alone; `near` are all pairs within
     6.6 Å.
     """
-    own = near.where(atoms.chain[near.first] == atoms.chain[near.second])
-    everyone = np.ones(len(atoms.coords), dtype=bool)
-    return _surface(atoms.coords, radii, own, everyone, device)
+    first, second = _chains(atoms, near)
+    everyone = torch.ones(len(atoms.coords), dtype=torch.bool, device=near.device)
+    return _surface(atoms.coords, radii, near.where(first == second), everyone)
 
 
 def buried_surfaces(
     atoms: StructureAtoms,
     radii: Float[np.ndarray, " A"],
     alone: Float[np.ndarray, " A"],
-    near: AtomPairs,
-    device: torch.device | str = "cpu",
+    near: NearPairs,
 ) -> Float[np.ndarray, "C C"]:
     """[a, b]: the surface in Å² that atoms of a lose when only b is there; SASA(a) + SASA(b) -
     SASA(ab) is the sum of both directions. 0 for chains apart, NaN for chains that run through each
     other. `near` are all pairs within 6.6 Å.
     """
     C = atoms.num_chains
-    first, second = (atoms.chain[each] for each in (near.first, near.second))
-    apart = first != second
-    counts = atoms.pair_counts(near.first[apart], near.second[apart])
+    first, second = _chains(atoms, near)
+    place = (first * C + second)[first != second]
+    counts = place.bincount(minlength=C * C).view(C, C).cpu().numpy()
     sizes = np.bincount(atoms.chain, minlength=C)
     buried = np.zeros((C, C))
     for a, b in np.argwhere(counts).tolist():
@@ -76,15 +72,21 @@ def buried_surfaces(
             buried[b, a] = np.nan
             continue
         between = (first == a) & (second == b)
-        reached = np.zeros(len(atoms.coords), dtype=bool)
+        reached = torch.zeros(len(atoms.coords), dtype=torch.bool, device=near.device)
         reached[near.first[between]] = True
         reached[near.second[between]] = True
         of_both = near.where(between | ((first == second) & ((first == a) | (first == b))))
-        surface = _surface(atoms.coords, radii, of_both, reached, device)
-        lost = np.where(reached, alone - surface, 0)
+        surface = _surface(atoms.coords, radii, of_both, reached)
+        lost = np.where(np.isnan(surface), 0, alone - surface)  # of those reached
         buried[a, b] = lost[atoms.chain == a].sum()
         buried[b, a] = lost[atoms.chain == b].sum()
     return buried
+
+
+def _chains(atoms: StructureAtoms, near: NearPairs) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
+    """The chains of both atoms of each pair."""
+    chain = torch.from_numpy(atoms.chain).to(near.device)
+    return chain[near.first], chain[near.second]
 
 
 def fraction_disordered(atoms: StructureAtoms, alone: Float[np.ndarray, " A"]) -> float:
@@ -109,22 +111,17 @@ def fraction_disordered(atoms: StructureAtoms, alone: Float[np.ndarray, " A"]) -
 def _surface(
     coords: Float[np.ndarray, "n 3"],
     radii: Float[np.ndarray, " n"],
-    near: AtomPairs,
-    wanted: Bool[np.ndarray, " n"],
-    device: torch.device | str,
+    near: NearPairs,
+    wanted: Bool[Tensor, " n"],
 ) -> Float[np.ndarray, " n"]:
     """The surface of the wanted atoms beside those they are paired with, after Shrake & Rupley
     1973; NaN for others.
     """
-    points, reach, distance = (
-        torch.from_numpy(x).to(device) for x in (coords, radii + PROBE, near.distance)
-    )
-    first, second, is_wanted = (
-        torch.from_numpy(x).to(device) for x in (near.first, near.second, wanted)
-    )
-    first, second = torch.cat([first, second]), torch.cat([second, first])
-    distance = torch.cat([distance, distance])
-    touching = (distance < reach[first] + reach[second]) & is_wanted[first]
+    points, reach = (torch.from_numpy(x).to(near.device) for x in (coords, radii + PROBE))
+    first = torch.cat([near.first, near.second])
+    second = torch.cat([near.second, near.first])
+    distance = torch.cat([near.distance, near.distance])
+    touching = (distance < reach[first] + reach[second]) & wanted[first]
     first, second, distance = first[touching], second[touching], distance[touching]
     first, order = first.sort(stable=True)
     second = second[order]
@@ -133,10 +130,11 @@ def _surface(
     own = reach[first]
     offset = (points[second] - points[first]) / own[:, None]
     threshold = (1 + (distance[order] / own).square() - (reach[second] / own).square()) / 2
-    counts = first.bincount(minlength=len(coords))[is_wanted]
+    counts = first.bincount(minlength=len(coords))[wanted]
     exposed = _exposed(offset.float(), threshold.float(), counts)
     surface = np.full(len(coords), np.nan)
-    surface[wanted] = 4 * np.pi * (radii + PROBE)[wanted] ** 2 * exposed.cpu().numpy()
+    atoms = wanted.cpu().numpy()
+    surface[atoms] = 4 * np.pi * (radii + PROBE)[atoms] ** 2 * exposed.cpu().numpy()
     return surface
 
 

@@ -21,7 +21,7 @@ from foldcp.metrics.geometry import surface as module
 from foldcp.metrics.geometry.atoms import (
     MAX_CONTACT,
     MAX_NEIGHBOURS,
-    AtomPairs,
+    NearPairs,
     StructureAtoms,
     near_pairs,
     near_pairs_of_all,
@@ -57,8 +57,9 @@ def ideal(features: Features, seed: int = 0) -> np.ndarray:
 
 def test_near_pairs_are_all_pairs_within_the_cutoff() -> None:
     x = np.random.default_rng(1).uniform(0, 12, (80, 3))
-    pairs = near_pairs(x, 3.0, 99)
-    assert pairs is not None
+    found = near_pairs(x, 3.0, 99)
+    assert found is not None
+    pairs = found.on_host()
     distance = np.linalg.norm(x[:, None] - x, axis=-1)
     expected = np.argwhere(np.triu(distance <= 3, 1))
     np.testing.assert_array_equal(np.stack([pairs.first, pairs.second], 1), expected)
@@ -85,9 +86,9 @@ def test_near_pairs_by_all_distances_are_those_of_the_tree(
     expected = near_pairs(points, 3.0, 99)
     found = near_pairs_of_all(points, 3.0, 99, "cpu")
     assert expected is not None and found is not None
-    assert np.array_equal(found.first, expected.first)
-    assert np.array_equal(found.second, expected.second)
-    assert found.distance == pytest.approx(expected.distance, rel=1e-14)
+    assert torch.equal(found.first, expected.first)
+    assert torch.equal(found.second, expected.second)
+    torch.testing.assert_close(found.distance, expected.distance, rtol=1e-14, atol=0)
     assert near_pairs_of_all(points, 12.0, 20, "cpu") is None
 
 
@@ -141,7 +142,7 @@ def test_a_chain_clashes_from_101_atoms_on(num_overlapping: int, expected: bool)
     assert found is not None and not found.has_clash
 
 
-def neighbours(atoms: StructureAtoms) -> AtomPairs:
+def neighbours(atoms: StructureAtoms) -> NearPairs:
     pairs = near_pairs(atoms.coords, MAX_CONTACT, MAX_NEIGHBOURS)
     assert pairs is not None
     return pairs
