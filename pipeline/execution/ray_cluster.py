@@ -252,7 +252,8 @@ def check_address(address: str) -> str:
     """The address of the cluster to join: `address`, or what `auto` stands for; empty stays empty.
 
     Raises ValueError when no Ray of the same version answers there. Another process connects, as
-    `ray.init` waits for minutes and then ends the process.
+    `ray.init` waits for minutes and then ends the process. This process gives Ray's token from now
+    on, where the cluster asks for it and the environment says nothing of it.
     """
     if not address:
         return ""
@@ -274,10 +275,18 @@ def check_address(address: str) -> str:
         return address
     if "RAY_AUTH_MODE" not in os.environ and not _connect(address, RAY_AUTH_MODE="token"):
         # The first time it may only have been slow.
-        if not _connect(address):
-            return address
-        reason = "the cluster asks for Ray's token: set the variable RAY_AUTH_MODE=token"
+        if _connect(address):
+            _give_token()
+        return address
     raise ValueError(f"--address {address}: {reason}")
+
+
+def _give_token() -> None:
+    """As `ray start` does, and `ray.init` without an address, where a user has a token."""
+    from ray._raylet import Config  # pyright: ignore[reportAttributeAccessIssue]
+
+    os.environ["RAY_AUTH_MODE"] = "token"
+    Config.initialize("")  # Ray read the environment when it was imported
 
 
 def _connect(address: str, **environment: str) -> str:

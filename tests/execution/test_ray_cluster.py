@@ -97,22 +97,27 @@ def test_alive_nodes_raises_when_that_of_the_process_is_dead(
         alive_nodes()
 
 
-def test_check_address_says_when_the_cluster_asks_for_a_token(
+def test_check_address_gives_the_token_that_the_cluster_asks_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As that of `ray start` does on a machine where Ray has made a token."""
+    found = "nothing"
 
     def connect(address: str, **environment: str) -> str:
-        return "" if environment else "Failed to connect"
+        return "" if environment.get("RAY_AUTH_MODE") == found else "Failed to connect"
 
     monkeypatch.setattr(module, "_connect", connect)
-    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.delenv("RAY_AUTH_MODE")
     with listener() as address:
-        with pytest.raises(ValueError, match="set the variable RAY_AUTH_MODE=token"):
-            check_address(address)
-        monkeypatch.setenv("RAY_AUTH_MODE", "token")
         with pytest.raises(ValueError, match="Failed to connect"):
             check_address(address)
+        assert "RAY_AUTH_MODE" not in os.environ
+        found = "token"
+        assert check_address(address) == address
+        assert os.environ["RAY_AUTH_MODE"] == "token"
+        with pytest.raises(ValueError, match="Failed to connect"):
+            check_address(address)  # what is set is not tried again
 
 
 def test_check_address_blames_no_token_when_the_cluster_was_slow(
@@ -123,6 +128,7 @@ def test_check_address_blames_no_token_when_the_cluster_was_slow(
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     with listener() as address:
         assert check_address(address) == address
+    assert "RAY_AUTH_MODE" not in os.environ
 
 
 # Ray's control service is stopped as soon as it is there.
