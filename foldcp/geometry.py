@@ -90,4 +90,7 @@ def optimal_rotation(covariance: Float[Tensor, "*M 3 3"]) -> Float[Tensor, "*M 3
             power = power @ power
     largest = power.diagonal(dim1=1, dim2=2).argmax(1)
     quaternion = power[torch.arange(len(power), device=power.device), largest]
+    # Of atoms on a line two eigenvalues are largest, and it is shorter than the least length that
+    # `F.normalize` divides by.
+    quaternion = quaternion / torch.linalg.vector_norm(quaternion, dim=1, keepdim=True)
     return quaternion_to_matrix(quaternion).to(covariance.dtype).view(covariance.shape)

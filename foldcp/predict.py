@@ -30,7 +30,7 @@ from foldcp.model.confidence import expected_plddt
 from foldcp.model.diffusion.noise import SeededNoise
 from foldcp.model.diffusion.sampler import no_steering
 from foldcp.model.layers.chunking import ChunkBudget
-from foldcp.model.layers.side_stream import side_stream
+from foldcp.model.layers.side_stream import side_stream, submit_ahead
 from foldcp.model.steering.steering import NUM_PARTICLES, Steering
 from foldcp.model.steering.weighted_potentials import weighted_potentials
 from foldcp.model.trunk.pairformer import PairformerFn
@@ -312,19 +312,21 @@ def score(
     most_waiting = SAMPLES_BESIDE if beside and model.cp.size == 1 else 0
     preparing = side_stream("scorers", device, SCORER_THREADS if beside else 0)
     scoring = side_stream("scores", device, min(most_waiting, 1))
-    make = partial(new_scorer, features, model.cp, settings)
+    makers = [partial(new_scorer, features, model.cp, settings, x) for x in coords]
     scored: list[ScoredSample] = []
     waiting: deque[Callable[[], ScoredSample]] = deque()
     with preparing as prepare, scoring as submit:
-        scorers = deque(prepare(partial(make, x)) for x in coords)
+        scorers = submit_ahead(prepare, makers, SCORER_THREADS)
         for index, x in enumerate(coords):
-            wait_for_scorer = scorers.popleft()
+            wait_for_scorer = next(scorers)  # not by `zip`, which holds the one before
             workspace = trunk.z if index + 1 == settings.samples else None
             plddt = run_confidence(
                 model, trunk, x, features, wait_for_scorer, contact, refine, workspace, count
             )
-            work = partial(scores_of, model, wait_for_scorer(), plddt, settings, index)
-            waiting.append(submit(work))
+            # In no variable: a scorer's arrays of pairs would outlive its scores.
+            waiting.append(
+                submit(partial(scores_of, model, wait_for_scorer(), plddt, settings, index))
+            )
             if len(waiting) > most_waiting:
                 scored.append(waiting.popleft()())
                 count()
@@ -394,6 +396,8 @@ def scores_of(
 ) -> ScoredSample:
     """Scores of a sample whose logits the scorer has seen; on request, whole PAE and PDE in host
     memory and blocks of PAE, too. Collective.
+
+    Returns when the device has done all of it: what another stream has allocated is freed then.
     """
     num_tokens = scorer.rows.spans.num_tokens
     scores = scorer.compute(plddt)

@@ -15,15 +15,16 @@ Argument = Any
 
 
 def needs_no_grad(*tensors: Tensor) -> bool:
-    """Whether none of these tensors needs a gradient, so that a residual may be updated in
-    place.
-    """
+    """Whether no gradient of these tensors is wanted."""
     return not (torch.is_grad_enabled() and any(x.requires_grad for x in tensors))
 
 
 def add_residual(z: Tensor, update: Tensor) -> Tensor:
-    """z + update in the type of z; in place where no gradient is wanted."""
-    return z.add_(update) if needs_no_grad(z, update) else z + update.to(z.dtype)
+    """z + update in the type of z; in place where gradients are disabled.
+
+    Not where these two merely need none: a gradient of something else may need the former z.
+    """
+    return z + update.to(z.dtype) if torch.is_grad_enabled() else z.add_(update)
 
 
 def with_reference_backward(
@@ -51,9 +52,9 @@ def residual_with_reference_backward(
     *args: Argument,
 ) -> Tensor:
     """The z that kernel(z, *args, out) writes, with the gradient of reference(z, *args); in place
-    where no gradient is wanted.
+    where gradients are disabled.
     """
-    keep_input = not needs_no_grad(z, *_flattened(args))
+    keep_input = torch.is_grad_enabled()
 
     def run_kernel(z: Tensor, *args: Argument) -> Tensor:
         out = torch.empty_like(z) if keep_input else z

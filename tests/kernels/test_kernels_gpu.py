@@ -322,6 +322,7 @@ def test_choose_takes_a_kernel_for_every_update(backend: Backend) -> None:
 
 @pytest.mark.parametrize("residual", [torch.float32, bf16])
 @pytest.mark.parametrize("sizes", PAIRS, ids=str)
+@torch.no_grad()
 def test_pair_updates_are_as_exact_as_torch(
     backend: Backend, sizes: tuple[int, int, int, int, bool], residual: torch.dtype
 ) -> None:

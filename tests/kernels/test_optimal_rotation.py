@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from foldcp.geometry import RotationOf
+from foldcp.geometry import RotationOf, quaternion_to_matrix, superpose
 from foldcp.kernels import optimal_rotation
 from foldcp.kernels.dispatch import choose_backend
 from tests.support.distributed import on_devices
@@ -51,3 +52,20 @@ def test_what_leaves_the_rotation_open_gives_one_nevertheless(device: str) -> No
     torch.testing.assert_close(rotation @ rotation.mT, torch.eye(3).expand(3, 3, 3))
     torch.testing.assert_close(torch.det(rotation), torch.ones(3))
     torch.testing.assert_close(rotation[2], torch.eye(3))
+
+
+@on_devices
+@pytest.mark.parametrize("length", [60.0, 3.0])
+@pytest.mark.parametrize("num_atoms", [2, 5])
+def test_atoms_on_a_line_are_turned_onto_their_copy(
+    device: str, num_atoms: int, length: float
+) -> None:
+    """Around the line any rotation will do, as two eigenvalues are largest."""
+    torch.manual_seed(0)
+    direction = F.normalize(torch.randn(4, 1, 3), dim=-1)
+    target = length * torch.linspace(-0.5, 0.5, num_atoms)[:, None] * direction
+    turn = quaternion_to_matrix(torch.randn(4, 4))
+    moving = target @ turn.mT + torch.randn(4, 1, 3)
+    weights = torch.ones(num_atoms)
+    x, y, w = (each.to(device) for each in (moving, target, weights))
+    torch.testing.assert_close(superpose(x, y, w, chosen(device)), y, atol=1e-4, rtol=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from foldcp.model.layers import side_stream as module
-from foldcp.model.layers.side_stream import side_stream
+from foldcp.model.layers.side_stream import side_stream, submit_ahead
 
 GPU = torch.device("cuda", 1)
 
@@ -144,3 +144,18 @@ def test_without_threads_work_is_done_once_when_its_result_is_asked_for() -> Non
         assert begun == [1]
         first()
         assert begun == [1, 0]
+
+
+@pytest.mark.parametrize("number", [0, 2, 9])
+def test_so_many_works_are_begun_ahead(number: int) -> None:
+    begun = []
+
+    def begin(work: Callable[[], int]) -> Callable[[], int]:
+        begun.append(work())
+        return work
+
+    waits = submit_ahead(begin, [partial(int, index) for index in range(5)], number)
+    assert not begun
+    for index, wait in enumerate(waits):
+        assert begun == list(range(min(5, index + number + 1)))
+        assert wait() == index

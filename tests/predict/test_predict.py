@@ -8,6 +8,7 @@ from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from foldcp.complex import Chain, Complex
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.featurize import featurize
 from foldcp.metrics.interface.pae_blocks import PAE_STEP, kept_chain_pairs
+from foldcp.metrics.scorer import SampleScorer
 from foldcp.predict import Prediction, Settings, fold
 from tests.support.distributed import run
 from tests.support.metrics_reference import assert_close
@@ -134,6 +136,22 @@ def test_fold_does_not_depend_on_parallel_samples() -> None:
         ContextParallel(), Settings(recycling=1, steps=4, samples=2, parallel_samples=1, seed=7)
     )
     assert relative(one_by_one.coords, on_one_rank().coords) < 1e-5
+
+
+def test_arrays_of_pairs_are_those_of_one_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: WeakSet[SampleScorer] = WeakSet()
+    at_once = []
+    allocate = SampleScorer._allocate
+
+    def note(self: SampleScorer, *args: Any) -> None:
+        alive.add(self)
+        at_once.append(len(alive))
+        allocate(self, *args)
+
+    monkeypatch.setattr(SampleScorer, "_allocate", note)
+    settings = Settings(recycling=0, steps=2, samples=4, kept_pae_pairs=1.0, keep_pairs=True)
+    predict(ContextParallel(), settings)
+    assert at_once == [1, 1, 1, 1]
 
 
 def test_fold_gives_different_samples_for_different_seeds() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from functools import cache
 
 import pytest
@@ -12,7 +13,12 @@ from torch import Tensor
 from foldcp.checkpoint.load import load
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.training.gradients import require_gradients
-from foldcp.training.settings import CONFIDENCE_STAGE, LossWeights, TrainingSettings
+from foldcp.training.settings import (
+    CONFIDENCE_STAGE,
+    Checkpointing,
+    LossWeights,
+    TrainingSettings,
+)
 from foldcp.training.step import Losses, training_step
 from tests.support.distributed import run
 from tests.training.examples import example, with_symmetries
@@ -28,9 +34,12 @@ SETTINGS = TrainingSettings(
 Result = tuple[Losses, dict[str, Tensor]]
 
 
-def step(cp: ContextParallel, settings: TrainingSettings) -> Result:
+def step(cp: ContextParallel, settings: TrainingSettings, trained: str = "*") -> Result:
+    """The losses, and the gradients of the parameters that are trained, by a pattern of names."""
     model = load("untrained:tiny", cp=cp)
     require_gradients(model, settings.weights)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(parameter.requires_grad and fnmatchcase(name, trained))
     generator = torch.Generator().manual_seed(5)
     losses = training_step(model, with_symmetries(example()), settings, generator)
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
@@ -66,6 +75,26 @@ def test_every_parameter_that_is_trained_has_a_gradient() -> None:
     missing = [name for name, gradient in on_one_rank()[1].items() if not gradient.any()]
     absent = ("template_module", "contact_conditioning", "cyclic")  # in the example
     assert all(any(part in name for part in absent) for name in missing), missing
+
+
+@pytest.mark.parametrize("checkpointing", ["none", "blocks", "offload"])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "msa_module.layers.*.outer_product_mean*",
+        "msa_module.layers.*.pairformer_layer*",
+        "pairformer_module.layers.*.transition_z*",
+        "structure_module*",
+    ],
+)
+def test_frozen_parameters_change_no_gradient_of_the_others(
+    pattern: str, checkpointing: Checkpointing
+) -> None:
+    settings = replace(SETTINGS, checkpointing=checkpointing)
+    losses, gradients = step(ContextParallel(), settings, pattern)
+    whole_losses, whole = on_one_rank()
+    assert gradients
+    assert_equal((losses, gradients), (whole_losses, {name: whole[name] for name in gradients}))
 
 
 def test_confidence_stage_trains_the_confidence_alone() -> None:

@@ -20,7 +20,7 @@ class OuterProductWeights:
 
 
 class AddOuterProducts:
-    """z + weight outer / count + bias; in place where no gradient is wanted.
+    """z + weight outer / count + bias; in place where gradients are disabled.
 
     `outer` has the sums of outer products over an alignment's sequences, `count` how many sequences
     they are of. Source: AlphaFold 3, algorithm 9, lines 3 and 4.

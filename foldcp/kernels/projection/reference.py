@@ -90,7 +90,7 @@ class Projection:
 
 
 class AddAttentionOutput:
-    """z + out (attended * sigmoid(gate LayerNorm(z))); in place where no gradient is wanted.
+    """z + out (attended * sigmoid(gate LayerNorm(z))); in place where gradients are disabled.
 
     `attended` is what attention gave, its heads side by side. Source: AlphaFold 3, algorithm 14,
     lines 4 to 7, and the residual of algorithm 17.

@@ -24,7 +24,7 @@ class TransitionWeights:
 
 
 class AddTransition:
-    """z + fc3 (silu(fc1 x) * (fc2 x)) with x = LayerNorm(z); in place where no gradient is wanted.
+    """z + fc3 (silu(fc1 x) * (fc2 x)) with x = LayerNorm(z); in place where gradients are disabled.
 
     Computed in the type of fc1, statistics in fp32. Source: AlphaFold 3, algorithm 11.
     """

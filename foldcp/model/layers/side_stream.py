@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
@@ -53,6 +54,18 @@ def side_stream(name: str, device: torch.device, num_threads: int) -> Iterator[S
         yield submit
     finally:
         threads.shutdown(cancel_futures=True)
+
+
+def submit_ahead(
+    submit: Submit, works: Iterable[Callable[[], Result]], number: int
+) -> Iterator[Callable[[], Result]]:
+    """What waits for each of these works, of which so many are begun before it is asked for."""
+    begun: deque[Callable[[], Result]] = deque()
+    for work in works:
+        begun.append(submit(work))
+        if len(begun) > number:
+            yield begun.popleft()
+    yield from begun
 
 
 def _recorded(stream: torch.cuda.Stream) -> torch.cuda.Event:
