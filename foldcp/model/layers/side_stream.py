@@ -65,7 +65,8 @@ def submit_ahead(
         begun.append(submit(work))
         if len(begun) > number:
             yield begun.popleft()
-    yield from begun
+    while begun:  # nothing of it is kept
+        yield begun.popleft()
 
 
 def _recorded(stream: torch.cuda.Stream) -> torch.cuda.Event:
