@@ -45,8 +45,9 @@ def load_model(
 
     Args:
         checkpoint: `boltz2` for the weights that `foldcp fetch boltz2` has downloaded, the path of
-            a Boltz-2 structure checkpoint (.ckpt or .safetensors), or `untrained:tiny` or
-            `untrained:boltz2` for random weights, whose scores mean nothing.
+            a Boltz-2 structure checkpoint (.ckpt or .safetensors), `demo` for the small network
+            that comes with foldcp, or `untrained:tiny` or `untrained:boltz2` for random weights,
+            whose scores mean nothing.
         device: "cpu", "cuda" or "cuda:1"; None takes the current GPU, or the CPU without one.
         precision: "fp32"; "mixed" for matrix products over pairs in bf16; "bf16" to keep the pair
             representation in bf16, too, which needs least memory. None is "mixed" on a GPU and

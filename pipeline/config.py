@@ -93,7 +93,7 @@ class ModelConfig:
     sampling: SamplingPrecision = field(
         default="auto",
         metadata=setting(
-            "precision of the sampler's transformers; auto: fp32 with precision fp32, else bf16"
+            "precision of the sampler's network; auto: fp32 with precision fp32, else bf16"
         ),
     )
     potentials: bool = field(

@@ -35,7 +35,8 @@ def set_precision(model: Boltz2, precision: Precision, sampling: Sampling | None
     Args:
         precision: fp32, or bf16 for the matrix products over pairs of tokens (mixed and bf16, which
             differ in `residual_dtype` only).
-        sampling: of the transformers of the score network; bf16 unless `precision` is fp32.
+        sampling: of the transformers of the score network and of what atoms give to tokens; bf16
+            unless `precision` is fp32.
     """
     if sampling is None:
         sampling = "fp32" if precision == "fp32" else "bf16"

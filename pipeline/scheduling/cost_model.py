@@ -49,7 +49,7 @@ PARTICLES = 3  # structures steered at once for each sample, with potentials
 # H200s.
 MEMORY_PRESSURE = 2.2
 # Narrow products reach less than the rate of large ones: those of the MSA module two thirds of it,
-# those of the sampler half.
+# those of the sampler over half.
 MSA_SLOWDOWN = 1.5
 SAMPLER_SLOWDOWN = 1.8
 # Folds that need this share of what was too much for another one do not fit either.

@@ -64,7 +64,7 @@ def write_fasta(path: Path, names: Sequence[str]) -> Path:
     """A dimer for each name, the earlier ones longer."""
     lengths = range(30 + 4 * len(names), 30, -4)
     records = [
-        f">{name}\n{sequence(length, index)}:{sequence(14, 50 + index)}\n"
+        f">{name}\n{sequence(length, index)}:{sequence(14, 80 + index)}\n"
         for index, (name, length) in enumerate(zip(names, lengths, strict=True))
     ]
     path.write_text("".join(records))

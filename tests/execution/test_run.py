@@ -214,13 +214,19 @@ def test_killed_and_hanging_worker_cost_their_groups_and_nothing_else(
     assert_equal_tables(tables(out), tables(undisturbed))
 
 
+def num_done(out: Path) -> int:
+    """Folds that gave a result; on a busy machine others pass their deadline."""
+    attempts = read_table(out, "attempts").to_pandas()
+    return int((attempts["outcome"] == "done").sum())
+
+
 def test_files_asked_for_later_are_made_by_folding_what_lacks_them(
     source: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     """First the PAE of two complexes, one of them on two ranks, then the best pair of all."""
     out = tmp_path / "run"
     shutil.copytree(undisturbed, out)
-    before = read_table(out, "attempts").num_rows
+    before = num_done(out)
 
     def score_with(*options: str, exit_code: int = 1) -> str:
         result = subprocess.run(
@@ -239,7 +245,7 @@ def test_files_asked_for_later_are_made_by_folding_what_lacks_them(
     assert "files of 1 results are missing or shortened" in told
     assert "4 of them are folded again" in told and "write.pae=best:1 (4)" in told
     assert "folded again" not in score_with("--set", "write.pae=best:1")
-    assert read_table(out, "attempts").num_rows == before + 7
+    assert num_done(out) == before + 7
     found = read_table(out, "complexes").to_pandas().set_index("name")
     with PaeFile(out / found["pae"]["two"]) as pae:
         assert pae.kept.all() and np.isfinite(pae.read(slice(None), slice(None))).all()

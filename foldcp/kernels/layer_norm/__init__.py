@@ -43,7 +43,7 @@ def layer_norm(
 
 @cache
 def _fused() -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:
-    """LayerNorm in Triton; None where that is not installed (`model.kernels=torch`)."""
+    """LayerNorm in Triton; None where that is not installed."""
     if find_spec("triton") is None:
         return None
     from foldcp.kernels.layer_norm.triton import LayerNormTriton
