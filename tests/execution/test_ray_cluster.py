@@ -101,34 +101,53 @@ def test_check_address_gives_the_token_that_the_cluster_asks_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As that of `ray start` does on a machine where Ray has made a token."""
-    found = "nothing"
+    wanted = "nothing"
+    given = []
 
     def connect(address: str, **environment: str) -> str:
-        return "" if environment.get("RAY_AUTH_MODE") == found else "Failed to connect"
+        return "" if environment.get("RAY_AUTH_MODE") == wanted else "Failed to connect"
 
     monkeypatch.setattr(module, "_connect", connect)
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    monkeypatch.delenv("RAY_AUTH_MODE")
+    monkeypatch.setattr(module, "_give_token", lambda: given.append("token"))
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     with listener() as address:
         with pytest.raises(ValueError, match="Failed to connect"):
             check_address(address)
-        assert "RAY_AUTH_MODE" not in os.environ
-        found = "token"
+        assert not given
+        wanted = "token"
         assert check_address(address) == address
-        assert os.environ["RAY_AUTH_MODE"] == "token"
+        assert given == ["token"]
+        monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # is not tried again
         with pytest.raises(ValueError, match="Failed to connect"):
-            check_address(address)  # what is set is not tried again
+            check_address(address)
+        assert given == ["token"]
+
+
+def test_a_process_that_gives_the_token_connects_with_it() -> None:
+    """In another process: Ray keeps it for as long as one lives."""
+    program = (
+        "from ray._raylet import AuthenticationMode, get_authentication_mode as mode\n"
+        "from foldcp.pipeline.execution.ray_cluster import _give_token\n"
+        "before = mode()\n"
+        "_give_token()\n"
+        "assert before == AuthenticationMode.DISABLED, before\n"
+        "assert mode() == AuthenticationMode.TOKEN, mode()\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
+    command = [sys.executable, "-c", program]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
 
 
 def test_check_address_blames_no_token_when_the_cluster_was_slow(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(module, "_give_token", lambda: pytest.fail("not asked for"))
     answers = iter(["no Ray cluster answers there", "", ""])
     monkeypatch.setattr(module, "_connect", lambda address, **environment: next(answers))
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     with listener() as address:
         assert check_address(address) == address
-    assert "RAY_AUTH_MODE" not in os.environ
 
 
 # Ray's control service is stopped as soon as it is there.
