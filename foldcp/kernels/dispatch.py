@@ -30,8 +30,8 @@ class Backend:
         """Whether a fused kernel computes in this dtype, on arrays of so many channels.
 
         Kernels are for bf16; fp32, for parity, stays in PyTorch, and so do arrays with more than
-        `MAX_CHANNELS` channels, which belong to tokens, not to pairs. (The rotation of
-        a superposition is in fp64 whatever the type of the coordinates, and asks for no dtype.)
+        `MAX_CHANNELS` channels, which belong to tokens, not to pairs. The rotation of a
+        superposition is in fp64 whatever the type of the coordinates, and does not ask.
         """
         return bool(self.triton) and dtype == torch.bfloat16 and channels <= MAX_CHANNELS
 

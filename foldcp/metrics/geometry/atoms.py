@@ -68,6 +68,11 @@ class StructureAtoms:
         """A mask of the atoms of chains of these kinds."""
         return np.isin(self.layout.chain_kinds, kinds)[self.chain]
 
+    def chains_of(self, pairs: NearPairs) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
+        """The chains of both atoms of each pair, where the pairs are."""
+        chain = torch.from_numpy(self.chain).to(pairs.device)
+        return chain[pairs.first], chain[pairs.second]
+
     def pair_counts(
         self, first: Int[np.ndarray, " n"], second: Int[np.ndarray, " n"]
     ) -> Int[np.ndarray, "C C"]:

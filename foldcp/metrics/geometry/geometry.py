@@ -60,8 +60,8 @@ def geometry(features: Features, coords: Float[Tensor, "A 3"]) -> Geometry:
     alone = np.zeros(num_atoms)  # in a heap
     contacts = buried = bonds = bridges = None
     if near is not None:
-        chain = torch.from_numpy(atoms.chain).to(near.device)
-        between = near.where(chain[near.first] != chain[near.second]).on_host()
+        first, second = atoms.chains_of(near)
+        between = near.where(first != second).on_host()
         radii = atom_radii(atoms)
         alone = chain_surfaces(atoms, radii, near)
         buried = buried_surfaces(atoms, radii, alone, near)

@@ -45,7 +45,7 @@ def chain_surfaces(
     """The surface of each atom in Å² with its own chain alone; `near` are all pairs within
     6.6 Å.
     """
-    first, second = _chains(atoms, near)
+    first, second = atoms.chains_of(near)
     everyone = torch.ones(len(atoms.coords), dtype=torch.bool, device=near.device)
     return _surface(atoms.coords, radii, near.where(first == second), everyone)
 
@@ -61,7 +61,7 @@ def buried_surfaces(
     other. `near` are all pairs within 6.6 Å.
     """
     C = atoms.num_chains
-    first, second = _chains(atoms, near)
+    first, second = atoms.chains_of(near)
     place = (first * C + second)[first != second]
     counts = place.bincount(minlength=C * C).view(C, C).cpu().numpy()
     sizes = np.bincount(atoms.chain, minlength=C)
@@ -81,12 +81,6 @@ def buried_surfaces(
         buried[a, b] = lost[atoms.chain == a].sum()
         buried[b, a] = lost[atoms.chain == b].sum()
     return buried
-
-
-def _chains(atoms: StructureAtoms, near: NearPairs) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
-    """The chains of both atoms of each pair."""
-    chain = torch.from_numpy(atoms.chain).to(near.device)
-    return chain[near.first], chain[near.second]
 
 
 def fraction_disordered(atoms: StructureAtoms, alone: Float[np.ndarray, " A"]) -> float:
