@@ -177,7 +177,7 @@ def fold(
             coords = sample(model, trunk, padded, constraints, settings, progress)
         with timer("confidence"):
             scored = score(model, trunk, coords, padded, refine, settings, progress)
-    return finished(model, padded, coords, scored, timer)
+    return finished(model, padded, coords, scored, timer.seconds())
 
 
 def finished(
@@ -185,7 +185,7 @@ def finished(
     features: Features,
     coords: Float[Tensor, "M A 3"],
     scored: Sequence[ScoredSample],
-    timer: StageTimer,
+    seconds: dict[str, float],
 ) -> Prediction:
     """The prediction in host memory, without padding."""
     num_atoms = len(features.layout.atom_token)
@@ -196,7 +196,7 @@ def finished(
         pae=[sample.pae for sample in scored if sample.pae is not None],
         pde=[sample.pde for sample in scored if sample.pde is not None],
         layout=features.layout,
-        seconds=timer.seconds,
+        seconds=seconds,
         peak_bytes=peak_bytes(coords.device, model.cp),
         pae_blocks=[block for sample in scored for block in sample.pae_blocks],
     )

@@ -75,9 +75,9 @@ def fold_group(
             coords = _sample(model, folded, settings, progress)
         with timer("confidence"):
             scored = _score(model, folded, coords, settings, progress)
-        timer.seconds = {stage: seconds / len(group) for stage, seconds in timer.seconds.items()}
+        seconds = {stage: of_all / len(group) for stage, of_all in timer.seconds().items()}
         return [
-            finished(model, each.features, of_each, scores, timer)
+            finished(model, each.features, of_each, scores, seconds)
             for each, of_each, scores in zip(folded, coords, scored, strict=True)
         ]
 

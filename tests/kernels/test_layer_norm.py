@@ -12,6 +12,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from foldcp.kernels import layer_norm as package
+from foldcp.kernels.dispatch import Backend
 from foldcp.kernels.layer_norm import EPSILON, layer_norm
 from foldcp.model.layers.layers import LayerNorm
 
@@ -73,29 +74,31 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return compute
 
-    monkeypatch.setattr(package, "_fused", lambda: record("kernel"))
+    monkeypatch.setattr(package, "_kernel", lambda: record("kernel"))
     monkeypatch.setattr(package, "reference", record("torch"))
     return names
 
 
 @pytest.mark.parametrize(
-    ("device", "dtype", "channels", "trained", "expected"),
+    ("device", "dtype", "channels", "trained", "fused", "expected"),
     [
-        ("cuda", torch.float32, 128, True, "kernel"),
-        ("cuda", bf16, 1024, True, "kernel"),
-        ("cuda", torch.float64, 128, True, "torch"),
-        ("cuda", torch.float32, 1025, True, "torch"),
-        ("cuda", torch.float32, 128, False, "torch"),
-        ("cpu", torch.float32, 128, True, "torch"),
+        ("cuda", torch.float32, 128, True, False, "kernel"),
+        ("cuda", bf16, 1024, True, False, "kernel"),
+        ("cuda", torch.float64, 128, True, True, "torch"),
+        ("cuda", torch.float32, 1025, True, True, "torch"),
+        ("cuda", torch.float32, 128, False, False, "torch"),
+        ("cuda", torch.float32, 128, False, True, "kernel"),
+        ("cpu", torch.float32, 128, True, True, "torch"),
     ],
 )
-def test_kernels_take_what_is_trained_on_a_gpu(
+def test_kernels_take_what_is_trained_or_asked_for_on_a_gpu(
     calls: list[str],
     monkeypatch: pytest.MonkeyPatch,
     device: str,
     dtype: torch.dtype,
     channels: int,
     trained: bool,
+    fused: bool,
     expected: str,
 ) -> None:
     # PyTorch without CUDA makes no tensor there that requires a gradient
@@ -103,14 +106,14 @@ def test_kernels_take_what_is_trained_on_a_gpu(
     with FakeTensorMode():
         x = torch.empty(7, channels, dtype=dtype, device=device)
         weight = torch.empty(channels, device=device)
-        layer_norm(x, weight, weight)
+        layer_norm(x, weight, weight, fused)
     assert calls == [expected]
 
 
 def test_a_gpu_without_triton_computes_with_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(package, "find_spec", asked.append)  # which gives None
-    monkeypatch.setattr(package, "_fused", cache(package._fused.__wrapped__))
+    monkeypatch.setattr(package, "_kernel", cache(package._kernel.__wrapped__))
     monkeypatch.setattr(package, "needs_no_grad", lambda *tensors: False)
     with FakeTensorMode():
         x = torch.empty(7, 24, dtype=bf16, device="cuda")
@@ -118,3 +121,13 @@ def test_a_gpu_without_triton_computes_with_torch(monkeypatch: pytest.MonkeyPatc
         for _ in range(2):
             assert layer_norm(x, weight, weight).dtype == torch.float32
     assert asked == ["triton"]
+
+
+def test_a_layer_asks_for_kernels_where_its_backend_has_them(calls: list[str]) -> None:
+    layer = LayerNorm(24)
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        x = torch.empty(7, 24, device="cuda")
+        for backend in (Backend(), Backend("3.6.0"), Backend()):
+            layer.use_kernels(backend)
+            layer(x)
+    assert calls == ["torch", "kernel", "torch"]

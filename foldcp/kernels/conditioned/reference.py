@@ -14,7 +14,10 @@ from foldcp.kernels.layer_norm import EPSILON
 
 @dataclass(frozen=True)
 class Modulation:
-    """Conditioning of one half of a layer: its input is scaled and shifted, its output gated."""
+    """Conditioning of one half of a layer: its input is scaled and shifted, its output gated.
+
+    Scale and gate are as they are before their sigmoids, which the operations compute.
+    """
 
     scale: Float[Tensor, "*B C"]
     shift: Float[Tensor, "*B C"]
@@ -47,13 +50,13 @@ class ConditionedOps:
         shift: Float[Tensor, "*B A C"],
         dtype: torch.dtype,
     ) -> Float[Tensor, "*M A C"]:
-        """scale LayerNorm(a) + shift, in the type of the matrix product that follows.
+        """sigmoid(scale) LayerNorm(a) + shift, in the type of the matrix product that follows.
 
         Source: AlphaFold 3, algorithm 26, line 3.
         """
         precise = torch.promote_types(a.dtype, torch.float32)
         normed = F.layer_norm(a.to(precise), a.shape[-1:], eps=EPSILON)
-        return torch.addcmul(shift.to(precise), scale.to(precise), normed).to(dtype)
+        return torch.addcmul(shift.to(precise), scale.to(precise).sigmoid(), normed).to(dtype)
 
     def add_gated(
         self,
@@ -61,11 +64,11 @@ class ConditionedOps:
         update: Float[Tensor, "*M A C"],
         gate: Float[Tensor, "*B A C"],
     ) -> Float[Tensor, "*M A C"]:
-        """a + gate update, in the type of a.
+        """a + sigmoid(gate) update, in the type of a.
 
         Source: AlphaFold 3, algorithm 24, line 13; algorithm 25, line 4.
         """
-        return torch.addcmul(a, gate.to(a.dtype), update.to(a.dtype))
+        return torch.addcmul(a, gate.to(a.dtype).sigmoid(), update.to(a.dtype))
 
     def gated(self, x: Float[Tensor, "*M C"], gate: Float[Tensor, "*M C"]) -> Float[Tensor, "*M C"]:
         """x sigmoid(gate). Source: AlphaFold 3, algorithm 24, line 9."""
@@ -81,7 +84,8 @@ class ConditionedOps:
 
 
 class AddSplitTransition:
-    """a + gate down_proj glu(up_proj (scale LayerNorm(a) + shift)), with split weights.
+    """a + sigmoid(gate) down_proj glu(up_proj (sigmoid(scale) LayerNorm(a) + shift)), with split
+    weights.
 
     For few channels, in one pass over a. What the weights multiply is split too: of (x1 + x2)
     (w1 + w2) in bf16 only x2 w2, about 2^-16 of it, is left out. Source: AlphaFold 3, algorithm 25;

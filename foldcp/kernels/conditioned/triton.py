@@ -47,7 +47,7 @@ def _load(X, row, stride, channel, inside) -> tl.tensor:
 def _modulated(
     A, SCALE, SHIFT, row, atom, scale_a, shift_a, channel, inside, C: tl.constexpr
 ) -> tl.tensor:
-    scale = _load(SCALE, atom, scale_a, channel, inside)
+    scale = _sigmoid(_load(SCALE, atom, scale_a, channel, inside))
     shift = _load(SHIFT, atom, shift_a, channel, inside)
     return normed(_load(A, row, C, channel, inside), inside, scale, shift, C, 1)
 
@@ -84,9 +84,8 @@ def _add_gated(
     channel = tl.arange(0, BC)
     inside = (row < num_rows)[:, None] & (channel < C)[None, :]
     x = _load(A, row, C, channel, inside)
-    x += _load(GATE, row % num_atoms, gate_a, channel, inside) * _load(
-        UPDATE, row, C, channel, inside
-    )
+    gate = _sigmoid(_load(GATE, row % num_atoms, gate_a, channel, inside))
+    x += gate * _load(UPDATE, row, C, channel, inside)
     place = row.to(tl.int64)[:, None] * C + channel[None, :]
     tl.store(OUT + place, x.to(OUT.dtype.element_ty), mask=inside)
 
@@ -161,7 +160,8 @@ def _add_split_transition(
         w_high = tl.trans(weight_tile(BACK, channel, k, C, K))
         update = tl.dot(y_high, tl.trans(weight_tile(BACK + C * K, channel, k, C, K)), update)
         update = tl.dot(y_high, w_high, tl.dot(y_low, w_high, update))
-    a = _load(A, row, C, channel, inside) + _load(GATE, atom, gate_a, channel, inside) * update
+    gate = _sigmoid(_load(GATE, atom, gate_a, channel, inside))
+    a = _load(A, row, C, channel, inside) + gate * update
     place = row.to(tl.int64)[:, None] * C + channel[None, :]
     tl.store(OUT + place, a.to(OUT.dtype.element_ty), mask=inside)
 

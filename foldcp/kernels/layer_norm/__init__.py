@@ -1,4 +1,4 @@
-"""LayerNorm over the last dimension: PyTorch's own, and in Triton where it is trained on a GPU.
+"""LayerNorm over the last dimension: PyTorch's own, or in Triton.
 
 It has no `choose`: the references of other operations, which know of no backend, call it for their
 gradients.
@@ -24,25 +24,29 @@ MAX_CHANNELS = 1024  # of the kernels, which hold whole rows in registers
 
 
 def layer_norm(
-    x: Float[Tensor, "*B C"], weight: Float[Tensor, " C"], bias: Float[Tensor, " C"]
+    x: Float[Tensor, "*B C"],
+    weight: Float[Tensor, " C"],
+    bias: Float[Tensor, " C"],
+    fused: bool = False,
 ) -> Float[Tensor, "*B C"]:
     """LayerNorm over the last dimension; statistics and result in fp32, or in fp64 for an fp64
-    input. Where a gradient is wanted on a GPU that has Triton, in kernels of our own.
+    input. On a GPU in kernels of our own where they are asked for by `fused`, and where a gradient
+    is wanted and Triton is installed.
     """
     if (
         x.is_cuda
         and x.dtype != torch.float64
         and x.shape[-1] <= MAX_CHANNELS
-        and not needs_no_grad(x, weight, bias)
+        and (fused or not needs_no_grad(x, weight, bias))
     ):
-        fused = _fused()
-        if fused is not None:
-            return fused(x, weight, bias)
+        kernel = _kernel()
+        if kernel is not None:
+            return kernel(x, weight, bias)
     return reference(x, weight, bias)
 
 
 @cache
-def _fused() -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:
+def _kernel() -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:
     """LayerNorm in Triton; None where that is not installed."""
     if find_spec("triton") is None:
         return None

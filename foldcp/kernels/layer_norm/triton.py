@@ -1,4 +1,4 @@
-"""LayerNorm in Triton, for training: forward and backward read a row once and keep it on chip.
+"""LayerNorm in Triton: forward and backward read a row once and keep it on chip.
 
 PyTorch's kernels are made for many channels: on rows of 64 to 768 they take several times as long
 as memory does.

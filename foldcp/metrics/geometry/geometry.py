@@ -25,7 +25,11 @@ from foldcp.metrics.geometry.surface import (
     chain_surfaces,
     fraction_disordered,
 )
-from foldcp.metrics.geometry.token_contacts import TokenContacts, token_contacts
+from foldcp.metrics.geometry.token_contacts import (
+    NITROGEN_OXYGEN,
+    TokenContacts,
+    token_contacts,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +65,8 @@ def geometry(features: Features, coords: Float[Tensor, "A 3"]) -> Geometry:
     contacts = buried = bonds = bridges = None
     if near is not None:
         first, second = atoms.chains_of(near)
-        between = near.where(first != second).on_host()
+        # Nothing that looks at pairs of chains sees farther.
+        between = near.where((first != second) & (near.distance <= NITROGEN_OXYGEN)).on_host()
         radii = atom_radii(atoms)
         alone = chain_surfaces(atoms, radii, near)
         buried = buried_surfaces(atoms, radii, alone, near)

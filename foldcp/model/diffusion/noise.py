@@ -99,7 +99,7 @@ class SeededNoise:
         return drawn
 
     def _to_device(self, drawn: Tensor) -> Tensor:
-        return _to_device(drawn, self.device)
+        return to_device(drawn, self.device)
 
 
 class PackedNoise:
@@ -128,8 +128,8 @@ class PackedNoise:
         rotation = torch.stack([step.rotation for step in steps], 1)
         translation = torch.stack([step.translation for step in steps], 1)
         return StepNoise(
-            _to_device(rotation.flatten(0, 1), self.device),
-            _to_device(translation.flatten(0, 1), self.device),
+            to_device(rotation.flatten(0, 1), self.device),
+            to_device(translation.flatten(0, 1), self.device),
             self._packed([step.noise for step in steps]),
         )
 
@@ -137,10 +137,11 @@ class PackedNoise:
         whole = torch.zeros(len(noises[0]), len(noises), self.atoms_each, 3)
         for index, noise in enumerate(noises):
             whole[:, index, : noise.shape[1]] = noise
-        return _to_device(whole.flatten(1, 2), self.device)
+        return to_device(whole.flatten(1, 2), self.device)
 
 
-def _to_device(drawn: Tensor, device: torch.device) -> Tensor:
+def to_device(drawn: Tensor, device: torch.device) -> Tensor:
+    """A copy of a tensor in host memory, for which the CPU does not wait."""
     if device.type == "cuda":
         drawn = drawn.pin_memory()  # nothing, where it is pinned
     return drawn.to(device, non_blocking=True)

@@ -16,7 +16,7 @@ from foldcp.geometry import Coords, RotationOf, superpose
 from foldcp.kernels import optimal_rotation
 from foldcp.kernels.dispatch import Backend
 from foldcp.model.diffusion.launch_throttle import LaunchThrottle
-from foldcp.model.diffusion.noise import NoiseSource
+from foldcp.model.diffusion.noise import NoiseSource, to_device
 from foldcp.model.diffusion.schedule import StepScalars, noise_levels, noise_schedule
 from foldcp.model.diffusion.score_model import DenoiserCache, ScoreModel
 from foldcp.model.layers.cuda_graph import CUDAGraphWrapper, can_capture, new_pool
@@ -102,7 +102,8 @@ class AtomDiffusion(KernelModule):
             denoise = CUDAGraphWrapper(denoise, pool)
             euler_step = CUDAGraphWrapper(euler_step, pool)
         x = sigmas[0] * noise_source.initial()
-        scalars = x.new_tensor([level.scalars() for level in levels])
+        scalars = torch.tensor([level.scalars() for level in levels], dtype=x.dtype)
+        scalars = to_device(scalars, x.device)
         throttle = LaunchThrottle(mask.device)
         drawn = noise_source.step(0)
         for index, level in enumerate(levels):

@@ -52,7 +52,7 @@ class Embedding(nn.Embedding):
         """No initialisation: `foldcp.checkpoint.load` fills the weights."""
 
 
-class LayerNorm(nn.LayerNorm):
+class LayerNorm(KernelModule, nn.LayerNorm):
     """LayerNorm over the last dimension with statistics in fp32 (or better); the result has type
     `out_dtype`, or that of the statistics.
     """
@@ -61,9 +61,13 @@ class LayerNorm(nn.LayerNorm):
 
     def __init__(self, dim: int, bias: bool = True) -> None:
         super().__init__(dim, eps=EPSILON, bias=bias)
+        self.use_kernels(Backend())
+
+    def use_kernels(self, backend: Backend) -> None:
+        self.fused = bool(backend.triton)
 
     def forward(self, x: Float[Tensor, "*S C"]) -> Float[Tensor, "*S C"]:
-        y = layer_norm(x, self.weight, self.bias)
+        y = layer_norm(x, self.weight, self.bias, self.fused)
         return y if self.out_dtype is None else y.to(self.out_dtype)
 
 

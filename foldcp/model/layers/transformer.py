@@ -58,16 +58,14 @@ class Modulator:
         norm = F.layer_norm(precise, s.shape[-1:]).to(self.norm_weight.dtype)
         scale_shift = F.linear(norm, self.norm_weight, self.norm_bias)
         scale_shift = scale_shift.unflatten(-1, (-1, 2, 2, self.dim))  # layer, half, scale or shift
-        scale = scale_shift[..., 0, :].sigmoid()
-        shift = scale_shift[..., 1, :]
         raw = s.to(self.raw_weight.dtype)
-        gate = F.linear(raw, self.raw_weight, self.raw_bias).sigmoid()
+        gate = F.linear(raw, self.raw_weight, self.raw_bias)
         gate = gate.unflatten(-1, (-1, 2, self.dim))  # layer, half
 
         def modulation(layer: int, half: int) -> Modulation:
             return Modulation(
-                scale=scale[..., layer, half, :],
-                shift=shift[..., layer, half, :],
+                scale=scale_shift[..., layer, half, 0, :],
+                shift=scale_shift[..., layer, half, 1, :],
                 gate=gate[..., layer, half, :],
             )
 

@@ -206,7 +206,7 @@ def _templates(features: Features) -> list[WeightedPotential]:
     """Forced templates."""
     f = features
     forced = f.template_force & (f.template_mask_cb > 0).any(1)
-    if not forced.any():
+    if not len(forced) or not forced.any():  # the latter waits for the device
         return []
     potential = TemplateReferencePotential(
         position=f.template_cb[forced],
