@@ -117,8 +117,8 @@ class StageTimer:
 
 
 def _seconds(start: _Time, end: _Time) -> float:
-    if isinstance(start, float):
-        assert isinstance(end, float)
-        return end - start
-    assert isinstance(end, torch.cuda.Event)
-    return start.elapsed_time(end) / 1e3
+    if isinstance(start, torch.cuda.Event):
+        assert isinstance(end, torch.cuda.Event)
+        return start.elapsed_time(end) / 1e3
+    assert isinstance(end, float)
+    return end - start
