@@ -142,7 +142,7 @@ def _through_trunks(
     progress: Progress,
 ) -> list[_Folded]:
     device = next(model.parameters()).device
-    modulator = model.structure_module.score_model.token_transformer.modulator()
+    modulator = model.structure_module.score_model.modulator()
     of_all = _ProgressOfAll(len(group), progress)
     streams = _streams(device, TRUNK_STREAMS)
     folded = []

@@ -17,7 +17,7 @@ import torch
 
 MAX_DYNAMIC_SHARED_BYTES = 8  # the names of these numbers are those of CUDA's driver
 FLOAT16 = 6
-SWIZZLE_64_BYTES = 2
+SWIZZLES = {32: 1, 64: 2}  # by the bytes of a row on chip
 PROMOTE_TO_64_BYTES = 1
 TENSOR_MAP_BYTES = 128
 
@@ -85,26 +85,27 @@ class TensorMap(ctypes.Structure):
 @lru_cache(maxsize=512)  # addresses come back, since PyTorch keeps the memory it was given
 def tensor_map(
     address: int,
-    shape: tuple[int, int, int],
-    strides: tuple[int, int],
-    box: tuple[int, int, int],
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    box: tuple[int, ...],
 ) -> TensorMap:
-    """Copies of `box` rows, tokens and channels, which are 64 bytes, from an array of fp16 of this
-    shape and strides between rows and tokens; zeros beyond it.
+    """Copies of a box, whose last dimension is 32 or 64 bytes and swizzled, from an array of fp16
+    of this shape and strides; zeros beyond it. The last dimension's stride, 1, is not given.
     """
+    rank = len(shape)
     memory = ctypes.create_string_buffer(TENSOR_MAP_BYTES + 64)
     result = TensorMap.from_buffer(memory, -ctypes.addressof(memory) % 64)
     error = driver().cuTensorMapEncodeTiled(
         ctypes.byref(result),
         FLOAT16,
-        3,
+        rank,
         ctypes.c_void_p(address),
-        (ctypes.c_uint64 * 3)(*reversed(shape)),
-        (ctypes.c_uint64 * 2)(*(2 * stride for stride in reversed(strides))),
-        (ctypes.c_uint32 * 3)(*reversed(box)),
-        (ctypes.c_uint32 * 3)(1, 1, 1),
+        (ctypes.c_uint64 * rank)(*reversed(shape)),
+        (ctypes.c_uint64 * (rank - 1))(*(2 * stride for stride in reversed(strides))),
+        (ctypes.c_uint32 * rank)(*reversed(box)),
+        (ctypes.c_uint32 * rank)(*(1 for _ in box)),
         0,
-        SWIZZLE_64_BYTES,
+        SWIZZLES[2 * box[-1]],
         PROMOTE_TO_64_BYTES,
         0,
     )

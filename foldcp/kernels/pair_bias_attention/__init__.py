@@ -13,10 +13,11 @@ from foldcp.kernels.pair_bias_attention.reference import (
 __all__ = ["AttentionUnderBias", "PairBiasAttention", "choose"]
 
 
-def choose(backend: Backend, dtype: torch.dtype) -> PairBiasAttention:
-    """The implementation for queries and a bias of this type."""
+def choose(backend: Backend, dtype: torch.dtype, width: int) -> PairBiasAttention:
+    """The implementation for products and a bias of this type, and heads of this width."""
     if not backend.can_fuse(dtype):
         return PairBiasAttention()
     from foldcp.kernels.pair_bias_attention.triton import PairBiasAttentionTriton
+    from foldcp.kernels.triangle_attention.hopper import load
 
-    return PairBiasAttentionTriton()
+    return PairBiasAttentionTriton(load(width) if backend.hopper else None)

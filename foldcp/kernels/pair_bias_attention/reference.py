@@ -50,6 +50,10 @@ class PairBiasAttention:
     24, lines 4 to 8.
     """
 
+    def input_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        """The type that q, k and v best have after a product in this type."""
+        return dtype
+
     def __call__(
         self,
         q: Float[Tensor, "M I H D"],

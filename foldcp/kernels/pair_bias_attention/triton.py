@@ -1,20 +1,28 @@
-"""Pair-bias attention in Triton, by the kernel of triangle attention, whose rows are samples."""
+"""Pair-bias attention by the kernels of triangle attention, whose rows are samples."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from foldcp.kernels import bias_layout
 from foldcp.kernels.autograd import with_reference_backward
+from foldcp.kernels.bias_layout import PreparedBias
+from foldcp.kernels.cuda_source import CudaKernel
 from foldcp.kernels.pair_bias_attention.reference import (
     AttentionUnderBias,
     PairBiasAttention,
 )
-from foldcp.kernels.triangle_attention.triton import forward_in_triton
+from foldcp.kernels.triangle_attention.triton import forward_in_triton, forward_on_hopper
+
+# Of one sample with fewer queries the kernel for Hopper, whose blocks take two samples, would leave
+# most of the GPU without work.
+MIN_QUERIES = 2048
 
 
 @dataclass(frozen=True)
@@ -33,8 +41,38 @@ class AttentionUnderBiasTriton(AttentionUnderBias):
         return out
 
 
+@dataclass(frozen=True)
+class AttentionUnderBiasHopper(AttentionUnderBiasTriton):
+    """The attention under one bias, with the kernel for Hopper where there is work for it."""
+
+    bias: PreparedBias
+    kernel: CudaKernel
+
+    @classmethod
+    def packed(cls, attentions: Sequence[AttentionUnderBias]) -> AttentionUnderBias:
+        return AttentionUnderBiasTriton.packed(attentions)
+
+    def __call__(
+        self,
+        q: Float[Tensor, "M Q H D"],
+        k: Float[Tensor, "M K H D"],
+        v: Float[Tensor, "M K H D"],
+    ) -> Float[Tensor, "M Q H D"]:
+        num_samples, num_queries = q.shape[:2]
+        if num_samples == 1 and num_queries < MIN_QUERIES:
+            return super().__call__(q, k, v)
+        out, _ = forward_on_hopper(self.kernel, q, k, v, self.bias)
+        return out
+
+
 class PairBiasAttentionTriton(PairBiasAttention):
     """The attention in one kernel, with the gradient of the reference."""
+
+    def __init__(self, hopper: CudaKernel | None = None) -> None:
+        self.hopper = hopper
+
+    def input_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        return torch.float16
 
     def __call__(
         self,
@@ -49,7 +87,10 @@ class PairBiasAttentionTriton(PairBiasAttention):
     def prepare(
         self, bias: Float[Tensor, "H I N"], mask: Float[Tensor, " N"]
     ) -> AttentionUnderBiasTriton:
-        return AttentionUnderBiasTriton(bias_layout.prepare(bias, mask).tiles)
+        prepared = bias_layout.prepare(bias, mask)
+        if self.hopper is None:
+            return AttentionUnderBiasTriton(prepared.tiles)
+        return AttentionUnderBiasHopper(prepared.tiles, prepared, self.hopper)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
         return self.prepare(bias, mask)(q, k, v)

@@ -1,9 +1,12 @@
 // Attention of many rows under one bias on Hopper.
 //
-// A block holds four warpgroups that weigh and one thread that copies. It takes work by work: 128
-// queries of 4 rows under one head. Each warpgroup has 64 queries of two rows, whose scores it makes
-// by turns, so that a tile of the bias on chip serves four rows and a tile of keys 128 queries. While
-// a warpgroup weighs, the matrix unit works for the others.
+// A block holds four warpgroups that weigh and one thread that copies. It takes work by work: some
+// tiles of 64 queries of some rows under one head. Each warpgroup has one tile of two rows, whose
+// scores it makes by turns, so that a tile of the bias on chip serves all rows and a tile of keys all
+// queries of the block. While a warpgroup weighs, the matrix unit works for the others.
+//
+// WIDTH, channels of a head: 32 or 48. ROWS and QUERY_TILES of a block: 4 and 2, or 2 and 4. STAGES:
+// tiles of keys, values and bias on chip.
 //
 // Scores are fp16 in units of log 2 and lie close to zero where weights are large: the matrix unit
 // adds q.k to bias - shift, and `shift` is the row's largest bias, corrected by what q.k adds to it.
@@ -16,18 +19,21 @@ typedef unsigned long long u64;
 #define UNROLL _Pragma("unroll")
 
 constexpr int TILE = 64;         // queries or keys
-constexpr int QUERY_TILES = 2;   // of a block
-constexpr int ROW_PAIRS = 2;     // of a block
-constexpr int ROWS = 2 * ROW_PAIRS;
-constexpr int WARPGROUPS = QUERY_TILES * ROW_PAIRS;
-constexpr int STAGES = 3;        // tiles of keys, values and bias on chip
-constexpr u32 TILE_BYTES = TILE * 32 * 2;      // of queries, keys or values of one row and head
+constexpr int WARPGROUPS = 4;    // that weigh
+static_assert(ROWS % 2 == 0 && ROWS / 2 * QUERY_TILES == WARPGROUPS, "a tile of two rows each");
+// A row of a tile on chip is as wide as its swizzle, so that a head is one part or several.
+constexpr int CHANNELS = WIDTH == 32 ? 32 : 16;  // of a part
+constexpr int PARTS = WIDTH / CHANNELS;
+constexpr u32 PART_BYTES = TILE * CHANNELS * 2;
+constexpr u32 TILE_BYTES = PARTS * PART_BYTES; // of queries, keys or values of one row and head
+constexpr int STEPS = WIDTH / 16;              // of the matrix unit over the channels of a head
+constexpr bool QUERIES_IN_REGISTERS = WIDTH == 32;  // there is no room for more
 constexpr u32 BIAS_BYTES = TILE * TILE * 2;
 constexpr u32 VALUES = ROWS * TILE_BYTES;      // where they begin in a stage, after the keys
 constexpr u32 BIAS = 2 * VALUES;
 constexpr u32 STAGE_BYTES = BIAS + QUERY_TILES * BIAS_BYTES;
 constexpr u32 QUERIES = STAGES * STAGE_BYTES;  // where they begin on chip
-constexpr u32 QUERY_BYTES = ROWS * QUERY_TILES * TILE_BYTES;
+constexpr u32 QUERY_BYTES = ROWS * QUERY_TILES * TILE_BYTES;  // by tile, then row
 constexpr u32 MAXIMA = QUERIES + QUERY_BYTES;
 constexpr u32 MAXIMA_BYTES = QUERY_TILES * TILE * 4;
 constexpr u32 BARRIERS = MAXIMA + MAXIMA_BYTES;  // STAGES x full, STAGES x empty, queries full, empty
@@ -55,7 +61,7 @@ struct Arguments {
   int num_rows, num_queries, num_heads, query_tiles, key_tiles;
   int maxima_row;
   int group;             // blocks of neighbouring rows side by side, to meet in the cache
-  float scale;           // log2(e) / sqrt(32)
+  float scale;           // log2(e) / sqrt(WIDTH)
 };
 
 // ---- instructions ----
@@ -82,10 +88,11 @@ ON_CHIP bool any_of_warpgroup(bool x, int barrier) {
                "selp.u32 %0, 1, 0, all;\n}" : "=r"(any) : "r"((u32)x), "r"(barrier) : "memory");
   return any;
 }
-ON_CHIP void copy_tiles(u32 to, const TensorMap* map, u32 barrier, int column, int token, int row) {
-  asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes "
-               "[%0], [%1, {%3, %4, %5}], [%2];"
-               ::"r"(to), "l"(map), "r"(barrier), "r"(column), "r"(token), "r"(row) : "memory");
+// a tile of tokens of ROWS rows
+ON_CHIP void copy_tiles(u32 to, const TensorMap* map, u32 barrier, int token, int head, int row) {
+  asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes "
+               "[%0], [%1, {%3, %4, %5, %6}], [%2];"
+               ::"r"(to), "l"(map), "r"(barrier), "r"(0), "r"(token), "r"(head * PARTS), "r"(row) : "memory");
 }
 ON_CHIP void copy_bytes(u32 to, const void* from, u32 bytes, u32 barrier) {
   asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];"
@@ -96,17 +103,26 @@ ON_CHIP void matrix_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memo
 ON_CHIP void matrix_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 ON_CHIP void matrix_wait() { asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory"); }
 
-// A tile on chip as an operand: rows of 64 bytes, swizzled; the address in units of 16 bytes.
+// A tile on chip as an operand: rows of 64 or 32 bytes, swizzled; the address in units of 16 bytes.
+// Eight rows on is the next of its pieces, and for the channels of values the next part.
 ON_CHIP u64 operand(u32 address) {
+  constexpr u32 eight_rows = 8 * CHANNELS * 2 >> 4, swizzle = CHANNELS == 32 ? 2 : 3;
   u64 descriptor;
-  asm("mov.b64 %0, {%1, %2};" : "=l"(descriptor) : "r"(address), "n"((512 >> 4) | (2 << 30)));
+  asm("mov.b64 %0, {%1, %2};" : "=l"(descriptor)
+      : "r"(address | PART_BYTES >> 4 << 16), "n"(eight_rows | swizzle << 30));
   return descriptor;
 }
+// 16 channels on, in units of 16 bytes
+ON_CHIP constexpr u32 step_of(int step) { return CHANNELS == 32 ? 2 * step : step * PART_BYTES / 16; }
 
 #define ALL_16(type, x) type(x[0]), type(x[1]), type(x[2]), type(x[3]), type(x[4]), type(x[5]), \
   type(x[6]), type(x[7]), type(x[8]), type(x[9]), type(x[10]), type(x[11]), type(x[12]), \
   type(x[13]), type(x[14]), type(x[15])
 #define THE_16 "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}"
+#define ALL_24(type, x) ALL_16(type, x), type(x[16]), type(x[17]), type(x[18]), type(x[19]), \
+  type(x[20]), type(x[21]), type(x[22]), type(x[23])
+#define THE_24 "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, " \
+  "%18, %19, %20, %21, %22, %23}"
 
 // scores [64, 64] += 16 channels of queries times keys
 ON_CHIP void add_products(u32 (&scores)[16], const u32* q, u64 keys) {
@@ -114,16 +130,27 @@ ON_CHIP void add_products(u32 (&scores)[16], const u32* q, u64 keys) {
                ", {%16, %17, %18, %19}, %20, 1, 1, 1, 0;"
                : ALL_16("+r", scores) : "r"(q[0]), "r"(q[1]), "r"(q[2]), "r"(q[3]), "l"(keys));
 }
-// out [64, 32] += weights of 16 keys times values
+ON_CHIP void add_products(u32 (&scores)[16], u64 queries, u64 keys) {
+  asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f16.f16.f16 " THE_16
+               ", %16, %17, 1, 1, 1, 0, 0;"
+               : ALL_16("+r", scores) : "l"(queries), "l"(keys));
+}
+// out [64, 32] or [64, 48] += weights of 16 keys times values
 ON_CHIP void add_products(float (&out)[16], const u32* weights, u64 values) {
   asm volatile("wgmma.mma_async.sync.aligned.m64n32k16.f32.f16.f16 " THE_16
                ", {%16, %17, %18, %19}, %20, 1, 1, 1, 1;"
                : ALL_16("+f", out)
                : "r"(weights[0]), "r"(weights[1]), "r"(weights[2]), "r"(weights[3]), "l"(values));
 }
+ON_CHIP void add_products(float (&out)[24], const u32* weights, u64 values) {
+  asm volatile("wgmma.mma_async.sync.aligned.m64n48k16.f32.f16.f16 " THE_24
+               ", {%24, %25, %26, %27}, %28, 1, 1, 1, 1;"
+               : ALL_24("+f", out)
+               : "r"(weights[0]), "r"(weights[1]), "r"(weights[2]), "r"(weights[3]), "l"(values));
+}
 // Registers of the matrix unit: the compiler moves no use of them past this point.
 ON_CHIP void pin(u32 (&x)[16]) { UNROLL for (int i = 0; i < 16; i++) asm volatile("" : "+r"(x[i])::"memory"); }
-ON_CHIP void pin(float (&x)[16]) { UNROLL for (int i = 0; i < 16; i++) asm volatile("" : "+f"(x[i])::"memory"); }
+template <int N> ON_CHIP void pin(float (&x)[N]) { UNROLL for (int i = 0; i < N; i++) asm volatile("" : "+f"(x[i])::"memory"); }
 
 // pairs of fp16
 ON_CHIP u32 fma2(u32 a, u32 b, u32 c) { u32 d; asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c)); return d; }
@@ -173,21 +200,20 @@ ON_CHIP void copy(const TensorMap& q, const TensorMap& k, const TensorMap& v, co
     }
     // Work is taken in its order, so that what runs at a time has keys and bias in common.
     index = gridDim.x + atomicAdd(a.tickets, 1);
-    const int column = work.head * 32;
     barrier_expect(queries_full, QUERY_BYTES + MAXIMA_BYTES);
-    copy_tiles(base + QUERIES, &q, queries_full, column, work.tile * TILE, work.row);
+    UNROLL for (int i = 0; i < QUERY_TILES; i++)
+      copy_tiles(base + QUERIES + i * ROWS * TILE_BYTES, &q, queries_full, (work.tile + i) * TILE, work.head, work.row);
     copy_bytes(base + MAXIMA, a.maxima + (long long)work.head * a.maxima_row + work.tile * TILE, MAXIMA_BYTES, queries_full);
     const char* bias = a.bias + ((long long)work.head * a.query_tiles + work.tile) * a.key_tiles * BIAS_BYTES;
-    // a last tile of queries without a second one is taken twice
-    const long long second = work.tile + 1 < a.query_tiles ? (long long)a.key_tiles * BIAS_BYTES : 0;
+    const int last = a.query_tiles - 1 - work.tile;  // taken again where there are not as many
     for (int tile = 0; tile < a.key_tiles; tile++) {
       const u32 to = base + stage * STAGE_BYTES, barrier = full + 8 * stage;
       barrier_wait(empty + 8 * stage, parity);
       barrier_expect(barrier, STAGE_BYTES);
-      copy_tiles(to, &k, barrier, column, tile * TILE, work.row);
-      copy_tiles(to + VALUES, &v, barrier, column, tile * TILE, work.row);
-      copy_bytes(to + BIAS, bias, BIAS_BYTES, barrier);
-      copy_bytes(to + BIAS + BIAS_BYTES, bias + second, BIAS_BYTES, barrier);
+      copy_tiles(to, &k, barrier, tile * TILE, work.head, work.row);
+      copy_tiles(to + VALUES, &v, barrier, tile * TILE, work.head, work.row);
+      UNROLL for (int i = 0; i < QUERY_TILES; i++)
+        copy_bytes(to + BIAS + i * BIAS_BYTES, bias + (long long)min(i, last) * a.key_tiles * BIAS_BYTES, BIAS_BYTES, barrier);
       bias += BIAS_BYTES;
       if (++stage == STAGES) { stage = 0; parity ^= 1; }
     }
@@ -200,10 +226,30 @@ ON_CHIP void copy(const TensorMap& q, const TensorMap& k, const TensorMap& v, co
 // keys pairs of neighbours, 2 i for query 0 and 2 i + 1 for query 1.
 struct Weigher {
   u32 my_bias, my_keys;      // on chip, in the first stage; the latter in units of 16 bytes
+  u32 my_queries;            // in these units
   u32 scores[16], weights[16];
-  u32 q[2][8];               // fp16, scaled
+  u32 q[2][QUERIES_IN_REGISTERS ? 4 * STEPS : 1];  // fp16, scaled
   u32 shift[2][2];           // twice the same whole number, in fp16
-  float out[2][16], sum[2][2];
+  float out[2][WIDTH / 2], sum[2][2];
+
+  // Queries of a row, scaled.
+  ON_CHIP void read_queries(unsigned char* chip, int r, float scale) {
+    const int thread = threadIdx.x % 128, lane = thread % 32;
+    unsigned char* queries = chip + my_queries * 16 - address_of(chip) + r * TILE_BYTES;
+    if constexpr (QUERIES_IN_REGISTERS) {
+      UNROLL for (int i = 0; i < 8; i++) {
+        const int query = thread / 32 * 16 + lane / 4 + (i & 1) * 8;
+        const u32 chunk = (i / 2) ^ ((query >> 1) & 3);  // of 16 bytes, swizzled
+        const u32 x = *reinterpret_cast<const u32*>(queries + query * 64 + chunk * 16 + lane % 4 * 4);
+        q[r][i] = pair(low(x) * scale, high(x) * scale);
+      }
+    } else {
+      UNROLL for (u32 at = thread * 4; at < TILE_BYTES; at += 128 * 4) {
+        u32* x = reinterpret_cast<u32*>(queries + at);
+        *x = pair(low(*x) * scale, high(*x) * scale);
+      }
+    }
+  }
 
   // scores = bias - shift + q k
   ON_CHIP void score(int stage, int r) {
@@ -216,8 +262,10 @@ struct Weigher {
     const u32 keys = my_keys + (stage * STAGE_BYTES + r * TILE_BYTES) / 16;
     pin(scores);
     matrix_begin();
-    add_products(scores, q[r], operand(keys));
-    add_products(scores, q[r] + 4, operand(keys + 2));
+    UNROLL for (int i = 0; i < STEPS; i++) {
+      if constexpr (QUERIES_IN_REGISTERS) add_products(scores, q[r] + 4 * i, operand(keys + step_of(i)));
+      else add_products(scores, operand(my_queries + r * TILE_BYTES / 16 + step_of(i)), operand(keys + step_of(i)));
+    }
     matrix_commit();
   }
 
@@ -225,7 +273,7 @@ struct Weigher {
     const u32 values = my_keys + (stage * STAGE_BYTES + VALUES + r * TILE_BYTES) / 16;
     pin(out[r]);
     matrix_begin();
-    UNROLL for (int i = 0; i < 4; i++) add_products(out[r], weights + 4 * i, operand(values + i * 64));
+    UNROLL for (int i = 0; i < 4; i++) add_products(out[r], weights + 4 * i, operand(values + i * CHANNELS * 2));
     matrix_commit();
   }
 
@@ -264,7 +312,7 @@ struct Weigher {
       move(r, query, by);
       const float fade = exp2_of(by);
       sum[r][query] *= fade;
-      UNROLL for (int i = 0; i < 4; i++) {
+      UNROLL for (int i = 0; i < WIDTH / 8; i++) {
         out[r][4 * i + 2 * query] *= fade;
         out[r][4 * i + 2 * query + 1] *= fade;
       }
@@ -308,7 +356,7 @@ ON_CHIP void store(const Weigher& w, int r, const u32 (&start)[2], int head, int
       if (a.lse && lane % 4 == 0)
         a.lse[((long long)row * a.num_heads + head) * a.num_queries + token + 8 * query] = __log2f(sum) - shift;
       const float scale = inverse(sum);
-      UNROLL for (int i = 0; i < 4; i++)
+      UNROLL for (int i = 0; i < WIDTH / 8; i++)
         *reinterpret_cast<u32*>(out + 16 * i) = pair_bf16(w.out[r][4 * i + 2 * query] * scale, w.out[r][4 * i + 2 * query + 1] * scale);
     }
     out += 16 * a.out_token;
@@ -321,11 +369,12 @@ ON_CHIP void weigh(const Arguments& a, unsigned char* chip, int warpgroup) {
   const u32 base = __shfl_sync(~0u, address_of(chip), 0);
   const u32 full = base + BARRIERS, empty = full + 8 * STAGES, queries_full = empty + 8 * STAGES;
   const int my_tile = warpgroup % QUERY_TILES, my_rows = warpgroup / QUERY_TILES * 2;
-  const int thread = threadIdx.x % 128, lane = thread % 32;
-  const int my_query = thread / 32 * 16 + lane / 4;
+  const int thread = threadIdx.x % 128;
+  const int my_query = thread / 32 * 16 + thread % 32 / 4;
   Weigher w;
   w.my_bias = base + BIAS + my_tile * BIAS_BYTES + thread * 16;
   w.my_keys = (base + my_rows * TILE_BYTES) / 16;
+  w.my_queries = (base + QUERIES + (my_tile * ROWS + my_rows) * TILE_BYTES) / 16;
   int stage = 0;
   u32 parity = 0;
   for (int turn = 0;; turn++) {
@@ -339,21 +388,16 @@ ON_CHIP void weigh(const Arguments& a, unsigned char* chip, int warpgroup) {
       start[query] = pair(-ceilf(top * low(LOG2E)), -ceilf(top * low(LOG2E)));
     }
     UNROLL for (int r = 0; r < 2; r++) {
-      UNROLL for (int i = 0; i < 8; i++) {
-        const int query = my_query + (i & 1) * 8;
-        const u32 chunk = (i / 2) ^ ((query >> 1) & 3);  // of 16 bytes, swizzled
-        const u32 at = QUERIES + ((my_rows + r) * QUERY_TILES + my_tile) * TILE_BYTES + query * 64 + chunk * 16 + lane % 4 * 4;
-        const u32 x = *reinterpret_cast<const u32*>(chip + at);
-        w.q[r][i] = pair(low(x) * a.scale, high(x) * a.scale);
-      }
-      UNROLL for (int i = 0; i < 16; i++) w.out[r][i] = 0.0f;
+      w.read_queries(chip, r, a.scale);
+      UNROLL for (int i = 0; i < WIDTH / 2; i++) w.out[r][i] = 0.0f;
       UNROLL for (int query = 0; query < 2; query++) {
         w.sum[r][query] = 0.0f;
         w.shift[r][query] = start[query];
       }
     }
+    if constexpr (!QUERIES_IN_REGISTERS) asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
     warpgroup_sync(1 + warpgroup);
-    if (thread == 0) barrier_arrive(queries_full + 8);
+    if (QUERIES_IN_REGISTERS && thread == 0) barrier_arrive(queries_full + 8);
 
     barrier_wait(full + 8 * stage, parity);
     w.score(stage, 0);
@@ -382,6 +426,7 @@ ON_CHIP void weigh(const Arguments& a, unsigned char* chip, int warpgroup) {
       stage = next;
     }
     w.add_values(stage, 1);
+    if (!QUERIES_IN_REGISTERS && thread == 0) barrier_arrive(queries_full + 8);
     w.wait(1);
     if (thread == 0) barrier_arrive(empty + 8 * stage);
     if (++stage == STAGES) { stage = 0; parity ^= 1; }
@@ -405,9 +450,9 @@ attend(const __grid_constant__ TensorMap q, const __grid_constant__ TensorMap k,
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }
   __syncthreads();
-  // The registers of five warpgroups, 96 a thread, go to the four that weigh.
+  // Of the registers of five warpgroups, 96 a thread, most go to the four that weigh.
   if (warpgroup == WARPGROUPS) {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 32;");
     if (threadIdx.x == WARPGROUPS * 128) copy(q, k, v, a, chip);
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 112;");

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import warnings
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -15,13 +16,41 @@ from foldcp.kernels.bias_layout import LOG2E, PreparedBias
 from foldcp.kernels.cuda_source import CudaKernel, TensorMap, tensor_map
 from foldcp.kernels.triton_utils import cdiv
 
-WIDTH = 32  # of a head
 THREADS = 5 * 128
-SHARED_BYTES = 180_816
-ROWS = 4  # of a block
 TILE = 64
-QUERIES = 128  # of a block
+STAGES = 3  # tiles of keys, values and bias on chip
 GROUP = 2  # blocks of neighbouring rows that run side by side, to meet in the second-level cache
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """What a block has at a time of attention with heads of this width."""
+
+    width: int
+    rows: int
+    query_tiles: int
+
+    @property
+    def part(self) -> int:
+        """Channels that lie side by side on chip."""
+        return 32 if self.width == 32 else 16
+
+    @property
+    def shared_bytes(self) -> int:
+        tile = TILE * self.width * 2
+        stage = 2 * self.rows * tile + self.query_tiles * TILE * TILE * 2
+        queries = self.query_tiles * (self.rows * tile + TILE * 4)  # and the maxima of their bias
+        return STAGES * (stage + 16) + queries + 32
+
+    @property
+    def options(self) -> list[str]:
+        """For the compiler."""
+        names = {"WIDTH": self.width, "ROWS": self.rows, "QUERY_TILES": self.query_tiles}
+        return [f"-D{name}={value}" for name, value in (names | {"STAGES": STAGES}).items()]
+
+
+# Rows of pairs are many; samples, of which the other width has heads, few.
+TILINGS = {32: Tiling(32, rows=4, query_tiles=2), 48: Tiling(48, rows=2, query_tiles=4)}
 
 
 class Arguments(ctypes.Structure):
@@ -49,19 +78,24 @@ class Arguments(ctypes.Structure):
 
 
 @cache
-def load() -> CudaKernel | None:
-    """The kernel, or None, with a warning, where its compiler is missing."""
+def load(width: int) -> CudaKernel | None:
+    """The kernel for heads of this width. None where there is none, and, with a warning, where its
+    compiler is missing.
+    """
+    tiling = TILINGS.get(width)
+    if tiling is None:
+        return None
     try:
         return CudaKernel(
             Path(__file__).with_suffix(".cu"),
             "attend",
-            threads=THREADS,
-            shared_bytes=SHARED_BYTES,
+            THREADS,
+            tiling.shared_bytes,
+            *tiling.options,
         )
     except OSError as missing:
         warnings.warn(
-            f"triangle attention runs at two thirds of its speed without NVRTC: {missing}",
-            stacklevel=2,
+            f"attention runs at two thirds of its speed without NVRTC: {missing}", stacklevel=2
         )
         return None
 
@@ -81,11 +115,8 @@ def forward(
     num_rows, num_queries, num_heads, width = q.shape
     _, query_tiles, key_tiles, _ = bias.tiles.shape
     redo = torch.empty((num_rows, num_heads, query_tiles), dtype=torch.int32, device=q.device)
-    maps = [
-        _map_of(q, (ROWS, QUERIES, WIDTH)),
-        _map_of(k, (ROWS, TILE, WIDTH)),
-        _map_of(v, (ROWS, TILE, WIDTH)),
-    ]
+    tiling = TILINGS[width]
+    maps = [_map_of(x, tiling) for x in (q, k, v)]
     arguments = Arguments(
         bias=bias.tiles.data_ptr(),
         maxima=bias.maxima.data_ptr(),
@@ -105,7 +136,7 @@ def forward(
         group=GROUP,
         scale=LOG2E.value * width**-0.5,
     )
-    works = num_heads * cdiv(num_rows, ROWS) * cdiv(num_queries, QUERIES)
+    works = num_heads * cdiv(num_rows, tiling.rows) * cdiv(query_tiles, tiling.query_tiles)
     kernel.launch(q.device, min(works, _processors(q.device)), [*maps, arguments])
     return redo
 
@@ -115,11 +146,17 @@ def _processors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 
-def _map_of(x: Float[Tensor, "R N H D"], box: tuple[int, int, int]) -> TensorMap:
-    """Of x with its heads side by side."""
+def _map_of(x: Float[Tensor, "R N H D"], tiling: Tiling) -> TensorMap:
+    """Of a tile of tokens of some rows of one head of x, whose heads are side by side."""
     R, N, H, D = x.shape
     row, token, _, _ = x.stride()
-    return tensor_map(x.data_ptr(), (R, N, H * D), (row, token), box)
+    part = tiling.part
+    return tensor_map(
+        x.data_ptr(),
+        shape=(R, H * D // part, N, part),
+        strides=(row, part, token),
+        box=(tiling.rows, D // part, TILE, part),
+    )
 
 
 def readable(x: Float[Tensor, "R N H D"]) -> Float[Tensor, "R N H D"]:

@@ -29,8 +29,7 @@ from foldcp.kernels.bias_layout import (
 )
 from foldcp.kernels.cuda_source import CudaKernel
 from foldcp.kernels.triangle_attention.backward import gradient
-from foldcp.kernels.triangle_attention.hopper import WIDTH as HOPPER_WIDTH
-from foldcp.kernels.triangle_attention.hopper import forward as forward_on_hopper
+from foldcp.kernels.triangle_attention.hopper import forward as attend_on_hopper
 from foldcp.kernels.triangle_attention.hopper import load as load_hopper
 from foldcp.kernels.triangle_attention.hopper import readable
 from foldcp.kernels.triangle_attention.reference import RowAttention, TriangleAttention
@@ -38,6 +37,8 @@ from foldcp.kernels.triton_utils import cdiv, next_power_of_2
 
 ROOM = tl.constexpr(8.0)  # the largest weight of the first tile is 2^-8, and fp16 goes up to 2^16
 RANGE = tl.constexpr(60000.0)  # a larger sum of weights may hide a weight that fp16 does not hold
+HOPPER_WIDTH = 32  # of heads
+SIZES = ["num_rows", "num_queries", "num_keys", "num_heads", "query_tiles", "key_tiles"]
 GROUP = 16  # programs of neighbouring rows that run side by side, to meet in the second-level cache
 
 
@@ -114,12 +115,13 @@ def _store(
         tl.store(LSE + token, top + tl.log2(total), mask=token < size)
 
 
-@triton.jit(do_not_specialize=["num_rows", "N", "num_heads", "num_tiles"])
+@triton.jit(do_not_specialize=SIZES)
 @no_type_check
 def _again(
-    Q, K, V, BIAS, OUT, LSE, REDO, num_rows, N, num_heads, num_tiles, scale,
+    Q, K, V, BIAS, OUT, LSE, REDO, num_rows, num_queries, num_keys, num_heads, query_tiles,
+    key_tiles, scale,
     qi, qn, qh, ki, kn, kh, vi, vn, vh, oi, on, oh,
-    D: tl.constexpr, ROWS: tl.constexpr, WANT_LSE: tl.constexpr,
+    D: tl.constexpr, BD: tl.constexpr, ROWS: tl.constexpr, WANT_LSE: tl.constexpr,
 ) -> None:  # fmt: skip
     """Where REDO says so, one head and 64 queries of up to ROWS rows under a running maximum."""
     tile = tl.program_id(0)
@@ -127,38 +129,31 @@ def _again(
     first = tl.program_id(2) * ROWS
     rows = first + tl.arange(0, ROWS)
     wanted = tl.load(
-        REDO + (rows * num_heads + head) * num_tiles + tile,
+        REDO + (rows * num_heads + head) * query_tiles + tile,
         mask=rows < num_rows,
         other=0,
     )
     if tl.max(wanted, 0) > 0:
         B = (
             BIAS
-            + (head.to(tl.int64) * num_tiles + tile) * num_tiles * TILE * TILE
+            + (head.to(tl.int64) * query_tiles + tile) * key_tiles * TILE * TILE
             + tl.arange(0, TILE * TILE)
         )
         for index in range(first, tl.minimum(first + ROWS, num_rows)):
-            if tl.load(REDO + (index * num_heads + head) * num_tiles + tile) > 0:
+            if tl.load(REDO + (index * num_heads + head) * query_tiles + tile) > 0:
                 row = tl.cast(index, tl.int64)
-                q = rows_of(Q + row * qi + head * qh, tile * TILE, N, qn, D, D, False)
+                q = rows_of(Q + row * qi + head * qh, tile * TILE, num_queries, qn, D, BD, False)
                 k = K + row * ki + head * kh
                 v = V + row * vi + head * vh
-                out, total, top = _with_maximum(q, k, v, B, N, num_tiles, kn, vn, scale, D, D)
+                out, total, top = _with_maximum(
+                    q, k, v, B, num_keys, key_tiles, kn, vn, scale, D, BD
+                )
                 at = OUT + row * oi + head * oh
-                lse = LSE + (row * num_heads + head) * N
-                _store(out, total, top, at, lse, tile, N, on, D, D, WANT_LSE)
+                lse = LSE + (row * num_heads + head) * num_queries
+                _store(out, total, top, at, lse, tile, num_queries, on, D, BD, WANT_LSE)
 
 
-@triton.jit(
-    do_not_specialize=[
-        "num_rows",
-        "num_queries",
-        "num_keys",
-        "num_heads",
-        "query_tiles",
-        "key_tiles",
-    ]
-)
+@triton.jit(do_not_specialize=SIZES)
 @no_type_check
 def _forward(
     Q, K, V, BIAS, OUT, LSE, num_rows, num_queries, num_keys, num_heads, query_tiles, key_tiles,
@@ -253,10 +248,7 @@ def forward(
     """
     if hopper is None or q.shape[-1] != HOPPER_WIDTH:
         return forward_in_triton(q, k, v, bias.tiles, want_lse)
-    q, k, v = (readable(to_fp16(x)) for x in (q, k, v))
-    out, lse = _outputs(q, want_lse)
-    _forward_on_hopper(hopper, q, k, v, bias, out, lse)
-    return out, lse
+    return forward_on_hopper(hopper, q, k, v, bias, want_lse)
 
 
 def forward_in_triton(
@@ -305,26 +297,30 @@ def _outputs(
     return out, torch.empty(shape, dtype=torch.float32, device=q.device)
 
 
-def _forward_on_hopper(
+def forward_on_hopper(
     kernel: CudaKernel,
-    q: Float[Tensor, "R N H D"],
+    q: Float[Tensor, "R I H D"],
     k: Float[Tensor, "R N H D"],
     v: Float[Tensor, "R N H D"],
     bias: PreparedBias,
-    out: Float[Tensor, "R N H D"],
-    lse: Float[Tensor, "R H N"] | None,
-) -> None:
-    """`forward` with the kernel for Hopper, which leaves to `_again` what is out of its range."""
-    num_rows, N, num_heads, width = q.shape
-    num_tiles = bias.tiles.shape[1]
-    redo = forward_on_hopper(kernel, q, k, v, bias, out, lse)
-    _again[(num_tiles, num_heads, cdiv(num_rows, 32))](
+    want_lse: bool = False,
+) -> tuple[Float[Tensor, "R I H D"], Float[Tensor, "R H I"] | None]:
+    """`forward_in_triton`, under one bias, with the kernel for Hopper for heads of this width,
+    which leaves to `_again` what is out of its range.
+    """
+    q, k, v = (readable(to_fp16(x)) for x in (q, k, v))
+    out, lse = _outputs(q, want_lse)
+    num_rows, num_queries, num_heads, width = q.shape
+    _, query_tiles, key_tiles, _ = bias.tiles.shape
+    redo = attend_on_hopper(kernel, q, k, v, bias, out, lse)
+    _again[(query_tiles, num_heads, cdiv(num_rows, 32))](
         q, k, v, bias.tiles, out, out if lse is None else lse, redo,
-        num_rows, N, num_heads, num_tiles,
+        num_rows, num_queries, k.shape[1], num_heads, query_tiles, key_tiles,
         LOG2E.value * width**-0.5, *q.stride()[:3], *k.stride()[:3], *v.stride()[:3],
         *out.stride()[:3],
-        D=width, ROWS=32, WANT_LSE=lse is not None, num_warps=WARPS.value,
+        D=width, BD=next_power_of_2(width), ROWS=32, WANT_LSE=want_lse, num_warps=WARPS.value,
     )  # fmt: skip
+    return out, lse
 
 
 class _TriangleAttention(torch.autograd.Function):
@@ -356,7 +352,7 @@ class TriangleAttentionTriton(TriangleAttention):
     """Triangle attention in one kernel, and its gradient in three."""
 
     def __init__(self, hopper: bool) -> None:
-        self.hopper = load_hopper() if hopper else None
+        self.hopper = load_hopper(HOPPER_WIDTH) if hopper else None
 
     def __call__(
         self,

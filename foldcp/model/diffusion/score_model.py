@@ -144,7 +144,15 @@ class ScoreModel(KernelModule):
         self.use_kernels(Backend())
 
     def use_kernels(self, backend: Backend) -> None:
-        self.pair_bias_attention = pair_bias_attention.choose(backend, self.token_transformer.dtype)
+        transformer = self.token_transformer
+        self.pair_bias_attention = pair_bias_attention.choose(
+            backend, transformer.dtype, transformer.dim // transformer.num_heads
+        )
+
+    def modulator(self) -> Modulator:
+        """Of the token transformer."""
+        dtype = self.token_transformer.dtype
+        return self.token_transformer.modulator(self.pair_bias_attention.input_dtype(dtype))
 
     def prepare(
         self,
@@ -155,7 +163,7 @@ class ScoreModel(KernelModule):
         modulator: Modulator | None = None,
     ) -> DenoiserCache:
         """Compute the inputs that do not depend on the noisy structure or its noise level.
-        `modulator` is that of `token_transformer`, for several complexes.
+        `modulator` is that of this network, for several complexes.
 
         Without gradients `conditioning.token_bias` is empty afterwards: each bias goes when what
         is prepared of it, as large, is there.
@@ -171,7 +179,7 @@ class ScoreModel(KernelModule):
             decoder_bias=conditioning.decoder_bias,
             encoder_modulations=encoder.modulations(conditioning.c),
             decoder_modulations=decoder.modulations(conditioning.c),
-            modulator=modulator or self.token_transformer.modulator(),
+            modulator=modulator or self.modulator(),
             token_attention=self._token_attention(conditioning.token_bias, features.token_mask),
             atoms=AtomTokens.of(features),
             present=torch.ones_like(features.atom_mask)[None],

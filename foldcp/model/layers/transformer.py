@@ -199,14 +199,15 @@ class DiffusionLayer(nn.Module):
         self.output_projection = nn.Sequential(self.output_projection_linear, nn.Sigmoid())
         self.transition = ConditionedTransition(dim, cond_dim)
 
-    def stacked(self) -> FusedWeights:
-        """The stacked weights, made once for many calls."""
+    def stacked(self, qkvg_dtype: torch.dtype | None = None) -> FusedWeights:
+        """The stacked weights, made once for many calls; those of the attention in `qkvg_dtype`."""
         attention = self.pair_bias_attn
         qkvg = [attention.proj_q, attention.proj_k, attention.proj_v, attention.proj_g]
         bias = attention.proj_q.bias
+        dtype = qkvg_dtype or bias.dtype
         return FusedWeights(
-            qkvg=torch.cat([linear.weight for linear in qkvg]),
-            qkvg_bias=torch.cat([bias, *[torch.zeros_like(bias)] * 3]),
+            qkvg=torch.cat([linear.weight for linear in qkvg]).to(dtype),
+            qkvg_bias=torch.cat([bias, *[torch.zeros_like(bias)] * 3]).to(dtype),
             transition=self.transition.stacked(),
         )
 
@@ -224,6 +225,7 @@ class DiffusionTransformer(nn.Module):
     def __init__(self, dim: int, cond_dim: int, num_blocks: int, num_heads: int) -> None:
         super().__init__()
         self.dim = dim
+        self.num_heads = num_heads
         self.layers = nn.ModuleList(
             DiffusionLayer(dim, cond_dim, num_heads) for _ in range(num_blocks)
         )
@@ -233,11 +235,15 @@ class DiffusionTransformer(nn.Module):
         """The type in which it computes."""
         return self._layers()[0].pair_bias_attn.proj_q.weight.dtype
 
-    def modulator(self) -> Modulator:
-        """The stacked weights, made once for many steps."""
-        return self._modulator(self._layers())
+    def modulator(self, qkvg_dtype: torch.dtype | None = None) -> Modulator:
+        """The stacked weights, made once for many steps; queries, keys, values and gates of the
+        attention are made in `qkvg_dtype`.
+        """
+        return self._modulator(self._layers(), qkvg_dtype)
 
-    def _modulator(self, layers: list[DiffusionLayer]) -> Modulator:
+    def _modulator(
+        self, layers: list[DiffusionLayer], qkvg_dtype: torch.dtype | None = None
+    ) -> Modulator:
         norms = [norm for layer in layers for norm in (layer.adaln, layer.transition.adaln)]
         gates = []
         for layer in layers:
@@ -251,7 +257,7 @@ class DiffusionTransformer(nn.Module):
             raw_weight=torch.cat([linear.weight for linear in gates]),
             raw_bias=torch.cat([linear.bias for linear in gates]),
             dim=self.dim,
-            layers=[layer.stacked() for layer in layers],
+            layers=[layer.stacked(qkvg_dtype) for layer in layers],
         )
 
     def modulations(self, s: Float[Tensor, "*B S"]) -> list[LayerModulation]:
