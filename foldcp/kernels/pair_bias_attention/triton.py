@@ -18,11 +18,10 @@ from foldcp.kernels.pair_bias_attention.reference import (
     AttentionUnderBias,
     PairBiasAttention,
 )
+from foldcp.kernels.triangle_attention.hopper import num_works
 from foldcp.kernels.triangle_attention.triton import forward_in_triton, forward_on_hopper
 
-# Of one sample with fewer queries the kernel for Hopper, whose blocks take two samples, would leave
-# most of the GPU without work.
-MIN_QUERIES = 2048
+MIN_WORKS = 96  # with fewer the kernel for Hopper leaves too many of 132 multiprocessors idle
 
 
 @dataclass(frozen=True)
@@ -58,8 +57,7 @@ class AttentionUnderBiasHopper(AttentionUnderBiasTriton):
         k: Float[Tensor, "M K H D"],
         v: Float[Tensor, "M K H D"],
     ) -> Float[Tensor, "M Q H D"]:
-        num_samples, num_queries = q.shape[:2]
-        if num_samples == 1 and num_queries < MIN_QUERIES:
+        if num_works(*q.shape) < MIN_WORKS:
             return super().__call__(q, k, v)
         out, _ = forward_on_hopper(self.kernel, q, k, v, self.bias)
         return out

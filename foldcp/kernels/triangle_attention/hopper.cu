@@ -28,6 +28,7 @@ constexpr u32 PART_BYTES = TILE * CHANNELS * 2;
 constexpr u32 TILE_BYTES = PARTS * PART_BYTES; // of queries, keys or values of one row and head
 constexpr int STEPS = WIDTH / 16;              // of the matrix unit over the channels of a head
 constexpr bool QUERIES_IN_REGISTERS = WIDTH == 32;  // there is no room for more
+constexpr bool FEW_ROWS = ROWS == 2;
 constexpr u32 BIAS_BYTES = TILE * TILE * 2;
 constexpr u32 VALUES = ROWS * TILE_BYTES;      // where they begin in a stage, after the keys
 constexpr u32 BIAS = 2 * VALUES;
@@ -164,6 +165,12 @@ ON_CHIP float high(u32 x) { float y; asm("{.reg .b16 l, h;\nmov.b32 {l, h}, %1;\
 ON_CHIP float exp2_of(float x) { float y; asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x)); return y; }
 ON_CHIP float inverse(float x) { float y; asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x)); return y; }
 
+ON_CHIP int following(int stage, u32& parity) {
+  if (stage + 1 < STAGES) return stage + 1;
+  parity ^= 1;
+  return 0;
+}
+
 // ---- the thread that copies ----
 
 // Head, first tile of queries and first row of a piece of work; `rows` of them stay side by side.
@@ -172,6 +179,12 @@ struct Work { int head, tile, row; };
 ON_CHIP Work work_of(int index, const Arguments& a) {
   const int row_groups = (a.num_rows + ROWS - 1) / ROWS;
   const int query_groups = (a.query_tiles + QUERY_TILES - 1) / QUERY_TILES;
+  if constexpr (FEW_ROWS) {  // a last row without a second one, half the work, comes last
+    const int of_rows = a.num_heads * query_groups;
+    const int group = index / of_rows, place = index % of_rows;
+    if (group >= row_groups) return {-1, 0, 0};  // no more
+    return {place / query_groups, place % query_groups * QUERY_TILES, group * ROWS};
+  }
   const int head = index / (row_groups * query_groups);
   if (head >= a.num_heads) return {-1, 0, 0};  // no more
   int place = index % (row_groups * query_groups);
@@ -215,7 +228,7 @@ ON_CHIP void copy(const TensorMap& q, const TensorMap& k, const TensorMap& v, co
       UNROLL for (int i = 0; i < QUERY_TILES; i++)
         copy_bytes(to + BIAS + i * BIAS_BYTES, bias + (long long)min(i, last) * a.key_tiles * BIAS_BYTES, BIAS_BYTES, barrier);
       bias += BIAS_BYTES;
-      if (++stage == STAGES) { stage = 0; parity ^= 1; }
+      stage = following(stage, parity);
     }
   }
 }
@@ -404,32 +417,46 @@ ON_CHIP void weigh(const Arguments& a, unsigned char* chip, int warpgroup) {
     w.wait(0);
     w.begin(0);
     w.weigh(0);
-    w.score(stage, 1);
-    w.add_values(stage, 0);
-    w.wait(0);
-    w.begin(1);
-    w.weigh(1);
     const int key_tiles = a.key_tiles;
-    for (int i = 1; i < key_tiles; i++) {
-      int next = stage + 1;
-      if (next == STAGES) { next = 0; parity ^= 1; }
-      barrier_wait(full + 8 * next, parity);
-      w.score(next, 0);
+    if (FEW_ROWS && row + 1 == a.num_rows) {
+      for (int i = 1; i < key_tiles; i++) {
+        const int next = following(stage, parity);
+        barrier_wait(full + 8 * next, parity);
+        w.score(next, 0);
+        w.add_values(stage, 0);
+        w.wait(0);
+        if (thread == 0) barrier_arrive(empty + 8 * stage);
+        w.weigh(0);
+        stage = next;
+      }
+      w.add_values(stage, 0);
+      w.wait(0);
+    } else {
+      w.score(stage, 1);
+      w.add_values(stage, 0);
+      w.wait(0);
+      w.begin(1);
+      w.weigh(1);
+      for (int i = 1; i < key_tiles; i++) {
+        const int next = following(stage, parity);
+        barrier_wait(full + 8 * next, parity);
+        w.score(next, 0);
+        w.add_values(stage, 1);
+        w.wait(1);
+        if (thread == 0) barrier_arrive(empty + 8 * stage);
+        w.weigh(0);
+        w.score(next, 1);
+        w.add_values(next, 0);
+        w.wait(0);
+        w.weigh(1);
+        stage = next;
+      }
       w.add_values(stage, 1);
       w.wait(1);
-      if (thread == 0) barrier_arrive(empty + 8 * stage);
-      w.weigh(0);
-      w.score(next, 1);
-      w.add_values(next, 0);
-      w.wait(0);
-      w.weigh(1);
-      stage = next;
     }
-    w.add_values(stage, 1);
     if (!QUERIES_IN_REGISTERS && thread == 0) barrier_arrive(queries_full + 8);
-    w.wait(1);
     if (thread == 0) barrier_arrive(empty + 8 * stage);
-    if (++stage == STAGES) { stage = 0; parity ^= 1; }
+    stage = following(stage, parity);
     UNROLL for (int r = 0; r < 2; r++) store(w, r, start, head, tile, row + r, a);
   }
 }

@@ -136,9 +136,16 @@ def forward(
         group=GROUP,
         scale=LOG2E.value * width**-0.5,
     )
-    works = num_heads * cdiv(num_rows, tiling.rows) * cdiv(query_tiles, tiling.query_tiles)
+    works = num_works(num_rows, num_queries, num_heads, width)
     kernel.launch(q.device, min(works, _processors(q.device)), [*maps, arguments])
     return redo
+
+
+def num_works(num_rows: int, num_queries: int, num_heads: int, width: int) -> int:
+    """How many blocks may work at the same time."""
+    tiling = TILINGS[width]
+    queries = tiling.query_tiles * TILE
+    return num_heads * cdiv(num_rows, tiling.rows) * cdiv(num_queries, queries)
 
 
 @cache

