@@ -171,7 +171,9 @@ def fold(
     cp = model.cp
     sampler = model
     samples = range(settings.samples)
-    sharding = sample_sharding(len(features.layout.token_chain), settings.samples, cp.size)
+    sharding = sample_sharding(
+        len(features.layout.token_chain), settings.samples, settings.parallel_samples, cp.size
+    )
     has_own_samples = sharding.ranks_per_sample < cp.size
     if has_own_samples:
         sampler = model.on_one_rank

@@ -1,7 +1,7 @@
 """Data parallelism over the samples of a complex: each rank draws and scores samples of its own.
 
 So it is with small complexes, in which a step of the sampler is bound by the number of its kernels
-and ranks that share a sample would save little. Samples of large ones are each shared by all ranks.
+and ranks that share a sample would save little. Each sample of a large one is shared by all ranks.
 Without torch, as the cost model asks the same.
 """
 
@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-# Above it context parallelism is faster by the cost model: with 5 samples on 4 H200s from here on,
-# on 2 from 2,500 tokens. One rank then holds all pairs: 1 or 2 GB of z, twice, and 3 GB of biases.
+# Of 5 samples, sharing them is faster above 2,048 tokens on 4 H200s and above 2,500 on 2, by the cost
+# model. A rank with samples of its own holds all pairs: z twice, 1 or 2 GB each, and 3 GB of biases.
 MAX_TOKENS = 2048
 
 
@@ -22,9 +22,14 @@ class SampleSharding(NamedTuple):
     samples_per_rank: int  # of the first rank, which has the most
 
 
-def sample_sharding(num_tokens: int, num_samples: int, num_ranks: int) -> SampleSharding:
-    """The sharding of a complex with so many tokens, without padding."""
-    if num_samples == 1 or num_tokens > MAX_TOKENS:
+def sample_sharding(
+    num_tokens: int, num_samples: int, parallel_samples: int, num_ranks: int
+) -> SampleSharding:
+    """The sharding of a complex with so many tokens, without padding.
+
+    Ranks share the samples that are drawn one at a time, as they are where memory is scarce.
+    """
+    if min(num_samples, parallel_samples) == 1 or num_tokens > MAX_TOKENS:
         return SampleSharding(num_ranks, num_samples)
     return SampleSharding(1, math.ceil(num_samples / num_ranks))
 
