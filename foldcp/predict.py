@@ -152,9 +152,9 @@ def fold(
     A complex with forced pockets or contacts, and every one with `settings.potentials`, needs its
     `constraints` from `foldcp.features.steering`. Deterministic in (features, settings,
     constraints): the number of ranks changes the result by rounding only; so does steering on a
-    GPU, where forces add up in any order. Where `sample_sharding` says so, each rank draws and
-    scores samples of its own, with the ranks' z on all of them. A fold that goes on from a pass that `passes` kept gives
-    the same result. Raises ValueError if constraints and settings disagree about potentials.
+    GPU, where forces add up in any order. A fold that goes on from a pass that `passes` kept gives
+    the same result. Where `sample_sharding` says so, each rank draws and scores samples of its own.
+    Raises ValueError if constraints and settings disagree about potentials.
     """
     if settings.potentials != (constraints.molecules is not None):
         raise ValueError(
@@ -180,9 +180,7 @@ def fold(
         samples = samples_of_rank(settings.samples, cp.rank, cp.size)
     with torch.inference_mode():
         # Before the trunk, as this frees the CUDA graphs of a complex of another size.
-        refine = sampler.confidence_module.pairformer_stack.graphed(
-            padded.token_mask, len(samples)
-        )
+        refine = sampler.confidence_module.pairformer_stack.graphed(padded.token_mask, len(samples))
         with timer("trunk"):
             trunk = run_trunk(model, padded, settings, progress, passes)
             if has_own_samples:

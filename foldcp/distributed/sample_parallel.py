@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-# Of 5 samples, sharing them is faster above 2,048 tokens on 4 H200s and above 2,500 on 2, by the cost
-# model. A rank with samples of its own holds all pairs: z twice, 1 or 2 GB each, and 3 GB of biases.
+# Sharing 5 samples is faster from here on with 4 H200s, and from 2,500 tokens with 2, by the cost
+# model. Where it does not share them, a rank holds all pairs: z twice, of 1 GB in bf16 and 2 in
+# fp32, and biases of 3 GB in bf16.
 MAX_TOKENS = 2048
 
 

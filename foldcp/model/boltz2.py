@@ -211,9 +211,10 @@ def with_ranks(module: Module, cp: ContextParallel) -> Module:
     CUDA graphs, whose keys have the number of ranks.
     """
     replica = copy.copy(module)
-    replica._modules = {
-        name: child and with_ranks(child, cp) for name, child in module._modules.items()
+    vars(replica)["_modules"] = {
+        name: None if child is None else with_ranks(child, cp)
+        for name, child in module._modules.items()
     }
-    if isinstance(getattr(module, "cp", None), ContextParallel):
-        replica.cp = cp
+    if "cp" in vars(module):
+        vars(replica)["cp"] = cp
     return replica

@@ -142,7 +142,7 @@ def _free_bytes(hardware: Hardware) -> float:
 
 
 def _chunk(hardware: Hardware, size: FoldSize, whole: float, taken: float) -> float:
-    """Bytes of a chunk, which may be the `whole` of what is computed, with so many bytes `taken`."""
+    """Bytes of a chunk of what takes `whole` bytes, where `taken` are not free."""
     free = _free_bytes(hardware) - taken
     budget = min(max(free / FREE_FRACTION, MIN_CHUNK_BYTES), MAX_CHUNK_BYTES)
     return min(size.chunk_bytes or budget, whole)
