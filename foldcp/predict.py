@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from foldcp.checkpoint.precision import residual_dtype
 from foldcp.config import Precision
 from foldcp.distributed.context_parallel import ContextParallel
+from foldcp.distributed.sample_parallel import sample_sharding, samples_of_rank
 from foldcp.features.features import Features
 from foldcp.features.layout import Layout
 from foldcp.features.msa.subsample import MsaSubsample
@@ -112,7 +113,7 @@ class Prediction:
     layout: Layout
     seconds: dict[str, float]  # of each stage
     peak_bytes: int  # of this rank's device memory; 0 on a CPU
-    pae_blocks: Sequence[PaeBlock] = ()  # of this rank's rows, with `kept_pae_pairs`
+    pae_blocks: Sequence[PaeBlock] = ()  # this rank's, with `kept_pae_pairs`
 
     @property
     def best_sample(self) -> int:
@@ -152,7 +153,8 @@ def fold(
     `constraints` from `foldcp.features.steering`. Deterministic in (features, settings,
     constraints): the number of ranks changes the result by rounding only; so does steering on a
     GPU, where forces add up in any order. A fold that goes on from a pass that `passes` kept gives
-    the same result. Raises ValueError if constraints and settings disagree about potentials.
+    the same result. Where `sample_sharding` says so, each rank draws and scores samples of its own.
+    Raises ValueError if constraints and settings disagree about potentials.
     """
     if settings.potentials != (constraints.molecules is not None):
         raise ValueError(
@@ -166,17 +168,29 @@ def fold(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     timer = StageTimer(device)
+    cp = model.cp
+    sampler = model
+    samples = range(settings.samples)
+    sharding = sample_sharding(
+        len(features.layout.token_chain), settings.samples, settings.parallel_samples, cp.size
+    )
+    has_own_samples = sharding.ranks_per_sample < cp.size
+    if has_own_samples:
+        sampler = model.on_one_rank
+        samples = samples_of_rank(settings.samples, cp.rank, cp.size)
     with torch.inference_mode():
         # Before the trunk, as this frees the CUDA graphs of a complex of another size.
-        refine = model.confidence_module.pairformer_stack.graphed(
-            padded.token_mask, settings.samples
-        )
+        refine = sampler.confidence_module.pairformer_stack.graphed(padded.token_mask, len(samples))
         with timer("trunk"):
             trunk = run_trunk(model, padded, settings, progress, passes)
+            if has_own_samples:
+                trunk = replace(trunk, z=cp.all_gather(trunk.z))
         with timer("sampling"):
-            coords = sample(model, trunk, padded, constraints, settings, progress)
+            coords = sample(sampler, trunk, padded, constraints, settings, samples, progress)
         with timer("confidence"):
-            scored = score(model, trunk, coords, padded, refine, settings, progress)
+            scored = score(sampler, trunk, coords, padded, refine, settings, samples, progress)
+            if has_own_samples:
+                coords, scored = gather_samples(cp, coords, scored)
     return finished(model, padded, coords, scored, timer.seconds())
 
 
@@ -236,19 +250,22 @@ def sample(
     features: Features,
     constraints: Constraints,
     settings: Settings,
+    samples: range,
     progress: Progress,
 ) -> Float[Tensor, "M A 3"]:
-    """Coordinates of all samples in Å, as many at once as the settings allow. A steered sample is
-    chosen among several particles.
+    """Coordinates of the samples with these numbers in Å, as many at once as the settings allow. A
+    steered sample is chosen among several particles.
     """
     device = trunk.z.device
+    if not samples:
+        return torch.zeros(0, features.num_atoms, 3, device=device)
     model.budget.resize(device, model.cp)
     conditioning = model.diffusion_conditioning(trunk.s, trunk.z, model.rel_pos, features)
     diffusion = model.structure_module
     prepared = diffusion.score_model.prepare(trunk.s, trunk.s_inputs, conditioning, features)
     potentials = weighted_potentials(features, constraints)
     particles = NUM_PARTICLES if potentials and settings.potentials else 1
-    batches = sample_batches(settings, particles)
+    batches = sample_batches(samples, settings.parallel_samples // particles)
     count = ProgressCounter("sampling", len(batches) * settings.steps, progress)
     coords = []
     for batch in batches:
@@ -269,11 +286,10 @@ def sample(
     return torch.cat(coords)
 
 
-def sample_batches(settings: Settings, particles: int) -> list[range]:
-    """The numbers of the samples that are drawn together."""
-    size = max(1, settings.parallel_samples // particles)
-    starts = range(0, settings.samples, size)
-    return [range(start, min(start + size, settings.samples)) for start in starts]
+def sample_batches(samples: range, size: int) -> list[range]:
+    """The numbers of the samples that are drawn together: at most `size`, but one at least."""
+    size = max(1, size)
+    return [samples[start : start + size] for start in range(0, len(samples), size)]
 
 
 @dataclass(frozen=True)
@@ -294,20 +310,24 @@ def score(
     features: Features,
     refine: PairformerFn,
     settings: Settings,
+    samples: range,
     progress: Progress,
 ) -> list[ScoredSample]:
-    """Scores of all samples, in their order. The last one overwrites the trunk's z.
+    """Scores of the samples with these numbers, in their order. The last one overwrites the trunk's
+    z.
 
     On a GPU the geometry of the samples, and on one rank the scores of a sample, too, are computed
     beside the confidence module of the samples after it. Scores of several ranks are collective:
     they are computed in turn, as is all of a large complex.
     """
+    if not samples:
+        return []
     device = trunk.z.device
     model.budget.resize(device, model.cp)
     contact = model.contact_probability(trunk.z)
     blocks = model.architecture.confidence_blocks
     # A step is a block, and one more is to score the sample.
-    count = ProgressCounter("confidence", settings.samples * (blocks + 1), progress)
+    count = ProgressCounter("confidence", len(samples) * (blocks + 1), progress)
     beside = device.type == "cuda" and coords.shape[1] <= MAX_ATOMS_BESIDE
     most_waiting = SAMPLES_BESIDE if beside and model.cp.size == 1 else 0
     preparing = side_stream("scorers", device, SCORER_THREADS if beside else 0)
@@ -317,15 +337,15 @@ def score(
     waiting: deque[Callable[[], ScoredSample]] = deque()
     with preparing as prepare, scoring as submit:
         scorers = submit_ahead(prepare, makers, SCORER_THREADS)
-        for index, x in enumerate(coords):
+        for number, x in zip(samples, coords, strict=True):
             wait_for_scorer = next(scorers)  # not by `zip`, which holds the one before
-            workspace = trunk.z if index + 1 == settings.samples else None
+            workspace = trunk.z if number == samples[-1] else None
             plddt = run_confidence(
                 model, trunk, x, features, wait_for_scorer, contact, refine, workspace, count
             )
             # In no variable: a scorer's arrays of pairs would outlive its scores.
             waiting.append(
-                submit(partial(scores_of, model, wait_for_scorer(), plddt, settings, index))
+                submit(partial(scores_of, model, wait_for_scorer(), plddt, settings, number))
             )
             if len(waiting) > most_waiting:
                 scored.append(waiting.popleft()())
@@ -334,6 +354,20 @@ def score(
             scored.append(wait())
             count()
     return scored
+
+
+def gather_samples(
+    cp: ContextParallel, coords: Float[Tensor, "m A 3"], scored: list[ScoredSample]
+) -> tuple[Float[Tensor, "M A 3"], list[ScoredSample]]:
+    """The samples of all ranks from those of each, in their order. Blocks of PAE stay where they
+    are. Collective.
+    """
+    without_blocks = [replace(sample, pae_blocks=[]) for sample in scored]
+    by_rank = cp.gather_objects((coords.cpu(), without_blocks))
+    whole = torch.cat([of_rank for of_rank, _ in by_rank]).to(coords.device)
+    others = [of_rank for _, of_rank in by_rank]
+    others[cp.rank] = scored
+    return whole, [sample for of_rank in others for sample in of_rank]
 
 
 def new_scorer(

@@ -179,7 +179,7 @@ def _sample(
     cache = packed([each.cache for each in folded])
     num_atoms = [each.features.num_atoms for each in folded]
     atoms_each = atoms_of_each(num_atoms)
-    batches = sample_batches(settings, particles=1)
+    batches = sample_batches(range(settings.samples), settings.parallel_samples)
     count = ProgressCounter("sampling", len(batches) * settings.steps, progress)
     drawn = [
         model.structure_module.sample(
@@ -222,6 +222,7 @@ def _score(
                         each.features,
                         refine,
                         settings,
+                        range(settings.samples),
                         report,
                     )
                 )

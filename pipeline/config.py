@@ -78,7 +78,7 @@ class ModelConfig:
     parallel_samples: int = field(
         default=5,
         metadata=setting(
-            "structures sampled at once; never changes the result",
+            "structures sampled at once; never changes the result; 1: all GPUs share each sample",
             minimum=1,
             changes_results=False,
         ),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from foldcp.distributed.transport import as_bytes
+
+T = TypeVar("T")
 
 # Named differently up to and from PyTorch 2.12.
 all_gather_into = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
@@ -24,6 +28,13 @@ def broadcast(x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
     received = x.clone(memory_format=torch.contiguous_format)
     dist.broadcast(received, group=group, group_src=0)
     return received
+
+
+def gather_objects(x: T, size: int, group: dist.ProcessGroup | None) -> list[T]:
+    """The objects of all ranks, in their order."""
+    found: list[Any] = [None] * size
+    dist.all_gather_object(found, x, group=group)
+    return found
 
 
 def _all_reduce(x: Tensor, group: dist.ProcessGroup | None) -> Tensor:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -24,6 +25,8 @@ from torch import Tensor
 from foldcp.distributed import collectives, pipelining
 from foldcp.distributed.pipelining import ColumnFn, split_range
 from foldcp.distributed.transport import P2PTransport, Transport, make_transport
+
+T = TypeVar("T")
 
 
 class ContextParallel:
@@ -115,6 +118,12 @@ class ContextParallel:
     def broadcast(self, x: Shaped[Tensor, "*S"]) -> Shaped[Tensor, "*S"]:
         """The first rank's x on every rank. Without gradients."""
         return x if self.size == 1 else collectives.broadcast(x, self.group)
+
+    def gather_objects(self, x: T) -> list[T]:
+        """The objects of all ranks, in their order. Pickled, and on GPUs sent through their memory;
+        for what is small and rare.
+        """
+        return [x] if self.size == 1 else collectives.gather_objects(x, self.size, self.group)
 
     def fence(self) -> None:
         """Begin or end a CUDA graph with collectives: see `Transport.fence`."""

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from foldcp.distributed.collectives import all_gather_into
+from foldcp.distributed.collectives import all_gather_into, gather_objects
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.distributed.transport import make_transport
 
@@ -102,11 +102,7 @@ class Mesh:
 
     def gather_objects(self, x: T) -> list[T]:
         """The objects of all ranks, in their order; for what is small and rare."""
-        if self.size == 1:
-            return [x]
-        found: list[Any] = [None] * self.size
-        dist.all_gather_object(found, x)
-        return found
+        return [x] if self.size == 1 else gather_objects(x, self.size, None)
 
 
 def _context_group(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -28,6 +31,8 @@ from foldcp.model.trunk.pairformer import Pairformer
 from foldcp.model.trunk.passes import PassState
 from foldcp.model.trunk.templates import TemplateModule
 from foldcp.progress import OnSteps, no_steps
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,13 @@ class Boltz2(KernelModule):
     def use_kernels(self, backend: Backend) -> None:
         self.backend = backend
         self.recycle_projection = projection.choose(backend, self._recycle_weights())
+
+    @cached_property
+    def on_one_rank(self) -> Boltz2:
+        """This network for complexes that the rank has alone, as `with_ranks` makes it; for a
+        network that is loaded. No parameter or submodule of this one.
+        """
+        return with_ranks(self, ContextParallel())
 
     def trunk(
         self,
@@ -192,3 +204,17 @@ class Boltz2(KernelModule):
     def bfactor(self, s: Float[Tensor, "N S"]) -> Float[Tensor, "N B"]:
         """Logits of the B-factor."""
         return self.bfactor_module.bfactor(s)
+
+
+def with_ranks(module: Module, cp: ContextParallel) -> Module:
+    """A network for other ranks, which shares all but its modules: weights, kernels, budget, and
+    CUDA graphs, whose keys have the number of ranks.
+    """
+    replica = copy.copy(module)
+    vars(replica)["_modules"] = {
+        name: None if child is None else with_ranks(child, cp)
+        for name, child in module._modules.items()
+    }
+    if "cp" in vars(module):
+        vars(replica)["cp"] = cp
+    return replica

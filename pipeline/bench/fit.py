@@ -96,12 +96,15 @@ def fit_pair_bytes(
     """Bytes per pair of every precision with a prediction that filled its device.
 
     What the cost model counts apart and the largest chunk are subtracted, and at least z and one
-    temporary of its size remain.
+    temporary of its size remain. Where ranks have samples of their own, stages have other pairs.
     """
     fitted: dict[str, float] = {}
+    costs = _costs(hardware, net, plan)
     for fold in sorted(folds, key=lambda fold: fold.num_tokens**2 / fold.num_ranks):
         peak = max(fold.peak_bytes.values())
-        if peak < MIN_MEMORY_SHARE * hardware.memory:
+        sharding = costs.sample_sharding(fold.num_tokens, _shape(fold, plan))
+        is_shared = sharding.ranks_per_sample == fold.num_ranks
+        if peak < MIN_MEMORY_SHARE * hardware.memory or not is_shared:
             continue
         key = f"pair_bytes_{fold.precision}"
         other_bytes = least_bytes(replace(hardware, **{key: 0.0}), net, plan, fold)

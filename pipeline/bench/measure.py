@@ -286,15 +286,15 @@ def measure_fold(
         context.barrier()
         reset_peak_bytes(context.device)
         prediction = fold(model, features, settings, peaks)
-        seconds = {
-            stage: context.max_over_ranks(value) for stage, value in prediction.seconds.items()
-        }
+        # Those of the first rank, which has most of the samples, and waits for the others' ones.
+        seconds = context.cp.gather_objects(prediction.seconds)[0]
         repeats.append(seconds)
         total_seconds += sum(seconds.values())
     by_total = sorted(repeats, key=lambda seconds: sum(seconds.values()))
     median_seconds = by_total[(len(repeats) - 1) // 2]
-    max_peaks = {
-        stage: int(context.max_over_ranks(float(peak))) for stage, peak in peaks.peak_bytes.items()
+    max_peaks = {  # of ranks that have samples
+        stage: int(context.max_over_ranks(float(peaks.peak_bytes.get(stage, 0))))
+        for stage in median_seconds
     }
     return FoldTime(num_tokens, context.cp.size, precision, median_seconds, max_peaks)
 

@@ -6,6 +6,7 @@ Without torch.
 from __future__ import annotations
 
 from foldcp.config import Architecture, Precision
+from foldcp.distributed.sample_parallel import sample_sharding
 from foldcp.pipeline.bench.measurements import FoldPlan, FoldTime, RooflineLimits
 from foldcp.pipeline.scheduling.cost_model import step_flops
 
@@ -61,9 +62,12 @@ def fold_limit(
     N = fold.num_tokens
     P = fold.num_ranks
     block = block_limit(net, N, P, fold.precision, limits)
-    sampler_flops = plan.samples * plan.steps * step_flops(net, N, P)
+    sharding = sample_sharding(N, plan.samples, plan.samples, P)
+    samples = sharding.samples_per_rank
+    sample_block = block_limit(net, N, sharding.ranks_per_sample, fold.precision, limits)
+    sampler_flops = samples * plan.steps * step_flops(net, N, sharding.ranks_per_sample)
     return {
         "trunk": (plan.recycling + 1) * (net.msa_blocks + net.pairformer_blocks) * block,
         "sampling": sampler_flops / limits.flops(fold.precision),
-        "confidence": plan.samples * net.confidence_blocks * block,
+        "confidence": samples * net.confidence_blocks * sample_block,
     }

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from foldcp.config import BOLTZ2, Architecture, Precision
+from foldcp.distributed.sample_parallel import SampleSharding, sample_sharding
 from foldcp.pipeline.config import RunConfig
 from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.scheduling.costs import memory
@@ -139,7 +140,7 @@ class CostModel:
             num_ranks=shape.num_ranks,
             precision=shape.precision,
             msa_rows=min(task.msa_depth, shape.max_rows),
-            num_samples=model.samples,
+            sharding=self.sample_sharding(task.num_tokens, shape),
             num_parallel=shape.parallel_samples * (PARTICLES if model.potentials else 1),
             chunk_bytes=model.chunk_bytes,
             batch=shape.batch,
@@ -160,7 +161,8 @@ class CostModel:
         N = task.num_tokens
         S = min(task.msa_depth, shape.max_rows, self.config.msa.subsample or task.msa_depth)
         passes = shape.batch * (model.recycling + 1)
-        samples = shape.batch * model.samples
+        sharding = self.sample_sharding(N, shape)
+        of_sample = replace(shape, num_ranks=sharding.ranks_per_sample)
         block = self.block(N, shape)
         layer = self._layer(N, shape)
         return {
@@ -168,10 +170,14 @@ class CostModel:
             "templates": passes * len(task.complex.templates) * net.template_blocks * block,
             "msa": passes * net.msa_blocks * (block + self._msa_block(N, S, shape)),
             "trunk": passes * net.pairformer_blocks * layer,
-            "diffusion": self._diffusion(N, shape),
-            "confidence": samples
-            * (net.confidence_blocks * layer + self._traffic_seconds(SCORE_TRAFFIC, N, shape)),
+            "diffusion": self._diffusion(N, sharding.samples_per_rank, of_sample),
+            "confidence": self._confidence(N, sharding.samples_per_rank, of_sample),
         }
+
+    def sample_sharding(self, N: int, shape: FoldShape) -> SampleSharding:
+        """How the samples of each complex are spread over the ranks."""
+        samples = self.config.model.samples
+        return sample_sharding(N, samples, shape.parallel_samples, shape.num_ranks)
 
     def block(self, N: int, shape: FoldShape) -> float:
         """Seconds of one pair block.
@@ -258,8 +264,14 @@ class CostModel:
         launches = MSA_LAUNCHES * self.hardware.launch_seconds
         return products / self._flop_rate(shape) + launches
 
-    def _diffusion(self, N: int, shape: FoldShape) -> float:
-        """Seconds of all steps of all samples.
+    def _confidence(self, N: int, num_samples: int, shape: FoldShape) -> float:
+        """Seconds of the scores of so many samples of each complex."""
+        blocks = self.architecture.confidence_blocks * self._layer(N, shape)
+        traffic = self._traffic_seconds(SCORE_TRAFFIC, N, shape)
+        return shape.batch * num_samples * (blocks + traffic)
+
+    def _diffusion(self, N: int, num_samples: int, shape: FoldShape) -> float:
+        """Seconds of all steps of so many samples of each complex.
 
         Tokens are sharded by rows, atoms are whole on every rank.
         """
@@ -270,8 +282,8 @@ class CostModel:
         width = 2 * net.token_s
         layers = net.token_transformer_blocks
         atom_layers = net.atom_encoder_blocks + net.atom_decoder_blocks
-        samples = shape.batch * model.samples * (PARTICLES if model.potentials else 1)
-        batches = math.ceil(model.samples / shape.parallel_samples)
+        samples = shape.batch * num_samples * (PARTICLES if model.potentials else 1)
+        batches = math.ceil(num_samples / shape.parallel_samples)
         itemsize = compute_itemsize(shape.precision)
         products = samples * step_flops(net, N, P)
         exponentials = samples * layers * net.token_heads * N**2 / P

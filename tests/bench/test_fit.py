@@ -45,7 +45,8 @@ def test_fit_pair_bytes_takes_predictions_that_fill_a_gpu() -> None:
     full_bytes = int(least_bytes(truth, BOLTZ2, WHOLE, fold) + chunk)
     full = replace(fold, peak_bytes={"trunk": full_bytes, "sampling": 1})
     small = FoldTime(512, 1, "mixed", {"trunk": 1.0}, {"trunk": 20_000_000_000})
-    found = [*measurements(truth), full, small]
+    own_samples = FoldTime(2048, 2, "mixed", {"trunk": 1.0}, {"sampling": 100_000_000_000})
+    found = [*measurements(truth), full, small, own_samples]
     fitted = fit_hardware(MACHINE, BOLTZ2, BOLTZ2, WHOLE, found)
     assert fitted.hardware.pair_bytes_bf16 == pytest.approx(777)
     assert "pair_bytes_bf16" in fitted.measured

@@ -35,3 +35,5 @@ def test_fold_limit_by_hand() -> None:
     assert 0.3 < limit["sampling"] < 0.5
     halves = fold_limit(BOLTZ2, WHOLE, replace(fold, num_ranks=2), H200)
     assert halves["trunk"] == pytest.approx(limit["trunk"] / 2)
+    for stage in ("sampling", "confidence"):  # of 5 samples one GPU has 3
+        assert halves[stage] == pytest.approx(0.6 * limit[stage])

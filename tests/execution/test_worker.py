@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from foldcp import predict
+from foldcp.checkpoint.load import load as load_network
 from foldcp.complex import Chain, Complex, Contact
+from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.msa.chain_msas import MsaSettings
+from foldcp.model.diffusion.noise import SeededNoise
 from foldcp.pipeline.config import WriteConfig, load
 from foldcp.pipeline.execution.results import FoldResult, Ready
 from foldcp.pipeline.execution.worker import Worker, fold_settings
@@ -20,6 +25,7 @@ from foldcp.pipeline.scheduling.cost_model import FoldShape
 from foldcp.pipeline.scheduling.types import Failure, WorkerConfig
 from foldcp.predict import Prediction
 from tests.predict.test_predict import relative
+from tests.support.distributed import run
 from tests.support.runs import sequence
 
 DIMER = Complex(
@@ -66,6 +72,36 @@ def test_fold_many_times_reports_time_and_memory() -> None:
     np.testing.assert_array_equal(first.coords, second.coords)
     assert not first.pae
     assert len(prediction_of(make_worker("write=pde"), DIMER).pde) == 1
+
+
+def folded_on_ranks(cp: ContextParallel) -> list[FoldResult | Failure]:
+    """A fold of three samples, and one whose last sample, which is the second rank's, is NaN."""
+    worker = make_worker("model.samples=3")
+    worker.cp = cp
+    worker.model = load_network("untrained:tiny", cp=cp)
+    shape = replace(ONE, num_ranks=cp.size, parallel_samples=3)
+    write = WriteConfig(pae="all")
+    result = worker.fold(DIMER, shape, write)
+
+    def noise(seed: int, samples: range, *args: Any) -> SeededNoise:
+        made = SeededNoise(seed, samples, *args)
+        if 2 in samples:
+            made.initial = lambda: torch.full((1, made.num_atoms, 3), torch.nan)
+        return made
+
+    predict.SeededNoise = noise  # type: ignore[assignment,misc]  in this process alone
+    return [result, worker.fold(DIMER, shape, write)]
+
+
+def test_ranks_with_samples_of_their_own_have_one_result() -> None:
+    (first, failure), (second, other_failure) = run(folded_on_ranks, 2)
+    assert failure == other_failure
+    assert failure == Failure("invalid", "the network's coordinates are not finite")
+    assert len(first.prediction.scores) == 3 and second.prediction is None
+    for sample, rank in ((0, first), (1, first), (2, second)):
+        (block,) = rank.pae_blocks[sample]
+        assert block.steps.shape == (22, 22)
+    assert first.pae_blocks[2] == second.pae_blocks[0] == second.pae_blocks[1] == []
 
 
 def test_a_batch_gives_each_complex_its_own_result() -> None:

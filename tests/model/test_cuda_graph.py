@@ -13,6 +13,7 @@ from torch import Tensor
 
 from foldcp.config import UNTRAINED
 from foldcp.distributed.context_parallel import ContextParallel
+from foldcp.model.boltz2 import with_ranks
 from foldcp.model.layers.chunking import ChunkBudget
 from foldcp.model.layers.cuda_graph import CUDAGraphWrapper, _CapturedGraph
 from foldcp.model.trunk import pairformer
@@ -196,3 +197,16 @@ def leaves(size: int) -> tuple[Tensor, Tensor]:
     return torch.randn(size, tiny.token_s, requires_grad=True), torch.randn(
         size, size, tiny.token_z
     )
+
+
+@torch.inference_mode()
+def test_pairformer_on_one_rank_does_not_replay_graphs_of_several(graphs: list[Graph]) -> None:
+    stack = stack_of_seven()
+    group: Any = "not asked"
+    several = with_ranks(stack, ContextParallel(0, 2, group, ContextParallel().transport))
+    mask = mask_of(9, 12)
+    for _ in range(2):
+        several.graphed(mask, num_calls=2)
+        agrees(stack.graphed(mask, num_calls=2), stack, mask)
+    assert len(graphs) == 4, "two each time"
+    assert len(stack.graphed_layers) == 1, "those of the other number of ranks are gone"

@@ -66,7 +66,10 @@ def test_cuda_graph_wrapper_follows_its_arguments() -> None:
 
 
 def predicted(
-    model: Boltz2 | None = None, num_tokens: int = 31, cp: ContextParallel | None = None
+    model: Boltz2 | None = None,
+    num_tokens: int = 31,
+    cp: ContextParallel | None = None,
+    parallel_samples: int = 2,
 ) -> Prediction:
     """The complex, or its last tokens, by a new network unless one is given."""
     device = torch.device("cuda", cp.rank if cp else 0)
@@ -75,7 +78,7 @@ def predicted(
         recycling=3,
         steps=5,
         samples=4,
-        parallel_samples=2,
+        parallel_samples=parallel_samples,
         precision="mixed",
         keep_pairs=True,
         seed=7,
@@ -116,18 +119,20 @@ def test_fold_is_the_same_without_cuda_graphs(
 
 def with_and_without_graphs(cp: ContextParallel) -> bool:
     """Whether a rank's predictions, the second of which replays the first one's graphs, are those
-    without graphs.
+    without graphs: where it has samples of its own, and where they are drawn one at a time and all
+    ranks share them.
     """
     UNTRAINED["deep"] = DEEP
     model = load("untrained:deep", precision="mixed", device=f"cuda:{cp.rank}", cp=cp)
-    found = [predicted(model, cp=cp) for _ in range(2)]
+    drawn = (2, 2, 1, 1, 2)
+    found = [predicted(model, cp=cp, parallel_samples=number) for number in drawn]
     for module in (pairformer, sampler):
         module.can_capture = lambda _: False  # type: ignore[attr-defined]
-    expected = predicted(cp=cp)
+    expected = {number: predicted(cp=cp, parallel_samples=number) for number in (1, 2)}
     return all(
-        np.array_equal(got.coords, expected.coords)
-        and np.array_equal(np.stack(got.pae), np.stack(expected.pae))
-        for got in found
+        np.array_equal(got.coords, expected[number].coords)
+        and np.array_equal(np.stack(got.pae), np.stack(expected[number].pae))
+        for number, got in zip(drawn, found, strict=True)
     )
 
 

@@ -20,6 +20,7 @@ from foldcp.checkpoint.load import load
 from foldcp.chemistry.ligand_geometry import Geometry, ccd_geometry, smiles_geometry
 from foldcp.chemistry.ligands import ccd_component, smiles_component
 from foldcp.complex import Bond, Chain, Complex, Contact, Pocket
+from foldcp.distributed import sample_parallel
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.featurize import featurize
 from foldcp.features.steering import NO_CONSTRAINTS, steering_constraints
@@ -441,9 +442,14 @@ def test_seeded_noise_gives_the_first_particle_the_numbers_of_the_sample() -> No
     assert share[1, 1] == 0
 
 
-@pytest.mark.parametrize("size", [2, 3])
-def test_fold_with_steering_is_the_same_on_any_number_of_ranks(size: int) -> None:
+@pytest.mark.parametrize(("size", "shared"), [(2, True), (3, True), (2, False)])
+def test_fold_with_steering_is_the_same_on_any_number_of_ranks(
+    size: int, shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose samples are shared by all ranks, or each on one."""
     pytest.importorskip("rdkit")
+    if shared:
+        monkeypatch.setattr(sample_parallel, "MAX_TOKENS", 0)  # of the ranks, too, which are forks
     expected = on_one_rank().coords
     for got in run(predict, size, SETTINGS, two_copies_and_a_ligand()):
         assert np.linalg.norm(got.coords - expected) < 1e-5 * np.linalg.norm(expected)

@@ -15,6 +15,7 @@ import pytest
 
 from foldcp.checkpoint.load import load
 from foldcp.complex import Chain, Complex
+from foldcp.distributed import sample_parallel
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.featurize import featurize
 from foldcp.metrics.interface.pae_blocks import PAE_STEP, kept_chain_pairs
@@ -95,10 +96,16 @@ def assert_blocks_hold_the_best_pair(ranks: Sequence[Prediction]) -> None:
 
 
 @pytest.mark.parametrize("size", [2, 3, 5])
-def test_fold_does_not_depend_on_the_number_of_ranks(size: int) -> None:
+def test_fold_does_not_depend_on_the_number_of_ranks(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a large complex, whose samples are each on all ranks."""
+    monkeypatch.setattr(sample_parallel, "MAX_TOKENS", 0)  # of the ranks, too, which are forks
     expected = on_one_rank()
     predictions = run(predict, size, SETTINGS)
     assert_blocks_hold_the_best_pair(predictions)
+    with_first_sample = [any(not block.sample for block in got.pae_blocks) for got in predictions]
+    assert sum(with_first_sample) > 1, "a sample is on several ranks"
     for got in predictions:
         assert relative(got.coords, expected.coords) < 1e-5
         assert relative(got.plddt, expected.plddt) < 1e-5

@@ -28,19 +28,32 @@ pytestmark = [
 LIMITS: dict[Precision, float] = {"fp32": 1e-4, "mixed": 3e-2, "bf16": 6e-2}
 
 
-def predict(cp: ContextParallel, kind: str, precision: Precision) -> Prediction:
+def predict(
+    cp: ContextParallel, kind: str, precision: Precision, parallel_samples: int = 2
+) -> Prediction:
     settings = Settings(
-        recycling=1, steps=4, samples=2, precision=precision, keep_pairs=True, seed=7
+        recycling=1,
+        steps=4,
+        samples=2,
+        parallel_samples=parallel_samples,
+        precision=precision,
+        keep_pairs=True,
+        seed=7,
     )
     model = load("untrained:tiny", cp=cp, precision=precision, device=device_of(cp, kind))
     return fold(model, featurize(complex_of_31_tokens(), seed=7), settings)
 
 
 @pytest.mark.parametrize("precision", LIMITS)
-@pytest.mark.parametrize("size", [1, 2, 3, 4])
-def test_fold_on_a_gpu_equals_that_on_the_cpu(size: int, precision: Precision) -> None:
+@pytest.mark.parametrize(
+    ("size", "parallel_samples"), [(1, 2), (2, 1), (2, 2), (3, 1), (3, 2), (4, 1)]
+)
+def test_fold_on_a_gpu_equals_that_on_the_cpu(
+    size: int, parallel_samples: int, precision: Precision
+) -> None:
+    """With one sample drawn at a time by all ranks, or each on one rank."""
     expected = predict(ContextParallel(), "cpu", "fp32")
-    for got in run(predict, size, "cuda", precision, kind="cuda"):
+    for got in run(predict, size, "cuda", precision, parallel_samples, kind="cuda"):
         assert relative(got.coords, expected.coords) < LIMITS[precision]
         assert relative(got.plddt, expected.plddt) < LIMITS[precision]
         assert relative(np.stack(got.pae), np.stack(expected.pae)) < LIMITS[precision]

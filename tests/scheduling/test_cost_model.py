@@ -114,6 +114,36 @@ def test_potentials_cost_particles_in_the_diffusion_only() -> None:
     assert with_["trunk"] == without["trunk"]
 
 
+@pytest.mark.parametrize("num_tokens", [512, 2048])
+def test_samples_of_a_small_complex_cost_what_those_of_one_rank_do(num_tokens: int) -> None:
+    five, three = (CostModel(H200, load(overrides=[f"model.samples={n}"])) for n in (5, 3))
+    t = task(num_tokens)
+    on_two = five.stages(t, shape(2, parallel_samples=5))
+    alone = three.stages(t, shape(1, parallel_samples=5))
+    shared = five.stages(t, shape(2, parallel_samples=1))
+    for stage in ("diffusion", "confidence"):
+        assert on_two[stage] == alone[stage]
+    for stage in ("msa", "trunk"):
+        assert alone[stage] > on_two[stage] == shared[stage]
+    assert shared["confidence"] < five.stages(t, shape(parallel_samples=5))["confidence"]
+
+
+def test_pairs_of_a_small_complex_are_in_the_memory_of_each_rank() -> None:
+    costs = CostModel(H200, load(overrides=["model.samples=8"]))
+    small, large = task(2048, 4096), task(2049, 4096)
+    own = [shape(p, "mixed", 8) for p in (1, 2, 4, 8)]
+    for function in (costs.least_bytes, costs.peak_bytes):
+        of_ranks = [function(small, each) for each in own]
+        assert of_ranks[1:] == sorted(of_ranks[1:], reverse=True)
+        assert of_ranks[3] > function(large, own[3]) + 2e9
+        in_turn = [replace(each, parallel_samples=1) for each in own]
+        assert function(small, in_turn[3]) < function(large, in_turn[3]) < of_ranks[3]
+    assert costs.least_bytes(small, own[1]) < costs.least_bytes(small, own[0])
+    z = 2048**2 * 4 * 128
+    scored = costs.least_bytes(small, own[2]) - costs.least_bytes(small, own[3])
+    assert scored == pytest.approx(z), "with one sample its scores overwrite the trunk's z"
+
+
 def test_small_networks_cost_little() -> None:
     tiny = CostModel(H200, load(), TINY)
     assert tiny.seconds(task(3000), shape()) < COSTS.seconds(task(3000), shape()) / 20

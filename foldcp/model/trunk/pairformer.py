@@ -184,7 +184,7 @@ LayersGraph = CUDAGraphWrapper[tuple[Tensor, Tensor]]
 class GraphedLayers:
     """All layers as CUDA graphs, some layers each, and what they are valid for."""
 
-    key: list[int]  # the number of tokens, and where each weight is
+    key: list[int]  # the numbers of tokens and ranks, and where each weight is
     graphs: list[LayersGraph]
     num_layers: list[int]  # of each graph
 
@@ -263,7 +263,7 @@ class Pairformer(nn.Module):
         """The graphs of the current stream, if there are any that are valid or several calls for
         new ones.
         """
-        key = [len(mask), *(weight.data_ptr() for weight in self.parameters())]
+        key = [len(mask), self.cp.size, *(weight.data_ptr() for weight in self.parameters())]
         for stream, of_stream in list(self.graphed_layers.items()):
             if of_stream.key != key:
                 self.graphed_layers.pop(stream, None)

@@ -1,8 +1,9 @@
 """Heartbeat of a worker group: the steps that the GPU of rank 0 has done, sent by a thread.
 
 All ranks exchange rows in every block of the network and every layer of the sampler, so that a rank
-that hangs stops the steps of rank 0, too. The thread asks for events that were recorded behind the
-steps, and neither it nor the fold waits for the GPU.
+that hangs stops the steps of rank 0, too. Where they have samples of their own, rank 0 has the most
+and waits for the others after its last step. The thread asks for events that were recorded behind
+the steps, and neither it nor the fold waits for the GPU.
 """
 
 from __future__ import annotations

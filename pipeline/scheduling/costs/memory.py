@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from foldcp.config import Architecture, Precision
+from foldcp.distributed.sample_parallel import SampleSharding
 from foldcp.pipeline.scheduling.hardware import Hardware
 
 ATOMS_PER_TOKEN = 8.2  # heavy atoms of an average residue
@@ -45,10 +46,20 @@ class FoldSize:
     num_ranks: int
     precision: Precision
     msa_rows: int
-    num_samples: int
+    sharding: SampleSharding
     num_parallel: int  # structures that are sampled at once
     chunk_bytes: int  # of every chunk; 0: as much as the free memory allows
     batch: int = 1  # complexes folded together, all as large as the largest
+
+    @property
+    def num_pairs(self) -> float:
+        """Pairs of tokens of one rank, in the trunk."""
+        return self.num_tokens**2 / self.num_ranks
+
+    @property
+    def num_sample_pairs(self) -> float:
+        """Those of one rank in the sampler and the scores."""
+        return self.num_tokens**2 / self.sharding.ranks_per_sample
 
 
 def least_bytes(hardware: Hardware, net: Architecture, size: FoldSize) -> float:
@@ -56,15 +67,23 @@ def least_bytes(hardware: Hardware, net: Architecture, size: FoldSize) -> float:
 
     The sum of the fixed part, the pair representation with what is as large at the same time, the
     gathered attention bias, the MSA (features whole, representation by columns), the tokens and
-    atoms of the samples, and the smallest chunk. All samples but the last one are scored beside
-    the pair representation of the trunk.
+    atoms of the samples, and the smallest chunk. All samples but the last one of a rank are scored
+    beside the pair representation of the trunk. Where each rank has samples of its own, it is the
+    larger of what they and its part of the trunk need.
     """
-    pairs = _num_pairs(size)
-    of_pairs = hardware.pair_bytes(size.precision) * net.token_z / 128 * pairs
-    scored = _pair_array(net, size) if size.num_samples > 1 else 0.0
-    chunk = min(MIN_CHUNK_BYTES, BLOCK_CHUNK * pairs)
-    others = _bias_bytes(net, size) + _msa_bytes(net, size) + _sample_bytes(net, size)
-    return _fixed_bytes(hardware, size) + of_pairs + scored + chunk + others
+
+    def of_pairs(num_pairs: float) -> float:
+        pairs = hardware.pair_bytes(size.precision) * net.token_z / 128 * num_pairs
+        return pairs + min(MIN_CHUNK_BYTES, BLOCK_CHUNK * num_pairs)
+
+    always = _fixed_bytes(hardware, size) + _bias_bytes(net, size)
+    trunk = of_pairs(size.num_pairs) + _msa_bytes(net, size)
+    samples = _sample_bytes(net, size)
+    if size.sharding.samples_per_rank > 1:
+        samples += _pair_array(net, size, size.num_sample_pairs)
+    if size.num_sample_pairs == size.num_pairs:
+        return always + trunk + samples
+    return always + max(trunk, of_pairs(size.num_sample_pairs) + samples)
 
 
 def peak_bytes(hardware: Hardware, net: Architecture, size: FoldSize) -> float:
@@ -79,35 +98,54 @@ def peak_bytes(hardware: Hardware, net: Architecture, size: FoldSize) -> float:
     least = least_bytes(hardware, net, size)
     if hardware.device == "cpu":
         return least
-    pairs = _num_pairs(size)
-    z = _pair_array(net, size)
+    graphs = GRAPH_PAIR_BYTES * size.num_pairs if size.num_pairs <= MAX_GRAPH_PAIRS else 0.0
+    peak = max(_trunk_peak(hardware, net, size) + graphs, _samples_peak(hardware, net, size))
+    peak += _fixed_bytes(hardware, size)
+    if size.num_ranks > 1:
+        peak += NUM_BUFFERS * hardware.memory / BUFFER_FRACTION
+    return min(max(least, peak), hardware.memory)
+
+
+def _trunk_peak(hardware: Hardware, net: Architecture, size: FoldSize) -> float:
+    """Bytes of the trunk without its CUDA graphs."""
+    pairs = size.num_pairs
+    z = _pair_array(net, size, pairs)
     product = compute_itemsize(size.precision) * net.token_z * pairs
     width = net.token_z / 128 * compute_itemsize(size.precision) / 2
-    free = hardware.memory - hardware.reserved_gb * 1e9
-
-    def chunk(bytes_per_pair: float, taken: float) -> float:
-        budget = min(max((free - taken) / FREE_FRACTION, MIN_CHUNK_BYTES), MAX_CHUNK_BYTES)
-        return min(size.chunk_bytes or budget, bytes_per_pair * pairs)
-
-    trunk = z + product + chunk(BLOCK_CHUNK * width, 0.0)
+    trunk = z + product + _chunk(hardware, size, BLOCK_CHUNK * width * pairs, 0.0)
     trunk += _bias_bytes(net, size) + _msa_bytes(net, size)
-    trunk += z if z < MAX_DEVICE_COPY else 0.0
-    if pairs <= MAX_GRAPH_PAIRS:
-        trunk += GRAPH_PAIR_BYTES * pairs
+    return trunk + (z if z < MAX_DEVICE_COPY else 0.0)
+
+
+def _samples_peak(hardware: Hardware, net: Architecture, size: FoldSize) -> float:
+    """Bytes of the conditioning of the sampler, the sampler or the scores: the largest of them."""
+    pairs = size.num_sample_pairs
+    z = _pair_array(net, size, pairs)
+    product = compute_itemsize(size.precision) * net.token_z * pairs
     biases = compute_itemsize(size.precision) * net.token_transformer_blocks * pairs
     biases *= net.diffusion_heads
-    conditioning_chunk = CONDITIONING_SHARE * chunk(CONDITIONING_CHUNK * net.token_z / 128, z)
-    if biases * BIAS_FREE_FACTOR < free - z:
+    conditioning = CONDITIONING_CHUNK * net.token_z / 128 * pairs
+    conditioning_chunk = CONDITIONING_SHARE * _chunk(hardware, size, conditioning, z)
+    if biases * BIAS_FREE_FACTOR < _free_bytes(hardware) - z:
         sampler = z + biases + max(biases / net.token_transformer_blocks, conditioning_chunk)
     else:
         sampler = 2 * z + conditioning_chunk + biases / net.token_transformer_blocks
     sampler += _sample_bytes(net, size)
-    scores = (1 + (size.num_samples > 1)) * z + max(z, product) + chunk(SCORES_CHUNK, z)
-    scores += _bias_bytes(net, size)
-    peak = _fixed_bytes(hardware, size) + max(trunk, sampler, scores)
-    if size.num_ranks > 1:
-        peak += NUM_BUFFERS * hardware.memory / BUFFER_FRACTION
-    return min(max(least, peak), hardware.memory)
+    scores = (1 + (size.sharding.samples_per_rank > 1)) * z + max(z, product)
+    scores += _chunk(hardware, size, SCORES_CHUNK * pairs, z) + _bias_bytes(net, size)
+    return max(sampler, scores)
+
+
+def _free_bytes(hardware: Hardware) -> float:
+    """Memory of a device that nothing has taken before a fold."""
+    return hardware.memory - hardware.reserved_gb * 1e9
+
+
+def _chunk(hardware: Hardware, size: FoldSize, whole: float, taken: float) -> float:
+    """Bytes of a chunk of what takes `whole` bytes, where `taken` are not free."""
+    free = _free_bytes(hardware) - taken
+    budget = min(max(free / FREE_FRACTION, MIN_CHUNK_BYTES), MAX_CHUNK_BYTES)
+    return min(size.chunk_bytes or budget, whole)
 
 
 def batch_peak_bytes(hardware: Hardware, net: Architecture, size: FoldSize) -> float:
@@ -124,15 +162,10 @@ def compute_itemsize(precision: Precision) -> int:
     return 4 if precision == "fp32" else 2
 
 
-def _num_pairs(size: FoldSize) -> float:
-    """Pairs of tokens of one rank."""
-    return size.num_tokens**2 / size.num_ranks
-
-
-def _pair_array(net: Architecture, size: FoldSize) -> float:
-    """Bytes of the pair representation of one rank."""
+def _pair_array(net: Architecture, size: FoldSize, num_pairs: float) -> float:
+    """Bytes of the pair representation of so many pairs."""
     itemsize = 2 if size.precision == "bf16" else 4
-    return itemsize * net.token_z * _num_pairs(size)
+    return itemsize * net.token_z * num_pairs
 
 
 def _fixed_bytes(hardware: Hardware, size: FoldSize) -> float:

@@ -34,7 +34,7 @@ class StepTimes:
     templates: float  # seconds of a pass before its first block
     msa_block: float  # seconds
     steps: int  # of the sampler, for all samples
-    samples: int  # of all complexes
+    samples: int  # of all complexes, on the rank that has most
     confidence_blocks: int  # of a sample
 
     @classmethod
@@ -51,7 +51,7 @@ class StepTimes:
             seconds["templates"] / num_passes,
             seconds["msa"] / (num_passes * net.msa_blocks),
             costs.config.model.steps,
-            shape.batch * costs.config.model.samples,
+            shape.batch * costs.sample_sharding(task.num_tokens, shape).samples_per_rank,
             net.confidence_blocks,
         )
 

@@ -14,6 +14,7 @@ from foldcp import predict
 from foldcp.checkpoint.load import load
 from foldcp.checkpoint.precision import Sampling
 from foldcp.config import Precision
+from foldcp.distributed import sample_parallel
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.model.boltz2 import Boltz2, TrunkOutput
 from foldcp.predict import Prediction, Settings, fold
@@ -99,5 +100,6 @@ def _stages(
             predict, "MsaSubsample", lambda *_: lambda index: drawn[index] if drawn else None
         ),
         patch.object(predict, "sample", listen),
+        patch.object(sample_parallel, "MAX_TOKENS", 0),  # the stages are those of all samples
     ):
         yield

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from foldcp.pipeline.config import load
 from foldcp.pipeline.inputs.tasks import Done, Task
 from foldcp.pipeline.scheduling import scheduler as module
-from foldcp.pipeline.scheduling.cost_model import FoldShape
+from foldcp.pipeline.scheduling.cost_model import CostModel, FoldShape
 from foldcp.pipeline.scheduling.policy.fold_progress import FoldTrack, StepTimes
 from foldcp.pipeline.scheduling.scheduler import Scheduler
 from foldcp.pipeline.scheduling.simulation.simulated_fold import SimulatedFold
@@ -50,6 +51,17 @@ def test_fold_without_a_step_is_ended_long_before_its_deadline() -> None:
     assert attempt.reason == f"no step for 74 s in trunk, step 12 of {total}"
     # What the group says now is of no fold.
     assert scheduler.progressed(fold.group, step, now + 20.0) == []
+
+
+def test_scores_of_a_sample_may_take_as_long_where_ranks_have_samples_of_their_own() -> None:
+    costs = CostModel(COSTS.hardware, load(overrides=["model.samples=5"]))
+    work = task(2_000)
+    alone, on_two = (
+        StepTimes.predicted(costs, work, FoldShape(size, "bf16", 5, 1)) for size in (1, 2)
+    )
+    assert (alone.samples, on_two.samples) == (5, 3)
+    assert on_two.stages["confidence"] == pytest.approx(0.6 * alone.stages["confidence"])
+    assert on_two.longest_gap("confidence") == pytest.approx(alone.longest_gap("confidence"))
 
 
 def test_hang_without_reports_is_ended_by_the_deadline_alone() -> None:
