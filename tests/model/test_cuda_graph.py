@@ -202,8 +202,9 @@ def leaves(size: int) -> tuple[Tensor, Tensor]:
 @torch.inference_mode()
 def test_pairformer_on_one_rank_does_not_replay_graphs_of_several(graphs: list[Graph]) -> None:
     stack = stack_of_seven()
-    group: Any = "not asked"
-    several = with_ranks(stack, ContextParallel(0, 2, group, ContextParallel().transport))
+    two_ranks = ContextParallel()
+    two_ranks.size = 2  # of which nothing else is asked
+    several = with_ranks(stack, two_ranks)
     mask = mask_of(9, 12)
     for _ in range(2):
         several.graphed(mask, num_calls=2)

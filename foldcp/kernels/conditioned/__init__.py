@@ -5,25 +5,23 @@ from __future__ import annotations
 import torch
 
 from foldcp.kernels.conditioned.reference import (
-    AddSplitTransition,
+    AddTransition,
     ConditionedOps,
     Modulation,
     TransitionWeights,
-    split,
 )
 from foldcp.kernels.dispatch import Backend
 
 __all__ = [
-    "AddSplitTransition",
+    "AddTransition",
     "ConditionedOps",
     "Modulation",
     "TransitionWeights",
     "choose",
-    "choose_split_transition",
-    "split",
+    "choose_transition",
 ]
 
-MAX_SPLIT_CHANNELS = 128  # a program of the fused kernel holds whole atoms, twice
+MAX_TRANSITION_CHANNELS = 128  # a program of the fused kernel holds whole atoms
 
 
 def choose(backend: Backend, dtype: torch.dtype) -> ConditionedOps:
@@ -35,10 +33,10 @@ def choose(backend: Backend, dtype: torch.dtype) -> ConditionedOps:
     return ConditionedOpsTriton()
 
 
-def choose_split_transition(backend: Backend, channels: int) -> AddSplitTransition:
-    """The implementation for so many channels; it computes with bf16 whatever the type of a."""
-    if not backend.can_fuse(torch.bfloat16) or channels > MAX_SPLIT_CHANNELS:
-        return AddSplitTransition()
-    from foldcp.kernels.conditioned.triton import AddSplitTransitionTriton
+def choose_transition(backend: Backend, channels: int) -> AddTransition:
+    """The implementation for so many channels; it computes with fp16 whatever the type of a."""
+    if not backend.can_fuse(torch.bfloat16) or channels > MAX_TRANSITION_CHANNELS:
+        return AddTransition()
+    from foldcp.kernels.conditioned.triton import AddTransitionTriton
 
-    return AddSplitTransitionTriton()
+    return AddTransitionTriton()

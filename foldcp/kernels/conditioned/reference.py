@@ -28,12 +28,11 @@ class Modulation:
 class TransitionWeights:
     """The gated network of a transition with K hidden channels.
 
-    up_proj makes three factors of the hidden channels (H = 3 K), down_proj brings them back. Split
-    weights (see `split`) are two matrices each, whose sum is meant.
+    up_proj makes three factors of the hidden channels (H = 3 K), down_proj brings them back.
     """
 
-    up_proj: Float[Tensor, "*S H C"]
-    down_proj: Float[Tensor, "*S C K"]
+    up_proj: Float[Tensor, "H C"]
+    down_proj: Float[Tensor, "C K"]
 
 
 class ConditionedOps:
@@ -83,13 +82,12 @@ class ConditionedOps:
         return F.silu(y) * x * w
 
 
-class AddSplitTransition:
-    """a + sigmoid(gate) down_proj glu(up_proj (sigmoid(scale) LayerNorm(a) + shift)), with split
-    weights.
+class AddTransition:
+    """a + sigmoid(gate) down_proj glu(up_proj (sigmoid(scale) LayerNorm(a) + shift)), for few
+    channels in one pass over a, with weights in fp16.
 
-    For few channels, in one pass over a. What the weights multiply is split too: of (x1 + x2)
-    (w1 + w2) in bf16 only x2 w2, about 2^-16 of it, is left out. Source: AlphaFold 3, algorithm 25;
-    Ootomo and Yokota 2022 for the splitting.
+    The kernel multiplies them by fp16 and adds up in fp32; here all is in the type of a. Source:
+    AlphaFold 3, algorithm 25.
     """
 
     def __call__(
@@ -99,14 +97,8 @@ class AddSplitTransition:
         weights: TransitionWeights,
     ) -> Float[Tensor, "*M A C"]:
         ops = ConditionedOps()
-        up_proj = weights.up_proj.to(a.dtype).sum(0)
-        down_proj = weights.down_proj.to(a.dtype).sum(0)
+        up_proj = weights.up_proj.to(a.dtype)
+        down_proj = weights.down_proj.to(a.dtype)
         x = ops.modulated_norm(a, modulation.scale, modulation.shift, a.dtype)
         update = F.linear(ops.glu(F.linear(x, up_proj)), down_proj)
         return ops.add_gated(a, update, modulation.gate)
-
-
-def split(weight: Float[Tensor, "K C"]) -> Float[Tensor, "2 K C"]:
-    """Two bf16 matrices whose sum is the fp32 one up to 2^-17 of each entry."""
-    high = weight.bfloat16()
-    return torch.stack([high, (weight - high.float()).bfloat16()])

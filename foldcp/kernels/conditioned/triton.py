@@ -14,7 +14,7 @@ from torch import Tensor
 
 from foldcp.kernels.autograd import with_reference_backward
 from foldcp.kernels.conditioned.reference import (
-    AddSplitTransition,
+    AddTransition,
     ConditionedOps,
     Modulation,
     TransitionWeights,
@@ -23,16 +23,23 @@ from foldcp.kernels.pair_tiles import LOG2E, normed, weight_tile
 from foldcp.kernels.triton_utils import cdiv, next_power_of_2
 
 PROGRAM_SIZE = 2048  # elements that a program works on
-# Of the split transition.
-SPLIT_ATOMS = 64  # of a program
-SPLIT_STEP = 64  # hidden channels at a time
-SPLIT_STAGES = 1  # of the pipeline
+# Of the transition.
+ATOMS = 64  # of a program
+STEP = 64  # hidden channels at a time
+STAGES = 2  # of the pipeline
+TRANSITION_WARPS = 4
 
 
 @triton.jit
 @no_type_check
 def _sigmoid(x) -> tl.tensor:
     return 1.0 / (1.0 + tl.exp2(-LOG2E * x))
+
+
+@triton.jit
+@no_type_check
+def _fp16(x) -> tl.tensor:
+    return tl.minimum(tl.maximum(x, -65504.0), 65504.0).to(tl.float16)
 
 
 @triton.jit
@@ -118,25 +125,14 @@ def _glu(H, OUT, num_rows, K: tl.constexpr, BK: tl.constexpr, BM: tl.constexpr) 
 
 @triton.jit
 @no_type_check
-def _split_dot(
-    high,
-    low,
-    W,
-    rows,
-    cols,
-    num_rows: tl.constexpr,
-    num_cols: tl.constexpr,
-    PLANE: tl.constexpr,
-) -> tl.tensor:
-    """(high + low) (W[0] + W[1])^T without the product of the low halves."""
-    w_high = tl.trans(weight_tile(W, rows, cols, num_rows, num_cols))
-    y = tl.dot(high, tl.trans(weight_tile(W + PLANE, rows, cols, num_rows, num_cols)))
-    return tl.dot(high, w_high, tl.dot(low, w_high, y))
+def _dot(x, W, rows, cols, num_rows: tl.constexpr, num_cols: tl.constexpr) -> tl.tensor:
+    """x W^T for these rows and columns of W."""
+    return tl.dot(x, tl.trans(weight_tile(W, rows, cols, num_rows, num_cols)))
 
 
 @triton.jit
 @no_type_check
-def _add_split_transition(
+def _add_transition(
     A, SCALE, SHIFT, GATE, WIDEN, BACK, OUT, num_rows, num_atoms, scale_a, shift_a, gate_a,
     C: tl.constexpr, BC: tl.constexpr, K: tl.constexpr, BM: tl.constexpr,
     STEP: tl.constexpr, STAGES: tl.constexpr,
@@ -146,20 +142,15 @@ def _add_split_transition(
     channel = tl.arange(0, BC)
     inside = (row < num_rows)[:, None] & (channel < C)[None, :]
     x = _modulated(A, SCALE, SHIFT, row, atom, scale_a, shift_a, channel, inside, C)
-    high = x.to(tl.bfloat16)
-    low = (x - high.to(tl.float32)).to(tl.bfloat16)
+    x = _fp16(x)
     update = tl.zeros((BM, BC), tl.float32)
     for start in tl.range(0, K, STEP, num_stages=STAGES):
         k = start + tl.arange(0, STEP)
-        y = _split_dot(high, low, WIDEN + K * C, k, channel, K, C, 3 * K * C)
+        y = _dot(x, WIDEN + K * C, k, channel, K, C)
         y = y * _sigmoid(y)
-        y *= _split_dot(high, low, WIDEN, k, channel, K, C, 3 * K * C)
-        y *= _split_dot(high, low, WIDEN + 2 * K * C, k, channel, K, C, 3 * K * C)
-        y_high = y.to(tl.bfloat16)
-        y_low = (y - y_high.to(tl.float32)).to(tl.bfloat16)
-        w_high = tl.trans(weight_tile(BACK, channel, k, C, K))
-        update = tl.dot(y_high, tl.trans(weight_tile(BACK + C * K, channel, k, C, K)), update)
-        update = tl.dot(y_high, w_high, tl.dot(y_low, w_high, update))
+        y *= _dot(x, WIDEN, k, channel, K, C)
+        y *= _dot(x, WIDEN + 2 * K * C, k, channel, K, C)
+        update += _dot(_fp16(y), BACK, channel, k, C, K)
     gate = _sigmoid(_load(GATE, atom, gate_a, channel, inside))
     a = _load(A, row, C, channel, inside) + gate * update
     place = row.to(tl.int64)[:, None] * C + channel[None, :]
@@ -195,7 +186,7 @@ class ConditionedOpsTriton(ConditionedOps):
         return with_reference_backward(glu, super().glu, h)
 
 
-class AddSplitTransitionTriton(AddSplitTransition):
+class AddTransitionTriton(AddTransition):
     """The transition in one kernel, with the gradient of the reference."""
 
     def __call__(
@@ -204,9 +195,7 @@ class AddSplitTransitionTriton(AddSplitTransition):
         modulation: Modulation,
         weights: TransitionWeights,
     ) -> Float[Tensor, "*M A C"]:
-        return with_reference_backward(
-            add_split_transition, AddSplitTransition(), a, modulation, weights
-        )
+        return with_reference_backward(add_transition, AddTransition(), a, modulation, weights)
 
 
 def _tiles(channels: int) -> tuple[int, int]:
@@ -283,7 +272,7 @@ def glu(h: Float[Tensor, "*M K"]) -> Float[Tensor, "*M K/3"]:
     return out
 
 
-def add_split_transition(
+def add_transition(
     a: Float[Tensor, "*M A C"], modulation: Modulation, weights: TransitionWeights
 ) -> Float[Tensor, "*M A C"]:
     a = a.contiguous()
@@ -296,10 +285,10 @@ def add_split_transition(
     num_atoms, channels = a.shape[-2:]
     block = max(16, next_power_of_2(channels))
     out = torch.empty_like(a)
-    _add_split_transition[(cdiv(num_rows, SPLIT_ATOMS),)](
+    _add_transition[(cdiv(num_rows, ATOMS),)](
         a, scale, shift, gate, up_proj, down_proj, out,
         num_rows, num_atoms, _row_stride(scale), _row_stride(shift), _row_stride(gate),
-        C=channels, BC=block, K=down_proj.shape[2],
-        BM=SPLIT_ATOMS, STEP=SPLIT_STEP, STAGES=SPLIT_STAGES, num_warps=4,
+        C=channels, BC=block, K=down_proj.shape[1],
+        BM=ATOMS, STEP=STEP, STAGES=STAGES, num_warps=TRANSITION_WARPS,
     )  # fmt: skip
     return out

@@ -98,10 +98,10 @@ class AdaLN(nn.Module):
 class ConditionedTransition(KernelModule):
     """AlphaFold 3, algorithm 25.
 
-    With `split`, weights keep the precision of fp32 although the GPU computes in bf16.
+    `in_one_pass` it is a single operation, whose weights are fp16.
     """
 
-    split = False
+    in_one_pass = False
 
     def __init__(self, dim: int, cond_dim: int) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class ConditionedTransition(KernelModule):
     def use_kernels(self, backend: Backend) -> None:
         channels, _ = self.b_to_a.weight.shape
         self.ops = conditioned.choose(backend, self.b_to_a.weight.dtype)
-        self.add_split_transition = conditioned.choose_split_transition(backend, channels)
+        self.add_transition = conditioned.choose_transition(backend, channels)
 
     def stacked(self) -> TransitionWeights:
         """The weights into the hidden channels, and back."""
@@ -123,8 +123,8 @@ class ConditionedTransition(KernelModule):
         assert isinstance(swish_gate, Tensor)
         up_proj = torch.cat([swish_gate, self.a_to_b.weight])
         down_proj = self.b_to_a.weight
-        if self.split:
-            return TransitionWeights(conditioned.split(up_proj), conditioned.split(down_proj))
+        if self.in_one_pass:
+            return TransitionWeights(up_proj.half(), down_proj.half())
         return TransitionWeights(up_proj, down_proj)
 
     def add_to(
@@ -134,8 +134,8 @@ class ConditionedTransition(KernelModule):
         weights: TransitionWeights,
     ) -> Float[Tensor, "M A C"]:
         """a + the transition of a."""
-        if self.split:
-            return self.add_split_transition(a, modulation, weights)
+        if self.in_one_pass:
+            return self.add_transition(a, modulation, weights)
         dtype = weights.up_proj.dtype
         x = self.ops.modulated_norm(a, modulation.scale, modulation.shift, dtype)
         hidden = self.ops.glu(F.linear(x, weights.up_proj))
