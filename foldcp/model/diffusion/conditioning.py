@@ -193,7 +193,8 @@ def _window_biases(
     projections: nn.ModuleList, p: Float[Tensor, "K 32 128 Y"]
 ) -> Float[Tensor, "L K h 32 128"]:
     biases = [projection(p) for projection in projections]
-    return torch.stack([bias.permute(0, 3, 1, 2) for bias in biases])
+    # `stack` alone would keep the heads last, and the attention copy its bias at every step.
+    return torch.stack([bias.permute(0, 3, 1, 2) for bias in biases]).contiguous()
 
 
 def windows_of_tokens(features: Features, tokens: slice) -> slice:
