@@ -47,7 +47,12 @@ def set_precision(model: Boltz2, precision: Precision, sampling: Sampling | None
     if precision != "fp32":
         for part in _pair_modules(model):
             set_compute_dtype(part, torch.bfloat16)
-    for part in model.modules():
+    set_products(model, precision)
+
+
+def set_products(module: nn.Module, precision: Precision) -> None:
+    """Whether the products of triangle multiplications are kept in 8 bits."""
+    for part in module.modules():
         if isinstance(part, TriangleMultiplication):
             part.keep_int8 = precision == "bf16-int8"
 

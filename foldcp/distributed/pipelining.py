@@ -6,7 +6,8 @@ is used. For `pipelined_exchange`, with chunks 0, 1, 2:
     transport   | send 0 | send 1 | send 2 |
     compute              | use 0  | use 1  | use 2 |
 
-`transposed_rows` fetches and uses columns so. For `map_columns_`, where what was computed also returns to the ranks that own it:
+`transposed_rows` does the same. For `map_columns_`, where what was computed also returns to the
+ranks that own it:
 
     transport   | fetch 0 | fetch 1 | fetch 2, return 0 | return 1 | return 2 |
     compute               |  fn 0   |       fn 1        |   fn 2   |

@@ -70,9 +70,7 @@ def rows_of_transpose(
 @pytest.mark.parametrize("size", SIZES)
 def test_transposed_rows_come_in_chunks(size: int, max_rows: int, grad: bool) -> None:
     z = whole(size, 3)
-    found, unchanged, longest = zip(
-        *run(rows_of_transpose, size, z, max_rows, grad), strict=True
-    )
+    found, unchanged, longest = zip(*run(rows_of_transpose, size, z, max_rows, grad), strict=True)
     assert torch.equal(torch.cat(found), z.transpose(0, 1))
     assert all(unchanged)
     assert set(longest) == {min(max_rows, 7)}

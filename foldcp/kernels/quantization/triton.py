@@ -1,5 +1,5 @@
 """Pairs in 8 bits in Triton: one read and one write, without intermediates."""
-# pyright: reportMissingImports=false, reportIndexIssue=false
+# pyright: reportMissingImports=false, reportIndexIssue=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 

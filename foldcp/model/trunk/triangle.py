@@ -33,6 +33,7 @@ from foldcp.kernels.triangle_multiplication import (
 from foldcp.model.layers.chunking import ChunkBudget, map_rows_
 from foldcp.model.layers.layers import KernelModule, LayerNorm, Linear
 
+INT8_CHUNK_FRACTION = 8
 
 # Some rows of this rank's -> their products [C, R, N]
 ProductRows = Callable[[slice], Tensor]
@@ -87,7 +88,13 @@ class TriangleMultiplication(KernelModule):
         def output(rows: slice) -> Float[Tensor, "R N C"]:
             return self.add_gated_output(z[rows], product_rows(rows), weights)
 
-        return map_rows_(z, output, bytes_per_row, self.budget)
+        return map_rows_(z, output, bytes_per_row, self._chunk_budget(z))
+
+    def _chunk_budget(self, z: Float[Tensor, "I N C"]) -> ChunkBudget:
+        """In 8 bits chunks take an eighth of z at most, lest they take what is saved."""
+        if not self.keep_int8:
+            return self.budget
+        return self.budget.at_most(z.nbytes // INT8_CHUNK_FRACTION, z.device)
 
     def _product(self, z: Float[Tensor, "I N C"], mask: Float[Tensor, " N"]) -> ProductRows:
         I, N, C = z.shape
@@ -154,7 +161,7 @@ class TriangleMultiplication(KernelModule):
         I, N, C = z.shape
         num_arrays = 5 if self.keep_int8 else 4  # their product, too
         bytes_per_channel = num_arrays * I * N * self.p_in.weight.element_size()
-        return self.budget.chunks(C, bytes_per_channel, z.device)
+        return self._chunk_budget(z).chunks(C, bytes_per_channel, z.device)
 
     def _operands(
         self, z: Float[Tensor, "I N C"], mask: Float[Tensor, " N"], channels: slice

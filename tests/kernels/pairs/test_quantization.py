@@ -1,6 +1,6 @@
 """8-bit pairs against what they were written from, in float64.
 
-On a GPU the Triton kernels are tested: python -m pytest tests/kernels/test_quantization.py -m gpu
+The Triton kernels, on a GPU: python -m pytest tests/kernels/pairs/test_quantization.py -m gpu
 """
 
 from __future__ import annotations
