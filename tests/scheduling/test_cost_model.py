@@ -105,6 +105,8 @@ def test_products_in_8_bits_are_for_who_asks_for_them() -> None:
     t = task(17_000)
     assert asked.fits(t, shape(1, "bf16-int8"))
     assert not asked.fits(t, shape(1, "bf16"))
+    t = task(9_000)
+    assert asked.peak_bytes(t, shape(1, "bf16-int8")) < asked.peak_bytes(t, shape(1, "bf16"))
     t = task(3_000)
     assert asked.seconds(t, shape(1, "bf16-int8")) > asked.seconds(t, shape(1, "bf16"))
 
