@@ -132,7 +132,7 @@ def predict(cp: ContextParallel, precision: Precision) -> Prediction:
     complex = Complex(
         "two", (Chain("A", "protein", sequence), Chain("B", "protein", sequence[:19]))
     )
-    settings = Settings(recycling=1, steps=5, samples=2, precision=precision, keep_pairs=True)
+    settings = Settings(recycling=1, steps=5, precision=precision, keep_pairs=True)
     return fold(model, featurize(complex), settings)
 
 

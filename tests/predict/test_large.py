@@ -23,7 +23,8 @@ from foldcp.predict import Prediction, Settings, fold
 from foldcp.predict_group import fold_group
 from tests.support.distributed import run
 
-SETTINGS = Settings(recycling=0, steps=3, samples=2, keep_pairs=True)
+# Both ranks share each sample.
+SETTINGS = Settings(recycling=0, steps=3, samples=2, parallel_samples=1, keep_pairs=True)
 FEATURES = featurize(
     Complex("two", tuple(Chain(name, "protein", "MKTAYIAKQRQIS") for name in "AB"))
 )

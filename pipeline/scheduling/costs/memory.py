@@ -68,8 +68,8 @@ def least_bytes(hardware: Hardware, net: Architecture, size: FoldSize) -> float:
     The sum of the fixed part, the pair representation with what is as large at the same time, the
     gathered attention bias, the MSA (features whole, representation by columns), the tokens and
     atoms of the samples, and the smallest chunk. All samples but the last one of a rank are scored
-    beside the pair representation of the trunk, unless that is in host memory. Where each rank has samples of its own, it is the
-    larger of what they and its part of the trunk need.
+    beside the pair representation of the trunk, unless that is in host memory. Where each rank has
+    samples of its own, it is the larger of what they and its part of the trunk need.
     """
 
     def of_pairs(num_pairs: float) -> float:
