@@ -21,7 +21,7 @@ MIN_SCALE = tl.constexpr(reference.MIN_SCALE)
 GROUPS = tl.constexpr(16)  # of a program
 
 
-@triton.jit(do_not_specialize=["N", "num_groups"])
+@triton.jit(do_not_specialize=["num_groups"])
 @no_type_check
 def _write(X, VALUES, SCALES, N, num_groups, x_channel, x_row) -> None:
     """A program has 16 groups of a row and channel. `VALUES` and `SCALES` are contiguous."""
@@ -41,7 +41,7 @@ def _write(X, VALUES, SCALES, N, num_groups, x_channel, x_row) -> None:
     tl.store(SCALES + line * num_groups + group, scale, mask=group < num_groups)
 
 
-@triton.jit(do_not_specialize=["N", "num_groups"])
+@triton.jit(do_not_specialize=["num_groups"])
 @no_type_check
 def _read(VALUES, SCALES, OUT, N, num_groups, value_channel, scale_channel) -> None:
     """A program has 16 groups of a row and channel. `OUT` is contiguous, rows are everywhere."""
