@@ -50,8 +50,9 @@ def load_model(
             whose scores mean nothing.
         device: "cpu", "cuda" or "cuda:1"; None takes the current GPU, or the CPU without one.
         precision: "fp32"; "mixed" for matrix products over pairs in bf16; "bf16" to keep the pair
-            representation in bf16, too, which needs least memory. None is "mixed" on a GPU and
-            "fp32" on a CPU, as in `foldcp score`.
+            representation in bf16, too; "bf16-int8" to keep what is as large beside it in 8 bits,
+            which needs least memory. None is "mixed" on a GPU and "fp32" on a CPU, as in
+            `foldcp score`.
         kernels: implementation of the network's operations: "triton", "torch", or "auto" for Triton
             on a GPU and PyTorch elsewhere.
 

@@ -19,8 +19,9 @@ WINDOW_QUERIES = 32
 WINDOW_KEYS = 128
 
 # With which a network computes: fp32 throughout; bf16 matrix products over pairs of tokens, with
-# the pair representation kept in fp32 (mixed) or in bf16. See foldcp.checkpoint.precision.
-Precision = Literal["fp32", "mixed", "bf16"]
+# the pair representation kept in fp32 (mixed) or in bf16, and then what is as large beside it in 8
+# bits (bf16-int8). See foldcp.checkpoint.precision.
+Precision = Literal["fp32", "mixed", "bf16", "bf16-int8"]
 KernelSetting = Literal["auto", "torch", "triton"]  # the implementation of the operations
 
 

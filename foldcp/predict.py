@@ -31,6 +31,7 @@ from foldcp.model.confidence import expected_plddt
 from foldcp.model.diffusion.noise import SeededNoise
 from foldcp.model.diffusion.sampler import no_steering
 from foldcp.model.layers.chunking import ChunkBudget
+from foldcp.model.layers.offload import goes_to_host, offload, restore
 from foldcp.model.layers.side_stream import side_stream, submit_ahead
 from foldcp.model.steering.steering import NUM_PARTICLES, Steering
 from foldcp.model.steering.weighted_potentials import weighted_potentials
@@ -283,6 +284,7 @@ def sample(
                 max_parallel=settings.parallel_samples,
             )
         )
+    conditioning.restore_z()
     return torch.cat(coords)
 
 
@@ -314,7 +316,7 @@ def score(
     progress: Progress,
 ) -> list[ScoredSample]:
     """Scores of the samples with these numbers, in their order. The last one overwrites the trunk's
-    z.
+    z, as do all of a large complex, of whose z there is a copy in host memory.
 
     On a GPU the geometry of the samples, and on one rank the scores of a sample, too, are computed
     beside the confidence module of the samples after it. Scores of several ranks are collective:
@@ -325,6 +327,8 @@ def score(
     device = trunk.z.device
     model.budget.resize(device, model.cp)
     contact = model.contact_probability(trunk.z)
+    large = goes_to_host(trunk.z)
+    copy = offload(trunk.z, len(trunk.z)) if large and len(samples) > 1 else []
     blocks = model.architecture.confidence_blocks
     # A step is a block, and one more is to score the sample.
     count = ProgressCounter("confidence", len(samples) * (blocks + 1), progress)
@@ -339,7 +343,9 @@ def score(
         scorers = submit_ahead(prepare, makers, SCORER_THREADS)
         for number, x in zip(samples, coords, strict=True):
             wait_for_scorer = next(scorers)  # not by `zip`, which holds the one before
-            workspace = trunk.z if number == samples[-1] else None
+            workspace = trunk.z if large or number == samples[-1] else None
+            if number > samples[0]:
+                restore(trunk.z, copy)
             plddt = run_confidence(
                 model, trunk, x, features, wait_for_scorer, contact, refine, workspace, count
             )

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from foldcp.features.features import Features
 from foldcp.model.boltz2 import Boltz2, TrunkOutput
+from foldcp.model.diffusion.conditioning import DiffusionConditioningOutput
 from foldcp.model.diffusion.noise import PackedNoise
 from foldcp.model.diffusion.packing import atoms_of_each, packed
 from foldcp.model.diffusion.score_model import DenoiserCache
@@ -43,6 +44,7 @@ class _Folded:
 
     features: Features  # padded
     trunk: TrunkOutput
+    conditioning: DiffusionConditioningOutput
     cache: DenoiserCache
 
 
@@ -167,7 +169,7 @@ def _through_trunk(
     conditioning = model.diffusion_conditioning(trunk.s, trunk.z, model.rel_pos, features)
     score_model = model.structure_module.score_model
     cache = score_model.prepare(trunk.s, trunk.s_inputs, conditioning, features, modulator)
-    return _Folded(features, trunk, cache)
+    return _Folded(features, trunk, conditioning, cache)
 
 
 def _sample(
@@ -190,6 +192,8 @@ def _sample(
         )
         for batch in batches
     ]
+    for each in folded:
+        each.conditioning.restore_z()
     by_complex = torch.cat(drawn).unflatten(1, (len(folded), atoms_each)).unbind(1)
     return [x[:, :count] for x, count in zip(by_complex, num_atoms, strict=True)]
 

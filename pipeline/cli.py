@@ -410,7 +410,7 @@ def bench(
         str,
         typer.Option(
             metavar="NAME,NAME",
-            help="Precisions to run, comma-separated (fp32, mixed, bf16).",
+            help="Precisions to run, comma-separated (fp32, mixed, bf16, bf16-int8).",
         ),
     ] = "",
     ranks: Annotated[

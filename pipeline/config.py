@@ -87,7 +87,8 @@ class ModelConfig:
         default="auto",
         metadata=setting(
             "precision of the network; auto: mixed for complexes that one GPU holds in it, bf16 "
-            "for larger ones, and fp32 without a GPU"
+            "for larger ones, and fp32 without a GPU; bf16-int8 is bf16 with less memory for the "
+            "largest complexes, and never chosen by auto"
         ),
     )
     sampling: SamplingPrecision = field(

@@ -15,6 +15,7 @@ from foldcp.config import Precision
 from foldcp.model.boltz2 import Boltz2
 from foldcp.model.layers.layers import set_compute_dtype
 from foldcp.model.layers.transformer import DiffusionLayer
+from foldcp.model.trunk.triangle import TriangleMultiplication
 
 Sampling = Literal["fp32", "bf16"]
 
@@ -34,7 +35,8 @@ def set_precision(model: Boltz2, precision: Precision, sampling: Sampling | None
 
     Args:
         precision: fp32, or bf16 for the matrix products over pairs of tokens (mixed and bf16, which
-            differ in `residual_dtype` only).
+            differ in `residual_dtype` only; and bf16-int8, where those of triangle multiplication
+            are kept in 8 bits).
         sampling: of the transformers of the score network and of what atoms give to tokens; bf16
             unless `precision` is fp32.
     """
@@ -45,11 +47,19 @@ def set_precision(model: Boltz2, precision: Precision, sampling: Sampling | None
     if precision != "fp32":
         for part in _pair_modules(model):
             set_compute_dtype(part, torch.bfloat16)
+    set_products(model, precision)
+
+
+def set_products(module: nn.Module, precision: Precision) -> None:
+    """Whether the products of triangle multiplications are kept in 8 bits."""
+    for part in module.modules():
+        if isinstance(part, TriangleMultiplication):
+            part.keep_int8 = precision == "bf16-int8"
 
 
 def residual_dtype(precision: Precision) -> torch.dtype:
     """The type in which the pair representation is kept between layers."""
-    return torch.bfloat16 if precision == "bf16" else torch.float32
+    return torch.bfloat16 if precision in ("bf16", "bf16-int8") else torch.float32
 
 
 def _set_sampling_bf16(model: Boltz2) -> None:

@@ -141,6 +141,21 @@ class ContextParallel:
             return pipelining.Transpose.apply(z, self.transport)
         return pipelining.transpose_(z, self.transport)
 
+    def transposed_rows(
+        self, z: Shaped[Tensor, "I N *C"], max_rows: int
+    ) -> Iterator[tuple[slice, Shaped[Tensor, "R N *C"]]]:
+        """(chunk, that chunk of this rank's rows of z^T), at most `max_rows` of them at a time,
+        while z stays as it is.
+
+        A rank sends and receives (P - 1) / P of z, but holds only two chunks of it, without
+        gradients. Every rank passes the same `max_rows`. Backward: that of `transpose`.
+        """
+        if self.size > 1 and not torch.is_grad_enabled():
+            yield from pipelining.transposed_rows(z, max_rows, self.transport)
+        else:
+            whole = self.transpose(z if self.size == 1 or z.requires_grad else z.clone())
+            yield from ((chunk, whole[chunk]) for chunk in split_range(len(whole), max_rows))
+
     def map_columns(
         self, z: Shaped[Tensor, "I N *C"], fn: ColumnFn, max_columns: int
     ) -> Shaped[Tensor, "I N *C"]:

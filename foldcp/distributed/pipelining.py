@@ -6,7 +6,8 @@ is used. For `pipelined_exchange`, with chunks 0, 1, 2:
     transport   | send 0 | send 1 | send 2 |
     compute              | use 0  | use 1  | use 2 |
 
-For `map_columns_`, where what was computed also returns to the ranks that own it:
+`transposed_rows` does the same. For `map_columns_`, where what was computed also returns to the
+ranks that own it:
 
     transport   | fetch 0 | fetch 1 | fetch 2, return 0 | return 1 | return 2 |
     compute               |  fn 0   |       fn 1        |   fn 2   |
@@ -163,6 +164,29 @@ def transpose_(z: Tensor, transport: Transport) -> Tensor:
     return z
 
 
+def _columns(fetched: Exchange, z: Tensor) -> list[Shaped[Tensor, "R J *C"]]:
+    """Rows of z^T as the ranks hold them, once they have arrived."""
+    fetched.wait()
+    return [x.view(z.dtype).view(*x.shape[:2], *z.shape[2:]) for (x,) in fetched.received]
+
+
+def transposed_rows(
+    z: Shaped[Tensor, "I N *C"], max_rows: int, transport: Transport
+) -> Iterator[tuple[slice, Shaped[Tensor, "R N *C"]]]:
+    """(chunk, that chunk of this rank's rows of z^T); the next one is fetched while one is used."""
+    blocks = _by_rank(z, transport.size).transpose(1, 2)
+    row_bytes = (transport.size - 1) * len(z) * z[0, 0].nbytes
+    chunks = split_range(len(z), min(max_rows, transport.buffer_bytes // row_bytes))
+
+    def fetch(chunk: slice) -> Exchange:
+        return Exchange([[block[chunk]] for block in blocks], transport)
+
+    for chunk, fetched in zip(chunks, _prefetch(map(fetch, chunks)), strict=True):
+        rows = torch.cat(_columns(fetched, z), 1)
+        fetched.received.clear()
+        yield chunk, rows
+
+
 def map_columns_(z: Tensor, fn: ColumnFn, max_columns: int, transport: Transport) -> Tensor:
     """`fn` of every column of z, in place: fetched in one turn, computed in the next, returned in
     the third. This rank's own block never moves.
@@ -178,9 +202,7 @@ def map_columns_(z: Tensor, fn: ColumnFn, max_columns: int, transport: Transport
         return Exchange([[block[chunk]] for block in blocks], transport)
 
     def compute(chunk: slice, fetched: Exchange) -> tuple[Exchange, TensorsByRank]:
-        fetched.wait()
-        columns = [x.view(z.dtype).view(*x.shape[:2], *z.shape[2:]) for (x,) in fetched.received]
-        new = [[_as_widest_dtype(x)] for x in fn(columns)]
+        new = [[_as_widest_dtype(x)] for x in fn(_columns(fetched, z))]
         destinations = [[block[chunk]] for block in blocks]
         new[transport.rank] = []
         destinations[transport.rank] = []

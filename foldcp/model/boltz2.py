@@ -184,12 +184,12 @@ class Boltz2(KernelModule):
         self, z: Float[Tensor, "I N Z"], on_logits: Callable[[slice, Tensor], None]
     ) -> None:
         """Distogram logits of this rank's rows go to `on_logits`, a chunk of rows at a time."""
-        transposed = self.cp.transpose(z.clone())
         linear = self.distogram_module.distogram
-        I, N, C = z.shape
+        _, N, C = z.shape
         bytes_per_row = N * (2 * C + 2 * linear.out_features) * 4
-        for rows in self.budget.chunks(I, bytes_per_row, z.device):
-            on_logits(rows, linear(z[rows] + transposed[rows]))
+        max_rows = self.budget.rows_per_chunk(bytes_per_row, z.device)
+        for rows, transposed in self.cp.transposed_rows(z, max_rows):
+            on_logits(rows, linear(z[rows] + transposed))
 
     def contact_probability(self, z: Float[Tensor, "I N Z"]) -> Float[Tensor, "I N"]:
         """Probability that two tokens are within about 8 Å, for this rank's rows."""

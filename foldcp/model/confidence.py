@@ -169,17 +169,17 @@ class ConfidenceModule(nn.Module):
     def _emit_logits(
         self, z: Float[Tensor, "I N Z"], features: Features, on_logits: OnLogits
     ) -> None:
-        I, N, C = z.shape
+        _, N, C = z.shape
         first = self.cp.first_row(N)
-        transposed = self.cp.transpose(z.clone())
         heads = self.confidence_heads
         num_bins = heads.to_pae_intra_logits.out_features
         bytes_per_row = N * (2 * C + 5 * num_bins) * 4
-        for rows in self.budget.chunks(I, bytes_per_row, z.device):
+        max_rows = self.budget.rows_per_chunk(bytes_per_row, z.device)
+        for rows, transposed in self.cp.transposed_rows(z, max_rows):
             global_rows = slice(first + rows.start, first + rows.stop)
             same_chain = features.asym_id[global_rows, None] == features.asym_id
             pae = heads.pae_logits(z[rows], same_chain)
-            pde = heads.pde_logits(z[rows] + transposed[rows], same_chain)
+            pde = heads.pde_logits(z[rows] + transposed, same_chain)
             on_logits(global_rows.start, pae, pde)
 
 

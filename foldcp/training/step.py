@@ -123,6 +123,7 @@ def _all_losses(
     coords = None
     if settings.weights.train_confidence:
         coords = sample(model, trunk, conditioning, features, settings, randomness)
+        conditioning.restore_z()
     if structure:
         parts |= _diffusion_losses(model, trunk, conditioning, example, settings, randomness, run)
     if coords is not None:

@@ -20,7 +20,11 @@ from foldcp.pipeline.bench.roofline import min_traffic
 from foldcp.pipeline.config import ModelConfig, RunConfig
 from foldcp.pipeline.inputs.tasks import Task
 from foldcp.pipeline.scheduling.cost_model import CostModel, FoldShape
-from foldcp.pipeline.scheduling.costs.memory import MAX_CHUNK_BYTES, MIN_CHUNK_BYTES
+from foldcp.pipeline.scheduling.costs.memory import (
+    MAX_CHUNK_BYTES,
+    MIN_CHUNK_BYTES,
+    pair_itemsize,
+)
 from foldcp.pipeline.scheduling.hardware import Hardware
 
 # Share of a device's memory from which a prediction shows the least memory per pair: with memory to
@@ -96,7 +100,8 @@ def fit_pair_bytes(
     """Bytes per pair of every precision with a prediction that filled its device.
 
     What the cost model counts apart and the largest chunk are subtracted, and at least z and one
-    temporary of its size remain. Where ranks have samples of their own, stages have other pairs.
+    temporary of its size remain. Where ranks have samples of their own, stages have other pairs;
+    bf16-int8 follows from bf16.
     """
     fitted: dict[str, float] = {}
     costs = _costs(hardware, net, plan)
@@ -106,12 +111,13 @@ def fit_pair_bytes(
         is_shared = sharding.ranks_per_sample == fold.num_ranks
         if peak < MIN_MEMORY_SHARE * hardware.memory or not is_shared:
             continue
+        if fold.precision == "bf16-int8":
+            continue
         key = f"pair_bytes_{fold.precision}"
         other_bytes = least_bytes(replace(hardware, **{key: 0.0}), net, plan, fold)
         other_bytes += MAX_CHUNK_BYTES - MIN_CHUNK_BYTES
         pairs = net.token_z / 128 * fold.num_tokens**2 / fold.num_ranks
-        itemsize = 2 if fold.precision == "bf16" else 4
-        fitted[key] = max((peak - other_bytes) / pairs, 128 * 2 * itemsize)
+        fitted[key] = max((peak - other_bytes) / pairs, 128 * 2 * pair_itemsize(fold.precision))
     return fitted
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from foldcp.checkpoint.load import load
-from foldcp.checkpoint.precision import residual_dtype
+from foldcp.checkpoint.precision import residual_dtype, set_products
 from foldcp.config import BOLTZ2, Precision
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.kernels import triangle_attention
@@ -218,6 +218,7 @@ def random_pair_block(
             parameter.data = 0.1 * noise + name.endswith("weight")
     if precision != "fp32":
         set_compute_dtype(block, torch.bfloat16)
+    set_products(block, precision)
     block.requires_grad_(False).to(context.device)
     set_backend(block, choose_backend("auto", context.device))
     return block

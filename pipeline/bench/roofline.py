@@ -9,6 +9,7 @@ from foldcp.config import Architecture, Precision
 from foldcp.distributed.sample_parallel import sample_sharding
 from foldcp.pipeline.bench.measurements import FoldPlan, FoldTime, RooflineLimits
 from foldcp.pipeline.scheduling.cost_model import step_flops
+from foldcp.pipeline.scheduling.costs.memory import pair_itemsize
 
 # Minimal traffic of a block per token pair: how often z is read and written.
 Z_PASSES = 14  # 3 in each multiplication and attention, 2 in the transition
@@ -45,7 +46,7 @@ def min_traffic(net: Architecture, precision: Precision) -> float:
 
     With everything fused that can be.
     """
-    z_itemsize = 2 if precision == "bf16" else 4
+    z_itemsize = pair_itemsize(precision)
     itemsize = 4 if precision == "fp32" else 2
     channels = net.token_z * (Z_PASSES * z_itemsize + OPERANDS * itemsize)
     return channels + 4 * net.pair_heads * itemsize

@@ -56,9 +56,11 @@ SAMPLER_SLOWDOWN = 1.8
 # Folds that need this share of what was too much for another one do not fit either.
 NEIGHBOUR = 0.9
 # B per token pair of 128 channels: what the pair representation in fp32 adds to the traffic of a
-# block whose arithmetic is in bf16; the traffic of the attention of the single representation; and
-# that of the logits and scores of one sample.
+# block whose arithmetic is in bf16; what products in 8 bits add, as counted: 6 bytes a number for
+# there and back; the traffic of the attention of the single representation; and that of the logits
+# and scores of one sample.
 MIXED_TRAFFIC = 3_800
+INT8_TRAFFIC = 1_600
 SINGLE_TRAFFIC = 1_900
 SCORE_TRAFFIC = 100_000
 
@@ -98,7 +100,8 @@ class CostModel:
     def precisions(self) -> tuple[Precision, ...]:
         """Precisions to try, the most exact first.
 
-        `auto` has no bf16 on a CPU, where it gains nothing.
+        `auto` has no bf16 on a CPU, where it gains nothing. It never has bf16-int8, whose results
+        differ more than those of bf16: who needs it, asks for it.
         """
         setting = self.config.model.precision
         if setting != "auto":
@@ -198,6 +201,8 @@ class CostModel:
         pair_traffic = hw.pair_traffic * compute_itemsize(shape.precision) / 2
         if shape.precision == "mixed":
             pair_traffic += MIXED_TRAFFIC
+        if shape.precision == "bf16-int8":
+            pair_traffic += INT8_TRAFFIC
         traffic = pair_traffic * channels * squares / hw.copy_bytes_per_s
         compute = (attention + multiplication + traffic) * self._memory_pressure(N, shape)
         launches = BLOCK_LAUNCHES * hw.launch_seconds

@@ -97,9 +97,22 @@ def too_large_reason(costs: CostModel, task: Task, max_ranks: int) -> str:
     least = f"at least {needed_gb:.0f} GB on each of {max_ranks} {unit}s"
     memory = f"{costs.hardware.memory_gb:.0f} GB"
     remedy = f"it needs {enough.num_ranks} {unit}s" if enough else f"no number of {unit}s holds it"
+    in_int8 = _smallest_in_int8(costs, task)
+    if in_int8 is not None and (enough is None or in_int8.num_ranks < enough.num_ranks):
+        remedy += f", or {in_int8.num_ranks} with model.precision=bf16-int8"
     return (
         f"{task.num_tokens} tokens in {shape.precision} need {least}, and a {unit} has {memory}; "
         f"{remedy}"
+    )
+
+
+def _smallest_in_int8(costs: CostModel, task: Task) -> FoldShape | None:
+    """The smallest group of GPUs that holds a task with products in 8 bits."""
+    if costs.hardware.device != "cuda":
+        return None
+    model = replace(costs.config.model, precision="bf16-int8")
+    return smallest_shape(
+        replace(costs, config=replace(costs.config, model=model)), task, MAX_RANKS
     )
 
 

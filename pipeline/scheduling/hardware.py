@@ -15,6 +15,10 @@ from foldcp.pipeline.config import checked, nearest, read_yaml
 
 PRESETS = Path(__file__).parents[2] / "configs" / "hardware"
 
+# Of the memory of a pair in bf16: 128 numbers of 2 bytes, and as many products of 1 byte with a
+# scale of 2 bytes for 64.
+INT8_SHARE = (128 * 2 + 128 * (1 + 2 / 64)) / (2 * 128 * 2)
+
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
@@ -50,10 +54,11 @@ class Hardware:
 
     def pair_bytes(self, precision: Precision) -> float:
         """Least memory of a token pair in bytes."""
-        by_precision = {
+        by_precision: dict[Precision, float] = {
             "fp32": self.pair_bytes_fp32,
             "mixed": self.pair_bytes_mixed,
             "bf16": self.pair_bytes_bf16,
+            "bf16-int8": INT8_SHARE * self.pair_bytes_bf16,
         }
         return by_precision[precision]
 

@@ -78,7 +78,7 @@ STALE = Column(
 )
 GROUP_SIZE = count("group_size", "GPUs (or CPU ranks) that folded it together", nullable=True)
 PRECISION = Column(
-    "precision", "string", "precision of the network: fp32, mixed or bf16", nullable=True
+    "precision", "string", "precision of the network: fp32, mixed, bf16 or bf16-int8", nullable=True
 )
 PARALLEL_SAMPLES = count("parallel_samples", "structures sampled at once", nullable=True)
 MSA_DEPTH = count("msa_depth", "MSA rows that the network read", nullable=True)

@@ -129,7 +129,7 @@ def test_load_model_refuses_files_that_are_not_checkpoints(name: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"precision": "fp8"}, "unknown precision 'fp8', expected fp32, mixed, bf16"),
+        ({"precision": "fp8"}, "unknown precision 'fp8', expected fp32, mixed, bf16, bf16-int8"),
         ({"device": "cuda", "kernels": "torch"}, "device 'cuda': PyTorch finds no GPU"),
         ({"device": "cpu", "kernels": "triton"}, "'triton' needs a CUDA device"),
     ],

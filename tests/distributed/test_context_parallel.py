@@ -52,6 +52,30 @@ def test_transpose_works_in_place(size: int) -> None:
     assert torch.equal(torch.cat(run(transposed_twice, size, z)), z + 1)
 
 
+def rows_of_transpose(
+    cp: ContextParallel, z: torch.Tensor, max_rows: int, grad: bool
+) -> tuple[torch.Tensor, bool, int]:
+    """The rows, whether z is as it was, and the longest chunk."""
+    rows = cp.shard(z).clone()
+    with torch.set_grad_enabled(grad):
+        chunks = [(chunk, x.clone()) for chunk, x in cp.transposed_rows(rows, max_rows)]
+    found = torch.full_like(rows, torch.nan)
+    for chunk, x in chunks:
+        found[chunk] = x
+    return found, torch.equal(rows, cp.shard(z)), max(len(x) for _, x in chunks)
+
+
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("max_rows", [1, 3, 100])
+@pytest.mark.parametrize("size", SIZES)
+def test_transposed_rows_come_in_chunks(size: int, max_rows: int, grad: bool) -> None:
+    z = whole(size, 3)
+    found, unchanged, longest = zip(*run(rows_of_transpose, size, z, max_rows, grad), strict=True)
+    assert torch.equal(torch.cat(found), z.transpose(0, 1))
+    assert all(unchanged)
+    assert set(longest) == {min(max_rows, 7)}
+
+
 def running_sums(parts: list[torch.Tensor]) -> list[torch.Tensor]:
     """Of rows in parts, in place."""
     sums = torch.cat(parts, 1).cumsum(1).split([part.shape[1] for part in parts], 1)

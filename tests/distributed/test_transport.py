@@ -156,6 +156,7 @@ def collectives(cp: ContextParallel, z: torch.Tensor) -> list[torch.Tensor]:
             cp.transpose(rows.clone()).clone(),
             cp.map_columns(rows.clone(), running_sums, 2),
         ]
+        found += [chunk.clone() for _, chunk in cp.transposed_rows(rows, 3)]
         found += [block.clone() for _, _, block in cp.pipelined_all_gather(rows)]
         a = rows[..., 0].expand(3, -1, -1) + torch.arange(3)[:, None, None]
         found += [

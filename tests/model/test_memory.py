@@ -9,6 +9,7 @@ on real tensors and real ranks.
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from functools import partial
 
 import pytest
 import torch
@@ -123,6 +124,30 @@ def test_fake_tensors_take_the_memory_of_real_ones() -> None:
         expected = on_fake_tensors(features, size).peak
         for got in run(on_real_tensors, size, features):
             assert 0.95 < got / expected < 1.05
+
+
+def of_contacts_and_logits(cp: ContextParallel, features: Features) -> list[float]:
+    """Peaks in terms of a rank's pair representation."""
+    model = on_real_weights(cp)
+    model.budget.fixed_bytes = 1 << 18
+    padded = features.pad(cp.size)
+    peaks = []
+    with torch.inference_mode():
+        z = model.trunk(padded, recycling=0).z
+        for emit in (
+            partial(model.contact_probability, z),
+            partial(model.confidence_module._emit_logits, z, padded, lambda *_: None),
+        ):
+            with LiveBytes() as counted:
+                emit()
+            peaks.append(counted.peak / z.nbytes)
+    return peaks
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_contacts_and_logits_take_no_transposed_copy(size: int) -> None:
+    for peaks in run(of_contacts_and_logits, size, features_of(210)):
+        assert max(peaks) < 1.6
 
 
 class CountingAttention(PairBiasAttention):

@@ -96,7 +96,7 @@ def test_it_knows_the_disulfides_of_crambin() -> None:
     assert prediction.plddt.mean() > 0.9
 
 
-@pytest.mark.parametrize("precision", ["mixed", "bf16"])
+@pytest.mark.parametrize("precision", ["mixed", "bf16", "bf16-int8"])
 def test_precisions_change_structures_and_scores_little(precision: Precision) -> None:
     got = predict(ContextParallel(), precision)
     assert not np.array_equal(got.coords, exact().coords)

@@ -72,7 +72,8 @@ def test_bytes_and_seconds_fall_with_the_number_of_ranks() -> None:
 def test_bytes_and_seconds_grow_with_precision_samples_and_rows() -> None:
     t = task(1500)
     assert (
-        COSTS.least_bytes(t, shape(1, "bf16"))
+        COSTS.least_bytes(t, shape(1, "bf16-int8"))
+        < COSTS.least_bytes(t, shape(1, "bf16"))
         < COSTS.least_bytes(t, shape(1, "mixed"))
         < COSTS.least_bytes(t, shape(1, "fp32"))
     )
@@ -95,6 +96,27 @@ def test_bytes_and_seconds_grow_with_precision_samples_and_rows() -> None:
         assert {name for name in base if other[name] == pytest.approx(2 * base[name])} - {
             "templates"
         } == set(stages)
+
+
+def test_products_in_8_bits_are_for_who_asks_for_them() -> None:
+    assert "bf16-int8" not in COSTS.precisions()
+    asked = CostModel(H200, load(overrides=["model.precision=bf16-int8"]))
+    assert asked.precisions() == ("bf16-int8",)
+    t = task(17_000)
+    assert asked.fits(t, shape(1, "bf16-int8"))
+    assert not asked.fits(t, shape(1, "bf16"))
+    t = task(9_000)
+    assert asked.peak_bytes(t, shape(1, "bf16-int8")) < asked.peak_bytes(t, shape(1, "bf16"))
+    t = task(3_000)
+    assert asked.seconds(t, shape(1, "bf16-int8")) > asked.seconds(t, shape(1, "bf16"))
+
+
+def test_pairs_of_large_complexes_are_in_memory_once_however_many_samples() -> None:
+    samples = CostModel(H200, load(overrides=["model.samples=5"]))
+    one = shape(precision="bf16")
+    assert samples.least_bytes(task(3_000), one) > COSTS.least_bytes(task(3_000), one)
+    assert samples.least_bytes(task(5_000), one) == COSTS.least_bytes(task(5_000), one)
+    assert samples.peak_bytes(task(5_000), one) == COSTS.peak_bytes(task(5_000), one)
 
 
 def test_parallel_samples_save_diffusion_time_only() -> None:

@@ -26,6 +26,7 @@ def test_load_hardware_reads_every_preset(name: str) -> None:
     assert (
         hardware.pair_bytes("bf16") <= hardware.pair_bytes("mixed") <= hardware.pair_bytes("fp32")
     )
+    assert 0.75 < hardware.pair_bytes("bf16-int8") / hardware.pair_bytes("bf16") < 0.76
     assert (
         smallest_shape(CostModel(hardware, load(), TINY), Task(ANY, "key", 600, 1), 1) is not None
     )

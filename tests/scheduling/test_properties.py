@@ -102,7 +102,7 @@ def test_large_complex_is_not_starved_by_small_ones(shape: list[int], seed: int)
     # So large that it needs every GPU: it is parked until the lost node is replaced.
     giant = next(
         task(size, "giant")
-        for size in range(60_000, 1_000, -500)
+        for size in range(100_000, 1_000, -500)
         if (found := smallest_shape(COSTS, task(size), num_gpus)) and found.num_ranks > sum(shape)
     )
     small = tasks(600, seed, 2_500, 0.3)

@@ -17,7 +17,7 @@ from foldcp.kernels.window_attention import key_windows, query_windows
 from foldcp.model.layers.atoms import AtomEncoder
 from foldcp.model.layers.chunking import ChunkBudget
 from foldcp.model.layers.layers import LayerNorm, Linear, NormLinear, Transition
-from foldcp.model.layers.offload import available_bytes
+from foldcp.model.layers.offload import Copy, available_bytes, offload, restore
 from foldcp.model.trunk.pair_embedder import RelativePosition
 
 # The biases of all layers are stored where more than this many times their size is free: what the
@@ -29,12 +29,30 @@ MIN_FREE_FACTOR = 2
 class LazyPairBias:
     """The token transformer's pair biases, each computed when its layer runs.
 
-    For where memory does not hold the biases of all layers.
+    For where memory does not hold the biases of all layers. Without gradients `pairs` have taken
+    the place of the trunk's z, of which there is a copy, until `restore`.
     """
 
     pairs: Float[Tensor, "I N Z"]
     projections: list[NormLinear]
     budget: ChunkBudget
+    copy_of_z: Copy
+
+    @classmethod
+    def instead_of(
+        cls, z: Float[Tensor, "I N Z"], projections: list[NormLinear], budget: ChunkBudget
+    ) -> LazyPairBias:
+        """Biases whose pairs are to be written to `pairs`, chunk by chunk, as they are computed
+        from z.
+        """
+        if torch.is_grad_enabled():
+            return cls(torch.empty_like(z), projections, budget, [])
+        max_rows = budget.rows_per_chunk(z[0].nbytes, z.device)
+        return cls(z, projections, budget, offload(z, max_rows))
+
+    def restore(self) -> None:
+        """Make z what it was; the biases must not be asked for again."""
+        restore(self.pairs, self.copy_of_z)
 
     def __getitem__(self, layer: int) -> Float[Tensor, "H I N"]:
         projection = self.projections[layer]
@@ -54,7 +72,7 @@ class DiffusionConditioningOutput:
     """Inputs of the score network from the trunk, the same for every sample and step.
 
     `token_bias` has one bias a layer, each an array of its own, which `ScoreModel.prepare` takes
-    out, where no gradient is wanted, to free it.
+    out, where no gradient is wanted, to free it. After sampling `restore_z` must be called.
     """
 
     q: Float[Tensor, "A C"]  # atoms
@@ -62,6 +80,11 @@ class DiffusionConditioningOutput:
     encoder_bias: Float[Tensor, "E K h 32 128"]
     decoder_bias: Float[Tensor, "D K h 32 128"]
     token_bias: list[Float[Tensor, "H I N"]] | LazyPairBias
+
+    def restore_z(self) -> None:
+        """Make the trunk's z what it was, if its memory was needed. Samples are drawn before."""
+        if isinstance(self.token_bias, LazyPairBias):
+            self.token_bias.restore()
 
 
 class PairwiseConditioning(nn.Module):
@@ -141,7 +164,7 @@ class DiffusionConditioning(nn.Module):
         stored = self._allocate_biases(z)
         lazy = None
         if stored is None:
-            lazy = LazyPairBias(torch.empty_like(z), projections, self.budget)
+            lazy = LazyPairBias.instead_of(z, projections, self.budget)
         token_pairs = self._zero_window_pairs(features)
         first = self.cp.first_row(N)
         bytes_of_biases = N * len(projections) * self.num_heads * 4

@@ -37,6 +37,10 @@ class ChunkBudget:
             return self.fixed_bytes
         return self.gpu_bytes if device.type == "cuda" else CPU_BYTES
 
+    def at_most(self, num_bytes: int, device: torch.device) -> ChunkBudget:
+        """A budget of no more than `num_bytes`, or than 256 MiB if these are less."""
+        return ChunkBudget(min(self.max_bytes(device), max(num_bytes, MIN_GPU_BYTES)))
+
     def resize(self, device: torch.device, cp: ContextParallel) -> None:
         """Size the chunks of what comes next by the memory that is free now, on the rank that has
         least. Collective.

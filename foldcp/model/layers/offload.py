@@ -16,6 +16,10 @@ MIN_OFFLOAD_BYTES = 4 << 30
 HOST_BLOCK_BYTES = 1 << 30
 
 
+# (rows of z, a copy of them) for all rows
+Copy = list[tuple[slice, Float[Tensor, "R N C"]]]
+
+
 def available_bytes(device: torch.device) -> int:
     """Bytes that can still be allocated; on a CPU this is unknown, and no limit is assumed."""
     if device.type != "cuda":
@@ -24,11 +28,14 @@ def available_bytes(device: torch.device) -> int:
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
-def offload(z: Float[Tensor, "I N C"], max_rows: int) -> list[tuple[slice, Float[Tensor, "R N C"]]]:
-    """A copy of z for later, as (rows, those rows): `max_rows` at a time, or in host memory if z is
-    large.
-    """
-    if not z.is_cuda or z.nbytes < MIN_OFFLOAD_BYTES:
+def goes_to_host(z: Float[Tensor, "I N C"]) -> bool:
+    """Whether z is so large that its copies are kept in host memory."""
+    return z.is_cuda and z.nbytes >= MIN_OFFLOAD_BYTES
+
+
+def offload(z: Float[Tensor, "I N C"], max_rows: int) -> Copy:
+    """A copy of z for later, `max_rows` at a time, or in host memory if z is large."""
+    if not goes_to_host(z):
         copy = z.clone()
         return [(rows, copy[rows]) for rows in split_range(len(z), max_rows)]
     blocks = []
@@ -37,3 +44,9 @@ def offload(z: Float[Tensor, "I N C"], max_rows: int) -> list[tuple[slice, Float
         block = torch.empty(z[rows].shape, dtype=z.dtype, pin_memory=True)
         blocks.append((rows, block.copy_(z[rows])))
     return blocks
+
+
+def restore(z: Float[Tensor, "I N C"], copy: Copy) -> None:
+    """Make z what it was when it was copied."""
+    for rows, block in copy:
+        z[rows] = block

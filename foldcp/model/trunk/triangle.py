@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.kernels import projection, triangle_attention, triangle_multiplication
+from foldcp.kernels import (
+    projection,
+    quantization,
+    triangle_attention,
+    triangle_multiplication,
+)
 from foldcp.kernels.blocks import cat_blocks
 from foldcp.kernels.dispatch import Backend
 from foldcp.kernels.projection import (
@@ -18,6 +24,7 @@ from foldcp.kernels.projection import (
     Projection,
     ProjectionWeights,
 )
+from foldcp.kernels.quantization import Int8Pairs
 from foldcp.kernels.triangle_attention import RowAttention
 from foldcp.kernels.triangle_multiplication import (
     GatedOutputWeights,
@@ -25,6 +32,11 @@ from foldcp.kernels.triangle_multiplication import (
 )
 from foldcp.model.layers.chunking import ChunkBudget, map_rows_
 from foldcp.model.layers.layers import KernelModule, LayerNorm, Linear
+
+INT8_CHUNK_FRACTION = 8
+
+# Some rows of this rank's -> their products [C, R, N]
+ProductRows = Callable[[slice], Tensor]
 
 
 class TriangleMultiplication(KernelModule):
@@ -34,7 +46,12 @@ class TriangleMultiplication(KernelModule):
     Outgoing, the rows of b come by from all ranks, a block at a time. Incoming, they are terms of
     the sum instead, and meet the columns of a that stand in this rank's rows of the result; z
     itself never moves.
+
+    With `keep_int8` the products wait for the other channels' in 8 bits, but where a gradient is
+    wanted.
     """
+
+    keep_int8 = False
 
     def __init__(self, dim: int, cp: ContextParallel, budget: ChunkBudget, incoming: bool) -> None:
         super().__init__()
@@ -54,22 +71,67 @@ class TriangleMultiplication(KernelModule):
         weights_out = self._weights_out()
         self.gated_projection = triangle_multiplication.choose_projection(backend, weights_in)
         self.add_gated_output = triangle_multiplication.choose_output(backend, weights_out)
+        self.quantization = quantization.choose(backend, weights_out.p_out.dtype)
 
     def forward(
         self, z: Float[Tensor, "I N C"], mask: Float[Tensor, " N"]
     ) -> Float[Tensor, "I N C"]:
-        I, N, C = z.shape
-        product = z.new_empty((C, I, N), dtype=self.p_in.weight.dtype)
-        multiply = self._multiply_incoming if self.incoming else self._multiply_outgoing
-        for channels in self._channel_chunks(z):
-            a, b = self._operands(z, mask, channels)
-            multiply(product[channels], a, b)
+        N = z.shape[1]
         weights = self._weights_out()
+        bytes_per_row = self.add_gated_output.bytes_per_row(N, weights)
+        if self.keep_int8 and not torch.is_grad_enabled():
+            product_rows = self._product_in_int8(z, mask)
+            bytes_per_row += self._bytes_read(N)
+        else:
+            product_rows = self._product(z, mask)
 
         def output(rows: slice) -> Float[Tensor, "R N C"]:
-            return self.add_gated_output(z[rows], product[:, rows], weights)
+            return self.add_gated_output(z[rows], product_rows(rows), weights)
 
-        return map_rows_(z, output, self.add_gated_output.bytes_per_row(N, weights), self.budget)
+        return map_rows_(z, output, bytes_per_row, self._chunk_budget(z))
+
+    def _chunk_budget(self, z: Float[Tensor, "I N C"]) -> ChunkBudget:
+        """In 8 bits chunks take an eighth of z at most, lest they take what is saved."""
+        if not self.keep_int8:
+            return self.budget
+        return self.budget.at_most(z.nbytes // INT8_CHUNK_FRACTION, z.device)
+
+    def _product(self, z: Float[Tensor, "I N C"], mask: Float[Tensor, " N"]) -> ProductRows:
+        I, N, C = z.shape
+        product = z.new_empty((C, I, N), dtype=self.p_in.weight.dtype)
+        for channels in self._channel_chunks(z):
+            self._multiply(z, mask, channels, product[channels])
+        return lambda rows: product[:, rows]
+
+    def _product_in_int8(self, z: Float[Tensor, "I N C"], mask: Float[Tensor, " N"]) -> ProductRows:
+        """Half the memory, and the product of a chunk of channels."""
+        I, N, C = z.shape
+        dtype = self.p_in.weight.dtype
+        kept = Int8Pairs.empty(C, I, N, z.device)
+        for channels in self._channel_chunks(z):
+            num_channels = len(range(C)[channels])
+            product = z.new_empty((num_channels, I, N), dtype=dtype)
+            self._multiply(z, mask, channels, product)
+            self.quantization.write(product, kept.channels(channels))
+            del product  # before the next one is allocated
+        return lambda rows: self.quantization.read(kept.rows(rows), dtype)
+
+    def _bytes_read(self, N: int) -> int:
+        """Bytes of a row of products that is no longer in 8 bits."""
+        weight = self.p_out.weight
+        return self.quantization.bytes_per_row(weight.shape[1], N, weight.dtype)
+
+    def _multiply(
+        self,
+        z: Float[Tensor, "I N C"],
+        mask: Float[Tensor, " N"],
+        channels: slice,
+        product: Float[Tensor, "D I N"],
+    ) -> None:
+        """Write the products of a chunk of channels."""
+        a, b = self._operands(z, mask, channels)
+        multiply = self._multiply_incoming if self.incoming else self._multiply_outgoing
+        multiply(product, a, b)
 
     def _multiply_outgoing(
         self,
@@ -80,7 +142,7 @@ class TriangleMultiplication(KernelModule):
         I = a.shape[1]
         for chunk, owner, block in self.cp.pipelined_all_gather(b):
             columns = slice(owner * I, (owner + 1) * I)
-            _multiply(product[chunk, :, columns], a[chunk], block.transpose(1, 2))
+            _write_product(product[chunk, :, columns], a[chunk], block.transpose(1, 2))
 
     def _multiply_incoming(
         self,
@@ -90,15 +152,16 @@ class TriangleMultiplication(KernelModule):
     ) -> None:
         for chunk, owner, columns, block in self.cp.pipelined_all_to_all(a, b):
             add = owner != self.cp.rank
-            _multiply(product[chunk], columns.transpose(1, 2), block, add)
+            _write_product(product[chunk], columns.transpose(1, 2), block, add)
 
     def _channel_chunks(self, z: Float[Tensor, "I N C"]) -> list[slice]:
         """As many channels at a time as the budget holds operands of: a, b, and one block on its
         way.
         """
         I, N, C = z.shape
-        bytes_per_channel = 4 * I * N * self.p_in.weight.element_size()
-        return self.budget.chunks(C, bytes_per_channel, z.device)
+        num_arrays = 5 if self.keep_int8 else 4  # their product, too
+        bytes_per_channel = num_arrays * I * N * self.p_in.weight.element_size()
+        return self._chunk_budget(z).chunks(C, bytes_per_channel, z.device)
 
     def _operands(
         self, z: Float[Tensor, "I N C"], mask: Float[Tensor, " N"], channels: slice
@@ -135,7 +198,7 @@ class TriangleMultiplication(KernelModule):
         )
 
 
-def _multiply(
+def _write_product(
     out: Float[Tensor, "D I J"],
     a: Float[Tensor, "D I N"],
     b: Float[Tensor, "D N J"],

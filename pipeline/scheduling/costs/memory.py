@@ -68,8 +68,8 @@ def least_bytes(hardware: Hardware, net: Architecture, size: FoldSize) -> float:
     The sum of the fixed part, the pair representation with what is as large at the same time, the
     gathered attention bias, the MSA (features whole, representation by columns), the tokens and
     atoms of the samples, and the smallest chunk. All samples but the last one of a rank are scored
-    beside the pair representation of the trunk. Where each rank has samples of its own, it is the
-    larger of what they and its part of the trunk need.
+    beside the pair representation of the trunk, unless that is in host memory. Where each rank has
+    samples of its own, it is the larger of what they and its part of the trunk need.
     """
 
     def of_pairs(num_pairs: float) -> float:
@@ -80,7 +80,7 @@ def least_bytes(hardware: Hardware, net: Architecture, size: FoldSize) -> float:
     trunk = of_pairs(size.num_pairs) + _msa_bytes(net, size)
     samples = _sample_bytes(net, size)
     if size.sharding.samples_per_rank > 1:
-        samples += _pair_array(net, size, size.num_sample_pairs)
+        samples += _copy_bytes(_pair_array(net, size, size.num_sample_pairs))
     if size.num_sample_pairs == size.num_pairs:
         return always + trunk + samples
     return always + max(trunk, of_pairs(size.num_sample_pairs) + samples)
@@ -110,18 +110,18 @@ def _trunk_peak(hardware: Hardware, net: Architecture, size: FoldSize) -> float:
     """Bytes of the trunk without its CUDA graphs."""
     pairs = size.num_pairs
     z = _pair_array(net, size, pairs)
-    product = compute_itemsize(size.precision) * net.token_z * pairs
+    product = _product_itemsize(size.precision) * net.token_z * pairs
     width = net.token_z / 128 * compute_itemsize(size.precision) / 2
     trunk = z + product + _chunk(hardware, size, BLOCK_CHUNK * width * pairs, 0.0)
     trunk += _bias_bytes(net, size) + _msa_bytes(net, size)
-    return trunk + (z if z < MAX_DEVICE_COPY else 0.0)
+    return trunk + _copy_bytes(z)
 
 
 def _samples_peak(hardware: Hardware, net: Architecture, size: FoldSize) -> float:
     """Bytes of the conditioning of the sampler, the sampler or the scores: the largest of them."""
     pairs = size.num_sample_pairs
     z = _pair_array(net, size, pairs)
-    product = compute_itemsize(size.precision) * net.token_z * pairs
+    product = _product_itemsize(size.precision) * net.token_z * pairs
     biases = compute_itemsize(size.precision) * net.token_transformer_blocks * pairs
     biases *= net.diffusion_heads
     conditioning = CONDITIONING_CHUNK * net.token_z / 128 * pairs
@@ -129,9 +129,12 @@ def _samples_peak(hardware: Hardware, net: Architecture, size: FoldSize) -> floa
     if biases * BIAS_FREE_FACTOR < _free_bytes(hardware) - z:
         sampler = z + biases + max(biases / net.token_transformer_blocks, conditioning_chunk)
     else:
-        sampler = 2 * z + conditioning_chunk + biases / net.token_transformer_blocks
+        of_layer = 2 * biases / net.token_transformer_blocks
+        sampler = z + _copy_bytes(z) + conditioning_chunk + of_layer
     sampler += _sample_bytes(net, size)
-    scores = (1 + (size.sharding.samples_per_rank > 1)) * z + max(z, product)
+    scores = z + product
+    if size.sharding.samples_per_rank > 1:
+        scores += _copy_bytes(z)
     scores += _chunk(hardware, size, SCORES_CHUNK * pairs, z) + _bias_bytes(net, size)
     return max(sampler, scores)
 
@@ -162,10 +165,24 @@ def compute_itemsize(precision: Precision) -> int:
     return 4 if precision == "fp32" else 2
 
 
+def pair_itemsize(precision: Precision) -> int:
+    """Bytes of a number of the pair representation."""
+    return 2 if precision in ("bf16", "bf16-int8") else 4
+
+
+def _product_itemsize(precision: Precision) -> float:
+    """Bytes of a product of triangle multiplication."""
+    return 1 + 2 / 64 if precision == "bf16-int8" else compute_itemsize(precision)
+
+
 def _pair_array(net: Architecture, size: FoldSize, num_pairs: float) -> float:
     """Bytes of the pair representation of so many pairs."""
-    itemsize = 2 if size.precision == "bf16" else 4
-    return itemsize * net.token_z * num_pairs
+    return pair_itemsize(size.precision) * net.token_z * num_pairs
+
+
+def _copy_bytes(z: float) -> float:
+    """Bytes on the device of a copy of the pair representation."""
+    return z if z < MAX_DEVICE_COPY else 0.0
 
 
 def _fixed_bytes(hardware: Hardware, size: FoldSize) -> float:

@@ -148,7 +148,8 @@ def test_makespan_approaches_that_of_a_model_that_knew(
     gpus = max(shape.values())
     truth = replace(truth, hardware=replace(truth.hardware, gpus_per_node=gpus))
     believed = replace(COSTS, hardware=replace(HARDWARE, gpus_per_node=gpus))
-    big = [task(n, f"{n}/{i}") for n in range(9_000, 19_000, 500) for i in range(4)]
+    step = 675 if gpus == 2 else 500  # complexes that need more than a node
+    big = [task(n, f"{n}/{i}") for n in range(9_000, 9_000 + 20 * step, step) for i in range(4)]
     work = [*tasks(60, 5, 1_500), *big]
     knew = Simulation(work, truth, shape, SETTINGS).run()
     learned = Simulation(work, truth, shape, SETTINGS, believed=believed).run()

@@ -1,6 +1,6 @@
 """What outer products add to pairs against their equation in float64.
 
-On a GPU the Triton kernel is tested: python -m pytest tests/kernels/test_outer_product.py -m gpu
+The Triton kernel, on a GPU: python -m pytest tests/kernels/pairs/test_outer_product.py -m gpu
 """
 
 from __future__ import annotations
