@@ -103,7 +103,7 @@ def test_dotted_keys_may_be_nested_or_not(tmp_path: Path) -> None:
         ("model.steps=true", ["model.steps", "True", "an integer"]),
         ("model.steps=0", ["model.steps", "0", "minimum is 1"]),
         ("msa.corrected=1", ["msa.corrected", "1", "true or false"]),
-        ("model.precision=fp8", ["model.precision", "'fp8'", "fp32, mixed"]),
+        ("model.precision=fp8", ["model.precision", "'fp8'", "fp32, mixed, bf16, bf16-int8"]),
         ("write=boltz,zip", ["write", "'zip'", "boltz, pde"]),
         ("write.pae=best", ["write.pae", "'best'", "none, best:N, all"]),
         ("write.pae=best:0", ["write.pae", "'best:0'"]),

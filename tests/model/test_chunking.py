@@ -18,6 +18,12 @@ def test_chunks_cover_all_rows_within_the_budget() -> None:
     assert budget.chunks(7, 0, CPU) == [slice(0, 7)]
 
 
+def test_at_most_lowers_a_budget_but_not_below_256_mib() -> None:
+    assert ChunkBudget(1 << 30).at_most(1 << 29, CPU).max_bytes(CUDA) == 1 << 29
+    assert ChunkBudget(1 << 30).at_most(1 << 20, CPU).max_bytes(CUDA) == 256 << 20
+    assert ChunkBudget(1000).at_most(1 << 29, CPU).max_bytes(CUDA) == 1000
+
+
 def test_resize_follows_the_memory_that_is_free_on_a_gpu(monkeypatch) -> None:
     budget = ChunkBudget()
     assert budget.max_bytes(CPU) == 64 << 20

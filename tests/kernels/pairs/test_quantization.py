@@ -22,7 +22,8 @@ GROUP = 64
 
 def written(x: Tensor, chunks: list[slice]) -> Int8Pairs:
     """x in 8 bits, written some channels at a time."""
-    pairs = Int8Pairs.empty(*x.shape, x.device)
+    num_channels, num_rows, num_columns = x.shape
+    pairs = Int8Pairs.empty(num_channels, num_rows, num_columns, x.device)
     for chunk in chunks:
         chosen(x).write(x[chunk], pairs.channels(chunk))
     return pairs
