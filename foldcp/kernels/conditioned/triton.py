@@ -25,7 +25,7 @@ from foldcp.kernels.triton_utils import cdiv, next_power_of_2
 PROGRAM_SIZE = 2048  # elements that a program works on
 # Of the transition.
 ATOMS = 64  # of a program
-STEP = 64  # hidden channels at a time
+STEP = 32  # hidden channels at a time
 STAGES = 2  # of the pipeline
 TRANSITION_WARPS = 4
 
