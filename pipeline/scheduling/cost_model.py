@@ -34,7 +34,7 @@ from foldcp.pipeline.scheduling.hardware import Hardware
 # sampler, whose steps are CUDA graphs, and by one block of the MSA module.
 BLOCK_LAUNCHES = 100
 SINGLE_LAUNCHES = 5
-LAYER_LAUNCHES = 8
+LAYER_LAUNCHES = 7
 MSA_LAUNCHES = 80
 # Exchanges between ranks of a pair block and of a layer of the sampler, and what each takes beside
 # its bytes, in launches: packing, waiting for the others, copies on a stream of their own.
@@ -50,9 +50,9 @@ PARTICLES = 3  # structures steered at once for each sample, with potentials
 # H200s.
 MEMORY_PRESSURE = 2.2
 # Narrow products reach less than the rate of large ones: those of the MSA module two thirds of it,
-# those of the sampler over half.
+# those of the sampler as much.
 MSA_SLOWDOWN = 1.5
-SAMPLER_SLOWDOWN = 1.8
+SAMPLER_SLOWDOWN = 1.5
 # Folds that need this share of what was too much for another one do not fit either.
 NEIGHBOUR = 0.9
 # B per token pair of 128 channels: what the pair representation in fp32 adds to the traffic of a
