@@ -20,11 +20,6 @@ def can_capture(device: torch.device) -> bool:
     return device.type == "cuda" and not torch.is_grad_enabled()
 
 
-def is_capturing(device: torch.device) -> bool:
-    """Whether work in the current stream becomes a CUDA graph."""
-    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
-
-
 def new_pool() -> Any:
     """A memory pool for CUDA graphs that are replayed in the order in which they were captured."""
     return torch.cuda.graph_pool_handle()
@@ -40,16 +35,6 @@ def _capture_stream(device: int, stream: int) -> torch.cuda.Stream:
     """One stream for all captures that are replayed in a stream of a device: cuBLAS keeps a
     workspace of 32 MiB per stream, which two graphs that run at once cannot share.
     """
-    return torch.cuda.Stream(device)
-
-
-def stream_beside(stream: torch.cuda.Stream) -> torch.cuda.Stream:
-    """A second stream for work that is captured in this one, always the same."""
-    return _stream_beside(stream.device_index, stream.cuda_stream)
-
-
-@cache
-def _stream_beside(device: int, stream: int) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)
 
 

@@ -23,9 +23,7 @@ from foldcp.model.layers.chunking import ChunkBudget
 from foldcp.model.layers.cuda_graph import (
     CUDAGraphWrapper,
     can_capture,
-    is_capturing,
     new_pool,
-    stream_beside,
     stream_of,
 )
 from foldcp.model.layers.layers import LayerNorm, Linear, NormLinear, Transition
@@ -111,28 +109,16 @@ class AttentionPairBias(nn.Module):
         mask: Float[Tensor, " N"],
     ) -> Float[Tensor, "I C"]:
         I, N, _ = z.shape
-        bytes_per_row = self.proj_z.bytes_per_row(N)
-        bytes_per_row += N * 3 * self.num_heads * 4  # the bias, masked, and its copy for attention
-        chunks = self.budget.chunks(I, bytes_per_row, z.device)
-        return self.attend(s, ((rows, self.bias(z[rows], mask)) for rows in chunks))
-
-    def bias(self, z: Float[Tensor, "R N Z"], mask: Float[Tensor, " N"]) -> Float[Tensor, "H R N"]:
-        """The bias of rows of z, with the mask in it."""
-        return self.proj_z.channels_first(z) + MASKED * (1 - mask)
-
-    def attend(
-        self,
-        s: Float[Tensor, "I C"],
-        biases: Iterable[tuple[slice, Float[Tensor, "H R N"]]],
-    ) -> Float[Tensor, "I C"]:
-        """The attention under the biases of all rows, which come in chunks."""
         q, kv, gate = self._projected(s)
         q, k, v = (
             x.unflatten(-1, (self.num_heads, -1)).transpose(0, 1)
             for x in (q, *self.cp.all_gather(kv).chunk(2, -1))
         )
         o = torch.empty_like(q)
-        for rows, bias in biases:
+        bytes_per_row = self.proj_z.bytes_per_row(N)
+        bytes_per_row += N * 3 * self.num_heads * 4  # the bias, masked, and its copy for attention
+        for rows in self.budget.chunks(I, bytes_per_row, z.device):
+            bias = self.proj_z.channels_first(z[rows]) + MASKED * (1 - mask.to(q.dtype))
             o[:, rows] = F.scaled_dot_product_attention(
                 q[None, :, rows], k[None], v[None], attn_mask=bias[None]
             )[0]
@@ -180,13 +166,6 @@ class PairformerLayer(PairBlock):
         z = self(z, mask, scales)
         s = s + self.attention(self.pre_norm_s(s), z, mask)
         return s + self.transition_s(s), z
-
-    def update_single(
-        self, s: Float[Tensor, "I C"], bias: Float[Tensor, "H I N"]
-    ) -> Float[Tensor, "I C"]:
-        """The update of s alone, under the attention's bias."""
-        s = s + self.attention.attend(self.pre_norm_s(s), [(slice(None), bias)])
-        return s + self.transition_s(s)
 
 
 @runtime_checkable
@@ -326,35 +305,8 @@ def _run_fenced(
     mask: Float[Tensor, " N"],
 ) -> tuple[Float[Tensor, "I N Z"], Float[Tensor, "I C"]]:
     cp.fence()
-    if cp.size == 1 and is_capturing(z.device):
-        z, s = _capture_side_by_side(layers, z, s, mask)
-    else:
-        z, s = _run_layers(layers, z, s, mask)
+    z, s = _run_layers(layers, z, s, mask)
     cp.fence()
-    return z, s
-
-
-def _capture_side_by_side(
-    layers: Iterable[nn.Module],
-    z: Float[Tensor, "N N Z"],
-    s: Float[Tensor, "N C"],
-    mask: Float[Tensor, " N"],
-) -> tuple[Float[Tensor, "N N Z"], Float[Tensor, "N C"]]:
-    """The same in a CUDA graph, with s in a branch of its own: z does not wait for it, and its
-    kernels are small. Not on several ranks, whose collectives are in one stream.
-    """
-    main = torch.cuda.current_stream()
-    side = stream_beside(main)
-    side.wait_stream(main)
-    biases = []  # whose memory is free again when s has been computed
-    for layer in layers:
-        assert isinstance(layer, PairformerLayer)
-        z = layer(z, mask)
-        biases.append(layer.attention.bias(z, mask))
-        side.wait_stream(main)
-        with torch.cuda.stream(side):
-            s = layer.update_single(s, biases[-1])
-    main.wait_stream(side)
     return z, s
 
 
