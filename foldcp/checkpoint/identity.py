@@ -9,7 +9,7 @@ from foldcp.files import file_sha256, is_regular, reading
 
 UNTRAINED_PREFIX = "untrained:"
 # The identity of the weights in datasets/demo.
-DEMO = "sha256:deba72348ad87377461b065c40d9c9b86ca7674bc5d06f225132a869995c8359"
+DEMO = "sha256:242f12760f0eaa8862fd21f5334a3eb7824fedc0431ff8f7fd3551f9e8bc40ab"
 
 
 def checkpoint_identity(path: str | Path) -> str:
