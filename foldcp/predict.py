@@ -92,7 +92,8 @@ class Settings:
 class Prediction:
     """The predicted structures of one complex and their scores; numpy arrays and plain numbers.
 
-    M samples, A atoms, T tokens, without padding; equal on every rank, but for the blocks of PAE.
+    M samples, A atoms, T tokens, without padding; equal on every rank, but for the blocks of PAE,
+    the seconds and the memory.
     Names of chains, tokens and atoms are in `layout`.
 
     >>> import foldcp

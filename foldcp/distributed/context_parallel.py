@@ -121,7 +121,7 @@ class ContextParallel:
 
     def gather_objects(self, x: T) -> list[T]:
         """The objects of all ranks, in their order. Pickled, and on GPUs sent through their memory;
-        for what is small and rare.
+        for what is small beside the pair representation.
         """
         return [x] if self.size == 1 else collectives.gather_objects(x, self.size, self.group)
 

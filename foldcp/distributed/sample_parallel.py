@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-# Sharing 5 samples is faster from here on with 4 H200s, and from 2,500 tokens with 2, by the cost
-# model. Where it does not share them, a rank holds all pairs: z twice, of 1 GB in bf16 and 2 in
-# fp32, and biases of 3 GB in bf16.
+# By the cost model, sharing 5 samples is faster from 2,400 to 4,400 tokens on, with 2 to 8 H200s (2
+# samples on 8: from 1,500). Where it does not share them, a rank holds all pairs: z twice, of 1 GB
+# in bf16 and 2 in fp32, and biases of 3 GB in bf16.
 MAX_TOKENS = 2048
 
 

@@ -109,8 +109,8 @@ class Boltz2(KernelModule):
 
     @cached_property
     def on_one_rank(self) -> Boltz2:
-        """This network for complexes that the rank has alone, as `with_ranks` makes it; for a
-        network that is loaded. No parameter or submodule of this one.
+        """This network for complexes that the rank has alone, as `with_ranks` makes it. No
+        parameter or submodule of this one, whose precision and kernels must not change any more.
         """
         return with_ranks(self, ContextParallel())
 

@@ -319,17 +319,19 @@ def next_oom_fallback(
 
     Returns the new shape, and what was changed in words; None when no fallback is left that is
     `allowed`, as in `run.fallbacks`. In this order: a larger group with at most three quarters of
-    the bytes on each rank, one sample at a time, bf16 where the settings leave the precision open,
-    a quarter of the MSA rows.
+    the bytes on each rank, one sample at a time, the largest group, bf16 where the settings leave
+    the precision open, a quarter of the MSA rows.
     """
     if allowed == "none":
         return None
-    if shape.num_ranks < max_ranks:
-        wider = _wider_shape(costs, task, shape, max_ranks)
-        return wider, f"{shape.num_ranks} -> {wider.num_ranks} ranks"
-    if shape.parallel_samples > 1:
+    wider = _wider_shape(costs, task, shape, max_ranks)
+    if wider is None and shape.parallel_samples > 1:
         in_turn = replace(shape, parallel_samples=1)
         return in_turn, f"{shape.parallel_samples} -> 1 samples at once"
+    if wider is None and shape.num_ranks < max_ranks:
+        wider = replace(shape, num_ranks=max_ranks)
+    if wider is not None:
+        return wider, f"{shape.num_ranks} -> {wider.num_ranks} ranks"
     if allowed == "exact":
         return None
     least_exact = costs.precisions()[-1]
@@ -341,11 +343,13 @@ def next_oom_fallback(
     return None
 
 
-def _wider_shape(costs: CostModel, task: Task, shape: FoldShape, max_ranks: int) -> FoldShape:
-    """The smallest larger group with enough memory for a fallback, or else the largest one."""
+def _wider_shape(
+    costs: CostModel, task: Task, shape: FoldShape, max_ranks: int
+) -> FoldShape | None:
+    """The smallest larger group with enough memory for a fallback."""
     max_bytes = FALLBACK_BYTES * costs.least_bytes(task, shape)
     for num_ranks in range(shape.num_ranks + 1, max_ranks + 1):
         wider = replace(shape, num_ranks=num_ranks)
         if costs.least_bytes(task, wider) <= max_bytes:
             return wider
-    return replace(shape, num_ranks=max_ranks)
+    return None

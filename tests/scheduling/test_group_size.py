@@ -116,6 +116,24 @@ def test_next_oom_fallback_order() -> None:
     assert next_oom_fallback(fixed, t, FoldShape(3, "mixed", 1, 300), 3) is None
 
 
+def test_samples_are_drawn_in_turn_where_a_larger_group_saves_little() -> None:
+    """As of a small complex, whose ranks have samples of their own."""
+    t = task(2_000, depth=1000)
+    shape = initial_shape(COSTS, 1, "mixed")
+    descriptions = []
+    for _ in range(4):
+        fallback = next_oom_fallback(COSTS, t, shape, 64)
+        assert fallback is not None
+        shape = fallback[0]
+        descriptions.append(fallback[1])
+    assert descriptions == [
+        "5 -> 1 samples at once",
+        "1 -> 2 ranks",
+        "2 -> 7 ranks",
+        "7 -> 64 ranks",
+    ]
+
+
 def test_smallest_shape_is_the_smallest_in_the_first_precision() -> None:
     sizes = set()
     for num_tokens in range(1_000, 45_000, 1_500):

@@ -72,7 +72,8 @@ class DiffusionConditioningOutput:
     """Inputs of the score network from the trunk, the same for every sample and step.
 
     `token_bias` has one bias a layer, each an array of its own, which `ScoreModel.prepare` takes
-    out, where no gradient is wanted, to free it. After sampling `restore_z` must be called.
+    out, where no gradient is wanted, to free it. After sampling `restore_z` must be called; until
+    then, and after an error, the trunk's z may be something else.
     """
 
     q: Float[Tensor, "A C"]  # atoms
