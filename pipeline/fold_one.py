@@ -8,8 +8,10 @@ import sys
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from foldcp.checkpoint.architecture import checkpoint_architecture
@@ -34,6 +36,9 @@ from foldcp.pipeline.storage.results.provenance import Provenance
 from foldcp.pipeline.storage.results.result_files import result_files
 from foldcp.pipeline.storage.results.result_rows import result_rows
 from foldcp.printable import printable
+from foldcp.progress import DoneSteps, StepDone
+
+PROGRESS_INTERVAL = 0.2  # seconds between two looks at what the device has done
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +128,9 @@ def _fold(
         raise ValueError(ready.reason)
     if ranks.rank == 0:
         print(f"kernels: {ready.kernels}", file=sys.stderr)
-    with FoldProgress(costs.stages(task, shape), hidden=ranks.rank > 0) as progress:
-        result = worker.fold(task.complex, shape, task.write, progress.update)
+    steps = DoneSteps(torch.device(device))
+    with FoldProgress(costs.stages(task, shape), steps, hidden=ranks.rank > 0):
+        result = worker.fold(task.complex, shape, task.write, steps)
     if isinstance(result, FoldResult):
         worker.cp.destroy()
     return result
@@ -157,7 +163,8 @@ def _write_result(
     _write_files(out, written)
     seconds = sum(result.stats.seconds.values())
     path = printable(str(out / folder))
-    lines = [f"{path}: {len(prediction.scores)} structures, {seconds:.1f} s"]
+    number = len(prediction.scores)
+    lines = [f"{path}: {number} {'structure' if number == 1 else 'structures'}, {seconds:.1f} s"]
     if warning := weights_warning(provenance.checkpoint):
         lines.append(f"{checkpoint_name}: {warning}")
     for row in rows["complexes"]:
@@ -169,9 +176,12 @@ def _write_result(
 
 
 class FoldProgress:
-    """A progress bar of one fold; stages count by the seconds that they are predicted to take."""
+    """A progress bar of one fold; stages count by the seconds that they are predicted to take.
 
-    def __init__(self, seconds: dict[str, float], hidden: bool) -> None:
+    A thread looks at what the device has done: the CPU is ahead of a GPU, by whole stages at times.
+    """
+
+    def __init__(self, seconds: dict[str, float], steps: DoneSteps, hidden: bool) -> None:
         """`seconds` are those of `CostModel.stages`."""
         trunk = seconds["templates"] + seconds["msa"] + seconds["trunk"]
         lengths = {
@@ -189,18 +199,34 @@ class FoldProgress:
             disable=hidden,
             bar_format="{percentage:3.0f}%|{bar}| {desc} [{elapsed} < {remaining}]",
         )
+        self.steps = steps
+        self.ended = Event()
+        self.watcher = Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> FoldProgress:
+        self.watcher.start()
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.ended.set()
+        self.watcher.join()
         self.bar.close()
 
-    def update(self, stage: str, done: int, total: int) -> None:
-        """Show that `done` of a stage's `total` steps are done."""
-        start, length = self.spans[stage]
-        self.bar.set_description_str(f"{stage} {done}/{total}", refresh=False)
-        self.bar.update(start + length * done / total - self.bar.n)
+    def _watch(self) -> None:
+        last = False
+        while not last:
+            last = self.ended.wait(PROGRESS_INTERVAL)
+            try:
+                step = self.steps.last()
+            except RuntimeError:  # of the GPU, which the fold itself raises
+                return
+            if step is not None:
+                self._show(step)
+
+    def _show(self, step: StepDone) -> None:
+        start, length = self.spans[step.stage]
+        self.bar.set_description_str(f"{step.stage} {step.done}/{step.total}", refresh=False)
+        self.bar.update(start + length * step.done / step.total - self.bar.n)
 
 
 def _without_nan(value: Any) -> Any:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 import foldcp
 from foldcp.features.msa.subsample import MsaSubsample
+from foldcp.pipeline.fold_one import FoldProgress
 from foldcp.progress import DoneSteps, StepDone
 
 
@@ -70,3 +72,17 @@ def test_msa_subsample_draws_again_for_each_pass_and_seed() -> None:
         assert rows is not None and len(set(rows)) == 20 and max(rows) < 50
     assert len({tuple(rows or ()) for rows in draws}) == 4
     assert MsaSubsample(50, 20, 1)(1) == draws[1]
+
+
+def test_bar_of_one_fold_shows_what_the_device_has_done(capsys: pytest.CaptureFixture[str]) -> None:
+    seconds = dict.fromkeys(["features", "templates", "msa", "confidence"], 1.0)
+    seconds |= {"trunk": 2.0, "diffusion": 4.0}
+    steps = DoneSteps(torch.device("cpu"))
+    with FoldProgress(seconds, steps, hidden=False) as progress:
+        steps("trunk", 1, 2)
+        steps("sampling", 0, 8)
+        steps("sampling", 2, 8)
+        waiting: Any = SimpleNamespace(query=lambda: False)  # on the GPU's queue
+        steps._launched.append((StepDone("confidence", 2, 2, 0), waiting))
+    assert progress.bar.n == pytest.approx(1 + 4 + 1)
+    assert "sampling 2/8" in capsys.readouterr().err
