@@ -65,11 +65,11 @@ def test_all_fallbacks_are_recorded_in_attempts_and_results(source: Path, tmp_pa
     out = tmp_path / "run"
     assert score(source, out, "all") == 0
     attempts = rows_of(out, "attempts")
-    steps = ["1 -> 2 ranks", "2 -> 1 samples at once", "600 -> 150 alignment rows"]
+    steps = ["2 -> 1 samples at once", "1 -> 2 ranks", "600 -> 150 alignment rows"]
     assert attempts["deep"]["fallbacks"].tolist() == ["; ".join(steps[:n]) for n in range(4)]
     assert attempts["deep"]["outcome"].tolist() == ["oom"] * 3 + ["done"]
-    assert attempts["deep"]["group_size"].tolist() == [1, 2, 2, 2]
-    assert attempts["deep"]["parallel_samples"].tolist() == [2, 2, 1, 1]
+    assert attempts["deep"]["group_size"].tolist() == [1, 1, 2, 2]
+    assert attempts["deep"]["parallel_samples"].tolist() == [2, 1, 1, 1]
     assert attempts["deep"]["msa_depth"].tolist() == [600, 600, 600, 150]
     assert attempts["flat"]["outcome"].tolist() == ["oom", "oom", "done"]
     complexes = rows_of(out, "complexes")
@@ -90,4 +90,4 @@ def test_exact_fallbacks_leave_alignments_whole(source: Path, tmp_path: Path) ->
     )
     attempts = rows_of(out, "attempts")
     assert attempts["deep"]["msa_depth"].tolist() == [600] * 3
-    assert attempts["deep"]["fallbacks"].tolist()[-1] == "1 -> 2 ranks; 2 -> 1 samples at once"
+    assert attempts["deep"]["fallbacks"].tolist()[-1] == "2 -> 1 samples at once; 1 -> 2 ranks"
