@@ -14,6 +14,7 @@ import triton.language as tl
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from foldcp.kernels.pair_tiles import saturated_fp16
 from foldcp.kernels.triton_utils import cdiv, next_power_of_2
 
 TILE = tl.constexpr(64)  # queries and keys of a tile
@@ -143,8 +144,7 @@ def _to_fp16(
     col = tl.arange(0, BLOCK)
     inside = (token < N)[:, None] & (col < H * D)[None, :]
     place = row * xi + token[:, None] * xn + (col // D * xh + col % D)[None, :]
-    x = tl.load(X + place, mask=inside, other=0.0).to(tl.float32)
-    x = tl.minimum(tl.maximum(x, -65504.0), 65504.0).to(tl.float16)
+    x = saturated_fp16(tl.load(X + place, mask=inside, other=0.0).to(tl.float32))
     tl.store(OUT + (row * N + token[:, None]) * (H * D) + col[None, :], x, mask=inside)
 
 

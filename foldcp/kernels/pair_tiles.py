@@ -1,4 +1,4 @@
-"""Helpers of the Triton kernels of pairs: tiles of pairs and of weights, LayerNorm, gates."""
+"""Helpers of Triton kernels: tiles of pairs and of weights, LayerNorm, gates, fp16."""
 # pyright: reportMissingImports=false, reportIndexIssue=false, reportPossiblyUnboundVariable=false
 
 from __future__ import annotations
@@ -29,6 +29,13 @@ def reciprocal(x) -> tl.tensor:
 @no_type_check
 def sigmoid(x) -> tl.tensor:
     return reciprocal(1.0 + tl.exp2(-LOG2E * x))
+
+
+@triton.jit
+@no_type_check
+def saturated_fp16(x) -> tl.tensor:
+    """x, which is fp32, in fp16; what lies beyond its range becomes the ends of the range."""
+    return tl.minimum(tl.maximum(x, -65504.0), 65504.0).to(tl.float16)
 
 
 @triton.jit

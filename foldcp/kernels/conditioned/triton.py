@@ -19,7 +19,7 @@ from foldcp.kernels.conditioned.reference import (
     Modulation,
     TransitionWeights,
 )
-from foldcp.kernels.pair_tiles import LOG2E, normed, weight_tile
+from foldcp.kernels.pair_tiles import LOG2E, normed, saturated_fp16, weight_tile
 from foldcp.kernels.triton_utils import cdiv, next_power_of_2
 
 PROGRAM_SIZE = 2048  # elements that a program works on
@@ -34,12 +34,6 @@ TRANSITION_WARPS = 4
 @no_type_check
 def _sigmoid(x) -> tl.tensor:
     return 1.0 / (1.0 + tl.exp2(-LOG2E * x))
-
-
-@triton.jit
-@no_type_check
-def _fp16(x) -> tl.tensor:
-    return tl.minimum(tl.maximum(x, -65504.0), 65504.0).to(tl.float16)
 
 
 @triton.jit
@@ -142,7 +136,7 @@ def _add_transition(
     channel = tl.arange(0, BC)
     inside = (row < num_rows)[:, None] & (channel < C)[None, :]
     x = _modulated(A, SCALE, SHIFT, row, atom, scale_a, shift_a, channel, inside, C)
-    x = _fp16(x)
+    x = saturated_fp16(x)
     update = tl.zeros((BM, BC), tl.float32)
     for start in tl.range(0, K, STEP, num_stages=STAGES):
         k = start + tl.arange(0, STEP)
@@ -150,7 +144,7 @@ def _add_transition(
         y = y * _sigmoid(y)
         y *= _dot(x, WIDEN, k, channel, K, C)
         y *= _dot(x, WIDEN + 2 * K * C, k, channel, K, C)
-        update += _dot(_fp16(y), BACK, channel, k, C, K)
+        update += _dot(saturated_fp16(y), BACK, channel, k, C, K)
     gate = _sigmoid(_load(GATE, atom, gate_a, channel, inside))
     a = _load(A, row, C, channel, inside) + gate * update
     place = row.to(tl.int64)[:, None] * C + channel[None, :]

@@ -24,6 +24,7 @@ from foldcp.kernels.pair_tiles import (
     normed_pairs,
     pair_offsets,
     rows_and_columns,
+    saturated_fp16,
     sigmoid,
     weight_tile,
 )
@@ -82,7 +83,7 @@ def _project(
         k = start + tl.arange(0, STEP)
         y = tl.dot(x, tl.trans(weight_tile(P, k, c, K, C)))
         if OUT.dtype.element_ty == tl.float16:
-            y = tl.minimum(tl.maximum(y, -65504.0), 65504.0)
+            y = saturated_fp16(y)
         tl.store(
             OUT + out_place[:, None] + _head_offsets(k, head_stride, WIDTH)[None, :],
             y.to(OUT.dtype.element_ty),

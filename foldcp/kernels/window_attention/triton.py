@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from foldcp.kernels.autograd import with_reference_backward
+from foldcp.kernels.pair_tiles import saturated_fp16
 from foldcp.kernels.triton_utils import next_power_of_2
 from foldcp.kernels.window_attention.reference import WindowAttention
 
@@ -61,7 +62,7 @@ def _forward(
     score += tl.dot(q, tl.trans(k)) * scale + (MASKED * (1 - real))[None, :]
     weight = tl.exp(score - tl.max(score, 1)[:, None])
     # fp16 holds bf16 values exactly up to its largest, and weights eight times as finely.
-    values = tl.minimum(tl.maximum(v.to(tl.float32), -65504.0), 65504.0).to(tl.float16)
+    values = saturated_fp16(v.to(tl.float32))
     out = tl.dot(weight.to(tl.float16), values) / tl.sum(weight, 1)[:, None]
     tl.store(
         OUT + sample * o_m + head * o_h + query[:, None] * o_a + channel[None, :],
