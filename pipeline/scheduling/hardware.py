@@ -15,9 +15,11 @@ from foldcp.pipeline.config import checked, nearest, read_yaml
 
 PRESETS = Path(__file__).parents[2] / "configs" / "hardware"
 
-# Of the memory of a pair in bf16: 128 numbers of 2 bytes, and as many products of 1 byte with a
-# scale of 2 bytes for 64.
-INT8_SHARE = (128 * 2 + 128 * (1 + 2 / 64)) / (2 * 128 * 2)
+# Bytes of a number in 8 bits: 1, and 2 of the scale of every 64.
+INT8_ITEMSIZE = 1 + 2 / 64
+# Of the memory of a pair in bf16: numbers of 2 bytes, and as many products of triangle
+# multiplication, which are in 8 bits.
+INT8_SHARE = (2 + INT8_ITEMSIZE) / (2 + 2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from foldcp.config import Architecture, Precision
 from foldcp.distributed.sample_parallel import SampleSharding
-from foldcp.pipeline.scheduling.hardware import Hardware
+from foldcp.pipeline.scheduling.hardware import INT8_ITEMSIZE, Hardware
 
 ATOMS_PER_TOKEN = 8.2  # heavy atoms of an average residue
 # Chunks take an eighth of the free memory within these limits.
@@ -172,7 +172,7 @@ def pair_itemsize(precision: Precision) -> int:
 
 def _product_itemsize(precision: Precision) -> float:
     """Bytes of a product of triangle multiplication."""
-    return 1 + 2 / 64 if precision == "bf16-int8" else compute_itemsize(precision)
+    return INT8_ITEMSIZE if precision == "bf16-int8" else compute_itemsize(precision)
 
 
 def _pair_array(net: Architecture, size: FoldSize, num_pairs: float) -> float:

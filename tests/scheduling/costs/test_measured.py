@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from statistics import median
 
+import torch
+
 from foldcp.distributed import transport
+from foldcp.kernels.quantization import Int8Pairs
 from foldcp.model.layers import chunking, offload
 from foldcp.model.trunk import pairformer
 from foldcp.pipeline.scheduling.costs import memory
+from foldcp.pipeline.scheduling.hardware import INT8_ITEMSIZE
 from tests.scheduling.costs.measured import BLOCKS, H200, block_times, fold_times, peaks
 
 
@@ -39,3 +43,5 @@ def test_limits_of_memory_are_those_of_the_network() -> None:
     assert memory.FREE_FRACTION == chunking.FREE_FRACTION
     assert memory.MIN_CHUNK_BYTES == chunking.MIN_GPU_BYTES
     assert memory.MAX_CHUNK_BYTES == chunking.MAX_GPU_BYTES
+    pairs = Int8Pairs.empty(2, 3, 128, torch.device("cpu"))
+    assert (pairs.values.nbytes + pairs.scales.nbytes) / pairs.values.numel() == INT8_ITEMSIZE
