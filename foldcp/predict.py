@@ -21,6 +21,7 @@ from foldcp.features.features import Features
 from foldcp.features.layout import Layout
 from foldcp.features.msa.subsample import MsaSubsample
 from foldcp.features.steering import NO_CONSTRAINTS, Constraints
+from foldcp.kernels import exposed_surface
 from foldcp.metrics.geometry.geometry import geometry
 from foldcp.metrics.interface.pae_blocks import PaeBlock, kept_chain_pairs, pae_blocks
 from foldcp.metrics.interface.scores import DEFAULT_CUTOFFS
@@ -337,7 +338,7 @@ def score(
     most_waiting = SAMPLES_BESIDE if beside and model.cp.size == 1 else 0
     preparing = side_stream("scorers", device, SCORER_THREADS if beside else 0)
     scoring = side_stream("scores", device, min(most_waiting, 1))
-    makers = [partial(new_scorer, features, model.cp, settings, x) for x in coords]
+    makers = [partial(new_scorer, model, features, settings, x) for x in coords]
     scored: list[ScoredSample] = []
     waiting: deque[Callable[[], ScoredSample]] = deque()
     with preparing as prepare, scoring as submit:
@@ -378,8 +379,8 @@ def gather_samples(
 
 
 def new_scorer(
+    model: Boltz2,
     features: Features,
-    cp: ContextParallel,
     settings: Settings,
     coords: Float[Tensor, "A 3"],
 ) -> SampleScorer:
@@ -387,8 +388,8 @@ def new_scorer(
     return SampleScorer(
         features,
         coords,
-        cp,
-        geometry(features, coords),
+        model.cp,
+        geometry(features, coords, exposed_surface.choose(model.backend)),
         pae_cutoffs=settings.pae_cutoffs,
         keep_pae=settings.keep_pairs or settings.kept_pae_pairs > 0,
         keep_pde=settings.keep_pairs,

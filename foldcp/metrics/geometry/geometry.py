@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from foldcp.features.features import Features
+from foldcp.kernels.exposed_surface import ExposedSurface
 from foldcp.metrics.geometry.atoms import (
     MAX_CONTACT,
     MAX_NEIGHBOURS,
@@ -21,9 +22,8 @@ from foldcp.metrics.geometry.clashes import Clashes, clashes
 from foldcp.metrics.geometry.stereochemistry import Stereochemistry, stereochemistry
 from foldcp.metrics.geometry.surface import (
     atom_radii,
-    buried_surfaces,
-    chain_surfaces,
     fraction_disordered,
+    surfaces,
 )
 from foldcp.metrics.geometry.token_contacts import (
     NITROGEN_OXYGEN,
@@ -49,10 +49,13 @@ class Geometry:
     stereochemistry: Stereochemistry | None
 
 
+REFERENCE = ExposedSurface()
 UNKNOWN = Geometry(None, None, None, None, None, None, None)
 
 
-def geometry(features: Features, coords: Float[Tensor, "A 3"]) -> Geometry:
+def geometry(
+    features: Features, coords: Float[Tensor, "A 3"], exposed: ExposedSurface = REFERENCE
+) -> Geometry:
     """The geometry of a sample with these atoms in Å, padded. Waits for the device."""
     layout = features.layout
     num_atoms = len(layout.atom_token)
@@ -65,14 +68,14 @@ def geometry(features: Features, coords: Float[Tensor, "A 3"]) -> Geometry:
     contacts = buried = bonds = bridges = None
     if near is not None:
         first, second = atoms.chains_of(near)
-        # Nothing that looks at pairs of chains sees farther.
-        between = near.where((first != second) & (near.distance <= NITROGEN_OXYGEN)).on_host()
-        radii = atom_radii(atoms)
-        alone = chain_surfaces(atoms, radii, near)
-        buried = buried_surfaces(atoms, radii, alone, near)
-        contacts = token_contacts(atoms, between)
-        bonds = backbone_bonds(atoms, between)
-        bridges = salt_bridges(atoms, between)
+        between = near.where(first != second)
+        found = surfaces(atoms, atom_radii(atoms), near, between, exposed)
+        alone, buried = found.alone, found.buried
+        # Nothing else that looks at pairs of chains sees farther.
+        in_contact = between.where(between.distance <= NITROGEN_OXYGEN).on_host()
+        contacts = token_contacts(atoms, in_contact)
+        bonds = backbone_bonds(atoms, in_contact)
+        bridges = salt_bridges(atoms, in_contact)
     return Geometry(
         contacts=contacts,
         clashes=clashes(atoms, near, coords.device),

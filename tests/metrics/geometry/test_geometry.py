@@ -16,12 +16,13 @@ from foldcp.complex import Chain, Complex
 from foldcp.features.features import Features
 from foldcp.features.featurize import featurize
 from foldcp.features.layout import Layout
+from foldcp.kernels import exposed_surface
+from foldcp.kernels.dispatch import choose_backend
+from foldcp.kernels.exposed_surface import reference
 from foldcp.metrics.geometry import atoms as geometry_atoms
-from foldcp.metrics.geometry import surface as module
 from foldcp.metrics.geometry.atoms import (
     MAX_CONTACT,
     MAX_NEIGHBOURS,
-    NearPairs,
     StructureAtoms,
     near_pairs,
     near_pairs_of_all,
@@ -33,10 +34,10 @@ from foldcp.metrics.geometry.stereochemistry import stereochemistry
 from foldcp.metrics.geometry.structure_scores import structure_scores
 from foldcp.metrics.geometry.surface import (
     MAX_SURFACE,
+    Surfaces,
     atom_radii,
-    buried_surfaces,
-    chain_surfaces,
     fraction_disordered,
+    surfaces,
 )
 from foldcp.metrics.geometry.token_contacts import residue_ranges
 from tests.metrics.interface.generated_cases import generated_case
@@ -142,10 +143,15 @@ def test_a_chain_clashes_from_101_atoms_on(num_overlapping: int, expected: bool)
     assert found is not None and not found.has_clash
 
 
-def neighbours(atoms: StructureAtoms) -> NearPairs:
-    pairs = near_pairs(atoms.coords, MAX_CONTACT, MAX_NEIGHBOURS)
-    assert pairs is not None
-    return pairs
+def surfaces_of(
+    atoms: StructureAtoms, radii: np.ndarray | None = None, device: str = "cpu"
+) -> Surfaces:
+    near = near_pairs(atoms.coords, MAX_CONTACT, MAX_NEIGHBOURS, device)
+    assert near is not None
+    first, second = atoms.chains_of(near)
+    exposed = exposed_surface.choose(choose_backend("auto", torch.device(device)))
+    radii = atom_radii(atoms) if radii is None else radii
+    return surfaces(atoms, radii, near, near.where(first != second), exposed)
 
 
 def test_surfaces_are_those_of_biotite(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,8 +167,8 @@ def test_surfaces_are_those_of_biotite(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert 0 < (expected == 0).mean() < 1
     for max_points in (1 << 24, 1 << 17, 1):  # one chunk, some, and one for each atom
-        monkeypatch.setitem(module.MAX_POINTS, "cpu", max_points)
-        found = chain_surfaces(atoms, radii, neighbours(atoms))
+        monkeypatch.setitem(reference.MAX_POINTS, "cpu", max_points)
+        found = surfaces_of(atoms).alone
         assert np.abs(found - expected).max() < 3 * 4 * np.pi * 3.2**2 / 400
 
 
@@ -171,30 +177,44 @@ def test_surfaces_of_two_atoms_are_those_of_spheres() -> None:
     radius = 1.8 + 1.4
     for distance in (3.0, 5.0, 6.3, 6.5):
         atoms = StructureAtoms(layout, np.array([[0.0, 0, 0], [0.6 * distance, 0.8 * distance, 0]]))
-        radii = atom_radii(atoms)
-        near = neighbours(atoms)
-        alone = chain_surfaces(atoms, radii, near)
-        np.testing.assert_allclose(alone, 4 * np.pi * radius**2, rtol=1e-5)
-        buried = buried_surfaces(atoms, radii, alone, near)
+        found = surfaces_of(atoms)
+        np.testing.assert_allclose(found.alone, 4 * np.pi * radius**2, rtol=1e-5)
         cap = 2 * np.pi * radius * max(0, radius - distance / 2)
-        np.testing.assert_allclose(buried, [[0, cap], [cap, 0]], atol=0.01 * alone[0])
+        np.testing.assert_allclose(found.buried, [[0, cap], [cap, 0]], atol=0.01 * found.alone[0])
 
 
 def test_buried_surface_is_the_difference_of_three_surfaces() -> None:
     case = generated_case(1, "mixed")
     atoms = StructureAtoms(case.layout, case.coords)
-    radii = atom_radii(atoms)
-    near = neighbours(atoms)
-    alone = chain_surfaces(atoms, radii, near)
-    buried = buried_surfaces(atoms, radii, alone, near)
+    found = surfaces_of(atoms)
+    alone, buried = found.alone, found.buried
     assert (buried[~np.eye(3, dtype=bool)] > 0).any()
     for a, b in ((0, 1), (0, 2), (1, 2)):
         together = np.isin(atoms.chain, (a, b))
         layout = synthetic_layout([("ligand", int(together.sum()))])
         pair = StructureAtoms(layout, case.coords[together])
-        of_both = chain_surfaces(pair, radii[together], neighbours(pair)).sum()
+        of_both = surfaces_of(pair, atom_radii(atoms)[together]).alone.sum()
         expected = alone[together].sum() - of_both
         assert buried[a, b] + buried[b, a] == pytest.approx(expected, abs=1e-2)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_surfaces_of_a_gpu_are_those_of_the_reference() -> None:
+    """Of six chains, two of which run through each other, far from the origin, and an atom that
+    touches none. A point on the edge of a sphere may fall either way.
+    """
+    case = generated_case(2, "mixed")
+    coords = np.concatenate([case.coords + 1e4, [[0.0, 0, 0]]])
+    sizes = np.diff(np.linspace(0, len(coords), 7).astype(int))
+    atoms = StructureAtoms(ligands(*sizes.tolist()), coords)
+    found, expected = surfaces_of(atoms, device="cuda"), surfaces_of(atoms)
+    point = 4 * np.pi * 3.3**2 / 400
+    assert np.abs(found.alone - expected.alone).max() < 2 * point
+    assert np.abs(found.alone - expected.alone).sum() < 10 * point
+    assert np.array_equal(np.isnan(found.buried), np.isnan(expected.buried))
+    assert np.nanmax(expected.buried) > 10 * point
+    np.testing.assert_allclose(found.buried, expected.buried, atol=2 * point)
 
 
 def test_surfaces_of_scattered_atoms_take_no_memory_for_the_space_between() -> None:
@@ -203,9 +223,9 @@ def test_surfaces_of_scattered_atoms_take_no_memory_for_the_space_between() -> N
     )
     coords = np.concatenate([cluster, [[-1e6, 0, 0]], cluster + 1e6])
     atoms = StructureAtoms(ligands(len(coords)), coords)
-    found = chain_surfaces(atoms, atom_radii(atoms), neighbours(atoms))
+    found = surfaces_of(atoms).alone
     one = StructureAtoms(ligands(30), cluster)
-    expected = chain_surfaces(one, atom_radii(one), neighbours(one))
+    expected = surfaces_of(one).alone
     assert expected.min() < 0.5 * expected.max()
     np.testing.assert_allclose(found[:30], expected)
     np.testing.assert_allclose(found[31:], expected)

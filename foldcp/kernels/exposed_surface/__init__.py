@@ -1,0 +1,17 @@
+"""The share of atoms' spheres that no neighbour covers, from which accessible surfaces follow."""
+
+from __future__ import annotations
+
+from foldcp.kernels.dispatch import Backend
+from foldcp.kernels.exposed_surface.reference import NUM_POINTS, ExposedSurface, Spheres
+
+__all__ = ["NUM_POINTS", "ExposedSurface", "Spheres", "choose"]
+
+
+def choose(backend: Backend) -> ExposedSurface:
+    """The implementation, whose precision is that of the coordinates whatever the network's is."""
+    if not backend.triton:
+        return ExposedSurface()
+    from foldcp.kernels.exposed_surface.triton import ExposedSurfaceTriton
+
+    return ExposedSurfaceTriton()
