@@ -71,6 +71,21 @@ def test_add_gated(device: str, dtype: torch.dtype, channels: int) -> None:
 
 @on_devices
 @with_dtypes
+@pytest.mark.parametrize("channels", [768, 24])
+def test_add_gated_and_norm_are_the_two_operations(
+    device: str, dtype: torch.dtype, channels: int
+) -> None:
+    a = 3 * draw(3, 37, channels, device=device) + 1
+    update = draw(3, 37, channels, device=device, dtype=dtype)
+    gate, scale, shift = draw(37, 3, channels, device=device, dtype=dtype).unbind(1)
+    ops = chosen(device, dtype)
+    total, x = ops.add_gated_and_norm(a, update, gate, scale, shift, dtype)
+    assert torch.equal(total, ops.add_gated(a, update, gate))
+    assert torch.equal(x, ops.modulated_norm(total, scale, shift, dtype))
+
+
+@on_devices
+@with_dtypes
 def test_gated(device: str, dtype: torch.dtype) -> None:
     x = draw(2, 37, 96, device=device, dtype=dtype)
     gate = 3 * draw(2, 37, 4, 96, device=device, dtype=dtype)[:, :, 3]

@@ -69,6 +69,19 @@ class ConditionedOps:
         """
         return torch.addcmul(a, gate.to(a.dtype).sigmoid(), update.to(a.dtype))
 
+    def add_gated_and_norm(
+        self,
+        a: Float[Tensor, "*M A C"],
+        update: Float[Tensor, "*M A C"],
+        gate: Float[Tensor, "*B A C"],
+        scale: Float[Tensor, "*B A C"],
+        shift: Float[Tensor, "*B A C"],
+        dtype: torch.dtype,
+    ) -> tuple[Float[Tensor, "*M A C"], Float[Tensor, "*M A C"]]:
+        """`add_gated`, and the `modulated_norm` of its result."""
+        a = self.add_gated(a, update, gate)
+        return a, self.modulated_norm(a, scale, shift, dtype)
+
     def gated(self, x: Float[Tensor, "*M C"], gate: Float[Tensor, "*M C"]) -> Float[Tensor, "*M C"]:
         """x sigmoid(gate). Source: AlphaFold 3, algorithm 24, line 9."""
         return x * gate.sigmoid()

@@ -12,7 +12,7 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
-from foldcp.kernels.autograd import with_reference_backward
+from foldcp.kernels.autograd import needs_no_grad, with_reference_backward
 from foldcp.kernels.conditioned.reference import (
     AddTransition,
     ConditionedOps,
@@ -89,6 +89,28 @@ def _add_gated(
     x += gate * _load(UPDATE, row, C, channel, inside)
     place = row.to(tl.int64)[:, None] * C + channel[None, :]
     tl.store(OUT + place, x.to(OUT.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+@no_type_check
+def _add_gated_and_norm(
+    A, UPDATE, GATE, SCALE, SHIFT, OUT, NORMED, num_rows, num_atoms, gate_a, scale_a, shift_a,
+    C: tl.constexpr, BC: tl.constexpr, BM: tl.constexpr,
+) -> None:  # fmt: skip
+    row = tl.program_id(0) * BM + tl.arange(0, BM)
+    atom = row % num_atoms
+    channel = tl.arange(0, BC)
+    inside = (row < num_rows)[:, None] & (channel < C)[None, :]
+    x = _load(A, row, C, channel, inside)
+    gate = _sigmoid(_load(GATE, atom, gate_a, channel, inside))
+    x += gate * _load(UPDATE, row, C, channel, inside)
+    x = x.to(OUT.dtype.element_ty)
+    place = row.to(tl.int64)[:, None] * C + channel[None, :]
+    tl.store(OUT + place, x, mask=inside)
+    scale = _sigmoid(_load(SCALE, atom, scale_a, channel, inside))
+    shift = _load(SHIFT, atom, shift_a, channel, inside)
+    x = normed(x.to(tl.float32), inside, scale, shift, C, 1)
+    tl.store(NORMED + place, x.to(NORMED.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -173,6 +195,19 @@ class ConditionedOpsTriton(ConditionedOps):
     ) -> Float[Tensor, "*M A C"]:
         return with_reference_backward(add_gated, super().add_gated, a, update, gate)
 
+    def add_gated_and_norm(
+        self,
+        a: Float[Tensor, "*M A C"],
+        update: Float[Tensor, "*M A C"],
+        gate: Float[Tensor, "A C"],
+        scale: Float[Tensor, "A C"],
+        shift: Float[Tensor, "A C"],
+        dtype: torch.dtype,
+    ) -> tuple[Float[Tensor, "*M A C"], Float[Tensor, "*M A C"]]:
+        if needs_no_grad(a, update, gate, scale, shift):
+            return add_gated_and_norm(a, update, gate, scale, shift, dtype)
+        return super().add_gated_and_norm(a, update, gate, scale, shift, dtype)
+
     def gated(self, x: Float[Tensor, "*M C"], gate: Float[Tensor, "*M C"]) -> Float[Tensor, "*M C"]:
         return with_reference_backward(gated, super().gated, x, gate)
 
@@ -239,6 +274,28 @@ def add_gated(
         C=channels, BC=block, BM=tile,
     )  # fmt: skip
     return out
+
+
+def add_gated_and_norm(
+    a: Float[Tensor, "*M A C"],
+    update: Float[Tensor, "*M A C"],
+    gate: Float[Tensor, "A C"],
+    scale: Float[Tensor, "A C"],
+    shift: Float[Tensor, "A C"],
+    dtype: torch.dtype,
+) -> tuple[Float[Tensor, "*M A C"], Float[Tensor, "*M A C"]]:
+    a = a.contiguous()
+    num_rows = a.shape[:-1].numel()
+    num_atoms, channels = a.shape[-2:]
+    block, tile = _tiles(channels)
+    out = torch.empty_like(a)
+    x = torch.empty(a.shape, dtype=dtype, device=a.device)
+    _add_gated_and_norm[(cdiv(num_rows, tile),)](
+        a, update.contiguous(), gate, scale, shift, out, x,
+        num_rows, num_atoms, _row_stride(gate), _row_stride(scale), _row_stride(shift),
+        C=channels, BC=block, BM=tile,
+    )  # fmt: skip
+    return out, x
 
 
 def gated(x: Float[Tensor, "*M C"], gate: Float[Tensor, "*M C"]) -> Float[Tensor, "*M C"]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -12,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from foldcp.kernels import conditioned
-from foldcp.kernels.conditioned import Modulation, TransitionWeights
+from foldcp.kernels.conditioned import ConditionedOps, Modulation, TransitionWeights
 from foldcp.kernels.dispatch import Backend
 from foldcp.model.layers.blocks import RunBlock, run_block
 from foldcp.model.layers.layers import KernelModule, LayerNorm, Linear
@@ -75,6 +76,32 @@ class Modulator:
         ]
 
 
+@dataclass(frozen=True)
+class HalfLayer:
+    """An attention or a transition with its modulation: what `update` makes of the modulated norm,
+    in `dtype`, is gated and added to the residual.
+    """
+
+    modulation: Modulation
+    dtype: torch.dtype
+    update: Callable[[Float[Tensor, "M A C"]], Float[Tensor, "M A C"]]
+
+
+def add_half_layers(
+    a: Float[Tensor, "M A C"], halves: Sequence[HalfLayer], ops: ConditionedOps
+) -> Float[Tensor, "M A C"]:
+    """a + the updates of these half layers, each of what those before it have made."""
+    first = halves[0]
+    x = ops.modulated_norm(a, first.modulation.scale, first.modulation.shift, first.dtype)
+    for half, following in pairwise(halves):
+        gate = half.modulation.gate
+        scale = following.modulation.scale
+        shift = following.modulation.shift
+        a, x = ops.add_gated_and_norm(a, half.update(x), gate, scale, shift, following.dtype)
+    last = halves[-1]
+    return ops.add_gated(a, last.update(x), last.modulation.gate)
+
+
 class AdaLN(nn.Module):
     """The parameters of AlphaFold 3's algorithm 26; a `Modulator` applies them."""
 
@@ -127,19 +154,14 @@ class ConditionedTransition(KernelModule):
             return TransitionWeights(up_proj.half(), down_proj.half())
         return TransitionWeights(up_proj, down_proj)
 
-    def add_to(
-        self,
-        a: Float[Tensor, "M A C"],
-        modulation: Modulation,
-        weights: TransitionWeights,
-    ) -> Float[Tensor, "M A C"]:
-        """a + the transition of a."""
-        if self.in_one_pass:
-            return self.add_transition(a, modulation, weights)
-        dtype = weights.up_proj.dtype
-        x = self.ops.modulated_norm(a, modulation.scale, modulation.shift, dtype)
-        hidden = self.ops.glu(F.linear(x, weights.up_proj))
-        return self.ops.add_gated(a, F.linear(hidden, weights.down_proj), modulation.gate)
+    def half_layer(self, modulation: Modulation, weights: TransitionWeights) -> HalfLayer:
+        """The transition, to be added to the residual."""
+
+        def update(x: Float[Tensor, "M A C"]) -> Float[Tensor, "M A C"]:
+            hidden = self.ops.glu(F.linear(x, weights.up_proj))
+            return F.linear(hidden, weights.down_proj)
+
+        return HalfLayer(modulation, weights.up_proj.dtype, update)
 
 
 @runtime_checkable
@@ -167,24 +189,21 @@ class ConditionedAttention(KernelModule):
     def use_kernels(self, backend: Backend) -> None:
         self.ops = conditioned.choose(backend, self.proj_q.weight.dtype)
 
-    def add_to(
-        self,
-        a: Float[Tensor, "M A C"],
-        modulation: Modulation,
-        weights: FusedWeights,
-        attend: Attend,
-    ) -> Float[Tensor, "M A C"]:
-        """a + the attention of a."""
-        C = a.shape[-1]
-        dtype = weights.qkvg.dtype
-        x = self.ops.modulated_norm(a, modulation.scale, modulation.shift, dtype)
-        qkvg = F.linear(x, weights.qkvg, weights.qkvg_bias)
-        q, kv, gate = qkvg.split([C, 2 * C, C], -1)
-        q = q.unflatten(-1, (self.num_heads, -1))
-        kv = kv.unflatten(-1, (2, self.num_heads, -1))
-        attended = attend(q, kv).flatten(-2)
-        update = self.proj_o(self.ops.gated(attended, gate))
-        return self.ops.add_gated(a, update, modulation.gate)
+    def half_layer(
+        self, modulation: Modulation, weights: FusedWeights, attend: Attend
+    ) -> HalfLayer:
+        """The attention, to be added to the residual."""
+
+        def update(x: Float[Tensor, "M A C"]) -> Float[Tensor, "M A C"]:
+            C = x.shape[-1]
+            qkvg = F.linear(x, weights.qkvg, weights.qkvg_bias)
+            q, kv, gate = qkvg.split([C, 2 * C, C], -1)
+            q = q.unflatten(-1, (self.num_heads, -1))
+            kv = kv.unflatten(-1, (2, self.num_heads, -1))
+            attended = attend(q, kv).flatten(-2)
+            return self.proj_o(self.ops.gated(attended, gate))
+
+        return HalfLayer(modulation, weights.qkvg.dtype, update)
 
 
 class DiffusionLayer(nn.Module):
@@ -214,9 +233,27 @@ class DiffusionLayer(nn.Module):
     def forward(
         self, a: Float[Tensor, "M A C"], modulation: LayerModulation, attend: Attend
     ) -> Float[Tensor, "M A C"]:
+        attention, transition = self.half_layers(modulation, attend)
+        if not self.transition.in_one_pass:
+            return add_half_layers(a, [attention, transition], self.ops)
+        a = add_half_layers(a, [attention], self.ops)
+        weights = modulation.weights.transition
+        return self.transition.add_transition(a, modulation.transition, weights)
+
+    def half_layers(
+        self, modulation: LayerModulation, attend: Attend
+    ) -> tuple[HalfLayer, HalfLayer]:
+        """Attention and transition."""
         weights = modulation.weights
-        a = self.pair_bias_attn.add_to(a, modulation.attention, weights, attend)
-        return self.transition.add_to(a, modulation.transition, weights.transition)
+        return (
+            self.pair_bias_attn.half_layer(modulation.attention, weights, attend),
+            self.transition.half_layer(modulation.transition, weights.transition),
+        )
+
+    @property
+    def ops(self) -> ConditionedOps:
+        """Of the residual."""
+        return self.pair_bias_attn.ops
 
 
 class DiffusionTransformer(nn.Module):
@@ -274,7 +311,13 @@ class DiffusionTransformer(nn.Module):
         """All layers, each with its modulation and attention. The residual keeps the type of `a`.
         In training, `run` runs each layer.
         """
-        for layer, modulation, attend in zip(self.layers, modulations, attention, strict=True):
+        layers = self._layers()
+        inputs = zip(layers, modulations, attention, strict=True)
+        if run is run_block and not layers[0].transition.in_one_pass:
+            # All at once: what ends a layer and what begins the next are one operation.
+            halves = [layer.half_layers(modulation, attend) for layer, modulation, attend in inputs]
+            return add_half_layers(a, list(chain.from_iterable(halves)), layers[0].ops)
+        for layer, modulation, attend in inputs:
             a = run(layer, a, modulation, attend)
         return a
 
