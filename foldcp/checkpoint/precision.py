@@ -31,7 +31,8 @@ _PAIR_UPDATES = (
 def set_precision(model: Boltz2, precision: Precision, sampling: Sampling | None = None) -> None:
     """Set the types in which the layers compute; weights are cast accordingly.
 
-    Single representation, norms, coordinates and noise are fp32 whatever the precision.
+    Single representation, norms, coordinates and noise are fp32 whatever the precision; where pairs
+    are multiplied in bf16 and there is a kernel, the single representation attends in fp16.
 
     Args:
         precision: fp32, or bf16 for the matrix products over pairs of tokens (mixed and bf16, which

@@ -21,6 +21,7 @@ TILE = tl.constexpr(64)  # queries and keys of a tile
 WARPS = tl.constexpr(4)  # that work on a tile
 FLOOR = tl.constexpr(-60000.0)  # the bias of a padding key: within fp16, and exp of it is 0
 LOG2E = tl.constexpr(1.4426950408889634)
+STAGES = tl.constexpr(3)
 LARGE = tl.constexpr(40.0)  # a row of the bias whose maximum is beyond this is shifted towards 0
 MAXIMA_MULTIPLE = 256  # queries at most that a kernel for Hopper takes at once
 
@@ -101,7 +102,7 @@ def _prepare(
     row = tile * TILE + tl.arange(0, TILE)
     BIAS += head * stride_h
     top = tl.full((TILE,), -float("inf"), tl.float32)
-    for other in range(key_tiles):
+    for other in tl.range(key_tiles, num_stages=STAGES):
         cols = other * TILE + tl.arange(0, TILE)
         x = _bias_block(BIAS, MASK, row, cols, num_queries, num_keys, stride_n, stride_m)
         top = tl.maximum(top, tl.max(x, 1))
@@ -110,7 +111,7 @@ def _prepare(
     )
     largest = tl.where(top > -float("inf"), tl.maximum(top - shift, FLOOR), 0.0)
     tl.store(MAXIMA + head * maxima_h + row, largest, mask=row < num_queries)
-    for other in range(key_tiles):
+    for other in tl.range(key_tiles, num_stages=STAGES):
         cols = other * TILE + tl.arange(0, TILE)
         x = (
             _bias_block(BIAS, MASK, row, cols, num_queries, num_keys, stride_n, stride_m)

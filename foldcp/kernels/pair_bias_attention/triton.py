@@ -91,4 +91,9 @@ class PairBiasAttentionTriton(PairBiasAttention):
         return AttentionUnderBiasHopper(prepared.tiles, prepared, self.hopper)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
-        return self.prepare(bias, mask)(q, k, v)
+        """In the type of q, while the kernel for Hopper gives bf16."""
+        if self.hopper is not None and q.dtype == torch.bfloat16:
+            return self.prepare(bias, mask)(q, k, v)
+        tiles = bias_layout.prepare(bias, mask).tiles
+        out, _ = forward_in_triton(q, k, v, tiles, out_dtype=q.dtype)
+        return out

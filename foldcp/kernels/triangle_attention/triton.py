@@ -257,8 +257,9 @@ def forward_in_triton(
     v: Float[Tensor, "R N H D"],
     tiles: Float[Tensor, "G A B T"],
     want_lse: bool = False,
+    out_dtype: torch.dtype = torch.bfloat16,
 ) -> tuple[Float[Tensor, "R I H D"], Float[Tensor, "R H I"] | None]:
-    """The output in bf16 and, if wanted, the base-2 logarithm of the sum of each query's
+    """The output in `out_dtype` and, if wanted, the base-2 logarithm of the sum of each query's
     exponentials; q, k and v in bf16 or fp16.
 
     With G / H biases of H heads each, queries and keys are as many blocks, one after the other,
@@ -273,7 +274,7 @@ def forward_in_triton(
     block = max(16, next_power_of_2(width))
     share = 2 if block <= 32 else 1  # rows in one program: as many as the registers hold
     q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
-    out, lse = _outputs(q, want_lse)
+    out, lse = _outputs(q, want_lse, out_dtype)
     v = to_fp16(v)
     _forward[(num_biases * query_tiles * cdiv(num_rows, share),)](
         q, k, v, tiles, out, out if lse is None else lse,
@@ -287,10 +288,10 @@ def forward_in_triton(
 
 
 def _outputs(
-    q: Float[Tensor, "R I H D"], want_lse: bool
+    q: Float[Tensor, "R I H D"], want_lse: bool, dtype: torch.dtype = torch.bfloat16
 ) -> tuple[Float[Tensor, "R I H D"], Float[Tensor, "R H I"] | None]:
     num_rows, num_queries, num_heads, _ = q.shape
-    out = torch.empty(q.shape, dtype=torch.bfloat16, device=q.device)
+    out = torch.empty(q.shape, dtype=dtype, device=q.device)
     if not want_lse:
         return out, None
     shape = (num_rows, num_heads, num_queries)

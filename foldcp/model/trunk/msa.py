@@ -25,8 +25,10 @@ from foldcp.model.layers.blocks import RunBlock, add_update, run_block
 from foldcp.model.layers.chunking import ChunkBudget
 from foldcp.model.layers.layers import KernelModule, LayerNorm, Linear, Transition
 from foldcp.model.layers.offload import offload
-from foldcp.model.trunk.pairformer import MASKED, PairBlock
+from foldcp.model.trunk.pairformer import PairBlock
 from foldcp.progress import OnSteps, no_steps
+
+MASKED = -1e6  # added to the score of a padding key, as Boltz does
 
 
 class PairWeightedAveraging(KernelModule):

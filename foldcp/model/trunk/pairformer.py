@@ -18,6 +18,9 @@ from torch import Tensor, nn
 from foldcp.config import Architecture
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.distributed.pipelining import split_range
+from foldcp.kernels import pair_bias_attention
+from foldcp.kernels.dispatch import Backend
+from foldcp.kernels.pair_bias_attention import PairBiasAttention
 from foldcp.model.layers.blocks import RunBlock, add_update, run_block
 from foldcp.model.layers.chunking import ChunkBudget
 from foldcp.model.layers.cuda_graph import (
@@ -26,11 +29,15 @@ from foldcp.model.layers.cuda_graph import (
     new_pool,
     stream_of,
 )
-from foldcp.model.layers.layers import LayerNorm, Linear, NormLinear, Transition
+from foldcp.model.layers.layers import (
+    KernelModule,
+    LayerNorm,
+    Linear,
+    NormLinear,
+    Transition,
+)
 from foldcp.model.trunk.triangle import TriangleAttention, TriangleMultiplication
 from foldcp.progress import OnSteps, no_steps
-
-MASKED = -1e6  # added to the score of a padding key, as Boltz does
 
 # Of a rank. With more, the launches of a layer take less time than its work, and a graph's memory
 # counts.
@@ -78,9 +85,12 @@ class PairBlock(nn.Module):
         return self.transition_z.add_to(z, self.budget)
 
 
-class AttentionPairBias(nn.Module):
+class AttentionPairBias(KernelModule):
     """Tokens attend to tokens, biased by the pair representation: AlphaFold 3, algorithm 24
     without conditioning.
+
+    In fp32, but where a kernel attends under a bias in bf16: then all other products are in fp16.
+    In training all is fp32.
     """
 
     def __init__(
@@ -101,6 +111,12 @@ class AttentionPairBias(nn.Module):
         self.proj_g = Linear(dim, dim)
         self.proj_z = NormLinear(pair_dim, num_heads)
         self.proj_o = Linear(dim, dim)
+        self.use_kernels(Backend())
+
+    def use_kernels(self, backend: Backend) -> None:
+        dtype = self.proj_z.linear.weight.dtype
+        width = self.proj_q.weight.shape[0] // self.num_heads
+        self.pair_bias_attention = pair_bias_attention.choose(backend, dtype, width)
 
     def forward(
         self,
@@ -109,33 +125,33 @@ class AttentionPairBias(nn.Module):
         mask: Float[Tensor, " N"],
     ) -> Float[Tensor, "I C"]:
         I, N, _ = z.shape
-        q, kv, gate = self._projected(s)
+        attention = self.pair_bias_attention
+        if torch.is_grad_enabled():
+            attention = PairBiasAttention()
+        q, kv, gate = self._projected(s, attention.input_dtype(self.proj_q.weight.dtype))
         q, k, v = (
-            x.unflatten(-1, (self.num_heads, -1)).transpose(0, 1)
-            for x in (q, *self.cp.all_gather(kv).chunk(2, -1))
+            x.unflatten(-1, (self.num_heads, -1)) for x in (q, *self.cp.all_gather(kv).chunk(2, -1))
         )
         o = torch.empty_like(q)
         bytes_per_row = self.proj_z.bytes_per_row(N)
         bytes_per_row += N * 3 * self.num_heads * 4  # the bias, masked, and its copy for attention
         for rows in self.budget.chunks(I, bytes_per_row, z.device):
-            bias = self.proj_z.channels_first(z[rows]) + MASKED * (1 - mask.to(q.dtype))
-            o[:, rows] = F.scaled_dot_product_attention(
-                q[None, :, rows], k[None], v[None], attn_mask=bias[None]
-            )[0]
-        return self.proj_o(o.transpose(0, 1).flatten(1) * gate.sigmoid())
+            bias = self.proj_z.channels_first(z[rows])
+            o[rows] = attention(q[None, rows], k[None], v[None], bias, mask)[0]
+        return F.linear(o.flatten(1) * gate.sigmoid(), self.proj_o.weight.to(q.dtype))
 
     def _projected(
-        self, s: Float[Tensor, "I C"]
+        self, s: Float[Tensor, "I C"], dtype: torch.dtype
     ) -> tuple[Float[Tensor, "I C"], Float[Tensor, "I 2*C"], Float[Tensor, "I C"]]:
         """q, k beside v, and the gate before its sigmoid, from one product: for small complexes
         launches count.
         """
         layers = (self.proj_q, self.proj_k, self.proj_v, self.proj_g)
-        weight = torch.cat([layer.weight for layer in layers])
+        weight = torch.cat([layer.weight for layer in layers]).to(dtype)
         C = s.shape[-1]
-        projected = F.linear(s.to(weight.dtype), weight)
+        projected = F.linear(s.to(dtype), weight)
         q, kv, gate = projected.split([C, 2 * C, C], -1)
-        return q + self.proj_q.bias, kv, gate
+        return q + self.proj_q.bias.to(dtype), kv, gate
 
 
 class PairformerLayer(PairBlock):

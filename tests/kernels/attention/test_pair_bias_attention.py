@@ -77,6 +77,18 @@ def test_pair_bias_attention_follows_its_equation(
     assert error(got, expected) < 1.15 * error(PairBiasAttention()(*operands), expected) + 1e-5
 
 
+@on_devices
+@SHAPES
+def test_fp16_under_a_bias_in_bf16(
+    num_samples: int, num_queries: int, num_tokens: int, heads: int, width: int, device: str
+) -> None:
+    *qkv, bias, mask = draw(num_samples, num_queries, num_tokens, heads, width, bf16, device)
+    q, k, v = (x.half() for x in qkv)
+    got = chosen(device, bf16, width)(q, k, v, bias, mask)
+    assert got.dtype == torch.float16
+    assert error(got, equation(q, k, v, bias, mask)) < 1e-3
+
+
 @pytest.mark.parametrize("device", [GPU])
 @pytest.mark.parametrize(
     ("num_samples", "num_queries", "num_tokens", "heads"),
