@@ -50,9 +50,9 @@ PARTICLES = 3  # structures steered at once for each sample, with potentials
 # H200s.
 MEMORY_PRESSURE = 2.2
 # Narrow products reach less than the rate of large ones: those of the MSA module two thirds of it,
-# those of the sampler as much.
+# those of the sampler a little more.
 MSA_SLOWDOWN = 1.5
-SAMPLER_SLOWDOWN = 1.5
+SAMPLER_SLOWDOWN = 1.4
 # Folds that need this share of what was too much for another one do not fit either.
 NEIGHBOUR = 0.9
 # B per token pair of 128 channels: what the pair representation in fp32 adds to the traffic of a

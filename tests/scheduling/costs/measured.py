@@ -119,14 +119,18 @@ FOLDS = (
     Fold(4820, 1, "mixed", 1, 1, 1, 40.7, hardware=TRITON_PASSES),
     Fold(512, 1, "mixed", 5, 4, 4096, 0.758, peak=4.93e9, hardware=H200),
     Fold(1024, 1, "mixed", 5, 4, 4096, 3.0, peak=9.26e9, hardware=H200),
-    Fold(512, 1, "bf16", 5, 4, 4096, 0.663, 0.906, peak=4.4e9, hardware=H200),
-    Fold(1024, 1, "bf16", 5, 4, 4096, 2.751, 1.701, peak=7.5e9, hardware=H200),
-    Fold(2048, 1, "bf16", 5, 4, 4096, 14.66, 3.675, peak=15.1e9, hardware=H200),
+    Fold(512, 1, "bf16", 5, 4, 4096, 0.65, 0.867, peak=4.3e9, hardware=H200),
+    Fold(1024, 1, "bf16", 5, 4, 4096, 2.68, 1.64, peak=7.4e9, hardware=H200),
+    Fold(2048, 1, "bf16", 5, 4, 4096, 14.3, 3.56, 2.26, peak=15.0e9, hardware=H200),
     # Each rank with samples of its own.
-    Fold(512, 2, "bf16", 5, 4, 4096, 0.634, 0.632, peak=5.6e9, hardware=H200),
-    Fold(1024, 2, "bf16", 5, 4, 4096, 1.923, 1.102, peak=7.6e9, hardware=H200),
+    Fold(512, 2, "bf16", 5, 4, 4096, 0.621, 0.596, peak=5.5e9, hardware=H200),
+    Fold(1024, 2, "bf16", 5, 4, 4096, 1.89, 1.06, peak=7.4e9, hardware=H200),
+    Fold(2048, 2, "bf16", 5, 4, 4096, 8.54, 2.29, 1.40, peak=13.0e9, hardware=H200),
     # With the first use of page-locked memory, 1 to 4 s, and of the kernels.
     Fold(12288, 2, "bf16", 1, 1, 1024, whole=59.1, peak=48.8 * GIB, net=TWO_BLOCKS, steps=3),
+    Fold(
+        16384, 2, "bf16-int8", 1, 1, 1024, peak=55.1 * GIB, net=TWO_BLOCKS, steps=3, hardware=H200
+    ),
     Fold(26000, 4, "bf16", 1, 1, 1024, 184, 0.0, 81, 269, 102.8 * GIB, net=TWO_BLOCKS, steps=3),
 )
 

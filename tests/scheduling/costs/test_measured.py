@@ -30,8 +30,9 @@ def test_predicted_peak_is_an_upper_bound_of_every_measured_one() -> None:
         most = max(1.35 * found.measured, found.measured + H200.reserved_gb)
         assert found.measured <= found.predicted < most, found
     large = [found for found in peaks() if found.measured > 50]
-    assert len(large) == 2
-    assert all(found.ratio < 1.15 for found in large)
+    assert len(large) == 3
+    for found in large:  # chunks are smaller beside products in 8 bits, which is not predicted
+        assert found.ratio < (1.3 if "int8" in found.what else 1.15), found
 
 
 def test_limits_of_memory_are_those_of_the_network() -> None:
