@@ -89,8 +89,8 @@ class AttentionPairBias(KernelModule):
     """Tokens attend to tokens, biased by the pair representation: AlphaFold 3, algorithm 24
     without conditioning.
 
-    In fp32, but where a kernel attends under a bias in bf16: then all other products are in fp16.
-    In training all is fp32.
+    In fp32, but where a kernel attends under a bias in bf16: then q, k, v, the gate and what is
+    attended to are fp16. In training all is fp32.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class AttentionPairBias(KernelModule):
         for rows in self.budget.chunks(I, bytes_per_row, z.device):
             bias = self.proj_z.channels_first(z[rows])
             o[rows] = attention(q[None, rows], k[None], v[None], bias, mask)[0]
-        return F.linear(o.flatten(1) * gate.sigmoid(), self.proj_o.weight.to(q.dtype))
+        return self.proj_o(o.flatten(1) * gate.sigmoid())
 
     def _projected(
         self, s: Float[Tensor, "I C"], dtype: torch.dtype
