@@ -317,8 +317,9 @@ def score(
     samples: range,
     progress: Progress,
 ) -> list[ScoredSample]:
-    """Scores of the samples with these numbers, in their order. The last one overwrites the trunk's
-    z, as do all of a large complex, of whose z there is a copy in host memory.
+    """Scores of the samples with these numbers, in their order. The trunk's z is overwritten: by
+    the pairs that all samples start from, then by the last sample, or by every one of a large
+    complex, of whose pairs there is a copy in host memory.
 
     On a GPU the geometry of the samples, and on one rank the scores of a sample, too, are computed
     beside the confidence module of the samples after it. Scores of several ranks are collective:
@@ -329,8 +330,9 @@ def score(
     device = trunk.z.device
     model.budget.resize(device, model.cp)
     contact = model.contact_probability(trunk.z)
-    large = goes_to_host(trunk.z)
-    copy = offload(trunk.z, len(trunk.z)) if large and len(samples) > 1 else []
+    pairs = model.confidence_module.initial_pairs(trunk.s_inputs, trunk.z, features, out=trunk.z)
+    large = goes_to_host(pairs)
+    copy = offload(pairs, len(pairs)) if large and len(samples) > 1 else []
     blocks = model.architecture.confidence_blocks
     # A step is a block, and one more is to score the sample.
     count = ProgressCounter("confidence", len(samples) * (blocks + 1), progress)
@@ -345,11 +347,11 @@ def score(
         scorers = submit_ahead(prepare, makers, SCORER_THREADS)
         for number, x in zip(samples, coords, strict=True):
             wait_for_scorer = next(scorers)  # not by `zip`, which holds the one before
-            workspace = trunk.z if large or number == samples[-1] else None
+            workspace = pairs if large or number == samples[-1] else None
             if number > samples[0]:
-                restore(trunk.z, copy)
+                restore(pairs, copy)
             plddt = run_confidence(
-                model, trunk, x, features, wait_for_scorer, contact, refine, workspace, count
+                model, trunk, pairs, x, features, wait_for_scorer, contact, refine, workspace, count
             )
             # In no variable: a scorer's arrays of pairs would outlive its scores.
             waiting.append(
@@ -399,6 +401,7 @@ def new_scorer(
 def run_confidence(
     model: Boltz2,
     trunk: TrunkOutput,
+    pairs: Float[Tensor, "I N Z"],
     coords: Float[Tensor, "A 3"],
     features: Features,
     wait_for_scorer: Callable[[], SampleScorer],
@@ -418,7 +421,7 @@ def run_confidence(
     logits, _ = model.confidence_module(
         trunk.s_inputs,
         trunk.s,
-        trunk.z,
+        pairs,
         coords,
         features,
         on_logits,

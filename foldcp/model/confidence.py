@@ -93,7 +93,7 @@ class ConfidenceModule(nn.Module):
         self,
         s_inputs: Float[Tensor, "N S"],
         s: Float[Tensor, "N S"],
-        z: Float[Tensor, "I N Z"],
+        pairs: Float[Tensor, "I N Z"],
         coords: Float[Tensor, "A 3"],
         features: Features,
         on_logits: OnLogits,
@@ -104,14 +104,15 @@ class ConfidenceModule(nn.Module):
         """Logits of pLDDT and resolvedness of one sample; PAE and PDE logits go to `on_logits`, a
         chunk of rows at a time.
 
-        `workspace` is memory to work in, which may be z itself if z is not needed afterwards;
-        `refine` is the stack as `Pairformer.graphed` gives it, for several samples; `on_steps` is
-        called after each of its blocks.
+        `pairs` are the `initial_pairs` of all samples; `workspace` is memory to work in, which may
+        be that of `pairs` if they are not needed afterwards; `refine` is the stack as
+        `Pairformer.graphed` gives it, for several samples; `on_steps` is called after each of its
+        blocks.
         """
         inputs = self.s_inputs_norm(s_inputs)
         single = self.cp.shard(self.s_norm(s) + self.s_input_to_s(inputs))
-        workspace = torch.empty_like(z) if workspace is None else workspace
-        pairs = self._pairs(inputs, z, coords, features, workspace)
+        workspace = torch.empty_like(pairs) if workspace is None else workspace
+        pairs = self._add_distances(pairs, coords, features, workspace)
         refine = refine or self.pairformer_stack.graphed(features.token_mask, 1)
         single, pairs = refine(single, pairs, on_steps)
         self._emit_logits(pairs, features, on_logits)
@@ -133,37 +134,53 @@ class ConfidenceModule(nn.Module):
         inputs = self.s_inputs_norm(s_inputs)
         single = self.cp.shard(self.s_norm(s) + self.s_input_to_s(inputs))
 
-        def initial_pairs(inputs: Tensor, z: Tensor) -> Tensor:
-            return self._pairs(inputs, z, coords, features, torch.empty_like(z))
+        def pairs_of_sample(s_inputs: Tensor, z: Tensor) -> Tensor:
+            pairs = self.initial_pairs(s_inputs, z, features, torch.empty_like(z))
+            return self._add_distances(pairs, coords, features, torch.empty_like(z))
 
-        pairs = run(initial_pairs, inputs, z)
+        pairs = run(pairs_of_sample, s_inputs, z)
         return self.pairformer_stack.train_forward(single, pairs, features.token_mask, scales, run)
 
-    def _pairs(
+    def initial_pairs(
         self,
-        inputs: Float[Tensor, "N S"],
+        s_inputs: Float[Tensor, "N S"],
         z: Float[Tensor, "I N Z"],
-        coords: Float[Tensor, "A 3"],
         features: Features,
         out: Float[Tensor, "I N Z"],
     ) -> Float[Tensor, "I N Z"]:
-        """The pair representation that the stack starts from, written to `out`."""
+        """The pair representation that the stack starts from, but for the distances of a sample;
+        written to `out`, which may be z.
+        """
         I, N, C = z.shape
         first = self.cp.first_row(N)
+        inputs = self.s_inputs_norm(s_inputs)
         of_i = self.s_to_z(inputs)
         of_j = self.s_to_z_transpose(inputs)
         factor_i = self.s_to_z_prod_in1(inputs)
         factor_j = self.s_to_z_prod_in2(inputs)
-        points = coords[features.rep_atom].to(self.boundaries.dtype)
-        bytes_per_row = N * C * 24
-        for rows in self.budget.chunks(I, bytes_per_row, z.device):
+        for rows in self.budget.chunks(I, N * C * 24, z.device):
             global_rows = slice(first + rows.start, first + rows.stop)
-            distance = distances(points[global_rows], points)
             x = self.z_norm(z[rows]) + self.embed_pairs(features, global_rows)
             x = x + of_i[global_rows, None] + of_j
-            x = x + self.s_to_z_prod_out(factor_i[global_rows, None] * factor_j)
+            out[rows] = x + self.s_to_z_prod_out(factor_i[global_rows, None] * factor_j)
+        return out
+
+    def _add_distances(
+        self,
+        pairs: Float[Tensor, "I N Z"],
+        coords: Float[Tensor, "A 3"],
+        features: Features,
+        out: Float[Tensor, "I N Z"],
+    ) -> Float[Tensor, "I N Z"]:
+        """The pairs and the embedded distances of a sample, written to `out`."""
+        I, N, C = pairs.shape
+        first = self.cp.first_row(N)
+        points = coords[features.rep_atom].to(self.boundaries.dtype)
+        for rows in self.budget.chunks(I, N * C * 12, pairs.device):
+            global_rows = slice(first + rows.start, first + rows.stop)
+            distance = distances(points[global_rows], points)
             distance_bin = torch.bucketize(distance, self.boundaries)
-            out[rows] = x + self.dist_bin_pairwise_embed(distance_bin)
+            out[rows] = pairs[rows] + self.dist_bin_pairwise_embed(distance_bin)
         return out
 
     def _emit_logits(

@@ -65,7 +65,9 @@ def whole_prediction(model: Boltz2, features: Features) -> None:
     def on_logits(start: int, pae: Tensor, pde: Tensor) -> None:
         scorer.update(start, pae, pde, contact[start - first : start - first + len(pae)])
 
-    model.confidence_module(trunk.s_inputs, trunk.s, trunk.z, coords, features, on_logits)
+    module = model.confidence_module
+    pairs = module.initial_pairs(trunk.s_inputs, trunk.z, features, out=trunk.z)
+    module(trunk.s_inputs, trunk.s, pairs, coords, features, on_logits)
 
 
 def on_fake_tensors(features: Features, size: int, chunk_bytes: int = 0) -> LiveBytes:
