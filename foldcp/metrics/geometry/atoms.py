@@ -154,21 +154,28 @@ def near_pairs_of_all(
     max_neighbours: int,
     device: torch.device | str,
 ) -> NearPairs | None:
-    """`near_pairs` of finite coordinates by all distances, which a GPU has faster than a tree."""
+    """`near_pairs` of finite coordinates by all distances, which a GPU has faster than a tree.
+
+    Single precision finds all pairs that may be near and a few more, with a third of the traffic.
+    """
     A = len(coords)
     points = torch.from_numpy(coords).to(device)
-    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    axes = points.float().T.contiguous()
+    rounding = 4 * np.finfo(np.float32).eps * np.abs(coords).max(initial=0.0)
+    found: list[tuple[Tensor, Tensor]] = []
     num_neighbours = A
     rows = max(1, MAX_DISTANCES // max(1, A))
     for start in range(0, A, rows):
         # of these atoms and all that come after them
-        own = points[start : start + rows]
-        squared = sum((own[:, None, axis] - points[start:, axis]).square() for axis in range(3))
-        assert isinstance(squared, Tensor)
-        near = (squared <= cutoff**2).triu(1)
-        first, second = near.nonzero(as_tuple=True)
+        squared = torch.zeros((), device=device)
+        for axis in axes:
+            offset = axis[start : start + rows, None] - axis[start:]
+            squared = torch.addcmul(squared, offset, offset)
+        first, second = (squared <= (cutoff + rounding) ** 2).triu(1).nonzero(as_tuple=True)
         num_neighbours += 2 * len(first)
         if num_neighbours > max_neighbours * A:
             return None
-        found.append((first + start, second + start, squared[first, second].sqrt()))
-    return NearPairs(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+        found.append((first + start, second + start))
+    first, second = (torch.cat(parts) for parts in zip(*found, strict=True))
+    distance = (points[first] - points[second]).square().sum(1).sqrt()
+    return NearPairs(first, second, distance).where(distance <= cutoff)
