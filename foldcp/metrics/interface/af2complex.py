@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from foldcp.distributed.pipelining import split_range
 from foldcp.metrics.chains import ChainRows
 from foldcp.metrics.pae import BIN_CENTERS
 from foldcp.metrics.ptm import tm_d0
@@ -32,13 +31,21 @@ class InterfaceTm(RowValues):
 
 
 @dataclass(frozen=True)
-class _PairInterface:
-    """The interface of a directed pair of chains, and E[TM] there."""
+class _Interfaces:
+    """The K interfaces of directed pairs of chains, and their rows on this rank, which are I items
+    in the order of their tokens.
+    """
 
-    rows: Int[np.ndarray, " r"]  # tokens of the first chain on this rank, ascending
-    columns: Int[Tensor, " n"]  # tokens of the first chain, then of the second
-    num_own: int  # of the first chain
-    bins: Float[Tensor, " 64"]
+    columns: Int[Tensor, " L"]  # of all: tokens of the first chain, then of the second
+    start: Int[Tensor, " K"]  # where those of each begin
+    num_columns: Int[Tensor, " K"]
+    num_own: Int[Tensor, " K"]  # of the first chain
+    other: Int[Tensor, " K"]  # the second chain
+    bins: Float[Tensor, "K 64"]
+    token: Int[Tensor, " I"]
+    interface: Int[Tensor, " I"]
+    token_on_host: Int[np.ndarray, " I"]
+    end_on_host: Int[np.ndarray, " I"]  # how many columns the items up to each have
 
 
 class InterfaceTmSums:
@@ -49,53 +56,98 @@ class InterfaceTmSums:
     ) -> None:
         """`touching` are the tokens with an atom near one of each chain; whole on every rank."""
         self.rows = rows
-        self.pairs: dict[tuple[int, int], _PairInterface] = {}
         shape = (rows.num_rows, rows.spans.num_chains)
         self.values = InterfaceTm(*torch.zeros((2, *shape), dtype=torch.float32, device=device))
-        starts = rows.spans.starts
-        members = {
-            (a, int(b)): starts[a] + np.flatnonzero(touching[starts[a] : starts[a + 1], b])
-            for a in range(rows.spans.num_chains)
-            for b in np.flatnonzero(touching[starts[a] : starts[a + 1]].any(0))
-        }
-        for (a, b), own in members.items():
-            columns = np.concatenate([own, members[b, a]])
-            here = own[(own >= rows.first) & (own < rows.first + rows.num_rows)]
-            self.pairs[a, b] = _PairInterface(
-                rows=here,
-                columns=torch.from_numpy(columns).to(device),
-                num_own=len(own),
-                bins=tm_of_interface(len(columns)).to(device),
-            )
+        self.interfaces = _interfaces(touching, rows, device)
 
     def update(self, chunk: slice, probability: Float[Tensor, "r T 64"]) -> None:
         """Add the PAE distribution of a chunk of this rank's rows."""
+        found = self.interfaces
+        if found is None:
+            return
         first = self.rows.first + chunk.start
         last = self.rows.first + chunk.stop
-        for a, _ in self.rows.spans.rows(first, last - first):
-            for b in range(self.rows.spans.num_chains):
-                if (a, b) in self.pairs:
-                    self._update_pair(first, last, (a, b), probability)
+        start, stop = np.searchsorted(found.token_on_host, (first, last)).tolist()
+        while start < stop:
+            before = int(found.end_on_host[start - 1]) if start else 0
+            fitting = np.searchsorted(found.end_on_host, before + MAX_PAIRS, side="right")
+            end = min(stop, max(start + 1, int(fitting)))
+            number = int(found.end_on_host[end - 1]) - before
+            self._update_items(found, slice(start, end), number, first, probability)
+            start = end
 
-    def _update_pair(
-        self, first: int, last: int, pair: tuple[int, int], probability: Float[Tensor, "r T 64"]
+    def _update_items(
+        self,
+        found: _Interfaces,
+        items: slice,
+        number: int,
+        first: int,
+        probability: Float[Tensor, "r T 64"],
     ) -> None:
-        interface = self.pairs[pair]
-        start, stop = np.searchsorted(interface.rows, (first, last)).tolist()
-        tokens = interface.rows[start:stop]
-        num_residues = len(interface.columns)
-        for part in split_range(len(tokens), MAX_PAIRS // num_residues):
-            row = torch.from_numpy(tokens[part]).to(probability.device)
-            tm = probability[row[:, None] - first, interface.columns] @ interface.bins
-            own = row - self.rows.first
-            other = tm[:, interface.num_own :].sum(1) / num_residues
-            self.values.other[own, pair[1]] = other
-            self.values.both[own, pair[1]] = tm.sum(1) / num_residues
+        """The values of some items, which have so many columns in all.
+
+        E[TM] is linear in the probabilities: they are added up over each side of an interface, in
+        the same order every time.
+        """
+        token = found.token[items]
+        interface = found.interface[items]
+        num_columns = found.num_columns[interface]
+        numbers = torch.arange(max(number, len(token)), device=token.device)
+        item = numbers[: len(token)].repeat_interleave(num_columns, output_size=number)
+        shift = found.start[interface] - (num_columns.cumsum(0) - num_columns)
+        column = found.columns[numbers[:number] + shift[item]]
+        of_pairs = probability[token[item] - first, column]
+        num_own = found.num_own[interface]
+        lengths = torch.stack([num_own, num_columns - num_own], 1).flatten()
+        sums = torch.segment_reduce(of_pairs, "sum", lengths=lengths, unsafe=True)
+        tm = (sums.unflatten(0, (-1, 2)) * found.bins[interface, None]).sum(-1)
+        own, other = (tm / num_columns[:, None]).unbind(1)
+        where = (token - self.rows.first, found.other[interface])
+        self.values.both[where] = own + other
+        self.values.other[where] = other
 
     def of_frames(self, valid: Bool[Tensor, " R"]) -> InterfaceTm:
         """The values whose maxima are the scores."""
         mask = valid[:, None].float()
         return InterfaceTm(self.values.both * mask, self.values.other * mask)
+
+
+def _interfaces(
+    touching: Bool[np.ndarray, "T C"], rows: ChainRows, device: torch.device
+) -> _Interfaces | None:
+    """All interfaces; None without any."""
+    starts = rows.spans.starts
+    members = {
+        (a, int(b)): starts[a] + np.flatnonzero(touching[starts[a] : starts[a + 1], b])
+        for a in range(rows.spans.num_chains)
+        for b in np.flatnonzero(touching[starts[a] : starts[a + 1]].any(0))
+    }
+    if not members:
+        return None
+    columns = [np.concatenate([own, members[b, a]]) for (a, b), own in members.items()]
+    num_columns = np.array([len(of_both) for of_both in columns])
+    last_row = rows.first + rows.num_rows
+    here = [own[(own >= rows.first) & (own < last_row)] for own in members.values()]
+    token = np.concatenate(here)
+    interface = np.repeat(np.arange(len(here)), [len(of_rank) for of_rank in here])
+    order = np.argsort(token, kind="stable")
+    token, interface = token[order], interface[order]
+
+    def on_device(x: np.ndarray) -> Tensor:
+        return torch.from_numpy(x).to(device)
+
+    return _Interfaces(
+        columns=on_device(np.concatenate(columns)),
+        start=on_device(np.cumsum(num_columns) - num_columns),
+        num_columns=on_device(num_columns),
+        num_own=on_device(np.array([len(own) for own in members.values()])),
+        other=on_device(np.array([b for _, b in members])),
+        bins=torch.stack([tm_of_interface(size) for size in num_columns.tolist()]).to(device),
+        token=on_device(token),
+        interface=on_device(interface),
+        token_on_host=token,
+        end_on_host=np.cumsum(num_columns[interface]),
+    )
 
 
 def tm_of_interface(num_residues: int) -> Float[Tensor, " 64"]:
