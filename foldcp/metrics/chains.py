@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -122,15 +123,26 @@ class ChainRows:
     def max(self, x: Float[Tensor, "R C *K"]) -> Float[Tensor, "C C *K"]:
         """Maxima over the rows of each chain; -inf for chains without rows here."""
         shape = (self.spans.num_chains, *x.shape[1:])
-        largest = x.new_full(shape, -torch.inf)
-        for chain, rows in self.slices():
-            largest[chain] = x[rows].amax(0)
-        return largest
+        chain = self.row_chain.view(-1, *[1] * (x.dim() - 1)).expand_as(x)
+        return x.new_full(shape, -torch.inf).scatter_reduce(0, chain, x, "amax")
 
     def sum(self, x: Float[Tensor, "R C *K"]) -> Float[Tensor, "C C *K"]:
-        """Sums in double precision over the rows of each chain; 0 for chains without rows here."""
-        shape = (self.spans.num_chains, *x.shape[1:])
-        total = x.new_zeros(shape, dtype=torch.float64)
+        """Sums in double precision over the rows of each chain; 0 for chains without rows here.
+
+        As a matrix product: one kernel for all chains, and the same order every time. A value that
+        is not finite is in the sums of all chains.
+        """
+        return (self._row_masks @ x.double().flatten(1)).unflatten(1, x.shape[1:])
+
+    def min_rows(self, x: Float[Tensor, "R T"]) -> Float[Tensor, "C T"]:
+        """Minima over the rows of each chain; inf for chains without rows here."""
+        least = x.new_full((self.spans.num_chains, x.shape[1]), torch.inf)
         for chain, rows in self.slices():
-            total[chain] = x[rows].sum(0, dtype=torch.float64)
-        return total
+            least[chain] = x[rows].amin(0)
+        return least
+
+    @cached_property
+    def _row_masks(self) -> Float[Tensor, "C R"]:
+        """1 at the rows of each chain."""
+        chains = torch.arange(self.spans.num_chains, device=self.row_chain.device)
+        return (chains[:, None] == self.row_chain).double()

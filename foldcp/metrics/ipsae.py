@@ -37,18 +37,21 @@ class D0Tables:
 
 def ipsae(
     pae: Float[Tensor, "R T"],
-    least_pae: Float[Tensor, "R C"],
+    least_of_row: Float[Tensor, "R C"],
+    least_of_column: Float[Tensor, "C T"],
     rows: ChainRows,
     cutoff: int,
     cp: ContextParallel,
 ) -> Ipsae:
     """ipSAE of each of this rank's rows, from the expected PAE in Å and the least one of each row
-    and chain; pairs strictly below the cutoff in Å count. Collective, as d0dom needs the rows of
-    all ranks.
+    and chain, and of each chain and column; pairs strictly below the cutoff in Å count. Collective,
+    as d0dom needs the rows of all ranks.
     """
     floor = ipsae_floor(rows.spans)
     chn = ipsae_d0(rows.spans.pair_lengths, floor)
-    dom = ipsae_d0(domain_sizes(pae, least_pae, rows, cutoff, cp), floor)
+    near_rows = rows.sum((least_of_row < cutoff).double()).int()
+    near_columns = (least_of_column < cutoff).int()
+    dom = ipsae_d0(domain_sizes(near_rows, near_columns, rows.spans, cp), floor)
     tables = torch.tensor(np.stack([floor, chn, dom])).float()
     return ipsae_rows(pae, rows, D0Tables(*tables.to(pae.device)), cutoff)
 
@@ -80,21 +83,14 @@ def ipsae_rows(pae: Float[Tensor, "R T"], rows: ChainRows, d0: D0Tables, cutoff:
 
 
 def domain_sizes(
-    pae: Float[Tensor, "R T"],
-    least_pae: Float[Tensor, "R C"],
-    rows: ChainRows,
-    cutoff: int,
+    near_rows: Int[Tensor, "C C"],
+    near_columns: Int[Tensor, "C T"],
+    spans: ChainSpans,
     cp: ContextParallel,
 ) -> Int[np.ndarray, "C C"]:
-    """[a, b]: how many rows of a and columns of b have any error below the cutoff in Å between a
-    and b; of the rows of all ranks. Collective.
+    """[a, b]: how many rows of a and columns of b have any error below the cutoff between a and b;
+    of all ranks, from how many rows of this one do, and whether each column does. Collective.
     """
-    spans = rows.spans
-    has_near = least_pae < cutoff
-    near_rows = rows.sum(has_near.float()).int()
-    near_columns = near_rows.new_zeros((spans.num_chains, spans.num_tokens))
-    for chain, own in rows.slices():
-        near_columns[chain] = pae[own].amin(0) < cutoff
     both = cp.all_reduce(torch.cat([near_rows, near_columns], 1))
     near_rows, near_columns = both.split([spans.num_chains, spans.num_tokens], 1)
     num_columns = spans.sum_columns((near_columns > 0).int())

@@ -204,6 +204,7 @@ class SampleScorer:
         values = PairValues(
             pae=pae,
             least_pae=rows.spans.min_columns(pae),
+            least_column_pae=rows.min_rows(pae),
             tm=self._pair_tm,
             points=self._points,
             alpha_points=self._alpha_points,

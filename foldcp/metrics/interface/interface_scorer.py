@@ -51,7 +51,8 @@ class PairValues:
     """What is known of this rank's rows when all have been seen."""
 
     pae: Float[Tensor, "R T"]  # expected, Å
-    least_pae: Float[Tensor, "R C"]
+    least_pae: Float[Tensor, "R C"]  # Å, of each row and chain
+    least_column_pae: Float[Tensor, "C T"]  # Å, of each chain and column
     tm: Float[Tensor, "I N"]  # E[TM] with d0 of all tokens; padded
     points: Float[Tensor, "T 3"]  # Å, atoms between which contacts are measured
     alpha_points: Float[Tensor, "T 3"]  # Å, CA; not finite where there is none
@@ -276,11 +277,12 @@ class InterfaceScorer:
                 chunks[cutoff].append(contact_interaction(pairs, cutoff))
         polymers = self._of_kinds("protein", "dna", "rna")
         scores = {}
+        least = (values.least_pae, values.least_column_pae)
         for cutoff in self._cutoffs:
             in_contact = ContactInteraction.cat(chunks[cutoff], C, pae.device)
             scores[cutoff] = _cutoff_scores(
                 polymers,
-                ipsae(pae, values.least_pae, rows, cutoff, cp).max_by_chain(rows, cp),
+                ipsae(pae, *least, rows, cutoff, cp).max_by_chain(rows, cp),
                 local_interaction(pae, rows, cutoff).sum_by_chain(rows, cp),
                 in_contact.sum_by_chain(rows, cp),
             )
