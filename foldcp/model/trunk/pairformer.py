@@ -90,7 +90,7 @@ class AttentionPairBias(KernelModule):
     without conditioning.
 
     In fp32, but where a kernel attends under a bias in bf16: then all other products are in fp16.
-    In training all is fp32.
+    Where gradients are enabled all is fp32.
     """
 
     def __init__(
