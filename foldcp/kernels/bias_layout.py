@@ -21,7 +21,7 @@ TILE = tl.constexpr(64)  # queries and keys of a tile
 WARPS = tl.constexpr(4)  # that work on a tile
 FLOOR = tl.constexpr(-60000.0)  # the bias of a padding key: within fp16, and exp of it is 0
 LOG2E = tl.constexpr(1.4426950408889634)
-STAGES = tl.constexpr(3)
+STAGES = tl.constexpr(3)  # of the pipeline of loads
 LARGE = tl.constexpr(40.0)  # a row of the bias whose maximum is beyond this is shifted towards 0
 MAXIMA_MULTIPLE = 256  # queries at most that a kernel for Hopper takes at once
 

@@ -31,7 +31,8 @@ class Backend:
 
         Kernels are for bf16; fp32, for parity, stays in PyTorch, and so do arrays with more than
         `MAX_CHANNELS` channels, which belong to tokens, not to pairs. The rotation of a
-        superposition is in fp64 whatever the type of the coordinates, and does not ask.
+        superposition and exposed surfaces have types of their own whatever the network's, and do
+        not ask.
         """
         return bool(self.triton) and dtype == torch.bfloat16 and channels <= MAX_CHANNELS
 

@@ -1,6 +1,9 @@
-"""Atoms, relative positions and the modulation of transformers against their equations."""
+"""Atoms, relative positions and conditioned transformers against their equations."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
 
 import pytest
 import torch
@@ -13,7 +16,8 @@ from foldcp.features.features import Features
 from foldcp.features.featurize import featurize
 from foldcp.kernels.token_mean import TokenMean
 from foldcp.model.layers.atoms import AtomEncoder, AtomTokens, to_atoms
-from foldcp.model.layers.transformer import DiffusionTransformer
+from foldcp.model.layers.blocks import run_block
+from foldcp.model.layers.transformer import AdaLN, Attend, DiffusionTransformer
 from foldcp.model.trunk.pair_embedder import PairEmbedding
 
 
@@ -133,3 +137,54 @@ def test_modulator_gives_the_modulations_of_each_layer() -> None:
         gates = (got.attention.gate.sigmoid(), got.transition.gate.sigmoid())
         torch.testing.assert_close(gates[0], layer.output_projection(s))
         torch.testing.assert_close(gates[1], layer.transition.output_projection(s))
+
+
+def modulated(a: Tensor, s: Tensor, adaln: AdaLN) -> Tensor:
+    normed = F.layer_norm(s, s.shape[-1:]) * adaln.s_norm.weight
+    return adaln.s_scale(normed).sigmoid() * F.layer_norm(a, a.shape[-1:]) + adaln.s_bias(normed)
+
+
+def expected_layers(
+    transformer: DiffusionTransformer, a: Tensor, s: Tensor, attention: Sequence[Attend]
+) -> Tensor:
+    """AlphaFold 3, algorithms 23 to 26, with Boltz-2's third factor of the transition."""
+    for layer, attend in zip(transformer.layers, attention, strict=True):
+        part = layer.pair_bias_attn
+        x = modulated(a, s, layer.adaln)
+        q, k, v = (f(x).unflatten(-1, (2, 3)) for f in (part.proj_q, part.proj_k, part.proj_v))
+        attended = attend(q, torch.stack([k, v], -3)).flatten(-2)
+        update = part.proj_o(attended * part.proj_g(x).sigmoid())
+        a = a + layer.output_projection(s) * update
+        part = layer.transition
+        x = modulated(a, s, part.adaln)
+        b, gate = part.swish_gate(x).chunk(2, -1)
+        update = part.b_to_a(F.silu(gate) * b * part.a_to_b(x))
+        a = a + part.output_projection(s) * update
+    return a
+
+
+@pytest.mark.parametrize("in_one_pass", [False, True])
+def test_transformer_follows_its_equations(in_one_pass: bool) -> None:
+    transformer = randomised(DiffusionTransformer(6, 10, 3, 2))
+    for parameter in transformer.parameters():
+        parameter.data = parameter.half().float()  # as the weights of a transition in one pass are
+    for layer in transformer.layers:
+        layer.transition.in_one_pass = in_one_pass
+
+    def attend(q: Tensor, kv: Tensor, bias: Tensor) -> Tensor:
+        k, v = kv.unbind(-3)
+        scores = torch.einsum("mqhd,mkhd->mhqk", q, k) + bias
+        return torch.einsum("mhqk,mkhd->mqhd", scores.softmax(-1), v)
+
+    attention = [partial(attend, bias=bias) for bias in torch.randn(3, 2, 7, 7)]
+    a = torch.randn(4, 7, 6)
+    s = torch.randn(4, 7, 10)
+    modulations = transformer.modulations(s[0])
+    got = transformer(a, modulations, attention)
+    expected = expected_layers(transformer, a, s[0], attention)
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+    one_by_one = transformer(a, modulations, attention, lambda block, *args: block(*args))
+    assert torch.equal(one_by_one, got)
+    got = transformer.train_forward(a, s, attention, run_block)
+    expected = expected_layers(transformer, a, s, attention)
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)

@@ -31,6 +31,7 @@ from foldcp.metrics.scorer import SampleScorer
 from foldcp.model.boltz2 import Boltz2
 from foldcp.model.diffusion.packing import packed
 from foldcp.model.diffusion.schedule import NoiseLevel, StepScalars
+from foldcp.model.diffusion.score_model import TokenAttention
 from foldcp.model.layers.chunking import ChunkBudget
 from tests.support.distributed import run
 from tests.support.memory import LiveBytes
@@ -186,3 +187,16 @@ def test_biases_of_the_sampler_are_in_memory_once() -> None:
         both = packed(caches)
     assert len(both.token_attention) == num_layers
     assert [cache.token_attention for cache in caches] == [[], []]
+
+
+def test_biases_that_are_computed_in_each_step_are_prepared_as_those_that_are_kept() -> None:
+    """Or kernels would attend otherwise where there is no room for all biases."""
+    q, k, v = torch.randn(3, 2, 7, 4, 5)
+    bias = torch.randn(4, 7, 7)
+    mask = (torch.arange(7) < 5).float()
+    counting = CountingAttention([bias])
+    attend = TokenAttention(ContextParallel(), counting, [bias], 0, mask, torch.float32)
+    with torch.inference_mode():
+        got = attend(q, torch.stack([k, v], 2))
+    assert counting.alive == [1]
+    assert torch.equal(got, PairBiasAttention().prepare(bias, mask)(q, k, v))

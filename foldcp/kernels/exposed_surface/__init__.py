@@ -9,7 +9,7 @@ __all__ = ["NUM_POINTS", "ExposedSurface", "Spheres", "choose"]
 
 
 def choose(backend: Backend) -> ExposedSurface:
-    """The implementation, whose precision is that of the coordinates whatever the network's is."""
+    """The implementation, which has types of its own whatever the network's precision."""
     if not backend.triton:
         return ExposedSurface()
     from foldcp.kernels.exposed_surface.triton import ExposedSurfaceTriton

@@ -32,7 +32,9 @@ class ExposedSurface:
     def __call__(
         self, spheres: Spheres, atoms: Int[Tensor, " w"], others: Int[Tensor, " w"]
     ) -> Float[Tensor, " w"]:
-        """The share of each of these atoms, among neighbours of its own chain and of one other."""
+        """The exposed share of each of these atoms' spheres, among neighbours of the atom's own
+        chain and of one other, or of its own alone where that is the other.
+        """
         if not len(atoms):
             return torch.zeros(0, device=atoms.device)
         most = int((spheres.starts[atoms + 1] - spheres.starts[atoms]).max())

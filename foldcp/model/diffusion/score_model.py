@@ -81,7 +81,10 @@ class TokenAttention:
     ) -> Float[Tensor, "M I H D"]:
         k, v = self.cp.all_gather(kv, 1).unbind(2)
         bias = self.biases[self.layer].to(self.dtype)
-        return self.attention(q, k, v, bias, self.mask)
+        if torch.is_grad_enabled():
+            return self.attention(q, k, v, bias, self.mask)
+        # As where the biases of all layers are kept: the same kernel, type and bits.
+        return self.attention.prepare(bias, self.mask)(q, k, v)
 
 
 @dataclass(frozen=True)

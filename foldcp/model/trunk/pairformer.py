@@ -90,7 +90,7 @@ class AttentionPairBias(KernelModule):
     without conditioning.
 
     In fp32, but where a kernel attends under a bias in bf16: then q, k, v, the gate and what is
-    attended to are fp16. In training all is fp32.
+    attended to are fp16. Where gradients are enabled all is fp32.
     """
 
     def __init__(

@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.kernels import pair_bias_attention
 from foldcp.kernels.dispatch import choose_backend
 from foldcp.kernels.pair_bias_attention import PairBiasAttention
+from foldcp.model.diffusion.score_model import PreparedTokenAttention, TokenAttention
 from tests.support.distributed import GPU, on_devices
 
 bf16 = torch.bfloat16
@@ -87,6 +89,25 @@ def test_fp16_under_a_bias_in_bf16(
     got = chosen(device, bf16, width)(q, k, v, bias, mask)
     assert got.dtype == torch.float16
     assert error(got, equation(q, k, v, bias, mask)) < 1e-3
+
+
+@pytest.mark.parametrize("device", [GPU])
+@pytest.mark.parametrize("num_queries", [37, 512])  # the latter with the kernel for Hopper
+def test_biases_of_each_step_give_the_bits_of_those_that_are_kept(
+    num_queries: int, device: str
+) -> None:
+    *qkv, bias, mask = draw(5, num_queries, 512, 16, 48, bf16, device)
+    attention = chosen(device, bf16, 48)
+    q, k, v = (x.to(attention.input_dtype(bf16)) for x in qkv)
+    cp = ContextParallel()
+    attends = (
+        TokenAttention(cp, attention, [bias], 0, mask, bf16),
+        PreparedTokenAttention(cp, attention.prepare(bias, mask)),
+    )
+    with torch.inference_mode():
+        got, expected = (attend(q, torch.stack([k, v], 2)) for attend in attends)
+    assert got.dtype == expected.dtype
+    assert torch.equal(got, expected)
 
 
 @pytest.mark.parametrize("device", [GPU])

@@ -175,7 +175,7 @@ def test_surfaces_are_those_of_biotite(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_surfaces_of_two_atoms_are_those_of_spheres() -> None:
     layout = ligands(1, 1)
     radius = 1.8 + 1.4
-    for distance in (3.0, 5.0, 6.3, 6.5):
+    for distance in (3.0, 5.0, 6.3, 6.5, 7.0):  # of which the last has no neighbours
         atoms = StructureAtoms(layout, np.array([[0.0, 0, 0], [0.6 * distance, 0.8 * distance, 0]]))
         found = surfaces_of(atoms)
         np.testing.assert_allclose(found.alone, 4 * np.pi * radius**2, rtol=1e-5)
@@ -196,6 +196,19 @@ def test_buried_surface_is_the_difference_of_three_surfaces() -> None:
         of_both = surfaces_of(pair, atom_radii(atoms)[together]).alone.sum()
         expected = alone[together].sum() - of_both
         assert buried[a, b] + buried[b, a] == pytest.approx(expected, abs=1e-2)
+
+
+def test_chains_that_run_through_each_other_have_no_buried_surface() -> None:
+    """Two in a ball, and one that begins beside it."""
+    ball = np.random.default_rng(0).normal(size=(120, 3)) * 0.5
+    line = np.stack([5 + 1.5 * np.arange(60), np.zeros(60), np.zeros(60)], 1)
+    atoms = StructureAtoms(ligands(60, 60, 60), np.concatenate([ball, line]))
+    found = surfaces_of(atoms)
+    assert np.isfinite(found.alone).all()
+    expected = np.zeros((3, 3), dtype=bool)
+    expected[[0, 1], [1, 0]] = True
+    assert np.array_equal(np.isnan(found.buried), expected)
+    assert (found.buried[[0, 1, 2, 2], [2, 2, 0, 1]] > 1).all()
 
 
 @pytest.mark.gpu
