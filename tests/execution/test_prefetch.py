@@ -77,7 +77,7 @@ def test_update_makes_the_inputs_of_each_next_task_once(actors: FakeActors) -> N
 
 def test_update_shares_the_work_among_the_nodes(actors: FakeActors) -> None:
     prefetcher = FeaturePrefetcher(COSTS.config, COSTS)
-    next_tasks = [(task(500 + index), SHAPE) for index in range(8)]
+    next_tasks = [(task(800 + index), SHAPE) for index in range(8)]
     prefetcher.update(next_tasks, {NODE: RANKS_PER_MAKER + 1, OTHER: 1}, STORE)
     assert [node for node, _ in actors.asked] == [NODE, NODE, OTHER] * 2 + [NODE] * 2
 
