@@ -178,7 +178,9 @@ def of_sample(
         pae[here], pde[here] = pae_logits, pde_logits
         scorer.update(start, pae_logits, pde_logits, contact[here])
 
-    plddt, resolved = model.confidence_module(s_inputs, s, z, coords, share.features, on_logits)
+    module = model.confidence_module
+    pairs = module.initial_pairs(s_inputs, z, share.features, out=z)
+    plddt, resolved = module(s_inputs, s, pairs, coords, share.features, on_logits)
     for name, x in (("pae_logits", pae), ("pde_logits", pde)):
         yield name, relative(PAIRS.to_boltz(share, x)[0], theirs[name][k])
     for name, x in (
