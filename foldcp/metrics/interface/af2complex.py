@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -99,7 +100,8 @@ class InterfaceTmSums:
         of_pairs = probability[token[item] - first, column]
         num_own = found.num_own[interface]
         lengths = torch.stack([num_own, num_columns - num_own], 1).flatten()
-        sums = torch.segment_reduce(of_pairs, "sum", lengths=lengths, unsafe=True)
+        offsets = F.pad(lengths.cumsum(0), (1, 0))
+        sums = torch.segment_reduce(of_pairs, "sum", offsets=offsets, unsafe=True)
         tm = (sums.unflatten(0, (-1, 2)) * found.bins[interface, None]).sum(-1)
         own, other = (tm / num_columns[:, None]).unbind(1)
         where = (token - self.rows.first, found.other[interface])
