@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from foldcp.kernels.dispatch import Backend
-from foldcp.kernels.exposed_surface.reference import NUM_POINTS, ExposedSurface, Spheres
+from foldcp.kernels.exposed_surface.reference import ExposedSurface, Spheres
 
-__all__ = ["NUM_POINTS", "ExposedSurface", "Spheres", "choose"]
+__all__ = ["ExposedSurface", "Spheres", "choose"]
 
 
 def choose(backend: Backend) -> ExposedSurface:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from jaxtyping import Float, Int
@@ -67,6 +68,7 @@ class ExposedSurface:
         return (depth.amax(1) <= 0).float().mean(1)
 
 
+@cache
 def sphere_points(device: torch.device) -> Float[Tensor, "p 3"]:
     """Points spread evenly over the unit sphere, along a spiral of golden angles."""
     number = torch.arange(NUM_POINTS, dtype=torch.float64)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import no_type_check
 
 import torch
@@ -82,15 +81,10 @@ class ExposedSurfaceTriton(ExposedSurface):
             spheres.neighbours,
             atoms,
             others,
-            _points(atoms.device),
+            sphere_points(atoms.device),
             share,
             P=NUM_POINTS,
             BP=next_power_of_2(NUM_POINTS),
             BN=NEIGHBOURS_AT_ONCE,
         )
         return share
-
-
-@cache
-def _points(device: torch.device) -> Float[Tensor, "p 3"]:
-    return sphere_points(device)

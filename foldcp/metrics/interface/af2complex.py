@@ -93,10 +93,9 @@ class InterfaceTmSums:
         token = found.token[items]
         interface = found.interface[items]
         num_columns = found.num_columns[interface]
-        numbers = torch.arange(max(number, len(token)), device=token.device)
-        item = numbers[: len(token)].repeat_interleave(num_columns, output_size=number)
+        item = torch.repeat_interleave(num_columns, output_size=number)
         shift = found.start[interface] - (num_columns.cumsum(0) - num_columns)
-        column = found.columns[numbers[:number] + shift[item]]
+        column = found.columns[torch.arange(number, device=token.device) + shift[item]]
         of_pairs = probability[token[item] - first, column]
         num_own = found.num_own[interface]
         lengths = torch.stack([num_own, num_columns - num_own], 1).flatten()
