@@ -46,11 +46,19 @@ def _load(X, row, stride, channel, inside) -> tl.tensor:
 @triton.jit
 @no_type_check
 def _modulated(
-    A, SCALE, SHIFT, row, atom, scale_a, shift_a, channel, inside, C: tl.constexpr
+    x, SCALE, SHIFT, atom, scale_a, shift_a, channel, inside, C: tl.constexpr
 ) -> tl.tensor:
     scale = _sigmoid(_load(SCALE, atom, scale_a, channel, inside))
     shift = _load(SHIFT, atom, shift_a, channel, inside)
-    return normed(_load(A, row, C, channel, inside), inside, scale, shift, C, 1)
+    return normed(x, inside, scale, shift, C, 1)
+
+
+@triton.jit
+@no_type_check
+def _gated_sum(A, UPDATE, GATE, row, atom, gate_a, channel, inside, C: tl.constexpr) -> tl.tensor:
+    x = _load(A, row, C, channel, inside)
+    gate = _sigmoid(_load(GATE, atom, gate_a, channel, inside))
+    return x + gate * _load(UPDATE, row, C, channel, inside)
 
 
 @triton.jit
@@ -62,7 +70,8 @@ def _modulated_norm(
     row = tl.program_id(0) * BM + tl.arange(0, BM)
     channel = tl.arange(0, BC)
     inside = (row < num_rows)[:, None] & (channel < C)[None, :]
-    x = _modulated(A, SCALE, SHIFT, row, row % num_atoms, scale_a, shift_a, channel, inside, C)
+    x = _load(A, row, C, channel, inside)
+    x = _modulated(x, SCALE, SHIFT, row % num_atoms, scale_a, shift_a, channel, inside, C)
     place = row.to(tl.int64)[:, None] * C + channel[None, :]
     tl.store(OUT + place, x.to(OUT.dtype.element_ty), mask=inside)
 
@@ -84,9 +93,7 @@ def _add_gated(
     row = tl.program_id(0) * BM + tl.arange(0, BM)
     channel = tl.arange(0, BC)
     inside = (row < num_rows)[:, None] & (channel < C)[None, :]
-    x = _load(A, row, C, channel, inside)
-    gate = _sigmoid(_load(GATE, row % num_atoms, gate_a, channel, inside))
-    x += gate * _load(UPDATE, row, C, channel, inside)
+    x = _gated_sum(A, UPDATE, GATE, row, row % num_atoms, gate_a, channel, inside, C)
     place = row.to(tl.int64)[:, None] * C + channel[None, :]
     tl.store(OUT + place, x.to(OUT.dtype.element_ty), mask=inside)
 
@@ -101,15 +108,12 @@ def _add_gated_and_norm(
     atom = row % num_atoms
     channel = tl.arange(0, BC)
     inside = (row < num_rows)[:, None] & (channel < C)[None, :]
-    x = _load(A, row, C, channel, inside)
-    gate = _sigmoid(_load(GATE, atom, gate_a, channel, inside))
-    x += gate * _load(UPDATE, row, C, channel, inside)
+    x = _gated_sum(A, UPDATE, GATE, row, atom, gate_a, channel, inside, C)
     x = x.to(OUT.dtype.element_ty)
     place = row.to(tl.int64)[:, None] * C + channel[None, :]
     tl.store(OUT + place, x, mask=inside)
-    scale = _sigmoid(_load(SCALE, atom, scale_a, channel, inside))
-    shift = _load(SHIFT, atom, shift_a, channel, inside)
-    x = normed(x.to(tl.float32), inside, scale, shift, C, 1)
+    x = x.to(tl.float32)
+    x = _modulated(x, SCALE, SHIFT, atom, scale_a, shift_a, channel, inside, C)
     tl.store(NORMED + place, x.to(NORMED.dtype.element_ty), mask=inside)
 
 
@@ -157,8 +161,8 @@ def _add_transition(
     atom = row % num_atoms
     channel = tl.arange(0, BC)
     inside = (row < num_rows)[:, None] & (channel < C)[None, :]
-    x = _modulated(A, SCALE, SHIFT, row, atom, scale_a, shift_a, channel, inside, C)
-    x = saturated_fp16(x)
+    x = _load(A, row, C, channel, inside)
+    x = saturated_fp16(_modulated(x, SCALE, SHIFT, atom, scale_a, shift_a, channel, inside, C))
     update = tl.zeros((BM, BC), tl.float32)
     for start in tl.range(0, K, STEP, num_stages=STAGES):
         k = start + tl.arange(0, STEP)
