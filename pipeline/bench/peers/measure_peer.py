@@ -18,9 +18,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from foldcp.checkpoint.load import build_model
+from foldcp.checkpoint.random_weights import init_random_weights
 from foldcp.config import BOLTZ2, to_hyper_parameters
+from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.pipeline.bench.context import peak_bytes, reset_peak_bytes
 from foldcp.pipeline.bench.measurements import FoldPlan
 from foldcp.pipeline.bench.peers.batch import NUM_CHARACTERS, NUM_ELEMENTS, boltz_batch
@@ -63,7 +66,8 @@ def boltz(plan: FoldPlan, device: torch.device) -> Predict:
         },
         use_kernels=device.type == "cuda",
     )
-    model = _randomised(model).to(device).eval()
+    model.load_state_dict(_untrained())
+    model.requires_grad_(False).to(device).eval()
     torch.set_float32_matmul_precision("highest")
 
     def predict(batch: Batch) -> object:
@@ -108,7 +112,8 @@ def bioir(plan: FoldPlan, device: torch.device) -> Predict:
     factory = registry.ModelRegistry.get_factory("boltz-2")
     config = factory.compact_confidence_config(config)
     model = network.Boltz2(config=config, include_load_weights=False)
-    model = _randomised(model).to(device).eval()
+    model.load_weights(_untrained())
+    model.to(device).eval()
 
     def predict(batch: Batch) -> object:
         with torch.inference_mode():
@@ -123,16 +128,11 @@ def bioir(plan: FoldPlan, device: torch.device) -> Predict:
     return predict
 
 
-def _randomised(model: nn.Module) -> nn.Module:
-    """Weights of a sensible size: those that a network begins with are zero in its last layers."""
-    generator = torch.Generator().manual_seed(0)
-    for name, parameter in model.named_parameters():
-        noise = torch.randn(parameter.shape, generator=generator)
-        if parameter.dim() == 2:
-            parameter.data = noise * parameter.shape[1] ** -0.5
-        else:
-            parameter.data = 0.1 * noise + name.endswith("weight")
-    return model.requires_grad_(False)
+def _untrained() -> dict[str, Tensor]:
+    """The weights of foldcp's `untrained:boltz2`, whose names are Boltz's."""
+    model = build_model(BOLTZ2, ContextParallel())
+    init_random_weights(model)
+    return model.state_dict()
 
 
 if __name__ == "__main__":
