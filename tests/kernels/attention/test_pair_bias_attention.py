@@ -96,7 +96,7 @@ def test_fp16_under_a_bias_in_bf16(
 def test_biases_of_each_step_give_the_bits_of_those_that_are_kept(
     num_queries: int, device: str
 ) -> None:
-    *qkv, bias, mask = draw(5, num_queries, 512, 16, 48, bf16, device)
+    *qkv, bias, mask = draw(5, num_queries, num_queries, 16, 48, bf16, device)
     attention = chosen(device, bf16, 48)
     q, k, v = (x.to(attention.input_dtype(bf16)) for x in qkv)
     cp = ContextParallel()
