@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -45,9 +45,6 @@ from foldcp.structure.predicted import PredictedStructure
 # at a time.
 GPU_MULTIPLE = 16
 
-# Of samples whose scorers are made at the same time: with more, the confidence module takes far
-# longer than they do.
-SCORER_THREADS = 2
 # So many samples may wait for their scores while the confidence module goes on with others.
 SAMPLES_BESIDE = 2
 MAX_ATOMS_BESIDE = 40_000  # with more, memory is scarce
@@ -338,13 +335,13 @@ def score(
     count = ProgressCounter("confidence", len(samples) * (blocks + 1), progress)
     beside = device.type == "cuda" and coords.shape[1] <= MAX_ATOMS_BESIDE
     most_waiting = SAMPLES_BESIDE if beside and model.cp.size == 1 else 0
-    preparing = side_stream("scorers", device, SCORER_THREADS if beside else 0)
-    scoring = side_stream("scores", device, min(most_waiting, 1))
     makers = [partial(new_scorer, model, features, settings, x) for x in coords]
     scored: list[ScoredSample] = []
     waiting: deque[Callable[[], ScoredSample]] = deque()
-    with preparing as prepare, scoring as submit:
-        scorers = submit_ahead(prepare, makers, SCORER_THREADS)
+    # In one thread: several would hold each other up, as all they do is to launch small kernels.
+    with side_stream("scores", device, int(beside)) as submit:
+        defer = submit if most_waiting else cache
+        scorers = submit_ahead(submit, makers, 1)
         for number, x in zip(samples, coords, strict=True):
             wait_for_scorer = next(scorers)  # not by `zip`, which holds the one before
             workspace = pairs if large or number == samples[-1] else None
@@ -355,7 +352,7 @@ def score(
             )
             # In no variable: a scorer's arrays of pairs would outlive its scores.
             waiting.append(
-                submit(partial(scores_of, model, wait_for_scorer(), plddt, settings, number))
+                defer(partial(scores_of, model, wait_for_scorer(), plddt, settings, number))
             )
             if len(waiting) > most_waiting:
                 scored.append(waiting.popleft()())

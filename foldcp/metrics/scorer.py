@@ -22,7 +22,8 @@ from foldcp.features.features import Features
 from foldcp.metrics.chains import ChainRows, ChainSpans
 from foldcp.metrics.contacts import Contacts, chain_contacts
 from foldcp.metrics.frames import valid_frames
-from foldcp.metrics.geometry.contact_atoms import alpha_atoms, modified_contact_atoms
+from foldcp.metrics.geometry.atoms import backbone_atoms
+from foldcp.metrics.geometry.contact_atoms import modified_contact_atoms
 from foldcp.metrics.geometry.geometry import Geometry
 from foldcp.metrics.geometry.structure_scores import structure_scores
 from foldcp.metrics.interface.interface_scorer import (
@@ -95,7 +96,7 @@ class SampleScorer:
         contact_atoms[tokens] = own_atoms
         # Boltz weighs the tokens at interfaces by the contacts of the representative atoms.
         self._points = coords.float()[contact_atoms]
-        alpha = torch.from_numpy(alpha_atoms(features.layout)).to(device)
+        alpha = torch.from_numpy(backbone_atoms(features.layout)["CA"]).to(device)
         self._alpha_points = coords.float()[alpha].masked_fill(alpha[:, None] < 0, torch.nan)
         self._boltz_points = coords.float()[features.rep_atom[:T]]
         self._valid = self._rows.own(valid_frames(features, coords, spans))

@@ -6,8 +6,8 @@ scores look at come to the host.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from scipy.spatial import KDTree
 from torch import Tensor
 
 from foldcp.features.layout import Layout
+from foldcp.metrics.geometry.weak_cache import weak_cache
 
 # Å; the largest distance at which two atoms touch the same water molecule, the radii being at most
 # 1.9 Å, and more than that of any contact
@@ -34,25 +35,20 @@ class StructureAtoms:
     layout: Layout
     coords: Float[np.ndarray, "A 3"]  # Å, double precision
 
-    @cached_property
+    @property
     def chain(self) -> Int[np.ndarray, " A"]:
         """Chain of each atom."""
-        return self.layout.token_chain[self.layout.atom_token]
+        return _chain(self.layout)
 
-    @cached_property
+    @property
     def residue(self) -> Int[np.ndarray, " A"]:
         """Number of each atom's residue in its chain."""
         return self.layout.token_residue[self.layout.atom_token]
 
-    @cached_property
-    def names(self) -> np.ndarray:
-        """CCD name of each atom."""
-        return np.array(self.layout.atom_name)
-
-    @cached_property
+    @property
     def residue_names(self) -> np.ndarray:
         """CCD code of each atom's residue."""
-        return np.array(self.layout.token_name)[self.layout.atom_token]
+        return _residue_names(self.layout)
 
     @property
     def elements(self) -> Int[np.ndarray, " A"]:
@@ -68,10 +64,9 @@ class StructureAtoms:
         """A mask of the atoms of chains of these kinds."""
         return np.isin(self.layout.chain_kinds, kinds)[self.chain]
 
-    def chains_of(self, pairs: NearPairs) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
-        """The chains of both atoms of each pair, where the pairs are."""
-        chain = torch.from_numpy(self.chain).to(pairs.device)
-        return chain[pairs.first], chain[pairs.second]
+    def points(self, index: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n 3"]:
+        """The coordinates of these atoms in Å; NaN for -1."""
+        return np.where(index[:, None] >= 0, self.coords[index], np.nan)
 
     def pair_counts(
         self, first: Int[np.ndarray, " n"], second: Int[np.ndarray, " n"]
@@ -80,6 +75,31 @@ class StructureAtoms:
         C = self.num_chains
         place = self.chain[first] * C + self.chain[second]
         return np.bincount(place, minlength=C * C).reshape(C, C)
+
+
+@weak_cache
+def _chain(layout: Layout) -> Int[np.ndarray, " A"]:
+    return layout.token_chain[layout.atom_token]
+
+
+@weak_cache
+def _residue_names(layout: Layout) -> np.ndarray:
+    return np.array(layout.token_name)[layout.atom_token]
+
+
+@weak_cache
+def backbone_atoms(layout: Layout) -> Mapping[str, Int[np.ndarray, " T"]]:
+    """N, CA, C, O and CB, by name, of each residue of a protein; -1 for other tokens, and for a
+    residue without the atom.
+    """
+    names = np.array(layout.atom_name)
+    protein = (np.array(layout.chain_kinds) == "protein")[_chain(layout)]
+    atoms = {}
+    for name in ("N", "CA", "C", "O", "CB"):
+        rows = np.flatnonzero(protein & (names == name))
+        atoms[name] = np.full(len(layout.token_chain), -1)
+        atoms[name][layout.atom_token[rows]] = rows
+    return atoms
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +138,8 @@ class NearPairs:
 
     def where(self, mask: Bool[Tensor, " n"]) -> NearPairs:
         """Those that a mask names."""
-        return NearPairs(self.first[mask], self.second[mask], self.distance[mask])
+        kept = mask.nonzero().squeeze(1)  # once, as it waits for the device
+        return NearPairs(self.first[kept], self.second[kept], self.distance[kept])
 
     def on_host(self) -> AtomPairs:
         """The same in host memory."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
-from foldcp.metrics.geometry.atoms import AtomPairs, StructureAtoms
+from foldcp.features.layout import Layout
+from foldcp.metrics.geometry.atoms import AtomPairs, StructureAtoms, backbone_atoms
+from foldcp.metrics.geometry.weak_cache import weak_cache
 
 # Kabsch & Sander 1983: kcal/mol Å, and the energy in kcal/mol below which there is a bond
 COUPLING = 27.9
@@ -45,10 +47,7 @@ def salt_bridges(atoms: StructureAtoms, near: AtomPairs) -> Float[np.ndarray, "C
     """[a, b]: pairs of a lysine or arginine of a and an aspartate or glutamate of b with charged
     atoms at most 4 Å apart, each pair of residues once (Barlow & Thornton 1983).
     """
-    protein = atoms.of_kinds("protein")
-    labels = list(zip(atoms.residue_names.tolist(), atoms.names.tolist(), strict=True))
-    cation = protein & np.array([label in CATIONS for label in labels])
-    anion = protein & np.array([label in ANIONS for label in labels])
+    cation, anion = _ions(atoms.layout)
     pairs = near.both_ways()
     close = pairs.distance <= SALT_BRIDGE
     pairs = pairs.where(close & cation[pairs.first] & anion[pairs.second])
@@ -60,25 +59,37 @@ def salt_bridges(atoms: StructureAtoms, near: AtomPairs) -> Float[np.ndarray, "C
     return np.bincount(place, minlength=C * C).reshape(C, C).astype(float)
 
 
+@weak_cache
+def _ions(layout: Layout) -> tuple[Bool[np.ndarray, " A"], Bool[np.ndarray, " A"]]:
+    """Masks of the atoms of proteins that carry a positive and a negative charge."""
+    kinds = [layout.chain_kinds[chain] for chain in layout.token_chain.tolist()]
+    tokens = layout.atom_token.tolist()
+    labels = [
+        (layout.token_name[token], name) if kinds[token] == "protein" else None
+        for token, name in zip(tokens, layout.atom_name, strict=True)
+    ]
+    return (
+        np.array([label in CATIONS for label in labels]),
+        np.array([label in ANIONS for label in labels]),
+    )
+
+
 class _Backbone:
     """N, CA, C, O and the hydrogen of the residues of proteins, by token."""
 
     def __init__(self, atoms: StructureAtoms) -> None:
         layout = atoms.layout
         num_tokens = len(layout.token_chain)
-        protein = atoms.of_kinds("protein")
         self.token: Int[np.ndarray, " A"] = layout.atom_token
         self.of_atom = {}
         self.points = {}
         self.complete = np.ones(num_tokens, dtype=bool)
         for name in ("N", "CA", "C", "O"):
-            mask = protein & (atoms.names == name)
-            rows = np.flatnonzero(mask)
-            points = np.full((num_tokens, 3), np.nan)
-            points[self.token[rows]] = atoms.coords[rows]
-            self.of_atom[name] = mask
-            self.points[name] = points
-            self.complete &= np.isfinite(points[:, 0])
+            index = backbone_atoms(layout)[name]
+            self.of_atom[name] = np.zeros(len(atoms.coords), dtype=bool)
+            self.of_atom[name][index[index >= 0]] = True
+            self.points[name] = atoms.points(index)
+            self.complete &= index >= 0
         carbonyl = self.points["C"] - self.points["O"]
         with np.errstate(invalid="ignore", divide="ignore"):
             direction = carbonyl / np.linalg.norm(carbonyl, axis=1, keepdims=True)

@@ -1,11 +1,10 @@
-"""Atoms between which contacts of tokens are measured: CB, and CA."""
+"""Atoms between which contacts of tokens are measured."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int
 
 from foldcp.chemistry.vocabulary import TOKEN_IDS
 from foldcp.features.layout import Layout
@@ -34,16 +33,6 @@ def modified_contact_atoms(layout: Layout) -> dict[int, int]:
         found = [names[name] for name in candidates if name in names]
         if found:
             atoms[token] = found[0]
-    return atoms
-
-
-def alpha_atoms(layout: Layout) -> Int[np.ndarray, " T"]:
-    """The CA of each residue of a protein; -1 for other tokens and residues without one."""
-    atoms = np.full(len(layout.token_chain), -1)
-    protein = np.array(layout.chain_kinds) == "protein"
-    is_alpha = np.array(layout.atom_name) == "CA"
-    rows = np.flatnonzero(is_alpha & protein[layout.token_chain[layout.atom_token]])
-    atoms[layout.atom_token[rows]] = rows
     return atoms
 
 

@@ -19,8 +19,14 @@ from foldcp.metrics.geometry.atoms import (
 )
 from foldcp.metrics.geometry.bonds import backbone_bonds, salt_bridges
 from foldcp.metrics.geometry.clashes import Clashes, clashes
-from foldcp.metrics.geometry.stereochemistry import Stereochemistry, stereochemistry
+from foldcp.metrics.geometry.stereochemistry import (
+    ChiralCenters,
+    Stereochemistry,
+    chiral_centers,
+    stereochemistry,
+)
 from foldcp.metrics.geometry.surface import (
+    accessible_spheres,
     atom_radii,
     fraction_disordered,
     surfaces,
@@ -30,6 +36,7 @@ from foldcp.metrics.geometry.token_contacts import (
     TokenContacts,
     token_contacts,
 )
+from foldcp.metrics.geometry.weak_cache import weak_cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,9 +74,9 @@ def geometry(
     alone = np.zeros(num_atoms)  # in a heap
     contacts = buried = bonds = bridges = None
     if near is not None:
-        first, second = atoms.chains_of(near)
-        between = near.where(first != second)
-        found = surfaces(atoms, atom_radii(atoms), near, between, exposed)
+        spheres = accessible_spheres(atoms, atom_radii(layout), near)
+        between = near.where(spheres.chain[near.first] != spheres.chain[near.second])
+        found = surfaces(atoms, spheres, between, exposed)
         alone, buried = found.alone, found.buried
         # Nothing else that looks at pairs of chains sees farther.
         in_contact = between.where(between.distance <= NITROGEN_OXYGEN).on_host()
@@ -83,9 +90,15 @@ def geometry(
         backbone_bonds=bonds,
         salt_bridges=bridges,
         fraction_disordered=fraction_disordered(atoms, alone),
-        stereochemistry=stereochemistry(
-            atoms,
-            features.ref_pos[:num_atoms].double().cpu().numpy(),
-            features.bonds.to(torch.int64).cpu().numpy(),
-        ),
+        stereochemistry=stereochemistry(atoms, _chiral_centers(features)),
+    )
+
+
+@weak_cache
+def _chiral_centers(features: Features) -> ChiralCenters:
+    layout = features.layout
+    return chiral_centers(
+        layout,
+        features.ref_pos[: len(layout.atom_token)].double().cpu().numpy(),
+        features.bonds.to(torch.int64).cpu().numpy(),
     )

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from foldcp.metrics.geometry.atoms import StructureAtoms
+from foldcp.features.layout import Layout
+from foldcp.metrics.geometry.atoms import StructureAtoms, backbone_atoms
 
 CARBON = 6
 # A centre is chiral in the reference if the three bonds to its neighbours span so much of the
@@ -32,44 +33,54 @@ class Stereochemistry:
     bad_peptide_bonds: int  # with a length that is off
 
 
-def stereochemistry(
-    atoms: StructureAtoms,
-    reference: Float[np.ndarray, "A 3"],
-    bonds: Int[np.ndarray, "E 3"],
-) -> Stereochemistry:
-    """The checks of a structure.
+@dataclass(frozen=True, eq=False)
+class ChiralCenters:
+    """Atoms that are chiral in the reference, each with three neighbours, and the sign of the
+    volume that the bonds to these span there.
+    """
+
+    ligand: Int[np.ndarray, "K 4"]
+    ligand_sign: Float[np.ndarray, " K"]
+    alpha: Int[np.ndarray, "L 4"]  # of residues of proteins
+    alpha_sign: Float[np.ndarray, " L"]
+
+
+def chiral_centers(
+    layout: Layout, reference: Float[np.ndarray, "A 3"], bonds: Int[np.ndarray, "E 3"]
+) -> ChiralCenters:
+    """The centres of a complex.
 
     `reference` has the atoms of each residue in a frame of its own, in Å, `bonds` the bonds of
     tokens (i, j, type), both ways.
     """
-    centers = _ligand_centers(atoms, bonds)
-    is_center, is_error = _inverted(atoms.coords, reference, centers)
-    _, alpha_error = _inverted(atoms.coords, reference, _alpha_centers(atoms))
+    ligand = _chiral(reference, _ligand_centers(layout, bonds))
+    return ChiralCenters(*ligand, *_chiral(reference, _alpha_centers(layout)))
+
+
+def stereochemistry(atoms: StructureAtoms, centers: ChiralCenters) -> Stereochemistry:
+    """The checks of a structure."""
+    ligand = np.sign(_volume(atoms.coords, centers.ligand))
+    alpha = np.sign(_volume(atoms.coords, centers.alpha))
     omega, length, before_proline = _peptides(atoms)
     angle = np.abs(omega)
     off = np.abs(length - PEPTIDE_BOND) > MAX_DEVIATION * PEPTIDE_SIGMA
     return Stereochemistry(
-        ligand_centers=int(is_center.sum()),
-        ligand_errors=int(is_error.sum()),
-        residue_errors=int(alpha_error.sum()),
+        ligand_centers=len(centers.ligand),
+        ligand_errors=int((ligand != centers.ligand_sign).sum()),
+        residue_errors=int((alpha != centers.alpha_sign).sum()),
         cis_peptides=int(((angle < CIS) & ~before_proline).sum()),
         twisted_peptides=int(((angle >= CIS) & (angle < TWISTED)).sum()),
         bad_peptide_bonds=int(off.sum()),
     )
 
 
-def _inverted(
-    coords: Float[np.ndarray, "A 3"],
-    reference: Float[np.ndarray, "A 3"],
-    centers: Int[np.ndarray, "K 4"],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the centres (atom and three neighbours) are chiral in the reference, and which of
-    those have the other hand.
-    """
-    expected = _volume(reference, centers)
-    found = _volume(coords, centers)
-    chiral = np.abs(expected) > MIN_CHIRALITY
-    return chiral, chiral & (np.sign(found) != np.sign(expected))
+def _chiral(
+    reference: Float[np.ndarray, "A 3"], centers: Int[np.ndarray, "K 4"]
+) -> tuple[Int[np.ndarray, "k 4"], Float[np.ndarray, " k"]]:
+    """Those of the atoms and their neighbours that are chiral in the reference, and their sign."""
+    volume = _volume(reference, centers)
+    chiral = np.abs(volume) > MIN_CHIRALITY
+    return centers[chiral], np.sign(volume[chiral])
 
 
 def _volume(
@@ -84,29 +95,24 @@ def _volume(
     return np.linalg.det(units) if len(centers) else np.zeros(0)
 
 
-def _alpha_centers(atoms: StructureAtoms) -> Int[np.ndarray, "K 4"]:
+def _alpha_centers(layout: Layout) -> Int[np.ndarray, "K 4"]:
     """CA, N, C and CB of the residues of proteins that have them all."""
-    num_tokens = len(atoms.layout.token_chain)
-    centers = np.full((num_tokens, 4), -1)
-    protein = atoms.of_kinds("protein")
-    for column, name in enumerate(("CA", "N", "C", "CB")):
-        rows = np.flatnonzero(protein & (atoms.names == name))
-        centers[atoms.layout.atom_token[rows], column] = rows
+    backbone = backbone_atoms(layout)
+    centers = np.stack([backbone[name] for name in ("CA", "N", "C", "CB")], 1)
     return centers[(centers >= 0).all(1)]
 
 
-def _ligand_centers(atoms: StructureAtoms, bonds: Int[np.ndarray, "E 3"]) -> Int[np.ndarray, "K 4"]:
+def _ligand_centers(layout: Layout, bonds: Int[np.ndarray, "E 3"]) -> Int[np.ndarray, "K 4"]:
     """Carbons of ligands with three neighbours in their residue, or four, that differ; and the
     first three of them. A token of a ligand is an atom.
     """
-    layout = atoms.layout
-    neighbours = _neighbours(atoms, bonds)
-    classes = _classes(atoms, neighbours)
+    neighbours = _neighbours(layout, bonds)
+    classes = _classes(layout, neighbours)
     first_atom = np.searchsorted(layout.atom_token, np.arange(len(layout.token_chain)))
     centers = []
     for token, near in neighbours.items():
         different = {classes[other] for other in near}
-        element = atoms.elements[first_atom[token]]
+        element = layout.atom_element[first_atom[token]]
         if element == CARBON and len(near) in (3, 4) and len(different) == len(near):
             centers.append([token, *sorted(near)[:3]])
     return first_atom[np.array(centers, dtype=np.int64).reshape(-1, 4)]
@@ -115,9 +121,8 @@ def _ligand_centers(atoms: StructureAtoms, bonds: Int[np.ndarray, "E 3"]) -> Int
 Neighbours = dict[int, list[int]]  # tokens that are bonded to a token
 
 
-def _neighbours(atoms: StructureAtoms, bonds: Int[np.ndarray, "E 3"]) -> Neighbours:
+def _neighbours(layout: Layout, bonds: Int[np.ndarray, "E 3"]) -> Neighbours:
     """The bonded tokens of each token of a ligand, in the same residue."""
-    layout = atoms.layout
     ligand = np.array(layout.chain_kinds) == "ligand"
     neighbours: Neighbours = {}
     for i, j, _ in bonds.tolist():
@@ -128,12 +133,12 @@ def _neighbours(atoms: StructureAtoms, bonds: Int[np.ndarray, "E 3"]) -> Neighbo
     return neighbours
 
 
-def _classes(atoms: StructureAtoms, neighbours: Neighbours) -> dict[int, int]:
+def _classes(layout: Layout, neighbours: Neighbours) -> dict[int, int]:
     """Equal numbers for tokens that their bonds do not tell apart, by refinement from the elements
     (Morgan 1965); without the types of bonds, which depend on how a ring or an anion is drawn.
     """
-    first_atom = np.searchsorted(atoms.layout.atom_token, np.arange(len(atoms.layout.token_chain)))
-    classes = {token: int(atoms.elements[first_atom[token]]) for token in neighbours}
+    first_atom = np.searchsorted(layout.atom_token, np.arange(len(layout.token_chain)))
+    classes = {token: int(layout.atom_element[first_atom[token]]) for token in neighbours}
     number = 0
     while len(set(classes.values())) > number:
         number = len(set(classes.values()))
@@ -153,13 +158,7 @@ def _peptides(
     follows. Residues without CA, C or N have none.
     """
     layout = atoms.layout
-    num_tokens = len(layout.token_chain)
-    protein = atoms.of_kinds("protein")
-    points = {}
-    for name in ("N", "CA", "C"):
-        rows = np.flatnonzero(protein & (atoms.names == name))
-        points[name] = np.full((num_tokens, 3), np.nan)
-        points[name][layout.atom_token[rows]] = atoms.coords[rows]
+    points = {name: atoms.points(backbone_atoms(layout)[name]) for name in ("N", "CA", "C")}
     follows = np.diff(layout.token_chain) == 0
     chain_of = [points["CA"][:-1], points["C"][:-1], points["N"][1:], points["CA"][1:]]
     complete = follows & np.isfinite(np.concatenate(chain_of, 1)).all(1)

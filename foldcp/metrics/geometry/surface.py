@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
+from foldcp.features.layout import Layout
 from foldcp.kernels.exposed_surface import ExposedSurface, Spheres
-from foldcp.metrics.geometry.atoms import NearPairs, StructureAtoms
+from foldcp.metrics.geometry.atoms import NearPairs, StructureAtoms, backbone_atoms
+from foldcp.metrics.geometry.weak_cache import weak_cache
 
 PROBE = 1.4  # Å
 # Å; those of DSSP (Kabsch & Sander 1983), which has no others than those of proteins
@@ -41,52 +43,22 @@ class Surfaces:
     buried: Float[np.ndarray, "C C"]
 
 
-def atom_radii(atoms: StructureAtoms) -> Float[np.ndarray, " A"]:
+@weak_cache
+def atom_radii(layout: Layout) -> Float[np.ndarray, " A"]:
     """The radius of each atom in Å: N, CA, C and O of proteins have their own."""
-    radii = np.full(len(atoms.coords), OTHER_RADIUS)
-    protein = atoms.of_kinds("protein")
+    radii = np.full(len(layout.atom_token), OTHER_RADIUS)
     for name, radius in RADII.items():
-        radii[protein & (atoms.names == name)] = radius
+        index = backbone_atoms(layout)[name]
+        radii[index[index >= 0]] = radius
     return radii
 
 
-def surfaces(
-    atoms: StructureAtoms,
-    radii: Float[np.ndarray, " A"],
-    near: NearPairs,
-    between: NearPairs,
-    exposed: ExposedSurface,
-) -> Surfaces:
-    """The surfaces of a structure; `near` are all pairs within 6.6 Å, `between` those of different
-    chains. Waits for the device.
+def accessible_spheres(
+    atoms: StructureAtoms, radii: Float[np.ndarray, " A"], near: NearPairs
+) -> Spheres:
+    """What the centre of a water molecule cannot enter: the spheres of the atoms, widened by its
+    radius; `near` are all pairs within 6.6 Å.
     """
-    C = atoms.num_chains
-    first, second = atoms.chains_of(between)
-    place = first * C + second
-    counts = place.bincount(minlength=C * C).view(C, C).cpu().numpy()
-    sizes = np.bincount(atoms.chain, minlength=C)
-    mixed = counts > MAX_PAIRS_PER_ATOM * np.minimum.outer(sizes, sizes)
-    is_interface = torch.from_numpy(~mixed.flatten()).to(near.device)[place]
-    # The atoms that another chain comes near, each once for such a chain.
-    ends = (between.first * C + second, between.second * C + first)
-    reached = torch.cat([end[is_interface] for end in ends]).unique()
-    spheres = _spheres(atoms, radii, near)
-    everyone = torch.arange(len(atoms.coords), device=near.device)
-    which = torch.cat([everyone, reached // C])
-    share = exposed(spheres, which, torch.cat([spheres.chain, reached % C])).cpu().numpy()
-    atom = which.cpu().numpy()
-    surface = 4 * np.pi * (radii + PROBE)[atom] ** 2 * share
-    alone, beside = np.split(surface, [len(atoms.coords)])
-    atom = atom[len(atoms.coords) :]
-    pair = atoms.chain[atom] * C + reached.cpu().numpy() % C
-    # Of no atoms NumPy counts in integers.
-    buried = np.bincount(pair, alone[atom] - beside, C * C).astype(float).reshape(C, C)
-    buried[mixed | mixed.T] = np.nan
-    return Surfaces(alone, buried)
-
-
-def _spheres(atoms: StructureAtoms, radii: Float[np.ndarray, " A"], near: NearPairs) -> Spheres:
-    """What a water molecule cannot enter: the spheres of the atoms, widened by its radius."""
     first, order = torch.cat([near.first, near.second]).sort(stable=True)
     numbers = torch.arange(len(atoms.coords) + 1, device=near.device)
     return Spheres(
@@ -98,6 +70,42 @@ def _spheres(atoms: StructureAtoms, radii: Float[np.ndarray, " A"], near: NearPa
     )
 
 
+def surfaces(
+    atoms: StructureAtoms, spheres: Spheres, between: NearPairs, exposed: ExposedSurface
+) -> Surfaces:
+    """The surfaces of a structure; `between` are its pairs of atoms of different chains within
+    6.6 Å. Waits for the device.
+    """
+    A = len(atoms.coords)
+    C = atoms.num_chains
+    chain = spheres.chain
+    first, second = chain[between.first], chain[between.second]
+    place = first * C + second
+    counts = place.new_zeros(C * C).scatter_add_(0, place, torch.ones_like(place)).view(C, C)
+    sizes = chain.new_zeros(C).scatter_add_(0, chain, torch.ones_like(chain))
+    mixed = counts > MAX_PAIRS_PER_ATOM * torch.minimum(sizes[:, None], sizes)
+    mixed = mixed | mixed.T
+    # The atoms that another chain comes near, each once for such a chain.
+    reached = torch.cat([between.first * C + second, between.second * C + first])
+    reached = reached[~mixed.flatten()[place].repeat(2)].unique()
+    which = torch.cat([torch.arange(A, device=chain.device), reached // C])
+    share = exposed(spheres, which, torch.cat([chain, reached % C]))
+    surface = (4 * np.pi * spheres.radii[which].square() * share).cpu().numpy()
+    alone, beside = np.split(surface, [A])
+    atom, other = np.divmod(reached.cpu().numpy(), C)
+    pair = atoms.chain[atom] * C + other
+    # Of no atoms NumPy counts in integers.
+    buried = np.bincount(pair, alone[atom] - beside, C * C).astype(float).reshape(C, C)
+    buried[mixed.cpu().numpy()] = np.nan
+    return Surfaces(alone, buried)
+
+
+@weak_cache
+def _largest_surfaces(layout: Layout) -> Int[np.ndarray, " T"]:
+    """Å², of the residue of each token."""
+    return np.array([MAX_SURFACE.get(name, MAX_SURFACE["ALA"]) for name in layout.token_name])
+
+
 def fraction_disordered(atoms: StructureAtoms, alone: Float[np.ndarray, " A"]) -> float:
     """The share of residues of proteins whose relative accessibility, the mean over 25 residues,
     exceeds 0.581 (AlphaFold 3, `fraction_disordered`, after AlphaFold-RSA); each chain alone. 0
@@ -105,8 +113,7 @@ def fraction_disordered(atoms: StructureAtoms, alone: Float[np.ndarray, " A"]) -
     """
     layout = atoms.layout
     by_token = np.bincount(layout.atom_token, alone, len(layout.token_chain))
-    largest = np.array([MAX_SURFACE.get(name, MAX_SURFACE["ALA"]) for name in layout.token_name])
-    relative = np.minimum(by_token / largest, 1)
+    relative = np.minimum(by_token / _largest_surfaces(layout), 1)
     half = DISORDER_WINDOW // 2
     disordered: list[Bool[np.ndarray, " L"]] = []
     for chain, kind in enumerate(layout.chain_kinds):

@@ -24,17 +24,19 @@ from foldcp.metrics.geometry.atoms import (
     MAX_CONTACT,
     MAX_NEIGHBOURS,
     StructureAtoms,
+    backbone_atoms,
     near_pairs,
     near_pairs_of_all,
 )
 from foldcp.metrics.geometry.clashes import clashes
-from foldcp.metrics.geometry.contact_atoms import alpha_atoms, modified_contact_atoms
+from foldcp.metrics.geometry.contact_atoms import modified_contact_atoms
 from foldcp.metrics.geometry.geometry import UNKNOWN, geometry
-from foldcp.metrics.geometry.stereochemistry import stereochemistry
+from foldcp.metrics.geometry.stereochemistry import chiral_centers, stereochemistry
 from foldcp.metrics.geometry.structure_scores import structure_scores
 from foldcp.metrics.geometry.surface import (
     MAX_SURFACE,
     Surfaces,
+    accessible_spheres,
     atom_radii,
     fraction_disordered,
     surfaces,
@@ -148,17 +150,17 @@ def surfaces_of(
 ) -> Surfaces:
     near = near_pairs(atoms.coords, MAX_CONTACT, MAX_NEIGHBOURS, device)
     assert near is not None
-    first, second = atoms.chains_of(near)
     exposed = exposed_surface.choose(choose_backend("auto", torch.device(device)))
-    radii = atom_radii(atoms) if radii is None else radii
-    return surfaces(atoms, radii, near, near.where(first != second), exposed)
+    spheres = accessible_spheres(atoms, atom_radii(atoms.layout) if radii is None else radii, near)
+    between = near.where(spheres.chain[near.first] != spheres.chain[near.second])
+    return surfaces(atoms, spheres, between, exposed)
 
 
 def test_surfaces_are_those_of_biotite(monkeypatch: pytest.MonkeyPatch) -> None:
     """On the same 400 points a sphere; a point on the edge of one may fall either way."""
     case = generated_case(2, "mixed")
     atoms = StructureAtoms(ligands(len(case.coords)), case.coords)
-    radii = atom_radii(atoms)
+    radii = atom_radii(atoms.layout)
     array = AtomArray(len(case.coords))
     array.coord = case.coords.astype(np.float32)
     array.set_annotation("element", np.full(len(case.coords), "C"))
@@ -193,7 +195,7 @@ def test_buried_surface_is_the_difference_of_three_surfaces() -> None:
         together = np.isin(atoms.chain, (a, b))
         layout = synthetic_layout([("ligand", int(together.sum()))])
         pair = StructureAtoms(layout, case.coords[together])
-        of_both = surfaces_of(pair, atom_radii(atoms)[together]).alone.sum()
+        of_both = surfaces_of(pair, atom_radii(atoms.layout)[together]).alone.sum()
         expected = alone[together].sum() - of_both
         assert buried[a, b] + buried[b, a] == pytest.approx(expected, abs=1e-2)
 
@@ -276,16 +278,17 @@ def test_ligands_with_the_hand_of_the_reference_have_no_errors() -> None:
     reference = features.ref_pos[: len(layout.atom_token)].double().numpy()
     bonds = features.bonds.numpy()
     coords = ideal(features)
-    found = stereochemistry(StructureAtoms(layout, coords), reference, bonds)
+    centers = chiral_centers(layout, reference, bonds)
+    found = stereochemistry(StructureAtoms(layout, coords), centers)
     assert (found.ligand_centers, found.ligand_errors, found.residue_errors) == (7, 0, 0)
-    mirrored = stereochemistry(StructureAtoms(layout, -coords), reference, bonds)
+    mirrored = stereochemistry(StructureAtoms(layout, -coords), centers)
     assert (mirrored.ligand_errors, mirrored.residue_errors) == (7, 4)  # glycine has no hand
     names = np.array(layout.atom_name)
     swapped = coords.copy()
     threonine = layout.token_chain[layout.atom_token] == 0
     one, other = (int(np.flatnonzero(threonine & (names == name))[0]) for name in ("OG1", "CG2"))
     swapped[[one, other]] = swapped[[other, one]]
-    found = stereochemistry(StructureAtoms(layout, swapped), reference, bonds)
+    found = stereochemistry(StructureAtoms(layout, swapped), centers)
     assert (found.ligand_errors, found.residue_errors) == (1, 0)
 
 
@@ -325,7 +328,8 @@ def test_peptide_bonds_are_cis_twisted_or_off(
         token_name=[{"A": "ALA", "P": "PRO"}[letter] for letter in sequence],
     )
     x = peptide(omega, length)
-    found = stereochemistry(StructureAtoms(layout, x), x, np.zeros((0, 3), dtype=np.int64))
+    centers = chiral_centers(layout, x, np.zeros((0, 3), dtype=np.int64))
+    found = stereochemistry(StructureAtoms(layout, x), centers)
     assert (found.cis_peptides, found.twisted_peptides, found.bad_peptide_bonds) == expected
 
 
@@ -342,7 +346,7 @@ def test_contacts_of_modified_residues_begin_at_their_own_atoms() -> None:
         0: "CB", 1: "CA", 3: "C4", 4: "C2",
     }  # fmt: skip
     assert [layout.atom_token[atom] for atom in found.values()] == list(found)
-    alpha = alpha_atoms(layout)
+    alpha = backbone_atoms(layout)["CA"]
     assert [layout.atom_name[atom] for atom in alpha[:3]] == ["CA"] * 3 and set(alpha[3:]) == {-1}
 
 
