@@ -4,6 +4,7 @@ v4; Dunbrack 2025).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,20 +41,22 @@ def ipsae(
     least_of_row: Float[Tensor, "R C"],
     least_of_column: Float[Tensor, "C T"],
     rows: ChainRows,
-    cutoff: int,
+    cutoffs: Sequence[int],
     cp: ContextParallel,
-) -> Ipsae:
-    """ipSAE of each of this rank's rows, from the expected PAE in Å and the least one of each row
-    and chain, and of each chain and column; pairs strictly below the cutoff in Å count. Collective,
-    as d0dom needs the rows of all ranks.
+) -> list[Ipsae]:
+    """ipSAE of each of this rank's rows with each cutoff, from the expected PAE in Å and the least
+    one of each row and chain, and of each chain and column; pairs strictly below the cutoff in Å
+    count. Collective, as d0dom needs the rows of all ranks.
     """
     floor = ipsae_floor(rows.spans)
     chn = ipsae_d0(rows.spans.pair_lengths, floor)
-    near_rows = rows.sum((least_of_row < cutoff).double()).int()
-    near_columns = (least_of_column < cutoff).int()
-    dom = ipsae_d0(domain_sizes(near_rows, near_columns, rows.spans, cp), floor)
-    tables = torch.tensor(np.stack([floor, chn, dom])).float()
-    return ipsae_rows(pae, rows, D0Tables(*tables.to(pae.device)), cutoff)
+    sizes = domain_sizes(least_of_row, least_of_column, rows, cutoffs, cp)
+    tables = np.stack([floor, chn, *(ipsae_d0(of_cutoff, floor) for of_cutoff in sizes)])
+    floor, chn, *doms = torch.tensor(tables).float().to(pae.device)
+    return [
+        ipsae_rows(pae, rows, D0Tables(floor, chn, dom), cutoff)
+        for cutoff, dom in zip(cutoffs, doms, strict=True)
+    ]
 
 
 def ipsae_rows(pae: Float[Tensor, "R T"], rows: ChainRows, d0: D0Tables, cutoff: int) -> Ipsae:
@@ -83,18 +86,23 @@ def ipsae_rows(pae: Float[Tensor, "R T"], rows: ChainRows, d0: D0Tables, cutoff:
 
 
 def domain_sizes(
-    near_rows: Int[Tensor, "C C"],
-    near_columns: Int[Tensor, "C T"],
-    spans: ChainSpans,
+    least_of_row: Float[Tensor, "R C"],
+    least_of_column: Float[Tensor, "C T"],
+    rows: ChainRows,
+    cutoffs: Sequence[int],
     cp: ContextParallel,
-) -> Int[np.ndarray, "C C"]:
-    """[a, b]: how many rows of a and columns of b have any error below the cutoff between a and b;
-    of all ranks, from how many rows of this one do, and whether each column does. Collective.
+) -> Int[np.ndarray, "K C C"]:
+    """[cutoff, a, b]: how many rows of a and columns of b have any error below the cutoff between a
+    and b; of all ranks. Collective.
     """
+    spans = rows.spans
+    limits = torch.tensor(cutoffs, device=least_of_row.device)
+    near_rows = rows.sum((least_of_row[..., None] < limits).double()).int()
+    near_columns = (least_of_column[..., None] < limits).int()
     both = cp.all_reduce(torch.cat([near_rows, near_columns], 1))
     near_rows, near_columns = both.split([spans.num_chains, spans.num_tokens], 1)
     num_columns = spans.sum_columns((near_columns > 0).int())
-    return (near_rows + num_columns).cpu().numpy()
+    return (near_rows + num_columns).movedim(-1, 0).cpu().numpy()
 
 
 def ipsae_floor(spans: ChainSpans) -> Float[np.ndarray, "C C"]:

@@ -94,11 +94,11 @@ class SampleScorer:
         tokens = torch.tensor(list(modified), dtype=torch.int64, device=device)
         own_atoms = torch.tensor(list(modified.values()), dtype=torch.int64, device=device)
         contact_atoms[tokens] = own_atoms
-        # Boltz weighs the tokens at interfaces by the contacts of the representative atoms.
         self._points = coords.float()[contact_atoms]
         alpha = torch.from_numpy(backbone_atoms(features.layout)["CA"]).to(device)
         self._alpha_points = coords.float()[alpha].masked_fill(alpha[:, None] < 0, torch.nan)
-        self._boltz_points = coords.float()[features.rep_atom[:T]]
+        # Boltz weighs the tokens at interfaces by the contacts of the representative atoms.
+        self._boltz_points = coords.float()[features.rep_atom[:T]] if modified else None
         self._valid = self._rows.own(valid_frames(features, coords, spans))
         self._centers = torch.tensor(BIN_CENTERS, dtype=torch.float32, device=device)
         self._tm = ExpectedTm(self._rows, device)
@@ -217,7 +217,9 @@ class SampleScorer:
             self._pae = None
         own_contacts = chain_contacts(self._points, plddt, rows)
         contacts = own_contacts.sum_by_chain(rows, cp)
-        at_interface = chain_contacts(self._boltz_points, plddt, rows).touching.any(1)
+        at_interface = own_contacts.touching.any(1)
+        if self._boltz_points is not None:
+            at_interface = chain_contacts(self._boltz_points, plddt, rows).touching.any(1)
         pair_tm = self._tm.of_chain_pairs(valid).max_by_chain(rows, cp)
         interfaces = self._interfaces.compute(values, contacts, _finite(pair_tm.pair_iptm), cp)
         return _scores(

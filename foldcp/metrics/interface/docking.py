@@ -6,10 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
-from torch import Tensor
 
 from foldcp.metrics.interface.contact_pairs import ContactPairs
-from foldcp.metrics.reductions import RowValues
 
 PAE_SCALE = 10.0  # Å, of pDockQ2
 
@@ -34,17 +32,17 @@ MPDOCKQ = Sigmoid(0.827, 261.398, 0.036, 0.221)  # AlphaPulldown
 
 
 @dataclass(frozen=True)
-class ContactErrors(RowValues):
-    """Sums over the contacts of each row with each chain."""
+class ContactErrors:
+    """[a, b]: sums over the contacts of tokens of chain a with those of chain b."""
 
-    contacts: Float[Tensor, "R C"]  # number
-    plddt: Float[Tensor, "R C"]  # of the row, 0..1
-    pae: Float[Tensor, "R C"]  # Å
-    tm: Float[Tensor, "R C"]  # 1 / (1 + (PAE / 10 Å)^2)
+    contacts: Float[np.ndarray, "C C"]  # number
+    plddt: Float[np.ndarray, "C C"]  # of the token of a, 0..1
+    pae: Float[np.ndarray, "C C"]  # Å
+    tm: Float[np.ndarray, "C C"]  # 1 / (1 + (PAE / 10 Å)^2)
 
 
-def contact_errors(pairs: ContactPairs, plddt: Float[np.ndarray, " r"]) -> ContactErrors:
-    """The sums of a chunk of rows, from the pLDDT of its tokens."""
+def contact_errors(pairs: ContactPairs, plddt: Float[np.ndarray, " R"]) -> ContactErrors:
+    """The sums over these pairs, from the pLDDT of this rank's rows."""
     return ContactErrors(
         contacts=pairs.sum(),
         plddt=pairs.sum(plddt[pairs.row]),
@@ -69,8 +67,8 @@ def pdockq2(
     """pDockQ2 as ipsae.py has it: CB contacts, the mean pLDDT of the residues of both sides, each
     once; 0 without contact.
     """
-    contacts = errors.contacts.numpy()
-    tm = errors.tm.numpy() / np.maximum(contacts, 1)
+    contacts = errors.contacts
+    tm = errors.tm / np.maximum(contacts, 1)
     return np.where(contacts > 0, PDOCKQ2(100 * interface_plddt * tm), 0)
 
 
@@ -94,8 +92,8 @@ def mpdockq(errors: ContactErrors, protein: Bool[np.ndarray, " C"]) -> float:
     """
     if protein.sum() < 2:
         return float("nan")
-    contacts = errors.contacts.numpy()
-    plddt = errors.plddt.numpy() + errors.plddt.numpy().T
+    contacts = errors.contacts
+    plddt = errors.plddt + errors.plddt.T
     mean = 100 * plddt / np.maximum(2 * contacts, 1)
     terms = np.log10(contacts + 1) * mean
     total = terms[np.ix_(protein, protein)].sum(keepdims=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
+from itertools import chain
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from foldcp.metrics.interface.confident_contacts import (
     contact_pae,
     spoc_contacts,
 )
-from foldcp.metrics.interface.contact_pairs import contact_pairs
+from foldcp.metrics.interface.contact_pairs import ContactPairs, sum_over_contacts
 from foldcp.metrics.interface.contact_probability import ContactProbability, mean_of_largest
 from foldcp.metrics.interface.docking import (
     ContactErrors,
@@ -116,9 +117,10 @@ class InterfaceScorer:
         """
         spans = self._rows.spans
         protein = spans.mask("protein")
-        errors = self._contact_errors(values.points, values, cp)
-        alpha = self._contact_errors(values.alpha_points, values, cp)
-        by_chain = [x.numpy().sum(1) for x in (alpha.contacts, alpha.plddt, alpha.tm)]
+        plddt = values.plddt.double().cpu().numpy()
+        errors, in_contact = self._contacts(values.points, values.pae, plddt, self._cutoffs, cp)
+        alpha, _ = self._contacts(values.alpha_points, values.pae, plddt, (), cp)
+        by_chain = [x.sum(1) for x in (alpha.contacts, alpha.plddt, alpha.tm)]
         chain_pdockq2 = np.where(protein, pdockq2_original(*by_chain), np.nan)
         if protein.sum() < 2:
             chain_pdockq2[:] = np.nan
@@ -128,41 +130,50 @@ class InterfaceScorer:
             **self._distance_errors(cp),
             **self._probabilities(cp),
             **self._expected_tm(values, pair_iptm, cp),
-            **self._confident(values, cp),
+            **self._confident(values.pae, plddt, cp),
             **self._structure(),
             num_interface_residues=number_of_residues,
             interface_residues=residues,
         )
         return InterfaceResult(
             interface,
-            self._cutoff_scores(values, cp),
+            self._cutoff_scores(values, in_contact, cp),
             chain_pdockq2.astype(np.float32),
             mpdockq(errors, protein),
         )
 
-    def _contact_errors(
-        self, points: Float[Tensor, "T 3"], values: PairValues, cp: ContextParallel
-    ) -> ContactErrors:
+    def _contacts(
+        self,
+        points: Float[Tensor, "T 3"],
+        pae: Float[Tensor, "R T"],
+        plddt: Float[np.ndarray, " T"],
+        cutoffs: Sequence[int],
+        cp: ContextParallel,
+    ) -> tuple[ContactErrors, list[ContactInteraction]]:
+        """The sums over the contacts of these points, and those of each cutoff. Collective."""
         rows = self._rows
-        own_plddt = rows.own(values.plddt).double().cpu().numpy()
-        chunks = [
-            contact_errors(pairs, own_plddt[pairs.rows])
-            for pairs in contact_pairs(points, values.pae, rows)
-        ]
-        whole = ContactErrors.cat(chunks, rows.spans.num_chains, values.pae.device)
-        return whole.sum_by_chain(rows, cp)
+        own_plddt = plddt[rows.first : rows.first + rows.num_rows]
+
+        def terms(pairs: ContactPairs) -> list[PairArray]:
+            of_cutoffs = [astuple(contact_interaction(pairs, cutoff)) for cutoff in cutoffs]
+            return [*astuple(contact_errors(pairs, own_plddt)), *chain.from_iterable(of_cutoffs)]
+
+        sums = sum_over_contacts(points, pae, rows, terms, cp)
+        of_all, of_cutoffs = np.split(sums, [len(fields(ContactErrors))])
+        clis, clia = of_cutoffs[::2], of_cutoffs[1::2]
+        return ContactErrors(*of_all), list(map(ContactInteraction, clis, clia))
 
     def _docking(
         self, errors: ContactErrors, alpha: ContactErrors, contacts: Contacts
     ) -> dict[str, PairArray]:
         """Scores of docking quality, and the PAE of contacts."""
         proteins = self._of_kinds("protein")
-        number = errors.contacts.numpy()
+        number = errors.contacts
         touching = contacts.touching.numpy()
         plddt = contacts.touching_plddt.numpy()
         both_plddt = (plddt + plddt.T) / np.maximum(touching + touching.T, 1)
-        original = pdockq2_original(alpha.contacts.numpy(), alpha.plddt.numpy(), alpha.tm.numpy())
-        pae = errors.pae.numpy() / np.maximum(number, 1)
+        original = pdockq2_original(alpha.contacts, alpha.plddt, alpha.tm)
+        pae = errors.pae / np.maximum(number, 1)
         return {
             "pdockq": _scores(pdockq(number, both_plddt), proteins),
             "pdockq2": _scores(pdockq2(errors, both_plddt), proteins),
@@ -203,16 +214,17 @@ class InterfaceScorer:
             "ligand_iptm": _scores(np.fmax(pair_iptm, pair_iptm.T), mixed | mixed.T),
         }
 
-    def _confident(self, values: PairValues, cp: ContextParallel) -> dict[str, PairArray]:
+    def _confident(
+        self, pae: Float[Tensor, "R T"], plddt: Float[np.ndarray, " T"], cp: ContextParallel
+    ) -> dict[str, PairArray]:
         """Contacts with a low PAE."""
         contacts = self._geometry.contacts
         if contacts is None:
             unknown = self._unknown()
             return {"contacts_pae4": unknown, "contacts_pae15": unknown}
-        pae = contact_pae(values.pae, contacts, self._rows, cp)
-        plddt = values.plddt.double().cpu().numpy()
-        close = confident_contacts(contacts, pae, self._layout)
-        spoc = spoc_contacts(contacts, pae, plddt, self._layout)
+        errors = contact_pae(pae, contacts, self._rows, cp)
+        close = confident_contacts(contacts, errors, self._layout)
+        spoc = spoc_contacts(contacts, errors, plddt, self._layout)
         return {
             "contacts_pae4": _counts(close, self._of_kinds("protein", "dna", "rna")),
             "contacts_pae15": _counts(spoc, self._of_kinds("protein")),
@@ -266,27 +278,25 @@ class InterfaceScorer:
             "pde_min": _scores(minima.pde.numpy()),
         }
 
-    def _cutoff_scores(self, values: PairValues, cp: ContextParallel) -> dict[int, CutoffScores]:
+    def _cutoff_scores(
+        self, values: PairValues, in_contact: Sequence[ContactInteraction], cp: ContextParallel
+    ) -> dict[int, CutoffScores]:
         """The scores of each cutoff of PAE."""
         rows = self._rows
-        C = rows.spans.num_chains
         pae = values.pae
-        chunks: dict[int, list[ContactInteraction]] = {cutoff: [] for cutoff in self._cutoffs}
-        for pairs in contact_pairs(values.points, pae, rows):
-            for cutoff in self._cutoffs:
-                chunks[cutoff].append(contact_interaction(pairs, cutoff))
         polymers = self._of_kinds("protein", "dna", "rna")
-        scores = {}
-        least = (values.least_pae, values.least_column_pae)
-        for cutoff in self._cutoffs:
-            in_contact = ContactInteraction.cat(chunks[cutoff], C, pae.device)
-            scores[cutoff] = _cutoff_scores(
+        of_rows = ipsae(pae, values.least_pae, values.least_column_pae, rows, self._cutoffs, cp)
+        return {
+            cutoff: _cutoff_scores(
                 polymers,
-                ipsae(pae, *least, rows, cutoff, cp).max_by_chain(rows, cp),
+                of_cutoff.max_by_chain(rows, cp),
                 local_interaction(pae, rows, cutoff).sum_by_chain(rows, cp),
-                in_contact.sum_by_chain(rows, cp),
+                interaction,
             )
-        return scores
+            for cutoff, of_cutoff, interaction in zip(
+                self._cutoffs, of_rows, in_contact, strict=True
+            )
+        }
 
     def _of_kinds(self, *kinds: str) -> Bool[np.ndarray, "C C"]:
         """Pairs whose chains are both of these kinds."""
@@ -310,9 +320,9 @@ def _cutoff_scores(
 ) -> CutoffScores:
     """The scores of one cutoff, from maxima and sums over all rows."""
     lia = all_pairs.lia.numpy()
-    clia = in_contact.clia.numpy()
+    clia = in_contact.clia
     lis = all_pairs.lis.numpy() / np.maximum(lia, 1)
-    clis = in_contact.clis.numpy() / np.maximum(clia, 1)
+    clis = in_contact.clis / np.maximum(clia, 1)
     return CutoffScores(
         ipsae_d0res=_scores(ipsae.d0res.numpy(), defined),
         ipsae_d0chn=_scores(ipsae.d0chn.numpy(), defined),

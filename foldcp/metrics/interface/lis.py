@@ -25,11 +25,11 @@ class LocalInteraction(RowValues):
 
 
 @dataclass(frozen=True)
-class ContactInteraction(RowValues):
-    """The same over the tokens that are in contact with the row."""
+class ContactInteraction:
+    """[a, b]: the same over the contacts of tokens of chain a with those of chain b."""
 
-    clis: Float[Tensor, "R C"]
-    clia: Float[Tensor, "R C"]
+    clis: Float[np.ndarray, "C C"]
+    clia: Float[np.ndarray, "C C"]
 
 
 def local_interaction(pae: Float[Tensor, "R T"], rows: ChainRows, cutoff: int) -> LocalInteraction:
@@ -46,7 +46,7 @@ def local_interaction(pae: Float[Tensor, "R T"], rows: ChainRows, cutoff: int) -
 
 
 def contact_interaction(pairs: ContactPairs, cutoff: int) -> ContactInteraction:
-    """The terms of clis and clia of a chunk of this rank's rows."""
+    """The terms of clis and clia of these pairs."""
     below = pairs.pae < cutoff
     terms = np.where(below, (cutoff - pairs.pae) / cutoff, 0)
     return ContactInteraction(pairs.sum(terms), pairs.sum(below.astype(np.float64)))
