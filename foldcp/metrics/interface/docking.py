@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
+from torch import Tensor
 
-from foldcp.metrics.interface.contact_pairs import ContactPairs
+from foldcp.metrics.interface.contact_sums import ContactRows
 
 PAE_SCALE = 10.0  # Å, of pDockQ2
 
@@ -41,14 +42,10 @@ class ContactErrors:
     tm: Float[np.ndarray, "C C"]  # 1 / (1 + (PAE / 10 Å)^2)
 
 
-def contact_errors(pairs: ContactPairs, plddt: Float[np.ndarray, " R"]) -> ContactErrors:
-    """The sums over these pairs, from the pLDDT of this rank's rows."""
-    return ContactErrors(
-        contacts=pairs.sum(),
-        plddt=pairs.sum(plddt[pairs.row]),
-        pae=pairs.sum(pairs.pae),
-        tm=pairs.sum(1 / (1 + (pairs.pae / PAE_SCALE) ** 2)),
-    )
+def error_terms(rows: ContactRows) -> list[Float[Tensor, "r T"]]:
+    """The terms of `ContactErrors`, in the order of its fields."""
+    tm = 1 / (1 + (rows.pae / PAE_SCALE) ** 2)
+    return [rows.near, rows.near * rows.plddt, rows.near * rows.pae, rows.near * tm]
 
 
 def pdockq(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from itertools import chain
 
 import numpy as np
@@ -24,11 +24,11 @@ from foldcp.metrics.interface.confident_contacts import (
     contact_pae,
     spoc_contacts,
 )
-from foldcp.metrics.interface.contact_pairs import ContactPairs, sum_over_contacts
 from foldcp.metrics.interface.contact_probability import ContactProbability, mean_of_largest
+from foldcp.metrics.interface.contact_sums import ContactRows, sum_over_contacts
 from foldcp.metrics.interface.docking import (
     ContactErrors,
-    contact_errors,
+    error_terms,
     mpdockq,
     pdockq,
     pdockq2,
@@ -37,7 +37,7 @@ from foldcp.metrics.interface.docking import (
 from foldcp.metrics.interface.lis import (
     ContactInteraction,
     LocalInteraction,
-    contact_interaction,
+    interaction_terms,
     local_interaction,
 )
 from foldcp.metrics.interface.pair_pde import PairPde
@@ -117,9 +117,8 @@ class InterfaceScorer:
         """
         spans = self._rows.spans
         protein = spans.mask("protein")
-        plddt = values.plddt.double().cpu().numpy()
-        errors, in_contact = self._contacts(values.points, values.pae, plddt, self._cutoffs, cp)
-        alpha, _ = self._contacts(values.alpha_points, values.pae, plddt, (), cp)
+        errors, in_contact = self._contacts(values.points, values, self._cutoffs, cp)
+        alpha, _ = self._contacts(values.alpha_points, values, (), cp)
         by_chain = [x.sum(1) for x in (alpha.contacts, alpha.plddt, alpha.tm)]
         chain_pdockq2 = np.where(protein, pdockq2_original(*by_chain), np.nan)
         if protein.sum() < 2:
@@ -130,7 +129,7 @@ class InterfaceScorer:
             **self._distance_errors(cp),
             **self._probabilities(cp),
             **self._expected_tm(values, pair_iptm, cp),
-            **self._confident(values.pae, plddt, cp),
+            **self._confident(values, cp),
             **self._structure(),
             num_interface_residues=number_of_residues,
             interface_residues=residues,
@@ -145,23 +144,22 @@ class InterfaceScorer:
     def _contacts(
         self,
         points: Float[Tensor, "T 3"],
-        pae: Float[Tensor, "R T"],
-        plddt: Float[np.ndarray, " T"],
+        values: PairValues,
         cutoffs: Sequence[int],
         cp: ContextParallel,
     ) -> tuple[ContactErrors, list[ContactInteraction]]:
         """The sums over the contacts of these points, and those of each cutoff. Collective."""
-        rows = self._rows
-        own_plddt = plddt[rows.first : rows.first + rows.num_rows]
 
-        def terms(pairs: ContactPairs) -> list[PairArray]:
-            of_cutoffs = [astuple(contact_interaction(pairs, cutoff)) for cutoff in cutoffs]
-            return [*astuple(contact_errors(pairs, own_plddt)), *chain.from_iterable(of_cutoffs)]
+        def terms(rows: ContactRows) -> list[Tensor]:
+            of_cutoffs = (interaction_terms(rows, cutoff) for cutoff in cutoffs)
+            return [*error_terms(rows), *chain.from_iterable(of_cutoffs)]
 
-        sums = sum_over_contacts(points, pae, rows, terms, cp)
-        of_all, of_cutoffs = np.split(sums, [len(fields(ContactErrors))])
-        clis, clia = of_cutoffs[::2], of_cutoffs[1::2]
-        return ContactErrors(*of_all), list(map(ContactInteraction, clis, clia))
+        num_errors = len(fields(ContactErrors))
+        num_terms = num_errors + len(fields(ContactInteraction)) * len(cutoffs)
+        sums = sum_over_contacts(points, values.pae, values.plddt, self._rows, num_terms, terms, cp)
+        clis, clia = sums[num_errors::2], sums[num_errors + 1 :: 2]
+        interactions = list(map(ContactInteraction, clis, clia))
+        return ContactErrors(*sums[:num_errors]), interactions
 
     def _docking(
         self, errors: ContactErrors, alpha: ContactErrors, contacts: Contacts
@@ -214,15 +212,14 @@ class InterfaceScorer:
             "ligand_iptm": _scores(np.fmax(pair_iptm, pair_iptm.T), mixed | mixed.T),
         }
 
-    def _confident(
-        self, pae: Float[Tensor, "R T"], plddt: Float[np.ndarray, " T"], cp: ContextParallel
-    ) -> dict[str, PairArray]:
+    def _confident(self, values: PairValues, cp: ContextParallel) -> dict[str, PairArray]:
         """Contacts with a low PAE."""
         contacts = self._geometry.contacts
         if contacts is None:
             unknown = self._unknown()
             return {"contacts_pae4": unknown, "contacts_pae15": unknown}
-        errors = contact_pae(pae, contacts, self._rows, cp)
+        errors = contact_pae(values.pae, contacts, self._rows, cp)
+        plddt = values.plddt.double().cpu().numpy()
         close = confident_contacts(contacts, errors, self._layout)
         spoc = spoc_contacts(contacts, errors, plddt, self._layout)
         return {

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from foldcp.distributed.pipelining import split_range
 from foldcp.metrics.chains import CHUNK_PAIRS, ChainRows
-from foldcp.metrics.interface.contact_pairs import ContactPairs
+from foldcp.metrics.interface.contact_sums import ContactRows
 from foldcp.metrics.reductions import RowValues
 
 
@@ -45,8 +45,7 @@ def local_interaction(pae: Float[Tensor, "R T"], rows: ChainRows, cutoff: int) -
     return sums
 
 
-def contact_interaction(pairs: ContactPairs, cutoff: int) -> ContactInteraction:
-    """The terms of clis and clia of these pairs."""
-    below = pairs.pae < cutoff
-    terms = np.where(below, (cutoff - pairs.pae) / cutoff, 0)
-    return ContactInteraction(pairs.sum(terms), pairs.sum(below.astype(np.float64)))
+def interaction_terms(rows: ContactRows, cutoff: int) -> list[Float[Tensor, "r T"]]:
+    """The terms of `ContactInteraction`, in the order of its fields."""
+    below = cutoff - rows.pae
+    return [rows.near * below.clamp(min=0) / cutoff, rows.near * (below > 0)]
