@@ -46,16 +46,6 @@ class StructureAtoms:
         return self.layout.token_residue[self.layout.atom_token]
 
     @property
-    def residue_names(self) -> np.ndarray:
-        """CCD code of each atom's residue."""
-        return _residue_names(self.layout)
-
-    @property
-    def elements(self) -> Int[np.ndarray, " A"]:
-        """Atomic number of each atom."""
-        return self.layout.atom_element
-
-    @property
     def num_chains(self) -> int:
         """C."""
         return len(self.layout.chain_kinds)
@@ -80,11 +70,6 @@ class StructureAtoms:
 @weak_cache
 def _chain(layout: Layout) -> Int[np.ndarray, " A"]:
     return layout.token_chain[layout.atom_token]
-
-
-@weak_cache
-def _residue_names(layout: Layout) -> np.ndarray:
-    return np.array(layout.token_name)[layout.atom_token]
 
 
 @weak_cache

@@ -25,8 +25,8 @@ ANIONS = {("ASP", "OD1"), ("ASP", "OD2"), ("GLU", "OE1"), ("GLU", "OE2")}
 
 def backbone_bonds(atoms: StructureAtoms, near: AtomPairs) -> Float[np.ndarray, "C C"]:
     """[a, b]: hydrogen bonds from an N-H of protein a to a C=O of protein b, by the energy of DSSP
-    (Kabsch & Sander 1983). The hydrogen stands opposite the C=O of the residue before; the first
-    residue of a chain and proline have none.
+    (Kabsch & Sander 1983), from the pairs `near` of a nitrogen and an oxygen. The hydrogen stands
+    opposite the C=O of the residue before; the first residue of a chain and proline have none.
     """
     backbone = _Backbone(atoms)
     pairs = near.both_ways()
@@ -45,7 +45,8 @@ def backbone_bonds(atoms: StructureAtoms, near: AtomPairs) -> Float[np.ndarray, 
 
 def salt_bridges(atoms: StructureAtoms, near: AtomPairs) -> Float[np.ndarray, "C C"]:
     """[a, b]: pairs of a lysine or arginine of a and an aspartate or glutamate of b with charged
-    atoms at most 4 Å apart, each pair of residues once (Barlow & Thornton 1983).
+    atoms at most 4 Å apart, each pair of residues once (Barlow & Thornton 1983), from the pairs
+    `near` of a nitrogen and an oxygen.
     """
     cation, anion = _ions(atoms.layout)
     pairs = near.both_ways()

@@ -34,6 +34,7 @@ from foldcp.metrics.geometry.surface import (
 from foldcp.metrics.geometry.token_contacts import (
     NITROGEN_OXYGEN,
     TokenContacts,
+    polar_contacts,
     token_contacts,
 )
 from foldcp.metrics.geometry.weak_cache import weak_cache
@@ -79,10 +80,11 @@ def geometry(
         found = surfaces(atoms, spheres, between, exposed)
         alone, buried = found.alone, found.buried
         # Nothing else that looks at pairs of chains sees farther.
-        in_contact = between.where(between.distance <= NITROGEN_OXYGEN).on_host()
+        in_contact = between.where(between.distance <= NITROGEN_OXYGEN)
         contacts = token_contacts(atoms, in_contact)
-        bonds = backbone_bonds(atoms, in_contact)
-        bridges = salt_bridges(atoms, in_contact)
+        polar = polar_contacts(atoms, in_contact).on_host()
+        bonds = backbone_bonds(atoms, polar)
+        bridges = salt_bridges(atoms, polar)
     return Geometry(
         contacts=contacts,
         clashes=clashes(atoms, near, coords.device),

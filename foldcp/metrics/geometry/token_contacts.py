@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
 from foldcp.features.layout import Layout
-from foldcp.metrics.geometry.atoms import AtomPairs, StructureAtoms
+from foldcp.metrics.geometry.atoms import NearPairs, StructureAtoms
+from foldcp.metrics.geometry.weak_cache import weak_cache
 
 INTERFACE = 5.0  # Å between heavy atoms, strictly below; SPOC's contacts, too
 AF2COMPLEX = 4.5  # Å, strictly below
@@ -36,33 +39,58 @@ class TokenContacts:
         return mask
 
 
-def token_contacts(atoms: StructureAtoms, near: AtomPairs) -> TokenContacts:
-    """The pairs of tokens, from those of the atoms of different chains."""
-    near = near.where(near.distance <= NITROGEN_OXYGEN).both_ways()
-    token = atoms.layout.atom_token
+def token_contacts(atoms: StructureAtoms, near: NearPairs) -> TokenContacts:
+    """The pairs of tokens, from those of the atoms of different chains within 5.5 Å. Waits for the
+    device.
+    """
     num_tokens = len(atoms.layout.token_chain)
-    keys, place = np.unique(
-        token[near.first] * num_tokens + token[near.second], return_inverse=True
-    )
-    distance = np.full(len(keys), np.inf)
-    np.minimum.at(distance, place, near.distance)
-    interactome = np.zeros(len(keys), dtype=bool)
-    interactome[place[_interactome(atoms, near)]] = True
-    return TokenContacts(keys // num_tokens, keys % num_tokens, distance, interactome)
+    token = torch.from_numpy(atoms.layout.atom_token).to(near.device)
+    one, other = token[near.first], token[near.second]
+    # Both ways, and each once.
+    pairs = torch.cat([one * num_tokens + other, other * num_tokens + one])
+    keys, place = pairs.unique(return_inverse=True)
+    distance = near.distance.new_full(keys.shape, torch.inf)
+    distance.scatter_reduce_(0, place, near.distance.repeat(2), "amin")
+    touches = _interactome(atoms, near).repeat(2)
+    interactome = torch.zeros_like(keys).scatter_reduce_(0, place, touches.long(), "amax")
+    first, second = np.divmod(keys.cpu().numpy(), num_tokens)
+    return TokenContacts(first, second, distance.cpu().numpy(), interactome.cpu().numpy() > 0)
 
 
-def _interactome(atoms: StructureAtoms, near: AtomPairs) -> Bool[np.ndarray, " n"]:
+def polar_contacts(atoms: StructureAtoms, near: NearPairs) -> NearPairs:
+    """Those of a nitrogen and an oxygen."""
+    return near.where(_polar(*_elements(atoms, near)))
+
+
+def _elements(
+    atoms: StructureAtoms, near: NearPairs
+) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
+    """Those of both atoms of each pair."""
+    elements = torch.from_numpy(_contact_elements(atoms.layout)).to(near.device)
+    return elements[near.first], elements[near.second]
+
+
+@weak_cache
+def _contact_elements(layout: Layout) -> Int[np.ndarray, " A"]:
+    """The atomic number of each atom; 0 for a sulfur that is not of a cysteine."""
+    cysteine = np.array(layout.token_name)[layout.atom_token] == "CYS"
+    other_sulfur = (layout.atom_element == SULFUR) & ~cysteine
+    return np.where(other_sulfur, 0, layout.atom_element)
+
+
+def _polar(one: Int[Tensor, " n"], other: Int[Tensor, " n"]) -> Bool[Tensor, " n"]:
+    forth = (one == NITROGEN) & (other == OXYGEN)
+    return forth | ((one == OXYGEN) & (other == NITROGEN))
+
+
+def _interactome(atoms: StructureAtoms, near: NearPairs) -> Bool[Tensor, " n"]:
     """The pairs of atoms that make a contact by the rules of Interactome3D: a disulfide, N and O
     (salt bridges, and hydrogen bonds among them), C and C.
     """
-    one = atoms.elements[near.first]
-    other = atoms.elements[near.second]
+    one, other = _elements(atoms, near)
     carbons = (one == CARBON) & (other == CARBON) & (near.distance <= CARBON_CARBON)
-    polar = ((one == NITROGEN) & (other == OXYGEN)) | ((one == OXYGEN) & (other == NITROGEN))
-    cysteine = atoms.residue_names == "CYS"
     sulfurs = (one == SULFUR) & (other == SULFUR) & (near.distance <= DISULFIDE)
-    sulfurs &= cysteine[near.first] & cysteine[near.second]
-    return carbons | sulfurs | (polar & (near.distance <= NITROGEN_OXYGEN))
+    return carbons | sulfurs | (_polar(one, other) & (near.distance <= NITROGEN_OXYGEN))
 
 
 def residue_ranges(layout: Layout, mask: Bool[np.ndarray, " T"], chain: int) -> str:
