@@ -28,6 +28,7 @@ from foldcp.metrics.geometry.atoms import (
     near_pairs,
     near_pairs_of_all,
 )
+from foldcp.metrics.geometry.bonds import salt_bridges
 from foldcp.metrics.geometry.clashes import clashes
 from foldcp.metrics.geometry.contact_atoms import modified_contact_atoms
 from foldcp.metrics.geometry.geometry import UNKNOWN, geometry
@@ -41,7 +42,11 @@ from foldcp.metrics.geometry.surface import (
     fraction_disordered,
     surfaces,
 )
-from foldcp.metrics.geometry.token_contacts import residue_ranges
+from foldcp.metrics.geometry.token_contacts import (
+    polar_contacts,
+    residue_ranges,
+    token_contacts,
+)
 from tests.metrics.interface.generated_cases import generated_case
 from tests.support.metrics_reference import synthetic_layout
 
@@ -348,6 +353,59 @@ def test_contacts_of_modified_residues_begin_at_their_own_atoms() -> None:
     assert [layout.atom_token[atom] for atom in found.values()] == list(found)
     alpha = backbone_atoms(layout)["CA"]
     assert [layout.atom_name[atom] for atom in alpha[:3]] == ["CA"] * 3 and set(alpha[3:]) == {-1}
+
+
+def two_atoms(*residues: tuple[str, str, str, int], distance: float) -> StructureAtoms:
+    """One atom in each of two chains: kind of the chain, residue, atom, element."""
+    kinds, names, atoms, elements = zip(*residues, strict=True)
+    layout = replace(
+        synthetic_layout([("ligand", 1)] * 2),
+        chain_kinds=list(kinds),
+        token_name=list(names),
+        atom_token=np.arange(2),
+        atom_name=list(atoms),
+        atom_element=np.array(elements),
+    )
+    return StructureAtoms(layout, np.array([[0.0, 0, 0], [distance, 0, 0]]))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "distance", "expected"),
+    [
+        (("CYS", "SG", 16), ("CYS", "SG", 16), 2.5, True),
+        (("CYS", "SG", 16), ("CYS", "SG", 16), 2.6, False),
+        (("CYS", "SG", 16), ("MET", "SD", 16), 2.5, False),
+        (("MET", "SD", 16), ("MET", "SD", 16), 2.5, False),
+        (("ALA", "CB", 6), ("MET", "CE", 6), 4.9, True),
+        (("ALA", "CB", 6), ("MET", "CE", 6), 5.1, False),
+        (("ALA", "N", 7), ("MET", "O", 8), 5.4, True),
+        (("ALA", "O", 8), ("MET", "N", 7), 5.4, True),
+        (("ALA", "N", 7), ("MET", "N", 7), 3.0, False),
+        (("ALA", "CB", 6), ("MET", "O", 8), 3.0, False),
+    ],
+)
+def test_contacts_follow_the_rules_of_interactome3d(
+    one: tuple[str, str, int], other: tuple[str, str, int], distance: float, expected: bool
+) -> None:
+    atoms = two_atoms(("protein", *one), ("protein", *other), distance=distance)
+    near = near_pairs(atoms.coords, 5.5, MAX_NEIGHBOURS)
+    assert near is not None
+    found = token_contacts(atoms, near)
+    assert (found.first.tolist(), found.second.tolist()) == ([0, 1], [1, 0])
+    assert found.distance.tolist() == [distance] * 2
+    assert found.interactome.tolist() == [expected] * 2
+    polar = {one[2], other[2]} == {7, 8}
+    assert len(polar_contacts(atoms, near).first) == polar
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("protein", 1), ("ligand", 0)])
+def test_salt_bridges_are_those_of_proteins(kind: str, expected: int) -> None:
+    """An amino acid may be a ligand."""
+    lysine = ("protein", "LYS", "NZ", 7)
+    atoms = two_atoms(lysine, (kind, "ASP", "OD1", 8), distance=3.9)
+    near = near_pairs(atoms.coords, 5.5, MAX_NEIGHBOURS)
+    assert near is not None
+    assert salt_bridges(atoms, near.on_host()).tolist() == [[0, expected], [0, 0]]
 
 
 def test_residue_ranges() -> None:

@@ -100,6 +100,24 @@ def test_scores_of_pairs_do_not_depend_on_the_number_of_ranks(
         assert_close(got, one, 1e-6, 1e-6)
 
 
+def test_iplddt_weighs_modified_residues_by_their_representative_atoms() -> None:
+    """Boltz's contacts are theirs; those of the other scores are between CB, where there is one."""
+    case = generated_case(1, "mixed")
+    layout = case.layout
+    kind = np.array(layout.chain_kinds)[layout.token_chain]
+
+    def weighted(x: np.ndarray) -> float:
+        near = distances(x) < 8
+        touching = (near & (layout.token_chain[:, None] != layout.token_chain)).any(1)
+        weight = np.where(kind == "ligand", 20, np.where(touching, 10, 1))
+        return float((case.plddt * weight).sum() / weight.sum())
+
+    expected, other = weighted(case.coords[case.rep_atom]), weighted(points(case)[0])
+    assert abs(expected - other) > 1e-4
+    T = len(case.rep_atom)
+    assert abs(score(ContextParallel(), case, T, T).complex_iplddt - expected) < 1e-6
+
+
 def test_scores_of_pairs_do_not_depend_on_the_size_of_chunks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
