@@ -66,23 +66,20 @@ def ipsae_rows(pae: Float[Tensor, "R T"], rows: ChainRows, d0: D0Tables, cutoff:
     """
     spans = rows.spans
     R, T = pae.shape
-    scores = Ipsae(*pae.new_zeros((3, R, spans.num_chains)))
-    max_rows = CHUNK_PAIRS // T
-    for chunk in split_range(R, max_rows):
+    shape = (3, -1, spans.num_chains)
+    scores = pae.new_zeros((3, R, spans.num_chains))
+    for chunk in split_range(R, CHUNK_PAIRS // (3 * T)):
         error = pae[chunk]
         chain = rows.row_chain[chunk]
         near = (error < cutoff).float()
         count = spans.sum_columns(near)
-        scales = (
-            (scores.d0res, ipsae_d0_by_row(count, d0.floor[chain])),
-            (scores.d0chn, d0.chn[chain]),
-            (scores.d0dom, d0.dom[chain]),
-        )
-        for score, scale in scales:
-            relative = error / scale[:, rows.column_chain]
-            tm = near / (1 + relative**2)
-            score[chunk] = spans.sum_columns(tm) / count.clamp(min=1)
-    return scores
+        of_row = ipsae_d0_by_row(count, d0.floor[chain])
+        scales = torch.stack([of_row, d0.chn[chain], d0.dom[chain]])
+        relative = error / scales[:, :, rows.column_chain]
+        tm = near / (1 + relative**2)
+        sums = spans.sum_columns(tm.flatten(0, 1)).view(shape)
+        scores[:, chunk] = sums / count.clamp(min=1)
+    return Ipsae(*scores)
 
 
 def domain_sizes(

@@ -66,11 +66,8 @@ class ExpectedTm:
         partners = torch.from_numpy(iptm_partners(self.rows.spans)).to(self.total)
         counts = (partners * self.lengths).sum(-1) + EPS
         chain = self.rows.row_chain
-        means = []
-        for partner, count in zip(partners, counts, strict=True):
-            total = (self.total * partner[chain]).sum(1)
-            means.append(total / count[chain] * valid)
-        return ComplexTm(*means)
+        totals = (self.total * partners[:, chain]).sum(-1)
+        return ComplexTm(*(totals / counts[:, chain] * valid))
 
     def of_chain_pairs(self, valid: Bool[Tensor, " R"]) -> ChainPairTm:
         """The values of each frame whose maxima are pair_iptm, chain_ptm and pair_iptm_boltz."""
