@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 Coords = Float[Tensor, "M A 3"]  # of M structures of A atoms
-RotationOf = Callable[[Tensor], Tensor]  # covariances [*M, 3, 3] -> rotations [*M, 3, 3]
 
 NUM_SQUARINGS = 24  # of the matrix whose eigenvector a rotation is
 SQUARINGS_PER_NORM = 8  # so that no number is smaller than 2^-256
@@ -47,12 +44,10 @@ def superpose(
     moving: Float[Tensor, "*M A 3"],
     target: Float[Tensor, "*M A 3"],
     weights: Float[Tensor, "*W A"],
-    rotation_of: RotationOf | None = None,
 ) -> Float[Tensor, "*M A 3"]:
     """`moving`, rotated and translated onto `target` with the least weighted sum of squares.
 
-    Never mirrors. `weights` broadcast over structures; `rotation_of` is another implementation of
-    `optimal_rotation`. Source: AlphaFold 3, algorithm 28.
+    Never mirrors. `weights` broadcast over structures. Source: AlphaFold 3, algorithm 28.
     """
     normalized = (weights / weights.sum(-1, keepdim=True))[..., None]
     moving_center = (moving * normalized).sum(-2, keepdim=True)
@@ -61,7 +56,7 @@ def superpose(
     weighted = centered * weights[..., None]
     # Not a product of matrices: with 3 rows and columns a GPU has one block of threads for it.
     covariance = (weighted[..., :, None] * (target - target_center)[..., None, :]).sum(-3)
-    rotation = (rotation_of or optimal_rotation)(covariance)
+    rotation = optimal_rotation(covariance)
     return torch.einsum("...aj,...ij->...ai", centered, rotation) + target_center
 
 

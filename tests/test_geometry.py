@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from foldcp.geometry import quaternion_to_matrix, superpose
+from foldcp.geometry import optimal_rotation, quaternion_to_matrix, superpose
 
 
 def test_quaternion_to_matrix_gives_rotations() -> None:
@@ -50,3 +50,26 @@ def test_superpose_rotates_as_singular_vectors_do(
     u, _, vt = torch.linalg.svd((y * weights[:, None]).mT @ x)
     u[..., -1] *= torch.det(u @ vt)[:, None]
     torch.testing.assert_close(superpose(x, y, weights), x @ (u @ vt).mT, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e9])
+def test_rotations_are_those_of_singular_vectors(dtype: torch.dtype, scale: float) -> None:
+    """Kabsch 1978, with the determinant's sign."""
+    covariance = (scale * torch.randn(5, 7, 3, 3, dtype=torch.float64)).to(dtype)
+    rotation = optimal_rotation(covariance)
+    assert rotation.dtype == dtype
+    u, _, vt = torch.linalg.svd(covariance.double().mT)
+    u[..., -1] *= torch.det(u @ vt)[..., None]
+    torch.testing.assert_close(rotation, (u @ vt).to(dtype), atol=2e-6, rtol=0)
+
+
+def test_what_leaves_the_rotation_open_gives_one_nevertheless() -> None:
+    line = torch.zeros(3, 3, 3)
+    line[1, 0, 1] = 5.0  # all atoms on a line
+    line[2] = torch.diag(torch.tensor([3.0, 2.0, 0.0]))  # in a plane
+    rotation = optimal_rotation(line)
+    torch.testing.assert_close(rotation[0], torch.eye(3))
+    torch.testing.assert_close(rotation @ rotation.mT, torch.eye(3).expand(3, 3, 3))
+    torch.testing.assert_close(torch.det(rotation), torch.ones(3))
+    torch.testing.assert_close(rotation[2], torch.eye(3))

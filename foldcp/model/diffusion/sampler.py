@@ -12,8 +12,8 @@ from torch import Tensor
 
 from foldcp.config import Architecture, DiffusionProcess
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.geometry import Coords, RotationOf, superpose
-from foldcp.kernels import optimal_rotation
+from foldcp.geometry import Coords
+from foldcp.kernels import sampler_step
 from foldcp.kernels.dispatch import Backend
 from foldcp.model.diffusion.launch_throttle import LaunchThrottle
 from foldcp.model.diffusion.noise import NoiseSource, to_device
@@ -67,7 +67,7 @@ class AtomDiffusion(KernelModule):
         self.use_kernels(Backend())
 
     def use_kernels(self, backend: Backend) -> None:
-        self.optimal_rotation = optimal_rotation.choose(backend)
+        self.sampler_step = sampler_step.choose(backend)
 
     def schedule(self, num_steps: int) -> list[float]:
         """The noise levels (Å) between `num_steps` steps."""
@@ -96,7 +96,7 @@ class AtomDiffusion(KernelModule):
         sigmas = self.schedule(num_steps)
         levels = noise_levels(self.process, self.sigma_data, sigmas)
         denoise = partial(self._denoise, cache, max_parallel)
-        euler_step = partial(_euler_step, mask.view_as(cache.present), self.optimal_rotation)
+        euler_step = partial(self._euler_step, mask.view_as(cache.present))
         if can_capture(mask.device) and cache.num_tokens <= MAX_GRAPH_TOKENS:
             pool = new_pool()
             denoise = CUDAGraphWrapper(denoise, pool)
@@ -129,27 +129,19 @@ class AtomDiffusion(KernelModule):
     ) -> tuple[Coords, Coords, Coords]:
         """The noise (Å), and the structures randomly rotated, with the noise, and denoised."""
         step_scalars = StepScalars.unpack(scalars)
-        share = (cache.present / cache.present.sum(1, keepdim=True))[..., None]
-        B = len(share)
-        by_complex = x.unflatten(1, (B, -1))
-        centered = by_complex - (share * by_complex).sum(-2, keepdim=True)
-        rotated = centered @ rotation.unflatten(0, (-1, B)) + translation.unflatten(0, (-1, B))
         noise = step_scalars.noise_std * noise
-        x = rotated.flatten(1, 2) + noise
-        chunks = x.split(max(1, max_parallel // B))
+        x = self.sampler_step.augment(x, cache.present, rotation, translation, noise)
+        chunks = x.split(max(1, max_parallel // len(cache.present)))
         denoised = [self.denoise(chunk, step_scalars, cache) for chunk in chunks]
         return noise, x, torch.cat(denoised)
 
-
-def _euler_step(
-    mask: Float[Tensor, "B a"],
-    rotation_of: RotationOf,
-    x: Coords,
-    denoised: Coords,
-    scalars: Float[Tensor, " L"],
-) -> Coords:
-    """One Euler step from the noisy structures, superposed, towards the denoised ones."""
-    moving, target = (each.unflatten(1, mask.shape) for each in (x, denoised))
-    x = superpose(moving, target, mask, rotation_of).flatten(1, 2)
-    step_scale = StepScalars.unpack(scalars).step_scale
-    return x + step_scale * (denoised - x)
+    def _euler_step(
+        self,
+        mask: Float[Tensor, "B a"],
+        x: Coords,
+        denoised: Coords,
+        scalars: Float[Tensor, " L"],
+    ) -> Coords:
+        """The structures (Å) of the next noise level."""
+        step_scale = StepScalars.unpack(scalars).step_scale
+        return self.sampler_step.euler_step(x, denoised, mask, step_scale)
