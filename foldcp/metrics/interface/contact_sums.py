@@ -43,7 +43,8 @@ def sum_over_contacts(
     """[term, chain of the row, of the column]: sums of the K `terms`, which are 0 where `near` is,
     over the pairs whose points are nearer than 8 Å; equal on every rank. Collective.
 
-    A token whose point is not finite is in contact with none.
+    In single precision over the columns of each row, and in double precision over the rows. A token
+    whose point is not finite is in contact with none; a PAE that is not makes all sums of it NaN.
     """
     spans = rows.spans
     own = rows.own(points)
