@@ -4,7 +4,7 @@ contacts.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -48,7 +48,7 @@ from foldcp.metrics.geometry.token_contacts import (
     token_contacts,
 )
 from tests.metrics.interface.generated_cases import generated_case
-from tests.support.metrics_reference import synthetic_layout
+from tests.support.metrics_reference import coords_of, features_of, synthetic_layout
 
 
 def ligands(*sizes: int) -> Layout:
@@ -415,6 +415,17 @@ def test_residue_ranges() -> None:
     mask[[0, 2, 3, 4, 6, 8, 9]] = True
     assert residue_ranges(layout, mask, 0) == "A:1,3-5,7,9"
     assert residue_ranges(layout, mask, 1) == "B:1"
+
+
+def test_geometry_reads_layouts_that_cannot_be_written_to() -> None:
+    """Ray shares the arrays of its objects; PyTorch warns of tensors in their memory."""
+    case = generated_case(4, "mixed")
+    for field in fields(case.layout):
+        array = getattr(case.layout, field.name)
+        if isinstance(array, np.ndarray):
+            array.setflags(write=False)
+    found = geometry(features_of(case, len(case.rep_atom)), coords_of(case)).contacts
+    assert found is not None and len(found.first)
 
 
 def test_structure_scores_of_one_chain_take_ptm_and_of_no_geometry_are_nan() -> None:
