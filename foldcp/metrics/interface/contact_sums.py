@@ -44,7 +44,8 @@ def sum_over_contacts(
     over the pairs whose points are nearer than 8 Å; equal on every rank. Collective.
 
     In single precision over the columns of each row, and in double precision over the rows. A token
-    whose point is not finite is in contact with none; a PAE that is not makes all sums of it NaN.
+    whose point is not finite is in contact with none; a PAE that is not, in contact or not, makes
+    the sums of PAE with its column's chain NaN.
     """
     spans = rows.spans
     own = rows.own(points)
