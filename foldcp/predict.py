@@ -338,8 +338,9 @@ def score(
     makers = [partial(new_scorer, model, features, settings, x) for x in coords]
     scored: list[ScoredSample] = []
     waiting: deque[Callable[[], ScoredSample]] = deque()
-    # In one thread: several would hold each other up, as all they do is to launch small kernels.
+    # In one thread: several would hold each other up, as all they do is launch small kernels.
     with side_stream("scores", device, int(beside)) as submit:
+        # `cache`: in this thread, when the result is asked for.
         defer = submit if most_waiting else cache
         scorers = submit_ahead(submit, makers, 1)
         for number, x in zip(samples, coords, strict=True):

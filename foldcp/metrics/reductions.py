@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
@@ -25,18 +24,6 @@ class RowValues:
     same class with the results, equal on every rank and in host memory. They are collective, and
     what crosses the wire is O(C^2) for [R, C] and O(1) for [R].
     """
-
-    @classmethod
-    def cat(cls: type[V], chunks: Sequence[V], num_chains: int, device: torch.device) -> V:
-        """[R, C] on the device, from those of consecutive chunks of rows, of which there may be
-        none.
-        """
-        values = []
-        for field in fields(cls):
-            parts = [getattr(chunk, field.name) for chunk in chunks]
-            no_rows = torch.zeros((0, num_chains), dtype=torch.float64)
-            values.append(torch.cat([no_rows, *parts]).to(device))
-        return cls(*values)
 
     def max(self: V, cp: ContextParallel) -> V:
         """[R] -> []: maxima over all rows, at least 0."""

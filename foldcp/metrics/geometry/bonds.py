@@ -23,33 +23,34 @@ CATIONS = {("LYS", "NZ"), ("ARG", "NE"), ("ARG", "NH1"), ("ARG", "NH2")}
 ANIONS = {("ASP", "OD1"), ("ASP", "OD2"), ("GLU", "OE1"), ("GLU", "OE2")}
 
 
-def backbone_bonds(atoms: StructureAtoms, near: AtomPairs) -> Float[np.ndarray, "C C"]:
+def backbone_bonds(atoms: StructureAtoms, polar: AtomPairs) -> Float[np.ndarray, "C C"]:
     """[a, b]: hydrogen bonds from an N-H of protein a to a C=O of protein b, by the energy of DSSP
-    (Kabsch & Sander 1983), from the pairs `near` of a nitrogen and an oxygen. The hydrogen stands
-    opposite the C=O of the residue before; the first residue of a chain and proline have none.
+    (Kabsch & Sander 1983). The hydrogen stands opposite the C=O of the residue before; the first
+    residue of a chain and proline have none. `polar` are all pairs of a nitrogen and an oxygen of
+    different chains within 5.5 Å.
     """
     backbone = _Backbone(atoms)
-    pairs = near.both_ways()
-    donor = backbone.token[pairs.first]
-    acceptor = backbone.token[pairs.second]
-    is_bond = (backbone.of_atom["N"][pairs.first]) & (backbone.of_atom["O"][pairs.second])
+    token = atoms.layout.atom_token
+    index = backbone_atoms(atoms.layout)
+    pairs = polar.both_ways()
+    donor = token[pairs.first]
+    acceptor = token[pairs.second]
+    is_bond = (index["N"][donor] == pairs.first) & (index["O"][acceptor] == pairs.second)
     is_bond &= pairs.distance <= MAX_LENGTH
     is_bond &= backbone.has_hydrogen[donor] & backbone.complete[acceptor]
     pairs = pairs.where(is_bond)
-    donor = backbone.token[pairs.first]
-    acceptor = backbone.token[pairs.second]
-    energies = backbone.energy(donor, acceptor)
+    energies = backbone.energy(donor[is_bond], acceptor[is_bond])
     bonded = pairs.where(energies < BOND_ENERGY)
     return atoms.pair_counts(bonded.first, bonded.second).astype(float)
 
 
-def salt_bridges(atoms: StructureAtoms, near: AtomPairs) -> Float[np.ndarray, "C C"]:
+def salt_bridges(atoms: StructureAtoms, polar: AtomPairs) -> Float[np.ndarray, "C C"]:
     """[a, b]: pairs of a lysine or arginine of a and an aspartate or glutamate of b with charged
-    atoms at most 4 Å apart, each pair of residues once (Barlow & Thornton 1983), from the pairs
-    `near` of a nitrogen and an oxygen.
+    atoms at most 4 Å apart, each pair of residues once (Barlow & Thornton 1983). `polar` are all
+    pairs of a nitrogen and an oxygen of different chains within 5.5 Å.
     """
     cation, anion = _ions(atoms.layout)
-    pairs = near.both_ways()
+    pairs = polar.both_ways()
     close = pairs.distance <= SALT_BRIDGE
     pairs = pairs.where(close & cation[pairs.first] & anion[pairs.second])
     token = atoms.layout.atom_token
@@ -81,14 +82,10 @@ class _Backbone:
     def __init__(self, atoms: StructureAtoms) -> None:
         layout = atoms.layout
         num_tokens = len(layout.token_chain)
-        self.token: Int[np.ndarray, " A"] = layout.atom_token
-        self.of_atom = {}
         self.points = {}
         self.complete = np.ones(num_tokens, dtype=bool)
         for name in ("N", "CA", "C", "O"):
             index = backbone_atoms(layout)[name]
-            self.of_atom[name] = np.zeros(len(atoms.coords), dtype=bool)
-            self.of_atom[name][index[index >= 0]] = True
             self.points[name] = atoms.points(index)
             self.complete &= index >= 0
         carbonyl = self.points["C"] - self.points["O"]

@@ -44,7 +44,7 @@ def token_contacts(atoms: StructureAtoms, near: NearPairs) -> TokenContacts:
     device.
     """
     num_tokens = len(atoms.layout.token_chain)
-    token = torch.from_numpy(atoms.layout.atom_token).to(near.device)
+    token = torch.tensor(atoms.layout.atom_token, device=near.device)
     one, other = token[near.first], token[near.second]
     # Both ways, and each once.
     pairs = torch.cat([one * num_tokens + other, other * num_tokens + one])
@@ -65,7 +65,7 @@ def polar_contacts(atoms: StructureAtoms, near: NearPairs) -> NearPairs:
 def _elements(
     atoms: StructureAtoms, near: NearPairs
 ) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
-    """Those of both atoms of each pair."""
+    """`_contact_elements` of both atoms of each pair."""
     elements = torch.from_numpy(_contact_elements(atoms.layout)).to(near.device)
     return elements[near.first], elements[near.second]
 

@@ -13,7 +13,7 @@ Value = TypeVar("Value")
 
 def weak_cache(function: Callable[[Key], Value]) -> Callable[[Key], Value]:
     """`functools.cache` for a function of one object, which is told from others by identity and
-    not kept alive, so that the results must not refer to it.
+    not kept alive: the result must not refer to it.
 
     Threads that ask at the same time may each compute the result.
     """

@@ -16,7 +16,7 @@ from foldcp.geometry import distances
 from foldcp.metrics.chains import CHUNK_PAIRS, ChainRows
 from foldcp.metrics.contacts import CONTACT_CUTOFF
 
-MAX_PAIRS = CHUNK_PAIRS // 4  # at a time, as there is an array for each term
+MAX_NUMBERS = 2 * CHUNK_PAIRS  # at a time: a pair has one for each term
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,17 @@ def sum_over_contacts(
     """[term, chain of the row, of the column]: sums of the K `terms`, which are 0 where `near` is,
     over the pairs whose points are nearer than 8 Å; equal on every rank. Collective.
 
-    A token whose point is not finite is in contact with none.
+    In single precision over the columns of each row, and in double precision over the rows. A token
+    whose point is not finite is in contact with none; a PAE that is not, in contact or not, makes
+    the sums of PAE with its column's chain NaN.
     """
     spans = rows.spans
     own = rows.own(points)
     own_plddt = rows.own(plddt)[:, None]
     shape = (-1, num_terms, spans.num_chains)
     sums = pae.new_zeros((rows.num_rows, spans.num_chains, num_terms))
-    for chunk in split_range(rows.num_rows, MAX_PAIRS // spans.num_tokens):
+    max_rows = MAX_NUMBERS // (num_terms * spans.num_tokens)
+    for chunk in split_range(rows.num_rows, max_rows):
         near = distances(own[chunk], points) < CONTACT_CUTOFF
         near &= rows.row_chain[chunk, None] != rows.column_chain
         found = torch.stack(terms(ContactRows(near.float(), pae[chunk], own_plddt[chunk])), 1)

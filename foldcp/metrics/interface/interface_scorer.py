@@ -218,10 +218,10 @@ class InterfaceScorer:
         if contacts is None:
             unknown = self._unknown()
             return {"contacts_pae4": unknown, "contacts_pae15": unknown}
-        errors = contact_pae(values.pae, contacts, self._rows, cp)
+        pae = contact_pae(values.pae, contacts, self._rows, cp)
         plddt = values.plddt.double().cpu().numpy()
-        close = confident_contacts(contacts, errors, self._layout)
-        spoc = spoc_contacts(contacts, errors, plddt, self._layout)
+        close = confident_contacts(contacts, pae, self._layout)
+        spoc = spoc_contacts(contacts, pae, plddt, self._layout)
         return {
             "contacts_pae4": _counts(close, self._of_kinds("protein", "dna", "rna")),
             "contacts_pae15": _counts(spoc, self._of_kinds("protein")),

@@ -20,10 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from foldcp.checkpoint.load import build_model
-from foldcp.checkpoint.random_weights import init_random_weights
+from foldcp.checkpoint.load import load
 from foldcp.config import BOLTZ2, to_hyper_parameters
-from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.pipeline.bench.context import peak_bytes, reset_peak_bytes
 from foldcp.pipeline.bench.measurements import FoldPlan
 from foldcp.pipeline.bench.peers.batch import NUM_CHARACTERS, NUM_ELEMENTS, boltz_batch
@@ -129,10 +127,8 @@ def bioir(plan: FoldPlan, device: torch.device) -> Predict:
 
 
 def _untrained() -> dict[str, Tensor]:
-    """The weights of foldcp's `untrained:boltz2`, whose names are Boltz's."""
-    model = build_model(BOLTZ2, ContextParallel())
-    init_random_weights(model)
-    return model.state_dict()
+    """The weights of foldcp's own random network, whose names are Boltz's."""
+    return load("untrained:boltz2").state_dict()
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ contacts.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -35,7 +35,6 @@ from foldcp.metrics.geometry.geometry import UNKNOWN, geometry
 from foldcp.metrics.geometry.stereochemistry import chiral_centers, stereochemistry
 from foldcp.metrics.geometry.structure_scores import structure_scores
 from foldcp.metrics.geometry.surface import (
-    MAX_SURFACE,
     Surfaces,
     accessible_spheres,
     atom_radii,
@@ -48,7 +47,7 @@ from foldcp.metrics.geometry.token_contacts import (
     token_contacts,
 )
 from tests.metrics.interface.generated_cases import generated_case
-from tests.support.metrics_reference import synthetic_layout
+from tests.support.metrics_reference import coords_of, features_of, synthetic_layout
 
 
 def ligands(*sizes: int) -> Layout:
@@ -206,10 +205,10 @@ def test_buried_surface_is_the_difference_of_three_surfaces() -> None:
 
 
 def test_chains_that_run_through_each_other_have_no_buried_surface() -> None:
-    """Two in a ball, and one that begins beside it."""
+    """Two in a ball, a small one in a large one, and one that begins beside it."""
     ball = np.random.default_rng(0).normal(size=(120, 3)) * 0.5
     line = np.stack([5 + 1.5 * np.arange(60), np.zeros(60), np.zeros(60)], 1)
-    atoms = StructureAtoms(ligands(60, 60, 60), np.concatenate([ball, line]))
+    atoms = StructureAtoms(ligands(30, 90, 60), np.concatenate([ball, line]))
     found = surfaces_of(atoms)
     assert np.isfinite(found.alone).all()
     expected = np.zeros((3, 3), dtype=bool)
@@ -255,10 +254,13 @@ def test_surfaces_of_scattered_atoms_take_no_memory_for_the_space_between() -> N
 def test_fraction_disordered_is_that_of_alphafold_3() -> None:
     """A chain whose first half is accessible, window by window."""
     layout = synthetic_layout([("protein", 80), ("ligand", 2), ("protein", 3)])
-    share = np.where(np.arange(85) < 40, 0.9, 0.2)
+    largest = {"GLY": 84, "TRP": 227, "SEP": 106}  # of a modified residue as of alanine
+    layout = replace(layout, token_name=["GLY"] * 40 + ["TRP"] * 42 + ["SEP"] * 3)
+    share = np.where(np.arange(85) < 40, 0.9, 0.3)
+    share[82:] = 0.9
     surface = np.zeros(len(layout.atom_token))
     first = np.searchsorted(layout.atom_token, np.arange(85))
-    surface[first] = share * MAX_SURFACE["ALA"]
+    surface[first] = share * [largest[name] for name in layout.token_name]
     atoms = StructureAtoms(layout, np.zeros((len(surface), 3)))
     expected = 0
     for tokens in (np.arange(80), np.arange(82, 85)):
@@ -271,12 +273,13 @@ def test_fraction_disordered_is_that_of_alphafold_3() -> None:
 
 
 def test_ligands_with_the_hand_of_the_reference_have_no_errors() -> None:
-    """Threonine has two chiral carbons, isopropanol none, glucose five."""
+    """Threonine has two chiral carbons, isopropanol and acetamide none, glucose five."""
     chains = (
         Chain("A", "ligand", ccd=("THR",)),
         Chain("B", "ligand", smiles="CC(C)O"),
         Chain("C", "ligand", ccd=("GLC",)),
         Chain("D", "protein", "ACDPG"),
+        Chain("E", "ligand", smiles="CC(=O)N"),
     )
     features = featurize(Complex("x", chains))
     layout = features.layout
@@ -376,9 +379,9 @@ def two_atoms(*residues: tuple[str, str, str, int], distance: float) -> Structur
         (("CYS", "SG", 16), ("CYS", "SG", 16), 2.6, False),
         (("CYS", "SG", 16), ("MET", "SD", 16), 2.5, False),
         (("MET", "SD", 16), ("MET", "SD", 16), 2.5, False),
-        (("ALA", "CB", 6), ("MET", "CE", 6), 4.9, True),
+        (("ALA", "CB", 6), ("MET", "CE", 6), 5.0, True),
         (("ALA", "CB", 6), ("MET", "CE", 6), 5.1, False),
-        (("ALA", "N", 7), ("MET", "O", 8), 5.4, True),
+        (("ALA", "N", 7), ("MET", "O", 8), 5.5, True),
         (("ALA", "O", 8), ("MET", "N", 7), 5.4, True),
         (("ALA", "N", 7), ("MET", "N", 7), 3.0, False),
         (("ALA", "CB", 6), ("MET", "O", 8), 3.0, False),
@@ -402,7 +405,7 @@ def test_contacts_follow_the_rules_of_interactome3d(
 def test_salt_bridges_are_those_of_proteins(kind: str, expected: int) -> None:
     """An amino acid may be a ligand."""
     lysine = ("protein", "LYS", "NZ", 7)
-    atoms = two_atoms(lysine, (kind, "ASP", "OD1", 8), distance=3.9)
+    atoms = two_atoms(lysine, (kind, "ASP", "OD1", 8), distance=4.0)
     near = near_pairs(atoms.coords, 5.5, MAX_NEIGHBOURS)
     assert near is not None
     assert salt_bridges(atoms, near.on_host()).tolist() == [[0, expected], [0, 0]]
@@ -415,6 +418,17 @@ def test_residue_ranges() -> None:
     mask[[0, 2, 3, 4, 6, 8, 9]] = True
     assert residue_ranges(layout, mask, 0) == "A:1,3-5,7,9"
     assert residue_ranges(layout, mask, 1) == "B:1"
+
+
+def test_geometry_reads_layouts_that_cannot_be_written_to() -> None:
+    """Ray shares the arrays of its objects; PyTorch warns of tensors in their memory."""
+    case = generated_case(4, "mixed")
+    for field in fields(case.layout):
+        array = getattr(case.layout, field.name)
+        if isinstance(array, np.ndarray):
+            array.setflags(write=False)
+    found = geometry(features_of(case, len(case.rep_atom)), coords_of(case)).contacts
+    assert found is not None and len(found.first)
 
 
 def test_structure_scores_of_one_chain_take_ptm_and_of_no_geometry_are_nan() -> None:

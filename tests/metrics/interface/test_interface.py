@@ -126,7 +126,7 @@ def test_scores_of_pairs_do_not_depend_on_the_size_of_chunks(
     whole = asdict(score(ContextParallel(), case, T, T))
     for module in (chains, contacts, actifptm, lis):
         monkeypatch.setattr(module, "CHUNK_PAIRS", 5 * T)
-    monkeypatch.setattr(contact_sums, "MAX_PAIRS", 5 * T)
+    monkeypatch.setattr(contact_sums, "MAX_NUMBERS", 60 * T)
     monkeypatch.setattr(af2complex, "MAX_PAIRS", 11)
     parts = asdict(score(ContextParallel(), case, T, 1))
     assert whole["interface"].pop("interface_residues") == parts["interface"].pop(
