@@ -6,11 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
-from torch import Tensor
 
-from foldcp.metrics.interface.contact_sums import ContactRows
-
-PAE_SCALE = 10.0  # Å, of pDockQ2
+from foldcp.metrics.interface.contact_sums import ContactSums
 
 
 @dataclass(frozen=True)
@@ -32,22 +29,6 @@ PDOCKQ2_ORIGINAL = Sigmoid(1.31034849, 84.7326239, 0.0747157696, 0.00501886443) 
 MPDOCKQ = Sigmoid(0.827, 261.398, 0.036, 0.221)  # AlphaPulldown
 
 
-@dataclass(frozen=True)
-class ContactErrors:
-    """[a, b]: sums over the contacts of tokens of chain a with those of chain b."""
-
-    contacts: Float[np.ndarray, "C C"]  # number
-    plddt: Float[np.ndarray, "C C"]  # of the token of a, 0..1
-    pae: Float[np.ndarray, "C C"]  # Å
-    tm: Float[np.ndarray, "C C"]  # 1 / (1 + (PAE / 10 Å)^2)
-
-
-def error_terms(rows: ContactRows) -> list[Float[Tensor, "r T"]]:
-    """The terms of `ContactErrors`, in the order of its fields."""
-    tm = 1 / (1 + (rows.pae / PAE_SCALE) ** 2)
-    return [rows.near, rows.near * rows.plddt, rows.near * rows.pae, rows.near * tm]
-
-
 def pdockq(
     contacts: Float[np.ndarray, "C C"], interface_plddt: Float[np.ndarray, "C C"]
 ) -> Float[np.ndarray, "C C"]:
@@ -59,13 +40,13 @@ def pdockq(
 
 
 def pdockq2(
-    errors: ContactErrors, interface_plddt: Float[np.ndarray, "C C"]
+    sums: ContactSums, interface_plddt: Float[np.ndarray, "C C"]
 ) -> Float[np.ndarray, "C C"]:
     """pDockQ2 as ipsae.py has it: CB contacts, the mean pLDDT of the residues of both sides, each
     once; 0 without contact.
     """
-    contacts = errors.contacts
-    tm = errors.tm / np.maximum(contacts, 1)
+    contacts = sums.contacts
+    tm = sums.tm / np.maximum(contacts, 1)
     return np.where(contacts > 0, PDOCKQ2(100 * interface_plddt * tm), 0)
 
 
@@ -82,15 +63,15 @@ def pdockq2_original(
     return np.where(contacts > 0, PDOCKQ2_ORIGINAL(x), 0)
 
 
-def mpdockq(errors: ContactErrors, protein: Bool[np.ndarray, " C"]) -> float:
+def mpdockq(sums: ContactSums, protein: Bool[np.ndarray, " C"]) -> float:
     """mpDockQ of all pairs of proteins (AlphaPulldown, `calculate_mpdockq.py`): the sum over both
     directions of log10(contacts + 1) times the mean pLDDT of both tokens of the contacts. NaN for
     fewer than two proteins.
     """
     if protein.sum() < 2:
         return float("nan")
-    contacts = errors.contacts
-    plddt = errors.plddt + errors.plddt.T
+    contacts = sums.contacts
+    plddt = sums.plddt + sums.plddt.T
     mean = 100 * plddt / np.maximum(2 * contacts, 1)
     terms = np.log10(contacts + 1) * mean
     total = terms[np.ix_(protein, protein)].sum(keepdims=True)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from itertools import chain
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -25,19 +24,15 @@ from foldcp.metrics.interface.confident_contacts import (
     spoc_contacts,
 )
 from foldcp.metrics.interface.contact_probability import ContactProbability, mean_of_largest
-from foldcp.metrics.interface.contact_sums import ContactRows, sum_over_contacts
+from foldcp.metrics.interface.contact_sums import ContactSums, contact_sums
 from foldcp.metrics.interface.docking import (
-    ContactErrors,
-    error_terms,
     mpdockq,
     pdockq,
     pdockq2,
     pdockq2_original,
 )
 from foldcp.metrics.interface.lis import (
-    ContactInteraction,
     LocalInteraction,
-    interaction_terms,
     local_interaction,
 )
 from foldcp.metrics.interface.pair_pde import PairPde
@@ -117,15 +112,16 @@ class InterfaceScorer:
         """
         spans = self._rows.spans
         protein = spans.mask("protein")
-        errors, in_contact = self._contacts(values.points, values, self._cutoffs, cp)
-        alpha, _ = self._contacts(values.alpha_points, values, (), cp)
+        pae, plddt = values.pae, values.plddt
+        sums = contact_sums(values.points, pae, plddt, self._rows, self._cutoffs, cp)
+        alpha = contact_sums(values.alpha_points, pae, plddt, self._rows, (), cp)
         by_chain = [x.sum(1) for x in (alpha.contacts, alpha.plddt, alpha.tm)]
         chain_pdockq2 = np.where(protein, pdockq2_original(*by_chain), np.nan)
         if protein.sum() < 2:
             chain_pdockq2[:] = np.nan
         number_of_residues, residues = self._residues()
         interface = InterfaceScores(
-            **self._docking(errors, alpha, contacts),
+            **self._docking(sums, alpha, contacts),
             **self._distance_errors(cp),
             **self._probabilities(cp),
             **self._expected_tm(values, pair_iptm, cp),
@@ -136,45 +132,25 @@ class InterfaceScorer:
         )
         return InterfaceResult(
             interface,
-            self._cutoff_scores(values, in_contact, cp),
+            self._cutoff_scores(values, sums, cp),
             chain_pdockq2.astype(np.float32),
-            mpdockq(errors, protein),
+            mpdockq(sums, protein),
         )
 
-    def _contacts(
-        self,
-        points: Float[Tensor, "T 3"],
-        values: PairValues,
-        cutoffs: Sequence[int],
-        cp: ContextParallel,
-    ) -> tuple[ContactErrors, list[ContactInteraction]]:
-        """The sums over the contacts of these points, and those of each cutoff. Collective."""
-
-        def terms(rows: ContactRows) -> list[Tensor]:
-            of_cutoffs = (interaction_terms(rows, cutoff) for cutoff in cutoffs)
-            return [*error_terms(rows), *chain.from_iterable(of_cutoffs)]
-
-        num_errors = len(fields(ContactErrors))
-        num_terms = num_errors + len(fields(ContactInteraction)) * len(cutoffs)
-        sums = sum_over_contacts(points, values.pae, values.plddt, self._rows, num_terms, terms, cp)
-        clis, clia = sums[num_errors::2], sums[num_errors + 1 :: 2]
-        interactions = list(map(ContactInteraction, clis, clia))
-        return ContactErrors(*sums[:num_errors]), interactions
-
     def _docking(
-        self, errors: ContactErrors, alpha: ContactErrors, contacts: Contacts
+        self, sums: ContactSums, alpha: ContactSums, contacts: Contacts
     ) -> dict[str, PairArray]:
         """Scores of docking quality, and the PAE of contacts."""
         proteins = self._of_kinds("protein")
-        number = errors.contacts
+        number = sums.contacts
         touching = contacts.touching.numpy()
         plddt = contacts.touching_plddt.numpy()
         both_plddt = (plddt + plddt.T) / np.maximum(touching + touching.T, 1)
         original = pdockq2_original(alpha.contacts, alpha.plddt, alpha.tm)
-        pae = errors.pae / np.maximum(number, 1)
+        pae = sums.pae / np.maximum(number, 1)
         return {
             "pdockq": _scores(pdockq(number, both_plddt), proteins),
-            "pdockq2": _scores(pdockq2(errors, both_plddt), proteins),
+            "pdockq2": _scores(pdockq2(sums, both_plddt), proteins),
             "pdockq2_original": _scores(original, proteins),
             "contact_pae": _scores(pae, number > 0),
         }
@@ -276,7 +252,7 @@ class InterfaceScorer:
         }
 
     def _cutoff_scores(
-        self, values: PairValues, in_contact: Sequence[ContactInteraction], cp: ContextParallel
+        self, values: PairValues, sums: ContactSums, cp: ContextParallel
     ) -> dict[int, CutoffScores]:
         """The scores of each cutoff of PAE."""
         rows = self._rows
@@ -288,10 +264,11 @@ class InterfaceScorer:
                 polymers,
                 of_cutoff.max_by_chain(rows, cp),
                 local_interaction(pae, rows, cutoff).sum_by_chain(rows, cp),
-                interaction,
+                clis,
+                clia,
             )
-            for cutoff, of_cutoff, interaction in zip(
-                self._cutoffs, of_rows, in_contact, strict=True
+            for cutoff, of_cutoff, clis, clia in zip(
+                self._cutoffs, of_rows, sums.clis, sums.clia, strict=True
             )
         }
 
@@ -313,13 +290,13 @@ def _cutoff_scores(
     defined: Bool[np.ndarray, "C C"],
     ipsae: Ipsae,
     all_pairs: LocalInteraction,
-    in_contact: ContactInteraction,
+    clis_sum: PairArray,
+    clia: PairArray,
 ) -> CutoffScores:
     """The scores of one cutoff, from maxima and sums over all rows."""
     lia = all_pairs.lia.numpy()
-    clia = in_contact.clia
     lis = all_pairs.lis.numpy() / np.maximum(lia, 1)
-    clis = in_contact.clis / np.maximum(clia, 1)
+    clis = clis_sum / np.maximum(clia, 1)
     return CutoffScores(
         ipsae_d0res=_scores(ipsae.d0res.numpy(), defined),
         ipsae_d0chn=_scores(ipsae.d0chn.numpy(), defined),

@@ -6,13 +6,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
 from foldcp.distributed.pipelining import split_range
 from foldcp.metrics.chains import CHUNK_PAIRS, ChainRows
-from foldcp.metrics.interface.contact_sums import ContactRows
 from foldcp.metrics.reductions import RowValues
 
 
@@ -22,14 +20,6 @@ class LocalInteraction(RowValues):
 
     lis: Float[Tensor, "R C"]  # (c - PAE) / c
     lia: Float[Tensor, "R C"]  # number
-
-
-@dataclass(frozen=True)
-class ContactInteraction:
-    """[a, b]: the same over the contacts of tokens of chain a with those of chain b."""
-
-    clis: Float[np.ndarray, "C C"]
-    clia: Float[np.ndarray, "C C"]
 
 
 def local_interaction(pae: Float[Tensor, "R T"], rows: ChainRows, cutoff: int) -> LocalInteraction:
@@ -43,9 +33,3 @@ def local_interaction(pae: Float[Tensor, "R T"], rows: ChainRows, cutoff: int) -
         sums.lia[chunk] = spans.sum_columns((below > 0).float())
         sums.lis[chunk] = spans.sum_columns(below.clamp_(min=0)) / cutoff
     return sums
-
-
-def interaction_terms(rows: ContactRows, cutoff: int) -> list[Float[Tensor, "r T"]]:
-    """The terms of `ContactInteraction`, in the order of its fields."""
-    below = cutoff - rows.pae
-    return [rows.near * below.clamp(min=0) / cutoff, rows.near * (below > 0)]
