@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ class StructureAtoms:
         """Chain of each atom."""
         return _chain(self.layout)
 
-    @property
+    @cached_property
     def residue(self) -> Int[np.ndarray, " A"]:
         """Number of each atom's residue in its chain."""
         return self.layout.token_residue[self.layout.atom_token]
@@ -54,9 +55,13 @@ class StructureAtoms:
         """A mask of the atoms of chains of these kinds."""
         return np.isin(self.layout.chain_kinds, kinds)[self.chain]
 
-    def points(self, index: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n 3"]:
-        """The coordinates of these atoms in Å; NaN for -1."""
-        return np.where(index[:, None] >= 0, self.coords[index], np.nan)
+    @cached_property
+    def backbone(self) -> Mapping[str, Float[np.ndarray, "T 3"]]:
+        """The coordinates in Å of `backbone_atoms`; NaN where there is none."""
+        return {
+            name: np.where(index[:, None] >= 0, self.coords[index], np.nan)
+            for name, index in backbone_atoms(self.layout).items()
+        }
 
     def pair_counts(
         self, first: Int[np.ndarray, " n"], second: Int[np.ndarray, " n"]

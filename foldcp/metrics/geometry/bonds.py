@@ -82,12 +82,9 @@ class _Backbone:
     def __init__(self, atoms: StructureAtoms) -> None:
         layout = atoms.layout
         num_tokens = len(layout.token_chain)
-        self.points = {}
-        self.complete = np.ones(num_tokens, dtype=bool)
-        for name in ("N", "CA", "C", "O"):
-            index = backbone_atoms(layout)[name]
-            self.points[name] = atoms.points(index)
-            self.complete &= index >= 0
+        self.points = atoms.backbone
+        index = backbone_atoms(layout)
+        self.complete = np.all([index[name] >= 0 for name in ("N", "CA", "C", "O")], 0)
         carbonyl = self.points["C"] - self.points["O"]
         with np.errstate(invalid="ignore", divide="ignore"):
             direction = carbonyl / np.linalg.norm(carbonyl, axis=1, keepdims=True)

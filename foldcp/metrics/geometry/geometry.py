@@ -34,7 +34,8 @@ from foldcp.metrics.geometry.surface import (
 from foldcp.metrics.geometry.token_contacts import (
     NITROGEN_OXYGEN,
     TokenContacts,
-    polar_contacts,
+    are_polar,
+    contact_elements,
     token_contacts,
 )
 from foldcp.metrics.geometry.weak_cache import weak_cache
@@ -81,8 +82,9 @@ def geometry(
         alone, buried = found.alone, found.buried
         # Nothing else that looks at pairs of chains sees farther.
         in_contact = between.where(between.distance <= NITROGEN_OXYGEN)
-        contacts = token_contacts(atoms, in_contact)
-        polar = polar_contacts(atoms, in_contact).on_host()
+        elements = contact_elements(atoms, in_contact)
+        contacts = token_contacts(atoms, in_contact, elements)
+        polar = in_contact.where(are_polar(elements)).on_host()
         bonds = backbone_bonds(atoms, polar)
         bridges = salt_bridges(atoms, polar)
     return Geometry(

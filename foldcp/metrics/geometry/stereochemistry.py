@@ -158,7 +158,7 @@ def _peptides(
     follows. Residues without CA, C or N have none.
     """
     layout = atoms.layout
-    points = {name: atoms.points(backbone_atoms(layout)[name]) for name in ("N", "CA", "C")}
+    points = atoms.backbone
     follows = np.diff(layout.token_chain) == 0
     chain_of = [points["CA"][:-1], points["C"][:-1], points["N"][1:], points["CA"][1:]]
     complete = follows & np.isfinite(np.concatenate(chain_of, 1)).all(1)

@@ -21,6 +21,8 @@ NITROGEN_OXYGEN = 5.5
 DISULFIDE = 2.56
 CARBON, NITROGEN, OXYGEN, SULFUR = (6, 7, 8, 16)
 
+PairElements = tuple[Int[Tensor, " n"], Int[Tensor, " n"]]  # of the first and the second atoms
+
 
 @dataclass(frozen=True, eq=False)
 class TokenContacts:
@@ -39,9 +41,9 @@ class TokenContacts:
         return mask
 
 
-def token_contacts(atoms: StructureAtoms, near: NearPairs) -> TokenContacts:
-    """The pairs of tokens, from those of the atoms of different chains within 5.5 Å. Waits for the
-    device.
+def token_contacts(atoms: StructureAtoms, near: NearPairs, elements: PairElements) -> TokenContacts:
+    """The pairs of tokens, from those of the atoms of different chains within 5.5 Å and their
+    `contact_elements`. Waits for the device.
     """
     num_tokens = len(atoms.layout.token_chain)
     token = torch.tensor(atoms.layout.atom_token, device=near.device)
@@ -51,46 +53,40 @@ def token_contacts(atoms: StructureAtoms, near: NearPairs) -> TokenContacts:
     keys, place = pairs.unique(return_inverse=True)
     distance = near.distance.new_full(keys.shape, torch.inf)
     distance.scatter_reduce_(0, place, near.distance.repeat(2), "amin")
-    touches = _interactome(atoms, near).repeat(2)
+    touches = _interactome(near, elements).repeat(2)
     interactome = torch.zeros_like(keys).scatter_reduce_(0, place, touches.long(), "amax")
     first, second = np.divmod(keys.cpu().numpy(), num_tokens)
     return TokenContacts(first, second, distance.cpu().numpy(), interactome.cpu().numpy() > 0)
 
 
-def polar_contacts(atoms: StructureAtoms, near: NearPairs) -> NearPairs:
-    """Those of a nitrogen and an oxygen."""
-    return near.where(_polar(*_elements(atoms, near)))
-
-
-def _elements(
-    atoms: StructureAtoms, near: NearPairs
-) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
-    """`_contact_elements` of both atoms of each pair."""
+def contact_elements(atoms: StructureAtoms, near: NearPairs) -> PairElements:
+    """The atomic numbers of both atoms of each pair; 0 for a sulfur that is not of a cysteine."""
     elements = torch.from_numpy(_contact_elements(atoms.layout)).to(near.device)
     return elements[near.first], elements[near.second]
 
 
 @weak_cache
 def _contact_elements(layout: Layout) -> Int[np.ndarray, " A"]:
-    """The atomic number of each atom; 0 for a sulfur that is not of a cysteine."""
     cysteine = np.array(layout.token_name)[layout.atom_token] == "CYS"
     other_sulfur = (layout.atom_element == SULFUR) & ~cysteine
     return np.where(other_sulfur, 0, layout.atom_element)
 
 
-def _polar(one: Int[Tensor, " n"], other: Int[Tensor, " n"]) -> Bool[Tensor, " n"]:
+def are_polar(elements: PairElements) -> Bool[Tensor, " n"]:
+    """Which pairs are of a nitrogen and an oxygen."""
+    one, other = elements
     forth = (one == NITROGEN) & (other == OXYGEN)
     return forth | ((one == OXYGEN) & (other == NITROGEN))
 
 
-def _interactome(atoms: StructureAtoms, near: NearPairs) -> Bool[Tensor, " n"]:
+def _interactome(near: NearPairs, elements: PairElements) -> Bool[Tensor, " n"]:
     """The pairs of atoms that make a contact by the rules of Interactome3D: a disulfide, N and O
     (salt bridges, and hydrogen bonds among them), C and C.
     """
-    one, other = _elements(atoms, near)
+    one, other = elements
     carbons = (one == CARBON) & (other == CARBON) & (near.distance <= CARBON_CARBON)
     sulfurs = (one == SULFUR) & (other == SULFUR) & (near.distance <= DISULFIDE)
-    return carbons | sulfurs | (_polar(one, other) & (near.distance <= NITROGEN_OXYGEN))
+    return carbons | sulfurs | (are_polar(elements) & (near.distance <= NITROGEN_OXYGEN))
 
 
 def residue_ranges(layout: Layout, mask: Bool[np.ndarray, " T"], chain: int) -> str:

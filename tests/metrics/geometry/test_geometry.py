@@ -42,7 +42,8 @@ from foldcp.metrics.geometry.surface import (
     surfaces,
 )
 from foldcp.metrics.geometry.token_contacts import (
-    polar_contacts,
+    are_polar,
+    contact_elements,
     residue_ranges,
     token_contacts,
 )
@@ -393,12 +394,13 @@ def test_contacts_follow_the_rules_of_interactome3d(
     atoms = two_atoms(("protein", *one), ("protein", *other), distance=distance)
     near = near_pairs(atoms.coords, 5.5, MAX_NEIGHBOURS)
     assert near is not None
-    found = token_contacts(atoms, near)
+    elements = contact_elements(atoms, near)
+    found = token_contacts(atoms, near, elements)
     assert (found.first.tolist(), found.second.tolist()) == ([0, 1], [1, 0])
     assert found.distance.tolist() == [distance] * 2
     assert found.interactome.tolist() == [expected] * 2
     polar = {one[2], other[2]} == {7, 8}
-    assert len(polar_contacts(atoms, near).first) == polar
+    assert are_polar(elements).tolist() == [polar]
 
 
 @pytest.mark.parametrize(("kind", "expected"), [("protein", 1), ("ligand", 0)])
