@@ -15,6 +15,7 @@ from foldcp.config import Precision
 from foldcp.model.boltz2 import Boltz2
 from foldcp.model.layers.layers import set_compute_dtype
 from foldcp.model.layers.transformer import DiffusionLayer
+from foldcp.model.trunk.pairformer import Pairformer, PairformerLayer
 from foldcp.model.trunk.triangle import TriangleMultiplication
 
 Sampling = Literal["fp32", "bf16"]
@@ -32,7 +33,8 @@ def set_precision(model: Boltz2, precision: Precision, sampling: Sampling | None
     """Set the types in which the layers compute; weights are cast accordingly.
 
     Single representation, norms, coordinates and noise are fp32 whatever the precision; where pairs
-    are multiplied in bf16 and there is a kernel, the single representation attends in fp16.
+    are multiplied in bf16 and there is a kernel, the single representation attends in fp16, and its
+    other products are in TF32.
 
     Args:
         precision: fp32, or bf16 for the matrix products over pairs of tokens (mixed and bf16, which
@@ -48,6 +50,11 @@ def set_precision(model: Boltz2, precision: Precision, sampling: Sampling | None
     if precision != "fp32":
         for part in _pair_modules(model):
             set_compute_dtype(part, torch.bfloat16)
+        for stack in _pairformers(model):
+            for layer in stack.layers:
+                assert isinstance(layer, PairformerLayer)
+                layer.attention.tf32 = True
+                layer.transition_s.tf32 = True
     set_products(model, precision)
 
 
@@ -93,8 +100,13 @@ def _pair_modules(model: Boltz2) -> list[nn.Module]:
     ]
     if model.architecture.use_templates:
         modules.append(model.template_module)
-    for stack in (model.pairformer_module, model.confidence_module.pairformer_stack):
+    for stack in _pairformers(model):
         for layer in stack.layers:
             modules += [getattr(layer, name) for name in _PAIR_UPDATES]
             modules.append(layer.attention.proj_z)  # type: ignore[union-attr]
     return modules
+
+
+def _pairformers(model: Boltz2) -> tuple[Pairformer, Pairformer]:
+    """The stacks that refine the single representation."""
+    return model.pairformer_module, model.confidence_module.pairformer_stack

@@ -372,6 +372,9 @@ def test_set_precision_casts_pairs_and_sampling(
         model.confidence_module.confidence_heads,
     ]
     assert all(p.dtype == torch.float32 for part in kept for p in part.parameters())
+    for stack in (model.pairformer_module, model.confidence_module.pairformer_stack):
+        for layer in stack.layers:
+            assert layer.attention.tf32 == layer.transition_s.tf32 == (precision != "fp32")
     norms = [module for module in model.modules() if isinstance(module, torch.nn.LayerNorm)]
     assert all(p.dtype == torch.float32 for norm in norms for p in norm.parameters())
 

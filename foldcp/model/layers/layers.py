@@ -7,10 +7,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from foldcp.kernels import projection, transition
+from foldcp.kernels import projection, tf32_linear, transition
 from foldcp.kernels.dispatch import Backend
 from foldcp.kernels.layer_norm import EPSILON, layer_norm
 from foldcp.kernels.projection import ProjectionWeights
+from foldcp.kernels.tf32_linear import LinearOps
 from foldcp.kernels.transition import TransitionWeights
 from foldcp.model.layers.chunking import ChunkBudget, map_rows_
 
@@ -123,7 +124,12 @@ def set_compute_dtype(module: nn.Module, dtype: torch.dtype) -> None:
 
 
 class Transition(KernelModule):
-    """fc3(silu(fc1(norm x)) * fc2(norm x)): AlphaFold 3, algorithm 11."""
+    """fc3(silu(fc1(norm x)) * fc2(norm x)): AlphaFold 3, algorithm 11.
+
+    `tf32` lets products be in TF32 where weights are fp32 and gradients disabled.
+    """
+
+    tf32 = False
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
@@ -135,10 +141,12 @@ class Transition(KernelModule):
 
     def use_kernels(self, backend: Backend) -> None:
         self.add_transition = transition.choose(backend, self._weights())
+        self.linear_ops = tf32_linear.choose(backend, self.tf32)
 
     def forward(self, x: Float[Tensor, "*S C"]) -> Float[Tensor, "*S C"]:
-        x = self.norm(x)
-        return self.fc3(F.silu(self.fc1(x)) * self.fc2(x))
+        ops = LinearOps() if torch.is_grad_enabled() else self.linear_ops
+        hidden = ops.swiglu(self.norm(x), self.fc1.weight, self.fc2.weight)
+        return ops.linear(hidden, [self.fc3.weight])
 
     def add_to(self, x: Float[Tensor, "I *S C"], budget: ChunkBudget) -> Float[Tensor, "I *S C"]:
         """x + transition(x), a few rows at a time."""

@@ -7,20 +7,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from typing import Protocol, runtime_checkable
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from foldcp.config import Architecture
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.distributed.pipelining import split_range
-from foldcp.kernels import pair_bias_attention
+from foldcp.kernels import pair_bias_attention, tf32_linear
 from foldcp.kernels.dispatch import Backend
 from foldcp.kernels.pair_bias_attention import PairBiasAttention
+from foldcp.kernels.tf32_linear import LinearOps
 from foldcp.model.layers.blocks import RunBlock, add_update, run_block
 from foldcp.model.layers.chunking import ChunkBudget
 from foldcp.model.layers.cuda_graph import (
@@ -90,8 +90,11 @@ class AttentionPairBias(KernelModule):
     without conditioning.
 
     In fp32, but where a kernel attends under a bias in bf16: then q, k, v, the gate and what is
-    attended to are fp16. Where gradients are enabled all is fp32.
+    attended to are fp16, and `tf32` lets other products be in TF32. Where gradients are enabled all
+    is fp32.
     """
+
+    tf32 = False
 
     def __init__(
         self,
@@ -117,6 +120,7 @@ class AttentionPairBias(KernelModule):
         dtype = self.proj_z.linear.weight.dtype
         width = self.proj_q.weight.shape[0] // self.num_heads
         self.pair_bias_attention = pair_bias_attention.choose(backend, dtype, width)
+        self.linear_ops = tf32_linear.choose(backend, self.tf32)
 
     def forward(
         self,
@@ -126,32 +130,27 @@ class AttentionPairBias(KernelModule):
     ) -> Float[Tensor, "I C"]:
         I, N, _ = z.shape
         attention = self.pair_bias_attention
+        ops = self.linear_ops
         if torch.is_grad_enabled():
             attention = PairBiasAttention()
-        q, kv, gate = self._projected(s, attention.input_dtype(self.proj_q.weight.dtype))
+            ops = LinearOps()
+        # From one product: for small complexes launches count.
+        weights = [layer.weight for layer in (self.proj_q, self.proj_k, self.proj_v, self.proj_g)]
+        dtype = attention.input_dtype(self.proj_q.weight.dtype)
+        projected = ops.linear(s, weights, self.proj_q.bias, dtype=dtype)
+        C = s.shape[-1]
+        q, kv, gate = projected.split([C, 2 * C, C], -1)
         q, k, v = (
             x.unflatten(-1, (self.num_heads, -1)) for x in (q, *self.cp.all_gather(kv).chunk(2, -1))
         )
-        o = torch.empty_like(q)
         bytes_per_row = self.proj_z.bytes_per_row(N)
         bytes_per_row += N * 3 * self.num_heads * 4  # the bias, masked, and its copy for attention
+        o = []
         for rows in self.budget.chunks(I, bytes_per_row, z.device):
             bias = self.proj_z.channels_first(z[rows])
-            o[rows] = attention(q[None, rows], k[None], v[None], bias, mask)[0]
-        return self.proj_o(o.flatten(1) * gate.sigmoid())
-
-    def _projected(
-        self, s: Float[Tensor, "I C"], dtype: torch.dtype
-    ) -> tuple[Float[Tensor, "I C"], Float[Tensor, "I 2*C"], Float[Tensor, "I C"]]:
-        """q, k beside v, and the gate before its sigmoid, from one product: for small complexes
-        launches count.
-        """
-        layers = (self.proj_q, self.proj_k, self.proj_v, self.proj_g)
-        weight = torch.cat([layer.weight for layer in layers]).to(dtype)
-        C = s.shape[-1]
-        projected = F.linear(s.to(dtype), weight)
-        q, kv, gate = projected.split([C, 2 * C, C], -1)
-        return q + self.proj_q.bias.to(dtype), kv, gate
+            o.append(attention(q[None, rows], k[None], v[None], bias, mask)[0])
+        attended = o[0] if len(o) == 1 else torch.cat(o)
+        return ops.linear(attended.flatten(1), [self.proj_o.weight], gate=gate)
 
 
 class PairformerLayer(PairBlock):
@@ -200,7 +199,7 @@ LayersGraph = CUDAGraphWrapper[tuple[Tensor, Tensor]]
 class GraphedLayers:
     """All layers as CUDA graphs, some layers each, and what they are valid for."""
 
-    key: list[int]  # the numbers of tokens and ranks, and where each weight is
+    key: list[int]  # the numbers of tokens and ranks, and where weights are
     graphs: list[LayersGraph]
     num_layers: list[int]  # of each graph
 
@@ -279,7 +278,9 @@ class Pairformer(nn.Module):
         """The graphs of the current stream, if there are any that are valid or several calls for
         new ones.
         """
-        key = [len(mask), self.cp.size, *(weight.data_ptr() for weight in self.parameters())]
+        # Weights move together, and to look at those of all layers takes 5 ms.
+        weights = chain(self.layers[0].parameters(), self.layers[-1].parameters())
+        key = [len(mask), self.cp.size, *(weight.data_ptr() for weight in weights)]
         for stream, of_stream in list(self.graphed_layers.items()):
             if of_stream.key != key:
                 self.graphed_layers.pop(stream, None)
