@@ -17,7 +17,7 @@ import torch
 
 MAX_DYNAMIC_SHARED_BYTES = 8  # the names of these numbers are those of CUDA's driver
 FLOAT16 = 6
-SWIZZLES = {32: 1, 64: 2}  # by the bytes of a row on chip
+SWIZZLES = {32: 1, 64: 2, 128: 3}  # by the bytes of a row on chip
 PROMOTE_TO_64_BYTES = 1
 TENSOR_MAP_BYTES = 128
 
@@ -89,8 +89,9 @@ def tensor_map(
     strides: tuple[int, ...],
     box: tuple[int, ...],
 ) -> TensorMap:
-    """Copies of a box, whose last dimension is 32 or 64 bytes and swizzled, from an array of fp16
-    of this shape and strides; zeros beyond it. The last dimension's stride, 1, is not given.
+    """Copies of a box, whose last dimension is 32, 64 or 128 bytes and swizzled, from an array of
+    fp16 or bf16 of this shape and strides; zeros beyond it. The last dimension's stride, 1, is not
+    given.
     """
     rank = len(shape)
     memory = ctypes.create_string_buffer(TENSOR_MAP_BYTES + 64)

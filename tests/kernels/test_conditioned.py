@@ -104,6 +104,23 @@ def test_glu(device: str, dtype: torch.dtype, hidden: int) -> None:
 
 
 @on_devices
+@with_dtypes
+@pytest.mark.parametrize(("rows", "channels", "hidden"), [(37, 24, 16), (517, 768, 1536)])
+def test_glu_linear(device: str, dtype: torch.dtype, rows: int, channels: int, hidden: int) -> None:
+    x = draw(5, rows, channels, device=device, dtype=dtype)
+    up_proj = draw(3 * hidden, channels, device=device, dtype=dtype) / channels**0.5
+    up_proj[hidden] *= 1e4  # gates of exactly 0 and 1
+    h = x.double() @ up_proj.double().T
+    x_, y, w = h.split(hidden, -1)
+    got = chosen(device, dtype).glu_linear(x, up_proj)
+    assert got.shape == (5, rows, hidden) and got.dtype == dtype
+    expected = x_ * y * y.sigmoid() * w
+    others = torch.arange(hidden, device=device) > 0
+    assert error(got[..., 0], expected[..., 0]) < 3 * ROUNDING[dtype]
+    assert error(got[..., others], expected[..., others]) < 3 * ROUNDING[dtype]
+
+
+@on_devices
 @pytest.mark.parametrize("channels", [128, 16, 24])
 def test_add_transition(device: str, channels: int) -> None:
     C = channels

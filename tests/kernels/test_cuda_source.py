@@ -24,9 +24,9 @@ def test_a_missing_compiler_is_an_os_error(monkeypatch: pytest.MonkeyPatch) -> N
         cuda_source.compiler.__wrapped__()
 
 
-@pytest.mark.parametrize("package", ["triangle_attention", "pair_passes"])
+@pytest.mark.parametrize("package", ["triangle_attention", "pair_passes", "conditioned"])
 def test_host_and_kernel_agree_on_the_arguments(package: str) -> None:
-    if package == "triangle_attention":
+    if package != "pair_passes":
         pytest.importorskip("triton")
     host = importlib.import_module(f"foldcp.kernels.{package}.hopper")
     source = (KERNELS / package / "hopper.cu").read_text()

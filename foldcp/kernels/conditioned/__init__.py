@@ -28,6 +28,12 @@ def choose(backend: Backend, dtype: torch.dtype) -> ConditionedOps:
     """The implementation for matrix products in this type."""
     if not backend.can_fuse(dtype):
         return ConditionedOps()
+    if backend.hopper:
+        from foldcp.kernels.conditioned.hopper import ConditionedOpsHopper, load
+
+        kernel = load()
+        if kernel is not None:
+            return ConditionedOpsHopper(kernel)
     from foldcp.kernels.conditioned.triton import ConditionedOpsTriton
 
     return ConditionedOpsTriton()

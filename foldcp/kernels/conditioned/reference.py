@@ -94,6 +94,12 @@ class ConditionedOps:
         x, y, w = h.chunk(3, -1)
         return F.silu(y) * x * w
 
+    def glu_linear(
+        self, x: Float[Tensor, "*M C"], up_proj: Float[Tensor, "H C"]
+    ) -> Float[Tensor, "*M H/3"]:
+        """`glu` of x up_proj^T."""
+        return self.glu(F.linear(x, up_proj))
+
 
 class AddTransition:
     """a + sigmoid(gate) down_proj glu(up_proj (sigmoid(scale) LayerNorm(a) + shift)), for few

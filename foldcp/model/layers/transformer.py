@@ -158,8 +158,7 @@ class ConditionedTransition(KernelModule):
         """The transition, to be added to the residual."""
 
         def update(x: Float[Tensor, "M A C"]) -> Float[Tensor, "M A C"]:
-            hidden = self.ops.glu(F.linear(x, weights.up_proj))
-            return F.linear(hidden, weights.down_proj)
+            return F.linear(self.ops.glu_linear(x, weights.up_proj), weights.down_proj)
 
         return HalfLayer(modulation, weights.up_proj.dtype, update)
 
