@@ -14,6 +14,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from jaxtyping import Shaped
+from torch import Tensor
 
 MAX_DYNAMIC_SHARED_BYTES = 8  # the names of these numbers are those of CUDA's driver
 FLOAT16 = 6
@@ -112,6 +114,21 @@ def tensor_map(
     )
     check(error, f"describing an array of shape {shape}, strides {strides}")
     return result
+
+
+def matrix_map(x: Shaped[Tensor, "R C"], box: tuple[int, int]) -> TensorMap:
+    """Copies of a box of so many rows and columns from a matrix of 2-byte numbers, whose rows
+    follow each other.
+    """
+    assert x.is_contiguous(), f"strides {x.stride()}"
+    R, C = x.shape
+    return tensor_map(x.data_ptr(), shape=(R, C), strides=(C,), box=box)
+
+
+@cache
+def num_multiprocessors(device: torch.device) -> int:
+    """How many blocks run at a time, where each needs a multiprocessor of its own."""
+    return torch.cuda.get_device_properties(device).multi_processor_count
 
 
 def compiled(source: str, *options: str) -> bytes:

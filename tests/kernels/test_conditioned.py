@@ -121,20 +121,25 @@ def test_glu_linear(device: str, dtype: torch.dtype, rows: int, channels: int, h
 
 
 @on_devices
-@pytest.mark.parametrize("channels", [128, 16, 24])
-def test_add_transition(device: str, channels: int) -> None:
+@pytest.mark.parametrize(("atoms", "channels"), [(75, 128), (9000, 128), (75, 16), (75, 24)])
+def test_add_transition(device: str, atoms: int, channels: int) -> None:
     C = channels
     K = 2 * channels
-    a = 3 * draw(3, 75, C, device=device) + 1
-    scale, shift, gate = draw(75, 3, C, device=device).unbind(1)
+    a = 3 * draw(3, atoms, C, device=device) + 1
+    attended = draw(3, atoms, C, device=device, dtype=torch.bfloat16)
+    before, scale, shift, gate = draw(atoms, 4, C, device=device).unbind(1)
     up_proj = draw(3 * K, C, device=device) / C**0.5
     down_proj = draw(C, K, device=device) / K**0.5
-    hidden = (scale.sigmoid() * normed(a) + shift) @ up_proj.double().T
+    b = a.double() + before.double().sigmoid() * attended.double()
+    hidden = (scale.sigmoid() * normed(b) + shift) @ up_proj.double().T
     x, y, w = hidden.split(K, -1)
     update = gate.sigmoid() * ((x * y * y.sigmoid() * w) @ down_proj.double().T)
     weights = TransitionWeights(up_proj.half(), down_proj.half())
-    got = chosen_transition(device, channels)(a, Modulation(scale, shift, gate), weights)
-    assert error(got - a, update) < 1e-3
+    add_transition = chosen_transition(device, channels)
+    unchanged = a.clone()
+    got = add_transition(a, attended, before, Modulation(scale, shift, gate), weights)
+    assert torch.equal(a, unchanged)
+    assert error(got - b, update) < 1e-3
 
 
 @on_devices
@@ -150,8 +155,8 @@ def test_operations_have_the_gradients_of_their_equations(device: str) -> None:
 
     def total(a: Tensor, update: Tensor, scale: Tensor, shift: Tensor, gate: Tensor) -> Tensor:
         x = ops.modulated_norm(a, scale, shift, torch.float32)
-        a = ops.add_gated(a, ops.gated(update, x), gate)
-        return add_transition(a, Modulation(scale, shift, gate), weights).square().sum()
+        x = ops.gated(update, x)
+        return add_transition(a, x, gate, Modulation(scale, shift, gate), weights).square().sum()
 
     assert all(x.isfinite().all() and x.any() for x in torch.autograd.grad(total(*leaves), leaves))
     h = torch.randn(2, 12).double().requires_grad_()

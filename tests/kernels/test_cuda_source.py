@@ -24,12 +24,14 @@ def test_a_missing_compiler_is_an_os_error(monkeypatch: pytest.MonkeyPatch) -> N
         cuda_source.compiler.__wrapped__()
 
 
-@pytest.mark.parametrize("package", ["triangle_attention", "pair_passes", "conditioned"])
-def test_host_and_kernel_agree_on_the_arguments(package: str) -> None:
-    if package != "pair_passes":
+@pytest.mark.parametrize(
+    "module", ["triangle_attention.hopper", "pair_passes.hopper", "conditioned.glu_linear"]
+)
+def test_host_and_kernel_agree_on_the_arguments(module: str) -> None:
+    if module != "pair_passes.hopper":
         pytest.importorskip("triton")
-    host = importlib.import_module(f"foldcp.kernels.{package}.hopper")
-    source = (KERNELS / package / "hopper.cu").read_text()
+    host = importlib.import_module(f"foldcp.kernels.{module}")
+    source = (KERNELS / f"{module.replace('.', '/')}.cu").read_text()
     (body,) = re.findall(r"struct Arguments \{(.*?)\n\};", source, re.DOTALL)
     expected = []
     for line in re.findall(r"^ *([^/\n;]*);", body, re.MULTILINE):

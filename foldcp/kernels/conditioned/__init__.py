@@ -29,7 +29,7 @@ def choose(backend: Backend, dtype: torch.dtype) -> ConditionedOps:
     if not backend.can_fuse(dtype):
         return ConditionedOps()
     if backend.hopper:
-        from foldcp.kernels.conditioned.hopper import ConditionedOpsHopper, load
+        from foldcp.kernels.conditioned.glu_linear import ConditionedOpsHopper, load
 
         kernel = load()
         if kernel is not None:

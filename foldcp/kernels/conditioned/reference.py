@@ -102,22 +102,25 @@ class ConditionedOps:
 
 
 class AddTransition:
-    """a + sigmoid(gate) down_proj glu(up_proj (sigmoid(scale) LayerNorm(a) + shift)), for few
-    channels in one pass over a, with weights in fp16.
+    """b + sigmoid(gate) down_proj glu(up_proj (sigmoid(scale) LayerNorm(b) + shift)), where b is
+    a + sigmoid(update_gate) update: what follows the attention of a layer, for few channels in one
+    pass over a, with weights in fp16.
 
-    The kernel multiplies them by fp16 and adds up in fp32; here all is in the type of a. Source:
+    The kernels multiply them by fp16 and add up in fp32; here all is in the type of a. Source:
     AlphaFold 3, algorithm 25.
     """
 
     def __call__(
         self,
         a: Float[Tensor, "*M A C"],
+        update: Float[Tensor, "*M A C"],
+        update_gate: Float[Tensor, "*B A C"],
         modulation: Modulation,
         weights: TransitionWeights,
     ) -> Float[Tensor, "*M A C"]:
         ops = ConditionedOps()
+        a = ops.add_gated(a, update, update_gate)
         up_proj = weights.up_proj.to(a.dtype)
         down_proj = weights.down_proj.to(a.dtype)
         x = ops.modulated_norm(a, modulation.scale, modulation.shift, a.dtype)
-        update = F.linear(ops.glu(F.linear(x, up_proj)), down_proj)
-        return ops.add_gated(a, update, modulation.gate)
+        return ops.add_gated(a, F.linear(ops.glu_linear(x, up_proj), down_proj), modulation.gate)

@@ -153,7 +153,8 @@ def _dot(x, W, rows, cols, num_rows: tl.constexpr, num_cols: tl.constexpr) -> tl
 @triton.jit
 @no_type_check
 def _add_transition(
-    A, SCALE, SHIFT, GATE, WIDEN, BACK, OUT, num_rows, num_atoms, scale_a, shift_a, gate_a,
+    A, UPDATE, UPDATE_GATE, SCALE, SHIFT, GATE, WIDEN, BACK, OUT, num_rows, num_atoms,
+    update_gate_a, scale_a, shift_a, gate_a,
     C: tl.constexpr, BC: tl.constexpr, K: tl.constexpr, BM: tl.constexpr,
     STEP: tl.constexpr, STAGES: tl.constexpr,
 ) -> None:  # fmt: skip
@@ -161,7 +162,7 @@ def _add_transition(
     atom = row % num_atoms
     channel = tl.arange(0, BC)
     inside = (row < num_rows)[:, None] & (channel < C)[None, :]
-    x = _load(A, row, C, channel, inside)
+    x = _gated_sum(A, UPDATE, UPDATE_GATE, row, atom, update_gate_a, channel, inside, C)
     x = saturated_fp16(_modulated(x, SCALE, SHIFT, atom, scale_a, shift_a, channel, inside, C))
     update = tl.zeros((BM, BC), tl.float32)
     for start in tl.range(0, K, STEP, num_stages=STAGES):
@@ -172,7 +173,8 @@ def _add_transition(
         y *= _dot(x, WIDEN + 2 * K * C, k, channel, K, C)
         update += _dot(saturated_fp16(y), BACK, channel, k, C, K)
     gate = _sigmoid(_load(GATE, atom, gate_a, channel, inside))
-    a = _load(A, row, C, channel, inside) + gate * update
+    a = _gated_sum(A, UPDATE, UPDATE_GATE, row, atom, update_gate_a, channel, inside, C)
+    a += gate * update
     place = row.to(tl.int64)[:, None] * C + channel[None, :]
     tl.store(OUT + place, a.to(OUT.dtype.element_ty), mask=inside)
 
@@ -225,10 +227,13 @@ class AddTransitionTriton(AddTransition):
     def __call__(
         self,
         a: Float[Tensor, "*M A C"],
+        update: Float[Tensor, "*M A C"],
+        update_gate: Float[Tensor, "A C"],
         modulation: Modulation,
         weights: TransitionWeights,
     ) -> Float[Tensor, "*M A C"]:
-        return with_reference_backward(add_transition, AddTransition(), a, modulation, weights)
+        arguments = (a, update, update_gate, modulation, weights)
+        return with_reference_backward(add_transition, AddTransition(), *arguments)
 
 
 def _tiles(channels: int) -> tuple[int, int]:
@@ -328,7 +333,11 @@ def glu(h: Float[Tensor, "*M K"]) -> Float[Tensor, "*M K/3"]:
 
 
 def add_transition(
-    a: Float[Tensor, "*M A C"], modulation: Modulation, weights: TransitionWeights
+    a: Float[Tensor, "*M A C"],
+    update: Float[Tensor, "*M A C"],
+    update_gate: Float[Tensor, "A C"],
+    modulation: Modulation,
+    weights: TransitionWeights,
 ) -> Float[Tensor, "*M A C"]:
     a = a.contiguous()
     scale = modulation.scale
@@ -341,8 +350,9 @@ def add_transition(
     block = max(16, next_power_of_2(channels))
     out = torch.empty_like(a)
     _add_transition[(cdiv(num_rows, ATOMS),)](
-        a, scale, shift, gate, up_proj, down_proj, out,
-        num_rows, num_atoms, _row_stride(scale), _row_stride(shift), _row_stride(gate),
+        a, update.contiguous(), update_gate, scale, shift, gate, up_proj, down_proj, out,
+        num_rows, num_atoms,
+        _row_stride(update_gate), _row_stride(scale), _row_stride(shift), _row_stride(gate),
         C=channels, BC=block, K=down_proj.shape[1],
         BM=ATOMS, STEP=STEP, STAGES=STAGES, num_warps=TRANSITION_WARPS,
     )  # fmt: skip

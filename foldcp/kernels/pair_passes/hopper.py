@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from foldcp.kernels.cuda_source import CudaKernel, compiler
+from foldcp.kernels.cuda_source import CudaKernel, compiler, num_multiprocessors
 from foldcp.kernels.projection.reference import AttentionOutputWeights, ProjectionWeights
 from foldcp.kernels.transition.reference import TransitionWeights
 from foldcp.kernels.triangle_multiplication.reference import (
@@ -289,11 +289,6 @@ def _arguments(
 def _launch(of: Pass, z: Tensor, arguments: Arguments) -> None:
     computing = WARPGROUPS[of][z.element_size()] - (of is Pass.TRANSITION)
     tiles = cdiv(arguments.num_pairs, PAIRS)
-    blocks = min(_processors(z.device), cdiv(tiles, computing))
+    blocks = min(num_multiprocessors(z.device), cdiv(tiles, computing))
     kernel = kernels(z.element_size())[of].result()
     kernel.launch(z.device, blocks, [arguments])
-
-
-@cache
-def _processors(device: torch.device) -> int:
-    return torch.cuda.get_device_properties(device).multi_processor_count

@@ -13,7 +13,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from foldcp.kernels.bias_layout import LOG2E, PreparedBias
-from foldcp.kernels.cuda_source import CudaKernel, TensorMap, tensor_map
+from foldcp.kernels.cuda_source import (
+    CudaKernel,
+    TensorMap,
+    num_multiprocessors,
+    tensor_map,
+)
 from foldcp.kernels.triton_utils import cdiv
 
 THREADS = 5 * 128
@@ -137,7 +142,7 @@ def forward(
         scale=LOG2E.value * width**-0.5,
     )
     works = num_works(num_rows, num_queries, num_heads, width)
-    kernel.launch(q.device, min(works, _processors(q.device)), [*maps, arguments])
+    kernel.launch(q.device, min(works, num_multiprocessors(q.device)), [*maps, arguments])
     return redo
 
 
@@ -146,11 +151,6 @@ def num_works(num_rows: int, num_queries: int, num_heads: int, width: int) -> in
     tiling = TILINGS[width]
     queries = tiling.query_tiles * TILE
     return num_heads * cdiv(num_rows, tiling.rows) * cdiv(num_queries, queries)
-
-
-@cache
-def _processors(device: torch.device) -> int:
-    return torch.cuda.get_device_properties(device).multi_processor_count
 
 
 def _map_of(x: Float[Tensor, "R N H D"], tiling: Tiling) -> TensorMap:

@@ -125,7 +125,8 @@ class AdaLN(nn.Module):
 class ConditionedTransition(KernelModule):
     """AlphaFold 3, algorithm 25.
 
-    `in_one_pass` it is a single operation, whose weights are fp16.
+    `in_one_pass` it is a single operation with what ends the attention before it, and has its
+    weights in fp16.
     """
 
     in_one_pass = False
@@ -235,9 +236,10 @@ class DiffusionLayer(nn.Module):
         attention, transition = self.half_layers(modulation, attend)
         if not self.transition.in_one_pass:
             return add_half_layers(a, [attention, transition], self.ops)
-        a = add_half_layers(a, [attention], self.ops)
+        before, after = modulation.attention, modulation.transition
+        x = self.ops.modulated_norm(a, before.scale, before.shift, attention.dtype)
         weights = modulation.weights.transition
-        return self.transition.add_transition(a, modulation.transition, weights)
+        return self.transition.add_transition(a, attention.update(x), before.gate, after, weights)
 
     def half_layers(
         self, modulation: LayerModulation, attend: Attend

@@ -1,4 +1,4 @@
-"""Hidden channels of a transition on Hopper, in CUDA C++ (`hopper.cu`)."""
+"""Hidden channels of a transition on Hopper, in CUDA C++ (`glu_linear.cu`)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from foldcp.kernels.autograd import with_reference_backward
 from foldcp.kernels.conditioned.reference import ConditionedOps
 from foldcp.kernels.conditioned.triton import ConditionedOpsTriton
-from foldcp.kernels.cuda_source import CudaKernel, TensorMap, tensor_map
+from foldcp.kernels.cuda_source import CudaKernel, matrix_map, num_multiprocessors
 from foldcp.kernels.triton_utils import cdiv
 
 WARPGROUPS = 3  # one of which copies
@@ -27,7 +27,7 @@ MIN_USE = 0.7  # of the multiprocessors; below it cuBLAS, which has smaller tile
 
 
 class Arguments(ctypes.Structure):
-    """As in `hopper.cu`."""
+    """As in `glu_linear.cu`."""
 
     _fields_ = (
         ("out", ctypes.c_void_p),
@@ -70,13 +70,14 @@ class ConditionedOpsHopper(ConditionedOpsTriton):
         num_rows = x.shape[:-1].numel()
         channels = x.shape[-1]
         hidden = len(up_proj) // 3
+        x = x.contiguous()
         out = torch.empty((*x.shape[:-1], hidden), dtype=x.dtype, device=x.device)
         maps = [
-            _map_of(x.contiguous(), num_rows, channels, ROWS),
-            _map_of(up_proj.contiguous(), len(up_proj), channels, HIDDEN),
+            matrix_map(x.view(num_rows, channels), (ROWS, STEP)),
+            matrix_map(up_proj.contiguous(), (HIDDEN, STEP)),
         ]
         arguments = Arguments(out.data_ptr(), num_rows, hidden, channels)
-        blocks = min(num_tiles(num_rows, hidden), _processors(x.device))
+        blocks = min(num_tiles(num_rows, hidden), num_multiprocessors(x.device))
         self.kernel.launch(x.device, blocks, [*maps, arguments])
         return out
 
@@ -91,22 +92,10 @@ def can_run(x: Float[Tensor, "*M C"], up_proj: Float[Tensor, "H C"]) -> bool:
 def keeps_busy(x: Float[Tensor, "*M C"], hidden: int) -> bool:
     """Whether few multiprocessors are idle while others have their last tile."""
     tiles = num_tiles(x.shape[:-1].numel(), hidden)
-    processors = _processors(x.device)
+    processors = num_multiprocessors(x.device)
     return tiles >= MIN_USE * processors * cdiv(tiles, processors)
 
 
 def num_tiles(num_rows: int, hidden: int) -> int:
     """Pieces of work for the multiprocessors."""
     return cdiv(num_rows, ROWS) * (hidden // HIDDEN)
-
-
-def _map_of(x: Tensor, num_rows: int, channels: int, rows_of_tile: int) -> TensorMap:
-    """Of some rows and channels of x."""
-    return tensor_map(
-        x.data_ptr(), shape=(num_rows, channels), strides=(channels,), box=(rows_of_tile, STEP)
-    )
-
-
-@cache
-def _processors(device: torch.device) -> int:
-    return torch.cuda.get_device_properties(device).multi_processor_count
