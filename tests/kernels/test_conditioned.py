@@ -86,15 +86,6 @@ def test_add_gated_and_norm_are_the_two_operations(
 
 @on_devices
 @with_dtypes
-def test_gated(device: str, dtype: torch.dtype) -> None:
-    x = draw(2, 37, 96, device=device, dtype=dtype)
-    gate = 3 * draw(2, 37, 4, 96, device=device, dtype=dtype)[:, :, 3]
-    got = chosen(device, dtype).gated(x, gate)
-    assert error(got, x.double() * gate.double().sigmoid()) < ROUNDING[dtype]
-
-
-@on_devices
-@with_dtypes
 @pytest.mark.parametrize("hidden", [1536, 256, 40])
 def test_glu(device: str, dtype: torch.dtype, hidden: int) -> None:
     h = 2 * draw(2, 37, 3 * hidden, device=device, dtype=dtype)
@@ -155,8 +146,9 @@ def test_operations_have_the_gradients_of_their_equations(device: str) -> None:
 
     def total(a: Tensor, update: Tensor, scale: Tensor, shift: Tensor, gate: Tensor) -> Tensor:
         x = ops.modulated_norm(a, scale, shift, torch.float32)
-        x = ops.gated(update, x)
-        return add_transition(a, x, gate, Modulation(scale, shift, gate), weights).square().sum()
+        a = ops.add_gated(a, x, gate)
+        modulation = Modulation(scale, shift, gate)
+        return add_transition(a, update, gate, modulation, weights).square().sum()
 
     assert all(x.isfinite().all() and x.any() for x in torch.autograd.grad(total(*leaves), leaves))
     h = torch.randn(2, 12).double().requires_grad_()

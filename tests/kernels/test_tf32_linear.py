@@ -55,14 +55,12 @@ def test_products_with_weights_lie_side_by_side(
 
 @on_devices
 @with_shapes
-def test_inputs_are_gated(device: str, rows: int, inputs: int, outputs: int) -> None:
-    x = draw(device, rows, inputs).half()
-    gate = draw(device, rows, 3, inputs).half()[:, 1]  # rows that do not follow each other
+def test_inputs_may_be_in_fp16(device: str, rows: int, inputs: int, outputs: int) -> None:
+    x = draw(device, rows, 2, inputs).half()[:, 1]  # rows that do not follow each other
     weight = draw(device, outputs, inputs)
-    expected = x.double() * gate.double().sigmoid() @ weight.double().T
-    got = chosen(device).linear(x, [weight], gate=gate)
+    got = chosen(device).linear(x, [weight])
     assert got.dtype == torch.float32
-    assert_near(got, expected)
+    assert_near(got, x.double() @ weight.double().T)
 
 
 @on_devices

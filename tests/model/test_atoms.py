@@ -151,9 +151,10 @@ def expected_layers(
     for layer, attend in zip(transformer.layers, attention, strict=True):
         part = layer.pair_bias_attn
         x = modulated(a, s, layer.adaln)
-        q, k, v = (f(x).unflatten(-1, (2, 3)) for f in (part.proj_q, part.proj_k, part.proj_v))
-        attended = attend(q, torch.stack([k, v], -3)).flatten(-2)
-        update = part.proj_o(attended * part.proj_g(x).sigmoid())
+        q, k, v, gate = (
+            f(x).unflatten(-1, (2, 3)) for f in (part.proj_q, part.proj_k, part.proj_v, part.proj_g)
+        )
+        update = part.proj_o(attend(q, torch.stack([k, v], -3), gate).flatten(-2))
         a = a + layer.output_projection(s) * update
         part = layer.transition
         x = modulated(a, s, part.adaln)
@@ -171,10 +172,10 @@ def test_transformer_follows_its_equations(in_one_pass: bool) -> None:
     for layer in transformer.layers:
         layer.transition.in_one_pass = in_one_pass
 
-    def attend(q: Tensor, kv: Tensor, bias: Tensor) -> Tensor:
+    def attend(q: Tensor, kv: Tensor, gate: Tensor, bias: Tensor) -> Tensor:
         k, v = kv.unbind(-3)
         scores = torch.einsum("mqhd,mkhd->mhqk", q, k) + bias
-        return torch.einsum("mhqk,mkhd->mqhd", scores.softmax(-1), v)
+        return gate.sigmoid() * torch.einsum("mhqk,mkhd->mqhd", scores.softmax(-1), v)
 
     attention = [partial(attend, bias=bias) for bias in torch.randn(3, 2, 7, 7)]
     a = torch.randn(4, 7, 6)

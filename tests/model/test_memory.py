@@ -191,12 +191,12 @@ def test_biases_of_the_sampler_are_in_memory_once() -> None:
 
 def test_biases_that_are_computed_in_each_step_are_prepared_as_those_that_are_kept() -> None:
     """Or kernels would attend otherwise where there is no room for all biases."""
-    q, k, v = torch.randn(3, 2, 7, 4, 5)
+    q, k, v, gate = torch.randn(4, 2, 7, 4, 5)
     bias = torch.randn(4, 7, 7)
     mask = (torch.arange(7) < 5).float()
     counting = CountingAttention([bias])
     attend = TokenAttention(ContextParallel(), counting, [bias], 0, mask, torch.float32)
     with torch.inference_mode():
-        got = attend(q, torch.stack([k, v], 2))
+        got = attend(q, torch.stack([k, v], 2), gate)
     assert counting.alive == [1]
-    assert torch.equal(got, PairBiasAttention().prepare(bias, mask)(q, k, v))
+    assert torch.equal(got, PairBiasAttention().prepare(bias, mask)(q, k, v, gate))

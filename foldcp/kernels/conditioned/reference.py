@@ -82,10 +82,6 @@ class ConditionedOps:
         a = self.add_gated(a, update, gate)
         return a, self.modulated_norm(a, scale, shift, dtype)
 
-    def gated(self, x: Float[Tensor, "*M C"], gate: Float[Tensor, "*M C"]) -> Float[Tensor, "*M C"]:
-        """x sigmoid(gate). Source: AlphaFold 3, algorithm 24, line 9."""
-        return x * gate.sigmoid()
-
     def glu(self, h: Float[Tensor, "*M K"]) -> Float[Tensor, "*M K/3"]:
         """x silu(y) w of the three thirds x, y, w of h.
 

@@ -119,19 +119,6 @@ def _add_gated_and_norm(
 
 @triton.jit
 @no_type_check
-def _gated(
-    X, GATE, OUT, num_rows, gate_m, C: tl.constexpr, BC: tl.constexpr, BM: tl.constexpr
-) -> None:
-    row = tl.program_id(0) * BM + tl.arange(0, BM)
-    channel = tl.arange(0, BC)
-    inside = (row < num_rows)[:, None] & (channel < C)[None, :]
-    x = _load(X, row, C, channel, inside) * _sigmoid(_load(GATE, row, gate_m, channel, inside))
-    place = row.to(tl.int64)[:, None] * C + channel[None, :]
-    tl.store(OUT + place, x.to(OUT.dtype.element_ty), mask=inside)
-
-
-@triton.jit
-@no_type_check
 def _glu(H, OUT, num_rows, K: tl.constexpr, BK: tl.constexpr, BM: tl.constexpr) -> None:
     row = tl.program_id(0) * BM + tl.arange(0, BM)
     channel = tl.program_id(1) * BK + tl.arange(0, BK)
@@ -213,9 +200,6 @@ class ConditionedOpsTriton(ConditionedOps):
         if needs_no_grad(a, update, gate, scale, shift):
             return add_gated_and_norm(a, update, gate, scale, shift, dtype)
         return super().add_gated_and_norm(a, update, gate, scale, shift, dtype)
-
-    def gated(self, x: Float[Tensor, "*M C"], gate: Float[Tensor, "*M C"]) -> Float[Tensor, "*M C"]:
-        return with_reference_backward(gated, super().gated, x, gate)
 
     def glu(self, h: Float[Tensor, "*M K"]) -> Float[Tensor, "*M K/3"]:
         return with_reference_backward(glu, super().glu, h)
@@ -305,20 +289,6 @@ def add_gated_and_norm(
         C=channels, BC=block, BM=tile,
     )  # fmt: skip
     return out, x
-
-
-def gated(x: Float[Tensor, "*M C"], gate: Float[Tensor, "*M C"]) -> Float[Tensor, "*M C"]:
-    """x sigmoid(gate); the rows of the gate may be apart."""
-    x = x.contiguous()
-    num_rows = x.shape[:-1].numel()
-    channels = x.shape[-1]
-    block, tile = _tiles(channels)
-    gate = gate.flatten(0, -2)
-    out = torch.empty_like(x)
-    _gated[(cdiv(num_rows, tile),)](
-        x, gate, out, num_rows, _row_stride(gate), C=channels, BC=block, BM=tile
-    )
-    return out
 
 
 def glu(h: Float[Tensor, "*M K"]) -> Float[Tensor, "*M K/3"]:

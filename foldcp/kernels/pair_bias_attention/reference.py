@@ -33,25 +33,26 @@ class AttentionUnderBias:
         q: Float[Tensor, "M Q H D"],
         k: Float[Tensor, "M K H D"],
         v: Float[Tensor, "M K H D"],
+        gate: Float[Tensor, "M Q H D"],
     ) -> Float[Tensor, "M Q H D"]:
         num_heads = q.shape[2]
         blocks = (self.prepared.shape[1] // num_heads, -1)
         q, k, v = (x.unflatten(1, blocks).transpose(2, 3).flatten(1, 2) for x in (q, k, v))
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=self.prepared)
-        return out.unflatten(1, (-1, num_heads)).transpose(2, 3).flatten(1, 2)
+        return out.unflatten(1, (-1, num_heads)).transpose(2, 3).flatten(1, 2) * gate.sigmoid()
 
 
 class PairBiasAttention:
-    """out[m, i] = sum_j softmax_j(q[m, i] . k[m, j] / sqrt(D) + bias[i, j] - 1e9 (1 - mask[j]))
-    v[m, j].
+    """out[m, i] = sigmoid(gate[m, i]) sum_j softmax_j(q[m, i] . k[m, j] / sqrt(D) + bias[i, j] -
+    1e9 (1 - mask[j])) v[m, j].
 
     M samples share the bias of this rank's I queries over all N keys; `mask` is 1 at tokens, 0 at
     padding. Any strides; result in the type of q. Differentiable. Source: AlphaFold 3, algorithm
-    24, lines 4 to 8.
+    24, lines 4 to 9.
     """
 
     def input_dtype(self, dtype: torch.dtype) -> torch.dtype:
-        """The type that q, k and v best have after a product in this type."""
+        """The type that q, k, v and gate best have after a product in this type."""
         return dtype
 
     def __call__(
@@ -59,10 +60,11 @@ class PairBiasAttention:
         q: Float[Tensor, "M I H D"],
         k: Float[Tensor, "M N H D"],
         v: Float[Tensor, "M N H D"],
+        gate: Float[Tensor, "M I H D"],
         bias: Float[Tensor, "H I N"],
         mask: Float[Tensor, " N"],
     ) -> Float[Tensor, "M I H D"]:
-        return AttentionUnderBias(_additive(bias.to(q.dtype), mask))(q, k, v)
+        return AttentionUnderBias(_additive(bias.to(q.dtype), mask))(q, k, v, gate)
 
     def prepare(
         self, bias: Float[Tensor, "H I N"], mask: Float[Tensor, " N"]

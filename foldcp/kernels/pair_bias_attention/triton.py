@@ -35,8 +35,9 @@ class AttentionUnderBiasTriton(AttentionUnderBias):
         q: Float[Tensor, "M Q H D"],
         k: Float[Tensor, "M K H D"],
         v: Float[Tensor, "M K H D"],
+        gate: Float[Tensor, "M Q H D"],
     ) -> Float[Tensor, "M Q H D"]:
-        out, _ = forward_in_triton(q, k, v, self.prepared)
+        out, _ = forward_in_triton(q, k, v, self.prepared, gate)
         return out
 
 
@@ -56,10 +57,11 @@ class AttentionUnderBiasHopper(AttentionUnderBiasTriton):
         q: Float[Tensor, "M Q H D"],
         k: Float[Tensor, "M K H D"],
         v: Float[Tensor, "M K H D"],
+        gate: Float[Tensor, "M Q H D"],
     ) -> Float[Tensor, "M Q H D"]:
         if num_works(*q.shape) < MIN_WORKS:
-            return super().__call__(q, k, v)
-        out, _ = forward_on_hopper(self.kernel, q, k, v, self.bias)
+            return super().__call__(q, k, v, gate)
+        out, _ = forward_on_hopper(self.kernel, q, k, v, self.bias, gate)
         return out
 
 
@@ -77,10 +79,11 @@ class PairBiasAttentionTriton(PairBiasAttention):
         q: Float[Tensor, "M I H D"],
         k: Float[Tensor, "M N H D"],
         v: Float[Tensor, "M N H D"],
+        gate: Float[Tensor, "M I H D"],
         bias: Float[Tensor, "H I N"],
         mask: Float[Tensor, " N"],
     ) -> Float[Tensor, "M I H D"]:
-        return with_reference_backward(self._attend, PairBiasAttention(), q, k, v, bias, mask)
+        return with_reference_backward(self._attend, PairBiasAttention(), q, k, v, gate, bias, mask)
 
     def prepare(
         self, bias: Float[Tensor, "H I N"], mask: Float[Tensor, " N"]
@@ -90,10 +93,12 @@ class PairBiasAttentionTriton(PairBiasAttention):
             return AttentionUnderBiasTriton(prepared.tiles)
         return AttentionUnderBiasHopper(prepared.tiles, prepared, self.hopper)
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
+    def _attend(
+        self, q: Tensor, k: Tensor, v: Tensor, gate: Tensor, bias: Tensor, mask: Tensor
+    ) -> Tensor:
         """In the type of q, while the kernel for Hopper gives bf16."""
         if self.hopper is not None and q.dtype == torch.bfloat16:
-            return self.prepare(bias, mask)(q, k, v)
+            return self.prepare(bias, mask)(q, k, v, gate)
         tiles = bias_layout.prepare(bias, mask).tiles
-        out, _ = forward_in_triton(q, k, v, tiles, out_dtype=q.dtype)
+        out, _ = forward_in_triton(q, k, v, tiles, gate, out_dtype=q.dtype)
         return out

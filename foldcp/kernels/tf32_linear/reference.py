@@ -18,18 +18,13 @@ class LinearOps:
         x: Float[Tensor, "I K"],
         weights: Sequence[Float[Tensor, "J K"]],
         bias: Float[Tensor, " J"] | None = None,
-        gate: Float[Tensor, "I K"] | None = None,
         dtype: torch.dtype | None = None,
     ) -> Float[Tensor, "I _"]:
-        """x W^T for each of at most four weights, side by side, in `dtype`, or that of the weights.
-
-        `bias` is added to the first; x is multiplied by sigmoid(gate).
+        """x W^T for each of at most four weights, side by side, in `dtype`, or that of the weights;
+        `bias` is added to the first.
         """
         weight = weights[0] if len(weights) == 1 else torch.cat(list(weights))
-        x = x.to(weight.dtype)
-        if gate is not None:
-            x = x * gate.to(weight.dtype).sigmoid()
-        out = F.linear(x, weight)
+        out = F.linear(x.to(weight.dtype), weight)
         if bias is not None:
             out = out + F.pad(bias, (0, len(weight) - len(bias)))
         return out if dtype is None else out.to(dtype)

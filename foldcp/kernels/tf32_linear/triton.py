@@ -38,8 +38,8 @@ def _tile(X, row, column, stride, num_rows, num_columns) -> tl.tensor:
 @triton.jit
 @no_type_check
 def _linear(
-    X, GATE, W0, W1, W2, W3, BIAS, OUT, num_rows, x_i, gate_i,
-    GATED: tl.constexpr, BIASED: tl.constexpr, PARTS: tl.constexpr,
+    X, W0, W1, W2, W3, BIAS, OUT, num_rows, x_i,
+    BIASED: tl.constexpr, PARTS: tl.constexpr,
     J: tl.constexpr, K: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, STAGES: tl.constexpr,
 ) -> None:  # fmt: skip
@@ -57,8 +57,6 @@ def _linear(
     for start in tl.range(0, K, BK, num_stages=STAGES):
         k = start + tl.arange(0, BK)
         x = _tile(X, row, k, x_i, num_rows, K).to(tl.float32)
-        if GATED:
-            x *= sigmoid(_tile(GATE, row, k, gate_i, num_rows, K).to(tl.float32))
         w = _tile(W, column, k, K, J, K)
         out = tl.dot(x, tl.trans(w), out, input_precision="tf32")
     if BIASED:
@@ -98,7 +96,6 @@ class LinearOpsTriton(LinearOps):
         x: Float[Tensor, "I K"],
         weights: Sequence[Float[Tensor, "J K"]],
         bias: Float[Tensor, " J"] | None = None,
-        gate: Float[Tensor, "I K"] | None = None,
         dtype: torch.dtype | None = None,
     ) -> Float[Tensor, "I _"]:
         num_rows, K = x.shape
@@ -109,11 +106,10 @@ class LinearOpsTriton(LinearOps):
         if cdiv(num_rows, ROWS) * cdiv(J, COLUMNS) * parts < FEW_PROGRAMS:
             columns //= 2
         _linear[(cdiv(num_rows, ROWS), cdiv(J, columns), parts)](
-            x, x if gate is None else gate,
-            *(weights[min(i, parts - 1)] for i in range(MAX_WEIGHTS)),
+            x, *(weights[min(i, parts - 1)] for i in range(MAX_WEIGHTS)),
             x if bias is None else bias, out,
-            num_rows, _row_stride(x), 0 if gate is None else _row_stride(gate),
-            GATED=gate is not None, BIASED=bias is not None, PARTS=parts, J=J, K=K,
+            num_rows, _row_stride(x),
+            BIASED=bias is not None, PARTS=parts, J=J, K=K,
             BM=ROWS, BN=columns, BK=64, STAGES=3,
         )  # fmt: skip
         return out

@@ -28,6 +28,7 @@ from foldcp.kernels.bias_layout import (
     to_fp16,
 )
 from foldcp.kernels.cuda_source import CudaKernel
+from foldcp.kernels.pair_tiles import sigmoid
 from foldcp.kernels.triangle_attention.backward import gradient
 from foldcp.kernels.triangle_attention.hopper import forward as attend_on_hopper
 from foldcp.kernels.triangle_attention.hopper import load as load_hopper
@@ -98,18 +99,25 @@ def _store(
     top,
     OUT,
     LSE,
+    GATE,
     tile,
     size,
     stride,
+    gate_stride,
     D: tl.constexpr,
     BD: tl.constexpr,
     WANT_LSE: tl.constexpr,
+    GATED: tl.constexpr,
 ) -> None:
     """A tile of queries of one row and head."""
     token = tile * TILE + tl.arange(0, TILE)
     cols = tl.arange(0, BD)
     inside = (token < size)[:, None] & (cols < D)[None, :]
-    out = (out / total[:, None]).to(OUT.dtype.element_ty)
+    out = out / total[:, None]
+    if GATED:
+        place = token[:, None] * gate_stride + cols[None, :]
+        out *= sigmoid(tl.load(GATE + place, mask=inside, other=0.0).to(tl.float32))
+    out = out.to(OUT.dtype.element_ty)
     tl.store(OUT + token[:, None] * stride + cols[None, :], out, mask=inside)
     if WANT_LSE:
         tl.store(LSE + token, top + tl.log2(total), mask=token < size)
@@ -118,10 +126,11 @@ def _store(
 @triton.jit(do_not_specialize=SIZES)
 @no_type_check
 def _again(
-    Q, K, V, BIAS, OUT, LSE, REDO, num_rows, num_queries, num_keys, num_heads, query_tiles,
+    Q, K, V, BIAS, OUT, LSE, GATE, REDO, num_rows, num_queries, num_keys, num_heads, query_tiles,
     key_tiles, scale,
-    qi, qn, qh, ki, kn, kh, vi, vn, vh, oi, on, oh,
+    qi, qn, qh, ki, kn, kh, vi, vn, vh, oi, on, oh, gi, gn, gh,
     D: tl.constexpr, BD: tl.constexpr, ROWS: tl.constexpr, WANT_LSE: tl.constexpr,
+    GATED: tl.constexpr,
 ) -> None:  # fmt: skip
     """Where REDO says so, one head and 64 queries of up to ROWS rows under a running maximum."""
     tile = tl.program_id(0)
@@ -150,18 +159,21 @@ def _again(
                 )
                 at = OUT + row * oi + head * oh
                 lse = LSE + (row * num_heads + head) * num_queries
-                _store(out, total, top, at, lse, tile, num_queries, on, D, BD, WANT_LSE)
+                gate = GATE + row * gi + head * gh
+                _store(
+                    out, total, top, at, lse, gate, tile, num_queries, on, gn, D, BD, WANT_LSE,
+                    GATED,
+                )  # fmt: skip
 
 
 @triton.jit(do_not_specialize=SIZES)
 @no_type_check
 def _forward(
-    Q, K, V, BIAS, OUT, LSE, num_rows, num_queries, num_keys, num_heads, query_tiles, key_tiles,
-    scale,
-    qi, qn, qh, ki, kn, kh, vi, vn, vh, oi, on, oh,
+    Q, K, V, BIAS, OUT, LSE, GATE, num_rows, num_queries, num_keys, num_heads, query_tiles,
+    key_tiles, scale,
+    qi, qn, qh, ki, kn, kh, vi, vn, vh, oi, on, oh, gi, gn, gh,
     D: tl.constexpr, BD: tl.constexpr, SHARE: tl.constexpr, GROUP: tl.constexpr,
-    WANT_LSE: tl.constexpr,
-    EVEN: tl.constexpr,
+    WANT_LSE: tl.constexpr, EVEN: tl.constexpr, GATED: tl.constexpr,
 ) -> None:  # fmt: skip
     """One head, 64 queries, SHARE rows. The maximum of the first tile serves for all, unless the
     sum says no. Rows may be of several blocks of tokens, which do not see each other, each with a
@@ -179,6 +191,7 @@ def _forward(
     K += block * num_keys * kn
     V += block * num_keys * vn
     OUT += block * num_queries * on
+    GATE += block * num_queries * gn
     place = tl.program_id(0) % (num_groups * query_tiles)
     chunk = place // (GROUP * query_tiles)
     size = tl.minimum(num_groups - chunk * GROUP, GROUP)
@@ -232,7 +245,8 @@ def _forward(
         at = OUT + row * oi + head * oh
         lse = LSE + (row * num_heads + head) * num_queries
         size = tl.where(first + r < num_rows, num_queries, 0)
-        _store(out, total, top, at, lse, tile, size, on, D, BD, WANT_LSE)
+        gate = GATE + row * gi + head * gh
+        _store(out, total, top, at, lse, gate, tile, size, on, gn, D, BD, WANT_LSE, GATED)
 
 
 def forward(
@@ -247,8 +261,8 @@ def forward(
     is made for.
     """
     if hopper is None or q.shape[-1] != HOPPER_WIDTH:
-        return forward_in_triton(q, k, v, bias.tiles, want_lse)
-    return forward_on_hopper(hopper, q, k, v, bias, want_lse)
+        return forward_in_triton(q, k, v, bias.tiles, want_lse=want_lse)
+    return forward_on_hopper(hopper, q, k, v, bias, want_lse=want_lse)
 
 
 def forward_in_triton(
@@ -256,11 +270,12 @@ def forward_in_triton(
     k: Float[Tensor, "R N H D"],
     v: Float[Tensor, "R N H D"],
     tiles: Float[Tensor, "G A B T"],
+    gate: Float[Tensor, "R I H D"] | None = None,
     want_lse: bool = False,
     out_dtype: torch.dtype = torch.bfloat16,
 ) -> tuple[Float[Tensor, "R I H D"], Float[Tensor, "R H I"] | None]:
     """The output in `out_dtype` and, if wanted, the base-2 logarithm of the sum of each query's
-    exponentials; q, k and v in bf16 or fp16.
+    exponentials; q, k and v in bf16 or fp16. The output is multiplied by sigmoid(gate).
 
     With G / H biases of H heads each, queries and keys are as many blocks, one after the other,
     that do not see each other; then without the logarithm.
@@ -273,15 +288,18 @@ def forward_in_triton(
     num_keys = k.shape[1] // num_blocks
     block = max(16, next_power_of_2(width))
     share = 2 if block <= 32 else 1  # rows in one program: as many as the registers hold
-    q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
+    gated = gate is not None
+    q, k, v, gate = (
+        x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v, q if gate is None else gate)
+    )
     out, lse = _outputs(q, want_lse, out_dtype)
     v = to_fp16(v)
     _forward[(num_biases * query_tiles * cdiv(num_rows, share),)](
-        q, k, v, tiles, out, out if lse is None else lse,
+        q, k, v, tiles, out, out if lse is None else lse, gate,
         num_rows, num_queries, num_keys, num_heads, query_tiles, key_tiles,
         LOG2E.value * width**-0.5,
-        *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *out.stride()[:3],
-        D=width, BD=block, SHARE=share, GROUP=GROUP, WANT_LSE=want_lse,
+        *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *out.stride()[:3], *gate.stride()[:3],
+        D=width, BD=block, SHARE=share, GROUP=GROUP, WANT_LSE=want_lse, GATED=gated,
         EVEN=num_keys % TILE.value == 0 and block == width, num_warps=WARPS.value,
     )  # fmt: skip
     return out, lse
@@ -304,22 +322,25 @@ def forward_on_hopper(
     k: Float[Tensor, "R N H D"],
     v: Float[Tensor, "R N H D"],
     bias: PreparedBias,
+    gate: Float[Tensor, "R I H D"] | None = None,
     want_lse: bool = False,
 ) -> tuple[Float[Tensor, "R I H D"], Float[Tensor, "R H I"] | None]:
     """`forward_in_triton`, under one bias, with the kernel for Hopper for heads of this width,
     which leaves to `_again` what is out of its range.
     """
-    q, k, v = (readable(to_fp16(x)) for x in (q, k, v))
+    gated = gate is not None
+    q, k, v, gate = (readable(to_fp16(x)) for x in (q, k, v, q if gate is None else gate))
     out, lse = _outputs(q, want_lse)
     num_rows, num_queries, num_heads, width = q.shape
     _, query_tiles, key_tiles, _ = bias.tiles.shape
-    redo = attend_on_hopper(kernel, q, k, v, bias, out, lse)
+    redo = attend_on_hopper(kernel, q, k, v, bias, out, lse, gate if gated else None)
     _again[(query_tiles, num_heads, cdiv(num_rows, 32))](
-        q, k, v, bias.tiles, out, out if lse is None else lse, redo,
+        q, k, v, bias.tiles, out, out if lse is None else lse, gate, redo,
         num_rows, num_queries, k.shape[1], num_heads, query_tiles, key_tiles,
         LOG2E.value * width**-0.5, *q.stride()[:3], *k.stride()[:3], *v.stride()[:3],
-        *out.stride()[:3],
-        D=width, BD=next_power_of_2(width), ROWS=32, WANT_LSE=want_lse, num_warps=WARPS.value,
+        *out.stride()[:3], *gate.stride()[:3],
+        D=width, BD=next_power_of_2(width), ROWS=32, WANT_LSE=want_lse, GATED=gated,
+        num_warps=WARPS.value,
     )  # fmt: skip
     return out, lse
 

@@ -26,7 +26,8 @@ def key_windows(x: Tensor, dim: int = -2) -> Tensor:
 
 
 class WindowAttention:
-    """out[m, a] = sum_b softmax_b(q[m, a] . k[m, b] / sqrt(D) + bias - 1e6 (1 - mask[b])) v[m, b].
+    """out[m, a] = sigmoid(gate[m, a]) sum_b softmax_b(q[m, a] . k[m, b] / sqrt(D) + bias -
+    1e6 (1 - mask[b])) v[m, b].
 
     Window w = a // 32 attends to the atoms b = 32 w - 48 .. 32 w + 79; its K = A / 32 biases are
     shared by the M samples. Any strides; result in the type of v. Source: AlphaFold 3, algorithm 7.
@@ -37,6 +38,7 @@ class WindowAttention:
         q: Float[Tensor, "M A H D"],
         k: Float[Tensor, "M A H D"],
         v: Float[Tensor, "M A H D"],
+        gate: Float[Tensor, "M A H D"],
         bias: Float[Tensor, "K H 32 128"],
         mask: Float[Tensor, " A"],
     ) -> Float[Tensor, "M A H D"]:
@@ -47,4 +49,4 @@ class WindowAttention:
         k = key_windows(k, -3)
         v = key_windows(v, -3)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=additive)
-        return out.transpose(2, 3).flatten(1, 2)
+        return out.transpose(2, 3).flatten(1, 2) * gate.sigmoid()

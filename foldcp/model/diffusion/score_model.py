@@ -77,14 +77,17 @@ class TokenAttention:
     dtype: torch.dtype
 
     def __call__(
-        self, q: Float[Tensor, "M I H D"], kv: Float[Tensor, "M I 2 H D"]
+        self,
+        q: Float[Tensor, "M I H D"],
+        kv: Float[Tensor, "M I 2 H D"],
+        gate: Float[Tensor, "M I H D"],
     ) -> Float[Tensor, "M I H D"]:
         k, v = self.cp.all_gather(kv, 1).unbind(2)
         bias = self.biases[self.layer].to(self.dtype)
         if torch.is_grad_enabled():
-            return self.attention(q, k, v, bias, self.mask)
+            return self.attention(q, k, v, gate, bias, self.mask)
         # As where the biases of all layers are kept: the same kernel, type and bits.
-        return self.attention.prepare(bias, self.mask)(q, k, v)
+        return self.attention.prepare(bias, self.mask)(q, k, v, gate)
 
 
 @dataclass(frozen=True)
@@ -95,10 +98,13 @@ class PreparedTokenAttention:
     attention: AttentionUnderBias
 
     def __call__(
-        self, q: Float[Tensor, "M I H D"], kv: Float[Tensor, "M I 2 H D"]
+        self,
+        q: Float[Tensor, "M I H D"],
+        kv: Float[Tensor, "M I 2 H D"],
+        gate: Float[Tensor, "M I H D"],
     ) -> Float[Tensor, "M I H D"]:
         k, v = self.cp.all_gather(kv, 1).unbind(2)
-        return self.attention(q, k, v)
+        return self.attention(q, k, v, gate)
 
 
 @dataclass(frozen=True)

@@ -35,10 +35,13 @@ class AttentionInWindows:
     atom_mask: Float[Tensor, " A"]
 
     def __call__(
-        self, q: Float[Tensor, "M A H D"], kv: Float[Tensor, "M A 2 H D"]
+        self,
+        q: Float[Tensor, "M A H D"],
+        kv: Float[Tensor, "M A 2 H D"],
+        gate: Float[Tensor, "M A H D"],
     ) -> Float[Tensor, "M A H D"]:
         k, v = kv.unbind(2)
-        return self.attention(q, k, v, self.bias, self.atom_mask)
+        return self.attention(q, k, v, gate, self.bias, self.atom_mask)
 
 
 class AtomTransformer(KernelModule):

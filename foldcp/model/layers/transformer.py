@@ -166,10 +166,13 @@ class ConditionedTransition(KernelModule):
 
 @runtime_checkable
 class Attend(Protocol):
-    """The attention of one layer, with its pair bias."""
+    """The attention of one layer, with its pair bias, times sigmoid(gate)."""
 
     def __call__(
-        self, q: Float[Tensor, "M A H D"], kv: Float[Tensor, "M A 2 H D"]
+        self,
+        q: Float[Tensor, "M A H D"],
+        kv: Float[Tensor, "M A 2 H D"],
+        gate: Float[Tensor, "M A H D"],
     ) -> Float[Tensor, "M A H D"]: ...
 
 
@@ -198,10 +201,9 @@ class ConditionedAttention(KernelModule):
             C = x.shape[-1]
             qkvg = F.linear(x, weights.qkvg, weights.qkvg_bias)
             q, kv, gate = qkvg.split([C, 2 * C, C], -1)
-            q = q.unflatten(-1, (self.num_heads, -1))
+            q, gate = (part.unflatten(-1, (self.num_heads, -1)) for part in (q, gate))
             kv = kv.unflatten(-1, (2, self.num_heads, -1))
-            attended = attend(q, kv).flatten(-2)
-            return self.proj_o(self.ops.gated(attended, gate))
+            return self.proj_o(attend(q, kv, gate).flatten(-2))
 
         return HalfLayer(modulation, weights.qkvg.dtype, update)
 

@@ -140,17 +140,16 @@ class AttentionPairBias(KernelModule):
         projected = ops.linear(s, weights, self.proj_q.bias, dtype=dtype)
         C = s.shape[-1]
         q, kv, gate = projected.split([C, 2 * C, C], -1)
-        q, k, v = (
-            x.unflatten(-1, (self.num_heads, -1)) for x in (q, *self.cp.all_gather(kv).chunk(2, -1))
-        )
+        k, v = self.cp.all_gather(kv).chunk(2, -1)
+        q, k, v, gate = (x.unflatten(-1, (self.num_heads, -1))[None] for x in (q, k, v, gate))
         bytes_per_row = self.proj_z.bytes_per_row(N)
         bytes_per_row += N * 3 * self.num_heads * 4  # the bias, masked, and its copy for attention
         o = []
         for rows in self.budget.chunks(I, bytes_per_row, z.device):
             bias = self.proj_z.channels_first(z[rows])
-            o.append(attention(q[None, rows], k[None], v[None], bias, mask)[0])
+            o.append(attention(q[:, rows], k, v, gate[:, rows], bias, mask)[0])
         attended = o[0] if len(o) == 1 else torch.cat(o)
-        return ops.linear(attended.flatten(1), [self.proj_o.weight], gate=gate)
+        return ops.linear(attended.flatten(1), [self.proj_o.weight])
 
 
 class PairformerLayer(PairBlock):

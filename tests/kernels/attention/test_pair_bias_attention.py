@@ -38,24 +38,27 @@ def draw(
     width: int,
     dtype: torch.dtype,
     device: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """q, k, v, bias, mask; keys beside values, channels of the bias last."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """q, k, v, gate, bias, mask; keys beside values, gates beside queries, channels of the bias
+    last.
+    """
     torch.manual_seed(0)
-    q = torch.randn(num_samples, num_queries, heads, width, device=device).to(dtype)
+    queries = torch.randn(num_samples, num_queries, 2, heads, width, device=device).to(dtype)
+    q, gate = queries.unbind(2)
     kv = torch.randn(num_samples, num_tokens, 2, heads, width, device=device).to(dtype)
     k, v = kv.unbind(2)
     bias = torch.randn(num_queries, num_tokens, heads, device=device).to(dtype).permute(2, 0, 1)
     mask = (torch.rand(num_tokens, device=device) < 0.85).float()
     mask[0] = 0.0
     mask[-1] = 1.0
-    return q, k, v, bias, mask
+    return q, k, v, gate, bias, mask
 
 
-def equation(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
+def equation(q: Tensor, k: Tensor, v: Tensor, gate: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
     width = q.shape[-1]
     scores = torch.einsum("mihd,mjhd->mhij", q.double(), k.double()) * width**-0.5 + bias.double()
     weights = (scores - 1e9 * (1 - mask.double())).softmax(-1)
-    return torch.einsum("mhij,mjhd->mihd", weights, v.double())
+    return gate.double().sigmoid() * torch.einsum("mhij,mjhd->mihd", weights, v.double())
 
 
 @on_devices
@@ -84,11 +87,11 @@ def test_pair_bias_attention_follows_its_equation(
 def test_fp16_under_a_bias_in_bf16(
     num_samples: int, num_queries: int, num_tokens: int, heads: int, width: int, device: str
 ) -> None:
-    *qkv, bias, mask = draw(num_samples, num_queries, num_tokens, heads, width, bf16, device)
-    q, k, v = (x.half() for x in qkv)
-    got = chosen(device, bf16, width)(q, k, v, bias, mask)
+    *qkvg, bias, mask = draw(num_samples, num_queries, num_tokens, heads, width, bf16, device)
+    q, k, v, gate = (x.half() for x in qkvg)
+    got = chosen(device, bf16, width)(q, k, v, gate, bias, mask)
     assert got.dtype == torch.float16
-    assert error(got, equation(q, k, v, bias, mask)) < 1e-3
+    assert error(got, equation(q, k, v, gate, bias, mask)) < 1e-3
 
 
 @pytest.mark.parametrize("device", [GPU])
@@ -96,16 +99,16 @@ def test_fp16_under_a_bias_in_bf16(
 def test_biases_of_each_step_give_the_bits_of_those_that_are_kept(
     num_queries: int, device: str
 ) -> None:
-    *qkv, bias, mask = draw(5, num_queries, num_queries, 16, 48, bf16, device)
+    *qkvg, bias, mask = draw(5, num_queries, num_queries, 16, 48, bf16, device)
     attention = chosen(device, bf16, 48)
-    q, k, v = (x.to(attention.input_dtype(bf16)) for x in qkv)
+    q, k, v, gate = (x.to(attention.input_dtype(bf16)) for x in qkvg)
     cp = ContextParallel()
     attends = (
         TokenAttention(cp, attention, [bias], 0, mask, bf16),
         PreparedTokenAttention(cp, attention.prepare(bias, mask)),
     )
     with torch.inference_mode():
-        got, expected = (attend(q, torch.stack([k, v], 2)) for attend in attends)
+        got, expected = (attend(q, torch.stack([k, v], 2), gate) for attend in attends)
     assert got.dtype == expected.dtype
     assert torch.equal(got, expected)
 
@@ -130,7 +133,7 @@ def test_heads_of_48_channels_on_hopper(
     """
     if torch.cuda.get_device_capability()[0] != 9:
         pytest.skip("for Hopper")
-    q, k, v, bias, mask = draw(num_samples, num_queries, num_tokens, heads, 48, bf16, device)
+    q, k, v, gate, bias, mask = draw(num_samples, num_queries, num_tokens, heads, 48, bf16, device)
     if kind == "steep":
         q = 20 * q
     elif kind == "far":
@@ -138,12 +141,12 @@ def test_heads_of_48_channels_on_hopper(
     elif kind == "masked":
         mask = torch.zeros_like(mask)
     elif kind == "fp16":
-        q, k, v = (x.half() for x in (q, k, v))
+        q, k, v, gate = (x.half() for x in (q, k, v, gate))
     monkeypatch.setattr("foldcp.kernels.pair_bias_attention.triton.MIN_WORKS", 0)
-    got = chosen(device, bf16, 48).prepare(bias, mask)(q, k, v)
-    expected = equation(q, k, v, bias, mask)
+    got = chosen(device, bf16, 48).prepare(bias, mask)(q, k, v, gate)
+    expected = equation(q, k, v, gate, bias, mask)
     assert got.dtype == bf16 and got.isfinite().all()
-    reference = PairBiasAttention()(*(x.bfloat16() for x in (q, k, v)), bias, mask)
+    reference = PairBiasAttention()(*(x.bfloat16() for x in (q, k, v, gate)), bias, mask)
     assert error(got, expected) < 1.3 * error(reference, expected) + 5e-4
 
 
@@ -159,10 +162,10 @@ def test_prepare_gives_the_attention_under_a_bias(
     dtype: torch.dtype,
     device: str,
 ) -> None:
-    q, k, v, bias, mask = draw(num_samples, num_queries, num_tokens, heads, width, dtype, device)
+    *qkvg, bias, mask = draw(num_samples, num_queries, num_tokens, heads, width, dtype, device)
     attention = chosen(device, dtype, width)
     under_bias = attention.prepare(bias, mask)
-    assert torch.equal(under_bias(q, k, v), attention(q, k, v, bias, mask))
+    assert torch.equal(under_bias(*qkvg), attention(*qkvg, bias, mask))
 
 
 @on_devices
@@ -183,14 +186,14 @@ def test_packed_blocks_attend_each_within_itself(
         operands = draw(num_samples, num_queries, num_tokens, heads, width, dtype, device)
         torch.manual_seed(seed)
         blocks.append([x + torch.randn_like(x) if x.dim() > 1 else x for x in operands])
-    blocks[1][4][:] = 1.0
-    blocks[2][3] *= 30
+    blocks[1][5][:] = 1.0
+    blocks[2][4] *= 30
     attention = chosen(device, dtype, width)
     prepared = [attention.prepare(bias, mask) for *_, bias, mask in blocks]
-    q, k, v = (torch.cat([block[i] for block in blocks], 1) for i in range(3))
-    q = torch.stack([q, k[:, : q.shape[1]]], 2)[:, :, 0]
+    q, k, v, gate = (torch.cat([block[i] for block in blocks], 1) for i in range(4))
+    q, gate = torch.stack([q, gate], 2).unbind(2)
     k, v = torch.stack([k, v], 2).unbind(2)
-    got = type(prepared[0]).packed(prepared)(q, k, v)
+    got = type(prepared[0]).packed(prepared)(q, k, v, gate)
     for block, own in zip(blocks, got.chunk(3, 1), strict=True):
         expected = equation(*block)
         assert error(own, expected) < TOLERANCE.get((device, dtype), 1e-2)

@@ -39,7 +39,7 @@ def test_window_attention_is_dense_attention_with_a_mask() -> None:
     A = 96
     H = 3
     D = 4
-    q, k, v = torch.randn(3, M, A, H, D, dtype=torch.float64)
+    q, k, v, gate = torch.randn(4, M, A, H, D, dtype=torch.float64)
     bias = torch.randn(A // 32, H, 32, 128, dtype=torch.float64)
     mask = torch.ones(A, dtype=torch.float64)
     mask[-7:] = 0
@@ -50,8 +50,8 @@ def test_window_attention_is_dense_attention_with_a_mask() -> None:
             if 0 <= atom < A and mask[atom]:
                 dense[:, 32 * window : 32 * window + 32, atom] = bias[window, :, :, key]
     scores = torch.einsum("mqhd,mkhd->mhqk", q, k) / D**0.5 + dense
-    expected = torch.einsum("mhqk,mkhd->mqhd", scores.softmax(-1), v)
-    torch.testing.assert_close(WindowAttention()(q, k, v, bias, mask), expected)
+    expected = gate.sigmoid() * torch.einsum("mhqk,mkhd->mqhd", scores.softmax(-1), v)
+    torch.testing.assert_close(WindowAttention()(q, k, v, gate, bias, mask), expected)
 
 
 @on_devices
@@ -64,15 +64,14 @@ def test_window_attention_in_bf16_is_as_exact_as_its_reference(
 ) -> None:
     torch.manual_seed(0)
     num_atoms = 32 * num_windows
-    qkv = torch.randn(num_samples, num_atoms, 3, heads, width, device=device).to(bf16)
-    q, k, v = qkv.unbind(2)
+    qkvg = torch.randn(num_samples, num_atoms, 4, heads, width, device=device).to(bf16).unbind(2)
     bias = torch.randn(num_windows, 32, 128, heads, device=device).to(bf16).permute(0, 3, 1, 2)
     mask = (torch.rand(num_atoms, device=device) < 0.85).float()
     mask[0] = 0.0
     mask[-1] = 1.0
     reference = WindowAttention()
-    exact = reference(q.double(), k.double(), v.double(), bias.double(), mask.double())
+    exact = reference(*(x.double() for x in qkvg), bias.double(), mask.double())
     attention = window_attention.choose(choose_backend("auto", torch.device(device)), bf16)
-    got = attention(q, k, v, bias, mask)
+    got = attention(*qkvg, bias, mask)
     assert got.dtype == bf16
-    assert error(got, exact) < 1.02 * error(reference(q, k, v, bias, mask), exact) + 1e-5
+    assert error(got, exact) < 1.02 * error(reference(*qkvg, bias, mask), exact) + 1e-5
