@@ -55,11 +55,10 @@ struct Arguments {
   const float* maxima;   // [heads, queries], of the bias
   char* out;             // bf16, strides in elements
   float* lse;            // [rows, heads, num_queries] or null
-  const char* gate;      // fp16, as out, before its sigmoid, or null; heads side by side
   int* redo;             // [rows, heads, query_tiles]
   int* tickets;          // work taken and blocks done; both are zero between launches
-  long long out_row, gate_row;
-  int out_token, out_head, gate_token;
+  long long out_row;
+  int out_token, out_head;
   int num_rows, num_queries, num_heads, query_tiles, key_tiles;
   int maxima_row;
   int group;             // blocks of neighbouring rows side by side, to meet in the cache
@@ -359,7 +358,6 @@ ON_CHIP void store(const Weigher& w, int r, const u32 (&start)[2], int head, int
   const int token = tile * TILE + threadIdx.x % 128 / 32 * 16 + lane / 4;
   const bool real = row < a.num_rows && tile < a.query_tiles;
   char* out = a.out + 2 * (row * a.out_row + (long long)token * a.out_token + head * a.out_head + lane % 4 * 2);
-  const char* gate = a.gate + 2 * (row * a.gate_row + (long long)token * a.gate_token + head * WIDTH + lane % 4 * 2);
   bool exact = true;
   UNROLL for (int query = 0; query < 2; query++) {
     float sum = w.sum[r][query];
@@ -371,18 +369,10 @@ ON_CHIP void store(const Weigher& w, int r, const u32 (&start)[2], int head, int
       if (a.lse && lane % 4 == 0)
         a.lse[((long long)row * a.num_heads + head) * a.num_queries + token + 8 * query] = __log2f(sum) - shift;
       const float scale = inverse(sum);
-      UNROLL for (int i = 0; i < WIDTH / 8; i++) {
-        float x = w.out[r][4 * i + 2 * query] * scale, y = w.out[r][4 * i + 2 * query + 1] * scale;
-        if (a.gate) {
-          const u32 g = *reinterpret_cast<const u32*>(gate + 16 * i);
-          x *= inverse(1.0f + exp2_of(-low(LOG2E) * low(g)));
-          y *= inverse(1.0f + exp2_of(-low(LOG2E) * high(g)));
-        }
-        *reinterpret_cast<u32*>(out + 16 * i) = pair_bf16(x, y);
-      }
+      UNROLL for (int i = 0; i < WIDTH / 8; i++)
+        *reinterpret_cast<u32*>(out + 16 * i) = pair_bf16(w.out[r][4 * i + 2 * query] * scale, w.out[r][4 * i + 2 * query + 1] * scale);
     }
     out += 16 * a.out_token;
-    gate += 16 * a.gate_token;
   }
   const bool redo = any_of_warpgroup(!exact, 1 + threadIdx.x / 128);
   if (real && threadIdx.x % 128 == 0) a.redo[((long long)row * a.num_heads + head) * a.query_tiles + tile] = redo;

@@ -66,14 +66,11 @@ class Arguments(ctypes.Structure):
         ("maxima", ctypes.c_void_p),
         ("out", ctypes.c_void_p),
         ("lse", ctypes.c_void_p),
-        ("gate", ctypes.c_void_p),
         ("redo", ctypes.c_void_p),
         ("tickets", ctypes.c_void_p),
         ("out_row", ctypes.c_longlong),
-        ("gate_row", ctypes.c_longlong),
         ("out_token", ctypes.c_int),
         ("out_head", ctypes.c_int),
-        ("gate_token", ctypes.c_int),
         ("num_rows", ctypes.c_int),
         ("num_queries", ctypes.c_int),
         ("num_heads", ctypes.c_int),
@@ -116,10 +113,9 @@ def forward(
     bias: PreparedBias,
     out: Float[Tensor, "R I H D"],
     lse: Float[Tensor, "R H I"] | None,
-    gate: Float[Tensor, "R I H D"] | None,
 ) -> Int[Tensor, "R H A"]:
-    """Write `out` and `lse` for q, k, v and gate in fp16; 1 where the scores of a row's tile of
-    queries left the range of the kernel, to be done again.
+    """Write `out` and `lse` for q, k and v in fp16; 1 where the scores of a row's tile of queries
+    left the range of the kernel, to be done again.
     """
     num_rows, num_queries, num_heads, width = q.shape
     _, query_tiles, key_tiles, _ = bias.tiles.shape
@@ -131,14 +127,11 @@ def forward(
         maxima=bias.maxima.data_ptr(),
         out=out.data_ptr(),
         lse=None if lse is None else lse.data_ptr(),
-        gate=None if gate is None else gate.data_ptr(),
         redo=redo.data_ptr(),
         tickets=bias.tickets.data_ptr(),
         out_row=out.stride(0),
-        gate_row=0 if gate is None else gate.stride(0),
         out_token=out.stride(1),
         out_head=out.stride(2),
-        gate_token=0 if gate is None else gate.stride(1),
         num_rows=num_rows,
         num_queries=num_queries,
         num_heads=num_heads,

@@ -123,16 +123,34 @@ def _store(
         tl.store(LSE + token, top + tl.log2(total), mask=token < size)
 
 
+@triton.jit
+@no_type_check
+def _apply_gate(
+    OUT, GATE, tile, size, stride, gate_stride, D: tl.constexpr, BD: tl.constexpr
+) -> None:
+    """Of a tile of queries of one row and head."""
+    token = tile * TILE + tl.arange(0, TILE)
+    cols = tl.arange(0, BD)
+    inside = (token < size)[:, None] & (cols < D)[None, :]
+    place = token[:, None] * stride + cols[None, :]
+    gate_place = token[:, None] * gate_stride + cols[None, :]
+    out = tl.load(OUT + place, mask=inside, other=0.0).to(tl.float32)
+    out *= sigmoid(tl.load(GATE + gate_place, mask=inside, other=0.0).to(tl.float32))
+    tl.store(OUT + place, out.to(OUT.dtype.element_ty), mask=inside)
+
+
 @triton.jit(do_not_specialize=SIZES)
 @no_type_check
-def _again(
+def _finish(
     Q, K, V, BIAS, OUT, LSE, GATE, REDO, num_rows, num_queries, num_keys, num_heads, query_tiles,
     key_tiles, scale,
     qi, qn, qh, ki, kn, kh, vi, vn, vh, oi, on, oh, gi, gn, gh,
     D: tl.constexpr, BD: tl.constexpr, ROWS: tl.constexpr, WANT_LSE: tl.constexpr,
     GATED: tl.constexpr,
 ) -> None:  # fmt: skip
-    """Where REDO says so, one head and 64 queries of up to ROWS rows under a running maximum."""
+    """One head and 64 queries of up to ROWS rows, after the kernel for Hopper: under a running
+    maximum where REDO says so, and gated.
+    """
     tile = tl.program_id(0)
     head = tl.program_id(1)
     first = tl.program_id(2) * ROWS
@@ -142,28 +160,30 @@ def _again(
         mask=rows < num_rows,
         other=0,
     )
-    if tl.max(wanted, 0) > 0:
+    if GATED or tl.max(wanted, 0) > 0:
         B = (
             BIAS
             + (head.to(tl.int64) * query_tiles + tile) * key_tiles * TILE * TILE
             + tl.arange(0, TILE * TILE)
         )
         for index in range(first, tl.minimum(first + ROWS, num_rows)):
+            row = tl.cast(index, tl.int64)
+            at = OUT + row * oi + head * oh
+            gate = GATE + row * gi + head * gh
             if tl.load(REDO + (index * num_heads + head) * query_tiles + tile) > 0:
-                row = tl.cast(index, tl.int64)
                 q = rows_of(Q + row * qi + head * qh, tile * TILE, num_queries, qn, D, BD, False)
                 k = K + row * ki + head * kh
                 v = V + row * vi + head * vh
                 out, total, top = _with_maximum(
                     q, k, v, B, num_keys, key_tiles, kn, vn, scale, D, BD
                 )
-                at = OUT + row * oi + head * oh
                 lse = LSE + (row * num_heads + head) * num_queries
-                gate = GATE + row * gi + head * gh
                 _store(
                     out, total, top, at, lse, gate, tile, num_queries, on, gn, D, BD, WANT_LSE,
                     GATED,
                 )  # fmt: skip
+            elif GATED:
+                _apply_gate(at, gate, tile, num_queries, on, gn, D, BD)
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -326,20 +346,22 @@ def forward_on_hopper(
     want_lse: bool = False,
 ) -> tuple[Float[Tensor, "R I H D"], Float[Tensor, "R H I"] | None]:
     """`forward_in_triton`, under one bias, with the kernel for Hopper for heads of this width,
-    which leaves to `_again` what is out of its range.
+    which leaves to `_finish` what is out of its range, and the gates.
     """
     gated = gate is not None
-    q, k, v, gate = (readable(to_fp16(x)) for x in (q, k, v, q if gate is None else gate))
+    q, k, v = (readable(to_fp16(x)) for x in (q, k, v))
+    gate = q if gate is None else gate if gate.stride(-1) == 1 else gate.contiguous()
     out, lse = _outputs(q, want_lse)
     num_rows, num_queries, num_heads, width = q.shape
     _, query_tiles, key_tiles, _ = bias.tiles.shape
-    redo = attend_on_hopper(kernel, q, k, v, bias, out, lse, gate if gated else None)
-    _again[(query_tiles, num_heads, cdiv(num_rows, 32))](
+    redo = attend_on_hopper(kernel, q, k, v, bias, out, lse)
+    rows = 1 if gated else 32  # of a program, most of which have nothing to do without gates
+    _finish[(query_tiles, num_heads, cdiv(num_rows, rows))](
         q, k, v, bias.tiles, out, out if lse is None else lse, gate, redo,
         num_rows, num_queries, k.shape[1], num_heads, query_tiles, key_tiles,
         LOG2E.value * width**-0.5, *q.stride()[:3], *k.stride()[:3], *v.stride()[:3],
         *out.stride()[:3], *gate.stride()[:3],
-        D=width, BD=next_power_of_2(width), ROWS=32, WANT_LSE=want_lse, GATED=gated,
+        D=width, BD=next_power_of_2(width), ROWS=rows, WANT_LSE=want_lse, GATED=gated,
         num_warps=WARPS.value,
     )  # fmt: skip
     return out, lse
