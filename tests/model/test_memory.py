@@ -50,15 +50,14 @@ def whole_prediction(model: Boltz2, features: Features) -> None:
     """
     trunk = model.trunk(features, recycling=0)
     conditioning = model.diffusion_conditioning(trunk.s, trunk.z, model.rel_pos, features)
-    prepared = model.structure_module.score_model.prepare(
-        trunk.s, trunk.s_inputs, conditioning, features
-    )
+    score_model = model.structure_module.score_model
+    prepared = score_model.prepare(trunk.s, trunk.s_inputs, conditioning, features)
     level = NoiseLevel(sigma=16.0, variance=1.0, step_scale=1.0, sigma_data=16.0)
     scalars = StepScalars.unpack(torch.tensor(level.scalars()))
-    coords = model.structure_module.denoise(
-        torch.ones(1, features.num_atoms, 3), scalars, prepared
-    )[0]
-    del conditioning, prepared
+    s = score_model.conditioned(scalars.time, prepared)[0]
+    noisy = torch.ones(1, features.num_atoms, 3)
+    coords = model.structure_module.denoise(noisy, scalars, s, prepared)[0]
+    del conditioning, prepared, s
     contact = model.contact_probability(trunk.z)
     scorer = SampleScorer(features, coords, model.cp, UNKNOWN)
     first = model.cp.first_row(features.num_tokens)

@@ -106,7 +106,8 @@ def of_stages(model: Boltz2, share: Share, record: dict[str, Any]) -> Compared:
             sigma_data=diffusion.sigma_data,
         )
         scalars = StepScalars.unpack(call["x"].new_tensor(level.scalars()))
-        denoised = diffusion.denoise(call["x"], scalars, prepared)
+        (s,) = diffusion.score_model.conditioned(scalars.time, prepared)
+        denoised = diffusion.denoise(call["x"], scalars, s, prepared)
         yield (
             f"denoised structure at {call['sigma']:g} Å of noise",
             denoised,

@@ -15,11 +15,11 @@ class LinearOps:
 
     def linear(
         self,
-        x: Float[Tensor, "I K"],
+        x: Float[Tensor, "*I K"],
         weights: Sequence[Float[Tensor, "J K"]],
         bias: Float[Tensor, " J"] | None = None,
         dtype: torch.dtype | None = None,
-    ) -> Float[Tensor, "I _"]:
+    ) -> Float[Tensor, "*I _"]:
         """x W^T for each of at most four weights, side by side, in `dtype`, or that of the weights;
         `bias` is added to the first.
         """
@@ -31,10 +31,10 @@ class LinearOps:
 
     def swiglu(
         self,
-        x: Float[Tensor, "I K"],
+        x: Float[Tensor, "*I K"],
         fc1: Float[Tensor, "E K"],
         fc2: Float[Tensor, "E K"],
-    ) -> Float[Tensor, "I E"]:
+    ) -> Float[Tensor, "*I E"]:
         """silu(x fc1^T) * (x fc2^T). Source: AlphaFold 3, algorithm 11, lines 2 to 4."""
         x = x.to(fc1.dtype)
         return F.silu(F.linear(x, fc1)) * F.linear(x, fc2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -26,6 +26,7 @@ from foldcp.progress import OnSteps, no_steps
 # Above this, launching the kernels of a step takes no time worth saving, but the memory of a CUDA
 # graph counts.
 MAX_GRAPH_TOKENS = 8192
+MAX_CONDITIONED_ROWS = 4096  # tokens times noise levels
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,13 @@ class AtomDiffusion(KernelModule):
         """The noise levels (Å) between `num_steps` steps."""
         return noise_schedule(self.process, self.sigma_data, num_steps)
 
-    def denoise(self, x: Coords, scalars: StepScalars, cache: DenoiserCache) -> Coords:
-        """The structures (Å) that the network sees behind the noisy structures `x`."""
-        update = self.score_model(x / scalars.input_scale, scalars.time, cache)
+    def denoise(
+        self, x: Coords, scalars: StepScalars, s: Float[Tensor, "I C"], cache: DenoiserCache
+    ) -> Coords:
+        """The structures (Å) that the network sees behind the noisy structures `x`; `s` is the
+        single representation, conditioned by their noise level.
+        """
+        update = self.score_model(x / scalars.input_scale, s, cache)
         return scalars.skip_weight * x + scalars.output_weight * update
 
     def sample(
@@ -106,8 +111,9 @@ class AtomDiffusion(KernelModule):
         scalars = to_device(scalars, x.device)
         throttle = LaunchThrottle(mask.device)
         drawn = noise_source.step(0)
-        for index, level in enumerate(levels):
-            noise, x, denoised = denoise(x, *drawn, scalars[index])
+        conditioned = self._conditioned(StepScalars(*scalars.T).time, cache)
+        for index, (level, s) in enumerate(zip(levels, conditioned, strict=True)):
+            noise, x, denoised = denoise(x, *drawn, scalars[index], s)
             step = Step(index, drawn.rotation, noise, level.variance, level.step_scale)
             if index + 1 < num_steps:
                 drawn = noise_source.step(index + 1)  # the CPU draws while the GPU denoises
@@ -116,6 +122,16 @@ class AtomDiffusion(KernelModule):
             throttle.step_launched()
             on_steps(1)
         return x.clone()  # the memory of a CUDA graph ends here
+
+    def _conditioned(
+        self, times: Float[Tensor, " L"], cache: DenoiserCache
+    ) -> Iterator[Float[Tensor, "I C"]]:
+        """The single representation at each noise level; of few tokens it is computed for several
+        at once, as their products leave most of a GPU idle.
+        """
+        levels_at_once = max(1, MAX_CONDITIONED_ROWS // len(cache.single))
+        for some in times.split(levels_at_once):
+            yield from self.score_model.conditioned(some, cache)
 
     def _denoise(
         self,
@@ -126,13 +142,14 @@ class AtomDiffusion(KernelModule):
         translation: Float[Tensor, "S 1 3"],
         noise: Coords,
         scalars: Float[Tensor, " L"],
+        s: Float[Tensor, "I C"],
     ) -> tuple[Coords, Coords, Coords]:
         """The noise (Å), and the structures randomly rotated, with the noise, and denoised."""
         step_scalars = StepScalars.unpack(scalars)
         noise = step_scalars.noise_std * noise
         x = self.sampler_step.augment(x, cache.present, rotation, translation, noise)
         chunks = x.split(max(1, max_parallel // len(cache.present)))
-        denoised = [self.denoise(chunk, step_scalars, cache) for chunk in chunks]
+        denoised = [self.denoise(chunk, step_scalars, s, cache) for chunk in chunks]
         return noise, x, torch.cat(denoised)
 
     def _euler_step(

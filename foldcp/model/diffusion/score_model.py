@@ -211,11 +211,18 @@ class ScoreModel(KernelModule):
             prepared.append(PreparedTokenAttention(self.cp, under_bias))
         return prepared
 
+    def conditioned(
+        self, times: Float[Tensor, " L"], cache: DenoiserCache
+    ) -> Float[Tensor, "L I C"]:
+        """The single representation at L scaled noise levels (no units)."""
+        return self.single_conditioner(cache.single, times[:, None])
+
     def forward(
-        self, r: Float[Tensor, "M A 3"], time: Float[Tensor, "1"], cache: DenoiserCache
+        self, r: Float[Tensor, "M A 3"], s: Float[Tensor, "I C"], cache: DenoiserCache
     ) -> Float[Tensor, "M A 3"]:
-        """Update of the scaled coordinates `r` at the scaled noise level `time` (no units)."""
-        s = self.single_conditioner(cache.single, time)
+        """Update of the scaled coordinates `r` at the noise level of `s`, as `conditioned` gives
+        it.
+        """
         q = cache.q + self.atom_attention_encoder.r_to_q_trans(r)
         a, q = self.atom_attention_encoder(
             q, cache.encoder_modulations, cache.encoder_bias, cache.atoms

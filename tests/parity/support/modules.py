@@ -256,7 +256,8 @@ def score_network(
     network = model.structure_module.score_model
     *of_atoms, token_biases = conditioned
     conditioning = DiffusionConditioningOutput(*of_atoms, list(token_biases))
-    return (network(r, time, network.prepare(s, s_inputs, conditioning, share.features)),)
+    cache = network.prepare(s, s_inputs, conditioning, share.features)
+    return (network(r, network.conditioned(time[:1], cache)[0], cache),)
 
 
 def single_rows(model: Boltz2, share: Share, time: Tensor, s: Tensor, s_inputs: Tensor) -> Outputs:
