@@ -24,11 +24,16 @@ MAX_PAIRS = 1 << 19  # of tokens that are computed at a time, with 64 numbers ea
 @dataclass(frozen=True)
 class InterfaceTm(RowValues):
     """Sums of E[TM] over the residues of the interface with each chain, divided by their number on
-    both sides; 0 for rows that are not part of it or have no valid frame.
+    both sides; 0 for rows that are not part of it.
     """
 
     both: Float[Tensor, "R C"]  # over both sides
     other: Float[Tensor, "R C"]  # over the side of the other chain
+
+    def of_frames(self, valid: Bool[Tensor, " R"]) -> InterfaceTm:
+        """The same, 0 for rows without a valid frame."""
+        mask = valid[:, None].float()
+        return InterfaceTm(self.both * mask, self.other * mask)
 
 
 @dataclass(frozen=True)
@@ -106,11 +111,6 @@ class InterfaceTmSums:
         where = (token - self.rows.first, found.other[interface])
         self.values.both[where] = own + other
         self.values.other[where] = other
-
-    def of_frames(self, valid: Bool[Tensor, " R"]) -> InterfaceTm:
-        """The values whose maxima are the scores."""
-        mask = valid[:, None].float()
-        return InterfaceTm(self.values.both * mask, self.values.other * mask)
 
 
 def _interfaces(
