@@ -35,8 +35,8 @@ class D0Tables:
     of_size: Float[Tensor, " n"]  # for so many residues, without a floor
 
     @classmethod
-    def of(cls, spans: ChainSpans, device: torch.device) -> D0Tables:
-        """The tables of a complex, on its device."""
+    def of(cls, spans: ChainSpans) -> D0Tables:
+        """The tables of a complex, in host memory."""
         floor = ipsae_floor(spans)
         sizes = np.arange(2 * spans.num_tokens + 1)  # a chain is its own partner, too
         tables = (
@@ -44,7 +44,7 @@ class D0Tables:
             ipsae_d0(spans.pair_lengths, floor),
             ipsae_d0(sizes, np.zeros(len(sizes))),
         )
-        return cls(*(torch.from_numpy(x).float().to(device) for x in tables))
+        return cls(*(torch.from_numpy(x).float() for x in tables))
 
 
 def ipsae(

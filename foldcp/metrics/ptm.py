@@ -40,7 +40,7 @@ class ChainPairTm(RowValues):
 
 @dataclass(frozen=True, eq=False)
 class TmTables:
-    """What the expected TM of a complex needs beside the logits, on its device."""
+    """What the expected TM of a complex needs beside the logits."""
 
     lengths: Float[Tensor, " C"]  # tokens of each chain
     bins: Float[Tensor, " 64"]  # TM of each bin with d0 of all tokens
@@ -49,16 +49,16 @@ class TmTables:
     num_partners: Float[Tensor, "4 C"]  # tokens
 
     @classmethod
-    def of(cls, spans: ChainSpans, device: torch.device) -> TmTables:
-        """The tables of a complex."""
+    def of(cls, spans: ChainSpans) -> TmTables:
+        """The tables of a complex, in host memory."""
         lengths = torch.tensor(spans.lengths, dtype=torch.float32)
         partners = torch.from_numpy(iptm_partners(spans)).float()
         return cls(
-            lengths=lengths.to(device),
-            bins=tm_of_bins(spans.num_tokens).to(device),
-            pair_bins=tm_of_bins(spans.pair_lengths).to(device),
-            partners=partners.to(device),
-            num_partners=((partners * lengths).sum(-1) + EPS).to(device),
+            lengths=lengths,
+            bins=tm_of_bins(spans.num_tokens),
+            pair_bins=tm_of_bins(spans.pair_lengths),
+            partners=partners,
+            num_partners=(partners * lengths).sum(-1) + EPS,
         )
 
 

@@ -1,5 +1,5 @@
 """Partial results of one rank under named fields: their reduction over rows and ranks, and their
-transfer to host memory.
+transfer between host and device.
 
 Values are nested: dataclasses, tuples and dicts of tensors, and of what is none (`None`, numbers).
 """
@@ -68,16 +68,21 @@ class RowValues:
 
 
 def to_host(values: Nested) -> Nested:
-    """The same values with their tensors in host memory, equal to the bit. All tensors of one type
-    move in one copy. Waits for the device.
+    """`to_device` of host memory. Waits for the device."""
+    return to_device(values, torch.device("cpu"))
+
+
+def to_device(values: Nested, device: torch.device) -> Nested:
+    """The same values with their tensors on a device, equal to the bit. All tensors of one type
+    move in one copy.
     """
     tensors = tensors_of(values)
-    on_host = {}
+    moved = {}
     for dtype in {x.dtype: None for x in tensors}:  # in their order
         of_type = [x for x in tensors if x.dtype == dtype]
-        packed = torch.cat([x.flatten() for x in of_type]).cpu()
-        on_host[dtype] = iter(packed.split([x.numel() for x in of_type]))
-    return map_tensors(lambda x: next(on_host[x.dtype]).view(x.shape), values)
+        packed = torch.cat([x.flatten() for x in of_type]).to(device)
+        moved[dtype] = iter(packed.split([x.numel() for x in of_type]))
+    return map_tensors(lambda x: next(moved[x.dtype]).view(x.shape), values)
 
 
 def tensors_of(values: object) -> list[Tensor]:

@@ -42,17 +42,17 @@ class SampleValues:
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """What all samples of a complex need beside their values, on its device."""
+    """What all samples of a complex need beside their values."""
 
     tm: TmTables
     d0: D0Tables
     ligand: Bool[Tensor, " T"]  # tokens
 
     @classmethod
-    def of(cls, spans: ChainSpans, device: torch.device) -> Tables:
-        """The tables of a complex."""
+    def of(cls, spans: ChainSpans) -> Tables:
+        """The tables of a complex, in host memory."""
         ligand = torch.from_numpy(spans.mask("ligand").repeat(spans.lengths))
-        return cls(TmTables.of(spans, device), D0Tables.of(spans, device), ligand.to(device))
+        return cls(TmTables.of(spans), D0Tables.of(spans), ligand)
 
 
 @dataclass(frozen=True)

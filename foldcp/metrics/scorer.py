@@ -42,7 +42,7 @@ from foldcp.metrics.pae import BIN_CENTERS
 from foldcp.metrics.pde import WeightedPde
 from foldcp.metrics.plddt import plddt_sums
 from foldcp.metrics.ptm import EPS, ExpectedTm
-from foldcp.metrics.reductions import to_host
+from foldcp.metrics.reductions import to_device, to_host
 from foldcp.metrics.sample_reduction import Reduced, SampleValues, Tables, reduce_sample
 from foldcp.metrics.scores import Scores
 
@@ -272,7 +272,7 @@ def _constants(features: Features) -> _Constants:
         atoms.append(representative)
     index = torch.stack(atoms)
     return _Constants(
-        tables=Tables.of(spans, device),
+        tables=to_device(Tables.of(spans), device),
         bin_centers=torch.tensor(BIN_CENTERS, dtype=torch.float32, device=device),
         atoms=index.clamp(min=0),
         missing=(index < 0)[..., None],

@@ -46,7 +46,7 @@ def test_ipsae_d0_has_the_floors_of_the_program() -> None:
 
 def test_d0_tables_have_the_d0_of_every_number_of_residues() -> None:
     spans = ChainSpans((0, 40, 45), ("protein", "dna"))
-    tables = D0Tables.of(spans, CPU)
+    tables = D0Tables.of(spans)
     sizes = np.array([[80, 45], [30, 10]])
     got = torch.maximum(tables.of_size[torch.from_numpy(sizes)], tables.floor)
     expected = torch.from_numpy(ipsae_d0(sizes, ipsae_floor(spans))).float()

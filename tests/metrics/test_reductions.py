@@ -88,13 +88,13 @@ def test_to_host_keeps_values_and_structure_and_copies_each_type_once(
         "whole": single.double()[:, ::2],
     }
     copied = []
-    cpu = Tensor.cpu
+    to = Tensor.to
 
-    def counting(x: Tensor) -> Tensor:
+    def counting(x: Tensor, device: torch.device) -> Tensor:
         copied.append(x.dtype)
-        return cpu(x)
+        return to(x, device)
 
-    monkeypatch.setattr(Tensor, "cpu", counting)
+    monkeypatch.setattr(Tensor, "to", counting)
     got = to_host(values)
     assert copied == [torch.float32, torch.float64]
     assert got["others"][1] is None and got["others"][3] == 7
