@@ -66,7 +66,7 @@ class ChainSpans:
 
     def mask(self, *kinds: str) -> Bool[np.ndarray, " C"]:
         """A mask of the chains of these kinds."""
-        return np.isin(self.kinds, kinds)
+        return np.array([kind in kinds for kind in self.kinds])
 
     def token_chain(self, device: torch.device) -> Int[Tensor, " T"]:
         """The chain of each token."""

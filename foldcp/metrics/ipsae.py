@@ -91,7 +91,7 @@ def ipsae_rows(
         of_row = torch.stack([ipsae_d0_by_row(of_cutoff, floor) for of_cutoff in count])
         scales = torch.stack([of_row, d0.chn[chain].expand_as(of_row), dom[:, chain]])
         relative = error / scales[..., rows.column_chain]
-        tm = near / (1 + relative**2)
+        tm = near / relative.square_().add_(1)
         sums = spans.sum_columns(tm.flatten(0, 2)).view(scales.shape)
         scores[:, :, chunk] = sums / count.clamp(min=1)
     return tuple(Ipsae(*of_cutoff) for of_cutoff in scores.unbind(1))

@@ -6,7 +6,7 @@ Values are nested: dataclasses, tuples and dicts of tensors, and of what is none
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
@@ -87,29 +87,29 @@ def to_device(values: Nested, device: torch.device) -> Nested:
 
 def tensors_of(values: object) -> list[Tensor]:
     """The tensors of nested values, in order."""
-    tensors: list[Tensor] = []
-
-    def keep(x: Tensor) -> Tensor:
-        tensors.append(x)
-        return x
-
-    map_tensors(keep, values)
-    return tensors
-
-
-def map_tensors(function: Callable[[Tensor], Tensor], values: Nested) -> Nested:
-    """The same values with `function` of each tensor in its place, in order."""
-    return _mapped(function, values)
+    if isinstance(values, Tensor):
+        return [values]
+    if isinstance(values, tuple):
+        parts: Iterable[object] = values
+    elif isinstance(values, dict):
+        parts = values.values()
+    elif is_dataclass(values):
+        parts = [getattr(values, each.name) for each in fields(values)]
+    else:
+        return []
+    return [x for part in parts for x in tensors_of(part)]
 
 
-def _mapped(function: Callable[[Tensor], Tensor], values: Any) -> Any:
+def map_tensors(function: Callable[[Tensor], Tensor], values: Any) -> Any:
+    """The same nested values with `function` of each tensor in its place, in order."""
     if isinstance(values, Tensor):
         return function(values)
     if isinstance(values, tuple):
-        return tuple(_mapped(function, x) for x in values)
+        return tuple(map_tensors(function, x) for x in values)
     if isinstance(values, dict):
-        return {key: _mapped(function, x) for key, x in values.items()}
+        return {key: map_tensors(function, x) for key, x in values.items()}
     if is_dataclass(values) and not isinstance(values, type):
         names = [each.name for each in fields(values)]
-        return replace(values, **{name: _mapped(function, getattr(values, name)) for name in names})
+        mapped = {name: map_tensors(function, getattr(values, name)) for name in names}
+        return replace(values, **mapped)
     return values

@@ -346,6 +346,6 @@ def test_update_and_compute_scale_with_the_number_of_chains() -> None:
     (few_updating, few_computing) = _watched(32)
     (updating, computing) = _watched(96)
     assert updating.largest <= 40 * 288 * 64
-    assert computing.largest <= 288 * 288 * 12  # arrays for each d0 of ipSAE, terms of contacts
+    assert computing.largest <= 288 * 288 * 11  # an array for each term of contacts
     assert updating.calls < 3.2 * few_updating.calls
     assert computing.calls < 3.2 * few_computing.calls
