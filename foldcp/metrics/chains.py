@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -67,7 +66,7 @@ class ChainSpans:
 
     def mask(self, *kinds: str) -> Bool[np.ndarray, " C"]:
         """A mask of the chains of these kinds."""
-        return np.isin(self.kinds, kinds)
+        return np.array([kind in kinds for kind in self.kinds])
 
     def token_chain(self, device: torch.device) -> Int[Tensor, " T"]:
         """The chain of each token."""
@@ -111,6 +110,9 @@ class ChainRows:
         self.num_rows = num_rows  # R
         self.column_chain: Int[Tensor, " T"] = spans.token_chain(device)
         self.row_chain: Int[Tensor, " R"] = self.own(self.column_chain)
+        chains = torch.arange(spans.num_chains, device=device)
+        # 1 at the rows of each chain
+        self.row_masks: Float[Tensor, "C R"] = (chains[:, None] == self.row_chain).double()
 
     def own(self, x: Shaped[Tensor, "T *K"]) -> Shaped[Tensor, "R *K"]:
         """This rank's rows of a tensor that is whole on every rank; a view."""
@@ -124,7 +126,7 @@ class ChainRows:
         """Maxima over the rows of each chain; -inf for chains without rows here."""
         shape = (self.spans.num_chains, *x.shape[1:])
         chain = self.row_chain.view(-1, *[1] * (x.dim() - 1)).expand_as(x)
-        return x.new_full(shape, -torch.inf).scatter_reduce(0, chain, x, "amax")
+        return x.new_full(shape, -torch.inf).scatter_reduce_(0, chain, x, "amax")
 
     def sum(self, x: Float[Tensor, "R C *K"]) -> Float[Tensor, "C C *K"]:
         """Sums in double precision over the rows of each chain; 0 for chains without rows here.
@@ -132,7 +134,7 @@ class ChainRows:
         As a matrix product: one kernel for all chains, and the same order every time. A value that
         is not finite is in the sums of all chains.
         """
-        return (self._row_masks @ x.double().flatten(1)).unflatten(1, x.shape[1:])
+        return (self.row_masks @ x.double().flatten(1)).unflatten(1, x.shape[1:])
 
     def min_rows(self, x: Float[Tensor, "R T"]) -> Float[Tensor, "C T"]:
         """Minima over the rows of each chain; inf for chains without rows here."""
@@ -140,9 +142,3 @@ class ChainRows:
         for chain, rows in self.slices():
             least[chain] = x[rows].amin(0)
         return least
-
-    @cached_property
-    def _row_masks(self) -> Float[Tensor, "C R"]:
-        """1 at the rows of each chain."""
-        chains = torch.arange(self.spans.num_chains, device=self.row_chain.device)
-        return (chains[:, None] == self.row_chain).double()

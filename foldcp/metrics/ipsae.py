@@ -4,7 +4,6 @@ v4; Dunbrack 2025).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,13 +26,25 @@ class Ipsae(RowValues):
     d0dom: Float[Tensor, "R C"]  # of the residues of the two chains that have any such pair
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class D0Tables:
     """d0 in Å, [chain of the row, other chain]."""
 
     floor: Float[Tensor, "C C"]  # the least d0 of d0res
     chn: Float[Tensor, "C C"]
-    dom: Float[Tensor, "C C"]
+    of_size: Float[Tensor, " n"]  # for so many residues, without a floor
+
+    @classmethod
+    def of(cls, spans: ChainSpans) -> D0Tables:
+        """The tables of a complex, in host memory."""
+        floor = ipsae_floor(spans)
+        sizes = np.arange(2 * spans.num_tokens + 1)  # a chain is its own partner, too
+        tables = (
+            floor,
+            ipsae_d0(spans.pair_lengths, floor),
+            ipsae_d0(sizes, np.zeros(len(sizes))),
+        )
+        return cls(*(torch.from_numpy(x).float() for x in tables))
 
 
 def ipsae(
@@ -41,65 +52,69 @@ def ipsae(
     least_of_row: Float[Tensor, "R C"],
     least_of_column: Float[Tensor, "C T"],
     rows: ChainRows,
-    cutoffs: Sequence[int],
+    cutoffs: Float[Tensor, "K 1 1"],
+    d0: D0Tables,
     cp: ContextParallel,
-) -> list[Ipsae]:
+) -> tuple[Ipsae, ...]:
     """ipSAE of each of this rank's rows with each cutoff, from the expected PAE in Å and the least
     one of each row and chain, and of each chain and column; pairs strictly below the cutoff in Å
     count. Collective, as d0dom needs the rows of all ranks.
     """
-    floor = ipsae_floor(rows.spans)
-    chn = ipsae_d0(rows.spans.pair_lengths, floor)
     sizes = domain_sizes(least_of_row, least_of_column, rows, cutoffs, cp)
-    tables = np.stack([floor, chn, *(ipsae_d0(of_cutoff, floor) for of_cutoff in sizes)])
-    floor, chn, *doms = torch.tensor(tables).float().to(pae.device)
-    return [
-        ipsae_rows(pae, rows, D0Tables(floor, chn, dom), cutoff)
-        for cutoff, dom in zip(cutoffs, doms, strict=True)
-    ]
+    dom = torch.maximum(d0.of_size[sizes], d0.floor)
+    return ipsae_rows(pae, rows, d0, dom, cutoffs)
 
 
-def ipsae_rows(pae: Float[Tensor, "R T"], rows: ChainRows, d0: D0Tables, cutoff: int) -> Ipsae:
-    """ipSAE of each row i against each chain b, for d0res, d0chn and d0dom.
+def ipsae_rows(
+    pae: Float[Tensor, "R T"],
+    rows: ChainRows,
+    d0: D0Tables,
+    dom: Float[Tensor, "K C C"],
+    cutoffs: Float[Tensor, "K 1 1"],
+) -> tuple[Ipsae, ...]:
+    """ipSAE of each row i against each chain b with each cutoff, for d0res, d0chn and d0dom.
 
     Mean over the j of b with PAE[i, j] < cutoff of 1 / (1 + (PAE[i, j] / d0)^2), 0 without such j.
     """
     spans = rows.spans
     R, T = pae.shape
-    shape = (3, -1, spans.num_chains)
-    scores = pae.new_zeros((3, R, spans.num_chains))
+    C = spans.num_chains
+    K = len(cutoffs)
+    scores = pae.new_zeros((3, K, R, C))
     for chunk in split_range(R, CHUNK_PAIRS // (3 * T)):
         error = pae[chunk]
         chain = rows.row_chain[chunk]
-        near = (error < cutoff).float()
-        count = spans.sum_columns(near)
-        of_row = ipsae_d0_by_row(count, d0.floor[chain])
-        scales = torch.stack([of_row, d0.chn[chain], d0.dom[chain]])
-        relative = error / scales[:, :, rows.column_chain]
-        tm = near / (1 + relative**2)
-        sums = spans.sum_columns(tm.flatten(0, 1)).view(shape)
-        scores[:, chunk] = sums / count.clamp(min=1)
-    return Ipsae(*scores)
+        near = (error < cutoffs).float()
+        count = spans.sum_columns(near.flatten(0, 1)).view(K, -1, C)
+        floor = d0.floor[chain]
+        # One by one: on a CPU the last bit of a power depends on the place in the tensor.
+        of_row = torch.stack([ipsae_d0_by_row(of_cutoff, floor) for of_cutoff in count])
+        scales = torch.stack([of_row, d0.chn[chain].expand_as(of_row), dom[:, chain]])
+        relative = error / scales[..., rows.column_chain]
+        tm = near / relative.square_().add_(1)
+        sums = spans.sum_columns(tm.flatten(0, 2)).view(scales.shape)
+        scores[:, :, chunk] = sums / count.clamp(min=1)
+    return tuple(Ipsae(*of_cutoff) for of_cutoff in scores.unbind(1))
 
 
 def domain_sizes(
     least_of_row: Float[Tensor, "R C"],
     least_of_column: Float[Tensor, "C T"],
     rows: ChainRows,
-    cutoffs: Sequence[int],
+    cutoffs: Float[Tensor, "K 1 1"],
     cp: ContextParallel,
-) -> Int[np.ndarray, "K C C"]:
+) -> Int[Tensor, "K C C"]:
     """[cutoff, a, b]: how many rows of a and columns of b have any error below the cutoff between a
     and b; of all ranks. Collective.
     """
     spans = rows.spans
-    limits = torch.tensor(cutoffs, device=least_of_row.device)
+    limits = cutoffs.flatten()
     near_rows = rows.sum((least_of_row[..., None] < limits).double()).int()
     near_columns = (least_of_column[..., None] < limits).int()
     both = cp.all_reduce(torch.cat([near_rows, near_columns], 1))
     near_rows, near_columns = both.split([spans.num_chains, spans.num_tokens], 1)
     num_columns = spans.sum_columns((near_columns > 0).int())
-    return (near_rows + num_columns).movedim(-1, 0).cpu().numpy()
+    return (near_rows + num_columns).movedim(-1, 0)
 
 
 def ipsae_floor(spans: ChainSpans) -> Float[np.ndarray, "C C"]:
@@ -109,8 +124,8 @@ def ipsae_floor(spans: ChainSpans) -> Float[np.ndarray, "C C"]:
 
 
 def ipsae_d0(
-    num_residues: Int[np.ndarray, "C C"], floor: Float[np.ndarray, "C C"]
-) -> Float[np.ndarray, "C C"]:
+    num_residues: Int[np.ndarray, "*S"], floor: Float[np.ndarray, "*S"]
+) -> Float[np.ndarray, "*S"]:
     """d0 of ipSAE for one number of residues per chain pair: the floor up to 27 (ipsae.py,
     `calc_d0`).
     """

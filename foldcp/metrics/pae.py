@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -23,22 +22,8 @@ class PaeSums(RowValues):
     num_frames: Float[Tensor, "R C"]  # 1 for a valid frame
 
 
-@dataclass(frozen=True)
-class PaeMinima(RowValues):
-    """The least expected PAE over the tokens of each chain for each frame; inf for an invalid
-    frame.
-    """
-
-    pae: Float[Tensor, "R C"]
-
-
 def pae_sums(pae: Float[Tensor, "R T"], valid: Bool[Tensor, " R"], rows: ChainRows) -> PaeSums:
     """The terms of pae_mean, from the expected PAE in Å."""
     sums = rows.spans.sum_columns(pae)
     num_frames = valid[:, None].float().expand_as(sums)
     return PaeSums(sums * num_frames, num_frames)
-
-
-def pae_minima(least_pae: Float[Tensor, "R C"], valid: Bool[Tensor, " R"]) -> PaeMinima:
-    """The values whose minima are pae_min, from the least expected PAE of each row and chain."""
-    return PaeMinima(least_pae.masked_fill(~valid[:, None], torch.inf))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from foldcp.metrics.chains import ChainRows, ChainSpans
+from foldcp.metrics.chains import ChainSpans
 from foldcp.metrics.reductions import RowValues
 
 LIGAND_WEIGHT = 20.0
@@ -24,17 +25,16 @@ class WeightedPlddt(RowValues):
 
 
 def weighted_plddt(
-    plddt: Float[Tensor, " T"], at_interface: Bool[Tensor, " R"], rows: ChainRows
+    plddt: Float[Tensor, " R"], at_interface: Bool[Tensor, " R"], ligand: Bool[Tensor, " R"]
 ) -> WeightedPlddt:
     """The terms of complex_iplddt: weight 20 for ligand tokens, 10 for others at an interface, 1
     for the rest (Boltz, `ConfidenceHeads`).
     """
-    ligand_chains = torch.from_numpy(rows.spans.mask("ligand")).to(plddt.device)
     weight = torch.where(at_interface, INTERFACE_WEIGHT, 1.0)
-    weight = weight.masked_fill(ligand_chains[rows.row_chain], LIGAND_WEIGHT)
-    return WeightedPlddt(weight * rows.own(plddt), weight)
+    weight = weight.masked_fill(ligand, LIGAND_WEIGHT)
+    return WeightedPlddt(weight * plddt, weight)
 
 
-def plddt_sums(plddt: Float[Tensor, " T"], spans: ChainSpans) -> Float[Tensor, " C"]:
+def plddt_sums(plddt: Float[np.ndarray, " T"], spans: ChainSpans) -> Float[np.ndarray, " C"]:
     """Sums of pLDDT over the tokens of each chain, in double precision."""
-    return spans.sum_columns(plddt[None].double())[0]
+    return np.add.reduceat(plddt.astype(np.float64), spans.starts[:-1])

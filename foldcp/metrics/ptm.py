@@ -38,41 +38,65 @@ class ChainPairTm(RowValues):
     pair_iptm_boltz: Float[Tensor, "R C"]
 
 
+@dataclass(frozen=True, eq=False)
+class TmTables:
+    """What the expected TM of a complex needs beside the logits."""
+
+    lengths: Float[Tensor, " C"]  # tokens of each chain
+    bins: Float[Tensor, " 64"]  # TM of each bin with d0 of all tokens
+    pair_bins: Float[Tensor, "C C 64"]  # with d0 of two chains
+    partners: Float[Tensor, "4 C C"]  # `iptm_partners`
+    num_partners: Float[Tensor, "4 C"]  # tokens
+
+    @classmethod
+    def of(cls, spans: ChainSpans) -> TmTables:
+        """The tables of a complex, in host memory."""
+        lengths = torch.tensor(spans.lengths, dtype=torch.float32)
+        partners = torch.from_numpy(iptm_partners(spans)).float()
+        return cls(
+            lengths=lengths,
+            bins=tm_of_bins(spans.num_tokens),
+            pair_bins=tm_of_bins(spans.pair_lengths),
+            partners=partners,
+            num_partners=(partners * lengths).sum(-1) + EPS,
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class ExpectedTm:
-    """E[TM] of this rank's rows, summed over the tokens of each chain."""
+    """E[TM] of this rank's rows over the tokens of each chain."""
 
-    def __init__(self, rows: ChainRows, device: torch.device) -> None:
-        spans = rows.spans
-        self.rows = rows
-        self.lengths = torch.tensor(spans.lengths, dtype=torch.float32, device=device)
-        self.bins = tm_of_bins(spans.num_tokens).to(device)
-        self.pair_bins = tm_of_bins(spans.pair_lengths).to(device)
-        shape = (rows.num_rows, spans.num_chains)
-        self.total = torch.zeros(shape, dtype=torch.float32, device=device)  # d0 of all tokens
-        self.pair_mean = torch.zeros_like(self.total)  # d0 of the two chains
+    total: Float[Tensor, "R C"]  # with d0 of all tokens
+    pair_mean: Float[Tensor, "R C"]  # with d0 of the two chains
 
-    def update(self, chunk: slice, probability: Float[Tensor, "r T 64"]) -> None:
+    @classmethod
+    def zeros(cls, rows: ChainRows, device: torch.device) -> ExpectedTm:
+        """Memory for these rows, which `update` fills."""
+        shape = (2, rows.num_rows, rows.spans.num_chains)
+        return cls(*torch.zeros(shape, dtype=torch.float32, device=device))
+
+    def update(
+        self, chunk: slice, probability: Float[Tensor, "r T 64"], rows: ChainRows, tables: TmTables
+    ) -> None:
         """Add the PAE distribution of a chunk of this rank's rows.
 
         E[TM] is linear in the probabilities: added up by chain first, they serve every d0.
         """
-        per_chain = self.rows.spans.sum_columns(probability)
-        pair_bins = self.pair_bins[self.rows.row_chain[chunk]]
-        self.total[chunk] = (per_chain * self.bins).sum(-1)
-        self.pair_mean[chunk] = (per_chain * pair_bins).sum(-1) / self.lengths
+        per_chain = rows.spans.sum_columns(probability)
+        pair_bins = tables.pair_bins[rows.row_chain[chunk]]
+        self.total[chunk] = (per_chain * tables.bins).sum(-1)
+        self.pair_mean[chunk] = (per_chain * pair_bins).sum(-1) / tables.lengths
 
-    def of_complex(self, valid: Bool[Tensor, " R"]) -> ComplexTm:
+    def of_complex(self, valid: Bool[Tensor, " R"], rows: ChainRows, tables: TmTables) -> ComplexTm:
         """The values of each frame whose maxima are ptm, iptm, ligand_iptm and protein_iptm."""
-        partners = torch.from_numpy(iptm_partners(self.rows.spans)).to(self.total)
-        counts = (partners * self.lengths).sum(-1) + EPS
-        chain = self.rows.row_chain
-        totals = (self.total * partners[:, chain]).sum(-1)
-        return ComplexTm(*(totals / counts[:, chain] * valid))
+        chain = rows.row_chain
+        totals = (self.total * tables.partners[:, chain]).sum(-1)
+        return ComplexTm(*(totals / tables.num_partners[:, chain] * valid))
 
-    def of_chain_pairs(self, valid: Bool[Tensor, " R"]) -> ChainPairTm:
+    def of_chain_pairs(self, valid: Bool[Tensor, " R"], tables: TmTables) -> ChainPairTm:
         """The values of each frame whose maxima are pair_iptm, chain_ptm and pair_iptm_boltz."""
         invalid = ~valid[:, None]
-        boltz = self.total / (self.lengths + EPS)
+        boltz = self.total / (tables.lengths + EPS)
         return ChainPairTm(
             pair_iptm=self.pair_mean.masked_fill(invalid, -torch.inf),
             pair_iptm_boltz=boltz.masked_fill(invalid, 0),

@@ -1,10 +1,11 @@
 """Scores of one sample, reduced on the rows where the logits are computed.
 
-`SampleScorer.update` turns a chunk of logits into values per row and chain, `compute` reduces those
-over the rows and the ranks. What crosses the wire is O(N C), never N x N.
+`SampleScorer.update` turns a chunk of logits into values per row and chain. `compute` reduces those
+over the rows and the ranks on the device (`sample_reduction.py`), moves the results to the host at
+once, and makes scores of them there. What crosses the wire is O(N C), never N x N.
 
-A new score is a function in the file of its family, a field there whose name says what is reduced,
-a field of `Scores`, and a column of the tables.
+A new score is a function in the file of its family, a field of `sample_reduction.py` where it is
+reduced, a field of `Scores`, and a column of the tables.
 """
 
 from __future__ import annotations
@@ -14,32 +15,35 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.features import Features
 from foldcp.metrics.chains import ChainRows, ChainSpans
-from foldcp.metrics.contacts import Contacts, chain_contacts
 from foldcp.metrics.frames import valid_frames
 from foldcp.metrics.geometry.atoms import backbone_atoms
 from foldcp.metrics.geometry.contact_atoms import modified_contact_atoms
 from foldcp.metrics.geometry.geometry import Geometry
 from foldcp.metrics.geometry.structure_scores import structure_scores
-from foldcp.metrics.interface.interface_scorer import (
-    InterfaceResult,
-    InterfaceScorer,
-    PairValues,
-)
+from foldcp.metrics.geometry.token_contacts import AF2COMPLEX
+from foldcp.metrics.geometry.weak_cache import weak_cache
+from foldcp.metrics.interface.af2complex import InterfaceTmSums
+from foldcp.metrics.interface.confident_contacts import ContactPae
+from foldcp.metrics.interface.contact_probability import ContactProbability
+from foldcp.metrics.interface.interface_scorer import InterfaceResult, InterfaceScorer
+from foldcp.metrics.interface.pair_pde import PairPde
 from foldcp.metrics.interface.scores import (
     DEFAULT_CUTOFFS,
     IPSAE_CUTOFF,
     LIS_CUTOFF,
 )
-from foldcp.metrics.pae import BIN_CENTERS, PaeMinima, PaeSums, pae_minima, pae_sums
+from foldcp.metrics.pae import BIN_CENTERS
 from foldcp.metrics.pde import WeightedPde
-from foldcp.metrics.plddt import WeightedPlddt, plddt_sums, weighted_plddt
-from foldcp.metrics.ptm import EPS, ChainPairTm, ComplexTm, ExpectedTm
+from foldcp.metrics.plddt import plddt_sums
+from foldcp.metrics.ptm import EPS, ExpectedTm
+from foldcp.metrics.reductions import to_device, to_host
+from foldcp.metrics.sample_reduction import Reduced, SampleValues, Tables, reduce_sample
 from foldcp.metrics.scores import Scores
 
 
@@ -84,28 +88,28 @@ class SampleScorer:
         self._cp = cp
         self._geometry = geometry
         self._keep_pae = keep_pae
+        self._keep_pde = keep_pde
         self._num_padded_rows = N // cp.size
         self._num_updated = 0
         # The rows behind these are padding: `update` accepts and ignores them.
         num_rows = max(0, min(self._num_padded_rows, T - first))
         self._rows = ChainRows(spans, first, num_rows, device)
-        contact_atoms = features.rep_atom[:T].clone()
-        modified = modified_contact_atoms(features.layout)
-        tokens = torch.tensor(list(modified), dtype=torch.int64, device=device)
-        own_atoms = torch.tensor(list(modified.values()), dtype=torch.int64, device=device)
-        contact_atoms[tokens] = own_atoms
-        self._points = coords.float()[contact_atoms]
-        alpha = torch.from_numpy(backbone_atoms(features.layout)["CA"]).to(device)
-        self._alpha_points = coords.float()[alpha].masked_fill(alpha[:, None] < 0, torch.nan)
-        # Boltz weighs the tokens at interfaces by the contacts of the representative atoms.
-        self._boltz_points = coords.float()[features.rep_atom[:T]] if modified else None
-        self._valid = self._rows.own(valid_frames(features, coords, spans))
-        self._centers = torch.tensor(BIN_CENTERS, dtype=torch.float32, device=device)
-        self._tm = ExpectedTm(self._rows, device)
+        self._constants = _constants(features)
+        self._points = self._constants.points(coords)
+        self._valid = valid_frames(features, coords, spans)[:T]
+        self._chain_tm = ExpectedTm.zeros(self._rows, device)
         self._weighted_pde = WeightedPde.zeros(num_rows, device)
+        self._pair_pde = PairPde.zeros(self._rows, device)
+        self._probability = ContactProbability.zeros(self._rows, device)
+        touching = np.zeros((T, spans.num_chains), dtype=bool)
+        self._contact_pae: ContactPae | None = None
+        if geometry.contacts is not None:
+            touching = geometry.contacts.touching(features.layout, AF2COMPLEX)
+            self._contact_pae = ContactPae(geometry.contacts, self._rows, device)
+        self._interface_tm = InterfaceTmSums(touching, self._rows, device)
         cutoffs = sorted({IPSAE_CUTOFF, LIS_CUTOFF, *pae_cutoffs})
-        self._interfaces = InterfaceScorer(self._rows, features.layout, geometry, cutoffs, device)
-        self._keep_pde = keep_pde
+        self._cutoffs = torch.tensor(cutoffs, dtype=torch.float32, device=device)[:, None, None]
+        self._interfaces = InterfaceScorer(spans, features.layout, geometry, cutoffs)
         self._pae: Tensor | None = None
         self._pair_tm: Tensor | None = None
         self._pde: Tensor | None = None
@@ -166,11 +170,12 @@ class SampleScorer:
 
     def _update_pae(self, chunk: slice, logits: Float[Tensor, "R T 64"]) -> None:
         probability = torch.softmax(logits, -1, dtype=torch.float32)
-        self._tm.update(chunk, probability)
-        self._interfaces.update_pae(chunk, probability)
+        tables = self._constants.tables.tm
+        self._chain_tm.update(chunk, probability, self._rows, tables)
+        self._interface_tm.update(chunk, probability)
         assert self._pair_tm is not None
-        self._pair_tm[chunk, : logits.shape[1]] = probability @ self._tm.bins
-        pae = probability.mul_(self._centers).sum(-1)
+        self._pair_tm[chunk, : logits.shape[1]] = probability @ tables.bins
+        pae = probability.mul_(self._constants.bin_centers).sum(-1)
         self.pae[chunk, : pae.shape[1]] = pae
 
     def _update_pde(
@@ -180,84 +185,117 @@ class SampleScorer:
         contact_probability: Float[Tensor, "R T"],
     ) -> None:
         probability = torch.softmax(logits, -1, dtype=torch.float32)
-        pde = probability.mul_(self._centers).sum(-1)
+        pde = probability.mul_(self._constants.bin_centers).sum(-1)
         if self._pde is not None:
             self._pde[chunk, : pde.shape[1]] = pde
         self._weighted_pde.update(chunk, pde, contact_probability, self._rows)
-        self._interfaces.update_pde(chunk, pde, contact_probability)
+        self._pair_pde.update(chunk, pde, self._rows)
+        self._probability.update(chunk, contact_probability.float(), self._rows)
 
     @torch.no_grad()
     def compute(self, plddt: Float[Tensor, " N"]) -> Scores:
         """The scores, equal on every rank. Collective, after the last row of every rank; waits for
-        the device.
+        the device once.
 
         `plddt`: 0..1 per token, whole on every rank.
+        """
+        reduced, contact_pae = to_host(self.reduce(plddt))
+        pair_iptm = _finite(reduced.maxima.tm.pair_iptm)
+        return _scores(
+            self._rows.spans,
+            reduced,
+            self._interfaces.compute(reduced, contact_pae, pair_iptm),
+            self._geometry,
+        )
+
+    @torch.no_grad()
+    def reduce(self, plddt: Float[Tensor, " N"]) -> tuple[Reduced, Float[Tensor, " n"] | None]:
+        """What `compute` makes scores of, on the device: the sums and maxima, and the PAE of the
+        contacts of the geometry in Å. Collective, once, after the last row of every rank; does not
+        wait for the device. The arrays of pairs are no longer held afterwards.
         """
         assert self._num_updated == self._num_padded_rows, (
             f"{self._num_updated} of {self._num_padded_rows} rows were given"
         )
-        cp = self._cp
-        rows = self._rows
-        valid = self._valid
-        plddt = plddt[: rows.spans.num_tokens].float()
-        pae = self.pae[: rows.num_rows, : rows.spans.num_tokens]
-        assert self._pair_tm is not None
-        values = PairValues(
-            pae=pae,
-            least_pae=rows.spans.min_columns(pae),
-            least_column_pae=rows.min_rows(pae),
-            tm=self._pair_tm,
-            points=self._points,
-            alpha_points=self._alpha_points,
-            plddt=plddt,
-            valid=valid,
-        )
+        values = self._values(plddt)
         self._pair_tm = None
         if not self._keep_pae:
             self._pae = None
-        own_contacts = chain_contacts(self._points, plddt, rows)
-        contacts = own_contacts.sum_by_chain(rows, cp)
-        at_interface = own_contacts.touching.any(1)
-        if self._boltz_points is not None:
-            at_interface = chain_contacts(self._boltz_points, plddt, rows).touching.any(1)
-        pair_tm = self._tm.of_chain_pairs(valid).max_by_chain(rows, cp)
-        interfaces = self._interfaces.compute(values, contacts, _finite(pair_tm.pair_iptm), cp)
-        return _scores(
-            rows.spans,
-            complex_tm=self._tm.of_complex(valid).max(cp),
-            pair_tm=pair_tm,
-            pae=pae_sums(pae, valid, rows).sum_by_chain(rows, cp),
-            pae_min=pae_minima(values.least_pae, valid).min_by_chain(rows, cp),
-            pde=self._weighted_pde.sum(cp),
-            contacts=contacts,
-            iplddt=weighted_plddt(plddt, at_interface, rows).sum(cp),
-            plddt=plddt_sums(plddt, rows.spans).cpu().numpy(),
-            interfaces=interfaces,
-            geometry=self._geometry,
+        reduced = reduce_sample(values, self._rows, self._cutoffs, self._constants.tables, self._cp)
+        if self._contact_pae is None:
+            return reduced, None
+        return reduced, self._contact_pae.of(values.pae, self._cp)
+
+    def _values(self, plddt: Float[Tensor, " N"]) -> SampleValues:
+        assert self._pair_tm is not None
+        num_tokens = self._rows.spans.num_tokens
+        return SampleValues(
+            pae=self.pae[: self._rows.num_rows, :num_tokens],
+            tm=self._pair_tm,
+            plddt=plddt[:num_tokens].float(),
+            valid=self._valid,
+            points=self._points,
+            chain_tm=self._chain_tm,
+            interface_tm=self._interface_tm.values,
+            weighted_pde=self._weighted_pde,
+            pair_pde=self._pair_pde,
+            probability=self._probability,
         )
 
 
+@dataclass(frozen=True, eq=False)
+class _Constants:
+    """What all samples of a complex have in common, on its device."""
+
+    tables: Tables
+    bin_centers: Float[Tensor, " 64"]  # Å, of PAE and PDE
+    atoms: Int[Tensor, "S T"]  # whose coordinates are the points of `chain_contacts`
+    missing: Bool[Tensor, "S T 1"]  # where there is no such atom
+
+    def points(self, coords: Float[Tensor, "A 3"]) -> Float[Tensor, "S T 3"]:
+        """The points of a sample in Å; NaN where there is no atom."""
+        return coords.float()[self.atoms].masked_fill(self.missing, torch.nan)
+
+
+@weak_cache
+def _constants(features: Features) -> _Constants:
+    layout = features.layout
+    spans = ChainSpans.of(layout)
+    device = features.token_mask.device
+    modified = modified_contact_atoms(layout)
+    tokens = torch.tensor(list(modified), dtype=torch.int64, device=device)
+    own_atoms = torch.tensor(list(modified.values()), dtype=torch.int64, device=device)
+    representative = features.rep_atom[: spans.num_tokens]
+    alphas = torch.from_numpy(backbone_atoms(layout)["CA"]).to(device)
+    atoms = [alphas, representative.index_copy(0, tokens, own_atoms)]
+    if modified:  # Boltz weighs tokens at interfaces by contacts of the representative atoms.
+        atoms.append(representative)
+    index = torch.stack(atoms)
+    return _Constants(
+        tables=to_device(Tables.of(spans), device),
+        bin_centers=torch.tensor(BIN_CENTERS, dtype=torch.float32, device=device),
+        atoms=index.clamp(min=0),
+        missing=(index < 0)[..., None],
+    )
+
+
 def _scores(
-    spans: ChainSpans,
-    complex_tm: ComplexTm,
-    pair_tm: ChainPairTm,
-    pae: PaeSums,
-    pae_min: PaeMinima,
-    pde: WeightedPde,
-    contacts: Contacts,
-    iplddt: WeightedPlddt,
-    plddt: Float[np.ndarray, " C"],
-    interfaces: InterfaceResult,
-    geometry: Geometry,
+    spans: ChainSpans, reduced: Reduced, interfaces: InterfaceResult, geometry: Geometry
 ) -> Scores:
     """Scores from sums and maxima over all rows, on the host."""
     published = interfaces.cutoffs[IPSAE_CUTOFF]
+    complex_tm = reduced.complex_tm
     ptm = float(complex_tm.ptm)
     iptm = float(complex_tm.iptm)
     interface_tm = iptm if iptm > 1e-8 else ptm
     defined = _defined(spans)
-    pair_iptm = _finite(pair_tm.pair_iptm)
+    pair_iptm = _finite(reduced.maxima.tm.pair_iptm)
+    plddt = plddt_sums(reduced.plddt.numpy(), spans)
     complex_plddt = float(plddt.sum() / spans.num_tokens)
+    pae = reduced.sums.pae
+    contacts = reduced.sums.contacts
+    pde = reduced.complex_sums.pde
+    iplddt = reduced.complex_sums.plddt
     with np.errstate(divide="ignore", invalid="ignore"):
         num_pairs = pae.num_frames.numpy() * spans.lengths
         pae_mean = pae.pae.numpy() / num_pairs
@@ -278,13 +316,13 @@ def _scores(
         chain_plddt=(plddt / spans.lengths).astype(np.float32),
         chain_pdockq2=interfaces.chain_pdockq2,
         pair_iptm=_directed(pair_iptm),
-        pair_iptm_boltz=pair_tm.pair_iptm_boltz.numpy().astype(np.float32),
+        pair_iptm_boltz=reduced.maxima.tm.pair_iptm_boltz.numpy().astype(np.float32),
         ipsae_d0res=published.ipsae_d0res,
         ipsae_d0chn=published.ipsae_d0chn,
         ipsae_d0dom=published.ipsae_d0dom,
         pae_mean=_directed(pae_mean),
-        pae_min=_directed(_finite(pae_min.pae)),
-        contacts=contacts.contacts.numpy().astype(np.int32),
+        pae_min=_directed(_finite(-reduced.maxima.minus_pae)),
+        contacts=contacts.of_tokens.contacts.numpy().astype(np.int32),
         interface_plddt=_directed(interface_plddt),
         interface=interfaces.interface,
         cutoffs=interfaces.cutoffs,

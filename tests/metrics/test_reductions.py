@@ -10,7 +10,7 @@ from torch import Tensor
 
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.metrics.chains import ChainRows
-from foldcp.metrics.reductions import RowValues
+from foldcp.metrics.reductions import RowValues, to_host
 from tests.support.distributed import run
 from tests.support.metrics_reference import SPANS, noise
 
@@ -21,6 +21,12 @@ T = SPANS.num_tokens
 class Pair(RowValues):
     first: Tensor
     second: Tensor
+
+
+@dataclass(frozen=True)
+class Several(RowValues):
+    one: Pair
+    others: tuple[Tensor, ...]
 
 
 def rows_of(cp: ContextParallel) -> ChainRows:
@@ -42,7 +48,6 @@ def reduce(cp: ContextParallel) -> dict[str, Pair]:
         "max": vectors.max(cp),
         "sum": vectors.sum(cp),
         "max_by_chain": matrices.max_by_chain(rows, cp),
-        "min_by_chain": matrices.min_by_chain(rows, cp),
         "sum_by_chain": matrices.sum_by_chain(rows, cp),
     }
 
@@ -57,11 +62,50 @@ def test_row_values_reduce_each_field_over_rows_and_ranks(size: int) -> None:
                 "max": vector.max(),
                 "sum": vector.double().sum(),
                 "max_by_chain": torch.stack([x.amax(0) for x in by_chain]),
-                "min_by_chain": torch.stack([x.amin(0) for x in by_chain]),
                 "sum_by_chain": torch.stack([x.double().sum(0) for x in by_chain]),
             }
             for name, value in expected.items():
                 torch.testing.assert_close(getattr(got[name], field.name), value)
+
+
+def test_nested_row_values_reduce_as_their_tensors_do() -> None:
+    cp = ContextParallel()
+    rows = rows_of(cp)
+    a, b, c, d = (whole(seed, T, 4) for seed in range(4))
+    got = Several(Pair(a, b), (c, d)).sum_by_chain(rows, cp)
+    for tensors, expected in (((got.one.first, got.one.second), (a, b)), (got.others, (c, d))):
+        alone = Pair(*expected).sum_by_chain(rows, cp)
+        torch.testing.assert_close(tensors, (alone.first, alone.second))
+
+
+def test_to_host_keeps_values_and_structure_and_copies_each_type_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    single = whole(1, 3, 4)
+    values = {
+        "pair": Pair(single.T, single.double() + 1e-9),
+        "others": (single[1, 2], None, single[:0], 7),
+        "whole": single.double()[:, ::2],
+    }
+    copied = []
+    to = Tensor.to
+
+    def counting(x: Tensor, device: torch.device) -> Tensor:
+        copied.append(x.dtype)
+        return to(x, device)
+
+    monkeypatch.setattr(Tensor, "to", counting)
+    got = to_host(values)
+    assert copied == [torch.float32, torch.float64]
+    assert got["others"][1] is None and got["others"][3] == 7
+    for x, expected in (
+        (got["pair"].first, single.T),
+        (got["pair"].second, single.double() + 1e-9),
+        (got["others"][0], single[1, 2]),
+        (got["others"][2], single[:0]),
+        (got["whole"], single.double()[:, ::2]),
+    ):
+        torch.testing.assert_close(x, expected, rtol=0, atol=0)
 
 
 def test_max_of_no_rows_is_zero() -> None:

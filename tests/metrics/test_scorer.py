@@ -4,7 +4,7 @@ ranks.
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.metrics.geometry.geometry import geometry
+from foldcp.metrics.geometry.geometry import UNKNOWN, geometry
+from foldcp.metrics.reductions import tensors_of
 from foldcp.metrics.scorer import SampleScorer
 from foldcp.metrics.scores import Scores
+from tests.metrics.interface.generated_cases import generated_case
 from tests.support.distributed import run
 from tests.support.metrics_reference import (
     CENTERS,
@@ -236,6 +238,49 @@ def test_update_never_waits_for_the_device() -> None:
     assert scorer.pae.device.type == "meta"
 
 
+class _Operations(TorchDispatchMode):
+    """What runs: the operations, and the devices and shapes of the tensors that they make."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: list[tuple[str, str, tuple[int, ...]]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for x in result if isinstance(result, (list, tuple)) else [result]:
+            if isinstance(x, torch.Tensor):
+                self.made.append((str(func), x.device.type, tuple(x.shape)))
+        return result
+
+
+def test_reduce_neither_waits_for_the_device_nor_moves_anything_to_it() -> None:
+    """On meta tensors, which have no values to wait for."""
+    scorer, plddt = _on_device("meta")
+    with _Operations() as operations:
+        reduced, contact_pae = scorer.reduce(plddt)
+    assert {device for _, device, _ in operations.made} == {"meta"}
+    assert contact_pae is not None
+    assert {x.device.type for x in tensors_of((reduced, contact_pae))} == {"meta"}
+
+
+def test_reduce_runs_the_same_operations_for_all_samples_of_a_complex() -> None:
+    """But for those that gather the PAE of contacts: a CUDA graph of it serves all samples."""
+    made = []
+    for seed in (0, 1):
+        case = generated_case(4, "mixed")
+        rng = np.random.default_rng(seed)
+        coords = case.coords + rng.normal(0, 3, case.coords.shape)
+        case = replace(case, coords=coords, pae_logits=rng.normal(0, 3, case.pae_logits.shape))
+        size = len(case.rep_atom)
+        scorer = SampleScorer(features_of(case, size), coords_of(case), ContextParallel(), UNKNOWN)
+        *pairs, plddt = logits_of(case, size)
+        scorer.update(0, *pairs)
+        with _Operations() as operations:
+            scorer.reduce(plddt)
+        made.append(operations.made)
+    assert made[0] == made[1]
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_scores_on_a_gpu_equal_those_on_the_cpu(scores: Scores) -> None:
@@ -301,6 +346,6 @@ def test_update_and_compute_scale_with_the_number_of_chains() -> None:
     (few_updating, few_computing) = _watched(32)
     (updating, computing) = _watched(96)
     assert updating.largest <= 40 * 288 * 64
-    assert computing.largest <= 288 * 288 * 8  # an array for each term of contacts
+    assert computing.largest <= 288 * 288 * 11  # an array for each term of contacts
     assert updating.calls < 3.2 * few_updating.calls
     assert computing.calls < 3.2 * few_computing.calls

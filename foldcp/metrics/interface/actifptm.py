@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -13,16 +11,6 @@ from torch import Tensor
 from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.distributed.pipelining import split_range
 from foldcp.metrics.chains import CHUNK_PAIRS, ChainRows
-from foldcp.metrics.reductions import RowValues
-
-
-@dataclass(frozen=True)
-class ActifPtm(RowValues):
-    """The mean E[TM] over the tokens of each chain that likely touch the row's chain; 0 for a row
-    that does not likely touch it or has no valid frame.
-    """
-
-    actifptm: Float[Tensor, "R C"]
 
 
 def actifptm(
@@ -31,15 +19,16 @@ def actifptm(
     valid: Bool[Tensor, " R"],
     rows: ChainRows,
     cp: ContextParallel,
-) -> ActifPtm:
-    """The values of this rank's rows whose maxima are actifpTM, from E[TM] with d0 of all tokens
-    (padded), and which rows likely touch which chains. Collective.
+) -> Float[Tensor, "R C"]:
+    """The mean E[TM] over the tokens of each chain that likely touch the row's chain; 0 for a row
+    that does not likely touch it or has no valid frame. Their maxima are actifpTM.
+
+    From E[TM] with d0 of all tokens (padded), and which rows likely touch which chains. Collective.
     """
     spans = rows.spans
-    I = tm.shape[0]
-    padded = likely.new_zeros((I, spans.num_chains))
+    padded = tm.new_zeros((len(tm), spans.num_chains))
     padded[: rows.num_rows] = likely
-    touches = cp.all_gather(padded.float())[: spans.num_tokens]
+    touches = cp.all_gather(padded)[: spans.num_tokens]
     partners = touches.T.contiguous()  # [a, j]: whether token j likely touches chain a
     counts = spans.sum_columns(partners)
     values = tm.new_zeros((rows.num_rows, spans.num_chains))
@@ -50,4 +39,4 @@ def actifptm(
         values[chunk] = spans.sum_columns(terms) / counts[chain].clamp(min=1)
     counted = likely & valid[:, None]
     counted.scatter_(1, rows.row_chain[:, None], False)
-    return ActifPtm(torch.where(counted, values, 0))
+    return torch.where(counted, values, 0)

@@ -15,7 +15,7 @@ from torch import Tensor
 from foldcp.metrics.chains import ChainRows
 from foldcp.metrics.pae import BIN_CENTERS
 from foldcp.metrics.ptm import tm_d0
-from foldcp.metrics.reductions import RowValues
+from foldcp.metrics.reductions import RowValues, to_device
 
 MIN_D0 = 0.5  # Å; below it, d0 is 0.02 Å for each residue
 MAX_PAIRS = 1 << 19  # of tokens that are computed at a time, with 64 numbers each
@@ -24,11 +24,16 @@ MAX_PAIRS = 1 << 19  # of tokens that are computed at a time, with 64 numbers ea
 @dataclass(frozen=True)
 class InterfaceTm(RowValues):
     """Sums of E[TM] over the residues of the interface with each chain, divided by their number on
-    both sides; 0 for rows that are not part of it or have no valid frame.
+    both sides; 0 for rows that are not part of it.
     """
 
     both: Float[Tensor, "R C"]  # over both sides
     other: Float[Tensor, "R C"]  # over the side of the other chain
+
+    def of_frames(self, valid: Bool[Tensor, " R"]) -> InterfaceTm:
+        """The same, 0 for rows without a valid frame."""
+        mask = valid[:, None].float()
+        return InterfaceTm(self.both * mask, self.other * mask)
 
 
 @dataclass(frozen=True)
@@ -107,11 +112,6 @@ class InterfaceTmSums:
         self.values.both[where] = own + other
         self.values.other[where] = other
 
-    def of_frames(self, valid: Bool[Tensor, " R"]) -> InterfaceTm:
-        """The values whose maxima are the scores."""
-        mask = valid[:, None].float()
-        return InterfaceTm(self.values.both * mask, self.values.other * mask)
-
 
 def _interfaces(
     touching: Bool[np.ndarray, "T C"], rows: ChainRows, device: torch.device
@@ -133,22 +133,19 @@ def _interfaces(
     interface = np.repeat(np.arange(len(here)), [len(of_rank) for of_rank in here])
     order = np.argsort(token, kind="stable")
     token, interface = token[order], interface[order]
-
-    def on_device(x: np.ndarray) -> Tensor:
-        return torch.from_numpy(x).to(device)
-
-    return _Interfaces(
-        columns=on_device(np.concatenate(columns)),
-        start=on_device(np.cumsum(num_columns) - num_columns),
-        num_columns=on_device(num_columns),
-        num_own=on_device(np.array([len(own) for own in members.values()])),
-        other=on_device(np.array([b for _, b in members])),
-        bins=torch.stack([tm_of_interface(size) for size in num_columns.tolist()]).to(device),
-        token=on_device(token),
-        interface=on_device(interface),
+    found = _Interfaces(
+        columns=torch.from_numpy(np.concatenate(columns)),
+        start=torch.from_numpy(np.cumsum(num_columns) - num_columns),
+        num_columns=torch.from_numpy(num_columns),
+        num_own=torch.tensor([len(own) for own in members.values()]),
+        other=torch.tensor([b for _, b in members]),
+        bins=torch.stack([tm_of_interface(size) for size in num_columns.tolist()]),
+        token=torch.from_numpy(token),
+        interface=torch.from_numpy(interface),
         token_on_host=token,
         end_on_host=np.cumsum(num_columns[interface]),
     )
+    return to_device(found, device)
 
 
 def tm_of_interface(num_residues: int) -> Float[Tensor, " 64"]:

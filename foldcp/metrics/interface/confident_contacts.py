@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from foldcp.distributed.context_parallel import ContextParallel
@@ -18,18 +18,25 @@ SPOC_PLDDT = 0.5  # at least, of both residues
 SPOC_CLASH = 1.0  # Å; residues with atoms nearer than this are left out
 
 
-def contact_pae(
-    pae: Float[Tensor, "R T"], contacts: TokenContacts, rows: ChainRows, cp: ContextParallel
-) -> Float[np.ndarray, " n"]:
-    """PAE in Å from the first token of each pair to the second, equal on every rank. Collective;
-    what crosses the wire is a number for each contact.
-    """
-    own = (contacts.first >= rows.first) & (contacts.first < rows.first + rows.num_rows)
-    row = torch.from_numpy(contacts.first[own] - rows.first).to(pae.device)
-    column = torch.from_numpy(contacts.second[own]).to(pae.device)
-    values = pae.new_zeros(len(own))
-    values[torch.from_numpy(np.flatnonzero(own)).to(pae.device)] = pae[row, column]
-    return cp.all_reduce(values).double().cpu().numpy()
+class ContactPae:
+    """Where the PAE of the contacts of a sample is."""
+
+    def __init__(self, contacts: TokenContacts, rows: ChainRows, device: torch.device) -> None:
+        self.number = len(contacts.first)
+        # They are in order, so those of this rank's rows follow one another.
+        start, stop = np.searchsorted(contacts.first, (rows.first, rows.first + rows.num_rows))
+        self.own = slice(int(start), int(stop))
+        place = np.stack([contacts.first[self.own] - rows.first, contacts.second[self.own]])
+        self.place: Int[Tensor, "2 m"] = torch.from_numpy(place).to(device)
+
+    def of(self, pae: Float[Tensor, "R T"], cp: ContextParallel) -> Float[Tensor, " n"]:
+        """PAE in Å from the first token of each pair to the second, equal on every rank.
+        Collective; what crosses the wire is a number for each contact.
+        """
+        row, column = self.place
+        values = pae.new_zeros(self.number)
+        values[self.own] = pae[row, column]
+        return cp.all_reduce(values)
 
 
 def confident_contacts(

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from foldcp.metrics.interface.contact_sums import ContactSums
-
 
 @dataclass(frozen=True)
 class Sigmoid:
@@ -40,14 +38,15 @@ def pdockq(
 
 
 def pdockq2(
-    sums: ContactSums, interface_plddt: Float[np.ndarray, "C C"]
+    contacts: Float[np.ndarray, "C C"],
+    tm: Float[np.ndarray, "C C"],
+    interface_plddt: Float[np.ndarray, "C C"],
 ) -> Float[np.ndarray, "C C"]:
-    """pDockQ2 as ipsae.py has it: CB contacts, the mean pLDDT of the residues of both sides, each
-    once; 0 without contact.
+    """pDockQ2 as ipsae.py has it: the number of CB contacts and the sum of their TM, the mean pLDDT
+    of the residues of both sides, each once; 0 without contact.
     """
-    contacts = sums.contacts
-    tm = sums.tm / np.maximum(contacts, 1)
-    return np.where(contacts > 0, PDOCKQ2(100 * interface_plddt * tm), 0)
+    mean_tm = tm / np.maximum(contacts, 1)
+    return np.where(contacts > 0, PDOCKQ2(100 * interface_plddt * mean_tm), 0)
 
 
 def pdockq2_original(
@@ -63,16 +62,18 @@ def pdockq2_original(
     return np.where(contacts > 0, PDOCKQ2_ORIGINAL(x), 0)
 
 
-def mpdockq(sums: ContactSums, protein: Bool[np.ndarray, " C"]) -> float:
+def mpdockq(
+    contacts: Float[np.ndarray, "C C"],
+    plddt: Float[np.ndarray, "C C"],
+    protein: Bool[np.ndarray, " C"],
+) -> float:
     """mpDockQ of all pairs of proteins (AlphaPulldown, `calculate_mpdockq.py`): the sum over both
-    directions of log10(contacts + 1) times the mean pLDDT of both tokens of the contacts. NaN for
-    fewer than two proteins.
+    directions of log10(contacts + 1) times the mean pLDDT of both tokens of the contacts, of which
+    `plddt` has the sum over the tokens of a. NaN for fewer than two proteins.
     """
     if protein.sum() < 2:
         return float("nan")
-    contacts = sums.contacts
-    plddt = sums.plddt + sums.plddt.T
-    mean = 100 * plddt / np.maximum(2 * contacts, 1)
+    mean = 100 * (plddt + plddt.T) / np.maximum(2 * contacts, 1)
     terms = np.log10(contacts + 1) * mean
     total = terms[np.ix_(protein, protein)].sum(keepdims=True)
     return float(MPDOCKQ(total)[0, 0])

@@ -1,4 +1,4 @@
-"""Scores of pairs of chains of one sample, reduced on the rows where the logits are computed."""
+"""Scores of pairs of chains of one sample, on the host."""
 
 from __future__ import annotations
 
@@ -6,54 +6,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.layout import Layout
-from foldcp.metrics.chains import ChainRows
-from foldcp.metrics.contacts import Contacts
+from foldcp.metrics.chains import ChainSpans
 from foldcp.metrics.geometry.geometry import Geometry
-from foldcp.metrics.geometry.token_contacts import AF2COMPLEX, INTERFACE, residue_ranges
-from foldcp.metrics.interface.actifptm import actifptm
-from foldcp.metrics.interface.af2complex import InterfaceTmSums
-from foldcp.metrics.interface.confident_contacts import (
-    confident_contacts,
-    contact_pae,
-    spoc_contacts,
-)
-from foldcp.metrics.interface.contact_probability import ContactProbability, mean_of_largest
-from foldcp.metrics.interface.contact_sums import ContactSums, contact_sums
+from foldcp.metrics.geometry.token_contacts import INTERFACE, residue_ranges
+from foldcp.metrics.interface.confident_contacts import confident_contacts, spoc_contacts
+from foldcp.metrics.interface.contact_probability import mean_of_largest
+from foldcp.metrics.interface.contacts import Contacts
 from foldcp.metrics.interface.docking import (
     mpdockq,
     pdockq,
     pdockq2,
     pdockq2_original,
 )
-from foldcp.metrics.interface.lis import (
-    LocalInteraction,
-    local_interaction,
-)
-from foldcp.metrics.interface.pair_pde import PairPde
+from foldcp.metrics.interface.lis import LocalInteraction
 from foldcp.metrics.interface.scores import CutoffScores, InterfaceScores
-from foldcp.metrics.ipsae import Ipsae, ipsae
+from foldcp.metrics.ipsae import Ipsae
+from foldcp.metrics.sample_reduction import PairMaxima, Reduced
 
 PairArray = Float[np.ndarray, "C C"]
-
-
-@dataclass(frozen=True)
-class PairValues:
-    """What is known of this rank's rows when all have been seen."""
-
-    pae: Float[Tensor, "R T"]  # expected, Å
-    least_pae: Float[Tensor, "R C"]  # Å, of each row and chain
-    least_column_pae: Float[Tensor, "C T"]  # Å, of each chain and column
-    tm: Float[Tensor, "I N"]  # E[TM] with d0 of all tokens; padded
-    points: Float[Tensor, "T 3"]  # Å, atoms between which contacts are measured
-    alpha_points: Float[Tensor, "T 3"]  # Å, CA; not finite where there is none
-    plddt: Float[Tensor, " T"]  # 0..1
-    valid: Bool[Tensor, " R"]
 
 
 @dataclass(frozen=True)
@@ -67,135 +41,113 @@ class InterfaceResult:
 
 
 class InterfaceScorer:
-    """Scores pairs of chains; `SampleScorer` updates it with its rows and computes the scores."""
+    """Scores pairs of chains from what was reduced over their rows, on the host.
+
+    Args:
+        spans: the chains.
+        layout: the complex.
+        geometry: that of the sample.
+        cutoffs: cutoffs of PAE in Å, in the order in which they were reduced.
+    """
 
     def __init__(
-        self,
-        rows: ChainRows,
-        layout: Layout,
-        geometry: Geometry,
-        cutoffs: Sequence[int],
-        device: torch.device,
+        self, spans: ChainSpans, layout: Layout, geometry: Geometry, cutoffs: Sequence[int]
     ) -> None:
-        self._rows = rows
+        self._spans = spans
         self._layout = layout
         self._geometry = geometry
         self._cutoffs = cutoffs
-        self._pde = PairPde(rows, device)
-        self._probability = ContactProbability(rows, device)
-        touching = np.zeros((rows.spans.num_tokens, rows.spans.num_chains), dtype=bool)
-        if geometry.contacts is not None:
-            touching = geometry.contacts.touching(layout, AF2COMPLEX)
-        self._interface_tm = InterfaceTmSums(touching, rows, device)
-
-    def update_pae(self, chunk: slice, probability: Float[Tensor, "r T 64"]) -> None:
-        """Add the PAE distribution of a chunk of this rank's rows."""
-        self._interface_tm.update(chunk, probability)
-
-    def update_pde(
-        self, chunk: slice, pde: Float[Tensor, "r T"], contact_probability: Float[Tensor, "r T"]
-    ) -> None:
-        """Add the expected PDE in Å and the contact probability of a chunk of this rank's rows."""
-        self._pde.update(chunk, pde)
-        self._probability.update(chunk, contact_probability.float())
 
     def compute(
         self,
-        values: PairValues,
-        contacts: Contacts,
+        reduced: Reduced,
+        contact_pae: Float[Tensor, " n"] | None,
         pair_iptm: PairArray,
-        cp: ContextParallel,
     ) -> InterfaceResult:
-        """The scores, equal on every rank. Collective, after the last row of every rank.
+        """The scores, from tensors in host memory.
 
-        `contacts` are the sums over all rows; `pair_iptm` is NaN without a valid frame.
+        `contact_pae` is the PAE of the contacts of the geometry in Å, None where they are not
+        known; `pair_iptm` is NaN without a valid frame.
         """
-        spans = self._rows.spans
-        protein = spans.mask("protein")
-        pae, plddt = values.pae, values.plddt
-        sums = contact_sums(values.points, pae, plddt, self._rows, self._cutoffs, cp)
-        alpha = contact_sums(values.alpha_points, pae, plddt, self._rows, (), cp)
-        by_chain = [x.sum(1) for x in (alpha.contacts, alpha.plddt, alpha.tm)]
+        protein = self._spans.mask("protein")
+        contacts = reduced.sums.contacts
+        alphas = contacts.of_alphas
+        by_chain = [x.numpy().sum(1) for x in (alphas.contacts, alphas.plddt, alphas.tm)]
         chain_pdockq2 = np.where(protein, pdockq2_original(*by_chain), np.nan)
         if protein.sum() < 2:
             chain_pdockq2[:] = np.nan
         number_of_residues, residues = self._residues()
         interface = InterfaceScores(
-            **self._docking(sums, alpha, contacts),
-            **self._distance_errors(cp),
-            **self._probabilities(cp),
-            **self._expected_tm(values, pair_iptm, cp),
-            **self._confident(values, cp),
+            **self._docking(contacts),
+            **self._distance_errors(reduced),
+            **self._probabilities(reduced),
+            **self._expected_tm(reduced.maxima, pair_iptm),
+            **self._confident(reduced, contact_pae),
             **self._structure(),
             num_interface_residues=number_of_residues,
             interface_residues=residues,
         )
+        tokens = contacts.of_tokens
         return InterfaceResult(
             interface,
-            self._cutoff_scores(values, sums, cp),
+            self._cutoff_scores(reduced),
             chain_pdockq2.astype(np.float32),
-            mpdockq(sums, protein),
+            mpdockq(tokens.contacts.numpy(), tokens.plddt.numpy(), protein),
         )
 
-    def _docking(
-        self, sums: ContactSums, alpha: ContactSums, contacts: Contacts
-    ) -> dict[str, PairArray]:
+    def _docking(self, contacts: Contacts) -> dict[str, PairArray]:
         """Scores of docking quality, and the PAE of contacts."""
         proteins = self._of_kinds("protein")
-        number = sums.contacts
+        number = contacts.of_tokens.contacts.numpy()
+        tm = contacts.of_tokens.tm.numpy()
         touching = contacts.touching.numpy()
         plddt = contacts.touching_plddt.numpy()
         both_plddt = (plddt + plddt.T) / np.maximum(touching + touching.T, 1)
-        original = pdockq2_original(alpha.contacts, alpha.plddt, alpha.tm)
-        pae = sums.pae / np.maximum(number, 1)
+        alphas = contacts.of_alphas
+        original = pdockq2_original(
+            alphas.contacts.numpy(), alphas.plddt.numpy(), alphas.tm.numpy()
+        )
+        pae = contacts.pae.numpy() / np.maximum(number, 1)
         return {
             "pdockq": _scores(pdockq(number, both_plddt), proteins),
-            "pdockq2": _scores(pdockq2(sums, both_plddt), proteins),
+            "pdockq2": _scores(pdockq2(number, tm, both_plddt), proteins),
             "pdockq2_original": _scores(original, proteins),
             "contact_pae": _scores(pae, number > 0),
         }
 
-    def _probabilities(self, cp: ContextParallel) -> dict[str, PairArray]:
+    def _probabilities(self, reduced: Reduced) -> dict[str, PairArray]:
         """Contact probabilities of the distogram."""
-        expected = self._probability.expected.sum_by_chain(self._rows, cp)
-        largest = self._probability.largest_by_chain(cp)
-        lengths = self._rows.spans.lengths
-        top10 = mean_of_largest(largest, np.multiply.outer(lengths, lengths))
+        largest = reduced.largest_probability.numpy()
         return {
             "contact_prob_max": _scores(largest[:, :, 0]),
-            "contact_prob_top10": _scores(top10),
-            "expected_contacts": _scores(expected.contacts.numpy()),
+            "contact_prob_top10": _scores(mean_of_largest(largest, self._num_pairs())),
+            "expected_contacts": _scores(reduced.sums.probability.numpy()),
         }
 
-    def _expected_tm(
-        self, values: PairValues, pair_iptm: PairArray, cp: ContextParallel
-    ) -> dict[str, PairArray]:
+    def _expected_tm(self, maxima: PairMaxima, pair_iptm: PairArray) -> dict[str, PairArray]:
         """Scores that are expected TM-scores of parts of the chains."""
-        rows = self._rows
-        likely = self._probability.likely()
-        active = actifptm(values.tm, likely, values.valid, rows, cp).max_by_chain(rows, cp)
-        of_frames = self._interface_tm.of_frames(values.valid)
-        interface = of_frames.max_by_chain(rows, cp)
-        other = interface.other.numpy()
+        other = maxima.interface_tm.other.numpy()
         polymers = self._known() & self._of_kinds("protein", "dna", "rna")
-        ligand = rows.spans.mask("ligand")
-        protein = rows.spans.mask("protein")
+        ligand = self._spans.mask("ligand")
+        protein = self._spans.mask("protein")
         mixed = np.logical_and.outer(ligand, protein)
         return {
-            "actifptm": _scores(active.actifptm.numpy(), ~np.isnan(pair_iptm)),
-            "pitm": _scores(interface.both.numpy(), polymers),
+            "actifptm": _scores(maxima.actifptm.numpy(), ~np.isnan(pair_iptm)),
+            "pitm": _scores(maxima.interface_tm.both.numpy(), polymers),
             "af2complex_score": _scores(other + other.T, polymers),
             "ligand_iptm": _scores(np.fmax(pair_iptm, pair_iptm.T), mixed | mixed.T),
         }
 
-    def _confident(self, values: PairValues, cp: ContextParallel) -> dict[str, PairArray]:
+    def _confident(
+        self, reduced: Reduced, contact_pae: Float[Tensor, " n"] | None
+    ) -> dict[str, PairArray]:
         """Contacts with a low PAE."""
         contacts = self._geometry.contacts
-        if contacts is None:
+        if contacts is None or contact_pae is None:
             unknown = self._unknown()
             return {"contacts_pae4": unknown, "contacts_pae15": unknown}
-        pae = contact_pae(values.pae, contacts, self._rows, cp)
-        plddt = values.plddt.double().cpu().numpy()
+        pae = contact_pae.numpy().astype(np.float64)
+        plddt = reduced.plddt.numpy().astype(np.float64)
         close = confident_contacts(contacts, pae, self._layout)
         spoc = spoc_contacts(contacts, pae, plddt, self._layout)
         return {
@@ -223,7 +175,7 @@ class InterfaceScorer:
 
     def _residues(self) -> tuple[PairArray, tuple[tuple[str, ...], ...]]:
         """The residues of each chain at the interface with each other one: number and text."""
-        C = self._rows.spans.num_chains
+        C = self._spans.num_chains
         if self._geometry.contacts is None:
             return self._unknown(), (("",) * C,) * C
         layout = self._layout
@@ -241,40 +193,36 @@ class InterfaceScorer:
         )
         return _counts(number), text
 
-    def _distance_errors(self, cp: ContextParallel) -> dict[str, PairArray]:
+    def _distance_errors(self, reduced: Reduced) -> dict[str, PairArray]:
         """PDE of all pairs of tokens."""
-        lengths = self._rows.spans.lengths
-        sums = self._pde.sums.sum_by_chain(self._rows, cp)
-        minima = self._pde.minima.min_by_chain(self._rows, cp)
         return {
-            "pde_mean": _scores(sums.pde.numpy() / np.multiply.outer(lengths, lengths)),
-            "pde_min": _scores(minima.pde.numpy()),
+            "pde_mean": _scores(reduced.sums.pde.numpy() / self._num_pairs()),
+            "pde_min": _scores(-reduced.maxima.minus_pde.numpy()),
         }
 
-    def _cutoff_scores(
-        self, values: PairValues, sums: ContactSums, cp: ContextParallel
-    ) -> dict[int, CutoffScores]:
+    def _cutoff_scores(self, reduced: Reduced) -> dict[int, CutoffScores]:
         """The scores of each cutoff of PAE."""
-        rows = self._rows
-        pae = values.pae
         polymers = self._of_kinds("protein", "dna", "rna")
-        of_rows = ipsae(pae, values.least_pae, values.least_column_pae, rows, self._cutoffs, cp)
+        contacts = reduced.sums.contacts
         return {
-            cutoff: _cutoff_scores(
-                polymers,
-                of_cutoff.max_by_chain(rows, cp),
-                local_interaction(pae, rows, cutoff).sum_by_chain(rows, cp),
-                clis,
-                clia,
-            )
-            for cutoff, of_cutoff, clis, clia in zip(
-                self._cutoffs, of_rows, sums.clis, sums.clia, strict=True
+            cutoff: _cutoff_scores(polymers, ipsae, local, clis.numpy(), clia.numpy())
+            for cutoff, ipsae, local, clis, clia in zip(
+                self._cutoffs,
+                reduced.maxima.ipsae,
+                reduced.sums.local,
+                contacts.clis,
+                contacts.clia,
+                strict=True,
             )
         }
+
+    def _num_pairs(self) -> Int[np.ndarray, "C C"]:
+        """Pairs of tokens of each pair of chains."""
+        return np.multiply.outer(self._spans.lengths, self._spans.lengths)
 
     def _of_kinds(self, *kinds: str) -> Bool[np.ndarray, "C C"]:
         """Pairs whose chains are both of these kinds."""
-        mask = self._rows.spans.mask(*kinds)
+        mask = self._spans.mask(*kinds)
         return np.logical_and.outer(mask, mask)
 
     def _known(self) -> bool:
@@ -282,7 +230,7 @@ class InterfaceScorer:
         return self._geometry.contacts is not None
 
     def _unknown(self) -> PairArray:
-        C = self._rows.spans.num_chains
+        C = self._spans.num_chains
         return np.full((C, C), np.nan)
 
 

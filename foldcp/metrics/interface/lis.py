@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -22,14 +23,18 @@ class LocalInteraction(RowValues):
     lia: Float[Tensor, "R C"]  # number
 
 
-def local_interaction(pae: Float[Tensor, "R T"], rows: ChainRows, cutoff: int) -> LocalInteraction:
-    """The terms of lis and lia of this rank's rows, from the expected PAE in Å."""
+def local_interaction(
+    pae: Float[Tensor, "R T"], rows: ChainRows, cutoffs: Float[Tensor, "K 1 1"]
+) -> tuple[LocalInteraction, ...]:
+    """The terms of lis and lia of this rank's rows with each cutoff, from the expected PAE in Å."""
     spans = rows.spans
     R, T = pae.shape
-    sums = LocalInteraction(*pae.new_zeros((2, R, spans.num_chains)))
-    max_rows = max(1, CHUNK_PAIRS // T)
-    for chunk in split_range(R, max_rows):
-        below = cutoff - pae[chunk]
-        sums.lia[chunk] = spans.sum_columns((below > 0).float())
-        sums.lis[chunk] = spans.sum_columns(below.clamp_(min=0)) / cutoff
-    return sums
+    num_sums = 2 * len(cutoffs)
+    shape = (num_sums, -1, spans.num_chains)
+    sums = pae.new_zeros((num_sums, R, spans.num_chains))
+    for chunk in split_range(R, CHUNK_PAIRS // (num_sums * T)):
+        below = cutoffs - pae[chunk]
+        terms = torch.cat([below.clamp(min=0), (below > 0).float()])
+        sums[:, chunk] = spans.sum_columns(terms.flatten(0, 1)).view(shape)
+    lis, lia = sums.split(len(cutoffs))
+    return tuple(map(LocalInteraction, lis / cutoffs, lia))

@@ -11,33 +11,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 from foldcp.metrics.chains import ChainRows
-from foldcp.metrics.reductions import RowValues
 
 
-@dataclass(frozen=True)
-class PdeSums(RowValues):
-    """Sums over the tokens of each chain."""
-
-    pde: Float[Tensor, "R C"]
-
-
-@dataclass(frozen=True)
-class PdeMinima(RowValues):
-    """Minima over the tokens of each chain."""
-
-    pde: Float[Tensor, "R C"]
-
-
+@dataclass(frozen=True, eq=False)
 class PairPde:
-    """PDE of this rank's rows with each chain."""
+    """PDE of this rank's rows over the tokens of each chain."""
 
-    def __init__(self, rows: ChainRows, device: torch.device) -> None:
-        self.rows = rows
-        shape = (rows.num_rows, rows.spans.num_chains)
-        self.sums = PdeSums(torch.zeros(shape, dtype=torch.float32, device=device))
-        self.minima = PdeMinima(torch.zeros(shape, dtype=torch.float32, device=device))
+    sums: Float[Tensor, "R C"]
+    minima: Float[Tensor, "R C"]
 
-    def update(self, chunk: slice, pde: Float[Tensor, "r T"]) -> None:
+    @classmethod
+    def zeros(cls, rows: ChainRows, device: torch.device) -> PairPde:
+        """Memory for these rows, which `update` fills."""
+        shape = (2, rows.num_rows, rows.spans.num_chains)
+        return cls(*torch.zeros(shape, dtype=torch.float32, device=device))
+
+    def update(self, chunk: slice, pde: Float[Tensor, "r T"], rows: ChainRows) -> None:
         """Add the expected PDE of a chunk of this rank's rows."""
-        self.sums.pde[chunk] = self.rows.spans.sum_columns(pde)
-        self.minima.pde[chunk] = self.rows.spans.min_columns(pde)
+        self.sums[chunk] = rows.spans.sum_columns(pde)
+        self.minima[chunk] = rows.spans.min_columns(pde)

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from foldcp.distributed.context_parallel import ContextParallel
-from foldcp.metrics import chains, contacts
-from foldcp.metrics.interface import actifptm, af2complex, contact_sums, lis
+from foldcp.metrics import chains
+from foldcp.metrics.interface import actifptm, af2complex, contacts, lis
 from foldcp.metrics.interface.scores import PAE_CUTOFFS, InterfaceScores
 from foldcp.metrics.scores import Scores
 from tests.metrics.interface.generated_cases import CASES, generated_case
@@ -124,9 +124,9 @@ def test_scores_of_pairs_do_not_depend_on_the_size_of_chunks(
     case = generated_case(4, "mixed")
     T = len(case.rep_atom)
     whole = asdict(score(ContextParallel(), case, T, T))
-    for module in (chains, contacts, actifptm, lis):
+    for module in (chains, actifptm, lis):
         monkeypatch.setattr(module, "CHUNK_PAIRS", 5 * T)
-    monkeypatch.setattr(contact_sums, "MAX_NUMBERS", 60 * T)
+    monkeypatch.setattr(contacts, "MAX_NUMBERS", 60 * T)
     monkeypatch.setattr(af2complex, "MAX_PAIRS", 11)
     parts = asdict(score(ContextParallel(), case, T, 1))
     assert whole["interface"].pop("interface_residues") == parts["interface"].pop(
