@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
+HEADER = Path(__file__).with_name("hopper.cuh")
 MAX_DYNAMIC_SHARED_BYTES = 8  # the names of these numbers are those of CUDA's driver
 FLOAT16 = 6
 SWIZZLES = {32: 1, 64: 2, 128: 3}  # by the bytes of a row on chip
@@ -25,7 +26,7 @@ TENSOR_MAP_BYTES = 128
 
 
 class CudaKernel:
-    """One kernel of a source file, for Hopper GPUs."""
+    """One kernel of a source file, for Hopper GPUs; `hopper.cuh` comes before it."""
 
     def __init__(
         self, source: Path, name: str, threads: int, shared_bytes: int, *options: str
@@ -34,7 +35,8 @@ class CudaKernel:
         self.name = name
         self.threads = threads
         self.shared_bytes = shared_bytes
-        self.cubin = compiled(source.read_text(), f"-DSHARED_BYTES={shared_bytes}", *options)
+        text = HEADER.read_text() + source.read_text()
+        self.cubin = compiled(text, f"-DSHARED_BYTES={shared_bytes}", *options)
         self.functions: dict[int, ctypes.c_void_p] = {}
 
     def launch(

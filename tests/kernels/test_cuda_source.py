@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,16 @@ def test_host_and_kernel_agree_on_the_arguments(module: str) -> None:
         type_name = "c_void_p" if "*" in kind else C_TYPES[kind.strip()]
         expected += [(name, type_name) for name in names.split(", ")]
     assert [(name, kind.__name__) for name, kind in host.Arguments._fields_] == expected
+
+
+def test_sources_are_installed() -> None:
+    project = tomllib.loads((KERNELS.parents[1] / "pyproject.toml").read_text())
+    installed = project["tool"]["setuptools"]["package-data"]
+    sources = list(KERNELS.rglob("*.cu*"))
+    assert len(sources) > 3
+    for source in sources:
+        package = ".".join(source.parent.relative_to(KERNELS.parents[1]).parts)
+        assert f"*{source.suffix}" in installed.get(package, ()), source
 
 
 def test_what_a_pass_keeps_on_chip_fits(monkeypatch: pytest.MonkeyPatch) -> None:

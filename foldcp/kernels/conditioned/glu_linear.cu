@@ -4,11 +4,6 @@
 // A block takes tile by tile: 256 rows of a and 64 hidden channels. Two warpgroups multiply 128 rows
 // each by 3 x 64 rows of up_proj, and one thread copies, also the next tile while one is gated.
 
-typedef unsigned int u32;
-typedef unsigned long long u64;
-#define ON_CHIP __device__ __forceinline__
-#define UNROLL _Pragma("unroll")
-
 constexpr int WARPGROUPS = 2;                  // that multiply
 constexpr int ROWS = WARPGROUPS * 128;         // of a tile
 constexpr int HIDDEN = 64;                     // of a tile
@@ -22,8 +17,6 @@ static_assert(BARRIERS + 16 * STAGES == SHARED_BYTES, "the launch gives as much"
 constexpr float LOG2E = 1.4426950408889634f;
 constexpr float FAR = 60.0f;                   // exponents of 2 that multiply without overflow
 
-struct alignas(64) TensorMap { u64 opaque[16]; };
-
 struct Arguments {
   char* out;             // bf16 [num_rows, num_hidden]
   int num_rows, num_hidden, num_channels;
@@ -31,32 +24,12 @@ struct Arguments {
 
 // ---- instructions ----
 
-ON_CHIP u32 address_of(const void* p) { return (u32)__cvta_generic_to_shared(p); }
-
-ON_CHIP void barrier_init(u32 barrier, u32 arrivals) {
-  asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals));
-}
-ON_CHIP void barrier_expect(u32 barrier, u32 bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
-}
-ON_CHIP void barrier_arrive(u32 barrier) {
-  asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(barrier) : "memory");
-}
-ON_CHIP void barrier_wait(u32 barrier, u32 parity) {
-  asm volatile("{\n.reg .pred done;\nAGAIN:\nmbarrier.try_wait.parity.shared.b64 done, [%0], %1;\n"
-               "@!done bra AGAIN;\n}" ::"r"(barrier), "r"(parity) : "memory");
-}
 // the channels from `channel` on of the rows from `row` on
 ON_CHIP void copy_tile(u32 to, const TensorMap* map, u32 barrier, int channel, int row) {
   asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes "
                "[%0], [%1, {%3, %4}], [%2];"
                ::"r"(to), "l"(map), "r"(barrier), "r"(channel), "r"(row) : "memory");
 }
-
-ON_CHIP void matrix_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-ON_CHIP void matrix_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
-template <int LEFT>
-ON_CHIP void matrix_wait() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(LEFT) : "memory"); }
 
 // Rows of 128 bytes on chip, swizzled, as an operand; the address in units of 16 bytes.
 ON_CHIP u64 operand(u32 address) {
@@ -81,12 +54,6 @@ ON_CHIP void add_products(float (&sum)[96], u64 rows, u64 weights) {
                ", %96, %97, 1, 1, 1, 0, 0;"
                : ALL_32(sum, 0), ALL_32(sum, 32), ALL_32(sum, 64) : "l"(rows), "l"(weights));
 }
-// Registers of the matrix unit: the compiler moves no use of them past this point.
-ON_CHIP void pin(float (&x)[96]) { UNROLL for (int i = 0; i < 96; i++) asm volatile("" : "+f"(x[i])::"memory"); }
-
-ON_CHIP float exp2_of(float x) { float y; asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x)); return y; }
-ON_CHIP float inverse(float x) { float y; asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x)); return y; }
-ON_CHIP u32 pair_bf16(float low, float high) { u32 x; asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(x) : "f"(high), "f"(low)); return x; }
 
 ON_CHIP int following(int stage, u32& parity) {
   if (stage + 1 < STAGES) return stage + 1;

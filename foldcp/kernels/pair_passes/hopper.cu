@@ -11,11 +11,7 @@
 // of a triangle multiplication, 5 the transition, for which 6 lays out the weights as they lie on
 // chip; 7 projects to at most 8 channels, channels first. -DZ_BYTES=2: pairs in bf16, 4: in fp32.
 
-typedef unsigned int u32;
-typedef unsigned long long u64;
 typedef unsigned short bf16;
-#define ON_CHIP __device__ __forceinline__
-#define UNROLL _Pragma("unroll")
 
 constexpr int PAIRS = 64;     // of a warpgroup
 constexpr int WIDTH = 128;    // channels of a pair
@@ -43,13 +39,6 @@ struct Arguments {         // strides in elements
 
 // ---- instructions ----
 
-ON_CHIP u32 address_of(const void* p) { return (u32)__cvta_generic_to_shared(p); }
-ON_CHIP void warpgroup_sync(int barrier) { asm volatile("bar.sync %0, 128;" ::"r"(barrier) : "memory"); }
-ON_CHIP void publish() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
-ON_CHIP void matrix_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-ON_CHIP void matrix_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
-template <int LEFT = 0>
-ON_CHIP void matrix_wait() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(LEFT) : "memory"); }
 ON_CHIP void copy_16(u32 to, const void* from, bool real) {  // zeros where it is not real
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(real ? 16 : 0) : "memory");
 }
@@ -68,7 +57,6 @@ ON_CHIP void store_16(void* to, u32 a, u32 b, u32 c, u32 d) {
 }
 ON_CHIP float low(u32 x) { return __uint_as_float(x << 16); }
 ON_CHIP float high(u32 x) { return __uint_as_float(x & 0xffff0000u); }
-ON_CHIP u32 pair_bf16(float low, float high) { u32 x; asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(x) : "f"(high), "f"(low)); return x; }
 ON_CHIP u32 pair_fp16(float low, float high) { u32 x; asm("cvt.rn.satfinite.f16x2.f32 %0, %1, %2;" : "=r"(x) : "f"(high), "f"(low)); return x; }
 ON_CHIP float sigmoid(float x) {
   float y, z;
@@ -104,8 +92,6 @@ template <int SIZE>
 ON_CHIP void hold(const u32 (&x)[SIZE][4]) {
   UNROLL for (int i = 0; i < SIZE; i++) asm volatile("" ::"r"(x[i][0]), "r"(x[i][1]), "r"(x[i][2]), "r"(x[i][3]) : "memory");
 }
-template <int SIZE>
-ON_CHIP void pin(float (&x)[SIZE]) { UNROLL for (int i = 0; i < SIZE; i++) asm volatile("" : "+f"(x[i])::"memory"); }
 
 // ---- the order of channels ----
 
@@ -649,16 +635,6 @@ ON_CHIP void add_products(float (&sum)[64], const u32* x, u64 weights) {
                : ALL_64(sum) : "r"(x[0]), "r"(x[1]), "r"(x[2]), "r"(x[3]), "l"(weights));
 }
 
-ON_CHIP void barrier_init(u32 barrier, u32 arrivals) {
-  asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals));
-}
-ON_CHIP void barrier_arrive(u32 barrier) {
-  asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(barrier) : "memory");
-}
-ON_CHIP void barrier_wait(u32 barrier, u32 parity) {
-  asm volatile("{\n.reg .pred done;\nAGAIN:\nmbarrier.try_wait.parity.shared.b64 done, [%0], %1;\n"
-               "@!done bra AGAIN;\n}" ::"r"(barrier), "r"(parity) : "memory");
-}
 ON_CHIP void copy_bytes(u32 to, const void* from, u32 bytes, u32 barrier) {
   asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
   asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];"

@@ -13,11 +13,6 @@
 // Weights need no conversion on their way to the matrix unit, and the bias none from chip to score.
 // Tiles of queries whose scores leave the range where that is exact are marked in `redo`.
 
-typedef unsigned int u32;
-typedef unsigned long long u64;
-#define ON_CHIP __device__ __forceinline__
-#define UNROLL _Pragma("unroll")
-
 constexpr int TILE = 64;         // queries or keys
 constexpr int WARPGROUPS = 4;    // that weigh
 static_assert(ROWS % 2 == 0 && ROWS / 2 * QUERY_TILES == WARPGROUPS, "a tile of two rows each");
@@ -48,8 +43,6 @@ constexpr float FAR = -4.0f;        // the largest score of a first tile that te
 constexpr float EXACT = 64.0f;      // corrections beyond it are left to another kernel
 constexpr float SMALLEST = 0.01f;   // and sums of weights below it
 
-struct alignas(64) TensorMap { u64 opaque[16]; };
-
 struct Arguments {
   const char* bias;      // fp16 [heads, query_tiles, key_tiles, 64 * 64], in fragment order
   const float* maxima;   // [heads, queries], of the bias
@@ -67,22 +60,6 @@ struct Arguments {
 
 // ---- instructions ----
 
-ON_CHIP u32 address_of(const void* p) { return (u32)__cvta_generic_to_shared(p); }
-
-ON_CHIP void barrier_init(u32 barrier, u32 arrivals) {
-  asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals));
-}
-ON_CHIP void barrier_expect(u32 barrier, u32 bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
-}
-ON_CHIP void barrier_arrive(u32 barrier) {
-  asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(barrier) : "memory");
-}
-ON_CHIP void barrier_wait(u32 barrier, u32 parity) {
-  asm volatile("{\n.reg .pred done;\nAGAIN:\nmbarrier.try_wait.parity.shared.b64 done, [%0], %1;\n"
-               "@!done bra AGAIN;\n}" ::"r"(barrier), "r"(parity) : "memory");
-}
-ON_CHIP void warpgroup_sync(int barrier) { asm volatile("bar.sync %0, 128;" ::"r"(barrier) : "memory"); }
 ON_CHIP bool any_of_warpgroup(bool x, int barrier) {
   u32 any;
   asm volatile("{\n.reg .pred mine, all;\nsetp.ne.u32 mine, %1, 0;\nbar.red.or.pred all, %2, 128, mine;\n"
@@ -99,10 +76,6 @@ ON_CHIP void copy_bytes(u32 to, const void* from, u32 bytes, u32 barrier) {
   asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];"
                ::"r"(to), "l"(from), "r"(bytes), "r"(barrier) : "memory");
 }
-
-ON_CHIP void matrix_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-ON_CHIP void matrix_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
-ON_CHIP void matrix_wait() { asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory"); }
 
 // A tile on chip as an operand: rows of 64 or 32 bytes, swizzled; the address in units of 16 bytes.
 // Eight rows on is the next of its pieces, and for the channels of values the next part.
@@ -151,7 +124,6 @@ ON_CHIP void add_products(float (&out)[24], const u32* weights, u64 values) {
 }
 // Registers of the matrix unit: the compiler moves no use of them past this point.
 ON_CHIP void pin(u32 (&x)[16]) { UNROLL for (int i = 0; i < 16; i++) asm volatile("" : "+r"(x[i])::"memory"); }
-template <int N> ON_CHIP void pin(float (&x)[N]) { UNROLL for (int i = 0; i < N; i++) asm volatile("" : "+f"(x[i])::"memory"); }
 
 // pairs of fp16
 ON_CHIP u32 fma2(u32 a, u32 b, u32 c) { u32 d; asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c)); return d; }
@@ -159,11 +131,8 @@ ON_CHIP u32 add2(u32 a, u32 b) { u32 c; asm("add.rn.f16x2 %0, %1, %2;" : "=r"(c)
 ON_CHIP u32 max2(u32 a, u32 b) { u32 c; asm("max.f16x2 %0, %1, %2;" : "=r"(c) : "r"(a), "r"(b)); return c; }
 ON_CHIP u32 exp2_2(u32 a) { u32 b; asm("ex2.approx.f16x2 %0, %1;" : "=r"(b) : "r"(a)); return b; }
 ON_CHIP u32 pair(float low, float high) { u32 x; asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(x) : "f"(high), "f"(low)); return x; }
-ON_CHIP u32 pair_bf16(float low, float high) { u32 x; asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(x) : "f"(high), "f"(low)); return x; }
 ON_CHIP float low(u32 x) { float y; asm("{.reg .b16 l, h;\nmov.b32 {l, h}, %1;\ncvt.f32.f16 %0, l;}" : "=f"(y) : "r"(x)); return y; }
 ON_CHIP float high(u32 x) { float y; asm("{.reg .b16 l, h;\nmov.b32 {l, h}, %1;\ncvt.f32.f16 %0, h;}" : "=f"(y) : "r"(x)); return y; }
-ON_CHIP float exp2_of(float x) { float y; asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x)); return y; }
-ON_CHIP float inverse(float x) { float y; asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x)); return y; }
 
 ON_CHIP int following(int stage, u32& parity) {
   if (stage + 1 < STAGES) return stage + 1;
