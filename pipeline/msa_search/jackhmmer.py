@@ -16,6 +16,7 @@ from foldcp.pipeline.msa_search.programs import (
     Programs,
     database_identity,
     find_program,
+    result_of,
 )
 from foldcp.pipeline.msa_search.search import AlignedRow, FoundAlignment, SearchFailure
 from foldcp.pipeline.msa_search.stockholm import parse_stockholm
@@ -60,7 +61,8 @@ class JackhmmerSearch:
         """The alignment of each sequence, in their order."""
         pool = ThreadPoolExecutor(self.threads)
         try:
-            yield from pool.map(self._search, sequences)
+            futures = [pool.submit(self._search, sequence) for sequence in sequences]
+            yield from map(result_of, futures)
         except BaseException:  # a signal: the threads wait for their programs
             self.programs.stop()
             raise

@@ -8,12 +8,17 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+from typing import TypeVar
+
+SECONDS_BETWEEN_LOOKS = 0.5  # at signals
 
 _TAIL = 600  # characters of a program's messages in an error
+
+Result = TypeVar("Result")
 
 
 class ProgramError(Exception):
@@ -41,7 +46,7 @@ class Programs:
         # In a thread, so that no signal comes between the start of a program and its record.
         with ThreadPoolExecutor(1) as runner:
             try:
-                return runner.submit(self._run, [str(word) for word in command]).result()
+                return result_of(runner.submit(self._run, [str(word) for word in command]))
             except (StoppedError, KeyboardInterrupt):
                 self.stop()
                 raise
@@ -77,6 +82,15 @@ class Programs:
             self._stopped = True
             for process in list(self._running):
                 _kill(process)
+
+
+def result_of(future: Future[Result]) -> Result:
+    """The result of a thread, waited for in small pieces: of a wait without end a signal is seen
+    only if it comes after the wait has begun, not just before.
+    """
+    while not wait([future], SECONDS_BETWEEN_LOOKS).done:
+        pass
+    return future.result()
 
 
 def _describe_end(code: int) -> str:

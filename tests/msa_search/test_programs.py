@@ -74,3 +74,21 @@ def test_a_signal_ends_programs_and_handlers_come_back(tmp_path: Path) -> None:
     assert error.value.number == signal.SIGTERM
     assert has_ended(int(pid.read_text()))
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_signal_that_does_not_interrupt_the_wait_is_seen_too(tmp_path: Path) -> None:
+    """As one that comes just before the wait begins: here another thread gets it."""
+    pid = tmp_path / "pid"
+
+    def signal_to_this_thread() -> None:
+        wait_for(pid)
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    thread = threading.Thread(target=signal_to_this_thread)
+    thread.start()
+    ended = tmp_path / "ended"
+    with pytest.raises(StoppedError), running_programs() as programs:
+        programs.run(["sh", "-c", f"echo $$ > {pid}; sleep 40; echo > {ended}"])
+    thread.join()
+    assert has_ended(int(pid.read_text()))
+    assert not ended.exists(), "it was not killed"
