@@ -10,6 +10,7 @@ from torch import Tensor
 from foldcp.metrics.chains import ChainRows, ChainSpans
 from foldcp.metrics.interface import contacts
 from foldcp.metrics.interface.contacts import Contacts, chain_contacts
+from foldcp.metrics.interface.lis import local_interaction
 from tests.support.metrics_reference import SPANS, noise
 
 CPU = torch.device("cpu")
@@ -44,3 +45,13 @@ def test_chain_contacts_leaves_out_the_cutoff_itself() -> None:
     points = torch.tensor([[0.0, 0, 0], [8.0, 0, 0], [0, 7.9999, 0]])
     got, _ = contacts_of(points.expand(2, 3, 3), ChainRows(spans, 0, 3, CPU))
     np.testing.assert_array_equal(got.of_tokens.contacts, [[0, 1], [0, 0], [1, 0]])
+
+
+def test_lia_and_clia_leave_out_the_cutoff_itself() -> None:
+    spans = ChainSpans((0, 1, 3), ("protein", "protein"))
+    rows = ChainRows(spans, 0, 1, CPU)
+    pae = torch.tensor([[0.0, 12.0, 11.0]])
+    cutoffs = torch.tensor([12.0, 20.0]).view(2, 1, 1)
+    got, _ = chain_contacts(torch.zeros(2, 3, 3), pae, torch.ones(3), rows, cutoffs)
+    assert [clia[0, 1] for clia in got.clia] == [1, 2]
+    assert [one.lia[0, 1] for one in local_interaction(pae, rows, cutoffs)] == [1, 2]
