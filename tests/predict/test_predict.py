@@ -20,6 +20,7 @@ from foldcp.distributed.context_parallel import ContextParallel
 from foldcp.features.featurize import featurize
 from foldcp.metrics.interface.pae_blocks import PAE_STEP, kept_chain_pairs
 from foldcp.metrics.scorer import SampleScorer
+from foldcp.model.diffusion import sampler
 from foldcp.predict import Prediction, Settings, fold
 from tests.support.distributed import run
 from tests.support.metrics_reference import assert_close
@@ -93,6 +94,15 @@ def assert_blocks_hold_the_best_pair(ranks: Sequence[Prediction]) -> None:
         np.testing.assert_array_equal(steps >= 0, expected)
         errors = (steps * PAE_STEP - ranks[0].pae[sample])[expected]
         assert np.abs(errors).max() < PAE_STEP / 2 + 1e-5
+
+
+@pytest.mark.parametrize("rows", [1, 2 * 31, 3 * 31 + 7])
+def test_fold_does_not_depend_on_how_many_noise_levels_are_conditioned_at_once(
+    rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = on_one_rank()
+    monkeypatch.setattr(sampler, "MAX_CONDITIONED_ROWS", rows)  # 1, 2 and 3 of 4 levels
+    assert relative(predict(ContextParallel(), SETTINGS).coords, expected.coords) < 1e-5
 
 
 @pytest.mark.parametrize("size", [2, 3, 5])
