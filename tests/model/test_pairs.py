@@ -5,6 +5,7 @@ and gradients.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foldcp.distributed.context_parallel import ContextParallel
+from foldcp.kernels.tf32_linear import LinearOps
 from foldcp.model.layers.chunking import ChunkBudget
 from foldcp.model.layers.layers import Transition
 from foldcp.model.trunk.msa import OuterProductMean, PairWeightedAveraging
@@ -209,3 +211,28 @@ def test_gradients_do_not_depend_on_the_number_of_ranks(name: str) -> None:
             torch.testing.assert_close(
                 got[key], expected[key], msg=lambda text, key=key: f"{key}: {text}"
             )
+
+
+class Tf32(LinearOps):
+    """As far from fp32 as can be seen."""
+
+    def swiglu(self, x: Tensor, fc1: Tensor, fc2: Tensor) -> Tensor:
+        return 2 * super().swiglu(x, fc1, fc2)
+
+    def linear(self, *args: Any, **kwargs: Any) -> Tensor:
+        return 2 * super().linear(*args, **kwargs)
+
+
+def test_tf32_is_not_for_gradients() -> None:
+    s = torch.randn(N, 8, dtype=torch.float64)
+    z = torch.randn(N, N, C, dtype=torch.float64)
+    layers = (
+        (randomise(AttentionPairBias(8, C, 2, ContextParallel(), ChunkBudget())), (s, z, MASK)),
+        (randomise(Transition(8, 16)), (s,)),
+    )
+    for layer, inputs in layers:
+        with torch.no_grad():
+            expected = layer(*inputs)
+            layer.linear_ops = Tf32()
+            assert not torch.allclose(layer(*inputs), expected)
+        torch.testing.assert_close(layer(*inputs), expected)
