@@ -204,6 +204,7 @@ class SampleScorer:
         return _scores(
             self._rows.spans,
             reduced,
+            pair_iptm,
             self._interfaces.compute(reduced, contact_pae, pair_iptm),
             self._geometry,
         )
@@ -280,7 +281,11 @@ def _constants(features: Features) -> _Constants:
 
 
 def _scores(
-    spans: ChainSpans, reduced: Reduced, interfaces: InterfaceResult, geometry: Geometry
+    spans: ChainSpans,
+    reduced: Reduced,
+    pair_iptm: Float[np.ndarray, "C C"],
+    interfaces: InterfaceResult,
+    geometry: Geometry,
 ) -> Scores:
     """Scores from sums and maxima over all rows, on the host."""
     published = interfaces.cutoffs[IPSAE_CUTOFF]
@@ -289,7 +294,6 @@ def _scores(
     iptm = float(complex_tm.iptm)
     interface_tm = iptm if iptm > 1e-8 else ptm
     defined = _defined(spans)
-    pair_iptm = _finite(reduced.maxima.tm.pair_iptm)
     plddt = plddt_sums(reduced.plddt.numpy(), spans)
     complex_plddt = float(plddt.sum() / spans.num_tokens)
     pae = reduced.sums.pae
