@@ -7,6 +7,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache, lru_cache
@@ -76,6 +77,21 @@ class CudaKernel:
             f"{self.shared_bytes} bytes of shared memory for {self.name}",
         )
         return function
+
+
+def load_kernel(
+    slower: str, source: Path, name: str, threads: int, shared_bytes: int, *options: str
+) -> CudaKernel | None:
+    """The kernel; None where its compiler is missing, with a warning that begins with `slower`.
+
+    Raises RuntimeError where compiling fails.
+    """
+    assert source.is_file(), f"{source} is not installed"
+    try:
+        return CudaKernel(source, name, threads, shared_bytes, *options)
+    except OSError as missing:
+        warnings.warn(f"{slower} without NVRTC: {missing}", stacklevel=3)
+        return None
 
 
 class TensorMap(ctypes.Structure):

@@ -28,13 +28,27 @@ ON_CHIP void barrier_wait(u32 barrier, u32 parity) {
                "@!done bra AGAIN;\n}" ::"r"(barrier), "r"(parity) : "memory");
 }
 
+// The stage after this one of COUNT, whose barriers have another parity from turn to turn.
+template <int COUNT>
+ON_CHIP int following(int stage, u32& parity) {
+  if (stage + 1 < COUNT) return stage + 1;
+  parity ^= 1;
+  return 0;
+}
+
 // ---- the matrix unit ----
 
 ON_CHIP void matrix_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 ON_CHIP void matrix_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 template <int LEFT = 0>
 ON_CHIP void matrix_wait() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(LEFT) : "memory"); }
-// Its registers: the compiler moves no use of them past this point.
+// Rows of 128 bytes on chip, swizzled, as an operand; the address in units of 16 bytes.
+ON_CHIP u64 operand_of_128(u32 address) {
+  u64 descriptor;
+  asm("mov.b64 %0, {%1, %2};" : "=l"(descriptor) : "r"(address), "n"((1024 >> 4) | (1 << 30)));
+  return descriptor;
+}
+// Registers of the matrix unit: the compiler moves no use of them past this point.
 template <int N> ON_CHIP void pin(float (&x)[N]) { UNROLL for (int i = 0; i < N; i++) asm volatile("" : "+f"(x[i])::"memory"); }
 
 // ---- numbers ----

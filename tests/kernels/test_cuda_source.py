@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from foldcp.kernels import cuda_source
-from foldcp.kernels.cuda_source import compile_source, compiled
+from foldcp.kernels.cuda_source import compile_source, compiled, load_kernel
 from foldcp.kernels.pair_passes import hopper
 
 KERNELS = Path(cuda_source.__file__).parent
@@ -23,6 +23,20 @@ def test_a_missing_compiler_is_an_os_error(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(cuda_source, "find_spec", lambda name: None)
     with pytest.raises(OSError, match=r"libnvrtc\.so\.0"):
         cuda_source.compiler.__wrapped__()
+
+
+def test_without_a_compiler_there_is_no_kernel_but_a_warning(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def compiled(*_: str) -> bytes:
+        raise OSError("no libnvrtc")
+
+    monkeypatch.setattr(cuda_source, "compiled", compiled)
+    source = KERNELS / "pair_passes" / "hopper.cu"
+    with pytest.warns(UserWarning, match="it is slower without NVRTC: no libnvrtc"):
+        assert load_kernel("it is slower", source, "name", 128, 0) is None
+    with pytest.raises(AssertionError, match=r"missing\.cu is not installed"):
+        load_kernel("it is slower", tmp_path / "missing.cu", "name", 128, 0)
 
 
 @pytest.mark.parametrize(

@@ -31,13 +31,6 @@ ON_CHIP void copy_tile(u32 to, const TensorMap* map, u32 barrier, int channel, i
                ::"r"(to), "l"(map), "r"(barrier), "r"(channel), "r"(row) : "memory");
 }
 
-// Rows of 128 bytes on chip, swizzled, as an operand; the address in units of 16 bytes.
-ON_CHIP u64 operand(u32 address) {
-  u64 descriptor;
-  asm("mov.b64 %0, {%1, %2};" : "=l"(descriptor) : "r"(address), "n"((1024 >> 4) | (1 << 30)));
-  return descriptor;
-}
-
 #define FOUR(x, i) "+f"(x[i]), "+f"(x[i + 1]), "+f"(x[i + 2]), "+f"(x[i + 3])
 #define ALL_32(x, i) FOUR(x, i), FOUR(x, i + 4), FOUR(x, i + 8), FOUR(x, i + 12), FOUR(x, i + 16), \
   FOUR(x, i + 20), FOUR(x, i + 24), FOUR(x, i + 28)
@@ -53,12 +46,6 @@ ON_CHIP void add_products(float (&sum)[96], u64 rows, u64 weights) {
   asm volatile("wgmma.mma_async.sync.aligned.m64n192k16.f32.bf16.bf16 " THE_96
                ", %96, %97, 1, 1, 1, 0, 0;"
                : ALL_32(sum, 0), ALL_32(sum, 32), ALL_32(sum, 64) : "l"(rows), "l"(weights));
-}
-
-ON_CHIP int following(int stage, u32& parity) {
-  if (stage + 1 < STAGES) return stage + 1;
-  parity ^= 1;
-  return 0;
 }
 
 // First row and first hidden channel of a tile; those that run at a time have rows and weights in common.
@@ -82,7 +69,7 @@ ON_CHIP void copy(const TensorMap& a, const TensorMap& up_proj, const Arguments&
       copy_tile(to, &a, barrier, channel, tile.row);
       UNROLL for (int third = 0; third < 3; third++)
         copy_tile(to + WEIGHTS + third * THIRD_BYTES, &up_proj, barrier, channel, third * args.num_hidden + tile.hidden);
-      stage = following(stage, parity);
+      stage = following<STAGES>(stage, parity);
     }
   }
 }
@@ -125,14 +112,14 @@ ON_CHIP void multiply(const Arguments& a, u32 base, int warpgroup, int row_tiles
       matrix_begin();
       UNROLL for (int i = 0; i < STEP / 16; i++)
         UNROLL for (int half = 0; half < 2; half++)
-          add_products(sum[half], operand(my_rows + at + half * 64 * ROW_BYTES / 16 + 2 * i), operand(weights + at + 2 * i));
+          add_products(sum[half], operand_of_128(my_rows + at + half * 64 * ROW_BYTES / 16 + 2 * i), operand_of_128(weights + at + 2 * i));
       matrix_commit();
       if (previous >= 0) {
         matrix_wait<1>();
         if (first_thread) barrier_arrive(empty + 8 * previous);
       }
       previous = stage;
-      stage = following(stage, parity);
+      stage = following<STAGES>(stage, parity);
     }
     matrix_wait<0>();
     UNROLL for (int half = 0; half < 2; half++) pin(sum[half]);

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import warnings
 from functools import cache
 from pathlib import Path
 
@@ -14,7 +13,12 @@ from torch import Tensor
 from foldcp.kernels.autograd import with_reference_backward
 from foldcp.kernels.conditioned.reference import ConditionedOps
 from foldcp.kernels.conditioned.triton import ConditionedOpsTriton
-from foldcp.kernels.cuda_source import CudaKernel, matrix_map, num_multiprocessors
+from foldcp.kernels.cuda_source import (
+    CudaKernel,
+    load_kernel,
+    matrix_map,
+    num_multiprocessors,
+)
 from foldcp.kernels.triton_utils import cdiv
 
 WARPGROUPS = 3  # one of which copies
@@ -40,17 +44,14 @@ class Arguments(ctypes.Structure):
 @cache
 def load() -> CudaKernel | None:
     """The kernel; None, with a warning, where its compiler is missing."""
-    try:
-        return CudaKernel(
-            Path(__file__).with_suffix(".cu"),
-            "glu_linear",
-            WARPGROUPS * 128,
-            SHARED_BYTES,
-            f"-DSTAGES={STAGES}",
-        )
-    except OSError as missing:
-        warnings.warn(f"transitions of tokens are slower without NVRTC: {missing}", stacklevel=2)
-        return None
+    return load_kernel(
+        "transitions of tokens are slower",
+        Path(__file__).with_suffix(".cu"),
+        "glu_linear",
+        WARPGROUPS * 128,
+        SHARED_BYTES,
+        f"-DSTAGES={STAGES}",
+    )
 
 
 class ConditionedOpsHopper(ConditionedOpsTriton):

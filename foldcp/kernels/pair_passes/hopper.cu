@@ -65,13 +65,6 @@ ON_CHIP float sigmoid(float x) {
   return z;
 }
 
-// A tile of weights on chip: rows of 128 bytes, swizzled; the address in units of 16 bytes.
-ON_CHIP u64 operand(u32 address) {
-  u64 descriptor;
-  asm("mov.b64 %0, {%1, %2};" : "=l"(descriptor) : "r"(address), "n"((1024 >> 4) | (1 << 30)));
-  return descriptor;
-}
-
 #define ALL_32(x) "+f"(x[0]), "+f"(x[1]), "+f"(x[2]), "+f"(x[3]), "+f"(x[4]), "+f"(x[5]), \
   "+f"(x[6]), "+f"(x[7]), "+f"(x[8]), "+f"(x[9]), "+f"(x[10]), "+f"(x[11]), "+f"(x[12]), \
   "+f"(x[13]), "+f"(x[14]), "+f"(x[15]), "+f"(x[16]), "+f"(x[17]), "+f"(x[18]), "+f"(x[19]), \
@@ -223,7 +216,7 @@ ON_CHIP void multiply(float (&sum)[32], const u32 (&x)[STEPS][4], u32 weights, u
   pin(sum);
   matrix_begin();
   UNROLL for (int s = 0; s < STEPS; s++)
-    add_products(sum, x[s], operand(weights + s / 4 * half + s % 4 * 2), s > 0);
+    add_products(sum, x[s], operand_of_128(weights + s / 4 * half + s % 4 * 2), s > 0);
   matrix_commit();
 }
 
@@ -565,7 +558,7 @@ pass_over_pairs(const __grid_constant__ Arguments a) {
     float y[4];
     pin(y);
     matrix_begin();
-    UNROLL for (int s = 0; s < STEPS; s++) add_products(y, x[s], operand(base / 16 + s / 4 * (EIGHT_ROWS / 32) + s % 4 * 2), s > 0);
+    UNROLL for (int s = 0; s < STEPS; s++) add_products(y, x[s], operand_of_128(base / 16 + s / 4 * (EIGHT_ROWS / 32) + s % 4 * 2), s > 0);
     matrix_commit();
     matrix_wait();
     hold(x);
@@ -711,7 +704,7 @@ ON_CHIP void transition(const Arguments& a, u32 base, int warpgroup) {
       pin(both);
       matrix_begin();
       UNROLL for (int s = 0; s < STEPS; s++)
-        add_products(both, operand(mine / 16 + s / 4 * 512 + s % 4 * 2), operand(weights + s / 4 * 1024 + s % 4 * 2), s > 0);
+        add_products(both, operand_of_128(mine / 16 + s / 4 * 512 + s % 4 * 2), operand_of_128(weights + s / 4 * 1024 + s % 4 * 2), s > 0);
       matrix_commit();
       matrix_wait();
       pin(both);
@@ -721,7 +714,7 @@ ON_CHIP void transition(const Arguments& a, u32 base, int warpgroup) {
                                          both[2 * i + 1] * sigmoid(both[2 * i + 1]) * both[33 + 2 * i]);
       pin(update);
       matrix_begin();
-      UNROLL for (int s = 0; s < 4; s++) add_products(update, hidden[s], operand(weights + 2048 + s * 2));
+      UNROLL for (int s = 0; s < 4; s++) add_products(update, hidden[s], operand_of_128(weights + 2048 + s * 2));
       matrix_commit();
       matrix_wait();
       hold(hidden);

@@ -134,12 +134,6 @@ ON_CHIP u32 pair(float low, float high) { u32 x; asm("cvt.rn.f16x2.f32 %0, %1, %
 ON_CHIP float low(u32 x) { float y; asm("{.reg .b16 l, h;\nmov.b32 {l, h}, %1;\ncvt.f32.f16 %0, l;}" : "=f"(y) : "r"(x)); return y; }
 ON_CHIP float high(u32 x) { float y; asm("{.reg .b16 l, h;\nmov.b32 {l, h}, %1;\ncvt.f32.f16 %0, h;}" : "=f"(y) : "r"(x)); return y; }
 
-ON_CHIP int following(int stage, u32& parity) {
-  if (stage + 1 < STAGES) return stage + 1;
-  parity ^= 1;
-  return 0;
-}
-
 // ---- the thread that copies ----
 
 // Head, first tile of queries and first row of a piece of work; `rows` of them stay side by side.
@@ -197,7 +191,7 @@ ON_CHIP void copy(const TensorMap& q, const TensorMap& k, const TensorMap& v, co
       UNROLL for (int i = 0; i < QUERY_TILES; i++)
         copy_bytes(to + BIAS + i * BIAS_BYTES, bias + (long long)min(i, last) * a.key_tiles * BIAS_BYTES, BIAS_BYTES, barrier);
       bias += BIAS_BYTES;
-      stage = following(stage, parity);
+      stage = following<STAGES>(stage, parity);
     }
   }
 }
@@ -389,7 +383,7 @@ ON_CHIP void weigh(const Arguments& a, unsigned char* chip, int warpgroup) {
     const int key_tiles = a.key_tiles;
     if (FEW_ROWS && row + 1 == a.num_rows) {
       for (int i = 1; i < key_tiles; i++) {
-        const int next = following(stage, parity);
+        const int next = following<STAGES>(stage, parity);
         barrier_wait(full + 8 * next, parity);
         w.score(next, 0);
         w.add_values(stage, 0);
@@ -407,7 +401,7 @@ ON_CHIP void weigh(const Arguments& a, unsigned char* chip, int warpgroup) {
       w.begin(1);
       w.weigh(1);
       for (int i = 1; i < key_tiles; i++) {
-        const int next = following(stage, parity);
+        const int next = following<STAGES>(stage, parity);
         barrier_wait(full + 8 * next, parity);
         w.score(next, 0);
         w.add_values(stage, 1);
@@ -425,7 +419,7 @@ ON_CHIP void weigh(const Arguments& a, unsigned char* chip, int warpgroup) {
     }
     if (!QUERIES_IN_REGISTERS && thread == 0) barrier_arrive(queries_full + 8);
     if (thread == 0) barrier_arrive(empty + 8 * stage);
-    stage = following(stage, parity);
+    stage = following<STAGES>(stage, parity);
     UNROLL for (int r = 0; r < 2; r++) store(w, r, start, head, tile, row + r, a);
   }
 }

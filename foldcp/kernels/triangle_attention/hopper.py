@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import warnings
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,6 +15,7 @@ from foldcp.kernels.bias_layout import LOG2E, PreparedBias
 from foldcp.kernels.cuda_source import (
     CudaKernel,
     TensorMap,
+    load_kernel,
     num_multiprocessors,
     tensor_map,
 )
@@ -90,19 +90,14 @@ def load(width: int) -> CudaKernel | None:
     tiling = TILINGS.get(width)
     if tiling is None:
         return None
-    try:
-        return CudaKernel(
-            Path(__file__).with_suffix(".cu"),
-            "attend",
-            THREADS,
-            tiling.shared_bytes,
-            *tiling.options,
-        )
-    except OSError as missing:
-        warnings.warn(
-            f"attention runs at two thirds of its speed without NVRTC: {missing}", stacklevel=2
-        )
-        return None
+    return load_kernel(
+        "attention runs at two thirds of its speed",
+        Path(__file__).with_suffix(".cu"),
+        "attend",
+        THREADS,
+        tiling.shared_bytes,
+        *tiling.options,
+    )
 
 
 def forward(
