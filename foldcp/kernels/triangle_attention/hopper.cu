@@ -3,7 +3,8 @@
 // A block holds four warpgroups that weigh and one thread that copies. It takes work by work: some
 // tiles of 64 queries of some rows under one head. Each warpgroup has one tile of two rows, whose
 // scores it makes by turns, so that a tile of the bias on chip serves all rows and a tile of keys all
-// queries of the block. While a warpgroup weighs, the matrix unit works for the others.
+// queries of the block. While a warpgroup weighs, the matrix unit works for the others; of the four
+// warps that share a scheduler two make exponentials at a time, by turns, while two wait for products.
 //
 // WIDTH, channels of a head: 32 or 48. ROWS and QUERY_TILES of a block: 4 and 2, or 2 and 4. STAGES:
 // tiles of keys, values and bias on chip.
@@ -34,7 +35,10 @@ constexpr u32 MAXIMA = QUERIES + QUERY_BYTES;
 constexpr u32 MAXIMA_BYTES = QUERY_TILES * TILE * 4;
 constexpr u32 BARRIERS = MAXIMA + MAXIMA_BYTES;  // STAGES x full, STAGES x empty, queries full, empty
 constexpr u32 WORK = BARRIERS + 16 * STAGES + 16;
-static_assert(WORK + 16 == SHARED_BYTES, "the launch gives as much");
+constexpr u32 TURNS = WORK + 16;  // barriers, one a warp
+static_assert(TURNS + 8 * 4 * WARPGROUPS == SHARED_BYTES, "the launch gives as much");
+constexpr bool IN_TURN = !FEW_ROWS;        // which pays off where all warps have as much to do
+constexpr int CUBICS = FEW_ROWS ? 0 : 2;   // of 16 exponentials that are computed by a cubic
 
 constexpr u32 LOG2E = 0x3DC53DC5;   // twice, in fp16
 constexpr float ROOM = 1.0f;        // the first scores are at most -1
@@ -130,6 +134,24 @@ ON_CHIP u32 fma2(u32 a, u32 b, u32 c) { u32 d; asm("fma.rn.f16x2 %0, %1, %2, %3;
 ON_CHIP u32 add2(u32 a, u32 b) { u32 c; asm("add.rn.f16x2 %0, %1, %2;" : "=r"(c) : "r"(a), "r"(b)); return c; }
 ON_CHIP u32 max2(u32 a, u32 b) { u32 c; asm("max.f16x2 %0, %1, %2;" : "=r"(c) : "r"(a), "r"(b)); return c; }
 ON_CHIP u32 exp2_2(u32 a) { u32 b; asm("ex2.approx.f16x2 %0, %1;" : "=r"(b) : "r"(a)); return b; }
+ON_CHIP u32 sub2(u32 a, u32 b) { u32 c; asm("sub.rn.f16x2 %0, %1, %2;" : "=r"(c) : "r"(a), "r"(b)); return c; }
+ON_CHIP u32 mul2(u32 a, u32 b) { u32 c; asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(c) : "r"(a), "r"(b)); return c; }
+// NaN stays what it is.
+ON_CHIP u32 clamp2(u32 x, u32 least, u32 most) {
+  u32 y;
+  asm("{\n.reg .b32 t;\nmax.NaN.f16x2 t, %1, %2;\nmin.NaN.f16x2 %0, t, %3;\n}" : "=r"(y) : "r"(x), "r"(least), "r"(most));
+  return y;
+}
+// exp2_2 without the exponential unit, as FlashAttention 4 has it (arXiv 2603.05451): 2^x of the nearest
+// whole number is an exponent, the rest a cubic, off by 1e-4 at most. Infinite from 6.5 on.
+ON_CHIP u32 cubic_exp2_2(u32 x) {
+  x = clamp2(x, 0xCE00CE00, 0x47004700);     // -24, of which the result is 0, to 7
+  const u32 shifted = add2(x, 0x66186618);   // 1536 + 24: the last bits are the whole number + 24
+  const u32 rest = sub2(x, sub2(shifted, 0x66186618));
+  // times 2^-9, as the exponent 15 of 1 is 9 less than 24: 1, 0.6934, 0.2422, 0.0550
+  const u32 cubic = fma2(fma2(fma2(rest, 0x070B070B, 0x0FC00FC0), rest, 0x158C158C), rest, 0x18001800);
+  return mul2(cubic, shifted << 10 & 0x7C007C00);
+}
 ON_CHIP u32 pair(float low, float high) { u32 x; asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(x) : "f"(high), "f"(low)); return x; }
 ON_CHIP float low(u32 x) { float y; asm("{.reg .b16 l, h;\nmov.b32 {l, h}, %1;\ncvt.f32.f16 %0, l;}" : "=f"(y) : "r"(x)); return y; }
 ON_CHIP float high(u32 x) { float y; asm("{.reg .b16 l, h;\nmov.b32 {l, h}, %1;\ncvt.f32.f16 %0, h;}" : "=f"(y) : "r"(x)); return y; }
@@ -203,6 +225,7 @@ ON_CHIP void copy(const TensorMap& q, const TensorMap& k, const TensorMap& v, co
 struct Weigher {
   u32 my_bias, my_keys;      // on chip, in the first stage; the latter in units of 16 bytes
   u32 my_queries;            // in these units
+  u32 my_turn, next_turn, turn_parity;
   u32 scores[16], weights[16];
   u32 q[2][QUERIES_IN_REGISTERS ? 4 * STEPS : 1];  // fp16, scaled
   u32 shift[2][2];           // twice the same whole number, in fp16
@@ -253,6 +276,21 @@ struct Weigher {
     matrix_commit();
   }
 
+  // Until this warp may make exponentials. Before the matrices are waited for, since the compiler
+  // moves exponentials past any other wait.
+  ON_CHIP void await_turn() {
+    if constexpr (IN_TURN) {
+      barrier_wait(my_turn, turn_parity);
+      turn_parity ^= 1;
+    }
+  }
+  // The next warp may as soon as there is this weight, which is never -0.
+  ON_CHIP void end_turn(u32 weight) {
+    if (IN_TURN && threadIdx.x % 32 == 0)
+      asm volatile("{\n.reg .pred made;\nsetp.ne.u32 made, %1, 0x80008000;\n"
+                   "@made mbarrier.arrive.shared.b64 _, [%0];\n}" ::"r"(next_turn), "r"(weight) : "memory");
+  }
+
   ON_CHIP void wait(int r) {
     matrix_wait();
     pin(scores);
@@ -295,8 +333,11 @@ struct Weigher {
     }
   }
 
-  ON_CHIP float weigh_query(int query) {
-    UNROLL for (int i = 0; i < 8; i++) weights[2 * i + query] = exp2_2(scores[2 * i + query]);
+  ON_CHIP void exponentials() {
+    UNROLL for (int i = 0; i < 16; i++) weights[i] = i < CUBICS ? cubic_exp2_2(scores[i]) : exp2_2(scores[i]);
+  }
+
+  ON_CHIP float sum_of_weights(int query) {
     const u32* w = weights + query;
     const u32 a = add2(add2(w[0], w[2]), add2(w[4], w[6]));
     const u32 b = add2(add2(w[8], w[10]), add2(w[12], w[14]));
@@ -305,11 +346,14 @@ struct Weigher {
   }
 
   ON_CHIP void weigh(int r) {
-    float first = weigh_query(0), second = weigh_query(1);
+    exponentials();
+    end_turn(weights[9]);  // so that the next warp begins while this one ends
+    float first = sum_of_weights(0), second = sum_of_weights(1);
     if (__any_sync(~0u, !(fmaxf(first, second) < LIMIT))) {
       lower(r);
-      first = weigh_query(0);
-      second = weigh_query(1);
+      exponentials();
+      first = sum_of_weights(0);
+      second = sum_of_weights(1);
     }
     sum[r][0] += first;
     sum[r][1] += second;
@@ -351,6 +395,10 @@ ON_CHIP void weigh(const Arguments& a, unsigned char* chip, int warpgroup) {
   w.my_bias = base + BIAS + my_tile * BIAS_BYTES + thread * 16;
   w.my_keys = (base + my_rows * TILE_BYTES) / 16;
   w.my_queries = (base + QUERIES + (my_tile * ROWS + my_rows) * TILE_BYTES) / 16;
+  const u32 turns = base + TURNS + thread / 32 * 8;
+  w.my_turn = turns + warpgroup * 32;
+  w.next_turn = turns + (warpgroup ^ 2) * 32;
+  w.turn_parity = warpgroup < 2;  // whose turn it is now
   int stage = 0;
   u32 parity = 0;
   for (int turn = 0;; turn++) {
@@ -377,6 +425,7 @@ ON_CHIP void weigh(const Arguments& a, unsigned char* chip, int warpgroup) {
 
     barrier_wait(full + 8 * stage, parity);
     w.score(stage, 0);
+    w.await_turn();
     w.wait(0);
     w.begin(0);
     w.weigh(0);
@@ -397,6 +446,7 @@ ON_CHIP void weigh(const Arguments& a, unsigned char* chip, int warpgroup) {
     } else {
       w.score(stage, 1);
       w.add_values(stage, 0);
+      w.await_turn();
       w.wait(0);
       w.begin(1);
       w.weigh(1);
@@ -405,11 +455,13 @@ ON_CHIP void weigh(const Arguments& a, unsigned char* chip, int warpgroup) {
         barrier_wait(full + 8 * next, parity);
         w.score(next, 0);
         w.add_values(stage, 1);
+        w.await_turn();
         w.wait(1);
         if (thread == 0) barrier_arrive(empty + 8 * stage);
         w.weigh(0);
         w.score(next, 1);
         w.add_values(next, 0);
+        w.await_turn();
         w.wait(0);
         w.weigh(1);
         stage = next;
@@ -435,6 +487,7 @@ attend(const __grid_constant__ TensorMap q, const __grid_constant__ TensorMap k,
       barrier_init(full + 8 * i, 1);
       barrier_init(full + 8 * (STAGES + i), WARPGROUPS);
     }
+    for (int i = 0; i < 4 * WARPGROUPS; i++) barrier_init(address_of(chip) + TURNS + 8 * i, 1);
     barrier_init(full + 16 * STAGES, 1);
     barrier_init(full + 16 * STAGES + 8, WARPGROUPS);
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");

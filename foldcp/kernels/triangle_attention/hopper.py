@@ -21,7 +21,8 @@ from foldcp.kernels.cuda_source import (
 )
 from foldcp.kernels.triton_utils import cdiv
 
-THREADS = 5 * 128
+WEIGHING_WARPS = 4 * 4
+THREADS = 32 * WEIGHING_WARPS + 128
 TILE = 64
 STAGES = 3  # tiles of keys, values and bias on chip
 GROUP = 2  # blocks of neighbouring rows that run side by side, to meet in the second-level cache
@@ -45,7 +46,7 @@ class Tiling:
         tile = TILE * self.width * 2
         stage = 2 * self.rows * tile + self.query_tiles * TILE * TILE * 2
         queries = self.query_tiles * (self.rows * tile + TILE * 4)  # and the maxima of their bias
-        return STAGES * (stage + 16) + queries + 32
+        return STAGES * (stage + 16) + queries + 32 + 8 * WEIGHING_WARPS
 
     @property
     def options(self) -> list[str]:
