@@ -174,7 +174,7 @@ class Boltz2(KernelModule):
                 recycled = self.z_recycle(weights.norm_bias)
             else:
                 recycled = self.recycle_projection(z[rows], weights)
-            out[rows] = (x + recycled).to(dtype)
+            out[rows] = x + recycled
         return out
 
     def _recycle_weights(self) -> ProjectionWeights:

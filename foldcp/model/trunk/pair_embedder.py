@@ -13,6 +13,8 @@ from foldcp.model.layers.layers import Embedding, FourierEmbedding, Linear
 
 R_MAX = 32  # distances along the chain and between tokens are clipped to it
 S_MAX = 2  # differences between copies are clipped to it
+NUM_DISTANCES = 2 * R_MAX + 2  # the last: in another chain, or another residue
+NUM_COPIES = 2 * S_MAX + 2  # the last: not copies of each other
 NON_CYCLIC_PERIOD = 10000  # residues
 
 
@@ -20,36 +22,46 @@ class RelativePosition(nn.Module):
     """Distance along the chain, within the residue and between copies, one-hot and projected:
     AlphaFold 3, algorithm 3.
 
-    A one-hot vector times a matrix is a row of the matrix, so nothing one-hot is made.
+    A one-hot vector times a matrix is a row of the matrix, and a pair has few of them: nothing
+    one-hot is made, and a pair's sum is looked up.
     """
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.fix_sym_check = architecture.fix_sym_check
         self.cyclic_pos_enc = architecture.cyclic_pos_enc
-        self.sizes = [2 * R_MAX + 2, 2 * R_MAX + 2, 1, 2 * S_MAX + 2]
+        self.sizes = [NUM_DISTANCES, NUM_DISTANCES, 1, NUM_COPIES]
         self.linear_layer = Linear(sum(self.sizes), architecture.token_z)
 
-    def forward(self, features: Features, rows: slice) -> Float[Tensor, "R N C"]:
-        f = features
+    def forward(
+        self, features: Features, rows: slice, offset: Float[Tensor, " C"] | float = 0.0
+    ) -> Float[Tensor, "R N C"]:
+        """Rows `rows` (of all N); `offset` is added to every pair."""
+        return F.embedding(self._combinations(features, rows), self._sums() + offset)
+
+    def _sums(self) -> Float[Tensor, "K C"]:
+        """Of each combination of position, entity and copy."""
+        by_residue, by_token, by_entity, by_copy = self.linear_layer.weight.T.split(self.sizes)
+        by_position = torch.cat([by_residue + by_token[-1], by_residue[R_MAX] + by_token])
+        by_entity = torch.cat([torch.zeros_like(by_entity), by_entity])
+        sums = by_position[:, None, None] + by_entity[:, None] + by_copy
+        return sums.flatten(0, 2)
+
+    def _combinations(self, f: Features, rows: slice) -> Int[Tensor, "R N"]:
+        """Where the sum of each pair is in `_sums`. Tokens of one residue have a position by
+        token, others by residue.
+        """
         same_chain = f.asym_id[rows, None] == f.asym_id
         same_residue = same_chain & (f.residue_index[rows, None] == f.residue_index)
         same_entity = f.entity_id[rows, None] == f.entity_id
-        residue_distance = _clip(self._along_chain(f, rows), R_MAX)
-        residue = torch.where(same_chain, residue_distance, 2 * R_MAX + 1)
-        token_distance = _clip(f.token_index[rows, None] - f.token_index, R_MAX)
-        token = torch.where(same_residue, token_distance, 2 * R_MAX + 1)
+        by_residue = _clip(self._along_chain(f, rows), R_MAX)
+        by_residue = torch.where(same_chain, by_residue, NUM_DISTANCES - 1)
+        by_token = _clip(f.token_index[rows, None] - f.token_index, R_MAX)
+        position = torch.where(same_residue, NUM_DISTANCES + by_token, by_residue)
         not_copies = ~same_entity if self.fix_sym_check else same_chain
-        copy_distance = _clip(f.sym_id[rows, None] - f.sym_id, S_MAX)
-        copy = torch.where(not_copies, 2 * S_MAX + 1, copy_distance)
-        by_residue, by_token, by_entity, by_copy = self.linear_layer.weight.T.split(self.sizes)
-        entity = same_entity[..., None].to(by_entity.dtype) * by_entity[0]
-        return (
-            F.embedding(residue, by_residue)
-            + F.embedding(token, by_token)
-            + entity
-            + F.embedding(copy, by_copy)
-        )
+        copy = _clip(f.sym_id[rows, None] - f.sym_id, S_MAX)
+        copy = torch.where(not_copies, NUM_COPIES - 1, copy)
+        return (2 * position + same_entity) * NUM_COPIES + copy
 
     def _along_chain(self, f: Features, rows: slice) -> Int[Tensor, "R N"]:
         distance = f.residue_index[rows, None] - f.residue_index
@@ -118,18 +130,18 @@ class PairEmbedding:
 
     def __call__(self, features: Features, rows: slice) -> Float[Tensor, "R N C"]:
         """Rows `rows` (of all N) of relative positions + bonds + contacts."""
-        pairs = self.rel_pos(features, rows)
         default = self.contact_conditioning.default(features)
-        pairs = pairs + default.to(pairs.dtype)
+        no_bond = 0.0
         bond = self.token_bonds.weight[:, 0].expand(len(features.bonds), -1)
         if self.token_bonds_type is not None:
             by_type = self.token_bonds_type.weight
-            pairs = pairs + by_type[0].to(pairs.dtype)
-            bond = bond + by_type[features.bonds[:, 2]] - by_type[0]
-        pairs = _add_listed(pairs, features.bonds, bond, rows)
+            no_bond = by_type[0]
+            bond = bond + by_type[features.bonds[:, 2]] - no_bond
+        pairs = self.rel_pos(features, rows, offset=default + no_bond)
+        _add_listed(pairs, features.bonds, bond, rows)
         if len(features.contacts):
             contact = self.contact_conditioning(features) - default
-            pairs = _add_listed(pairs, features.contacts, contact, rows)
+            _add_listed(pairs, features.contacts, contact, rows)
         return pairs
 
 
@@ -138,11 +150,11 @@ def _add_listed(
     listed: Int[Tensor, "K 3"],
     values: Float[Tensor, "K C"],
     rows: slice,
-) -> Float[Tensor, "R N C"]:
+) -> None:
     """pairs[i - start, j] += value of each listed (i, j) whose i lies in `rows`; 0 is added for the
     others, since choosing them would make a GPU wait for the CPU.
     """
     in_rows = (listed[:, 0] >= rows.start) & (listed[:, 0] < rows.stop)
     i = (listed[:, 0] - rows.start).clamp(0, rows.stop - rows.start - 1)
     values = (values * in_rows[:, None]).to(pairs.dtype)
-    return pairs.index_put((i, listed[:, 1]), values, accumulate=True)
+    pairs.index_put_((i, listed[:, 1]), values, accumulate=True)
