@@ -23,7 +23,7 @@ BISECTIONS = 40  # of the lower bound: beyond float32's precision
 MAX_RANKS = 1 << 16  # beyond which no complex is told how many it needs
 MIN_MSA_ROWS = 128  # below which no out-of-memory fallback goes
 FALLBACK_BYTES = 0.75  # of the bytes that were too many, on each rank of the next group
-MAX_BATCH = 32  # complexes that are folded together
+MAX_BATCH = 16  # complexes that are folded together
 # Twice as many complexes are folded together if each takes less than this share of the time.
 BATCH_GAIN = 0.98
 

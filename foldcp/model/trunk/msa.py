@@ -322,6 +322,5 @@ class MSAModule(nn.Module):
         for rows in self.budget.chunks(len(m), bytes_per_row, m.device):
             values = torch.stack([x[rows] for x in scalars], -1).to(scalar_weight.dtype)
             of_type = F.embedding(res_type[rows].long(), type_weight)
-            of_row = torch.addmm(of_type.flatten(0, 1), values.flatten(0, 1), scalar_weight)
-            m[rows] = of_row.view_as(of_type) + token[rows, None]
+            m[rows] = of_type + values @ scalar_weight + token[rows, None]
         return m
