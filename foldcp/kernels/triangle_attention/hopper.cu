@@ -143,7 +143,7 @@ ON_CHIP u32 clamp2(u32 x, u32 least, u32 most) {
   return y;
 }
 // exp2_2 without the exponential unit, as FlashAttention 4 has it (arXiv 2603.05451): 2^x of the nearest
-// whole number is an exponent, the rest a cubic, off by 1e-4 at most. Infinite from 6.5 on.
+// whole number is an exponent, the rest a cubic, off by 1e-4 at most. Infinite beyond 6.5.
 ON_CHIP u32 cubic_exp2_2(u32 x) {
   x = clamp2(x, 0xCE00CE00, 0x47004700);     // -24, of which the result is 0, to 7
   const u32 shifted = add2(x, 0x66186618);   // 1536 + 24: the last bits are the whole number + 24
