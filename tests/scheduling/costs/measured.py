@@ -119,9 +119,9 @@ FOLDS = (
     Fold(4820, 1, "mixed", 1, 1, 1, 40.7, hardware=TRITON_PASSES),
     Fold(512, 1, "mixed", 5, 4, 4096, 0.758, peak=4.93e9, hardware=H200),
     Fold(1024, 1, "mixed", 5, 4, 4096, 3.0, peak=9.26e9, hardware=H200),
-    Fold(512, 1, "bf16", 5, 4, 4096, 0.62, 0.785, peak=4.4e9, hardware=H200),
-    Fold(1024, 1, "bf16", 5, 4, 4096, 2.67, 1.55, peak=7.4e9, hardware=H200),
-    Fold(2048, 1, "bf16", 5, 4, 4096, 14.3, 3.40, 2.11, peak=15.1e9, hardware=H200),
+    Fold(512, 1, "bf16", 5, 4, 4096, 0.61, 0.78, peak=4.4e9, hardware=H200),
+    Fold(1024, 1, "bf16", 5, 4, 4096, 2.57, 1.52, 0.42, peak=7.4e9, hardware=H200),
+    Fold(2048, 1, "bf16", 5, 4, 4096, 13.9, 3.36, 2.05, peak=15.1e9, hardware=H200),
     # Each rank with samples of its own; with the sampler's kernels of some hours before.
     Fold(512, 2, "bf16", 5, 4, 4096, 0.621, 0.596, peak=5.43e9, hardware=H200),
     Fold(1024, 2, "bf16", 5, 4, 4096, 1.89, 1.06, peak=7.4e9, hardware=H200),
