@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -18,7 +19,7 @@ from foldcp.kernels.token_mean import TokenMean
 from foldcp.model.layers.atoms import AtomEncoder, AtomTokens, to_atoms
 from foldcp.model.layers.blocks import run_block
 from foldcp.model.layers.transformer import AdaLN, Attend, DiffusionTransformer
-from foldcp.model.trunk.pair_embedder import PairEmbedding
+from foldcp.model.trunk.pair_embedder import PairEmbedding, RelativePosition
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,20 @@ def test_atom_encoder_multiplies_a_matrix_by_one_hot_features(features: Features
     )
 
 
-def relative_one_hot(f: Features) -> Tensor:
+@pytest.fixture(scope="module")
+def assembly() -> Features:
+    """Distances and copies beyond what is told apart, and residues of several tokens."""
+    chains = (
+        Chain("A", "protein", "GSHMKCAG" * 9),
+        *(Chain(name, "protein", "GK") for name in "BCDE"),
+        Chain("F", "protein", "CAGWCA", cyclic=True),
+        Chain("G", "ligand", smiles="CCO"),
+        Chain("H", "ligand", smiles="CCO"),
+    )
+    return featurize(Complex("assembly", chains))
+
+
+def relative_one_hot(f: Features, fix_sym_check: bool = True, cyclic: bool = True) -> Tensor:
     """AlphaFold 3, algorithm 3, pair by pair."""
     rows = []
     for i in range(f.num_tokens):
@@ -83,17 +97,38 @@ def relative_one_hot(f: Features) -> Tensor:
             chain = f.asym_id[i] == f.asym_id[j]
             entity = f.entity_id[i] == f.entity_id[j]
             d = int(f.residue_index[i] - f.residue_index[j])
-            if period := int(f.cyclic_period[j]):
+            if cyclic and (period := int(f.cyclic_period[j])):
                 d -= period * round(d / period)
             residue = min(max(d, -32), 32) + 32 if chain else 65
             same = chain and f.residue_index[i] == f.residue_index[j]
             token = min(max(int(f.token_index[i] - f.token_index[j]), -32), 32) + 32 if same else 65
-            copy = min(max(int(f.sym_id[i] - f.sym_id[j]), -2), 2) + 2 if entity else 5
+            copies = entity if fix_sym_check else not chain
+            copy = min(max(int(f.sym_id[i] - f.sym_id[j]), -2), 2) + 2 if copies else 5
             hot = [
                 F.one_hot(torch.tensor(x), n) for x, n in ((residue, 66), (token, 66), (copy, 6))
             ]
             rows.append(torch.cat([hot[0], hot[1], torch.tensor([int(entity)]), hot[2]]))
     return torch.stack(rows).float().unflatten(0, (f.num_tokens, -1))
+
+
+@pytest.mark.parametrize("fix_sym_check", [True, False])
+@pytest.mark.parametrize("cyclic", [True, False])
+def test_relative_positions_and_their_gradient_are_those_of_one_hot_features(
+    assembly: Features, fix_sym_check: bool, cyclic: bool
+) -> None:
+    f = assembly
+    architecture = replace(TINY, fix_sym_check=fix_sym_check, cyclic_pos_enc=cyclic)
+    module = randomised(RelativePosition(architecture)).double()
+    one_hot = relative_one_hot(f, fix_sym_check, cyclic).double()
+    expected = module.linear_layer(one_hot)
+    got = torch.cat([module(f, slice(0, 7)), module(f, slice(7, f.num_tokens))])
+    torch.testing.assert_close(got, expected)
+    upstream = torch.randn_like(expected)
+    gradients = [
+        torch.autograd.grad(x, module.linear_layer.weight, upstream)[0] for x in (got, expected)
+    ]
+    torch.testing.assert_close(*gradients)
+    assert (one_hot.flatten(0, 1).sum(0) > 0).sum() >= 66 + 4 + 1 + 5  # most of what there is
 
 
 def test_pair_embedding_adds_positions_bonds_and_contacts(features: Features) -> None:

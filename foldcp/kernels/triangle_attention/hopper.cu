@@ -2,7 +2,7 @@
 //
 // A block holds four warpgroups that weigh and one thread that copies. It takes work by work: some
 // tiles of 64 queries of some rows under one head. Each warpgroup has one tile of two rows, whose
-// scores it makes by turns, so that a tile of the bias on chip serves all rows and a tile of keys all
+// scores it makes alternately, so that a tile of the bias on chip serves all rows and a tile of keys all
 // queries of the block. While a warpgroup weighs, the matrix unit works for the others; of the four
 // warps that share a scheduler two make exponentials at a time, by turns, while two wait for products.
 //
@@ -38,7 +38,8 @@ constexpr u32 WORK = BARRIERS + 16 * STAGES + 16;
 constexpr u32 TURNS = WORK + 16;  // barriers, one a warp
 static_assert(TURNS + 8 * 4 * WARPGROUPS == SHARED_BYTES, "the launch gives as much");
 constexpr bool IN_TURN = !FEW_ROWS;        // which pays off where all warps have as much to do
-constexpr int CUBICS = FEW_ROWS ? 0 : 2;   // of 16 exponentials that are computed by a cubic
+constexpr int CUBICS = FEW_ROWS ? 0 : 2;   // of the 16 registers of a thread's scores, see cubic_exp2_2
+static_assert(STAGES >= 2, "the next tile is waited for before the last one is given back");
 
 constexpr u32 LOG2E = 0x3DC53DC5;   // twice, in fp16
 constexpr float ROOM = 1.0f;        // the first scores are at most -1
@@ -137,19 +138,20 @@ ON_CHIP u32 exp2_2(u32 a) { u32 b; asm("ex2.approx.f16x2 %0, %1;" : "=r"(b) : "r
 ON_CHIP u32 sub2(u32 a, u32 b) { u32 c; asm("sub.rn.f16x2 %0, %1, %2;" : "=r"(c) : "r"(a), "r"(b)); return c; }
 ON_CHIP u32 mul2(u32 a, u32 b) { u32 c; asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(c) : "r"(a), "r"(b)); return c; }
 // NaN stays what it is.
-ON_CHIP u32 clamp2(u32 x, u32 least, u32 most) {
+ON_CHIP u32 clamp2(u32 x, u32 smallest, u32 largest) {
   u32 y;
-  asm("{\n.reg .b32 t;\nmax.NaN.f16x2 t, %1, %2;\nmin.NaN.f16x2 %0, t, %3;\n}" : "=r"(y) : "r"(x), "r"(least), "r"(most));
+  asm("{\n.reg .b32 t;\nmax.NaN.f16x2 t, %1, %2;\nmin.NaN.f16x2 %0, t, %3;\n}" : "=r"(y) : "r"(x), "r"(smallest), "r"(largest));
   return y;
 }
-// exp2_2 without the exponential unit, as FlashAttention 4 has it (arXiv 2603.05451): 2^x of the nearest
-// whole number is an exponent, the rest a cubic, off by 1e-4 at most. Infinite beyond 6.5.
+// exp2_2 without the exponential unit, an idea of FlashAttention 4 (arXiv 2603.05451): 2^x = 2^n 2^f, n
+// the nearest whole number, of 2^f a cubic polynomial. Relative error 1.1e-4, with roundings 6e-4. It
+// overflows to infinity beyond 6.5, and `weigh` lowers such scores.
 ON_CHIP u32 cubic_exp2_2(u32 x) {
   x = clamp2(x, 0xCE00CE00, 0x47004700);     // -24, of which the result is 0, to 7
-  const u32 shifted = add2(x, 0x66186618);   // 1536 + 24: the last bits are the whole number + 24
-  const u32 rest = sub2(x, sub2(shifted, 0x66186618));
-  // times 2^-9, as the exponent 15 of 1 is 9 less than 24: 1, 0.6934, 0.2422, 0.0550
-  const u32 cubic = fma2(fma2(fma2(rest, 0x070B070B, 0x0FC00FC0), rest, 0x158C158C), rest, 0x18001800);
+  const u32 shifted = add2(x, 0x66186618);   // x + 1536 + 24, in whole numbers: its last five bits are n + 24
+  const u32 f = sub2(x, sub2(shifted, 0x66186618));
+  // The coefficients 1, 0.6934, 0.2422 and 0.0546 times 2^-9: as an exponent n + 24 is n + 9.
+  const u32 cubic = fma2(fma2(fma2(f, 0x06FF06FF, 0x0FC00FC0), f, 0x158C158C), f, 0x18001800);
   return mul2(cubic, shifted << 10 & 0x7C007C00);
 }
 ON_CHIP u32 pair(float low, float high) { u32 x; asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(x) : "f"(high), "f"(low)); return x; }
@@ -185,9 +187,9 @@ ON_CHIP void copy(const TensorMap& q, const TensorMap& k, const TensorMap& v, co
   int stage = 0;
   u32 parity = 1;
   int index = blockIdx.x;
-  for (int turn = 0;; turn++) {
+  for (int count = 0;; count++) {
     const Work work = work_of(index, a);
-    barrier_wait(queries_full + 8, (turn & 1) ^ 1);
+    barrier_wait(queries_full + 8, (count & 1) ^ 1);
     *reinterpret_cast<volatile int*>(chip + WORK) = work.head;
     *reinterpret_cast<volatile int*>(chip + WORK + 4) = work.tile;
     *reinterpret_cast<volatile int*>(chip + WORK + 8) = work.row;
@@ -276,15 +278,16 @@ struct Weigher {
     matrix_commit();
   }
 
-  // Until this warp may make exponentials. Before the matrices are waited for, since the compiler
-  // moves exponentials past any other wait.
+  // Until this warp may make exponentials. To be called before `wait`: the compiler would move
+  // exponentials before a barrier that comes after it.
   ON_CHIP void await_turn() {
     if constexpr (IN_TURN) {
       barrier_wait(my_turn, turn_parity);
       turn_parity ^= 1;
     }
   }
-  // The next warp may as soon as there is this weight, which is never -0.
+  // The next warp may as soon as there is this weight: that it is not -0 is always true, but makes
+  // the arrival wait for it.
   ON_CHIP void end_turn(u32 weight) {
     if (IN_TURN && threadIdx.x % 32 == 0)
       asm volatile("{\n.reg .pred made;\nsetp.ne.u32 made, %1, 0x80008000;\n"
@@ -395,14 +398,14 @@ ON_CHIP void weigh(const Arguments& a, unsigned char* chip, int warpgroup) {
   w.my_bias = base + BIAS + my_tile * BIAS_BYTES + thread * 16;
   w.my_keys = (base + my_rows * TILE_BYTES) / 16;
   w.my_queries = (base + QUERIES + (my_tile * ROWS + my_rows) * TILE_BYTES) / 16;
-  const u32 turns = base + TURNS + thread / 32 * 8;
+  const u32 turns = base + TURNS + thread / 32 * 8;  // of the warps of one scheduler
   w.my_turn = turns + warpgroup * 32;
   w.next_turn = turns + (warpgroup ^ 2) * 32;
-  w.turn_parity = warpgroup < 2;  // whose turn it is now
+  w.turn_parity = warpgroup < 2;  // 1 passes a barrier where none has arrived: the first turn
   int stage = 0;
   u32 parity = 0;
-  for (int turn = 0;; turn++) {
-    barrier_wait(queries_full, turn & 1);
+  for (int count = 0;; count++) {
+    barrier_wait(queries_full, count & 1);
     const volatile int* work = reinterpret_cast<volatile int*>(chip + WORK);
     const int head = work[0], tile = work[1] + my_tile, row = work[2] + my_rows;
     if (head < 0) return;

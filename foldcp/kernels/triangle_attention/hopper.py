@@ -21,8 +21,8 @@ from foldcp.kernels.cuda_source import (
 )
 from foldcp.kernels.triton_utils import cdiv
 
-WEIGHING_WARPS = 4 * 4
-THREADS = 32 * WEIGHING_WARPS + 128
+WEIGHING_WARPS = 16
+THREADS = 32 * WEIGHING_WARPS + 128  # and a warpgroup of which one thread copies
 TILE = 64
 STAGES = 3  # tiles of keys, values and bias on chip
 GROUP = 2  # blocks of neighbouring rows that run side by side, to meet in the second-level cache

@@ -22,8 +22,8 @@ class RelativePosition(nn.Module):
     """Distance along the chain, within the residue and between copies, one-hot and projected:
     AlphaFold 3, algorithm 3.
 
-    A one-hot vector times a matrix is a row of the matrix, and a pair has few of them: nothing
-    one-hot is made, and a pair's sum is looked up.
+    A one-hot vector times a matrix is a row of the matrix, and there are few combinations of the
+    features: nothing one-hot is made, and the sum of a pair's rows is looked up.
     """
 
     def __init__(self, architecture: Architecture) -> None:
@@ -33,31 +33,27 @@ class RelativePosition(nn.Module):
         self.sizes = [NUM_DISTANCES, NUM_DISTANCES, 1, NUM_COPIES]
         self.linear_layer = Linear(sum(self.sizes), architecture.token_z)
 
-    def forward(
-        self, features: Features, rows: slice, offset: Float[Tensor, " C"] | float = 0.0
-    ) -> Float[Tensor, "R N C"]:
-        """Rows `rows` (of all N); `offset` is added to every pair."""
-        return F.embedding(self._combinations(features, rows), self._sums() + offset)
+    def forward(self, features: Features, rows: slice) -> Float[Tensor, "R N C"]:
+        return F.embedding(self._combination(features, rows), self._sums())
 
-    def _sums(self) -> Float[Tensor, "K C"]:
-        """Of each combination of position, entity and copy."""
-        by_residue, by_token, by_entity, by_copy = self.linear_layer.weight.T.split(self.sizes)
-        by_position = torch.cat([by_residue + by_token[-1], by_residue[R_MAX] + by_token])
-        by_entity = torch.cat([torch.zeros_like(by_entity), by_entity])
-        sums = by_position[:, None, None] + by_entity[:, None] + by_copy
-        return sums.flatten(0, 2)
-
-    def _combinations(self, f: Features, rows: slice) -> Int[Tensor, "R N"]:
-        """Where the sum of each pair is in `_sums`. Tokens of one residue have a position by
-        token, others by residue.
+    def _sums(self) -> Float[Tensor, "T C"]:
+        """Of each combination of position, entity (other, same) and copy, in this order. A position
+        is a distance between residues, or one between tokens of the same residue.
         """
+        of_residue, of_token, of_entity, of_copy = self.linear_layer.weight.T.split(self.sizes)
+        of_position = torch.cat([of_residue + of_token[-1], of_residue[R_MAX] + of_token])
+        of_entity = torch.cat([torch.zeros_like(of_entity), of_entity])
+        return (of_position[:, None, None] + of_entity[:, None] + of_copy).flatten(0, 2)
+
+    def _combination(self, f: Features, rows: slice) -> Int[Tensor, "R N"]:
+        """Of each pair, its place in `_sums`."""
         same_chain = f.asym_id[rows, None] == f.asym_id
         same_residue = same_chain & (f.residue_index[rows, None] == f.residue_index)
         same_entity = f.entity_id[rows, None] == f.entity_id
-        by_residue = _clip(self._along_chain(f, rows), R_MAX)
-        by_residue = torch.where(same_chain, by_residue, NUM_DISTANCES - 1)
-        by_token = _clip(f.token_index[rows, None] - f.token_index, R_MAX)
-        position = torch.where(same_residue, NUM_DISTANCES + by_token, by_residue)
+        residue = _clip(self._along_chain(f, rows), R_MAX)
+        residue = torch.where(same_chain, residue, NUM_DISTANCES - 1)
+        token = _clip(f.token_index[rows, None] - f.token_index, R_MAX)
+        position = torch.where(same_residue, NUM_DISTANCES + token, residue)
         not_copies = ~same_entity if self.fix_sym_check else same_chain
         copy = _clip(f.sym_id[rows, None] - f.sym_id, S_MAX)
         copy = torch.where(not_copies, NUM_COPIES - 1, copy)
@@ -130,22 +126,22 @@ class PairEmbedding:
 
     def __call__(self, features: Features, rows: slice) -> Float[Tensor, "R N C"]:
         """Rows `rows` (of all N) of relative positions + bonds + contacts."""
+        pairs = self.rel_pos(features, rows)
         default = self.contact_conditioning.default(features)
-        no_bond = 0.0
+        pairs += default
         bond = self.token_bonds.weight[:, 0].expand(len(features.bonds), -1)
         if self.token_bonds_type is not None:
             by_type = self.token_bonds_type.weight
-            no_bond = by_type[0]
-            bond = bond + by_type[features.bonds[:, 2]] - no_bond
-        pairs = self.rel_pos(features, rows, offset=default + no_bond)
-        _add_listed(pairs, features.bonds, bond, rows)
+            pairs += by_type[0]
+            bond = bond + by_type[features.bonds[:, 2]] - by_type[0]
+        _add_listed_(pairs, features.bonds, bond, rows)
         if len(features.contacts):
             contact = self.contact_conditioning(features) - default
-            _add_listed(pairs, features.contacts, contact, rows)
+            _add_listed_(pairs, features.contacts, contact, rows)
         return pairs
 
 
-def _add_listed(
+def _add_listed_(
     pairs: Float[Tensor, "R N C"],
     listed: Int[Tensor, "K 3"],
     values: Float[Tensor, "K C"],
