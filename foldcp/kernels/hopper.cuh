@@ -28,7 +28,7 @@ ON_CHIP void barrier_wait(u32 barrier, u32 parity) {
                "@!done bra AGAIN;\n}" ::"r"(barrier), "r"(parity) : "memory");
 }
 
-// The stage after this one of COUNT, whose barriers have another parity from turn to turn.
+// The stage after this one of COUNT, whose barriers have another parity in every round.
 template <int COUNT>
 ON_CHIP int following(int stage, u32& parity) {
   if (stage + 1 < COUNT) return stage + 1;

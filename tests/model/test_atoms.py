@@ -79,6 +79,7 @@ def test_atom_encoder_multiplies_a_matrix_by_one_hot_features(features: Features
 @pytest.fixture(scope="module")
 def assembly() -> Features:
     """Distances and copies beyond what is told apart, and residues of several tokens."""
+    pytest.importorskip("rdkit")
     chains = (
         Chain("A", "protein", "GSHMKCAG" * 9),
         *(Chain(name, "protein", "GK") for name in "BCDE"),

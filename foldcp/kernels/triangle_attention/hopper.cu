@@ -133,10 +133,10 @@ ON_CHIP void pin(u32 (&x)[16]) { UNROLL for (int i = 0; i < 16; i++) asm volatil
 // pairs of fp16
 ON_CHIP u32 fma2(u32 a, u32 b, u32 c) { u32 d; asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c)); return d; }
 ON_CHIP u32 add2(u32 a, u32 b) { u32 c; asm("add.rn.f16x2 %0, %1, %2;" : "=r"(c) : "r"(a), "r"(b)); return c; }
-ON_CHIP u32 max2(u32 a, u32 b) { u32 c; asm("max.f16x2 %0, %1, %2;" : "=r"(c) : "r"(a), "r"(b)); return c; }
-ON_CHIP u32 exp2_2(u32 a) { u32 b; asm("ex2.approx.f16x2 %0, %1;" : "=r"(b) : "r"(a)); return b; }
 ON_CHIP u32 sub2(u32 a, u32 b) { u32 c; asm("sub.rn.f16x2 %0, %1, %2;" : "=r"(c) : "r"(a), "r"(b)); return c; }
 ON_CHIP u32 mul2(u32 a, u32 b) { u32 c; asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(c) : "r"(a), "r"(b)); return c; }
+ON_CHIP u32 max2(u32 a, u32 b) { u32 c; asm("max.f16x2 %0, %1, %2;" : "=r"(c) : "r"(a), "r"(b)); return c; }
+ON_CHIP u32 exp2_2(u32 a) { u32 b; asm("ex2.approx.f16x2 %0, %1;" : "=r"(b) : "r"(a)); return b; }
 // NaN stays what it is.
 ON_CHIP u32 clamp2(u32 x, u32 smallest, u32 largest) {
   u32 y;
